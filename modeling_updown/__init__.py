@@ -1,0 +1,94 @@
+"""The one public door of UpDown: photo -> `Regions` -> words, answers, scores.
+
+`import modeling_updown` makes transformers know our classes and pipelines (`registration_updown`) and exports the names
+below, the processors' among them. A name is imported when it is first used, so the import itself costs next to nothing.
+
+>>> import modeling_updown
+>>> modeling_updown.UpDownGridConfig(grid_size=7).num_regions
+49
+"""
+
+import importlib
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import registration_updown
+
+if TYPE_CHECKING:
+    from processors import (
+        UpDownImageProcessor,
+        UpDownImageProcessorPil,
+        UpDownProcessor,
+        UpDownTokenizer,
+        caption_token_ids,
+        check_regions,
+        load_photo,
+        pad_regions,
+    )
+
+    from .configuration_updown import UpDownCaptioningConfig, UpDownGridConfig
+    from .drawing_updown import draw_attention
+    from .modeling_captioning import UpDownForImageCaptioning
+    from .modeling_grid import UpDownGrid
+    from .outputs_updown import Regions, UpDownCaptioningOutput
+    from .pipeline_updown import UpDownImageToTextPipeline
+
+HOMES = {  # public name -> the module it is imported from
+    "UpDownCaptioningConfig": "modeling_updown.configuration_updown",
+    "UpDownGridConfig": "modeling_updown.configuration_updown",
+    "UpDownForImageCaptioning": "modeling_updown.modeling_captioning",
+    "UpDownGrid": "modeling_updown.modeling_grid",
+    "Regions": "modeling_updown.outputs_updown",
+    "UpDownCaptioningOutput": "modeling_updown.outputs_updown",
+    "UpDownImageToTextPipeline": "modeling_updown.pipeline_updown",
+    "draw_attention": "modeling_updown.drawing_updown",
+    "UpDownImageProcessor": "processors",
+    "UpDownImageProcessorPil": "processors",
+    "UpDownProcessor": "processors",
+    "UpDownTokenizer": "processors",
+    "caption_token_ids": "processors",
+    "check_regions": "processors",
+    "load_photo": "processors",
+    "pad_regions": "processors",
+}
+
+__all__ = [  # noqa: PLE0604, RUF022 - the names of HOMES
+    *HOMES
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use."""
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its names are {', '.join(sorted(HOMES))}")
+    value = getattr(importlib.import_module(HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *HOMES})
+
+
+def check_processors() -> None:
+    """Refuse to work with somebody else's package or file named `processors`, which Python would import for ours.
+
+    Raises `ImportError` with the path of the intruder.
+    """
+    loaded = sys.modules.get("processors")
+    spec = getattr(loaded, "__spec__", None) if loaded else find_spec("processors")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    if any((Path(folder) / "processing_updown.py").is_file() for folder in folders):
+        return
+    ours = Path(__file__).resolve().parent.parent
+    found = "there is none" if spec is None else f"Python finds {spec.origin or folders[0]}, which is not UpDown's"
+    raise ImportError(
+        f"modeling_updown needs its own package `processors`, but {found}: rename or uninstall that one, "
+        f"put {ours} before it on PYTHONPATH, or reinstall updown"
+    )
+
+
+check_processors()
+registration_updown.register()

@@ -1,0 +1,173 @@
+"""What `import modeling_updown` tells transformers, at no cost until somebody asks.
+
+Importing our models takes seconds (torch, timm), importing this package must not. So nothing is imported here; instead
+
+1. the modules of transformers that keep the Auto tables are watched (`WATCHED`), since they load lazily themselves;
+2. once such a module is there, a `Tripwire` stands in each of its tables (see `TABLES`);
+3. the first look into any table registers all our classes, by the Auto classes' public `register`, and takes the
+   tripwires away: from then on all is as if we had registered at once;
+4. our pipelines, which are small, are registered as soon as `transformers.pipelines` is there.
+"""
+
+import importlib.abc
+import sys
+import threading
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from functools import partial
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+TABLES = {
+    "transformers.models.auto.configuration_auto": ["CONFIG_MAPPING"],
+    "transformers.models.auto.modeling_auto": ["MODEL_MAPPING", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING"],
+    "transformers.models.auto.processing_auto": ["PROCESSOR_MAPPING"],
+    "transformers.models.auto.tokenization_auto": ["TOKENIZER_MAPPING"],
+    "transformers.models.auto.image_processing_auto": ["IMAGE_PROCESSOR_MAPPING"],
+}
+
+TASKS = ("image-to-text",)
+
+
+def register_classes() -> None:
+    """Make the Auto classes know every class of ours."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoTokenizer
+
+    from processors import UpDownImageProcessor, UpDownImageProcessorPil, UpDownProcessor, UpDownTokenizer
+
+    from .configuration_updown import UpDownCaptioningConfig, UpDownGridConfig
+    from .modeling_captioning import UpDownForImageCaptioning
+    from .modeling_grid import UpDownGrid
+
+    backends = {"torchvision": UpDownImageProcessor, "pil": UpDownImageProcessorPil}
+    for config in (UpDownGridConfig, UpDownCaptioningConfig):
+        config.custom_pipelines = PublishedPipelines()
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoImageProcessor.register(config, image_processor_classes=dict(backends), exist_ok=True)
+    AutoModel.register(UpDownGridConfig, UpDownGrid, exist_ok=True)
+    AutoModelForImageTextToText.register(UpDownCaptioningConfig, UpDownForImageCaptioning, exist_ok=True)
+    AutoTokenizer.register(UpDownCaptioningConfig, tokenizer_class=UpDownTokenizer, exist_ok=True)
+    AutoProcessor.register(UpDownCaptioningConfig, UpDownProcessor, exist_ok=True)
+
+
+class PublishedPipelines:
+    """`config.custom_pipelines` where this package is installed: kept for saving, empty to whoever reads it.
+
+    A published folder names its own pipeline file there, and `pipeline()` would refuse the folder without
+    `trust_remote_code=True`, although the installed pipeline does the same. With the flag the folder's own config class
+    is loaded, and its own pipeline.
+    """
+
+    def __get__(self, config: Any, owner: type | None = None) -> dict:
+        return {}
+
+    def __set__(self, config: Any, value: dict) -> None:
+        config.__dict__["custom_pipelines"] = value
+
+
+class Tripwire(MutableMapping):
+    """Stands in for the extra entries of one Auto table until somebody looks at them."""
+
+    placed: list["Tripwire"] = []
+    registering = False
+    lock = threading.RLock()  # a second thread waits until all classes are registered
+
+    def __init__(self, table: Any):
+        self.table, self.entries = table, table._extra_content
+        table._extra_content = self
+        self.placed.append(self)
+
+    def look(self) -> dict:
+        """The entries, ours among them."""
+        with Tripwire.lock:
+            if not Tripwire.registering and self.placed:
+                Tripwire.registering = True  # `register` looks into the tables as well
+                try:
+                    register_classes()
+                    Tripwire.take_away()
+                finally:
+                    Tripwire.registering = False
+        return self.entries
+
+    @classmethod
+    def take_away(cls) -> None:
+        for wire in cls.placed:
+            wire.table._extra_content = wire.entries
+        cls.placed.clear()
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.look()[key]
+
+    def __iter__(self) -> Iterator:
+        return iter(self.look())
+
+    def __len__(self) -> int:
+        return len(self.look())
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.entries[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.entries[key]
+
+
+def place_tripwires(module: ModuleType) -> None:
+    """Guard the tables of one Auto module; where transformers keeps them otherwise, register at once."""
+    tables = [getattr(module, name, None) for name in TABLES[module.__name__]]
+    if not all(hasattr(table, "_extra_content") for table in tables):
+        register_classes()
+        return
+    for table in tables:
+        Tripwire(table)
+
+
+def register_pipelines(pipelines: ModuleType) -> None:
+    """Enter our tasks, and keep transformers 5 from redirecting those of them that it dropped itself."""
+    from .pipeline_updown import UpDownImageToTextPipeline
+
+    pipelines.PIPELINE_REGISTRY.register_pipeline(
+        "image-to-text",
+        pipeline_class=UpDownImageToTextPipeline,
+        pt_model=pipelines.AutoModelForImageTextToText,
+        type="multimodal",
+    )
+    redirect = getattr(pipelines, "_resolve_deprecated_task", None)
+    if redirect is not None:
+        pipelines._resolve_deprecated_task = partial(resolve_task, redirect)
+
+
+def resolve_task(redirect: Callable[[str], str], task: str) -> str:
+    """The task itself where it is ours, else what transformers makes of it."""
+    return task if task in TASKS else redirect(task)
+
+
+WATCHED = dict.fromkeys(TABLES, place_tripwires) | {"transformers.pipelines": register_pipelines}
+
+
+class Watcher(importlib.abc.MetaPathFinder):
+    """Finds modules as everybody else does, and calls `WATCHED[name](module)` once such a module has run."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in WATCHED:
+            return None
+        others = (finder for finder in sys.meta_path if not isinstance(finder, Watcher))
+        specs = (finder.find_spec(name, path, target) for finder in others if hasattr(finder, "find_spec"))
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = partial(run_and_tell, spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
+def run_and_tell(run: Callable[[ModuleType], None], module: ModuleType) -> None:
+    """Run a watched module, then act on it."""
+    run(module)
+    WATCHED[module.__name__](module)
+
+
+def register() -> None:
+    """Act on the watched modules that are there, and watch for the others."""
+    for name, act in WATCHED.items():
+        if name in sys.modules:
+            act(sys.modules[name])
+    sys.meta_path.insert(0, Watcher())

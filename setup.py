@@ -1,0 +1,75 @@
+"""How UpDown is installed. Every bound is a lower one; packages are named by hand because remapping breaks `pip -e`."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+REQUIRED = [
+    "accelerate>=1.10",
+    "datasets>=5.0",
+    "evaluate>=0.4.6",
+    "huggingface-hub>=1.31",
+    "Jinja2>=3.1",
+    "matplotlib>=3.9",
+    "numpy>=1.26",
+    "pillow>=11.3",
+    "PyYAML>=6.0.2",
+    "safetensors>=0.6",
+    "timm>=1.0.20",
+    "tokenizers>=0.22",
+    "torch>=2.6",
+    "torchvision>=0.21",
+    "transformers>=5.20",
+]
+
+EXTRAS = {
+    "demo": ["scikit-image>=0.24"],  # brings the photos that `updown demo` describes
+    "metrics": ["pycocoevalcap>=1.2"],  # METEOR and SPICE (they need Java), and the referee of our own metrics
+    "tracking": ["tensorboard>=2.18", "trackio>=0.2"],
+    "lint": ["mypy>=1.18", "ruff>=0.14", "types-PyYAML>=6.0.12"],
+}
+EXTRAS["test"] = [
+    "hypothesis>=6.130",
+    "pytest>=8.4",
+    "pytest-xdist>=3.6",
+    *EXTRAS["lint"],
+    *EXTRAS["demo"],
+    *EXTRAS["metrics"],
+]
+EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
+
+PACKAGES = [
+    "modeling_updown",
+    "processors",
+    "training",
+    "training.data",
+    "training.metrics",
+    "training.tasks",
+]
+
+PACKAGE_DATA = {"training": ["recipes/*.yaml", "metrics/evaluate_modules/*/*"]}
+
+
+def main() -> None:
+    """Hand everything above to setuptools."""
+    readme = Path(__file__).with_name("README.md")
+    setup(
+        name="updown",
+        version="0.1.0",
+        description="Bottom-up and top-down attention: region-based captioning, VQA and retrieval for transformers",
+        long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
+        long_description_content_type="text/markdown",
+        license="Apache-2.0",
+        python_requires=">=3.11",
+        packages=PACKAGES,
+        package_data=PACKAGE_DATA,
+        # not in a package, since a card belongs beside the published models: `training/push_to_hub.py` finds it both ways
+        data_files=[("share/updown", ["hub_cards/card_template.md"])],
+        install_requires=REQUIRED,
+        extras_require=EXTRAS,
+        entry_points={"console_scripts": ["updown = training.cli:main"]},
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""What transformers' own common tests need to know to run on our models.
+
+With the test files of transformers laid in a folder of their own, and the checkout and this folder on PYTHONPATH
+(`tests` itself is also the name of transformers' own package), run there
+HF_HARNESS_SPEC=common_spec:CaptionSpec,common_spec:PixelCaptionSpec,common_spec:GridSpec python -m pytest -q test_common.py
+"""
+
+from typing import Any
+
+import torch
+from harness import ModelSpec  # lies beside the test files of transformers
+
+from modeling_updown.configuration_updown import UpDownCaptioningConfig, UpDownGridConfig
+from modeling_updown.modeling_captioning import UpDownForImageCaptioning
+from modeling_updown.modeling_grid import UpDownGrid
+
+NUM_REGIONS, REGION_WIDTH = 5, 12
+GRID: dict[str, Any] = {"backbone": "test_resnet", "image_size": 64, "grid_size": 2, "region_feature_size": 96}
+
+
+def check_attention_outputs(test: Any) -> None:
+    """One tensor (rows, words, regions), asked for by argument or config; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    by_argument = UpDownForImageCaptioning(config).eval()
+    config.output_attentions = True
+    by_config = UpDownForImageCaptioning(config).eval()
+    for model, arguments in ((by_argument, {"output_attentions": True}), (by_config, {})):
+        (weights,) = model(**inputs, **arguments).attentions
+        test.assertEqual(weights.shape[:2], inputs["input_ids"].shape)
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+        if "region_mask" in inputs:
+            padding = ~inputs["region_mask"][:, None].expand_as(weights)
+            test.assertEqual(weights[padding].abs().max().item(), 0)
+
+
+def check_gradients_reach_outputs(test: Any) -> None:
+    """The words (first hidden state) keep their gradient; the attention returned is a stack of the steps' weights, so a
+    gradient starts from it but none stays on it."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownForImageCaptioning(config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    (output.logits.sum() + output.attentions[0].square().sum()).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.attention.score.weight.grad.abs().max().item(), 0)
+
+
+def check_generated_attentions(
+    test: Any, batch_size: int, attentions: tuple, prompt_length: int, output_length: int, *args: Any, **kwargs: Any
+) -> None:
+    """One entry a step: (rows, words run, regions), each word's weights summing to 1."""
+    test.assertEqual(len(attentions), output_length - prompt_length)
+    for (weights,) in attentions:
+        test.assertEqual(weights.shape[0], batch_size)
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+
+
+def check_generated_state(test: Any, batch_size: int, past_key_values: Any, seq_length: int, config: Any) -> None:
+    """Two LSTM states (rows, H), which have seen every word but the last."""
+    test.assertEqual(past_key_values.get_seq_length(), seq_length)
+    for layer in past_key_values.layers:
+        test.assertEqual(layer.keys.shape, (batch_size, config.hidden_size))
+        test.assertEqual(layer.values.shape, (batch_size, config.hidden_size))
+
+
+def check_tuple_of_regions(test: Any) -> None:
+    """`return_dict=False` gives the same tensors as a tuple (the common test would subtract bool masks)."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownGrid(config).eval()
+    for ours, expected in zip(model(**inputs, return_dict=False), model(**inputs).values(), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+class CaptionSpec(ModelSpec):
+    """The captioner, fed with regions."""
+
+    name = "Caption"
+    config_class = UpDownCaptioningConfig
+    all_model_classes = (UpDownForImageCaptioning,)
+    auto = {"AutoModelForImageTextToText": UpDownForImageCaptioning}
+    test_mismatched_shapes = True
+    config_kwargs: dict[str, Any] = {
+        "vocab_size": 99,
+        "region_feature_size": REGION_WIDTH,
+        "hidden_size": 16,
+        "word_embedding_size": 16,
+        "attention_size": 8,
+        "region_embedding_size": 14,
+        "initializer_range": 0.1,
+    }
+    overrides: dict[str, Any] = {
+        "test_attention_outputs": check_attention_outputs,
+        "test_retain_grad_hidden_states_attentions": check_gradients_reach_outputs,
+        "_check_attentions_for_generate": check_generated_attentions,
+        "_check_past_key_values_for_generate": check_generated_state,
+    }
+    skip: dict[str, str] = {
+        "test_model_base_model_prefix": "there is no base model under a head: every word runs through the whole captioner"
+    }
+
+    def prepare_inputs(self, config: UpDownCaptioningConfig) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        rows = self.batch_size
+        region_mask = torch.ones(rows, NUM_REGIONS, dtype=torch.bool)
+        region_mask[1, 3:] = False
+        return {
+            "input_ids": torch.randint(4, config.vocab_size, (rows, self.seq_length), generator=generator),
+            "attention_mask": torch.ones(rows, self.seq_length, dtype=torch.long),
+            "region_features": torch.rand(rows, NUM_REGIONS, REGION_WIDTH, generator=generator),
+            "region_boxes": torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(rows, NUM_REGIONS, 4).clone(),
+            "region_mask": region_mask,
+        }
+
+
+class PixelCaptionSpec(CaptionSpec):
+    """The captioner with a region source of its own, fed with pixels."""
+
+    name = "PixelCaption"
+    composite = True
+    config_kwargs = CaptionSpec.config_kwargs | {
+        "region_feature_size": GRID["region_feature_size"],
+        "vision_config": {"model_type": "updown_grid", **GRID},
+    }
+    config_test_kwargs: dict[str, Any] = {"vision_config": None}  # the test would compare a config with the dict given
+    skip = CaptionSpec.skip | {
+        "test_can_set_attention_dynamically_composite_model": "attention over regions is additive: sdpa has no such form",
+    }
+
+    def prepare_inputs(self, config: UpDownCaptioningConfig) -> dict[str, torch.Tensor]:
+        inputs = super().prepare_inputs(config)
+        pixel_values = torch.rand(self.batch_size, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        words = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        return words | {"pixel_values": pixel_values}
+
+
+class GridSpec(ModelSpec):
+    """The grid region source."""
+
+    name = "Grid"
+    config_class = UpDownGridConfig
+    all_model_classes = (UpDownGrid,)
+    auto = {"AutoModel": UpDownGrid}
+    generative = False
+    has_text_modality = False
+    has_attentions = False
+    test_resize_embeddings = False
+    config_kwargs = GRID
+    overrides: dict[str, Any] = {"test_model_outputs_equivalence": check_tuple_of_regions}
+    common_properties = ["image_size", "grid_size"]
+    skip: dict[str, str] = {
+        "test_hidden_states_output": "a region source returns regions, no hidden states",
+        "test_retain_grad_hidden_states_attentions": "a region source returns regions, no hidden states",
+        "test_model_get_set_embeddings": "a region source embeds no words",
+    }
+
+    def prepare_inputs(self, config: UpDownGridConfig) -> dict[str, torch.Tensor]:
+        side = config.image_size
+        return {"pixel_values": torch.rand(self.batch_size, 3, side, side, generator=torch.Generator().manual_seed(0))}

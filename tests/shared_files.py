@@ -1,0 +1,15 @@
+"""Where the tests find real photos and golden figures, which stand beside the checkout and are not part of it."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED_FOLDER = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def shared(relative: str) -> Path:
+    """The path of a file or folder of real data; skips the calling test, with the reason, where it is absent."""
+    path = SHARED_FOLDER / relative
+    if not path.exists():
+        pytest.skip(f"needs shared/{relative} beside the checkout (real photos or golden figures)")
+    return path

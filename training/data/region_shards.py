@@ -1,0 +1,210 @@
+"""The files of a region store: shards in Arrow, the manifests that name them, and how both are written safely.
+
+    ShardPhotos --write_shard--> shard-<process>-<number>.arrow --open_shard--> ShardPhotos on mapped memory
+
+A shard is one Arrow file of one record batch: `image_id` (string) and, a list for each photo, `region_features`
+(float16), `region_boxes` (float32) and whatever else the detector gave. All features of a shard thus lie in one flat
+buffer, and a photo is a slice of it. A shard counts only once a manifest (`store.json`, and `store-<process>.json` of
+further processes) names it; both are written under another name and renamed, so a kill at any moment leaves what was
+there before.
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import torch
+
+try:
+    import fcntl
+except ImportError:  # Windows: two writers of one process index are not told apart there
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = "updown-regions-1"
+MANIFEST_NAME = re.compile(r"store(?:-(\d+))?\.json")
+SHARD_NAME = re.compile(r"shard-\d+-\d+\.arrow")
+# What a store may keep of a region and in which numbers: the wide columns in float16, the narrow ones in float32.
+STORED_DTYPES = {
+    "region_features": torch.float16,
+    "region_boxes": torch.float32,
+    "region_scores": torch.float32,
+    "object_probs": torch.float16,
+    "attribute_probs": torch.float16,
+    "region_seconds": torch.float32,
+}
+ARROW_DTYPES = {torch.float16: pa.float16(), torch.float32: pa.float32()}
+
+
+@dataclass
+class ShardPhotos:
+    """N photos and their regions, one photo after the other without padding.
+
+    `starts` (N + 1) int64: photo i has the regions `starts[i]:starts[i + 1]`; `columns`: name -> (all regions, width),
+    or (all regions,) for scores and seconds.
+    """
+
+    image_ids: list[str]
+    starts: torch.Tensor
+    columns: dict[str, torch.Tensor]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Numbers a region in each column, in the columns' order."""
+        return {name: column[:1].numel() for name, column in self.columns.items()}
+
+
+def join_photos(parts: Sequence[ShardPhotos]) -> ShardPhotos:
+    """Several batches of photos as one."""
+    counts = torch.cat([part.starts.diff() for part in parts])
+    return ShardPhotos(
+        image_ids=[image_id for part in parts for image_id in part.image_ids],
+        starts=starts_of_counts(counts),
+        columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
+    )
+
+
+def starts_of_counts(counts: torch.Tensor) -> torch.Tensor:
+    """(N,) regions a photo -> (N + 1) where each photo starts, and the end."""
+    return torch.nn.functional.pad(counts.cumsum(dim=0), (1, 0))
+
+
+def write_shard(path: Path, photos: ShardPhotos) -> dict[str, Any]:
+    """Writes one shard and returns its entry for the manifest."""
+    arrays: dict[str, pa.Array] = {"image_id": pa.array(photos.image_ids, pa.string())}
+    starts = pa.array(photos.starts.numpy())
+    for name, column in photos.columns.items():
+        numbers = pa.array(column.reshape(-1).numpy(), ARROW_DTYPES[column.dtype])
+        regions = pa.FixedSizeListArray.from_arrays(numbers, column.shape[1]) if column.dim() == 2 else numbers
+        arrays[name] = pa.LargeListArray.from_arrays(starts, regions)
+    batch = pa.RecordBatch.from_pydict(arrays)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    content = sink.getvalue()
+    write_atomically(path, content)
+    return {
+        "file": path.name,
+        "photos": len(photos.image_ids),
+        "regions": int(starts[-1].as_py()),
+        "bytes": content.size,
+    }
+
+
+def open_shard(path: Path, entry: Mapping[str, Any]) -> ShardPhotos:
+    """Maps a shard into memory without reading its features.
+
+    The mapping is private: writing into a tensor changes this process' memory, never the file.
+
+    Raises:
+        ValueError: where the file is absent, not as long as its manifest entry says, or not of this layout.
+    """
+    size = path.stat().st_size if path.exists() else None
+    if size != entry["bytes"]:
+        fault = (
+            "is absent" if size is None else f"is {size} bytes long, not {entry['bytes']}: it was cut short or replaced"
+        )
+        raise ValueError(f"the shard {path} {fault}; copy the store again, or delete its folder and extract again")
+    try:
+        mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+        batch = pa.ipc.open_file(pa.py_buffer(mapped.numpy())).get_batch(0)
+        batch.validate()
+        photos = ShardPhotos(
+            image_ids=batch.column("image_id").to_pylist(),
+            starts=_mapped_tensor(batch.column("region_features").offsets, mapped),
+            columns={
+                name: _mapped_tensor(batch.column(name).values, mapped)
+                for name in STORED_DTYPES
+                if name in batch.schema.names
+            },
+        )
+    except (pa.ArrowException, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        raise ValueError(
+            f"the shard {path} is no region shard ({error}); delete its folder and extract again"
+        ) from error
+    regions = {len(column) for column in photos.columns.values()} | {int(photos.starts[-1]), entry["regions"]}
+    if len(regions) > 1 or (photos.starts.diff() < 1).any() or photos.starts[0] != 0:
+        raise ValueError(f"the shard {path} contradicts itself or its manifest; delete its folder and extract again")
+    return photos
+
+
+def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
+    """The manifests of a folder by file name, the main process' first; {} where there is none.
+
+    Raises:
+        ValueError: for a manifest that is broken, of another format, or names files outside the folder.
+    """
+    names = sorted(
+        (path.name for path in folder.glob("store*.json") if MANIFEST_NAME.fullmatch(path.name)),
+        key=lambda name: int(MANIFEST_NAME.fullmatch(name).group(1) or 0),  # type: ignore[union-attr]
+    )
+    return {name: _read_manifest(folder / name) for name in names}
+
+
+def fingerprint_differences(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """One phrase for each field of `expected` that the stored fingerprint lacks or has otherwise."""
+    phrases = []
+    for field, wanted in expected.items():
+        if field not in stored:
+            phrases.append(f"{field}: not recorded, expected {wanted!r}")
+        elif stored[field] != wanted:
+            phrases.append(f"{field}: stored {stored[field]!r}, expected {wanted!r}")
+    return phrases
+
+
+def write_atomically(path: Path, content: Any) -> None:
+    """Writes bytes (or a buffer) so that `path` holds either what it held or all of the new content."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def lock_writer(folder: Path, process_index: int) -> BinaryIO:
+    """Keeps a second writer of the same process index out until the returned file is closed or the process ends."""
+    file = open(folder / f".writer-{process_index}.lock", "wb")  # noqa: SIM115
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.close()
+            raise RuntimeError(
+                f"another process writes into {folder} as process {process_index}; "
+                "give every process its own process_index"
+            ) from error
+    return file
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {manifest['format']!r}, not {FORMAT!r}")
+        if not isinstance(manifest["fingerprint"], dict):
+            raise ValueError("its fingerprint is no object")
+        for shard in manifest["shards"]:
+            if not SHARD_NAME.fullmatch(shard["file"]) or not all(
+                isinstance(shard[key], int) for key in ("photos", "regions", "bytes")
+            ):
+                raise ValueError(f"it names a strange shard {str(shard)[:80]}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no manifest of a region store: {error}") from error
+    return manifest
+
+
+def _mapped_tensor(array: pa.Array, mapped: torch.Tensor) -> torch.Tensor:
+    """An Arrow array's numbers as a view of the mapped file: (length,), or (length, width) for fixed-size lists."""
+    width = array.type.list_size if pa.types.is_fixed_size_list(array.type) else None
+    numbers = array.values if width is not None else array
+    dtype = {pa.float16(): torch.float16, pa.float32(): torch.float32, pa.int64(): torch.int64}[numbers.type]
+    start = numbers.buffers()[1].address - mapped.data_ptr()
+    if start < 0:
+        raise IndexError("its numbers are compressed")
+    tensor = mapped[start : start + len(numbers) * dtype.itemsize].view(dtype)
+    return tensor if width is None else tensor.view(-1, width)

@@ -1,0 +1,393 @@
+"""A folder of region features on disk: float16, memory-mapped, resumable, with the fingerprint of what made them.
+
+    Regions --RegionStoreWriter.append--> folder --RegionStore.batch--> region_features, region_boxes, region_mask
+
+The files are those of `training/data/region_shards.py`. One photo of 36 regions of width 2048 takes 148 kB, the 123,287
+photos of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/region_store.py` prints photos a second.
+"""
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from training.data.files import PathLike
+from training.data.region_shards import (
+    FORMAT,
+    MANIFEST_NAME,
+    SHARD_NAME,
+    STORED_DTYPES,
+    ShardPhotos,
+    fingerprint_differences,
+    join_photos,
+    lock_writer,
+    open_shard,
+    read_manifests,
+    starts_of_counts,
+    write_atomically,
+    write_shard,
+)
+
+Photos = Sequence[str] | Sequence[int] | slice | range | np.ndarray | torch.Tensor
+BOX_TOLERANCE = 1e-3
+
+
+class RegionStoreWriter:
+    """Writes regions photo by photo; opening an existing store continues it.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> regions = {"region_features": torch.ones(1, 3, 8), "region_boxes": torch.tensor([[[0.0, 0.0, 1.0, 1.0]] * 3])}
+    >>> with RegionStoreWriter(folder, fingerprint={"backbone": "resnet101"}) as writer:
+    ...     writer.append(["dog.jpg"], regions)
+    >>> RegionStore(folder)["dog.jpg"]["region_features"].shape
+    torch.Size([3, 8])
+
+    Args:
+        folder: made if absent; must be empty or a store.
+        fingerprint: what made the features (model type, backbone, hash of the weights, revision, image size, kind of
+            regions, ...), as JSON values.
+        photos_per_shard: photos wait in memory until so many are there, and are then written as one shard (256 photos
+            of 36 regions of width 2048 are 38 MB). A kill loses only the waiting photos.
+        process_index: each of several processes that write into one folder at once has its own, from 0.
+
+    Attributes:
+        done_ids: the ids appended so far; on opening, those on disk, whichever process wrote them.
+
+    Raises:
+        ValueError: for a folder of other things, and for a fingerprint other than the store's.
+        RuntimeError: while another writer holds the same `process_index`.
+    """
+
+    def __init__(
+        self, folder: PathLike, *, fingerprint: Mapping[str, Any], photos_per_shard: int = 256, process_index: int = 0
+    ) -> None:
+        self.folder = Path(folder)
+        self.photos_per_shard = photos_per_shard
+        self.process_index = process_index
+        self._manifest_name = f"store-{process_index}.json" if process_index else "store.json"
+        self._waiting: list[ShardPhotos] = []
+        fingerprint = json.loads(json.dumps(dict(fingerprint)))
+        _check_folder_is_free(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_writer(self.folder, process_index)
+        try:
+            self._continue(fingerprint)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> "RegionStoreWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def append(self, image_ids: Sequence[str], regions: Mapping[str, Any]) -> None:
+        """Adds a batch of photos: all of it or, on an error, nothing.
+
+        Args:
+            image_ids: B ids not yet in the store.
+            regions: `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, optionally `region_mask`
+                (B, R) bool (absent: every region is real), `region_scores` and `region_seconds` (B, R),
+                `object_probs` and `attribute_probs` (B, R, classes); a `Regions` or any mapping of tensors or arrays.
+                Padding is not kept.
+
+        Raises:
+            ValueError: naming the photo, for an id that is there already, a photo without regions, numbers that are
+                not finite in float16, boxes that are not xyxy in 0..1; and for widths other than the store's.
+        """
+        self._check_ids(image_ids)
+        photos = _unpadded(image_ids, regions)
+        _check_numbers(photos)
+        self._check_widths(photos.widths)
+        self._widths = photos.widths
+        self.done_ids.update(image_ids)
+        self._waiting.append(photos)
+        if sum(len(part.image_ids) for part in self._waiting) >= self.photos_per_shard:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes the waiting photos as one shard; once it returns, a kill cannot lose them."""
+        if not self._waiting:
+            return
+        shards = self._manifest["shards"]
+        path = self.folder / f"shard-{self.process_index}-{len(shards):05d}.arrow"
+        entry = write_shard(path, join_photos(self._waiting))
+        self._write_manifest({**self._manifest, "shards": [*shards, entry]})
+        self._waiting = []
+
+    def close(self) -> None:
+        """Writes what waits and lets the next writer in."""
+        try:
+            self.flush()
+        finally:
+            self._lock.close()
+
+    def _continue(self, fingerprint: dict[str, Any]) -> None:
+        manifests = read_manifests(self.folder)
+        for manifest in manifests.values():
+            stored = manifest["fingerprint"]
+            differences = fingerprint_differences(stored, {**dict.fromkeys(stored), **fingerprint})
+            if differences:
+                raise ValueError(
+                    f"the store {self.folder} was made otherwise ({'; '.join(differences)}); use another folder"
+                )
+        shards = _open_shards(self.folder, manifests)
+        self.done_ids = {image_id for shard in shards for image_id in shard.image_ids}
+        self._widths = shards[0].widths if shards else {}
+        for partial in (f".{self._manifest_name}.partial", f".shard-{self.process_index}-*.partial"):
+            for leftover in self.folder.glob(partial):
+                leftover.unlink()
+        self._manifest = manifests.get(self._manifest_name, {})
+        if not self._manifest:
+            self._write_manifest({"format": FORMAT, "fingerprint": fingerprint, "shards": []})
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        write_atomically(self.folder / self._manifest_name, json.dumps(manifest, indent=1).encode())
+        self._manifest = manifest
+
+    def _check_ids(self, image_ids: Sequence[str]) -> None:
+        if isinstance(image_ids, str) or not all(isinstance(image_id, str) for image_id in image_ids):
+            raise ValueError(f"image_ids must be a list of strings, got {str(image_ids)[:80]}")
+        twice = next((image_id for image_id, times in Counter(image_ids).items() if times > 1), None)
+        there = next((image_id for image_id in image_ids if image_id in self.done_ids), None)
+        if twice is not None or there is not None:
+            fault = f"{twice!r} is twice in this batch" if twice is not None else f"{there!r} is already there"
+            raise ValueError(f"cannot add to the store {self.folder}: photo {fault}; skip the ids in writer.done_ids")
+
+    def _check_widths(self, widths: dict[str, int]) -> None:
+        if self._widths and widths != self._widths:
+            raise ValueError(
+                f"these photos have {widths} numbers a region, but the store {self.folder} has {self._widths}; "
+                "were they made by another detector? Give it another folder"
+            )
+
+
+class RegionStore:
+    """Reads a store; safe in several processes at once, and picklable for data loader workers (they map it anew).
+
+    Args:
+        folder: what a `RegionStoreWriter` wrote; photos added later are seen by opening it again.
+
+    Attributes:
+        image_ids: every id, in the order of positions.
+        fingerprint: what made the features.
+        column_names: what it holds of a region.
+
+    Raises:
+        ValueError: for a folder that is no store or holds no photo, a shard that is absent, cut short or foreign,
+            an id that two processes wrote, processes that recorded different fingerprints.
+    """
+
+    def __init__(self, folder: PathLike) -> None:
+        self.folder = Path(folder)
+        manifests = read_manifests(self.folder)
+        self._shards = _open_shards(self.folder, manifests)
+        if not self._shards:
+            fault = "holds no photo yet" if manifests else "is no region store (it has no store.json)"
+            raise ValueError(f"{folder} {fault}; make one with `updown extract PHOTOS --output {folder}`")
+        self.fingerprint: dict[str, Any] = next(iter(manifests.values()))["fingerprint"]
+        _check_agreement(self.folder, manifests, self._shards)
+        self.image_ids = [image_id for shard in self._shards for image_id in shard.image_ids]
+        self._position_of = {image_id: position for position, image_id in enumerate(self.image_ids)}
+        if len(self._position_of) < len(self.image_ids):
+            twice = Counter(self.image_ids).most_common(1)[0][0]
+            raise ValueError(
+                f"photo {twice!r} is twice in the store {folder}; were its processes given the same photos?"
+            )
+        photos_per_shard = torch.tensor([len(shard.image_ids) for shard in self._shards])
+        self._shard_of = torch.arange(len(self._shards)).repeat_interleave(photos_per_shard).numpy()
+        self._starts = torch.cat([shard.starts[:-1] for shard in self._shards]).numpy()
+        self._ends = torch.cat([shard.starts[1:] for shard in self._shards]).numpy()
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._position_of
+
+    def __getitem__(self, image_id: str) -> dict[str, torch.Tensor]:
+        """Every column of one photo, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ..."""
+        batch = self.batch([image_id], columns=self.column_names)
+        return {name: value[0] for name, value in batch.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["folder"])  # type: ignore[misc]
+
+    @property
+    def feature_width(self) -> int:
+        """D, the numbers in a region's feature vector."""
+        return self._shards[0].widths["region_features"]
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._shards[0].columns)
+
+    def batch(
+        self,
+        photos: Photos,
+        *,
+        dtype: torch.dtype = torch.float16,
+        columns: Sequence[str] = ("region_features", "region_boxes"),
+    ) -> dict[str, torch.Tensor]:
+        """The regions of some photos, padded with zeros to the longest of them.
+
+        Args:
+            photos: B ids, or B positions (list, range, slice, array or tensor of int). Ids are always strings: the
+                int 42 is the 43rd photo, the string "42" the photo of that id.
+            dtype: of the wide columns (features and probabilities); boxes, scores and seconds stay float32.
+            columns: of `column_names`.
+
+        Returns:
+            The columns, for example `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, and
+            `region_mask` (B, R) bool. Neighbouring photos of one shard with equally many regions come as a view of
+            the mapped file: treat it as read-only, or clone it.
+
+        Raises:
+            KeyError: for an id that is not in the store, or a column that it does not hold.
+            IndexError: for a position outside the store, or no photo at all.
+        """
+        absent = [name for name in columns if name not in self.column_names]
+        if absent:
+            raise KeyError(
+                f"the store {self.folder} holds no {', '.join(absent)}; it holds {', '.join(self.column_names)}"
+            )
+        positions = self._positions(photos)
+        shards, starts, ends = self._shard_of[positions], self._starts[positions], self._ends[positions]
+        counts = ends - starts
+        num_regions = int(counts.max())
+        even = bool((counts == num_regions).all())
+        touching = even and bool((shards == shards[0]).all() and (starts[1:] == ends[:-1]).all())
+        out = {}
+        for name in columns:
+            if touching:
+                flat = self._shards[shards[0]].columns[name][int(starts[0]) : int(ends[-1])]
+            else:
+                pieces = self._pieces(name, shards, starts, ends)
+                flat = torch.cat(pieces) if even else pad_sequence(pieces, batch_first=True).flatten(0, 1)
+            value = flat.unflatten(0, (len(positions), num_regions))  # (B, R, width)
+            out[name] = value.to(dtype) if STORED_DTYPES[name] == torch.float16 else value
+        out["region_mask"] = torch.arange(num_regions) < torch.from_numpy(counts)[:, None]  # (B, R)
+        return out
+
+    def check_fingerprint(
+        self, expected: Mapping[str, Any], *, on_mismatch: Literal["warn", "error"] = "warn"
+    ) -> list[str]:
+        """Compares what made the features with what a model expects; returns one phrase for each differing field.
+
+        Args:
+            expected: only its fields are compared.
+            on_mismatch: warn, or raise ValueError, listing the differing fields.
+        """
+        differences = fingerprint_differences(self.fingerprint, json.loads(json.dumps(dict(expected))))
+        if differences:
+            message = (
+                f"the features in {self.folder} were not made as expected ({'; '.join(differences)}); "
+                "scores may fall silently: extract them again with this model's detector"
+            )
+            if on_mismatch == "error":
+                raise ValueError(message)
+            warnings.warn(message, stacklevel=2)
+        return differences
+
+    def _positions(self, photos: Photos) -> np.ndarray:
+        if isinstance(photos, slice):
+            photos = range(*photos.indices(len(self)))
+        if len(photos) == 0:
+            raise IndexError("an empty batch: give at least one image id or position")
+        if isinstance(photos[0], str):
+            return np.array([self._position(image_id) for image_id in photos])
+        positions = np.asarray(photos)
+        outside = positions[(positions < 0) | (positions >= len(self))]
+        if len(outside):
+            raise IndexError(f"position {outside[0]} is outside the store {self.folder} of {len(self)} photos")
+        return positions
+
+    def _position(self, image_id: str) -> int:
+        if image_id not in self._position_of:
+            raise KeyError(
+                f"photo {image_id!r} is not in the store {self.folder} of {len(self)} photos (its ids look like "
+                f"{self.image_ids[0]!r}); extract it too"
+            )
+        return self._position_of[image_id]
+
+    def _pieces(self, name: str, shards: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[torch.Tensor]:
+        """One view (R_i, width) a photo."""
+        columns = [shard.columns[name] for shard in self._shards]
+        return [
+            columns[shard][start:end]
+            for shard, start, end in zip(shards.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        ]
+
+
+def _open_shards(folder: Path, manifests: Mapping[str, Mapping[str, Any]]) -> list[ShardPhotos]:
+    entries = [entry for manifest in manifests.values() for entry in manifest["shards"]]
+    return [open_shard(folder / entry["file"], entry) for entry in entries]
+
+
+def _check_agreement(folder: Path, manifests: Mapping[str, Mapping[str, Any]], shards: Sequence[ShardPhotos]) -> None:
+    first, *others = [manifest["fingerprint"] for manifest in manifests.values()]
+    if any(other != first for other in others):
+        raise ValueError(f"the processes that wrote {folder} recorded different fingerprints; extract again")
+    if any(shard.widths != shards[0].widths for shard in shards):
+        raise ValueError(f"the shards of {folder} hold different columns or widths; extract again")
+
+
+def _check_folder_is_free(folder: Path) -> None:
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    foreign = [name for name in names if not MANIFEST_NAME.fullmatch(name) and not SHARD_NAME.fullmatch(name)]
+    if foreign:
+        raise ValueError(f"{folder} holds other things ({foreign[0]}); give an empty folder or a region store")
+
+
+def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any]) -> ShardPhotos:
+    """A padded batch -> its real regions one after the other, in the stored dtypes, on the CPU."""
+    given = {name: torch.as_tensor(regions[name]) for name in STORED_DTYPES if regions.get(name) is not None}
+    for name in ("region_features", "region_boxes"):
+        if name not in given:
+            raise ValueError(f"the regions hold no {name}; they hold {', '.join(given) or 'nothing'}")
+    shape = given["region_features"].shape[:2]
+    mask = torch.as_tensor(regions["region_mask"]) if regions.get("region_mask") is not None else torch.ones(shape)
+    mask = mask.bool().cpu()
+    wrong = {name: tuple(t.shape) for name, t in {**given, "region_mask": mask}.items() if t.shape[:2] != shape}
+    if wrong or shape[0] != len(image_ids):
+        raise ValueError(
+            f"{len(image_ids)} photos came with region_features of shape {tuple(given['region_features'].shape)}"
+            + (f" and {wrong}" if wrong else "")
+            + "; expected (photos, regions, width)"
+        )
+    columns = {name: value.detach().cpu()[mask].to(STORED_DTYPES[name]).contiguous() for name, value in given.items()}
+    return ShardPhotos(image_ids=list(image_ids), starts=starts_of_counts(mask.sum(dim=1)), columns=columns)
+
+
+def _check_numbers(photos: ShardPhotos) -> None:
+    counts = photos.starts.diff()
+    empty = (counts == 0).nonzero()
+    if len(empty):
+        raise ValueError(f"photo {photos.image_ids[int(empty[0])]!r} has no region; lower the detector's threshold")
+    for name, column in photos.columns.items():
+        bad = ~torch.isfinite(column.reshape(len(column), -1)).all(dim=1)
+        _refuse(bad, photos, f"{name} that are NaN, infinite or beyond float16 (65504)")
+    boxes = photos.columns["region_boxes"]
+    outside = (boxes < -BOX_TOLERANCE).any(dim=1) | (boxes > 1 + BOX_TOLERANCE).any(dim=1)
+    _refuse(outside, photos, "region_boxes outside 0..1 (divide them by the photo's width and height)")
+    _refuse((boxes[:, 2:] < boxes[:, :2]).any(dim=1), photos, "region_boxes that are not xyxy (x2 < x1 or y2 < y1)")
+    boxes.clamp_(0, 1)
+
+
+def _refuse(bad: torch.Tensor, photos: ShardPhotos, fault: str) -> None:
+    """ValueError naming the photo of the first bad region; `bad` (all regions,) bool."""
+    if bad.any():
+        region = bad.nonzero()[0, 0]
+        photo = int(torch.searchsorted(photos.starts, region, right=True)) - 1
+        raise ValueError(f"photo {photos.image_ids[photo]!r} has {fault}; nothing of this batch was stored")

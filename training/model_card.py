@@ -1,0 +1,146 @@
+"""The card of a published model: what it is, how to use it, and only figures that were measured.
+
+It is rendered from `hub_cards/card_template.md`; every fact comes from the folder's own files: the config, the
+processor, the generation config, and the `evaluation.json` that `updown evaluate` wrote.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedConfig
+
+LICENSE = "apache-2.0"
+TEMPLATE = "hub_cards/card_template.md"
+METRIC_NAMES = {
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "cider_d": "CIDEr-D",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+    "accuracy": "accuracy",
+}
+
+
+def write_card(folder: Path, config: PreTrainedConfig, *, repo_id: str, evaluation: Mapping[str, Any]) -> None:
+    """Write `README.md` into a Hub folder; an empty `evaluation` gives a card that says so."""
+    task = next(iter(read_json(folder / "config.json").get("custom_pipelines", {})), None)
+    name = repo_id.split("/")[-1]
+    card_data = ModelCardData(
+        license=LICENSE,
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=["updown", config.model_type, "region-features", "bottom-up-top-down-attention"],
+        model_name=name,
+        eval_results=evaluation_results(evaluation, task=task) or None,
+    )
+    card = ModelCard.from_template(
+        card_data,
+        template_path=str(template_path()),
+        name=name,
+        repo_id=repo_id,
+        task=task,
+        region_facts=region_facts(config, folder),
+        word_facts=word_facts(config, folder),
+        evaluation=evaluation,
+        figures=figures(evaluation),
+    )
+    card.save(folder / "README.md")
+
+
+def template_path() -> Path:
+    """The template: beside the code in a checkout, or where the installer put it."""
+    in_checkout = Path(__file__).parents[1] / TEMPLATE
+    if in_checkout.is_file():
+        return in_checkout
+    name = Path(TEMPLATE).name
+    installed = [Path(str(file.locate())) for file in metadata.files("updown") or [] if file.name == name]
+    if not installed:
+        raise FileNotFoundError(f"{TEMPLATE} is not installed: install the package again")
+    return installed[0].resolve()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's content, empty where there is no such file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each figure's name, with its unit, and its value: `[("BLEU-4 (x100)", "21.30")]`.
+
+    >>> figures({"metrics": {"bleu_4_x100": 21.3}})
+    [('BLEU-4 (x100)', '21.30')]
+    """
+    return [(metric_name(key), f"{value:.2f}") for key, value in evaluation.get("metrics", {}).items()]
+
+
+def metric_name(key: str) -> str:
+    """What the field calls the metric of a key such as `cider_d_x100`, with its unit."""
+    metric = key.removesuffix("_x100")
+    return METRIC_NAMES.get(metric, metric) + (" (x100)" if metric != key else "")
+
+
+def evaluation_results(evaluation: Mapping[str, Any], *, task: str | None) -> list[EvalResult]:
+    """The figures as the Hub's `model-index` lists them."""
+    return [
+        EvalResult(
+            task_type=evaluation.get("task") or task or "other",
+            dataset_type=evaluation["dataset"]["type"],
+            dataset_name=evaluation["dataset"]["name"],
+            dataset_split=evaluation["dataset"]["split"],
+            metric_type=key.removesuffix("_x100"),
+            metric_name=metric_name(key),
+            metric_value=value,
+        )
+        for key, value in evaluation.get("metrics", {}).items()
+    ]
+
+
+def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """Where the model's regions come from, as name and value."""
+    source = getattr(config, "vision_config", None)
+    if source is None and hasattr(config, "backbone"):
+        source = config
+    if source is None:
+        return {"Region source": f"none of its own: it takes region features of width {config.region_feature_size}"}
+    facts = {"Region source": f"`{source.model_type}` on `{source.backbone}`"}
+    if source.model_type == "updown_grid":
+        grid = f"the cells of a {source.grid_size} x {source.grid_size} grid"
+        levels = " + ".join(f"{level} x {level}" for level in source.pyramid_levels)
+        facts["Regions a photo"] = f"{source.num_regions}: " + (
+            grid if source.regions == "grid" else f"the boxes of a spatial pyramid, {levels}"
+        )
+    return facts | {"Width of a region's feature": str(source.region_feature_size), "Photo": photo_fact(folder)}
+
+
+def photo_fact(folder: Path) -> str:
+    """How the image processor sizes a photo."""
+    saved = read_json(folder / "processor_config.json").get("image_processor")
+    size = (saved or read_json(folder / "preprocessor_config.json")).get("size") or {}
+    if "height" in size:
+        return f"resized to {size['width']} x {size['height']} pixels, whatever its aspect ratio"
+    if "shortest_edge" in size:
+        longest = f", the longer to {size['longest_edge']} at most" if size.get("longest_edge") else ""
+        return f"shorter side resized to {size['shortest_edge']} pixels{longest}, aspect ratio kept"
+    return "as the processor's config says"
+
+
+def word_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What the model can write, as name and value."""
+    saved = read_json(folder / "generation_config.json")
+    facts = {}
+    if getattr(config, "vocab_size", None):
+        facts["Vocabulary"] = f"{config.vocab_size} words, special tokens included"
+    if saved.get("num_beams"):
+        facts["Beams by default"] = str(saved["num_beams"])
+    longest = saved.get("max_new_tokens") or saved.get("max_length")
+    if longest:
+        facts["Longest text by default"] = f"{longest} tokens"
+    return facts

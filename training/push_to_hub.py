@@ -1,0 +1,349 @@
+"""A saved model -> the folder that stands on the Hub: weights, code, processor and a card with measured figures.
+
+    save_pretrained folder --publish_folder--> Hub folder --check_published--> outputs compared --upload--> the Hub
+
+The Hub folder loads without this package (`trust_remote_code=True`), with it, and through `pipeline`. Which classes
+and tasks a config has is read off what `import modeling_updown` registered with transformers, so it stands there alone.
+Nothing local is changed before everything has been written and checked: a run that is cut short can be run again.
+"""
+
+import json
+import logging
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.dynamic_module_utils import get_relative_imports
+from transformers.models import auto
+from transformers.pipelines import PIPELINE_REGISTRY
+
+import modeling_updown
+import processors
+from training import load_back
+from training.model_card import write_card
+
+logger = logging.getLogger(__name__)
+
+CODE_FOLDERS = [Path(package.__file__ or "").parent for package in (modeling_updown, processors)]
+# what a Hub folder takes over from a `save_pretrained` folder; training state and pickles stay behind
+COPIED = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "*.jinja",
+    "evaluation.json",
+)
+
+
+def push(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    dry_run: bool = False,
+    output: str | Path | None = None,
+    private: bool = False,
+    evaluation: str | Path | None = None,
+) -> Path | str:
+    """Publish a `save_pretrained` folder, and load what was published to see that it gives the same outputs.
+
+    Args:
+        folder: config, safetensors and processor of one model.
+        repo_id: `name` or `organisation/name` on the Hub.
+        dry_run: do everything but the upload.
+        output: where the Hub folder is kept; a dry run needs it. An earlier Hub folder of ours there is replaced,
+            anything else is refused.
+        private: make the repository a private one if it does not exist yet.
+        evaluation: a file in the layout that `updown evaluate` writes; by default `evaluation.json` in `folder`.
+
+    Returns:
+        The path of the Hub folder after a dry run, else the address of the commit.
+
+    Raises:
+        ValueError: the folder, the id, the output or the evaluation is not what it should be, or what was published
+            gives other outputs than the model in `folder`.
+        ConnectionError: the upload failed; the message says where the finished folder lies.
+    """
+    check_repo_id(repo_id)
+    if dry_run and output is None:
+        raise ValueError("a dry run needs an output folder: add --output FOLDER")
+    published = Path(output or Path(tempfile.mkdtemp(prefix="updown-push-")) / repo_id.split("/")[-1])
+    publish_folder(folder, published, repo_id=repo_id, evaluation=evaluation)
+    expected = outputs_here(folder)
+    check_published(str(published.resolve()), expected=expected)
+    logger.info("loaded %s without this package: the same outputs", published)
+    if dry_run:
+        return published
+    address, commit = upload(published, repo_id, private=private)
+    check_published(repo_id, expected=expected, revision=commit)
+    logger.info("loaded %s back from the Hub: the same outputs", repo_id)
+    if output is None:
+        shutil.rmtree(published.parent)
+    return address
+
+
+def check_repo_id(repo_id: str) -> None:
+    """Raises `ValueError` unless `repo_id` can stand on the Hub."""
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise ValueError(f"{repo_id!r} cannot be the name of a Hub repository: write NAME or OWNER/NAME") from error
+
+
+def publish_folder(
+    folder: str | Path, output: str | Path, *, repo_id: str, evaluation: str | Path | None = None
+) -> None:
+    """Write the Hub folder of a `save_pretrained` folder to `output`, in one move at the end."""
+    folder, output = Path(folder), Path(output)
+    config = load_config(folder)
+    measured = read_evaluation(Path(evaluation) if evaluation else folder / "evaluation.json", needed=bool(evaluation))
+    check_output(output, folder=folder)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
+        made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
+        made.mkdir(mode=0o755)
+        for path in copied_files(folder):
+            shutil.copyfile(path, made / path.name)
+        if measured:
+            write_json(made / "evaluation.json", measured)
+        write_configs(folder, made, config)
+        write_code(made, classes_of(made, config))
+        write_card(made, config, repo_id=repo_id, evaluation=measured)
+        if output.exists():
+            output.rename(replaced)
+        made.rename(output)
+
+
+def load_config(folder: Path) -> PreTrainedConfig:
+    """The config of a saved model of ours; errors say what is missing and how to get it."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds no config.json: give a folder that model.save_pretrained wrote")
+    if not list(folder.glob("*.safetensors")):
+        raise ValueError(f"{folder} holds no .safetensors: only such weights are published, save the model again")
+    if not (folder / "processor_config.json").is_file() and not (folder / "preprocessor_config.json").is_file():
+        raise ValueError(f"{folder} holds no processor: call processor.save_pretrained with the same folder")
+    config = AutoConfig.from_pretrained(folder)
+    if not is_ours(type(config)):
+        raise ValueError(f"{folder} holds a {config.model_type!r} model, which is none of UpDown's")
+    return config
+
+
+def is_ours(kind: type) -> bool:
+    """Whether a class lies in the code that goes to the Hub."""
+    return kind.__module__.split(".")[0] in ("modeling_updown", "processors")
+
+
+def check_output(output: Path, *, folder: Path) -> None:
+    """Raises `ValueError` where writing to `output` would destroy something that this module has not made."""
+    if output.resolve() == folder.resolve():
+        raise ValueError(f"{output} is the model's own folder: give --output another one")
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise ValueError(f"{output} is a file: give --output a folder")
+    if any(output.iterdir()) and not ((output / "config.json").is_file() and (output / "README.md").is_file()):
+        raise ValueError(f"{output} holds other things than an earlier Hub folder: give --output a new folder")
+
+
+def copied_files(folder: Path) -> list[Path]:
+    """The files that go to the Hub unchanged."""
+    return sorted({path for pattern in COPIED for path in folder.glob(pattern) if path.is_file()})
+
+
+def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
+    """The measured figures, or an empty dict where there is no file; nothing is ever filled in.
+
+    Raises `ValueError` for a file that is not in the layout of `updown evaluate`, or with a figure that is no number.
+    """
+    if not path.is_file():
+        if needed:
+            raise ValueError(f"there is no evaluation at {path}: make one with `updown evaluate`")
+        return {}
+    try:
+        evaluation = json.loads(path.read_text(encoding="utf-8"))
+        dataset, metrics = evaluation["dataset"], evaluation["metrics"]
+        missing = [key for key in ("name", "type", "split") if key not in dataset]
+        wrong = [key for key, value in metrics.items() if not is_figure(value)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not in the layout of `updown evaluate` ({error!r}): run it again") from error
+    if missing or wrong:
+        raise ValueError(f"{path} lacks {missing} of its dataset, or has no figure for {wrong}: run the evaluation again")
+    return evaluation
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a value can stand on a card."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON as transformers writes it."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def auto_classes(config: PreTrainedConfig) -> dict[str, str]:
+    """`auto_map` of a config: every Auto class that a class of ours is registered with, as `file.Class`.
+
+    >>> auto_classes(modeling_updown.UpDownCaptioningConfig())["AutoModelForImageTextToText"]
+    'modeling_captioning.UpDownForImageCaptioning'
+    """
+    found = {"AutoConfig": class_reference(type(config))}
+    for name in sorted(dir(auto)):
+        mapping = getattr(getattr(auto, name), "_model_mapping", None)
+        if name.startswith("AutoModel") and mapping is not None and type(config) in mapping:
+            found[name] = class_reference(mapping[type(config)])
+    return found
+
+
+def class_reference(kind: type) -> str:
+    """A class as transformers names it in a folder: `file.Class`."""
+    return f"{kind.__module__.split('.')[-1]}.{kind.__name__}"
+
+
+def custom_pipelines(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
+    """`config.custom_pipelines`: the tasks that our pipelines bring, with the Auto classes that load their models."""
+    entries = {}
+    for task, entry in PIPELINE_REGISTRY.supported_tasks.items():
+        models = [model for model in entry["pt"] if type(config) in model._model_mapping]
+        if models and is_ours(entry["impl"]):
+            names = [model.__name__ for model in models]
+            entries[task] = {"impl": class_reference(entry["impl"]), "pt": names, "type": entry["type"]}
+    return entries
+
+
+def write_configs(folder: Path, made: Path, config: PreTrainedConfig) -> None:
+    """The JSON files that name classes, each with the `auto_map` that finds those classes in the folder."""
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    content |= {"auto_map": auto_classes(config), "custom_pipelines": custom_pipelines(config)}
+    write_json(made / "config.json", content)
+    for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
+        if (folder / name).is_file():
+            content = json.loads((folder / name).read_text(encoding="utf-8"))
+            write_json(made / name, with_auto_map(content))
+
+
+def with_auto_map(content: dict[str, Any]) -> dict[str, Any]:
+    """A processor's or tokenizer's JSON with the classes of ours that it names, nested parts included."""
+    content = {key: with_auto_map(value) if isinstance(value, dict) else value for key, value in content.items()}
+    auto_map: dict[str, Any] = {}
+    if is_own_name(content.get("processor_class")) and "tokenizer_class" not in content:
+        auto_map["AutoProcessor"] = class_reference(getattr(modeling_updown, content["processor_class"]))
+    if is_own_name(content.get("image_processor_type")):
+        kind = getattr(modeling_updown, content["image_processor_type"])
+        twin = getattr(modeling_updown, f"{kind.__name__}Pil", kind)
+        auto_map["AutoImageProcessor"] = [class_reference(twin), class_reference(kind)]  # [without torchvision, with]
+    if is_own_name(content.get("tokenizer_class")):
+        auto_map["AutoTokenizer"] = [None, class_reference(getattr(modeling_updown, content["tokenizer_class"]))]
+    return content | {"auto_map": auto_map} if auto_map else content
+
+
+def is_own_name(name: Any) -> bool:
+    """Whether a class name in a JSON file is that of a class of ours."""
+    return isinstance(name, str) and is_ours(getattr(modeling_updown, name, object))
+
+
+def classes_of(made: Path, config: PreTrainedConfig) -> list[str]:
+    """The files, without `.py`, that the JSON files of a Hub folder name."""
+    named = {entry["impl"] for entry in custom_pipelines(config).values()}
+    for path in made.glob("*.json"):
+        named |= set(references_in(json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})))
+        nested = json.loads(path.read_text(encoding="utf-8")).get("image_processor")
+        named |= set(references_in((nested or {}).get("auto_map", {})))
+    return sorted({reference.split(".")[0] for reference in named})
+
+
+def references_in(value: Any) -> Iterable[str]:
+    """Every string in a nested JSON value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from references_in(part)
+
+
+def write_code(made: Path, files: Iterable[str]) -> None:
+    """Copy the files named and every sibling that they import, all flat.
+
+    Raises `ValueError` for an import that cannot work on the Hub.
+    """
+    waiting, done = list(files), set()
+    while waiting:
+        name = waiting.pop()
+        if name in done:
+            continue
+        done.add(name)
+        sources = [folder / f"{name}.py" for folder in CODE_FOLDERS if (folder / f"{name}.py").is_file()]
+        if not sources:
+            raise ValueError(f"{name}.py is imported by published code but lies in none of {CODE_FOLDERS}")
+        shutil.copyfile(sources[0], made / f"{name}.py")
+        waiting += get_relative_imports(sources[0])
+
+
+def outputs_here(folder: str | Path) -> dict[str, Any]:
+    """What the model in a folder gives with this package imported: the outputs that everybody should get."""
+    config = AutoConfig.from_pretrained(folder)
+    return load_back.outputs_of(str(folder), auto_classes=sorted(auto_classes(config)), tasks=list(custom_pipelines(config)))
+
+
+def check_published(model: str, *, expected: dict[str, Any], revision: str | None = None) -> None:
+    """Load a Hub folder or repository in an interpreter without this package, and compare its outputs.
+
+    Raises `ValueError` where it does not load, or gives anything but `expected` (numbers may differ by 1e-4).
+    """
+    command = [sys.executable, "-P", load_back.__file__, model, "--auto-classes", *expected["classes"]]
+    command += ["--tasks", *expected["tasks"]] + (["--revision", revision] if revision else [])
+    with tempfile.TemporaryDirectory(prefix="updown-check-") as empty:
+        environment = {**os.environ, "HF_MODULES_CACHE": empty}  # code of an earlier check must not be taken for this
+        run = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+    if run.returncode:
+        reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"{model} does not load without this package: {reason}")
+    found = json.loads(run.stdout.strip().splitlines()[-1])
+    if not is_same(found, expected):
+        raise ValueError(f"{model} gives {found}, but the model it was made from {expected}")
+
+
+def is_same(found: Any, expected: Any) -> bool:
+    """Whether two JSON values are equal, numbers to 1e-4."""
+    if isinstance(found, float) and isinstance(expected, float):
+        return math.isclose(found, expected, abs_tol=1e-4)
+    if isinstance(found, dict) and isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(is_same(found[key], expected[key]) for key in found)
+    if isinstance(found, list) and isinstance(expected, list):
+        return len(found) == len(expected) and all(map(is_same, found, expected))
+    return bool(found == expected)
+
+
+def upload(published: Path, repo_id: str, *, private: bool) -> tuple[str, str]:
+    """Send a Hub folder as one commit; returns its address and its id.
+
+    Raises `ConnectionError` naming the folder, which stays, where the Hub does not take it.
+    """
+    logger.info("%s is ready; uploading it to %s", published, repo_id)
+    api = HfApi()
+    try:
+        repository = api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository.repo_id, folder_path=published, commit_message="Publish the model with its code and card"
+        )
+    except (OSError, httpx.HTTPError) as error:
+        raise ConnectionError(
+            f"the upload to {repo_id} failed ({' '.join(str(error).split())[:300]}); {published} holds the finished "
+            "folder: log in with `hf auth login` or set HF_TOKEN if that is the reason, and push again"
+        ) from error
+    return commit.commit_url, commit.oid

@@ -1,0 +1,206 @@
+"""A recipe: the short YAML that says what to train, read into dataclasses. An unknown key is an error.
+
+    recipes/NAME.yaml --read_recipe--> Recipe --training/train.py--> runs/NAME/
+
+Every field is documented here and nowhere else. Values can be changed on the command line: `--set train.epochs=3`.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+
+@dataclass
+class RegionsRecipe:
+    """Where regions come from.
+
+    source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one.
+    weights: backbone weights, a `.safetensors`; empty loads timm's from the Hub (or none, with `random_backbone`).
+    random_backbone: start from random backbone weights (tests).
+    store: folder of a region store; features are made once, at start, for photos it lacks. Empty: regions are made
+        from pixels at every step, which training the region source needs.
+    flips: every photo is seen mirrored in half of the epochs.
+    trained: train the region source with the model.
+    """
+
+    source: dict[str, Any] = field(default_factory=dict)
+    weights: str = ""
+    random_backbone: bool = False
+    store: str = ""
+    flips: bool = False
+    trained: bool = False
+
+
+@dataclass
+class TrainRecipe:
+    """How to train.
+
+    objective: `cross_entropy` or `self_critical`.
+    split: the photos to train on; `train+restval` is Karpathy's COCO training set.
+    epochs, batch_size: passes over the photos; photos per step over all processes and accumulated pieces.
+    accumulation: pieces a step's photos are split into on each process.
+    optimizer, learning_rate, region_learning_rate, weight_decay, betas, momentum: `adamw`, `adam` or `sgd`; a separate
+        rate for the region source where it is trained.
+    schedule, warmup_steps, decay, decay_epochs: `cosine` and `linear` fall to 0 over the run, `step` multiplies by
+        `decay` every `decay_epochs`, `constant` stays; all after a linear warm-up.
+    clip_norm, clip_value: largest gradient norm and largest single gradient; 0 turns each off.
+    label_smoothing: share of the target spread over the other words (cross-entropy).
+    scheduled_sampling_increase, _epochs, _max: probability of feeding the model's own words rises by `increase` every
+        `epochs` epochs up to `max` (Bengio et al. 2015).
+    samples_per_photo, baseline: self-critical samples, and what their reward is measured against: `greedy`,
+        `mean_of_others`, or `beam`, the paper's: the decoded beam's captions against their mean.
+    sample_temperature: flattens (above 1) or sharpens the sampling distribution.
+    ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 turns it off.
+    max_words: captions are cut to so many words.
+    min_word_count: rarer words become the unknown word.
+    mixed_precision: `no`, `bf16` or `fp16`.
+    early_stopping: stop after so many evaluations without a better score; 0 never does.
+    checkpoint_steps: steps between checkpoints (one is always written at an epoch's end).
+    num_workers: data loader workers a process.
+    log_with: `tensorboard`, `trackio` or empty.
+    """
+
+    objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
+    split: str = "train"
+    epochs: int = 10
+    batch_size: int = 50
+    accumulation: int = 1
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    region_learning_rate: float = 1e-5
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    momentum: float = 0.9
+    schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"
+    warmup_steps: int = 100
+    decay: float = 0.8
+    decay_epochs: int = 3
+    clip_norm: float = 1.0
+    clip_value: float = 0.0
+    label_smoothing: float = 0.0
+    scheduled_sampling_increase: float = 0.0
+    scheduled_sampling_epochs: int = 5
+    scheduled_sampling_max: float = 0.25
+    samples_per_photo: int = 5
+    baseline: Literal["greedy", "mean_of_others", "beam"] = "greedy"
+    sample_temperature: float = 1.0
+    ema: float = 0.0
+    max_words: int = 20
+    min_word_count: int = 5
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    early_stopping: int = 0
+    checkpoint_steps: int = 500
+    num_workers: int = 0
+    log_with: Literal["", "tensorboard", "trackio"] = ""
+
+
+@dataclass
+class EvaluateRecipe:
+    """How to evaluate: the split and beams while training, and for the final figures.
+
+    metric: the score that picks the best model. max_photos: only the first so many while training; 0 takes all.
+    """
+
+    split: str = "val"
+    num_beams: int = 1
+    final_split: str = "test"
+    final_num_beams: int = 5
+    batch_size: int = 50
+    metric: str = "cider_d"
+    every_epochs: int = 1
+    max_photos: int = 0
+
+
+@dataclass
+class Recipe:
+    """One run. `data` is `format` and the options of that format; `model` holds fields of the model's config.
+
+    output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder.
+    init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
+    data_name: the data set's name on the card.
+    """
+
+    task: str
+    output: str
+    data: dict[str, Any]
+    data_name: str = ""
+    seed: int = 0
+    init_from: str = ""
+    regions: RegionsRecipe = field(default_factory=RegionsRecipe)
+    model: dict[str, Any] = field(default_factory=dict)
+    train: TrainRecipe = field(default_factory=TrainRecipe)
+    evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+SECTIONS = {"regions": RegionsRecipe, "train": TrainRecipe, "evaluate": EvaluateRecipe}
+
+
+def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
+    """The recipe in a YAML file, with `KEY=VALUE` changes such as `train.epochs=3` applied.
+
+    Raises `ValueError` naming the file for an unknown key, a missing one, a value of the wrong kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is not there; the recipes that come along lie in training/recipes/")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no keys; see the recipes in training/recipes/")
+    for change in changes or []:
+        _apply_change(content, change)
+    try:
+        sections = {name: _build(kind, content.pop(name, None) or {}, name) for name, kind in SECTIONS.items()}
+        return _build(Recipe, {**content, **sections}, "the recipe")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _apply_change(content: dict[str, Any], change: str) -> None:
+    key, equals, value = change.partition("=")
+    if not equals:
+        raise ValueError(f"--set {change}: write KEY=VALUE, for example train.epochs=3")
+    *parents, last = key.split(".")
+    for parent in parents:
+        content = content.setdefault(parent, {})
+        if not isinstance(content, dict):
+            raise ValueError(f"--set {change}: {parent} is a value, not a section")
+    content[last] = yaml.safe_load(value)
+
+
+def _build(kind: type, content: dict[str, Any], name: str) -> Any:
+    if not isinstance(content, dict):
+        raise ValueError(f"{name} must be a section of keys, not {content!r}")
+    fields = {entry.name: entry for entry in dataclasses.fields(kind)}
+    unknown = sorted(set(content) - set(fields))
+    if unknown:
+        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {name}; it takes {', '.join(fields)}")
+    required = [key for key, entry in fields.items() if entry.default is entry.default_factory is dataclasses.MISSING]
+    missing = [key for key in required if key not in content]
+    if missing:
+        raise ValueError(f"{name} lacks {', '.join(missing)}")
+    return kind(**{key: _checked(f"{name}: {key}", fields[key].type, value) for key, value in content.items()})
+
+
+def _checked(name: str, wanted: Any, value: Any) -> Any:
+    choices = getattr(wanted, "__args__", ()) if getattr(wanted, "__origin__", None) is Literal else ()
+    if choices and value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}")
+    if wanted is float and isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as a string
+        except ValueError as error:
+            raise ValueError(f"{name} is {value!r}, which is no number") from error
+    if wanted is str and value is None:
+        return ""  # YAML reads a key without a value as null
+    if isinstance(wanted, type) and not isinstance(value, wanted):
+        raise ValueError(f"{name} is {value!r}, which is no {wanted.__name__}")
+    return value

@@ -1,0 +1,60 @@
+"""Optimisers and schedules by the recipe's names."""
+
+import math
+from functools import partial
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from training.recipe import TrainRecipe
+
+
+def build_optimizer(model: torch.nn.Module, settings: TrainRecipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over every trainable weight; the region source has a learning rate of its own.
+
+    Biases and other vectors do not decay.
+    """
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = settings.region_learning_rate if name.startswith("region_source.") else settings.learning_rate
+        decay = settings.weight_decay if parameter.dim() > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    if not groups:
+        raise ValueError("the model has no weight left to train: everything is frozen")
+    parameters = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=settings.momentum)
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
+    return kind(parameters, betas=(settings.betas[0], settings.betas[1]))
+
+
+def build_schedule(optimizer: torch.optim.Optimizer, settings: TrainRecipe, *, steps_per_epoch: int) -> LambdaLR:
+    """The factor on every learning rate, step by step."""
+    return LambdaLR(optimizer, partial(learning_rate_factor, settings=settings, steps_per_epoch=steps_per_epoch))
+
+
+def learning_rate_factor(step: int, *, settings: TrainRecipe, steps_per_epoch: int) -> float:
+    """0..1 at a step: a linear warm-up, then the recipe's schedule.
+
+    >>> learning_rate_factor(150, settings=TrainRecipe(epochs=3, warmup_steps=0), steps_per_epoch=100)
+    0.5
+    """
+    warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
+    share = min(1.0, step / max(1, settings.epochs * steps_per_epoch))
+    factors = {
+        "cosine": 0.5 * (1 + math.cos(math.pi * share)),
+        "linear": 1 - share,
+        "step": settings.decay ** (step // max(1, steps_per_epoch * settings.decay_epochs)),
+        "constant": 1.0,
+    }
+    return round(min(warmup, factors[settings.schedule]), 12)
+
+
+def scheduled_sampling_probability(settings: TrainRecipe, epoch: int) -> float:
+    """How often, in that epoch (from 0), a word of the model's own is fed instead of the caption's."""
+    if settings.objective != "cross_entropy" or not settings.scheduled_sampling_increase:
+        return 0.0
+    rises = epoch // settings.scheduled_sampling_epochs + 1
+    return min(settings.scheduled_sampling_max, settings.scheduled_sampling_increase * rises)

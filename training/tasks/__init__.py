@@ -1,0 +1,1 @@
+"""One file per task, each with the same four verbs: rows, inputs, loss, score."""
