@@ -63,7 +63,7 @@ def main() -> None:
         python_requires=">=3.11",
         packages=PACKAGES,
         package_data=PACKAGE_DATA,
-        # not in a package, since a card belongs beside the published models: `training/push_to_hub.py` finds it both ways
+        # in no package, since a card belongs beside the published models; training/model_card.py finds it both ways
         data_files=[("share/updown", ["hub_cards/card_template.md"])],
         install_requires=REQUIRED,
         extras_require=EXTRAS,

@@ -76,10 +76,10 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if module is self:
-            for lstm in (self.attention_lstm_photo, self.language_lstm):
-                forget = slice(self.config.hidden_size, 2 * self.config.hidden_size)
-                nn.init.constant_(lstm.bias[forget], self.config.forget_gate_bias)
+        gates_of_lstm = module is self.attention_lstm_photo or module is self.language_lstm
+        if gates_of_lstm and not getattr(module.bias, "_is_hf_initialized", False):  # set where the bias was loaded
+            forget = slice(self.config.hidden_size, 2 * self.config.hidden_size)
+            nn.init.constant_(module.bias[forget], self.config.forget_gate_bias)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
@@ -98,23 +98,24 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         config = self.config
         mask = regions.region_mask
         features = regions.region_features.to(self.attention_lstm_photo.weight.dtype)  # (P, R, D)
+        features = features.masked_fill(~mask[..., None], 0)  # a padded region may hold anything, even NaN
         share = mask.to(features.dtype) / mask.sum(dim=1, keepdim=True)
-        pooled = torch.bmm(share[:, None], features.masked_fill(~mask[..., None], 0)).squeeze(1)  # mean v (P, D)
+        pooled = torch.bmm(share[:, None], features).squeeze(1)  # mean v (P, D)
         if self.region_embedding is not None:
             features = self.region_embedding(features)
             if self.box_embedding is not None:
                 if regions.region_boxes is None:
                     raise ValueError("This model embeds boxes (config.box_embedding): give region_boxes as well")
-                features = features + self.box_embedding(box_geometry(regions.region_boxes).to(features.dtype))
+                geometry = box_geometry(regions.region_boxes).masked_fill(~mask[..., None], 0)  # (P, R, 7)
+                features = features + self.box_embedding(geometry.to(features.dtype))
             features = F.dropout(features.relu(), config.region_dropout, self.training)
             pooled = F.dropout(self.pooled_embedding(pooled).relu(), config.region_dropout, self.training)
-        features = features.masked_fill(~mask[..., None], 0)  # a padded region may hold anything, even NaN
         keys = self.attention.project_regions(features)
         return PhotoContext(keys, features, mask, self.attention_lstm_photo(pooled), regions.region_boxes)
 
-    def embed_words(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """(...) -> (..., E)."""
-        words = self.embed_tokens(input_ids)
+    def embed_words(self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor | None = None) -> torch.Tensor:
+        """(...), or the word embedding's output (..., E) in its place, -> (..., E)."""
+        words = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.config.word_embedding_relu:
             words = words.relu()
         return F.dropout(words, self.config.word_dropout, self.training)
@@ -154,7 +155,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         if past_key_values is None:
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask)
             past_key_values = CaptioningCache(self.encode_photos(regions))
-        words = self.embed_words(input_ids) if inputs_embeds is None else inputs_embeds  # (N, T, E)
+        words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         run = self.run_words(words, input_ids, past_key_values, attention_mask, skip=not use_cache)
 
         loss = label_log_probs = None
@@ -198,6 +199,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         photo_gates = context.gates.repeat_interleave(rows_per_photo, dim=0)  # (N, 4H)
         if steps.skips:
             photo_gates = photo_gates.index_select(0, steps.order)
+            mask = mask.index_select(0, steps.order) if steps.holes else None
         sampling = self.training and self.scheduled_sampling_probability > 0 and input_ids is not None
         word_gates = None if sampling else self.attention_lstm_word(steps.pack(words)).split(steps.num_rows)
         products = self.step_products(num_words)
@@ -214,8 +216,8 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             state, weights = self.step(
                 gates + photo_gates[:rows], before, context, products, rows=here, rows_per_photo=rows_per_photo
             )
-            if mask is not None and not steps.skips and not mask[:, step].all():
-                keep = mask[:, step, None]
+            if mask is not None and not mask[:rows, step].all():
+                keep = mask[:rows, step, None]
                 state = tuple(torch.where(keep, new, old) for new, old in zip(state, before, strict=True))
             run.append(state, weights)
         if not skip:
@@ -279,9 +281,11 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         picked = log_probs.gather(1, packed.masked_fill(~scored, 0)[:, None]).squeeze(1).masked_fill(~scored, 0.0)
         return loss, run.steps.unpack(picked), run.steps.unpack(logits)
 
-    def prepare_inputs_for_generation(self, input_ids: torch.LongTensor, **kwargs) -> dict:
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs
+    ) -> dict:
         """As transformers does it, without photos once the cache holds their context."""
-        inputs = super().prepare_inputs_for_generation(input_ids, **kwargs)
+        inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         if inputs.get("past_key_values") is not None:
             for name in PHOTO_INPUTS:
                 inputs.pop(name, None)

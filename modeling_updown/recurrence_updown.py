@@ -109,12 +109,14 @@ class CaptioningCache(Cache):
 class WordSteps:
     """Which rows run at which step: rows sorted so that those of a step are the first ones of the step before.
 
-    order (N,): row at each place; num_rows: rows of each step; skips: whether any row ends before the last step.
+    order (N,): row at each place; num_rows: rows of each step; skips: whether any row ends before the last step; holes:
+    whether a row has a masked word before its last real one.
     """
 
     order: torch.Tensor
     num_rows: list[int]
     skips: bool
+    holes: bool = False
 
     def pack(self, dense: torch.Tensor) -> torch.Tensor:
         """(N, T, ...) -> (sum of num_rows, ...): the running rows of step 0, then those of step 1, ..."""
@@ -141,11 +143,13 @@ def word_steps(attention_mask: torch.Tensor | None, *, num_rows: int, num_words:
     if attention_mask is None or not skip:
         return WordSteps(torch.arange(num_rows), [num_rows] * num_words, skips=False)
     positions = torch.arange(1, num_words + 1, device=attention_mask.device)
-    lengths, order = (attention_mask.bool() * positions).amax(dim=1).sort(descending=True, stable=True)
+    last = (attention_mask.bool() * positions).amax(dim=1)  # (N,): place of the last real word
+    lengths, order = last.sort(descending=True, stable=True)
     grain = max(1, num_rows // 8)
     running = (lengths[:, None] >= positions).sum(dim=0).tolist()  # rows alive at each step
     rows = [min(num_rows, max(1, -(-alive // grain)) * grain) for alive in running]
-    return WordSteps(order, rows, skips=min(rows) < num_rows)
+    holes = bool((attention_mask.bool().sum(dim=1) < last).any())
+    return WordSteps(order, rows, skips=min(rows) < num_rows, holes=holes)
 
 
 class StepLinear:
@@ -180,6 +184,7 @@ class _CollectWeightGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, _):
         inputs, gradients = zip(*ctx.tape, strict=True)
+        ctx.tape.clear()
         return torch.cat(gradients).T @ torch.cat(inputs), None  # (out, N * steps) @ (N * steps, in)
 
 
@@ -195,5 +200,5 @@ class _ProductWithoutWeightGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: torch.Tensor):
         inputs, weight = ctx.saved_tensors
-        ctx.tape.append((inputs, gradient))
+        ctx.tape.append((inputs.detach(), gradient))  # detached: a tape that held the graph would never be freed
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None

@@ -4,8 +4,8 @@ Importing our models takes seconds (torch, timm), importing this package must no
 
 1. the modules of transformers that keep the Auto tables are watched (`WATCHED`), since they load lazily themselves;
 2. once such a module is there, a `Tripwire` stands in each of its tables (see `TABLES`);
-3. the first look into any table registers all our classes, by the Auto classes' public `register`, and takes the
-   tripwires away: from then on all is as if we had registered at once;
+3. the first look that may concern us (one of our configs or model types, or all entries) registers all our classes by
+   the Auto classes' public `register` and takes the tripwires away: from then on all is as if done at once;
 4. our pipelines, which are small, are registered as soon as `transformers.pipelines` is there.
 """
 
@@ -67,7 +67,11 @@ class PublishedPipelines:
 
 
 class Tripwire(MutableMapping):
-    """Stands in for the extra entries of one Auto table until somebody looks at them."""
+    """Stands in for the extra entries of one Auto table until somebody looks for ours.
+
+    Looks for other packages' entries pass: transformers' modules look up their own configs while they are imported, when
+    ours could not be imported yet.
+    """
 
     placed: list["Tripwire"] = []
     registering = False
@@ -97,7 +101,9 @@ class Tripwire(MutableMapping):
         cls.placed.clear()
 
     def __getitem__(self, key: Any) -> Any:
-        return self.look()[key]
+        name = key if isinstance(key, str) else getattr(key, "__module__", "")
+        ours = name.startswith(("updown_", "modeling_updown"))  # a model type, or a config class
+        return (self.look() if ours else self.entries)[key]
 
     def __iter__(self) -> Iterator:
         return iter(self.look())

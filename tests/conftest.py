@@ -60,13 +60,13 @@ def guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
 
 def pytest_configure() -> None:
     """Cut the network before any test module is imported."""
-    socket.socket.connect = guarded_connect  # type: ignore[method-assign]
+    socket.socket.connect = guarded_connect  # type: ignore[assignment,method-assign]
     socket.getaddrinfo = guarded_getaddrinfo
 
 
 def pytest_unconfigure() -> None:
     """Put the network back and drop the cache."""
-    socket.socket.connect = REAL_CONNECT  # type: ignore[method-assign]
+    socket.socket.connect = REAL_CONNECT  # type: ignore[assignment,method-assign]
     socket.getaddrinfo = REAL_GETADDRINFO
     shutil.rmtree(CACHE_FOLDER, ignore_errors=True)
 

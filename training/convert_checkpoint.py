@@ -26,9 +26,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import GenerationConfig, PreTrainedModel
 
-from modeling_updown.configuration_updown import UpDownCaptioningConfig
-from modeling_updown.modeling_captioning import UpDownForImageCaptioning
-from processors import UpDownImageProcessor, UpDownProcessor, UpDownTokenizer
+from modeling_updown import (
+    UpDownCaptioningConfig,
+    UpDownForImageCaptioning,
+    UpDownImageProcessor,
+    UpDownProcessor,
+    UpDownTokenizer,
+)
 
 Weights = dict[str, torch.Tensor]
 

@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
@@ -29,8 +30,15 @@ METRIC_NAMES = {
 }
 
 
-def write_card(folder: Path, config: PreTrainedConfig, *, repo_id: str, evaluation: Mapping[str, Any]) -> None:
-    """Write `README.md` into a Hub folder; an empty `evaluation` gives a card that says so."""
+def write_card(
+    folder: Path,
+    config: PreTrainedConfig,
+    *,
+    repo_id: str,
+    evaluation: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> None:
+    """Write `README.md` into a Hub folder; where `evaluation` or `training` is empty, the card says so."""
     task = next(iter(read_json(folder / "config.json").get("custom_pipelines", {})), None)
     name = repo_id.split("/")[-1]
     card_data = ModelCardData(
@@ -47,9 +55,12 @@ def write_card(folder: Path, config: PreTrainedConfig, *, repo_id: str, evaluati
         name=name,
         repo_id=repo_id,
         task=task,
+        license=LICENSE,
+        model_type=config.model_type,
         region_facts=region_facts(config, folder),
         word_facts=word_facts(config, folder),
         evaluation=evaluation,
+        training=training,
         figures=figures(evaluation),
     )
     card.save(folder / "README.md")
@@ -70,6 +81,23 @@ def template_path() -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's content, empty where there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def training_facts(folder: Path) -> dict[str, str]:
+    """What the model was trained on, as name and value, from the recipe that lies in its folder or its run's folder."""
+    recipes = [path for path in (folder / "recipe.yaml", folder.parent / "recipe.yaml") if path.is_file()]
+    if not recipes:
+        return {}
+    recipe = yaml.safe_load(recipes[0].read_text(encoding="utf-8"))
+    train = recipe.get("train", {})
+    facts = {
+        "Data": recipe.get("data_name") or recipe.get("data", {}).get("format"),
+        "Objective": str(train.get("objective", "")).replace("_", "-"),
+        "Epochs": train.get("epochs"),
+        "Seed": recipe.get("seed"),
+        "Started from": "a model trained before" if recipe.get("init_from") else None,
+    }
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 
 
 def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:

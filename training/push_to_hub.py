@@ -31,7 +31,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 import modeling_updown
 import processors
 from training import load_back
-from training.model_card import write_card
+from training.model_card import training_facts, write_card
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ COPIED = (
     "vocab.*",
     "merges.txt",
     "*.jinja",
-    "evaluation.json",
 )
+MADE = ("*.py", "*config.json", "evaluation.json", "README.md")
 
 
 def push(
@@ -112,6 +112,7 @@ def publish_folder(
     folder, output = Path(folder), Path(output)
     config = load_config(folder)
     measured = read_evaluation(Path(evaluation) if evaluation else folder / "evaluation.json", needed=bool(evaluation))
+    training = measured.get("training") or training_facts(folder)
     check_output(output, folder=folder)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
@@ -120,10 +121,10 @@ def publish_folder(
         for path in copied_files(folder):
             shutil.copyfile(path, made / path.name)
         if measured:
-            write_json(made / "evaluation.json", measured)
+            write_json(made / "evaluation.json", measured | {"training": training})
         write_configs(folder, made, config)
         write_code(made, classes_of(made, config))
-        write_card(made, config, repo_id=repo_id, evaluation=measured)
+        write_card(made, config, repo_id=repo_id, evaluation=measured, training=training)
         if output.exists():
             output.rename(replaced)
         made.rename(output)
@@ -156,8 +157,10 @@ def check_output(output: Path, *, folder: Path) -> None:
         return
     if not output.is_dir():
         raise ValueError(f"{output} is a file: give --output a folder")
-    if any(output.iterdir()) and not ((output / "config.json").is_file() and (output / "README.md").is_file()):
-        raise ValueError(f"{output} holds other things than an earlier Hub folder: give --output a new folder")
+    files = [path.name for path in output.iterdir() if path.is_file()]
+    others = [path.name for path in output.iterdir() if not any(map(path.match, (*COPIED, *MADE))) or path.is_dir()]
+    if others or (files and not {"config.json", "README.md"} <= set(files)):
+        raise ValueError(f"{output} holds more than an earlier Hub folder ({(others or files)[0]}): give a new folder")
 
 
 def copied_files(folder: Path) -> list[Path]:
@@ -182,7 +185,9 @@ def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not in the layout of `updown evaluate` ({error!r}): run it again") from error
     if missing or wrong:
-        raise ValueError(f"{path} lacks {missing} of its dataset, or has no figure for {wrong}: run the evaluation again")
+        raise ValueError(
+            f"{path} lacks {missing} of its dataset, or has no figure for {wrong}: run the evaluation again"
+        )
     return evaluation
 
 
@@ -220,7 +225,7 @@ def custom_pipelines(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
     entries = {}
     for task, entry in PIPELINE_REGISTRY.supported_tasks.items():
         models = [model for model in entry["pt"] if type(config) in model._model_mapping]
-        if models and is_ours(entry["impl"]):
+        if models and isinstance(entry["impl"], type) and is_ours(entry["impl"]):
             names = [model.__name__ for model in models]
             entries[task] = {"impl": class_reference(entry["impl"]), "pt": names, "type": entry["type"]}
     return entries
@@ -297,7 +302,9 @@ def write_code(made: Path, files: Iterable[str]) -> None:
 def outputs_here(folder: str | Path) -> dict[str, Any]:
     """What the model in a folder gives with this package imported: the outputs that everybody should get."""
     config = AutoConfig.from_pretrained(folder)
-    return load_back.outputs_of(str(folder), auto_classes=sorted(auto_classes(config)), tasks=list(custom_pipelines(config)))
+    return load_back.outputs_of(
+        str(folder), auto_classes=sorted(auto_classes(config)), tasks=list(custom_pipelines(config))
+    )
 
 
 def check_published(model: str, *, expected: dict[str, Any], revision: str | None = None) -> None:

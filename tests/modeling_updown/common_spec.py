@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from harness import ModelSpec  # lies beside the test files of transformers
 
-from modeling_updown.configuration_updown import UpDownCaptioningConfig, UpDownGridConfig
-from modeling_updown.modeling_captioning import UpDownForImageCaptioning
-from modeling_updown.modeling_grid import UpDownGrid
+from modeling_updown import UpDownCaptioningConfig, UpDownForImageCaptioning, UpDownGrid, UpDownGridConfig
 
 NUM_REGIONS, REGION_WIDTH = 5, 12
 GRID: dict[str, Any] = {"backbone": "test_resnet", "image_size": 64, "grid_size": 2, "region_feature_size": 96}

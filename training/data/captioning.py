@@ -290,7 +290,8 @@ def _read_coco_layout(
     content = read_json(annotations)
     photos = records(content, "images", annotations)
     captions_of: dict[Any, list[str]] = {image_id: [] for image_id in column(photos, "id", annotations)}
-    notes = [note for note in content.get("annotations", []) if not any(note.get(flag) for flag in dropped)]
+    notes = records(content, "annotations", annotations) if "annotations" in content else []
+    notes = [note for note in notes if not any(note.get(flag) for flag in dropped)]
     strays = 0
     for image_id, caption in zip(
         column(notes, "image_id", annotations), column(notes, "caption", annotations), strict=True
@@ -379,7 +380,9 @@ def _map_hub_split(
     for row, (image_id, texts) in enumerate(zip(ids, part[columns["captions"]][:], strict=True)):
         first_row_of.setdefault(image_id, row)
         captions_of.setdefault(image_id, []).extend(texts if isinstance(texts, list) else [texts])
-    photos = part.select_columns(columns["image"]).rename_column(columns["image"], "image")
+    photos = part.select_columns(columns["image"])
+    if columns["image"] != "image":
+        photos = photos.rename_column(columns["image"], "image")
     words = caption_dataset(
         image_ids=list(captions_of),
         names=list(captions_of),

@@ -36,7 +36,7 @@ def read_json(path: PathLike) -> Any:
 
 
 def read_lines(path: PathLike) -> list[str]:
-    """The lines that hold something, without surrounding blanks; only a newline ends a line, not U+2028 and the like."""
+    """The lines that hold something, without surrounding blanks; only a newline ends a line, U+2028 does not."""
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
@@ -61,18 +61,18 @@ def records(content: Any, key: str, path: PathLike) -> list[dict[str, Any]]:
     if not isinstance(found, list):
         layout = f"the keys {', '.join(map(str, content))}" if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path} has no list {key!r}, it holds {layout}; is it the file of another format?")
+    strange = next((i for i, record in enumerate(found) if not isinstance(record, dict)), None)
+    if strange is not None:
+        raise ValueError(f"{path}: record {strange} of {key!r} is no object: {str(found[strange])[:120]}")
     return found
 
 
 def column(rows: Sequence[dict[str, Any]], key: str, path: PathLike) -> list[Any]:
     """One field of every record; ValueError naming the first record that lacks it (or holds None, as a short row)."""
-    try:
-        values = [row[key] for row in rows]
-        short = values.index(None) if None in values else None
-    except (KeyError, TypeError):
-        short = next(i for i, row in enumerate(rows) if not isinstance(row, dict) or key not in row)
-    if short is not None:
-        raise ValueError(f"{path}: record {short} has no {key!r}: {str(rows[short])[:120]}")
+    values = [row.get(key) for row in rows]
+    if None in values:
+        lacking = values.index(None)
+        raise ValueError(f"{path}: record {lacking} has no {key!r}: {str(rows[lacking])[:120]}")
     return values
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import get_worker_info
 
 from training.data.files import PathLike
 from training.data.region_shards import (
@@ -250,8 +251,8 @@ class RegionStore:
 
         Returns:
             The columns, for example `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, and
-            `region_mask` (B, R) bool. Neighbouring photos of one shard with equally many regions come as a view of
-            the mapped file: treat it as read-only, or clone it.
+            `region_mask` (B, R) bool. Outside data loader workers, neighbouring photos of one shard with equally many
+            regions come as a view of the mapped file: treat it as read-only, or clone it.
 
         Raises:
             KeyError: for an id that is not in the store, or a column that it does not hold.
@@ -272,6 +273,8 @@ class RegionStore:
         for name in columns:
             if touching:
                 flat = self._shards[shards[0]].columns[name][int(starts[0]) : int(ends[-1])]
+                if get_worker_info() is not None:  # torch cannot send a mapped file to the main process
+                    flat = flat.clone()
             else:
                 pieces = self._pieces(name, shards, starts, ends)
                 flat = torch.cat(pieces) if even else pad_sequence(pieces, batch_first=True).flatten(0, 1)

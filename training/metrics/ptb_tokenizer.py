@@ -18,7 +18,6 @@ PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--
 
 LINE_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 NEXT_LINE = "\nx x"  # what a caption is read before
-MEMO_SIZE = 1 << 16
 
 
 def _character_class(characters: Iterable[str]) -> str:
@@ -38,48 +37,265 @@ _DIGITS = _character_class(c for c in _PLANE if unicodedata.category(c) == "Nd")
 # Modifiers and marks that may stand in a word but do not make one of the simpler tokens below.
 _MARKS = "\u00ad\u02c2-\u036f\u0483-\u0487\u0591-\u05bd\u064b-\u065e\u0670\u0900-\u0903\u093c\u093e-\u094e"
 _SYMBOLS = (
-    "$%&*;<=>\\\\^`|~\u00a1\u00a5-\u00a9\u00ac\u00ae-\u00b4\u00b6-\u00b9\u00bf\u00d7\u00f7\u2016\u2017\u201a\u201e-\u2023"
-    "\u2030-\u2038\u203b\u203e-\u2042\u2070\u2074-\u207e\u2080-\u208e\u2100-\u214f\u2155-\u215e\u2190-\u2bff\u3001\u3002"
+    "$%&*;<=>\\\\^`|~\u00a1\u00a5-\u00a9\u00ac\u00ae-\u00b4\u00b6-\u00b9\u00bf\u00d7\u00f7\u0387\u05be\u05c0\u05c3\u05f3"
+    "\u05f4\u0609-\u060c\u061b\u061e\u061f\u066a\u066d\u06d4\u0964\u0965\u0e3f\u2016\u2017\u201a\u201e-\u2023\u2030-\u2038"
+    "\u203b\u203e-\u2042\u2044\u2070\u2074-\u207e\u2080-\u208e\u20a4\u2100-\u214f\u2155-\u215e\u2190-\u2bff\u3001\u3002"
     "\u3012\u30fb\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\uffe0\uffe1\uffe5\uffe6"
 )
 
 _SPACE = "[ \t\u00a0\u2000-\u200a\u3000]"
+_BLANKS = re.compile(f"{_SPACE}+")
 _SPACE_OR_LINE = "[ \t\u00a0\u2000-\u200a\u3000\n]"
-_APOSTROPHE = "(?:['\u0092\u2019]|&apos;)"
-_QUOTE_LIKE = "(?:['\u0092\u2019`\u0091\u2018\u201b]|&apos;)"
-_ACCENTED = "&[aeiouAEIOU](?:acute|grave|uml);"
+_APOSTROPHE = "(?:['\u0092\u2019]|&(?ai:apos);)"
+_QUOTE_LIKE = "(?:['\u0092\u2019`\u0091\u2018\u201b]|&(?ai:apos);)"
+_ACCENTED = "&[aeiouAEIOU](?ai:acute|grave|uml);"
 _LETTER = f"(?:[{_LETTERS}{_MARKS}]|{_ACCENTED})"
 _LETTER_OR_DIGIT = f"(?:[{_LETTERS}{_MARKS}{_DIGITS}]|{_ACCENTED})"
 _ALNUM = f"[{_LETTERS}{_DIGITS}]"
 _DIGIT = f"[{_DIGITS}]"
 _WORD = f"{_LETTER}{_LETTER_OR_DIGIT}*(?:[.!?]{_LETTER}{_LETTER_OR_DIGIT}*)*"
 _HYPHEN = "[-_\u058a\u2010\u2011]"
+_PART = f"(?:[dDoOlL]{_QUOTE_LIKE}{_ALNUM})?{_ALNUM}+"
+_THING = f"{_PART}(?:{_HYPHEN}{_PART})*"
 _NUMBER = f"(?:{_DIGIT}*(?:[.:,\u00ad\u066b\u066c]{_DIGIT}+)+|{_DIGIT}+)"
 _AUXILIARY = f"{_APOSTROPHE}(?:[msdMSD]|[rR][eE]|[vV][eE]|[lL][lL])"
 _NOT = f"[nN]{_QUOTE_LIKE}[tT]"
 _DOMAIN = r"[^ \t\n\f\r\"<>|.!?(){},]+\."
 _PLAIN_DOMAIN = r"[^ \t\n\f\r\"`'<>|.!?(){},-_$]+\."  # `,-_` is a range: no digits, no capitals
 _PATH = r"[^ \t\n\f\r\"<>|(){}]+[^ \t\n\f\r\"<>|.!?(){},-]"
+_LOOSE_PATH = r"[^ \t\n\f\r\"<>|()]+[^ \t\n\f\r\"<>|.!?(){},-]"
 _LOCAL = r"[^ \t\n\f\r\"<>|(){}\u00a0]"
 _HOST = r"[^ \t\n\f\r\"<>|(){}.\u00a0]+"
-_FILE_ENDINGS = (
-    "3gp|avi|bat|bmp|bz2|c|class|cgi|cpp|dll|docx?|exe|gif|gz|h|html?|jar|java|jpeg|jpg|mov|mp3|pdf|php|pl|png|pptx?|ps|py|sql|tar|"
-    "txt|wav|xlsx?|xml|zip"
+_FILE_ENDING = (
+    "bat|bmp|cgi|class|cpp|c|dll|docx?|exe|gif|gz|html?|h|jar|java|jpe?g|mov|mp3|pdf|php|pl|png|ppt|ps|py|sql|tar|txt|"
+    "wav|xml|x|zip"
 )
-# Abbreviations that may end a sentence, any that must start with a capital, and those that do not end one.
+# With their full stop: abbreviations that may end a sentence (some only with a capital), others, and those of numbers.
 _ENDING = (
-    "ala|apr|ariz|assn|aug|bancorp|bhd|bldg|blvd|bros|calif|colo|conn|corp|cos?|ct|dak|dec|ed\\.d|esq|est|etc|ext|feb|fla|fri|ga|"
-    "inc|ind|intl|jan|jr|jul|jun|kans?|ky|ltd|mar|md|mich|minn|mon|mont?|neb|nev|nov|oct|okla|penn|ph\\.d|plc|"
-    "pp?t[ye]s?|rd|rt|sept?|seq|sq|sr|sys|tel|tenn|thurs?|tues?|univ|va|vt|wed|wisc?|wyo|al"
+    "(?ai:ala|al|apr|ariz|assn|aug|bancorp|bhd|bldg|blvd|bros|calif|colo|conn|corp|cos?|ct|dak|dec|ed\\.d|esq|est|etc|ext|"
+    "feb|fla|fri|ga|inc|ind|intl|jan|jr|jul|jun|kans?|ky|ltd|mar|md|mich|minn|mont?|mo|neb|nev|nov|oct|okla|penn|"
+    "ph\\.d|plc|rd|rt|sept?|seq|sq|sr|sys|tel|tenn|thu|thurs|tues?|univ|va|vt|wed|wisc?|wyo)|[pP]p?t[ye]s?|"
+    "(?:A(?ai:rk|z)|D(?ai:el)|I(?ai:ll)|L(?ai:a)|M(?ai:ass|iss)|O(?ai:re)|P(?ai:a)|T(?ai:ex)|W(?ai:ash))"
 )
-_CAPITAL_ENDING = "A[lrzLRZ]k?|D[eE][lL]|I[lL][lL]|L[aA]|M[aA][sS][sS]|M[iI][sS][sS]|O[rR][eE]|P[aA]|T[eE][xX]|W[aA][sS][hH]|A[rR][kK]"
-_TITLES = (
-    "adj|adm|adv|alex|asst|attys?|ave|brig|capt|cf|cie|cmdr|col|comdr|cpl|dept|det|drs?|elec|ens|ft|gen|govs?|hon|insp|invt|jos|"
-    "lieut|lt|maj|messrs|mfg|mlle|mme|mr|mrs|ms|msgr|mt|mtg|natl|pfc|ph|pres|profs?|pvt|reps?|rev|sens?|sfc|sgt|spc|st|ste|supts?|"
-    "vs|wm"
+_TITLE = (
+    "(?ai:adj|adm|adv|alex|asst|attys?|ave|brig|capt|cf|cie|cmdr|col|comdr|cpl|dept|det|drs?|elec|ens|ft|gen|govs?|hon|"
+    "insp|invt|jos|lieut|lt|maj|messrs|mlle|mme|mr|mrs|ms|msgr|mt|natl|pfc|ph|pres|profs?|pvt|reps?|rev|sens?|sfc|"
+    "sgt|spc|st|ste|supts?|vs|wm)|[mM][ft]g"
 )
-_NUMBERED = "art|ca|figs?|nos?|op|pp|prop"
+_NUMBERED = "(?ai:art|ca|figs?|nos?|op|pp|prop)"
 _SENTENCE_STARTS = (
-    "a|about|according|additionally|after|an|as|at|but|he|her|here|however|if|in|it|last|many|more|now|once|one|other|our|she|since|"
-    "so|some|such|that|the|their|then|there|these|they|this|we|what|when|while|yet|you"
+    "(?=[A-Z])(?ai:A|About|According|Additionally|After|An|As|At|But|Earlier|He|Her|Here|However|If|In|It|Last|Many|More|Now|Once|One|Other|"
+    "Our|She|Since|So|Some|Such|That|The|Their|Then|There|These|They|This|We|What|When|While|Yet|You|M[rs]\\.)"
 )
+_ACRONYM = r"[A-Za-z](?:\.[A-Za-z])+|(?ai:(?:canada|sino|korean|eu|japan|non)-u\.s|u\.s\.-(?:u\.k|u\.s\.s\.r))"
+_LETTERS_JOINED = "[A-Z]+(?:(?:[+&]|(?ai:&amp;))[A-Z]+)+"
+_HYPHENATED = rf"[A-Za-z0-9][A-Za-z0-9.,\u00ad]*(?:-(?:(?:{_ACRONYM})\.|[A-Za-z0-9\u00ad]+))+"
+_TAG = (
+    r"<(?:[!?][A-Za-z-][^>\r\n]*|/?[A-Za-z][A-Za-z0-9:._-]*(?:[ ]+(?:[A-Za-z][A-Za-z0-9:._-]*[ ]*=[ ]*"
+    r"(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|[A-Za-z][A-Za-z0-9:._-]*)|[A-Za-z][A-Za-z0-9:._-]*))*[ ]*/?)[ ]*>"
+)
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _without_soft_hyphens(text: str) -> str:
+    return text.replace("\u00ad", "") or "-"
+
+
+def _nothing(text: str) -> str:
+    return ""
+
+
+def _spaces_kept(text: str) -> str:
+    """A token with a space inside holds a no-break space there."""
+    return text.replace(" ", "\u00a0")
+
+
+def _brackets(text: str) -> str:
+    for bracket, name in BRACKETS.items():
+        text = text.replace(bracket, name)
+    return text
+
+
+def _phone(text: str) -> str:
+    return _spaces_kept(text).replace("(", "-lrb-").replace(")", "-rrb-")
+
+
+def _smiley(text: str) -> str:
+    return text.replace("(", "-lrb-").replace(")", "-rrb-")
+
+
+def _ampersands(text: str) -> str:
+    return re.sub("(?ai:&amp;)", "&", text)
+
+
+def _symbol(text: str) -> str:
+    return SYMBOL_NAMES.get(text.lower(), text)
+
+
+def _quotes(text: str) -> str:
+    return "".join(QUOTE_NAMES.get(character, character) for character in text.replace("&apos;", "'").replace("&quot;", ""))
+
+
+BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
+SYMBOL_NAMES = {
+    "\u00a2": "cents", "\u00a3": "#", "\u20ac": "$", "\u0080": "$", "\u00a4": "$", "\u20a0": "$",
+    "&lt;": "<", "&gt;": ">", "\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3",
+}  # fmt: skip
+QUOTE_NAMES = {'"': ""} | dict.fromkeys("\u2018\u0091\u201b\u2039", "`") | dict.fromkeys("\u2019\u0092\u203a", "'")
+QUOTE_NAMES |= dict.fromkeys("\u201c\u0093\u00ab", "``") | dict.fromkeys("\u201d\u0094\u00bb", "''")
+
+# Rules: where they may start (L letter, D digit, O other), the token, what must follow it, what is written for it.
+Rule = tuple[str, str, str, Callable[[str], str]]
+_RULES: list[Rule] = [
+    ("L", "(?ai:can)", "(?ai:not)", _same),
+    ("L", "(?ai:gon|wan)", "(?ai:na)", _same),
+    ("L", "(?ai:got)", "(?ai:ta)", _same),
+    ("L", "(?ai:lem|gim)", "(?ai:me)", _same),
+    ("O", "'(?ai:t)", "(?ai:is|was)", _same),
+    ("O", _TAG, "", _spaces_kept),
+    ("O", "(?ai:&(?:md|mdash|ndash);)|[\u0096\u0097\u2013\u2014\u2015]", "", _nothing),
+    ("O", "(?ai:&amp;)", "", _ampersands),
+    ("O", "(?ai:&(?:ht|tl|ur|lr|qc|ql|qr|odq|cdq|#[0-9]+);)", "", _same),
+    ("O", "(?ai:&[lg]t;)", "", _symbol),
+    ("LO", _WORD, _AUXILIARY, _without_soft_hyphens),
+    ("L", "[A-Za-z]*[A-MO-Za-mo-z]\u00ad*", _NOT, _without_soft_hyphens),
+    (
+        "LO",
+        f"{_APOSTROPHE}[nN]{_APOSTROPHE}?|[lLdDjJ]{_APOSTROPHE}|[dD]unkin{_APOSTROPHE}|(?ai:somethin){_APOSTROPHE}|"
+        f"[oO][lL]{_APOSTROPHE}|{_APOSTROPHE}(?ai:em|cause|till?)|{_APOSTROPHE}[2-9]0[sS]|[cC]{_APOSTROPHE}(?ai:mon)|"
+        f"[cC]ont{_APOSTROPHE}d\\.|[nN]or{_APOSTROPHE}easter|[sS]{_APOSTROPHE}mores|[eE]v{_APOSTROPHE}ry|"
+        f"[lL]i{_APOSTROPHE}l|[nN]at{_APOSTROPHE}l|[oOeE]{_APOSTROPHE}er|[oO]{_QUOTE_LIKE}[oO]",
+        "",
+        _same,
+    ),
+    ("L", f"[A-HJ-XZn]{_QUOTE_LIKE}[{_LETTERS}]{{2,}}", "", _same),
+    ("L", f"[{_LETTERS}]+[aeiouyAEIOUY]{_QUOTE_LIKE}[aeiouA-Z][{_LETTERS}]*", "", _same),
+    ("L", f"[yY]{_APOSTROPHE}", f"[{_LETTERS}]", _same),
+    ("LO", _WORD, "", _without_soft_hyphens),
+    ("L", "(?ai:https?://)" + _PATH, "", _same),
+    ("LDO", rf"(?:(?ai:www)\.(?:{_DOMAIN})+[a-zA-Z]{{2,4}}|(?:{_PLAIN_DOMAIN})+(?ai:com|net|org|edu))(?:/{_LOOSE_PATH})?", "", _same),
+    ("LDO", f"(?ai:&lt;|<)?(?ai:mailto:)?[a-zA-Z0-9]{_LOCAL}*@(?:{_HOST}\\.)*{_HOST}(?ai:&gt;|>)?", "", _same),
+    ("O", "[@\uff20][a-zA-Z_][a-zA-Z_0-9]*", "", _same),
+    ("O", f"#{_LETTER}+", "", _same),
+    ("O", _AUXILIARY, "[^A-Za-z]", _quotes),
+    ("L", _NOT, "[^A-Za-z]", _quotes),
+    ("D", f"{_DIGIT}{{1,2}}[-/]{_DIGIT}{{1,2}}[-/]{_DIGIT}{{2,4}}", "", _same),
+    ("DO", f"[-+]?{_NUMBER}", "", _without_soft_hyphens),
+    ("O", "[\u207a\u207b\u208a\u208b]?(?:[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+|[\u2080-\u2089]+)", "", _same),
+    ("D", f"(?:{_DIGIT}{{1,4}}[- \u00a0])?{_DIGIT}{{1,4}}(?:\\\\?/|\u2044){_DIGIT}{{1,4}}", "", _spaces_kept),
+    ("L", "(?ai:pro|anti)-|(?ai:s&(?:amp;)?p-500|s&(?:amp;)?ls)|[cC]ap" + _APOSTROPHE + "n|[cC]" + _APOSTROPHE + "est", "", _ampersands),
+    ("O", "(?ai:-(?:RRB|LRB|RCB|LCB|RSB|LSB)-)", "", _same),
+    ("O", f"{_APOSTROPHE}[0-9][0-9]", _SPACE_OR_LINE, _same),
+    ("LD", _THING, "", _same),
+    ("L", _LETTERS_JOINED, "", _ampersands),
+    ("LD", r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:\\?/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2}", "", _same),
+    ("L", rf"(?:{_ENDING})\.", "(?s:..)", _same),
+    ("LD", _HYPHENATED, "", _without_soft_hyphens),
+    ("L", r"[cC]\+\+|[cCfF]#|[A-Z]+\$", "", _same),
+    ("L", r"(?ai:C\.D\.s)", "", _same),
+    ("L", rf"(?:{_TITLE})\.", "", _same),
+    ("L", rf"{_NUMBERED}\.", f"{_SPACE}?{_DIGIT}", _same),
+    ("L", r"[A-Za-z]", rf"\.{_SPACE_OR_LINE}+(?:{_SENTENCE_STARTS}{_SPACE_OR_LINE}|{_TAG})", _same),
+    ("L", rf"(?:{_ACRONYM})\.|[A-Za-z]\.", "", _same),
+    *(("LD", rf"(?:{token})\.", "[,;:\u3001]", _without_soft_hyphens) for token in (_WORD, _THING, _LETTERS_JOINED, _HYPHENATED)),
+    ("LD", rf"(?:{_LETTER_OR_DIGIT})+(?:\.{_LETTER_OR_DIGIT}+)*\.(?ai:{_FILE_ENDING})", rf"{_SPACE_OR_LINE}|[.?!,]", _same),
+    (
+        "DO",
+        r"(?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])[0-9]{3,4}[- \u00a0]?[0-9]{3,5}"
+        r"|(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}",
+        "",
+        _phone,
+    ),
+    ("O", r"[<>]?[:;=][-o*']?[()DPdpO\\@|\]\[{]", "[^A-Za-z0-9]", _smiley),
+    ("LO", r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][-_.]?[-^x=~<>'`]\)", "", _smiley),
+    ("O", "'", "[A-Za-z][^ \t\n\u00a0]", _nothing),
+    ("O", _AUXILIARY, "", _quotes),
+    ("O", "''|[`\u2018\u2019\u201b\u201c\u201d\u0091\u0092\u0093\u0094\u2039\u203a\u00ab\u00bb]{1,2}|" + _APOSTROPHE, "", _quotes),
+    ("O", "\"|(?ai:&quot;)", "", _quotes),
+    ("O", r"\.{3,5}|(?:\.[ \u00a0]){2,4}\.|\u2026", "", _nothing),
+    ("O", "<<|>>", "", _same),
+    ("O", "-{5,}", "", _same),
+    ("O", "-{1,4}", "", _nothing),
+    ("O", r"[?!]+", "", _same),
+    ("O", r"_+|#+|@+|\*+|(?:\\\*){1,3}", "", _same),
+    ("O", r"[()\[\]{}]", "", _brackets),
+    ("O", f"(?ai:&nbsp;)|[.,;:]|{_SPACE}+", "", _nothing),
+    ("O", f"[-/+\u00a2\u00a3\u20ac\u0080\u00a4\u20a0\u00bc\u00bd\u00be\u2153\u2154{_SYMBOLS}]", "", _symbol),
+]
+
+
+def _readers(start: str) -> tuple[re.Pattern[str], list[Callable[[str], str]]]:
+    """All rules for one kind of start as one pattern: groups 2i+1 and 2i+2 hold rule i's token and what follows it."""
+    rules = [rule for rule in _RULES if start in rule[0]]
+    pattern = "".join(f"(?:(?=({token})({following})))?" for _, token, following, _ in rules)
+    return re.compile(pattern), [write for *_, write in rules]
+
+
+_READERS = {start: _readers(start) for start in "LDO"}
+_STARTS_WORD = re.compile(f"[{_LETTERS}{_MARKS}]")
+_PLAIN_WORD = re.compile("[A-Za-z]+(?=,? )")
+_SPLIT_WORDS = frozenset(["cannot", "gonna", "wanna", "gotta", "lemme", "gimme"])
+_SIMPLE_WORD = r'"?[A-Za-z]+(?:-[A-Za-z]+)*(?:\'s)?"?'
+_SIMPLE_CAPTION = re.compile(rf" *{_SIMPLE_WORD}(?:[.,;:!?]? +{_SIMPLE_WORD})* *[.!?]? *")
+_SIMPLE_PUNCTUATION = str.maketrans(dict.fromkeys('.,;:!?"', " "))
+_KEEPS_ITS_STOP = re.compile(rf"\b(?:[A-Za-z]|{_ENDING}|{_TITLE}|{_NUMBERED})\.")
+
+
+def ptb_tokenize(captions: list[str]) -> list[str]:
+    """Tokenise captions as the official caption evaluator does: lower-case words separated by single spaces.
+
+    A few tokens hold a no-break space, as the official ones do (phone numbers, "1 1/2", tags with attributes).
+
+    Raises:
+        TypeError: one string instead of a list, or something in the list that is not a string.
+
+    Example:
+        >>> ptb_tokenize(["A man's dog can't run; it's \"tired\".", "(two) cats"])
+        ["a man 's dog ca n't run it 's tired", '-lrb- two -rrb- cats']
+    """
+    if isinstance(captions, str):
+        raise TypeError("captions is one string; pass a list of captions")
+    return [_tokenized(caption) for caption in captions]
+
+
+def _tokenized(caption: str) -> str:
+    if not isinstance(caption, str):
+        raise TypeError(f"a caption is a {type(caption).__name__}, not a string")
+    if _SIMPLE_CAPTION.fullmatch(caption) and not _KEEPS_ITS_STOP.search(caption):
+        words = caption.lower().translate(_SIMPLE_PUNCTUATION).replace("'s", " 's").split()
+        if _SPLIT_WORDS.isdisjoint(words):
+            return " ".join(words)
+    return " ".join(_tokens(LINE_BREAKS.sub(" ", caption)))
+
+
+def _tokens(caption: str) -> list[str]:
+    text, place, tokens = caption + NEXT_LINE, 0, []
+    while place < len(caption):
+        plain = _PLAIN_WORD.match(text, place)
+        if plain and plain[0].lower() not in _SPLIT_WORDS:
+            place, token = plain.end(), plain[0]
+        else:
+            place, token = _next_token(text, place)
+        if token and token not in PUNCTUATION:
+            tokens.append(token.lower())
+    return tokens
+
+
+def _next_token(text: str, place: int) -> tuple[int, str]:
+    """The place behind the token that starts at `place`, and what is written for it (nothing for a blank)."""
+    if text[place] in " \t":
+        blanks = _BLANKS.match(text, place)
+        return (blanks.end() if blanks else place + 1), ""
+    first = text[place]
+    pattern, writers = _READERS["D" if first.isdecimal() else "L" if _STARTS_WORD.match(first) else "O"]
+    match = pattern.match(text, place)
+    ends = [match.end(group) for group in range(2, 2 * len(writers) + 1, 2)] if match else []  # -1 where a rule fails
+    furthest = max(ends, default=-1)
+    if furthest < 0:
+        return place + 1, ""  # a character the official tokenizer drops
+    rule = ends.index(furthest)
+    token = text[place : match.end(2 * rule + 1)] if match else ""
+    return place + len(token), writers[rule](token)

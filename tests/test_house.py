@@ -1,0 +1,159 @@
+"""The rules of the house that a machine can check: sizes, documentation, directions of import, what is installed."""
+
+import ast
+import re
+import runpy
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+CODE_FOLDERS = ("modeling_updown", "processors", "training")
+LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE_BYTES = 600, 60, 2**20
+# short methods that say all by their name, and overrides that transformers documents
+SELF_EXPLAINING_LINES = 6
+OWN_IMPORTS = re.compile(r"^\s*(?:from|import)\s+(modeling_updown|processors|training)\b", flags=re.MULTILINE)
+# homes and scratch folders of some machine; put together so that this file does not name them itself
+MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:" + "|".join(("home", "root", "tmp", "work", "Users", "mnt")) + r")/\w")
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Every Python file of ours in the folders, and setup.py where all are meant."""
+    found = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return found if folders == ("tests",) else [*found, ROOT / "setup.py"]
+
+
+def functions(tree: ast.AST) -> Iterator[Function]:
+    return (node for node in ast.walk(tree) if isinstance(node, Function))
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def published_files() -> list[Path]:
+    """The project's files: what git tracks, else (in an unpacked archive) everything that is not hidden or made."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name] if listed.returncode == 0 else []
+    return [path for path in paths if path.is_file()] or [
+        path for folder in (*CODE_FOLDERS, "tests") for path in (ROOT / folder).rglob("*.py")
+    ]
+
+
+@pytest.mark.parametrize("path", python_files(*CODE_FOLDERS, "tests"), ids=name_of)
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("\n") <= LONGEST_FILE, "split the file"
+    in_tests = path.is_relative_to(ROOT / "tests")
+    long = [
+        f"{function.name} has {length} lines"
+        for function in functions(ast.parse(text))
+        if (length := (function.end_lineno or 0) - function.lineno + 1) > LONGEST_FUNCTION and not in_tests
+    ]
+    assert not long
+
+
+@pytest.mark.parametrize("path", python_files(*CODE_FOLDERS), ids=name_of)
+def test_what_is_public_is_documented(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), "the module says neither what it is nor where it stands"
+    undocumented = [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, Function | ast.ClassDef)
+        and not node.name.startswith("_")
+        and node.name != "forward"  # what a model takes stands in its class's docstring
+        and not ast.get_docstring(node)
+        and (isinstance(node, ast.ClassDef) or (node.end_lineno or 0) - node.lineno >= SELF_EXPLAINING_LINES)
+    ]
+    assert not undocumented
+
+
+@pytest.mark.parametrize("path", python_files(*CODE_FOLDERS), ids=name_of)
+def test_no_function_hides_in_another(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nested = [inner.name for outer in functions(tree) for inner in functions(outer) if inner is not outer]
+    assert not nested
+
+
+@pytest.mark.parametrize("path", published_files(), ids=name_of)
+def test_no_file_is_large_or_names_a_machine(path: Path) -> None:
+    if path.suffix == ".safetensors" and path.is_relative_to(ROOT / "hub_cards"):
+        return  # the published weights themselves
+    content = path.read_bytes()
+    assert len(content) <= LARGEST_FILE_BYTES, "large files stay out of the repository"
+    if b"\0" in content:
+        return
+    text = content.decode("utf-8")
+    assert not MACHINE_PATHS.findall(text)
+    assert not re.findall(r"\b(?:TODO|FIXME|XXX)\b", text) or path == Path(__file__)
+
+
+def test_data_flows_one_way() -> None:
+    """Files that go to the Hub know only their siblings; the models meet the processors at the public door."""
+    for folder, allowed in (("processors", set()), ("modeling_updown", {"__init__.py", "registration_updown.py"})):
+        for path in (ROOT / folder).glob("*.py"):
+            text = re.sub(r'"""(?s:.*?)"""', "", path.read_text(encoding="utf-8"))  # examples import the public door
+            assert path.name in allowed or not OWN_IMPORTS.findall(text), path
+            assert "from .." not in text, path
+
+
+def test_hub_files_have_names_of_their_own() -> None:
+    """They lie flat in one folder there."""
+    names = [path.name for folder in ("modeling_updown", "processors") for path in (ROOT / folder).glob("[!_]*.py")]
+    assert len(names) == len(set(names))
+
+
+def test_setup_lists_every_package() -> None:
+    listed = runpy.run_path(str(ROOT / "setup.py"))["PACKAGES"]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for folder in CODE_FOLDERS
+        for path in (ROOT / folder).rglob("__init__.py")
+        if "evaluate_modules" not in path.parts  # scripts that `evaluate.load` reads by path
+    }
+    assert set(listed) == found
+
+
+def test_setup_sets_lower_bounds_only() -> None:
+    setup = runpy.run_path(str(ROOT / "setup.py"))
+    requirements = [*setup["REQUIRED"], *(line for extra in setup["EXTRAS"].values() for line in extra)]
+    assert all(re.fullmatch(r"[\w.-]+>=[\d.]+", requirement) for requirement in requirements)
+    assert set(setup["EXTRAS"]["all"]) == {line for extra in setup["EXTRAS"].values() for line in extra}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.yaml")), ids=name_of)
+def test_recipes_parse_and_open_with_their_command(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert isinstance(yaml.safe_load(text), dict)
+    assert text.startswith("# ") and name_of(path) in text.splitlines()[0]
+
+
+def test_licence_is_there() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text and "Version 2.0, January 2004" in text and "APPENDIX" in text
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["license"] == "Apache-2.0"
+
+
+def test_ci_runs_what_a_developer_runs() -> None:
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111 and "make test" in script.read_text(encoding="utf-8")
+    targets = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True).stdout
+    assert {"demo", "test", "lint", "format", "benchmarks", "common-tests"} <= set(
+        re.findall(r"make ([a-z-]+)", targets)
+    )
+
+
+def test_tests_have_no_network() -> None:
+    with pytest.raises(OSError, match="without a network, yet one looks up hub.example"):
+        socket.create_connection(("hub.example", 80), timeout=1)
+    with socket.socket() as client, pytest.raises(OSError, match="without a network, yet one connects to 192.0.2.1"):
+        client.connect(("192.0.2.1", 80))
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), timeout=5):
+        pass  # loopback is free

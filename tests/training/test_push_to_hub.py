@@ -1,0 +1,309 @@
+"""What is published loads everywhere, says only what was measured, and costs nothing local when the upload breaks."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from huggingface_hub import ModelCard
+
+import modeling_updown
+from tests.tiny import save_tiny_captioner
+from tests.training.hub_stub import HubStub
+from training.load_back import drawn_photo
+from training.model_card import region_facts, template_path
+from training.push_to_hub import check_published, is_same, outputs_here, publish_folder, push
+
+# what published code may ask of a stranger's environment: the rest comes with these
+ALLOWED_IMPORTS = {"torch", "torchvision", "timm", "transformers", "tokenizers", "safetensors", "numpy", "PIL"}
+EVALUATION = {
+    "task": "image-to-text",
+    "dataset": {"name": "Flickr8k", "type": "flickr8k", "split": "test", "num_photos": 1000},
+    "command": "updown evaluate training/recipes/captioning_flickr8k.yaml",
+    "seed": 0,
+    "decoding": {"num_beams": 5},
+    "metrics": {"bleu_4_x100": 21.34, "cider_d_x100": 55.018},
+    "not_computed": {"spice": "Java is not installed"},
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny captioner as `save_pretrained` leaves it, with what training may leave beside it."""
+    folder = save_tiny_captioner(tmp_path_factory.mktemp("saved"))
+    (folder / "optimizer.bin").write_bytes(b"training state")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its Hub folder, after a dry run: it has been loaded without our package, and compared."""
+    output = tmp_path_factory.mktemp("published") / "tiny"
+    assert push(saved, "someone/tiny", dry_run=True, output=output) == output
+    return output
+
+
+def edited(folder: Path, target: Path, **evaluation: Any) -> Path:
+    """A copy of a folder with an evaluation of its own."""
+    shutil.copytree(folder, target)
+    (target / "evaluation.json").write_text(json.dumps(EVALUATION | evaluation))
+    return target
+
+
+def test_hub_folder_is_flat_and_whole(saved: Path, published: Path) -> None:
+    assert all(path.is_file() for path in published.iterdir())
+    names = {path.name for path in published.iterdir()}
+    weights_and_words = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"}
+    processors = {"processor_config.json", "tokenizer_config.json"}
+    code = {"pipeline_updown.py", "modeling_grid.py", "image_processing_updown.py", "tokenization_updown.py"}
+    assert weights_and_words | processors | code | {"README.md"} <= names
+    assert not {"optimizer.bin", "__init__.py", "registration_updown.py"} & names
+    assert (published / "model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
+
+
+def test_every_class_is_named(published: Path) -> None:
+    config = json.loads((published / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_updown.UpDownCaptioningConfig",
+        "AutoModelForImageTextToText": "modeling_captioning.UpDownForImageCaptioning",
+    }
+    assert config["custom_pipelines"] == {
+        "image-to-text": {
+            "impl": "pipeline_updown.UpDownImageToTextPipeline",
+            "pt": ["AutoModelForImageTextToText"],
+            "type": "multimodal",
+        }
+    }
+    processor = json.loads((published / "processor_config.json").read_text())
+    assert processor["auto_map"] == {"AutoProcessor": "processing_updown.UpDownProcessor"}
+    assert processor["image_processor"]["auto_map"]["AutoImageProcessor"][1].endswith(".UpDownImageProcessor")
+    tokenizer = json.loads((published / "tokenizer_config.json").read_text())
+    assert tokenizer["auto_map"] == {"AutoTokenizer": [None, "tokenization_updown.UpDownTokenizer"]}
+
+
+def test_published_code_asks_for_nothing_unusual(published: Path) -> None:
+    for path in published.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                assert node.level < 2, path
+                names = [] if node.level else [node.module or ""]
+            roots = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names)
+            assert roots <= ALLOWED_IMPORTS | {"huggingface_hub"}, path
+
+
+@pytest.mark.parametrize("trust", [None, False, True])
+def test_installed_package_loads_it_with_and_without_the_flag(saved: Path, published: Path, trust: bool | None) -> None:
+    expected = transformers.pipeline("image-to-text", model=str(saved))(drawn_photo())
+    found = transformers.pipeline("image-to-text", model=str(published), trust_remote_code=trust)(drawn_photo())
+    assert found == expected and len(found[0]["generated_text"].split()) > 1
+    for auto in ("AutoConfig", "AutoModelForImageTextToText", "AutoProcessor", "AutoImageProcessor", "AutoTokenizer"):
+        thing = getattr(transformers, auto).from_pretrained(published, trust_remote_code=trust)
+        assert type(thing).__name__.startswith("UpDown")
+        assert isinstance(thing, getattr(modeling_updown, type(thing).__name__))  # ours, not a copy from the folder
+
+
+def test_the_cards_lines_run_for_a_stranger(published: Path, tmp_path: Path) -> None:
+    lines = re.findall(r"```python\n(.*?)```", (published / "README.md").read_text(), flags=re.DOTALL)[0]
+    assert len(lines.strip().splitlines()) == 3
+    drawn_photo().save(tmp_path / "photo.jpg", quality=95)
+    blocked = "import sys; from load_back import OwnPackageBlocker; sys.meta_path.insert(0, OwnPackageBlocker())\n"
+    code_folder = str(Path(__file__).parents[2] / "training")
+    run = subprocess.run(
+        [sys.executable, "-c", blocked + lines.replace("someone/tiny", str(published))],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": code_folder, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("[{'generated_text': '")
+
+
+def test_card_of_a_model_without_figures(published: Path) -> None:
+    card = ModelCard.load(published / "README.md")
+    assert "has not been evaluated" in card.text and "model-index" not in card.content
+    assert card.data.eval_results is None and card.data.pipeline_tag == "image-to-text"
+    assert "9: the cells of a 3 x 3 grid" in card.text and "resized to 64 x 64 pixels" in card.text
+    assert "Not recorded in this folder." in card.text
+    assert not re.search(r"{{|{%|None|Undefined", card.content)
+
+
+def test_card_shows_exactly_what_was_measured(saved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    recipe = {
+        "data_name": "Flickr8k",
+        "seed": 3,
+        "train": {"objective": "self_critical", "epochs": 2},
+        "init_from": "x",
+    }
+    (run / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
+    publish_folder(edited(saved, run / "best"), tmp_path / "hub", repo_id="someone/tiny")
+    card = ModelCard.load(tmp_path / "hub" / "README.md")
+    results = {result.metric_type: result for result in card.data.eval_results or []}
+    assert {name: result.metric_value for name, result in results.items()} == {"bleu_4": 21.34, "cider_d": 55.018}
+    assert results["bleu_4"].dataset_name == "Flickr8k" and results["bleu_4"].dataset_split == "test"
+    for line in (
+        "| BLEU-4 (x100) | 21.34 |",
+        "| CIDEr-D (x100) | 55.02 |",
+        "| spice | not computed: Java is not installed |",
+    ):
+        assert line in card.text
+    assert EVALUATION["command"] in card.text and "1000 photos, seed 0, num_beams 5." in card.text
+    for fact in ("Data: Flickr8k", "Objective: self-critical", "Epochs: 2", "Seed: 3", "a model trained before"):
+        assert fact in card.text
+    kept = json.loads((tmp_path / "hub" / "evaluation.json").read_text())
+    assert kept["metrics"] == EVALUATION["metrics"] and kept["training"]["Epochs"] == "2"
+    publish_folder(tmp_path / "hub", tmp_path / "again", repo_id="someone/tiny")  # a Hub folder is a saved folder too
+    assert (tmp_path / "again" / "README.md").read_text() == card.content
+
+
+def test_region_facts_of_other_sources(tmp_path: Path) -> None:
+    fields = {"backbone": "vit_tiny_patch16_224", "regions": "pyramid", "pyramid_levels": [1, 3]}
+    owned = modeling_updown.UpDownCaptioningConfig(vision_config=modeling_updown.UpDownGridConfig(**fields))
+    assert region_facts(owned, tmp_path)["Regions a photo"] == "10: the boxes of a spatial pyramid, 1 x 1 + 3 x 3"
+    without = modeling_updown.UpDownCaptioningConfig(region_feature_size=77)
+    assert region_facts(without, tmp_path)["Region source"].endswith("region features of width 77")
+
+
+def test_template_is_found_in_the_checkout() -> None:
+    assert template_path().parts[-2:] == ("hub_cards", "card_template.md")
+
+
+def test_a_difference_is_noticed(published: Path, tmp_path: Path) -> None:
+    assert is_same({"score": 0.50001, "words": ["a"]}, {"score": 0.50002, "words": ["a"]})
+    assert not is_same({"score": 0.5}, {"score": 0.501}) and not is_same(["a"], ["a", "b"]) and not is_same(1, "1")
+    expected = outputs_here(published)
+    expected["tasks"]["image-to-text"][0]["generated_text"] += " and more"
+    with pytest.raises(ValueError, match="but the model it was made from"):
+        check_published(str(published), expected=expected)
+
+
+def test_code_that_needs_our_package_is_noticed(published: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(published, broken)
+    with (broken / "boxes_updown.py").open("a") as file:
+        file.write("\nimport processors.answer_text\n")
+    expected = {"classes": {"AutoModelForImageTextToText": "UpDownForImageCaptioning"}, "tasks": {}}
+    with pytest.raises(ValueError, match="does not load without this package: .*processors"):
+        check_published(str(broken), expected=expected)
+
+
+@pytest.mark.parametrize(
+    ("removed", "message"),
+    [
+        ("config.json", "holds no config.json: give a folder that model.save_pretrained wrote"),
+        ("model.safetensors", "holds no .safetensors"),
+        ("processor_config.json", "holds no processor: call processor.save_pretrained"),
+    ],
+)
+def test_incomplete_folders_are_refused(saved: Path, tmp_path: Path, removed: str, message: str) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(saved, folder)
+    (folder / removed).unlink()
+    with pytest.raises(ValueError, match=message):
+        push(folder, "someone/tiny", dry_run=True, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_peoples_models_are_refused(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bert"
+    shutil.copytree(saved, folder)
+    transformers.BertConfig().save_pretrained(folder)
+    with pytest.raises(ValueError, match="holds a 'bert' model, which is none of UpDown's"):
+        publish_folder(folder, tmp_path / "out", repo_id="someone/bert")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": {"bleu_4_x100": float("nan")}}, "a figure for .'bleu_4_x100'"),
+        ({"metrics": {"bleu_4_x100": "21.3"}}, "a figure for .'bleu_4_x100'"),
+        ({"dataset": {"name": "Flickr8k"}}, "lacks .'type', 'split'"),
+        ({"metrics": [21.3]}, "not in the layout"),
+    ],
+)
+def test_dubious_figures_are_refused(saved: Path, tmp_path: Path, change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        publish_folder(edited(saved, tmp_path / "model", **change), tmp_path / "out", repo_id="someone/tiny")
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_else_is_overwritten(saved: Path, published: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is the model's own folder"):
+        publish_folder(saved, saved, repo_id="someone/tiny")
+    other = tmp_path / "thesis"
+    other.mkdir()
+    (other / "chapter.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="holds more than an earlier Hub folder .chapter.tex."):
+        publish_folder(saved, other, repo_id="someone/tiny")
+    assert [path.name for path in other.iterdir()] == ["chapter.tex"]
+    earlier = tmp_path / "earlier"
+    shutil.copytree(published, earlier)
+    (earlier / "old_updown.py").write_text("")
+    publish_folder(saved, earlier, repo_id="someone/tiny")
+    assert {path.name for path in earlier.iterdir()} == {path.name for path in published.iterdir()}
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis", "earlier"}  # no scratch folder stays
+
+
+def test_wrong_arguments(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="write NAME or OWNER/NAME"):
+        push(saved, "a/b/c", dry_run=True, output=tmp_path / "out")
+    with pytest.raises(ValueError, match="add --output FOLDER"):
+        push(saved, "someone/tiny", dry_run=True)
+    with pytest.raises(ValueError, match="there is no evaluation at nowhere.json"):
+        push(saved, "someone/tiny", dry_run=True, output=tmp_path / "out", evaluation="nowhere.json")
+
+
+@contextmanager
+def hub(*, accepts: bool = True) -> Iterator[HubStub]:
+    """A Hub on this machine."""
+    with HubStub(accepts=accepts) as stub:
+        yield stub
+
+
+def push_to(stub: HubStub, saved: Path, tmp_path: Path) -> subprocess.CompletedProcess:
+    """`updown push` in a process of its own: huggingface_hub reads where the Hub is when it is first imported."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": stub.address,
+        "HF_HUB_OFFLINE": "0",
+        "HF_TOKEN": "hf_stub",
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(tmp_path / "home"),
+        "NO_PROXY": "127.0.0.1",
+    }
+    command = [sys.executable, "-m", "training.cli", "push", str(saved), "someone/tiny"]
+    command += ["--output", str(tmp_path / "kept")]
+    return subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+
+
+def test_upload_and_load_back(saved: Path, tmp_path: Path) -> None:
+    with hub() as stub:
+        run = push_to(stub, saved, tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "loaded someone/tiny back from the Hub: the same outputs" in run.stderr
+    assert run.stdout.startswith(f"published: {stub.address}/someone/tiny/commit/")
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+    assert stub.files == kept
+
+
+def test_broken_upload_loses_nothing(saved: Path, published: Path, tmp_path: Path) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    with hub(accepts=False) as stub:
+        run = push_to(stub, saved, tmp_path)
+    assert run.returncode == 2 and stub.files == {}
+    assert "the upload to someone/tiny failed" in run.stderr and "kept holds the finished folder" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {path.name for path in published.iterdir()}
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
