@@ -8,6 +8,8 @@ below, the processors' among them. A name is imported when it is first used, so 
 49
 """
 
+# ruff: noqa: F401 - the imports under TYPE_CHECKING show type checkers and editors what HOMES holds
+
 import importlib
 import sys
 from importlib.util import find_spec
@@ -54,9 +56,7 @@ HOMES = {  # public name -> the module it is imported from
     "pad_regions": "processors",
 }
 
-__all__ = [  # noqa: PLE0604, RUF022 - the names of HOMES
-    *HOMES
-]
+__all__ = list(HOMES)
 
 
 def __getattr__(name: str) -> Any:

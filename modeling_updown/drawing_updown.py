@@ -87,7 +87,7 @@ def checked_regions(result: Mapping[str, Any]) -> tuple[list[str], np.ndarray, n
 def photo_pixels(photo: Any) -> np.ndarray:
     """A photo as (h, w, 3) in 0..1, small enough for a panel."""
     if isinstance(photo, np.ndarray | torch.Tensor):
-        levels = np.asarray(torch.as_tensor(photo).cpu())
+        levels = photo if isinstance(photo, np.ndarray) else photo.cpu().numpy()
         if levels.ndim == 3 and levels.shape[-1] not in (3, 4) and levels.shape[0] in (3, 4):
             levels = levels.transpose(1, 2, 0)
         if levels.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""`pipeline("image-to-text")`: a photo in, its caption out, as transformers 4 had it; the regions behind each word on demand.
+"""`pipeline("image-to-text")`: a photo in, a caption out, as in transformers 4, and the regions behind each word.
 
 The last hop of the flow: photo -> image processor -> `generate` -> tokenizer -> `[{"generated_text": "a dog runs"}]`.
 transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder.
@@ -41,10 +41,10 @@ class ListedPhotos(Dataset):
 class UpDownImageToTextPipeline(Pipeline):
     """Describes photos. For one photo a list of captions, `[{"generated_text": ...}]`; for many, a list of such lists.
 
-    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, a PIL image, an array or a tensor. Many
-    photos are a list, a `datasets.Dataset` with a column of images, a generator or any torch data set; for all but the
-    list an iterator comes back, and nothing is held in memory. Settings of `generate` that are not given are those of
-    the model's `generation_config`.
+    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, a PIL image, an array or a tensor.
+    Many photos are a list, a `datasets.Dataset` with a column of images, a generator or any torch data set; for all but
+    the list an iterator comes back, and nothing is held in memory. Settings of `generate` that are not given are those
+    of the model's `generation_config`.
 
     With `return_regions=True` each caption also has
 
@@ -77,7 +77,7 @@ class UpDownImageToTextPipeline(Pipeline):
             if getattr(self, part) is None:
                 raise ValueError(
                     f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
-                    "model's folder with processor.save_pretrained(folder)"
+                    "model's folder (where it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
                 )
 
     def __call__(self, inputs: Any = None, **kwargs: Any) -> Any:
@@ -205,7 +205,7 @@ class UpDownImageToTextPipeline(Pipeline):
 
 
 def photo_stream(photos: Any) -> Any:
-    """Many photos other than a list -> what pipelines go through lazily, each photo with its index; one photo as it is."""
+    """Many photos other than a list -> what pipelines go through lazily, each with its index; one photo as it is."""
     if hasattr(photos, "cast_column"):
         photos = image_column(photos)
     if isinstance(photos, Iterator | IterableDataset):

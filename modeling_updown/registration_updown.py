@@ -31,8 +31,14 @@ TASKS = ("image-to-text",)
 
 def register_classes() -> None:
     """Make the Auto classes know every class of ours."""
-    from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageTextToText, AutoProcessor
-    from transformers import AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoImageProcessor,
+        AutoModel,
+        AutoModelForImageTextToText,
+        AutoProcessor,
+        AutoTokenizer,
+    )
 
     from processors import UpDownImageProcessor, UpDownImageProcessorPil, UpDownProcessor, UpDownTokenizer
 
@@ -54,9 +60,8 @@ def register_classes() -> None:
 class PublishedPipelines:
     """`config.custom_pipelines` where this package is installed: kept for saving, empty to whoever reads it.
 
-    A published folder names its own pipeline file there, and `pipeline()` would refuse the folder without
-    `trust_remote_code=True`, although the installed pipeline does the same. With the flag the folder's own config class
-    is loaded, and its own pipeline.
+    A published folder names its own pipeline file there, for users without this package. `pipeline()` would refuse that
+    folder without `trust_remote_code=True`, although the installed pipeline does the same and is to be trusted.
     """
 
     def __get__(self, config: Any, owner: type | None = None) -> dict:
@@ -69,8 +74,8 @@ class PublishedPipelines:
 class Tripwire(MutableMapping):
     """Stands in for the extra entries of one Auto table until somebody looks for ours.
 
-    Looks for other packages' entries pass: transformers' modules look up their own configs while they are imported, when
-    ours could not be imported yet.
+    Looks for other packages' entries pass: transformers' modules look up their own configs while they are imported,
+    when ours could not be imported yet.
     """
 
     placed: list["Tripwire"] = []

@@ -451,7 +451,7 @@ def read_options(path: Path) -> dict[str, Any]:
     try:
         options = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}") from error
+        raise ValueError(f"{path} is no valid JSON: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} holds no options: it should be a JSON object")
     return options

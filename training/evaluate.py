@@ -1,69 +1,206 @@
-"""Score a saved model, or a file of captions, with the official metrics: `updown evaluate RECIPE.yaml`.
+"""Score a saved model, or captions that something else wrote, with the official metrics: `updown evaluate RECIPE.yaml`.
 
 Writes `evaluation.json` (figures, the command, seed, decoding; what the card shows) and `predictions.json` (COCO's
-result layout) into the model's folder.
+result layout, `[{"image_id", "caption"}]`) into the model's folder.
 """
 
 import json
+import math
 import shlex
-import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from datasets import Dataset
 
-from training.data.captioning import load_captions
-from training.metrics.caption import caption_scores
+from training.data.files import read_json
+from training.data.region_shards import write_atomically
 from training.recipe import read_recipe
-from training.tasks.captioning import CaptioningTask
+from training.tasks import build_task
+from training.tasks.captioning import CaptioningTask, caption_rows, captioned_rows, split_scores
 
-TASKS = {"captioning": CaptioningTask}
+NOT_ASKED = "needs Java; ask for it with --java"
 
 
 def evaluate_recipe(
     recipe_path: str | Path,
     *,
     model: str | None = None,
+    predictions: str | Path | None = None,
     split: str | None = None,
     num_beams: int | None = None,
+    output: str | Path | None = None,
     changes: list[str] | None = None,
+    java: bool = False,
 ) -> dict[str, Any]:
-    """Score a recipe's best model (or the folder `model`) on its final split; returns what `evaluation.json` holds."""
+    """Score a recipe's best model, another model, or captions of any origin, on a split of the recipe's data.
+
+    Args:
+        recipe_path: names the data, the split and the beams.
+        model: a saved folder or Hub id; by default `best/` of the recipe's run.
+        predictions: a file in COCO's result layout; no model is loaded then.
+        split, num_beams: by default the recipe's `final_split` and `final_num_beams`.
+        output: a file for what is returned, besides `evaluation.json` in the model's folder.
+        changes: to the recipe, such as `data.images=photos`.
+        java: METEOR and SPICE as well; where Java is absent, `not_computed` says so.
+
+    Returns:
+        What `evaluation.json` holds: `dataset`, `command` (which gives these figures again), `seed`, `decoding`,
+        `metrics` (x100), `bad_endings_share`, `domains` (nocaps), `not_computed` (name -> reason).
+
+    Raises:
+        ValueError: for a recipe, a model, data or predictions that cannot be used.
+    """
     recipe = read_recipe(recipe_path, changes)
-    folder = Path(model or Path(recipe.output) / "best")
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not there: train first (accelerate launch -m training.train {recipe_path})")
-    recipe.init_from = str(folder)
-    set_seed(recipe.seed)
-    task = TASKS[recipe.task](recipe, Accelerator())
-    settings = recipe.evaluate
-    return evaluate_folder(
-        task, folder, split=split or settings.final_split, num_beams=num_beams or settings.final_num_beams
-    )
+    split = split or recipe.evaluate.final_split
+    options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
+    command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
+    if predictions is not None:
+        evaluation = score_predictions(recipe.data, predictions, split=split, name=recipe.data_name, java=java)
+        evaluation["command"] = command
+    else:
+        folder = Path(model or Path(recipe.output) / "best")
+        if model is None and not folder.is_dir():
+            raise ValueError(f"{folder} is not there: train first (accelerate launch -m training.train {recipe_path})")
+        set_seed(recipe.seed)
+        task = build_task(recipe, Accelerator())
+        beams = num_beams or recipe.evaluate.final_num_beams
+        evaluation = evaluate_folder(task, folder, split=split, num_beams=beams, command=command, java=java)
+    if output is not None:
+        write_json(Path(output), evaluation)
+    return evaluation
 
 
-def evaluate_folder(task: CaptioningTask, folder: Path, *, split: str, num_beams: int) -> dict[str, Any]:
-    """Load the folder's model, score it, write `evaluation.json` and `predictions.json` there."""
+def evaluate_folder(
+    task: CaptioningTask, folder: Path, *, split: str, num_beams: int, command: str = "", java: bool = False
+) -> dict[str, Any]:
+    """Load the folder's model in float32, score it, write `evaluation.json` and `predictions.json` there."""
     model, _ = task.load(folder)
     scored = task.score(model.to(task.accelerator.device), split=split, num_beams=num_beams)
-    recipe = task.recipe
     evaluation = {
         "task": "image-to-text",
-        "dataset": {
-            "name": recipe.data_name or recipe.data["format"],
-            "type": recipe.data["format"],
-            "split": split,
-            "num_photos": len(scored.predictions),
-        },
-        "command": shlex.join(["python", "-m", "training.train", *sys.argv[1:]]),
-        "seed": recipe.seed,
+        "dataset": dataset_facts(
+            task.recipe.data, name=task.recipe.data_name, split=split, num_photos=len(scored.predictions)
+        ),
+        "command": command,
+        "seed": task.recipe.seed,
         "decoding": {"num_beams": num_beams},
-        "metrics": {name: value for name, value in scored.metrics.items() if name.endswith("_x100")},
-        "domains": scored.domains,
-        "not_computed": {},
+        **figures(scored.metrics, scored.domains),
     }
-    if task.accelerator.is_main_process:
-        (folder / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n")
-        (folder / "predictions.json").write_text(json.dumps(scored.predictions, indent=0) + "\n")
+    if java:
+        rows = task.evaluation_rows(split)
+        add_java_scores(evaluation, [row["caption"] for row in scored.predictions], rows)
+    if task.accelerator.is_main_process and folder.is_dir():
+        write_json(folder / "predictions.json", scored.predictions)
+        write_json(folder / "evaluation.json", evaluation)
     return evaluation
+
+
+def score_predictions(
+    data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "", java: bool = False
+) -> dict[str, Any]:
+    """Score a file in COCO's result layout against the captions of a data set, without any model or photo.
+
+    Args:
+        data: a recipe's `data` section: `format` and the options of that format.
+        predictions: `[{"image_id": 42, "caption": "a dog"}, ...]`, one entry for each photo of the split that has
+            captions; ids may be numbers or strings.
+        split: the photos to score.
+        name: the data set's, as a card shows it.
+        java: METEOR and SPICE as well.
+
+    Raises:
+        ValueError: naming ids that are missing, unknown or given twice, and for a file of another layout.
+    """
+    without_photos = {"images": None} if "images" in data else {}
+    rows = captioned_rows(caption_rows({**data, **without_photos}, split=split), split=split)
+    captions = captions_of(read_predictions(predictions), rows["image_id"][:], source=predictions)
+    evaluation = {
+        "task": "image-to-text",
+        "dataset": dataset_facts(data, name=name, split=split, num_photos=len(rows)),
+        "predictions": str(predictions),
+        **figures(*split_scores(captions, rows)),
+    }
+    if java:
+        add_java_scores(evaluation, captions, rows)
+    return evaluation
+
+
+def read_predictions(path: str | Path) -> list[tuple[str, str]]:
+    """(image_id, caption) of every entry of a file in COCO's result layout; `ValueError` for another layout."""
+    content = read_json(path)
+    if not isinstance(content, list) or not content:
+        raise ValueError(f'{path} is no list of predictions: write [{{"image_id": 42, "caption": "a dog"}}, ...]')
+    for number, entry in enumerate(content):
+        fine = isinstance(entry, dict) and isinstance(entry.get("caption"), str)
+        if not fine or not isinstance(entry.get("image_id"), str | int):
+            raise ValueError(f"{path}: entry {number} lacks an image_id or a caption: {str(entry)[:120]}")
+    return [(str(entry["image_id"]), entry["caption"]) for entry in content]
+
+
+def captions_of(predictions: Sequence[tuple[str, str]], image_ids: Sequence[str], *, source: Any) -> list[str]:
+    """The predictions in the order of the ids; `ValueError` listing ids that are missing, unknown or there twice.
+
+    >>> captions_of([("7", "a cat"), ("3", "a dog")], ["3", "7"], source="captions.json")
+    ['a dog', 'a cat']
+    """
+    caption_of, times = dict(predictions), Counter(image_id for image_id, _ in predictions)
+    faults = {
+        "caption given twice": [image_id for image_id, count in times.items() if count > 1],
+        "caption missing": [image_id for image_id in image_ids if image_id not in times],
+        "photo unknown": sorted(set(times) - set(image_ids)),
+    }
+    told = [f"{len(ids)} x {fault}: {', '.join(ids[:5])}" for fault, ids in faults.items() if ids]
+    if told:
+        raise ValueError(f"the photos of {source} are not those of the split ({'; '.join(told)})")
+    return [caption_of[image_id] for image_id in image_ids]
+
+
+def figures(metrics: dict[str, float], domains: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What an evaluation says of the metrics: the hundredfold ones, for each domain too."""
+    return {
+        "metrics": {name: value for name, value in metrics.items() if name.endswith("_x100")},
+        "bad_endings_share": metrics["bad_endings_share"],
+        "domains": {
+            domain: {name: value for name, value in values.items() if name.endswith("_x100")}
+            for domain, values in domains.items()
+        },
+        "not_computed": {"meteor": NOT_ASKED, "spice": NOT_ASKED},
+    }
+
+
+def dataset_facts(data: dict[str, Any], *, name: str, split: str, num_photos: int) -> dict[str, Any]:
+    """What an evaluation says of its data."""
+    return {"name": name or data["format"], "type": data["format"], "split": split, "num_photos": num_photos}
+
+
+def evaluate_command(recipe_path: str | Path, options: dict[str, Any], *, changes: list[str], java: bool) -> str:
+    """The command line that gives an evaluation again.
+
+    >>> evaluate_command("mine.yaml", {"--split": "val", "--model": None}, changes=["seed=1"], java=True)
+    'updown evaluate mine.yaml --split val --set seed=1 --java'
+    """
+    words = ["updown", "evaluate", str(recipe_path)]
+    for name, value in options.items():
+        words += [name, str(value)] if value is not None else []
+    for change in changes:
+        words += ["--set", change]
+    return shlex.join([*words, *(["--java"] if java else [])])
+
+
+def add_java_scores(evaluation: dict[str, Any], captions: list[str], rows: Dataset) -> None:
+    """METEOR and SPICE into an evaluation, or why they could not be computed."""
+    from training.metrics.caption_java import all_caption_scores
+
+    scores = all_caption_scores(captions, rows["captions"][:])
+    scaled = {name: value for name, value in scores.items() if name.endswith("_x100")}
+    evaluation["metrics"] |= {name: value for name, value in scaled.items() if not math.isnan(value)}
+    evaluation["not_computed"] = scores["not_computed"]
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that is either whole or not there."""
+    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
@@ -185,9 +184,8 @@ def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not in the layout of `updown evaluate` ({error!r}): run it again") from error
     if missing or wrong:
-        raise ValueError(
-            f"{path} lacks {missing} of its dataset, or has no figure for {wrong}: run the evaluation again"
-        )
+        problems = [f"its dataset has no {key}" for key in missing] + [f"{key} is no figure" for key in wrong]
+        raise ValueError(f"{path}: {', '.join(problems)}; run the evaluation again")
     return evaluation
 
 
@@ -348,7 +346,7 @@ def upload(published: Path, repo_id: str, *, private: bool) -> tuple[str, str]:
         commit = api.upload_folder(
             repo_id=repository.repo_id, folder_path=published, commit_message="Publish the model with its code and card"
         )
-    except (OSError, httpx.HTTPError) as error:
+    except Exception as error:  # which kinds there are depends on the HTTP library that huggingface_hub uses
         raise ConnectionError(
             f"the upload to {repo_id} failed ({' '.join(str(error).split())[:300]}); {published} holds the finished "
             "folder: log in with `hf auth login` or set HF_TOKEN if that is the reason, and push again"

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
+from training.data.files import read_text
+
 
 @dataclass
 class RegionsRecipe:
@@ -116,8 +118,10 @@ class EvaluateRecipe:
 
 @dataclass
 class Recipe:
-    """One run. `data` is `format` and the options of that format; `model` holds fields of the model's config.
+    """One run. `model` holds fields of the model's config.
 
+    data: `format` and the options of that format (`training/data/captioning.py`); `annotations`, `images`, `folder` and
+        `num_scenes` may be given split by split, `{train: a.json, val: b.json}`, where a data set keeps them apart.
     output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder.
     init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
     data_name: the data set's name on the card.
@@ -138,19 +142,30 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
+KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "section", list: "list"}
+ONE_OR_MORE = (
+    *("train.epochs", "train.batch_size", "train.accumulation", "train.max_words", "train.min_word_count"),
+    *("train.samples_per_photo", "train.checkpoint_steps", "train.decay_epochs", "train.scheduled_sampling_epochs"),
+    *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.batch_size", "evaluate.every_epochs"),
+)
+ZERO_OR_MORE = (
+    *("train.learning_rate", "train.region_learning_rate", "train.weight_decay", "train.warmup_steps"),
+    *("train.clip_norm", "train.clip_value", "train.early_stopping", "train.num_workers", "evaluate.max_photos"),
+)
+SHARES = ("train.label_smoothing", "train.ema", "train.scheduled_sampling_increase")
 SECTIONS = {"regions": RegionsRecipe, "train": TrainRecipe, "evaluate": EvaluateRecipe}
 
 
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     """The recipe in a YAML file, with `KEY=VALUE` changes such as `train.epochs=3` applied.
 
-    Raises `ValueError` naming the file for an unknown key, a missing one, a value of the wrong kind.
+    Raises `ValueError` naming the file for an unknown key, a missing one, a value of the wrong kind or range.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path} is not there; the recipes that come along lie in training/recipes/")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -159,9 +174,27 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
         _apply_change(content, change)
     try:
         sections = {name: _build(kind, content.pop(name, None) or {}, name) for name, kind in SECTIONS.items()}
-        return _build(Recipe, {**content, **sections}, "the recipe")
+        recipe = _build(Recipe, {**content, **sections}, "the recipe")
+        _check_ranges(recipe)
+        return recipe
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def changed_keys(before: dict[str, Any], after: dict[str, Any], *, prefix: str = "") -> list[str]:
+    """The keys whose values differ between two `Recipe.as_dict`, sections as `train.epochs`.
+
+    >>> changed_keys({"seed": 0, "train": {"epochs": 1, "ema": 0}}, {"seed": 0, "train": {"epochs": 2, "ema": 0}})
+    ['train.epochs']
+    """
+    changed = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            changed += changed_keys(old, new, prefix=f"{prefix}{key}.")
+        elif old != new:
+            changed.append(prefix + key)
+    return changed
 
 
 def _apply_change(content: dict[str, Any], change: str) -> None:
@@ -170,17 +203,22 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
         raise ValueError(f"--set {change}: write KEY=VALUE, for example train.epochs=3")
     *parents, last = key.split(".")
     for parent in parents:
-        content = content.setdefault(parent, {})
+        if content.get(parent) is None:  # absent, or a key without a value
+            content[parent] = {}
+        content = content[parent]
         if not isinstance(content, dict):
             raise ValueError(f"--set {change}: {parent} is a value, not a section")
-    content[last] = yaml.safe_load(value)
+    try:
+        content[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ValueError(f"--set {change}: {value!r} is no YAML value") from error
 
 
 def _build(kind: type, content: dict[str, Any], name: str) -> Any:
     if not isinstance(content, dict):
         raise ValueError(f"{name} must be a section of keys, not {content!r}")
     fields = {entry.name: entry for entry in dataclasses.fields(kind)}
-    unknown = sorted(set(content) - set(fields))
+    unknown = [key for key in content if key not in fields]
     if unknown:
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {name}; it takes {', '.join(fields)}")
     required = [key for key, entry in fields.items() if entry.default is entry.default_factory is dataclasses.MISSING]
@@ -192,6 +230,8 @@ def _build(kind: type, content: dict[str, Any], name: str) -> Any:
 
 def _checked(name: str, wanted: Any, value: Any) -> Any:
     choices = getattr(wanted, "__args__", ()) if getattr(wanted, "__origin__", None) is Literal else ()
+    if value is False and "no" in choices:
+        return "no"  # YAML reads a bare no as false
     if choices and value not in choices:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}")
     if wanted is float and isinstance(value, str | int) and not isinstance(value, bool):
@@ -201,6 +241,29 @@ def _checked(name: str, wanted: Any, value: Any) -> Any:
             raise ValueError(f"{name} is {value!r}, which is no number") from error
     if wanted is str and value is None:
         return ""  # YAML reads a key without a value as null
-    if isinstance(wanted, type) and not isinstance(value, wanted):
-        raise ValueError(f"{name} is {value!r}, which is no {wanted.__name__}")
+    kind = getattr(wanted, "__origin__", wanted)  # dict[str, Any] -> dict
+    if kind is dict and value is None:
+        return {}
+    if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise ValueError(f"{name} is {value!r}, which is no {KIND_NAMES[kind]}")
     return value
+
+
+def _check_ranges(recipe: Recipe) -> None:
+    """`ValueError` for numbers that no run can use."""
+    train = recipe.train
+    if not recipe.data.get("format"):
+        raise ValueError("data lacks format, such as `format: folder` for your own photos")
+    for lowest, keys in ((1, ONE_OR_MORE), (0, ZERO_OR_MORE + SHARES)):
+        for section, name in (key.split(".") for key in keys):
+            value = getattr(getattr(recipe, section), name)
+            if not value >= lowest:
+                raise ValueError(f"{section}: {name} is {value}, but must be {lowest} or more")
+            if f"{section}.{name}" in SHARES and value >= 1:
+                raise ValueError(f"{section}: {name} is {value}, but must be below 1")
+    if len(train.betas) != 2:
+        raise ValueError(f"train: betas is {train.betas}, but must be two numbers")
+    if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_photo < 2:
+        raise ValueError(
+            f"train: baseline {train.baseline!r} compares samples of a photo: raise samples_per_photo to 2"
+        )

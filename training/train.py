@@ -5,11 +5,18 @@ checkpoints, evaluation, early stopping and logs. Every step's batch is fixed by
 processes, and its loss is divided by the words of the whole batch: any number of processes takes the same steps.
 
 Several processes without a GPU: `torchrun --nproc_per_node 2 -m training.train RECIPE.yaml --cpu` (accelerate's own
-launcher starts one process where there is no GPU).
+launcher starts one process where there is no GPU). Run the same command again to go on after a kill.
 """
 
 import argparse
+import contextlib
+import importlib.util
 import json
+import math
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,73 +29,104 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from training.checkpoints import Progress, load_checkpoint, replace_folder, save_checkpoint
-from training.recipe import Recipe, read_recipe
+from training.checkpoints import Progress, load_checkpoint, replace_folder, restore_folder, save_checkpoint
+from training.data.region_shards import write_atomically
+from training.evaluate import evaluate_folder
+from training.recipe import Recipe, changed_keys, read_recipe
 from training.schedule import build_optimizer, build_schedule, scheduled_sampling_probability
+from training.tasks import build_task
 from training.tasks.captioning import CaptioningTask
 
-TASKS = {"captioning": CaptioningTask}
+# What may change between two starts of a run, since no weight depends on it.
+FREE_KEYS = {"train.num_workers", "train.checkpoint_steps", "train.log_with"}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Read the command line, then train."""
+def main(arguments: list[str] | None = None) -> int:
+    """Read the command line, then train. Returns the exit code: 0 done, 2 a mistake of the user's, in one sentence."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", help="a YAML file, for example training/recipes/captioning_scenes.yaml")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value, e.g. train.epochs=3")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, e.g. train.epochs=3"
+    )
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
     parsed = parser.parse_args(arguments)
+    changes = [part for change in parsed.set for part in ("--set", change)]
+    command = shlex.join(["accelerate", "launch", "-m", "training.train", parsed.recipe, *changes])
     try:
-        recipe = read_recipe(parsed.recipe, parsed.set)
-        if recipe.task not in TASKS:
-            raise ValueError(f"unknown task {recipe.task!r}; choose one of {', '.join(TASKS)}")
-    except ValueError as error:
-        parser.error(str(error))
-    train(recipe, cpu=parsed.cpu)
+        train(read_recipe(parsed.recipe, parsed.set), cpu=parsed.cpu, command=command)
+    except (ValueError, OSError) as error:
+        if os.environ.get("UPDOWN_DEBUG") == "1":
+            raise
+        print(f"training.train: {one_line(error)} (UPDOWN_DEBUG=1 shows where)", file=sys.stderr)
+        return 2
+    return 0
 
 
-def train(recipe: Recipe, *, cpu: bool = False) -> dict[str, float]:
-    """Run a recipe from wherever it stands to its end; returns the final split's metrics."""
+def one_line(error: Exception) -> str:
+    """An error's message on one line; of one that a data loader worker passed on, what the worker said."""
+    message = str(error).strip()
+    if message.startswith("Caught "):
+        message = message.splitlines()[-1].partition(": ")[2]
+    return " ".join(message.split())
+
+
+def train(recipe: Recipe, *, cpu: bool = False, command: str = "") -> dict[str, float]:
+    """Run a recipe from wherever it stands to its end; returns the final split's metrics.
+
+    `command` is what `evaluation.json` names as the way to these figures. Raises `ValueError` for a recipe, data or an
+    output folder that cannot be used, and for a loss that is no number.
+    """
     accelerator = build_accelerator(recipe, cpu=cpu)
-    keep_recipe(recipe, accelerator)
+    check_output(recipe)
     set_seed(recipe.seed)
-    task = TASKS[recipe.task](recipe, accelerator)
+    task = build_task(recipe, accelerator)
+    task.prepare()
     run = Run(recipe, task, accelerator)
+    keep_recipe(recipe, accelerator)
     run.resume()
     while not run.is_over():
         run.train_epoch()
         run.evaluate()
-    return run.finish()
+    return run.finish(command or f"accelerate launch -m training.train {recipe.output}/recipe.yaml")
 
 
 def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
     """accelerate's device, precision, processes and trackers for a recipe."""
+    tracker = recipe.train.log_with
+    if tracker and importlib.util.find_spec(tracker) is None:
+        raise ValueError(f"train.log_with is {tracker}, which is not installed: pip install 'updown[tracking]'")
     return Accelerator(
-        cpu=cpu,
-        mixed_precision=recipe.train.mixed_precision,
-        log_with=recipe.train.log_with or None,
-        project_dir=recipe.output,
+        cpu=cpu, mixed_precision=recipe.train.mixed_precision, log_with=tracker or None, project_dir=recipe.output
     )
 
 
-def keep_recipe(recipe: Recipe, accelerator: Accelerator) -> None:
-    """Write the recipe into its output folder; refuse to go on there with another one."""
+def check_output(recipe: Recipe) -> None:
+    """`ValueError` where the output folder holds a run of another recipe."""
     kept = Path(recipe.output) / "recipe.yaml"
     if kept.is_file():
-        before = yaml.safe_load(kept.read_text())
-        changed = sorted(key for key, value in recipe.as_dict().items() if before.get(key) != value)
+        changed = [key for key in changed_keys(read_recipe(kept).as_dict(), recipe.as_dict()) if key not in FREE_KEYS]
         if changed:
-            raise SystemExit(
-                f"{recipe.output} holds a run with other values of {', '.join(changed)}: "
+            raise ValueError(
+                f"{recipe.output} holds a run with another {', '.join(changed)}: "
                 "choose another output, or delete that folder to start over"
             )
-    elif accelerator.is_main_process:
+
+
+def keep_recipe(recipe: Recipe, accelerator: Accelerator) -> None:
+    """Write the recipe, whole and with every change, into its output folder."""
+    kept = Path(recipe.output) / "recipe.yaml"
+    if accelerator.is_main_process and not kept.is_file():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+        write_atomically(kept, yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())
     accelerator.wait_for_everyone()
 
 
 def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The photos of every step of an epoch, (steps, batch_size); what does not fill a batch waits for the next epoch."""
+    """The photos of every step of an epoch, (steps, batch_size); what does not fill a batch waits for the next epoch.
+
+    >>> epoch_batches(5, batch_size=2, seed=0, epoch=0).tolist()
+    [[2, 0], [1, 3]]
+    """
     order = np.random.default_rng([seed, epoch]).permutation(num_rows)
     batch_size = min(batch_size, num_rows)
     return order[: num_rows // batch_size * batch_size].reshape(-1, batch_size)
@@ -118,30 +156,35 @@ class Run:
         self.progress = Progress()
         batch_size = min(recipe.train.batch_size, task.num_rows)
         if batch_size < accelerator.num_processes * recipe.train.accumulation:
-            raise SystemExit(
-                f"train.batch_size={batch_size} gives nothing to some of {accelerator.num_processes} processes "
-                f"x {recipe.train.accumulation} pieces: raise it"
+            raise ValueError(
+                f"{batch_size} photos a step leave some of {accelerator.num_processes} processes x "
+                f"{recipe.train.accumulation} pieces without any: raise train.batch_size or lower train.accumulation"
             )
         self.steps_per_epoch = task.num_rows // batch_size
+        self.averaged = averaged_model(task.model, decay=recipe.train.ema, device=accelerator.device)
         optimizer = build_optimizer(task.model, recipe.train)
         self.schedule = build_schedule(optimizer, recipe.train, steps_per_epoch=self.steps_per_epoch)
         self.model, self.optimizer = accelerator.prepare(task.model, optimizer)
         accelerator.register_for_checkpointing(self.schedule)
-        self.averaged = None
-        if recipe.train.ema:
-            average = torch.optim.swa_utils.get_ema_multi_avg_fn(recipe.train.ema)
-            self.averaged = torch.optim.swa_utils.AveragedModel(task.model, multi_avg_fn=average)
+        if self.averaged is not None:
             accelerator.register_for_checkpointing(self.averaged)
         set_seed(recipe.seed, device_specific=True)
         if recipe.train.log_with:
             accelerator.init_trackers(self.output.name)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
+        """Go on from the newest checkpoint, if there is one; what was logged after it is forgotten."""
+        log = self.output / "log.jsonl"
         progress = load_checkpoint(self.accelerator, self.output / "checkpoints")
+        if self.accelerator.is_main_process:
+            restore_folder(self.output / "best")
+            kept_bytes = progress.log_bytes if progress else 0
+            if log.is_file() and kept_bytes is not None:
+                os.truncate(log, min(kept_bytes, log.stat().st_size))
         if progress is not None:
             self.progress = progress
             self.accelerator.print(f"going on after step {progress.step} (epoch {progress.epoch + 1})")
+        self.accelerator.wait_for_everyone()
 
     def is_over(self) -> bool:
         """Whether all epochs are done, or the score has not risen for long enough."""
@@ -155,7 +198,6 @@ class Run:
         settings, progress = self.recipe.train, self.progress
         self.model.train()
         self.task.model.scheduled_sampling_probability = scheduled_sampling_probability(settings, progress.epoch)
-        total, words = 0.0, 0
         bar = tqdm(
             total=self.steps_per_epoch,
             initial=progress.step_in_epoch,
@@ -163,16 +205,17 @@ class Run:
             disable=not self.accelerator.is_main_process,
             mininterval=1.0,
         )
-        for pieces in self.remaining_steps():
-            losses = self.train_step(pieces)
-            total, words = total + losses["total"], words + losses["count"]
-            bar.update()
-            bar.set_postfix(loss=f"{losses['total'] / max(losses['count'], 1):.3f}", **losses["shown"])
-            self.log({"loss": losses["total"] / max(losses["count"], 1), "learning_rate": losses["rate"]})
-            if progress.step % settings.checkpoint_steps == 0:
-                save_checkpoint(self.accelerator, self.output / "checkpoints", progress)
-        bar.close()
-        progress.history.append({"epoch": progress.epoch + 1, "loss": total / max(words, 1)})
+        with bar:
+            for pieces in self.remaining_steps():
+                values = self.train_step(pieces)
+                bar.update()
+                bar.set_postfix({name: f"{value:.3g}" for name, value in values.items()}, refresh=False)
+                self.log(values)
+                if progress.step % settings.checkpoint_steps == 0:
+                    self.checkpoint()
+        progress.history.append(
+            {"epoch": progress.epoch + 1, "loss": progress.epoch_loss / max(progress.epoch_words, 1)}
+        )
 
     def remaining_steps(self) -> Iterator[list[dict[str, Any]]]:
         """The pieces of every step of this epoch that is not done yet."""
@@ -183,51 +226,61 @@ class Run:
         data = StepPieces(
             self.task, batches, epoch=progress.epoch, accelerator=self.accelerator, pieces=settings.accumulation
         )
+        own_draws = torch.Generator()  # a loader would draw from the run's, once per start, and a resumed run differ
         pieces = []
-        for piece in DataLoader(data, batch_size=None, num_workers=settings.num_workers):
+        for piece in DataLoader(data, batch_size=None, num_workers=settings.num_workers, generator=own_draws):
             pieces.append(piece)
             if len(pieces) == settings.accumulation:
                 yield pieces
                 pieces = []
 
-    def train_step(self, pieces: list[dict[str, Any]]) -> dict[str, Any]:
-        """One optimiser step over this process's pieces; gradients are divided by the words of the whole batch."""
-        accelerator, device = self.accelerator, self.accelerator.device
+    def train_step(self, pieces: list[dict[str, Any]]) -> dict[str, float]:
+        """One optimiser step over this process's pieces; gradients are divided by the words of the whole batch.
+
+        Returns what is logged: loss a word, learning rate, and what the task shows of this process's last piece.
+        """
+        accelerator, device, progress = self.accelerator, self.accelerator.device, self.progress
         sums = torch.zeros(2, device=device)  # loss, words
-        shown: dict[str, str] = {}
+        shown: dict[str, float] = {}
         for number, piece in enumerate(pieces):
-            inputs = {name: value.to(device) if torch.is_tensor(value) else value for name, value in piece.items()}
+            inputs = {name: value.to(device) for name, value in piece.items()}
             last = number == len(pieces) - 1
-            with accelerator.autocast() if last else accelerator.no_sync(self.model), accelerator.autocast():
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
                 total, count, shown = self.task.loss(self.model, inputs)
-            accelerator.backward(total * accelerator.num_processes)  # processes' gradients are averaged: sum them
+                accelerator.backward(total * accelerator.num_processes)  # the mean over processes becomes their sum
             sums += torch.stack([total.detach().float(), count.to(device).float()])
-        sums = accelerator.reduce(sums, reduction="sum")
-        accelerator.unscale_gradients()
-        self.rescale_gradients(1 / max(sums[1].item(), 1.0))
-        self.optimizer.step()
+        loss, words = accelerator.reduce(sums, reduction="sum").tolist()
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss is {loss} after step {progress.step}: lower train.learning_rate, or set train.clip_norm"
+            )
         rate = self.schedule.get_last_lr()[0]
+        self.update_weights(1 / max(words, 1.0))
+        progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
+        progress.epoch_loss, progress.epoch_words = progress.epoch_loss + loss, progress.epoch_words + int(words)
+        return {"loss": loss / max(words, 1.0), "learning_rate": rate, **shown}
+
+    def update_weights(self, gradient_factor: float) -> None:
+        """Multiply every gradient, clip as the recipe says, take the optimiser's and the schedule's step, average."""
+        settings = self.recipe.train
+        self.accelerator.unscale_gradients()
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        torch._foreach_mul_([parameter.grad for parameter in parameters], gradient_factor)
+        if settings.clip_value:
+            torch.nn.utils.clip_grad_value_(parameters, settings.clip_value)
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+        self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
         if self.averaged is not None:
             self.averaged.update_parameters(self.task.model)
-        self.progress.step += 1
-        self.progress.step_in_epoch += 1
-        return {"total": sums[0].item(), "count": int(sums[1]), "rate": rate, "shown": shown}
-
-    def rescale_gradients(self, factor: float) -> None:
-        """Multiply every gradient, then clip as the recipe says."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        torch._foreach_mul_([parameter.grad for parameter in parameters], factor)
-        if self.recipe.train.clip_value:
-            torch.nn.utils.clip_grad_value_(parameters, self.recipe.train.clip_value)
-        if self.recipe.train.clip_norm:
-            torch.nn.utils.clip_grad_norm_(parameters, self.recipe.train.clip_norm)
 
     def evaluate(self) -> None:
         """Close the epoch: score the model, keep it if it is the best so far, write a checkpoint."""
         settings, progress = self.recipe.evaluate, self.progress
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+        progress.epoch_loss, progress.epoch_words = 0.0, 0
         if progress.epoch % settings.every_epochs == 0 or progress.epoch == self.recipe.train.epochs:
             model = self.task.model if self.averaged is None else self.averaged.module
             metrics = self.task.score(
@@ -245,23 +298,32 @@ class Run:
             if better:
                 progress.best_score = score
                 self.keep_best(model)
-        save_checkpoint(self.accelerator, self.output / "checkpoints", progress)
+        self.checkpoint()
 
     def keep_best(self, model: torch.nn.Module) -> None:
         """Write the model as a `save_pretrained` folder `best/`; the one before stays until it is whole."""
         if self.accelerator.is_main_process:
             partial = self.output / ".best.partial"
+            shutil.rmtree(partial, ignore_errors=True)
             self.task.save(model, partial)
             replace_folder(partial, self.output / "best")
         self.accelerator.wait_for_everyone()
 
-    def finish(self) -> dict[str, float]:
-        """Score the best model on the final split and write `evaluation.json` beside its weights."""
-        from training.evaluate import evaluate_folder  # it needs the tasks, which need nothing of it
+    def checkpoint(self) -> None:
+        """Write where the run stands, the log's length included."""
+        log = self.output / "log.jsonl"
+        self.progress.log_bytes = log.stat().st_size if log.is_file() else 0
+        save_checkpoint(self.accelerator, self.output / "checkpoints", self.progress)
 
+    def finish(self, command: str) -> dict[str, float]:
+        """Score the best model on the final split and write `evaluation.json` beside its weights."""
         settings = self.recipe.evaluate
         evaluation = evaluate_folder(
-            self.task, self.output / "best", split=settings.final_split, num_beams=settings.final_num_beams
+            self.task,
+            self.output / "best",
+            split=settings.final_split,
+            num_beams=settings.final_num_beams,
+            command=command,
         )
         self.accelerator.print(json.dumps(evaluation["metrics"], indent=1))
         self.accelerator.end_training()
@@ -276,5 +338,18 @@ class Run:
             self.accelerator.log(values, step=self.progress.step)
 
 
+def averaged_model(
+    model: torch.nn.Module, *, decay: float, device: torch.device
+) -> torch.optim.swa_utils.AveragedModel | None:
+    """The exponential moving average of a model's weights; None for decay 0.
+
+    It is made before `accelerator.prepare`, whose mixed-precision wrapper is not to be copied with the model.
+    """
+    if not decay:
+        return None
+    average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
+    return torch.optim.swa_utils.AveragedModel(model.to(device), multi_avg_fn=average)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """Photos a second from a region store in a warm cache, beside two yardsticks measured in the same run.
 
-    python tests/benchmarks/region_store.py --photos 2000
+    python -m tests.benchmarks.region_store --photos 2000
 
 The yardsticks: a 2048-cube float32 matrix product (how fast this machine is at all), and one .npy file a photo (what
 most code for region features does). Every batch is read to its last number, so that a view of the file counts as read.

@@ -69,7 +69,8 @@ class HubHandler(BaseHTTPRequestHandler):
         content = self.hub.files.get(name)
         self.send(content or b"", status=404 if content is None else 200)
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def answer(self, content: dict[str, Any], *, status: int = 200) -> None:
         self.send(json.dumps(content).encode(), status=status, kind="application/json")

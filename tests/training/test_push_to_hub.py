@@ -141,24 +141,16 @@ def test_card_of_a_model_without_figures(published: Path) -> None:
 def test_card_shows_exactly_what_was_measured(saved: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    recipe = {
-        "data_name": "Flickr8k",
-        "seed": 3,
-        "train": {"objective": "self_critical", "epochs": 2},
-        "init_from": "x",
-    }
+    train = {"objective": "self_critical", "epochs": 2}
+    recipe = {"data_name": "Flickr8k", "seed": 3, "train": train, "init_from": "runs/before"}
     (run / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
     publish_folder(edited(saved, run / "best"), tmp_path / "hub", repo_id="someone/tiny")
     card = ModelCard.load(tmp_path / "hub" / "README.md")
     results = {result.metric_type: result for result in card.data.eval_results or []}
     assert {name: result.metric_value for name, result in results.items()} == {"bleu_4": 21.34, "cider_d": 55.018}
     assert results["bleu_4"].dataset_name == "Flickr8k" and results["bleu_4"].dataset_split == "test"
-    for line in (
-        "| BLEU-4 (x100) | 21.34 |",
-        "| CIDEr-D (x100) | 55.02 |",
-        "| spice | not computed: Java is not installed |",
-    ):
-        assert line in card.text
+    assert "| BLEU-4 (x100) | 21.34 |\n| CIDEr-D (x100) | 55.02 |" in card.text
+    assert "| spice | not computed: Java is not installed |" in card.text
     assert EVALUATION["command"] in card.text and "1000 photos, seed 0, num_beams 5." in card.text
     for fact in ("Data: Flickr8k", "Objective: self-critical", "Epochs: 2", "Seed: 3", "a model trained before"):
         assert fact in card.text
@@ -227,9 +219,9 @@ def test_other_peoples_models_are_refused(saved: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrics": {"bleu_4_x100": float("nan")}}, "a figure for .'bleu_4_x100'"),
-        ({"metrics": {"bleu_4_x100": "21.3"}}, "a figure for .'bleu_4_x100'"),
-        ({"dataset": {"name": "Flickr8k"}}, "lacks .'type', 'split'"),
+        ({"metrics": {"bleu_4_x100": float("nan")}}, "bleu_4_x100 is no figure"),
+        ({"metrics": {"bleu_4_x100": "21.3"}}, "bleu_4_x100 is no figure"),
+        ({"dataset": {"name": "Flickr8k"}}, "its dataset has no type, its dataset has no split"),
         ({"metrics": [21.3]}, "not in the layout"),
     ],
 )

@@ -48,11 +48,14 @@ def caption_dataset(
         source: the file named in errors.
 
     Raises:
-        ValueError: for a caption that is no text, an unknown split, an id that appears twice, no caption at all, and
-            what `photo_paths` raises.
+        ValueError: for a caption that is no text, a photo name that is none, an unknown split, an id that appears
+            twice, no caption at all, and what `photo_paths` raises.
     """
     if len(set(image_ids)) < len(image_ids):
         raise ValueError(f"{source}: the photo {Counter(image_ids).most_common(1)[0][0]!r} is listed twice")
+    strange = next((name for name in names if not isinstance(name, str)), None)
+    if strange is not None:
+        raise ValueError(f"{source}: the photo name {strange!r} is not text")
     rows: dict[str, list[Any]] = {
         "image_id": list(image_ids),
         "image": list(names),

@@ -117,10 +117,13 @@ def read_karpathy(
     """
     photos = records(read_json(annotations), "images", annotations)
     names = column(photos, "filename", annotations)
-    captions = [[_sentence_text(s) for s in sentences] for sentences in column(photos, "sentences", annotations)]
+    captions = [
+        [_sentence_text(sentence, annotations) for sentence in sentences]
+        for sentences in column(photos, "sentences", annotations)
+    ]
     return caption_dataset(
         image_ids=[str(p.get("cocoid", Path(name).stem)) for p, name in zip(photos, names, strict=True)],
-        names=[os.path.join(p.get("filepath", ""), name) for p, name in zip(photos, names, strict=True)],
+        names=[os.path.join(p.get("filepath") or "", name) for p, name in zip(photos, names, strict=True)],
         captions=captions,
         splits=column(photos, "split", annotations),
         images=images,
@@ -227,7 +230,10 @@ def read_folder(
         photo["captions"].extend(caption if isinstance(caption, list) else [caption])
     firsts = [photo["row"] for photo in photos.values()]
     return caption_dataset(
-        image_ids=[str(row.get("image_id") or name) for name, row in zip(photos, firsts, strict=True)],
+        image_ids=[
+            name if row.get("image_id") in (None, "") else str(row["image_id"])
+            for name, row in zip(photos, firsts, strict=True)
+        ],
         names=list(photos),
         captions=[photo["captions"] for photo in photos.values()],
         splits=[row.get("split") or "train" for row in firsts],
@@ -289,15 +295,16 @@ def _read_coco_layout(
 ) -> datasets.Dataset:
     content = read_json(annotations)
     photos = records(content, "images", annotations)
-    captions_of: dict[Any, list[str]] = {image_id: [] for image_id in column(photos, "id", annotations)}
+    image_ids = [str(image_id) for image_id in column(photos, "id", annotations)]
+    captions_of: dict[str, list[str]] = {image_id: [] for image_id in image_ids}
     notes = records(content, "annotations", annotations) if "annotations" in content else []
     notes = [note for note in notes if not any(note.get(flag) for flag in dropped)]
     strays = 0
     for image_id, caption in zip(
         column(notes, "image_id", annotations), column(notes, "caption", annotations), strict=True
     ):
-        if image_id in captions_of:
-            captions_of[image_id].append(caption)
+        if str(image_id) in captions_of:
+            captions_of[str(image_id)].append(caption)
         else:
             strays += 1
     if strays:
@@ -306,11 +313,11 @@ def _read_coco_layout(
         )
     from_name = _split_in(Path(annotations).stem) or "train"
     return caption_dataset(
-        image_ids=[str(photo["id"]) for photo in photos],
+        image_ids=image_ids,
         names=column(photos, "file_name", annotations),
-        captions=[captions_of[photo["id"]] for photo in photos],
+        captions=[captions_of[image_id] for image_id in image_ids],
         splits=[file_split or _split_in(str(photo.get("split", ""))) or from_name for photo in photos],
-        domains=[photo.get("domain", "") for photo in photos],
+        domains=[photo.get("domain") or "" for photo in photos],
         images=images,
         split=split,
         source=annotations,
@@ -323,7 +330,9 @@ def _split_in(name: str) -> str | None:
     return found.group() if found else None
 
 
-def _sentence_text(sentence: Mapping[str, Any]) -> str:
+def _sentence_text(sentence: Any, path: PathLike) -> str:
+    if not isinstance(sentence, dict) or not sentence.keys() & {"raw", "tokens"}:
+        raise ValueError(f"{path}: a sentence has neither 'raw' nor 'tokens': {str(sentence)[:120]}")
     return sentence["raw"] if "raw" in sentence else " ".join(sentence["tokens"])
 
 

@@ -7,6 +7,7 @@ Whether a photo exists is asked of one directory listing per folder, so 120,000 
 """
 
 import csv
+import io
 import json
 import os
 import warnings
@@ -45,11 +46,7 @@ def read_table(path: PathLike) -> list[dict[str, Any]]:
     if Path(path).suffix == ".jsonl":
         rows = [_json_row(line, number, path) for number, line in enumerate(read_lines(path), start=1)]
     else:
-        lines = read_text(path).splitlines(keepends=True)
-        header = lines[0] if lines else ""
-        delimiter = max(",\t|;", key=header.count)
-        reader = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
-        rows = [{key.strip(): value for key, value in row.items() if key is not None} for row in reader]
+        rows = _csv_rows(read_text(path), path)
     if not rows:
         raise ValueError(f"{path} holds no row")
     return rows
@@ -119,6 +116,17 @@ def _files_in(place: str) -> list[str]:
         return []
     with os.scandir(place) as entries:
         return [entry.path for entry in entries if not entry.is_dir()]
+
+
+def _csv_rows(text: str, path: PathLike) -> list[dict[str, Any]]:
+    header = text.partition("\n")[0]
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""), delimiter=max(",\t|;", key=header.count), skipinitialspace=True
+    )
+    try:
+        return [{name.strip(): value for name, value in row.items() if name is not None} for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{path}, after line {reader.line_num}: {error}; is a quotation mark left open?") from error
 
 
 def _json_row(line: str, number: int, path: PathLike) -> dict[str, Any]:

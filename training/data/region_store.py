@@ -74,12 +74,11 @@ class RegionStoreWriter:
         self.process_index = process_index
         self._manifest_name = f"store-{process_index}.json" if process_index else "store.json"
         self._waiting: list[ShardPhotos] = []
-        fingerprint = json.loads(json.dumps(dict(fingerprint)))
         _check_folder_is_free(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock_writer(self.folder, process_index)
         try:
-            self._continue(fingerprint)
+            self._continue(json.loads(json.dumps(dict(fingerprint))))
         except BaseException:
             self._lock.close()
             raise
@@ -309,7 +308,7 @@ class RegionStore:
         if len(photos) == 0:
             raise IndexError("an empty batch: give at least one image id or position")
         if isinstance(photos[0], str):
-            return np.array([self._position(image_id) for image_id in photos])
+            return np.array([self._position(str(image_id)) for image_id in photos])
         positions = np.asarray(photos)
         outside = positions[(positions < 0) | (positions >= len(self))]
         if len(outside):

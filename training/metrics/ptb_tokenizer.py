@@ -136,7 +136,9 @@ def _symbol(text: str) -> str:
 
 
 def _quotes(text: str) -> str:
-    return "".join(QUOTE_NAMES.get(character, character) for character in text.replace("&apos;", "'").replace("&quot;", ""))
+    return "".join(
+        QUOTE_NAMES.get(character, character) for character in text.replace("&apos;", "'").replace("&quot;", "")
+    )
 
 
 BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
@@ -176,7 +178,12 @@ _RULES: list[Rule] = [
     ("L", f"[yY]{_APOSTROPHE}", f"[{_LETTERS}]", _same),
     ("LO", _WORD, "", _without_soft_hyphens),
     ("L", "(?ai:https?://)" + _PATH, "", _same),
-    ("LDO", rf"(?:(?ai:www)\.(?:{_DOMAIN})+[a-zA-Z]{{2,4}}|(?:{_PLAIN_DOMAIN})+(?ai:com|net|org|edu))(?:/{_LOOSE_PATH})?", "", _same),
+    (
+        "LDO",
+        rf"(?:(?ai:www)\.(?:{_DOMAIN})+[a-zA-Z]{{2,4}}|(?:{_PLAIN_DOMAIN})+(?ai:com|net|org|edu))(?:/{_LOOSE_PATH})?",
+        "",
+        _same,
+    ),
     ("LDO", f"(?ai:&lt;|<)?(?ai:mailto:)?[a-zA-Z0-9]{_LOCAL}*@(?:{_HOST}\\.)*{_HOST}(?ai:&gt;|>)?", "", _same),
     ("O", "[@\uff20][a-zA-Z_][a-zA-Z_0-9]*", "", _same),
     ("O", f"#{_LETTER}+", "", _same),
@@ -186,7 +193,12 @@ _RULES: list[Rule] = [
     ("DO", f"[-+]?{_NUMBER}", "", _without_soft_hyphens),
     ("O", "[\u207a\u207b\u208a\u208b]?(?:[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+|[\u2080-\u2089]+)", "", _same),
     ("D", f"(?:{_DIGIT}{{1,4}}[- \u00a0])?{_DIGIT}{{1,4}}(?:\\\\?/|\u2044){_DIGIT}{{1,4}}", "", _spaces_kept),
-    ("L", "(?ai:pro|anti)-|(?ai:s&(?:amp;)?p-500|s&(?:amp;)?ls)|[cC]ap" + _APOSTROPHE + "n|[cC]" + _APOSTROPHE + "est", "", _ampersands),
+    (
+        "L",
+        "(?ai:pro|anti)-|(?ai:s&(?:amp;)?p-500|s&(?:amp;)?ls)|[cC]ap" + _APOSTROPHE + "n|[cC]" + _APOSTROPHE + "est",
+        "",
+        _ampersands,
+    ),
     ("O", "(?ai:-(?:RRB|LRB|RCB|LCB|RSB|LSB)-)", "", _same),
     ("O", f"{_APOSTROPHE}[0-9][0-9]", _SPACE_OR_LINE, _same),
     ("LD", _THING, "", _same),
@@ -200,8 +212,16 @@ _RULES: list[Rule] = [
     ("L", rf"{_NUMBERED}\.", f"{_SPACE}?{_DIGIT}", _same),
     ("L", r"[A-Za-z]", rf"\.{_SPACE_OR_LINE}+(?:{_SENTENCE_STARTS}{_SPACE_OR_LINE}|{_TAG})", _same),
     ("L", rf"(?:{_ACRONYM})\.|[A-Za-z]\.", "", _same),
-    *(("LD", rf"(?:{token})\.", "[,;:\u3001]", _without_soft_hyphens) for token in (_WORD, _THING, _LETTERS_JOINED, _HYPHENATED)),
-    ("LD", rf"(?:{_LETTER_OR_DIGIT})+(?:\.{_LETTER_OR_DIGIT}+)*\.(?ai:{_FILE_ENDING})", rf"{_SPACE_OR_LINE}|[.?!,]", _same),
+    *(
+        ("LD", rf"(?:{token})\.", "[,;:\u3001]", _without_soft_hyphens)
+        for token in (_WORD, _THING, _LETTERS_JOINED, _HYPHENATED)
+    ),
+    (
+        "LD",
+        rf"(?:{_LETTER_OR_DIGIT})+(?:\.{_LETTER_OR_DIGIT}+)*\.(?ai:{_FILE_ENDING})",
+        rf"{_SPACE_OR_LINE}|[.?!,]",
+        _same,
+    ),
     (
         "DO",
         r"(?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])[0-9]{3,4}[- \u00a0]?[0-9]{3,5}"
@@ -213,8 +233,13 @@ _RULES: list[Rule] = [
     ("LO", r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][-_.]?[-^x=~<>'`]\)", "", _smiley),
     ("O", "'", "[A-Za-z][^ \t\n\u00a0]", _nothing),
     ("O", _AUXILIARY, "", _quotes),
-    ("O", "''|[`\u2018\u2019\u201b\u201c\u201d\u0091\u0092\u0093\u0094\u2039\u203a\u00ab\u00bb]{1,2}|" + _APOSTROPHE, "", _quotes),
-    ("O", "\"|(?ai:&quot;)", "", _quotes),
+    (
+        "O",
+        "''|[`\u2018\u2019\u201b\u201c\u201d\u0091\u0092\u0093\u0094\u2039\u203a\u00ab\u00bb]{1,2}|" + _APOSTROPHE,
+        "",
+        _quotes,
+    ),
+    ("O", '"|(?ai:&quot;)', "", _quotes),
     ("O", r"\.{3,5}|(?:\.[ \u00a0]){2,4}\.|\u2026", "", _nothing),
     ("O", "<<|>>", "", _same),
     ("O", "-{5,}", "", _same),
@@ -239,9 +264,10 @@ _STARTS_WORD = re.compile(f"[{_LETTERS}{_MARKS}]")
 _PLAIN_WORD = re.compile("[A-Za-z]+(?=,? )")
 _SPLIT_WORDS = frozenset(["cannot", "gonna", "wanna", "gotta", "lemme", "gimme"])
 _SIMPLE_WORD = r'"?[A-Za-z]+(?:-[A-Za-z]+)*(?:\'s)?"?'
-_SIMPLE_CAPTION = re.compile(rf" *{_SIMPLE_WORD}(?:[.,;:!?]? +{_SIMPLE_WORD})* *[.!?]? *")
+_SIMPLE_CAPTION = re.compile(rf" *{_SIMPLE_WORD}(?:(?: ?[.,;:!?])? +{_SIMPLE_WORD})* *[.!?]? *")
 _SIMPLE_PUNCTUATION = str.maketrans(dict.fromkeys('.,;:!?"', " "))
-_KEEPS_ITS_STOP = re.compile(rf"\b(?:[A-Za-z]|{_ENDING}|{_TITLE}|{_NUMBERED})\.")
+_STOPPED_WORD = re.compile(r"\b[A-Za-z]+(?=\.)")
+_KEEPS_ITS_STOP = re.compile(f"[A-Za-z]|{_ENDING}|{_TITLE}|{_NUMBERED}")
 
 
 def ptb_tokenize(captions: list[str]) -> list[str]:
@@ -264,7 +290,7 @@ def ptb_tokenize(captions: list[str]) -> list[str]:
 def _tokenized(caption: str) -> str:
     if not isinstance(caption, str):
         raise TypeError(f"a caption is a {type(caption).__name__}, not a string")
-    if _SIMPLE_CAPTION.fullmatch(caption) and not _KEEPS_ITS_STOP.search(caption):
+    if _SIMPLE_CAPTION.fullmatch(caption) and not any(map(_KEEPS_ITS_STOP.fullmatch, _STOPPED_WORD.findall(caption))):
         words = caption.lower().translate(_SIMPLE_PUNCTUATION).replace("'s", " 's").split()
         if _SPLIT_WORDS.isdisjoint(words):
             return " ".join(words)

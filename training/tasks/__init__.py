@@ -1,1 +1,16 @@
-"""One file per task, each with the same four verbs: rows, inputs, loss, score."""
+"""One file per task, each with the same four verbs: rows, inputs, loss, score; and the dict that names them."""
+
+from accelerate import Accelerator
+
+from training.recipe import Recipe
+
+from .captioning import CaptioningTask
+
+TASKS = {"captioning": CaptioningTask}
+
+
+def build_task(recipe: Recipe, accelerator: Accelerator) -> CaptioningTask:
+    """The recipe's task; `ValueError` for one that does not exist."""
+    if recipe.task not in TASKS:
+        raise ValueError(f"unknown task {recipe.task!r}; choose one of {', '.join(TASKS)}")
+    return TASKS[recipe.task](recipe, accelerator)

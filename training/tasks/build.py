@@ -1,24 +1,79 @@
-"""What tasks share when they build a model: its region source with backbone weights, and a head that starts sensibly."""
+"""What tasks share when they build a model: configs, backbone weights, and a head that starts sensibly."""
 
 import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
+import timm
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from modeling_updown import UpDownGrid
+from modeling_updown import UpDownGrid, UpDownImageProcessor
 from modeling_updown.configuration_updown import region_source_config
 from training.recipe import RegionsRecipe
 
+CHANGEABLE = ("trainable_stages", "region_dropout", "word_dropout", "output_dropout")  # no weight depends on these
+
 
 def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
-    """The region source's config and weights, as the recipe's `regions` section says."""
+    """The region source's config and weights, as the recipe's `regions` section says.
+
+    Raises `ValueError` for fields the config does not know, an unknown backbone, weights that cannot be had.
+    """
     if not regions.source:
         raise ValueError("regions.source is empty: give the fields of a region source's config, such as backbone")
-    config = region_source_config(regions.source)
+    config = build_config(lambda **fields: region_source_config(fields), regions.source, section="regions.source")
+    if not timm.is_model(config.backbone.split(".")[0]):
+        similar = ", ".join(timm.list_models(f"*{config.backbone[:8]}*")[:5])
+        raise ValueError(f"timm knows no backbone {config.backbone!r}" + (f"; it has {similar}" if similar else ""))
     source = UpDownGrid(config)
-    if not regions.random_backbone:
+    if regions.random_backbone:
+        return config, source.state_dict()
+    if regions.weights and not Path(regions.weights).is_file():
+        raise ValueError(f"regions.weights: there is no file {regions.weights}")
+    try:
         source.load_backbone_weights(regions.weights or None)
+    except OSError as error:
+        raise ValueError(
+            f"the weights of {config.backbone} cannot be had from the Hub ({' '.join(str(error).split())}): "
+            "name a .safetensors file of them with regions.weights"
+        ) from error
     return config, source.state_dict()
+
+
+def build_config(
+    kind: Callable[..., PreTrainedConfig], fields: Mapping[str, Any], *, section: str, **more: Any
+) -> PreTrainedConfig:
+    """`kind(**fields, **more)`; `ValueError` for one of the recipe's fields that the config does not have."""
+    try:
+        config = kind(**{**more, **fields})
+    except StrictDataclassError as error:
+        raise ValueError(f"{section}: {' '.join(str(error).split())}") from error
+    known = type(config).__annotations__
+    unknown = [name for name in fields if name not in known and name != "model_type"]
+    if unknown:
+        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {section}; it takes {', '.join(known)}")
+    return config
+
+
+def override_config(config: PreTrainedConfig, fields: Mapping[str, Any], *, section: str) -> None:
+    """Set a loaded model's fields to the recipe's; `ValueError` for one that its weights have settled."""
+    for name, value in fields.items():
+        found = getattr(config, name, None)
+        if found != value and name not in CHANGEABLE:
+            raise ValueError(f"{section}: {name} is {value!r}, but the model of init_from has {found!r}: leave it out")
+        setattr(config, name, value)
+
+
+def build_image_processor(config: PreTrainedConfig) -> UpDownImageProcessor:
+    """Photos at the region source's size, normalised as its backbone was trained."""
+    trained_as = timm.get_pretrained_cfg(config.backbone)
+    side = {"height": config.image_size, "width": config.image_size}
+    if trained_as is None:
+        return UpDownImageProcessor(size=side)
+    return UpDownImageProcessor(size=side, image_mean=list(trained_as.mean), image_std=list(trained_as.std))
 
 
 def word_bias(tokenizer: PreTrainedTokenizerBase, captions: list[list[str]]) -> torch.Tensor:

@@ -5,6 +5,7 @@ against the photo's own captions, and their log-probability is pushed by how muc
 """
 
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,6 @@ from tqdm.auto import tqdm
 from modeling_updown import (
     UpDownCaptioningConfig,
     UpDownForImageCaptioning,
-    UpDownImageProcessor,
     UpDownProcessor,
     UpDownTokenizer,
     caption_token_ids,
@@ -28,16 +28,29 @@ from modeling_updown import (
 from modeling_updown.losses_updown import self_critical_loss
 from training.data.captioning import load_captions
 from training.extract_regions import PhotoRegions
-from training.metrics.caption import CiderD, caption_scores
+from training.metrics.caption import CiderD, caption_scores, ptb_tokenize
 from training.recipe import Recipe
-from training.tasks.build import build_region_source, word_bias
+from training.tasks.build import (
+    build_config,
+    build_image_processor,
+    build_region_source,
+    override_config,
+    word_bias,
+)
 
 CAPTIONS_PER_PHOTO = 5
+BY_SPLIT = ("annotations", "images", "folder", "num_scenes")
+METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
+# No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
+UNFINISHED = re.compile(
+    r"(?:^| )(?:an?|the|this|that|these|those|his|her|its|their|my|your|our|and|or|but|of|with|without|to|from|for|at"
+    r"|by|into|onto|upon|near|between|behind|beside|against|through|during|before|after|while|as|than|is|are|in|on)$"
+)
 
 
 @dataclass
 class Scored:
-    """What `score` returns: the split's metrics, and each photo's caption."""
+    """What `score` returns: the split's metrics, each photo's caption, and the metrics of each domain."""
 
     metrics: dict[str, float]
     predictions: list[dict[str, str]]
@@ -45,26 +58,43 @@ class Scored:
 
 
 class CaptioningTask:
-    """A recipe's data, model and processor, and the four verbs on them."""
+    """A recipe's data, model and processor, and the four verbs on them.
+
+    `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
+    the recipe cannot be run with.
+    """
+
+    model: Any
+    processor: UpDownProcessor
+    photos: PhotoRegions
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         self.recipe, self.accelerator = recipe, accelerator
-        self.train_rows = self.rows(recipe.train.split)
-        self.num_rows = len(self.train_rows)
-        self.captions: list[list[str]] = [list(captions) for captions in self.train_rows["captions"]]
-        uncaptioned = [i for i, captions in enumerate(self.captions) if not captions]
+        self.scorer: CiderD | None = None
+        if recipe.evaluate.metric not in METRICS:
+            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
+
+    def prepare(self) -> None:
+        """Everything training needs: rows, model, regions, token ids, the reward's document frequencies."""
+        recipe = self.recipe
+        rows = self.rows(recipe.train.split)
+        captions = rows["captions"][:]
+        uncaptioned = [image_id for image_id, texts in zip(rows["image_id"], captions, strict=True) if not texts]
         if uncaptioned:
             raise ValueError(
-                f"{len(uncaptioned)} training photos have no caption, such as "
-                f"{self.train_rows[uncaptioned[0]]['image_id']}: give them captions or another split"
+                f"{len(uncaptioned)} training photos have no caption, such as {uncaptioned[0]}: "
+                "give them captions or another split"
             )
-        self.model, self.processor = self.load(recipe.init_from) if recipe.init_from else self.build()
+        self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(captions)
         self.model.config.label_smoothing = recipe.train.label_smoothing
         if recipe.regions.trained:
             self.model.unfreeze_regions()
-        self.photos = PhotoRegions(recipe, self.model, self.processor.image_processor, accelerator)
-        self.token_ids = self.encode_captions()
-        self.scorer: CiderD | None = None
+        settings = recipe.evaluate
+        self.evaluation_rows(settings.split, max_photos=settings.max_photos)
+        self.evaluation_rows(settings.final_split)
+        self.train_rows = self.photos.prepare(rows, flips=recipe.regions.flips)
+        self.num_rows = len(self.train_rows)
+        self.token_ids = self.encode_captions(self.train_rows["captions"][:])
         if recipe.train.objective == "self_critical":
             eos, pad = self.processor.tokenizer.eos_token_id, self.processor.tokenizer.pad_token_id
             references = [[row[1:].tolist() for row in rows] for rows in self.token_ids]
@@ -74,61 +104,99 @@ class CaptioningTask:
 
     def rows(self, split: str) -> Dataset:
         """One row a photo of that split: image_id, image, captions, split, domain."""
-        return load_captions(**{**self.recipe.data, "split": split})
+        return caption_rows(self.recipe.data, split=split)
+
+    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
+        """The rows of a split that have captions to score against and a photo to look at."""
+        key = (split, max_photos)
+        if key not in self.evaluated_rows:
+            rows = captioned_rows(self.rows(split), split=split)
+            rows = rows.select(range(min(max_photos, len(rows)))) if max_photos else rows
+            self.evaluated_rows[key] = self.photos.prepare(rows)
+        return self.evaluated_rows[key]
 
     # -- model --------------------------------------------------------------------------------------------------------
 
-    def build(self) -> tuple[UpDownForImageCaptioning, UpDownProcessor]:
-        """A new model and processor: a vocabulary from the training captions, random weights but for the backbone's."""
+    def build(self, captions: list[list[str]]) -> Any:
+        """A new model: a vocabulary from the training captions, random weights but for the backbone's."""
         recipe = self.recipe
         tokenizer = UpDownTokenizer.from_captions(
-            itertools.chain.from_iterable(self.captions), min_count=recipe.train.min_word_count
+            itertools.chain.from_iterable(captions), min_count=recipe.train.min_word_count
         )
         vision_config, source_state = build_region_source(recipe.regions)
-        config = UpDownCaptioningConfig(
+        config = build_config(
+            UpDownCaptioningConfig,
+            recipe.model,
+            section="model",
             vocab_size=len(tokenizer),
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             unk_token_id=tokenizer.unk_token_id,
             vision_config=vision_config,
-            **recipe.model,
         )
-        model = UpDownForImageCaptioning(config)
+        model: Any = UpDownForImageCaptioning(config)
         model.region_source.load_state_dict(source_state)
-        model.lm_head.bias.data.copy_(word_bias(tokenizer, self.captions))
+        model.lm_head.bias.data.copy_(word_bias(tokenizer, captions))
         generation = model.generation_config
         generation.num_beams, generation.max_new_tokens = recipe.evaluate.final_num_beams, recipe.train.max_words
         generation.do_sample, generation.max_length = False, None
         generation.suppress_tokens = sorted({config.pad_token_id, config.bos_token_id, config.unk_token_id})
-        side = vision_config.image_size
-        return model, UpDownProcessor(UpDownImageProcessor(size={"height": side, "width": side}), tokenizer)
+        self.adopt(model, UpDownProcessor(build_image_processor(vision_config), tokenizer))
+        return model
+
+    def start_from(self, folder: str) -> UpDownForImageCaptioning:
+        """A saved model, with the recipe's dropout and number of trained stages; its sizes stay what they are."""
+        model, _ = self.load(folder)
+        override_config(model.config, self.recipe.model, section="model")
+        if model.region_source is not None:
+            override_config(model.region_source.config, self.recipe.regions.source, section="regions.source")
+        return model
 
     def load(self, folder: str | Path) -> tuple[UpDownForImageCaptioning, UpDownProcessor]:
-        """The model and processor of a saved folder, in float32."""
-        model = UpDownForImageCaptioning.from_pretrained(folder, dtype=torch.float32)
-        return model, UpDownProcessor.from_pretrained(folder)
+        """The model (in float32) and processor of a saved folder or Hub id, from now on those of the task."""
+        name = str(folder)
+        if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+            raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
+        try:
+            model = UpDownForImageCaptioning.from_pretrained(folder, dtype=torch.float32)
+            processor = UpDownProcessor.from_pretrained(folder)
+        except OSError as error:
+            raise ValueError(f"no model can be loaded from {folder}: {' '.join(str(error).split())}") from error
+        self.adopt(model, processor)
+        return model, processor
 
-    def save(self, model: torch.nn.Module, folder: Path) -> None:
+    def adopt(self, model: UpDownForImageCaptioning, processor: UpDownProcessor) -> None:
+        """Make regions with this model's region source, and words with this processor."""
+        self.processor = processor
+        self.evaluated_rows: dict[tuple[str, int], Dataset] = {}
+        self.photos = PhotoRegions(
+            self.recipe.regions, model.region_source, processor.image_processor, self.accelerator
+        )
+
+    def save(self, model: Any, folder: Path) -> None:
         """Write model and processor as one `save_pretrained` folder."""
         model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
-    def encode_captions(self) -> list[list[torch.Tensor]]:
-        """Every training caption as BOS, words, EOS: a list a photo."""
+    def encode_captions(self, captions: list[list[str]]) -> list[list[torch.Tensor]]:
+        """Captions as BOS, words, EOS: a list a photo."""
         encoded = caption_token_ids(
             self.processor.tokenizer,
-            list(itertools.chain.from_iterable(self.captions)),
+            list(itertools.chain.from_iterable(captions)),
             max_tokens=self.recipe.train.max_words,
         )
         lengths = encoded["attention_mask"].sum(dim=1).tolist()
         rows = iter([row[:length] for row, length in zip(encoded["input_ids"], lengths, strict=True)])
-        return [list(itertools.islice(rows, len(captions))) for captions in self.captions]
+        return [list(itertools.islice(rows, len(texts))) for texts in captions]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Photos (P) and, for cross-entropy, their captions (P x 5, T); the same for (indices, epoch) in any process."""
+        """Photos (P) and, for cross-entropy, their captions (P x 5, T).
+
+        Flips and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same.
+        """
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
         flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
         inputs: dict[str, Any] = self.photos.batch(self.train_rows, indices, flipped=flipped)
@@ -153,8 +221,8 @@ class CaptioningTask:
 
     def loss(
         self, model: torch.nn.Module, inputs: dict[str, Any]
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, str]]:
-        """Sum of the loss over words, the number of words, and what the progress bar shows."""
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
+        """Sum of the loss over words, the number of words, and what else is logged."""
         photo_index = inputs.pop("photo_index")
         if self.scorer is not None:
             return self.self_critical(model, inputs, photo_index)
@@ -171,12 +239,12 @@ class CaptioningTask:
 
     def self_critical(
         self, model: torch.nn.Module, photos: dict[str, Any], photo_index: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, str]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """Sample captions, weigh them by reward minus baseline; the end token is a word of reward and loss."""
         sampled = self.sample(photos)  # (P * samples, T) with BOS
         samples = len(sampled) // len(photo_index)
         owner = photo_index.repeat_interleave(samples)
-        rewards = torch.from_numpy(self.scorer.reward(sampled[:, 1:], owner)).float()
+        rewards = self.reward(sampled, owner)
         advantage = (rewards - self.baseline(rewards, samples, photos, photo_index)).to(sampled.device)
         words = sampled[:, 1:]
         mask = words_until_end(words, self.processor.tokenizer.eos_token_id)
@@ -185,7 +253,7 @@ class CaptioningTask:
         )
         count = mask.sum()
         total = self_critical_loss(output.label_log_probs, advantage, mask) * count
-        return total, count, {"reward": f"{100 * rewards.mean():.1f}", "words": f"{count / len(sampled):.1f}"}
+        return total, count, {"reward_x100": 100 * rewards.mean().item(), "words": count.item() / len(sampled)}
 
     @torch.no_grad()
     def sample(self, photos: dict[str, Any]) -> torch.Tensor:
@@ -206,13 +274,19 @@ class CaptioningTask:
         by_photo = rewards.view(-1, samples)
         if kind == "greedy":
             greedy = self.decode(photos, num_beams=1, do_sample=False, **self.decoding())
-            return torch.from_numpy(self.scorer.reward(greedy[:, 1:], photo_index)).float().repeat_interleave(samples)
+            return self.reward(greedy, photo_index).repeat_interleave(samples)
         if kind == "beam":
             return by_photo.mean(dim=1).repeat_interleave(samples)
         others = (by_photo.sum(dim=1, keepdim=True) - by_photo) / max(1, samples - 1)
         return others.flatten()
 
+    def reward(self, sequences: torch.Tensor, photo_index: torch.Tensor) -> torch.Tensor:
+        """CIDEr-D (N,) of token ids (N, T), BOS first, against the captions of their photos (N,)."""
+        assert self.scorer is not None  # `prepare` makes it for this objective
+        return torch.from_numpy(self.scorer.reward(sequences[:, 1:], photo_index)).float()
+
     def decoding(self) -> dict[str, Any]:
+        """What every way to decode shares."""
         return {"max_new_tokens": self.recipe.train.max_words}
 
     @torch.no_grad()
@@ -228,28 +302,21 @@ class CaptioningTask:
     # -- score --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(
-        self, model: torch.nn.Module, *, split: str, num_beams: int, max_photos: int = 0, java: bool = False
-    ) -> Scored:
+    def score(self, model: Any, *, split: str, num_beams: int, max_photos: int = 0) -> Scored:
         """Caption a split, every process its share, and score it with the official metrics (per domain where named)."""
         model.eval()
-        rows = self.rows(split)
-        rows = rows.select(range(min(max_photos, len(rows)))) if max_photos else rows
+        rows = self.evaluation_rows(split, max_photos=max_photos)
         predictions = sorted(gather_object(list(self.captioned(model, rows, num_beams))), key=lambda row: row["row"])
-        captions = [prediction.pop("caption") for prediction in predictions]
-        references = [list(captions) for captions in rows["captions"]]
-        domains = sorted(set(rows["domain"]) - {""})
-        by_domain = {}
-        for domain in domains:
-            chosen = [i for i, name in enumerate(rows["domain"]) if name == domain]
-            by_domain[domain] = summary([captions[i] for i in chosen], [references[i] for i in chosen])
+        captions = [prediction["caption"] for prediction in predictions]
+        metrics, domains = split_scores(captions, rows)
+        ids = rows["image_id"][:]
         return Scored(
-            summary(captions, references),
-            [{"image_id": rows[i]["image_id"], "caption": caption} for i, caption in enumerate(captions)],
-            by_domain,
+            metrics,
+            [{"image_id": image_id, "caption": caption} for image_id, caption in zip(ids, captions, strict=True)],
+            domains,
         )
 
-    def captioned(self, model: torch.nn.Module, rows: Dataset, num_beams: int) -> Iterator[dict[str, Any]]:
+    def captioned(self, model: Any, rows: Dataset, num_beams: int) -> Iterator[dict[str, Any]]:
         """This process's share of the rows, each with its caption."""
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = np.arange(len(rows))[accelerator.process_index :: accelerator.num_processes]
@@ -258,20 +325,63 @@ class CaptioningTask:
             indices = mine[start : start + size]
             photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
             photos = {name: tensor.to(accelerator.device) for name, tensor in photos.items()}
-            with accelerator.autocast():
-                ids = model.generate(**photos, num_beams=num_beams, do_sample=False, **self.decoding())
+            ids = model.generate(**photos, num_beams=num_beams, do_sample=False, **self.decoding())
             captions = self.processor.batch_decode(ids, skip_special_tokens=True)
             yield from ({"row": int(i), "caption": text} for i, text in zip(indices, captions, strict=True))
             bar.update(len(indices))
         bar.close()
 
 
+def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:
+    """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
+    options = {**data, "split": split}
+    for name in BY_SPLIT:
+        if isinstance(options.get(name), dict):
+            if split not in options[name]:
+                raise ValueError(f"data.{name} names no split {split!r}; it has {', '.join(map(str, options[name]))}")
+            options[name] = options[name][split]
+    return load_captions(**options)
+
+
+def captioned_rows(rows: Dataset, *, split: str) -> Dataset:
+    """The rows that have captions to score against; `ValueError` where there is none."""
+    with_captions = [i for i, captions in enumerate(rows["captions"]) if captions]
+    if not with_captions:
+        raise ValueError(f"the split {split!r} has no captions to score against: evaluate on another split")
+    return rows if len(with_captions) == len(rows) else rows.select(with_captions)
+
+
 def words_until_end(words: torch.Tensor, end_token_id: int) -> torch.Tensor:
-    """(N, T) -> (N, T) bool: True up to and with the first end token."""
+    """(N, T) -> (N, T) bool: True up to and with the first end token.
+
+    >>> words_until_end(torch.tensor([[5, 2, 0], [5, 6, 7]]), 2).tolist()
+    [[True, True, False], [True, True, True]]
+    """
     ended = (words == end_token_id).cumsum(dim=1)
     return (ended - (words == end_token_id).long()) == 0
 
 
+def split_scores(captions: list[str], rows: Dataset) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """The metrics of one caption a row, over all rows and over those of each domain."""
+    references = rows["captions"][:]
+    names = rows["domain"][:]
+    domains = {}
+    for domain in sorted(set(names) - {""}):
+        chosen = [i for i, name in enumerate(names) if name == domain]
+        domains[domain] = summary([captions[i] for i in chosen], [references[i] for i in chosen])
+    return summary(captions, references), domains
+
+
 def summary(captions: list[str], references: list[list[str]]) -> dict[str, float]:
-    """The corpus values of `caption_scores`, without those of each photo."""
-    return {name: value for name, value in caption_scores(captions, references).items() if name != "per_item"}
+    """The corpus values of `caption_scores`, and the share of captions that stop in mid-phrase."""
+    scores = {name: value for name, value in caption_scores(captions, references).items() if name != "per_item"}
+    return {**scores, "bad_endings_share": bad_endings_share(captions)}
+
+
+def bad_endings_share(captions: list[str]) -> float:
+    """The share of captions whose last word no sentence ends in.
+
+    >>> bad_endings_share(["a man with a", "a dog runs", "two of the.", ""])
+    0.5
+    """
+    return sum(bool(UNFINISHED.search(caption)) for caption in ptb_tokenize(captions)) / len(captions)

@@ -161,6 +161,13 @@ def test_karpathy_coco_photos_lie_in_the_folder_of_their_year_or_beside(tmp_path
 TOKENS = "a.jpg#0\tA dog .\na.jpg#1\tTwo dogs .\nb.jpg#0\tA cat .\nc.jpg#0\tA line\u2028in two .\n\n"
 
 
+def test_karpathy_sentences_without_words_are_named(tmp_path: Path) -> None:
+    for sentence in ("a dog", {"sentid": 3}):
+        path = write(tmp_path / "dataset.json", karpathy(["train"], sentences=[sentence]))
+        with pytest.raises(ValueError, match="has neither 'raw' nor 'tokens': .*(a dog|sentid)"):
+            load_captions("karpathy", annotations=path)
+
+
 def test_flickr_tokens_take_the_lists_beside_them(tmp_path: Path) -> None:
     tokens = write(tmp_path / "Flickr8k.token.txt", TOKENS)
     assert load_captions("flickr_tokens", tokens=tokens)["split"][:] == ["train"] * 3
@@ -217,13 +224,13 @@ def test_a_folder_of_photos_with_a_table(tmp_path: Path, name: str, table: str) 
 def test_a_table_may_name_ids_splits_domains_and_its_own_columns(tmp_path: Path) -> None:
     photos = draw_photos(tmp_path / "photos", ["x/a.png", "x/b.png"])
     lines = [
-        {"foto": "x/a.png", "satz": "ein Hund", "image_id": 7, "split": "validation", "domain": "home"},
+        {"foto": "x/a.png", "satz": "ein Hund", "image_id": 0, "split": "validation", "domain": "home"},
         {"foto": "x/b.png", "satz": "", "image_id": 8, "split": "test"},
     ]
     table = write(tmp_path / "mine.jsonl", "\n".join(map(json.dumps, lines)))
     options = {"folder": photos, "table": table, "image_column": "foto", "caption_column": "satz"}
     rows = load_captions("folder", **options)
-    assert as_dict(rows) == {"7": (["ein Hund"], "val"), "8": ([], "test")}
+    assert as_dict(rows) == {"0": (["ein Hund"], "val"), "8": ([], "test")}
     assert rows["domain"][:] == ["home", ""]
     assert load_captions("folder", **options, split="test")["image_id"][:] == ["8"]
     with pytest.raises(ValueError, match="no column file_name or .*it has foto, satz, image_id, split, domain"):
@@ -306,6 +313,7 @@ def changed(**fields: Any) -> dict[str, Any]:
     return {**json.loads(json.dumps(THREE)), **fields}
 
 
+@pytest.mark.filterwarnings("ignore:.*photos it does not list:UserWarning")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -318,12 +326,19 @@ def changed(**fields: Any) -> dict[str, Any]:
         (changed(annotations=[{"image_id": 10}]), "record 0 has no 'caption'"),
         (changed(annotations=["a cat"]), "record 0 of 'annotations' is no object: a cat"),
         (changed(images=[{"id": 10}]), "record 0 has no 'file_name'"),
+        (changed(images=[{"id": 10, "file_name": 7}]), "the photo name 7 is not text"),
         (changed(images=THREE["images"][:2] + THREE["images"][:1]), "the photo '10' is listed twice"),
     ],
 )
 def test_spoiled_coco_files_give_one_clear_sentence(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_captions("coco", annotations=write(tmp_path / "val.json", content))
+
+
+def test_ids_are_the_same_as_numbers_and_as_text(tmp_path: Path) -> None:
+    content = changed(annotations=[{"image_id": str(10 + i), "caption": f"photo {i}"} for i in range(3)])
+    rows = load_captions("coco", annotations=write(tmp_path / "val.json", content))
+    assert rows["captions"][:] == [["photo 0"], ["photo 1"], ["photo 2"]]
 
 
 def test_captions_of_unlisted_photos_are_counted(tmp_path: Path) -> None:
@@ -347,6 +362,9 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
         load_captions("folder", folder=tmp_path)
     write(tmp_path / "captions.csv", "file_name,caption\n")
     with pytest.raises(ValueError, match="captions.csv holds no row"):
+        load_captions("folder", folder=tmp_path)
+    write(tmp_path / "captions.csv", 'file_name,caption\na.png,"' + 150_000 * "a dog ")
+    with pytest.raises(ValueError, match="captions.csv, after line 1: field larger .* quotation mark left open"):
         load_captions("folder", folder=tmp_path)
     write(tmp_path / "captions.csv", "file_name,caption\na.png\n")
     with pytest.raises(ValueError, match="record 0 has no 'caption'"):

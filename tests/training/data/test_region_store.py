@@ -395,11 +395,11 @@ def test_a_kill_from_outside_loses_at_most_the_unfinished_shard(tmp_path: Path) 
     command = [sys.executable, "-c", ENDLESS_WRITER, str(tmp_path)]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
-        while int(child.stdout.readline()) < 20:
+        while int(child.stdout.readline()) < 8:
             pass
         time.sleep(0.05)
         child.kill()
-        last = max([20, *map(int, child.stdout.read().split())])
+        last = max([8, *map(int, child.stdout.read().split())])
     store = RegionStore(tmp_path)
     assert last - 3 <= len(store) <= last + 4
     assert store.image_ids == [str(number) for number in range(len(store))]

@@ -1,0 +1,360 @@
+"""`pipeline("image-to-text")`: the output of old, every kind of input, the regions behind words, published folders."""
+
+import io
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import GenerationConfig, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+import modeling_updown
+from modeling_updown import UpDownImageToTextPipeline
+from modeling_updown.pipeline_updown import followed_weights, image_column, without_padding
+from tests import tiny
+
+CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
+PHOTOS = [tiny.tiny_photo(seed) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def captioner() -> UpDownImageToTextPipeline:
+    model = tiny.tiny_captioner()
+    model.generation_config.update(max_new_tokens=6)
+    return pipeline("image-to-text", model=model, processor=tiny.tiny_processor(), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as it stands on the Hub: weights, processor, flat code, and JSON that names the classes in it."""
+    folder = tiny.save_tiny_captioner(tmp_path_factory.mktemp("published"))
+    for package in ("modeling_updown", "processors"):
+        for file in (CHECKOUT / package).glob("*_*.py"):
+            if file.name not in ("__init__.py", "drawing_updown.py", "registration_updown.py"):
+                (folder / file.name).write_text(file.read_text())
+    edit_json(
+        folder / "config.json",
+        auto_map={
+            "AutoConfig": "configuration_updown.UpDownCaptioningConfig",
+            "AutoModelForImageTextToText": "modeling_captioning.UpDownForImageCaptioning",
+        },
+        custom_pipelines={
+            "image-to-text": {
+                "impl": "pipeline_updown.UpDownImageToTextPipeline",
+                "pt": ["AutoModelForImageTextToText"],
+                "type": "multimodal",
+            }
+        },
+    )
+    backends = ["image_processing_updown.UpDownImageProcessorPil", "image_processing_updown.UpDownImageProcessor"]
+    processor_config = json.loads((folder / "processor_config.json").read_text())
+    edit_json(
+        folder / "processor_config.json",
+        auto_map={"AutoProcessor": "processing_updown.UpDownProcessor"},
+        image_processor=processor_config["image_processor"] | {"auto_map": {"AutoImageProcessor": backends}},
+    )
+    edit_json(
+        folder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "tokenization_updown.UpDownTokenizer"]}
+    )
+    return folder
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def texts(outputs: Any) -> list[str]:
+    """The first caption of each photo."""
+    return [captions[0]["generated_text"] for captions in outputs]
+
+
+def in_bytes(photo: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    photo.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def by_hand(captioner: UpDownImageToTextPipeline, photo: Any, **settings: Any) -> list[str]:
+    """The captions of a photo without the pipeline."""
+    pixel_values = captioner.image_processor(images=photo, return_tensors="pt").pixel_values
+    ids = captioner.model.generate(pixel_values=pixel_values, **settings)
+    return captioner.tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+
+def test_output_is_that_of_old(captioner: UpDownImageToTextPipeline) -> None:
+    expected = [by_hand(captioner, photo)[0] for photo in PHOTOS]
+    assert len(set(expected)) > 2  # else the comparisons below would prove little
+    assert captioner(PHOTOS[0]) == [{"generated_text": expected[0]}]
+    assert captioner(images=PHOTOS[0]) == [{"generated_text": expected[0]}]
+    assert captioner(PHOTOS) == [[{"generated_text": text}] for text in expected]
+    assert captioner([PHOTOS[0]]) == [[{"generated_text": expected[0]}]]
+    assert captioner([]) == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}])
+def test_batch_is_single(captioner: UpDownImageToTextPipeline, settings: dict[str, Any]) -> None:
+    asked = settings | {"return_regions": True, "return_token_ids": True}
+    alone = [captioner(photo, **asked) for photo in PHOTOS]
+    for many in (captioner(PHOTOS, batch_size=3, **asked), captioner(PHOTOS, **asked)):
+        for captions, expected in zip(many, alone, strict=True):
+            for caption, wanted in zip(captions, expected, strict=True):
+                for name in ("generated_text", "words", "generated_token_ids"):
+                    assert caption[name] == wanted[name]
+                assert torch.allclose(caption["region_weights"], wanted["region_weights"], atol=1e-5)
+                assert torch.equal(caption["region_boxes"], wanted["region_boxes"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_beams": 4, "num_return_sequences": 3},
+        {"num_beams": 3, "prompt": "a dog in"},
+        {"do_sample": True, "num_return_sequences": 2},
+        {"num_beams": 2, "do_sample": True},
+    ],
+)
+def test_region_weights_are_those_of_the_words(captioner: UpDownImageToTextPipeline, settings: dict[str, Any]) -> None:
+    """Whatever search found the caption, its weights are those of reading it word by word."""
+    for photo in PHOTOS[:3]:
+        pixel_values = captioner.image_processor(images=photo, return_tensors="pt").pixel_values
+        for caption in captioner(photo, return_regions=True, return_token_ids=True, **settings):
+            ids = torch.tensor([caption["generated_token_ids"]])
+            read = captioner.model(ids[:, :-1], pixel_values=pixel_values, output_attentions=True)
+            special = torch.isin(ids[0, 1:], torch.tensor(captioner.tokenizer.all_special_ids))
+            assert torch.allclose(caption["region_weights"], read.attentions[0][0][~special], atol=1e-5)
+            assert " ".join(caption["words"]) == caption["generated_text"]
+            assert torch.allclose(caption["region_weights"].sum(-1), torch.ones(len(caption["words"])))
+            assert caption["region_boxes"][4].tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3, 2 / 3])
+
+
+def test_beams_are_followed() -> None:
+    """Two captions of three words by hand: the row of each step is the one that the word came from."""
+    attentions = [(torch.tensor([[[0.0]], [[1.0]]]) + 10 * step,) for step in range(3)]
+    followed = followed_weights(attentions, torch.zeros(2, 4), torch.tensor([[0, 1, 1], [1, 0, -1]]))
+    assert followed[..., 0].tolist() == [[0.0, 11.0, 21.0], [1.0, 10.0, 20.0]]
+    assert followed_weights(attentions, torch.zeros(2, 4), None)[1, :, 0].tolist() == [1.0, 11.0, 21.0]
+
+
+def test_prompt_begins_the_caption(captioner: UpDownImageToTextPipeline) -> None:
+    for text in texts(captioner(PHOTOS, prompt="A photo of", batch_size=2)):
+        assert text.split()[0] == "a"  # the tiny vocabulary knows neither "photo" nor "of"
+    for captions in captioner(PHOTOS, prompt="two dogs", num_beams=2, return_regions=True):
+        assert captions[0]["words"][0] == "two"
+
+
+def test_settings_come_from_the_model_unless_given(captioner: UpDownImageToTextPipeline) -> None:
+    photo = PHOTOS[0]
+    assert len(captioner(photo, return_token_ids=True)[0]["generated_token_ids"]) <= 7
+    model = tiny.tiny_captioner()
+    model.generation_config = GenerationConfig(
+        max_new_tokens=3, num_beams=3, bos_token_id=1, eos_token_id=2, pad_token_id=0
+    )
+    own = UpDownImageToTextPipeline(model, processor=tiny.tiny_processor(), device="cpu")
+    assert own(photo)[0]["generated_text"] == by_hand(own, photo)[0]
+    assert len(own(photo, return_token_ids=True, min_new_tokens=3)[0]["generated_token_ids"]) == 4
+    wanted = by_hand(own, photo, max_new_tokens=9, num_beams=2)
+    assert texts([own(photo, max_new_tokens=9, num_beams=2)]) == wanted
+    assert texts([own(photo, max_new_tokens=9, generate_kwargs={"num_beams": 2})]) == wanted
+    made_so = UpDownImageToTextPipeline(
+        model, processor=tiny.tiny_processor(), device="cpu", max_new_tokens=9, num_beams=2, return_token_ids=True
+    )
+    assert texts([made_so(photo)]) == wanted
+    assert "generated_token_ids" in made_so(photo)[0]
+
+
+def test_photos_of_every_kind(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
+    photo = PHOTOS[1]
+    photo.save(tmp_path / "photo.png")
+    array = np.array(photo)
+    kinds = [
+        str(tmp_path / "photo.png"),
+        tmp_path / "photo.png",
+        in_bytes(photo),
+        array,
+        torch.from_numpy(array).permute(2, 0, 1),
+        {"image": photo, "captions": []},
+        {"bytes": None, "path": str(tmp_path / "photo.png")},
+    ]
+    expected = captioner(photo)
+    for kind in kinds:
+        assert captioner(kind) == expected
+    assert captioner(kinds) == [expected] * len(kinds)
+    assert captioner(tuple(kinds[:2]), batch_size=2) == [expected] * 2
+    assert captioner(np.stack([array, array])) == [expected] * 2
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1", "I;16"])
+def test_photos_of_every_mode(captioner: UpDownImageToTextPipeline, mode: str) -> None:
+    assert isinstance(captioner(Image.new(mode, (50, 30)))[0]["generated_text"], str)
+    blank = Image.new(mode, (1, 1))
+    assert captioner([blank, PHOTOS[0]], batch_size=2)[1] == captioner(PHOTOS[0])
+
+
+def test_data_sets_and_streams(captioner: UpDownImageToTextPipeline) -> None:
+    expected = captioner(PHOTOS)
+    rows = datasets.Dataset.from_dict({"image": PHOTOS, "image_id": list("abcde")})
+    renamed = rows.rename_column("image", "picture")
+    many: list[Any] = [
+        rows,
+        renamed,
+        rows["image"],
+        rows.with_format("torch"),
+        rows.to_iterable_dataset(),
+        KeyDataset(rows, "image"),
+        (photo for photo in PHOTOS),
+        iter(PHOTOS),
+    ]
+    for photos in many:
+        stream = captioner(photos, batch_size=2)
+        assert not isinstance(stream, list)
+        assert list(stream) == expected
+
+
+def test_streams_are_lazy(captioner: UpDownImageToTextPipeline) -> None:
+    taken = []
+
+    def photos() -> Iterator[Image.Image]:
+        for index, photo in enumerate(PHOTOS):
+            taken.append(index)
+            yield photo
+
+    stream = iter(captioner(photos()))
+    next(stream)
+    assert len(taken) <= 2
+
+
+def test_broken_photo_is_named(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
+    whole = in_bytes(PHOTOS[0])
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"^photo 1 cannot be captioned: .*cut\.png"):
+        captioner([PHOTOS[0], str(tmp_path / "cut.png"), PHOTOS[1]])
+    with pytest.raises(ValueError, match=r"^photo 2 cannot be captioned: there is no photo at .*gone\.jpg"):
+        captioner([PHOTOS[0], PHOTOS[1], "gone.jpg"], batch_size=3)
+    with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
+        captioner("gone.jpg")
+    image = datasets.Image()
+    rows = datasets.Dataset.from_dict(
+        {"image": [{"bytes": whole, "path": None}, {"bytes": whole[:60], "path": None}]},
+        features=datasets.Features({"image": image}),
+    )
+    for photos in (rows, rows.to_iterable_dataset(), KeyDataset(rows, "image"), (b for b in (whole, b"no photo"))):
+        stream = iter(captioner(photos))
+        assert next(stream) == captioner(PHOTOS[0])
+        with pytest.raises(ValueError, match="^photo 1 cannot be captioned: "):
+            next(stream)
+    with pytest.raises(ValueError, match='photo 0 .* a row without a photo: it needs "image"'):
+        captioner([{"file": "dog.jpg"}])
+
+
+def test_column_of_photos_is_found_or_asked_for() -> None:
+    photos = [PHOTOS[0]]
+    two = datasets.Dataset.from_dict({"left": photos, "right": photos})
+    with pytest.raises(ValueError, match=r"which of the columns \['left', 'right'\] holds the photos"):
+        image_column(two)
+    assert image_column(two.rename_column("right", "image"))[0]["bytes"] is not None
+    assert list(image_column(datasets.Dataset.from_dict({"image": ["a.jpg", "b.jpg"]}))) == ["a.jpg", "b.jpg"]
+    with pytest.raises(ValueError, match="holds the photos"):
+        image_column(datasets.Dataset.from_dict({"text": ["a"]}))
+
+
+def test_arguments_are_checked(captioner: UpDownImageToTextPipeline) -> None:
+    with pytest.raises(TypeError, match="knows no argument num_beans, nor does generate"):
+        captioner(PHOTOS[0], num_beans=3)
+    with pytest.raises(ValueError, match="num_beams is given both directly and in generate_kwargs"):
+        captioner(PHOTOS[0], num_beams=3, generate_kwargs={"num_beams": 2})
+    with pytest.raises(TypeError, match="there is no photo to caption"):
+        captioner()
+    with pytest.raises(ValueError, match="the pipeline has no image_processor: give image_processor="):
+        pipeline("image-to-text", model=captioner.model, tokenizer=captioner.tokenizer)
+    parts = pipeline(
+        "image-to-text", model=captioner.model, tokenizer=captioner.tokenizer, image_processor=captioner.image_processor
+    )
+    assert parts(PHOTOS[0]) == captioner(PHOTOS[0])
+
+
+def test_model_without_region_source_says_so() -> None:
+    model = tiny.tiny_captioner(vision_config=None, region_feature_size=96)
+    fed = UpDownImageToTextPipeline(model, processor=tiny.tiny_processor(), device="cpu")
+    for asked in ({}, {"return_regions": True}):
+        with pytest.raises(ValueError, match="owns no region source"):
+            fed(PHOTOS[0], **asked)
+
+
+def test_half_precision(captioner: UpDownImageToTextPipeline) -> None:
+    half = pipeline(
+        "image-to-text", model=tiny.tiny_captioner().bfloat16(), processor=tiny.tiny_processor(), device="cpu"
+    )
+    (caption,) = half(PHOTOS[0], max_new_tokens=3, return_regions=True)
+    assert caption["region_weights"].dtype == torch.float32
+    assert torch.allclose(caption["region_weights"].sum(-1), torch.ones(len(caption["words"])), atol=0.02)
+
+
+def test_padding_is_cut_after_the_end() -> None:
+    assert without_padding([1, 5, 6, 2, 0, 0], [2]) == [1, 5, 6, 2]
+    assert without_padding([0, 5, 6, 0, 0], [0]) == [0, 5, 6, 0]  # one token begins, ends and pads
+    assert without_padding([1, 5, 6], []) == [1, 5, 6]
+
+
+def test_installed_loads_published_folders(captioner: UpDownImageToTextPipeline, published: Path) -> None:
+    """By the installed classes, with and without the flag."""
+    for flag in (None, False, True):
+        loaded = pipeline("image-to-text", model=str(published), trust_remote_code=flag, device="cpu")
+        assert type(loaded) is UpDownImageToTextPipeline
+        assert type(loaded.model) is modeling_updown.UpDownForImageCaptioning
+        assert loaded(PHOTOS, max_new_tokens=6) == captioner(PHOTOS)
+
+
+def test_pipeline_saves_what_it_loads(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
+    captioner.save_pretrained(tmp_path)
+    assert pipeline("image-to-text", model=str(tmp_path), device="cpu")(PHOTOS) == captioner(PHOTOS)
+
+
+def test_published_folder_loads_without_our_package(
+    captioner: UpDownImageToTextPipeline, published: Path, tmp_path: Path
+) -> None:
+    """A fresh process, elsewhere, in which nothing named like our packages can be imported."""
+    PHOTOS[0].save(tmp_path / "photo.png")
+    code = f"""
+        import importlib.abc, json, sys
+
+        class Absent(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path, target=None):
+                if name.split(".")[0] in ("modeling_updown", "processors", "training"):
+                    raise ModuleNotFoundError(f"No module named {{name!r}}")
+
+        sys.meta_path.insert(0, Absent())
+        from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
+
+        folder, photo = {str(published)!r}, {str(tmp_path / "photo.png")!r}
+        try:
+            pipeline("image-to-text", model=folder)
+        except ValueError as error:
+            print("trust_remote_code=True" in str(error))
+        captioner = pipeline("image-to-text", model=folder, trust_remote_code=True, device="cpu")
+        (caption,) = captioner(photo, max_new_tokens=6, num_beams=2, return_regions=True)
+        print(json.dumps([caption["generated_text"], caption["region_weights"].tolist()]))
+        processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+        model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
+        ids = model.generate(**processor(images=photo, return_tensors="pt"), max_new_tokens=6, num_beams=2)
+        print(processor.batch_decode(ids, skip_special_tokens=True)[0])
+    """
+    result = subprocess.run(
+        [sys.executable, "-I", "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    refused, caption, text = result.stdout.strip().splitlines()
+    (wanted,) = captioner(PHOTOS[0], num_beams=2, return_regions=True)
+    assert refused == "True"
+    assert text == wanted["generated_text"]
+    assert json.loads(caption)[0] == wanted["generated_text"]
+    assert torch.allclose(torch.tensor(json.loads(caption)[1]), wanted["region_weights"], atol=1e-5)

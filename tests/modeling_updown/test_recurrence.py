@@ -1,0 +1,167 @@
+"""The LSTM step, its cache, which rows run when, and the weight gradients made once a batch: each against plain torch."""
+
+import pytest
+import torch
+from torch import nn
+
+from modeling_updown.recurrence_updown import (
+    CaptioningCache,
+    LSTMState,
+    PhotoContext,
+    StepLinear,
+    lstm_step,
+    word_steps,
+)
+
+
+def test_lstm_step_is_torchs():
+    torch.manual_seed(0)
+    cell = nn.LSTMCell(5, 3)
+    inputs, h, c = torch.randn(4, 5), torch.randn(4, 3), torch.randn(4, 3)
+    gates = inputs @ cell.weight_ih.T + cell.bias_ih + h @ cell.weight_hh.T + cell.bias_hh
+    torch.testing.assert_close(lstm_step(gates, c), cell(inputs, (h, c)))
+
+
+class Chain(nn.Module):
+    """h <- tanh(W [x_t, h]) over the steps of x (N, T, E), by `StepLinear` or by plain autograd."""
+
+    def forward(self, weight: torch.Tensor, inputs: torch.Tensor, *, once: bool) -> torch.Tensor:
+        product = StepLinear(weight) if once else lambda x: x @ weight.T
+        h = inputs.new_zeros(len(inputs), len(weight))
+        for step in inputs.unbind(dim=1):
+            h = product(torch.cat([step, h], dim=-1)).tanh()
+        return h
+
+
+def test_gradient_made_once_is_autograds():
+    torch.manual_seed(0)
+    weight, inputs = torch.randn(3, 5).double(), torch.randn(4, 6, 2).double()
+    gradients = []
+    for once in (True, False):
+        w, x = weight.clone().requires_grad_(), inputs.clone().requires_grad_()
+        Chain()(w, x, once=once).square().sum().backward()
+        gradients.append((w.grad, x.grad))
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-12)
+
+
+def test_gradient_made_once_passes_gradcheck():
+    torch.manual_seed(0)
+    weight = torch.randn(3, 5).double().requires_grad_()
+    inputs = torch.randn(2, 3, 2).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda w, x: Chain()(w, x, once=True), (weight, inputs), atol=1e-6)
+
+
+def test_gradient_with_rows_that_leave():
+    """Steps of 4, 2 and 1 rows, the weight used elsewhere as well, and inputs without a gradient."""
+    torch.manual_seed(0)
+    weight, steps = torch.randn(3, 5).double(), [torch.randn(rows, 5).double() for rows in (4, 2, 1)]
+    gradients = []
+    for once in (True, False):
+        w = weight.clone().requires_grad_()
+        product = StepLinear(w) if once else lambda x, w=w: x @ w.T
+        loss = sum(product(step).square().sum() for step in steps) + w.sum()
+        loss.backward()
+        gradients.append(w.grad)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-12)
+
+
+def test_weight_is_cast_once_under_autocast():
+    weight = torch.randn(3, 5, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        product = StepLinear(weight)
+        output = product(torch.randn(4, 5)) + product(torch.randn(4, 5))
+    assert product.weight.dtype == output.dtype == torch.bfloat16
+    output.float().sum().backward()
+    assert weight.grad.dtype == torch.float32
+
+
+def lengths_to_mask(lengths: list[int], words: int) -> torch.Tensor:
+    return torch.arange(words) < torch.tensor(lengths)[:, None]
+
+
+class TestWordSteps:
+    def test_rows_leave_as_they_end(self):
+        steps = word_steps(lengths_to_mask([2, 4, 1], 4), num_rows=3, num_words=4, skip=True)
+        assert (steps.order.tolist(), steps.num_rows) == ([1, 0, 2], [3, 2, 1, 1])
+        assert steps.skips and not steps.holes
+
+    def test_row_counts_take_eight_sizes(self):
+        lengths = torch.randint(1, 20, (250,), generator=torch.Generator().manual_seed(0)).tolist()
+        steps = word_steps(lengths_to_mask(lengths, 20), num_rows=250, num_words=20, skip=True)
+        alive = [sum(length > step for length in lengths) for step in range(20)]
+        assert all(rows >= running for rows, running in zip(steps.num_rows, alive, strict=True))
+        assert len(set(steps.num_rows)) <= 9
+        assert steps.num_rows == sorted(steps.num_rows, reverse=True)
+
+    @pytest.mark.parametrize("mask", [None, torch.ones(2, 3), lengths_to_mask([1, 3], 3)])
+    def test_every_row_runs_unless_told_to_skip(self, mask):
+        assert word_steps(mask, num_rows=2, num_words=3, skip=False).num_rows == [2, 2, 2]
+
+    def test_masked_words_before_the_last_are_holes(self):
+        mask = torch.tensor([[0, 1, 1], [1, 1, 0]])
+        assert word_steps(mask, num_rows=2, num_words=3, skip=True).holes
+
+    def test_pack_and_unpack(self):
+        mask = lengths_to_mask([2, 4, 1, 3], 4)
+        dense = torch.arange(4 * 4 * 2.0).view(4, 4, 2) + 1
+        steps = word_steps(mask, num_rows=4, num_words=4, skip=True)
+        packed = steps.pack(dense)
+        assert len(packed) == sum(steps.num_rows) == 10
+        torch.testing.assert_close(steps.unpack(packed), dense * mask[..., None])
+        everything = word_steps(None, num_rows=4, num_words=4, skip=True)
+        torch.testing.assert_close(everything.unpack(everything.pack(dense)), dense)
+
+
+def made_cache(photos: int = 2, rows: int = 4) -> CaptioningCache:
+    """Two photos of two rows each; every number of a row or photo is its index."""
+    by_photo = torch.arange(photos).float()
+    context = PhotoContext(
+        keys=by_photo[:, None, None].expand(-1, 3, 5),
+        values=by_photo[:, None, None].expand(-1, 3, 6),
+        mask=torch.ones(photos, 3, dtype=torch.bool),
+        gates=by_photo[:, None].expand(-1, 8),
+        boxes=None,
+    )
+    cache = CaptioningCache(context)
+    state = torch.arange(rows).float()[:, None].expand(-1, 2)
+    cache.store((state, state, state, state), num_words=3)
+    return cache
+
+
+class TestCache:
+    def test_counts_words(self):
+        cache = made_cache()
+        assert cache.get_seq_length() == 3
+        state = torch.zeros(4, 2)
+        cache.store((state,) * 4, num_words=2)
+        assert cache.get_seq_length() == 5
+        assert cache.layers[0].get_mask_sizes(1) == (6, 0)
+        cache.reset()
+        assert cache.get_seq_length() == 0
+
+    def test_beams_change_places_inside_a_photo(self):
+        cache = made_cache()
+        cache.reorder_cache(torch.tensor([1, 1, 3, 2]))
+        for layer in cache.layers:
+            assert layer.keys[:, 0].tolist() == layer.values[:, 0].tolist() == [1, 1, 3, 2]
+        assert cache.context.gates[:, 0].tolist() == [0, 1]
+
+    def test_photos_are_selected_with_their_rows(self):
+        cache = made_cache()
+        cache.batch_select_indices(torch.tensor([2, 3]))
+        assert cache.layers[1].values[:, 0].tolist() == [2, 3]
+
+    def test_rows_are_repeated(self):
+        cache = made_cache()
+        cache.batch_repeat_interleave(2)
+        assert cache.layers[0].keys[:, 0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+    def test_before_the_first_word(self):
+        cache = CaptioningCache(made_cache().context)
+        assert cache.get_seq_length() == 0 and cache.layers[0].get_max_length() == -1
+        state = cache.states(4, like=torch.zeros(1), hidden_size=2)
+        assert len(state) == 4 and all(tensor.shape == (4, 2) and tensor.eq(0).all() for tensor in state)
+
+    def test_cannot_forget_single_words(self):
+        with pytest.raises(RuntimeError, match="run the captioner from the first word"):
+            LSTMState().crop(2)

@@ -1,0 +1,235 @@
+"""The command line: help that answers at once, one sentence for every mistake, and what each command prints."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.tiny import save_tiny_captioner, tiny_photo
+from training import cli
+
+COMMANDS = ("caption", "demo", "extract", "evaluate", "convert-checkpoint", "push")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny captioner."""
+    return str(save_tiny_captioner(tmp_path_factory.mktemp("model")))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with two photos, a broken one between them, and a text."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    tiny_photo(1).save(folder / "a.jpg")
+    tiny_photo(2).save(folder / "c.png")
+    (folder / "b.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
+    (folder / "notes.txt").write_text("no photo")
+    return folder
+
+
+def run(*arguments: Any) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_help_is_instant_and_shows_examples() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shown = subprocess.run([sys.executable, "-m", "training.cli", "--help"], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3  # seconds of one core
+    assert shown.returncode == 0 and all(command in shown.stdout for command in COMMANDS)
+    assert "updown caption photo.jpg" in shown.stdout and "accelerate launch -m training.train" in shown.stdout
+    imported = "import sys, training.cli; print(sorted({'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", imported], capture_output=True, text=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(command, "--help")
+    assert stopped.value.code == 0
+    assert f"example:\n  updown {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["describe"], "invalid choice: 'describe'"),
+        (["caption"], "the following arguments are required: PHOTO"),
+        (["caption", "a.jpg", "--num-beams", "0"], "'0' is no whole number above 0"),
+        (["extract", "a.jpg"], "the following arguments are required: --output"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_caption_prints_what_the_pipeline_says(
+    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import pipeline
+
+    picture = tmp_path / "look.png"
+    assert run("caption", photos / "a.jpg", "--model", model, "--num-beams", 3, "--words", "--draw", picture) == 0
+    first, *words, drawn = capsys.readouterr().out.splitlines()
+    caption = pipeline("image-to-text", model=model)(str(photos / "a.jpg"), num_beams=3)[0]["generated_text"]
+    assert first == f"{photos / 'a.jpg'}: {caption}"
+    assert [line.split()[0] for line in words] == caption.split()
+    assert all(" on region " in line and line.endswith(" pixels") for line in words)
+    assert drawn == f"  drawn: {picture}"
+    with Image.open(picture) as image:
+        assert min(image.size) > 100
+
+
+def test_a_broken_photo_is_named_and_the_rest_captioned(
+    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("caption", photos, tmp_path / "none.jpg", "--model", model, "--draw", tmp_path / "look.png") == 1
+    shown = capsys.readouterr()
+    captions = [line for line in shown.out.splitlines() if not line.startswith("  drawn")]
+    assert [line.split(": ")[0] for line in captions] == [str(photos / "a.jpg"), str(photos / "c.png")]
+    assert len(shown.err.splitlines()) == 2
+    assert "b.jpg is damaged or cut short" in shown.err and "there is no photo at" in shown.err
+    assert (tmp_path / "look_a.png").is_file() and (tmp_path / "look_c.png").is_file()
+    assert run("caption", photos / "b.jpg", "--model", model) == 2
+
+
+def test_print_words_names_the_strongest_region(capsys: pytest.CaptureFixture[str]) -> None:
+    boxes = [[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]
+    result = {"words": ["a", "dog"], "region_weights": [[0.9, 0.1], [0.25, 0.75]], "region_boxes": boxes}
+    cli.print_words(result, size=(200, 100))
+    assert capsys.readouterr().out.splitlines() == [
+        "  a               90% on region 0 at 0,0 to 100,100 pixels",
+        "  dog             75% on region 1 at 100,0 to 200,100 pixels",
+    ]
+
+
+def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("skimage", reason="the demo's photos come with scikit-image")
+    assert run("demo", "--model", model, "--output", tmp_path / "out") == 0
+    shown = capsys.readouterr().out
+    for name in cli.DEMO_PHOTOS:
+        assert f"{name}: " in shown and (tmp_path / "out" / f"demo_{name}.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["caption", "a.jpg", "--model", "./none"],
+            "there is no model folder ./none, and a Hub id is",
+        ),
+        (
+            ["caption", "a.jpg", "--model", "{photos}"],
+            "photos holds no config.json: give a folder",
+        ),
+        (["caption", "{empty}"], "empty holds no photo"),
+        (
+            ["convert-checkpoint", "captioning-pytorch", "w.pth", "--config", "{text}", "--output", "o"],
+            "no valid JSON",
+        ),
+        (["convert-checkpoint", "caffe", "w.pth", "--output", "o"], "unknown checkpoint format 'caffe'; known are"),
+        (["evaluate", "none.yaml"], "none.yaml"),
+        (["push", "{photos}", "someone/tiny"], "photos holds no config.json"),
+        (["push", "{photos}", "someone/tiny", "--dry-run"], "add --output FOLDER"),
+        (["extract", "{photos}/a.jpg", "{photos}/a.jpg", "--output", "o"], "several photos are called a.jpg"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    arguments: list[str], message: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    places = {"photos": photos, "empty": tmp_path / "empty", "text": photos / "notes.txt"}
+    assert run(*[argument.format(**places) for argument in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and message in shown.err
+    assert shown.err.startswith(f"updown {arguments[0]}: ") and shown.err.count("\n") == 1
+
+
+def test_a_missing_captioner_names_the_cure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "TRAINED_CAPTIONER", tmp_path / "none")
+    assert run("demo") == 2
+    assert "name a model with --model (a folder or a Hub id), or train one" in capsys.readouterr().err
+
+
+def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("UPDOWN_DEBUG", "1")
+    with pytest.raises(ValueError, match="holds no photo"):
+        run("caption", tmp_path)
+
+
+def test_unexpected_errors_are_marked() -> None:
+    assert cli.one_sentence(KeyError("x")) == "unexpected KeyError: 'x' (UPDOWN_DEBUG=1 shows where)"
+    assert cli.one_sentence(ValueError("one\n  two")) == "one two"
+    assert len(cli.one_sentence(ValueError("long " * 1000))) == cli.LONGEST_MESSAGE + len("...")
+
+
+def test_extract_fills_a_store_and_goes_on(
+    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from training.data.region_store import RegionStore
+
+    store = tmp_path / "regions"
+    assert run("extract", photos, "--source", model, "--output", store, "--batch-size", 2) == 1
+    shown = capsys.readouterr()
+    assert shown.out == f"{store}: the regions of 2 photos\n" and "b.jpg" in shown.err
+    assert RegionStore(store).batch(["a.jpg", "c.png"])["region_features"].shape == (2, 9, 96)
+    assert run("extract", photos / "a.jpg", "--source", model, "--output", store) == 0
+
+
+def test_evaluate_prints_figures_with_their_units(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import training.evaluate
+
+    asked: dict[str, Any] = {}
+
+    def evaluated(recipe: str, **options: Any) -> dict[str, Any]:
+        asked.update(options, recipe=recipe)
+        dataset = {"name": "Flickr8k", "type": "flickr8k", "split": "test", "num_photos": 1000}
+        return {"dataset": dataset, "metrics": {"bleu_4_x100": 21.345}, "not_computed": {"spice": "no Java"}}
+
+    monkeypatch.setattr(training.evaluate, "evaluate_recipe", evaluated)
+    assert run("evaluate", "recipe.yaml", "--split", "test", "--model", "best") == 0
+    assert asked == {"recipe": "recipe.yaml", "split": "test", "model": "best", "predictions": None, "output": None}
+    assert capsys.readouterr().out.splitlines() == [
+        "Flickr8k test, 1000 photos",
+        "  bleu_4_x100         21.34",
+        "  spice            not computed: no Java",
+    ]
+
+
+def test_convert_checkpoint_passes_the_options(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import training.convert_checkpoint
+
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(
+        training.convert_checkpoint,
+        "convert_checkpoint",
+        lambda format, weights, **options: asked.update(options, format=format, weights=weights),
+    )
+    (tmp_path / "options.json").write_text(json.dumps({"config": {"rnn_size": 8}}))
+    options = ["--config", tmp_path / "options.json", "--output", tmp_path / "out"]
+    assert run("convert-checkpoint", "captioning-pytorch", "model.pth", *options) == 0
+    assert asked == {
+        "format": "captioning-pytorch",
+        "weights": Path("model.pth"),
+        "config": {"config": {"rnn_size": 8}},
+        "output": tmp_path / "out",
+    }
+    assert f"updown caption PHOTO --model {tmp_path / 'out'}" in capsys.readouterr().out

@@ -1,0 +1,91 @@
+"""A recipe that trains in a second on a few drawn scenes, and processes of its own to run it in."""
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any
+
+from training.recipe import Recipe, RegionsRecipe, TrainRecipe
+
+NUM_SCENES = {"train": 24, "val": 8, "test": 8}
+
+
+def tiny_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Scenes of 32 pixels, a random backbone whose regions lie in a store beside the run, 6 steps an epoch."""
+    settings = {"epochs": 2, "batch_size": 4, "learning_rate": 3e-3, "warmup_steps": 0, "min_word_count": 1}
+    source = {"backbone": "test_efficientnet", "image_size": 32, "grid_size": 2, "region_feature_size": 256}
+    model = {"hidden_size": 24, "word_embedding_size": 16, "attention_size": 16, "initializer_range": 0.1}
+    values: dict[str, Any] = {
+        "task": "captioning",
+        "output": str(folder / "run"),
+        "data": {"format": "scenes", "num_scenes": NUM_SCENES, "image_size": 32},
+        "regions": RegionsRecipe(source=source, random_backbone=True, store=str(folder / "store")),
+        "model": model,
+        "train": TrainRecipe(**{**settings, "max_words": 12, **(train or {})}),
+    }
+    return Recipe(**{**values, **changes})
+
+
+def log_of(recipe: Recipe, key: str) -> list[float]:
+    """One value of every line of the run's log that has it."""
+    lines = [json.loads(line) for line in (Path(recipe.output) / "log.jsonl").read_text().splitlines()]
+    return [line[key] for line in lines if key in line]
+
+
+def train_in_processes(recipe: Recipe, *, num_processes: int = 1, kill: str = "") -> list[int]:
+    """Train in new processes as `torchrun` would start them; returns their exit codes.
+
+    `kill` names the moment at which a process ends itself with SIGKILL: see `killed_training`.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.train"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [
+        context.Process(target=killed_training, args=(recipe, rank, num_processes, port, kill))
+        for rank in range(num_processes)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    return [process.exitcode if process.exitcode is not None else -1 for process in processes]
+
+
+def killed_training(recipe: Recipe, rank: int, num_processes: int, port: int, kill: str) -> None:
+    """One process of a run; with `kill` = `MODULE:NAME:N`, it dies at the N-th call of that function, half-way."""
+    if num_processes > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_processes)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    import torch
+
+    from training.train import train
+
+    torch.set_num_threads(1)
+    if kill:
+        die_at(*kill.split(":"))
+    train(recipe, cpu=True)
+
+
+def die_at(module: str, name: str, times: str) -> None:
+    """Make `module.name` kill this process on its N-th call, after it did its work."""
+    import importlib
+
+    place: Any = importlib.import_module(module)
+    *owners, last = name.split(".")
+    for owner in owners:
+        place = getattr(place, owner)
+    original, calls = getattr(place, last), []
+
+    def dying(*args: Any, **kwargs: Any) -> Any:
+        calls.append(None)
+        result = original(*args, **kwargs)
+        if len(calls) == int(times):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(place, last, dying)
