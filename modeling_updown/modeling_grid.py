@@ -92,6 +92,7 @@ class UpDownGrid(UpDownPreTrainedModel):
 
     def feature_map(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The backbone's last map, with `config.joined_levels` beside it: (B, D, h, w)."""
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # convolutions run up to twice as fast
         if not self.config.joined_levels:
             return as_map(self.backbone, self.backbone.forward_features(pixel_values))
         last, levels = self.backbone.forward_intermediates(pixel_values, indices=self.config.joined_levels)

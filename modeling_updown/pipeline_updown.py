@@ -18,9 +18,9 @@ GENERATE_ARGUMENTS = {*vars(GenerationConfig()), *inspect.signature(GenerationMi
 
 
 class ListedPhoto(NamedTuple):
-    """One of many photos, with its place for error messages."""
+    """One of many photos, and which, counted from 0, for error messages."""
 
-    index: int
+    place: int
     photo: Any
 
 
@@ -69,15 +69,15 @@ class UpDownImageToTextPipeline(Pipeline):
     _pipeline_calls_generate = True
     _default_generation_config = GenerationConfig(max_new_tokens=20)
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args: Any, generate_kwargs: Mapping[str, Any] | None = None, **kwargs: Any):
+        super().__init__(*args, **{**(generate_kwargs or {}), **kwargs})  # kept for every call, which may override some
         for part in ("image_processor", "tokenizer"):
             if getattr(self, part) is None:
                 setattr(self, part, getattr(self.processor, part, None))
             if getattr(self, part) is None:
                 raise ValueError(
                     f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
-                    "model's folder (where it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
+                    "model's folder (if it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
                 )
 
     def __call__(self, inputs: Any = None, **kwargs: Any) -> Any:
@@ -119,22 +119,21 @@ class UpDownImageToTextPipeline(Pipeline):
             raise TypeError(f"image-to-text knows no argument {', '.join(unknown)}, nor does generate: is it misspelt?")
         if twice:
             raise ValueError(f"{', '.join(twice)} is given both directly and in generate_kwargs: give it once")
-        preprocess = {"prompt": prompt}
-        forward = {"return_regions": return_regions}
-        postprocess = {"return_token_ids": return_token_ids}
-        chosen = [
-            {name: value for name, value in parameters.items() if value is not None}
-            for parameters in (preprocess, forward, postprocess)
-        ]
         generation = {**(generate_kwargs or {}), **settings}
-        if generation:
-            chosen[1]["generate_kwargs"] = generation
-        return chosen[0], chosen[1], chosen[2]
+        steps: tuple[dict[str, Any], ...] = (
+            {"prompt": prompt},
+            {"return_regions": return_regions, "generate_kwargs": generation or None},
+            {"return_token_ids": return_token_ids},
+        )
+        preprocess, forward, postprocess = (
+            {name: value for name, value in step.items() if value is not None} for step in steps
+        )
+        return preprocess, forward, postprocess
 
     def preprocess(self, input_: Any, prompt: str | None = None) -> dict[str, torch.Tensor]:
         """A photo (or `ListedPhoto`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
         if isinstance(input_, ListedPhoto):
-            with naming_photo(input_.index):
+            with naming_photo(input_.place):
                 return self.preprocess(input_.photo, prompt=prompt)
         inputs = dict(self.image_processor(images=stored_photo(input_), return_tensors="pt"))
         if prompt:

@@ -133,7 +133,7 @@ def place_tripwires(module: ModuleType) -> None:
         Tripwire(table)
 
 
-def register_pipelines(pipelines: ModuleType) -> None:
+def register_pipelines(pipelines: Any) -> None:
     """Enter our tasks, and keep transformers 5 from redirecting those of them that it dropped itself."""
     from .pipeline_updown import UpDownImageToTextPipeline
 

@@ -1,6 +1,6 @@
 """Other projects' checkpoints -> a folder that `from_pretrained` loads.
 
-    python -m training.convert_checkpoint captioning-pytorch model.safetensors --config options.json --output folder
+    updown convert-checkpoint captioning-pytorch model.safetensors --config options.json --output folder
 
 One function a format turns the source's tensors into ours, and uses each of them exactly once: whatever is missing or
 left over is an error that lists it. Nothing is ever unpickled.
@@ -12,8 +12,6 @@ Formats:
         fed the mean of the regions beside the regions; ours takes that mean itself.
 """
 
-import argparse
-import json
 import pickle
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -198,7 +196,7 @@ def convert_captioning(weights: Weights, options: Mapping[str, Any]) -> Converte
     )
     roles = dict.fromkeys(("pad_token", "bos_token", "eos_token"), END_WORD)
     unknown_word = END_WORD if unknown is None else UNKNOWN_WORD
-    tokenizer = UpDownTokenizer.from_vocabulary({0: END_WORD, **words}, unk_token=unknown_word, **roles)
+    tokenizer = UpDownTokenizer.from_vocabulary([END_WORD, *words.values()], unk_token=unknown_word, **roles)
     return ConvertedCheckpoint(model, UpDownProcessor(UpDownImageProcessor(), tokenizer))
 
 
@@ -273,37 +271,10 @@ def captioning_words(vocabulary: Mapping[str, str] | None, *, num_words: int) ->
             f"the vocabulary names {len(words)} words but the weights have {num_words} beside the end token: "
             f"it must name the indices 1 to {num_words}"
         )
-    return words
+    return dict(sorted(words.items()))
 
 
 # The names that `updown convert-checkpoint` takes.
 FORMATS: dict[str, Callable[[Weights, Mapping[str, Any]], ConvertedCheckpoint]] = {
     "captioning-pytorch": convert_captioning,
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `updown convert-checkpoint`."""
-    parser.add_argument("format", metavar="FORMAT", choices=sorted(FORMATS), help=", ".join(sorted(FORMATS)))
-    parser.add_argument("weights", metavar="WEIGHTS", type=Path, help="a .safetensors, .pth, .pt or .bin")
-    parser.add_argument("--config", type=Path, help="the source's options and vocabulary as JSON")
-    parser.add_argument("--output", type=Path, required=True, help="the folder to write")
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """Do what the parsed arguments ask for, and say what came out."""
-    config = json.loads(arguments.config.read_text(encoding="utf-8")) if arguments.config else None
-    converted = convert_checkpoint(
-        arguments.format, arguments.weights, config=config, output=arguments.output
-    )
-    print(f"{type(converted.model).__name__}, {converted.model.num_parameters():,} weights -> {arguments.output}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Convert another project's checkpoint.")
-    add_arguments(parser)
-    run(parser.parse_args())
-
-
-if __name__ == "__main__":
-    main()

@@ -68,14 +68,22 @@ def write_card(
 
 def template_path() -> Path:
     """The template: beside the code in a checkout, or where the installer put it."""
-    in_checkout = Path(__file__).parents[1] / TEMPLATE
-    if in_checkout.is_file():
-        return in_checkout
+    above = Path(__file__).parents[1]
     name = Path(TEMPLATE).name
-    installed = [Path(str(file.locate())) for file in metadata.files("updown") or [] if file.name == name]
-    if not installed:
+    listed = [Path(str(file.locate())) for file in installed_files() if file.name == name]
+    places = [above / TEMPLATE, *listed, above / "share" / "updown" / name]  # the last with `pip install --target`
+    found = [place for place in places if place.is_file()]
+    if not found:
         raise FileNotFoundError(f"{TEMPLATE} is not installed: install the package again")
-    return installed[0].resolve()
+    return found[0].resolve()
+
+
+def installed_files() -> list[metadata.PackagePath]:
+    """What the installer put down for this package; nothing where the checkout is merely on PYTHONPATH."""
+    try:
+        return metadata.files("updown") or []
+    except metadata.PackageNotFoundError:
+        return []
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -166,10 +166,16 @@ def test_settings_come_from_the_model_unless_given(captioner: UpDownImageToTextP
     assert texts([own(photo, max_new_tokens=9, num_beams=2)]) == wanted
     assert texts([own(photo, max_new_tokens=9, generate_kwargs={"num_beams": 2})]) == wanted
     made_so = UpDownImageToTextPipeline(
-        model, processor=tiny.tiny_processor(), device="cpu", max_new_tokens=9, num_beams=2, return_token_ids=True
+        model,
+        processor=tiny.tiny_processor(),
+        device="cpu",
+        max_new_tokens=9,
+        generate_kwargs={"num_beams": 2},
+        return_token_ids=True,
     )
     assert texts([made_so(photo)]) == wanted
     assert "generated_token_ids" in made_so(photo)[0]
+    assert texts([made_so(photo, max_new_tokens=3)]) == by_hand(own, photo, max_new_tokens=3, num_beams=2)
 
 
 def test_photos_of_every_kind(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
@@ -337,7 +343,7 @@ def test_published_folder_loads_without_our_package(
 
         folder, photo = {str(published)!r}, {str(tmp_path / "photo.png")!r}
         try:
-            pipeline("image-to-text", model=folder)
+            pipeline("image-to-text", model=folder, trust_remote_code=False)
         except ValueError as error:
             print("trust_remote_code=True" in str(error))
         captioner = pipeline("image-to-text", model=folder, trust_remote_code=True, device="cpu")

@@ -1,4 +1,4 @@
-"""The LSTM step, its cache, which rows run when, and the weight gradients made once a batch: each against plain torch."""
+"""The LSTM step, its cache, which rows run when, and weight gradients made once a batch, against plain torch."""
 
 import pytest
 import torch

@@ -8,14 +8,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
 
 class HubStub:
     """Serves one repository on a free port while the `with` block runs; `files` is what was committed to it."""
 
-    def __init__(self, *, accepts: bool = True) -> None:
-        self.accepts = accepts
+    last_commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (HubHandler,), {"hub": self}))
         self.address = f"http://127.0.0.1:{self.server.server_port}"
@@ -48,13 +47,11 @@ class HubHandler(BaseHTTPRequestHandler):
         elif "/preupload/" in path:
             modes = {"uploadMode": "regular", "shouldIgnore": False}
             self.answer({"files": [{"path": file["path"], **modes} for file in json.loads(body)["files"]]})
-        elif "/commit/" in path and self.hub.accepts:
-            self.hub.commit([json.loads(line) for line in body.splitlines()])
-            address = f"{self.hub.address}/someone/tiny/commit/{COMMIT}"
-            self.answer({"commitUrl": address, "commitOid": COMMIT, "success": True})
         elif "/commit/" in path:
-            self.close_connection = True  # cut off in the middle of the upload
-            self.connection.close()
+            self.hub.commit([json.loads(line) for line in body.splitlines()])
+            commit = self.hub.last_commit
+            address = f"{self.hub.address}/someone/tiny/commit/{commit}"
+            self.answer({"commitUrl": address, "commitOid": commit, "success": True})
         else:
             self.answer({"errors": [], "warnings": []})
 
@@ -62,10 +59,16 @@ class HubHandler(BaseHTTPRequestHandler):
         if "/resolve/" not in self.path:
             missing = "/tree/" in self.path
             siblings = [{"rfilename": name} for name in self.hub.files]
-            facts = {"id": "someone/tiny", "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
+            facts = {
+                "id": "someone/tiny",
+                "sha": self.hub.last_commit,
+                "siblings": siblings,
+                "private": False,
+                "tags": [],
+            }
             self.answer({} if missing else facts, status=404 if missing else 200)
             return
-        name = self.path.split("?")[0].split(f"/resolve/{COMMIT}/")[-1].split("/resolve/main/")[-1]
+        name = self.path.split("?")[0].split("/resolve/")[1].partition("/")[2]  # after the revision
         content = self.hub.files.get(name)
         self.send(content or b"", status=404 if content is None else 200)
 
@@ -79,7 +82,7 @@ class HubHandler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.hub.last_commit)
         self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
         if status == 404:
             self.send_header("X-Error-Code", "EntryNotFound")

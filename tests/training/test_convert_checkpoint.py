@@ -2,8 +2,6 @@
 tests/modeling_updown/test_captioning_parity.py."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import GenerationConfig
 
 from modeling_updown import UpDownForImageCaptioning, UpDownProcessor, UpDownTokenizer
+from training.cli import main
 from training.convert_checkpoint import (
     CAPTIONING_LSTM_NAMES,
     CAPTIONING_NAMES,
@@ -67,7 +66,8 @@ def weights_file(tmp_path: Path) -> Path:
     return tmp_path / "model.safetensors"
 
 
-VOCABULARY = {"vocab": {str(index): word for index, word in enumerate("a dog runs the cat on mat UNK".split(), 1)}}
+WORDS = ["a", "dog", "runs", "the", "cat", "on", "mat", "UNK"]
+VOCABULARY = {"vocab": {str(index): word for index, word in enumerate(WORDS, 1)}}
 
 
 def test_every_number_of_the_source_arrives_once():
@@ -85,9 +85,7 @@ def test_every_number_of_the_source_arrives_once():
 def test_published_size_is_covered():
     """The full-size model's names and shapes, without their numbers."""
     published = json.loads(shared("golden/published_shapes/updown_captioner_vocab9487.json").read_text())
-    source = {
-        entry["name"]: torch.empty(entry["shape"], device="meta") for entry in published["state_dict"]
-    }
+    source = {entry["name"]: torch.empty(entry["shape"], device="meta") for entry in published["state_dict"]}
     assert sorted(source) == sorted([*CAPTIONING_NAMES.values(), *CAPTIONING_LSTM_NAMES])
     ours = captioning_weights(source)
     with torch.device("meta"):
@@ -223,14 +221,6 @@ def test_other_mistakes(weights_file):
 
 def test_command(weights_file, tmp_path):
     (tmp_path / "options.json").write_text(json.dumps({"config": {}, **VOCABULARY}))
-    arguments = ["captioning-pytorch", str(weights_file), "--config", str(tmp_path / "options.json")]
-    done = subprocess.run(
-        [sys.executable, "-m", "training.convert_checkpoint", *arguments, "--output", str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    num_weights = sum(value.numel() for value in source_weights().values()) - 2 * 4 * HIDDEN  # one bias an LSTM
-    assert f"UpDownForImageCaptioning, {num_weights:,} weights" in done.stdout
+    options = ["--config", str(tmp_path / "options.json"), "--output", str(tmp_path / "out")]
+    assert main(["convert-checkpoint", "captioning-pytorch", str(weights_file), *options]) == 0
     assert UpDownForImageCaptioning.from_pretrained(tmp_path / "out").config.vocab_size == 9

@@ -7,9 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +19,10 @@ from huggingface_hub import ModelCard
 import modeling_updown
 from tests.tiny import save_tiny_captioner
 from tests.training.hub_stub import HubStub
+from training import load_back, push_to_hub
 from training.load_back import drawn_photo
 from training.model_card import region_facts, template_path
-from training.push_to_hub import check_published, is_same, outputs_here, publish_folder, push
+from training.push_to_hub import check_published, is_same, publish_folder, push
 
 # what published code may ask of a stranger's environment: the rest comes with these
 ALLOWED_IMPORTS = {"torch", "torchvision", "timm", "transformers", "tokenizers", "safetensors", "numpy", "PIL"}
@@ -34,6 +35,11 @@ EVALUATION = {
     "metrics": {"bleu_4_x100": 21.34, "cider_d_x100": 55.018},
     "not_computed": {"spice": "Java is not installed"},
 }
+
+
+# the start of a program in which our package cannot be imported, and where that program finds `load_back`
+BLOCKED = "import sys, load_back; sys.meta_path.insert(0, load_back.OwnPackageBlocker())\n"
+STRANGER = {**os.environ, "PYTHONPATH": str(Path(load_back.__file__).parent)}
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +115,18 @@ def test_installed_package_loads_it_with_and_without_the_flag(saved: Path, publi
     for auto in ("AutoConfig", "AutoModelForImageTextToText", "AutoProcessor", "AutoImageProcessor", "AutoTokenizer"):
         thing = getattr(transformers, auto).from_pretrained(published, trust_remote_code=trust)
         assert type(thing).__name__.startswith("UpDown")
-        assert isinstance(thing, getattr(modeling_updown, type(thing).__name__))  # ours, not a copy from the folder
+        # without the flag the installed class, never the folder's; with it transformers may take either
+        assert trust or isinstance(thing, getattr(modeling_updown, type(thing).__name__))
 
 
 def test_the_cards_lines_run_for_a_stranger(published: Path, tmp_path: Path) -> None:
     lines = re.findall(r"```python\n(.*?)```", (published / "README.md").read_text(), flags=re.DOTALL)[0]
     assert len(lines.strip().splitlines()) == 3
     drawn_photo().save(tmp_path / "photo.jpg", quality=95)
-    blocked = "import sys; from load_back import OwnPackageBlocker; sys.meta_path.insert(0, OwnPackageBlocker())\n"
-    code_folder = str(Path(__file__).parents[2] / "training")
     run = subprocess.run(
-        [sys.executable, "-c", blocked + lines.replace("someone/tiny", str(published))],
+        [sys.executable, "-c", BLOCKED + lines.replace("someone/tiny", str(published))],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": code_folder, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        env=STRANGER | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
         capture_output=True,
         text=True,
     )
@@ -172,23 +177,30 @@ def test_template_is_found_in_the_checkout() -> None:
     assert template_path().parts[-2:] == ("hub_cards", "card_template.md")
 
 
-def test_a_difference_is_noticed(published: Path, tmp_path: Path) -> None:
+def test_a_difference_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_same({"score": 0.50001, "words": ["a"]}, {"score": 0.50002, "words": ["a"]})
     assert not is_same({"score": 0.5}, {"score": 0.501}) and not is_same(["a"], ["a", "b"]) and not is_same(1, "1")
-    expected = outputs_here(published)
-    expected["tasks"]["image-to-text"][0]["generated_text"] += " and more"
-    with pytest.raises(ValueError, match="but the model it was made from"):
-        check_published(str(published), expected=expected)
+    found = {"classes": {}, "tasks": {"image-to-text": [{"generated_text": "a dog"}]}}
+    loaded = subprocess.CompletedProcess([], 0, stdout="a note\n" + json.dumps(found), stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: loaded)
+    check_published("folder", expected=found)
+    with pytest.raises(ValueError, match="folder gives .*a dog.* but the model it was made from .*a cat"):
+        check_published("folder", expected={"classes": {}, "tasks": {"image-to-text": [{"generated_text": "a cat"}]}})
 
 
-def test_code_that_needs_our_package_is_noticed(published: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    shutil.copytree(published, broken)
-    with (broken / "boxes_updown.py").open("a") as file:
-        file.write("\nimport processors.answer_text\n")
-    expected = {"classes": {"AutoModelForImageTextToText": "UpDownForImageCaptioning"}, "tasks": {}}
-    with pytest.raises(ValueError, match="does not load without this package: .*processors"):
-        check_published(str(broken), expected=expected)
+def test_a_folder_that_does_not_load_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = subprocess.CompletedProcess([], 1, stdout="", stderr="Traceback ...\nImportError: no processors")
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: failed)
+    with pytest.raises(ValueError, match="folder does not load without this package: ImportError: no processors"):
+        check_published("folder", expected={"classes": {}, "tasks": {}})
+
+
+@pytest.mark.parametrize("name", ["modeling_updown", "processors.tokenization_updown", "training"])
+def test_the_check_runs_without_our_package(name: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", f"{BLOCKED}import {name}"], env=STRANGER, capture_output=True, text=True
+    )
+    assert run.returncode == 1 and f"the published code imports {name.split('.')[0]}, which others" in run.stderr
 
 
 @pytest.mark.parametrize(
@@ -257,45 +269,41 @@ def test_wrong_arguments(saved: Path, tmp_path: Path) -> None:
         push(saved, "someone/tiny", dry_run=True, output=tmp_path / "out", evaluation="nowhere.json")
 
 
-@contextmanager
-def hub(*, accepts: bool = True) -> Iterator[HubStub]:
-    """A Hub on this machine."""
-    with HubStub(accepts=accepts) as stub:
-        yield stub
-
-
-def push_to(stub: HubStub, saved: Path, tmp_path: Path) -> subprocess.CompletedProcess:
+def test_upload_and_load_back(saved: Path, tmp_path: Path) -> None:
     """`updown push` in a process of its own: huggingface_hub reads where the Hub is when it is first imported."""
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": stub.address,
-        "HF_HUB_OFFLINE": "0",
-        "HF_TOKEN": "hf_stub",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HOME": str(tmp_path / "home"),
-        "NO_PROXY": "127.0.0.1",
-    }
     command = [sys.executable, "-m", "training.cli", "push", str(saved), "someone/tiny"]
     command += ["--output", str(tmp_path / "kept")]
-    return subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
-
-
-def test_upload_and_load_back(saved: Path, tmp_path: Path) -> None:
-    with hub() as stub:
-        run = push_to(stub, saved, tmp_path)
+    with HubStub() as stub:
+        online = {"HF_ENDPOINT": stub.address, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_stub", "NO_PROXY": "127.0.0.1"}
+        online |= {"HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "home")}
+        run = subprocess.run(
+            command, cwd=Path(__file__).parents[2], env=os.environ | online, capture_output=True, text=True
+        )
     assert run.returncode == 0, run.stderr
     assert "loaded someone/tiny back from the Hub: the same outputs" in run.stderr
-    assert run.stdout.startswith(f"published: {stub.address}/someone/tiny/commit/")
-    kept = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
-    assert stub.files == kept
+    assert run.stdout == f"published: {stub.address}/someone/tiny/commit/{stub.last_commit}\n"
+    assert stub.files == {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
 
 
-def test_broken_upload_loses_nothing(saved: Path, published: Path, tmp_path: Path) -> None:
+class BrokenHub:
+    """Takes the name of a repository, and breaks off when files come."""
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> SimpleNamespace:
+        return SimpleNamespace(repo_id=repo_id)
+
+    def upload_folder(self, **arguments: Any) -> None:
+        raise ConnectionResetError("connection reset\nby peer")
+
+
+def test_broken_upload_loses_nothing(
+    saved: Path, published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
-    with hub(accepts=False) as stub:
-        run = push_to(stub, saved, tmp_path)
-    assert run.returncode == 2 and stub.files == {}
-    assert "the upload to someone/tiny failed" in run.stderr and "kept holds the finished folder" in run.stderr
-    assert "Traceback" not in run.stderr
-    assert {path.name for path in (tmp_path / "kept").iterdir()} == {path.name for path in published.iterdir()}
+    monkeypatch.setattr(push_to_hub, "HfApi", BrokenHub)
+    monkeypatch.setattr(push_to_hub, "check_published", lambda model, **options: None)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(ConnectionError, match="failed .connection reset by peer.; .*tiny holds the finished folder"):
+        push(saved, "someone/tiny")
+    (kept,) = tmp_path.glob("updown-push-*/tiny")
+    assert {path.name for path in kept.iterdir()} == {path.name for path in published.iterdir()}
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before

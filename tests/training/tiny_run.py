@@ -1,5 +1,6 @@
 """A recipe that trains in a second on a few drawn scenes, and processes of its own to run it in."""
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -8,7 +9,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+
 from training.recipe import Recipe, RegionsRecipe, TrainRecipe
+from training.train import train
 
 NUM_SCENES = {"train": 24, "val": 8, "test": 8}
 
@@ -29,6 +35,27 @@ def tiny_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes:
     return Recipe(**{**values, **changes})
 
 
+def new_accelerator(**options: Any) -> Accelerator:
+    """An accelerator on the CPU that knows nothing of those before it in this process."""
+    forget_accelerators()
+    return Accelerator(cpu=True, **options)
+
+
+def forget_accelerators() -> None:
+    """accelerate keeps precision and processes for the whole life of a process; tests need a fresh start."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
+def train_here(recipe: Recipe) -> dict[str, float]:
+    """Train in this process, from a fresh start."""
+    forget_accelerators()
+    try:
+        return train(recipe, cpu=True)
+    finally:
+        forget_accelerators()
+
+
 def log_of(recipe: Recipe, key: str) -> list[float]:
     """One value of every line of the run's log that has it."""
     lines = [json.loads(line) for line in (Path(recipe.output) / "log.jsonl").read_text().splitlines()]
@@ -38,7 +65,7 @@ def log_of(recipe: Recipe, key: str) -> list[float]:
 def train_in_processes(recipe: Recipe, *, num_processes: int = 1, kill: str = "") -> list[int]:
     """Train in new processes as `torchrun` would start them; returns their exit codes.
 
-    `kill` names the moment at which a process ends itself with SIGKILL: see `killed_training`.
+    `kill` says when a process ends itself with SIGKILL: see `killed_training`.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["training.train"])
@@ -57,14 +84,10 @@ def train_in_processes(recipe: Recipe, *, num_processes: int = 1, kill: str = ""
 
 
 def killed_training(recipe: Recipe, rank: int, num_processes: int, port: int, kill: str) -> None:
-    """One process of a run; with `kill` = `MODULE:NAME:N`, it dies at the N-th call of that function, half-way."""
+    """One process of a run; with `kill` = `MODULE:NAME:N`, it dies as the N-th call of that function ends."""
     if num_processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_processes)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    import torch
-
-    from training.train import train
-
     torch.set_num_threads(1)
     if kill:
         die_at(*kill.split(":"))
@@ -73,13 +96,12 @@ def killed_training(recipe: Recipe, rank: int, num_processes: int, port: int, ki
 
 def die_at(module: str, name: str, times: str) -> None:
     """Make `module.name` kill this process on its N-th call, after it did its work."""
-    import importlib
-
     place: Any = importlib.import_module(module)
     *owners, last = name.split(".")
     for owner in owners:
         place = getattr(place, owner)
-    original, calls = getattr(place, last), []
+    original = getattr(place, last)
+    calls: list[None] = []
 
     def dying(*args: Any, **kwargs: Any) -> Any:
         calls.append(None)

@@ -136,7 +136,9 @@ def rouge_l(candidates: list[str], references: list[list[str]]) -> tuple[float, 
     As the official evaluator: the best precision and the best recall over the references are taken separately
     (beta 1.2), captions are split at single spaces, so an empty caption is one empty word and equals another.
     """
-    per_item = [_rouge_l_of_one(c.split(" "), [r.split(" ") for r in rs]) for c, rs in zip(candidates, references)]
+    per_item = [
+        _rouge_l_of_one(c.split(" "), [r.split(" ") for r in rs]) for c, rs in zip(candidates, references, strict=True)
+    ]
     return math.fsum(per_item) / len(per_item), per_item
 
 

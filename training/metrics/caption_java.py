@@ -57,17 +57,19 @@ def all_caption_scores(
         `spice` that is missing -> the reason.
     """
     scores = caption_scores(candidates, references)
-    scores["not_computed"] = {}
-    for name, score in (("meteor", meteor), ("spice", spice)):
-        try:
-            corpus, per_item = score(candidates, references, timeout_seconds=timeout_seconds)
-        except NotComputed as reason:
-            scores["not_computed"][name] = str(reason)
-            continue
-        named = {name: (corpus, per_item)} if name == "meteor" else _spice_columns(corpus, per_item)
-        for key, (value, values) in named.items():
-            scores[key], scores[f"{key}_x100"], scores["per_item"][key] = value, 100 * value, values
-    return scores
+    columns: dict[str, tuple[float, list[float]]] = {}
+    not_computed = {}
+    try:
+        columns["meteor"] = meteor(candidates, references, timeout_seconds=timeout_seconds)
+    except NotComputed as reason:
+        not_computed["meteor"] = str(reason)
+    try:
+        columns |= _spice_columns(*spice(candidates, references, timeout_seconds=timeout_seconds))
+    except NotComputed as reason:
+        not_computed["spice"] = str(reason)
+    for name, (corpus, per_item) in columns.items():
+        scores[name], scores[f"{name}_x100"], scores["per_item"][name] = corpus, 100 * corpus, per_item
+    return scores | {"not_computed": not_computed}
 
 
 def meteor(

@@ -89,7 +89,7 @@ class CiderD:
         return len(self._owned.first) - 1
 
     def score(self, candidates: Sequence[str], photo_indices: Sequence[int] | None = None) -> np.ndarray:
-        """CIDEr-D of captions, (N,) float64; `photo_indices` (N,) says whose, by default one for each photo in order."""
+        """CIDEr-D of captions, (N,) float64; `photo_indices` (N,) says whose, by default one a photo, in order."""
         return self._blockwise(*self._read(candidates, photo_indices), clipped=True)
 
     def score_plain(self, candidates: Sequence[str], photo_indices: Sequence[int] | None = None) -> np.ndarray:
@@ -193,6 +193,9 @@ def _counted_frequencies(owned: PhotoReferences) -> tuple[NgramTable, list[np.nd
             "CIDEr-D of a single photo is 0 whatever the caption, because every document frequency is 1 of 1; give "
             "more photos, or document_frequency and num_documents counted elsewhere"
         )
+    bare = np.flatnonzero(np.diff(owned.first) == 0)
+    if len(bare):
+        raise ValueError(f"references[{bare[0]}] is empty: every photo needs at least one reference caption")
     if not len(owned.captions.words):
         raise ValueError("no reference caption holds any word, so CIDEr-D has nothing to compare with")
     table = NgramTable(owned.captions)
@@ -202,7 +205,7 @@ def _counted_frequencies(owned: PhotoReferences) -> tuple[NgramTable, list[np.nd
 def _given_frequencies(
     document_frequency: Mapping[Any, float], num_documents: int, vocabulary: dict[str, int]
 ) -> tuple[NgramTable, list[np.ndarray]]:
-    """Every n-gram is laid down as a caption of its own, so that its beginnings are in the table too, with a count of 0."""
+    """Every n-gram is laid down as a caption of its own, so that its beginnings are in the table too, counted 0."""
     ngrams = [key.split() if isinstance(key, str) else [str(word) for word in key] for key in document_frequency]
     wrong = next((ngram for ngram in ngrams if not 1 <= len(ngram) <= MAX_ORDER), None)
     if wrong is not None:

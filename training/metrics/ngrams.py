@@ -65,7 +65,7 @@ def ngram_matches(words: np.ndarray, others: np.ndarray) -> list[np.ndarray]:
 
 
 def ngram_ranks(words: np.ndarray) -> list[np.ndarray]:
-    """For n = 1 .. 4, how often the n-gram that starts at each place of `words` (T, C) started earlier in its column."""
+    """For n = 1 .. 4, how often the n-gram at each place of `words` (T, C) started earlier in the same column."""
     return _count_equal(words, words, earlier_only=True)
 
 

@@ -32,10 +32,15 @@ def _character_class(characters: Iterable[str]) -> str:
 
 
 _PLANE = [chr(code) for code in range(0x10000)]
-_LETTERS = _character_class(c for c in _PLANE if unicodedata.category(c)[0] == "L" and not "\u02c2" <= c <= "\u02ff")
+_LETTERS = _character_class(c for c in _PLANE if unicodedata.category(c)[0] == "L")
 _DIGITS = _character_class(c for c in _PLANE if unicodedata.category(c) == "Nd")
-# Modifiers and marks that may stand in a word but do not make one of the simpler tokens below.
-_MARKS = "\u00ad\u02c2-\u036f\u0483-\u0487\u0591-\u05bd\u064b-\u065e\u0670\u0900-\u0903\u093c\u093e-\u094e"
+# Marks of the scripts the official tokenizer knows: part of a word, but of none of the tokens of plain letters below.
+_MARKS = (
+    "\u00ad\u02c2-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0615-\u061a\u064b-\u065e\u0670"
+    "\u06d6-\u06e4\u06e7-\u06ed\u0730-\u074c\u07a6-\u07b0\u07eb-\u07f3\u0900-\u0903\u093c\u093e-\u094e\u0951-\u0955\u0962"
+    "\u0963\u0981-\u0983\u09bc\u09be-\u09cd\u09d7\u09e2\u09e3\u0a01-\u0a03\u0a3c\u0a3e-\u0a4f\u0a81-\u0a83\u0abc\u0abe-\u0acf"
+    "\u0b82\u0bbe-\u0bcd\u0c01-\u0c03\u0c3e-\u0c56\u0d3e-\u0d48\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ecd"
+)
 _SYMBOLS = (
     "$%&*;<=>\\\\^`|~\u00a1\u00a5-\u00a9\u00ac\u00ae-\u00b4\u00b6-\u00b9\u00bf\u00d7\u00f7\u0387\u05be\u05c0\u05c3\u05f3"
     "\u05f4\u0609-\u060c\u061b\u061e\u061f\u066a\u066d\u06d4\u0964\u0965\u0e3f\u2016\u2017\u201a\u201e-\u2023\u2030-\u2038"
@@ -60,10 +65,17 @@ _THING = f"{_PART}(?:{_HYPHEN}{_PART})*"
 _NUMBER = f"(?:{_DIGIT}*(?:[.:,\u00ad\u066b\u066c]{_DIGIT}+)+|{_DIGIT}+)"
 _AUXILIARY = f"{_APOSTROPHE}(?:[msdMSD]|[rR][eE]|[vV][eE]|[lL][lL])"
 _NOT = f"[nN]{_QUOTE_LIKE}[tT]"
+_ELISION = (
+    f"{_APOSTROPHE}[nN]{_APOSTROPHE}?|[lLdDjJ]{_APOSTROPHE}|[dD]unkin{_APOSTROPHE}|(?ai:somethin){_APOSTROPHE}|"
+    f"[oO][lL]{_APOSTROPHE}|{_APOSTROPHE}(?ai:em|cause|till?)|{_APOSTROPHE}[2-9]0[sS]|[cC]{_APOSTROPHE}(?ai:mon)|"
+    f"[cC]ont{_APOSTROPHE}d\\.|[nN]or{_APOSTROPHE}easter|[sS]{_APOSTROPHE}mores|[eE]v{_APOSTROPHE}ry|"
+    f"[lL]i{_APOSTROPHE}l|[nN]at{_APOSTROPHE}l|[oOeE]{_APOSTROPHE}er|[oO]{_QUOTE_LIKE}[oO]"
+)
 _DOMAIN = r"[^ \t\n\f\r\"<>|.!?(){},]+\."
 _PLAIN_DOMAIN = r"[^ \t\n\f\r\"`'<>|.!?(){},-_$]+\."  # `,-_` is a range: no digits, no capitals
 _PATH = r"[^ \t\n\f\r\"<>|(){}]+[^ \t\n\f\r\"<>|.!?(){},-]"
 _LOOSE_PATH = r"[^ \t\n\f\r\"<>|()]+[^ \t\n\f\r\"<>|.!?(){},-]"
+_ADDRESS = rf"(?:(?ai:www)\.(?:{_DOMAIN})+[a-zA-Z]{{2,4}}|(?:{_PLAIN_DOMAIN})+(?ai:com|net|org|edu))(?:/{_LOOSE_PATH})?"
 _LOCAL = r"[^ \t\n\f\r\"<>|(){}\u00a0]"
 _HOST = r"[^ \t\n\f\r\"<>|(){}.\u00a0]+"
 _FILE_ENDING = (
@@ -84,70 +96,69 @@ _TITLE = (
 )
 _NUMBERED = "(?ai:art|ca|figs?|nos?|op|pp|prop)"
 _SENTENCE_STARTS = (
-    "(?=[A-Z])(?ai:A|About|According|Additionally|After|An|As|At|But|Earlier|He|Her|Here|However|If|In|It|Last|Many|More|Now|Once|One|Other|"
-    "Our|She|Since|So|Some|Such|That|The|Their|Then|There|These|They|This|We|What|When|While|Yet|You|M[rs]\\.)"
+    "(?=[A-Z])(?ai:A|About|According|Additionally|After|An|As|At|But|Earlier|He|Her|Here|However|If|In|It|Last|Many|More|"
+    "Now|Once|One|Other|Our|She|Since|So|Some|Such|That|The|Their|Then|There|These|They|This|We|What|When|While|Yet|You|M[rs]\\.)"
 )
 _ACRONYM = r"[A-Za-z](?:\.[A-Za-z])+|(?ai:(?:canada|sino|korean|eu|japan|non)-u\.s|u\.s\.-(?:u\.k|u\.s\.s\.r))"
 _LETTERS_JOINED = "[A-Z]+(?:(?:[+&]|(?ai:&amp;))[A-Z]+)+"
 _HYPHENATED = rf"[A-Za-z0-9][A-Za-z0-9.,\u00ad]*(?:-(?:(?:{_ACRONYM})\.|[A-Za-z0-9\u00ad]+))+"
+_PHONE = (
+    r"(?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])"
+    r"[0-9]{3,4}[- \u00a0]?[0-9]{3,5}|"
+    r"(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}"
+)
 _TAG = (
     r"<(?:[!?][A-Za-z-][^>\r\n]*|/?[A-Za-z][A-Za-z0-9:._-]*(?:[ ]+(?:[A-Za-z][A-Za-z0-9:._-]*[ ]*=[ ]*"
     r"(?:'[^'\r\n]*'|\"[^\"\r\n]*\"|[A-Za-z][A-Za-z0-9:._-]*)|[A-Za-z][A-Za-z0-9:._-]*))*[ ]*/?)[ ]*>"
 )
 
 
-def _same(text: str) -> str:
-    return text
-
-
-def _without_soft_hyphens(text: str) -> str:
-    return text.replace("\u00ad", "") or "-"
-
-
-def _nothing(text: str) -> str:
-    return ""
-
-
-def _spaces_kept(text: str) -> str:
-    """A token with a space inside holds a no-break space there."""
-    return text.replace(" ", "\u00a0")
-
-
-def _brackets(text: str) -> str:
-    for bracket, name in BRACKETS.items():
-        text = text.replace(bracket, name)
-    return text
-
-
-def _phone(text: str) -> str:
-    return _spaces_kept(text).replace("(", "-lrb-").replace(")", "-rrb-")
-
-
-def _smiley(text: str) -> str:
-    return text.replace("(", "-lrb-").replace(")", "-rrb-")
-
-
-def _ampersands(text: str) -> str:
-    return re.sub("(?ai:&amp;)", "&", text)
-
-
-def _symbol(text: str) -> str:
-    return SYMBOL_NAMES.get(text.lower(), text)
-
-
-def _quotes(text: str) -> str:
-    return "".join(
-        QUOTE_NAMES.get(character, character) for character in text.replace("&apos;", "'").replace("&quot;", "")
-    )
-
-
-BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 SYMBOL_NAMES = {
+    "(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-", "&lt;": "<", "&gt;": ">",
     "\u00a2": "cents", "\u00a3": "#", "\u20ac": "$", "\u0080": "$", "\u00a4": "$", "\u20a0": "$",
-    "&lt;": "<", "&gt;": ">", "\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3",
+    "\u00bc": "1/4", "\u00bd": "1/2", "\u00be": "3/4", "\u2153": "1/3", "\u2154": "2/3",
 }  # fmt: skip
 QUOTE_NAMES = {'"': ""} | dict.fromkeys("\u2018\u0091\u201b\u2039", "`") | dict.fromkeys("\u2019\u0092\u203a", "'")
 QUOTE_NAMES |= dict.fromkeys("\u201c\u0093\u00ab", "``") | dict.fromkeys("\u201d\u0094\u00bb", "''")
+QUOTE_CHARACTERS = str.maketrans(QUOTE_NAMES)
+
+
+def _same(token: str) -> str:
+    return token
+
+
+def _nothing(token: str) -> str:
+    return ""
+
+
+def _without_soft_hyphens(token: str) -> str:
+    return token.replace("\u00ad", "") or "-"
+
+
+def _spaces_kept(token: str) -> str:
+    """A space inside a token becomes a no-break space."""
+    return token.replace(" ", "\u00a0")
+
+
+def _round_brackets(token: str) -> str:
+    return token.replace("(", "-lrb-").replace(")", "-rrb-")
+
+
+def _phone(token: str) -> str:
+    return _round_brackets(_spaces_kept(token))
+
+
+def _ampersands(token: str) -> str:
+    return re.sub("(?ai:&amp;)", "&", token)
+
+
+def _symbol(token: str) -> str:
+    return SYMBOL_NAMES.get(token.lower(), token)
+
+
+def _quotes(token: str) -> str:
+    return token.replace("&apos;", "'").replace("&quot;", "").translate(QUOTE_CHARACTERS)
+
 
 # Rules: where they may start (L letter, D digit, O other), the token, what must follow it, what is written for it.
 Rule = tuple[str, str, str, Callable[[str], str]]
@@ -164,26 +175,13 @@ _RULES: list[Rule] = [
     ("O", "(?ai:&[lg]t;)", "", _symbol),
     ("LO", _WORD, _AUXILIARY, _without_soft_hyphens),
     ("L", "[A-Za-z]*[A-MO-Za-mo-z]\u00ad*", _NOT, _without_soft_hyphens),
-    (
-        "LO",
-        f"{_APOSTROPHE}[nN]{_APOSTROPHE}?|[lLdDjJ]{_APOSTROPHE}|[dD]unkin{_APOSTROPHE}|(?ai:somethin){_APOSTROPHE}|"
-        f"[oO][lL]{_APOSTROPHE}|{_APOSTROPHE}(?ai:em|cause|till?)|{_APOSTROPHE}[2-9]0[sS]|[cC]{_APOSTROPHE}(?ai:mon)|"
-        f"[cC]ont{_APOSTROPHE}d\\.|[nN]or{_APOSTROPHE}easter|[sS]{_APOSTROPHE}mores|[eE]v{_APOSTROPHE}ry|"
-        f"[lL]i{_APOSTROPHE}l|[nN]at{_APOSTROPHE}l|[oOeE]{_APOSTROPHE}er|[oO]{_QUOTE_LIKE}[oO]",
-        "",
-        _same,
-    ),
+    ("LO", _ELISION, "", _same),
     ("L", f"[A-HJ-XZn]{_QUOTE_LIKE}[{_LETTERS}]{{2,}}", "", _same),
     ("L", f"[{_LETTERS}]+[aeiouyAEIOUY]{_QUOTE_LIKE}[aeiouA-Z][{_LETTERS}]*", "", _same),
     ("L", f"[yY]{_APOSTROPHE}", f"[{_LETTERS}]", _same),
     ("LO", _WORD, "", _without_soft_hyphens),
     ("L", "(?ai:https?://)" + _PATH, "", _same),
-    (
-        "LDO",
-        rf"(?:(?ai:www)\.(?:{_DOMAIN})+[a-zA-Z]{{2,4}}|(?:{_PLAIN_DOMAIN})+(?ai:com|net|org|edu))(?:/{_LOOSE_PATH})?",
-        "",
-        _same,
-    ),
+    ("LDO", _ADDRESS, "", _same),
     ("LDO", f"(?ai:&lt;|<)?(?ai:mailto:)?[a-zA-Z0-9]{_LOCAL}*@(?:{_HOST}\\.)*{_HOST}(?ai:&gt;|>)?", "", _same),
     ("O", "[@\uff20][a-zA-Z_][a-zA-Z_0-9]*", "", _same),
     ("O", f"#{_LETTER}+", "", _same),
@@ -222,15 +220,9 @@ _RULES: list[Rule] = [
         rf"{_SPACE_OR_LINE}|[.?!,]",
         _same,
     ),
-    (
-        "DO",
-        r"(?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])[0-9]{3,4}[- \u00a0]?[0-9]{3,5}"
-        r"|(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}",
-        "",
-        _phone,
-    ),
-    ("O", r"[<>]?[:;=][-o*']?[()DPdpO\\@|\]\[{]", "[^A-Za-z0-9]", _smiley),
-    ("LO", r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][-_.]?[-^x=~<>'`]\)", "", _smiley),
+    ("DO", _PHONE, "", _phone),
+    ("O", r"[<>]?[:;=][-o*']?[()DPdpO\\@|\]\[{]", "[^A-Za-z0-9]", _round_brackets),
+    ("LO", r"[-^x=~<>']_[-^x=~<>']|\([-^x=~<>'][-_.]?[-^x=~<>'`]\)", "", _round_brackets),
     ("O", "'", "[A-Za-z][^ \t\n\u00a0]", _nothing),
     ("O", _AUXILIARY, "", _quotes),
     (
@@ -246,7 +238,7 @@ _RULES: list[Rule] = [
     ("O", "-{1,4}", "", _nothing),
     ("O", r"[?!]+", "", _same),
     ("O", r"_+|#+|@+|\*+|(?:\\\*){1,3}", "", _same),
-    ("O", r"[()\[\]{}]", "", _brackets),
+    ("O", r"[()\[\]{}]", "", _symbol),
     ("O", f"(?ai:&nbsp;)|[.,;:]|{_SPACE}+", "", _nothing),
     ("O", f"[-/+\u00a2\u00a3\u20ac\u0080\u00a4\u20a0\u00bc\u00bd\u00be\u2153\u2154{_SYMBOLS}]", "", _symbol),
 ]

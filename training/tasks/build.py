@@ -1,5 +1,6 @@
 """What tasks share when they build a model: configs, backbone weights, and a head that starts sensibly."""
 
+import difflib
 import itertools
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig, dict[
         raise ValueError("regions.source is empty: give the fields of a region source's config, such as backbone")
     config = build_config(lambda **fields: region_source_config(fields), regions.source, section="regions.source")
     if not timm.is_model(config.backbone.split(".")[0]):
-        similar = ", ".join(timm.list_models(f"*{config.backbone[:8]}*")[:5])
+        similar = ", ".join(difflib.get_close_matches(config.backbone, timm.list_models(), n=5))
         raise ValueError(f"timm knows no backbone {config.backbone!r}" + (f"; it has {similar}" if similar else ""))
     source = UpDownGrid(config)
     if regions.random_backbone:

@@ -1,0 +1,317 @@
+"""The training loop: the same steps in any number of processes, the same weights after any kill, and its errors."""
+
+import copy
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from modeling_updown import UpDownForImageCaptioning
+from tests.training.tiny_run import (
+    forget_accelerators,
+    log_of,
+    new_accelerator,
+    tiny_recipe,
+    train_here,
+    train_in_processes,
+)
+from training.recipe import Recipe
+from training.tasks import build_task
+from training.train import Run, epoch_batches, main, one_line, train
+
+HARD = {"epochs": 2, "checkpoint_steps": 2, "ema": 0.9, "label_smoothing": 0.1, "early_stopping": 5}
+
+
+def tiny_run(folder: Path, **options: Any) -> Run:
+    """A run that stands before its first step."""
+    recipe = tiny_recipe(folder, **options)
+    accelerator = new_accelerator(mixed_precision=recipe.train.mixed_precision)
+    task = build_task(recipe, accelerator)
+    task.prepare()
+    return Run(recipe, task, accelerator)
+
+
+def one_step(run: Run) -> dict[str, float]:
+    return run.train_step(next(run.remaining_steps()))
+
+
+def last_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
+    """Everything that a run's last checkpoint and best model hold, by a name."""
+    (checkpoint,) = (Path(recipe.output) / "checkpoints").iterdir()
+    weights = {f"model {name}": value for name, value in load_file(checkpoint / "model.safetensors").items()}
+    best = load_file(Path(recipe.output) / "best" / "model.safetensors")
+    weights |= {f"best {name}": value for name, value in best.items()}
+    optimizer = torch.load(checkpoint / "optimizer.bin", weights_only=True)["state"]
+    weights |= {f"adam {i} {name}": value for i, state in optimizer.items() for name, value in state.items()}
+    averaged = torch.load(checkpoint / "custom_checkpoint_1.pkl", weights_only=True)
+    return weights | {f"averaged {name}": value for name, value in averaged.items()}
+
+
+# -- the same steps --------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    settings = {"epochs": 4, "learning_rate": 3e-2}
+    alone = tiny_recipe(tmp_path, train=settings, output=str(tmp_path / "alone"))
+    both = tiny_recipe(tmp_path, train=settings, output=str(tmp_path / "both"))
+    train_here(alone)
+    assert train_in_processes(both, num_processes=2) == [0, 0]
+    expected, found = log_of(alone, "loss"), log_of(both, "loss")
+    assert len(expected) == 24
+    assert expected[0] - expected[-1] > 0.3  # it learns, so later steps depend on earlier ones
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert log_of(both, "rouge_l") == pytest.approx(log_of(alone, "rouge_l"), abs=1e-4)
+
+
+def test_accumulated_pieces_take_the_steps_of_one_batch(tmp_path: Path) -> None:
+    losses = []
+    for pieces in (1, 2, 3):
+        recipe = tiny_recipe(
+            tmp_path, train={"learning_rate": 1e-2, "accumulation": pieces}, output=str(tmp_path / f"run{pieces}")
+        )
+        train_here(recipe)
+        losses.append(log_of(recipe, "loss"))
+    assert len(losses[0]) == 12
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert losses[2] == pytest.approx(losses[0], abs=1e-4)
+
+
+def test_an_epoch_sees_every_photo_once_in_an_order_of_its_own() -> None:
+    batches = [
+        epoch_batches(10, batch_size=3, seed=seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
+    ]
+    assert batches[0].shape == (3, 3) and len(set(batches[0].flatten())) == 9
+    assert (batches[0] == batches[1]).all()
+    assert (batches[0] != batches[2]).any() and (batches[0] != batches[3]).any()
+    assert epoch_batches(4, batch_size=50, seed=0, epoch=0).shape == (1, 4)  # fewer photos than a batch
+
+
+# -- kill and resume -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", "self_critical"])
+def test_a_killed_run_ends_with_the_weights_of_one_never_killed(tmp_path: Path, objective: str) -> None:
+    settings = {**HARD, "objective": objective, "scheduled_sampling_increase": 0.5, "scheduled_sampling_max": 0.5}
+    settings |= {"samples_per_photo": 3, "baseline": "mean_of_others"}
+    recipe = tiny_recipe(tmp_path, train=settings, output=str(tmp_path / "whole"))
+    recipe.regions.flips = True
+    recipe.model = {**recipe.model, "word_dropout": 0.3, "output_dropout": 0.3}
+    killed = copy.deepcopy(recipe)
+    killed.output = str(tmp_path / "killed")
+    assert train_in_processes(recipe) == [0]
+    moments = (
+        "training.train:Run.train_step:4",  # the step is done, its line in the log and its checkpoint are not
+        "accelerate:Accelerator.save_state:2",  # a checkpoint's weights are written, its name is not given
+        "training.train:Run.keep_best:1",  # a new best model stands, the checkpoint that knows of it does not
+    )
+    for moment in moments if objective == "cross_entropy" else moments[1:2]:
+        assert train_in_processes(killed, kill=moment) == [-signal.SIGKILL]
+    assert train_in_processes(killed) == [0]
+    expected, found = last_weights(recipe), last_weights(killed)
+    assert sorted(found) == sorted(expected) and len(found) > 100
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    logs = [(Path(run.output) / "log.jsonl").read_text() for run in (recipe, killed)]
+    assert logs[0] == logs[1]
+    progress = [next(Path(run.output).glob("checkpoints/*/progress.json")).read_text() for run in (recipe, killed)]
+    assert progress[0] == progress[1]
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1})
+    first = train_here(recipe)
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    assert train_here(recipe) == first
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log
+    assert "after step 6" in capsys.readouterr().out
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over_with_an_empty_log(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1})
+    train_here(recipe)
+    log = (tmp_path / "run" / "log.jsonl").read_text()
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    train_here(recipe)
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log
+
+
+# -- the recipe's knobs ----------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_counts_evaluations_without_gain(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, train={"epochs": 9, "learning_rate": 0.0, "early_stopping": 2})
+    train_here(recipe)
+    assert len(log_of(recipe, "cider_d")) == 3  # the first is the best, two bring nothing
+
+
+def test_averaged_weights_are_the_exponential_mean_and_are_what_is_kept(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, train={"ema": 0.8, "mixed_precision": "bf16"})
+    assert "forward" not in vars(run.averaged.module)  # accelerate wraps the trained model's, not the copy's
+    expected = None
+    for _ in range(4):
+        one_step(run)
+        now = run.task.model.lm_head.weight.detach().clone()
+        expected = now if expected is None else 0.8 * expected + 0.2 * now
+    assert torch.allclose(run.averaged.module.lm_head.weight, expected, atol=1e-6)
+    assert not torch.allclose(run.task.model.lm_head.weight, expected, atol=1e-3)
+    run.keep_best(run.averaged.module)
+    best = UpDownForImageCaptioning.from_pretrained(tmp_path / "run" / "best")
+    assert torch.allclose(best.lm_head.weight, expected, atol=1e-6)
+    forget_accelerators()
+
+
+def test_gradients_are_clipped_by_value_or_norm(tmp_path: Path) -> None:
+    sgd = {"optimizer": "sgd", "learning_rate": 1.0, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant"}
+    steps = {}
+    for name, limits in {"free": {}, "value": {"clip_value": 1e-3}, "norm": {"clip_norm": 0.05}}.items():
+        run = tiny_run(tmp_path, train={**sgd, "clip_norm": 0.0, **limits})
+        before = [weight.detach().clone() for weight in run.model.parameters()]
+        one_step(run)
+        steps[name] = torch.cat(
+            [(b - a).flatten() for b, a in zip(before, run.model.parameters(), strict=True)]
+        ).detach()
+    assert steps["free"].norm() > 0.06
+    assert torch.allclose(steps["value"], steps["free"].clamp(-1e-3, 1e-3), atol=1e-6)
+    assert torch.allclose(steps["norm"], steps["free"] * 0.05 / steps["free"].norm(), atol=1e-6)
+    forget_accelerators()
+
+
+def test_bf16_stays_close_to_float32(tmp_path: Path) -> None:
+    recipes = [
+        tiny_recipe(tmp_path, train={"mixed_precision": kind}, output=str(tmp_path / kind)) for kind in ("no", "bf16")
+    ]
+    for recipe in recipes:
+        train_here(recipe)
+    exact, rough = (log_of(recipe, "loss") for recipe in recipes)
+    assert exact != rough
+    assert rough == pytest.approx(exact, abs=0.03)
+    best = load_file(Path(recipes[1].output) / "best" / "model.safetensors")
+    assert {value.dtype for value in best.values()} <= {torch.float32, torch.int64}
+
+
+def test_the_log_names_every_step_and_score(tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        tmp_path, train={"epochs": 1, "learning_rate": 1e-2, "warmup_steps": 4, "schedule": "constant"}
+    )
+    train_here(recipe)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 6]
+    assert [line["learning_rate"] for line in lines[:-1]] == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01])
+    assert {"bleu_4", "rouge_l", "cider_d", "cider_d_x100", "bad_endings_share"} <= set(lines[-1])
+    kept = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    assert kept == recipe.as_dict()
+
+
+def test_tensorboard_gets_the_losses(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1, "log_with": "tensorboard"})
+    train_here(recipe)
+    (events,) = (tmp_path / "run").rglob("events.out.tfevents.*")
+    read = EventAccumulator(str(events)).Reload()
+    assert [event.value for event in read.Scalars("loss")] == pytest.approx(log_of(recipe, "loss"), abs=1e-5)
+    assert [event.step for event in read.Scalars("cider_d")] == [6]
+
+
+# -- mistakes --------------------------------------------------------------------------------------------------------
+
+
+def write_recipe(folder: Path, **changes: Any) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**tiny_recipe(folder).as_dict(), **changes}))
+    return path
+
+
+MISTAKES = {
+    "unknown key 'colour' in the recipe": {"colour": "red"},
+    "unknown key 'epoch' in train": {"train": {"epoch": 3}},
+    "unknown task 'singing'; choose one of captioning": {"task": "singing"},
+    "cannot read nowhere.json": {"data": {"format": "karpathy", "annotations": "nowhere.json", "images": "."}},
+    "there is no folder nowhere": {"data": {"format": "folder", "folder": "nowhere"}},
+    "data.num_scenes names no split 'val'; it has train": {"data": {"format": "scenes", "num_scenes": {"train": 4}}},
+    "unknown key 'hidden_sise' in model": {"model": {"hidden_sise": 3}},
+    "unknown key 'bakbone' in regions.source": {
+        "regions": {"source": {"bakbone": "resnet18"}, "random_backbone": True}
+    },
+    "timm knows no backbone 'tf_efficientnet_lite9'; it has tf_efficientnet_lite0": {"regions": {"source": {"backbone": "tf_efficientnet_lite9"}}},
+    "regions.source is empty": {"regions": {}},
+    "there is no file nowhere.safetensors": {
+        "regions": {"source": {"backbone": "resnet18"}, "weights": "nowhere.safetensors"}
+    },
+    "there is no model folder runs/nowhere/best: train the recipe": {"init_from": "runs/nowhere/best"},
+    "evaluate.metric is 'glory'; choose one of bleu_1": {"evaluate": {"metric": "glory"}},
+    "photos a step leave some of 1 processes x 8 pieces without any": {
+        "train": {"batch_size": 4, "accumulation": 8, "min_word_count": 1}
+    },
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_a_mistake_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sentence: str
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    forget_accelerators()
+    assert main([str(write_recipe(tmp_path, **MISTAKES[sentence])), "--cpu"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "training.train: " in line]
+    assert len(lines) == 1 and sentence in lines[0]
+    assert not (tmp_path / "run").exists()  # a mended recipe finds no leftovers
+
+
+def test_main_names_a_missing_and_a_broken_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml is not there" in capsys.readouterr().err
+    (tmp_path / "broken.yaml").write_text("task: [captioning\noutput: x\n")
+    assert main([str(tmp_path / "broken.yaml")]) == 2
+    captured = capsys.readouterr().err
+    assert "broken.yaml is not valid YAML" in captured and captured.count("\n") == 1
+
+
+def test_main_trains_with_changes_and_names_its_command(tmp_path: Path) -> None:
+    forget_accelerators()
+    recipe = write_recipe(tmp_path)
+    assert main([str(recipe), "--set", "train.epochs=1", "--set", "data_name=drawn scenes", "--cpu"]) == 0
+    evaluation = json.loads((tmp_path / "run" / "best" / "evaluation.json").read_text())
+    assert evaluation["command"] == (
+        f"accelerate launch -m training.train {recipe} --set train.epochs=1 --set 'data_name=drawn scenes'"
+    )
+    assert evaluation["dataset"] == {"name": "drawn scenes", "type": "scenes", "split": "test", "num_photos": 8}
+    forget_accelerators()
+
+
+def test_an_output_of_another_recipe_is_left_alone(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1})
+    train_here(recipe)
+    recipe.train.learning_rate, recipe.seed = 0.5, 3
+    with pytest.raises(ValueError, match="holds a run with another seed, train.learning_rate: choose another output"):
+        train_here(recipe)
+    recipe.train.learning_rate, recipe.seed, recipe.train.checkpoint_steps = 3e-3, 0, 7
+    train_here(recipe)  # what no weight depends on may change
+
+
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path)
+    run.task.model.lm_head.bias.data[:] = float("nan")
+    with pytest.raises(ValueError, match="the loss is nan after step 0: lower train.learning_rate"):
+        one_step(run)
+    forget_accelerators()
+
+
+def test_trackers_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"trackio, which is not installed: pip install 'updown\[tracking\]'"):
+        train(tiny_recipe(tmp_path, train={"log_with": "trackio"}), cpu=True)
+
+
+def test_what_a_loader_worker_said_is_what_is_shown() -> None:
+    error = ValueError(
+        "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback:\n  File x\nValueError: no: it"
+    )
+    assert one_line(error) == "no: it"
+    assert one_line(ValueError("two\n  lines")) == "two lines"
