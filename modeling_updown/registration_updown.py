@@ -27,6 +27,7 @@ TABLES = {
 }
 
 TASKS = ("image-to-text",)
+OUR_PIPELINES = "modeling_updown.pipeline_updown"
 
 
 def register_classes() -> None:
@@ -135,8 +136,14 @@ def place_tripwires(module: ModuleType) -> None:
 
 def register_pipelines(pipelines: Any) -> None:
     """Enter our tasks, and keep transformers 5 from redirecting those of them that it dropped itself."""
+    ours = sys.modules.get(OUR_PIPELINES)
+    if ours is not None and not hasattr(ours, "UpDownImageToTextPipeline"):
+        return  # it is being imported and has just asked for `transformers.pipelines`: its own watch comes back here
     from .pipeline_updown import UpDownImageToTextPipeline
 
+    there = pipelines.PIPELINE_REGISTRY.supported_tasks.get("image-to-text", {})
+    if there.get("impl") is UpDownImageToTextPipeline:
+        return
     pipelines.PIPELINE_REGISTRY.register_pipeline(
         "image-to-text",
         pipeline_class=UpDownImageToTextPipeline,
@@ -153,7 +160,15 @@ def resolve_task(redirect: Callable[[str], str], task: str) -> str:
     return task if task in TASKS else redirect(task)
 
 
-WATCHED = dict.fromkeys(TABLES, place_tripwires) | {"transformers.pipelines": register_pipelines}
+def register_pipelines_late(ours: Any) -> None:
+    """Where our pipelines were imported before transformers', register once both are there."""
+    register_pipelines(sys.modules["transformers.pipelines"])
+
+
+WATCHED = dict.fromkeys(TABLES, place_tripwires) | {
+    "transformers.pipelines": register_pipelines,
+    OUR_PIPELINES: register_pipelines_late,
+}
 
 
 class Watcher(importlib.abc.MetaPathFinder):

@@ -10,6 +10,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -50,9 +51,20 @@ def naive_cider_d(
     return 10 * total / 4 / len(references)
 
 
-def tf_idf(
-    caption: Sequence[int], order: int, *, frequencies: Ngrams, num_photos: int
-) -> dict[tuple[int, ...], float]:
+def naive_rewards(
+    captions: Sequence[Sequence[int]],
+    references: Sequence[Sequence[Sequence[int]]],
+    *,
+    frequencies: Ngrams,
+    num_photos: int,
+) -> list[float]:
+    return [
+        naive_cider_d(caption, photo, frequencies=frequencies, num_photos=num_photos)
+        for caption, photo in zip(captions, references, strict=True)
+    ]
+
+
+def tf_idf(caption: Sequence[int], order: int, *, frequencies: Ngrams, num_photos: int) -> dict[tuple[int, ...], float]:
     return {
         ngram: count * (math.log(num_photos) - math.log(max(1, frequencies[ngram])))
         for ngram, count in ngrams(caption, order).items()
@@ -93,16 +105,12 @@ def main() -> None:
     sequences, photos = random_batch(generator)
     captions = [row[: row.index(END) + 1] for row in sequences.tolist()]
 
-    def naive() -> list[float]:
-        return [
-            naive_cider_d(caption, references[photo], frequencies=frequencies, num_photos=PHOTOS)
-            for caption, photo in zip(captions, photos.tolist(), strict=True)
-        ]
-
+    photos_references = [references[photo] for photo in photos.tolist()]
+    naive = partial(naive_rewards, captions, photos_references, frequencies=frequencies, num_photos=PHOTOS)
     assert np.allclose(scorer.reward(sequences, photos), naive(), atol=1e-9)
     matrix = np.ones((1024, 1024), np.float32)
-    giga_flops = 2 * 1024**3 / 1e9 / best_seconds(lambda: matrix @ matrix, repeats=5)
-    fast = len(captions) / best_seconds(lambda: scorer.reward(sequences, photos), repeats=30)
+    giga_flops = 2 * 1024**3 / 1e9 / best_seconds(partial(np.matmul, matrix, matrix), repeats=5)
+    fast = len(captions) / best_seconds(partial(scorer.reward, sequences, photos), repeats=30)
     slow = len(captions) / best_seconds(naive, repeats=3)
     print(f"reward {fast:,.0f} captions/s, plain Python {slow:,.0f} captions/s, ratio {fast / slow:.0f}")
     print(f"matrix product {giga_flops:.0f} GFLOP/s; reward {fast / giga_flops:,.0f} captions for each GFLOP")

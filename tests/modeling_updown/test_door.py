@@ -55,6 +55,17 @@ def run_python(code: str, *, first_on_path: Path | None = None, check: bool = Tr
     )
 
 
+@pytest.mark.parametrize("first", ["from modeling_updown import *", "from transformers import pipeline"])
+def test_the_task_is_registered_whatever_is_imported_first(first: str) -> None:
+    code = f"""
+        import modeling_updown
+        {first}
+        from transformers.pipelines import PIPELINE_REGISTRY
+        print(PIPELINE_REGISTRY.check_task("image-to-text")[1]["impl"].__name__)
+    """
+    assert run_python(code).stdout.strip() == "UpDownImageToTextPipeline"
+
+
 def test_every_name_is_there() -> None:
     for name in modeling_updown.HOMES:
         assert getattr(modeling_updown, name).__name__ == name

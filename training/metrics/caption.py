@@ -48,7 +48,7 @@ def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[s
     Example:
         >>> scores = caption_scores(["a dog runs", "a cat"], [["a dog runs fast"], ["a cat sleeps", "the cat"]])
         >>> round(scores["bleu_1"], 4), round(scores["cider"], 4)
-        (0.8187, 4.0939)
+        (0.8187, 4.1984)
     """
     check_captions(candidates, references)
     first_references = np.cumsum([0, *map(len, references)])

@@ -39,7 +39,7 @@ class CiderD:
     Example:
         >>> scorer = CiderD([["a dog runs fast"], ["a cat sleeps", "the cat"]])
         >>> scorer.score(["a dog runs", "a cat"]).round(4).tolist()
-        [6.6878, 1.5]
+        [5.7696, 2.6273]
     """
 
     def __init__(

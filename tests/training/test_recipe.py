@@ -1,0 +1,149 @@
+"""Recipes: the shipped ones, changes on the command line, and mistakes in a YAML file."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from modeling_updown import UpDownCaptioningConfig
+from modeling_updown.configuration_updown import region_source_config
+from training.metrics.caption import caption_scores
+from training.recipe import Recipe, RegionsRecipe, changed_keys, read_recipe
+from training.tasks import TASKS
+from training.tasks.build import build_config
+from training.tasks.captioning import METRICS
+
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+SMALL = "task: captioning\noutput: runs/x\ndata: {format: folder, folder: photos}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid_and_name_their_command(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert path.read_text().startswith(f"# accelerate launch -m training.train training/recipes/{path.name}\n")
+    assert recipe.output == f"runs/{path.stem}" and path.stem.startswith(recipe.task) and recipe.task in TASKS
+    build_config(UpDownCaptioningConfig, recipe.model, section="model")
+    if recipe.regions.source:
+        build_config(lambda **fields: region_source_config(fields), recipe.regions.source, section="regions.source")
+    assert bool(recipe.init_from) != bool(recipe.model.get("hidden_size"))  # sizes come from one place
+    assert not (recipe.regions.trained and recipe.regions.store)
+    assert read_recipe(path, ["train.epochs=1"]).train.epochs == 1
+
+
+def test_there_are_recipes_for_every_stage() -> None:
+    assert {path.stem for path in RECIPES} >= {
+        "captioning_scenes",
+        "captioning_flickr8k",
+        "captioning_flickr8k_1x1",
+        "captioning_flickr8k_pyramid",
+        "captioning_flickr8k_tuned",
+        "captioning_flickr8k_scst",
+        "captioning_coco",
+        "captioning_coco_scst",
+        "captioning_coco_resnet_grid",
+    }
+
+
+def test_values_are_read_into_sections(tmp_path: Path) -> None:
+    text = SMALL + "train: {learning_rate: 1e-3, mixed_precision: no, epochs: 3}\nregions:\ninit_from:\nmodel:\n"
+    recipe = read_recipe(write(tmp_path, text))
+    assert (recipe.train.learning_rate, recipe.train.mixed_precision, recipe.train.epochs) == (1e-3, "no", 3)
+    assert (recipe.init_from, recipe.model, recipe.regions) == ("", {}, RegionsRecipe())
+    assert recipe.train.betas == [0.9, 0.98] and recipe.evaluate.final_num_beams == 5
+
+
+def test_a_written_recipe_reads_back_as_it_was(tmp_path: Path) -> None:
+    recipe = Recipe(task="captioning", output="runs/x", data={"format": "scenes", "num_scenes": 5})
+    path = write(tmp_path, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    assert read_recipe(path) == recipe
+
+
+def test_changes_reach_every_depth(tmp_path: Path) -> None:
+    changes = [
+        "train.epochs=7",
+        "seed=4",
+        "regions.source.grid_size=1",
+        "data.folder=/photos",
+        "train.betas=[0.5, 0.6]",
+    ]
+    recipe = read_recipe(write(tmp_path, SMALL + "train:\n"), changes)
+    assert (recipe.train.epochs, recipe.seed, recipe.regions.source, recipe.data["folder"], recipe.train.betas) == (
+        *(7, 4, {"grid_size": 1}, "/photos", [0.5, 0.6]),
+    )
+
+
+def test_changed_keys_are_named_with_their_section() -> None:
+    before = Recipe(task="captioning", output="a", data={"format": "scenes"}).as_dict()
+    after = Recipe(task="captioning", output="a", data={"format": "scenes", "seed": 1}, seed=2).as_dict()
+    after["train"]["ema"] = 0.5
+    assert changed_keys(before, after) == ["data.seed", "seed", "train.ema"]
+    assert changed_keys(before, before) == []
+
+
+MISTAKES = {
+    "unknown key 'epochs' in the recipe; it takes task, output": "epochs: 3",
+    "unknown key 'lr' in train; it takes objective": "train: {lr: 1}",
+    "unknown key 3 in train": "train: {3: 1}",
+    "train must be a section of keys, not 5": "train: 5",
+    "train: epochs is 'many', which is no whole number": "train: {epochs: many}",
+    "train: epochs is True, which is no whole number": "train: {epochs: true}",
+    "train: epochs is 0, but must be 1 or more": "train: {epochs: 0}",
+    "train: learning_rate is 'fast', which is no number": "train: {learning_rate: fast}",
+    "train: learning_rate is nan, but must be 0 or more": "train: {learning_rate: .nan}",
+    "train: label_smoothing is 1.0, but must be below 1": "train: {label_smoothing: 1}",
+    "train: schedule is 'wavy'; choose one of 'cosine', 'linear'": "train: {schedule: wavy}",
+    "train: betas is [0.9], but must be two numbers": "train: {betas: [0.9]}",
+    "set samples_per_photo to 2": "train: {objective: self_critical, baseline: beam, samples_per_photo: 1}",
+    "regions: flips is 'often', which is no true or false": "regions: {flips: often}",
+    "evaluate: batch_size is 0, but must be 1 or more": "evaluate: {batch_size: 0}",
+}
+
+
+@pytest.mark.parametrize("sentence", MISTAKES)
+def test_a_mistake_names_the_file_and_the_key(tmp_path: Path, sentence: str) -> None:
+    path = write(tmp_path, SMALL + MISTAKES[sentence])
+    with pytest.raises(ValueError) as caught:
+        read_recipe(path)
+    assert str(caught.value).startswith(f"{path}: ") and sentence in str(caught.value)
+
+
+def test_files_that_are_no_recipe(tmp_path: Path) -> None:
+    for text, sentence in {
+        "task: [captioning": "is not valid YAML",
+        "just a sentence": "holds no keys",
+        "": "holds no keys",
+        "output: x": "the recipe lacks task, data",
+        SMALL.replace("format: folder, ", ""): "data lacks format",
+    }.items():
+        with pytest.raises(ValueError, match=sentence):
+            read_recipe(write(tmp_path, text))
+    (tmp_path / "recipe.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
+        read_recipe(tmp_path / "recipe.yaml")
+    with pytest.raises(
+        ValueError, match="nothing.yaml is not there; the recipes that come along lie in training/recipes/"
+    ):
+        read_recipe(tmp_path / "nothing.yaml")
+
+
+def test_changes_that_cannot_be_made(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    for change, sentence in {
+        "train.epochs": "write KEY=VALUE",
+        "task.name=x": "task is a value, not a section",
+        "train.betas=[1": "is no YAML value",
+        "train.epoch=3": "unknown key 'epoch' in train",
+    }.items():
+        with pytest.raises(ValueError, match=sentence):
+            read_recipe(path, [change])
+
+
+def test_the_scores_a_recipe_may_name_are_those_there_are() -> None:
+    scores = caption_scores(["a dog", "a cat"], [["a dog"], ["a cat"]])
+    assert set(METRICS) == {name for name in scores if not name.endswith("_x100") and name != "per_item"}
