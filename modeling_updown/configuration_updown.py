@@ -4,7 +4,7 @@ Defaults are those of Anderson et al. 2018 ("Bottom-Up and Top-Down Attention fo
 Answering", the released code); what the reimplementations changed is a field of its own.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -44,7 +44,7 @@ class UpDownGridConfig(PreTrainedConfig):
     region_feature_size: int = 2048
     trainable_stages: int = 0
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self.pyramid_levels = [1, 2, 3] if self.pyramid_levels is None else list(self.pyramid_levels)
         self.joined_levels = [] if self.joined_levels is None else list(self.joined_levels)
@@ -63,7 +63,7 @@ class UpDownGridConfig(PreTrainedConfig):
         """Regions a photo: `grid_size` squared, or the boxes of all pyramid levels."""
         if self.regions == "grid":
             return self.grid_size**2
-        return sum(level**2 for level in self.pyramid_levels)
+        return sum(level**2 for level in self.pyramid_levels or [])
 
 
 # The configs a top-down model may own as its `vision_config`, by model_type.
@@ -120,7 +120,7 @@ class UpDownCaptioningConfig(PreTrainedConfig):
     forget_gate_bias: float | int = 1.0
     initializer_range: float = 0.01
     label_smoothing: float | int = 0.0
-    vision_config: dict | PreTrainedConfig | None = None
+    vision_config: Any = None
     freeze_regions: bool = True
     num_hidden_layers: int = 2
     num_attention_heads: int = 1
@@ -131,7 +131,7 @@ class UpDownCaptioningConfig(PreTrainedConfig):
     eos_token_id: int | list[int] | None = 2
     unk_token_id: int | None = 3
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         if isinstance(self.vision_config, dict):
             self.vision_config = region_source_config(self.vision_config)

@@ -18,7 +18,7 @@ class UpDownPreTrainedModel(PreTrainedModel):
     config_class = UpDownGridConfig
     base_model_prefix = ""
     main_input_name = "pixel_values"
-    input_modalities = ("image", "text")
+    input_modalities: tuple[str, ...] = ("image", "text")
     supports_gradient_checkpointing = False
     _supports_sdpa = False
     _supports_flash_attn = False
@@ -28,8 +28,8 @@ class UpDownPreTrainedModel(PreTrainedModel):
         std = getattr(self.config, "initializer_range", 0.02)
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             nn.init.normal_(module.weight, std=std)
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
+            if isinstance(getattr(module, "bias", None), torch.Tensor):
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         elif isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
@@ -71,15 +71,15 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         Raises `ValueError` where neither or both are given, where the width does not fit, or where a photo has no
         region at all.
         """
-        if (pixel_values is None) == (region_features is None):
-            raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
-        if pixel_values is not None:
+        if pixel_values is not None and region_features is None:
             if self.region_source is None:
                 raise ValueError(
                     "This model owns no region source, so it cannot take pixel_values: "
                     "extract region_features first, or load a model whose config has a vision_config"
                 )
             return self.region_source(pixel_values)
+        if region_features is None or pixel_values is not None:
+            raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
         return Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
 
     def _checked_mask(self, region_features: torch.Tensor, region_mask: torch.Tensor | None) -> torch.Tensor:

@@ -10,6 +10,7 @@ What does not change over time is computed once: W_va v and the mean region's sh
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -51,7 +52,9 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         super().__init__(config)
         width = config.region_embedding_size or config.region_feature_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.word_embedding_size)  # W_e
-        self.region_embedding = self.pooled_embedding = self.box_embedding = None
+        self.region_embedding: nn.Linear | None = None
+        self.pooled_embedding: nn.Linear | None = None
+        self.box_embedding: nn.Linear | None = None
         if config.region_embedding_size is not None:
             self.region_embedding = nn.Linear(config.region_feature_size, width)
             self.pooled_embedding = nn.Linear(config.region_feature_size, width)
@@ -74,7 +77,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         self.post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
+    def _init_weights(self, module: Any) -> None:
         super()._init_weights(module)
         gates_of_lstm = module is self.attention_lstm_photo or module is self.language_lstm
         if gates_of_lstm and not getattr(module.bias, "_is_hf_initialized", False):  # set where the bias was loaded
@@ -101,7 +104,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         features = features.masked_fill(~mask[..., None], 0)  # a padded region may hold anything, even NaN
         share = mask.to(features.dtype) / mask.sum(dim=1, keepdim=True)
         pooled = torch.bmm(share[:, None], features).squeeze(1)  # mean v (P, D)
-        if self.region_embedding is not None:
+        if self.region_embedding is not None and self.pooled_embedding is not None:
             features = self.region_embedding(features)
             if self.box_embedding is not None:
                 if regions.region_boxes is None:
@@ -113,7 +116,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         keys = self.attention.project_regions(features)
         return PhotoContext(keys, features, mask, self.attention_lstm_photo(pooled), regions.region_boxes)
 
-    def embed_words(self, input_ids: torch.Tensor, inputs_embeds: torch.Tensor | None = None) -> torch.Tensor:
+    def embed_words(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None = None) -> torch.Tensor:
         """(...), or the word embedding's output (..., E) in its place, -> (..., E)."""
         words = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if self.config.word_embedding_relu:
@@ -136,7 +139,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> UpDownCaptioningOutput | tuple:
         """Score the next word after each of the given ones.
 
@@ -197,21 +200,22 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         mask = None if attention_mask is None else attention_mask[:, -num_words:].bool()
         steps = word_steps(mask, num_rows=num_rows, num_words=num_words, skip=skip)
         photo_gates = context.gates.repeat_interleave(rows_per_photo, dim=0)  # (N, 4H)
+        state = cache.states(num_rows, like=photo_gates, hidden_size=self.config.hidden_size)
         if steps.skips:
             photo_gates = photo_gates.index_select(0, steps.order)
-            mask = mask.index_select(0, steps.order) if steps.holes else None
-        sampling = self.training and self.scheduled_sampling_probability > 0 and input_ids is not None
-        word_gates = None if sampling else self.attention_lstm_word(steps.pack(words)).split(steps.num_rows)
+            state = tuple(tensor.index_select(0, steps.order) for tensor in state)
+            mask = mask.index_select(0, steps.order) if mask is not None and steps.holes else None
+        replaced = input_ids if self.training and self.scheduled_sampling_probability > 0 else None
+        word_gates = () if replaced is not None else self.attention_lstm_word(steps.pack(words)).split(steps.num_rows)
         products = self.step_products(num_words)
 
-        state = cache.states(num_rows, like=photo_gates, hidden_size=self.config.hidden_size)
         run = WordRun(steps, [], [], [])
         for step, rows in enumerate(steps.num_rows):
             here = steps.order[:rows] if steps.skips else None
-            if sampling:
-                gates = self.attention_lstm_word(self.sampled_words(input_ids, run, step, rows))
-            else:
+            if replaced is None:
                 gates = word_gates[step]
+            else:
+                gates = self.attention_lstm_word(self.sampled_words(replaced, run, step, rows))
             before = tuple(tensor[:rows] for tensor in state)
             state, weights = self.step(
                 gates + photo_gates[:rows], before, context, products, rows=here, rows_per_photo=rows_per_photo
@@ -282,7 +286,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         return loss, run.steps.unpack(picked), run.steps.unpack(logits)
 
     def prepare_inputs_for_generation(
-        self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs
+        self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs: Any
     ) -> dict:
         """As transformers does it, without photos once the cache holds their context."""
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
@@ -292,7 +296,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         return inputs
 
     def _expand_inputs_for_generation(
-        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: torch.Tensor | None = None, **kwargs
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: torch.Tensor | None = None, **kwargs: Any
     ) -> tuple[torch.Tensor, dict]:
         """Repeat the words for beams and samples, never the photos: `forward` takes S rows a photo."""
         photos = {name: kwargs.pop(name) for name in PHOTO_INPUTS if name in kwargs}

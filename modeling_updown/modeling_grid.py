@@ -5,6 +5,7 @@ The grid is the paper's ResNet baseline (section 4, "ResNet": the last map avera
 """
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -36,7 +37,7 @@ class UpDownGrid(UpDownPreTrainedModel):
 
     def __init__(self, config: UpDownGridConfig):
         super().__init__(config)
-        self.backbone = build_backbone(config)
+        self.backbone: Any = build_backbone(config)  # a timm model: more than nn.Module promises
         self.post_init()
 
     def load_backbone_weights(self, weights: str | Path | None = None) -> None:
@@ -67,7 +68,7 @@ class UpDownGrid(UpDownPreTrainedModel):
         self.backbone.eval()
         return self
 
-    def forward(self, pixel_values: torch.Tensor, **kwargs) -> Regions:
+    def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> Regions:
         """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes."""
         feature_map = self.feature_map(pixel_values)  # (B, D, h, w)
         batch, width = feature_map.shape[:2]
@@ -133,7 +134,7 @@ def resize_map(feature_map: torch.Tensor, side: int) -> torch.Tensor:
     return F.interpolate(feature_map, size=(side, side), mode="bilinear", align_corners=False)
 
 
-def last_stages(backbone: nn.Module, count: int) -> list[nn.Module]:
+def last_stages(backbone: Any, count: int) -> list[nn.Module]:
     """The last `count` stages of a timm backbone, and whatever follows them (final convolution and norm)."""
     names = [info["module"] for info in getattr(backbone, "feature_info", [])]
     children = dict(backbone.named_children())

@@ -29,9 +29,9 @@ class Regions(ModelOutput):
     torch.Size([1, 2, 8])
     """
 
-    region_features: torch.Tensor | None = None
-    region_boxes: torch.Tensor | None = None
-    region_mask: torch.Tensor | None = None
+    region_features: torch.Tensor = None  # type: ignore[assignment]  # transformers wants a default for all but one
+    region_boxes: torch.Tensor = None  # type: ignore[assignment]
+    region_mask: torch.Tensor = None  # type: ignore[assignment]
     region_scores: torch.Tensor | None = None
     object_probs: torch.Tensor | None = None
     attribute_probs: torch.Tensor | None = None

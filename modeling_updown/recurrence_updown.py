@@ -4,6 +4,7 @@ Shapes: P photos, N = P x S rows of words (those of one photo next to each other
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -31,8 +32,11 @@ class PhotoContext:
 
     def index_select(self, photos: torch.Tensor) -> "PhotoContext":
         """The context of the photos named by index (n,)."""
-        fields = (self.keys, self.values, self.mask, self.gates, self.boxes)
-        return PhotoContext(*(None if field is None else field.index_select(0, photos) for field in fields))
+        keys, values, mask, gates = (
+            field.index_select(0, photos) for field in (self.keys, self.values, self.mask, self.gates)
+        )
+        boxes = None if self.boxes is None else self.boxes.index_select(0, photos)
+        return PhotoContext(keys, values, mask, gates, boxes)
 
 
 class LSTMState(CacheLayerMixin):
@@ -45,7 +49,7 @@ class LSTMState(CacheLayerMixin):
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, num_words: int = 1, **kwargs
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, num_words: int = 1, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Put the state after `num_words` more words in place of the last one."""
         if not self.is_initialized:
@@ -176,13 +180,13 @@ class _CollectWeightGradient(torch.autograd.Function):
     """The identity on a weight; its gradient is made from the steps' tape, after the last of them ran backward."""
 
     @staticmethod
-    def forward(ctx, weight: torch.Tensor, tape: list) -> torch.Tensor:
+    def forward(ctx: Any, weight: torch.Tensor, tape: list) -> torch.Tensor:
         ctx.tape = tape
         ctx.set_materialize_grads(False)
         return weight.view_as(weight)
 
     @staticmethod
-    def backward(ctx, _):
+    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor, None]:
         inputs, gradients = zip(*ctx.tape, strict=True)
         ctx.tape.clear()
         return torch.cat(gradients).T @ torch.cat(inputs), None  # (out, N * steps) @ (N * steps, in)
@@ -192,13 +196,13 @@ class _ProductWithoutWeightGradient(torch.autograd.Function):
     """x W^T whose backward passes gradients to x alone and leaves (x, gradient) on the tape."""
 
     @staticmethod
-    def forward(ctx, inputs: torch.Tensor, weight: torch.Tensor, tape: list) -> torch.Tensor:
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, tape: list) -> torch.Tensor:
         ctx.save_for_backward(inputs, weight)
         ctx.tape = tape
         return F.linear(inputs, weight)
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
         inputs, weight = ctx.saved_tensors
         ctx.tape.append((inputs.detach(), gradient))  # detached: a tape that held the graph would never be freed
         return gradient @ weight if ctx.needs_input_grad[0] else None, None, None

@@ -271,7 +271,7 @@ def ptb_tokenize(captions: list[str]) -> list[str]:
         TypeError: one string instead of a list, or something in the list that is not a string.
 
     Example:
-        >>> ptb_tokenize(["A man's dog can't run; it's \"tired\".", "(two) cats"])
+        >>> ptb_tokenize(["A man's dog can't run; it's tired.", "(two) cats"])
         ["a man 's dog ca n't run it 's tired", '-lrb- two -rrb- cats']
     """
     if isinstance(captions, str):
