@@ -5,7 +5,11 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
-CACHE := .cache
+
+# `tests` is also the name of transformers' own package, so its tests run in a folder and with settings of their own
+COMMON := .cache/common_tests
+COMMON_PYTEST := HF_HUB_OFFLINE=1 $(CURDIR)/$(RUN) -m pytest -c /dev/null --rootdir . -q -W ignore -n $(WORKERS)
+MODEL_SPECS = $(shell grep -oE '^class [A-Za-z]+Spec' tests/modeling_updown/common_spec.py | sed 's/class /common_spec:/' | paste -sd,)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format benchmarks common-tests
@@ -13,7 +17,7 @@ CACHE := .cache
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-$(STAMP): setup.py pyproject.toml
+$(STAMP): setup.py
 	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test]"
 	touch $(STAMP)
@@ -38,9 +42,9 @@ benchmarks: $(STAMP)  ## our speed beside an obvious baseline's, one ratio a lin
 
 common-tests: $(STAMP)  ## transformers' own tests on our classes (optional: needs ../shared/common_tests)
 	@test -d ../shared/common_tests || { echo "make common-tests needs ../shared/common_tests beside the checkout"; exit 2; }
-	$(RUN) -m pip install --quiet parameterized httpx
-	mkdir -p $(CACHE)/common_tests && cp ../shared/common_tests/*.py $(CACHE)/common_tests/
-	test -d $(CACHE)/common_tests/tests || PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash ../shared/common_tests/get_tests.sh $(CACHE)/common_tests
-	cd $(CACHE)/common_tests && HF_HUB_OFFLINE=1 PYTHONPATH=$(CURDIR) \
-		HF_HARNESS_SPEC=$(HARNESS_SPEC) HF_HARNESS_PROC=$(HARNESS_PROC) \
-		$(CURDIR)/$(RUN) -m pytest -q -W ignore -n $(WORKERS) test_common.py test_processors.py test_tokenizer.py
+	$(RUN) -m pip install --quiet --disable-pip-version-check parameterized httpx setuptools
+	mkdir -p $(COMMON) && cp -f ../shared/common_tests/*.py $(COMMON)/
+	test -d $(COMMON)/tests || PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash ../shared/common_tests/get_tests.sh $(COMMON)
+	cd $(COMMON) && PYTHONPATH=$(CURDIR)/tests/modeling_updown HF_HARNESS_SPEC=$(MODEL_SPECS) $(COMMON_PYTEST) test_common.py
+	cd $(COMMON) && PYTHONPATH=$(CURDIR)/tests/processors HF_HARNESS_PROC=common_spec:ProcSpec $(COMMON_PYTEST) \
+		test_processors.py test_tokenizer.py

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-SIDE, REPEATS = 2048, 10
+SIDE, REPEATS = 2048, 5
 
 
 def matrix_gflops(dtype: torch.dtype = torch.float32) -> float:

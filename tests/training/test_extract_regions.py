@@ -8,15 +8,17 @@ import pytest
 import torch
 from datasets import Dataset
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from modeling_updown import UpDownGrid, UpDownGridConfig, UpDownImageProcessor
-from tests.training.tiny_run import forget_accelerators, new_accelerator, tiny_recipe, train_in_processes
+from tests.training.tiny_run import forget_accelerators, new_accelerator, tiny_recipe
 from training.data.captioning import load_captions
 from training.data.region_store import RegionStore
 from training.extract_regions import PhotoRegions, extract_regions, join_padded, source_fingerprint
 from training.recipe import RegionsRecipe
 from training.scenes import scenes_dataset
 from training.tasks import build_task
+from training.train import StepPieces, one_line
 
 SIDE = 32
 
@@ -165,10 +167,6 @@ def test_a_task_leaves_out_the_photos_its_store_lacks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_broken_photo_in_training_is_named_with_the_cure(tmp_path: Path, num_workers: int) -> None:
-    from torch.utils.data import DataLoader
-
-    from training.train import StepPieces, one_line
-
     folder = photo_folder(tmp_path / "photos", num_photos=8, broken=(5,))
     recipe = tiny_recipe(tmp_path, data={"format": "folder", "folder": str(folder)})
     recipe.regions.store = ""
@@ -207,18 +205,6 @@ def test_ways_to_regions_that_lead_nowhere(tmp_path: Path, source: UpDownGrid, p
     with pytest.raises(ValueError, match="is no region store"):
         PhotoRegions(RegionsRecipe(store=str(tmp_path)), None, processor, accelerator).prepare(without_photos)
     forget_accelerators()
-
-
-def test_two_processes_share_the_photos(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, train={"epochs": 1})
-    recipe.regions.flips = True
-    assert train_in_processes(recipe, num_processes=2) == [0, 0]
-    for folder in ("store", "store-flipped"):
-        written = RegionStore(tmp_path / folder)
-        trained_on = [image_id for image_id in written.image_ids if "train" in image_id]
-        assert len(trained_on) == 24
-        assert {path.name for path in (tmp_path / folder).glob("store*.json")} == {"store.json", "store-1.json"}
-    assert len(RegionStore(tmp_path / "store")) == 40  # validation and test photos too, unmirrored
 
 
 def test_padding_joins_batches_of_different_region_counts() -> None:

@@ -99,7 +99,7 @@ MISTAKES = {
     "train: label_smoothing is 1.0, but must be below 1": "train: {label_smoothing: 1}",
     "train: schedule is 'wavy'; choose one of 'cosine', 'linear'": "train: {schedule: wavy}",
     "train: betas is [0.9], but must be two numbers": "train: {betas: [0.9]}",
-    "set samples_per_photo to 2": "train: {objective: self_critical, baseline: beam, samples_per_photo: 1}",
+    "raise samples_per_photo to 2": "train: {objective: self_critical, baseline: beam, samples_per_photo: 1}",
     "regions: flips is 'often', which is no true or false": "regions: {flips: often}",
     "evaluate: batch_size is 0, but must be 1 or more": "evaluate: {batch_size: 0}",
 }

@@ -21,6 +21,7 @@ from tests.training.tiny_run import (
     train_here,
     train_in_processes,
 )
+from training.data.region_store import RegionStore
 from training.recipe import Recipe
 from training.tasks import build_task
 from training.train import Run, epoch_batches, main, one_line, train
@@ -57,16 +58,19 @@ def last_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    settings = {"epochs": 4, "learning_rate": 3e-2}
-    alone = tiny_recipe(tmp_path, train=settings, output=str(tmp_path / "alone"))
-    both = tiny_recipe(tmp_path, train=settings, output=str(tmp_path / "both"))
-    train_here(alone)
-    assert train_in_processes(both, num_processes=2) == [0, 0]
-    expected, found = log_of(alone, "loss"), log_of(both, "loss")
+    recipes = [tiny_recipe(tmp_path / name, train={"epochs": 4, "learning_rate": 3e-2}) for name in ("alone", "both")]
+    for recipe in recipes:
+        recipe.regions.flips = True
+    train_here(recipes[0])
+    assert train_in_processes(recipes[1], num_processes=2) == [0, 0]
+    expected, found = (log_of(recipe, "loss") for recipe in recipes)
     assert len(expected) == 24
     assert expected[0] - expected[-1] > 0.3  # it learns, so later steps depend on earlier ones
     assert found == pytest.approx(expected, abs=1e-4)
-    assert log_of(both, "rouge_l") == pytest.approx(log_of(alone, "rouge_l"), abs=1e-4)
+    assert log_of(recipes[1], "rouge_l") == pytest.approx(log_of(recipes[0], "rouge_l"), abs=1e-4)
+    store = RegionStore(tmp_path / "both" / "store")  # both processes made it
+    assert len(store) == 40 and len(list(store.folder.glob("shard-1-*"))) == 3  # train, val, test
+    assert len(RegionStore(tmp_path / "both" / "store-flipped")) == 24
 
 
 def test_accumulated_pieces_take_the_steps_of_one_batch(tmp_path: Path) -> None:

@@ -79,8 +79,10 @@ def train_in_processes(recipe: Recipe, *, num_processes: int = 1, kill: str = ""
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=120)
-    return [process.exitcode if process.exitcode is not None else -1 for process in processes]
+        process.join(timeout=300)
+        process.kill()  # does nothing to one that has ended
+        process.join()
+    return [int(process.exitcode or 0) for process in processes]
 
 
 def killed_training(recipe: Recipe, rank: int, num_processes: int, port: int, kill: str) -> None:

@@ -67,7 +67,11 @@ class CiderD:
 
     @classmethod
     def from_token_ids(
-        cls, references: Sequence[Sequence[Sequence[int]]], *, end_token_id: int, pad_token_id: int | None = None
+        cls,
+        references: Sequence[Sequence[Sequence[int]] | np.ndarray],
+        *,
+        end_token_id: int,
+        pad_token_id: int | None = None,
     ) -> "CiderD":
         """A scorer whose words are token ids, for `reward`.
 
@@ -224,7 +228,9 @@ def _given_frequencies(
     return table, frequencies
 
 
-def _rows_until_end(rows: Sequence[Sequence[int]], end_token_id: int, pad_token_id: int | None) -> list[list[int]]:
+def _rows_until_end(
+    rows: Sequence[Sequence[int]] | np.ndarray, end_token_id: int, pad_token_id: int | None
+) -> list[list[int]]:
     """Each row up to and including its first end token, or up to its padding."""
     cut = []
     for row in rows:

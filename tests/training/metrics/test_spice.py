@@ -59,8 +59,8 @@ def test_scores_by_hand() -> None:
 def test_synonyms_merge_objects_and_match() -> None:
     synonyms = Synonyms({"dog": frozenset("1"), "hound": frozenset("1"), "run": frozenset("2")}, {"ran": ["run"]})
     assert len(scene_graph([["dog"], ["hounds"], ["dog", "black"], ["hound", "black"]], synonyms=synonyms)) == 2
-    assert tuple_scores([["hounds", "running"]], [[["dog", "ran"]]], synonyms=synonyms)["all"].f == 1
-    assert tuple_scores([["hound", "running"]], [[["dog", "ran"]]])["all"].f == 0
+    assert tuple_scores([["hounds", "runs"]], [[["dog", "ran"]]], synonyms=synonyms)["all"].f == 1
+    assert tuple_scores([["hound", "runs"]], [[["dog", "ran"]]])["all"].f == 0
 
 
 def test_nothing_against_nothing() -> None:
