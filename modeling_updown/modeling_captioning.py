@@ -29,7 +29,7 @@ PHOTO_INPUTS = ("pixel_values", "region_features", "region_boxes", "region_mask"
 
 
 class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
-    """The captioner; equations in the module's docstring, defaults those of the paper, `generate` as transformers has it.
+    """The captioner: equations in the module's docstring, the paper's defaults, `generate` as transformers has it.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
     S rows of words per photo (captions, beams): N = P x S, rows of one photo next to each other.
@@ -143,9 +143,9 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
     ) -> UpDownCaptioningOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P photos as `get_regions` takes them (or `past_key_values`, which holds them); N is a
-        multiple of P. attention_mask (N, T): a masked word leaves the state untouched. labels (N, T): the input words,
-        shifted here, -100 where not scored (or `shift_labels`, shifted already); -> `UpDownCaptioningOutput`.
+        input_ids (N, T); regions of P photos as `get_regions` takes them (or `past_key_values`, which holds them); N
+        is a multiple of P. attention_mask (N, T): a masked word leaves the state untouched. labels (N, T): the input
+        words, shifted here, -100 where not scored (or `shift_labels`, shifted already); -> `UpDownCaptioningOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -188,7 +188,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         *,
         skip: bool,
     ) -> "WordRun":
-        """Take both LSTMs over the words (N, T, E), from the cache's state; without `skip` the cache ends up after them."""
+        """Take both LSTMs over the words (N, T, E) from the cache's state; without `skip` the cache ends after them."""
         num_rows, num_words = words.shape[:2]
         context = cache.context
         rows_per_photo, odd = divmod(num_rows, len(context.keys))
@@ -238,7 +238,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         rows: torch.Tensor | None,
         rows_per_photo: int,
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """One word further: gates (n, 4H) of word and photo, state (h1, c1, h2, c2) of (n, H) -> state, alpha (n, R)."""
+        """One word on: gates (n, 4H) of word and photo, state (h1, c1, h2, c2) of (n, H) -> state, alpha (n, R)."""
         attention_state, language_gates = products
         h1, c1, h2, c2 = state
         h1, c1 = lstm_step(gates + attention_state(torch.cat([h2, h1], dim=-1)), c1)  # equation 2
@@ -257,7 +257,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         return tuple(_WithoutBias(linear) for linear in linears)
 
     def sampled_words(self, input_ids: torch.Tensor, run: "WordRun", step: int, rows: int) -> torch.Tensor:
-        """Scheduled sampling (Bengio et al. 2015): some input words drawn from the model's own last step. -> (rows, E)"""
+        """Scheduled sampling (Bengio et al. 2015): some input words drawn from the last step's output. -> (rows, E)"""
         ordered = input_ids.index_select(0, run.steps.order.to(input_ids.device)) if run.steps.skips else input_ids
         words = ordered[:rows, step]
         if step > 0:
@@ -274,7 +274,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
     def score_labels(
         self, run: "WordRun", targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Loss, log p(label) (N, T) and logits (N, T, V); words are scored packed, so finished captions cost nothing."""
+        """Loss, log p(label) (N, T) and logits (N, T, V); scored packed, so finished captions cost nothing."""
         packed = run.steps.pack(targets)
         logits = self.lm_head(self.drop_output(torch.cat(run.h2)))  # (words run, V)
         log_probs = logits.float().log_softmax(dim=-1)
@@ -296,7 +296,11 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         return inputs
 
     def _expand_inputs_for_generation(
-        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: torch.Tensor | None = None, **kwargs: Any
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, dict]:
         """Repeat the words for beams and samples, never the photos: `forward` takes S rows a photo."""
         photos = {name: kwargs.pop(name) for name in PHOTO_INPUTS if name in kwargs}

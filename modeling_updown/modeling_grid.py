@@ -63,7 +63,7 @@ class UpDownGrid(UpDownPreTrainedModel):
             module.requires_grad_(True)
 
     def train(self, mode: bool = True) -> "UpDownGrid":
-        """Training mode never reaches the backbone: its normalisation statistics and drop-path stay as in evaluation."""
+        """Training mode never reaches the backbone: its normalisation and drop-path stay as in evaluation."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -93,7 +93,7 @@ class UpDownGrid(UpDownPreTrainedModel):
 
     def feature_map(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The backbone's last map, with `config.joined_levels` beside it: (B, D, h, w)."""
-        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # convolutions run up to twice as fast
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)  # convolutions run faster
         if not self.config.joined_levels:
             return as_map(self.backbone, self.backbone.forward_features(pixel_values))
         last, levels = self.backbone.forward_intermediates(pixel_values, indices=self.config.joined_levels)
@@ -136,10 +136,10 @@ def resize_map(feature_map: torch.Tensor, side: int) -> torch.Tensor:
 
 def last_stages(backbone: Any, count: int) -> list[nn.Module]:
     """The last `count` stages of a timm backbone, and whatever follows them (final convolution and norm)."""
-    names = [info["module"] for info in getattr(backbone, "feature_info", [])]
     children = dict(backbone.named_children())
-    blocks = backbone.blocks if "blocks" in children else nn.ModuleList(
-        children[name] for name in dict.fromkeys(name.split(".")[0] for name in names) if name in children
-    )
+    parts = dict.fromkeys(info["module"].split(".")[0] for info in backbone.feature_info)  # layer1, ... or blocks
+    stages = [children[part] for part in parts if part in children]
+    if len(stages) == 1:
+        stages = list(stages[0].children())
     tail = [children[name] for name in ("conv_head", "bn2", "norm", "norm_pre", "fc_norm") if name in children]
-    return [*list(blocks)[-count:], *tail]
+    return [*stages[-count:], *tail]

@@ -175,6 +175,7 @@ class Watcher(importlib.abc.MetaPathFinder):
     """Finds modules as everybody else does, and calls `WATCHED[name](module)` once such a module has run."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """What the other finders give for a watched module, its loader made to tell us."""
         if name not in WATCHED:
             return None
         others = (finder for finder in sys.meta_path if not isinstance(finder, Watcher))

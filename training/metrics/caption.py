@@ -11,6 +11,7 @@ Sources: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (
 need Java, are in `training.metrics.caption_java`.
 """
 
+import itertools
 import math
 import warnings
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[s
     check_captions(candidates, references)
     first_references = np.cumsum([0, *map(len, references)])
     flat_references = ptb_tokenize([reference for photo in references for reference in photo])
-    tokenised = [flat_references[a:b] for a, b in zip(first_references, first_references[1:], strict=False)]
+    tokenised = [flat_references[a:b] for a, b in itertools.pairwise(first_references)]
     return tokenised_caption_scores(ptb_tokenize(candidates), tokenised)
 
 

@@ -42,7 +42,7 @@ SPICE_CATEGORIES = {
 }
 
 
-class NotComputed(RuntimeError):
+class NotComputed(RuntimeError):  # noqa: N818 - a state more than an error
     """A score that could not be computed here; its text is the reason and the cure."""
 
 

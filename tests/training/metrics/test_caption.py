@@ -116,7 +116,7 @@ def test_corpus_bleu_is_made_of_sums() -> None:
 
 def test_rouge_l_by_hand() -> None:
     # The best precision, 2 of 2, comes from the first reference and the best recall, 1 of 1, from the second.
-    corpus, per_item = rouge_l(["a b", ""], [["a x x x b", "b"], [""]])
+    _corpus, per_item = rouge_l(["a b", ""], [["a x x x b", "b"], [""]])
     assert per_item == [1.0, 1.0]
     _, (value,) = rouge_l(["a c b"], [["a b"]])
     assert value == pytest.approx((1 + 1.44) * (2 / 3) * 1 / (1 + 1.44 * 2 / 3))
@@ -145,7 +145,7 @@ def test_reward_equals_the_brute_force_twin(seed: int) -> None:
     generator = np.random.default_rng(seed)
     references = [[random_caption(generator) for _ in range(1 + photo % 4)] for photo in range(30)]
     references[3][0] = []
-    references[4] = [list(range(1, 300)) + [END]]
+    references[4] = [[*list(range(1, 300)), END]]
     photos = generator.integers(0, 30, 40)
     captions = [[int(word) % 50 for word in random_caption(generator)] for _ in photos]
     captions = [caption[: caption.index(END) + 1] for caption in captions]
