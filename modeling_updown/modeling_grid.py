@@ -4,6 +4,7 @@ The grid is the paper's ResNet baseline (section 4, "ResNet": the last map avera
 14 x 14 are its variations).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class UpDownGrid(UpDownPreTrainedModel):
             )
         boxes = self.boxes().to(feature_map.device).expand(batch, -1, -1)  # (B, R, 4)
         if self.config.regions == "grid":
-            features = resize_map(feature_map, self.config.grid_size).flatten(2).transpose(1, 2)  # (B, R, D)
+            features = resize_map(feature_map, (self.config.grid_size,) * 2).flatten(2).transpose(1, 2)  # (B, R, D)
         else:
             features = pool_boxes(feature_map, boxes)
         mask = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
@@ -98,7 +99,7 @@ class UpDownGrid(UpDownPreTrainedModel):
             return as_map(self.backbone, self.backbone.forward_features(pixel_values))
         last, levels = self.backbone.forward_intermediates(pixel_values, indices=self.config.joined_levels)
         last = as_map(self.backbone, last)
-        return torch.cat([last, *(resize_map(level, last.shape[-1]) for level in levels)], dim=1)
+        return torch.cat([last, *(resize_map(level, last.shape[-2:]) for level in levels)], dim=1)
 
 
 def build_backbone(config: UpDownGridConfig) -> nn.Module:
@@ -125,13 +126,13 @@ def as_map(backbone: nn.Module, features: torch.Tensor) -> torch.Tensor:
     return tokens.transpose(1, 2).unflatten(2, (side, side))
 
 
-def resize_map(feature_map: torch.Tensor, side: int) -> torch.Tensor:
-    """(B, D, h, w) -> (B, D, side, side): averaged where it shrinks, bilinear where it grows."""
-    if feature_map.shape[-2:] == (side, side):
+def resize_map(feature_map: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """(B, D, h, w) -> (B, D, *size): averaged where it shrinks, bilinear where it grows."""
+    if tuple(feature_map.shape[-2:]) == tuple(size):
         return feature_map
-    if min(feature_map.shape[-2:]) >= side:
-        return F.adaptive_avg_pool2d(feature_map, side)
-    return F.interpolate(feature_map, size=(side, side), mode="bilinear", align_corners=False)
+    if feature_map.shape[-2] >= size[0] and feature_map.shape[-1] >= size[1]:
+        return F.adaptive_avg_pool2d(feature_map, (size[0], size[1]))
+    return F.interpolate(feature_map, size=list(size), mode="bilinear", align_corners=False)
 
 
 def last_stages(backbone: Any, count: int) -> list[nn.Module]:
