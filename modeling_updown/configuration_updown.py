@@ -7,7 +7,7 @@ Answering", the released code); what the reimplementations changed is a field of
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 
 @strict
@@ -104,6 +104,7 @@ class UpDownCaptioningConfig(PreTrainedConfig):
     """
 
     model_type = "updown_captioning"
+    sub_configs = {"vision_config": AutoConfig}
 
     vocab_size: int = 10010
     region_feature_size: int = 2048
@@ -132,9 +133,9 @@ class UpDownCaptioningConfig(PreTrainedConfig):
     unk_token_id: int | None = 3
 
     def __post_init__(self, **kwargs: Any) -> None:
-        super().__post_init__(**kwargs)
-        if isinstance(self.vision_config, dict):
+        if isinstance(self.vision_config, dict):  # first, since transformers hands settings down to it
             self.vision_config = region_source_config(self.vision_config)
+        super().__post_init__(**kwargs)
         if self.vision_config is not None:
             self.region_feature_size = self.vision_config.region_feature_size
         if self.box_embedding and self.region_embedding_size is None:

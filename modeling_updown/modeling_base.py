@@ -33,6 +33,8 @@ class UpDownPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
 
 
 class UpDownTopDownModel(UpDownPreTrainedModel):

@@ -41,6 +41,12 @@ class UpDownGrid(UpDownPreTrainedModel):
         self.backbone: Any = build_backbone(config)  # a timm model: more than nn.Module promises
         self.post_init()
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv2d):  # a deep stack of convolutions dies out under one small spread
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
     def load_backbone_weights(self, weights: str | Path | None = None) -> None:
         """Load timm's weights for the backbone: a `.safetensors` file, or the Hub's (`weights=None`, needs a network).
 
@@ -69,7 +75,7 @@ class UpDownGrid(UpDownPreTrainedModel):
         self.backbone.eval()
         return self
 
-    def forward(self, pixel_values: torch.Tensor, **kwargs: Any) -> Regions:
+    def forward(self, pixel_values: torch.Tensor, return_dict: bool | None = None, **kwargs: Any) -> Any:
         """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes."""
         feature_map = self.feature_map(pixel_values)  # (B, D, h, w)
         batch, width = feature_map.shape[:2]
@@ -84,7 +90,8 @@ class UpDownGrid(UpDownPreTrainedModel):
         else:
             features = pool_boxes(feature_map, boxes)
         mask = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-        return Regions(features, boxes, mask)
+        regions = Regions(features, boxes, mask)
+        return regions if return_dict is None or return_dict else regions.to_tuple()
 
     def boxes(self) -> torch.Tensor:
         """Where the regions of any photo are: (R, 4)."""

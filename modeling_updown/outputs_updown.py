@@ -47,7 +47,8 @@ class UpDownCaptioningOutput(ModelOutput):
     label_log_probs (`torch.Tensor` of shape (B, T), *optional*): log-probability of each label, at the step that
         predicts it; zero where there is none. What self-critical training weighs by its reward.
     past_key_values (`CaptioningCache`, *optional*): the state of both LSTMs and the projected regions.
-    hidden_states (tuple of two tensors of shape (B, T, H), *optional*): of the attention and the language LSTM.
+    hidden_states (tuple of three tensors of shape (B, T, E or H), *optional*): the words' embeddings, the states of the
+        attention LSTM and those of the language LSTM.
     attentions (tuple of one tensor of shape (B, T, R), *optional*): how the regions were weighed for each word.
     region_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): where those regions are.
     """

@@ -42,10 +42,9 @@ training, on as many processes as there are GPUs:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 done except for some photos, 2 a mistake or failure."""
     parsed = build_parser().parse_args(arguments)
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("training").setLevel(logging.INFO)
     try:
-        return parsed.run(parsed)
+        with notes_shown():
+            return parsed.run(parsed)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -56,6 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"updown {parsed.command}: {one_sentence(error)}", file=sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def notes_shown() -> Iterator[None]:
+    """With the notes of this package's own modules on stderr."""
+    logger, shown = logging.getLogger("training"), logging.StreamHandler()
+    logger.addHandler(shown)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(shown)
 
 
 def one_sentence(error: Exception) -> str:

@@ -30,6 +30,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 import modeling_updown
 import processors
 from training import load_back
+from training.checkpoints import replace_folder
 from training.model_card import training_facts, write_card
 
 logger = logging.getLogger(__name__)
@@ -115,18 +116,16 @@ def publish_folder(
     check_output(output, folder=folder)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-") as scratch:
-        made, replaced = Path(scratch) / "made", Path(scratch) / "replaced"
+        made = Path(scratch) / "made"
         made.mkdir(mode=0o755)
         for path in copied_files(folder):
             shutil.copyfile(path, made / path.name)
         if measured:
             write_json(made / "evaluation.json", measured | {"training": training})
         write_configs(folder, made, config)
-        write_code(made, classes_of(made, config))
+        write_code(made, code_files(made, config))
         write_card(made, config, repo_id=repo_id, evaluation=measured, training=training)
-        if output.exists():
-            output.rename(replaced)
-        made.rename(output)
+        replace_folder(made, output)
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
@@ -257,16 +256,17 @@ def with_auto_map(content: dict[str, Any]) -> dict[str, Any]:
 
 def is_own_name(name: Any) -> bool:
     """Whether a class name in a JSON file is that of a class of ours."""
-    return isinstance(name, str) and is_ours(getattr(modeling_updown, name, object))
+    kind = getattr(modeling_updown, name, None) if isinstance(name, str) else None
+    return isinstance(kind, type) and is_ours(kind)
 
 
-def classes_of(made: Path, config: PreTrainedConfig) -> list[str]:
+def code_files(made: Path, config: PreTrainedConfig) -> list[str]:
     """The files, without `.py`, that the JSON files of a Hub folder name."""
     named = {entry["impl"] for entry in custom_pipelines(config).values()}
-    for path in made.glob("*.json"):
-        named |= set(references_in(json.loads(path.read_text(encoding="utf-8")).get("auto_map", {})))
-        nested = json.loads(path.read_text(encoding="utf-8")).get("image_processor")
-        named |= set(references_in((nested or {}).get("auto_map", {})))
+    for path in made.glob("*config.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        for part in (content, content.get("image_processor") or {}):
+            named |= set(references_in(part.get("auto_map", {})))
     return sorted({reference.split(".")[0] for reference in named})
 
 

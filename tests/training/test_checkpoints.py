@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.tiny_run import forget_accelerators, new_accelerator
+from tests.training.tiny_run import new_accelerator
 from training.checkpoints import (
     Progress,
     checkpoints,
@@ -39,7 +39,6 @@ def test_the_newest_whole_checkpoint_is_loaded(tmp_path: Path) -> None:
     assert load_checkpoint(accelerator, tmp_path) == Progress(step=10, step_in_epoch=10, history=history)
     assert layer.weight.item() == 10
     assert load_checkpoint(accelerator, tmp_path / "empty") is None
-    forget_accelerators()
 
 
 @pytest.mark.parametrize("moment", ["accelerate.Accelerator.save_state", "pathlib.Path.rename", "shutil.rmtree"])
@@ -60,7 +59,6 @@ def test_a_kill_while_saving_leaves_a_whole_checkpoint(
     assert layer.weight.item() == (2 if renamed else 1)
     save_checkpoint(accelerator, tmp_path, Progress(step=6, epoch=1, step_in_epoch=1))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000006-epoch-0001"]  # leftovers are gone
-    forget_accelerators()
 
 
 def test_progress_of_another_version_can_be_read(tmp_path: Path) -> None:
@@ -69,7 +67,6 @@ def test_progress_of_another_version_can_be_read(tmp_path: Path) -> None:
     (checkpoint,) = checkpoints(tmp_path)
     (checkpoint / "progress.json").write_text(json.dumps({"step": 1, "epoch": 2, "finished": False}))
     assert load_checkpoint(accelerator, tmp_path) == Progress(step=1, epoch=2)
-    forget_accelerators()
 
 
 def folder_with(folder: Path, text: str) -> Path:

@@ -11,7 +11,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from modeling_updown import UpDownGrid, UpDownGridConfig, UpDownImageProcessor
-from tests.training.tiny_run import forget_accelerators, new_accelerator, tiny_recipe
+from tests.training.tiny_run import new_accelerator, tiny_recipe
 from training.data.captioning import load_captions
 from training.data.region_store import RegionStore
 from training.extract_regions import PhotoRegions, extract_regions, join_padded, source_fingerprint
@@ -26,7 +26,7 @@ SIDE = 32
 @pytest.fixture(scope="module")
 def source() -> UpDownGrid:
     torch.manual_seed(1)
-    config = UpDownGridConfig(backbone="test_efficientnet", image_size=SIDE, grid_size=2, region_feature_size=256)
+    config = UpDownGridConfig(backbone="test_vit", image_size=SIDE, grid_size=2, region_feature_size=64)
     return UpDownGrid(config).eval()
 
 
@@ -77,7 +77,6 @@ def test_a_store_holds_each_photos_own_features(
         expected = features_of(source, processor, folder / f"{number}.png", flipped=flipped)
         assert torch.allclose(store[f"{number}.png"]["region_features"].float(), expected, atol=2e-3, rtol=2e-3)
     assert store.fingerprint == source_fingerprint(source, flipped=flipped)
-    forget_accelerators()
 
 
 def test_broken_photos_are_listed_and_tried_again(
@@ -93,7 +92,6 @@ def test_broken_photos_are_listed_and_tried_again(
     broken = extract_regions(rows_of(folder), accelerator=new_accelerator(), **options)
     assert [line.split(":")[0] for line in broken] == ["4.png"]
     assert len(RegionStore(tmp_path / "store")) == 5
-    forget_accelerators()
 
 
 def test_extraction_goes_on_where_it_was_killed(
@@ -117,7 +115,6 @@ def test_extraction_goes_on_where_it_was_killed(
     assert len(RegionStore(tmp_path / "store")) == 6
     extract_regions(rows_of(folder), accelerator=new_accelerator(), **options)  # nothing is left to do
     assert len(RegionStore(tmp_path / "store").image_ids) == 6
-    forget_accelerators()
 
 
 def test_a_store_of_another_source_is_refused(
@@ -132,7 +129,6 @@ def test_a_store_of_another_source_is_refused(
     photos = PhotoRegions(RegionsRecipe(store=str(tmp_path / "store")), other, processor, new_accelerator())
     with pytest.raises(ValueError, match="were not made as expected .*weights"):
         photos.prepare(rows)  # it holds every photo, so nothing would be extracted
-    forget_accelerators()
 
 
 def test_batches_mix_photos_and_mirrored_photos_in_order(
@@ -151,7 +147,6 @@ def test_batches_mix_photos_and_mirrored_photos_in_order(
     assert torch.equal(batch["region_boxes"], from_pixels.region_boxes) and batch["region_mask"].all()
     alone = features_of(source, processor, folder / "3.png", flipped=True)
     assert torch.allclose(batch["region_features"][0], alone, atol=2e-3, rtol=2e-3)
-    forget_accelerators()
 
 
 def test_a_task_leaves_out_the_photos_its_store_lacks(tmp_path: Path) -> None:
@@ -162,7 +157,6 @@ def test_a_task_leaves_out_the_photos_its_store_lacks(tmp_path: Path) -> None:
     assert task.train_rows["image_id"][:] == ["1.png", "4.png", "5.png", "8.png", "9.png"] and task.num_rows == 5
     assert task.evaluation_rows("val")["image_id"][:] == ["6.png", "10.png"]
     assert len(task.token_ids) == 5
-    forget_accelerators()
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
@@ -179,7 +173,6 @@ def test_a_broken_photo_in_training_is_named_with_the_cure(tmp_path: Path, num_w
     told = one_line(caught.value)
     assert told.startswith("photo '5.png' cannot be read (") and "cut short" in told
     assert told.endswith("take it out of the data, or set regions.store, which lists such photos and leaves them out")
-    forget_accelerators()
 
 
 def test_photos_that_a_table_names_but_nobody_has_are_listed(tmp_path: Path) -> None:
@@ -189,7 +182,6 @@ def test_photos_that_a_table_names_but_nobody_has_are_listed(tmp_path: Path) -> 
     with pytest.warns(UserWarning, match=r"1 of 4 photos are not in .* and are left out: 4.png"):
         task.prepare()
     assert task.num_rows == 3
-    forget_accelerators()
 
 
 def test_ways_to_regions_that_lead_nowhere(tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor) -> None:
@@ -204,7 +196,6 @@ def test_ways_to_regions_that_lead_nowhere(tmp_path: Path, source: UpDownGrid, p
         photos.batch(photos.prepare(without_photos), np.array([0]), flipped=np.array([False]))
     with pytest.raises(ValueError, match="is no region store"):
         PhotoRegions(RegionsRecipe(store=str(tmp_path)), None, processor, accelerator).prepare(without_photos)
-    forget_accelerators()
 
 
 def test_padding_joins_batches_of_different_region_counts() -> None:

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from modeling_updown import UpDownForImageCaptioning
 from tests.training.tiny_run import (
-    forget_accelerators,
     log_of,
     new_accelerator,
     tiny_recipe,
@@ -168,7 +167,6 @@ def test_averaged_weights_are_the_exponential_mean_and_are_what_is_kept(tmp_path
     run.evaluate()
     best = UpDownForImageCaptioning.from_pretrained(tmp_path / "run" / "best")
     assert torch.allclose(best.lm_head.weight, expected, atol=1e-6)
-    forget_accelerators()
 
 
 def test_gradients_are_clipped_by_value_or_norm(tmp_path: Path) -> None:
@@ -184,7 +182,6 @@ def test_gradients_are_clipped_by_value_or_norm(tmp_path: Path) -> None:
     assert steps["free"].norm() > 0.06
     assert torch.allclose(steps["value"], steps["free"].clamp(-1e-3, 1e-3), atol=1e-6)
     assert torch.allclose(steps["norm"], steps["free"] * 0.05 / steps["free"].norm(), atol=1e-6)
-    forget_accelerators()
 
 
 def test_bf16_stays_close_to_float32(tmp_path: Path) -> None:
@@ -265,7 +262,6 @@ def test_a_mistake_is_told_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, sentence: str
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    forget_accelerators()
     assert main([str(write_recipe(tmp_path, **MISTAKES[sentence])), "--cpu"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "training.train: " in line]
     assert len(lines) == 1 and sentence in lines[0]
@@ -282,7 +278,6 @@ def test_main_names_a_missing_and_a_broken_recipe(tmp_path: Path, capsys: pytest
 
 
 def test_main_trains_with_changes_and_names_its_command(tmp_path: Path) -> None:
-    forget_accelerators()
     recipe = write_recipe(tmp_path)
     assert main([str(recipe), "--set", "train.epochs=1", "--set", "data_name=drawn scenes", "--cpu"]) == 0
     evaluation = json.loads((tmp_path / "run" / "best" / "evaluation.json").read_text())
@@ -290,7 +285,6 @@ def test_main_trains_with_changes_and_names_its_command(tmp_path: Path) -> None:
         f"accelerate launch -m training.train {recipe} --set train.epochs=1 --set 'data_name=drawn scenes'"
     )
     assert evaluation["dataset"] == {"name": "drawn scenes", "type": "scenes", "split": "test", "num_photos": 8}
-    forget_accelerators()
 
 
 def test_an_output_of_another_recipe_is_left_alone(tmp_path: Path) -> None:
@@ -308,7 +302,6 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
     run.task.model.lm_head.bias.data[:] = float("nan")
     with pytest.raises(ValueError, match="the loss is nan after step 0: lower train.learning_rate"):
         one_step(run)
-    forget_accelerators()
 
 
 def test_trackers_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,9 +20,9 @@ NUM_SCENES = {"train": 24, "val": 8, "test": 8}
 
 
 def tiny_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    """Scenes of 32 pixels, a random backbone whose regions lie in a store beside the run, 6 steps an epoch."""
+    """Scenes of 32 pixels, a random ViT whose regions lie in a store beside the run, 6 steps an epoch."""
     settings = {"epochs": 2, "batch_size": 4, "learning_rate": 3e-3, "warmup_steps": 0, "min_word_count": 1}
-    source = {"backbone": "test_efficientnet", "image_size": 32, "grid_size": 2, "region_feature_size": 256}
+    source = {"backbone": "test_vit", "image_size": 32, "grid_size": 2, "region_feature_size": 64}
     model = {"hidden_size": 24, "word_embedding_size": 16, "attention_size": 16, "initializer_range": 0.1}
     values: dict[str, Any] = {
         "task": "captioning",

@@ -1,0 +1,295 @@
+"""The captioning task: its inputs, both losses against slow twins, and what its scores say."""
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_updown.losses_updown import self_critical_loss, smoothed_cross_entropy
+from tests.training.tiny_run import new_accelerator, tiny_recipe, train_here
+from training.metrics.caption import CiderD
+from training.tasks import build_task
+from training.tasks.captioning import CaptioningTask, bad_endings_share, words_until_end
+from training.train import Run
+
+PHOTOS = np.array([3, 7, 11])
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> CaptioningTask:
+    return built(tmp_path)
+
+
+def built(folder: Path, **options: Any) -> CaptioningTask:
+    task = build_task(tiny_recipe(folder, **options), new_accelerator())
+    task.prepare()
+    return task
+
+
+def rewarded(folder: Path, baseline: str = "greedy", **train: Any) -> CaptioningTask:
+    settings = {"objective": "self_critical", "baseline": baseline, "samples_per_photo": 3}
+    return built(folder, train={**settings, **train})
+
+
+def photos_of(task: CaptioningTask) -> dict[str, Any]:
+    inputs = task.inputs(PHOTOS, epoch=0)
+    inputs.pop("photo_index")
+    return inputs
+
+
+def texts(task: CaptioningTask, rows: torch.Tensor) -> list[str]:
+    """Token ids with BOS -> words and `END` for the end token, if it is there."""
+    eos = task.processor.tokenizer.eos_token_id
+    told = []
+    for row in rows[:, 1:].tolist():
+        words = row[: row.index(eos)] if eos in row else row
+        told.append(" ".join([*map(str, words), *(["END"] if eos in row else [])]))
+    return told
+
+
+def twin_rewards(task: CaptioningTask, rows: torch.Tensor, owners: list[int]) -> list[float]:
+    """CIDEr-D by way of text: document frequencies of all training captions, the end token a word."""
+    references = [[" ".join(map(str, [*row[1:-1].tolist(), "END"])) for row in captions] for captions in task.token_ids]
+    scorer = CiderD(references)
+    return [float(scorer.score([text], [owner])[0]) for text, owner in zip(texts(task, rows), owners, strict=True)]
+
+
+# -- inputs ----------------------------------------------------------------------------------------------------------
+
+
+def test_inputs_hold_each_photos_captions(task: CaptioningTask) -> None:
+    inputs = task.inputs(PHOTOS, epoch=0)
+    assert inputs["photo_index"].tolist() == PHOTOS.tolist()
+    assert inputs["region_features"].shape == (3, 4, 64) and inputs["region_features"].std() > 0.1
+    words = task.processor.batch_decode(inputs["input_ids"], skip_special_tokens=True)
+    expected = [caption for photo in PHOTOS for caption in task.train_rows[int(photo)]["captions"]]
+    cut = [" ".join(caption.lower().rstrip(".").split()[:12]) for caption in expected]
+    assert [caption.rstrip(".") for caption in words] == cut
+    lengths = inputs["attention_mask"].sum(dim=1)
+    ends = inputs["input_ids"][torch.arange(15), lengths - 1]
+    assert (ends == task.processor.tokenizer.eos_token_id).all()
+
+
+def test_flips_and_captions_depend_on_seed_epoch_and_photo_alone(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path)
+    recipe.regions.flips = True
+    task = build_task(recipe, new_accelerator())
+    task.prepare()
+    together, alone = task.inputs(PHOTOS, epoch=2), task.inputs(PHOTOS[1:2], epoch=2)
+    assert torch.equal(together["region_features"][1:2], alone["region_features"])
+    sides = [task.inputs(np.array([3]), epoch=epoch)["region_features"] for epoch in range(12)]
+    seen = {round(side.sum().item(), 3): side for side in sides}
+    assert len(seen) == 2  # the photo and its mirror image
+    side = task.photos.stores[True].batch([task.train_rows[3]["image_id"]], dtype=torch.float32)["region_features"]
+    assert any(torch.equal(side, other) for other in seen.values())
+
+
+def test_captions_are_repeated_or_drawn_to_five(task: CaptioningTask) -> None:
+    rows = task.token_ids[0]
+    task.token_ids[0] = rows[:2]
+    few = task.chosen_captions(0, np.random.default_rng(0))
+    assert [row is rows[i] for row, i in zip(few, (0, 1, 0, 1, 0), strict=True)] == [True] * 5
+    task.token_ids[0] = rows + rows[:2]
+    draws = [{id(row) for row in task.chosen_captions(0, np.random.default_rng(seed))} for seed in range(9)]
+    assert set().union(*draws) == {id(row) for row in rows} and any(len(draw) < 5 for draw in draws)
+
+
+# -- cross-entropy ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_is_the_sum_over_words_and_ends(tmp_path: Path, smoothing: float) -> None:
+    task = built(tmp_path, train={"label_smoothing": smoothing})
+    task.model.eval()
+    total, count, shown = task.loss(task.model, task.inputs(PHOTOS, epoch=0))
+    inputs = task.inputs(PHOTOS, epoch=0)
+    expected, words = 0.0, 0
+    for photo in range(3):
+        for caption in range(5):
+            row = inputs["input_ids"][5 * photo + caption][inputs["attention_mask"][5 * photo + caption]]
+            features = {name: inputs[name][photo : photo + 1] for name in ("region_features", "region_boxes")}
+            log_probs = task.model(input_ids=row[None, :-1], **features).logits[0].log_softmax(dim=-1)
+            expected += smoothed_cross_entropy(log_probs, row[1:], label_smoothing=smoothing).sum().item()
+            words += len(row) - 1
+    assert count.item() == words and shown == {}
+    assert total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_scheduled_sampling_feeds_the_models_own_words(task: CaptioningTask) -> None:
+    task.model.train()
+    word = task.processor.tokenizer.convert_tokens_to_ids("red")
+    with torch.no_grad():
+        task.model.lm_head.weight.zero_()
+        task.model.lm_head.bias.fill_(-1e4)[word] = 1e4  # the model says red whatever it sees
+    hidden = {}
+    for probability in (0.0, 1.0):
+        task.model.scheduled_sampling_probability = probability
+        inputs = task.inputs(PHOTOS, epoch=0)
+        ids = inputs["input_ids"][:, :-1]
+        regions = {name: inputs[name] for name in ("region_features", "region_boxes", "region_mask")}
+        run = {"output_hidden_states": True, "use_cache": False}
+        hidden[probability] = task.model(input_ids=ids, **regions, **run).hidden_states[-1]
+        task.model.scheduled_sampling_probability = 0.0
+        reds = torch.full_like(ids, word)
+        reds[:, 0] = ids[:, 0]
+        hidden["reds"] = task.model(input_ids=reds, **regions, **run).hidden_states[-1]
+    assert torch.allclose(hidden[1.0], hidden["reds"], atol=1e-6)
+    assert not torch.allclose(hidden[0.0], hidden["reds"], atol=1e-3)
+
+
+# -- self-critical ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("baseline", ["greedy", "mean_of_others", "beam"])
+def test_advantages_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: str) -> None:
+    task = rewarded(tmp_path, baseline)
+    weighed: dict[str, torch.Tensor] = {}
+
+    def note(log_probs: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weighed.update(log_probs=log_probs, rewards=rewards, mask=mask)
+        return self_critical_loss(log_probs, rewards, mask)
+
+    sampled: list[torch.Tensor] = []
+    decode = task.decode
+    monkeypatch.setattr(
+        task, "decode", lambda *args, **options: sampled.append(decode(*args, **options)) or sampled[-1]
+    )
+    monkeypatch.setattr("training.tasks.captioning.self_critical_loss", note)
+    task.model.train()
+    total, count, shown = task.loss(task.model, task.inputs(PHOTOS, epoch=0))
+    assert task.model.training
+    rows = sampled[0]
+    owners = [int(photo) for photo in PHOTOS for _ in range(3)]
+    rewards = twin_rewards(task, rows, owners)
+    if baseline == "greedy":
+        greedy = twin_rewards(task, sampled[1], PHOTOS.tolist())
+        expected = [reward - greedy[i // 3] for i, reward in enumerate(rewards)]
+    elif baseline == "beam":
+        expected = [reward - sum(rewards[i // 3 * 3 :][:3]) / 3 for i, reward in enumerate(rewards)]
+    else:
+        expected = [reward - (sum(rewards[i // 3 * 3 :][:3]) - reward) / 2 for i, reward in enumerate(rewards)]
+    assert weighed["rewards"].tolist() == pytest.approx(expected, abs=1e-5)
+    assert max(map(abs, expected)) > 0.01
+    assert shown["reward_x100"] == pytest.approx(100 * sum(rewards) / 9, abs=1e-3)
+    by_hand = 0.0
+    for row, advantage in enumerate(expected):  # the model has no dropout, so its log-probabilities can be made again
+        length = int(weighed["mask"][row].sum())
+        features = {name: value[row // 3][None] for name, value in photos_of(task).items()}
+        ids = rows[row : row + 1, : length + 1]
+        log_probs = task.model(input_ids=ids[:, :-1], **features).logits[0].log_softmax(dim=-1)
+        by_hand -= advantage * log_probs.gather(1, ids[0, 1:, None]).sum().item()
+    assert total.item() == pytest.approx(by_hand, abs=1e-4)
+    assert count.item() == weighed["mask"].sum().item()
+
+
+def test_a_caption_that_was_cut_has_no_end_token_in_its_reward(tmp_path: Path) -> None:
+    task = rewarded(tmp_path)
+    reference = task.token_ids[3][0]
+    whole, cut = reference[None], reference[None, :-1]
+    rewards = [task.reward(rows, torch.tensor([3])).item() for rows in (whole, cut)]
+    assert rewards == pytest.approx([*twin_rewards(task, whole, [3]), *twin_rewards(task, cut, [3])], abs=1e-5)
+    assert rewards[0] > rewards[1] + 0.1
+
+
+def test_samples_come_of_the_model_without_unknown_words(tmp_path: Path) -> None:
+    task = rewarded(tmp_path, samples_per_photo=40)
+    with torch.no_grad():
+        task.model.lm_head.bias[task.processor.tokenizer.unk_token_id] = 50.0
+    torch.manual_seed(0)
+    rows = task.sample(photos_of(task))
+    assert len(rows) == 120 and len(set(map(tuple, rows.tolist()))) > 60
+    ids = {task.processor.tokenizer.unk_token_id, task.processor.tokenizer.bos_token_id}
+    assert not ids & set(rows[:, 1:].flatten().tolist())
+    assert rows.shape[1] <= 13
+
+
+def test_reward_training_makes_the_rewarded_caption_likelier(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1, "learning_rate": 3e-2, "batch_size": 8})
+    train_here(recipe)
+    tuned = copy.deepcopy(recipe)
+    tuned.init_from, tuned.output = str(tmp_path / "run" / "best"), str(tmp_path / "tuned")
+    tuned.model = {}
+    tuned.train.objective, tuned.train.baseline, tuned.train.samples_per_photo = "self_critical", "mean_of_others", 16
+    tuned.train.learning_rate, tuned.train.schedule = 1e-2, "constant"
+    accelerator = new_accelerator()
+    task = build_task(tuned, accelerator)
+    task.prepare()
+    task.scorer = OneWord(task.processor.tokenizer.convert_tokens_to_ids("red"))
+    run = Run(tuned, task, accelerator)
+    run.model.train()
+    rewards = [run.train_step([task.inputs(PHOTOS, epoch=0)])["reward_x100"] for _ in range(25)]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 30
+
+
+class OneWord:
+    """A reward of 1 for every caption that has the word."""
+
+    def __init__(self, word: int):
+        self.word = word
+
+    def reward(self, sequences: torch.Tensor, photo_index: torch.Tensor) -> np.ndarray:
+        return (sequences == self.word).any(dim=1).double().numpy()
+
+
+def test_words_count_up_to_the_end_token() -> None:
+    words = torch.tensor([[5, 2, 2, 7], [2, 5, 5, 5], [5, 6, 7, 8]])
+    assert words_until_end(words, 2).sum(dim=1).tolist() == [2, 1, 4]
+
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_model_starts_from_word_frequencies(task: CaptioningTask) -> None:
+    words = [word for rows in task.token_ids for row in rows for word in row[1:].tolist()]
+    probabilities = task.model.lm_head.bias.exp()
+    eos = task.processor.tokenizer.eos_token_id
+    share = sum(len(rows) for rows in task.token_ids) / len(words)
+    assert probabilities[eos].item() == pytest.approx(share, rel=0.2)  # captions were cut, frequencies were not
+    assert probabilities.sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert task.model.generation_config.suppress_tokens == [0, 1, 3]
+    assert task.processor.image_processor.image_mean == (0.5, 0.5, 0.5)  # as this backbone was trained
+
+
+def test_a_saved_model_starts_the_next_stage(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1})
+    train_here(recipe)
+    best = str(tmp_path / "run" / "best")
+    recipe.init_from, recipe.model, recipe.regions.store = best, {"output_dropout": 0.3}, ""
+    recipe.regions.source, recipe.regions.trained = {"trainable_stages": 2}, True
+    task = build_task(recipe, new_accelerator())
+    task.prepare()
+    assert task.model.config.output_dropout == 0.3
+    trained = {name for name, weight in task.model.region_source.named_parameters() if weight.requires_grad}
+    assert {name.split(".")[2] for name in trained if ".blocks." in name} == {"4", "5"}
+    inputs = task.inputs(PHOTOS, epoch=0)
+    assert inputs["pixel_values"].shape == (3, 3, 32, 32)
+    total, count, _ = task.loss(task.model, inputs)
+    assert math.isfinite(total.item() / count.item())
+    recipe.model = {"hidden_size": 99}
+    with pytest.raises(ValueError, match="hidden_size is 99, but the model of init_from has 24: leave it out"):
+        build_task(recipe, new_accelerator()).prepare()
+
+
+# -- scores ----------------------------------------------------------------------------------------------------------
+
+
+def test_scores_hold_the_share_of_bad_endings(task: CaptioningTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["a man with a", "a dog runs.", "two of the", "a cat on a mat", "a bus in", "red", "blue", "a sofa"]
+    monkeypatch.setattr(
+        task, "captioned", lambda model, rows, beams: ({"row": i, "caption": text} for i, text in enumerate(words))
+    )
+    scored = task.score(task.model, split="val", num_beams=1)
+    assert scored.metrics["bad_endings_share"] == 3 / 8 == bad_endings_share(words)
+    assert [row["caption"] for row in scored.predictions] == words
+    assert scored.predictions[0]["image_id"] == task.evaluation_rows("val")[0]["image_id"]
+    assert scored.domains == {}
+
+
+def test_a_score_of_the_first_photos_only(task: CaptioningTask) -> None:
+    few = task.score(task.model, split="val", num_beams=1, max_photos=3)
+    every = task.score(task.model, split="val", num_beams=1)
+    assert few.predictions == every.predictions[:3] and len(every.predictions) == 8
