@@ -19,7 +19,7 @@ REQUIRED = [
     "tokenizers>=0.22",
     "torch>=2.6",
     "torchvision>=0.21",
-    "transformers>=5.20",
+    "transformers>=5.21",
 ]
 
 EXTRAS = {

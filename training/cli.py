@@ -211,6 +211,7 @@ def add_push(commands: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="everything but the upload")
     parser.add_argument("--output", metavar="FOLDER", help="keep the folder as it stands on the Hub here")
     parser.add_argument("--private", action="store_true", help="make a private repository")
+    parser.add_argument("--half", action="store_true", help="keep the weights in float16, half the size")
     parser.add_argument("--evaluation", metavar="FILE.json", help="figures for the card (default: DIR/evaluation.json)")
 
 
@@ -332,6 +333,7 @@ def run_push(arguments: argparse.Namespace) -> int:
             output=arguments.output,
             private=arguments.private,
             evaluation=arguments.evaluation,
+            half=arguments.half,
         )
     print(f"{place}: as it would stand at {arguments.repo_id}" if arguments.dry_run else f"published: {place}")
     return 0

@@ -20,7 +20,7 @@ from training.data.files import read_json
 from training.data.region_shards import write_atomically
 from training.recipe import read_recipe
 from training.tasks import build_task
-from training.tasks.captioning import CaptioningTask, caption_rows, captioned_rows, split_scores
+from training.tasks.captioning import CaptioningTask, beams, caption_rows, captioned_rows, split_scores
 
 NOT_ASKED = "needs Java; ask for it with --java"
 
@@ -67,8 +67,8 @@ def evaluate_recipe(
             raise ValueError(f"{folder} is not there: train first (accelerate launch -m training.train {recipe_path})")
         set_seed(recipe.seed)
         task = build_task(recipe, Accelerator())
-        beams = num_beams or recipe.evaluate.final_num_beams
-        evaluation = evaluate_folder(task, folder, split=split, num_beams=beams, command=command, java=java)
+        num_beams = num_beams or recipe.evaluate.final_num_beams
+        evaluation = evaluate_folder(task, folder, split=split, num_beams=num_beams, command=command, java=java)
     if output is not None:
         write_json(Path(output), evaluation)
     return evaluation
@@ -87,7 +87,7 @@ def evaluate_folder(
         ),
         "command": command,
         "seed": task.recipe.seed,
-        "decoding": {"num_beams": num_beams},
+        "decoding": {key: value for key, value in beams(num_beams, task.recipe.evaluate).items() if key != "do_sample"},
         **figures(scored.metrics, scored.domains),
     }
     if java:

@@ -123,6 +123,8 @@ class PhotoRegions:
         self.stores: dict[bool, RegionStore] = {}
         if self.store_folder and regions.trained:
             raise ValueError("regions.trained needs pixels at every step: leave regions.store empty")
+        if self.store_folder and regions.crops < 1:
+            raise ValueError("regions.crops needs pixels at every step: leave regions.store empty")
         if not self.store_folder and source is None:
             raise ValueError("the model owns no region source: name the folder of its region features in regions.store")
 
@@ -161,10 +163,15 @@ class PhotoRegions:
         store.check_fingerprint(source_fingerprint(self.source, flipped=flipped), on_mismatch="error")
         return store
 
-    def batch(self, rows: Dataset, indices: np.ndarray, *, flipped: np.ndarray) -> dict[str, torch.Tensor]:
-        """Photos by number in prepared rows, mirrored where `flipped` (P,) says so: `pixel_values`, or regions."""
+    def batch(
+        self, rows: Dataset, indices: np.ndarray, *, flipped: np.ndarray, crops: np.ndarray | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Photos by number in prepared rows: `pixel_values`, or regions.
+
+        Mirrored where `flipped` (P,) says so; with `crops` (P, 4), xyxy in 0..1, those parts of them.
+        """
         if not self.store_folder:
-            return {"pixel_values": self.pixels(rows, indices, flipped=torch.from_numpy(flipped))}
+            return {"pixel_values": self.pixels(rows, indices, flipped=torch.from_numpy(flipped), crops=crops)}
         ids = rows[indices.tolist()]["image_id"]
         sides = [side for side in (False, True) if (flipped == side).any()]
         chosen = [np.flatnonzero(flipped == side) for side in sides]
@@ -175,7 +182,9 @@ class PhotoRegions:
         back = torch.from_numpy(np.argsort(np.concatenate(chosen)))
         return {name: join_padded([part[name] for part in parts])[back] for name in parts[0]}
 
-    def pixels(self, rows: Dataset, indices: np.ndarray, *, flipped: torch.Tensor) -> torch.Tensor:
+    def pixels(
+        self, rows: Dataset, indices: np.ndarray, *, flipped: torch.Tensor, crops: np.ndarray | None = None
+    ) -> torch.Tensor:
         """(P, 3, height, width); `ValueError` naming a photo that cannot be read, and the cure."""
         photos = []
         for row in map(rows.__getitem__, indices.tolist()):
@@ -186,9 +195,26 @@ class PhotoRegions:
                     f"photo {row['image_id']!r} cannot be read ({error}): take it out of the data, "
                     "or set regions.store, which lists such photos and leaves them out"
                 ) from error
+        if crops is not None:
+            photos = [crop(photo, box) for photo, box in zip(photos, crops, strict=True)]
         pixels = self.image_processor(photos, return_tensors="pt").pixel_values
         pixels[flipped] = pixels[flipped].flip(-1)
         return pixels
+
+
+def crop(photo: PilImage, box: np.ndarray) -> PilImage:
+    """The part of a photo inside a box xyxy in 0..1."""
+    width, height = photo.size
+    left, top, right, bottom = (box * (width, height, width, height)).round().astype(int).tolist()
+    return photo.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+
+def random_crop(draw: np.random.Generator, smallest: float) -> np.ndarray:
+    """A box of `smallest` to 1 of the photo's area, 3:4 to 4:3 of its shape: xyxy in 0..1, (4,)."""
+    area, shape = draw.uniform(smallest, 1.0), np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
+    side = np.minimum(1.0, np.sqrt([area * shape, area / shape]))  # width, height
+    corner = draw.uniform(0, 1 - side)
+    return np.concatenate([corner, corner + side])
 
 
 def stored_ids(folder: Path) -> set[str]:

@@ -22,6 +22,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.dynamic_module_utils import get_relative_imports
 from transformers.models import auto
@@ -59,6 +60,7 @@ def push(
     output: str | Path | None = None,
     private: bool = False,
     evaluation: str | Path | None = None,
+    half: bool = False,
 ) -> Path | str:
     """Publish a `save_pretrained` folder, and load what was published to see that it gives the same outputs.
 
@@ -70,6 +72,7 @@ def push(
             anything else is refused.
         private: make the repository a private one if it does not exist yet.
         evaluation: a file in the layout that `updown evaluate` writes; by default `evaluation.json` in `folder`.
+        half: keep the weights in float16, half the size; they load as the config's `dtype`, float32.
 
     Returns:
         The path of the Hub folder after a dry run, else the address of the commit.
@@ -83,8 +86,10 @@ def push(
     if dry_run and output is None:
         raise ValueError("a dry run needs an output folder: add --output FOLDER")
     published = Path(output or Path(tempfile.mkdtemp(prefix="updown-push-")) / repo_id.split("/")[-1])
-    publish_folder(folder, published, repo_id=repo_id, evaluation=evaluation)
-    expected = outputs_here(folder)
+    with tempfile.TemporaryDirectory(prefix="updown-half-") as scratch:
+        folder = halved(Path(folder), Path(scratch) / "half") if half else folder
+        publish_folder(folder, published, repo_id=repo_id, evaluation=evaluation)
+        expected = outputs_here(folder)
     check_published(str(published.resolve()), expected=expected)
     logger.info("loaded %s without this package: the same outputs", published)
     if dry_run:
@@ -126,6 +131,17 @@ def publish_folder(
         write_code(made, code_files(made, config))
         write_card(made, config, repo_id=repo_id, evaluation=measured, training=training)
         replace_folder(made, output)
+
+
+def halved(folder: Path, output: Path) -> Path:
+    """A copy of a saved model with float16 weights in its safetensors; its config still says what they load as."""
+    load_config(folder)
+    shutil.copytree(folder, output)
+    for path in output.glob("*.safetensors"):
+        weights = load_file(path)
+        stored = {name: w.half() if w.is_floating_point() else w for name, w in weights.items()}
+        save_file(stored, path, metadata={"format": "pt"})
+    return output
 
 
 def load_config(folder: Path) -> PreTrainedConfig:

@@ -25,6 +25,8 @@ class RegionsRecipe:
     store: folder of a region store; features are made once, at start, for photos it lacks. Empty: regions are made
         from pixels at every step, which training the region source needs.
     flips: every photo is seen mirrored in half of the epochs.
+    crops: smallest share of a photo's area that training sees of it, in a random crop; 1 shows whole photos. Crops need
+        pixels, so no store.
     trained: train the region source with the model.
     """
 
@@ -33,6 +35,7 @@ class RegionsRecipe:
     random_backbone: bool = False
     store: str = ""
     flips: bool = False
+    crops: float = 1.0
     trained: bool = False
 
 
@@ -103,6 +106,7 @@ class TrainRecipe:
 class EvaluateRecipe:
     """How to evaluate: the split and beams while training, and for the final figures.
 
+    length_penalty: beams are ranked by log-probability over length to this power (1.0: the mean a word, 0.0: the sum).
     metric: the score that picks the best model. max_photos: only the first so many while training; 0 takes all.
     """
 
@@ -110,6 +114,7 @@ class EvaluateRecipe:
     num_beams: int = 1
     final_split: str = "test"
     final_num_beams: int = 5
+    length_penalty: float = 1.0
     batch_size: int = 50
     metric: str = "cider_d"
     every_epochs: int = 1
@@ -261,6 +266,8 @@ def _check_ranges(recipe: Recipe) -> None:
                 raise ValueError(f"{section}: {name} is {value}, but must be {lowest} or more")
             if f"{section}.{name}" in SHARES and value >= 1:
                 raise ValueError(f"{section}: {name} is {value}, but must be below 1")
+    if not 0 < recipe.regions.crops <= 1:
+        raise ValueError(f"regions: crops is {recipe.regions.crops}, but must be above 0 and at most 1")
     if len(train.betas) != 2:
         raise ValueError(f"train: betas is {train.betas}, but must be two numbers")
     if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_photo < 2:

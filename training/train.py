@@ -4,8 +4,8 @@ The task owns rows, inputs, loss and score (`training/tasks/`); the loop owns th
 checkpoints, evaluation, early stopping and logs. Every step's batch is fixed by (seed, epoch, step) and shared out over
 processes, and its loss is divided by the words of the whole batch: any number of processes takes the same steps.
 
-Several processes without a GPU: `torchrun --nproc_per_node 2 -m training.train RECIPE.yaml --cpu` (accelerate's own
-launcher starts one process where there is no GPU). Run the same command again to go on after a kill.
+Several processes without a GPU: `torchrun --nproc_per_node 2 -m training.train RECIPE.yaml` (accelerate's own launcher
+starts one process where there is no GPU). Run the same command again to go on after a kill.
 """
 
 import argparse
@@ -91,12 +91,19 @@ def train(recipe: Recipe, *, cpu: bool = False, command: str = "") -> dict[str, 
 
 
 def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
-    """accelerate's device, precision, processes and trackers for a recipe."""
+    """accelerate's device, precision, processes and trackers for a recipe.
+
+    Without a GPU each of several processes would take itself for the only one, so accelerate is told to use the CPU.
+    """
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     tracker = recipe.train.log_with
     if tracker and importlib.util.find_spec(tracker) is None:
         raise ValueError(f"train.log_with is {tracker}, which is not installed: pip install 'updown[tracking]'")
     return Accelerator(
-        cpu=cpu, mixed_precision=recipe.train.mixed_precision, log_with=tracker or None, project_dir=recipe.output
+        cpu=cpu or (several and not torch.accelerator.is_available()),
+        mixed_precision=recipe.train.mixed_precision,
+        log_with=tracker or None,
+        project_dir=recipe.output,
     )
 
 
@@ -125,7 +132,7 @@ def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> n
     """The photos of every step of an epoch, (steps, batch_size); what does not fill a batch waits for the next epoch.
 
     >>> epoch_batches(5, batch_size=2, seed=0, epoch=0).tolist()
-    [[2, 0], [1, 3]]
+    [[2, 4], [3, 0]]
     """
     order = np.random.default_rng([seed, epoch]).permutation(num_rows)
     batch_size = min(batch_size, num_rows)
@@ -183,7 +190,7 @@ class Run:
                 os.truncate(log, min(kept_bytes, log.stat().st_size))
         if progress is not None:
             self.progress = progress
-            self.accelerator.print(f"going on after step {progress.step} (epoch {progress.epoch + 1})")
+            self.accelerator.print(f"going on after step {progress.step}, {progress.epoch} epochs")
         self.accelerator.wait_for_everyone()
 
     def is_over(self) -> bool:

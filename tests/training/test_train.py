@@ -57,14 +57,14 @@ def last_weights(recipe: Recipe) -> dict[str, torch.Tensor]:
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    recipes = [tiny_recipe(tmp_path / name, train={"epochs": 4, "learning_rate": 3e-2}) for name in ("alone", "both")]
+    recipes = [tiny_recipe(tmp_path / name, train={"epochs": 4, "learning_rate": 1e-2}) for name in ("alone", "both")]
     for recipe in recipes:
         recipe.regions.flips = True
     train_here(recipes[0])
     assert train_in_processes(recipes[1], num_processes=2) == [0, 0]
     expected, found = (log_of(recipe, "loss") for recipe in recipes)
     assert len(expected) == 24
-    assert expected[0] - expected[-1] > 0.3  # it learns, so later steps depend on earlier ones
+    assert sum(expected[:6]) / 6 - sum(expected[-6:]) / 6 > 0.05  # it learns, so later steps depend on earlier ones
     assert found == pytest.approx(expected, abs=1e-4)
     assert log_of(recipes[1], "rouge_l") == pytest.approx(log_of(recipes[0], "rouge_l"), abs=1e-4)
     store = RegionStore(tmp_path / "both" / "store")  # both processes made it
@@ -238,6 +238,7 @@ MISTAKES = {
     "cannot read nowhere.json": {"data": {"format": "karpathy", "annotations": "nowhere.json", "images": "."}},
     "there is no folder nowhere": {"data": {"format": "folder", "folder": "nowhere"}},
     "data.num_scenes names no split 'val'; it has train": {"data": {"format": "scenes", "num_scenes": {"train": 4}}},
+    "evaluate.final_split is 'dev': data.num_scenes names no split 'dev'": {"evaluate": {"final_split": "dev"}},
     "unknown key 'hidden_sise' in model": {"model": {"hidden_sise": 3}},
     "unknown key 'bakbone' in regions.source": {
         "regions": {"source": {"bakbone": "resnet18"}, "random_backbone": True}

@@ -27,9 +27,9 @@ from modeling_updown import (
 )
 from modeling_updown.losses_updown import self_critical_loss
 from training.data.captioning import load_captions
-from training.extract_regions import PhotoRegions
+from training.extract_regions import PhotoRegions, random_crop
 from training.metrics.caption import CiderD, caption_scores, ptb_tokenize
-from training.recipe import Recipe
+from training.recipe import EvaluateRecipe, Recipe
 from training.tasks.build import (
     build_config,
     build_image_processor,
@@ -89,9 +89,7 @@ class CaptioningTask:
         self.model.config.label_smoothing = recipe.train.label_smoothing
         if recipe.regions.trained:
             self.model.unfreeze_regions()
-        settings = recipe.evaluate
-        self.evaluation_rows(settings.split, max_photos=settings.max_photos)
-        self.evaluation_rows(settings.final_split)
+        self.check_evaluation()
         self.train_rows = self.photos.prepare(rows, flips=recipe.regions.flips)
         self.num_rows = len(self.train_rows)
         self.token_ids = self.encode_captions(self.train_rows["captions"][:])
@@ -99,6 +97,18 @@ class CaptioningTask:
             eos, pad = self.processor.tokenizer.eos_token_id, self.processor.tokenizer.pad_token_id
             references = [[row[1:].tolist() for row in rows] for rows in self.token_ids]
             self.scorer = CiderD.from_token_ids(references, end_token_id=eos, pad_token_id=pad)
+
+    def check_evaluation(self) -> None:
+        """Meet what is wrong with the splits to be scored, and extract their photos, before the first epoch."""
+        settings = self.recipe.evaluate
+        for name, split, max_photos in (
+            ("split", settings.split, settings.max_photos),
+            ("final_split", settings.final_split, 0),
+        ):
+            try:
+                self.evaluation_rows(split, max_photos=max_photos)
+            except ValueError as error:
+                raise ValueError(f"evaluate.{name} is {split!r}: {error}") from error
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -139,8 +149,8 @@ class CaptioningTask:
         model.region_source.load_state_dict(source_state)
         model.lm_head.bias.data.copy_(word_bias(tokenizer, captions))
         generation = model.generation_config
-        generation.num_beams, generation.max_new_tokens = recipe.evaluate.final_num_beams, recipe.train.max_words
-        generation.do_sample, generation.max_length = False, None
+        generation.update(**beams(recipe.evaluate.final_num_beams, recipe.evaluate))
+        generation.max_new_tokens, generation.max_length = recipe.train.max_words, None
         generation.suppress_tokens = sorted({config.pad_token_id, config.bos_token_id, config.unk_token_id})
         self.adopt(model, UpDownProcessor(build_image_processor(vision_config), tokenizer))
         return model
@@ -149,6 +159,7 @@ class CaptioningTask:
         """A saved model, with the recipe's dropout and number of trained stages; its sizes stay what they are."""
         model, _ = self.load(folder)
         override_config(model.config, self.recipe.model, section="model")
+        model.generation_config.update(**beams(self.recipe.evaluate.final_num_beams, self.recipe.evaluate))
         if model.region_source is not None:
             override_config(model.region_source.config, self.recipe.regions.source, section="regions.source")
         return model
@@ -195,11 +206,13 @@ class CaptioningTask:
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
         """Photos (P) and, for cross-entropy, their captions (P x 5, T).
 
-        Flips and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same.
+        Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same.
         """
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
         flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
-        inputs: dict[str, Any] = self.photos.batch(self.train_rows, indices, flipped=flipped)
+        smallest = self.recipe.regions.crops
+        crops = np.stack([random_crop(draw, smallest) for draw in draws]) if smallest < 1 else None
+        inputs: dict[str, Any] = self.photos.batch(self.train_rows, indices, flipped=flipped, crops=crops)
         inputs["photo_index"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         if self.scorer is None:
             chosen = [self.chosen_captions(int(i), draw) for i, draw in zip(indices, draws, strict=True)]
@@ -240,7 +253,12 @@ class CaptioningTask:
     def self_critical(
         self, model: torch.nn.Module, photos: dict[str, Any], photo_index: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
-        """Sample captions, weigh them by reward minus baseline; the end token is a word of reward and loss."""
+        """Sample captions, weigh them by reward minus baseline; the end token is a word of reward and loss.
+
+        Dropout is off while words are drawn and while they are weighed: a gradient under dropout would be that of
+        another policy than the one that drew them, and training collapses.
+        """
+        photos = self.regions_once(photos)
         sampled = self.sample(photos)  # (P * samples, T) with BOS
         samples = len(sampled) // len(photo_index)
         owner = photo_index.repeat_interleave(samples)
@@ -248,12 +266,22 @@ class CaptioningTask:
         advantage = (rewards - self.baseline(rewards, samples, photos, photo_index)).to(sampled.device)
         words = sampled[:, 1:]
         mask = words_until_end(words, self.processor.tokenizer.eos_token_id)
+        model.eval()
         output = model(
             input_ids=sampled[:, :-1], attention_mask=mask, shift_labels=words.masked_fill(~mask, -100), **photos
         )
+        model.train()
         count = mask.sum()
         total = self_critical_loss(output.label_log_probs, advantage, mask) * count
         return total, count, {"reward_x100": 100 * rewards.mean().item(), "words": count.item() / len(sampled)}
+
+    @torch.no_grad()
+    def regions_once(self, photos: dict[str, Any]) -> dict[str, Any]:
+        """Pixels -> regions, so that samples, baseline and loss share them; a source in training needs the pixels."""
+        if "pixel_values" not in photos or self.recipe.regions.trained:
+            return photos
+        regions = self.model.get_regions(photos["pixel_values"])
+        return {name: regions[name].float() for name in ("region_features", "region_boxes")}
 
     @torch.no_grad()
     def sample(self, photos: dict[str, Any]) -> torch.Tensor:
@@ -325,7 +353,7 @@ class CaptioningTask:
             indices = mine[start : start + size]
             photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
             photos = {name: tensor.to(accelerator.device) for name, tensor in photos.items()}
-            ids = model.generate(**photos, num_beams=num_beams, do_sample=False, **self.decoding())
+            ids = model.generate(**photos, **beams(num_beams, self.recipe.evaluate), **self.decoding())
             captions = self.processor.batch_decode(ids, skip_special_tokens=True)
             yield from ({"row": int(i), "caption": text} for i, text in zip(indices, captions, strict=True))
             bar.update(len(indices))
@@ -349,6 +377,12 @@ def captioned_rows(rows: Dataset, *, split: str) -> Dataset:
     if not with_captions:
         raise ValueError(f"the split {split!r} has no captions to score against: evaluate on another split")
     return rows if len(with_captions) == len(rows) else rows.select(with_captions)
+
+
+def beams(num_beams: int, settings: EvaluateRecipe) -> dict[str, Any]:
+    """Greedy or beam decoding as `generate` takes it; the length penalty means something to beams alone."""
+    decoding: dict[str, Any] = {"num_beams": num_beams, "do_sample": False}
+    return decoding | ({"length_penalty": settings.length_penalty} if num_beams > 1 else {})
 
 
 def words_until_end(words: torch.Tensor, end_token_id: int) -> torch.Tensor:

@@ -125,7 +125,7 @@ def test_scheduled_sampling_feeds_the_models_own_words(task: CaptioningTask) -> 
     with torch.no_grad():
         task.model.lm_head.weight.zero_()
         task.model.lm_head.bias.fill_(-1e4)[word] = 1e4  # the model says red whatever it sees
-    hidden = {}
+    hidden: dict[Any, torch.Tensor] = {}
     for probability in (0.0, 1.0):
         task.model.scheduled_sampling_probability = probability
         inputs = task.inputs(PHOTOS, epoch=0)
@@ -147,6 +147,8 @@ def test_scheduled_sampling_feeds_the_models_own_words(task: CaptioningTask) -> 
 @pytest.mark.parametrize("baseline", ["greedy", "mean_of_others", "beam"])
 def test_advantages_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: str) -> None:
     task = rewarded(tmp_path, baseline)
+    with torch.no_grad():
+        task.model.lm_head.weight *= 20  # so that beams are of different words
     weighed: dict[str, torch.Tensor] = {}
 
     def note(log_probs: torch.Tensor, rewards: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -155,9 +157,12 @@ def test_advantages_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest
 
     sampled: list[torch.Tensor] = []
     decode = task.decode
-    monkeypatch.setattr(
-        task, "decode", lambda *args, **options: sampled.append(decode(*args, **options)) or sampled[-1]
-    )
+
+    def decode_and_note(*arguments: Any, **options: Any) -> torch.Tensor:
+        sampled.append(decode(*arguments, **options))
+        return sampled[-1]
+
+    monkeypatch.setattr(task, "decode", decode_and_note)
     monkeypatch.setattr("training.tasks.captioning.self_critical_loss", note)
     task.model.train()
     total, count, shown = task.loss(task.model, task.inputs(PHOTOS, epoch=0))
@@ -218,7 +223,8 @@ def test_reward_training_makes_the_rewarded_caption_likelier(tmp_path: Path) -> 
     accelerator = new_accelerator()
     task = build_task(tuned, accelerator)
     task.prepare()
-    task.scorer = OneWord(task.processor.tokenizer.convert_tokens_to_ids("red"))
+    scorer: Any = OneWord(task.processor.tokenizer.convert_tokens_to_ids("red"))
+    task.scorer = scorer
     run = Run(tuned, task, accelerator)
     run.model.train()
     rewards = [run.train_step([task.inputs(PHOTOS, epoch=0)])["reward_x100"] for _ in range(25)]
