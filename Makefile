@@ -2,6 +2,7 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+CACHE := .cache
 RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 WORKERS ?= 2
@@ -12,7 +13,7 @@ COMMON_PYTEST := HF_HUB_OFFLINE=1 $(CURDIR)/$(RUN) -m pytest -c /dev/null --root
 MODEL_SPECS = $(shell grep -oE '^class [A-Za-z]+Spec' tests/modeling_updown/common_spec.py | sed 's/class /common_spec:/' | paste -sd,)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format benchmarks common-tests
+.PHONY: help demo test lint format benchmarks cards common-tests
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -39,6 +40,11 @@ format: $(STAMP)  ## bring the code into its style
 
 benchmarks: $(STAMP)  ## our speed beside an obvious baseline's, one ratio a line
 	set -e; for file in tests/benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) -m tests.benchmarks.$$(basename $$file .py); done
+
+cards: $(STAMP)  ## bring the code and cards of the published models in hub_cards up to date
+	set -e; for folder in hub_cards/*/; do name=$$(basename $$folder); \
+		$(VENV)/bin/updown push $$folder updown/$$name --dry-run --output $(CACHE)/cards/$$name; \
+		cp $(CACHE)/cards/$$name/* $$folder; done
 
 common-tests: $(STAMP)  ## transformers' own tests on our classes (optional: needs ../shared/common_tests)
 	@test -d ../shared/common_tests || { echo "make common-tests needs ../shared/common_tests beside the checkout"; exit 2; }

@@ -96,6 +96,16 @@ def test_no_file_is_large_or_names_a_machine(path: Path) -> None:
     assert not re.findall(r"\b(?:TODO|FIXME|XXX)\b", text) or path == Path(__file__)
 
 
+@pytest.mark.parametrize("folder", sorted(path.parent for path in ROOT.glob("hub_cards/*/config.json")), ids=name_of)
+def test_published_code_is_the_code(folder: Path) -> None:
+    """A folder in hub_cards is laid out as its Hub repository; `make cards` brings its files up to date."""
+    sources = {
+        path.name: path for package in ("modeling_updown", "processors") for path in (ROOT / package).glob("*.py")
+    }
+    stale = [path.name for path in folder.glob("*.py") if path.read_text() != sources[path.name].read_text()]
+    assert not stale, f"run `make cards`: {stale} differ"
+
+
 def test_data_flows_one_way() -> None:
     """Files that go to the Hub know only their siblings; the models meet the processors at the public door."""
     for folder, allowed in (("processors", set()), ("modeling_updown", AT_THE_DOOR)):

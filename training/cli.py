@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import Any
 
 TRAINED_CAPTIONER = Path(__file__).parents[1] / "hub_cards" / "updown-captioning-flickr8k"
-DEMO_PHOTOS = ("chelsea", "astronaut", "coffee", "rocket")  # these come inside scikit-image itself, no download
+# these come inside scikit-image itself, no download
+DEMO_PHOTOS = {
+    "motorcycle": "motorcycle_left.png",
+    "camera": "camera.png",
+    "astronaut": "astronaut.png",
+    "cat": "chelsea.png",
+}
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError)
 LONGEST_MESSAGE = 600
@@ -428,9 +434,10 @@ def demo_photos() -> dict[str, Any]:
         from skimage import data
     except ImportError as error:
         raise ImportError("the demo's photos come with scikit-image: pip install 'updown[demo]'") from error
-    from PIL import Image
+    from modeling_updown import load_photo
 
-    return {name: Image.fromarray(getattr(data, name)()) for name in DEMO_PHOTOS}
+    folder = Path(data.__file__).parent
+    return {name: load_photo(folder / file) for name, file in DEMO_PHOTOS.items()}
 
 
 def describe(captioner: Any, photo: Any, **options: Any) -> Mapping[str, Any]:

@@ -1,0 +1,348 @@
+"""`Regions` -> words: the Up-Down captioner (Anderson et al. 2018, section 3.2).
+
+    x1_t = [h2_{t-1}, mean v, W_e word]      attention LSTM   (equation 2)
+    a_i  = w_a^T tanh(W_va v_i + W_ha h1_t)  attention        (equations 3-5)
+    x2_t = [v_hat, h1_t]                     language LSTM    (equation 6)
+    p    = softmax(W_p h2_t + b)             words            (equation 7)
+
+What does not change over time is computed once: W_va v and the mean region's share of the LSTM gates once per photo
+(not per caption or beam), the words' share of the gates in one product for a whole batch of captions.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import GenerationMixin
+
+from .boxes_updown import box_geometry
+from .configuration_updown import UpDownCaptioningConfig
+from .losses_updown import IGNORED_LABEL, caption_loss
+from .modeling_attention import TopDownAttention
+from .modeling_base import UpDownTopDownModel
+from .outputs_updown import Regions, UpDownCaptioningOutput
+from .recurrence_updown import CaptioningCache, PhotoContext, StepLinear, WordSteps, lstm_step, word_steps
+
+PHOTO_INPUTS = ("pixel_values", "region_features", "region_boxes", "region_mask")
+
+
+class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
+    """The captioner: equations in the module's docstring, the paper's defaults, `generate` as transformers has it.
+
+    Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
+    S rows of words per photo (captions, beams): N = P x S, rows of one photo next to each other.
+
+    Example:
+
+    >>> config = UpDownCaptioningConfig(vocab_size=20, region_feature_size=8, hidden_size=16, word_embedding_size=16)
+    >>> model = UpDownForImageCaptioning(config).eval()
+    >>> out = model(torch.tensor([[1, 5, 6]]), region_features=torch.randn(1, 4, 8), output_attentions=True)
+    >>> out.logits.shape, out.attentions[0].sum(-1).round(decimals=4).tolist()
+    (torch.Size([1, 3, 20]), [[1.0, 1.0, 1.0]])
+    """
+
+    config_class = UpDownCaptioningConfig
+    main_input_name = "input_ids"
+    _is_stateful = True  # the state cannot be rolled back, so assisted decoding is refused
+    _no_split_modules = ["UpDownGrid", "TopDownAttention"]
+
+    def __init__(self, config: UpDownCaptioningConfig):
+        super().__init__(config)
+        width = config.region_embedding_size or config.region_feature_size
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.word_embedding_size)  # W_e
+        self.region_embedding: nn.Linear | None = None
+        self.pooled_embedding: nn.Linear | None = None
+        self.box_embedding: nn.Linear | None = None
+        if config.region_embedding_size is not None:
+            self.region_embedding = nn.Linear(config.region_feature_size, width)
+            self.pooled_embedding = nn.Linear(config.region_feature_size, width)
+        if config.box_embedding:
+            self.box_embedding = nn.Linear(7, width, bias=False)
+        gates = 4 * config.hidden_size  # input, forget, cell, output
+        self.attention_lstm_photo = nn.Linear(width, gates)  # gates from the mean region
+        self.attention_lstm_word = nn.Linear(config.word_embedding_size, gates, bias=False)  # gates from the word
+        self.attention_lstm_state = nn.Linear(2 * config.hidden_size, gates, bias=False)  # gates from [h2, h1]
+        self.attention = TopDownAttention(
+            region_size=width,
+            query_size=config.hidden_size,
+            attention_size=config.attention_size,
+            bias=config.attention_bias,
+        )
+        self.language_lstm = nn.Linear(width + 2 * config.hidden_size, gates)  # gates from [v_hat, h1, h2]
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)  # W_p
+        self.scheduled_sampling_probability = 0.0  # set by the training loop, epoch by epoch
+        self.build_region_source()
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: Any) -> None:
+        super()._init_weights(module)
+        gates_of_lstm = module is self.attention_lstm_photo or module is self.language_lstm
+        if gates_of_lstm and not getattr(module.bias, "_is_hf_initialized", False):  # set where the bias was loaded
+            forget = slice(self.config.hidden_size, 2 * self.config.hidden_size)
+            nn.init.constant_(module.bias[forget], self.config.forget_gate_bias)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.embed_tokens = value
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head
+
+    def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
+        self.lm_head = new_embeddings
+
+    def encode_photos(self, regions: Regions) -> PhotoContext:
+        """Everything of a photo that does not change over words; once per photo."""
+        config = self.config
+        mask = regions.region_mask
+        features = regions.region_features.to(self.attention_lstm_photo.weight.dtype)  # (P, R, D)
+        features = features.masked_fill(~mask[..., None], 0)  # a padded region may hold anything, even NaN
+        share = mask.to(features.dtype) / mask.sum(dim=1, keepdim=True)
+        pooled = torch.bmm(share[:, None], features).squeeze(1)  # mean v (P, D)
+        if self.region_embedding is not None and self.pooled_embedding is not None:
+            features = self.region_embedding(features)
+            if self.box_embedding is not None:
+                if regions.region_boxes is None:
+                    raise ValueError("This model embeds boxes (config.box_embedding): give region_boxes as well")
+                geometry = box_geometry(regions.region_boxes).masked_fill(~mask[..., None], 0)  # (P, R, 7)
+                features = features + self.box_embedding(geometry.to(features.dtype))
+            features = F.dropout(features.relu(), config.region_dropout, self.training)
+            pooled = F.dropout(self.pooled_embedding(pooled).relu(), config.region_dropout, self.training)
+        keys = self.attention.project_regions(features)
+        return PhotoContext(keys, features, mask, self.attention_lstm_photo(pooled), regions.region_boxes)
+
+    def embed_words(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None = None) -> torch.Tensor:
+        """(...), or the word embedding's output (..., E) in its place, -> (..., E)."""
+        words = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.config.word_embedding_relu:
+            words = words.relu()
+        return F.dropout(words, self.config.word_dropout, self.training)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        region_features: torch.FloatTensor | None = None,
+        region_boxes: torch.FloatTensor | None = None,
+        region_mask: torch.BoolTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        past_key_values: CaptioningCache | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> UpDownCaptioningOutput | tuple:
+        """Score the next word after each of the given ones.
+
+        input_ids (N, T); regions of P photos as `get_regions` takes them (or `past_key_values`, which holds them); N
+        is a multiple of P. attention_mask (N, T): a masked word leaves the state untouched. labels (N, T): the input
+        words, shifted here, -100 where not scored (or `shift_labels`, shifted already); -> `UpDownCaptioningOutput`.
+        """
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return_dict = config.return_dict if return_dict is None else return_dict
+        targets = kwargs.pop("shift_labels", None)
+        if labels is not None and targets is None:
+            targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
+        use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
+        if past_key_values is None:
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask)
+            past_key_values = CaptioningCache(self.encode_photos(regions))
+        words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
+        run = self.run_words(words, input_ids, past_key_values, attention_mask, skip=not use_cache)
+
+        loss = label_log_probs = None
+        if targets is not None:
+            loss, label_log_probs, logits = self.score_labels(run, targets, kwargs.get("num_items_in_batch"))
+        else:
+            hidden = run.dense("h2")
+            kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(self.drop_output(hidden[:, kept]))
+        output = UpDownCaptioningOutput(
+            loss=loss,
+            logits=logits,
+            label_log_probs=label_log_probs,
+            past_key_values=past_key_values if use_cache else None,
+            hidden_states=(words, run.dense("h1"), run.dense("h2")) if output_hidden_states else None,
+            attentions=(run.dense("weights"),) if output_attentions else None,
+            region_boxes=past_key_values.context.boxes if output_attentions else None,
+        )
+        return output if return_dict else output.to_tuple()
+
+    def run_words(
+        self,
+        words: torch.Tensor,
+        input_ids: torch.Tensor | None,
+        cache: CaptioningCache,
+        attention_mask: torch.Tensor | None,
+        *,
+        skip: bool,
+    ) -> "WordRun":
+        """Take both LSTMs over the words (N, T, E) from the cache's state; without `skip` the cache ends after them."""
+        num_rows, num_words = words.shape[:2]
+        context = cache.context
+        rows_per_photo, odd = divmod(num_rows, len(context.keys))
+        if odd or not rows_per_photo:
+            raise ValueError(
+                f"{num_rows} rows of words for {len(context.keys)} photos: "
+                "give the same number of captions for every photo, those of one photo next to each other"
+            )
+        mask = None if attention_mask is None else attention_mask[:, -num_words:].bool()
+        steps = word_steps(mask, num_rows=num_rows, num_words=num_words, skip=skip)
+        photo_gates = context.gates.repeat_interleave(rows_per_photo, dim=0)  # (N, 4H)
+        state = cache.states(num_rows, like=photo_gates, hidden_size=self.config.hidden_size)
+        if steps.skips:
+            photo_gates = photo_gates.index_select(0, steps.order)
+            state = tuple(tensor.index_select(0, steps.order) for tensor in state)
+            mask = mask.index_select(0, steps.order) if mask is not None and steps.holes else None
+        replaced = input_ids if self.training and self.scheduled_sampling_probability > 0 else None
+        word_gates = () if replaced is not None else self.attention_lstm_word(steps.pack(words)).split(steps.num_rows)
+        products = self.step_products(num_words)
+
+        run = WordRun(steps, [], [], [])
+        for step, rows in enumerate(steps.num_rows):
+            here = steps.order[:rows] if steps.skips else None
+            if replaced is None:
+                gates = word_gates[step]
+            else:
+                gates = self.attention_lstm_word(self.sampled_words(replaced, run, step, rows))
+            before = tuple(tensor[:rows] for tensor in state)
+            state, weights = self.step(
+                gates + photo_gates[:rows], before, context, products, rows=here, rows_per_photo=rows_per_photo
+            )
+            if mask is not None and not mask[:rows, step].all():
+                keep = mask[:rows, step, None]
+                state = tuple(torch.where(keep, new, old) for new, old in zip(state, before, strict=True))
+            run.append(state, weights)
+        if not skip:
+            cache.store(state, num_words=num_words)
+        return run
+
+    def step(
+        self,
+        gates: torch.Tensor,
+        state: tuple[torch.Tensor, ...],
+        context: PhotoContext,
+        products: tuple,
+        *,
+        rows: torch.Tensor | None,
+        rows_per_photo: int,
+    ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+        """One word on: gates (n, 4H) of word and photo, state (h1, c1, h2, c2) of (n, H) -> state, alpha (n, R)."""
+        attention_state, language_gates = products
+        h1, c1, h2, c2 = state
+        h1, c1 = lstm_step(gates + attention_state(torch.cat([h2, h1], dim=-1)), c1)  # equation 2
+        attended, weights = self.attention(
+            h1, context.keys, context.values, context.mask, rows=rows, rows_per_photo=rows_per_photo
+        )
+        gates = language_gates(torch.cat([attended, h1, h2], dim=-1)) + self.language_lstm.bias  # equation 6
+        h2, c2 = lstm_step(gates, c2)
+        return (h1, c1, h2, c2), weights
+
+    def step_products(self, num_words: int) -> tuple:
+        """The two products of every step; in training over many words, with their gradient made once."""
+        linears = (self.attention_lstm_state, self.language_lstm)
+        if num_words > 1 and torch.is_grad_enabled() and all(linear.weight.requires_grad for linear in linears):
+            return tuple(StepLinear(linear.weight) for linear in linears)
+        return tuple(_WithoutBias(linear) for linear in linears)
+
+    def sampled_words(self, input_ids: torch.Tensor, run: "WordRun", step: int, rows: int) -> torch.Tensor:
+        """Scheduled sampling (Bengio et al. 2015): some input words drawn from the last step's output. -> (rows, E)"""
+        ordered = input_ids.index_select(0, run.steps.order.to(input_ids.device)) if run.steps.skips else input_ids
+        words = ordered[:rows, step]
+        if step > 0:
+            with torch.no_grad():
+                probabilities = self.lm_head(run.h2[-1][:rows]).float().softmax(dim=-1)
+                drawn = torch.multinomial(probabilities, 1).squeeze(1)
+            swap = torch.rand(rows, device=words.device) < self.scheduled_sampling_probability
+            words = torch.where(swap, drawn, words)
+        return self.embed_words(words)
+
+    def drop_output(self, language_states: torch.Tensor) -> torch.Tensor:
+        return F.dropout(language_states, self.config.output_dropout, self.training)
+
+    def score_labels(
+        self, run: "WordRun", targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Loss, log p(label) (N, T) and logits (N, T, V); scored packed, so finished captions cost nothing."""
+        packed = run.steps.pack(targets)
+        logits = self.lm_head(self.drop_output(torch.cat(run.h2)))  # (words run, V)
+        log_probs = logits.float().log_softmax(dim=-1)
+        scored = packed != IGNORED_LABEL
+        loss = caption_loss(
+            log_probs, packed, label_smoothing=self.config.label_smoothing, num_items_in_batch=num_items_in_batch
+        )
+        picked = log_probs.gather(1, packed.masked_fill(~scored, 0)[:, None]).squeeze(1).masked_fill(~scored, 0.0)
+        return loss, run.steps.unpack(picked), run.steps.unpack(logits)
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs: Any
+    ) -> dict:
+        """As transformers does it, without photos once the cache holds their context."""
+        inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
+        if inputs.get("past_key_values") is not None:
+            for name in PHOTO_INPUTS:
+                inputs.pop(name, None)
+        return inputs
+
+    def _expand_inputs_for_generation(
+        self,
+        expand_size: int = 1,
+        is_encoder_decoder: bool = False,
+        input_ids: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, dict]:
+        """Repeat the words for beams and samples, never the photos: `forward` takes S rows a photo."""
+        photos = {name: kwargs.pop(name) for name in PHOTO_INPUTS if name in kwargs}
+        input_ids, kwargs = super()._expand_inputs_for_generation(
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
+        )
+        return input_ids, {**kwargs, **photos}
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # `forward` makes its own cache of two LSTM states
+
+    def unfreeze_regions(self) -> None:
+        super().unfreeze_regions()
+        self.config.freeze_regions = False
+
+
+class _WithoutBias(nn.Module):
+    """A linear layer's product alone: its bias is added with the other gates, once."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return F.linear(inputs, self.linear.weight)
+
+
+@dataclass
+class WordRun:
+    """What the steps left behind: the states (rows, H) and weights (rows, R) of each step."""
+
+    steps: WordSteps
+    h1: list[torch.Tensor]
+    h2: list[torch.Tensor]
+    weights: list[torch.Tensor]
+
+    def append(self, state: tuple[torch.Tensor, ...], weights: torch.Tensor) -> None:
+        self.h1.append(state[0])
+        self.h2.append(state[2])
+        self.weights.append(weights)
+
+    def dense(self, name: str) -> torch.Tensor:
+        """`h1`, `h2` (N, T, H) or `weights` (N, T, R)."""
+        return self.steps.unpack(torch.cat(getattr(self, name)))

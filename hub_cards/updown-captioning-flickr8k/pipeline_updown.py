@@ -1,0 +1,277 @@
+"""`pipeline("image-to-text")`: a photo in, a caption out, as in transformers 4, and the regions behind each word.
+
+The last hop of the flow: photo -> image processor -> `generate` -> tokenizer -> `[{"generated_text": "a dog runs"}]`.
+transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder.
+"""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset, IterableDataset
+from transformers import GenerationConfig, GenerationMixin
+from transformers.pipelines import Pipeline
+
+GENERATE_ARGUMENTS = {*vars(GenerationConfig()), *inspect.signature(GenerationMixin.generate).parameters} - {"self"}
+
+
+class ListedPhoto(NamedTuple):
+    """One of many photos, and which, counted from 0, for error messages."""
+
+    place: int
+    photo: Any
+
+
+class ListedPhotos(Dataset):
+    """A sequence of photos as a torch data set, which pipelines load and batch."""
+
+    def __init__(self, photos: Any):
+        self.photos = photos
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> ListedPhoto:
+        with naming_photo(index):
+            return ListedPhoto(index, self.photos[index])
+
+
+class UpDownImageToTextPipeline(Pipeline):
+    """Describes photos. For one photo a list of captions, `[{"generated_text": ...}]`; for many, a list of such lists.
+
+    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, a PIL image, an array or a tensor.
+    Many photos are a list, a `datasets.Dataset` with a column of images, a generator or any torch data set; for all but
+    the list an iterator comes back, and nothing is held in memory. Settings of `generate` that are not given are those
+    of the model's `generation_config`.
+
+    With `return_regions=True` each caption also has
+
+    - `words`: the words of the caption as the tokenizer has them, without special tokens (T of them);
+    - `region_weights`: tensor (T, R), how the regions were weighed when that word was written, each row summing to 1;
+    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the photo's width and height.
+
+    Example:
+
+    >>> import modeling_updown
+    >>> from transformers import pipeline
+    >>> captioner = pipeline("image-to-text", model="updown/captioning-flickr8k")  # doctest: +SKIP
+    >>> captioner("dog.jpg", num_beams=5)  # doctest: +SKIP
+    [{'generated_text': 'a brown dog is running through the grass'}]
+    """
+
+    _load_processor = None
+    _load_image_processor = None
+    _load_tokenizer = None
+    _load_feature_extractor = False
+    _load_video_processor = False
+    _pipeline_calls_generate = True
+    _default_generation_config = GenerationConfig(max_new_tokens=20)
+
+    def __init__(self, *args: Any, generate_kwargs: Mapping[str, Any] | None = None, **kwargs: Any):
+        super().__init__(*args, **{**(generate_kwargs or {}), **kwargs})  # kept for every call, which may override some
+        for part in ("image_processor", "tokenizer"):
+            if getattr(self, part) is None:
+                setattr(self, part, getattr(self.processor, part, None))
+            if getattr(self, part) is None:
+                raise ValueError(
+                    f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
+                    "model's folder (if it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
+                )
+
+    def __call__(self, inputs: Any = None, **kwargs: Any) -> Any:
+        """Describe one photo or many.
+
+        Args:
+            inputs: a photo or many of them, as the class says; `images=` is another name for it.
+            prompt: the words every caption starts with, such as `"a photo of"`.
+            max_new_tokens, num_beams, num_return_sequences, do_sample, ...: settings of `generate`, also as a dict
+                `generate_kwargs`.
+            return_regions: add `words`, `region_weights` and `region_boxes` to each caption.
+            return_token_ids: add `generated_token_ids`, a list with BOS, EOS and the prompt but without padding.
+            batch_size, num_workers: photos captioned together (1 by default), processes that load photos (0).
+
+        Raises:
+            ValueError: a photo cannot be read; for one of many the message starts with its index from 0.
+            TypeError: nothing to caption, or an argument that neither the pipeline nor `generate` knows.
+        """
+        photos = kwargs.pop("images", None) if inputs is None else inputs
+        if photos is None:
+            raise TypeError(
+                "there is no photo to caption: give a path, a URL, a PIL image, an array or a list of these"
+            )
+        if isinstance(photos, list | tuple) or getattr(photos, "ndim", 0) == 4:
+            return list(super().__call__(ListedPhotos(photos), **kwargs))
+        return super().__call__(photo_stream(photos), **kwargs)
+
+    def _sanitize_parameters(
+        self,
+        prompt: str | None = None,
+        generate_kwargs: Mapping[str, Any] | None = None,
+        return_regions: bool | None = None,
+        return_token_ids: bool | None = None,
+        **settings: Any,
+    ) -> tuple[dict, dict, dict]:
+        unknown = sorted(settings.keys() - GENERATE_ARGUMENTS)
+        twice = sorted(settings.keys() & (generate_kwargs or {}).keys())
+        if unknown:
+            raise TypeError(f"image-to-text knows no argument {', '.join(unknown)}, nor does generate: is it misspelt?")
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is given both directly and in generate_kwargs: give it once")
+        generation = {**(generate_kwargs or {}), **settings}
+        steps: tuple[dict[str, Any], ...] = (
+            {"prompt": prompt},
+            {"return_regions": return_regions, "generate_kwargs": generation or None},
+            {"return_token_ids": return_token_ids},
+        )
+        preprocess, forward, postprocess = (
+            {name: value for name, value in step.items() if value is not None} for step in steps
+        )
+        return preprocess, forward, postprocess
+
+    def preprocess(self, input_: Any, prompt: str | None = None) -> dict[str, torch.Tensor]:
+        """A photo (or `ListedPhoto`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
+        if isinstance(input_, ListedPhoto):
+            with naming_photo(input_.place):
+                return self.preprocess(input_.photo, prompt=prompt)
+        inputs = dict(self.image_processor(images=stored_photo(input_), return_tensors="pt"))
+        if prompt:
+            inputs |= self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        return inputs
+
+    def _forward(
+        self,
+        input_tensors: dict[str, torch.Tensor],
+        generate_kwargs: Mapping[str, Any] | None = None,
+        return_regions: bool = False,
+    ) -> dict[str, torch.Tensor]:
+        """-> `sequences` (B, S, T), S captions a photo, and with `return_regions` their weights and boxes."""
+        settings = self._prepare_generate_kwargs(
+            dict(generate_kwargs or {}), return_dict_in_generate=True, output_attentions=return_regions
+        )
+        inputs = {**input_tensors, "pixel_values": input_tensors["pixel_values"].to(self.model.dtype)}
+        num_photos = len(inputs["pixel_values"])
+        if not return_regions:
+            return {"sequences": by_photo(self.model.generate(**inputs, **settings).sequences, num_photos)}
+        if not hasattr(self.model, "get_regions"):
+            raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
+        regions = self.model.get_regions(inputs.pop("pixel_values"))
+        inputs |= {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
+        output = self.model.generate(**inputs, **settings)
+        weights = followed_weights(output.attentions, output.sequences, getattr(output, "beam_indices", None))
+        return {
+            "sequences": by_photo(output.sequences, num_photos),
+            "region_weights": by_photo(weights, num_photos),
+            "region_boxes": regions.region_boxes,
+            "region_mask": regions.region_mask,
+        }
+
+    def postprocess(
+        self, model_outputs: Mapping[str, torch.Tensor], return_token_ids: bool = False
+    ) -> list[dict[str, Any]]:
+        """What `_forward` made of one photo (B = 1) -> one dict a caption."""
+        captions = []
+        for number, sequence in enumerate(model_outputs["sequences"][0].tolist()):
+            caption: dict[str, Any] = {
+                "generated_text": self.tokenizer.decode(sequence, skip_special_tokens=True).strip()
+            }
+            if return_token_ids:
+                caption["generated_token_ids"] = without_padding(sequence, self.end_token_ids())
+            if "region_weights" in model_outputs:
+                caption |= self.regions_of_words(sequence, number, model_outputs)
+            captions.append(caption)
+        return captions
+
+    def regions_of_words(
+        self, sequence: Sequence[int], number: int, model_outputs: Mapping[str, torch.Tensor]
+    ) -> dict[str, Any]:
+        """`words`, `region_weights` and `region_boxes` of one caption; special tokens and padded regions left out."""
+        special = set(self.tokenizer.all_special_ids)
+        places = [place for place, token in enumerate(sequence) if place > 0 and token not in special]
+        real = model_outputs["region_mask"][0]
+        weights = model_outputs["region_weights"][0, number]  # (T - 1, R): of the words after the first
+        return {
+            "words": [self.tokenizer.decode([sequence[place]]).strip() for place in places],
+            "region_weights": weights[[place - 1 for place in places]][:, real].float(),
+            "region_boxes": model_outputs["region_boxes"][0][real].float(),
+        }
+
+    def end_token_ids(self) -> list[int]:
+        """The ids of the tokens that end a caption."""
+        ends = self.model.generation_config.eos_token_id
+        return [] if ends is None else ends if isinstance(ends, list) else [ends]
+
+
+def photo_stream(photos: Any) -> Any:
+    """Many photos other than a list -> what pipelines go through lazily, each with its index; one photo as it is."""
+    if hasattr(photos, "cast_column"):
+        photos = image_column(photos)
+    if isinstance(photos, Iterator | IterableDataset):
+        return (ListedPhoto(index, photo) for index, photo in enumerate(photos))
+    one_photo = isinstance(photos, str | bytes) or not isinstance(photos, Sequence | Dataset)
+    return photos if one_photo else ListedPhotos(photos)
+
+
+def image_column(rows: Any) -> Sequence | Iterator:
+    """The photos of a `datasets.Dataset` (or of a streamed one): its column `image`, else its only column of images.
+
+    They come undecoded, so that a broken one is met by our own loader, which names it.
+    """
+    images = {name: kind for name, kind in (rows.features or {}).items() if type(kind).__name__ == "Image"}
+    names = rows.column_names or []
+    column = "image" if "image" in names or not names else next(iter(images), None)
+    if column is None or (column != "image" and len(images) > 1):
+        raise ValueError(f'which of the columns {names} holds the photos? rename it: rows.rename_column(..., "image")')
+    if column in images:
+        rows = rows.cast_column(column, type(images[column])(decode=False))
+    return rows[column] if hasattr(rows, "__len__") else (row[column] for row in rows)
+
+
+def stored_photo(photo: Any) -> Any:
+    """The photo of a data set's row (`image`) or of an undecoded image (`bytes`, `path`); anything else as it is."""
+    if isinstance(photo, Mapping):
+        photo = photo.get("image", photo)
+    if isinstance(photo, Mapping):
+        photo = photo.get("bytes") or photo.get("path")
+        if photo is None:
+            raise ValueError('a row without a photo: it needs "image", or "bytes" or "path"')
+    return photo
+
+
+@contextmanager
+def naming_photo(index: int) -> Iterator[None]:
+    """Say in the message of an error which of many photos it was."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        raise ValueError(f"photo {index} cannot be captioned: {error}") from error
+
+
+def followed_weights(
+    attentions: Sequence[tuple[torch.Tensor, ...]], sequences: torch.Tensor, beam_indices: torch.Tensor | None
+) -> torch.Tensor:
+    """How the regions were weighed for every word after the first: (N, T - 1, R).
+
+    attentions: of each step of `generate`, (rows, words run, R), the first step running the whole prompt; sequences
+    (N, T); beam_indices (N, words generated): the row that each word came from, -1 after the end, None without beams.
+    """
+    prompt = attentions[0][0]  # (rows, P, R)
+    num_generated = sequences.shape[1] - prompt.shape[1]
+    if beam_indices is None:
+        beam_indices = torch.arange(len(sequences), device=sequences.device)[:, None].expand(-1, num_generated)
+    rows = beam_indices.clamp(min=0)
+    steps = [attentions[step][0][rows[:, step]] for step in range(num_generated)]
+    return torch.cat(steps, dim=1)
+
+
+def by_photo(tensor: torch.Tensor, num_photos: int) -> torch.Tensor:
+    """(B * S, ...) -> (B, S, ...), S captions a photo."""
+    return tensor.unflatten(0, (num_photos, -1))
+
+
+def without_padding(sequence: Sequence[int], end_token_ids: Iterable[int]) -> list[int]:
+    """The tokens up to and with the first one, other than BOS, that ends a caption."""
+    ends = set(end_token_ids)
+    last = next((place for place, token in enumerate(sequence) if place > 0 and token in ends), len(sequence))
+    return list(sequence[: last + 1])
