@@ -285,13 +285,18 @@ class CaptioningTask:
 
     @torch.no_grad()
     def sample(self, photos: dict[str, Any]) -> torch.Tensor:
-        """The captions to be weighed: drawn from the model, or its decoded beam (the paper's variant)."""
+        """The captions to be weighed: drawn from the model, or its decoded beam (the paper's variant).
+
+        Drawn from all words, the unknown word too: a word that is never drawn is never pushed down, so probability
+        would drift to it until the gradient is that of another policy.
+        """
         settings = self.recipe.train
         decoding: dict[str, Any] = {"num_return_sequences": settings.samples_per_photo, **self.decoding()}
         if settings.baseline == "beam":
             decoding |= {"num_beams": settings.samples_per_photo, "do_sample": False}
         else:
-            decoding |= {"num_beams": 1, "do_sample": True, "top_k": 0, "temperature": settings.sample_temperature}
+            decoding |= {"num_beams": 1, "do_sample": True, "top_k": 0, "suppress_tokens": []}
+            decoding["temperature"] = settings.sample_temperature
         return self.decode(photos, **decoding)
 
     def baseline(
