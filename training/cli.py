@@ -183,6 +183,9 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--model", metavar="DIR", help="the model to score (default: the best one of the recipe's run)")
     parser.add_argument("--predictions", metavar="FILE.json", help="score these captions and no model")
     parser.add_argument("--split", help="the part of the data (default: the recipe's final split)")
+    parser.add_argument("--num-beams", type=positive, metavar="K", help="default: the recipe's final_num_beams")
+    parser.add_argument("--java", action="store_true", help="METEOR and SPICE too, which need Java")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value of the recipe")
     parser.add_argument("--output", metavar="FILE.json", help="where to write the figures as well")
 
 
@@ -310,7 +313,10 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         model=arguments.model,
         predictions=arguments.predictions,
         split=arguments.split,
+        num_beams=arguments.num_beams,
         output=arguments.output,
+        changes=arguments.set,
+        java=arguments.java,
     )
     print_figures(evaluation)
     return 0
