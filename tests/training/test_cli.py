@@ -203,8 +203,10 @@ def test_evaluate_prints_figures_with_their_units(
         return {"dataset": dataset, "metrics": {"bleu_4_x100": 21.345}, "not_computed": {"spice": "no Java"}}
 
     monkeypatch.setattr(training.evaluate, "evaluate_recipe", evaluated)
-    assert run("evaluate", "recipe.yaml", "--split", "test", "--model", "best") == 0
-    assert asked == {"recipe": "recipe.yaml", "split": "test", "model": "best", "predictions": None, "output": None}
+    options = ["--split", "test", "--model", "best", "--num-beams", "3", "--java", "--set", "seed=1"]
+    assert run("evaluate", "recipe.yaml", *options) == 0
+    given = {"split": "test", "model": "best", "num_beams": 3, "java": True, "changes": ["seed=1"]}
+    assert asked == {"recipe": "recipe.yaml", "predictions": None, "output": None, **given}
     assert capsys.readouterr().out.splitlines() == [
         "Flickr8k test, 1000 photos",
         "  bleu_4_x100         21.34",
