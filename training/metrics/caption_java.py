@@ -141,7 +141,7 @@ def spice(
     missing = [model.name for model in SPICE_MODELS if not (jar.parents[1] / model).exists()]
     if missing:
         raise NotComputed(
-            f"SPICE needs {' and '.join(missing)} in {jar.parent / 'lib'}: take them from Stanford CoreNLP 3.6.0 "
+            f"SPICE needs {' and '.join(missing)} in pycocoevalcap/spice/lib: take them from Stanford CoreNLP 3.6.0 "
             "(stanford-corenlp-full-2015-12-09.zip), or run pycocoevalcap's Spice once with a network"
         )
     rows = zip(ptb_tokenize(candidates), references, strict=True)
