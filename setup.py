@@ -32,6 +32,7 @@ EXTRAS["test"] = [
     "hypothesis>=6.130",
     "pytest>=8.4",
     "pytest-xdist>=3.6",
+    "tensorboard>=2.18",
     *EXTRAS["lint"],
     *EXTRAS["demo"],
     *EXTRAS["metrics"],

@@ -24,6 +24,7 @@ METRIC_NAMES = {
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr",
     "cider_d": "CIDEr-D",
+    "cider_plain": "CIDEr without clipping",
     "meteor": "METEOR",
     "spice": "SPICE",
     "accuracy": "accuracy",

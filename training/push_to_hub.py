@@ -137,6 +137,9 @@ def halved(folder: Path, output: Path) -> Path:
     """A copy of a saved model with float16 weights in its safetensors; its config still says what they load as."""
     load_config(folder)
     shutil.copytree(folder, output)
+    recipe = folder.parent / "recipe.yaml"
+    if recipe.is_file() and not (output / "recipe.yaml").exists():
+        shutil.copyfile(recipe, output / "recipe.yaml")  # the card tells from it what the model was trained on
     for path in output.glob("*.safetensors"):
         weights = load_file(path)
         stored = {name: w.half() if w.is_floating_point() else w for name, w in weights.items()}

@@ -13,8 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 import transformers
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 
 import modeling_updown
 from tests.tiny import save_tiny_captioner
@@ -74,6 +76,20 @@ def test_hub_folder_is_flat_and_whole(saved: Path, published: Path) -> None:
     assert weights_and_words | processors | code | {"README.md"} <= names
     assert not {"optimizer.bin", "__init__.py", "registration_updown.py"} & names
     assert (published / "model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
+
+
+def test_half_weights_load_as_float32(saved: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(saved, run / "best")
+    (run / "recipe.yaml").write_text("data_name: drawn scenes\nseed: 3\n")
+    made = push(run / "best", "someone/tiny", dry_run=True, output=tmp_path / "tiny", half=True)
+    full, half = load_file(saved / "model.safetensors"), load_file(Path(made) / "model.safetensors")
+    assert {tensor.dtype for tensor in half.values() if tensor.is_floating_point()} == {torch.float16}
+    loaded = modeling_updown.UpDownForImageCaptioning.from_pretrained(made)
+    assert loaded.dtype == torch.float32
+    for name, tensor in loaded.state_dict().items():
+        torch.testing.assert_close(tensor, full[name], atol=1e-4, rtol=1e-3)
+    assert "Data: drawn scenes" in (Path(made) / "README.md").read_text()
 
 
 def test_every_class_is_named(published: Path) -> None:
