@@ -171,7 +171,7 @@ def test_card_shows_exactly_what_was_measured(saved: Path, tmp_path: Path) -> No
     assert {name: result.metric_value for name, result in results.items()} == {"bleu_4": 21.34, "cider_d": 55.018}
     assert results["bleu_4"].dataset_name == "Flickr8k" and results["bleu_4"].dataset_split == "test"
     assert "| BLEU-4 (x100) | 21.34 |\n| CIDEr-D (x100) | 55.02 |" in card.text
-    assert "| spice | not computed: Java is not installed |" in card.text
+    assert "| SPICE | not computed: Java is not installed |" in card.text
     assert EVALUATION["command"] in card.text and "1000 photos, seed 0, num_beams 5." in card.text
     for fact in ("Data: Flickr8k", "Objective: self-critical", "Epochs: 2", "Seed: 3", "a model trained before"):
         assert fact in card.text
