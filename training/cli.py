@@ -418,14 +418,14 @@ def load_region_source(model: str | None) -> tuple[Any, Any]:
     """A saved region source, or the one that a saved model owns, and its image processor."""
     folder = model_folder(model)
 
-    from transformers import AutoConfig, AutoImageProcessor
+    from transformers import AutoConfig, AutoImageProcessor, PreTrainedModel
 
     import modeling_updown
 
     with quiet():
         config = AutoConfig.from_pretrained(folder)
-        kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
-        if kind is None:
+        kind: Any = getattr(modeling_updown, (config.architectures or [""])[0], None)
+        if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
             raise ValueError(f"{folder} holds none of UpDown's models, but {config.architectures}")
         loaded = kind.from_pretrained(folder)
         source = getattr(loaded, "region_source", loaded)
