@@ -7,6 +7,7 @@ commands, so that `--help` answers at once. A mistake of the user's ends in one 
 
 import argparse
 import contextlib
+import inspect
 import json
 import logging
 import os
@@ -424,10 +425,10 @@ def load_region_source(model: str | None) -> tuple[Any, Any]:
 
     with quiet():
         config = AutoConfig.from_pretrained(folder)
-        kind: Any = getattr(modeling_updown, (config.architectures or [""])[0], None)
-        if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
+        kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
+        if not inspect.isclass(kind) or not issubclass(kind, PreTrainedModel):
             raise ValueError(f"{folder} holds none of UpDown's models, but {config.architectures}")
-        loaded = kind.from_pretrained(folder)
+        loaded = kind.from_pretrained(folder)  # type: ignore[attr-defined]
         source = getattr(loaded, "region_source", loaded)
         if source is None:
             raise ValueError(f"the model in {folder} owns no region source: name one with --source")
