@@ -255,8 +255,7 @@ class CaptioningTask:
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """Sample captions, weigh them by reward minus baseline; the end token is a word of reward and loss.
 
-        Dropout is off while words are drawn and while they are weighed: a gradient under dropout would be that of
-        another policy than the one that drew them, and training collapses.
+        Dropout is off while words are drawn and while they are weighed, so that both are of one policy.
         """
         photos = self.regions_once(photos)
         sampled = self.sample(photos)  # (P * samples, T) with BOS
