@@ -14,7 +14,7 @@ from modeling_updown import UpDownGrid, UpDownGridConfig, UpDownImageProcessor
 from tests.training.tiny_run import new_accelerator, tiny_recipe
 from training.data.captioning import load_captions
 from training.data.region_store import RegionStore
-from training.extract_regions import PhotoRegions, extract_regions, join_padded, source_fingerprint
+from training.extract_regions import PhotoRegions, crop, extract_regions, join_padded, random_crop, source_fingerprint
 from training.recipe import RegionsRecipe
 from training.scenes import scenes_dataset
 from training.tasks import build_task
@@ -201,3 +201,27 @@ def test_ways_to_regions_that_lead_nowhere(tmp_path: Path, source: UpDownGrid, p
 def test_padding_joins_batches_of_different_region_counts() -> None:
     joined = join_padded([torch.ones(2, 1, 3), torch.full((1, 2, 3), 2.0)])
     assert joined.tolist() == [[[1.0] * 3, [0.0] * 3]] * 2 + [[[2.0] * 3] * 2]
+
+
+def test_a_crop_is_the_part_of_the_photo_inside_its_box() -> None:
+    levels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    photo = Image.fromarray(levels).convert("RGB")
+    part = np.asarray(crop(photo, np.array([0.25, 0.0, 0.75, 2 / 3])))[..., 0]
+    assert part.tolist() == [[1, 2], [5, 6]]
+    assert crop(photo, np.array([0.1, 0.1, 0.1, 0.1])).size == (1, 1)
+
+
+def test_random_crops_keep_the_share_that_was_asked_for() -> None:
+    boxes = np.stack([random_crop(np.random.default_rng(seed), 0.6) for seed in range(500)])
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert boxes.min() >= 0 and boxes.max() <= 1 + 1e-12
+    assert sides.prod(axis=1).max() <= 1 + 1e-12 and sides.prod(axis=1).mean() < 0.85
+    whole = (sides < 1).all(axis=1)  # neither side was cut off at the photo's edge
+    assert sides[whole].prod(axis=1).min() >= 0.6 - 1e-12
+    assert (sides[whole, 0] / sides[whole, 1]).min() >= 3 / 4 - 1e-9
+
+
+def test_crops_need_pixels(tmp_path: Path) -> None:
+    regions = RegionsRecipe(store=str(tmp_path), crops=0.5)
+    with pytest.raises(ValueError, match=r"regions\.crops needs pixels"):
+        PhotoRegions(regions, None, None, None)

@@ -300,3 +300,13 @@ def test_a_score_of_the_first_photos_only(task: CaptioningTask) -> None:
     few = task.score(task.model, split="val", num_beams=1, max_photos=3)
     every = task.score(task.model, split="val", num_beams=1)
     assert few.predictions == every.predictions[:3] and len(every.predictions) == 8
+
+
+def test_reward_training_makes_regions_of_pixels_once(tmp_path: Path) -> None:
+    task = rewarded(tmp_path)
+    photos = photos_of(task)
+    regions = task.regions_once(photos)
+    expected = task.model.region_source(photos["pixel_values"]).region_features
+    torch.testing.assert_close(regions["region_features"], expected)
+    assert "pixel_values" not in regions
+    assert task.regions_once(regions) is regions
