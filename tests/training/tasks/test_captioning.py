@@ -304,9 +304,12 @@ def test_a_score_of_the_first_photos_only(task: CaptioningTask) -> None:
 
 def test_reward_training_makes_regions_of_pixels_once(tmp_path: Path) -> None:
     task = rewarded(tmp_path)
-    photos = photos_of(task)
-    regions = task.regions_once(photos)
-    expected = task.model.region_source(photos["pixel_values"]).region_features
-    torch.testing.assert_close(regions["region_features"], expected)
-    assert "pixel_values" not in regions
-    assert task.regions_once(regions) is regions
+    side = task.model.config.vision_config.image_size
+    pixels = torch.rand(2, 3, side, side)
+    regions = task.regions_once({"pixel_values": pixels})
+    expected = task.model.region_source(pixels)
+    torch.testing.assert_close(regions["region_features"], expected.region_features)
+    torch.testing.assert_close(regions["region_boxes"], expected.region_boxes)
+    assert set(regions) == {"region_features", "region_boxes"} and task.regions_once(regions) is regions
+    task.recipe.regions.trained = True  # a source in training needs the pixels themselves
+    assert set(task.regions_once({"pixel_values": pixels})) == {"pixel_values"}
