@@ -43,6 +43,8 @@ PACKAGES = [
     "modeling_updown",
     "processors",
     "training",
+    "training.commands",
+    "training.converters",
     "training.data",
     "training.metrics",
     "training.tasks",

@@ -30,20 +30,24 @@ if TYPE_CHECKING:
         pad_regions,
     )
 
-    from .configuration_updown import UpDownCaptioningConfig, UpDownGridConfig
+    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig
     from .drawing_updown import draw_attention
     from .modeling_captioning import UpDownForImageCaptioning
+    from .modeling_detector import UpDownDetector
     from .modeling_grid import UpDownGrid
-    from .outputs_updown import Regions, UpDownCaptioningOutput
+    from .outputs_updown import Regions, UpDownCaptioningOutput, UpDownDetectorOutput
     from .pipeline_updown import UpDownImageToTextPipeline
 
 HOMES = {  # public name -> the module it is imported from
     "UpDownCaptioningConfig": "modeling_updown.configuration_updown",
+    "UpDownDetectorConfig": "modeling_updown.configuration_updown",
     "UpDownGridConfig": "modeling_updown.configuration_updown",
     "UpDownForImageCaptioning": "modeling_updown.modeling_captioning",
+    "UpDownDetector": "modeling_updown.modeling_detector",
     "UpDownGrid": "modeling_updown.modeling_grid",
     "Regions": "modeling_updown.outputs_updown",
     "UpDownCaptioningOutput": "modeling_updown.outputs_updown",
+    "UpDownDetectorOutput": "modeling_updown.outputs_updown",
     "UpDownImageToTextPipeline": "modeling_updown.pipeline_updown",
     "draw_attention": "modeling_updown.drawing_updown",
     "UpDownImageProcessor": "processors",

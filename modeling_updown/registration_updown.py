@@ -20,7 +20,11 @@ from typing import Any
 
 TABLES = {
     "transformers.models.auto.configuration_auto": ["CONFIG_MAPPING"],
-    "transformers.models.auto.modeling_auto": ["MODEL_MAPPING", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING"],
+    "transformers.models.auto.modeling_auto": [
+        "MODEL_MAPPING",
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
+        "MODEL_FOR_OBJECT_DETECTION_MAPPING",
+    ],
     "transformers.models.auto.processing_auto": ["PROCESSOR_MAPPING"],
     "transformers.models.auto.tokenization_auto": ["TOKENIZER_MAPPING"],
     "transformers.models.auto.image_processing_auto": ["IMAGE_PROCESSOR_MAPPING"],
@@ -37,22 +41,26 @@ def register_classes() -> None:
         AutoImageProcessor,
         AutoModel,
         AutoModelForImageTextToText,
+        AutoModelForObjectDetection,
         AutoProcessor,
         AutoTokenizer,
     )
 
     from processors import UpDownImageProcessor, UpDownImageProcessorPil, UpDownProcessor, UpDownTokenizer
 
-    from .configuration_updown import UpDownCaptioningConfig, UpDownGridConfig
+    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig
     from .modeling_captioning import UpDownForImageCaptioning
+    from .modeling_detector import UpDownDetector
     from .modeling_grid import UpDownGrid
 
     backends = {"torchvision": UpDownImageProcessor, "pil": UpDownImageProcessorPil}
-    for config in (UpDownGridConfig, UpDownCaptioningConfig):
+    for config in (UpDownGridConfig, UpDownDetectorConfig, UpDownCaptioningConfig):
         config.custom_pipelines = PublishedPipelines()
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoImageProcessor.register(config, image_processor_classes=dict(backends), exist_ok=True)
     AutoModel.register(UpDownGridConfig, UpDownGrid, exist_ok=True)
+    AutoModel.register(UpDownDetectorConfig, UpDownDetector, exist_ok=True)
+    AutoModelForObjectDetection.register(UpDownDetectorConfig, UpDownDetector, exist_ok=True)
     AutoModelForImageTextToText.register(UpDownCaptioningConfig, UpDownForImageCaptioning, exist_ok=True)
     AutoTokenizer.register(UpDownCaptioningConfig, tokenizer_class=UpDownTokenizer, exist_ok=True)
     AutoProcessor.register(UpDownCaptioningConfig, UpDownProcessor, exist_ok=True)

@@ -15,7 +15,9 @@ from torch.nn import functional as F
 
 from modeling_updown import UpDownForImageCaptioning
 from modeling_updown.losses_updown import self_critical_loss
-from training.convert_checkpoint import captioning_weights, convert_checkpoint, read_weights
+from training.convert_checkpoint import convert_checkpoint
+from training.converters.captioning import captioning_weights
+from training.converters.weights import read_weights
 from training.metrics.caption import CiderD
 
 from ..shared_files import shared

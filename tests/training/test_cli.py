@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.tiny import save_tiny_captioner, tiny_photo
 from training import cli
+from training.commands import caption, shared
 
 COMMANDS = ("caption", "demo", "extract", "evaluate", "convert-checkpoint", "push")
 
@@ -83,9 +84,9 @@ def test_caption_prints_what_the_pipeline_says(
     picture = tmp_path / "look.png"
     assert run("caption", photos / "a.jpg", "--model", model, "--num-beams", 3, "--words", "--draw", picture) == 0
     first, *words, drawn = capsys.readouterr().out.splitlines()
-    caption = pipeline("image-to-text", model=model)(str(photos / "a.jpg"), num_beams=3)[0]["generated_text"]
-    assert first == f"{photos / 'a.jpg'}: {caption}"
-    assert [line.split()[0] for line in words] == caption.split()
+    said = pipeline("image-to-text", model=model)(str(photos / "a.jpg"), num_beams=3)[0]["generated_text"]
+    assert first == f"{photos / 'a.jpg'}: {said}"
+    assert [line.split()[0] for line in words] == said.split()
     assert all(" on region " in line and line.endswith(" pixels") for line in words)
     assert drawn == f"  drawn: {picture}"
     with Image.open(picture) as image:
@@ -108,7 +109,7 @@ def test_a_broken_photo_is_named_and_the_rest_captioned(
 def test_print_words_names_the_strongest_region(capsys: pytest.CaptureFixture[str]) -> None:
     boxes = [[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]]
     result = {"words": ["a", "dog"], "region_weights": [[0.9, 0.1], [0.25, 0.75]], "region_boxes": boxes}
-    cli.print_words(result, size=(200, 100))
+    caption.print_words(result, size=(200, 100))
     assert capsys.readouterr().out.splitlines() == [
         "  a               90% on region 0 at 0,0 to 100,100 pixels",
         "  dog             75% on region 1 at 100,0 to 200,100 pixels",
@@ -119,7 +120,7 @@ def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.Captu
     pytest.importorskip("skimage", reason="the demo's photos come with scikit-image")
     assert run("demo", "--model", model, "--output", tmp_path / "out") == 0
     shown = capsys.readouterr().out
-    for name in cli.DEMO_PHOTOS:
+    for name in caption.DEMO_PHOTOS:
         assert f"{name}: " in shown and (tmp_path / "out" / f"demo_{name}.png").is_file()
 
 
@@ -160,7 +161,7 @@ def test_mistakes_end_in_one_sentence(
 def test_a_missing_captioner_names_the_cure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "TRAINED_CAPTIONER", tmp_path / "none")
+    monkeypatch.setattr(shared, "TRAINED_CAPTIONER", tmp_path / "none")
     assert run("demo") == 2
     assert "name a model with --model (a folder or a Hub id), or train one" in capsys.readouterr().err
 
@@ -172,9 +173,9 @@ def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 def test_unexpected_errors_are_marked() -> None:
-    assert cli.one_sentence(KeyError("x")) == "unexpected KeyError: 'x' (UPDOWN_DEBUG=1 shows where)"
-    assert cli.one_sentence(ValueError("one\n  two")) == "one two"
-    assert len(cli.one_sentence(ValueError("long " * 1000))) == cli.LONGEST_MESSAGE + len("...")
+    assert shared.one_sentence(KeyError("x")) == "unexpected KeyError: 'x' (UPDOWN_DEBUG=1 shows where)"
+    assert shared.one_sentence(ValueError("one\n  two")) == "one two"
+    assert len(shared.one_sentence(ValueError("long " * 1000))) == shared.LONGEST_MESSAGE + len("...")
 
 
 def test_extract_fills_a_store_and_goes_on(

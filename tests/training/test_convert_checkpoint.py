@@ -12,14 +12,14 @@ from transformers import GenerationConfig
 
 from modeling_updown import UpDownForImageCaptioning, UpDownProcessor, UpDownTokenizer
 from training.cli import main
-from training.convert_checkpoint import (
+from training.convert_checkpoint import convert_checkpoint
+from training.converters.captioning import (
     CAPTIONING_LSTM_NAMES,
     CAPTIONING_NAMES,
     captioning_config,
     captioning_weights,
-    convert_checkpoint,
-    read_weights,
 )
+from training.converters.weights import read_weights
 
 from ..shared_files import shared
 

@@ -1,0 +1,540 @@
+"""photo -> `Regions`: the bottom-up detector of Anderson et al. 2018, Faster R-CNN with objects and attributes.
+
+    pixel_values --backbone--> maps --ProposalNetwork--> boxes --RoI pooling, region stage--> features --RegionHeads-->
+    object and attribute probabilities, regressed boxes --selection--> Regions
+
+Photos of a batch are cut free of their padding and go through in groups of one size, so a photo's regions are the same
+alone and in any batch. Inside, boxes are pixels of the resized photo; outside, 0..1. B photos, R regions, N boxes of
+one group, C objects, A attributes, D feature width.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+from torchvision.ops import roi_align, roi_pool
+
+from .boxes_updown import boxes_to_pixels, clip_boxes, decode_boxes
+from .configuration_updown import UpDownDetectorConfig
+from .detection_losses_updown import (
+    PhotoObjects,
+    attribute_loss,
+    draw_regions,
+    proposal_losses,
+    region_losses,
+)
+from .modeling_base import UpDownPreTrainedModel
+from .outputs_updown import UpDownDetectorOutput
+from .proposals_updown import ProposalNetwork, top_proposals
+from .pyramid_updown import PyramidBackbone, PyramidRegions, align
+from .region_selection_updown import Selection, SelectionRule, select_jointly, select_per_class
+from .resnet_updown import CaffeResNet, RegionStage
+
+CAFFE_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
+CAFFE_STRIDE = 16
+REGIONS_AT_A_TIME = 64  # pooled 14 x 14 maps of 1,024 channels, in float32: 51 MB
+BOX_TOLERANCE = 1e-3
+
+
+class RegionHeads(nn.Module):
+    """Region features (N, D) -> object logits (N, C + 1), regressions (N, C or 1, 4), attribute logits (N, A + 1)."""
+
+    def __init__(self, config: UpDownDetectorConfig, *, width: int):
+        super().__init__()
+        classes = config.num_objects + 1
+        self.object_score = nn.Linear(width, classes)
+        self.box_deltas = nn.Linear(width, 4 * (1 if config.class_agnostic_boxes else config.num_objects))
+        self.has_attributes = config.num_attributes > 0
+        if self.has_attributes:
+            self.object_embedding = nn.Embedding(classes, config.object_embedding_size)
+            self.attribute_hidden = nn.Linear(width + config.object_embedding_size, config.attribute_hidden_size)
+            self.attribute_score = nn.Linear(config.attribute_hidden_size, config.num_attributes + 1)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, D) -> object logits (N, C + 1) and regressions (N, C or 1, 4), in float32."""
+        return self.object_score(features).float(), self.box_deltas(features).float().unflatten(1, (-1, 4))
+
+    def attributes(self, features: torch.Tensor, object_ids: torch.Tensor) -> torch.Tensor:
+        """Features (N, D) and the class of each, true or predicted, background included (N,) -> logits (N, A + 1)."""
+        joined = torch.cat([features, self.object_embedding(object_ids)], dim=1)
+        return self.attribute_score(F.relu(self.attribute_hidden(joined))).float()
+
+
+@dataclass
+class PhotoMaps:
+    """The maps of n photos of one size: the backbone's, and its last map where that joins the features."""
+
+    maps: list[torch.Tensor]
+    last: torch.Tensor | None
+    size: tuple[int, int]
+
+
+class UpDownDetector(UpDownPreTrainedModel):
+    """The bottom-up detector.
+
+    Example:
+
+    >>> config = UpDownDetectorConfig(
+    ...     backbone="caffe_resnet50", stem_channels=8, bottleneck_channels=4, res2_channels=16, rpn_hidden_size=16,
+    ...     region_feature_size=128, num_objects=20, num_attributes=9, min_regions=36, max_regions=36)
+    >>> regions = UpDownDetector(config).eval()(torch.zeros(1, 3, 112, 160))
+    >>> regions.region_features.shape, regions.object_probs.shape
+    (torch.Size([1, 36, 128]), torch.Size([1, 36, 21]))
+    """
+
+    config_class = UpDownDetectorConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _no_split_modules = ["CaffeResNet", "PyramidBackbone", "RegionStage"]
+
+    def __init__(self, config: UpDownDetectorConfig):
+        super().__init__(config)
+        if config.is_caffe_resnet:
+            width = self._build_caffe()
+        else:
+            width = self._build_pyramid()
+        self.heads = RegionHeads(config, width=width)
+        self.post_init()
+        self.freeze_stages()
+
+    def _build_caffe(self) -> int:
+        config = self.config
+        number = config.backbone.removeprefix("caffe_resnet")
+        if number not in CAFFE_DEPTHS:
+            raise ValueError(f"there is no backbone {config.backbone!r}; the Caffe-style ones are 50, 101 and 152")
+        res2, res3, res4, res5 = CAFFE_DEPTHS[number]
+        shared = {"num_groups": config.num_groups, "stride_in_1x1": config.stride_in_1x1}
+        self.backbone: Any = CaffeResNet(
+            depths=(res2, res3, res4),
+            stem_channels=config.stem_channels,
+            bottleneck_channels=config.bottleneck_channels,
+            out_channels=config.res2_channels,
+            **shared,
+        )
+        channels = 4 * config.res2_channels
+        self.proposals = ProposalNetwork(config, channels=channels, strides=[CAFFE_STRIDE])
+        self.region_stage: Any = RegionStage(
+            depth=res5,
+            in_channels=channels,
+            bottleneck_channels=8 * config.bottleneck_channels,
+            out_channels=2 * channels,
+            stride=config.region_stage_stride,
+            dilation=config.region_stage_dilation,
+            **shared,
+        )
+        self._check_feature_size(2 * channels)
+        return 2 * channels
+
+    def _build_pyramid(self) -> int:
+        config = self.config
+        self.backbone = PyramidBackbone(
+            config.backbone, levels=config.pyramid_levels, channels=config.pyramid_size, joined=config.joined_features
+        )
+        self.proposals = ProposalNetwork(config, channels=config.pyramid_size, strides=self.backbone.strides)
+        self.region_stage = PyramidRegions(
+            channels=config.pyramid_size, pool_size=config.region_pool_size, width=config.head_size
+        )
+        self._check_feature_size(config.head_size + config.joined_features * self.backbone.last_channels)
+        return config.head_size
+
+    def _check_feature_size(self, width: int) -> None:
+        if width != self.config.region_feature_size:
+            raise ValueError(
+                f"{self.config.backbone} gives features of width {width}, but config.region_feature_size is "
+                f"{self.config.region_feature_size}: set it to {width}"
+            )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv2d):  # a deep stack of convolutions dies out under one small spread
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, ProposalNetwork):
+            for part in (module.conv, module.objectness, module.deltas):
+                nn.init.normal_(part.weight, std=self.config.initializer_range)
+        elif isinstance(module, RegionHeads):
+            nn.init.normal_(module.box_deltas.weight, std=self.config.initializer_range / 10)
+
+    def load_backbone_weights(self, weights: str | Path | None = None) -> None:
+        """Load timm's weights for a timm backbone: a `.safetensors` file, or the Hub's (`weights=None`).
+
+        Raises `ValueError` where the file does not fit, and for a Caffe-style backbone, whose weights come with a
+        converted checkpoint.
+        """
+        if self.config.is_caffe_resnet:
+            raise ValueError(
+                f"{self.config.backbone} has no weights in timm: start from a converted checkpoint "
+                "(updown convert-checkpoint frcnn-vg ...) or choose a timm backbone"
+            )
+        name, backbone = self.config.backbone, self.backbone.backbone
+        state = (
+            timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+            if weights is None
+            else load_file(weights)
+        )
+        missing, _ = backbone.load_state_dict(state, strict=False)
+        if missing:
+            raise ValueError(f"{weights} lacks {len(missing)} weights of {name}, such as {missing[:3]}")
+
+    def freeze_stages(self) -> None:
+        """Leave `config.frozen_stages` first stages and every norm of the backbone out of training."""
+        self.backbone.freeze_at(self.config.frozen_stages)
+
+    def unfreeze(self) -> None:
+        """Train all that ever trains: everything but the first stages and the norms."""
+        self.requires_grad_(True)
+        self.freeze_stages()
+
+    def train(self, mode: bool = True) -> "UpDownDetector":
+        """Training mode never reaches the backbone: its norms stay as in evaluation."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    # -- the way of a batch -------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+        box_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        label_boxes: torch.Tensor | None = None,
+        label_attributes: torch.Tensor | None = None,
+        photo_sizes: torch.Tensor | None = None,
+        draw_seeds: torch.Tensor | None = None,
+        min_regions: int | None = None,
+        max_regions: int | None = None,
+        score_threshold: float | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Detect the regions of B photos, or describe given boxes; with `labels`, the loss.
+
+        Args:
+            pixel_values: (B, 3, height, width), as the model's image processor makes them.
+            pixel_mask: (B, height, width) bool, True on the photo; padding lies to the right and below.
+            boxes: (B, R, 4) xyxy in 0..1: regions are exactly these, in this order, unregressed.
+            box_mask: (B, R) bool, True = a real box; all where absent.
+            labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
+            label_boxes: (B, M, 4) xyxy in 0..1, of the labels.
+            label_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
+            photo_sizes: (B, 2) height and width before resizing; only for Caffe's smallest side of a proposal, which
+                grows with the resizing.
+            draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
+            min_regions, max_regions, score_threshold: instead of those of the config.
+
+        Returns:
+            `UpDownDetectorOutput`. In training mode with `labels`, only `loss` and `losses`.
+
+        Raises:
+            ValueError: for a photo without pixels, boxes or labels that are not as above.
+        """
+        rule = self._selection_rule(min_regions, max_regions, score_threshold)
+        groups = list(photos_by_size(pixel_values, pixel_mask))
+        losses, parts = [], []
+        for photos, pixels in groups:
+            group = self.feature_maps(pixels)
+            factors = resize_factors(photo_sizes, photos, group.size)
+            if labels is not None:
+                objects = [
+                    photo_objects(labels, label_boxes, label_attributes, photo=i, size=group.size) for i in photos
+                ]
+                seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in photos]
+                losses.append(self._group_losses(group, objects, factors=factors, seeds=seeds))
+            if labels is not None and self.training:
+                continue
+            if boxes is not None:
+                given = [given_boxes(boxes, box_mask, photo=i, size=group.size) for i in photos]
+                found = self._describe(group, given)
+            else:
+                found = self._detect(group, rule=rule, factors=factors)
+            parts += list(zip(photos, found, strict=True))
+        output = (
+            collect_photos([found for _, found in sorted(parts, key=photo_number)]) if parts else UpDownDetectorOutput()
+        )
+        if losses:
+            output.losses = {
+                name: torch.stack([part[name] for part in losses]).sum() / len(pixel_values) for name in losses[0]
+            }
+            output.loss = torch.stack(list(output.losses.values())).sum()
+        return output if return_dict is None or return_dict else output.to_tuple()
+
+    def _selection_rule(self, smallest: int | None, most: int | None, threshold: float | None) -> SelectionRule:
+        config = self.config
+        smallest = config.min_regions if smallest is None else smallest
+        most = config.max_regions if most is None else most
+        if not 0 < smallest <= most:
+            raise ValueError(f"min_regions={smallest} and max_regions={most} must be 1 or more, in this order")
+        threshold = config.score_threshold if threshold is None else threshold
+        return SelectionRule(smallest, most, threshold, config.nms_thresholds, config.box_plus_one)
+
+    def feature_maps(self, pixel_values: torch.Tensor) -> PhotoMaps:
+        """n photos of one size without padding (n, 3, height, width) -> their maps."""
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        if self.config.is_caffe_resnet:
+            return PhotoMaps([self.backbone(pixel_values)], None, size)
+        maps, last = self.backbone(pixel_values)
+        return PhotoMaps(maps, last, size)
+
+    def _group_losses(
+        self, group: PhotoMaps, objects: list[PhotoObjects], *, factors: list[float], seeds: list[int] | None
+    ) -> dict[str, torch.Tensor]:
+        """The four losses (three without attributes), each summed over the photos of the group."""
+        config = self.config
+        logits, deltas = self.proposals(group.maps)
+        anchors = self.proposals.anchors(group.maps)
+        sums: dict[str, torch.Tensor] = {}
+        for i, photo in enumerate(objects):
+            generator = None if seeds is None else torch.Generator().manual_seed(seeds[i])
+            one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
+            losses = proposal_losses(
+                torch.cat(one_logits),
+                torch.cat(one_deltas),
+                torch.cat(anchors),
+                objects=photo,
+                photo_size=group.size,
+                config=config,
+                generator=generator,
+            )
+            proposed, _ = top_proposals(
+                one_logits,
+                one_deltas,
+                anchors,
+                config=config,
+                photo_size=group.size,
+                resize_factor=factors[i],
+                training=True,
+            )
+            boxes, drawn = draw_regions(proposed, photo, config=config, generator=generator)
+            features, _ = self.region_features(group, [boxes if j == i else boxes[:0] for j in range(len(objects))])
+            object_logits, box_deltas = self.heads(features)
+            losses |= region_losses(object_logits, box_deltas, boxes, drawn=drawn, objects=photo, config=config)
+            if self.heads.has_attributes:
+                true_ids = photo.object_ids[drawn.target]
+                attribute_logits = self.heads.attributes(features[: len(true_ids)], true_ids)
+                loss = attribute_loss(attribute_logits, photo.attribute_ids[drawn.target])
+                losses["region_attributes"] = config.attribute_loss_weight * loss
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, loss.new_zeros(())) + loss
+        return sums
+
+    def _detect(self, group: PhotoMaps, *, rule: SelectionRule, factors: list[float]) -> Iterator[UpDownDetectorOutput]:
+        """The selected regions of each photo of the group, as batches of one."""
+        logits, deltas = self.proposals(group.maps)
+        anchors = self.proposals.anchors(group.maps)
+        proposed = [
+            top_proposals(
+                [part[i] for part in logits],
+                [part[i] for part in deltas],
+                anchors,
+                config=self.config,
+                photo_size=group.size,
+                resize_factor=factors[i],
+            )[0]
+            for i in range(len(factors))
+        ]
+        choose = select_per_class if self.config.nms_per_class else select_jointly
+        for boxes, features, vectors in self._features_by_photo(group, proposed):
+            object_logits, box_deltas = self.heads(vectors)
+            probs = object_logits.softmax(dim=-1)
+            candidates = (
+                boxes if self.config.region_boxes == "proposal" else self._regressed(box_deltas, boxes, group.size)
+            )
+            with torch.no_grad():
+                chosen = choose(candidates.detach(), probs.detach(), rule)
+            yield self._photo_output(chosen, boxes, features, vectors, object_logits, box_deltas, size=group.size)
+
+    def _describe(self, group: PhotoMaps, given: list[torch.Tensor]) -> Iterator[UpDownDetectorOutput]:
+        """Features, classes and attributes of given boxes, in the order given, as batches of one."""
+        for boxes, features, vectors in self._features_by_photo(group, given):
+            object_logits, box_deltas = self.heads(vectors)
+            scores, best = object_logits.softmax(dim=-1)[:, 1:].max(dim=1)
+            everything = Selection(torch.arange(len(boxes), device=boxes.device), scores, best + 1)
+            yield self._photo_output(everything, boxes, features, vectors, object_logits, box_deltas, size=group.size)
+
+    def _photo_output(
+        self,
+        chosen: Selection,
+        boxes: torch.Tensor,
+        features: torch.Tensor,
+        vectors: torch.Tensor,
+        object_logits: torch.Tensor,
+        box_deltas: torch.Tensor,
+        *,
+        size: tuple[int, int],
+    ) -> UpDownDetectorOutput:
+        """The chosen regions of one photo, boxes in 0..1, as a batch of one."""
+        config, rows = self.config, chosen.indices
+        object_logits, boxes = object_logits[rows], boxes[rows]
+        regressed = self._regressed(box_deltas[rows], boxes, size)  # (R, C + 1, 4)
+        pred_boxes = regressed[torch.arange(len(rows), device=rows.device), chosen.object_ids]
+        height, width = size
+        scale = boxes.new_tensor([width, height, width, height])
+        output = UpDownDetectorOutput(
+            region_features=features[rows][None],
+            region_boxes=((boxes if config.region_boxes == "proposal" else pred_boxes) / scale).clamp(0, 1)[None],
+            region_mask=torch.ones(1, len(rows), dtype=torch.bool, device=rows.device),
+            region_scores=chosen.scores[None],
+            object_probs=object_logits.softmax(dim=-1)[None],
+            object_ids=chosen.object_ids[None],
+            logits=object_logits[None],
+            pred_boxes=(pred_boxes / scale).clamp(0, 1)[None],
+        )
+        if self.heads.has_attributes:
+            logits = self.heads.attributes(vectors[rows], object_logits.argmax(dim=-1))
+            if not config.attribute_background:
+                logits = logits.index_fill(1, torch.zeros(1, dtype=torch.long, device=logits.device), float("-inf"))
+            output.attribute_probs = logits.softmax(dim=-1)[None]
+            scores, best = output.attribute_probs[..., 1:].max(dim=-1)
+            output.attribute_ids, output.attribute_scores = best + 1, scores
+        return output
+
+    def _regressed(self, box_deltas: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Regressions (N, C or 1, 4) of pixel boxes (N, 4) -> each class's (N, C + 1, 4); background's is the box."""
+        config = self.config
+        decoded = decode_boxes(
+            box_deltas,
+            boxes[:, None],
+            weights=config.box_weights,  # type: ignore[arg-type]
+            plus_one=config.box_plus_one,
+            max_growth=config.max_box_growth,
+        )
+        decoded = clip_boxes(decoded, width=size[1], height=size[0], plus_one=config.box_plus_one)
+        return torch.cat([boxes[:, None], decoded.expand(-1, config.num_objects, -1)], dim=1)
+
+    def _features_by_photo(
+        self, group: PhotoMaps, boxes: list[torch.Tensor]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Boxes (N, 4), region features (N, D) and what the heads take (N, width), photo by photo."""
+        features, vectors = self.region_features(group, boxes)
+        counts = [len(part) for part in boxes]
+        yield from zip(boxes, features.split(counts), vectors.split(counts), strict=True)
+
+    def region_features(self, group: PhotoMaps, boxes: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pixel boxes of each photo of the group -> region features (N, D) and the heads' vectors (N, width).
+
+        They are the same unless `config.joined_features`. Regions go through in chunks, so memory stays bounded.
+        """
+        numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
+        rois = torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)  # (N, 5)
+        chunks = rois.split(REGIONS_AT_A_TIME) if self.config.is_caffe_resnet else [rois]
+        vectors = torch.cat([self._region_vectors(group, chunk) for chunk in chunks])
+        if not self.config.joined_features or group.last is None:
+            return vectors, vectors
+        stride = group.size[0] / group.last.shape[-2]
+        mean = align(group.last, rois, stride=stride, size=3).mean(dim=(-2, -1))
+        return torch.cat([vectors, mean], dim=1), vectors
+
+    def _region_vectors(self, group: PhotoMaps, rois: torch.Tensor) -> torch.Tensor:
+        config = self.config
+        if not config.is_caffe_resnet:
+            return self.region_stage(group.maps, rois, self.proposals.strides)
+        feature_map, size = group.maps[0], config.region_pool_size
+        pool = roi_pool if config.region_pool == "pool" else roi_align
+        pooled = pool(feature_map.float(), rois.float(), size, 1 / CAFFE_STRIDE).to(feature_map.dtype)
+        return self.region_stage(pooled)
+
+
+def photo_number(part: tuple[int, Any]) -> int:
+    """The first of a pair: what the photos of a batch are sorted by."""
+    return part[0]
+
+
+def photos_by_size(
+    pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """The photos of a batch by their size without padding: their numbers, and (n, 3, height, width).
+
+    Raises `ValueError` for a batch of another shape and for a photo without any pixel.
+    """
+    if pixel_values.dim() != 4 or 0 in pixel_values.shape:
+        raise ValueError(
+            f"pixel_values have shape {tuple(pixel_values.shape)}, not (photos, 3, height, width): "
+            "make them with the model's image processor"
+        )
+    if pixel_mask is None:
+        yield list(range(len(pixel_values))), pixel_values
+        return
+    if pixel_mask.shape != (len(pixel_values), *pixel_values.shape[-2:]):
+        raise ValueError(f"pixel_mask has shape {tuple(pixel_mask.shape)}, pixel_values {tuple(pixel_values.shape)}")
+    mask = pixel_mask.bool()
+    sizes = torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1).tolist()
+    for height, width in sorted({tuple(size) for size in sizes}):
+        photos = [i for i, size in enumerate(sizes) if size == [height, width]]
+        if not height:
+            raise ValueError(f"photos {photos} of the batch have no pixel: pixel_mask is False everywhere")
+        yield photos, pixel_values[photos, :, :height, :width]
+
+
+def resize_factors(photo_sizes: torch.Tensor | None, photos: list[int], size: tuple[int, int]) -> list[float]:
+    """By how much each photo was enlarged; 1 where its size before is not known."""
+    if photo_sizes is None:
+        return [1.0] * len(photos)
+    return [size[0] / float(photo_sizes[i][0]) for i in photos]
+
+
+def photo_objects(
+    labels: torch.Tensor,
+    boxes: torch.Tensor | None,
+    attributes: torch.Tensor | None,
+    *,
+    photo: int,
+    size: tuple[int, int],
+) -> PhotoObjects:
+    """One photo's labels without padding, boxes in pixels of the resized photo."""
+    if boxes is None or boxes.shape != (*labels.shape, 4):
+        raise ValueError(f"labels of shape {tuple(labels.shape)} need label_boxes of shape {(*labels.shape, 4)}")
+    ids = labels[photo]
+    in_pixels = boxes_to_pixels(boxes[photo].float(), width=size[1], height=size[0])
+    real = ids > 0
+    attribute_ids = ids.new_zeros(int(real.sum()), 1) if attributes is None else attributes[photo][real]
+    return PhotoObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0])
+
+
+def given_boxes(
+    boxes: torch.Tensor, box_mask: torch.Tensor | None, *, photo: int, size: tuple[int, int]
+) -> torch.Tensor:
+    """One photo's given boxes (R, 4) in 0..1 -> pixels of the resized photo, without padding.
+
+    Raises `ValueError` naming the first box that is not xyxy, leaves the photo or is no number, and for no box at all.
+    """
+    if boxes.dim() != 3 or boxes.shape[-1] != 4:
+        raise ValueError(f"boxes have shape {tuple(boxes.shape)}, not (photos, boxes, 4)")
+    own = boxes[photo].float() if box_mask is None else boxes[photo][box_mask[photo].bool()].float()
+    if not len(own):
+        raise ValueError(
+            f"photo {photo} of the batch has no box: give at least one, such as [0, 0, 1, 1] for the whole"
+        )
+    outside = (own < -BOX_TOLERANCE).any(dim=1) | (own > 1 + BOX_TOLERANCE).any(dim=1)
+    for wrong, fault in (
+        (~torch.isfinite(own).all(dim=1), "is no number"),
+        (outside, "leaves the photo; boxes are xyxy in 0..1, so divide pixels by the photo's width and height"),
+        ((own[:, 2:] < own[:, :2]).any(dim=1), "is not xyxy: its right or lower side comes first"),
+    ):
+        if wrong.any():
+            row = int(wrong.nonzero()[0])
+            raise ValueError(f"box {row} of photo {photo}, {[round(x, 4) for x in own[row].tolist()]}, {fault}")
+    return boxes_to_pixels(own.clamp(0, 1), width=size[1], height=size[0])
+
+
+def collect_photos(photos: list[UpDownDetectorOutput]) -> UpDownDetectorOutput:
+    """Batches of one photo -> one batch, padded with zeros to the most regions; padding is False in the mask."""
+    longest = max(photo.region_mask.shape[1] for photo in photos)
+    joined: dict[str, Any] = {
+        name: torch.cat([pad_regions_to(photo[name], longest) for photo in photos]) for name in photos[0]
+    }
+    return UpDownDetectorOutput(**joined)
+
+
+def pad_regions_to(values: torch.Tensor, longest: int) -> torch.Tensor:
+    """(1, R, ...) -> (1, longest, ...), with zeros."""
+    missing = longest - values.shape[1]
+    return torch.cat([values, values.new_zeros(1, missing, *values.shape[2:])], dim=1) if missing else values

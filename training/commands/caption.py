@@ -1,0 +1,144 @@
+"""`updown caption` and `updown demo`: sentences for photos, and where each word looked."""
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.commands.shared import (
+    add_command,
+    add_model,
+    exit_code,
+    model_folder,
+    one_sentence,
+    photo_paths,
+    positive,
+    quiet,
+)
+
+# these come inside scikit-image itself, no download
+DEMO_PHOTOS = {
+    "motorcycle": "motorcycle_left.png",
+    "camera": "camera.png",
+    "astronaut": "astronaut.png",
+    "cat": "chelsea.png",
+}
+
+
+def add_caption(commands: Any) -> None:
+    """`updown caption`."""
+    parser = add_command(
+        commands, "caption", run_caption, summary="describe photos", example="updown caption dog.jpg --draw look.png"
+    )
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a file, a folder of photos, or a URL")
+    add_model(parser)
+    parser.add_argument(
+        "--num-beams", type=positive, metavar="K", help="beam search with K beams (default: the model's)"
+    )
+    parser.add_argument("--words", action="store_true", help="show the strongest region of each word")
+    parser.add_argument(
+        "--draw",
+        type=Path,
+        metavar="PICTURE.png",
+        help="draw where each word looked; of several photos, PICTURE_name.png for each",
+    )
+
+
+def add_demo(commands: Any) -> None:
+    """`updown demo`."""
+    parser = add_command(
+        commands, "demo", run_demo, summary="describe a few photos that come along", example="updown demo"
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="for the pictures (%(default)s)"
+    )
+
+
+def run_caption(arguments: argparse.Namespace) -> int:
+    """Describe each photo; one that cannot be read is named and passed over."""
+    from modeling_updown import draw_attention, load_photo
+
+    photos = photo_paths(arguments.photos)
+    captioner = load_captioner(arguments.model)
+    options = {"num_beams": arguments.num_beams} if arguments.num_beams else {}
+    broken = 0
+    for path in photos:
+        try:
+            photo = load_photo(path)
+        except (OSError, ValueError) as error:
+            print(f"updown caption: skipped: {one_sentence(error)}", file=sys.stderr)
+            broken += 1
+            continue
+        result = describe(captioner, photo, **options)
+        print(f"{path}: {result['generated_text']}")
+        if arguments.words:
+            print_words(result, size=photo.size)
+        if arguments.draw:
+            picture = picture_path(arguments.draw, path, alone=len(photos) == 1)
+            draw_attention(photo, result, path=picture)
+            print(f"  drawn: {picture}")
+    return exit_code(broken, of=len(photos))
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Describe the photos of scikit-image, with the strongest region of each word and a picture of the attention."""
+    from modeling_updown import draw_attention
+
+    photos = demo_photos()
+    captioner = load_captioner(arguments.model)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    for name, photo in photos.items():
+        result = describe(captioner, photo)
+        print(f"{name}: {result['generated_text']}")
+        print_words(result, size=photo.size)
+        picture = arguments.output / f"demo_{name}.png"
+        draw_attention(photo, result, path=picture)
+        print(f"  drawn: {picture}")
+    return 0
+
+
+def load_captioner(model: str | None) -> Any:
+    """The image-to-text pipeline of a model."""
+    folder = model_folder(model)
+
+    from transformers import pipeline
+
+    import modeling_updown  # noqa: F401  registers the models and the task
+
+    with quiet():
+        return pipeline("image-to-text", model=folder)
+
+
+def demo_photos() -> dict[str, Any]:
+    """A few photos that come inside scikit-image, by name."""
+    try:
+        from skimage import data
+    except ImportError as error:
+        raise ImportError("the demo's photos come with scikit-image: pip install 'updown[demo]'") from error
+    from modeling_updown import load_photo
+
+    folder = Path(data.__file__).parent
+    return {name: load_photo(folder / file) for name, file in DEMO_PHOTOS.items()}
+
+
+def describe(captioner: Any, photo: Any, **options: Any) -> Mapping[str, Any]:
+    """The pipeline's first caption of a photo, with its words and the regions they looked at."""
+    result = captioner(photo, return_regions=True, **options)
+    return result[0] if isinstance(result, list) else result
+
+
+def picture_path(picture: Path, photo: str, *, alone: bool) -> Path:
+    """Where the attention of a photo is drawn: `look.png`, or `look_dog.png` where there are several photos."""
+    return picture if alone else picture.with_stem(f"{picture.stem}_{Path(photo).stem}")
+
+
+def print_words(result: Mapping[str, Any], *, size: tuple[int, int]) -> None:
+    """Each word with its strongest region, in pixels of a photo of `size` (width, height)."""
+    width, height = size
+    for word, weights in zip(result["words"], result["region_weights"], strict=True):
+        strongest = max(range(len(weights)), key=lambda region: float(weights[region]))
+        left, top, right, bottom = (float(side) for side in result["region_boxes"][strongest])
+        place = f"{left * width:.0f},{top * height:.0f} to {right * width:.0f},{bottom * height:.0f}"
+        print(f"  {word:<14} {float(weights[strongest]):4.0%} on region {strongest} at {place} pixels")

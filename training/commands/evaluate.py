@@ -1,0 +1,54 @@
+"""`updown evaluate`: a recipe's figures for a model, or for captions that something else wrote."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from training.commands.shared import add_command, positive
+
+
+def add_evaluate(commands: Any) -> None:
+    """`updown evaluate`."""
+    parser = add_command(
+        commands,
+        "evaluate",
+        run_evaluate,
+        summary="score a model, or captions that something else wrote, as a recipe says",
+        example="updown evaluate training/recipes/captioning_flickr8k.yaml --split val",
+    )
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="names the data and the metrics")
+    parser.add_argument("--model", metavar="DIR", help="the model to score (default: the best one of the recipe's run)")
+    parser.add_argument("--predictions", metavar="FILE.json", help="score these captions and no model")
+    parser.add_argument("--split", help="the part of the data (default: the recipe's final split)")
+    parser.add_argument("--num-beams", type=positive, metavar="K", help="default: the recipe's final_num_beams")
+    parser.add_argument("--java", action="store_true", help="METEOR and SPICE too, which need Java")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value of the recipe")
+    parser.add_argument("--output", metavar="FILE.json", help="where to write the figures as well")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """Score, and print the figures."""
+    from training.evaluate import evaluate_recipe
+
+    evaluation = evaluate_recipe(
+        arguments.recipe,
+        model=arguments.model,
+        predictions=arguments.predictions,
+        split=arguments.split,
+        num_beams=arguments.num_beams,
+        output=arguments.output,
+        changes=arguments.set,
+        java=arguments.java,
+    )
+    print_figures(evaluation)
+    return 0
+
+
+def print_figures(evaluation: Mapping[str, Any]) -> None:
+    """Each figure on a line, and what was not computed with its reason."""
+    dataset = evaluation["dataset"]
+    print(f"{dataset['name']} {dataset['split']}, {dataset.get('num_photos', '?')} photos")
+    for name, value in evaluation["metrics"].items():
+        print(f"  {name:<16} {value:8.2f}")
+    for name, reason in evaluation.get("not_computed", {}).items():
+        print(f"  {name:<16} not computed: {reason}")

@@ -1,0 +1,121 @@
+"""What the commands share: arguments, photos named on the command line, models by folder, errors on one line."""
+
+import argparse
+import contextlib
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+TRAINED_CAPTIONER = Path(__file__).parents[2] / "hub_cards" / "updown-captioning-flickr8k"
+PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+USER_ERRORS = (OSError, ValueError, TypeError, ImportError)
+LONGEST_MESSAGE = 600
+
+
+def add_command(commands: Any, name: str, run: Any, *, summary: str, example: str) -> argparse.ArgumentParser:
+    """One command's parser, with a summary and an example in its help."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """`--model`, which the commands that describe photos share."""
+    parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained captioner)")
+
+
+def positive(text: str) -> int:
+    """An argument that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def one_sentence(error: Exception) -> str:
+    """An error on one line; what no user can have caused is marked as such."""
+    message = " ".join(str(error).split())
+    if len(message) > LONGEST_MESSAGE:
+        message = message[:LONGEST_MESSAGE] + "..."
+    if isinstance(error, USER_ERRORS):
+        return message or type(error).__name__
+    return f"unexpected {type(error).__name__}: {message} (UPDOWN_DEBUG=1 shows where)"
+
+
+def exit_code(broken: int, *, of: int) -> int:
+    """0 where every photo was read, 1 where some were not, 2 where none was."""
+    if not broken:
+        return 0
+    return 2 if broken == of else 1
+
+
+def photo_paths(arguments: Sequence[str]) -> list[str]:
+    """Files and URLs as they are, and each folder's photos in the order of their names.
+
+    Raises `ValueError` for a folder without any photo.
+    """
+    paths = []
+    for argument in arguments:
+        if not Path(argument).is_dir():
+            paths.append(argument)
+            continue
+        inside = sorted(str(path) for path in Path(argument).iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+        if not inside:
+            raise ValueError(f"{argument} holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+        paths += inside
+    return paths
+
+
+def model_folder(model: str | None) -> str:
+    """The model that was asked for, or the trained captioner where it lies beside the code.
+
+    Raises `ValueError` that says how to come by one.
+    """
+    if model is None:
+        if not (TRAINED_CAPTIONER / "config.json").is_file():
+            raise ValueError(
+                f"the trained captioner is not at {TRAINED_CAPTIONER}: name a model with --model (a folder or a "
+                "Hub id), or train one (accelerate launch -m training.train training/recipes/captioning_flickr8k.yaml)"
+            )
+        return str(TRAINED_CAPTIONER)
+    if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
+        raise ValueError(f"there is no model folder {model}, and a Hub id is written OWNER/NAME")
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise ValueError(f"{model} holds no config.json: give a folder that save_pretrained wrote")
+    return model
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and notes, which bury the few lines that were asked for."""
+    from transformers.utils import logging as notes
+
+    notes.set_verbosity_error()
+    notes.disable_progress_bar()
+    yield
+
+
+def load_region_source(model: str | None) -> tuple[Any, Any]:
+    """A saved region source, or the one that a saved model owns, and its image processor."""
+    folder = model_folder(model)
+
+    from transformers import AutoConfig, AutoImageProcessor, PreTrainedModel
+
+    import modeling_updown
+
+    with quiet():
+        config = AutoConfig.from_pretrained(folder)
+        kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
+        if not inspect.isclass(kind) or not issubclass(kind, PreTrainedModel):
+            raise ValueError(f"{folder} holds none of UpDown's models, but {config.architectures}")
+        loaded = kind.from_pretrained(folder)  # type: ignore[attr-defined]
+        source = getattr(loaded, "region_source", loaded)
+        if source is None:
+            raise ValueError(f"the model in {folder} owns no region source: name one with --source")
+        return source, AutoImageProcessor.from_pretrained(folder)

@@ -1,0 +1,1 @@
+"""How other projects' checkpoints become ours: one file a kind of model, and how any checkpoint is read safely."""

@@ -1,0 +1,97 @@
+"""Reading a checkpoint without executing anything in it, and giving a model exactly its tensors."""
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+Weights = dict[str, torch.Tensor]
+
+NOT_WEIGHTS = ("in.", "out.", "grad.", "sc.", "pre.")  # a golden file holds inputs and outputs beside the weights
+WRAPPERS = ("model.", "module.")
+
+
+@dataclass
+class ConvertedCheckpoint:
+    """A model with the source's weights and settings, and the processor that prepares its inputs."""
+
+    model: PreTrainedModel
+    processor: Any
+
+    def save(self, folder: str | Path) -> None:
+        """Write everything `from_pretrained` wants into one folder."""
+        self.model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+
+def flat_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a JSON, whether they stand in it flat or under its key `"config"`."""
+    nested = config.get("config", {})
+    return {**{name: value for name, value in config.items() if name != "config"}, **nested}
+
+
+def read_weights(path: str | Path) -> Weights:
+    """The tensors of a checkpoint by their name there, without the prefix that wraps them all, in float32.
+
+    Raises `ValueError` where the file holds more than tensors, or is no checkpoint: it is never unpickled.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    loaded = _load_safetensors(path) if path.suffix == ".safetensors" else _load_tensors_only(path)
+    for key in ("state_dict", "model"):
+        loaded = loaded[key] if isinstance(loaded.get(key), dict) else loaded
+    weights = {name: value for name, value in loaded.items() if not str(name).startswith(NOT_WEIGHTS)}
+    wrong = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
+    if wrong or not weights:
+        raise ValueError(f"{path} should hold the tensors of one model by name, but {wrong[:3] or 'it'} holds none")
+    for prefix in WRAPPERS:
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no complete safetensors file ({error}); download or write it again") from error
+
+
+def _load_tensors_only(path: Path) -> dict[str, Any]:
+    if path.suffix not in (".pth", ".pt", ".bin"):
+        raise ValueError(f"{path} should end in .safetensors, .pth, .pt or .bin")
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"{path} is damaged or holds Python objects beside tensors, which are never unpickled; where it was made, "
+            "write its tensors alone: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+        ) from error
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{path} holds a {type(loaded).__name__}, not tensors by name; save model.state_dict() there")
+    return loaded
+
+
+def check_names(weights: Weights, expected: Sequence[str], *, format: str) -> None:
+    """Raise a `ValueError` that lists every missing and every unexpected tensor."""
+    missing, unexpected = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
+    if missing or unexpected:
+        raise ValueError(
+            f"these weights are not {format}: missing {', '.join(missing) or 'nothing'}; "
+            f"unexpected {', '.join(unexpected) or 'nothing'}"
+        )
+
+
+def load_into(model: PreTrainedModel, weights: Weights) -> None:
+    """Give a model all of its weights; a shape that does not fit is a `ValueError`."""
+    try:
+        model.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"the checkpoint's shapes do not fit together: {error}") from error
