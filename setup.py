@@ -46,6 +46,7 @@ PACKAGES = [
     "training.commands",
     "training.converters",
     "training.data",
+    "training.data.region_files",
     "training.metrics",
     "training.tasks",
 ]

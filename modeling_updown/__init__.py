@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
 
     from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig
+    from .drawing_regions_updown import draw_regions, named_regions
     from .drawing_updown import draw_attention
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
@@ -50,6 +51,8 @@ HOMES = {  # public name -> the module it is imported from
     "UpDownDetectorOutput": "modeling_updown.outputs_updown",
     "UpDownImageToTextPipeline": "modeling_updown.pipeline_updown",
     "draw_attention": "modeling_updown.drawing_updown",
+    "draw_regions": "modeling_updown.drawing_regions_updown",
+    "named_regions": "modeling_updown.drawing_regions_updown",
     "UpDownImageProcessor": "processors",
     "UpDownImageProcessorPil": "processors",
     "UpDownProcessor": "processors",

@@ -23,6 +23,7 @@ from torchvision.ops import roi_align, roi_pool
 from .boxes_updown import boxes_to_pixels, clip_boxes, decode_boxes
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import (
+    Draw,
     PhotoObjects,
     attribute_loss,
     draw_regions,
@@ -287,22 +288,25 @@ class UpDownDetector(UpDownPreTrainedModel):
     def _group_losses(
         self, group: PhotoMaps, objects: list[PhotoObjects], *, factors: list[float], seeds: list[int] | None
     ) -> dict[str, torch.Tensor]:
-        """The four losses (three without attributes), each summed over the photos of the group."""
+        """The five losses (four without attributes), each summed over the photos of the group."""
         config = self.config
         logits, deltas = self.proposals(group.maps)
         anchors = self.proposals.anchors(group.maps)
-        sums: dict[str, torch.Tensor] = {}
+        losses: list[dict[str, torch.Tensor]] = []
+        boxes, draws = [], []
         for i, photo in enumerate(objects):
             generator = None if seeds is None else torch.Generator().manual_seed(seeds[i])
             one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
-            losses = proposal_losses(
-                torch.cat(one_logits),
-                torch.cat(one_deltas),
-                torch.cat(anchors),
-                objects=photo,
-                photo_size=group.size,
-                config=config,
-                generator=generator,
+            losses.append(
+                proposal_losses(
+                    torch.cat(one_logits),
+                    torch.cat(one_deltas),
+                    torch.cat(anchors),
+                    objects=photo,
+                    photo_size=group.size,
+                    config=config,
+                    generator=generator,
+                )
             )
             proposed, _ = top_proposals(
                 one_logits,
@@ -313,18 +317,29 @@ class UpDownDetector(UpDownPreTrainedModel):
                 resize_factor=factors[i],
                 training=True,
             )
-            boxes, drawn = draw_regions(proposed, photo, config=config, generator=generator)
-            features, _ = self.region_features(group, [boxes if j == i else boxes[:0] for j in range(len(objects))])
-            object_logits, box_deltas = self.heads(features)
-            losses |= region_losses(object_logits, box_deltas, boxes, drawn=drawn, objects=photo, config=config)
+            drawn_boxes, drawn = draw_regions(proposed, photo, config=config, generator=generator)
+            boxes.append(drawn_boxes)
+            draws.append(drawn)
+        losses += self._drawn_losses(group, boxes, draws=draws, objects=objects)
+        names = dict.fromkeys(name for part in losses for name in part)
+        return {name: torch.stack([part[name] for part in losses if name in part]).sum() for name in names}
+
+    def _drawn_losses(
+        self, group: PhotoMaps, boxes: list[torch.Tensor], *, draws: list[Draw], objects: list[PhotoObjects]
+    ) -> list[dict[str, torch.Tensor]]:
+        """Class, box and attribute losses of the boxes drawn in each photo."""
+        losses = []
+        vectors_of = self.region_vectors(group, boxes).split([len(part) for part in boxes])
+        for own_boxes, vectors, photo, drawn in zip(boxes, vectors_of, objects, draws, strict=True):
+            object_logits, box_deltas = self.heads(vectors)
+            losses.append(
+                region_losses(object_logits, box_deltas, own_boxes, drawn=drawn, objects=photo, config=self.config)
+            )
             if self.heads.has_attributes:
-                true_ids = photo.object_ids[drawn.target]
-                attribute_logits = self.heads.attributes(features[: len(true_ids)], true_ids)
+                attribute_logits = self.heads.attributes(vectors[: len(drawn.target)], photo.object_ids[drawn.target])
                 loss = attribute_loss(attribute_logits, photo.attribute_ids[drawn.target])
-                losses["region_attributes"] = config.attribute_loss_weight * loss
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, loss.new_zeros(())) + loss
-        return sums
+                losses[-1]["region_attributes"] = self.config.attribute_loss_weight * loss
+        return losses
 
     def _detect(self, group: PhotoMaps, *, rule: SelectionRule, factors: list[float]) -> Iterator[UpDownDetectorOutput]:
         """The selected regions of each photo of the group, as batches of one."""
@@ -421,17 +436,20 @@ class UpDownDetector(UpDownPreTrainedModel):
     def region_features(self, group: PhotoMaps, boxes: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Pixel boxes of each photo of the group -> region features (N, D) and the heads' vectors (N, width).
 
-        They are the same unless `config.joined_features`. Regions go through in chunks, so memory stays bounded.
+        They are the same unless `config.joined_features`.
         """
-        numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
-        rois = torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)  # (N, 5)
-        chunks = rois.split(REGIONS_AT_A_TIME) if self.config.is_caffe_resnet else [rois]
-        vectors = torch.cat([self._region_vectors(group, chunk) for chunk in chunks])
+        vectors = self.region_vectors(group, boxes)
         if not self.config.joined_features or group.last is None:
             return vectors, vectors
         stride = group.size[0] / group.last.shape[-2]
-        mean = align(group.last, rois, stride=stride, size=3).mean(dim=(-2, -1))
+        mean = align(group.last, join_rois(boxes), stride=stride, size=3).mean(dim=(-2, -1))
         return torch.cat([vectors, mean], dim=1), vectors
+
+    def region_vectors(self, group: PhotoMaps, boxes: list[torch.Tensor]) -> torch.Tensor:
+        """Pixel boxes of each photo of the group -> what the heads take (N, width), in chunks that bound the memory."""
+        rois = join_rois(boxes)
+        chunks = rois.split(REGIONS_AT_A_TIME) if self.config.is_caffe_resnet else [rois]
+        return torch.cat([self._region_vectors(group, chunk) for chunk in chunks])
 
     def _region_vectors(self, group: PhotoMaps, rois: torch.Tensor) -> torch.Tensor:
         config = self.config
@@ -441,6 +459,12 @@ class UpDownDetector(UpDownPreTrainedModel):
         pool = roi_pool if config.region_pool == "pool" else roi_align
         pooled = pool(feature_map.float(), rois.float(), size, 1 / CAFFE_STRIDE).to(feature_map.dtype)
         return self.region_stage(pooled)
+
+
+def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
+    """Each photo's boxes (N_i, 4) -> (N, 5): the number of the photo, and the box."""
+    numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
+    return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
 
 
 def photo_number(part: tuple[int, Any]) -> int:

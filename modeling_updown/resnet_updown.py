@@ -1,35 +1,60 @@
-"""The detector's Caffe-style ResNet: conv1 to res4 on the photo, res5 on the regions (He et al. 2016, "C4").
+"""The detector's Caffe-style ResNet ("C4"): conv1 to res4 on the photo, res5 on each region (He et al. 2016).
 
-Anderson et al. 2018 share stem, res2, res3 and res4 between the proposals and the regions; every region is pooled from
-the res4 map and runs through res5, whose mean is the region's feature:
+Anderson et al. 2018 share stem, res2, res3 and res4 between the proposals and the regions; each region is pooled from
+the res4 map to 14 x 14 and runs through res5, whose mean is the region's feature:
 
-    feature_map = CaffeResNet()(pixel_values)             # (B, 1024, H / 16, W / 16)
-    region_features = RegionStage()(pooled_regions)       # (N, 1024, 14, 14) -> (N, 2048)
+    feature_map = backbone(pixel_values)                 # (B, 3, H, W) -> (B, 1024, H / 16, W / 16)
+    region_features = stage.on_map(feature_map, rois)    # rois (N, 5) -> (N, 2048), or from pooled maps: stage(pooled)
 
-Caffe's variant strides in the first 1x1 convolution and pools the stem without padding. All batch norms are frozen.
+Caffe's variant strides in the first 1x1 convolution and pools the stem without padding. Every batch norm is frozen.
+
+Where no gradient is asked for, each norm is folded into its convolution (at every call: a hundredth of the work, and
+nothing to go stale), and on a CPU res5 takes a way of its own, equal up to rounding (measured by
+tests/benchmarks/resnet_stage.py): regions that share a pooled bin share its first convolutions, the 3x3 convolutions
+are products in the frequency domain, and memory stays bounded however many regions there are.
 """
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.ops import roi_pool
 
 STAGES = ("stem", "res2", "res3", "res4")
+# Sizes of working memory, for which 32 MB is a limit worth keeping: glibc hands larger blocks back to the system at
+# once, and getting them anew costs more than a pass of arithmetic.
+BYTES_AT_ONCE = 2**24  # of one output of a product over positions
+POSITIONS_AT_ONCE = 150 * 14 * 14  # whose residual stream is held, in float32; twice as many in bfloat16
+KERNELS_AT_ONCE = 8  # frequencies whose weights are made together
+LARGEST_SIDE = 16  # of the maps that are convolved by Fourier transforms; those of larger ones cost too much
+LEVELS = 16  # of the sizes of pooled bins, in powers of two
+
+
+def _needs_gradient(module: nn.Module, *inputs: torch.Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *module.parameters()))
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
     """A batch norm that always uses its running statistics and never learns: an affine map of each channel."""
+
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
 
     def __init__(self, num_features: int):
         super().__init__(num_features)
         self.requires_grad_(False)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        assert self.running_mean is not None and self.running_var is not None
         return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class NormedConv2d(nn.Conv2d):
-    """A convolution without bias and the frozen norm after it."""
+    """A convolution without bias, then its frozen norm; one folded convolution where no gradient is asked for."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
@@ -38,12 +63,22 @@ class NormedConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, padding, dilation, groups, bias=False)
         self.norm = FrozenBatchNorm2d(out_channels)
 
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight and bias of the one convolution that equals this one and its norm, in float32 at least."""
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        mean, variance = self.norm.running_mean.to(dtype), self.norm.running_var.to(dtype)
+        scale = self.norm.weight.to(dtype) * (variance + self.norm.eps).rsqrt()
+        return self.weight.to(dtype) * scale[:, None, None, None], self.norm.bias.to(dtype) - mean * scale
+
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return self.norm(super().forward(input))
+        if _needs_gradient(self, input):
+            return self.norm(super().forward(input))
+        weight, bias = (x.to(self.weight.dtype) for x in self.folded())
+        return self._conv_forward(input, weight, bias)
 
 
 class Stem(nn.Module):
-    """pixel_values (B, 3, H, W) -> (B, D, H / 4, W / 4)."""
+    """pixel_values (B, 3, H, W) -> (B, channels, H / 4, W / 4)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -54,7 +89,11 @@ class Stem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 and a shortcut: (B, in_channels, h, w) -> (B, out_channels, h / stride, w / stride)."""
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut: (B, in_channels, h, w) -> (B, out_channels, h / s, w / s).
+
+    The shortcut has a convolution where the width changes (`shortcut` is None elsewhere); stride s sits in the first
+    1x1 convolution (Caffe, the paper) or in the 3x3 one.
+    """
 
     def __init__(
         self,
@@ -68,53 +107,38 @@ class Bottleneck(nn.Module):
         stride_in_1x1: bool = True,
     ):
         super().__init__()
-        in_1x1, in_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
-        self.shortcut = (
-            None if in_channels == out_channels else NormedConv2d(in_channels, out_channels, kernel=1, stride=stride)
-        )
-        self.conv1 = NormedConv2d(in_channels, bottleneck_channels, kernel=1, stride=in_1x1)
+        stride_1x1, stride_3x3 = (stride, 1) if stride_in_1x1 else (1, stride)
+        self.shortcut = None
+        if in_channels != out_channels:
+            self.shortcut = NormedConv2d(in_channels, out_channels, kernel=1, stride=stride)
+        self.conv1 = NormedConv2d(in_channels, bottleneck_channels, kernel=1, stride=stride_1x1)
         self.conv2 = NormedConv2d(
-            bottleneck_channels, bottleneck_channels, kernel=3, stride=in_3x3, dilation=dilation, groups=num_groups
+            bottleneck_channels, bottleneck_channels, kernel=3, stride=stride_3x3, dilation=dilation, groups=num_groups
         )
         self.conv3 = NormedConv2d(bottleneck_channels, out_channels, kernel=1)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         hidden = self.conv2(self.conv1(inputs).relu_()).relu_()
         shortcut = inputs if self.shortcut is None else self.shortcut(inputs)
-        return (self.conv3(hidden) + shortcut).relu_()
+        return self.conv3(hidden).add_(shortcut).relu_()
 
 
-def _blocks(
-    in_channels: int,
-    out_channels: int,
-    *,
-    depth: int,
-    bottleneck_channels: int,
-    stride: int,
-    dilation: int = 1,
-    num_groups: int,
-    stride_in_1x1: bool,
-) -> list[Bottleneck]:
-    """A stage: the first block changes width and resolution, the others keep both."""
-    return [
-        Bottleneck(
-            in_channels if block == 0 else out_channels,
-            out_channels,
-            bottleneck_channels=bottleneck_channels,
-            stride=stride if block == 0 else 1,
-            dilation=dilation,
-            num_groups=num_groups,
-            stride_in_1x1=stride_in_1x1,
-        )
-        for block in range(depth)
-    ]
+def _stage(in_channels: int, out_channels: int, *, depth: int, stride: int, **options: Any) -> list[Bottleneck]:
+    """Blocks of a stage: the first changes width and resolution, the others keep both."""
+    first = Bottleneck(in_channels, out_channels, stride=stride, **options)
+    return [first, *(Bottleneck(out_channels, out_channels, **options) for _ in range(depth - 1))]
 
 
 class CaffeResNet(nn.Module):
-    """pixel_values (B, 3, H, W) -> the res4 map (B, 4 * out_channels, H / 16, W / 16).
+    """pixel_values (B, 3, H, W) -> the res4 map (B, 4 * out_channels, H / 16, W / 16), sizes rounded up.
 
-    depths: blocks of res2, res3, res4 (3, 4, 23 for ResNet-101); out_channels and bottleneck_channels: of res2, doubled
-    at each later stage.
+    depths: blocks of res2, res3, res4 (3, 4, 23 for ResNet-101); bottleneck_channels and out_channels: of res2, doubled
+    at each later stage. `out_channels` of the module is the width of its map. Parameters are named as in the
+    references (stem.conv1.norm.weight, res2.0.shortcut.weight, ...).
+
+    >>> backbone = CaffeResNet(depths=(1, 1, 1), stem_channels=4, bottleneck_channels=2, out_channels=8)
+    >>> backbone(torch.zeros(1, 3, 64, 80)).shape, backbone.out_channels
+    (torch.Size([1, 32, 4, 5]), 32)
     """
 
     def __init__(
@@ -129,39 +153,46 @@ class CaffeResNet(nn.Module):
     ):
         super().__init__()
         self.stem = Stem(stem_channels)
-        width = stem_channels
-        for stage, depth in enumerate(depths):
-            blocks = _blocks(
-                width,
-                out_channels << stage,
+        options: dict[str, Any] = {"num_groups": num_groups, "stride_in_1x1": stride_in_1x1}
+        widths = (stem_channels, out_channels, out_channels * 2, out_channels * 4)
+        for place, depth in enumerate(depths):
+            blocks = _stage(
+                widths[place],
+                widths[place + 1],
                 depth=depth,
-                bottleneck_channels=bottleneck_channels << stage,
-                stride=1 if stage == 0 else 2,
-                num_groups=num_groups,
-                stride_in_1x1=stride_in_1x1,
+                stride=1 if place == 0 else 2,
+                bottleneck_channels=bottleneck_channels << place,
+                **options,
             )
-            setattr(self, STAGES[stage + 1], nn.Sequential(*blocks))
-            width = out_channels << stage
-        self.out_channels = width
+            self.add_module(STAGES[place + 1], nn.Sequential(*blocks))
+        self.out_channels = widths[-1]
 
     def freeze_at(self, stages: int) -> None:
-        """Stop training the first `stages` of stem, res2, res3, res4 (the paper: 3); the others train."""
+        """Let the first `stages` of stem, res2, res3, res4 (the paper: 3) not train, and the others train. Norms never
+        train.
+        """
         for place, name in enumerate(STAGES):
-            for module in getattr(self, name).modules():
+            for module in self.get_submodule(name).modules():
                 if isinstance(module, NormedConv2d):
                     module.weight.requires_grad_(place >= stages)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        hidden = pixel_values
+        channels_last = pixel_values.device.type == "cpu"
+        hidden = pixel_values.contiguous(memory_format=torch.channels_last) if channels_last else pixel_values
         for name in STAGES:
-            hidden = getattr(self, name)(hidden)
+            hidden = self.get_submodule(name)(hidden)
         return hidden
 
 
 class RegionStage(nn.Sequential):
-    """res5 on pooled regions: (N, in_channels, p, p) -> the mean of its map (N, out_channels).
+    """res5 on regions: pooled maps (N, in_channels, p, p) -> the means of res5's maps (N, out_channels).
 
-    The references run it with stride 1 and dilation 2, so that 14 x 14 stays 14 x 14.
+    The references run it with stride 1 and dilation 2, so that 14 x 14 cells stay 14 x 14. Parameters are named as in
+    the references (0.conv1.norm.weight, ...).
+
+    >>> stage = RegionStage(depth=2, in_channels=8, bottleneck_channels=4, out_channels=16)
+    >>> stage(torch.zeros(3, 8, 14, 14)).shape, stage.maps(torch.zeros(3, 8, 14, 14)).shape
+    (torch.Size([3, 16]), torch.Size([3, 16, 14, 14]))
     """
 
     def __init__(
@@ -176,23 +207,336 @@ class RegionStage(nn.Sequential):
         num_groups: int = 1,
         stride_in_1x1: bool = True,
     ):
-        super().__init__(
-            *_blocks(
-                in_channels,
-                out_channels,
-                depth=depth,
-                bottleneck_channels=bottleneck_channels,
-                stride=stride,
-                dilation=dilation,
-                num_groups=num_groups,
-                stride_in_1x1=stride_in_1x1,
-            )
+        options = {"num_groups": num_groups, "stride_in_1x1": stride_in_1x1, "dilation": dilation}
+        blocks = _stage(
+            in_channels, out_channels, depth=depth, stride=stride, bottleneck_channels=bottleneck_channels, **options
         )
-        self.out_channels = out_channels
+        super().__init__(*blocks)
+        self.out_channels, self.stride, self.dilation = out_channels, stride, dilation
+        self.plain_only = num_groups > 1 or (stride > 1 and not stride_in_1x1)
 
     def maps(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Pooled regions (N, in_channels, p, p) -> res5's maps (N, out_channels, p / stride, p / stride)."""
+        """Pooled regions (N, in_channels, p, p) -> res5's own maps (N, out_channels, p / stride, p / stride)."""
         return super().forward(pooled)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        return self.maps(pooled).mean(dim=(2, 3))
+        if self._runs_plain(pooled, (pooled.shape[2], pooled.shape[3])):
+            return self.maps(pooled).mean(dim=(2, 3))
+        return self._means_of_pooled(pooled, dtype=_compute_dtype(self))
+
+    def on_map(
+        self, feature_map: torch.Tensor, rois: torch.Tensor, *, output_size: int = 14, spatial_scale: float = 1 / 16
+    ) -> torch.Tensor:
+        """`stage(roi_pool(feature_map, rois))`, on a CPU without running the bins that regions share more than once.
+
+        feature_map (B, in_channels, h, w); rois (N, 5): number of the photo in the batch, then its box xyxy in pixels
+        of the photo; spatial_scale: cells of the map a pixel -> (N, out_channels). Bins are quantised as in Girshick
+        2015. Raises `ValueError` for a roi that is not finite or names no photo of the batch.
+        """
+        _check_rois(rois, num_photos=len(feature_map))
+        options = {"output_size": output_size, "spatial_scale": spatial_scale}
+        if len(rois) == 0 or self._runs_plain(feature_map, (output_size, output_size)):
+            # torchvision pools few types on a CPU, and a maximum is none the worse for a wider one
+            wide = torch.promote_types(feature_map.dtype, torch.float32)
+            pooled = roi_pool(feature_map.to(wide), rois.to(wide), output_size, spatial_scale)
+            return self(pooled.to(feature_map.dtype))
+        return self._means_on_map(feature_map, rois, dtype=_compute_dtype(self), **options)
+
+    def _runs_plain(self, inputs: torch.Tensor, size: tuple[int, int]) -> bool:
+        """Whether the blocks run as they stand on pooled maps of that size."""
+        rows, columns = (-(-side // self.stride) for side in size)
+        return (
+            _needs_gradient(self, inputs)
+            or self.plain_only
+            or inputs.device.type != "cpu"
+            or inputs.numel() == 0
+            or _compute_dtype(self) == torch.float16  # sums over a map could overflow
+            or torch.compiler.is_compiling()
+            or rows != columns
+            or rows % self.dilation != 0
+            or rows // self.dilation > LARGEST_SIDE
+        )
+
+    @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)
+    def _means_of_pooled(self, pooled: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
+        blocks = [_FoldedBlock.of(block, dtype=dtype) for block in self.children()]
+        pooled = pooled[:, :, :: self.stride, :: self.stride]  # a strided 1x1 convolution sees no other cells
+        means = []
+        for part in _even_parts(pooled, pooled.shape[2] ** 2, dtype=dtype):
+            rows = _interleave(part.movedim(1, -1), dilation=self.dilation).to(dtype)  # (p * p * n, in_channels)
+            hidden, carried = _enter(rows.split(_rows_at_once(blocks[0])), len(rows), block=blocks[0])
+            means.append(_means(blocks, hidden, carried, num_regions=len(part), dilation=self.dilation))
+        return torch.cat(means)
+
+    @torch.no_grad()
+    @torch.autocast("cpu", enabled=False)
+    def _means_on_map(
+        self,
+        feature_map: torch.Tensor,
+        rois: torch.Tensor,
+        *,
+        output_size: int,
+        spatial_scale: float,
+        dtype: torch.dtype,
+    ) -> torch.Tensor:
+        blocks = [_FoldedBlock.of(block, dtype=dtype) for block in self.children()]
+        cells = feature_map.movedim(1, -1).to(dtype).contiguous()  # (B, h, w, in_channels)
+        means = []
+        for group in _even_parts(rois, output_size**2 // 2, dtype=dtype):
+            bins = _bin_numbers(group, cells.shape, output_size=output_size, spatial_scale=spatial_scale)
+            shared, places = bins[:, :: self.stride, :: self.stride].unique(return_inverse=True)
+            maxima = _bin_maxima(cells, shared, rows_at_once=_rows_at_once(blocks[0]))
+            hidden, carried = _enter(maxima, len(shared), block=blocks[0])
+            for part in _even_parts(places, places.shape[1] ** 2, dtype=dtype):
+                place = _interleave(part[..., None], dilation=self.dilation).flatten()  # (p * p * n,)
+                own = hidden.index_select(0, place)
+                options = {"num_regions": len(part), "dilation": self.dilation}
+                means.append(_means(blocks, own, carried, place=place, **options))
+        return torch.cat(means)
+
+
+# res5 for inference on a CPU. M = p * p * n rows are the cells of n regions, one beside the other in the order
+# (cell of a sub-map, sub-map, region): a convolution of dilation d sees d * d sub-maps of side p / d, each by itself.
+
+
+def _compute_dtype(module: nn.Module) -> torch.dtype:
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu")
+    return next(module.parameters()).dtype
+
+
+@dataclass
+class _FoldedBlock:
+    """A bottleneck's convolutions with their norms: 1x1 ones as matrices (out, in), each with its bias (out,)."""
+
+    reduce: tuple[torch.Tensor, torch.Tensor]
+    taps: tuple[torch.Tensor, torch.Tensor]  # the 3x3 one (9, out * in), in float32 at least
+    expand: tuple[torch.Tensor, torch.Tensor]
+    shortcut: tuple[torch.Tensor, torch.Tensor] | None
+
+    @classmethod
+    def of(cls, block: nn.Module, *, dtype: torch.dtype) -> "_FoldedBlock":
+        """Fold in float32, round to dtype after."""
+        assert isinstance(block, Bottleneck)
+        reduce, expand = (_matrix(conv, dtype=dtype) for conv in (block.conv1, block.conv3))
+        shortcut = None if block.shortcut is None else _matrix(block.shortcut, dtype=dtype)
+        weight, bias = block.conv2.folded()
+        return cls(reduce, (weight.flatten(0, 1).flatten(1).T.contiguous(), bias), expand, shortcut)
+
+
+def _matrix(conv: NormedConv2d, *, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    weight, bias = conv.folded()
+    return weight.flatten(1).to(dtype), bias.to(dtype)
+
+
+def _rows_at_once(block: _FoldedBlock) -> int:
+    weight = block.expand[0]
+    return max(1, BYTES_AT_ONCE // (len(weight) * weight.element_size()))
+
+
+def _even_parts(regions: torch.Tensor, positions: int, *, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Regions of so many positions each (N, ...) in the fewest parts that respect the bound, of about one size."""
+    most = POSITIONS_AT_ONCE * torch.float32.itemsize // dtype.itemsize
+    return regions.tensor_split(max(1, math.ceil(len(regions) * positions / most)))
+
+
+def _interleave(maps: torch.Tensor, *, dilation: int) -> torch.Tensor:
+    """(n, p, p, D) -> the rows (p * p * n, D)."""
+    n, side = len(maps), maps.shape[1] // dilation
+    split = maps.reshape(n, side, dilation, side, dilation, -1)
+    return split.permute(1, 3, 2, 4, 0, 5).reshape(-1, maps.shape[-1])
+
+
+def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """rows (M, in), weight (out, in) -> (M, out), as a 1x1 convolution: torch gives these to oneDNN, but products in
+    float32 to MKL, which is three times slower on other makers' processors.
+    """
+    image = rows.T[None, :, :, None]  # (1, in, M, 1), channels last
+    return F.conv2d(image, weight[:, :, None, None], bias)[0, :, :, 0].T
+
+
+def _enter(pooled: Iterable[torch.Tensor], num_rows: int, *, block: _FoldedBlock) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pooled cells, in parts (m, in) -> conv1's output (num_rows, bottleneck) and what the shortcut carries
+    (num_rows, out).
+    """
+    parts = iter(pooled)
+    weight = block.expand[0]
+    hidden = weight.new_empty(num_rows, weight.shape[1])
+    carried = weight.new_empty(num_rows, weight.shape[0])
+    first = 0
+    for rows in parts:
+        here = slice(first, first + len(rows))
+        hidden[here] = _product(rows, *block.reduce).relu_()
+        carried[here] = rows if block.shortcut is None else _product(rows, *block.shortcut)
+        first = here.stop
+    return hidden, carried
+
+
+def _means(
+    blocks: list[_FoldedBlock],
+    hidden: torch.Tensor,
+    carried: torch.Tensor,
+    *,
+    num_regions: int,
+    dilation: int,
+    place: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """From the first block's conv1 to the mean of the last block's map (n, out).
+
+    hidden (M, bottleneck) and, where place is None, carried (M, out) are worked on in place; else place (M,) tells the
+    row of `carried` for each row.
+    """
+    cells = len(hidden) // num_regions
+    side = math.isqrt(cells) // dilation
+    step = max(1, _rows_at_once(blocks[0]) // num_regions) * num_regions
+    total = hidden.new_zeros(num_regions, carried.shape[1], dtype=blocks[0].taps[0].dtype)
+    for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+        _convolve_(hidden, block.taps, side=side)
+        kept = carried if place is None else carried.new_empty(len(hidden), carried.shape[1])
+        for first in range(0, len(hidden), step):
+            here = slice(first, first + step)
+            rows = _product(hidden[here].relu_(), *block.expand)
+            rows.add_(carried[here] if place is None else carried.index_select(0, place[here])).relu_()
+            if following is None:
+                total += rows.view(-1, num_regions, rows.shape[1]).sum(dim=0, dtype=total.dtype)
+            else:
+                kept[here] = rows
+                hidden[here] = _product(rows, *following.reduce).relu_()
+        carried, place = kept, None
+    return (total / cells).to(hidden.dtype)
+
+
+def _convolve_(hidden: torch.Tensor, taps: tuple[torch.Tensor, torch.Tensor], *, side: int) -> None:
+    """The 3x3 convolution and its bias, in place, on the rows (side * side * m, D) of m maps of that side.
+
+    A discrete Fourier transform of length side + 1 has room for the one zero that the padding needs. Each frequency is
+    then one product over the channels; a complex one takes three real ones (Gauss): for 7 x 7 maps 94 products of
+    matrices for what directly takes 441. Rounding errors stay those of one transform and back.
+    """
+    (kernel, bias), width = taps, hidden.shape[1]
+    analysis, synthesis, frequencies = _transforms(side)
+    spectrum = hidden.new_empty(len(analysis), len(hidden) // side**2, width)
+    torch.mm(analysis.to(hidden.dtype), hidden.view(side**2, -1), out=spectrum.flatten(1))
+    for first in range(0, len(spectrum), KERNELS_AT_ONCE):
+        rows = spectrum[first : first + KERNELS_AT_ONCE]  # (k, m, D)
+        weights = torch.mm(frequencies[first : first + KERNELS_AT_ONCE].to(kernel.dtype), kernel)
+        weights = weights.to(hidden.dtype).view(-1, width, width)  # (k, out, in)
+        if hidden.dtype == torch.bfloat16:  # which torch gives to oneDNN in batches, too
+            rows.copy_(rows @ weights.mT)
+            continue
+        for row, weight in zip(rows, weights, strict=True):
+            row.copy_(_product(row, weight))
+    spectrum[0] += (bias * (side + 1) ** 2).to(hidden.dtype)  # the first frequency is the sum over the map
+    torch.mm(synthesis.to(hidden.dtype), spectrum.flatten(1), out=hidden.view(side**2, -1))
+
+
+@lru_cache
+def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The real form of the 2-D Fourier transform of length side + 1, in float64, with P products: map -> P (P, side^2),
+    P -> map (side^2, P), 3x3 kernel -> P (P, 9).
+
+    Of each pair of conjugate frequencies one is kept. With X = a + ib of the map and W = c + id of the kernel, its
+    products are c (a + b), a (d - c) and b (c + d), of which first - third and first + second make XW.
+    """
+    length = side + 1
+    cells, taps = (torch.arange(n, dtype=torch.float64) for n in (side, 3))
+    analysis: list[torch.Tensor] = []
+    synthesis: list[torch.Tensor] = []
+    kernel: list[torch.Tensor] = []
+    for row in range(length):
+        for column in range(length):
+            conjugate = (-row % length, -column % length)
+            if conjugate < (row, column):
+                continue
+            angle, turn = ((row * x[:, None] + column * x).flatten() * (math.tau / length) for x in (cells, taps - 1))
+            a, b, c, d = angle.cos(), -angle.sin(), turn.cos(), turn.sin()
+            if conjugate == (row, column):
+                for products, own in ((analysis, a), (synthesis, a), (kernel, c)):
+                    products.append(own)
+                continue
+            analysis += [a + b, a, b]
+            kernel += [c, d - c, c + d]
+            synthesis += [2 * (a + b), 2 * b, -2 * a]
+    return torch.stack(analysis), torch.stack(synthesis, dim=1) / length**2, torch.stack(kernel)
+
+
+# RoI pooling of distinct bins: a bin is a rectangle of cells of one photo's map.
+
+
+def _check_rois(rois: torch.Tensor, *, num_photos: int) -> None:
+    if not bool(torch.isfinite(rois).all()):
+        raise ValueError("a region's box is not finite (NaN or infinity): were its photo or the weights broken?")
+    if len(rois) and not 0 <= int(rois[:, 0].min()) <= int(rois[:, 0].max()) < num_photos:
+        raise ValueError(f"a region names a photo outside the batch of {num_photos}: rois[:, 0] counts from 0")
+
+
+def _edges(start: torch.Tensor, end: torch.Tensor, *, output_size: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """First cell and the one after the last, (N, p) each, of the bins from cell start to end (N,) of `size` cells."""
+    length = (end - start + 1).clamp(min=1) / output_size  # float32, as in torchvision: it decides where bins end
+    steps = torch.arange(output_size + 1, dtype=torch.float32)
+    edges = steps * length[:, None]  # (N, p + 1)
+    first, last = edges[:, :-1].floor() + start[:, None], edges[:, 1:].ceil() + start[:, None]
+    return first.clamp(0, size).long(), last.clamp(0, size).long()
+
+
+def _bin_numbers(rois: torch.Tensor, shape: torch.Size, *, output_size: int, spatial_scale: float) -> torch.Tensor:
+    """Each bin (N, p, p) as one number, smaller for bins of fewer cells a side; `_bins` reads it."""
+    _, height, width, _ = shape
+    scaled = (rois[:, 1:].float() * spatial_scale).double()
+    left, top, right, bottom = ((scaled.abs() + 0.5).floor() * scaled.sign()).float().unbind(1)  # halves away from 0
+    y0, y1 = (y[:, :, None] for y in _edges(top, bottom, output_size=output_size, size=height))
+    x0, x1 = (x[:, None, :] for x in _edges(left, right, output_size=output_size, size=width))
+    number = _doublings(y1 - y0) * LEVELS + _doublings(x1 - x0)
+    fields = (rois[:, 0].long()[:, None, None], y0, y1, x0, x1)
+    for field, size in zip(fields, _radices(shape), strict=True):
+        number = number * size + field
+    return number
+
+
+def _radices(shape: torch.Size) -> tuple[int, ...]:
+    photos, height, width, _ = shape
+    return photos, height + 1, height + 1, width + 1, width + 1
+
+
+def _doublings(length: torch.Tensor) -> torch.Tensor:
+    """The k of the largest window of 2^k cells within a length."""
+    return torch.frexp(length.clamp(min=1).float()).exponent.long() - 1
+
+
+def _bin_maxima(cells: torch.Tensor, bins: torch.Tensor, *, rows_at_once: int) -> Iterator[torch.Tensor]:
+    """Maxima of the bins (U,), sorted, in parts (m, D); 0 for a bin without a cell.
+
+    A side of 2^k to 2^(k + 1) cells is the union of two windows of 2^k cells at its ends.
+    """
+    kinds, *edges = torch.unravel_index(bins, (LEVELS**2, *_radices(cells.shape)))
+    first = 0
+    for kind, count in zip(*(x.tolist() for x in kinds.unique_consecutive(return_counts=True)), strict=True):
+        doublings = divmod(kind, LEVELS)
+        windows = _window_maxima(_window_maxima(cells, doublings[0], dim=1), doublings[1], dim=2)
+        for part in torch.stack(edges)[:, first : first + count].split(rows_at_once, dim=1):
+            yield _maxima_of_corners(windows, part, size=(2 ** doublings[0], 2 ** doublings[1]))
+        first += count
+
+
+def _window_maxima(cells: torch.Tensor, doublings: int, *, dim: int) -> torch.Tensor:
+    """Maxima of all windows of 2^doublings cells along a dimension, which loses 2^doublings - 1 places."""
+    for k in range(doublings):
+        count = cells.shape[dim] - 2**k
+        cells = torch.maximum(cells.narrow(dim, 0, count), cells.narrow(dim, 2**k, count))
+    return cells
+
+
+def _maxima_of_corners(windows: torch.Tensor, edges: torch.Tensor, *, size: tuple[int, int]) -> torch.Tensor:
+    """Maxima (m, D) of the windows of that size at the corners of each bin; edges (5, m) as in `_bin_numbers`."""
+    _, height, width, channels = windows.shape
+    photo, y0, y1, x0, x1 = edges
+    flat = windows.reshape(-1, channels)
+    maxima: torch.Tensor | None = None
+    for y in (y0, y1 - size[0])[: size[0]]:  # a window of one cell is its own other end
+        for x in (x0, x1 - size[1])[: size[1]]:
+            place = (photo * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+            corner = flat.index_select(0, place)
+            maxima = corner if maxima is None else torch.maximum(maxima, corner, out=maxima)
+    assert maxima is not None
+    return maxima.masked_fill_(((y1 <= y0) | (x1 <= x0))[:, None], 0)

@@ -14,9 +14,11 @@ from collections.abc import Iterator, Sequence
 
 from training.commands.caption import add_caption, add_demo
 from training.commands.checkpoint import add_convert_checkpoint
+from training.commands.detect import add_detect
 from training.commands.evaluate import add_evaluate
 from training.commands.extract import add_extract
 from training.commands.push import add_push
+from training.commands.regions import add_check_regions, add_convert_regions
 from training.commands.shared import one_sentence
 
 EXAMPLES = """\
@@ -25,9 +27,12 @@ examples:
   updown caption photos/ --num-beams 5             on every photo of a folder
   updown caption photo.jpg --words --draw look.png where each word looked
   updown demo                                      the trained captioner on a few photos
+  updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown extract photos/ --output regions/         region features, made once, for training
   updown evaluate training/recipes/captioning_flickr8k.yaml
   updown convert-checkpoint captioning-pytorch model.pth --config options.json --output converted/
+  updown convert-regions trainval_36.tsv --output regions/
+  updown check-regions regions/ trainval_36.tsv    do two stores or files hold the same regions?
   updown push runs/captioning/best my-name/my-captioner --dry-run --output published/
 
 training, on as many processes as there are GPUs:
@@ -78,9 +83,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_caption(commands)
     add_demo(commands)
+    add_detect(commands)
     add_extract(commands)
     add_evaluate(commands)
     add_convert_checkpoint(commands)
+    add_convert_regions(commands)
+    add_check_regions(commands)
     add_push(commands)
     return parser
 

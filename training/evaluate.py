@@ -20,9 +20,8 @@ from training.data.files import read_json
 from training.data.region_shards import write_atomically
 from training.recipe import read_recipe
 from training.tasks import build_task
-from training.tasks.captioning import CaptioningTask, beams, caption_rows, captioned_rows, split_scores
-
-NOT_ASKED = "needs Java; ask for it with --java"
+from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, split_scores
+from training.tasks.interface import Task
 
 
 def evaluate_recipe(
@@ -75,22 +74,23 @@ def evaluate_recipe(
 
 
 def evaluate_folder(
-    task: CaptioningTask, folder: Path, *, split: str, num_beams: int, command: str = "", java: bool = False
+    task: Task, folder: Path, *, split: str, num_beams: int, command: str = "", java: bool = False
 ) -> dict[str, Any]:
     """Load the folder's model in float32, score it, write `evaluation.json` and `predictions.json` there."""
     model, _ = task.load(folder)
     scored = task.score(model.to(task.accelerator.device), split=split, num_beams=num_beams)
     evaluation = {
-        "task": "image-to-text",
+        "task": task.hub_task,
         "dataset": dataset_facts(
             task.recipe.data, name=task.recipe.data_name, split=split, num_photos=len(scored.predictions)
         ),
         "command": command,
         "seed": task.recipe.seed,
-        "decoding": {key: value for key, value in beams(num_beams, task.recipe.evaluate).items() if key != "do_sample"},
-        **figures(scored.metrics, scored.domains),
+        **task.figures(scored, num_beams=num_beams),
     }
     if java:
+        if not isinstance(task, CaptioningTask):
+            raise ValueError("METEOR and SPICE are metrics of captions: leave --java out")
         rows = task.evaluation_rows(split)
         add_java_scores(evaluation, [row["caption"] for row in scored.predictions], rows)
     if task.accelerator.is_main_process and folder.is_dir():
@@ -122,7 +122,7 @@ def score_predictions(
         "task": "image-to-text",
         "dataset": dataset_facts(data, name=name, split=split, num_photos=len(rows)),
         "predictions": str(predictions),
-        **figures(*split_scores(captions, rows)),
+        **caption_figures(*split_scores(captions, rows)),
     }
     if java:
         add_java_scores(evaluation, captions, rows)
@@ -157,19 +157,6 @@ def captions_of(predictions: Sequence[tuple[str, str]], image_ids: Sequence[str]
     if told:
         raise ValueError(f"the photos of {source} are not those of the split ({'; '.join(told)})")
     return [caption_of[image_id] for image_id in image_ids]
-
-
-def figures(metrics: dict[str, float], domains: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """What an evaluation says of the metrics: the hundredfold ones, for each domain too."""
-    return {
-        "metrics": {name: value for name, value in metrics.items() if name.endswith("_x100")},
-        "bad_endings_share": metrics["bad_endings_share"],
-        "domains": {
-            domain: {name: value for name, value in values.items() if name.endswith("_x100")}
-            for domain, values in domains.items()
-        },
-        "not_computed": {"meteor": NOT_ASKED, "spice": NOT_ASKED},
-    }
 
 
 def dataset_facts(data: dict[str, Any], *, name: str, split: str, num_photos: int) -> dict[str, Any]:

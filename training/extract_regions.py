@@ -4,8 +4,10 @@ Resumable: photos whose id is in the store are passed over. A broken photo is li
 """
 
 import hashlib
+import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset, Image
 from PIL.Image import Image as PilImage
+from PIL.Image import open as open_photo
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
@@ -22,16 +25,33 @@ from modeling_updown import load_photo
 from training.data.region_store import RegionStore, RegionStoreWriter
 from training.recipe import RegionsRecipe
 
+GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
+DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
+SELECTION_FIELDS = ("min_regions", "max_regions", "score_threshold")
+PROCESSOR_FIELDS = ("size", "exact_resize", "channel_order")
+# what a store keeps of a detector's regions; soft labels are thousands of numbers a region, so only where asked for
+KEPT = ("region_features", "region_boxes", "region_mask", "region_scores", "object_ids", "attribute_ids")
+SOFT_LABELS = ("object_probs", "attribute_probs")
+WINDOW_BATCHES = 32  # so many batches are sorted by size at a time
 
-def source_fingerprint(source: PreTrainedModel, *, flipped: bool) -> dict[str, Any]:
-    """What makes a region source's features: its config, and a hash of its weights."""
+
+def source_fingerprint(
+    source: PreTrainedModel, *, flipped: bool, image_processor: Any = None, selection: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What makes a region source's features: its config and a hash of its weights; of a detector also how its photos
+    are prepared and how many regions it selects.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(source.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     config = source.config
-    fields = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
-    described = {name: getattr(config, name) for name in fields if hasattr(config, name)}
+    is_detector = config.model_type == "updown_detector"
+    described = {name: getattr(config, name) for name in (DETECTOR_FIELDS if is_detector else GRID_FIELDS)}
+    if is_detector:
+        chosen = {name: getattr(config, name) for name in SELECTION_FIELDS} | dict(selection or {})
+        prepared = {name: getattr(image_processor, name, None) for name in PROCESSOR_FIELDS}
+        described |= chosen | {**prepared, "size": dict(prepared["size"] or {})}
     return {"model_type": config.model_type, **described, "weights": digest.hexdigest()[:16], "flipped": flipped}
 
 
@@ -44,15 +64,21 @@ def extract_regions(
     output: str | Path,
     batch_size: int = 32,
     flipped: bool = False,
+    selection: Mapping[str, Any] | None = None,
+    soft_labels: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[str]:
     """Add the regions of every photo of the rows to the store `output`, which is made if absent.
+
+    Photos of like sizes go through together. Every batch is on the disk before the next begins, so a kill costs one.
 
     Args:
         photos: columns image_id (string) and image (a path, or `datasets.Image`).
         source, image_processor: what makes regions of photos; it is written down in the store.
         batch_size: photos at a time.
         flipped: mirror every photo first.
+        selection: of a detector: `min_regions`, `max_regions`, `score_threshold`, instead of its processor's.
+        soft_labels: keep a detector's probabilities of all classes and attributes (masked region classification).
         accelerator: its device is used and, where there are several processes, every one takes its share of the rows.
 
     Returns:
@@ -62,27 +88,102 @@ def extract_regions(
         ValueError: where the store was made otherwise, or `output` holds something else.
     """
     accelerator = accelerator or Accelerator()
-    source = source.to(accelerator.device).eval()
+    maker = RegionMaker(source.to(accelerator.device).eval(), image_processor, flipped=flipped, soft_labels=soft_labels)
+    maker.select(selection)
     rows = undecoded(photos)
-    broken: list[str] = []
-    fingerprint = source_fingerprint(source, flipped=flipped)
     share = range(accelerator.process_index, len(rows), accelerator.num_processes)
-    with RegionStoreWriter(output, fingerprint=fingerprint, process_index=accelerator.process_index) as writer:
+    with RegionStoreWriter(
+        output, fingerprint=maker.fingerprint(), process_index=accelerator.process_index, photos_at_risk=1
+    ) as writer:
         ids = rows["image_id"][:]
         mine = [row for row in share if ids[row] not in writer.done_ids]
         with tqdm(total=len(mine), desc=f"regions -> {output}", unit="photo", disable=not mine) as bar:
-            for start in range(0, len(mine), batch_size):
-                indices = mine[start : start + batch_size]
-                batch = list(readable_photos(rows, indices, broken))
-                if batch:
-                    batch_ids, images = zip(*batch, strict=True)
-                    pixels = image_processor(list(images), return_tensors="pt").pixel_values.to(accelerator.device)
-                    writer.append(list(batch_ids), source(pixels.flip(-1) if flipped else pixels))
+            for indices in like_sized_batches(rows, mine, batch_size=batch_size):
+                with accelerator.autocast():
+                    maker.add(writer, list(readable_photos(rows, indices, maker.broken)))
                 bar.update(len(indices))
-    broken = gather_object(broken)  # every process waits here for the others
+    broken = gather_object(maker.broken)  # every process waits here for the others
     if broken and accelerator.is_main_process:
         print(f"{len(broken)} photos could not be read and were skipped:", *broken, sep="\n  ", file=sys.stderr)
     return broken
+
+
+class RegionMaker:
+    """Photos in, regions into a store; `broken` lists those that the image processor or the source refused."""
+
+    def __init__(self, source: PreTrainedModel, image_processor: Any, *, flipped: bool, soft_labels: bool):
+        self.source, self.image_processor, self.flipped = source, image_processor, flipped
+        self.kept = (*KEPT, "attribute_scores", *(SOFT_LABELS if soft_labels else ()))
+        self.selection: dict[str, Any] = {}
+        self.broken: list[str] = []
+
+    def select(self, selection: Mapping[str, Any] | None) -> None:
+        """How many regions a detector keeps: as its processor says, unless told otherwise here."""
+        if self.source.config.model_type == "updown_detector":
+            self.selection = {**self.image_processor.region_selection(), **dict(selection or {})}
+        elif selection:
+            raise ValueError("a grid's regions are not selected: leave min_regions, max_regions, score_threshold out")
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What made these regions."""
+        return source_fingerprint(
+            self.source, flipped=self.flipped, image_processor=self.image_processor, selection=self.selection
+        )
+
+    def add(self, writer: RegionStoreWriter, photos: list[tuple[str, PilImage]]) -> None:
+        """One batch; where it is refused, photo by photo, so that one strange photo does not cost the others."""
+        if not photos:
+            return
+        ids, images = zip(*photos, strict=True)
+        try:
+            regions = self.regions(list(images))
+        except ValueError as error:
+            if len(photos) == 1:
+                self.broken.append(f"{ids[0]}: {error}")
+                return
+            for photo in photos:
+                self.add(writer, [photo])
+            return
+        sizes = torch.tensor([[image.height, image.width] for image in images])
+        writer.append(list(ids), {**regions, "image_size": sizes})
+
+    def regions(self, images: list[PilImage]) -> dict[str, torch.Tensor]:
+        """What the store keeps of the photos' regions."""
+        inputs = self.image_processor(images, return_tensors="pt").to(self.source.device)
+        if self.flipped:
+            inputs = mirror(inputs, torch.ones(len(images), dtype=torch.bool))
+        regions = self.source(**inputs, **self.selection)
+        return {name: regions[name] for name in self.kept if regions.get(name) is not None}
+
+
+def mirror(inputs: Mapping[str, torch.Tensor], flipped: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`pixel_values` with the photos where `flipped` (P,) mirrored, each inside its own width; padding stays right."""
+    pixels, mask = inputs["pixel_values"].clone(), inputs.get("pixel_mask")
+    for photo in flipped.nonzero().flatten().tolist():
+        width = pixels.shape[-1] if mask is None else int(mask[photo].any(dim=0).sum())
+        pixels[photo, ..., :width] = pixels[photo, ..., :width].flip(-1)
+    return {**inputs, "pixel_values": pixels}
+
+
+def like_sized_batches(rows: Dataset, indices: list[int], *, batch_size: int) -> Iterator[list[int]]:
+    """The rows in batches whose photos have like sizes, window by window.
+
+    Only the photos' headers are read here; those that tell no size come last, to be met where they are loaded.
+    """
+    window = batch_size * WINDOW_BATCHES
+    for start in range(0, len(indices), window):
+        within = sorted(indices[start : start + window], key=partial(size_in_header, rows))
+        yield from (within[place : place + batch_size] for place in range(0, len(within), batch_size))
+
+
+def size_in_header(rows: Dataset, index: int) -> tuple[int, int]:
+    """Width and height of an undecoded photo, as its header says; huge where it says nothing."""
+    image = rows[index]["image"] or {}
+    try:
+        with open_photo(io.BytesIO(image["bytes"]) if image.get("bytes") else image["path"]) as photo:
+            return photo.size
+    except Exception:  # headers may be broken in any way; the photo itself is loaded, and complained of, later
+        return (sys.maxsize, sys.maxsize)
 
 
 def undecoded(rows: Dataset) -> Dataset:
@@ -160,7 +261,9 @@ class PhotoRegions:
                 accelerator=self.accelerator,
             )
         store = RegionStore(folder)
-        store.check_fingerprint(source_fingerprint(self.source, flipped=flipped), on_mismatch="error")
+        maker = RegionMaker(self.source, self.image_processor, flipped=flipped, soft_labels=False)
+        maker.select(None)
+        store.check_fingerprint(maker.fingerprint(), on_mismatch="error")
         return store
 
     def batch(
@@ -171,7 +274,7 @@ class PhotoRegions:
         Mirrored where `flipped` (P,) says so; with `crops` (P, 4), xyxy in 0..1, those parts of them.
         """
         if not self.store_folder:
-            return {"pixel_values": self.pixels(rows, indices, flipped=torch.from_numpy(flipped), crops=crops)}
+            return self.pixels(rows, indices, flipped=torch.from_numpy(flipped), crops=crops)
         ids = rows[indices.tolist()]["image_id"]
         sides = [side for side in (False, True) if (flipped == side).any()]
         chosen = [np.flatnonzero(flipped == side) for side in sides]
@@ -184,8 +287,11 @@ class PhotoRegions:
 
     def pixels(
         self, rows: Dataset, indices: np.ndarray, *, flipped: torch.Tensor, crops: np.ndarray | None = None
-    ) -> torch.Tensor:
-        """(P, 3, height, width); `ValueError` naming a photo that cannot be read, and the cure."""
+    ) -> dict[str, torch.Tensor]:
+        """`pixel_values` (P, 3, height, width) and, where photos keep their shapes, `pixel_mask`.
+
+        Raises `ValueError` naming a photo that cannot be read, and the cure.
+        """
         photos = []
         for row in map(rows.__getitem__, indices.tolist()):
             try:
@@ -197,9 +303,7 @@ class PhotoRegions:
                 ) from error
         if crops is not None:
             photos = [crop(photo, box) for photo, box in zip(photos, crops, strict=True)]
-        pixels = self.image_processor(photos, return_tensors="pt").pixel_values
-        pixels[flipped] = pixels[flipped].flip(-1)
-        return pixels
+        return mirror(self.image_processor(photos, return_tensors="pt"), flipped)
 
 
 def crop(photo: PilImage, box: np.ndarray) -> PilImage:

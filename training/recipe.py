@@ -28,6 +28,7 @@ class RegionsRecipe:
     crops: smallest share of a photo's area that training sees of it, in a random crop; 1 shows whole photos. Crops need
         pixels, so no store.
     trained: train the region source with the model.
+    processor: fields of the image processor, such as `size`; what it does not name follows the region source.
     """
 
     source: dict[str, Any] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class RegionsRecipe:
     flips: bool = False
     crops: float = 1.0
     trained: bool = False
+    processor: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -59,6 +61,9 @@ class TrainRecipe:
         `mean_of_others`, or `beam`, the paper's: the decoded beam's captions against their mean.
     sample_temperature: flattens (above 1) or sharpens the sampling distribution.
     ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 turns it off.
+    photo_size: a detector's training photos become squares of this side; 0 leaves them to its image processor.
+    repeat_threshold: photos of a class that stands in fewer than this share of them are shown more often (Gupta et al.
+        2019, repeat factor sampling); 0 shows each once an epoch.
     max_words: captions are cut to so many words.
     min_word_count: rarer words become the unknown word.
     mixed_precision: `no`, `bf16` or `fp16`.
@@ -93,6 +98,8 @@ class TrainRecipe:
     baseline: Literal["greedy", "mean_of_others", "beam"] = "greedy"
     sample_temperature: float = 1.0
     ema: float = 0.0
+    photo_size: int = 0
+    repeat_threshold: float = 0.0
     max_words: int = 20
     min_word_count: int = 5
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
@@ -156,8 +163,9 @@ ONE_OR_MORE = (
 ZERO_OR_MORE = (
     *("train.learning_rate", "train.region_learning_rate", "train.weight_decay", "train.warmup_steps"),
     *("train.clip_norm", "train.clip_value", "train.early_stopping", "train.num_workers", "evaluate.max_photos"),
+    "train.photo_size",
 )
-SHARES = ("train.label_smoothing", "train.ema", "train.scheduled_sampling_increase")
+SHARES = ("train.label_smoothing", "train.ema", "train.repeat_threshold", "train.scheduled_sampling_increase")
 SECTIONS = {"regions": RegionsRecipe, "train": TrainRecipe, "evaluate": EvaluateRecipe}
 
 

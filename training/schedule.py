@@ -8,17 +8,20 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from training.recipe import TrainRecipe
 
+# weights that come from ImageNet or from a detector: a region source, and the backbone of a detector in training
+PRETRAINED = ("region_source.", "backbone.backbone.", "backbone.stem.", "backbone.res")
+
 
 def build_optimizer(model: torch.nn.Module, settings: TrainRecipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over every trainable weight; the region source has a learning rate of its own.
+    """The recipe's optimiser over every trainable weight.
 
-    Biases and other vectors do not decay.
+    The region source, or a detector's backbone, has a learning rate of its own. Biases and other vectors do not decay.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = settings.region_learning_rate if name.startswith("region_source.") else settings.learning_rate
+        rate = settings.region_learning_rate if name.startswith(PRETRAINED) else settings.learning_rate
         decay = settings.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     if not groups:

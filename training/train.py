@@ -35,7 +35,7 @@ from training.evaluate import evaluate_folder
 from training.recipe import Recipe, changed_keys, read_recipe
 from training.schedule import build_optimizer, build_schedule, scheduled_sampling_probability
 from training.tasks import build_task
-from training.tasks.captioning import CaptioningTask
+from training.tasks.interface import Task
 
 # What may change between two starts of a run, since no weight depends on it.
 FREE_KEYS = {"train.num_workers", "train.checkpoint_steps", "train.log_with"}
@@ -142,7 +142,7 @@ def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> n
 class StepPieces(Dataset):
     """This process's share of each step, in pieces for gradient accumulation, as the task's inputs."""
 
-    def __init__(self, task: CaptioningTask, batches: np.ndarray, *, epoch: int, accelerator: Accelerator, pieces: int):
+    def __init__(self, task: Task, batches: np.ndarray, *, epoch: int, accelerator: Accelerator, pieces: int):
         shares = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
         self.pieces = [piece for share in shares for piece in np.array_split(share, pieces)]
         self.task, self.epoch = task, epoch
@@ -157,7 +157,7 @@ class StepPieces(Dataset):
 class Run:
     """One recipe in progress: model, optimiser, schedule, averaged weights, position, log."""
 
-    def __init__(self, recipe: Recipe, task: CaptioningTask, accelerator: Accelerator):
+    def __init__(self, recipe: Recipe, task: Task, accelerator: Accelerator):
         self.recipe, self.task, self.accelerator = recipe, task, accelerator
         self.output = Path(recipe.output)
         self.progress = Progress()

@@ -13,6 +13,7 @@ from training.commands.shared import (
     model_folder,
     one_sentence,
     photo_paths,
+    picture_path,
     positive,
     quiet,
 )
@@ -127,11 +128,6 @@ def describe(captioner: Any, photo: Any, **options: Any) -> Mapping[str, Any]:
     """The pipeline's first caption of a photo, with its words and the regions they looked at."""
     result = captioner(photo, return_regions=True, **options)
     return result[0] if isinstance(result, list) else result
-
-
-def picture_path(picture: Path, photo: str, *, alone: bool) -> Path:
-    """Where the attention of a photo is drawn: `look.png`, or `look_dog.png` where there are several photos."""
-    return picture if alone else picture.with_stem(f"{picture.stem}_{Path(photo).stem}")
 
 
 def print_words(result: Mapping[str, Any], *, size: tuple[int, int]) -> None:

@@ -1,10 +1,19 @@
 """`updown extract`: photos -> a region store."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import add_command, exit_code, load_region_source, photo_paths, positive
+from training.commands.shared import (
+    add_command,
+    exit_code,
+    load_region_source,
+    photo_paths,
+    positive,
+)
+
+LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".jsonl"}
 
 
 def add_extract(commands: Any) -> None:
@@ -14,36 +23,119 @@ def add_extract(commands: Any) -> None:
         "extract",
         run_extract,
         summary="make the region features of photos; run again, it goes on where it stopped",
-        example="updown extract photos/ --output regions/ --batch-size 64",
+        example="updown extract photos/ --output regions/ --source hub_cards/updown-detector-lite\n"
+        "  accelerate launch -m training.cli extract photos.txt --output regions/   on several GPUs",
     )
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a file or a folder of photos")
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="a file, a folder of photos, a list of paths (.txt), a table with file_name and maybe image_id (.csv, "
+        ".tsv, .jsonl), or a folder that datasets' save_to_disk wrote",
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the region store to write")
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="photos at a time (%(default)s)")
     parser.add_argument(
         "--source",
         metavar="DIR_OR_HUB_ID",
-        help="a region source, or a model with one (default: the trained captioner's)",
+        help="a detector or grid, or a model with one (default: the trained captioner's)",
+    )
+    parser.add_argument("--min-regions", type=positive, metavar="N", help="of a detector: keep at least N regions")
+    parser.add_argument("--max-regions", type=positive, metavar="N", help="of a detector: keep at most N regions")
+    parser.add_argument("--score-threshold", type=float, metavar="P", help="of a detector: keep all regions over P")
+    parser.add_argument(
+        "--soft-labels", action="store_true", help="keep the probabilities of all classes and attributes too"
+    )
+    parser.add_argument(
+        "--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="faster and rougher (%(default)s)"
     )
 
 
 def run_extract(arguments: argparse.Namespace) -> int:
     """Region features of every photo into a store."""
-    paths = photo_paths(arguments.photos)
-    names = [Path(path).name for path in paths]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(
-            f"several photos are called {twice[0]}, which would be their id: extract the folders one by one"
-        )
+    rows = photo_rows(arguments.photos)
 
-    from datasets import Dataset
+    from accelerate import Accelerator
 
     from training.extract_regions import extract_regions
 
     source, image_processor = load_region_source(arguments.source)
-    rows = Dataset.from_dict({"image_id": names, "image": paths})
+    selection = {name: getattr(arguments, name) for name in ("min_regions", "max_regions", "score_threshold")}
+    accelerator = Accelerator(mixed_precision=arguments.mixed_precision)
     broken = extract_regions(
-        rows, source=source, image_processor=image_processor, output=arguments.output, batch_size=arguments.batch_size
+        rows,
+        source=source,
+        image_processor=image_processor,
+        output=arguments.output,
+        batch_size=arguments.batch_size,
+        selection={name: value for name, value in selection.items() if value is not None},
+        soft_labels=arguments.soft_labels,
+        accelerator=accelerator,
     )
-    print(f"{arguments.output}: the regions of {len(paths) - len(broken)} photos")
-    return exit_code(len(broken), of=len(paths))
+    if accelerator.is_main_process:
+        print(f"{arguments.output}: the regions of {len(rows) - len(broken)} photos")
+    return exit_code(len(broken), of=len(rows))
+
+
+def photo_rows(arguments: Sequence[str]) -> Any:
+    """What the arguments name, as a data set of `image_id` and `image`; a photo's id is its file name if none is given.
+
+    Raises `ValueError` for a list without a photo, a table without `file_name`, and for an id that stands twice.
+    """
+    from datasets import Dataset, concatenate_datasets
+
+    parts, names, paths = [], [], []
+    for argument in arguments:
+        place = Path(argument)
+        if place.suffix.lower() in LIST_SUFFIXES and place.is_file():
+            listed = listed_photos(place)
+            names += [name for name, _ in listed]
+            paths += [path for _, path in listed]
+        elif (place / "dataset_info.json").is_file():
+            parts.append(saved_photos(place))
+        else:
+            found = photo_paths([argument])
+            names += [Path(path).name for path in found]
+            paths += found
+    parts += [Dataset.from_dict({"image_id": names, "image": paths})] if names else []
+    rows = parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+    ids = rows["image_id"][:]
+    if len(set(ids)) < len(ids):
+        seen: set[str] = set()
+        twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise ValueError(
+            f"several photos have the id {twice}: extract the folders one by one, or give a table with image_id"
+        )
+    return rows
+
+
+def listed_photos(path: Path) -> list[tuple[str, str]]:
+    """(image_id, path) of each photo of a list or table; paths are relative to it."""
+    from training.data.files import column, read_lines, read_table
+
+    if path.suffix.lower() == ".txt":
+        names: list[str] = read_lines(path)
+        ids = [Path(name).name for name in names]
+    else:
+        table = read_table(path)
+        names = [str(name) for name in column(table, "file_name", path)]
+        ids = [str(row.get("image_id") or Path(name).name) for row, name in zip(table, names, strict=True)]
+    if not names:
+        raise ValueError(f"{path} lists no photo")
+    return [(image_id, str(path.parent / name)) for image_id, name in zip(ids, names, strict=True)]
+
+
+def saved_photos(folder: Path) -> Any:
+    """A saved data set's photos: columns `image` and, where it has one, `image_id` (else the rows' numbers)."""
+    from datasets import load_from_disk
+
+    rows = load_from_disk(str(folder))
+    if "image" not in (rows.column_names or []):
+        raise ValueError(f"{folder} has no column image; it has {', '.join(map(str, rows.column_names))}")
+    if "image_id" not in rows.column_names:
+        return rows.select_columns(["image"]).add_column("image_id", [str(i) for i in range(len(rows))])
+    return rows.select_columns(["image_id", "image"]).map(_id_as_text)
+
+
+def _id_as_text(row: dict[str, Any]) -> dict[str, str]:
+    return {"image_id": str(row["image_id"])}

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-TRAINED_CAPTIONER = Path(__file__).parents[2] / "hub_cards" / "updown-captioning-flickr8k"
+HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
+TRAINED_CAPTIONER = HUB_CARDS / "updown-captioning-flickr8k"
+TRAINED_DETECTOR = HUB_CARDS / "updown-detector-lite"
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError)
 LONGEST_MESSAGE = 600
@@ -35,6 +37,13 @@ def positive(text: str) -> int:
     """An argument that counts something."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    """An argument that counts something that may be none."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
 
 
@@ -72,18 +81,23 @@ def photo_paths(arguments: Sequence[str]) -> list[str]:
     return paths
 
 
-def model_folder(model: str | None) -> str:
-    """The model that was asked for, or the trained captioner where it lies beside the code.
+def picture_path(picture: Path, photo: str, *, alone: bool) -> Path:
+    """Where what belongs to a photo is drawn: `look.png`, or `look_dog.png` where there are several photos."""
+    return picture if alone else picture.with_stem(f"{picture.stem}_{Path(photo).stem}")
+
+
+def model_folder(model: str | None, *, default: Path = TRAINED_CAPTIONER) -> str:
+    """The model that was asked for, or a trained one of ours where it lies beside the code.
 
     Raises `ValueError` that says how to come by one.
     """
     if model is None:
-        if not (TRAINED_CAPTIONER / "config.json").is_file():
+        if not (default / "config.json").is_file():
             raise ValueError(
-                f"the trained captioner is not at {TRAINED_CAPTIONER}: name a model with --model (a folder or a "
-                "Hub id), or train one (accelerate launch -m training.train training/recipes/captioning_flickr8k.yaml)"
+                f"the trained model is not at {default}: name one with --model (a folder or a Hub id), or train one "
+                "(accelerate launch -m training.train RECIPE.yaml; recipes lie in training/recipes/)"
             )
-        return str(TRAINED_CAPTIONER)
+        return str(default)
     if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
         raise ValueError(f"there is no model folder {model}, and a Hub id is written OWNER/NAME")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
@@ -101,9 +115,9 @@ def quiet() -> Iterator[None]:
     yield
 
 
-def load_region_source(model: str | None) -> tuple[Any, Any]:
+def load_region_source(model: str | None, *, default: Path = TRAINED_CAPTIONER) -> tuple[Any, Any]:
     """A saved region source, or the one that a saved model owns, and its image processor."""
-    folder = model_folder(model)
+    folder = model_folder(model, default=default)
 
     from transformers import AutoConfig, AutoImageProcessor, PreTrainedModel
 

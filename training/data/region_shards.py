@@ -2,11 +2,12 @@
 
     ShardPhotos --write_shard--> shard-<process>-<number>.arrow --open_shard--> ShardPhotos on mapped memory
 
-A shard is one Arrow file of one record batch: `image_id` (string) and, a list for each photo, `region_features`
-(float16), `region_boxes` (float32) and whatever else the detector gave. All features of a shard thus lie in one flat
-buffer, and a photo is a slice of it. A shard counts only once a manifest (`store.json`, and `store-<process>.json` of
-further processes) names it; both are written under another name and renamed, so a kill at any moment leaves what was
-there before.
+A shard is one Arrow file of one record batch: `image_id` (string), where it is known `image_size` (height and width in
+pixels, int32) and, a list for each photo, `region_features` (float16, or float32 where that was asked for),
+`region_boxes` (float32) and whatever else the detector gave. All features of a shard thus lie in one flat buffer, and a
+photo is a slice of it. A shard counts only once a manifest (`store.json`, and `store-<process>.json` of further
+processes) names it; both are written under another name and renamed, so a kill at any moment leaves what was there
+before.
 """
 
 import json
@@ -28,7 +29,8 @@ except ImportError:  # Windows: two writers of one process index are not told ap
 FORMAT = "updown-regions-1"
 MANIFEST_NAME = re.compile(r"store(?:-(\d+))?\.json")
 SHARD_NAME = re.compile(r"shard-\d+-\d+\.arrow")
-# What a store may keep of a region and in which numbers: the wide columns in float16, the narrow ones in float32.
+# What a store may keep of a region and in which numbers: the wide columns in float16 (of features it may also be
+# float32), the narrow ones in float32, ids in int32.
 STORED_DTYPES = {
     "region_features": torch.float16,
     "region_boxes": torch.float32,
@@ -36,8 +38,12 @@ STORED_DTYPES = {
     "object_probs": torch.float16,
     "attribute_probs": torch.float16,
     "region_seconds": torch.float32,
+    "object_ids": torch.int32,
+    "attribute_ids": torch.int32,
+    "attribute_scores": torch.float32,
 }
-ARROW_DTYPES = {torch.float16: pa.float16(), torch.float32: pa.float32()}
+ARROW_DTYPES = {torch.float16: pa.float16(), torch.float32: pa.float32(), torch.int32: pa.int32()}
+TORCH_DTYPES = {arrow: dtype for dtype, arrow in ARROW_DTYPES.items()} | {pa.int64(): torch.int64}
 
 
 @dataclass
@@ -45,17 +51,24 @@ class ShardPhotos:
     """N photos and their regions, one photo after the other without padding.
 
     `starts` (N + 1) int64: photo i has the regions `starts[i]:starts[i + 1]`; `columns`: name -> (all regions, width),
-    or (all regions,) for scores and seconds.
+    or (all regions,) for scores, seconds and ids; `image_sizes` (N, 2) int32: height and width in pixels, 0 where they
+    are not known.
     """
 
     image_ids: list[str]
     starts: torch.Tensor
     columns: dict[str, torch.Tensor]
+    image_sizes: torch.Tensor
 
     @property
     def widths(self) -> dict[str, int]:
         """Numbers a region in each column, in the columns' order."""
         return {name: column[:1].numel() for name, column in self.columns.items()}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all columns."""
+        return sum(column.nbytes for column in self.columns.values())
 
 
 def join_photos(parts: Sequence[ShardPhotos]) -> ShardPhotos:
@@ -65,6 +78,7 @@ def join_photos(parts: Sequence[ShardPhotos]) -> ShardPhotos:
         image_ids=[image_id for part in parts for image_id in part.image_ids],
         starts=starts_of_counts(counts),
         columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
+        image_sizes=torch.cat([part.image_sizes for part in parts]),
     )
 
 
@@ -76,6 +90,8 @@ def starts_of_counts(counts: torch.Tensor) -> torch.Tensor:
 def write_shard(path: Path, photos: ShardPhotos) -> dict[str, Any]:
     """Writes one shard and returns its entry for the manifest."""
     arrays: dict[str, pa.Array] = {"image_id": pa.array(photos.image_ids, pa.string())}
+    if photos.image_sizes.any():
+        arrays["image_size"] = pa.FixedSizeListArray.from_arrays(pa.array(photos.image_sizes.reshape(-1).numpy()), 2)
     starts = pa.array(photos.starts.numpy())
     for name, column in photos.columns.items():
         numbers = pa.array(column.reshape(-1).numpy(), ARROW_DTYPES[column.dtype])
@@ -113,21 +129,29 @@ def open_shard(path: Path, entry: Mapping[str, Any]) -> ShardPhotos:
         mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
         batch = pa.ipc.open_file(pa.py_buffer(mapped.numpy())).get_batch(0)
         batch.validate()
+        image_ids = batch.column("image_id").to_pylist()
+        sizes_known = "image_size" in batch.schema.names
         photos = ShardPhotos(
-            image_ids=batch.column("image_id").to_pylist(),
+            image_ids=image_ids,
             starts=_mapped_tensor(batch.column("region_features").offsets, mapped),
             columns={
                 name: _mapped_tensor(batch.column(name).values, mapped)
                 for name in STORED_DTYPES
                 if name in batch.schema.names
             },
+            image_sizes=(
+                _mapped_tensor(batch.column("image_size"), mapped)
+                if sizes_known
+                else torch.zeros(len(image_ids), 2, dtype=torch.int32)
+            ),
         )
     except (pa.ArrowException, KeyError, IndexError, AttributeError, RuntimeError) as error:
         raise ValueError(
             f"the shard {path} is no region shard ({error}); delete its folder and extract again"
         ) from error
     regions = {len(column) for column in photos.columns.values()} | {int(photos.starts[-1]), entry["regions"]}
-    if len(regions) > 1 or (photos.starts.diff() < 1).any() or photos.starts[0] != 0:
+    shapes_fit = len(regions) == 1 and photos.image_sizes.shape == (len(photos.image_ids), 2)
+    if not shapes_fit or (photos.starts.diff() < 1).any() or photos.starts[0] != 0:
         raise ValueError(f"the shard {path} contradicts itself or its manifest; delete its folder and extract again")
     return photos
 
@@ -202,7 +226,7 @@ def _mapped_tensor(array: pa.Array, mapped: torch.Tensor) -> torch.Tensor:
     """An Arrow array's numbers as a view of the mapped file: (length,), or (length, width) for fixed-size lists."""
     width = array.type.list_size if pa.types.is_fixed_size_list(array.type) else None
     numbers = array.values if width is not None else array
-    dtype = {pa.float16(): torch.float16, pa.float32(): torch.float32, pa.int64(): torch.int64}[numbers.type]
+    dtype = TORCH_DTYPES[numbers.type]
     start = numbers.buffers()[1].address - mapped.data_ptr()
     if start < 0:
         raise IndexError("its numbers are compressed")

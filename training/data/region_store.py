@@ -37,6 +37,8 @@ from training.data.region_shards import (
 
 Photos = Sequence[str] | Sequence[int] | slice | range | np.ndarray | torch.Tensor
 BOX_TOLERANCE = 1e-3
+LARGEST_SIDE = 2**24  # pixels
+MOST_WAITING_BYTES = 2**28
 
 
 class RegionStoreWriter:
@@ -54,26 +56,41 @@ class RegionStoreWriter:
         folder: made if absent; must be empty or a store.
         fingerprint: what made the features (model type, backbone, hash of the weights, revision, image size, kind of
             regions, ...), as JSON values.
-        photos_per_shard: photos wait in memory until so many are there, and are then written as one shard (256 photos
-            of 36 regions of width 2048 are 38 MB). A kill loses only the waiting photos.
+        photos_per_shard: photos wait in memory until so many (or 256 MiB) are there, and are then written as one shard
+            (256 photos of 36 regions of width 2048 are 38 MB). A kill loses only the waiting photos.
+        photos_at_risk: after so many photos (at the end of their batch) what waits is written already, as a small shard
+            that the full one replaces later; by default only full shards are written.
         process_index: each of several processes that write into one folder at once has its own, from 0.
+        feature_dtype: float16, or float32 for twice the space and what was given to the last bit.
 
     Attributes:
         done_ids: the ids appended so far; on opening, those on disk, whichever process wrote them.
 
     Raises:
-        ValueError: for a folder of other things, and for a fingerprint other than the store's.
+        ValueError: for a folder of other things, and for a fingerprint or `feature_dtype` other than the store's.
         RuntimeError: while another writer holds the same `process_index`.
     """
 
     def __init__(
-        self, folder: PathLike, *, fingerprint: Mapping[str, Any], photos_per_shard: int = 256, process_index: int = 0
+        self,
+        folder: PathLike,
+        *,
+        fingerprint: Mapping[str, Any],
+        photos_per_shard: int = 256,
+        photos_at_risk: int | None = None,
+        process_index: int = 0,
+        feature_dtype: torch.dtype = torch.float16,
     ) -> None:
         self.folder = Path(folder)
         self.photos_per_shard = photos_per_shard
+        self.photos_at_risk = photos_at_risk or photos_per_shard
         self.process_index = process_index
+        self.feature_dtype = feature_dtype
         self._manifest_name = f"store-{process_index}.json" if process_index else "store.json"
         self._waiting: list[ShardPhotos] = []
+        self._waiting_bytes = 0
+        self._num_saved = 0  # of the waiting batches, so many stand in small shards
+        self._small_shards: list[dict[str, Any]] = []
         _check_folder_is_free(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock_writer(self.folder, process_index)
@@ -96,32 +113,49 @@ class RegionStoreWriter:
             image_ids: B ids not yet in the store.
             regions: `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, optionally `region_mask`
                 (B, R) bool (absent: every region is real), `region_scores` and `region_seconds` (B, R),
-                `object_probs` and `attribute_probs` (B, R, classes); a `Regions` or any mapping of tensors or arrays.
-                Padding is not kept.
+                `object_probs` and `attribute_probs` (B, R, classes), `object_ids` (0 = background) and `attribute_ids`
+                (0 = none) with `attribute_scores` (B, R), and `image_size` (B, 2) height and width in pixels (0, 0
+                where they are not known); a `Regions` or any mapping of tensors or arrays. Padding is not kept.
 
         Raises:
             ValueError: naming the photo, for an id that is there already, a photo without regions, numbers that are
                 not finite in float16, boxes that are not xyxy in 0..1; and for widths other than the store's.
         """
         self._check_ids(image_ids)
-        photos = _unpadded(image_ids, regions)
+        photos = _unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
         _check_numbers(photos)
         self._check_widths(photos.widths)
         self._widths = photos.widths
         self.done_ids.update(image_ids)
         self._waiting.append(photos)
-        if sum(len(part.image_ids) for part in self._waiting) >= self.photos_per_shard:
+        self._waiting_bytes += photos.nbytes
+        num_waiting, num_unsaved = (
+            sum(len(part.image_ids) for part in parts) for parts in (self._waiting, self._waiting[self._num_saved :])
+        )
+        if num_waiting >= self.photos_per_shard or self._waiting_bytes >= MOST_WAITING_BYTES:
             self.flush()
+        elif num_unsaved >= self.photos_at_risk:
+            self._small_shards.append(self._write_shard(self._waiting[self._num_saved :], replaced=[]))
+            self._num_saved = len(self._waiting)
 
     def flush(self) -> None:
         """Writes the waiting photos as one shard; once it returns, a kill cannot lose them."""
         if not self._waiting:
             return
-        shards = self._manifest["shards"]
-        path = self.folder / f"shard-{self.process_index}-{len(shards):05d}.arrow"
-        entry = write_shard(path, join_photos(self._waiting))
-        self._write_manifest({**self._manifest, "shards": [*shards, entry]})
-        self._waiting = []
+        if len(self._small_shards) != 1 or self._num_saved < len(self._waiting):
+            self._write_shard(self._waiting, replaced=self._small_shards)
+        self._waiting, self._waiting_bytes, self._num_saved, self._small_shards = [], 0, 0, []
+
+    def _write_shard(self, parts: Sequence[ShardPhotos], *, replaced: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Batches as one shard; from the moment the manifest names it, it stands for the shards it replaces."""
+        path = self.folder / f"shard-{self.process_index}-{self._next_number:05d}.arrow"
+        self._next_number += 1
+        entry = write_shard(path, join_photos(parts))
+        kept = [shard for shard in self._manifest["shards"] if shard not in replaced]
+        self._write_manifest({**self._manifest, "shards": [*kept, entry]})
+        for shard in replaced:
+            (self.folder / shard["file"]).unlink()
+        return entry
 
     def close(self) -> None:
         """Writes what waits and lets the next writer in."""
@@ -142,10 +176,18 @@ class RegionStoreWriter:
         shards = _open_shards(self.folder, manifests)
         self.done_ids = {image_id for shard in shards for image_id in shard.image_ids}
         self._widths = shards[0].widths if shards else {}
-        for partial in (f".{self._manifest_name}.partial", f".shard-{self.process_index}-*.partial"):
-            for leftover in self.folder.glob(partial):
-                leftover.unlink()
+        if shards and shards[0].columns["region_features"].dtype != self.feature_dtype:
+            raise ValueError(
+                f"the store {self.folder} keeps its features in {shards[0].columns['region_features'].dtype}, not "
+                f"{self.feature_dtype}; go on in the same numbers, or use another folder"
+            )
         self._manifest = manifests.get(self._manifest_name, {})
+        named = {shard["file"] for shard in self._manifest.get("shards", [])}
+        for pattern in (f".{self._manifest_name}.partial", f"*shard-{self.process_index}-*"):
+            for leftover in self.folder.glob(pattern):
+                if leftover.name not in named:
+                    leftover.unlink()
+        self._next_number = 1 + max((int(name[:-6].rpartition("-")[2]) for name in named), default=-1)
         if not self._manifest:
             self._write_manifest({"format": FORMAT, "fingerprint": fingerprint, "shards": []})
 
@@ -180,6 +222,8 @@ class RegionStore:
         image_ids: every id, in the order of positions.
         fingerprint: what made the features.
         column_names: what it holds of a region.
+        image_sizes: (N, 2) int32, each photo's height and width in pixels; 0 where they are not known.
+        num_regions: (N,) how many regions each photo has.
 
     Raises:
         ValueError: for a folder that is no store or holds no photo, a shard that is absent, cut short or foreign,
@@ -206,6 +250,8 @@ class RegionStore:
         self._shard_of = torch.arange(len(self._shards)).repeat_interleave(photos_per_shard).numpy()
         self._starts = torch.cat([shard.starts[:-1] for shard in self._shards]).numpy()
         self._ends = torch.cat([shard.starts[1:] for shard in self._shards]).numpy()
+        self.num_regions: np.ndarray = self._ends - self._starts
+        self.image_sizes = torch.cat([shard.image_sizes for shard in self._shards])
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -214,9 +260,13 @@ class RegionStore:
         return image_id in self._position_of
 
     def __getitem__(self, image_id: str) -> dict[str, torch.Tensor]:
-        """Every column of one photo, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ..."""
+        """Every column of one photo, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ...
+
+        Where it is known, `image_size` (2,), height and width in pixels, too.
+        """
         batch = self.batch([image_id], columns=self.column_names)
-        return {name: value[0] for name, value in batch.items()}
+        size = self.image_sizes[self._position(image_id)]
+        return {name: value[0] for name, value in batch.items()} | ({"image_size": size} if size.all() else {})
 
     def __getstate__(self) -> dict[str, Any]:
         return {"folder": self.folder}
@@ -230,6 +280,11 @@ class RegionStore:
         return self._shards[0].widths["region_features"]
 
     @property
+    def feature_dtype(self) -> torch.dtype:
+        """In which numbers the features are stored: float16 or float32."""
+        return self._shards[0].columns["region_features"].dtype
+
+    @property
     def column_names(self) -> list[str]:
         return list(self._shards[0].columns)
 
@@ -237,7 +292,7 @@ class RegionStore:
         self,
         photos: Photos,
         *,
-        dtype: torch.dtype = torch.float16,
+        dtype: torch.dtype | None = None,
         columns: Sequence[str] = ("region_features", "region_boxes"),
     ) -> dict[str, torch.Tensor]:
         """The regions of some photos, padded with zeros to the longest of them.
@@ -245,7 +300,8 @@ class RegionStore:
         Args:
             photos: B ids, or B positions (list, range, slice, array or tensor of int). Ids are always strings: the
                 int 42 is the 43rd photo, the string "42" the photo of that id.
-            dtype: of the wide columns (features and probabilities); boxes, scores and seconds stay float32.
+            dtype: of the wide columns (features and probabilities; None: as they are stored); boxes, scores and
+                seconds stay float32, ids int32.
             columns: of `column_names`.
 
         Returns:
@@ -278,7 +334,7 @@ class RegionStore:
                 pieces = self._pieces(name, shards, starts, ends)
                 flat = torch.cat(pieces) if even else pad_sequence(pieces, batch_first=True).flatten(0, 1)
             value = flat.unflatten(0, (len(positions), num_regions))  # (B, R, width)
-            out[name] = value.to(dtype) if STORED_DTYPES[name] == torch.float16 else value
+            out[name] = value.to(dtype) if dtype and STORED_DTYPES[name] == torch.float16 else value
         out["region_mask"] = torch.arange(num_regions) < torch.from_numpy(counts)[:, None]  # (B, R)
         return out
 
@@ -341,7 +397,8 @@ def _check_agreement(folder: Path, manifests: Mapping[str, Mapping[str, Any]], s
     first, *others = [manifest["fingerprint"] for manifest in manifests.values()]
     if any(other != first for other in others):
         raise ValueError(f"the processes that wrote {folder} recorded different fingerprints; extract again")
-    if any(shard.widths != shards[0].widths for shard in shards):
+    dtypes = {shard.columns["region_features"].dtype for shard in shards}
+    if len(dtypes) > 1 or any(shard.widths != shards[0].widths for shard in shards):
         raise ValueError(f"the shards of {folder} hold different columns or widths; extract again")
 
 
@@ -352,7 +409,7 @@ def _check_folder_is_free(folder: Path) -> None:
         raise ValueError(f"{folder} holds other things ({foreign[0]}); give an empty folder or a region store")
 
 
-def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any]) -> ShardPhotos:
+def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any], *, feature_dtype: torch.dtype) -> ShardPhotos:
     """A padded batch -> its real regions one after the other, in the stored dtypes, on the CPU."""
     given = {name: torch.as_tensor(regions[name]) for name in STORED_DTYPES if regions.get(name) is not None}
     for name in ("region_features", "region_boxes"):
@@ -368,8 +425,27 @@ def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any]) -> ShardPhot
             + (f" and {wrong}" if wrong else "")
             + "; expected (photos, regions, width)"
         )
-    columns = {name: value.detach().cpu()[mask].to(STORED_DTYPES[name]).contiguous() for name, value in given.items()}
-    return ShardPhotos(image_ids=list(image_ids), starts=starts_of_counts(mask.sum(dim=1)), columns=columns)
+    dtypes = {**STORED_DTYPES, "region_features": feature_dtype}
+    real = {name: value.detach().cpu()[mask] for name, value in given.items()}
+    return ShardPhotos(
+        image_ids=list(image_ids),
+        starts=starts_of_counts(mask.sum(dim=1)),
+        columns={name: value.to(dtypes[name]).contiguous() for name, value in real.items()},
+        image_sizes=_image_sizes(regions.get("image_size"), num_photos=len(image_ids)),
+    )
+
+
+def _image_sizes(given: Any, *, num_photos: int) -> torch.Tensor:
+    """(N, 2) int32: height and width in pixels, 0 where they are not known."""
+    if given is None:
+        return torch.zeros(num_photos, 2, dtype=torch.int32)
+    sizes = torch.as_tensor(given).cpu()
+    if sizes.shape != (num_photos, 2) or (sizes < 0).any() or (sizes > LARGEST_SIDE).any():
+        raise ValueError(
+            f"image_size should hold a height and a width in pixels for each of {num_photos} photos, got "
+            f"{sizes.tolist() if sizes.numel() < 9 else tuple(sizes.shape)}"
+        )
+    return sizes.to(torch.int32)
 
 
 def _check_numbers(photos: ShardPhotos) -> None:
@@ -379,7 +455,10 @@ def _check_numbers(photos: ShardPhotos) -> None:
         raise ValueError(f"photo {photos.image_ids[int(empty[0])]!r} has no region; lower the detector's threshold")
     for name, column in photos.columns.items():
         bad = ~torch.isfinite(column.reshape(len(column), -1)).all(dim=1)
-        _refuse(bad, photos, f"{name} that are NaN, infinite or beyond float16 (65504)")
+        limit = " or beyond float16 (65504)" if column.dtype == torch.float16 else ""
+        _refuse(bad, photos, f"{name} that are NaN, infinite{limit}")
+        if STORED_DTYPES[name] == torch.int32:
+            _refuse(column < 0, photos, f"{name} below 0, which is background or none")
     boxes = photos.columns["region_boxes"]
     outside = (boxes < -BOX_TOLERANCE).any(dim=1) | (boxes > 1 + BOX_TOLERANCE).any(dim=1)
     _refuse(outside, photos, "region_boxes outside 0..1 (divide them by the photo's width and height)")

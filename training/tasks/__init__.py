@@ -5,11 +5,16 @@ from accelerate import Accelerator
 from training.recipe import Recipe
 
 from .captioning import CaptioningTask
+from .detection import DetectionTask
+from .interface import Task
 
-TASKS = {"captioning": CaptioningTask}
+TASKS: dict[str, type[CaptioningTask] | type[DetectionTask]] = {
+    "captioning": CaptioningTask,
+    "detection": DetectionTask,
+}
 
 
-def build_task(recipe: Recipe, accelerator: Accelerator) -> CaptioningTask:
+def build_task(recipe: Recipe, accelerator: Accelerator) -> Task:
     """The recipe's task; `ValueError` for one that does not exist."""
     if recipe.task not in TASKS:
         raise ValueError(f"unknown task {recipe.task!r}; choose one of {', '.join(TASKS)}")

@@ -1,8 +1,8 @@
-"""What tasks share when they build a model: configs, backbone weights, and a head that starts sensibly."""
+"""What tasks share: the options of their data, configs, backbone weights, and heads that start sensibly."""
 
 import difflib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,33 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from modeling_updown import UpDownGrid, UpDownImageProcessor
+from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownImageProcessor
 from modeling_updown.configuration_updown import region_source_config
 from training.recipe import RegionsRecipe
 
-CHANGEABLE = ("trainable_stages", "region_dropout", "word_dropout", "output_dropout")  # no weight depends on these
+# no weight depends on these
+CHANGEABLE = (
+    *("trainable_stages", "region_dropout", "word_dropout", "output_dropout", "frozen_stages", "min_regions"),
+    *("max_regions", "score_threshold", "nms_thresholds", "attribute_loss_weight"),
+)
+
+SOURCES: dict[str, Any] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
+
+
+def by_split(data: Mapping[str, Any], *, split: str, names: Sequence[str]) -> dict[str, Any]:
+    """A recipe's `data` section for one split: the options `names` may be mappings by split.
+
+    >>> by_split({"format": "coco", "annotations": {"train": "a.json", "val": "b.json"}}, split="val",
+    ...          names=["annotations"])
+    {'format': 'coco', 'annotations': 'b.json', 'split': 'val'}
+    """
+    options = {**data, "split": split}
+    for name in names:
+        if isinstance(options.get(name), dict):
+            if split not in options[name]:
+                raise ValueError(f"data.{name} names no split {split!r}; it has {', '.join(map(str, options[name]))}")
+            options[name] = options[name][split]
+    return options
 
 
 def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
@@ -26,12 +48,19 @@ def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig, dict[
     if not regions.source:
         raise ValueError("regions.source is empty: give the fields of a region source's config, such as backbone")
     config = build_config(lambda **fields: region_source_config(fields), regions.source, section="regions.source")
-    if not timm.is_model(config.backbone.split(".")[0]):
-        similar = ", ".join(difflib.get_close_matches(config.backbone, timm.list_models(), n=5))
-        raise ValueError(f"timm knows no backbone {config.backbone!r}" + (f"; it has {similar}" if similar else ""))
-    source = UpDownGrid(config)
+    check_backbone(config)
+    source = load_backbone(SOURCES[config.model_type](config), regions)
+    return config, source.state_dict()
+
+
+def load_backbone(source: Any, regions: RegionsRecipe) -> Any:
+    """A grid or detector with its backbone's weights, as the recipe's `regions` section says.
+
+    Raises `ValueError` for weights that cannot be had or do not fit.
+    """
+    config = source.config
     if regions.random_backbone:
-        return config, source.state_dict()
+        return source
     if regions.weights and not Path(regions.weights).is_file():
         raise ValueError(f"regions.weights: there is no file {regions.weights}")
     try:
@@ -41,7 +70,16 @@ def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig, dict[
             f"the weights of {config.backbone} cannot be had from the Hub ({' '.join(str(error).split())}): "
             "name a .safetensors file of them with regions.weights"
         ) from error
-    return config, source.state_dict()
+    return source
+
+
+def check_backbone(config: PreTrainedConfig) -> None:
+    """`ValueError` for a backbone that nobody knows."""
+    if config.backbone.startswith("caffe_resnet"):
+        return
+    if not timm.is_model(config.backbone.split(".")[0]):
+        similar = ", ".join(difflib.get_close_matches(config.backbone, timm.list_models(), n=5))
+        raise ValueError(f"timm knows no backbone {config.backbone!r}" + (f"; it has {similar}" if similar else ""))
 
 
 def build_config(
@@ -68,13 +106,26 @@ def override_config(config: PreTrainedConfig, fields: Mapping[str, Any], *, sect
         setattr(config, name, value)
 
 
-def build_image_processor(config: PreTrainedConfig) -> UpDownImageProcessor:
-    """Photos at the region source's size, normalised as its backbone was trained."""
+def build_image_processor(config: PreTrainedConfig, fields: Mapping[str, Any] | None = None) -> UpDownImageProcessor:
+    """Photos as the region source's backbone was trained on them, with the recipe's own `fields` where it gives some.
+
+    A grid's photos have its `image_size`; a detector's keep their shape, and its processor keeps how many regions it
+    selects. Raises `ValueError` for a field that no image processor has.
+    """
+    fields = dict(fields or {})
+    unknown = sorted(name for name in fields if not hasattr(UpDownImageProcessor, name))
+    if unknown:
+        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in regions.processor")
+    settings: dict[str, Any] = {}
     trained_as = timm.get_pretrained_cfg(config.backbone)
-    side = {"height": config.image_size, "width": config.image_size}
-    if trained_as is None:
-        return UpDownImageProcessor(size=side)
-    return UpDownImageProcessor(size=side, image_mean=list(trained_as.mean), image_std=list(trained_as.std))
+    if trained_as is not None:
+        settings |= {"image_mean": list(trained_as.mean), "image_std": list(trained_as.std)}
+    if isinstance(config, UpDownDetectorConfig):
+        settings["size"] = {"shortest_edge": 600, "longest_edge": 1000}
+        settings |= {name: getattr(config, name) for name in ("min_regions", "max_regions", "score_threshold")}
+    else:
+        settings["size"] = {"height": config.image_size, "width": config.image_size}
+    return UpDownImageProcessor(**{**settings, **fields})
 
 
 def word_bias(tokenizer: PreTrainedTokenizerBase, captions: list[list[str]]) -> torch.Tensor:

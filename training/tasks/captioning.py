@@ -7,7 +7,6 @@ against the photo's own captions, and their log-probability is pushed by how muc
 import itertools
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,14 @@ from training.tasks.build import (
     build_config,
     build_image_processor,
     build_region_source,
+    by_split,
     override_config,
     word_bias,
 )
+from training.tasks.interface import Scored
 
 CAPTIONS_PER_PHOTO = 5
+NOT_ASKED = "needs Java; ask for it with --java"
 BY_SPLIT = ("annotations", "images", "folder", "num_scenes")
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
 # No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
@@ -48,15 +50,6 @@ UNFINISHED = re.compile(
 )
 
 
-@dataclass
-class Scored:
-    """What `score` returns: the split's metrics, each photo's caption, and the metrics of each domain."""
-
-    metrics: dict[str, float]
-    predictions: list[dict[str, str]]
-    domains: dict[str, dict[str, float]]
-
-
 class CaptioningTask:
     """A recipe's data, model and processor, and the four verbs on them.
 
@@ -64,6 +57,7 @@ class CaptioningTask:
     the recipe cannot be run with.
     """
 
+    hub_task = "image-to-text"
     model: Any
     processor: UpDownProcessor
     photos: PhotoRegions
@@ -152,7 +146,7 @@ class CaptioningTask:
         generation.update(**beams(recipe.evaluate.final_num_beams, recipe.evaluate))
         generation.max_new_tokens, generation.max_length = recipe.train.max_words, None
         generation.suppress_tokens = sorted({config.pad_token_id, config.bos_token_id, config.unk_token_id})
-        self.adopt(model, UpDownProcessor(build_image_processor(vision_config), tokenizer))
+        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions.processor), tokenizer))
         return model
 
     def start_from(self, folder: str) -> UpDownForImageCaptioning:
@@ -279,8 +273,9 @@ class CaptioningTask:
         """Pixels -> regions, so that samples, baseline and loss share them; a source in training needs the pixels."""
         if "pixel_values" not in photos or self.recipe.regions.trained:
             return photos
-        regions = self.model.get_regions(photos["pixel_values"])
-        return {name: regions[name].float() for name in ("region_features", "region_boxes")}
+        regions = self.model.get_regions(**photos)
+        made = {name: regions[name].float() for name in ("region_features", "region_boxes")}
+        return {**made, "region_mask": regions.region_mask}
 
     @torch.no_grad()
     def sample(self, photos: dict[str, Any]) -> torch.Tensor:
@@ -348,6 +343,14 @@ class CaptioningTask:
             domains,
         )
 
+    def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
+        """What an evaluation says: the hundredfold metrics, for each domain too, and how captions were decoded."""
+        decoding = beams(num_beams, self.recipe.evaluate)
+        return {
+            "decoding": {key: value for key, value in decoding.items() if key != "do_sample"},
+            **caption_figures(scored.metrics, scored.domains),
+        }
+
     def captioned(self, model: Any, rows: Dataset, num_beams: int) -> Iterator[dict[str, Any]]:
         """This process's share of the rows, each with its caption."""
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
@@ -366,13 +369,7 @@ class CaptioningTask:
 
 def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:
     """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
-    options = {**data, "split": split}
-    for name in BY_SPLIT:
-        if isinstance(options.get(name), dict):
-            if split not in options[name]:
-                raise ValueError(f"data.{name} names no split {split!r}; it has {', '.join(map(str, options[name]))}")
-            options[name] = options[name][split]
-    return load_captions(**options)
+    return load_captions(**by_split(data, split=split, names=BY_SPLIT))
 
 
 def captioned_rows(rows: Dataset, *, split: str) -> Dataset:
@@ -408,6 +405,19 @@ def split_scores(captions: list[str], rows: Dataset) -> tuple[dict[str, float], 
         chosen = [i for i, name in enumerate(names) if name == domain]
         domains[domain] = summary([captions[i] for i in chosen], [references[i] for i in chosen])
     return summary(captions, references), domains
+
+
+def caption_figures(metrics: dict[str, float], domains: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What an evaluation says of captions' metrics: the hundredfold ones, for each domain too."""
+    return {
+        "metrics": {name: value for name, value in metrics.items() if name.endswith("_x100")},
+        "bad_endings_share": metrics["bad_endings_share"],
+        "domains": {
+            domain: {name: value for name, value in values.items() if name.endswith("_x100")}
+            for domain, values in domains.items()
+        },
+        "not_computed": {"meteor": NOT_ASKED, "spice": NOT_ASKED},
+    }
 
 
 def summary(captions: list[str], references: list[list[str]]) -> dict[str, float]:

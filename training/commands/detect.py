@@ -1,0 +1,118 @@
+"""`updown detect`: photos -> named, attributed boxes, in words, as JSON, or drawn."""
+
+import argparse
+import json
+import sys
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+from training.commands.shared import (
+    TRAINED_DETECTOR,
+    add_command,
+    exit_code,
+    load_region_source,
+    one_sentence,
+    photo_paths,
+    picture_path,
+)
+
+
+def add_detect(commands: Any) -> None:
+    """`updown detect`."""
+    parser = add_command(
+        commands,
+        "detect",
+        run_detect,
+        summary="find, name and box the objects of photos, or name boxes of your own",
+        example="updown detect street.jpg --draw street_boxes.png",
+    )
+    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a file, a folder of photos, or a URL")
+    parser.add_argument(
+        "--model", metavar="DIR_OR_HUB_ID", help="a saved detector, or a model with one (default: the light detector)"
+    )
+    parser.add_argument("--threshold", type=float, default=0.3, help="lowest score that is shown (%(default)s)")
+    parser.add_argument(
+        "--box",
+        action="append",
+        type=pixel_box,
+        metavar="X1,Y1,X2,Y2",
+        help="name this box, in pixels, and look for no others; may be given several times",
+    )
+    parser.add_argument(
+        "--draw", type=Path, metavar="PICTURE.png", help="draw the boxes; of several photos, PICTURE_name.png for each"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE.json", help="write the regions of every photo, boxes in 0..1"
+    )
+
+
+def pixel_box(text: str) -> list[float]:
+    """The argument `10,20,110,220`."""
+    try:
+        sides = [float(side) for side in text.split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) != 4 or sides[2] <= sides[0] or sides[3] <= sides[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no box: write left,top,right,bottom in pixels")
+    return sides
+
+
+def run_detect(arguments: argparse.Namespace) -> int:
+    """Detect on each photo; one that cannot be read is named and passed over."""
+    from modeling_updown import draw_regions, load_photo
+
+    paths = photo_paths(arguments.photos)
+    detector, image_processor = load_region_source(arguments.model, default=TRAINED_DETECTOR)
+    if detector.config.model_type != "updown_detector":
+        raise ValueError(f"{arguments.model} holds a grid, which finds no objects: name a detector with --model")
+    detector.eval()
+    broken, found = 0, {}
+    for path in paths:
+        try:
+            photo = load_photo(path)
+            regions = detect_regions(detector, image_processor, photo, boxes=arguments.box)
+        except (OSError, ValueError) as error:
+            print(f"updown detect: skipped {path}: {one_sentence(error)}", file=sys.stderr)
+            broken += 1
+            continue
+        shown = [region for region in regions if arguments.box or region["score"] >= arguments.threshold]
+        found[path] = shown
+        print_regions(path, shown, size=photo.size)
+        if arguments.draw and shown:
+            picture = picture_path(arguments.draw, path, alone=len(paths) == 1)
+            draw_regions(photo, shown, path=picture)
+            print(f"  drawn: {picture}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return exit_code(broken, of=len(paths))
+
+
+def detect_regions(
+    detector: Any, image_processor: Any, photo: Any, *, boxes: list[list[float]] | None = None
+) -> list[dict[str, Any]]:
+    """The named regions of one photo, the surest first; of `boxes` in pixels, these and in their order."""
+    import torch
+
+    from modeling_updown import named_regions
+
+    inputs = image_processor(photo, return_tensors="pt")
+    with torch.no_grad():
+        if not boxes:
+            output = detector(**inputs, **image_processor.region_selection())
+            return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
+        width, height = photo.size
+        given = torch.tensor([boxes]) / torch.tensor([width, height, width, height])
+        return named_regions(detector(**inputs, boxes=given), detector.config)[0]
+
+
+def print_regions(path: str, regions: list[dict[str, Any]], *, size: tuple[int, int]) -> None:
+    """Each region on a line, its box in pixels of a photo of `size` (width, height)."""
+    from modeling_updown.drawing_regions_updown import region_text
+
+    print(f"{path}: {len(regions)} regions")
+    width, height = size
+    for region in regions:
+        left, top, right, bottom = region["box"]
+        place = f"{left * width:.0f},{top * height:.0f} to {right * width:.0f},{bottom * height:.0f}"
+        print(f"  {region_text(region):<28} at {place} pixels")

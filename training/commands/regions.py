@@ -1,0 +1,172 @@
+"""`updown convert-regions` and `updown check-regions`: region features of other projects, in and out, and compared."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from training.commands.shared import add_command, exit_code, whole_number
+
+FORMAT_HELP = "tsv, lxmert-tsv, vinvl-tsv, npz, att-box, hdf5 or lmdb"
+MOST_LISTED = 100
+
+
+def add_convert_regions(commands: Any) -> None:
+    """`updown convert-regions`."""
+    parser = add_command(
+        commands,
+        "convert-regions",
+        run_convert_regions,
+        summary="turn region features of other projects into a region store, or a store into their files",
+        example="updown convert-regions trainval_36.tsv --output regions/\n"
+        "  updown convert-regions regions/ --to lxmert-tsv --output val_obj36.tsv",
+    )
+    parser.add_argument("source", nargs="+", type=Path, metavar="SOURCE", help="files or folders; with --to, a store")
+    parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the store, or with --to the file")
+    parser.add_argument("--format", metavar="F", help=f"of the source: {FORMAT_HELP} (default: told by its content)")
+    parser.add_argument("--to", metavar="F", help="write a store in this format instead")
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "float32"),
+        default="float16",
+        help="of the features in the store (%(default)s, half the disk; float32 keeps every bit)",
+    )
+    parser.add_argument("--made-by", metavar="TEXT", help="the detector that made the features, kept in the store")
+    parser.add_argument("--index", type=Path, metavar="FILE.json", help='hdf5: {"image id": row}')
+    parser.add_argument("--labels", type=Path, metavar="FILE.json", help="vinvl-tsv: ids of classes and attributes")
+    add_beside(parser)
+
+
+def add_check_regions(commands: Any) -> None:
+    """`updown check-regions`."""
+    parser = add_command(
+        commands,
+        "check-regions",
+        run_check_regions,
+        summary="compare two region stores or files box by box; exit code 0 where they agree, 1 where not",
+        example="updown check-regions regions/ trainval_36.tsv --tolerance 0.001",
+    )
+    parser.add_argument("a", type=Path, metavar="A", help="a region store, or a file that convert-regions takes")
+    parser.add_argument("b", type=Path, metavar="B", help="another one")
+    parser.add_argument(
+        "--tolerance",
+        type=tolerance,
+        default=1e-3,
+        metavar="T",
+        help="of features, relative, and of scores (%(default)s)",
+    )
+    parser.add_argument(
+        "--box-tolerance", type=tolerance, default=1e-3, metavar="T", help="of boxes, 0..1 of the photo (%(default)s)"
+    )
+    parser.add_argument("--worst", type=whole_number, default=5, metavar="N", help="photos to print (%(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_beside(parser)
+
+
+def add_beside(parser: argparse.ArgumentParser) -> None:
+    """`--sizes` and `--boxes`, which both commands take for files that hold neither."""
+    parser.add_argument(
+        "--sizes",
+        type=Path,
+        metavar="FILE.json",
+        help='for boxes in pixels of unknown photos: {"image id": [height, width]}, or {"images": [...]} as of COCO',
+    )
+    parser.add_argument("--boxes", type=Path, metavar="FOLDER", help="att-box, lmdb: the folder of ID.npy boxes")
+
+
+def tolerance(text: str) -> float:
+    """An argument that is a number from 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+    return number
+
+
+def run_convert_regions(arguments: argparse.Namespace) -> int:
+    """Into a store, or out of one."""
+    return export(arguments) if arguments.to else convert(arguments)
+
+
+def convert(arguments: argparse.Namespace) -> int:
+    """Files -> a store; broken rows are listed, with exit code 1."""
+    import torch
+
+    from training.convert_region_files import convert_region_files
+
+    done = convert_region_files(
+        arguments.source,
+        output=arguments.output,
+        format=arguments.format,
+        beside=beside_of(arguments),
+        fingerprint={"made_by": arguments.made_by} if arguments.made_by else None,
+        feature_dtype={"float16": torch.float16, "float32": torch.float32}[arguments.dtype],
+    )
+    if not done.num_photos:
+        raise ValueError(f"{arguments.source[0]} holds no photo")
+    print_broken(done.broken)
+    there = f", {done.num_there:,} were there already" if done.num_there else ""
+    print(f"{arguments.output}: {done.num_added:,} photos added{there}")
+    return exit_code(len(done.broken), of=done.num_photos)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """A store -> files of another format."""
+    from training.convert_region_files import export_region_files
+
+    if len(arguments.source) > 1:
+        raise ValueError("--to writes one store: name one SOURCE")
+    lost = export_region_files(
+        arguments.source[0], output=arguments.output, format=arguments.to, beside=beside_of(arguments)
+    )
+    left_out = f" (without {', '.join(lost)}, for which it has no place)" if lost else ""
+    print(f"{arguments.output}: written as {arguments.to}{left_out}")
+    return 0
+
+
+def run_check_regions(arguments: argparse.Namespace) -> int:
+    """Compare; 0 where the two agree, else 1."""
+    from training.check_regions import compare_regions
+
+    found = compare_regions(
+        arguments.a,
+        arguments.b,
+        tolerance=arguments.tolerance,
+        box_tolerance=arguments.box_tolerance,
+        beside=beside_of(arguments),
+    )
+    if arguments.json:
+        print(json.dumps(found.as_json(worst=arguments.worst), indent=1))
+    else:
+        print(*found.lines(worst=arguments.worst), sep="\n")
+    return 0 if found.same else 1
+
+
+def beside_of(arguments: argparse.Namespace) -> Any:
+    """What the user gave beside the files."""
+    from training.data.region_files.beside import Beside, read_labels, read_sizes
+
+    labels = getattr(arguments, "labels", None)
+    return Beside(
+        sizes=read_sizes(arguments.sizes) if arguments.sizes else {},
+        index=getattr(arguments, "index", None),
+        boxes=arguments.boxes,
+        labels=read_labels(labels) if labels else None,
+    )
+
+
+def print_broken(broken: Sequence[str]) -> None:
+    """The broken rows on stderr, the first hundred in full."""
+    if broken:
+        more = [f"... and {len(broken) - MOST_LISTED:,} more"] if len(broken) > MOST_LISTED else []
+        print(
+            f"{len(broken):,} rows are broken and were left out:",
+            *broken[:MOST_LISTED],
+            *more,
+            sep="\n  ",
+            file=sys.stderr,
+        )

@@ -1,0 +1,144 @@
+"""Arrays out of foreign bytes, without executing and without trusting them: base64, .npy, .npz, JSON, msgpack.
+
+Nothing is unpickled, and no more memory is taken than the bytes that are there; what an .npz may unpack to is bounded.
+"""
+
+import base64
+import binascii
+import io
+import json
+import math
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from training.data.region_files.photo import LONGEST_ROW
+
+NPY_MAGIC, NPZ_MAGIC, PICKLE_MAGIC = b"\x93NUMPY", b"PK\x03\x04", b"\x80"
+PICKLE_CURE = (
+    "it is a pickle, which could run anything and is never opened; where it was made and is trusted, write its arrays "
+    "as .npz there: numpy.savez(file, features=..., boxes=..., image_h=..., image_w=...)"
+)
+
+
+def base64_array(field: bytes | str, *, name: str, dtype: Any, rows: int) -> np.ndarray:
+    """Base64 -> (rows, width), or (rows,) of one number a row; `ValueError` naming the field where it does not fit.
+
+    A field that Python 3 wrote as the text `b'...'` of Python 2 code is read as what was meant.
+    """
+    content = base64_bytes(field, name=name)
+    dtype = np.dtype(dtype)
+    width, rest = divmod(len(content), rows * dtype.itemsize)
+    if rest or not width:
+        raise ValueError(f"its {name} are {len(content)} bytes, which are no {dtype} numbers of {rows} boxes")
+    array = np.frombuffer(content, dtype)
+    return array if width == 1 else array.reshape(rows, width)
+
+
+def base64_bytes(field: bytes | str, *, name: str) -> bytes:
+    """Strict base64 (line ends apart); `ValueError` naming the field."""
+    field = field.encode("ascii", "replace") if isinstance(field, str) else field
+    if field[:2] in (b"b'", b'b"') and field[-1:] == field[1:2]:
+        field = field[2:-1]
+    try:
+        return binascii.a2b_base64(field, strict_mode=True)
+    except binascii.Error:
+        pass  # perhaps for its line ends alone
+    try:
+        return binascii.a2b_base64(field.replace(b"\\n", b"").replace(b"\n", b""), strict_mode=True)
+    except binascii.Error as error:
+        raise ValueError(f"its {name} are no base64 ({error}); is the row cut short?") from None
+
+
+def base64_text(array: np.ndarray, dtype: Any) -> str:
+    """The numbers as base64."""
+    return base64.b64encode(np.ascontiguousarray(array, dtype=dtype).tobytes()).decode("ascii")
+
+
+def array_of_npy(content: bytes) -> np.ndarray:
+    """The array of an .npy file's bytes; `ValueError` where it is cut short, damaged or pickled."""
+    file = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, in_columns, dtype = read_header(file)
+    except (ValueError, EOFError, SyntaxError, MemoryError, RecursionError) as error:
+        raise ValueError(f"it is no .npy array ({str(error)[:80]})") from None
+    if dtype.hasobject:
+        raise ValueError(PICKLE_CURE)
+    numbers = content[file.tell() :]
+    if len(numbers) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"its array of shape {shape} should take {math.prod(shape) * dtype.itemsize} bytes")
+    array = np.frombuffer(numbers, dtype)
+    return array.reshape(shape[::-1]).T if in_columns else array.reshape(shape)
+
+
+def arrays_of_npz(content: bytes, *, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """The wanted arrays among those of an .npz file's bytes; others, which may be pickles, are never opened.
+
+    Raises `ValueError` where it is damaged, unpacks to more than `LONGEST_ROW` bytes, or a wanted array is pickled.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    left = LONGEST_ROW
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for member in archive.namelist():
+                name = member.removesuffix(".npy")
+                if name not in wanted:
+                    continue
+                with archive.open(member) as file:
+                    unpacked = file.read(left + 1)
+                left -= len(unpacked)
+                if left < 0:
+                    raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
+                arrays[name] = array_of_npy(unpacked)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+        raise ValueError(f"it is no complete .npz file ({error})") from None
+    return arrays
+
+
+def arrays_of_json(content: bytes, *, wanted: Collection[str]) -> dict[str, Any]:
+    """The wanted fields of a JSON object; base64 stays text. `ValueError` where it is none."""
+    try:
+        record = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is no valid JSON ({str(error)[:80]})") from None
+    if not isinstance(record, dict):
+        raise ValueError("it is no JSON object")
+    return {name: value for name, value in record.items() if name in wanted}
+
+
+def arrays_of_msgpack(content: bytes, *, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """The wanted arrays of a msgpack map that `msgpack_numpy` wrote; `ValueError` where it is damaged or pickled."""
+    try:
+        import msgpack
+    except ImportError as error:
+        raise ImportError("this LMDB holds msgpack values: pip install 'updown[features]'") from error
+    try:
+        record = msgpack.unpackb(content, raw=False)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise ValueError(f"it is no msgpack map ({str(error)[:80]})") from None
+    if not isinstance(record, dict):
+        raise ValueError("it is no msgpack map")
+    return {name: _msgpack_array(value, name) for name, value in record.items() if name in wanted}
+
+
+def _msgpack_array(value: Any, name: str) -> np.ndarray:
+    """An array as `msgpack_numpy` encodes it: {nd, type, kind, shape, data}; kind O would be a pickle."""
+    if not isinstance(value, dict):
+        return np.asarray(value)
+    value = {key.decode("ascii", "replace") if isinstance(key, bytes) else key: item for key, item in value.items()}
+    if value.get("kind") in (b"O", "O"):
+        raise ValueError(PICKLE_CURE)
+    try:
+        dtype = np.dtype(value["type"])
+        if dtype.kind not in "fiub":
+            raise ValueError(f"of type {dtype}")
+        array = np.frombuffer(value["data"], dtype)
+        return array.reshape(tuple(value["shape"])) if value.get("nd") else array[0]
+    except (KeyError, TypeError, ValueError, IndexError, SyntaxError) as error:
+        raise ValueError(f"its {name} are no array of numbers ({error})") from None

@@ -1,0 +1,310 @@
+"""Detection: rows -> inputs -> loss -> score, for `training/train.py` and `training/evaluate.py`.
+
+The losses are the detector's own (`modeling_updown/detection_losses_updown.py`); the score is COCO's average precision
+and, where boxes have attributes, Visual Genome's of attributes. Pseudo-boxes of a teacher are rows like any others.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from datasets import Dataset
+from PIL.Image import Image as PilImage
+from PIL.Image import Transpose
+from tqdm.auto import tqdm
+
+from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
+from training.data.detection import load_detection
+from training.data.detection_rows import DetectionData
+from training.extract_regions import crop, photo_of, random_crop, undecoded
+from training.metrics.detection import attribute_scores, detection_scores
+from training.recipe import Recipe
+from training.tasks.build import (
+    build_config,
+    build_image_processor,
+    by_split,
+    load_backbone,
+    override_config,
+)
+from training.tasks.interface import Scored
+
+BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
+METRICS = ("map", "map_50", "map_75")
+VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
+DETECTIONS_A_PHOTO = 100  # as COCO counts them
+LOWEST_SCORE = 0.01
+
+
+class DetectionTask:
+    """A recipe's photos with boxes, its detector and image processor, and the four verbs on them.
+
+    `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
+    the recipe cannot be run with.
+    """
+
+    hub_task = "object-detection"
+    model: Any
+    processor: UpDownImageProcessor
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+        self.recipe, self.accelerator = recipe, accelerator
+        self.evaluated: dict[tuple[str, int], tuple[Dataset, Dataset]] = {}
+        if recipe.evaluate.metric not in METRICS:
+            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
+        if recipe.regions.store:
+            raise ValueError("a detector is trained on pixels: leave regions.store empty")
+
+    def prepare(self) -> None:
+        """Everything training needs: rows, model, image processor; what is wrong with the data is met here."""
+        recipe = self.recipe
+        data = self.read(recipe.train.split)
+        self.train_rows, self.truth = undecoded(data.rows), data.rows.remove_columns(["image"])
+        self.photo_numbers = repeated_photos(
+            data.rows["object_ids"][:], threshold=recipe.train.repeat_threshold, seed=recipe.seed
+        )
+        self.num_rows = len(self.photo_numbers)
+        if recipe.init_from:
+            self.start_from(recipe.init_from)
+        else:
+            self.build(data)
+        self.check_labels(data, recipe.train.split)
+        self.model.unfreeze()
+        for split in (recipe.evaluate.split, recipe.evaluate.final_split):
+            self.evaluation_rows(split)
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def read(self, split: str) -> DetectionData:
+        """One row a photo of that split, and the names of its ids; `ValueError` where there is no box at all."""
+        data = load_detection(**by_split(self.recipe.data, split=split, names=BY_SPLIT))
+        if not any(len(boxes) for boxes in data.rows["boxes"]):
+            raise ValueError(f"the split {split!r} has no box")
+        return data
+
+    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> tuple[Dataset, Dataset]:
+        """The rows of a split, with photos undecoded and without photos."""
+        key = (split, max_photos)
+        if key not in self.evaluated:
+            data = self.read(split)
+            self.check_labels(data, split)
+            rows = data.rows.select(range(min(max_photos, len(data.rows)))) if max_photos else data.rows
+            self.evaluated[key] = undecoded(rows), rows.remove_columns(["image"])
+        return self.evaluated[key]
+
+    def check_labels(self, data: DetectionData, split: str) -> None:
+        """`ValueError` where the ids of the data mean something else to the model."""
+        config = self.model.config
+        for ours, theirs, kind in (
+            (config.id2label, data.id2label, "classes"),
+            (config.attribute_id2label, data.attribute_id2label, "attributes"),
+        ):
+            if dict(ours) != theirs and not (kind == "attributes" and len(theirs) == 1):
+                raise ValueError(
+                    f"the {kind} of the split {split!r} ({len(theirs) - 1}) are not those of the model "
+                    f"({len(ours) - 1}): give the same list to both"
+                )
+
+    # -- model --------------------------------------------------------------------------------------------------------
+
+    def build(self, data: DetectionData) -> None:
+        """A new detector of the data's classes, random but for the backbone's weights."""
+        recipe = self.recipe
+        config = build_config(
+            UpDownDetectorConfig,
+            recipe.model,
+            section="model",
+            id2label=data.id2label,
+            attribute_id2label=data.attribute_id2label,
+        )
+        self.model = load_backbone(UpDownDetector(config), recipe.regions)
+        self.processor = build_image_processor(config, recipe.regions.processor)
+
+    def start_from(self, folder: str) -> None:
+        """A saved detector; its sizes stay what they are."""
+        self.load(folder)
+        override_config(self.model.config, self.recipe.model, section="model")
+
+    def load(self, folder: str | Path) -> tuple[UpDownDetector, UpDownImageProcessor]:
+        """The detector (in float32) and image processor of a saved folder or Hub id, from now on those of the task."""
+        try:
+            self.model = UpDownDetector.from_pretrained(folder, dtype=torch.float32)
+            self.processor = UpDownImageProcessor.from_pretrained(folder)
+        except OSError as error:
+            raise ValueError(f"no detector can be loaded from {folder}: {' '.join(str(error).split())}") from error
+        return self.model, self.processor
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write detector and image processor as one `save_pretrained` folder."""
+        model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
+        """Photos (P) with their objects, mirrored and cropped by chance.
+
+        Chance is decided by (seed, epoch, photo), so any process that gets a photo draws the same.
+        """
+        photos, objects, seeds = [], [], []
+        for index in indices.tolist():
+            draw = np.random.default_rng([self.recipe.seed, epoch, index])
+            photo, found = self.drawn_photo(int(self.photo_numbers[index]), draw)
+            photos.append(photo)
+            objects.append(found)
+            seeds.append(int(draw.integers(2**62)))
+        side = self.recipe.train.photo_size
+        options = {"size": {"height": side, "width": side}} if side else {}
+        inputs: dict[str, Any] = dict(self.processor(photos, return_tensors="pt", **options))
+        return {**inputs, **pad_objects(objects), "draw_seeds": torch.tensor(seeds)}
+
+    def drawn_photo(self, index: int, draw: np.random.Generator) -> tuple[PilImage, dict[str, Any]]:
+        """A training photo as this epoch shows it, and the objects still seen in it."""
+        regions, row = self.recipe.regions, self.train_rows[index]
+        try:
+            photo = photo_of(row)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"photo {row['image_id']!r} cannot be read ({error}): take it out of the data") from error
+        found = photo_objects(row)
+        if regions.crops < 1:
+            part = random_crop(draw, regions.crops)
+            photo, found = crop(photo, part), objects_in(found, part)
+        if regions.flips and draw.random() < 0.5:
+            photo, found = (
+                photo.transpose(Transpose.FLIP_LEFT_RIGHT),
+                {**found, "boxes": found["boxes"][:, [2, 1, 0, 3]] * FLIP + FLIP_SHIFT},
+            )
+        return photo, found
+
+    # -- loss ---------------------------------------------------------------------------------------------------------
+
+    def loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
+        """Sum of the loss over photos, the number of photos, and its parts."""
+        output = model(**inputs)
+        count = torch.tensor(len(inputs["pixel_values"]), device=output.loss.device)
+        return output.loss * count, count, {name: part.item() for name, part in output.losses.items()}
+
+    # -- score --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(self, model: Any, *, split: str, num_beams: int = 1, max_photos: int = 0) -> Scored:
+        """Detect the objects of a split, every process its share, and score them."""
+        model.eval()
+        rows, truth = self.evaluation_rows(split, max_photos=max_photos)
+        found = sorted(gather_object(list(self.detected(model, rows))), key=lambda part: part["row"])
+        config = model.config
+        scores = detection_scores(found, truth, num_classes=config.num_objects)
+        metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
+        if any(any(ids) for ids in truth["attribute_ids"]) and config.num_attributes:
+            attributes = attribute_scores(found, truth, num_attributes=config.num_attributes)
+            metrics |= {f"attribute_{name}": value for name, value in attributes.items() if isinstance(value, float)}
+        return Scored(metrics, [coco_result(part) for part in found], {})
+
+    def detected(self, model: Any, rows: Dataset) -> Iterator[dict[str, Any]]:
+        """This process's share of the rows, each with its boxes, classes and scores."""
+        accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
+        mine = list(range(len(rows)))[accelerator.process_index :: accelerator.num_processes]
+        bar = tqdm(total=len(mine), desc="detecting", unit="photo", disable=not accelerator.is_main_process)
+        for start in range(0, len(mine), size):
+            indices = mine[start : start + size]
+            photos = [photo_of(rows[i]) for i in indices]
+            inputs = self.processor(photos, return_tensors="pt").to(accelerator.device)
+            output = model(**inputs, min_regions=1, max_regions=DETECTIONS_A_PHOTO, score_threshold=LOWEST_SCORE)
+            for place, index in enumerate(indices):
+                kept = output.region_mask[place]
+                part = {
+                    "row": index,
+                    "image_id": rows[index]["image_id"],
+                    "boxes": output.pred_boxes[place][kept].float().cpu().numpy(),
+                    "scores": output.region_scores[place][kept].float().cpu().numpy(),
+                    "object_ids": output.object_ids[place][kept].cpu().numpy(),
+                }
+                if output.attribute_probs is not None:
+                    part["attribute_probs"] = output.attribute_probs[place][kept].float().cpu().numpy()
+                yield part
+            bar.update(len(indices))
+        bar.close()
+
+    def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
+        """What an evaluation says of the metrics."""
+        return {"metrics": {name: value for name, value in scored.metrics.items() if name.endswith("_x100")}}
+
+
+FLIP, FLIP_SHIFT = np.array([-1, 1, -1, 1], dtype=np.float32), np.array([1, 0, 1, 0], dtype=np.float32)
+
+
+def repeated_photos(object_ids: list[list[int]], *, threshold: float, seed: int) -> np.ndarray:
+    """The numbers of the photos of an epoch: each at least once, those of rare classes more often.
+
+    A class in a share f of the photos asks for sqrt(threshold / f) times (Gupta et al. 2019, LVIS, section 5); a photo
+    is shown as often as its rarest class asks, fractions by chance.
+
+    >>> repeated_photos([[1], [1], [1], [1, 2]], threshold=1.0, seed=0).tolist()
+    [0, 1, 2, 3, 3]
+    """
+    present = [set(ids) for ids in object_ids]
+    highest = max((max(ids, default=0) for ids in present), default=0)
+    counts = np.bincount([i for ids in present for i in ids], minlength=highest + 1)
+    asked = np.sqrt(threshold * len(present) / np.maximum(counts, 1)).clip(min=1.0)
+    times = np.array([max((asked[i] for i in ids), default=1.0) for ids in present])
+    chance = np.random.default_rng(seed).random(len(times))
+    return np.repeat(np.arange(len(times)), (times + chance).astype(int))
+
+
+def photo_objects(row: dict[str, Any]) -> dict[str, Any]:
+    """The objects of a row: `boxes` (N, 4), `object_ids` (N,) with -1 for a crowd, `attribute_ids`, N lists."""
+    ids = np.asarray(row["object_ids"], dtype=np.int64)
+    ids[np.asarray(row["crowd"], dtype=bool)] = -1
+    return {
+        "boxes": np.asarray(row["boxes"], dtype=np.float32).reshape(-1, 4),
+        "object_ids": ids,
+        "attribute_ids": list(row["attribute_ids"]),
+    }
+
+
+def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
+    """The objects of which enough is seen in a part (4,) of the photo, their boxes clipped to it and in 0..1 of it."""
+    boxes, size = objects["boxes"], np.tile(part[2:] - part[:2], 2)
+    clipped = np.clip((boxes - np.tile(part[:2], 2)) / size, 0, 1)
+    seen = np.prod((clipped[:, 2:] - clipped[:, :2]) * size[:2], axis=1)
+    kept = np.flatnonzero(seen > VISIBLE_SHARE * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    return {
+        "boxes": clipped[kept].astype(np.float32),
+        "object_ids": objects["object_ids"][kept],
+        "attribute_ids": [objects["attribute_ids"][i] for i in kept],
+    }
+
+
+def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """Photos' objects as the detector's labels: `labels` (P, N), `label_boxes` (P, N, 4), `label_attributes` (P, N, K).
+
+    >>> pad_objects([{"boxes": np.zeros((0, 4)), "object_ids": np.array([]), "attribute_ids": []}])["labels"].shape
+    torch.Size([1, 1])
+    """
+    most = max(1, *(len(part["object_ids"]) for part in objects), 1)
+    widest = max([1, *(len(ids) for part in objects for ids in part["attribute_ids"])])
+    labels = torch.zeros(len(objects), most, dtype=torch.long)
+    boxes = torch.zeros(len(objects), most, 4)
+    attributes = torch.zeros(len(objects), most, widest, dtype=torch.long)
+    for place, part in enumerate(objects):
+        count = len(part["object_ids"])
+        labels[place, :count] = torch.from_numpy(np.asarray(part["object_ids"], dtype=np.int64))
+        boxes[place, :count] = torch.from_numpy(np.asarray(part["boxes"], dtype=np.float32))
+        for row, ids in enumerate(part["attribute_ids"]):
+            attributes[place, row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    return {"labels": labels, "label_boxes": boxes, "label_attributes": attributes}
+
+
+def coco_result(part: dict[str, Any]) -> dict[str, Any]:
+    """One photo's detections as `predictions.json` keeps them: boxes xyxy in 0..1, scores, object ids."""
+    return {
+        "image_id": part["image_id"],
+        "boxes": np.round(part["boxes"].astype(float), 5).tolist(),
+        "scores": np.round(part["scores"].astype(float), 5).tolist(),
+        "object_ids": part["object_ids"].tolist(),
+    }
