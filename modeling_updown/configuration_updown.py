@@ -94,7 +94,8 @@ class UpDownDetectorConfig(PreTrainedConfig):
     pyramid_size, head_size (`int`, default to 128, 768):
         Channels of every pyramid level, and width of both fully connected layers.
     joined_features (`bool`, defaults to `False`):
-        With a timm backbone: join the mean of its last map under the box to the head's vector, as the region's feature.
+        With a timm backbone: join the mean of its last map under the box to the layers' vector; both together are the
+        region's feature, and what classes, boxes and attributes are read from.
     region_feature_size (`int`, defaults to 2048):
         Width D of one region's feature.
     anchor_sizes (`list[list[int]]`, defaults to `[[64, 128, 256, 512]]`), anchor_ratios (`list[float]`):
@@ -216,6 +217,8 @@ class UpDownDetectorConfig(PreTrainedConfig):
             raise ValueError(
                 f"{self.backbone} has {maps} maps, but anchor_sizes={self.anchor_sizes} are not as many lists"
             )
+        if len({len(sizes) for sizes in self.anchor_sizes or []}) != 1:
+            raise ValueError(f"anchor_sizes={self.anchor_sizes} must give every map as many sizes")
         if not self.nms_thresholds or list(self.nms_thresholds) != sorted(self.nms_thresholds):
             raise ValueError(f"nms_thresholds={self.nms_thresholds} must rise: they are tried until enough is left")
         if len(self.box_weights or []) != 4:

@@ -103,7 +103,8 @@ def proposal_losses(
     generator: torch.Generator | None = None,
 ) -> dict[str, torch.Tensor]:
     """Objectness and regression of the anchors (N, 4): logits (N,), deltas (N, 4) -> two scalars, a mean each over the
-    anchors drawn. Anchors that reach over the photo's edge take no part, as in Caffe, unless all do.
+    anchors drawn. Anchors that reach over the photo's edge take no part, as in Caffe, unless all do, or unless they
+    alone fit an object.
     """
     target, label = match_boxes(
         anchors,

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align, roi_pool
 
-from .boxes_updown import boxes_to_pixels, clip_boxes, decode_boxes
+from .boxes_updown import clip_boxes, decode_boxes
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import (
     Draw,
@@ -30,17 +30,27 @@ from .detection_losses_updown import (
     proposal_losses,
     region_losses,
 )
+from .detector_batch_updown import (
+    check_given,
+    collect_photos,
+    given_boxes,
+    photo_number,
+    photo_objects,
+    photos_by_size,
+    resize_factors,
+)
 from .modeling_base import UpDownPreTrainedModel
 from .outputs_updown import UpDownDetectorOutput
 from .proposals_updown import ProposalNetwork, top_proposals
 from .pyramid_updown import PyramidBackbone, PyramidRegions, align
 from .region_selection_updown import Selection, SelectionRule, select_jointly, select_per_class
-from .resnet_updown import CaffeResNet, RegionStage
+from .resnet_updown import CaffeResNet, FrozenBatchNorm2d, RegionStage
 
 CAFFE_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
 CAFFE_STRIDE = 16
 REGIONS_AT_A_TIME = 64  # pooled 14 x 14 maps of 1,024 channels, in float32: 51 MB
-BOX_TOLERANCE = 1e-3
+PYRAMID_REGIONS_AT_A_TIME = 512  # pooled 14 x 14 maps of 128 channels, in float32: 51 MB
+SMALLEST_SIDE = 32  # a photo of fewer pixels is padded to it, or no cell would be left of the maps
 
 
 class RegionHeads(nn.Module):
@@ -141,8 +151,9 @@ class UpDownDetector(UpDownPreTrainedModel):
         self.region_stage = PyramidRegions(
             channels=config.pyramid_size, pool_size=config.region_pool_size, width=config.head_size
         )
-        self._check_feature_size(config.head_size + config.joined_features * self.backbone.last_channels)
-        return config.head_size
+        width = config.head_size + config.joined_features * self.backbone.last_channels
+        self._check_feature_size(width)
+        return width
 
     def _check_feature_size(self, width: int) -> None:
         if width != self.config.region_feature_size:
@@ -190,6 +201,9 @@ class UpDownDetector(UpDownPreTrainedModel):
     def unfreeze(self) -> None:
         """Train all that ever trains: everything but the first stages and the norms."""
         self.requires_grad_(True)
+        for module in self.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.requires_grad_(False)
         self.freeze_stages()
 
     def train(self, mode: bool = True) -> "UpDownDetector":
@@ -240,6 +254,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         """
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         groups = list(photos_by_size(pixel_values, pixel_mask))
+        check_given(boxes, labels, label_attributes, num_photos=len(pixel_values), config=self.config)
         losses, parts = [], []
         for photos, pixels in groups:
             group = self.feature_maps(pixels)
@@ -280,6 +295,9 @@ class UpDownDetector(UpDownPreTrainedModel):
     def feature_maps(self, pixel_values: torch.Tensor) -> PhotoMaps:
         """n photos of one size without padding (n, 3, height, width) -> their maps."""
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        missing_rows, missing_columns = (max(0, SMALLEST_SIDE - side) for side in size)
+        if missing_rows or missing_columns:
+            pixel_values = F.pad(pixel_values, (0, missing_columns, 0, missing_rows))
         if self.config.is_caffe_resnet:
             return PhotoMaps([self.backbone(pixel_values)], None, size)
         maps, last = self.backbone(pixel_values)
@@ -329,14 +347,15 @@ class UpDownDetector(UpDownPreTrainedModel):
     ) -> list[dict[str, torch.Tensor]]:
         """Class, box and attribute losses of the boxes drawn in each photo."""
         losses = []
-        vectors_of = self.region_vectors(group, boxes).split([len(part) for part in boxes])
-        for own_boxes, vectors, photo, drawn in zip(boxes, vectors_of, objects, draws, strict=True):
-            object_logits, box_deltas = self.heads(vectors)
+        for (own_boxes, features), photo, drawn in zip(
+            self._features_by_photo(group, boxes), objects, draws, strict=True
+        ):
+            object_logits, box_deltas = self.heads(features)
             losses.append(
                 region_losses(object_logits, box_deltas, own_boxes, drawn=drawn, objects=photo, config=self.config)
             )
             if self.heads.has_attributes:
-                attribute_logits = self.heads.attributes(vectors[: len(drawn.target)], photo.object_ids[drawn.target])
+                attribute_logits = self.heads.attributes(features[: len(drawn.target)], photo.object_ids[drawn.target])
                 loss = attribute_loss(attribute_logits, photo.attribute_ids[drawn.target])
                 losses[-1]["region_attributes"] = self.config.attribute_loss_weight * loss
         return losses
@@ -353,34 +372,34 @@ class UpDownDetector(UpDownPreTrainedModel):
                 config=self.config,
                 photo_size=group.size,
                 resize_factor=factors[i],
+                at_least=rule.smallest,
             )[0]
             for i in range(len(factors))
         ]
         choose = select_per_class if self.config.nms_per_class else select_jointly
-        for boxes, features, vectors in self._features_by_photo(group, proposed):
-            object_logits, box_deltas = self.heads(vectors)
+        for boxes, features in self._features_by_photo(group, proposed):
+            object_logits, box_deltas = self.heads(features)
             probs = object_logits.softmax(dim=-1)
             candidates = (
                 boxes if self.config.region_boxes == "proposal" else self._regressed(box_deltas, boxes, group.size)
             )
             with torch.no_grad():
                 chosen = choose(candidates.detach(), probs.detach(), rule)
-            yield self._photo_output(chosen, boxes, features, vectors, object_logits, box_deltas, size=group.size)
+            yield self._photo_output(chosen, boxes, features, object_logits, box_deltas, size=group.size)
 
     def _describe(self, group: PhotoMaps, given: list[torch.Tensor]) -> Iterator[UpDownDetectorOutput]:
         """Features, classes and attributes of given boxes, in the order given, as batches of one."""
-        for boxes, features, vectors in self._features_by_photo(group, given):
-            object_logits, box_deltas = self.heads(vectors)
+        for boxes, features in self._features_by_photo(group, given):
+            object_logits, box_deltas = self.heads(features)
             scores, best = object_logits.softmax(dim=-1)[:, 1:].max(dim=1)
             everything = Selection(torch.arange(len(boxes), device=boxes.device), scores, best + 1)
-            yield self._photo_output(everything, boxes, features, vectors, object_logits, box_deltas, size=group.size)
+            yield self._photo_output(everything, boxes, features, object_logits, box_deltas, size=group.size)
 
     def _photo_output(
         self,
         chosen: Selection,
         boxes: torch.Tensor,
         features: torch.Tensor,
-        vectors: torch.Tensor,
         object_logits: torch.Tensor,
         box_deltas: torch.Tensor,
         *,
@@ -404,7 +423,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             pred_boxes=(pred_boxes / scale).clamp(0, 1)[None],
         )
         if self.heads.has_attributes:
-            logits = self.heads.attributes(vectors[rows], object_logits.argmax(dim=-1))
+            logits = self.heads.attributes(features[rows], object_logits.argmax(dim=-1))
             if not config.attribute_background:
                 logits = logits.index_fill(1, torch.zeros(1, dtype=torch.long, device=logits.device), float("-inf"))
             output.attribute_probs = logits.softmax(dim=-1)[None]
@@ -427,29 +446,20 @@ class UpDownDetector(UpDownPreTrainedModel):
 
     def _features_by_photo(
         self, group: PhotoMaps, boxes: list[torch.Tensor]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        """Boxes (N, 4), region features (N, D) and what the heads take (N, width), photo by photo."""
-        features, vectors = self.region_features(group, boxes)
-        counts = [len(part) for part in boxes]
-        yield from zip(boxes, features.split(counts), vectors.split(counts), strict=True)
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Boxes (N, 4) and region features (N, D), photo by photo."""
+        features = self.region_features(group, boxes)
+        yield from zip(boxes, features.split([len(part) for part in boxes]), strict=True)
 
-    def region_features(self, group: PhotoMaps, boxes: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pixel boxes of each photo of the group -> region features (N, D) and the heads' vectors (N, width).
-
-        They are the same unless `config.joined_features`.
-        """
-        vectors = self.region_vectors(group, boxes)
-        if not self.config.joined_features or group.last is None:
-            return vectors, vectors
-        stride = group.size[0] / group.last.shape[-2]
-        mean = align(group.last, join_rois(boxes), stride=stride, size=3).mean(dim=(-2, -1))
-        return torch.cat([vectors, mean], dim=1), vectors
-
-    def region_vectors(self, group: PhotoMaps, boxes: list[torch.Tensor]) -> torch.Tensor:
-        """Pixel boxes of each photo of the group -> what the heads take (N, width), in chunks that bound the memory."""
+    def region_features(self, group: PhotoMaps, boxes: list[torch.Tensor]) -> torch.Tensor:
+        """Pixel boxes of each photo of the group -> region features (N, D), in chunks that bound the memory."""
         rois = join_rois(boxes)
-        chunks = rois.split(REGIONS_AT_A_TIME) if self.config.is_caffe_resnet else [rois]
-        return torch.cat([self._region_vectors(group, chunk) for chunk in chunks])
+        chunks = rois.split(REGIONS_AT_A_TIME if self.config.is_caffe_resnet else PYRAMID_REGIONS_AT_A_TIME)
+        features = torch.cat([self._region_vectors(group, chunk) for chunk in chunks])
+        if group.last is None:
+            return features
+        mean = align(group.last, rois, stride=self.backbone.last_stride, size=3).mean(dim=(-2, -1))
+        return torch.cat([features, mean], dim=1)
 
     def _region_vectors(self, group: PhotoMaps, rois: torch.Tensor) -> torch.Tensor:
         config = self.config
@@ -465,100 +475,3 @@ def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
     """Each photo's boxes (N_i, 4) -> (N, 5): the number of the photo, and the box."""
     numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
     return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
-
-
-def photo_number(part: tuple[int, Any]) -> int:
-    """The first of a pair: what the photos of a batch are sorted by."""
-    return part[0]
-
-
-def photos_by_size(
-    pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None
-) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """The photos of a batch by their size without padding: their numbers, and (n, 3, height, width).
-
-    Raises `ValueError` for a batch of another shape and for a photo without any pixel.
-    """
-    if pixel_values.dim() != 4 or 0 in pixel_values.shape:
-        raise ValueError(
-            f"pixel_values have shape {tuple(pixel_values.shape)}, not (photos, 3, height, width): "
-            "make them with the model's image processor"
-        )
-    if pixel_mask is None:
-        yield list(range(len(pixel_values))), pixel_values
-        return
-    if pixel_mask.shape != (len(pixel_values), *pixel_values.shape[-2:]):
-        raise ValueError(f"pixel_mask has shape {tuple(pixel_mask.shape)}, pixel_values {tuple(pixel_values.shape)}")
-    mask = pixel_mask.bool()
-    sizes = torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1).tolist()
-    for height, width in sorted({tuple(size) for size in sizes}):
-        photos = [i for i, size in enumerate(sizes) if size == [height, width]]
-        if not height:
-            raise ValueError(f"photos {photos} of the batch have no pixel: pixel_mask is False everywhere")
-        yield photos, pixel_values[photos, :, :height, :width]
-
-
-def resize_factors(photo_sizes: torch.Tensor | None, photos: list[int], size: tuple[int, int]) -> list[float]:
-    """By how much each photo was enlarged; 1 where its size before is not known."""
-    if photo_sizes is None:
-        return [1.0] * len(photos)
-    return [size[0] / float(photo_sizes[i][0]) for i in photos]
-
-
-def photo_objects(
-    labels: torch.Tensor,
-    boxes: torch.Tensor | None,
-    attributes: torch.Tensor | None,
-    *,
-    photo: int,
-    size: tuple[int, int],
-) -> PhotoObjects:
-    """One photo's labels without padding, boxes in pixels of the resized photo."""
-    if boxes is None or boxes.shape != (*labels.shape, 4):
-        raise ValueError(f"labels of shape {tuple(labels.shape)} need label_boxes of shape {(*labels.shape, 4)}")
-    ids = labels[photo]
-    in_pixels = boxes_to_pixels(boxes[photo].float(), width=size[1], height=size[0])
-    real = ids > 0
-    attribute_ids = ids.new_zeros(int(real.sum()), 1) if attributes is None else attributes[photo][real]
-    return PhotoObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0])
-
-
-def given_boxes(
-    boxes: torch.Tensor, box_mask: torch.Tensor | None, *, photo: int, size: tuple[int, int]
-) -> torch.Tensor:
-    """One photo's given boxes (R, 4) in 0..1 -> pixels of the resized photo, without padding.
-
-    Raises `ValueError` naming the first box that is not xyxy, leaves the photo or is no number, and for no box at all.
-    """
-    if boxes.dim() != 3 or boxes.shape[-1] != 4:
-        raise ValueError(f"boxes have shape {tuple(boxes.shape)}, not (photos, boxes, 4)")
-    own = boxes[photo].float() if box_mask is None else boxes[photo][box_mask[photo].bool()].float()
-    if not len(own):
-        raise ValueError(
-            f"photo {photo} of the batch has no box: give at least one, such as [0, 0, 1, 1] for the whole"
-        )
-    outside = (own < -BOX_TOLERANCE).any(dim=1) | (own > 1 + BOX_TOLERANCE).any(dim=1)
-    for wrong, fault in (
-        (~torch.isfinite(own).all(dim=1), "is no number"),
-        (outside, "leaves the photo; boxes are xyxy in 0..1, so divide pixels by the photo's width and height"),
-        ((own[:, 2:] < own[:, :2]).any(dim=1), "is not xyxy: its right or lower side comes first"),
-    ):
-        if wrong.any():
-            row = int(wrong.nonzero()[0])
-            raise ValueError(f"box {row} of photo {photo}, {[round(x, 4) for x in own[row].tolist()]}, {fault}")
-    return boxes_to_pixels(own.clamp(0, 1), width=size[1], height=size[0])
-
-
-def collect_photos(photos: list[UpDownDetectorOutput]) -> UpDownDetectorOutput:
-    """Batches of one photo -> one batch, padded with zeros to the most regions; padding is False in the mask."""
-    longest = max(photo.region_mask.shape[1] for photo in photos)
-    joined: dict[str, Any] = {
-        name: torch.cat([pad_regions_to(photo[name], longest) for photo in photos]) for name in photos[0]
-    }
-    return UpDownDetectorOutput(**joined)
-
-
-def pad_regions_to(values: torch.Tensor, longest: int) -> torch.Tensor:
-    """(1, R, ...) -> (1, longest, ...), with zeros."""
-    missing = longest - values.shape[1]
-    return torch.cat([values, values.new_zeros(1, missing, *values.shape[2:])], dim=1) if missing else values

@@ -87,6 +87,7 @@ def top_proposals(
     config: UpDownDetectorConfig,
     photo_size: tuple[int, int],
     resize_factor: float = 1.0,
+    at_least: int = 1,
     training: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The best boxes of one photo.
@@ -95,10 +96,11 @@ def top_proposals(
         logits, deltas, anchors: of each map, (N_m,), (N_m, 4), (N_m, 4); any score that rises with the logit will do.
         photo_size: height and width of the resized photo in pixels.
         resize_factor: by which the photo was resized; the smallest side of a proposal is multiplied by it.
+        at_least: where suppression leaves fewer, the best suppressed boxes fill up.
         training: keep as many as training wants.
 
     Returns:
-        Pixel boxes (K, 4) and their logits (K,), the best first; at least one box.
+        Pixel boxes (K, 4) and their logits (K,), the best first; the whole photo where every box is too small.
     """
     before = config.train_proposals_before_nms if training else config.proposals_before_nms
     after = config.train_proposals_after_nms if training else config.proposals_after_nms
@@ -127,7 +129,7 @@ def top_proposals(
         groups=level if len(parts) > 1 else None,
         plus_one=config.box_plus_one,
     )
-    kept = fill_up(kept, scores, at_least=config.min_regions)[:after]
+    kept = fill_up(kept[:after], scores, at_least=at_least)
     return boxes[kept], scores[kept]
 
 

@@ -32,7 +32,7 @@ class PyramidBackbone(nn.Module):
         widths = [info[level]["num_chs"] for level in levels]
         self.strides = [info[level]["reduction"] for level in levels]
         self.strides.append(2 * self.strides[-1])
-        self.last_channels = self.backbone.num_features
+        self.last_channels, self.last_stride = self.backbone.num_features, info[-1]["reduction"]
         self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
         self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in widths)
 
@@ -58,15 +58,19 @@ class PyramidBackbone(nn.Module):
 
 
 def frozen_parts(backbone: nn.Module, count: int) -> list[nn.Module]:
-    """The stem and the first `count - 1` stages of a timm CNN; none for 0."""
+    """The stem and the first `count - 1` stages of a timm CNN, the whole of it where it has no more; none for 0."""
     if count < 1:
         return []
     children = dict(backbone.named_children())
     names = list(children)
+    first_stage = next((i for i, name in enumerate(names) if name.startswith(("layer", "stages", "blocks"))), None)
+    if first_stage is None:
+        raise ValueError(f"the stages of {type(backbone).__name__} have names of their own: set frozen_stages=0")
     stages = [child for name, child in children.items() if name.startswith(("layer", "stages_"))]
     for container in ("blocks", "stages", "layers"):
         stages = stages or list(getattr(backbone, container, []))
-    first_stage = next(i for i, name in enumerate(names) if name.startswith(("layer", "stages", "blocks")))
+    if count > len(stages):  # stem and all stages: whatever follows them as well
+        return list(children.values())
     return [*(children[name] for name in names[:first_stage]), *stages[: count - 1]]
 
 

@@ -45,6 +45,7 @@ def register_classes() -> None:
         AutoProcessor,
         AutoTokenizer,
     )
+    from transformers.models.auto import modeling_auto
 
     from processors import UpDownImageProcessor, UpDownImageProcessorPil, UpDownProcessor, UpDownTokenizer
 
@@ -61,6 +62,9 @@ def register_classes() -> None:
     AutoModel.register(UpDownGridConfig, UpDownGrid, exist_ok=True)
     AutoModel.register(UpDownDetectorConfig, UpDownDetector, exist_ok=True)
     AutoModelForObjectDetection.register(UpDownDetectorConfig, UpDownDetector, exist_ok=True)
+    # what pipeline("object-detection") takes for granted; it would warn of all others
+    names = getattr(modeling_auto, "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", {})
+    names.setdefault(UpDownDetectorConfig.model_type, UpDownDetector.__name__)
     AutoModelForImageTextToText.register(UpDownCaptioningConfig, UpDownForImageCaptioning, exist_ok=True)
     AutoTokenizer.register(UpDownCaptioningConfig, tokenizer_class=UpDownTokenizer, exist_ok=True)
     AutoProcessor.register(UpDownCaptioningConfig, UpDownProcessor, exist_ok=True)

@@ -15,7 +15,10 @@ from typing import Any
 
 OWN_PACKAGES = ("modeling_updown", "processors", "training")
 # what a task's pipeline takes beside the photo
-QUESTIONS = {"visual-question-answering": {"question": "what colour is the circle?"}}
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "visual-question-answering": {"question": "what colour is the circle?"},
+    "object-detection": {"threshold": 0.01},
+}
 
 
 class OwnPackageBlocker(MetaPathFinder):

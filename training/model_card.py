@@ -28,7 +28,20 @@ METRIC_NAMES = {
     "meteor": "METEOR",
     "spice": "SPICE",
     "accuracy": "accuracy",
+    "map": "mAP",
+    "map_50": "AP50",
+    "map_75": "AP75",
+    "map_small": "mAP, small boxes",
+    "map_medium": "mAP, medium boxes",
+    "map_large": "mAP, large boxes",
+    "mar_1": "recall, 1 box a photo",
+    "mar_10": "recall, 10 boxes a photo",
+    "mar_100": "recall, 100 boxes a photo",
+    "attribute_map": "attributes' AP50 (Visual Genome's)",
+    "attribute_map_weighted": "attributes' AP50, weighted by frequency",
 }
+# tasks that transformers' own pipelines do, by the Auto class that they load a model with
+BUILT_IN_TASKS = {"AutoModelForObjectDetection": "object-detection"}
 
 
 def write_card(
@@ -40,7 +53,9 @@ def write_card(
     training: Mapping[str, Any],
 ) -> None:
     """Write `README.md` into a Hub folder; where `evaluation` or `training` is empty, the card says so."""
-    task = next(iter(read_json(folder / "config.json").get("custom_pipelines", {})), None)
+    saved = read_json(folder / "config.json")
+    built_in = (BUILT_IN_TASKS[name] for name in saved.get("auto_map", {}) if name in BUILT_IN_TASKS)
+    task = next(iter(saved.get("custom_pipelines", {})), None) or next(built_in, None)
     name = repo_id.split("/")[-1]
     card_data = ModelCardData(
         license=LICENSE,
@@ -154,6 +169,14 @@ def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
         facts["Regions a photo"] = f"{source.num_regions}: " + (
             grid if source.regions == "grid" else f"the boxes of a spatial pyramid, {levels}"
         )
+    elif source.model_type == "updown_detector":
+        few, many = source.min_regions, source.max_regions
+        chosen = f"{few} to {many}: all whose best class is over {source.score_threshold}"
+        facts |= {
+            "Classes": f"{source.num_objects} objects, {source.num_attributes} attributes",
+            "Regions a photo": f"the {many} surest" if few == many else chosen,
+            "A region's box": {"proposal": "the proposal", "regressed": "regressed"}[source.region_boxes],
+        }
     return facts | {"Width of a region's feature": str(source.region_feature_size), "Photo": photo_fact(folder)}
 
 

@@ -32,7 +32,7 @@ import modeling_updown
 import processors
 from training import load_back
 from training.checkpoints import replace_folder
-from training.model_card import training_facts, write_card
+from training.model_card import BUILT_IN_TASKS, training_facts, write_card
 
 logger = logging.getLogger(__name__)
 
@@ -247,6 +247,12 @@ def custom_pipelines(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
     return entries
 
 
+def tasks_of(config: PreTrainedConfig) -> list[str]:
+    """The pipelines that a model runs in: ours, and those of transformers itself."""
+    built_in = [task for name, task in BUILT_IN_TASKS.items() if name in auto_classes(config)]
+    return [*custom_pipelines(config), *built_in]
+
+
 def write_configs(folder: Path, made: Path, config: PreTrainedConfig) -> None:
     """The JSON files that name classes, each with the `auto_map` that finds those classes in the folder."""
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -320,7 +326,7 @@ def outputs_here(folder: str | Path) -> dict[str, Any]:
     """What the model in a folder gives with this package imported: the outputs that everybody should get."""
     config = AutoConfig.from_pretrained(folder)
     return load_back.outputs_of(
-        str(folder), auto_classes=sorted(auto_classes(config)), tasks=list(custom_pipelines(config))
+        str(folder), auto_classes=sorted(auto_classes(config)), tasks=tasks_of(config)
     )
 
 

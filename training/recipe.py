@@ -51,8 +51,10 @@ class TrainRecipe:
     accumulation: pieces a step's photos are split into on each process.
     optimizer, learning_rate, region_learning_rate, weight_decay, betas, momentum: `adamw`, `adam` or `sgd`; a separate
         rate for the region source where it is trained.
-    schedule, warmup_steps, decay, decay_epochs: `cosine` and `linear` fall to 0 over the run, `step` multiplies by
-        `decay` every `decay_epochs`, `constant` stays; all after a linear warm-up.
+    max_steps: end after so many steps, in whatever epoch; 0 leaves it to `epochs`.
+    schedule, warmup_steps, decay, decay_epochs, decay_steps: `cosine` and `linear` fall to 0 over the run, `step`
+        multiplies by `decay` every `decay_epochs` (or every `decay_steps`, if given), `constant` stays; all after a
+        linear warm-up.
     clip_norm, clip_value: largest gradient norm and largest single gradient; 0 turns each off.
     label_smoothing: share of the target spread over the other words (cross-entropy).
     scheduled_sampling_increase, _epochs, _max: probability of feeding the model's own words rises by `increase` every
@@ -76,6 +78,7 @@ class TrainRecipe:
     objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
     split: str = "train"
     epochs: int = 10
+    max_steps: int = 0
     batch_size: int = 50
     accumulation: int = 1
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
@@ -88,6 +91,7 @@ class TrainRecipe:
     warmup_steps: int = 100
     decay: float = 0.8
     decay_epochs: int = 3
+    decay_steps: int = 0
     clip_norm: float = 1.0
     clip_value: float = 0.0
     label_smoothing: float = 0.0
@@ -163,7 +167,7 @@ ONE_OR_MORE = (
 ZERO_OR_MORE = (
     *("train.learning_rate", "train.region_learning_rate", "train.weight_decay", "train.warmup_steps"),
     *("train.clip_norm", "train.clip_value", "train.early_stopping", "train.num_workers", "evaluate.max_photos"),
-    "train.photo_size",
+    *("train.photo_size", "train.max_steps", "train.decay_steps"),
 )
 SHARES = ("train.label_smoothing", "train.ema", "train.repeat_threshold", "train.scheduled_sampling_increase")
 SECTIONS = {"regions": RegionsRecipe, "train": TrainRecipe, "evaluate": EvaluateRecipe}

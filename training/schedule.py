@@ -45,11 +45,13 @@ def learning_rate_factor(step: int, *, settings: TrainRecipe, steps_per_epoch: i
     0.5
     """
     warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
-    share = min(1.0, step / max(1, settings.epochs * steps_per_epoch))
+    total = min(settings.epochs * steps_per_epoch, settings.max_steps or math.inf)
+    share = min(1.0, step / max(1, total))
+    interval = settings.decay_steps or steps_per_epoch * settings.decay_epochs
     factors = {
         "cosine": 0.5 * (1 + math.cos(math.pi * share)),
         "linear": 1 - share,
-        "step": settings.decay ** (step // max(1, steps_per_epoch * settings.decay_epochs)),
+        "step": settings.decay ** (step // max(1, interval)),
         "constant": 1.0,
     }
     return round(min(warmup, factors[settings.schedule]), 12)

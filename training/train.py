@@ -198,7 +198,12 @@ class Run:
         patience = self.recipe.train.early_stopping
         if patience and self.progress.evaluations_without_gain >= patience:
             return True
-        return self.progress.epoch >= self.recipe.train.epochs
+        return self.progress.epoch >= self.recipe.train.epochs or not self.steps_left()
+
+    def steps_left(self) -> int:
+        """Steps until `train.max_steps`; as many as one likes without it."""
+        most = self.recipe.train.max_steps
+        return max(0, most - self.progress.step) if most else sys.maxsize
 
     def train_epoch(self) -> None:
         """The rest of the current epoch."""
@@ -229,7 +234,7 @@ class Run:
         settings, progress = self.recipe.train, self.progress
         batches = epoch_batches(
             self.task.num_rows, batch_size=settings.batch_size, seed=self.recipe.seed, epoch=progress.epoch
-        )[progress.step_in_epoch :]
+        )[progress.step_in_epoch :][: self.steps_left()]
         data = StepPieces(
             self.task, batches, epoch=progress.epoch, accelerator=self.accelerator, pieces=settings.accumulation
         )
@@ -288,7 +293,7 @@ class Run:
         settings, progress = self.recipe.evaluate, self.progress
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
         progress.epoch_loss, progress.epoch_words = 0.0, 0
-        if progress.epoch % settings.every_epochs == 0 or progress.epoch == self.recipe.train.epochs:
+        if progress.epoch % settings.every_epochs == 0 or self.is_over():
             model = self.task.model if self.averaged is None else self.averaged.module
             metrics = self.task.score(
                 model, split=settings.split, num_beams=settings.num_beams, max_photos=settings.max_photos

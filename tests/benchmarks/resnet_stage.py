@@ -11,7 +11,7 @@ memory is a fresh process's peak above what its imports took, weights and inputs
 """
 
 import argparse
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -71,9 +71,8 @@ class ObviousResNet(nn.Module):
 
     def __init__(self, ours: CaffeResNet | RegionStage):
         super().__init__()
-        parts = ours if isinstance(ours, RegionStage) else nn.Sequential(ours.res2, ours.res3, ours.res4)
-        blocks = [block for block in parts.modules() if isinstance(block, Bottleneck)]
-        self.stem = None if isinstance(ours, RegionStage) else ObviousConv2d(ours.stem.conv1)
+        blocks = [block for block in ours.modules() if isinstance(block, Bottleneck)]
+        self.stem = ObviousConv2d(ours.stem.conv1) if isinstance(ours, CaffeResNet) else None
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.blocks = nn.Sequential(*(ObviousBottleneck(block) for block in blocks))
         self.load_state_dict(dict(zip(self.state_dict(), ours.state_dict().values(), strict=True)))
@@ -158,10 +157,10 @@ class Lazy:
 
     def build(self) -> Work:
         torch.manual_seed(0)
+        model = self.model(CaffeResNet() if self.part == "res4" else RegionStage())
+        torch.manual_seed(1)  # the twins draw differently many numbers
         if self.part == "res4":
-            photo = torch.randn(1, 3, HEIGHT, WIDTH).to(self.dtype)
-            return partial(self.model(CaffeResNet()), photo)
-        model = self.model(RegionStage())
+            return partial(model, torch.randn(1, 3, HEIGHT, WIDTH).to(self.dtype))
         feature_map = torch.randn(1, 1024, -(-HEIGHT // STRIDE), -(-WIDTH // STRIDE) + 1).relu_()
         rois = proposals(REGIONS)
         if self.part == "res5":
@@ -174,12 +173,12 @@ class Lazy:
     def model(self, ours: CaffeResNet | RegionStage) -> nn.Module:
         """Ours with random weights that keep the activations' size, or its obvious twin."""
         for name, tensor in ours.state_dict().items():
-            if name.endswith("norm.bias"):
+            if name.endswith(("bias", "mean")):
                 tensor.normal_(std=0.1)
             elif tensor.dim() == 1:
                 tensor.uniform_(0.5, 1.0)
             elif tensor.dim() == 4:
-                tensor.normal_(std=(1 / tensor[0].numel()) ** 0.5)
+                tensor.normal_(std=tensor[0].numel() ** -0.5)
         return ObviousResNet(ours) if self.kind else ours.eval().to(self.dtype)
 
 
@@ -213,9 +212,15 @@ def memory_of(name: str) -> str:
 
 @torch.inference_mode()
 def print_memory(name: str) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory()
     all_works()[name]()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+    print(peak_memory() - before)
+
+
+def peak_memory() -> int:
+    """This process's, in MB; from /proc, since getrusage counts what a parent process held."""
+    (line,) = re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    return int(line) // 1024
 
 
 @torch.inference_mode()

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from training.commands.shared import add_command
 
 
@@ -15,33 +17,44 @@ def add_convert_checkpoint(commands: Any) -> None:
         "convert-checkpoint",
         run_convert_checkpoint,
         summary="turn another project's weights into a folder that from_pretrained loads",
-        example="updown convert-checkpoint captioning-pytorch model.pth --config options.json --output converted/",
+        example="updown convert-checkpoint captioning-pytorch model.pth --config options.json --output converted/\n"
+        "  updown convert-checkpoint frcnn-vg model.bin --config config.yaml --objects objects_vocab.txt "
+        "--attributes attributes_vocab.txt --output detector/",
     )
-    parser.add_argument("format", metavar="FORMAT", help="whose weights, such as captioning-pytorch")
+    parser.add_argument("format", metavar="FORMAT", help="captioning-pytorch, frcnn-vg or detectron2-vg")
     parser.add_argument(
         "weights", type=Path, metavar="WEIGHTS", help="a .safetensors, .pth, .pt or .bin file of tensors"
     )
-    parser.add_argument("--config", type=Path, metavar="CONFIG.json", help="that project's options and vocabulary")
+    parser.add_argument("--config", type=Path, metavar="CONFIG", help="that project's options and words, JSON or YAML")
+    parser.add_argument("--objects", type=Path, metavar="FILE.txt", help="a detector's object names, one a line")
+    parser.add_argument("--attributes", type=Path, metavar="FILE.txt", help="a detector's attribute names, one a line")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
 
 
 def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
     """Convert, and say where the result lies."""
-    config = read_options(arguments.config) if arguments.config else None
+    config = read_options(arguments.config) if arguments.config else {}
 
     from training.convert_checkpoint import convert_checkpoint
+    from training.data.files import read_lines
 
-    convert_checkpoint(arguments.format, arguments.weights, config=config, output=arguments.output)
-    print(f"{arguments.output}: load it with from_pretrained, or `updown caption PHOTO --model {arguments.output}`")
+    for name in ("objects", "attributes"):
+        if getattr(arguments, name):
+            config[name] = read_lines(getattr(arguments, name))
+    converted = convert_checkpoint(arguments.format, arguments.weights, config=config, output=arguments.output)
+    command = "detect" if converted.model.config.model_type == "updown_detector" else "caption"
+    print(f"{arguments.output}: load it with from_pretrained, or `updown {command} PHOTO --model {arguments.output}`")
     return 0
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """A JSON file of options; errors name it."""
+    """A JSON file of options, or a YAML file where its name says so; errors name it."""
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
-        options = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is no valid JSON: {error}") from error
+        text = path.read_text(encoding="utf-8")
+        options = yaml.safe_load(text) if is_yaml else json.loads(text)
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path} is no valid {'YAML' if is_yaml else 'JSON'}: {error}") from error
     if not isinstance(options, dict):
-        raise ValueError(f"{path} holds no options: it should be a JSON object")
+        raise ValueError(f"{path} holds no options: it should be a {'YAML mapping' if is_yaml else 'JSON object'}")
     return options

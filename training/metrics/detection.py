@@ -22,7 +22,7 @@ COCO_PRECISIONS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_la
 COCO_RECALLS = ("mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large")
 ROW_COLUMNS = ("image_id", "width", "height", "boxes", "object_ids", "attribute_ids", "crowd")
 VG_OVERLAP = 0.5
-OUTSIDE = 1e-4  # by so much of the photo may a box stick out through rounding
+FARTHEST_OUTSIDE = 1.0  # of a photo's side; boxes may stick out a little, those in pixels by far
 PIXEL_DECIMALS = 3  # float32 in 0..1 is off by less; official annotations have two decimals at most
 PAIRS_AT_ONCE = 1 << 20
 UNRANKED = "a detection needs a finite score to be ranked by"
@@ -364,7 +364,7 @@ def detection_scores(predictions: Records, rows: Records, *, num_classes: int) -
         decides what is small, medium or large; COCO's own figures go by the mask there.
 
     Raises:
-        ValueError: predictions and rows that do not belong together, boxes outside 0..1, scores that are no numbers,
+        ValueError: predictions and rows that do not belong together, boxes in pixels, scores that are no numbers,
             ids out of range.
 
     Example:
@@ -565,7 +565,7 @@ def _pixels(boxes: Any, row: Record, what: str) -> np.ndarray:
     size = np.array([row["width"], row["height"]] * 2, dtype=np.float64)
     if not (size >= 1).all():
         raise ValueError(f"{what}: the photo is said to be {row['width']} x {row['height']} pixels; give its true size")
-    if len(boxes) and (boxes.min() < -OUTSIDE or boxes.max() > 1 + OUTSIDE):
+    if len(boxes) and (boxes.min() < -FARTHEST_OUTSIDE or boxes.max() > 1 + FARTHEST_OUTSIDE):
         raise ValueError(f"{what} go from {boxes.min():.4g} to {boxes.max():.4g}; give xyxy in 0..1 of the photo")
     return np.round(boxes * size, PIXEL_DECIMALS)
 

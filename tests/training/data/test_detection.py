@@ -377,13 +377,14 @@ def test_photos_of_unknown_splits_and_quiet_counters() -> None:
         LeftOut("f.json").warn()
 
 
-def test_a_hundred_thousand_boxes_take_a_moment(tmp_path: Path) -> None:
-    content = coco(*[(10 + i % 12_000, 18, [1, 2, 30, 40]) for i in range(100_000)], photos=12_000)
+def test_forty_thousand_boxes_take_a_moment(tmp_path: Path) -> None:
+    """A twentieth of COCO; a reader that looks for boxes photo by photo takes minutes."""
+    content = coco(*[(10 + i % 5000, 18, [1, 2, 30, 40]) for i in range(40_000)], photos=5000)
     path = write(tmp_path / "train.json", content)
     start = time.process_time()
     rows = load_detection("coco", annotations=path).rows
-    assert time.process_time() - start < 8
-    assert len(rows) == 12_000 and sum(map(len, rows["object_ids"])) == 100_000
+    assert time.process_time() - start < 5
+    assert len(rows) == 5000 and sum(map(len, rows["object_ids"])) == 40_000
 
 
 def test_coco_instances_read_as_they_are() -> None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from training.data import region_store
 from training.data.region_store import RegionStore, RegionStoreWriter
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -161,6 +162,88 @@ def test_wide_columns_are_kept_and_only_read_when_asked_for(tmp_path: Path) -> N
     assert torch.equal(store.batch([0, 1], columns=["object_probs"])["object_probs"], probs.half())
     with pytest.raises(KeyError, match="holds no attribute_probs"):
         store.batch([0], columns=["attribute_probs"])
+
+
+def with_classes(indices: list[int]) -> tuple[list[str], dict[str, torch.Tensor]]:
+    """A batch with ids, scores and sizes, whose padding is nonsense."""
+    ids, regions = batch_of(indices)
+    shape = regions["region_scores"].shape
+    real = regions["region_mask"]
+    object_ids = torch.where(real, torch.arange(real.numel()).reshape(shape), torch.tensor(-7))
+    classes = {
+        "object_ids": object_ids,
+        "attribute_ids": object_ids * 2,
+        "attribute_scores": regions["region_scores"] / 2,
+    }
+    return ids, {**regions, **classes, "image_size": torch.tensor([[300 + i, 400 + i] for i in indices])}
+
+
+def test_ids_and_sizes_are_kept(tmp_path: Path) -> None:
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, photos_per_shard=2) as writer:
+        writer.append(*with_classes([0, 1]))
+        writer.append(*with_classes([5, 6]))
+    store = RegionStore(tmp_path)
+    assert store.column_names[-3:] == ["object_ids", "attribute_ids", "attribute_scores"]
+    assert store.image_sizes.tolist() == [[300, 400], [301, 401], [305, 405], [306, 406]]
+    assert store.num_regions.tolist() == [3, 1, 2, 5]
+    one = store["photo 5"]
+    assert one["object_ids"].tolist() == [0, 1] and one["object_ids"].dtype == torch.int32
+    assert one["attribute_ids"].tolist() == [0, 2] and one["image_size"].tolist() == [305, 405]
+    assert torch.equal(one["attribute_scores"], one["region_scores"] / 2)
+    batch = store.batch(["photo 1", "photo 0"], columns=["object_ids", "region_boxes"])
+    assert batch["object_ids"].tolist() == [[3, 0, 0], [0, 1, 2]]
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:  # sizes may be unknown, columns may not
+        ids, regions = with_classes([3])
+        writer.append(ids, {name: value for name, value in regions.items() if name != "image_size"})
+        with pytest.raises(ValueError, match="another detector"):
+            writer.append(*batch_of([4]))
+    store = RegionStore(tmp_path)
+    assert store.image_sizes[4].tolist() == [0, 0] and "image_size" not in store["photo 3"]
+
+
+def test_a_store_of_before_has_no_sizes(store: RegionStore) -> None:
+    assert store.image_sizes.tolist() == [[0, 0]] * 7
+    assert "image_size" not in pa.ipc.open_file(store.folder / "shard-0-00000.arrow").read_all().column_names
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"object_ids": torch.full((2, 5), -1)}, "'photo 5' has object_ids below 0, which is background or none"),
+        ({"image_size": torch.tensor([300, 400])}, r"image_size should hold a height and a width .* got \[300, 400\]"),
+        ({"image_size": torch.tensor([[300, 400], [-1, 5]])}, "image_size should hold"),
+        ({"image_size": torch.tensor([[300, 400], [2**40, 5]])}, "image_size should hold"),
+    ],
+)
+def test_bad_ids_and_sizes_are_refused(tmp_path: Path, changes: dict[str, torch.Tensor], message: str) -> None:
+    ids, regions = batch_of([5, 6])
+    with (
+        RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer,
+        pytest.raises(ValueError, match=message),
+    ):
+        writer.append(ids, {**regions, **changes})
+
+
+def test_features_in_float32_keep_every_bit(tmp_path: Path) -> None:
+    ids, regions = batch_of([2, 3])
+    regions["region_features"][0, 0, 0] = 1e6  # beyond float16
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, feature_dtype=torch.float32) as writer:
+        writer.append(ids, regions)
+    store = RegionStore(tmp_path)
+    assert store.feature_dtype == torch.float32
+    assert torch.equal(store.batch([0, 1])["region_features"], regions["region_features"])
+    assert store.batch([1], dtype=torch.float16)["region_features"].dtype == torch.float16
+    with pytest.raises(ValueError, match="keeps its features in torch.float32, not torch.float16; go on in the same"):
+        RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT)
+
+
+def test_waiting_photos_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region_store, "MOST_WAITING_BYTES", 100)  # a region takes 32
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
+        writer.append(*batch_of([0]))
+        assert not list(tmp_path.glob("*.arrow"))
+        writer.append(*batch_of([1]))
+        assert len(list(tmp_path.glob("*.arrow"))) == 1
 
 
 def test_writing_goes_on_where_it_ended(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_objects_attributes_relations_and_regions_meet(tmp_path: Path) -> None:
     assert data.attribute_id2label[3] == "gray"
     first, second = data.rows
     assert first["image_id"] == "1" and first["split"] == "train" and (first["width"], first["height"]) == (200, 100)
-    assert np.allclose(first["boxes"], [[0.1, 0.1, 0.3, 0.4], [0, 0, 1, 1]]) and first["object_ids"] == [1, 3]
+    assert np.allclose(first["boxes"], [[0.1, 0.1, 0.3, 0.4], [0.0, 0.0, 1.0, 1.0]]) and first["object_ids"] == [1, 3]
     assert first["attribute_ids"] == [[1, 3, 5], []] and first["crowd"] == [False, False]
     assert first["relations"] == [{"subject": 0, "object": 1, "predicate": "on"}]
     assert first["regions"] == [

@@ -12,6 +12,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Collection
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def array_of_npy(content: bytes) -> np.ndarray:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, in_columns, dtype = read_header(file)
-    except (ValueError, EOFError, SyntaxError, MemoryError, RecursionError) as error:
+    except (ValueError, TypeError, EOFError, SyntaxError, TokenError, MemoryError, RecursionError) as error:
         raise ValueError(f"it is no .npy array ({str(error)[:80]})") from None
     if dtype.hasobject:
         raise ValueError(PICKLE_CURE)

@@ -128,7 +128,7 @@ def checked_count(count: Any) -> int:
 
 def file_name(image_id: str, suffix: str) -> str:
     """A photo's own file; `ValueError` where its id names a place outside the folder."""
-    if Path(image_id).name != image_id or image_id.startswith(".") or "\0" in image_id:
+    if not image_id or Path(image_id).name != image_id or image_id.startswith(".") or "\0" in image_id:
         raise ValueError(f"photo {image_id!r} cannot be a file's name: write one of the formats that are a single file")
     return image_id + suffix
 

@@ -12,9 +12,9 @@ from training.metrics.detection import detection_scores
 
 _DESCRIPTION = "Average precision and recall of detected objects, equal to the official COCO evaluator (pycocotools)."
 _INPUTS = (
-    "predictions: for each photo its boxes (xyxy in 0..1), scores and object_ids (from 1); references: for each photo its "
-    "width and height in pixels, boxes, object_ids and crowd (True = neither missed nor wrong); num_classes: the highest "
-    "object id."
+    "predictions: for each photo its boxes (xyxy in 0..1), scores and object_ids (from 1); references: for each photo "
+    "its width and height in pixels, boxes, object_ids and crowd (True = neither missed nor wrong); num_classes: the "
+    "highest object id."
 )
 _CITATION = "Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014."
 

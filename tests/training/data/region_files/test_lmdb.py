@@ -1,0 +1,141 @@
+"""LMDB records of every layout that is read, made by hand, and the pickles that are not."""
+
+import base64
+import io
+import json
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.training.data.region_files.foreign import (
+    ForeignPhoto,
+    assert_photo,
+    foreign_photos,
+    in_base64,
+    six_numbers,
+    write_lmdb,
+)
+from training.data.region_files import open_region_file
+from training.data.region_files.base import RegionFile
+from training.data.region_files.beside import Beside
+from training.data.region_files.photo import Photo
+
+pytest.importorskip("lmdb", reason="LMDB files need lmdb")
+msgpack = pytest.importorskip("msgpack", reason="UNITER's records need msgpack")
+
+PHOTOS = foreign_photos()
+SIZES = Beside(sizes={photo.image_id: (photo.height, photo.width) for photo in PHOTOS})
+
+
+def photos_of(file: RegionFile) -> dict[str, Photo]:
+    return {entry.image_id: file.photo(entry) for entry in file.entries()}
+
+
+def npz_record(photo: ForeignPhoto) -> bytes:
+    content = io.BytesIO()
+    sides = {"image_h": photo.height, "image_w": photo.width}
+    np.savez_compressed(content, x=photo.features, bbox=photo.boxes, num_bbox=len(photo.boxes), **sides)
+    return content.getvalue()
+
+
+def json_record(photo: ForeignPhoto) -> bytes:
+    record = {"image_w": photo.width, "image_h": photo.height, "num_boxes": len(photo.boxes), "classes": ["a"]}
+    return json.dumps(record | {"boxes": in_base64(photo.boxes), "features": in_base64(photo.features)}).encode()
+
+
+def msgpack_record(photo: ForeignPhoto) -> bytes:
+    """UNITER's arrays, here in float32, by `msgpack_numpy`."""
+    arrays = {"norm_bb": six_numbers(photo), "features": photo.features, "conf": photo.object_scores}
+    return msgpack.packb(
+        {
+            name: {b"nd": True, b"type": a.dtype.str, b"kind": b"", b"shape": a.shape, b"data": a.tobytes()}
+            for name, a in arrays.items()
+        },
+        use_bin_type=True,
+    )
+
+
+def base64_record(photo: ForeignPhoto) -> bytes:
+    return base64.b64encode(npz_record(photo))
+
+
+@pytest.mark.parametrize("record", [npz_record, json_record, msgpack_record, base64_record])
+def test_records_of_every_layout(tmp_path: Path, record: Any) -> None:
+    records = {f"{photo.image_id}.npz": record(photo) for photo in PHOTOS}
+    folder = write_lmdb(tmp_path / "db", {**records, "__keys__": json.dumps(list(records)).encode()})
+    file = open_region_file(folder, beside=SIZES)
+    read = photos_of(file)
+    assert list(read) == [photo.image_id for photo in PHOTOS] and file.size == 5
+    for photo in PHOTOS:
+        assert_photo(read[photo.image_id], photo)
+    if record is msgpack_record:
+        assert np.array_equal(read["1000"]["region_scores"], PHOTOS[0].object_scores)
+
+
+def test_a_single_file_and_boxes_in_a_folder(tmp_path: Path) -> None:
+    """As ruotianluo's dump of a folder of features has it; LMDB may be one file without a folder."""
+    import lmdb
+
+    environment = lmdb.open(str(tmp_path / "cocobu_att.lmdb"), map_size=2**24, subdir=False)
+    with environment.begin(write=True) as writing:
+        for photo in PHOTOS:
+            content = io.BytesIO()
+            np.save(content, photo.features)
+            writing.put(photo.image_id.encode(), content.getvalue())
+            np.save(tmp_path / photo.image_id, photo.boxes)
+    environment.close()
+    beside = Beside(sizes=SIZES.sizes, boxes=tmp_path)
+    assert_photo(photos_of(open_region_file(tmp_path / "cocobu_att.lmdb", beside=beside))["1002"], PHOTOS[2])
+    with pytest.raises(ValueError, match="it holds no boxes, only features; name the folder"):
+        photos_of(open_region_file(tmp_path / "cocobu_att.lmdb", beside=SIZES))
+
+
+class Loud:
+    """Unpickling it fails the test."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("a pickle was opened",)
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (pickle.dumps({"features": Loud()}), "it is a pickle, which could run anything and is never opened; where"),
+        (base64.b64encode(pickle.dumps(Loud())), "it is a pickle"),
+        (pickle.dumps(Loud(), protocol=0), "it is no .npz, .npy, msgpack map, JSON object or base64"),
+        (base64.b64encode(base64.b64encode(b"again")), "it is base64 of no layout known here"),
+        (b"{}", "it holds no features, only nothing that is known"),
+        (b'{"features": "AAAA", "boxes": [[0, 0, 1, 1]]}', r"it holds base64 \(features\) but no num_boxes"),
+        (b'{"num_boxes": 1, "features": [[1, 2]], "boxes": [[0, 0, 2, 1]]}', "give --sizes"),
+        (b'{"num_boxes": 1, "features": [[1], [1, 2]], "boxes": 3}', "inhomogeneous"),
+        (npz_record(PHOTOS[0])[:-40], "it is no complete .npz file"),
+        (msgpack_record(PHOTOS[0])[:-4], "it is no msgpack map"),
+        (b"", "it is no .npz, .npy|no layout"),
+    ],
+)
+def test_records_that_are_refused(tmp_path: Path, record: bytes, message: str) -> None:
+    file = open_region_file(write_lmdb(tmp_path / "db", {"a": record}))
+    (entry,) = file.entries()
+    assert entry.place == f"{tmp_path / 'db'}, record 'a'"
+    with pytest.raises(ValueError, match=message):
+        file.photo(entry)
+
+
+def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
+    (tmp_path / "data.mdb").write_bytes(b"no database" * 1000)
+    with pytest.raises(ValueError, match="is no LMDB"):
+        open_region_file(tmp_path)
+
+
+def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_lmdb(tmp_path / "db", {"1000": msgpack_record(PHOTOS[0])})
+    monkeypatch.setitem(sys.modules, "msgpack", None)
+    with pytest.raises(ImportError, match=r"msgpack values: pip install 'updown\[features\]'"):
+        photos_of(open_region_file(folder))
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    with pytest.raises(ImportError, match=r"need lmdb: pip install 'updown\[features\]'"):
+        open_region_file(folder)
