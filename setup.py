@@ -13,6 +13,7 @@ REQUIRED = [
     "matplotlib>=3.9",
     "numpy>=1.26",
     "pillow>=11.3",
+    "pycocotools>=2.0.8",
     "PyYAML>=6.0.2",
     "safetensors>=0.6",
     "timm>=1.0.20",
@@ -25,6 +26,8 @@ REQUIRED = [
 EXTRAS = {
     "demo": ["scikit-image>=0.24"],  # brings the photos that `updown demo` describes
     "metrics": ["pycocoevalcap>=1.2"],  # METEOR and SPICE (they need Java), and the referee of our own metrics
+    "features": ["h5py>=3.11", "lmdb>=1.5"],  # feature files of other projects in HDF5 and LMDB
+    "distill": ["onnxruntime>=1.20"],  # a teacher in ONNX that draws pseudo-boxes
     "tracking": ["tensorboard>=2.18", "trackio>=0.2"],
     "lint": ["mypy>=1.18", "ruff>=0.14", "types-PyYAML>=6.0.12"],
 }
@@ -36,6 +39,8 @@ EXTRAS["test"] = [
     *EXTRAS["lint"],
     *EXTRAS["demo"],
     *EXTRAS["metrics"],
+    *EXTRAS["features"],
+    *EXTRAS["distill"],
 ]
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 

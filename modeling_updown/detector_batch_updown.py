@@ -139,8 +139,14 @@ def checked_boxes(own: torch.Tensor, *, name: str, photo: int) -> torch.Tensor:
     return own.clamp(0, 1)
 
 
-def collect_photos(photos: list[UpDownDetectorOutput]) -> UpDownDetectorOutput:
-    """Batches of one photo -> one batch, padded with zeros to the most regions; padding is False in the mask."""
+def collect_photos(parts: list[tuple[int, UpDownDetectorOutput]]) -> UpDownDetectorOutput:
+    """Batches of one photo, each with its number -> one batch in their order, empty where there is none.
+
+    Photos are padded with zeros to the most regions; padding is False in the mask.
+    """
+    if not parts:
+        return UpDownDetectorOutput()
+    photos = [photo for _, photo in sorted(parts, key=photo_number)]
     longest = max(photo.region_mask.shape[1] for photo in photos)
     joined: dict[str, Any] = {
         name: torch.cat([pad_regions_to(photo[name], longest) for photo in photos]) for name in photos[0]
@@ -152,3 +158,8 @@ def pad_regions_to(values: torch.Tensor, longest: int) -> torch.Tensor:
     """(1, R, ...) -> (1, longest, ...), with zeros."""
     missing = longest - values.shape[1]
     return torch.cat([values, values.new_zeros(1, missing, *values.shape[2:])], dim=1) if missing else values
+
+
+def mean_losses(losses: list[dict[str, torch.Tensor]], *, num_photos: int) -> dict[str, torch.Tensor]:
+    """Losses summed over the photos of each group -> their means over all photos of the batch."""
+    return {name: torch.stack([part[name] for part in losses]).sum() / num_photos for name in losses[0]}

@@ -8,6 +8,7 @@ alone and in any batch. Inside, boxes are pixels of the resized photo; outside, 
 one group, C objects, A attributes, D feature width.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import roi_align, roi_pool
+from torchvision.ops import roi_align
 
 from .boxes_updown import clip_boxes, decode_boxes
 from .configuration_updown import UpDownDetectorConfig
@@ -34,7 +35,7 @@ from .detector_batch_updown import (
     check_given,
     collect_photos,
     given_boxes,
-    photo_number,
+    mean_losses,
     photo_objects,
     photos_by_size,
     resize_factors,
@@ -48,7 +49,7 @@ from .resnet_updown import CaffeResNet, FrozenBatchNorm2d, RegionStage
 
 CAFFE_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
 CAFFE_STRIDE = 16
-REGIONS_AT_A_TIME = 64  # pooled 14 x 14 maps of 1,024 channels, in float32: 51 MB
+REGIONS_AT_A_TIME = 300  # a photo's proposals; pooled 14 x 14 maps of 1,024 channels, in float32: 241 MB
 PYRAMID_REGIONS_AT_A_TIME = 512  # pooled 14 x 14 maps of 128 channels, in float32: 51 MB
 SMALLEST_SIDE = 32  # a photo of fewer pixels is padded to it, or no cell would be left of the maps
 
@@ -174,23 +175,27 @@ class UpDownDetector(UpDownPreTrainedModel):
             nn.init.normal_(module.box_deltas.weight, std=self.config.initializer_range / 10)
 
     def load_backbone_weights(self, weights: str | Path | None = None) -> None:
-        """Load timm's weights for a timm backbone: a `.safetensors` file, or the Hub's (`weights=None`).
+        """Load ImageNet weights of timm: a `.safetensors` file, or the Hub's (`weights=None`).
 
-        Raises `ValueError` where the file does not fit, and for a Caffe-style backbone, whose weights come with a
-        converted checkpoint.
+        A Caffe-style backbone takes those of timm's ResNet of that depth, region stage included; their strides stand in
+        the 3x3 convolutions. Raises `ValueError` where the file does not fit.
         """
-        if self.config.is_caffe_resnet:
-            raise ValueError(
-                f"{self.config.backbone} has no weights in timm: start from a converted checkpoint "
-                "(updown convert-checkpoint frcnn-vg ...) or choose a timm backbone"
-            )
-        name, backbone = self.config.backbone, self.backbone.backbone
+        config = self.config
+        name = config.backbone.removeprefix("caffe_")
         state = (
             timm.create_model(name, pretrained=True, num_classes=0).state_dict()
             if weights is None
             else load_file(weights)
         )
-        missing, _ = backbone.load_state_dict(state, strict=False)
+        if not config.is_caffe_resnet:
+            missing, _ = self.backbone.backbone.load_state_dict(state, strict=False)
+        elif config.stride_in_1x1:
+            raise ValueError(f"{name}'s weights have their strides in the 3x3 convolutions: set stride_in_1x1 to false")
+        else:
+            missing, _ = self.load_state_dict(
+                {caffe_name(theirs): value for theirs, value in state.items()}, strict=False
+            )
+            missing = [name for name in missing if name.startswith(("backbone.", "region_stage."))]
         if missing:
             raise ValueError(f"{weights} lacks {len(missing)} weights of {name}, such as {missing[:3]}")
 
@@ -273,13 +278,9 @@ class UpDownDetector(UpDownPreTrainedModel):
             else:
                 found = self._detect(group, rule=rule, factors=factors)
             parts += list(zip(photos, found, strict=True))
-        output = (
-            collect_photos([found for _, found in sorted(parts, key=photo_number)]) if parts else UpDownDetectorOutput()
-        )
+        output = collect_photos(parts)
         if losses:
-            output.losses = {
-                name: torch.stack([part[name] for part in losses]).sum() / len(pixel_values) for name in losses[0]
-            }
+            output.losses = mean_losses(losses, num_photos=len(pixel_values))
             output.loss = torch.stack(list(output.losses.values())).sum()
         return output if return_dict is None or return_dict else output.to_tuple()
 
@@ -465,13 +466,29 @@ class UpDownDetector(UpDownPreTrainedModel):
         config = self.config
         if not config.is_caffe_resnet:
             return self.region_stage(group.maps, rois, self.proposals.strides)
-        feature_map, size = group.maps[0], config.region_pool_size
-        pool = roi_pool if config.region_pool == "pool" else roi_align
-        pooled = pool(feature_map.float(), rois.float(), size, 1 / CAFFE_STRIDE).to(feature_map.dtype)
-        return self.region_stage(pooled)
+        feature_map, size, scale = group.maps[0], config.region_pool_size, 1 / CAFFE_STRIDE
+        if config.region_pool == "pool":
+            return self.region_stage.on_map(feature_map, rois.float(), output_size=size, spatial_scale=scale)
+        return self.region_stage(roi_align(feature_map.float(), rois.float(), size, scale).to(feature_map.dtype))
 
 
 def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
     """Each photo's boxes (N_i, 4) -> (N, 5): the number of the photo, and the box."""
     numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
     return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
+
+
+def caffe_name(name: str) -> str:
+    """timm's name of a ResNet's weight -> ours in a Caffe-style detector.
+
+    >>> caffe_name("layer2.0.downsample.1.bias"), caffe_name("layer4.1.conv3.weight")
+    ('backbone.res3.0.shortcut.norm.bias', 'region_stage.1.conv3.weight')
+    """
+    for theirs, ours in (("downsample.0", "shortcut"), ("downsample.1", "shortcut.norm")):
+        name = name.replace(theirs, ours)
+    name = re.sub(r"bn(\d)", r"conv\1.norm", name)
+    stage = re.match(r"layer(\d)\.", name)
+    if stage is None:
+        return f"backbone.stem.{name}"
+    place = "region_stage" if stage[1] == "4" else f"backbone.res{int(stage[1]) + 1}"
+    return f"{place}.{name[stage.end() :]}"

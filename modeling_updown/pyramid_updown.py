@@ -15,6 +15,7 @@ from torchvision.ops import roi_align
 
 from .boxes_updown import box_area
 
+AFTER_THE_STAGES = {"conv_head", "bn2", "final_conv", "norm_pre", "head"}  # what the pyramid's levels do not pass
 CANONICAL_CELLS = 14  # a region goes to the level on which its side is about as many cells (224 pixels at stride 16)
 
 
@@ -48,10 +49,13 @@ class PyramidBackbone(nn.Module):
         return maps, last if self.joined else None
 
     def freeze_at(self, stages: int) -> None:
-        """Stop training the first `stages` of stem and stages of the backbone, and all its norms."""
-        first = frozen_parts(self.backbone, stages)
-        for part in first:
+        """Stop training the first `stages` of stem and stages of the backbone, all its norms, and what is not used."""
+        for part in frozen_parts(self.backbone, stages):
             part.requires_grad_(False)
+        children = dict(self.backbone.named_children())
+        if not self.joined:
+            for name in AFTER_THE_STAGES & children.keys():
+                children[name].requires_grad_(False)
         for module in self.backbone.modules():
             if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
                 module.requires_grad_(False)

@@ -32,6 +32,9 @@ BYTES_AT_ONCE = 2**24  # of one output of a product over positions
 POSITIONS_AT_ONCE = 150 * 14 * 14  # whose residual stream is held, in float32; twice as many in bfloat16
 KERNELS_AT_ONCE = 8  # frequencies whose weights are made together
 LARGEST_SIDE = 16  # of the maps that are convolved by Fourier transforms; those of larger ones cost too much
+# Means nothing to a kernel of one cell, but with one thread torch gives 1x1 convolutions of few photos to MKL, at half
+# the speed, unless they are dilated.
+ONEDNN_DILATION = 2
 LEVELS = 16  # of the sizes of pooled bins, in powers of two
 
 
@@ -74,7 +77,8 @@ class NormedConv2d(nn.Conv2d):
         if _needs_gradient(self, input):
             return self.norm(super().forward(input))
         weight, bias = (x.to(self.weight.dtype) for x in self.folded())
-        return self._conv_forward(input, weight, bias)
+        dilation = ONEDNN_DILATION if self.kernel_size == (1, 1) else self.dilation
+        return F.conv2d(input, weight, bias, self.stride, self.padding, dilation, self.groups)
 
 
 class Stem(nn.Module):
@@ -352,8 +356,9 @@ def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
     """rows (M, in), weight (out, in) -> (M, out), as a 1x1 convolution: torch gives these to oneDNN, but products in
     float32 to MKL, which is three times slower on other makers' processors.
     """
-    image = rows.T[None, :, :, None]  # (1, in, M, 1), channels last
-    return F.conv2d(image, weight[:, :, None, None], bias)[0, :, :, 0].T
+    image = rows.view(1, len(rows), 1, -1).movedim(-1, 1)  # (1, in, M, 1), which is seen to be channels last
+    output = F.conv2d(image, weight[:, :, None, None], bias, dilation=ONEDNN_DILATION)  # (1, out, M, 1)
+    return output.movedim(1, -1).reshape(len(rows), -1)
 
 
 def _enter(pooled: Iterable[torch.Tensor], num_rows: int, *, block: _FoldedBlock) -> tuple[torch.Tensor, torch.Tensor]:
@@ -382,41 +387,44 @@ def _means(
     dilation: int,
     place: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """From the first block's conv1 to the mean of the last block's map (n, out).
+    """From the first block's conv1, hidden (M, bottleneck), to the mean of the last block's map (n, out).
 
-    hidden (M, bottleneck) and, where place is None, carried (M, out) are worked on in place; else place (M,) tells the
-    row of `carried` for each row.
+    place (M,): the row of `carried` that belongs to each row; by default each its own. `hidden` is worked on in place.
     """
     cells = len(hidden) // num_regions
     side = math.isqrt(cells) // dilation
     step = max(1, _rows_at_once(blocks[0]) // num_regions) * num_regions
+    parts: list[torch.Tensor | None] = list(carried.split(step)) if place is None else [None] * -(-len(hidden) // step)
     total = hidden.new_zeros(num_regions, carried.shape[1], dtype=blocks[0].taps[0].dtype)
+    spectrum = hidden.new_empty(len(_transforms(side)[0]), len(hidden) // side**2, hidden.shape[1])
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
-        _convolve_(hidden, block.taps, side=side)
-        kept = carried if place is None else carried.new_empty(len(hidden), carried.shape[1])
-        for first in range(0, len(hidden), step):
-            here = slice(first, first + step)
-            rows = _product(hidden[here].relu_(), *block.expand)
-            rows.add_(carried[here] if place is None else carried.index_select(0, place[here])).relu_()
+        _convolve_(hidden, block.taps, spectrum=spectrum, side=side)
+        for number, rows in enumerate(hidden.split(step)):
+            output = _product(rows.relu_(), *block.expand)
+            part = parts[number]
+            if part is None:
+                part = carried.index_select(0, place[number * step : number * step + len(rows)])
+            output.add_(part).relu_()
             if following is None:
-                total += rows.view(-1, num_regions, rows.shape[1]).sum(dim=0, dtype=total.dtype)
+                total += output.view(-1, num_regions, output.shape[1]).sum(dim=0)
             else:
-                kept[here] = rows
-                hidden[here] = _product(rows, *following.reduce).relu_()
-        carried, place = kept, None
+                parts[number] = output
+                rows.copy_(_product(output, *following.reduce).relu_())
     return (total / cells).to(hidden.dtype)
 
 
-def _convolve_(hidden: torch.Tensor, taps: tuple[torch.Tensor, torch.Tensor], *, side: int) -> None:
+def _convolve_(
+    hidden: torch.Tensor, taps: tuple[torch.Tensor, torch.Tensor], *, spectrum: torch.Tensor, side: int
+) -> None:
     """The 3x3 convolution and its bias, in place, on the rows (side * side * m, D) of m maps of that side.
 
     A discrete Fourier transform of length side + 1 has room for the one zero that the padding needs. Each frequency is
     then one product over the channels; a complex one takes three real ones (Gauss): for 7 x 7 maps 94 products of
-    matrices for what directly takes 441. Rounding errors stay those of one transform and back.
+    matrices for what directly takes 441. Rounding errors stay those of one transform and back. spectrum (P, m, D) is
+    working memory.
     """
     (kernel, bias), width = taps, hidden.shape[1]
     analysis, synthesis, frequencies = _transforms(side)
-    spectrum = hidden.new_empty(len(analysis), len(hidden) // side**2, width)
     torch.mm(analysis.to(hidden.dtype), hidden.view(side**2, -1), out=spectrum.flatten(1))
     for first in range(0, len(spectrum), KERNELS_AT_ONCE):
         rows = spectrum[first : first + KERNELS_AT_ONCE]  # (k, m, D)

@@ -12,6 +12,8 @@ from PIL import Image
 
 from modeling_updown import (
     UpDownCaptioningConfig,
+    UpDownDetector,
+    UpDownDetectorConfig,
     UpDownForImageCaptioning,
     UpDownGrid,
     UpDownGridConfig,
@@ -19,6 +21,8 @@ from modeling_updown import (
     UpDownProcessor,
     UpDownTokenizer,
 )
+from modeling_updown.proposals_updown import top_proposals
+from modeling_updown.resnet_updown import Bottleneck
 
 PHOTO_SIDE = 64
 CAPTIONS = [
@@ -67,6 +71,115 @@ def tiny_captioner(**changes: Any) -> UpDownForImageCaptioning:
 def tiny_grid(**changes: Any) -> UpDownGrid:
     """The region source alone, in evaluation mode."""
     return seeded(UpDownGrid, tiny_grid_config(**changes))
+
+
+def tiny_detector_config(**changes: Any) -> UpDownDetectorConfig:
+    """The Caffe layout with all its conventions: 8 to 128 channels, 9 anchors, 12 objects, 5 attributes."""
+    fields: dict[str, Any] = {
+        "backbone": "caffe_resnet50",
+        "stem_channels": 8,
+        "bottleneck_channels": 4,
+        "res2_channels": 16,
+        "region_feature_size": 128,
+        "num_objects": 12,
+        "num_attributes": 5,
+        "anchor_sizes": [[16, 32, 64]],
+        "rpn_hidden_size": 16,
+        "proposals_before_nms": 200,
+        "proposals_after_nms": 40,
+        "train_proposals_before_nms": 300,
+        "train_proposals_after_nms": 80,
+        "min_proposal_side": 4,
+        "region_pool_size": 7,
+        "object_embedding_size": 8,
+        "attribute_hidden_size": 16,
+        "min_regions": 4,
+        "max_regions": 12,
+    }
+    return UpDownDetectorConfig(**(fields | changes))
+
+
+def tiny_pyramid_config(**changes: Any) -> UpDownDetectorConfig:
+    """The light half: a feature pyramid on timm's smallest ResNet, detectron2's conventions, joined features."""
+    fields: dict[str, Any] = {
+        "backbone": "test_resnet",
+        "pyramid_size": 16,
+        "head_size": 32,
+        "joined_features": True,
+        "region_feature_size": 32 + 96,
+        "anchor_sizes": [[16], [32], [64], [128]],
+        "anchor_style": "detectron2",
+        "box_plus_one": False,
+        "max_box_growth": 62.5,
+        "filter_before_nms_cut": False,
+        "region_pool": "align",
+        "region_pool_size": 3,
+        "region_boxes": "regressed",
+        "nms_thresholds": [0.5],
+        "frozen_stages": 2,
+    }
+    return tiny_detector_config(**(fields | changes))
+
+
+def tiny_detector(**changes: Any) -> UpDownDetector:
+    """The Caffe-style detector in evaluation mode; its decisions are clear cut, see `decided`."""
+    return decided(tiny_detector_config(**changes))
+
+
+def tiny_pyramid_detector(**changes: Any) -> UpDownDetector:
+    """The detector on a feature pyramid in evaluation mode."""
+    return decided(tiny_pyramid_config(**changes))
+
+
+@torch.no_grad()
+def decided(config: UpDownDetectorConfig) -> UpDownDetector:
+    """A detector with seeded weights, whose boxes on a photo clearly differ in score, class and attribute.
+
+    Plain random weights give every box nearly the same scores, and then rounding decides.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = UpDownDetector(config).eval()
+        heads, pixels = model.heads, noise_photo(160, 192)
+        for module in model.modules():
+            if isinstance(module, Bottleneck):
+                module.conv3.norm.weight.fill_(0.3)  # else each of 16 blocks doubles the variance
+        maps = model.feature_maps(pixels)
+        hidden = [model.proposals.conv(feature_map).relu().flatten(2)[0].T for feature_map in maps.maps]
+        spread(model.proposals.objectness, torch.cat(hidden), deviation=2.0)
+        spread(model.proposals.deltas, torch.cat(hidden), deviation=0.3)
+        logits, deltas = ([part[0] for part in parts] for parts in model.proposals(maps.maps))
+        anchors = model.proposals.anchors(maps.maps)
+        boxes, _ = top_proposals(logits, deltas, anchors, config=config, photo_size=maps.size)
+        features = model.region_features(maps, [boxes])
+        spread(heads.object_score, features, deviation=2.0)
+        spread(heads.box_deltas, features, deviation=0.5)
+        if heads.has_attributes:
+            heads.object_embedding.weight.normal_()
+            classes = heads.object_embedding(heads.object_score(features).argmax(dim=1))
+            joined = torch.cat([features, classes], dim=1)
+            spread(heads.attribute_hidden, joined, deviation=1.0)
+            spread(heads.attribute_score, heads.attribute_hidden(joined).relu(), deviation=2.0)
+    return model
+
+
+def spread(layer: torch.nn.Module, inputs: torch.Tensor, *, deviation: float) -> None:
+    """Make the outputs of a Linear or 1x1 convolution random mixtures, of this deviation and a mean of 0, of the eight
+    directions in which the inputs (N, D) differ most."""
+    mean = inputs.mean(dim=0)
+    _, sizes, directions = torch.linalg.svd(inputs - mean, full_matrices=False)
+    directions = directions[:8] / sizes[:8, None] * len(inputs) ** 0.5
+    weight = torch.randn(len(layer.weight), len(directions)) @ directions * (deviation / len(directions) ** 0.5)
+    layer.weight.copy_(weight.view_as(layer.weight))
+    layer.bias.copy_(-weight @ mean)
+
+
+def noise_photo(height: int, width: int, *, seed: int = 0) -> torch.Tensor:
+    """Pixel values (1, 3, height, width) of coarse noise and of fine noise, normalised."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(1, 3, -(-height // 16), -(-width // 16), generator=generator)
+    coarse = coarse.repeat_interleave(16, dim=2).repeat_interleave(16, dim=3)[..., :height, :width]
+    return coarse + 0.3 * torch.randn(1, 3, height, width, generator=generator)
 
 
 def seeded(model_class: type, config: Any) -> Any:

@@ -37,8 +37,9 @@ METRIC_NAMES = {
     "mar_1": "recall, 1 box a photo",
     "mar_10": "recall, 10 boxes a photo",
     "mar_100": "recall, 100 boxes a photo",
-    "attribute_map": "attributes' AP50 (Visual Genome's)",
-    "attribute_map_weighted": "attributes' AP50, weighted by frequency",
+    "attribute_mean_ap": "AP50 of attributes, on true boxes",
+    "attribute_weighted_mean_ap": "AP50 of attributes, on true boxes, weighted by frequency",
+    "attribute_mean_ap_present": "AP50 of attributes that occur, on true boxes",
 }
 # tasks that transformers' own pipelines do, by the Auto class that they load a model with
 BUILT_IN_TASKS = {"AutoModelForObjectDetection": "object-detection"}

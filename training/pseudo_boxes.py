@@ -1,12 +1,12 @@
 """Boxes for photos that have none: a teacher's detections, and attributes from captions, as a COCO instances file.
 
-    photos --teacher--> Detections --coco_instances--> boxes.json --read by training/data as any COCO instances file
+    photos --training/teachers.py--> Detections --detect--> boxes.json
     boxes.json + captions --describe_boxes--> the same with "attributes" in every annotation
+    boxes.json --training/data/detection.py--> rows of a detection data set
 
 Three commands: `detect` makes boxes, `describe` gives boxes that are there attributes, `compare` finds the score from
-which on a teacher's boxes agree best with real ones. A teacher is any callable from photos to `Detections`: FastestDet
-(github.com/dog-qiuqiu/FastestDet) through onnxruntime, or any object detector of transformers. Training on such boxes
-is distillation: the student learns what the teacher believes, its mistakes included.
+which on a teacher's boxes agree best with real ones. Training on such boxes is distillation: the student learns what
+the teacher believes, its mistakes included.
 """
 
 import argparse
@@ -16,24 +16,24 @@ import os
 import sys
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import torch
-from PIL import Image
 from PIL.Image import Image as PilImage
 from torchvision.ops import batched_nms, box_convert, box_iou
 from tqdm.auto import tqdm
 
+from training.commands.shared import PHOTO_SUFFIXES, positive
 from training.data.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
 from training.data.caption_rows import CAPTION_FEATURES
 from training.data.captioning import CAPTION_FORMATS, load_captions
-from training.data.files import PathLike, column, read_json, read_lines, records
+from training.data.files import PathLike, column, read_json, records
 from training.extract_regions import readable_photos, undecoded
+from training.teachers import Detections, Teacher, load_teacher
 
 # COCO leaves out 10 of the ids 1..90; the names stand in the order of the ids
 COCO_NAMES = (
@@ -60,8 +60,6 @@ OTHER_NAMES = {
     "tvmonitor": "tv",
 }
 FORMATS = ("coco", "flickr30k_entities", "flickr_tokens", "karpathy", "nocaps", "vizwiz")
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
-FASTESTDET_OUTPUTS = 5  # numbers of a cell before its class scores
 SMALLEST_SIDE_PIXELS = 1.0
 MATCHING_IOU = 0.5
 
@@ -79,123 +77,11 @@ examples:
 """
 
 
-@dataclass(frozen=True)
-class Detections:
-    """What a teacher sees in one photo: `boxes` (N, 4) xyxy in pixels, `scores` (N,) 0..1, N class `labels`."""
-
-    boxes: torch.Tensor
-    scores: torch.Tensor
-    labels: list[str]
-
-
-Teacher = Callable[[Sequence[PilImage]], list[Detections]]
-
-
-class FastestDetTeacher:
-    """The FastestDet detector in ONNX, on one core of the CPU.
-
-    Args:
-        model: the ONNX file; one input (1, 3, height, width), one output (1, 5 + classes, rows, columns).
-        names: the class names, one a line in the order of the outputs; by default `coco.names` beside the model.
-
-    Raises:
-        ImportError: without onnxruntime.
-        ValueError: for a file that is no such model, or names that are not as many as its classes.
-    """
-
-    def __init__(self, model: PathLike, *, names: PathLike | None = None):
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError("an ONNX teacher needs onnxruntime: pip install 'updown[distill]'") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        try:
-            self.session = onnxruntime.InferenceSession(
-                os.fspath(model), sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime has an exception class for each of its status codes, and no base
-            raise ValueError(f"{model} is no ONNX model that onnxruntime can run: {error}") from error
-        entry, result = self.session.get_inputs()[0], self.session.get_outputs()[0]
-        self.input_name, (self.height, self.width) = entry.name, entry.shape[2:]
-        self.names = read_lines(Path(model).with_name("coco.names") if names is None else names)
-        if result.shape[1] != FASTESTDET_OUTPUTS + len(self.names):
-            raise ValueError(
-                f"{model} gives {result.shape[1]} numbers a cell, but {len(self.names)} class names need "
-                f"{FASTESTDET_OUTPUTS + len(self.names)}; give the model's own list with --names"
-            )
-
-    def __call__(self, photos: Sequence[PilImage]) -> list[Detections]:
-        """Every cell of every photo, unfiltered."""
-        return [self.detect(photo) for photo in photos]
-
-    def detect(self, photo: PilImage) -> Detections:
-        """One photo, squashed to the input's size as in its training; bicubic agrees best with real boxes."""
-        squashed = photo.convert("RGB").resize((self.width, self.height), Image.Resampling.BICUBIC)
-        bgr = np.asarray(squashed, dtype=np.float32)[:, :, ::-1].transpose(2, 0, 1) / 255
-        cells = self.session.run(None, {self.input_name: np.ascontiguousarray(bgr[None])})[0][0]
-        boxes, scores, classes = decode_fastestdet(torch.from_numpy(cells))
-        size = torch.tensor([photo.width, photo.height] * 2)
-        return Detections(boxes * size, scores, [self.names[number] for number in classes.tolist()])
-
-
-def decode_fastestdet(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The output map of one photo -> a box for every cell.
-
-    The box's centre lies tanh(output) cells from the cell's corner, its sides are sigmoid(output) of the photo's; the
-    score is objectness^0.6 times the best class's probability^0.4, as in the reference implementation.
-
-    Args:
-        cells: (5 + C, rows, columns): objectness 0..1, x, y, width, height, and C class probabilities.
-
-    Returns:
-        boxes (rows * columns, 4) xyxy in 0..1, scores (rows * columns,), classes (rows * columns,) from 0.
-    """
-    _, rows, columns = cells.shape
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    class_probs, classes = cells[FASTESTDET_OUTPUTS:].max(dim=0)  # (rows, columns)
-    centre_x, centre_y = (x + cells[1].tanh()) / columns, (y + cells[2].tanh()) / rows
-    boxes = torch.stack([centre_x, centre_y, cells[3].sigmoid(), cells[4].sigmoid()], dim=-1).flatten(0, 1)
-    scores = cells[0] ** 0.6 * class_probs**0.4
-    return box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1), scores.flatten(), classes.flatten()
-
-
-class TransformersTeacher:
-    """Any object detector of transformers, by Hub name or folder; runs on a GPU where there is one.
-
-    Args:
-        model: what `pipeline("object-detection", model=...)` takes.
-        threshold: boxes of a lower score are not even looked at.
-    """
-
-    def __init__(self, model: str, *, threshold: float = 0.0):
-        from transformers import pipeline
-
-        self.pipeline = pipeline("object-detection", model=model)
-        self.threshold = threshold
-
-    def __call__(self, photos: Sequence[PilImage]) -> list[Detections]:
-        """The pipeline's boxes over `threshold`."""
-        found = self.pipeline(list(photos), threshold=self.threshold, batch_size=len(photos))
-        return [
-            Detections(
-                boxes=torch.tensor(
-                    [[box["box"][side] for side in ("xmin", "ymin", "xmax", "ymax")] for box in boxes],
-                    dtype=torch.float32,
-                ).view(-1, 4),
-                scores=torch.tensor([box["score"] for box in boxes], dtype=torch.float32),
-                labels=[box["label"] for box in boxes],
-            )
-            for boxes in found
-        ]
-
-
-def keep_best(found: Detections, *, threshold: float, nms_iou: float, size: tuple[int, int]) -> Detections:
-    """The boxes of at least `threshold`, cut to the photo, without those that overlap a better one of their class.
+def keep_best(found: Detections, *, nms_iou: float, size: tuple[int, int]) -> Detections:
+    """The boxes, cut to the photo, without those that overlap a better one of their class.
 
     Args:
         found: a teacher's boxes of one photo.
-        threshold: lowest score.
         nms_iou: overlap from which on the lower of two boxes of one class goes (1.0 keeps all).
         size: (width, height) of the photo in pixels.
 
@@ -205,8 +91,8 @@ def keep_best(found: Detections, *, threshold: float, nms_iou: float, size: tupl
     boxes = found.boxes.float().clamp(min=0).minimum(torch.tensor(size * 2, dtype=torch.float32))
     numbers = {label: number for number, label in enumerate(dict.fromkeys(found.labels))}
     classes = torch.tensor([numbers[label] for label in found.labels], dtype=torch.int64)
-    wide = (boxes[:, 2:] - boxes[:, :2]).min(dim=1).values >= SMALLEST_SIDE_PIXELS if len(boxes) else boxes[:, 0] > 0
-    rows = torch.nonzero((found.scores >= threshold) & wide).squeeze(1)
+    wide = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_SIDE_PIXELS).all(dim=1)
+    rows = torch.nonzero(wide).squeeze(1)
     rows = rows[batched_nms(boxes[rows], found.scores[rows].float(), classes[rows], nms_iou)]
     return Detections(boxes[rows], found.scores[rows], [found.labels[row] for row in rows.tolist()])
 
@@ -238,6 +124,7 @@ def detect(
     nms_iou: float = 0.45,
     batch_size: int = 16,
     categories: Mapping[str, int] | None = None,
+    box_source: str = "teacher",
 ) -> dict[str, Any]:
     """Boxes of a teacher for every readable photo, as the content of a COCO instances file.
 
@@ -245,22 +132,24 @@ def detect(
         rows: columns image_id, image, captions, split (training/data/caption_rows.py, or `folder_rows`).
         teacher: photos -> Detections.
         folder: where the photos lie; `file_name` is written relative to it.
-        threshold, nms_iou: see `keep_best`.
+        threshold: lowest score of a box.
+        nms_iou: see `keep_best`.
         batch_size: photos the teacher gets at a time.
         categories: class name -> COCO id, COCO's own by default; boxes of other classes are counted and left out.
+        box_source: who made the boxes, written down with every photo.
 
     Returns:
-        `images` (id, file_name, width, height, image_id, split), `annotations` (bbox xywh in pixels, area, score,
-        iscrowd 0, and the `attributes` that the captions give them), `categories`, `attributes`. The id of a photo is
-        the number its `image_id` is (`000000000009.jpg`: 9) where all are different numbers, else its place among the
-        rows, from 1. Captions also correct the names of animals (`labels_by_captions`).
+        `images` (id, file_name, width, height, image_id, split, box_source), `annotations` (bbox xywh in pixels, area,
+        score, iscrowd 0, and the `attributes` that the captions give them), `categories`, `attributes`. The id of a
+        photo is the number its `image_id` is (`000000000009.jpg`: 9) where all are different numbers, else its
+        `image_id`. Captions also correct the names of animals (`labels_by_captions`).
 
     Raises:
         ValueError: where no photo can be read, or the teacher knows none of the categories.
     """
     rows, categories = undecoded(rows), COCO_CATEGORIES if categories is None else categories
-    numbers = _photo_numbers(rows["image_id"][:])
-    row_of = {image_id: row for row, image_id in enumerate(rows["image_id"][:])}
+    names = rows["image_id"][:]
+    place = {name: (row, photo_id) for row, (name, photo_id) in enumerate(zip(names, _photo_ids(names), strict=True))}
     broken: list[str] = []
     unknown: Counter[str] = Counter()
     images, annotations = [], []
@@ -269,13 +158,15 @@ def detect(
             indices = list(range(start, min(start + batch_size, len(rows))))
             batch = list(readable_photos(rows, indices, broken))
             boxes = teacher([photo for _, photo in batch]) if batch else []
-            for (image_id, photo), found in zip(batch, boxes, strict=True):
-                row = rows[row_of[image_id]]
-                images.append(_image_record(row, photo, number=numbers[image_id], folder=folder))
-                found = _known(found, categories, unknown)
-                found = _corrected(found, labels_by_captions(found.labels, row["captions"]))
-                found = keep_best(found, threshold=threshold, nms_iou=nms_iou, size=photo.size)
-                annotations += _box_records(found, row["captions"], number=numbers[image_id], categories=categories)
+            for (name, photo), found in zip(batch, boxes, strict=True):
+                number, photo_id = place[name]
+                row = rows[number]
+                record = _image_record(row, photo, folder=folder)
+                images.append({"id": photo_id, **record, "box_source": box_source})
+                found = _known(found, categories, unknown=unknown, threshold=threshold)
+                found = _relabelled(found, labels_by_captions(found.labels, row["captions"]))
+                found = keep_best(found, nms_iou=nms_iou, size=photo.size)
+                annotations += _box_records(found, row["captions"], photo_id=photo_id, categories=categories)
             bar.update(len(indices))
     if broken:
         print(f"{len(broken)} photos could not be read and were skipped:", *broken, sep="\n  ", file=sys.stderr)
@@ -293,109 +184,129 @@ def coco_instances(
         "images": images,
         "annotations": [{"id": number, **record} for number, record in enumerate(annotations, start=1)],
         "categories": [{"id": number, "name": name} for name, number in categories.items()],
-        "attributes": [{"id": number, "name": name} for number, name in enumerate(ATTRIBUTES, start=1)],
+        "attributes": attribute_records(),
     }
+
+
+def attribute_records() -> list[dict[str, Any]]:
+    """`ATTRIBUTES` as an instances file lists them."""
+    return [{"id": number, "name": name} for number, name in enumerate(ATTRIBUTES, start=1)]
+
+
+def checked_boxes(content: Any, path: PathLike) -> list[dict[str, Any]]:
+    """The annotations of an instances file; ValueError naming the first without a photo or a box of four numbers."""
+    notes = records(content, "annotations", path)
+    column(notes, "image_id", path)
+    for number, bbox in enumerate(column(notes, "bbox", path)):
+        if not (isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(side, int | float) for side in bbox)):
+            raise ValueError(f"{path}: record {number} of 'annotations' has the bbox {bbox!r}, not x, y, width, height")
+    return notes
+
+
+def categories_of(content: Any, path: PathLike) -> dict[str, int]:
+    """Class name -> id, from the categories of a COCO file."""
+    found = records(content, "categories", path)
+    return dict(zip(column(found, "name", path), column(found, "id", path), strict=True))
 
 
 def describe_boxes(boxes: PathLike, annotations: PathLike) -> dict[str, Any]:
     """An instances file with `attributes` from a captions file of the COCO layout, read by the photos' ids.
 
-    Boxes of crowds get none, and count as further boxes of their class. Fields that only the captions file gives an
+    Boxes of crowds get none. Fields that only the captions file gives an
     image (a split, say) are added to it.
 
     Raises:
         ValueError: for files of another layout, and where they share no photo.
     """
     content, written = read_json(boxes), read_json(annotations)
-    images = {record["id"]: record for record in _with_ids(content, boxes)}
-    others = {record["id"]: record for record in _with_ids(written, annotations)}
+    images, others = _images_by_id(content, boxes), _images_by_id(written, annotations)
     if not images.keys() & others.keys():
         raise ValueError(f"{boxes} and {annotations} share no photo id; are they of the same data set?")
     captions: dict[Any, list[str]] = defaultdict(list)
-    for note in records(written, "annotations", annotations):
-        captions[note.get("image_id")].append(str(note.get("caption", "")))
-    name_of = {record["id"]: record["name"] for record in records(content, "categories", boxes)}
-    notes_of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    notes = [dict(note) for note in records(content, "annotations", boxes)]
-    for note, image_id in zip(notes, column(notes, "image_id", boxes), strict=True):
-        notes_of[image_id].append(note)
+    sentences = records(written, "annotations", annotations)
+    for note, text in zip(sentences, column(sentences, "caption", annotations), strict=True):
+        captions[str(note.get("image_id"))].append(str(text))
+    name_of = {number: name for name, number in categories_of(content, boxes).items()}
+    notes_of: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    notes = [dict(note) for note in checked_boxes(content, boxes)]
+    for note in notes:
+        notes_of[str(note["image_id"])].append(note)
     for image_id, group in notes_of.items():
-        labels = [name_of.get(note.get("category_id"), "") for note in group]
-        areas = [note["bbox"][2] * note["bbox"][3] for note in group]
+        labels = [name_of.get(note.get("category_id", 0), "") for note in group]
+        # a crowd is nobody's subject, and what is said of several holds of those in front of it
+        areas = [0.0 if note.get("iscrowd") else note["bbox"][2] * note["bbox"][3] for note in group]
         for note, attributes in zip(group, attributes_of_boxes(labels, areas, captions[image_id]), strict=True):
             note["attributes"] = [] if note.get("iscrowd") else attributes
     listed = [{**others.get(image_id, {}), **record} for image_id, record in images.items()]
-    known = [{"id": number, "name": name} for number, name in enumerate(ATTRIBUTES, start=1)]
-    return {**content, "images": listed, "annotations": notes, "attributes": known}
+    return {**content, "images": listed, "annotations": notes, "attributes": attribute_records()}
 
 
-def best_threshold(boxes: Mapping[str, Any], real: Mapping[str, Any]) -> dict[str, float]:
+def best_threshold(made: Sequence[Mapping[str, Any]], real: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """The score from which on made boxes agree best with real ones, by F1 over all boxes.
 
     Best first, a made box takes the free real box of its class that it overlaps most, by half at least (intersection
-    over union); real crowds are no boxes. Photos that are in one file only do not count.
+    over union). Real crowds are no boxes.
+
+    Args:
+        made, real: annotations of the same photos (image_id, category_id, bbox xywh), the made ones with a score.
 
     Returns:
         threshold, precision, recall, f1.
 
     Raises:
-        ValueError: where the files share no photo, or the shared ones have no box.
+        ValueError: where there is no real box, or no made one.
+
+    >>> box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}
+    >>> best_threshold([{**box, "score": 0.9}, {**box, "score": 0.4}], [box])["threshold"]
+    0.9
     """
-    shared = {record["id"] for record in boxes["images"]} & {record["id"] for record in real["images"]}
-    truths: dict[tuple[Any, Any], list[list[float]]] = defaultdict(list)
-    for note in real["annotations"]:
-        if note["image_id"] in shared and not note.get("iscrowd"):
-            truths[note["image_id"], note["category_id"]].append(note["bbox"])
-    made = [note for note in boxes["annotations"] if note["image_id"] in shared]
-    made.sort(key=lambda note: -note["score"])
-    total = sum(map(len, truths.values()))
-    if not total or not made:
-        raise ValueError("the two files share no photo with boxes; compare boxes of the same photos")
-    taken: dict[tuple[Any, Any], set[int]] = defaultdict(set)
-    hits = np.array([_takes_real_box(note, truths, taken) for note in made])
-    correct, count = hits.cumsum(), np.arange(1, len(made) + 1)
+    truths: dict[tuple[str, Any], list[Sequence[float]]] = defaultdict(list)
+    for note in real:
+        if not note.get("iscrowd"):
+            truths[str(note["image_id"]), note["category_id"]].append(note["bbox"])
+    total, ranked = sum(map(len, truths.values())), sorted(made, key=lambda note: -note["score"])
+    if not total or not ranked:
+        raise ValueError("there is no box to compare; give made and real boxes of the same photos")
+    free = {key: box_convert(torch.tensor(boxes).double(), "xywh", "xyxy") for key, boxes in truths.items()}
+    hits = np.array([_takes_real_box(note, free) for note in ranked])
+    correct, count = hits.cumsum(), np.arange(1, len(ranked) + 1)
     f1 = 2 * correct / (count + total)
     best = int(f1.argmax())
     return {
-        "threshold": float(made[best]["score"]),
+        "threshold": float(ranked[best]["score"]),
         "precision": float(correct[best] / count[best]),
         "recall": float(correct[best] / total),
         "f1": float(f1[best]),
     }
 
 
-def _takes_real_box(
-    note: Mapping[str, Any],
-    truths: Mapping[tuple[Any, Any], list[list[float]]],
-    taken: dict[tuple[Any, Any], set[int]],
-) -> bool:
-    key = note["image_id"], note["category_id"]
-    if not truths.get(key):
+def _takes_real_box(note: Mapping[str, Any], free: dict[tuple[str, Any], torch.Tensor]) -> bool:
+    """Whether a made box matches one of the real boxes left (each (N, 4) xyxy), which is then gone."""
+    key = str(note["image_id"]), note["category_id"]
+    boxes = free.get(key)
+    if boxes is None or not len(boxes):
         return False
-    made = box_convert(torch.tensor([note["bbox"]], dtype=torch.float32), "xywh", "xyxy")
-    overlaps = box_iou(made, box_convert(torch.tensor(truths[key], dtype=torch.float32), "xywh", "xyxy"))[0]
-    overlaps[list(taken[key])] = 0
+    overlaps = box_iou(box_convert(torch.tensor([note["bbox"]]).double(), "xywh", "xyxy"), boxes)[0]  # (N,)
     best = int(overlaps.argmax())
     if overlaps[best] < MATCHING_IOU:
         return False
-    taken[key].add(best)
+    free[key] = torch.cat([boxes[:best], boxes[best + 1 :]])
     return True
 
 
-def _photo_numbers(image_ids: Sequence[str]) -> dict[str, int]:
+def _photo_ids(image_ids: Sequence[str]) -> list[int | str]:
+    """COCO's ids are numbers; a photo without one keeps its name, which no photo of another data set has."""
     stems = [Path(image_id).stem for image_id in image_ids]
-    numbers = [int(stem) if stem.isdecimal() else 0 for stem in stems]
-    if 0 in numbers or len(set(numbers)) < len(numbers):
-        numbers = list(range(1, len(image_ids) + 1))
-    return dict(zip(image_ids, numbers, strict=True))
+    if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
+        return [int(stem) for stem in stems]
+    return list(image_ids)
 
 
-def _image_record(row: Mapping[str, Any], photo: PilImage, *, number: int, folder: PathLike) -> dict[str, Any]:
+def _image_record(row: Mapping[str, Any], photo: PilImage, *, folder: PathLike) -> dict[str, Any]:
     path = row["image"]["path"]
     name = os.path.relpath(path, folder) if path and folder else path or row["image_id"]
     width, height = photo.size
     return {
-        "id": number,
         "file_name": Path(name).as_posix(),
         "width": width,
         "height": height,
@@ -404,13 +315,16 @@ def _image_record(row: Mapping[str, Any], photo: PilImage, *, number: int, folde
     }
 
 
-def _known(found: Detections, categories: Mapping[str, int], unknown: Counter[str]) -> Detections:
-    labels = [OTHER_NAMES.get(label, label) for label in found.labels]
+def _known(found: Detections, categories: Mapping[str, int], *, unknown: Counter[str], threshold: float) -> Detections:
+    """The boxes of at least `threshold` under the categories' names; the names of the others are counted."""
+    rows = torch.nonzero(found.scores >= threshold).squeeze(1).tolist()
+    labels = [OTHER_NAMES.get(found.labels[row], found.labels[row]) for row in rows]
     unknown.update(label for label in labels if label not in categories)
-    return _corrected(found, [label if label in categories else None for label in labels])
+    enough = Detections(found.boxes[rows], found.scores[rows], labels)
+    return _relabelled(enough, [label if label in categories else None for label in labels])
 
 
-def _corrected(found: Detections, labels: Sequence[str | None]) -> Detections:
+def _relabelled(found: Detections, labels: Sequence[str | None]) -> Detections:
     """The same boxes under other labels, without those whose label is None."""
     rows = [row for row, label in enumerate(labels) if label is not None]
     return Detections(found.boxes[rows], found.scores[rows], [label for label in labels if label is not None])
@@ -425,14 +339,14 @@ def _report_unknown(unknown: Counter[str], annotations: Sequence[Any]) -> None:
 
 
 def _box_records(
-    found: Detections, captions: Iterable[str], *, number: int, categories: Mapping[str, int]
+    found: Detections, captions: Iterable[str], *, photo_id: int | str, categories: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     boxes = box_convert(found.boxes, "xyxy", "xywh").double()
     areas = boxes[:, 2:].prod(dim=1).tolist()
     attributes = attributes_of_boxes(found.labels, areas, captions)
     return [
         {
-            "image_id": number,
+            "image_id": photo_id,
             "category_id": categories[label],
             "bbox": [round(side, 2) for side in box],
             "area": round(area, 2),
@@ -446,10 +360,18 @@ def _box_records(
     ]
 
 
-def _with_ids(content: Any, path: PathLike) -> list[dict[str, Any]]:
+def _images_by_id(content: Any, path: PathLike) -> dict[str, dict[str, Any]]:
+    """The image records by their id as text, since files of one data set write it as a number or as text."""
     found = records(content, "images", path)
-    column(found, "id", path)
-    return found
+    return {str(image_id): record for image_id, record in zip(column(found, "id", path), found, strict=True)}
+
+
+def share(text: str) -> float:
+    """A number of 0 to 1 on the command line."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return number
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -468,9 +390,9 @@ def build_parser() -> argparse.ArgumentParser:
     made.add_argument("--format", choices=FORMATS, help="the format of the captions")
     made.add_argument("--annotations", type=Path, help="the captions, which give boxes attributes and photos a split")
     made.add_argument("--categories", type=Path, help="a COCO file whose categories are taken (default: COCO's 80)")
-    made.add_argument("--threshold", type=float, default=0.6, help="lowest score of a box (default: %(default)s)")
-    made.add_argument("--nms-iou", type=float, default=0.45, help="overlap of two boxes of a class (%(default)s)")
-    made.add_argument("--batch-size", type=int, default=16, help="photos at a time (default: %(default)s)")
+    made.add_argument("--threshold", type=share, default=0.6, help="lowest score of a box (default: %(default)s)")
+    made.add_argument("--nms-iou", type=share, default=0.45, help="overlap of two boxes of a class (%(default)s)")
+    made.add_argument("--batch-size", type=positive, default=16, help="photos at a time (default: %(default)s)")
     made.set_defaults(run=run_detect)
     described = commands.add_parser("describe", help="attributes from captions for boxes that are there")
     described.add_argument("boxes", type=Path, help="a COCO instances file")
@@ -496,6 +418,8 @@ def run_detect(arguments: argparse.Namespace) -> None:
         rows = load_captions(arguments.format, **options)
     else:
         rows = folder_rows(arguments.photos)
+    chosen = arguments.categories
+    categories = categories_of(read_json(chosen), chosen) if chosen else None
     content = detect(
         rows,
         load_teacher(arguments.teacher, names=arguments.names, threshold=arguments.threshold),
@@ -503,7 +427,8 @@ def run_detect(arguments: argparse.Namespace) -> None:
         threshold=arguments.threshold,
         nms_iou=arguments.nms_iou,
         batch_size=arguments.batch_size,
-        categories=read_categories(arguments.categories) if arguments.categories else None,
+        categories=categories,
+        box_source=Path(arguments.teacher).stem if arguments.teacher.endswith(".onnx") else arguments.teacher,
     )
     write_json(content, arguments.output)
     print(summary(content))
@@ -519,24 +444,17 @@ def run_describe(arguments: argparse.Namespace) -> None:
 def run_compare(arguments: argparse.Namespace) -> None:
     """`compare`: made boxes against real ones -> the threshold to take."""
     boxes, real = read_json(arguments.boxes), read_json(arguments.real)
-    if arguments.without:
-        field, _, value = arguments.without.partition("=")
-        kept = [record for record in records(real, "images", arguments.real) if str(record.get(field)) != value]
-        real = {**real, "images": kept}
-    print("  ".join(f"{name} {value:.3f}" for name, value in best_threshold(boxes, real).items()))
-
-
-def load_teacher(teacher: str, *, names: PathLike | None, threshold: float) -> Teacher:
-    """An ONNX file is FastestDet, everything else a transformers model."""
-    if teacher.endswith(".onnx"):
-        return FastestDetTeacher(teacher, names=names)
-    return TransformersTeacher(teacher, threshold=threshold)
-
-
-def read_categories(path: PathLike) -> dict[str, int]:
-    """Class name -> id, from the categories of a COCO file."""
-    found = records(read_json(path), "categories", path)
-    return dict(zip(column(found, "name", path), column(found, "id", path), strict=True))
+    made, notes = checked_boxes(boxes, arguments.boxes), checked_boxes(real, arguments.real)
+    column(made, "score", arguments.boxes)
+    field, _, value = (arguments.without or "").partition("=")
+    kept = {
+        image_id
+        for image_id, record in _images_by_id(real, arguments.real).items()
+        if not field or str(record.get(field)) != value
+    }
+    kept &= _images_by_id(boxes, arguments.boxes).keys()
+    best = best_threshold(*([note for note in part if str(note["image_id"]) in kept] for part in (made, notes)))
+    print(f"{len(kept)} photos  " + "  ".join(f"{name} {figure:.3f}" for name, figure in best.items()))
 
 
 def write_json(content: Mapping[str, Any], path: PathLike) -> None:

@@ -325,9 +325,7 @@ def write_code(made: Path, files: Iterable[str]) -> None:
 def outputs_here(folder: str | Path) -> dict[str, Any]:
     """What the model in a folder gives with this package imported: the outputs that everybody should get."""
     config = AutoConfig.from_pretrained(folder)
-    return load_back.outputs_of(
-        str(folder), auto_classes=sorted(auto_classes(config)), tasks=tasks_of(config)
-    )
+    return load_back.outputs_of(str(folder), auto_classes=sorted(auto_classes(config)), tasks=tasks_of(config))
 
 
 def check_published(model: str, *, expected: dict[str, Any], revision: str | None = None) -> None:

@@ -21,6 +21,8 @@ class RegionsRecipe:
 
     source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one.
     weights: backbone weights, a `.safetensors`; empty loads timm's from the Hub (or none, with `random_backbone`).
+    pretrained: a saved detector or grid (a folder or Hub id), image processor included, in the place of `source` and
+        `weights`.
     random_backbone: start from random backbone weights (tests).
     store: folder of a region store; features are made once, at start, for photos it lacks. Empty: regions are made
         from pixels at every step, which training the region source needs.
@@ -33,6 +35,7 @@ class RegionsRecipe:
 
     source: dict[str, Any] = field(default_factory=dict)
     weights: str = ""
+    pretrained: str = ""
     random_backbone: bool = False
     store: str = ""
     flips: bool = False

@@ -26,13 +26,14 @@ ANCHOR_NAMES = (
 )
 COUNTER = "norm.num_batches_tracked"  # absent where the norms were frozen ones
 BGR_MEAN = [102.9801, 115.9465, 122.7717]
+OBJECTNESS = "proposal_generator.rpn_head.objectness_logits"
+ANCHOR_DELTAS = "proposal_generator.rpn_head.anchor_deltas"
 
 # our name -> theirs, layer by layer, where a layer is taken over as it is
 SHARED_LAYERS = {
     "proposals.conv": "proposal_generator.rpn_head.conv",
-    "proposals.deltas": "proposal_generator.rpn_head.anchor_deltas",
+    "proposals.deltas": ANCHOR_DELTAS,
 }
-OBJECTNESS = "proposal_generator.rpn_head.objectness_logits"
 PREDICTOR = "roi_heads.box_predictor."
 # the five layers of the heads: LXMERT's and airsplay's names, and MILVLG's
 PORT_HEADS = {"classes": "cls_embedding", "hidden": "fc_attr", "attributes": "attr_score"}
@@ -52,6 +53,12 @@ def convert_frcnn(weights: Weights, options: Mapping[str, Any]) -> ConvertedChec
 def convert_detectron2(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
     """A detectron2 form of the Visual Genome detector -> `UpDownDetector`; which one is told by its names."""
     is_caffe = f"{PREDICTOR}attr_linear1.weight" in weights
+    scores, deltas = (weights.get(f"{layer}.bias", torch.empty(0)) for layer in (OBJECTNESS, ANCHOR_DELTAS))
+    if is_caffe and 2 * len(scores) != len(deltas):  # two scores and four deltas an anchor
+        raise ValueError(
+            "these weights have MILVLG's names but not Caffe's two scores an anchor: of that project's detectors, "
+            "bua-caffe-* are converted, bua-d2-* are not"
+        )
     return _convert(weights, options, heads=CAFFE_HEADS if is_caffe else PORT_HEADS, format="detectron2-vg")
 
 
@@ -210,10 +217,10 @@ def port_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetectorC
         filter_before_nms_cut=False,
         region_pool="pool",
         region_pool_size=int(box.get("pooler_resolution", 14)),
-        box_weights=list(box.get("bbox_reg_weights", [10.0, 10.0, 5.0, 5.0])),
+        box_weights=_numbers(box.get("bbox_reg_weights", [10.0, 10.0, 5.0, 5.0])),
         region_boxes="regressed",
         nms_per_class=False,
-        nms_thresholds=list(thresholds) if isinstance(thresholds, list | tuple) else [thresholds],
+        nms_thresholds=_numbers(thresholds),
         min_regions=int(options.get("min_detections", 36)),
         max_regions=int(options.get("max_detections", 36)),
         score_threshold=0.0,  # the port reads a threshold and never uses it
@@ -233,7 +240,8 @@ def caffe_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetector
         **labels(options, num_objects=sizes["num_objects"], num_attributes=num_attributes),
         object_embedding_size=weights[f"{PREDICTOR}cls_embed.weight"].shape[1],
         attribute_hidden_size=len(weights[f"{PREDICTOR}attr_linear1.weight"]),
-        box_weights=list(box.get("bbox_reg_weights", [1.0, 1.0, 1.0, 1.0])),
+        max_box_growth=62.5,
+        box_weights=_numbers(box.get("bbox_reg_weights", [1.0, 1.0, 1.0, 1.0])),
         region_pool_size=int(box.get("pooler_resolution", 14)),
         rpn_nms_threshold=float(rpn.get("nms_thresh", 0.7)),
         proposals_before_nms=int(rpn.get("pre_nms_topk_test", 6000)),
@@ -242,6 +250,13 @@ def caffe_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetector
         max_regions=int(extractor.get("max_boxes", 100)),
         score_threshold=float(extractor.get("conf_thresh", 0.2)),
     )
+
+
+def _numbers(value: Any) -> list[float]:
+    """One number or several, also as detectron2's YAML has them: to YAML, `(1.0, 1.0)` is text."""
+    if isinstance(value, str):
+        value = [part for part in value.strip("()[] ").split(",") if part.strip()]
+    return [float(part) for part in value] if isinstance(value, list | tuple) else [float(value)]
 
 
 def _section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -261,8 +276,8 @@ def image_processor(options: Mapping[str, Any], config: UpDownDetectorConfig) ->
         exact_resize=True,
         channel_order=str(options.get("channel_order", "bgr")),
         do_rescale=False,
-        image_mean=list(model.get("pixel_mean", BGR_MEAN)),
-        image_std=list(model.get("pixel_std", [1.0, 1.0, 1.0])),
+        image_mean=_numbers(model.get("pixel_mean", BGR_MEAN)),
+        image_std=_numbers(model.get("pixel_std", [1.0, 1.0, 1.0])),
         min_regions=config.min_regions,
         max_regions=config.max_regions,
         score_threshold=config.score_threshold,

@@ -203,12 +203,12 @@ def plural_of(noun: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def noun_table(labels: tuple[str, ...]) -> dict[tuple[str, ...], tuple[str, str, bool]]:
-    """The words of each noun -> (class, singular noun, whether it is a plural), for these class names."""
+def noun_table(others: frozenset[str]) -> dict[tuple[str, ...], tuple[str, str, bool]]:
+    """The words of each noun of `CLASS_NOUNS` and of other class names -> (class, singular noun, whether a plural)."""
     table: dict[tuple[str, ...], tuple[str, str, bool]] = {}
-    for label in labels:
-        others = [noun.strip() for noun in CLASS_NOUNS.get(label, "").split(",") if noun.strip()]
-        for noun in [label, *others]:
+    for label in [*CLASS_NOUNS, *sorted(others)]:
+        nouns = [noun.strip() for noun in CLASS_NOUNS.get(label, "").split(",") if noun.strip()]
+        for noun in [label, *nouns]:
             table.setdefault(tuple(plural_of(noun).split()), (label, noun, True))
             if noun not in PLURAL_ONLY and noun != plural_of(noun):
                 table[tuple(noun.split())] = (label, noun, False)
@@ -225,7 +225,7 @@ def mentions_in(caption: str, labels: Sequence[str]) -> list[Mention]:
     [('dog', False, ['brown']), ('cat', True, ['white'])]
     """
     words = re.findall(r"[a-z]+|,", caption.lower())
-    table = noun_table(tuple(sorted({*CLASS_NOUNS, *labels})))
+    table = noun_table(frozenset(labels).difference(CLASS_NOUNS))
     found, place = [], 0
     while place < len(words):
         length = next((n for n in range(LONGEST_NOUN, 0, -1) if tuple(words[place : place + n]) in table), 0)

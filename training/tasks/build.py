@@ -9,7 +9,7 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownImageProcessor
 from modeling_updown.configuration_updown import region_source_config
@@ -45,12 +45,27 @@ def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig, dict[
 
     Raises `ValueError` for fields the config does not know, an unknown backbone, weights that cannot be had.
     """
+    if regions.pretrained:
+        source = load_region_source(regions.pretrained)
+        override_config(source.config, regions.source, section="regions.source")
+        return source.config, source.state_dict()
     if not regions.source:
         raise ValueError("regions.source is empty: give the fields of a region source's config, such as backbone")
     config = build_config(lambda **fields: region_source_config(fields), regions.source, section="regions.source")
     check_backbone(config)
     source = load_backbone(SOURCES[config.model_type](config), regions)
     return config, source.state_dict()
+
+
+def load_region_source(folder: str) -> Any:
+    """The detector or grid in a saved folder or Hub repository; `ValueError` where there is none."""
+    try:
+        kind = AutoConfig.from_pretrained(folder).model_type
+        if kind not in SOURCES:
+            raise ValueError(f"regions.pretrained: {folder} holds {kind!r}; a region source is {' or '.join(SOURCES)}")
+        return SOURCES[kind].from_pretrained(folder, dtype=torch.float32)
+    except OSError as error:
+        raise ValueError(f"regions.pretrained: {' '.join(str(error).split())}") from error
 
 
 def load_backbone(source: Any, regions: RegionsRecipe) -> Any:
@@ -106,26 +121,36 @@ def override_config(config: PreTrainedConfig, fields: Mapping[str, Any], *, sect
         setattr(config, name, value)
 
 
-def build_image_processor(config: PreTrainedConfig, fields: Mapping[str, Any] | None = None) -> UpDownImageProcessor:
-    """Photos as the region source's backbone was trained on them, with the recipe's own `fields` where it gives some.
+def build_image_processor(config: PreTrainedConfig, regions: RegionsRecipe) -> UpDownImageProcessor:
+    """Photos as the region source's backbone was trained on them (or as its saved processor has them), with the
+    recipe's own fields where it gives some.
 
-    A grid's photos have its `image_size`; a detector's keep their shape, and its processor keeps how many regions it
-    selects. Raises `ValueError` for a field that no image processor has.
+    A grid's photos have its `image_size`; a detector's keep their shape, and its processor keeps how many regions the
+    config selects. Raises `ValueError` for a field that no image processor has.
     """
-    fields = dict(fields or {})
+    fields = dict(regions.processor)
     unknown = sorted(name for name in fields if not hasattr(UpDownImageProcessor, name))
     if unknown:
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in regions.processor")
+    if regions.pretrained:
+        processor = UpDownImageProcessor.from_pretrained(regions.pretrained, **fields)
+    else:
+        processor = UpDownImageProcessor(**{**default_preparation(config), **fields})
+    if isinstance(config, UpDownDetectorConfig):
+        for name in ("min_regions", "max_regions", "score_threshold"):
+            setattr(processor, name, getattr(config, name))
+    return processor
+
+
+def default_preparation(config: PreTrainedConfig) -> dict[str, Any]:
+    """Size, mean and standard deviation of photos for a region source: those that its backbone was trained with."""
     settings: dict[str, Any] = {}
-    trained_as = timm.get_pretrained_cfg(config.backbone)
+    trained_as = timm.get_pretrained_cfg(config.backbone.removeprefix("caffe_"))
     if trained_as is not None:
         settings |= {"image_mean": list(trained_as.mean), "image_std": list(trained_as.std)}
     if isinstance(config, UpDownDetectorConfig):
-        settings["size"] = {"shortest_edge": 600, "longest_edge": 1000}
-        settings |= {name: getattr(config, name) for name in ("min_regions", "max_regions", "score_threshold")}
-    else:
-        settings["size"] = {"height": config.image_size, "width": config.image_size}
-    return UpDownImageProcessor(**{**settings, **fields})
+        return settings | {"size": {"shortest_edge": 600, "longest_edge": 1000}}
+    return settings | {"size": {"height": config.image_size, "width": config.image_size}}
 
 
 def word_bias(tokenizer: PreTrainedTokenizerBase, captions: list[list[str]]) -> torch.Tensor:

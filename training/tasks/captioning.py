@@ -146,7 +146,7 @@ class CaptioningTask:
         generation.update(**beams(recipe.evaluate.final_num_beams, recipe.evaluate))
         generation.max_new_tokens, generation.max_length = recipe.train.max_words, None
         generation.suppress_tokens = sorted({config.pad_token_id, config.bos_token_id, config.unk_token_id})
-        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions.processor), tokenizer))
+        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
         return model
 
     def start_from(self, folder: str) -> UpDownForImageCaptioning:

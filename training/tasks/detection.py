@@ -121,7 +121,7 @@ class DetectionTask:
             attribute_id2label=data.attribute_id2label,
         )
         self.model = load_backbone(UpDownDetector(config), recipe.regions)
-        self.processor = build_image_processor(config, recipe.regions.processor)
+        self.processor = build_image_processor(config, recipe.regions)
 
     def start_from(self, folder: str) -> None:
         """A saved detector; its sizes stay what they are."""
@@ -193,20 +193,32 @@ class DetectionTask:
 
     @torch.no_grad()
     def score(self, model: Any, *, split: str, num_beams: int = 1, max_photos: int = 0) -> Scored:
-        """Detect the objects of a split, every process its share, and score them."""
+        """Detect the objects of a split, every process its share, and score them.
+
+        Attributes are scored on the true boxes, as the published figures are.
+        """
         model.eval()
         rows, truth = self.evaluation_rows(split, max_photos=max_photos)
-        found = sorted(gather_object(list(self.detected(model, rows))), key=lambda part: part["row"])
         config = model.config
+        described = bool(config.num_attributes) and any(any(ids) for ids in truth["attribute_ids"])
+        parts = list(self.detected(model, rows, boxes=truth["boxes"][:] if described else None))
+        found = sorted(gather_object(parts), key=lambda part: part["row"])
         scores = detection_scores(found, truth, num_classes=config.num_objects)
         metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
-        if any(any(ids) for ids in truth["attribute_ids"]) and config.num_attributes:
-            attributes = attribute_scores(found, truth, num_attributes=config.num_attributes)
+        if described:
+            of_true_boxes = [
+                {"boxes": part["true_boxes"], "attribute_probs": part["attribute_probs"]} for part in found
+            ]
+            attributes = attribute_scores(of_true_boxes, truth, num_attributes=config.num_attributes)
             metrics |= {f"attribute_{name}": value for name, value in attributes.items() if isinstance(value, float)}
         return Scored(metrics, [coco_result(part) for part in found], {})
 
-    def detected(self, model: Any, rows: Dataset) -> Iterator[dict[str, Any]]:
-        """This process's share of the rows, each with its boxes, classes and scores."""
+    def detected(
+        self, model: Any, rows: Dataset, *, boxes: list[list[list[float]]] | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """This process's share of the rows, each with its boxes, classes and scores; with `boxes`, the true ones of
+        each row, also with the probabilities of their attributes.
+        """
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = list(range(len(rows)))[accelerator.process_index :: accelerator.num_processes]
         bar = tqdm(total=len(mine), desc="detecting", unit="photo", disable=not accelerator.is_main_process)
@@ -215,6 +227,7 @@ class DetectionTask:
             photos = [photo_of(rows[i]) for i in indices]
             inputs = self.processor(photos, return_tensors="pt").to(accelerator.device)
             output = model(**inputs, min_regions=1, max_regions=DETECTIONS_A_PHOTO, score_threshold=LOWEST_SCORE)
+            described = [] if boxes is None else self.described(model, inputs, [boxes[i] for i in indices])
             for place, index in enumerate(indices):
                 kept = output.region_mask[place]
                 part = {
@@ -224,11 +237,27 @@ class DetectionTask:
                     "scores": output.region_scores[place][kept].float().cpu().numpy(),
                     "object_ids": output.object_ids[place][kept].cpu().numpy(),
                 }
-                if output.attribute_probs is not None:
-                    part["attribute_probs"] = output.attribute_probs[place][kept].float().cpu().numpy()
-                yield part
+                yield part | (described[place] if boxes is not None else {})
             bar.update(len(indices))
         bar.close()
+
+    def described(self, model: Any, inputs: Any, boxes: list[list[list[float]]]) -> list[dict[str, Any]]:
+        """`true_boxes` (N, 4) of each photo and their `attribute_probs` (N, A + 1)."""
+        counts = [len(part) for part in boxes]
+        given = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(len(boxes), max([1, *counts]), 1)  # the whole photo pads
+        mask = torch.zeros(given.shape[:2], dtype=torch.bool)
+        for place, part in enumerate(boxes):
+            given[place, : len(part)] = torch.tensor(part).view(-1, 4)
+            mask[place, : max(1, len(part))] = True
+        device = inputs["pixel_values"].device
+        output = model(**inputs, boxes=given.to(device), box_mask=mask.to(device))
+        return [
+            {
+                "true_boxes": given[place, :count].numpy(),
+                "attribute_probs": output.attribute_probs[place, :count].float().cpu().numpy(),
+            }
+            for place, count in enumerate(counts)
+        ]
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
         """What an evaluation says of the metrics."""

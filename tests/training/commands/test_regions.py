@@ -1,0 +1,137 @@
+"""`updown convert-regions` and `updown check-regions` as a user types them: what is printed, and the exit codes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.data.region_files import foreign
+from tests.training.data.region_files.foreign import bua_row, foreign_photos, lxmert_row, write_rows
+from training import cli
+from training.commands.regions import FORMAT_HELP
+from training.data.region_store import RegionStore
+
+PHOTOS = foreign_photos()
+
+
+def run(*arguments: Any) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def tsv(tmp_path: Path) -> Path:
+    """LXMERT's file of four photos."""
+    return write_rows(tmp_path / "val.tsv", [lxmert_row(photo) for photo in PHOTOS])
+
+
+def test_in_and_out_and_compared(tmp_path: Path, tsv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, out = tmp_path / "regions", tmp_path / "out.tsv"
+    assert run("convert-regions", tsv, "--output", store, "--made-by", "py-bottom-up-attention 36") == 0
+    assert capsys.readouterr().out == f"{store}: 4 photos added\n"
+    assert RegionStore(store).fingerprint == {"converted_from": "lxmert-tsv", "made_by": "py-bottom-up-attention 36"}
+    assert run("convert-regions", tsv, "--output", store, "--made-by", "py-bottom-up-attention 36") == 0
+    assert capsys.readouterr().out == f"{store}: 0 photos added, 4 were there already\n"
+    assert run("convert-regions", store, "--to", "tsv", "--output", out) == 0
+    lost = "region_scores, object_ids, attribute_ids, attribute_scores"
+    assert capsys.readouterr().out == f"{out}: written as tsv (without {lost}, for which it has no place)\n"
+    assert run("check-regions", store, out) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == "photos: 4 in A, 4 in B, 4 in both"
+    assert shown[-1] == "the same: all 4 photos agree within 0.001 (boxes 0.001)"
+
+
+def test_broken_rows_give_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_rows(tmp_path / "val.tsv", [bua_row(PHOTOS[0]), bua_row(PHOTOS[1])[:4], ["x"]])
+    assert run("convert-regions", path, "--output", tmp_path / "store") == 1
+    shown = capsys.readouterr()
+    assert shown.out == f"{tmp_path / 'store'}: 1 photos added\n"
+    listed = shown.err.split("2 rows are broken and were left out:\n")[1].splitlines()
+    assert [line.split(":")[0] for line in listed] == [f"  {path}, line 2", f"  {path}, line 3"]
+    path = write_rows(tmp_path / "none.tsv", [bua_row(PHOTOS[0])[:5] + ["%"]] * 120)
+    assert run("convert-regions", path, "--output", tmp_path / "other") == 2
+    assert capsys.readouterr().err.count("no base64") == 100
+
+
+def test_differing_regions_give_exit_code_1_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moved = foreign_photos()
+    moved[2].features = moved[2].features + np.float32(0.5)
+    a, b = (
+        write_rows(tmp_path / f"{name}.tsv", [bua_row(photo) for photo in photos])
+        for name, photos in (("a", PHOTOS), ("b", moved))
+    )
+    assert run("check-regions", a, b, "--worst", "1") == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-1] == "different: 1 of 4 photos do not agree within 0.001 (boxes 0.001)"
+    assert shown[-2].startswith("  1002: 5 and 5 regions, 5 matched") and shown[-3] == "worst photos:"
+    assert run("check-regions", a, b, "--json", "--worst", "2") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["same"] is False and found["num_differing"] == 1 and len(found["worst"]) == 2
+    assert found["worst"][0]["image_id"] == "1002"
+    assert found["largest_feature_difference"] == pytest.approx(0.5, abs=1e-6)
+    assert run("check-regions", a, b, "--tolerance", "0.6") == 0
+
+
+def test_what_the_user_gives_beside_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = foreign.write_vinvl(tmp_path / "vinvl", PHOTOS)
+    labels = foreign.vinvl_labels(tmp_path / "labels.json")
+    store = tmp_path / "store"
+    assert run("convert-regions", folder, "--labels", labels, "--dtype", "float32", "--output", store) == 0
+    one = RegionStore(store)["1003"]
+    assert one["object_ids"].tolist() == (PHOTOS[3].objects + 1).tolist()
+    assert torch.equal(one["region_features"], torch.from_numpy(PHOTOS[3].features))
+    path = foreign.write_hdf5(tmp_path / "val36.hdf5", PHOTOS)
+    index = (tmp_path / "val36_imgid2idx.json").rename(tmp_path / "rows.json")
+    assert run("convert-regions", path, "--index", index, "--output", tmp_path / "other") == 0
+    assert run("convert-regions", store, "--to", "att-box", "--output", tmp_path / "bu") == 0
+    sizes = (tmp_path / "bu" / "sizes.json").rename(tmp_path / "sizes.json")
+    (tmp_path / "bu" / "box").rename(tmp_path / "elsewhere")
+    given = ["--sizes", sizes, "--boxes", tmp_path / "elsewhere"]
+    assert run("check-regions", tmp_path / "bu", store, *given) == 0
+    assert run("check-regions", tmp_path / "bu", tmp_path / "bu") == 1
+    assert "name the folder of their ID.npy with --boxes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert-regions", "{tsv}", "--output", "{new}", "--format", "caffe"], "unknown format 'caffe'"),
+        (["convert-regions", "{new}", "--output", "{new}"], "there is no file or folder"),
+        (
+            ["convert-regions", "{store}", "--output", "{new}"],
+            "is a region store already; to write it in another format",
+        ),
+        (["convert-regions", "{store}", "--to", "caffe", "--output", "{new}"], "unknown format 'caffe'"),
+        (["convert-regions", "{store}", "{store}", "--to", "tsv", "--output", "{new}"], "name one SOURCE"),
+        (["convert-regions", "{tsv}", "--to", "npz", "--output", "{new}"], "is no region store"),
+        (["convert-regions", "{empty}", "--format", "tsv", "--output", "{new}"], "empty.tsv holds no photo"),
+        (["convert-regions", "{tsv}", "--sizes", "{empty}", "--output", "{new}"], "empty.tsv is not valid JSON"),
+        (["check-regions", "{tsv}", "{new}"], "there is no file or folder"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    arguments: list[str], message: str, tmp_path: Path, tsv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.tsv").touch()
+    run("convert-regions", tsv, "--output", tmp_path / "store")
+    capsys.readouterr()
+    places = {"tsv": tsv, "new": tmp_path / "new", "store": tmp_path / "store", "empty": tmp_path / "empty.tsv"}
+    assert run(*[argument.format(**places) for argument in arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and message in shown.err.splitlines()[-1]
+    assert shown.err.splitlines()[-1].startswith(f"updown {arguments[0]}: ")
+
+
+@pytest.mark.parametrize("value", ["-1", "much", "nan", "inf"])
+def test_tolerances_are_numbers(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("check-regions", "a", "b", f"--tolerance={value}")
+    assert f"'{value}' is no number from 0" in capsys.readouterr().err
+
+
+def test_the_help_names_every_format() -> None:
+    from training.data.region_files import FORMATS
+
+    assert FORMAT_HELP.replace(" or ", ", ").split(", ") == list(FORMATS)
