@@ -123,7 +123,7 @@ def proposal_losses(
         label[~inside & (label == 1) & has_inside[target]] = IGNORED  # an object only outer anchors fit keeps them
     drawn = draw_balanced(target, label, batch_size=config.rpn_batch_size, generator=generator)
     chosen = torch.cat([drawn.positive, drawn.negative])
-    wanted = torch.zeros(len(chosen), device=logits.device)
+    wanted = torch.zeros_like(logits[chosen])
     wanted[: len(drawn.positive)] = 1
     count = max(len(chosen), 1)
     objectness = F.binary_cross_entropy_with_logits(logits[chosen], wanted, reduction="sum") / count

@@ -4,7 +4,7 @@ Anderson et al. 2018 share stem, res2, res3 and res4 between the proposals and t
 the res4 map to 14 x 14 and runs through res5, whose mean is the region's feature:
 
     feature_map = backbone(pixel_values)                 # (B, 3, H, W) -> (B, 1024, H / 16, W / 16)
-    region_features = stage.on_map(feature_map, rois)    # rois (N, 5) -> (N, 2048), or from pooled maps: stage(pooled)
+    region_features = stage(feature_map, rois)           # rois (N, 5) -> (N, 2048), or from pooled maps: stage(pooled)
 
 Caffe's variant strides in the first 1x1 convolution and pools the stem without padding. Every batch norm is frozen.
 
@@ -26,20 +26,22 @@ from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
 STAGES = ("stem", "res2", "res3", "res4")
-# Sizes of working memory, for which 32 MB is a limit worth keeping: glibc hands larger blocks back to the system at
-# once, and getting them anew costs more than a pass of arithmetic.
-BYTES_AT_ONCE = 2**24  # of one output of a product over positions
-POSITIONS_AT_ONCE = 150 * 14 * 14  # whose residual stream is held, in float32; twice as many in bfloat16
+POSITIONS_AT_ONCE = 150 * 14 * 14  # cells of regions held in memory together, in float32; twice as many in bfloat16
+BYTES_AT_ONCE = 2**24  # of what one product makes: blocks above 32 MB glibc gives back, and to get them anew is slow
 KERNELS_AT_ONCE = 8  # frequencies whose weights are made together
-LARGEST_SIDE = 16  # of the maps that are convolved by Fourier transforms; those of larger ones cost too much
-# Means nothing to a kernel of one cell, but with one thread torch gives 1x1 convolutions of few photos to MKL, at half
-# the speed, unless they are dilated.
+LARGEST_SIDE = 8  # of maps convolved by Fourier transforms, whose work grows with its fourth power
+LEVELS = 16  # sizes of pooled bins that are told apart, in powers of two
+# Means nothing to a kernel of one cell; but with one thread torch gives a photo's 1x1 convolutions to MKL, at half the
+# speed of oneDNN's on the AMD processor this was measured on, unless they are dilated.
 ONEDNN_DILATION = 2
-LEVELS = 16  # of the sizes of pooled bins, in powers of two
 
 
 def _needs_gradient(module: nn.Module, *inputs: torch.Tensor) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *module.parameters()))
+
+
+def _fastest_layout(maps: torch.Tensor) -> torch.Tensor:
+    return maps.contiguous(memory_format=torch.channels_last) if maps.device.type == "cpu" else maps
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
@@ -181,22 +183,28 @@ class CaffeResNet(nn.Module):
                     module.weight.requires_grad_(place >= stages)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        channels_last = pixel_values.device.type == "cpu"
-        hidden = pixel_values.contiguous(memory_format=torch.channels_last) if channels_last else pixel_values
+        hidden = _fastest_layout(pixel_values)
         for name in STAGES:
             hidden = self.get_submodule(name)(hidden)
         return hidden
 
 
 class RegionStage(nn.Sequential):
-    """res5 on regions: pooled maps (N, in_channels, p, p) -> the means of res5's maps (N, out_channels).
+    """res5 on regions, pooled already or by the stage itself -> the means of its maps (N, out_channels).
+
+    - `stage(pooled)`: pooled (N, in_channels, p, p);
+    - `stage(feature_map, rois)`: the same of torchvision's `roi_pool(feature_map, rois, output_size, spatial_scale)`
+      (bins quantised as in Girshick 2015). feature_map (B, in_channels, h, w); rois (N, 5): number of the photo in the
+      batch, then its box xyxy in pixels; output_size: p; spatial_scale: cells of the map a pixel.
 
     The references run it with stride 1 and dilation 2, so that 14 x 14 cells stay 14 x 14. Parameters are named as in
-    the references (0.conv1.norm.weight, ...).
+    the references (0.conv1.norm.weight, ...). Raises `ValueError` for a roi that is not finite or names no photo.
 
     >>> stage = RegionStage(depth=2, in_channels=8, bottleneck_channels=4, out_channels=16)
-    >>> stage(torch.zeros(3, 8, 14, 14)).shape, stage.maps(torch.zeros(3, 8, 14, 14)).shape
-    (torch.Size([3, 16]), torch.Size([3, 16, 14, 14]))
+    >>> stage(torch.zeros(3, 8, 14, 14)).shape
+    torch.Size([3, 16])
+    >>> stage(torch.zeros(1, 8, 38, 57), torch.tensor([[0, 16.0, 32.0, 480.0, 320.0]])).shape
+    torch.Size([1, 16])
     """
 
     def __init__(
@@ -219,32 +227,32 @@ class RegionStage(nn.Sequential):
         self.out_channels, self.stride, self.dilation = out_channels, stride, dilation
         self.plain_only = num_groups > 1 or (stride > 1 and not stride_in_1x1)
 
+    def forward(
+        self,
+        maps: torch.Tensor,
+        rois: torch.Tensor | None = None,
+        *,
+        output_size: int = 14,
+        spatial_scale: float = 1 / 16,
+    ) -> torch.Tensor:
+        if rois is None:
+            rows, columns = maps.shape[2:]
+            if self._runs_plain(maps, (rows, columns)):
+                return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in _even_parts(maps, rows * columns)])
+            return self._means_of_pooled(maps, dtype=_compute_dtype(self))
+        _check_rois(rois, num_photos=len(maps))
+        if len(rois) and not self._runs_plain(maps, (output_size, output_size)):
+            options = {"output_size": output_size, "spatial_scale": spatial_scale, "dtype": _compute_dtype(self)}
+            return self._means_on_map(maps, rois, **options)
+        # torchvision pools few types on a CPU, and a maximum is none the worse for a wider one
+        wide = torch.promote_types(maps.dtype, torch.float32)
+        groups = _even_parts(rois.to(wide), output_size**2)
+        pooled = (roi_pool(maps.to(wide), group, output_size, spatial_scale).to(maps.dtype) for group in groups)
+        return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in pooled])
+
     def maps(self, pooled: torch.Tensor) -> torch.Tensor:
         """Pooled regions (N, in_channels, p, p) -> res5's own maps (N, out_channels, p / stride, p / stride)."""
-        return super().forward(pooled)
-
-    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        if self._runs_plain(pooled, (pooled.shape[2], pooled.shape[3])):
-            return self.maps(pooled).mean(dim=(2, 3))
-        return self._means_of_pooled(pooled, dtype=_compute_dtype(self))
-
-    def on_map(
-        self, feature_map: torch.Tensor, rois: torch.Tensor, *, output_size: int = 14, spatial_scale: float = 1 / 16
-    ) -> torch.Tensor:
-        """`stage(roi_pool(feature_map, rois))`, on a CPU without running the bins that regions share more than once.
-
-        feature_map (B, in_channels, h, w); rois (N, 5): number of the photo in the batch, then its box xyxy in pixels
-        of the photo; spatial_scale: cells of the map a pixel -> (N, out_channels). Bins are quantised as in Girshick
-        2015. Raises `ValueError` for a roi that is not finite or names no photo of the batch.
-        """
-        _check_rois(rois, num_photos=len(feature_map))
-        options = {"output_size": output_size, "spatial_scale": spatial_scale}
-        if len(rois) == 0 or self._runs_plain(feature_map, (output_size, output_size)):
-            # torchvision pools few types on a CPU, and a maximum is none the worse for a wider one
-            wide = torch.promote_types(feature_map.dtype, torch.float32)
-            pooled = roi_pool(feature_map.to(wide), rois.to(wide), output_size, spatial_scale)
-            return self(pooled.to(feature_map.dtype))
-        return self._means_on_map(feature_map, rois, dtype=_compute_dtype(self), **options)
+        return super().forward(_fastest_layout(pooled))
 
     def _runs_plain(self, inputs: torch.Tensor, size: tuple[int, int]) -> bool:
         """Whether the blocks run as they stand on pooled maps of that size."""
@@ -267,7 +275,7 @@ class RegionStage(nn.Sequential):
         blocks = [_FoldedBlock.of(block, dtype=dtype) for block in self.children()]
         pooled = pooled[:, :, :: self.stride, :: self.stride]  # a strided 1x1 convolution sees no other cells
         means = []
-        for part in _even_parts(pooled, pooled.shape[2] ** 2, dtype=dtype):
+        for part in _even_parts(pooled, pooled.shape[2] ** 2, itemsize=dtype.itemsize):
             rows = _interleave(part.movedim(1, -1), dilation=self.dilation).to(dtype)  # (p * p * n, in_channels)
             hidden, carried = _enter(rows.split(_rows_at_once(blocks[0])), len(rows), block=blocks[0])
             means.append(_means(blocks, hidden, carried, num_regions=len(part), dilation=self.dilation))
@@ -286,13 +294,14 @@ class RegionStage(nn.Sequential):
     ) -> torch.Tensor:
         blocks = [_FoldedBlock.of(block, dtype=dtype) for block in self.children()]
         cells = feature_map.movedim(1, -1).to(dtype).contiguous()  # (B, h, w, in_channels)
+        rois = rois.to(torch.promote_types(dtype, torch.float32))
         means = []
-        for group in _even_parts(rois, output_size**2 // 2, dtype=dtype):
+        for group in _even_parts(rois, output_size**2 // 2, itemsize=dtype.itemsize):
             bins = _bin_numbers(group, cells.shape, output_size=output_size, spatial_scale=spatial_scale)
             shared, places = bins[:, :: self.stride, :: self.stride].unique(return_inverse=True)
             maxima = _bin_maxima(cells, shared, rows_at_once=_rows_at_once(blocks[0]))
             hidden, carried = _enter(maxima, len(shared), block=blocks[0])
-            for part in _even_parts(places, places.shape[1] ** 2, dtype=dtype):
+            for part in _even_parts(places, places.shape[1] ** 2, itemsize=dtype.itemsize):
                 place = _interleave(part[..., None], dilation=self.dilation).flatten()  # (p * p * n,)
                 own = hidden.index_select(0, place)
                 options = {"num_regions": len(part), "dilation": self.dilation}
@@ -339,9 +348,9 @@ def _rows_at_once(block: _FoldedBlock) -> int:
     return max(1, BYTES_AT_ONCE // (len(weight) * weight.element_size()))
 
 
-def _even_parts(regions: torch.Tensor, positions: int, *, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+def _even_parts(regions: torch.Tensor, positions: int, *, itemsize: int = 4) -> tuple[torch.Tensor, ...]:
     """Regions of so many positions each (N, ...) in the fewest parts that respect the bound, of about one size."""
-    most = POSITIONS_AT_ONCE * torch.float32.itemsize // dtype.itemsize
+    most = POSITIONS_AT_ONCE * 4 // itemsize
     return regions.tensor_split(max(1, math.ceil(len(regions) * positions / most)))
 
 
@@ -354,7 +363,7 @@ def _interleave(maps: torch.Tensor, *, dilation: int) -> torch.Tensor:
 
 def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """rows (M, in), weight (out, in) -> (M, out), as a 1x1 convolution: torch gives these to oneDNN, but products in
-    float32 to MKL, which is three times slower on other makers' processors.
+    float32 to MKL (see `ONEDNN_DILATION`).
     """
     image = rows.view(1, len(rows), 1, -1).movedim(-1, 1)  # (1, in, M, 1), which is seen to be channels last
     output = F.conv2d(image, weight[:, :, None, None], bias, dilation=ONEDNN_DILATION)  # (1, out, M, 1)
@@ -365,12 +374,11 @@ def _enter(pooled: Iterable[torch.Tensor], num_rows: int, *, block: _FoldedBlock
     """Pooled cells, in parts (m, in) -> conv1's output (num_rows, bottleneck) and what the shortcut carries
     (num_rows, out).
     """
-    parts = iter(pooled)
     weight = block.expand[0]
     hidden = weight.new_empty(num_rows, weight.shape[1])
     carried = weight.new_empty(num_rows, weight.shape[0])
     first = 0
-    for rows in parts:
+    for rows in pooled:
         here = slice(first, first + len(rows))
         hidden[here] = _product(rows, *block.reduce).relu_()
         carried[here] = rows if block.shortcut is None else _product(rows, *block.shortcut)
@@ -394,21 +402,22 @@ def _means(
     cells = len(hidden) // num_regions
     side = math.isqrt(cells) // dilation
     step = max(1, _rows_at_once(blocks[0]) // num_regions) * num_regions
-    parts: list[torch.Tensor | None] = list(carried.split(step)) if place is None else [None] * -(-len(hidden) // step)
+    parts = list(carried.split(step)) if place is None else []  # the residual stream, beside the parts of hidden
     total = hidden.new_zeros(num_regions, carried.shape[1], dtype=blocks[0].taps[0].dtype)
     spectrum = hidden.new_empty(len(_transforms(side)[0]), len(hidden) // side**2, hidden.shape[1])
     for block, following in zip(blocks, [*blocks[1:], None], strict=True):
         _convolve_(hidden, block.taps, spectrum=spectrum, side=side)
         for number, rows in enumerate(hidden.split(step)):
             output = _product(rows.relu_(), *block.expand)
-            part = parts[number]
-            if part is None:
-                part = carried.index_select(0, place[number * step : number * step + len(rows)])
-            output.add_(part).relu_()
+            if len(parts) > number:
+                output = parts[number].add_(output).relu_()
+            else:
+                assert place is not None
+                here = place[number * step : number * step + len(rows)]
+                parts.append(output.add_(carried.index_select(0, here)).relu_())
             if following is None:
                 total += output.view(-1, num_regions, output.shape[1]).sum(dim=0)
             else:
-                parts[number] = output
                 rows.copy_(_product(output, *following.reduce).relu_())
     return (total / cells).to(hidden.dtype)
 
@@ -440,6 +449,7 @@ def _convolve_(
 
 
 @lru_cache
+@torch.inference_mode(False)  # its result may serve outside the mode it was first asked for in
 def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The real form of the 2-D Fourier transform of length side + 1, in float64, with P products: map -> P (P, side^2),
     P -> map (side^2, P), 3x3 kernel -> P (P, 9).
@@ -448,7 +458,7 @@ def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     products are c (a + b), a (d - c) and b (c + d), of which first - third and first + second make XW.
     """
     length = side + 1
-    cells, taps = (torch.arange(n, dtype=torch.float64) for n in (side, 3))
+    cells, taps = (torch.arange(n, dtype=torch.float64, device="cpu") for n in (side, 3))
     analysis: list[torch.Tensor] = []
     synthesis: list[torch.Tensor] = []
     kernel: list[torch.Tensor] = []
@@ -460,12 +470,13 @@ def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             angle, turn = ((row * x[:, None] + column * x).flatten() * (math.tau / length) for x in (cells, taps - 1))
             a, b, c, d = angle.cos(), -angle.sin(), turn.cos(), turn.sin()
             if conjugate == (row, column):
-                for products, own in ((analysis, a), (synthesis, a), (kernel, c)):
-                    products.append(own)
-                continue
-            analysis += [a + b, a, b]
-            kernel += [c, d - c, c + d]
-            synthesis += [2 * (a + b), 2 * b, -2 * a]
+                analysis.append(a)
+                kernel.append(c)
+                synthesis.append(a)
+            else:
+                analysis += [a + b, a, b]
+                kernel += [c, d - c, c + d]
+                synthesis += [2 * (a + b), 2 * b, -2 * a]
     return torch.stack(analysis), torch.stack(synthesis, dim=1) / length**2, torch.stack(kernel)
 
 
@@ -481,18 +492,19 @@ def _check_rois(rois: torch.Tensor, *, num_photos: int) -> None:
 
 def _edges(start: torch.Tensor, end: torch.Tensor, *, output_size: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """First cell and the one after the last, (N, p) each, of the bins from cell start to end (N,) of `size` cells."""
-    length = (end - start + 1).clamp(min=1) / output_size  # float32, as in torchvision: it decides where bins end
-    steps = torch.arange(output_size + 1, dtype=torch.float32)
+    length = (end - start + 1).clamp(min=1) / output_size  # torchvision's rounding decides where bins end
+    steps = torch.arange(output_size + 1, dtype=length.dtype, device=length.device)
     edges = steps * length[:, None]  # (N, p + 1)
     first, last = edges[:, :-1].floor() + start[:, None], edges[:, 1:].ceil() + start[:, None]
     return first.clamp(0, size).long(), last.clamp(0, size).long()
 
 
 def _bin_numbers(rois: torch.Tensor, shape: torch.Size, *, output_size: int, spatial_scale: float) -> torch.Tensor:
-    """Each bin (N, p, p) as one number, smaller for bins of fewer cells a side; `_bins` reads it."""
+    """Each bin (N, p, p) as one number, smaller for bins of fewer cells a side; `_bin_maxima` reads it."""
     _, height, width, _ = shape
-    scaled = (rois[:, 1:].float() * spatial_scale).double()
-    left, top, right, bottom = ((scaled.abs() + 0.5).floor() * scaled.sign()).float().unbind(1)  # halves away from 0
+    scaled = rois[:, 1:] * spatial_scale
+    whole = (scaled.double().abs() + 0.5).floor() * scaled.sign()  # halves away from 0, as in C
+    left, top, right, bottom = whole.to(rois.dtype).unbind(1)
     y0, y1 = (y[:, :, None] for y in _edges(top, bottom, output_size=output_size, size=height))
     x0, x1 = (x[:, None, :] for x in _edges(left, right, output_size=output_size, size=width))
     number = _doublings(y1 - y0) * LEVELS + _doublings(x1 - x0)
@@ -522,7 +534,7 @@ def _bin_maxima(cells: torch.Tensor, bins: torch.Tensor, *, rows_at_once: int) -
     for kind, count in zip(*(x.tolist() for x in kinds.unique_consecutive(return_counts=True)), strict=True):
         doublings = divmod(kind, LEVELS)
         windows = _window_maxima(_window_maxima(cells, doublings[0], dim=1), doublings[1], dim=2)
-        for part in torch.stack(edges)[:, first : first + count].split(rows_at_once, dim=1):
+        for part in torch.stack(edges)[:, first : first + count].split(rows_at_once, dim=1):  # (5, m)
             yield _maxima_of_corners(windows, part, size=(2 ** doublings[0], 2 ** doublings[1]))
         first += count
 

@@ -167,8 +167,7 @@ class Lazy:
             return partial(model, roi_pool(feature_map, rois, POOLED, 1 / STRIDE).to(self.dtype))
         if self.kind:
             return partial(pool_and_run, model, feature_map, rois)
-        assert isinstance(model, RegionStage)
-        return partial(model.on_map, feature_map.to(self.dtype), rois)
+        return partial(model, feature_map.to(self.dtype), rois)
 
     def model(self, ours: CaffeResNet | RegionStage) -> nn.Module:
         """Ours with random weights that keep the activations' size, or its obvious twin."""

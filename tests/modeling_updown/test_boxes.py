@@ -1,21 +1,30 @@
 """Box arithmetic against brute force, torchvision and hand-made figures."""
 
 import itertools
+import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torchvision.ops import box_iou
 
 from modeling_updown.boxes_updown import (
     box_area,
+    box_centres,
     box_geometry,
     boxes_from_pixels,
     boxes_to_pixels,
+    clip_boxes,
+    decode_boxes,
+    encode_boxes,
+    fill_up,
     grid_boxes,
     pairwise_iou,
     pool_boxes,
     pyramid_boxes,
+    suppress,
 )
+from tests.shared_files import shared
 
 
 def random_boxes(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -123,3 +132,124 @@ def interpolate(feature_map: torch.Tensor, x: float, y: float) -> torch.Tensor:
     upper = feature_map[:, top, left] * (1 - (x - left)) + feature_map[:, top, right] * (x - left)
     lower = feature_map[:, bottom, left] * (1 - (x - left)) + feature_map[:, bottom, right] * (x - left)
     return upper * (1 - (y - top)) + lower * (y - top)
+
+
+# ---- regression: boxes in pixels
+
+
+def pixel_boxes(count: int, *, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(count, 2, generator=generator) * 100
+    return torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 50 + 1], dim=1)
+
+
+def test_centres():
+    box = torch.tensor([3.0, 10.0, 5.0, 20.0])
+    centre, size = box_centres(box)
+    assert (centre.tolist(), size.tolist()) == ([4, 15], [2, 10])
+    centre, size = box_centres(box, plus_one=True)  # pixels 3, 4 and 5
+    assert (centre.tolist(), size.tolist()) == ([4.5, 15.5], [3, 11])
+
+
+@pytest.mark.parametrize("plus_one", [False, True])
+def test_encoding_against_slow_twin(plus_one):
+    boxes, targets, extra = pixel_boxes(20), pixel_boxes(20, seed=1), float(plus_one)
+    expected = []
+    for (x1, y1, x2, y2), (u1, v1, u2, v2) in zip(boxes.tolist(), targets.tolist(), strict=True):
+        width, height = x2 - x1 + extra, y2 - y1 + extra
+        shift_x = ((u1 + u2 + extra) / 2 - (x1 + x2 + extra) / 2) / width
+        shift_y = ((v1 + v2 + extra) / 2 - (y1 + y2 + extra) / 2) / height
+        growth_x, growth_y = math.log((u2 - u1 + extra) / width), math.log((v2 - v1 + extra) / height)
+        expected.append([10 * shift_x, 10 * shift_y, 5 * growth_x, 5 * growth_y])
+    found = encode_boxes(boxes, targets, weights=(10, 10, 5, 5), plus_one=plus_one)
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("plus_one", [False, True])
+def test_decoding_takes_back_encoding(plus_one):
+    """All but Caffe's own slip: with +1 the right and lower sides come back one pixel further out."""
+    boxes, targets = pixel_boxes(20), pixel_boxes(20, seed=1)
+    deltas = encode_boxes(boxes, targets, weights=(10, 10, 5, 5), plus_one=plus_one)
+    back = decode_boxes(deltas, boxes, weights=(10, 10, 5, 5), plus_one=plus_one)
+    expected = targets + torch.tensor([0.0, 0.0, 1.0, 1.0]) * plus_one
+    torch.testing.assert_close(back, expected, atol=1e-3, rtol=0)
+
+
+def test_golden_encoding_of_the_original():
+    golden = load_file(shared("golden/reference/bua_caffe.safetensors"))
+    found = encode_boxes(golden["bbox.ex"], golden["bbox.gt"], plus_one=True)
+    torch.testing.assert_close(found, golden["bbox.targets"], atol=1e-5, rtol=1e-5)
+
+
+def test_growth_is_bounded_on_request():
+    box, deltas = torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 9.0, -9.0]])
+    free, bounded = decode_boxes(deltas, box), decode_boxes(deltas, box, max_growth=62.5)
+    assert (free[0, 2] - free[0, 0]).item() == pytest.approx(10 * math.exp(9), rel=1e-5)
+    assert (bounded[0, 2] - bounded[0, 0]).item() == pytest.approx(625, rel=1e-5)
+    assert (bounded[0, 3] - bounded[0, 1]).item() == pytest.approx(10 * math.exp(-9), rel=1e-3)  # below, none
+
+
+def test_one_box_decodes_to_a_box_of_each_class():
+    boxes = pixel_boxes(5)
+    deltas = torch.randn(5, 3, 4, generator=torch.Generator().manual_seed(0))
+    made = decode_boxes(deltas, boxes[:, None])
+    for label in range(3):
+        torch.testing.assert_close(made[:, label], decode_boxes(deltas[:, label], boxes))
+
+
+def test_clipping():
+    box = torch.tensor([[-5.0, 3.0, 200.0, 90.0], [150.0, 95.0, 300.0, 99.0]])
+    assert clip_boxes(box, width=100, height=80).tolist() == [[0, 3, 100, 80], [100, 80, 100, 80]]
+    assert clip_boxes(box, width=100, height=80, plus_one=True).tolist() == [[0, 3, 99, 79], [99, 79, 99, 79]]
+
+
+# ---- suppression
+
+
+def slow_suppress(boxes: list, scores: list, groups: list, *, threshold: float, extra: float) -> list[int]:
+    kept: list[int] = []
+    for row in sorted(range(len(boxes)), key=lambda number: -scores[number]):
+        for other in kept:
+            a, b = boxes[row], boxes[other]
+            width = max(min(a[2], b[2]) - max(a[0], b[0]) + extra, 0)
+            height = max(min(a[3], b[3]) - max(a[1], b[1]) + extra, 0)
+            areas = sum((c[2] - c[0] + extra) * (c[3] - c[1] + extra) for c in (a, b))
+            if groups[row] == groups[other] and width * height / (areas - width * height) > threshold:
+                break
+        else:
+            kept.append(row)
+    return kept
+
+
+@pytest.mark.parametrize("plus_one", [False, True])
+@pytest.mark.parametrize("num_groups", [1, 5])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.7, 1.0])
+def test_suppression_against_slow_twin(threshold, num_groups, plus_one):
+    boxes, scores = pixel_boxes(150), torch.rand(150, generator=torch.Generator().manual_seed(0))
+    boxes = boxes - 40  # some coordinates below 0
+    groups = torch.arange(150) % num_groups
+    found = suppress(boxes, scores, threshold=threshold, groups=groups if num_groups > 1 else None, plus_one=plus_one)
+    lists = (boxes.tolist(), scores.tolist(), groups.tolist())
+    assert found.tolist() == slow_suppress(*lists, threshold=threshold, extra=float(plus_one))
+
+
+def test_groups_never_meet_however_many_there_are():
+    """1,601 copies of one small box: in float32 the shifts that part them would round it away."""
+    box = torch.tensor([[999.1, 999.1, 999.4, 999.4]])
+    groups = torch.arange(1601).repeat_interleave(2)
+    scores = torch.rand(3202, generator=torch.Generator().manual_seed(0))
+    kept = suppress(box.expand(3202, 4), scores, threshold=0.5, groups=groups)
+    assert len(kept) == 1601 and sorted(groups[kept].tolist()) == list(range(1601))
+    assert torch.equal(scores[kept], scores.view(-1, 2).amax(dim=1).sort(descending=True).values)
+
+
+def test_nothing_to_suppress():
+    for groups in (None, torch.zeros(0, dtype=torch.long)):
+        assert suppress(torch.zeros(0, 4), torch.zeros(0), threshold=0.5, groups=groups).tolist() == []
+
+
+def test_filling_up():
+    scores = torch.tensor([0.1, 0.5, 0.9, 0.5])
+    assert fill_up(torch.tensor([2]), scores, at_least=3).tolist() == [2, 1, 3]  # of equals the first
+    assert fill_up(torch.tensor([0, 1]), scores, at_least=2).tolist() == [0, 1]
+    assert fill_up(torch.tensor([3]), scores, at_least=9).tolist() == [3, 2, 1, 0]

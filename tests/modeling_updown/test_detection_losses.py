@@ -34,9 +34,9 @@ def photo(num_objects: int = 3, *, crowd: torch.Tensor = NOTHING, seed: int = 0)
 def boxes_near(objects: PhotoObjects, count: int = 60, *, seed: int = 1) -> torch.Tensor:
     """Boxes around the objects and anywhere, some over the photo's edge."""
     generator = torch.Generator().manual_seed(seed)
-    near = objects.boxes.repeat(count // 6, 1) + 6 * torch.randn(
-        count // 6 * len(objects.boxes), 4, generator=generator
-    )
+    near = objects.boxes.repeat(count // 6, 1)
+    near = near + 6 * torch.randn(near.shape, generator=generator)
+    near[:, 2:] = torch.maximum(near[:, 2:], near[:, :2] + 2)
     corner = torch.rand(count // 2, 2, generator=generator) * 100 - 5
     anywhere = torch.cat([corner, corner + torch.rand(count // 2, 2, generator=generator) * 40 + 3], dim=1)
     return torch.cat([near, anywhere])
@@ -52,7 +52,7 @@ def slow_iou(first: list[float], second: list[float], extra: float) -> float:
 def slow_match(boxes, objects, *, positive_iou, negative_iou, best_counts, plus_one) -> tuple[list[int], list[int]]:
     table = [[slow_iou(b, o, float(plus_one)) for o in objects.boxes.tolist()] for b in boxes.tolist()]
     targets, labels = [], []
-    for row, (box, overlaps) in enumerate(zip(boxes.tolist(), table, strict=True)):
+    for box, overlaps in zip(boxes.tolist(), table, strict=True):
         best = max(overlaps)
         label = 0 if best < negative_iou else -1
         for number, overlap in enumerate(overlaps):
@@ -67,7 +67,6 @@ def slow_match(boxes, objects, *, positive_iou, negative_iou, best_counts, plus_
                     label = -1
         targets.append(overlaps.index(best))
         labels.append(label)
-        assert row < len(boxes)
     return targets, labels
 
 
@@ -121,7 +120,7 @@ def test_crowd_is_never_background():
 
 def test_photo_without_objects_is_background():
     empty = PhotoObjects(NOTHING, torch.zeros(0, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long), NOTHING)
-    boxes, config = boxes_near(photo()), tiny_detector_config()
+    boxes, config = boxes_near(photo(), 120), tiny_detector_config()
     target, label = match_boxes(boxes, empty, positive_iou=0.7, negative_iou=0.3, best_counts=True, plus_one=True)
     assert label.tolist() == target.tolist() == [0] * len(boxes)
     losses = proposal_losses(
@@ -210,7 +209,7 @@ def test_proposal_losses_against_slow_twin(make):
     inside = [
         x1 >= 0 and y1 >= 0 and x2 <= SIZE[1] - extra and y2 <= SIZE[0] - extra for x1, y1, x2, y2 in anchors.tolist()
     ]
-    assert False in inside and any(label == 1 and not i for label, i in zip(labels, inside, strict=True)) is not None
+    assert False in inside
     fitted = {t for t, label, i in zip(targets, labels, inside, strict=True) if label == 1 and i}
     assert fitted == {0, 1, 2}  # every object has an anchor inside, so those outside take no part
     objectness = box = 0.0

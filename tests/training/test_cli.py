@@ -14,7 +14,7 @@ from tests.tiny import save_tiny_captioner, tiny_photo
 from training import cli
 from training.commands import caption, shared
 
-COMMANDS = ("caption", "demo", "extract", "evaluate", "convert-checkpoint", "push")
+COMMANDS = ("caption", "demo", "extract", "evaluate", "convert-checkpoint", "convert-regions", "check-regions", "push")
 
 
 @pytest.fixture(scope="module")

@@ -88,7 +88,7 @@ def test_out_of_a_store_and_in_again(
 def write_npz_folder(folder: Path, photos: list[ForeignPhoto]) -> Path:
     folder.mkdir()
     for photo in photos:
-        sides = {"image_h": photo.height, "image_w": photo.width}
+        sides: dict[str, Any] = {"image_h": photo.height, "image_w": photo.width}
         np.savez(folder / photo.image_id, x=photo.features, bbox=photo.boxes, num_bbox=len(photo.boxes), **sides)
     return folder
 
@@ -329,8 +329,8 @@ def test_what_lxmerts_file_cannot_say(tmp_path: Path, changes: dict[str, int], m
 def test_classes_follow_from_probabilities(tmp_path: Path) -> None:
     """What a detector's own store holds is enough for LXMERT's file: the best class beside background."""
     photo = PHOTOS[0]
-    object_probs = np.float32([[0.7, 0.1, 0.2], [0.0, 0.9, 0.1], [0.2, 0.3, 0.5]])
-    attribute_probs = np.float32([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]])
+    object_probs = np.array([[0.7, 0.1, 0.2], [0.0, 0.9, 0.1], [0.2, 0.3, 0.5]], dtype=np.float32)
+    attribute_probs = np.array([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]], dtype=np.float32)
     columns = {
         "region_features": photo.features,
         "region_boxes": photo.scaled_boxes,

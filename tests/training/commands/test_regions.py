@@ -50,7 +50,7 @@ def test_broken_rows_give_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixt
     assert shown.out == f"{tmp_path / 'store'}: 1 photos added\n"
     listed = shown.err.split("2 rows are broken and were left out:\n")[1].splitlines()
     assert [line.split(":")[0] for line in listed] == [f"  {path}, line 2", f"  {path}, line 3"]
-    path = write_rows(tmp_path / "none.tsv", [bua_row(PHOTOS[0])[:5] + ["%"]] * 120)
+    path = write_rows(tmp_path / "none.tsv", [[*bua_row(PHOTOS[0])[:5], "%"]] * 120)
     assert run("convert-regions", path, "--output", tmp_path / "other") == 2
     assert capsys.readouterr().err.count("no base64") == 100
 

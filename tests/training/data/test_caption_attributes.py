@@ -121,5 +121,5 @@ def test_attributes_occur_in_real_captions() -> None:
         for mention in mentions_in(caption, COCO_NAMES)
         for name in mention.attributes
     )
-    print(said)
-    assert len(said) >= 38
+    assert set(ATTRIBUTES) - set(said) <= {"pink", "basketball", "hockey"}
+    assert (said["young"], said["brown"], said["running"]) == (1132, 148, 195)

@@ -6,6 +6,7 @@ Photos have 3, 1, 5 and 2 regions of width 8 (or equally many), boxes in pixels,
 import base64
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def foreign_photos(counts: tuple[int, ...] = COUNTS, *, width: int = WIDTH) -> l
 
 
 def in_base64(array: np.ndarray) -> str:
-    return base64.b64encode(np.ascontiguousarray(array)).decode()
+    return base64.b64encode(array.tobytes()).decode()
 
 
 def bua_row(photo: ForeignPhoto) -> list[Any]:
@@ -114,7 +115,7 @@ def vinvl_labels(path: Path) -> Path:
     return path
 
 
-def write_lines(path: Path, rows: list[tuple[str, ...]]) -> None:
+def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
     """A TSV and the byte offsets of its lines."""
     lines = ["\t".join(row) + "\n" for row in rows]
     path.write_text("".join(lines))

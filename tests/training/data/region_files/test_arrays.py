@@ -49,7 +49,7 @@ PICKLED = np.array([{"loud": Loud()}, None], dtype=object)
         np.arange(6, dtype=np.float32).reshape(2, 3),
         np.asfortranarray(np.arange(6, dtype=np.float64).reshape(2, 3)),
         np.arange(4, dtype=">f4"),
-        np.float16([1.5, -2]),
+        np.array([1.5, -2], dtype=np.float16),
         np.int64(7),
         np.zeros((0, 4), dtype=np.float32),
     ],
@@ -106,7 +106,7 @@ def packed(array: np.ndarray, **changes: Any) -> dict[bytes, Any]:
 
 
 def test_msgpack_arrays_of_msgpack_numpy() -> None:
-    features = np.float16([[1, 2], [3, 4]])
+    features = np.array([[1, 2], [3, 4]], dtype=np.float16)
     scalar = {b"nd": False, b"type": "<i8", b"data": np.int64(9).tobytes()}
     content = msgpack.packb({"features": packed(features), "num_bbox": scalar, "conf": [0.5, 1], "x": Ellipsis is None})
     read = arrays_of_msgpack(content, wanted={"features", "num_bbox", "conf"})
@@ -140,7 +140,7 @@ def test_json_objects() -> None:
 
 
 def test_base64_there_and_back() -> None:
-    array = np.float32([[1, -2.5], [3e-30, 4e30]])
+    array = np.array([[1, -2.5], [3e-30, 4e30]], dtype=np.float32)
     assert np.array_equal(base64_array(base64_text(array, "<f4"), name="x", dtype="<f4", rows=2), array)
     assert base64_array(base64_text(array[:, 0], "<f4"), name="x", dtype="<f4", rows=2).shape == (2,)
     assert json.loads(json.dumps(base64_text(array, "<f8")))

@@ -37,7 +37,7 @@ def photos_of(file: RegionFile) -> dict[str, Photo]:
 
 def npz_record(photo: ForeignPhoto) -> bytes:
     content = io.BytesIO()
-    sides = {"image_h": photo.height, "image_w": photo.width}
+    sides: dict[str, Any] = {"image_h": photo.height, "image_w": photo.width}
     np.savez_compressed(content, x=photo.features, bbox=photo.boxes, num_bbox=len(photo.boxes), **sides)
     return content.getvalue()
 

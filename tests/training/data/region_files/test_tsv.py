@@ -43,7 +43,7 @@ def test_the_references_own_files_give_its_arrays(name: str, prefix: str) -> Non
         height, width = photo["image_size"]
         assert (height, width) == (300, 400 + (number if prefix == "tsv." else 0))
         assert np.array_equal(photo["region_features"], golden["features"])
-        assert np.array_equal(photo["region_boxes"], golden["boxes"] / np.float32([width, height] * 2))
+        assert np.array_equal(photo["region_boxes"], golden["boxes"] / np.array([width, height] * 2, dtype=np.float32))
         if prefix == "tsv_lxmert.":
             assert np.array_equal(photo["object_ids"], golden["objects_id"] + 1)
             assert np.array_equal(photo["attribute_ids"], golden["attrs_id"] + 1)
@@ -135,7 +135,11 @@ def test_a_broken_row_says_what_is_wrong(tmp_path: Path, row: list[Any], message
             in_base64(np.array([5, 6])),
             "its objects_id are 16 bytes, which are no int64 numbers of 3 boxes",
         ),
-        ("objects_conf", in_base64(np.float32([1, np.inf, 0])), "region_scores of region 1 hold NaN or infinity"),
+        (
+            "objects_conf",
+            in_base64(np.array([1, np.inf, 0], dtype=np.float32)),
+            "region_scores of region 1 hold NaN or infinity",
+        ),
     ],
 )
 def test_lxmerts_columns_are_checked_too(tmp_path: Path, column: str, value: str, message: str) -> None:
