@@ -43,7 +43,7 @@ from .detector_batch_updown import (
 from .modeling_base import UpDownPreTrainedModel
 from .outputs_updown import UpDownDetectorOutput
 from .proposals_updown import ProposalNetwork, top_proposals
-from .pyramid_updown import PyramidBackbone, PyramidRegions, align
+from .pyramid_updown import PyramidBackbone, PyramidRegions, box_means
 from .region_selection_updown import Selection, SelectionRule, select_jointly, select_per_class
 from .resnet_updown import CaffeResNet, FrozenBatchNorm2d, RegionStage
 
@@ -246,16 +246,12 @@ class UpDownDetector(UpDownPreTrainedModel):
             labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
             label_boxes: (B, M, 4) xyxy in 0..1, of the labels.
             label_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
-            photo_sizes: (B, 2) height and width before resizing; only for Caffe's smallest side of a proposal, which
-                grows with the resizing.
+            photo_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
             min_regions, max_regions, score_threshold: instead of those of the config.
 
-        Returns:
-            `UpDownDetectorOutput`. In training mode with `labels`, only `loss` and `losses`.
-
-        Raises:
-            ValueError: for a photo without pixels, boxes or labels that are not as above.
+        Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
+        for a photo without pixels, and for boxes or labels that are not as above.
         """
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         groups = list(photos_by_size(pixel_values, pixel_mask))
@@ -265,9 +261,8 @@ class UpDownDetector(UpDownPreTrainedModel):
             group = self.feature_maps(pixels)
             factors = resize_factors(photo_sizes, photos, group.size)
             if labels is not None:
-                objects = [
-                    photo_objects(labels, label_boxes, label_attributes, photo=i, size=group.size) for i in photos
-                ]
+                true = (labels, label_boxes, label_attributes)
+                objects = [photo_objects(*true, photo=i, size=group.size) for i in photos]
                 seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in photos]
                 losses.append(self._group_losses(group, objects, factors=factors, seeds=seeds))
             if labels is not None and self.training:
@@ -459,8 +454,8 @@ class UpDownDetector(UpDownPreTrainedModel):
         features = torch.cat([self._region_vectors(group, chunk) for chunk in chunks])
         if group.last is None:
             return features
-        mean = align(group.last, rois, stride=self.backbone.last_stride, size=3).mean(dim=(-2, -1))
-        return torch.cat([features, mean], dim=1)
+        mean = box_means(group.last, rois, stride=self.backbone.last_stride)
+        return torch.cat([features, mean.to(features.dtype)], dim=1)
 
     def _region_vectors(self, group: PhotoMaps, rois: torch.Tensor) -> torch.Tensor:
         config = self.config

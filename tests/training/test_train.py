@@ -16,6 +16,7 @@ from modeling_updown import UpDownForImageCaptioning
 from tests.training.tiny_run import (
     log_of,
     new_accelerator,
+    tiny_detection_recipe,
     tiny_recipe,
     train_here,
     train_in_processes,
@@ -72,6 +73,20 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     assert len(RegionStore(tmp_path / "both" / "store-flipped")) == 24
 
 
+def test_two_processes_train_a_detector_as_one_does(tmp_path: Path) -> None:
+    recipes = [tiny_detection_recipe(tmp_path / name, train={"epochs": 3}) for name in ("alone", "both")]
+    train_here(recipes[0])
+    assert train_in_processes(recipes[1], num_processes=2) == [0, 0]
+    expected, found = (log_of(recipe, "loss") for recipe in recipes)
+    assert len(expected) == 18 and sum(expected[-6:]) < 0.75 * sum(expected[:6])
+    assert found == pytest.approx(expected, abs=1e-4)
+    for name in ("map_50", "mar_100", "attribute_mean_ap"):
+        assert log_of(recipes[1], name) == pytest.approx(log_of(recipes[0], name), abs=1e-4)
+    evaluations = [json.loads((Path(recipe.output) / "best" / "evaluation.json").read_text()) for recipe in recipes]
+    assert evaluations[1]["metrics"] == pytest.approx(evaluations[0]["metrics"], abs=1e-2)
+    assert evaluations[0]["dataset"]["num_photos"] == 8
+
+
 def test_accumulated_pieces_take_the_steps_of_one_batch(tmp_path: Path) -> None:
     losses = []
     for pieces in (1, 2, 3):
@@ -123,6 +138,21 @@ def test_a_killed_run_ends_with_the_weights_of_one_never_killed(tmp_path: Path, 
     assert logs[0] == logs[1]
     progress = [next(Path(run.output).glob("checkpoints/*/progress.json")).read_text() for run in (recipe, killed)]
     assert progress[0] == progress[1]
+
+
+def test_a_killed_detection_run_ends_with_the_weights_of_one_never_killed(tmp_path: Path) -> None:
+    recipe = tiny_detection_recipe(tmp_path, train={**HARD, "repeat_threshold": 0.5}, output=str(tmp_path / "whole"))
+    killed = copy.deepcopy(recipe)
+    killed.output = str(tmp_path / "killed")
+    assert train_in_processes(recipe) == [0]
+    for moment in ("training.train:Run.train_step:3", "training.tasks.detection:DetectionTask.score:1"):
+        assert train_in_processes(killed, kill=moment) == [-signal.SIGKILL]
+    assert train_in_processes(killed) == [0]
+    expected, found = last_weights(recipe), last_weights(killed)
+    assert sorted(found) == sorted(expected) and len(found) > 100
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+    logs = [(Path(run.output) / "log.jsonl").read_text() for run in (recipe, killed)]
+    assert logs[0] == logs[1]
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

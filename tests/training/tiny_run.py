@@ -1,4 +1,4 @@
-"""A recipe that trains in a second on a few drawn scenes, and processes of its own to run it in."""
+"""Recipes that train in a second on a few drawn scenes, and processes of their own to run them in."""
 
 import importlib
 import json
@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
-from training.recipe import Recipe, RegionsRecipe, TrainRecipe
+from tests.tiny import tiny_pyramid_config
+from training.recipe import EvaluateRecipe, Recipe, RegionsRecipe, TrainRecipe
 from training.train import train
 
 NUM_SCENES = {"train": 24, "val": 8, "test": 8}
@@ -33,6 +35,32 @@ def tiny_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes:
         "train": TrainRecipe(**{**settings, "max_words": 12, **(train or {})}),
     }
     return Recipe(**{**values, **changes})
+
+
+def tiny_detection_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Scenes of 64 pixels, cropped and mirrored, and the tiny pyramid detector, its weights random; 6 steps an epoch."""
+    settings = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "region_learning_rate": 1e-3, "warmup_steps": 0}
+    values: dict[str, Any] = {
+        "task": "detection",
+        "output": str(folder / "run"),
+        "data": {"format": "scenes", "num_scenes": NUM_SCENES, "image_size": 64},
+        "regions": RegionsRecipe(
+            random_backbone=True,
+            flips=True,
+            crops=0.5,
+            processor={"size": {"shortest_edge": 64, "longest_edge": 96}},
+        ),
+        "model": config_fields(tiny_pyramid_config(region_batch_size=16, rpn_batch_size=32)),
+        "train": TrainRecipe(**{**settings, **(train or {})}),
+        "evaluate": EvaluateRecipe(metric="map_50", batch_size=4),
+    }
+    return Recipe(**{**values, **changes})
+
+
+def config_fields(config: Any) -> dict[str, Any]:
+    """What a recipe would write of a detector's config; classes and attributes are those of the data."""
+    of_the_data = ("model_type", "num_objects", "num_attributes", "attribute_id2label")
+    return {name: getattr(config, name) for name in type(config).__annotations__ if name not in of_the_data}
 
 
 def new_accelerator(**options: Any) -> Accelerator:
@@ -63,18 +91,25 @@ def log_of(recipe: Recipe, key: str) -> list[float]:
 
 
 def train_in_processes(recipe: Recipe, *, num_processes: int = 1, kill: str = "") -> list[int]:
-    """Train in new processes as `torchrun` would start them; returns their exit codes.
+    """Train in new processes; returns their exit codes. For `kill` see `in_processes`."""
+    return in_processes(train_on_cpu, recipe, num_processes=num_processes, kill=kill)
 
-    `kill` says when a process ends itself with SIGKILL: see `killed_training`.
+
+def train_on_cpu(recipe: Recipe) -> None:
+    """`train`, as processes of their own are given it."""
+    train(recipe, cpu=True)
+
+
+def in_processes(task: Callable[..., Any], *arguments: Any, num_processes: int = 1, kill: str = "") -> list[int]:
+    """Call a function in new processes as `torchrun` would start them; returns their exit codes.
+
+    `kill` = `MODULE:NAME:N` lets each process end itself with SIGKILL as the N-th call of that function ends.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.train"])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     processes = [
-        context.Process(target=killed_training, args=(recipe, rank, num_processes, port, kill))
-        for rank in range(num_processes)
+        new_process(task, *arguments, rank=rank, world=(num_processes, port, kill)) for rank in range(num_processes)
     ]
     for process in processes:
         process.start()
@@ -85,15 +120,26 @@ def train_in_processes(recipe: Recipe, *, num_processes: int = 1, kill: str = ""
     return [int(process.exitcode or 0) for process in processes]
 
 
-def killed_training(recipe: Recipe, rank: int, num_processes: int, port: int, kill: str) -> None:
-    """One process of a run; with `kill` = `MODULE:NAME:N`, it dies as the N-th call of that function ends."""
+def new_process(
+    task: Callable[..., Any], *arguments: Any, rank: int = 0, world: tuple[int, int, str] = (1, 0, "")
+) -> Any:
+    """A process that stands before its start; `world` is the number of processes, their port, and `kill`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.train"])
+    return context.Process(target=one_of_several, args=(task, arguments, rank, *world))
+
+
+def one_of_several(
+    task: Callable[..., Any], arguments: tuple[Any, ...], rank: int, num_processes: int, port: int, kill: str
+) -> None:
+    """What a process of `in_processes` does."""
     if num_processes > 1:
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_processes)}
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     if kill:
         die_at(*kill.split(":"))
-    train(recipe, cpu=True)
+    task(*arguments)
 
 
 def die_at(module: str, name: str, times: str) -> None:

@@ -44,18 +44,22 @@ class Hdf5File(RegionFile):
         self.size = len(self.rows)
         try:
             self._file = import_h5py().File(path, "r")
-        except OSError as error:
+            self.columns = {name: self._dataset(name) for name in (*WIDTHS, "pos_boxes") if name in self._file}
+            self._check_shapes()
+        except (OSError, RuntimeError, KeyError) as error:
             raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
-        self.columns = {name: self._dataset(name) for name in (*WIDTHS, "pos_boxes") if name in self._file}
-        self._check_shapes()
 
     def entries(self) -> Iterator[Entry]:
         for number, (image_id, row) in enumerate(sorted(self.rows.items(), key=lambda item: item[1]), start=1):
             yield Entry(image_id, f"{self.path}, row {row}", row, number)
 
     def decode(self, entry: Entry) -> Photo:
-        rows = self._rows_of(entry.key)
-        arrays = {name: self.columns[name][rows] for name in WIDTHS if name in self.columns}
+        """A photo's rows of every data set; the size follows from boxes in pixels and in 0..1."""
+        try:
+            rows = self._rows_of(entry.key)
+            arrays = {name: self.columns[name][rows] for name in WIDTHS if name in self.columns}
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"its rows are damaged ({str(error)[:80]})") from None
         checked_count(len(arrays["image_features"]))
         size = self.image_size(entry.image_id)
         if "spatial_features" in arrays:
@@ -93,7 +97,7 @@ class Hdf5File(RegionFile):
         if "image_features" not in self.columns or not {"image_bb", "spatial_features"} & set(self.columns):
             raise ValueError(
                 f"{self.path} should hold image_features and image_bb or spatial_features, it holds "
-                f"{', '.join(self._file) or 'nothing'}"
+                f"{', '.join(map(str, self._file)) or 'nothing'}"
             )
         adaptive = "pos_boxes" in self.columns
         shape = self.columns["image_features"].shape

@@ -57,11 +57,15 @@ def normalised_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndar
 
 
 def size_of_boxes(pixel_boxes: np.ndarray, boxes: np.ndarray) -> tuple[int, int] | None:
-    """(height, width) of a photo whose boxes are known in pixels and in 0..1; None where they do not tell."""
+    """(height, width) of a photo whose boxes are known in pixels and in 0..1; None where they do not tell.
+
+    Raises `ValueError` where what follows is no size.
+    """
     right, lower = (int(boxes[:, side].argmax()) for side in (2, 3))
     if not boxes[right, 2] > 0 or not boxes[lower, 3] > 0:
         return None
-    return round(float(pixel_boxes[lower, 3] / boxes[lower, 3])), round(float(pixel_boxes[right, 2] / boxes[right, 2]))
+    height, width = pixel_boxes[lower, 3] / boxes[lower, 3], pixel_boxes[right, 2] / boxes[right, 2]
+    return checked_size(np.rint(height), np.rint(width))
 
 
 def pixel_boxes(photo: Photo) -> np.ndarray:

@@ -59,6 +59,7 @@ class TsvFile(RegionFile):
         self._file = open(path, "rb")  # noqa: SIM115  open as long as the reader lives
 
     def entries(self) -> Iterator[Entry]:
+        """Every line; no more than the id of it is looked at."""
         for number, start, line in lines_of(self.path):
             end = start + len(line)
             place = f"{self.path}, line {number}"
@@ -91,6 +92,7 @@ class BuaTsv(TsvFile):
     columns = BUA_COLUMNS
 
     def decode(self, entry: Entry) -> Photo:
+        """Features, boxes and the photo's size."""
         _, width, height, count, boxes, features = self.fields(entry)
         num_boxes = checked_count(count)
         size = checked_size(height.decode("ascii", "replace"), width.decode("ascii", "replace"))
@@ -107,6 +109,7 @@ class LxmertTsv(TsvFile):
     columns = LXMERT_COLUMNS
 
     def decode(self, entry: Entry) -> Photo:
+        """All columns; ids go up by 1, since 0 is background and no attribute here."""
         fields = dict(zip(self.columns, self.fields(entry), strict=True))
         num_boxes = checked_count(fields["num_boxes"])
         size = checked_size(fields["img_h"].decode("ascii", "replace"), fields["img_w"].decode("ascii", "replace"))

@@ -63,6 +63,7 @@ class VinvlTsv(RegionFile):
             self._predictions = {id_of(line): (start, len(line)) for _, start, line in lines_of(predictions)}
 
     def entries(self) -> Iterator[Entry]:
+        """Every line; no more than the id of it is looked at."""
         for number, start, line in lines_of(self.path):
             place, end = f"{self.path}, line {number}", start + len(line)
             if len(line) > LONGEST_ROW:
@@ -72,6 +73,7 @@ class VinvlTsv(RegionFile):
                 yield Entry(image_id, place, (start, len(line)), end, None if image_id else "it has no image id")
 
     def decode(self, entry: Entry) -> Photo:
+        """Features of the line, boxes and classes of the photo's prediction."""
         record = record_of(line_at(self._file, entry.key))
         if "features" in record:
             count = checked_count(record.get("num_boxes"))
