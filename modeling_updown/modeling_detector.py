@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
-from .boxes_updown import clip_boxes, decode_boxes
+from .boxes_updown import boxes_from_pixels, clip_boxes, decode_boxes
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import (
     Draw,
@@ -389,7 +389,9 @@ class UpDownDetector(UpDownPreTrainedModel):
             object_logits, box_deltas = self.heads(features)
             scores, best = object_logits.softmax(dim=-1)[:, 1:].max(dim=1)
             everything = Selection(torch.arange(len(boxes), device=boxes.device), scores, best + 1)
-            yield self._photo_output(everything, boxes, features, object_logits, box_deltas, size=group.size)
+            output = self._photo_output(everything, boxes, features, object_logits, box_deltas, size=group.size)
+            output.region_boxes = boxes_from_pixels(boxes, width=group.size[1], height=group.size[0])[None]
+            yield output
 
     def _photo_output(
         self,
@@ -406,17 +408,16 @@ class UpDownDetector(UpDownPreTrainedModel):
         object_logits, boxes = object_logits[rows], boxes[rows]
         regressed = self._regressed(box_deltas[rows], boxes, size)  # (R, C + 1, 4)
         pred_boxes = regressed[torch.arange(len(rows), device=rows.device), chosen.object_ids]
-        height, width = size
-        scale = boxes.new_tensor([width, height, width, height])
+        relative, relative_pred = (boxes_from_pixels(b, width=size[1], height=size[0]) for b in (boxes, pred_boxes))
         output = UpDownDetectorOutput(
             region_features=features[rows][None],
-            region_boxes=((boxes if config.region_boxes == "proposal" else pred_boxes) / scale).clamp(0, 1)[None],
+            region_boxes=(relative if config.region_boxes == "proposal" else relative_pred)[None],
             region_mask=torch.ones(1, len(rows), dtype=torch.bool, device=rows.device),
             region_scores=chosen.scores[None],
             object_probs=object_logits.softmax(dim=-1)[None],
             object_ids=chosen.object_ids[None],
             logits=object_logits[None],
-            pred_boxes=(pred_boxes / scale).clamp(0, 1)[None],
+            pred_boxes=relative_pred[None],
         )
         if self.heads.has_attributes:
             logits = self.heads.attributes(features[rows], object_logits.argmax(dim=-1))
@@ -463,7 +464,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             return self.region_stage(group.maps, rois, self.proposals.strides)
         feature_map, size, scale = group.maps[0], config.region_pool_size, 1 / CAFFE_STRIDE
         if config.region_pool == "pool":
-            return self.region_stage.on_map(feature_map, rois.float(), output_size=size, spatial_scale=scale)
+            return self.region_stage(feature_map, rois.float(), output_size=size, spatial_scale=scale)
         return self.region_stage(roi_align(feature_map.float(), rois.float(), size, scale).to(feature_map.dtype))
 
 

@@ -8,10 +8,10 @@ the res4 map to 14 x 14 and runs through res5, whose mean is the region's featur
 
 Caffe's variant strides in the first 1x1 convolution and pools the stem without padding. Every batch norm is frozen.
 
-Where no gradient is asked for, each norm is folded into its convolution (at every call: a hundredth of the work, and
-nothing to go stale), and on a CPU res5 takes a way of its own, equal up to rounding (measured by
-tests/benchmarks/resnet_stage.py): regions that share a pooled bin share its first convolutions, the 3x3 convolutions
-are products in the frequency domain, and memory stays bounded however many regions there are.
+Where no gradient is asked for, each norm is folded into its convolution (at every call: little work, and nothing that
+goes stale), and on a CPU res5 takes a way of its own, equal up to rounding (tests/benchmarks/resnet_stage.py measures
+it): regions that share a pooled bin share its first convolutions, the 3x3 convolutions are products in the frequency
+domain, and memory stays bounded however many regions there are.
 """
 
 import math

@@ -256,7 +256,7 @@ def resize_exactly(images: list[Any], size: SizeDict) -> list[torch.Tensor]:
     """
     resized = []
     for image in images:
-        levels = torch.as_tensor(image).float()[None]
+        levels = torch.as_tensor(_plain(image)).float()[None]
         target = (size.height, size.width) if size.height else aspect_size(levels.shape[-2:], size)
         resized.append(F.interpolate(levels, size=target, mode="bilinear", align_corners=False)[0])
     return resized

@@ -6,6 +6,7 @@ For one who made features anew, ported a detector or converted a file: it says h
 apart, and in which photos most. The order of a photo's regions does not matter; boxes are matched by IoU.
 """
 
+import contextlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -194,14 +195,15 @@ def compare_regions(
     paths = [Path(a), Path(b)]
     known = {image_id: size for path in paths for image_id, size in stored_sizes(path).items()}
     beside = replace(beside, sizes={**known, **beside.sizes})
-    files = [open_region_file(path, beside=beside) for path in paths]
     broken: list[str] = []
-    entries = [entries_by_id(file, broken) for file in files]
     photos = []
-    for image_id in tqdm([one for one in entries[0] if one in entries[1]], desc="comparing", unit="photo"):
-        pair = [read(file, side[image_id], broken) for file, side in zip(files, entries, strict=True)]
-        if pair[0] is not None and pair[1] is not None:
-            photos.append(photo_difference(image_id, pair[0], pair[1]))
+    with contextlib.ExitStack() as opened:
+        files = {path: opened.enter_context(open_region_file(path, beside=beside)) for path in dict.fromkeys(paths)}
+        entries = [entries_by_id(files[path], broken) for path in paths]
+        for image_id in tqdm([one for one in entries[0] if one in entries[1]], desc="comparing", unit="photo"):
+            pair = [read(files[path], side[image_id], broken) for path, side in zip(paths, entries, strict=True)]
+            if pair[0] is not None and pair[1] is not None:
+                photos.append(photo_difference(image_id, pair[0], pair[1]))
     photos.sort(key=lambda photo: badness(photo, tolerance, box_tolerance), reverse=True)
     return RegionsComparison(
         tolerance=tolerance,

@@ -8,6 +8,7 @@ on where it stopped. A broken row is listed with its file and line, and the rest
 `training/data/region_files`.
 """
 
+import contextlib
 import os
 import shutil
 import time
@@ -79,12 +80,13 @@ def convert_region_files(
     name = formats.pop()
     if name == STORE:
         raise ValueError(f"{paths[0]} is a region store already; to write it in another format, name that with --to")
-    files = [open_region_file(path, format=name, beside=beside) for path in paths]
     made_of = {"converted_from": name, **(fingerprint or {})}
-    with RegionStoreWriter(
-        output, fingerprint=made_of, photos_per_shard=photos_per_shard, feature_dtype=feature_dtype
-    ) as writer:
-        return add_photos(files, writer)
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(open_region_file(path, format=name, beside=beside)) for path in paths]
+        writer = RegionStoreWriter(
+            output, fingerprint=made_of, photos_per_shard=photos_per_shard, feature_dtype=feature_dtype
+        )
+        return add_photos(files, opened.enter_context(writer))
 
 
 def add_photos(files: Sequence[RegionFile], writer: RegionStoreWriter) -> Conversion:

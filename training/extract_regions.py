@@ -30,7 +30,10 @@ DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class
 SELECTION_FIELDS = ("min_regions", "max_regions", "score_threshold")
 PROCESSOR_FIELDS = ("size", "exact_resize", "channel_order")
 # what a store keeps of a detector's regions; soft labels are thousands of numbers a region, so only where asked for
-KEPT = ("region_features", "region_boxes", "region_mask", "region_scores", "object_ids", "attribute_ids")
+KEPT = (
+    *("region_features", "region_boxes", "region_mask", "region_scores", "object_ids"),
+    *("attribute_ids", "attribute_scores"),
+)
 SOFT_LABELS = ("object_probs", "attribute_probs")
 WINDOW_BATCHES = 32  # so many batches are sorted by size at a time
 
@@ -85,7 +88,7 @@ def extract_regions(
         One line for each photo that could not be read; it is skipped, and tried again by the next call.
 
     Raises:
-        ValueError: where the store was made otherwise, or `output` holds something else.
+        ValueError: where the store was made otherwise, `output` holds something else, or the selection is none.
     """
     accelerator = accelerator or Accelerator()
     maker = RegionMaker(source.to(accelerator.device).eval(), image_processor, flipped=flipped, soft_labels=soft_labels)
@@ -95,6 +98,8 @@ def extract_regions(
     with RegionStoreWriter(
         output, fingerprint=maker.fingerprint(), process_index=accelerator.process_index, photos_at_risk=1
     ) as writer:
+        check_soft_labels(Path(output), soft_labels)
+        accelerator.wait_for_everyone()  # a writer that opens reads the shards of all, and others replace theirs later
         ids = rows["image_id"][:]
         mine = [row for row in share if ids[row] not in writer.done_ids]
         with tqdm(total=len(mine), desc=f"regions -> {output}", unit="photo", disable=not mine) as bar:
@@ -113,16 +118,26 @@ class RegionMaker:
 
     def __init__(self, source: PreTrainedModel, image_processor: Any, *, flipped: bool, soft_labels: bool):
         self.source, self.image_processor, self.flipped = source, image_processor, flipped
-        self.kept = (*KEPT, "attribute_scores", *(SOFT_LABELS if soft_labels else ()))
+        self.soft_labels = soft_labels
         self.selection: dict[str, Any] = {}
         self.broken: list[str] = []
 
     def select(self, selection: Mapping[str, Any] | None) -> None:
-        """How many regions a detector keeps: as its processor says, unless told otherwise here."""
-        if self.source.config.model_type == "updown_detector":
+        """How many regions a detector keeps: as its processor says, unless told otherwise here.
+
+        Raises `ValueError` for numbers that contradict each other, and for any of a grid.
+        """
+        config = self.source.config
+        if config.model_type == "updown_detector":
             self.selection = {**self.image_processor.region_selection(), **dict(selection or {})}
-        elif selection:
-            raise ValueError("a grid's regions are not selected: leave min_regions, max_regions, score_threshold out")
+            least, most = (self.selection.get(name, getattr(config, name)) for name in ("min_regions", "max_regions"))
+            if least > most:
+                raise ValueError(f"min_regions {least} is more than max_regions {most}: set the other one too")
+        elif selection or self.soft_labels:
+            raise ValueError(
+                "a grid's regions are neither selected nor named: leave min_regions, max_regions, score_threshold "
+                "and soft labels out"
+            )
 
     def fingerprint(self) -> dict[str, Any]:
         """What made these regions."""
@@ -137,15 +152,16 @@ class RegionMaker:
         ids, images = zip(*photos, strict=True)
         try:
             regions = self.regions(list(images))
-        except ValueError as error:
-            if len(photos) == 1:
-                self.broken.append(f"{ids[0]}: {error}")
-                return
-            for photo in photos:
-                self.add(writer, [photo])
+            sizes = torch.tensor([[image.height, image.width] for image in images])
+            writer.append(list(ids), {**regions, "image_size": sizes})
             return
-        sizes = torch.tensor([[image.height, image.width] for image in images])
-        writer.append(list(ids), {**regions, "image_size": sizes})
+        except (ValueError, RuntimeError) as error:  # torch has no better one for photos too thin or too large for it
+            fault = " ".join(str(error).split())
+        if len(photos) == 1:
+            self.broken.append(f"{ids[0]}: {fault}")
+            return
+        for photo in photos:
+            self.add(writer, [photo])
 
     def regions(self, images: list[PilImage]) -> dict[str, torch.Tensor]:
         """What the store keeps of the photos' regions."""
@@ -153,7 +169,8 @@ class RegionMaker:
         if self.flipped:
             inputs = mirror(inputs, torch.ones(len(images), dtype=torch.bool))
         regions = self.source(**inputs, **self.selection)
-        return {name: regions[name] for name in self.kept if regions.get(name) is not None}
+        kept = (*KEPT, *SOFT_LABELS) if self.soft_labels else KEPT
+        return {name: regions[name] for name in kept if regions.get(name) is not None}
 
 
 def mirror(inputs: Mapping[str, torch.Tensor], flipped: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -247,7 +264,8 @@ class PhotoRegions:
     def open_store(self, rows: Dataset, *, flipped: bool) -> RegionStore:
         """The store (of mirrored photos: `...-flipped`), extracting what it lacks of the rows first."""
         folder = Path(self.store_folder + ("-flipped" if flipped else ""))
-        complete = set(rows["image_id"]) <= stored_ids(folder)
+        found = existing_store(folder)
+        complete = found is not None and set(rows["image_id"]) <= set(found.image_ids)
         self.accelerator.wait_for_everyone()  # all have looked before one of them writes
         if self.source is None:
             return RegionStore(folder)
@@ -258,6 +276,7 @@ class PhotoRegions:
                 image_processor=self.image_processor,
                 output=folder,
                 flipped=flipped,
+                soft_labels=found is not None and keeps_soft_labels(found),
                 accelerator=self.accelerator,
             )
         store = RegionStore(folder)
@@ -321,12 +340,27 @@ def random_crop(draw: np.random.Generator, smallest: float) -> np.ndarray:
     return np.concatenate([corner, corner + side])
 
 
-def stored_ids(folder: Path) -> set[str]:
-    """The photos in a store; none where there is no store yet, or a broken one, which its writer will name."""
+def existing_store(folder: Path) -> RegionStore | None:
+    """A store with photos in it; None where there is none yet, or a broken one, which its writer will name."""
     try:
-        return set(RegionStore(folder).image_ids)
+        return RegionStore(folder)
     except ValueError:
-        return set()
+        return None
+
+
+def check_soft_labels(folder: Path, wanted: bool) -> None:
+    """`ValueError` where a store that is to be continued keeps soft labels and new photos would not, or inversely."""
+    store = existing_store(folder)
+    if store is not None and wanted != keeps_soft_labels(store):
+        raise ValueError(
+            f"the store {folder} keeps {'no ' if wanted else ''}soft labels: go on "
+            f"{'without' if wanted else 'with'} them, or give another folder"
+        )
+
+
+def keeps_soft_labels(store: RegionStore) -> bool:
+    """Whether a store was made with `soft_labels`."""
+    return bool(set(SOFT_LABELS) & set(store.column_names))
 
 
 def join_padded(parts: list[torch.Tensor]) -> torch.Tensor:

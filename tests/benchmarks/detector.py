@@ -43,7 +43,7 @@ class ObviousStage(nn.Module):
         super().__init__()
         self.stage = ObviousResNet(stage)
 
-    def on_map(self, feature_map: torch.Tensor, rois: torch.Tensor, *, output_size: int, spatial_scale: float) -> Any:
+    def forward(self, feature_map: torch.Tensor, rois: torch.Tensor, *, output_size: int, spatial_scale: float) -> Any:
         return self.stage(roi_pool(feature_map, rois, output_size, spatial_scale))
 
 

@@ -4,11 +4,11 @@ import copy
 import json
 import math
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
@@ -19,7 +19,7 @@ from tests.shared_files import shared
 MAP_HEIGHT, MAP_WIDTH, CHANNELS = 20, 37, 8
 
 
-def randomize(module: nn.Module) -> nn.Module:
+def randomize(module: Any) -> Any:
     """Weights that keep activations at about their size, and norms that do something."""
     generator = torch.Generator().manual_seed(1)
     for name, tensor in module.state_dict().items():
@@ -32,11 +32,11 @@ def randomize(module: nn.Module) -> nn.Module:
     return module
 
 
-def tiny_backbone(**options) -> CaffeResNet:
+def tiny_backbone(**options: Any) -> CaffeResNet:
     return randomize(CaffeResNet(depths=(2, 1, 2), stem_channels=4, bottleneck_channels=2, out_channels=8, **options))
 
 
-def tiny_stage(**options) -> RegionStage:
+def tiny_stage(**options: Any) -> RegionStage:
     return randomize(RegionStage(depth=3, in_channels=CHANNELS, bottleneck_channels=4, out_channels=16, **options))
 
 
@@ -78,12 +78,16 @@ def plain_norm(x: torch.Tensor, norm: FrozenBatchNorm2d) -> torch.Tensor:
     return (x - mean) / (variance + 1e-5).sqrt() * weight + bias
 
 
-def plain_conv(x: torch.Tensor, conv: NormedConv2d, *, stride: int = 1, dilation: int = 1, groups: int = 1):
+def plain_conv(
+    x: torch.Tensor, conv: NormedConv2d, *, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> torch.Tensor:
     padding = dilation if conv.weight.shape[-1] == 3 else 0
     return plain_norm(F.conv2d(x, conv.weight, None, stride, padding, dilation, groups), conv.norm)
 
 
-def plain_stage(x: torch.Tensor, blocks: nn.Sequential, *, stride=1, dilation=1, groups=1, in_1x1=True) -> torch.Tensor:
+def plain_stage(
+    x: torch.Tensor, blocks: Any, *, stride: int = 1, dilation: int = 1, groups: int = 1, in_1x1: bool = True
+) -> torch.Tensor:
     """A stage as the paper draws it."""
     for number, block in enumerate(blocks):
         s = stride if number == 0 else 1
@@ -94,7 +98,7 @@ def plain_stage(x: torch.Tensor, blocks: nn.Sequential, *, stride=1, dilation=1,
     return x
 
 
-def plain_backbone(x: torch.Tensor, net: CaffeResNet, **options) -> torch.Tensor:
+def plain_backbone(x: torch.Tensor, net: CaffeResNet, **options: Any) -> torch.Tensor:
     x = plain_norm(F.conv2d(x, net.stem.conv1.weight, stride=2, padding=3), net.stem.conv1.norm).relu()
     x = F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=-math.inf), kernel_size=3, stride=2)
     for name, stride in (("res2", 1), ("res3", 2), ("res4", 2)):
@@ -105,7 +109,7 @@ def plain_backbone(x: torch.Tensor, net: CaffeResNet, **options) -> torch.Tensor
 @pytest.mark.parametrize("gradient", [True, False], ids=["layers", "folded"])
 @pytest.mark.parametrize("size", [(64, 80), (61, 77), (33, 47)])
 @pytest.mark.parametrize("in_1x1", [True, False])
-def test_backbone_is_the_plain_one(gradient: bool, size: tuple[int, int], in_1x1: bool):
+def test_backbone_is_the_plain_one(gradient: bool, size: tuple[int, int], in_1x1: bool) -> None:
     net = tiny_backbone(stride_in_1x1=in_1x1, num_groups=1 if in_1x1 else 2).double()
     photo = torch.randn(2, 3, *size, dtype=torch.float64)
     with torch.set_grad_enabled(gradient):
@@ -115,7 +119,7 @@ def test_backbone_is_the_plain_one(gradient: bool, size: tuple[int, int], in_1x1
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
 
 
-STAGES = {
+STAGES: dict[str, dict[str, Any]] = {
     "the references'": {"stride": 1, "dilation": 2},
     "halved": {"stride": 2, "dilation": 1},
     "no dilation": {"stride": 1, "dilation": 1},
@@ -127,10 +131,10 @@ STAGES = {
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_stage_is_the_plain_one(name: str):
+def test_stage_is_the_plain_one(name: str) -> None:
     options = STAGES[name]
     stage, pooled = tiny_stage(**options).double(), pooled_regions(dtype=torch.float64)
-    plain = {"groups": options.get("num_groups", 1), "in_1x1": options.get("stride_in_1x1", True)}
+    plain: dict[str, Any] = {"groups": options.get("num_groups", 1), "in_1x1": options.get("stride_in_1x1", True)}
     expected = plain_stage(pooled, stage, stride=options["stride"], dilation=options["dilation"], **plain)
     torch.testing.assert_close(stage.maps(pooled), expected, rtol=1e-9, atol=1e-9)
     before = pooled.clone()
@@ -141,13 +145,13 @@ def test_stage_is_the_plain_one(name: str):
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 7, 14])
-def test_stage_on_maps_of_any_side(side: int):
+def test_stage_on_maps_of_any_side(side: int) -> None:
     stage, pooled = tiny_stage(dilation=1).double(), pooled_regions(side=side, dtype=torch.float64)
     with torch.no_grad():
         torch.testing.assert_close(stage(pooled), stage.maps(pooled).mean(dim=(2, 3)), rtol=1e-9, atol=1e-9)
 
 
-def test_stage_without_a_shortcut_convolution():
+def test_stage_without_a_shortcut_convolution() -> None:
     stage = randomize(RegionStage(depth=2, in_channels=8, bottleneck_channels=4, out_channels=8))
     assert all(block.shortcut is None for block in stage)
     rois = ugly_rois()
@@ -162,7 +166,7 @@ def test_stage_without_a_shortcut_convolution():
 @pytest.mark.parametrize(
     ("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 2e-6), (torch.bfloat16, 0.03)]
 )
-def test_types(kind: str, dtype: torch.dtype, tolerance: float):
+def test_types(kind: str, dtype: torch.dtype, tolerance: float) -> None:
     """Norms are folded in float32 whatever the type, so bfloat16 is as near as its own layers are."""
     stage, rois = tiny_stage(), ugly_rois()
     expected = stage(roi_pool(feature_map(), rois, 14, 1 / 16)).detach()
@@ -182,7 +186,7 @@ def test_types(kind: str, dtype: torch.dtype, tolerance: float):
 
 
 @pytest.mark.parametrize(("options", "size"), [({}, 14), ({"dilation": 1, "stride": 2}, 14), ({"dilation": 2}, 6)])
-def test_shared_bins_are_roi_pooling(options: dict, size: int):
+def test_shared_bins_are_roi_pooling(options: dict, size: int) -> None:
     stage, maps, rois = tiny_stage(**options), feature_map(), ugly_rois()
     with torch.no_grad():
         expected = stage.maps(roi_pool(maps, rois, size, 1 / 16)).mean(dim=(2, 3))
@@ -190,7 +194,7 @@ def test_shared_bins_are_roi_pooling(options: dict, size: int):
 
 
 @pytest.mark.parametrize("scale", [1 / 16, 0.07, 1.0])
-def test_bins_are_torchvisions(scale: float):
+def test_bins_are_torchvisions(scale: float) -> None:
     """Every single maximum, on maps so small or boxes so large that bins hold from none to all of the cells."""
     maps, rois = feature_map(), ugly_rois(200)
     cells = maps.movedim(1, -1).contiguous()
@@ -201,7 +205,7 @@ def test_bins_are_torchvisions(scale: float):
     assert len(shared_bins) < numbers.numel() / 2
 
 
-def test_many_regions_run_in_parts(monkeypatch: pytest.MonkeyPatch):
+def test_many_regions_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regions do not depend on which others run beside them, nor on how memory is cut."""
     stage, maps, rois = tiny_stage(), feature_map(), ugly_rois()
     with torch.no_grad():
@@ -214,7 +218,7 @@ def test_many_regions_run_in_parts(monkeypatch: pytest.MonkeyPatch):
     torch.testing.assert_close(stage(maps, rois).detach(), whole)
 
 
-def test_no_region():
+def test_no_region() -> None:
     stage, rois = tiny_stage(), torch.zeros(0, 5)
     for gradient in (True, False):
         with torch.set_grad_enabled(gradient):
@@ -230,7 +234,7 @@ def test_no_region():
         ([-1, 0, 0, 5, 5], "outside the batch of 3"),
     ],
 )
-def test_bad_rois_are_named(roi: list[float], message: str):
+def test_bad_rois_are_named(roi: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_stage()(feature_map(), torch.tensor([roi], dtype=torch.float32))
 
@@ -244,7 +248,7 @@ def features_both_ways(stage: RegionStage) -> torch.Tensor:
     return output
 
 
-def test_folding_never_goes_stale():
+def test_folding_never_goes_stale() -> None:
     """After load_state_dict, an optimiser's step, an edit of .data, of a statistic, and a change of type and back."""
     stage = tiny_stage()
     outputs = [features_both_ways(stage)]
@@ -254,16 +258,16 @@ def test_folding_never_goes_stale():
     stage(pooled_regions()).sum().backward()
     optimizer.step()
     outputs.append(features_both_ways(stage))
-    stage[1].conv2.weight.data.mul_(0.5)
+    stage.get_parameter("1.conv2.weight").data.mul_(0.5)
     outputs.append(features_both_ways(stage))
-    stage[0].shortcut.norm.running_mean.add_(1.0)
+    stage.get_buffer("0.shortcut.norm.running_mean").add_(1.0)
     outputs.append(features_both_ways(stage))
     stage.to(torch.bfloat16).to(torch.float32)
     outputs.append(features_both_ways(stage))
     assert all((before - after).abs().max() > 1e-4 for before, after in pairwise(outputs))
 
 
-def test_gradients_are_the_plain_ones():
+def test_gradients_are_the_plain_ones() -> None:
     """Of every weight, of the pooled maps, and through the pooling of the map."""
     stage, maps, rois = tiny_stage().double(), feature_map().double(), ugly_rois().double()
     gradients = []
@@ -281,7 +285,7 @@ def test_gradients_are_the_plain_ones():
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_norms_are_frozen():
+def test_norms_are_frozen() -> None:
     stage, pooled = tiny_stage().train(), pooled_regions()
     before = copy.deepcopy(stage.state_dict())
     stage(pooled).sum().backward()
@@ -294,7 +298,7 @@ def test_norms_are_frozen():
 
 
 @pytest.mark.parametrize("stages", range(5))
-def test_freeze_at(stages: int):
+def test_freeze_at(stages: int) -> None:
     net = tiny_backbone()
     net.freeze_at(4)
     net.freeze_at(stages)
@@ -310,7 +314,7 @@ def test_freeze_at(stages: int):
 
 
 @pytest.mark.parametrize("kind", ["pooled", "rois"])
-def test_autocast_computes_in_its_type(kind: str):
+def test_autocast_computes_in_its_type(kind: str) -> None:
     stage, rois, maps = tiny_stage(), ugly_rois(), feature_map()
     inputs = (maps, rois) if kind == "rois" else (roi_pool(maps, rois, 14, 1 / 16),)
     with torch.no_grad():
@@ -321,7 +325,7 @@ def test_autocast_computes_in_its_type(kind: str):
     assert (output - expected).abs().max() <= 0.03 * expected.abs().max()
 
 
-def test_transforms_serve_in_and_out_of_inference_mode():
+def test_transforms_serve_in_and_out_of_inference_mode() -> None:
     stage, pooled = tiny_stage().double(), pooled_regions(dtype=torch.float64)
     resnet_updown._transforms.cache_clear()
     with torch.inference_mode():
@@ -340,7 +344,7 @@ def golden(part: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 
 @pytest.mark.parametrize("gradient", [True, False], ids=["layers", "folded"])
 @pytest.mark.parametrize("photo", ["img0", "img1"])
-def test_backbone_golden(photo: str, gradient: bool):
+def test_backbone_golden(photo: str, gradient: bool) -> None:
     tensors, state = golden("backbone")
     net = CaffeResNet(depths=(3, 4, 6), stem_channels=8, bottleneck_channels=4, out_channels=16)
     net.load_state_dict(state)
@@ -351,7 +355,7 @@ def test_backbone_golden(photo: str, gradient: bool):
 
 @pytest.mark.parametrize("gradient", [True, False], ids=["layers", "folded"])
 @pytest.mark.parametrize("photo", ["img0", "img1"])
-def test_stage_golden(photo: str, gradient: bool):
+def test_stage_golden(photo: str, gradient: bool) -> None:
     """The first RoIs as the reference pooled them; then all of them, pooled from its map by us."""
     tensors, state = golden("roi_heads.res5")
     stage = RegionStage(in_channels=64, bottleneck_channels=32, out_channels=128)
@@ -366,7 +370,7 @@ def test_stage_golden(photo: str, gradient: bool):
     torch.testing.assert_close(every, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_published_names_and_shapes():
+def test_published_names_and_shapes() -> None:
     with shared("golden/published_shapes/frcnn_r101_1600_400.json").open() as file:
         listed = {entry["name"]: entry["shape"] for entry in json.load(file)["state_dict"]}
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""How the detectors of Caffe's line are fed: exact resizing, the order of the channels, regions kept in the processor."""
+"""How the detectors of Caffe's line are fed: exact resizing, the order of channels, regions kept in the processor."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -10,6 +10,7 @@ import torch
 
 from tests.training.data.region_files.foreign import ForeignPhoto, bua_row, foreign_photos, lxmert_row, write_rows
 from training.check_regions import RegionsComparison, compare_regions, cosine_matrix, match_boxes
+from training.convert_region_files import convert_region_files, export_region_files
 from training.data.region_store import RegionStoreWriter
 
 PHOTOS = foreign_photos()
@@ -43,8 +44,6 @@ def compared(a: Path, b: Path, **options: Any) -> RegionsComparison:
 
 
 def test_a_store_and_the_file_it_came_from_agree(tmp_path: Path) -> None:
-    from training.convert_region_files import convert_region_files
-
     path = write_rows(tmp_path / "val.tsv", [lxmert_row(photo) for photo in PHOTOS])
     convert_region_files(path, output=tmp_path / "store")
     found = compared(path, tmp_path / "store")
@@ -116,6 +115,13 @@ def test_photos_and_regions_on_one_side_only(tmp_path: Path) -> None:
         "different: 1 of 2 photos do not agree within 0.001 (boxes 0.001); 1 photos are on one side only; "
         "1 rows cannot be read"
     )
+
+
+def test_a_database_agrees_with_itself(tmp_path: Path) -> None:
+    """LMDB lets no file be opened twice at once."""
+    pytest.importorskip("lmdb", reason="LMDB files need lmdb")
+    export_region_files(write_store(tmp_path / "a"), output=tmp_path / "db", format="lmdb")
+    assert compared(tmp_path / "db", tmp_path / "db", tolerance=0, box_tolerance=0).same
 
 
 def test_nothing_in_common(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,10 @@ from tests.tiny import save_tiny_captioner, tiny_photo
 from training import cli
 from training.commands import caption, shared
 
-COMMANDS = ("caption", "demo", "extract", "evaluate", "convert-checkpoint", "convert-regions", "check-regions", "push")
+COMMANDS = (
+    *("caption", "demo", "detect", "extract", "evaluate"),
+    *("convert-checkpoint", "convert-regions", "check-regions", "push"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -158,12 +162,9 @@ def test_mistakes_end_in_one_sentence(
     assert shown.err.startswith(f"updown {arguments[0]}: ") and shown.err.count("\n") == 1
 
 
-def test_a_missing_captioner_names_the_cure(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(shared, "TRAINED_CAPTIONER", tmp_path / "none")
-    assert run("demo") == 2
-    assert "name a model with --model (a folder or a Hub id), or train one" in capsys.readouterr().err
+def test_a_missing_model_of_ours_names_the_cure(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none: name one with --model .a folder or a Hub id., or train one"):
+        shared.model_folder(None, default=tmp_path / "none")
 
 
 def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -221,11 +222,12 @@ def test_convert_checkpoint_passes_the_options(
     import training.convert_checkpoint
 
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(
-        training.convert_checkpoint,
-        "convert_checkpoint",
-        lambda format, weights, **options: asked.update(options, format=format, weights=weights),
-    )
+
+    def converted(format: str, weights: Path, **options: Any) -> SimpleNamespace:
+        asked.update(options, format=format, weights=weights)
+        return SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(model_type="updown_captioning")))
+
+    monkeypatch.setattr(training.convert_checkpoint, "convert_checkpoint", converted)
     (tmp_path / "options.json").write_text(json.dumps({"config": {"rnn_size": 8}}))
     options = ["--config", tmp_path / "options.json", "--output", tmp_path / "out"]
     assert run("convert-checkpoint", "captioning-pytorch", "model.pth", *options) == 0

@@ -1,6 +1,7 @@
 """`updown extract`: photos -> a region store."""
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,17 @@ def run_extract(arguments: argparse.Namespace) -> int:
     """Region features of every photo into a store."""
     rows = photo_rows(arguments.photos)
 
+    import torch
     from accelerate import Accelerator
 
     from training.extract_regions import extract_regions
 
     source, image_processor = load_region_source(arguments.source)
     selection = {name: getattr(arguments, name) for name in ("min_regions", "max_regions", "score_threshold")}
-    accelerator = Accelerator(mixed_precision=arguments.mixed_precision)
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # on a CPU each would take itself for the only process
+    accelerator = Accelerator(
+        cpu=several and not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision
+    )
     broken = extract_regions(
         rows,
         source=source,
@@ -80,9 +85,10 @@ def run_extract(arguments: argparse.Namespace) -> int:
 def photo_rows(arguments: Sequence[str]) -> Any:
     """What the arguments name, as a data set of `image_id` and `image`; a photo's id is its file name if none is given.
 
-    Raises `ValueError` for a list without a photo, a table without `file_name`, and for an id that stands twice.
+    Raises `ValueError` for a list without a photo, a table without `file_name`, a data set of several splits, and for
+    an id that stands twice.
     """
-    from datasets import Dataset, concatenate_datasets
+    from datasets import Dataset, Image, concatenate_datasets
 
     parts, names, paths = [], [], []
     for argument in arguments:
@@ -93,12 +99,14 @@ def photo_rows(arguments: Sequence[str]) -> Any:
             paths += [path for _, path in listed]
         elif (place / "dataset_info.json").is_file():
             parts.append(saved_photos(place))
+        elif (place / "dataset_dict.json").is_file():
+            raise ValueError(f"{place} holds the splits of a data set: name one of the folders in it")
         else:
             found = photo_paths([argument])
             names += [Path(path).name for path in found]
             paths += found
     parts += [Dataset.from_dict({"image_id": names, "image": paths})] if names else []
-    rows = parts[0] if len(parts) == 1 else concatenate_datasets(parts)
+    rows = concatenate_datasets([part.cast_column("image", Image(decode=False)) for part in parts])
     ids = rows["image_id"][:]
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
@@ -119,7 +127,8 @@ def listed_photos(path: Path) -> list[tuple[str, str]]:
     else:
         table = read_table(path)
         names = [str(name) for name in column(table, "file_name", path)]
-        ids = [str(row.get("image_id") or Path(name).name) for row, name in zip(table, names, strict=True)]
+        given = [str(value) if (value := row.get("image_id")) is not None else "" for row in table]
+        ids = [image_id or Path(name).name for image_id, name in zip(given, names, strict=True)]
     if not names:
         raise ValueError(f"{path} lists no photo")
     return [(image_id, str(path.parent / name)) for image_id, name in zip(ids, names, strict=True)]
@@ -132,10 +141,5 @@ def saved_photos(folder: Path) -> Any:
     rows = load_from_disk(str(folder))
     if "image" not in (rows.column_names or []):
         raise ValueError(f"{folder} has no column image; it has {', '.join(map(str, rows.column_names))}")
-    if "image_id" not in rows.column_names:
-        return rows.select_columns(["image"]).add_column("image_id", [str(i) for i in range(len(rows))])
-    return rows.select_columns(["image_id", "image"]).map(_id_as_text)
-
-
-def _id_as_text(row: dict[str, Any]) -> dict[str, str]:
-    return {"image_id": str(row["image_id"])}
+    ids = rows["image_id"] if "image_id" in rows.column_names else range(len(rows))
+    return rows.select_columns(["image"]).add_column("image_id", [str(image_id) for image_id in ids])

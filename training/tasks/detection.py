@@ -16,6 +16,7 @@ from datasets import Dataset
 from PIL.Image import Image as PilImage
 from PIL.Image import Transpose
 from tqdm.auto import tqdm
+from transformers import AutoConfig
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
 from training.data.detection import load_detection
@@ -52,17 +53,22 @@ class DetectionTask:
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         self.recipe, self.accelerator = recipe, accelerator
-        self.evaluated: dict[tuple[str, int], tuple[Dataset, Dataset]] = {}
+        self.evaluated: dict[str, tuple[Dataset, Dataset]] = {}
         if recipe.evaluate.metric not in METRICS:
             raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
-        if recipe.regions.store:
-            raise ValueError("a detector is trained on pixels: leave regions.store empty")
+        for name, cure in (
+            ("store", "a detector is trained on pixels"),
+            ("source", "a detector's fields stand in model"),
+            ("pretrained", "a detector goes on from init_from"),
+        ):
+            if getattr(recipe.regions, name):
+                raise ValueError(f"{cure}: leave regions.{name} empty")
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, image processor; what is wrong with the data is met here."""
         recipe = self.recipe
         data = self.read(recipe.train.split)
-        self.train_rows, self.truth = undecoded(data.rows), data.rows.remove_columns(["image"])
+        self.train_rows = undecoded(data.rows)
         self.photo_numbers = repeated_photos(
             data.rows["object_ids"][:], threshold=recipe.train.repeat_threshold, seed=recipe.seed
         )
@@ -87,13 +93,13 @@ class DetectionTask:
 
     def evaluation_rows(self, split: str, *, max_photos: int = 0) -> tuple[Dataset, Dataset]:
         """The rows of a split, with photos undecoded and without photos."""
-        key = (split, max_photos)
-        if key not in self.evaluated:
+        if split not in self.evaluated:
             data = self.read(split)
             self.check_labels(data, split)
-            rows = data.rows.select(range(min(max_photos, len(data.rows)))) if max_photos else data.rows
-            self.evaluated[key] = undecoded(rows), rows.remove_columns(["image"])
-        return self.evaluated[key]
+            self.evaluated[split] = undecoded(data.rows), data.rows.remove_columns(["image"])
+        rows, truth = self.evaluated[split]
+        first = range(min(max_photos or len(rows), len(rows)))
+        return rows.select(first), truth.select(first)
 
     def check_labels(self, data: DetectionData, split: str) -> None:
         """`ValueError` where the ids of the data mean something else to the model."""
@@ -103,9 +109,11 @@ class DetectionTask:
             (config.attribute_id2label, data.attribute_id2label, "attributes"),
         ):
             if dict(ours) != theirs and not (kind == "attributes" and len(theirs) == 1):
+                number = next(i for i in range(max(len(ours), len(theirs))) if ours.get(i) != theirs.get(i))
                 raise ValueError(
                     f"the {kind} of the split {split!r} ({len(theirs) - 1}) are not those of the model "
-                    f"({len(ours) - 1}): give the same list to both"
+                    f"({len(ours) - 1}), number {number} is {theirs.get(number)!r} and {ours.get(number)!r}: "
+                    "give the same list to both"
                 )
 
     # -- model --------------------------------------------------------------------------------------------------------
@@ -131,6 +139,9 @@ class DetectionTask:
     def load(self, folder: str | Path) -> tuple[UpDownDetector, UpDownImageProcessor]:
         """The detector (in float32) and image processor of a saved folder or Hub id, from now on those of the task."""
         try:
+            kind = AutoConfig.from_pretrained(folder).model_type
+            if kind != UpDownDetectorConfig.model_type:
+                raise ValueError(f"{folder} holds a model of type {kind!r}: name a saved detector")
             self.model = UpDownDetector.from_pretrained(folder, dtype=torch.float32)
             self.processor = UpDownImageProcessor.from_pretrained(folder)
         except OSError as error:
@@ -164,11 +175,7 @@ class DetectionTask:
     def drawn_photo(self, index: int, draw: np.random.Generator) -> tuple[PilImage, dict[str, Any]]:
         """A training photo as this epoch shows it, and the objects still seen in it."""
         regions, row = self.recipe.regions, self.train_rows[index]
-        try:
-            photo = photo_of(row)
-        except (OSError, ValueError) as error:
-            raise ValueError(f"photo {row['image_id']!r} cannot be read ({error}): take it out of the data") from error
-        found = photo_objects(row)
+        photo, found = named_photo(row), photo_objects(row)
         if regions.crops < 1:
             part = random_crop(draw, regions.crops)
             photo, found = crop(photo, part), objects_in(found, part)
@@ -224,7 +231,7 @@ class DetectionTask:
         bar = tqdm(total=len(mine), desc="detecting", unit="photo", disable=not accelerator.is_main_process)
         for start in range(0, len(mine), size):
             indices = mine[start : start + size]
-            photos = [photo_of(rows[i]) for i in indices]
+            photos = [named_photo(rows[i]) for i in indices]
             inputs = self.processor(photos, return_tensors="pt").to(accelerator.device)
             output = model(**inputs, min_regions=1, max_regions=DETECTIONS_A_PHOTO, score_threshold=LOWEST_SCORE)
             described = [] if boxes is None else self.described(model, inputs, [boxes[i] for i in indices])
@@ -247,7 +254,7 @@ class DetectionTask:
         given = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(len(boxes), max([1, *counts]), 1)  # the whole photo pads
         mask = torch.zeros(given.shape[:2], dtype=torch.bool)
         for place, part in enumerate(boxes):
-            given[place, : len(part)] = torch.tensor(part).view(-1, 4)
+            given[place, : len(part)] = torch.tensor(part).view(len(part), 4)
             mask[place, : max(1, len(part))] = True
         device = inputs["pixel_values"].device
         output = model(**inputs, boxes=given.to(device), box_mask=mask.to(device))
@@ -285,6 +292,14 @@ def repeated_photos(object_ids: list[list[int]], *, threshold: float, seed: int)
     return np.repeat(np.arange(len(times)), (times + chance).astype(int))
 
 
+def named_photo(row: dict[str, Any]) -> PilImage:
+    """The photo of an undecoded row; `ValueError` that names it where it cannot be read."""
+    try:
+        return photo_of(row)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"photo {row['image_id']!r} cannot be read ({error}): take it out of the data") from error
+
+
 def photo_objects(row: dict[str, Any]) -> dict[str, Any]:
     """The objects of a row: `boxes` (N, 4), `object_ids` (N,) with -1 for a crowd, `attribute_ids`, N lists."""
     ids = np.asarray(row["object_ids"], dtype=np.int64)
@@ -297,11 +312,15 @@ def photo_objects(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
-    """The objects of which enough is seen in a part (4,) of the photo, their boxes clipped to it and in 0..1 of it."""
+    """The objects of which enough is seen in a part (4,) of the photo, their boxes clipped to it and in 0..1 of it.
+
+    Of a crowd anything is enough: nothing in it may count as background.
+    """
     boxes, size = objects["boxes"], np.tile(part[2:] - part[:2], 2)
     clipped = np.clip((boxes - np.tile(part[:2], 2)) / size, 0, 1)
     seen = np.prod((clipped[:, 2:] - clipped[:, :2]) * size[:2], axis=1)
-    kept = np.flatnonzero(seen > VISIBLE_SHARE * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    enough = np.where(objects["object_ids"] < 0, 0.0, VISIBLE_SHARE * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    kept = np.flatnonzero(seen > enough)
     return {
         "boxes": clipped[kept].astype(np.float32),
         "object_ids": objects["object_ids"][kept],

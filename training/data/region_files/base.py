@@ -39,7 +39,7 @@ class Entry:
 
 
 class RegionFile(ABC):
-    """A file or folder of regions that can be listed and read photo by photo.
+    """A file or folder of regions that can be listed and read photo by photo; as a context it is closed at its end.
 
     Attributes:
         size: the length of the whole in units of its own (bytes, photos), for the progress bar.
@@ -57,6 +57,15 @@ class RegionFile(ABC):
     @abstractmethod
     def decode(self, entry: Entry) -> Photo:
         """One photo, unchecked; `ValueError` where it cannot be decoded."""
+
+    def __enter__(self) -> "RegionFile":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027  a folder has nothing to close
+        """Lets go of what is open."""
 
     def photo(self, entry: Entry) -> Photo:
         """One photo, checked; `ValueError` with what is wrong with it, without its place."""

@@ -49,6 +49,9 @@ class Hdf5File(RegionFile):
         except (OSError, RuntimeError, KeyError) as error:
             raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
 
+    def close(self) -> None:
+        self._file.close()
+
     def entries(self) -> Iterator[Entry]:
         for number, (image_id, row) in enumerate(sorted(self.rows.items(), key=lambda item: item[1]), start=1):
             yield Entry(image_id, f"{self.path}, row {row}", row, number)
@@ -86,7 +89,8 @@ class Hdf5File(RegionFile):
     def _dataset(self, name: str) -> Any:
         """A data set that lies in this very file, in chunks that fit into memory; else `ValueError`."""
         dataset = self._file.get(name)
-        inside = isinstance(self._file.get(name, getlink=True), import_h5py().HardLink) and hasattr(dataset, "dtype")
+        h5py = import_h5py()
+        inside = isinstance(self._file.get(name, getlink=True), h5py.HardLink) and isinstance(dataset, h5py.Dataset)
         if not inside or dataset.external or dataset.is_virtual or dataset.dtype.kind not in "fiu":
             raise ValueError(f"{self.path}: {name} is no array of numbers inside the file")
         if math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize > LONGEST_ROW:

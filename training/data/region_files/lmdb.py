@@ -45,11 +45,15 @@ class LmdbFile(RegionFile):
         super().__init__(path, beside)
         lmdb = import_lmdb()
         try:
-            environment = lmdb.open(str(path), readonly=True, lock=False, subdir=path.is_dir(), readahead=False)
+            self._environment = lmdb.open(str(path), readonly=True, lock=False, subdir=path.is_dir(), readahead=False)
         except lmdb.Error as error:
-            raise ValueError(f"{path} is no LMDB: {error}") from error
-        self.size = environment.stat()["entries"]
-        self._reading = environment.begin()
+            raise ValueError(f"{path} cannot be opened as an LMDB: {error}") from error
+        self.size = self._environment.stat()["entries"]
+        self._reading = self._environment.begin()
+
+    def close(self) -> None:
+        self._reading.abort()
+        self._environment.close()
 
     def entries(self) -> Iterator[Entry]:
         for number, key in enumerate(self._reading.cursor().iternext(keys=True, values=False), start=1):

@@ -38,7 +38,8 @@ def normalised_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndar
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"its boxes have the shape {boxes.shape}, not (regions, 4)")
-    boxes = boxes.astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused below
+        boxes = boxes.astype(np.float32)
     if not np.isfinite(boxes).all():
         raise ValueError("its boxes hold NaN or infinity")
     in_pixels = boxes.size > 0 and boxes.max() > 1 + BOX_TOLERANCE
@@ -56,7 +57,7 @@ def normalised_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndar
     return scaled.clip(0, 1)
 
 
-def size_of_boxes(pixel_boxes: np.ndarray, boxes: np.ndarray) -> tuple[int, int] | None:
+def size_of_boxes(in_pixels: np.ndarray, boxes: np.ndarray) -> tuple[int, int] | None:
     """(height, width) of a photo whose boxes are known in pixels and in 0..1; None where they do not tell.
 
     Raises `ValueError` where what follows is no size.
@@ -64,7 +65,7 @@ def size_of_boxes(pixel_boxes: np.ndarray, boxes: np.ndarray) -> tuple[int, int]
     right, lower = (int(boxes[:, side].argmax()) for side in (2, 3))
     if not boxes[right, 2] > 0 or not boxes[lower, 3] > 0:
         return None
-    height, width = pixel_boxes[lower, 3] / boxes[lower, 3], pixel_boxes[right, 2] / boxes[right, 2]
+    height, width = in_pixels[lower, 3] / boxes[lower, 3], in_pixels[right, 2] / boxes[right, 2]
     return checked_size(np.rint(height), np.rint(width))
 
 
@@ -138,4 +139,4 @@ def file_name(image_id: str, suffix: str) -> str:
 
 
 def _rounded(box: np.ndarray) -> str:
-    return "(" + ", ".join(f"{side:g}" for side in box.round(3).tolist()) + ")"
+    return "(" + ", ".join(f"{side:.6g}" for side in box.tolist()) + ")"

@@ -58,6 +58,9 @@ class TsvFile(RegionFile):
         self.size = path.stat().st_size
         self._file = open(path, "rb")  # noqa: SIM115  open as long as the reader lives
 
+    def close(self) -> None:
+        self._file.close()
+
     def entries(self) -> Iterator[Entry]:
         """Every line; no more than the id of it is looked at."""
         for number, start, line in lines_of(self.path):

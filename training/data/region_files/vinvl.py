@@ -62,6 +62,11 @@ class VinvlTsv(RegionFile):
             self._predictions_file = open(predictions, "rb")  # noqa: SIM115
             self._predictions = {id_of(line): (start, len(line)) for _, start, line in lines_of(predictions)}
 
+    def close(self) -> None:
+        self._file.close()
+        if self._predictions_file is not None:
+            self._predictions_file.close()
+
     def entries(self) -> Iterator[Entry]:
         """Every line; no more than the id of it is looked at."""
         for number, start, line in lines_of(self.path):

@@ -4,14 +4,18 @@ Photos have 3, 1, 5 and 2 regions of width 8 (or equally many), boxes in pixels,
 """
 
 import base64
+import contextlib
 import csv
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from training.data.region_files.base import RegionFile
 
 COUNTS = (3, 1, 5, 2)
 WIDTH = 8
@@ -165,6 +169,30 @@ def write_lmdb(folder: Path, records: dict[str, bytes]) -> Path:
             writing.put(key.encode(), value)
     environment.close()
     return folder
+
+
+def damaged(content: bytes, seed: int) -> bytes:
+    """The bytes with a few of them changed, cut out, put in or moved."""
+    draw = random.Random(seed)
+    changed = bytearray(content)
+    for _ in range(draw.choice([1, 1, 2, 5, 20])):
+        place, kind = draw.randrange(len(changed)), draw.randrange(4)
+        if kind == 0:
+            changed[place] = draw.randrange(256)
+        elif kind == 1:
+            del changed[place : place + draw.randrange(1, 30)]
+        elif kind == 2:
+            changed[place:place] = draw.choice([b"9", b"(", b"{", b"\t", b"-1", b"1e9", b"null", b"\0", b"[]", b"nan"])
+        else:
+            changed[place : place + 8] = changed[-8:]
+    return bytes(changed)
+
+
+def every_photo_or_value_error(file: RegionFile) -> None:
+    """Any other exception fails the test."""
+    for entry in file.entries():
+        with contextlib.suppress(ValueError):
+            file.photo(entry)
 
 
 def assert_photo(photo: dict[str, np.ndarray], expected: ForeignPhoto, *, classes: bool = False) -> None:

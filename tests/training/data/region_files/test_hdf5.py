@@ -7,7 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.data.region_files.foreign import assert_photo, foreign_photos, write_hdf5
+from tests.training.data.region_files.foreign import (
+    assert_photo,
+    damaged,
+    every_photo_or_value_error,
+    foreign_photos,
+    write_hdf5,
+)
 from training.data.region_files import open_region_file
 from training.data.region_files.base import RegionFile
 from training.data.region_files.beside import Beside
@@ -151,6 +157,19 @@ def test_files_cut_short_and_without_features(tmp_path: Path) -> None:
         ValueError, match="should hold image_features and image_bb or spatial_features, it holds features"
     ):
         open_region_file(path)
+
+
+def test_damaged_bytes_are_named_not_fatal(tmp_path: Path) -> None:
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(UNEVEN))
+    content = path.read_bytes()
+    for seed in range(200):
+        path.write_bytes(damaged(content, seed))
+        try:
+            file = open_region_file(path, format="hdf5")
+        except ValueError as error:
+            assert "train36.hdf5" in str(error)
+        else:
+            every_photo_or_value_error(file)
 
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ import pytest
 from tests.training.data.region_files.foreign import (
     ForeignPhoto,
     assert_photo,
+    damaged,
+    every_photo_or_value_error,
     foreign_photos,
     in_base64,
     six_numbers,
@@ -125,9 +127,15 @@ def test_records_that_are_refused(tmp_path: Path, record: bytes, message: str) -
         file.photo(entry)
 
 
+@pytest.mark.parametrize("record", [npz_record, json_record, msgpack_record, base64_record])
+def test_damaged_records_are_named_not_fatal(tmp_path: Path, record: Any) -> None:
+    records = {str(seed): damaged(record(PHOTOS[0]), seed) for seed in range(300)}
+    every_photo_or_value_error(open_region_file(write_lmdb(tmp_path / "db", records)))
+
+
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"no database" * 1000)
-    with pytest.raises(ValueError, match="is no LMDB"):
+    with pytest.raises(ValueError, match="cannot be opened as an LMDB"):
         open_region_file(tmp_path)
 
 

@@ -14,6 +14,8 @@ from tests.training.data.region_files.foreign import (
     ForeignPhoto,
     assert_photo,
     bua_row,
+    damaged,
+    every_photo_or_value_error,
     foreign_photos,
     in_base64,
     lxmert_row,
@@ -160,6 +162,14 @@ def test_a_line_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(ValueError, match="the line is longer than 1000 bytes, more than a photo takes"):
         file.photo(long)
     assert last.end == file.size == path.stat().st_size
+
+
+@pytest.mark.parametrize(("make", "name"), [(bua_row, "tsv"), (lxmert_row, "lxmert-tsv")])
+def test_damaged_bytes_are_named_not_fatal(tmp_path: Path, make: Any, name: str) -> None:
+    content = write_rows(tmp_path / "whole.tsv", [make(photo) for photo in foreign_photos()]).read_bytes()
+    for seed in range(200):
+        (tmp_path / "val.tsv").write_bytes(damaged(content, seed))
+        every_photo_or_value_error(open_region_file(tmp_path / "val.tsv", format=name))
 
 
 def test_hostile_numbers_cost_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 from tests.training.data.region_files.foreign import (
     ForeignPhoto,
     assert_photo,
+    damaged,
+    every_photo_or_value_error,
     foreign_photos,
     in_base64,
     prediction,
@@ -102,6 +104,16 @@ def test_box_numbers_are_told_by_being_a_box() -> None:
     for other in (photo.features, np.concatenate([photo.features, numbers * 2], axis=1), numbers):
         features, boxes = split_box_numbers(other)
         assert boxes is None and features is other
+
+
+def test_damaged_bytes_are_named_not_fatal(tmp_path: Path) -> None:
+    folder = write_vinvl(tmp_path / "vinvl", PHOTOS)
+    paths = [folder / "features.tsv", folder / "predictions.tsv"]
+    contents = [path.read_bytes() for path in paths]
+    for seed in range(200):
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(damaged(content, seed))
+        every_photo_or_value_error(open_region_file(folder))
 
 
 def features_row(photo: ForeignPhoto, **changes: Any) -> tuple[str, str]:
