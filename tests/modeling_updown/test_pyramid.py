@@ -163,17 +163,28 @@ def test_joined_features_are_where_the_box_is():
     ],
 )
 def test_frozen_parts(name, count, frozen):
-    made = PyramidBackbone(name, levels=[1, 2, 3], channels=4, joined=False)
+    made = PyramidBackbone(name, levels=[1, 2, 3], channels=4, joined=True)
     made.freeze_at(count)
-    found = {
-        ".".join(parts[:2]) if parts[0] in ("blocks", "stages") else parts[0]
-        for parts, weight in ((n.split("."), p) for n, p in made.backbone.named_parameters())
-        if not weight.requires_grad and weight.dim() > 1
-    }
-    assert found == frozen
+    assert frozen_names(made) == frozen
     norms = [m for m in made.modules() if isinstance(m, torch.nn.BatchNorm2d | torch.nn.LayerNorm)]
     assert norms and not any(p.requires_grad for norm in norms for p in norm.parameters())
     assert all(p.requires_grad for p in made.lateral.parameters())
+
+
+def frozen_names(backbone: PyramidBackbone) -> set[str]:
+    """The parts of the timm model whose weight matrices do not train."""
+    return {
+        ".".join(parts[:2]) if parts[0] in ("blocks", "stages") else parts[0]
+        for parts, weight in ((n.split("."), p) for n, p in backbone.backbone.named_parameters())
+        if not weight.requires_grad and weight.dim() > 1
+    }
+
+
+def test_what_only_the_last_map_needs_is_frozen_without_it():
+    """Where no loss depends on a layer it must not wait for a gradient."""
+    made = PyramidBackbone("test_efficientnet", levels=[2, 3, 4], channels=4, joined=False)
+    made.freeze_at(1)
+    assert frozen_names(made) == {"conv_stem", "conv_head"}
 
 
 def test_unknown_stages_are_named():

@@ -148,7 +148,7 @@ def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.Captu
         (["evaluate", "none.yaml"], "none.yaml"),
         (["push", "{photos}", "someone/tiny"], "photos holds no config.json"),
         (["push", "{photos}", "someone/tiny", "--dry-run"], "add --output FOLDER"),
-        (["extract", "{photos}/a.jpg", "{photos}/a.jpg", "--output", "o"], "several photos are called a.jpg"),
+        (["extract", "{photos}/a.jpg", "{photos}/a.jpg", "--output", "o"], "several photos have the id a.jpg"),
     ],
 )
 def test_mistakes_end_in_one_sentence(

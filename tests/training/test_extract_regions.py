@@ -1,5 +1,6 @@
 """Region extraction: resumable, shared out over processes, patient with broken photos; and stores in training."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,31 @@ from datasets import Dataset
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from modeling_updown import UpDownGrid, UpDownGridConfig, UpDownImageProcessor
-from tests.training.tiny_run import new_accelerator, tiny_recipe
+from modeling_updown import UpDownDetector, UpDownGrid, UpDownGridConfig, UpDownImageProcessor
+from tests import tiny
+from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_here
 from training.data.captioning import load_captions
 from training.data.region_store import RegionStore
-from training.extract_regions import PhotoRegions, crop, extract_regions, join_padded, random_crop, source_fingerprint
+from training.extract_regions import (
+    PhotoRegions,
+    RegionMaker,
+    crop,
+    extract_regions,
+    join_padded,
+    like_sized_batches,
+    mirror,
+    random_crop,
+    source_fingerprint,
+    undecoded,
+)
 from training.recipe import RegionsRecipe
 from training.scenes import scenes_dataset
 from training.tasks import build_task
 from training.train import StepPieces, one_line
 
 SIDE = 32
+SIZES = [(64, 48), (100, 60), (48, 64), (64, 48), (30, 90), (64, 64), (100, 60), (64, 48)]  # width, height
+DETECTORS = {"caffe": tiny.tiny_detector, "pyramid": tiny.tiny_pyramid_detector}
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +240,295 @@ def test_crops_need_pixels(tmp_path: Path) -> None:
     regions = RegionsRecipe(store=str(tmp_path), crops=0.5)
     with pytest.raises(ValueError, match=r"regions\.crops needs pixels"):
         PhotoRegions(regions, None, None, None)
+
+
+# -- detectors -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=DETECTORS)
+def detector(request: pytest.FixtureRequest) -> UpDownDetector:
+    return DETECTORS[request.param]()
+
+
+@pytest.fixture
+def detection_processor() -> UpDownImageProcessor:
+    return UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})
+
+
+def sized_photos(folder: Path) -> Dataset:
+    """Photos of `SIZES`, their ids `0.png ..`."""
+    folder.mkdir()
+    for number, (width, height) in enumerate(SIZES):
+        tiny.tiny_photo(number, width=width, height=height).save(folder / f"{number}.png")
+    return rows_in(folder)
+
+
+def rows_in(folder: Path) -> Dataset:
+    paths = sorted(folder.iterdir())
+    return Dataset.from_dict({"image_id": [path.name for path in paths], "image": [str(path) for path in paths]})
+
+
+def test_photos_of_like_sizes_go_through_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = undecoded(sized_photos(tmp_path / "photos"))
+    (tmp_path / "photos" / "3.png").write_bytes(b"no photo")
+    batches = list(like_sized_batches(rows, list(range(8)), batch_size=2))
+    assert batches == [[4, 2], [0, 7], [5, 1], [6, 3]]  # by width, then height; what has no size comes last
+    monkeypatch.setattr("training.extract_regions.WINDOW_BATCHES", 2)
+    batches = list(like_sized_batches(rows, list(range(8)), batch_size=2))
+    assert batches == [[2, 0], [1, 3], [4, 7], [5, 6]]  # a window of four photos after the other
+
+
+def test_a_detectors_regions_are_those_of_each_photo_alone(
+    tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
+) -> None:
+    rows = sized_photos(tmp_path / "photos")
+    stores, selection = [], {"max_regions": 40, "score_threshold": 0.6}
+    for batch_size in (1, 3, 8):
+        folder = tmp_path / f"store{batch_size}"
+        options: dict[str, Any] = {"image_processor": detection_processor, "batch_size": batch_size}
+        options["selection"] = selection
+        assert extract_regions(rows, source=detector, output=folder, accelerator=new_accelerator(), **options) == []
+        stores.append(RegionStore(folder))
+    for number, (width, height) in enumerate(SIZES):
+        inputs = detection_processor(str(tmp_path / "photos" / f"{number}.png"), return_tensors="pt")
+        with torch.no_grad():
+            alone = detector(**inputs, **selection)
+        for store in stores:
+            photo = store[f"{number}.png"]
+            assert photo["object_ids"].tolist() == alone.object_ids[0].tolist()
+            assert photo["attribute_ids"].tolist() == alone.attribute_ids[0].tolist()
+            assert torch.allclose(photo["region_features"].float(), alone.region_features[0], rtol=2e-3, atol=2e-3)
+            for name in ("region_boxes", "region_scores", "attribute_scores"):
+                assert torch.allclose(photo[name], alone[name][0], atol=1e-5), name
+            assert photo["image_size"].tolist() == [height, width]
+    assert len({count for store in stores for count in store.num_regions.tolist()}) > 1
+
+
+def test_mirrored_photos_of_several_sizes_are_mirrored_inside_their_own_width(
+    tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
+) -> None:
+    rows = sized_photos(tmp_path / "photos")
+    options: dict[str, Any] = {"image_processor": detection_processor, "output": tmp_path / "store", "flipped": True}
+    extract_regions(rows, source=detector, accelerator=new_accelerator(), **options)
+    store = RegionStore(tmp_path / "store")
+    for number in (1, 4):
+        photo = Image.open(tmp_path / "photos" / f"{number}.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        with torch.no_grad():
+            expected = detector(**detection_processor(photo, return_tensors="pt"))
+        assert torch.allclose(store[f"{number}.png"]["region_boxes"], expected.region_boxes[0], atol=1e-3)
+        assert store[f"{number}.png"]["object_ids"].tolist() == expected.object_ids[0].tolist()
+
+
+def test_mirroring_leaves_the_padding_on_the_right() -> None:
+    pixels = torch.arange(12.0).reshape(2, 1, 2, 3)
+    mask = torch.ones(2, 2, 3, dtype=torch.bool)
+    mask[0, :, 2] = False
+    mirrored = mirror({"pixel_values": pixels, "pixel_mask": mask}, torch.tensor([True, False]))
+    assert mirrored["pixel_values"][0, 0].tolist() == [[1, 0, 2], [4, 3, 5]]
+    assert torch.equal(mirrored["pixel_values"][1], pixels[1]) and mirrored["pixel_mask"] is mask
+    assert pixels[0, 0, 0].tolist() == [0, 1, 2]  # what was given stays as it is
+    whole = mirror({"pixel_values": pixels}, torch.tensor([False, True]))
+    assert whole["pixel_values"][1, 0].tolist() == [[8, 7, 6], [11, 10, 9]]
+
+
+def test_strange_photos_cost_no_others(
+    tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
+) -> None:
+    rows = sized_photos(tmp_path / "photos")
+    folder = tmp_path / "photos"
+    (folder / "cut.jpg").write_bytes((folder / "1.png").read_bytes()[:80])
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "song.mp3.jpg").write_bytes(b"ID3" + bytes(range(256)))
+    (folder / "folder.png").mkdir()
+    Image.new("RGB", (1, 1), "red").save(folder / "dot.png")
+    Image.new("RGB", (20000, 4), "blue").save(folder / "long.png")
+    Image.new("RGB", (4, 3000), "blue").save(folder / "tall.png")
+    rows = rows_in(folder)
+    options: dict[str, Any] = {"source": detector, "image_processor": detection_processor, "batch_size": 4}
+    broken = extract_regions(rows, output=tmp_path / "store", accelerator=new_accelerator(), **options)
+    store = RegionStore(tmp_path / "store")
+    listed = {line.split(": ")[0] for line in broken}
+    assert listed >= {"cut.jpg", "empty.png", "folder.png", "song.mp3.jpg"}
+    assert listed <= {"cut.jpg", "empty.png", "folder.png", "song.mp3.jpg", "long.png", "tall.png"}
+    assert set(store.image_ids) == set(rows["image_id"]) - listed
+    assert store["dot.png"]["image_size"].tolist() == [1, 1]
+    assert all(len(line.split(": ", 1)[1]) > 20 and "\n" not in line for line in broken)
+    again = extract_regions(rows, output=tmp_path / "store", accelerator=new_accelerator(), **options)
+    assert sorted(again) == sorted(broken)
+
+
+def test_a_photo_whose_regions_are_no_numbers_is_listed(
+    tmp_path: Path, detection_processor: UpDownImageProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, detector = sized_photos(tmp_path / "photos"), tiny.tiny_detector()
+    regions_of = RegionMaker.regions
+
+    def spoiled(maker: RegionMaker, images: list[Any]) -> dict[str, torch.Tensor]:
+        regions = regions_of(maker, images)
+        for place, image in enumerate(images):
+            if image.size == (30, 90):
+                regions["region_features"][place, 0, 0] = float("nan")
+        return regions
+
+    monkeypatch.setattr(RegionMaker, "regions", spoiled)
+    options: dict[str, Any] = {"source": detector, "image_processor": detection_processor}
+    broken = extract_regions(rows, output=tmp_path / "store", accelerator=new_accelerator(), **options)
+    assert len(broken) == 1 and broken[0].startswith("4.png: photo '4.png' has region_features that are NaN")
+    assert len(RegionStore(tmp_path / "store")) == 7
+
+
+def test_the_selection_is_the_processors_unless_given(
+    tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
+) -> None:
+    rows = sized_photos(tmp_path / "photos").select(range(3))
+    detection_processor.min_regions = detection_processor.max_regions = 6
+    options: dict[str, Any] = {"source": detector, "image_processor": detection_processor}
+    extract_regions(rows, output=tmp_path / "six", accelerator=new_accelerator(), **options)
+    assert RegionStore(tmp_path / "six").num_regions.tolist() == [6, 6, 6]
+    selection = {"min_regions": 2, "max_regions": 3, "score_threshold": 0.99}
+    extract_regions(rows, output=tmp_path / "few", accelerator=new_accelerator(), selection=selection, **options)
+    store = RegionStore(tmp_path / "few")
+    assert set(store.num_regions.tolist()) <= {2, 3}
+    assert {name: store.fingerprint[name] for name in selection} == selection
+    with pytest.raises(ValueError, match="min_regions: stored 2, expected 6; max_regions: stored 3, expected 6"):
+        extract_regions(rows, output=tmp_path / "few", accelerator=new_accelerator(), **options)
+    with pytest.raises(ValueError, match="min_regions 40 is more than max_regions 6: set the other one too"):
+        wrong = {"min_regions": 40}
+        extract_regions(rows, output=tmp_path / "new", accelerator=new_accelerator(), selection=wrong, **options)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_detectors_fingerprint_names_how_photos_are_prepared(
+    tmp_path: Path, detection_processor: UpDownImageProcessor
+) -> None:
+    rows = sized_photos(tmp_path / "photos").select(range(2))
+    detector = tiny.tiny_pyramid_detector()
+    options: dict[str, Any] = {"output": tmp_path / "store", "accelerator": new_accelerator()}
+    extract_regions(rows, source=detector, image_processor=detection_processor, **options)
+    stored = RegionStore(tmp_path / "store").fingerprint
+    assert stored["size"] == {"shortest_edge": 48, "longest_edge": 96} and stored["model_type"] == "updown_detector"
+    detector.save_pretrained(tmp_path / "detector")
+    detection_processor.save_pretrained(tmp_path / "detector")
+    loaded = UpDownDetector.from_pretrained(tmp_path / "detector")
+    processor = UpDownImageProcessor.from_pretrained(tmp_path / "detector")
+    extract_regions(rows, source=loaded, image_processor=processor, **options)  # goes on
+    larger = UpDownImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+    with pytest.raises(ValueError, match=r"was made otherwise \(size: stored .*48.*, expected .*64.*\); use another"):
+        extract_regions(rows, source=detector, image_processor=larger, **options)
+    detection_processor.channel_order = "bgr"
+    with pytest.raises(ValueError, match="channel_order: stored 'rgb', expected 'bgr'"):
+        extract_regions(rows, source=detector, image_processor=detection_processor, **options)
+    other = tiny.tiny_pyramid_detector(nms_thresholds=[0.4])
+    with pytest.raises(ValueError, match=r"nms_thresholds: stored \[0.5\], expected \[0.4\]"):
+        extract_regions(rows, source=other, image_processor=processor, **options)
+
+
+def test_soft_labels_are_kept_only_when_asked_for(
+    tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
+) -> None:
+    rows = sized_photos(tmp_path / "photos")
+    options: dict[str, Any] = {"source": detector, "image_processor": detection_processor}
+    for wanted in (False, True):
+        folder = tmp_path / f"store-{wanted}"
+        first = {"accelerator": new_accelerator(), "output": folder, "soft_labels": wanted, **options}
+        extract_regions(rows.select(range(4)), **first)
+        with pytest.raises(ValueError, match="soft labels: go on with" + ("" if wanted else "out")):
+            extract_regions(rows, **{**first, "soft_labels": not wanted})
+        extract_regions(rows, **first)
+    plain, soft = RegionStore(tmp_path / "store-False"), RegionStore(tmp_path / "store-True")
+    assert len(plain) == len(soft) == 8
+    assert "object_probs" not in plain.column_names and "attribute_probs" not in plain.column_names
+    assert {"region_scores", "object_ids", "attribute_ids", "attribute_scores"} <= set(plain.column_names)
+    probs = soft["1.png"]["object_probs"]
+    assert probs.shape[1] == 13 and torch.allclose(probs.float().sum(dim=1), torch.ones(len(probs)), atol=2e-3)
+    best = probs[:, 1:].argmax(dim=1) + 1
+    assert (best == soft["1.png"]["object_ids"]).float().mean() > 0.5  # suppression may leave another class
+    assert soft["1.png"]["attribute_probs"].shape[1] == 6
+
+
+def test_a_grid_selects_and_names_nothing(tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor) -> None:
+    rows = rows_of(photo_folder(tmp_path / "photos", num_photos=2))
+    options: dict[str, Any] = {"source": source, "image_processor": processor, "output": tmp_path / "store"}
+    for asked in ({"selection": {"max_regions": 3}}, {"soft_labels": True}):
+        with pytest.raises(ValueError, match="a grid's regions are neither selected nor named: leave min_regions"):
+            extract_regions(rows, accelerator=new_accelerator(), **asked, **options)
+
+
+# -- captions from a detector's regions ------------------------------------------------------------------------------
+
+
+def captioning_recipe(folder: Path, *, store: bool, flips: bool = False) -> Any:
+    """Photos of several sizes with captions, and a captioner on a saved tiny detector."""
+    detector = folder / "detector"
+    if not detector.is_dir():
+        tiny.tiny_pyramid_detector().save_pretrained(detector)
+        UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96}).save_pretrained(detector)
+        sized_photos(folder / "photos")
+        lines = [
+            f"{number}.png,{caption},{('train', 'val', 'test')[min(max(number - 5, 0), 2)]}"
+            for number in range(len(SIZES))
+            for caption in (tiny.CAPTIONS[number % 4], tiny.CAPTIONS[(number + 1) % 4])
+        ]
+        (folder / "photos" / "metadata.csv").write_text("\n".join(["file_name,caption,split", *lines]) + "\n")
+    name = f"store-{flips}" if store else ""
+    regions = RegionsRecipe(pretrained=str(detector), store=name and str(folder / name), flips=flips)
+    recipe = tiny_recipe(
+        folder,
+        data={"format": "folder", "folder": str(folder / "photos")},
+        regions=regions,
+        train={"epochs": 8, "batch_size": 3, "learning_rate": 2e-2, "max_words": 12},
+        output=str(folder / f"run-{store}-{flips}"),
+    )
+    recipe.model = {**recipe.model, "initializer_range": 0.5}
+    return recipe
+
+
+@pytest.mark.parametrize("flips", [False, True])
+def test_a_captioner_learns_and_says_the_same_from_pixels_and_from_a_store(tmp_path: Path, flips: bool) -> None:
+    """Photos of several sizes: padded pixels with their mask in one run, a detector's store in the other."""
+    recipes = [captioning_recipe(tmp_path, store=store, flips=flips) for store in (True, False)]
+    for recipe in recipes:
+        train_here(recipe)
+    stored, seen = (log_of(recipe, "loss") for recipe in recipes)
+    assert len(stored) == 16 and min(stored) < stored[0] - 0.4
+    assert stored == pytest.approx(seen, abs=0.02)  # a store holds 16 bits
+    said = [json.loads((Path(recipe.output) / "best" / "predictions.json").read_text()) for recipe in recipes]
+    assert said[0] == said[1] and len(said[0]) == 1
+    scores = [evaluated_from(recipe, Path(recipes[0].output) / "best") for recipe in recipes]
+    assert scores[0] == scores[1] and len({row["caption"] for row in scores[0]}) > 2
+    assert RegionStore(tmp_path / f"store-{flips}").fingerprint["model_type"] == "updown_detector"
+
+
+def evaluated_from(recipe: Any, folder: Path) -> list[dict[str, str]]:
+    """The captions of the training photos, four at a time, by a saved model."""
+    recipe.evaluate.batch_size = 4
+    task = build_task(recipe, new_accelerator())
+    model, _ = task.load(folder)
+    return task.score(model, split="train", num_beams=2).predictions
+
+
+def test_reward_training_takes_photos_of_several_sizes(tmp_path: Path) -> None:
+    recipe = captioning_recipe(tmp_path, store=False)
+    recipe.train.objective, recipe.train.samples_per_photo = "self_critical", 2
+    task = build_task(recipe, new_accelerator())
+    task.prepare()
+    inputs = task.inputs(np.arange(4), epoch=0)
+    assert set(inputs) == {"pixel_values", "pixel_mask", "photo_index"}
+    total, count, shown = task.loss(task.model.train(), inputs)
+    assert torch.isfinite(total) and count > 0 and shown["reward_x100"] >= 0
+
+
+def test_a_store_with_soft_labels_serves_and_is_completed(tmp_path: Path) -> None:
+    recipe = captioning_recipe(tmp_path, store=True)
+    rows = rows_in(tmp_path / "photos").filter(lambda row: row["image_id"] in ("0.png", "3.png"))
+    detector = UpDownDetector.from_pretrained(tmp_path / "detector")
+    processor = UpDownImageProcessor.from_pretrained(tmp_path / "detector")
+    for name in ("min_regions", "max_regions", "score_threshold"):
+        setattr(processor, name, getattr(detector.config, name))
+    options: dict[str, Any] = {"source": detector, "image_processor": processor, "soft_labels": True}
+    extract_regions(rows, output=tmp_path / "store-False", accelerator=new_accelerator(), **options)
+    task = build_task(recipe, new_accelerator())
+    task.prepare()
+    store = RegionStore(tmp_path / "store-False")
+    assert len(store) == 8 and "object_probs" in store.column_names
+    assert set(task.inputs(np.arange(2), epoch=0)) >= {"region_features", "region_boxes", "region_mask"}
