@@ -26,7 +26,7 @@ REQUIRED = [
 EXTRAS = {
     "demo": ["scikit-image>=0.24"],  # brings the photos that `updown demo` describes
     "metrics": ["pycocoevalcap>=1.2"],  # METEOR and SPICE (they need Java), and the referee of our own metrics
-    "features": ["h5py>=3.11", "lmdb>=1.5"],  # feature files of other projects in HDF5 and LMDB
+    "features": ["h5py>=3.11", "lmdb>=1.5", "msgpack>=1.1"],  # feature files of other projects in HDF5 and LMDB
     "distill": ["onnxruntime>=1.20"],  # a teacher in ONNX that draws pseudo-boxes
     "tracking": ["tensorboard>=2.18", "trackio>=0.2"],
     "lint": ["mypy>=1.18", "ruff>=0.14", "types-PyYAML>=6.0.12"],

@@ -2,7 +2,7 @@
 
 With the test files of transformers laid in a folder of their own, and the checkout and this folder on PYTHONPATH
 (`tests` itself is also the name of transformers' own package), run there
-HF_HARNESS_SPEC=common_spec:CaptionSpec,common_spec:PixelCaptionSpec,common_spec:GridSpec \\
+HF_HARNESS_SPEC=common_spec:CaptionSpec,common_spec:PixelCaptionSpec,common_spec:GridSpec,common_spec:DetectorSpec \\
     python -m pytest -q test_common.py
 """
 
@@ -10,7 +10,14 @@ from typing import Any
 
 import torch
 
-from modeling_updown import UpDownCaptioningConfig, UpDownForImageCaptioning, UpDownGrid, UpDownGridConfig
+from modeling_updown import (
+    UpDownCaptioningConfig,
+    UpDownDetector,
+    UpDownDetectorConfig,
+    UpDownForImageCaptioning,
+    UpDownGrid,
+    UpDownGridConfig,
+)
 
 try:
     from harness import ModelSpec  # lies beside the test files of transformers
@@ -19,6 +26,21 @@ except ImportError:  # without them this file is only looked through for doctest
 
 NUM_REGIONS, REGION_WIDTH = 5, 12
 GRID: dict[str, Any] = {"backbone": "test_resnet", "image_size": 64, "grid_size": 2, "region_feature_size": 96}
+
+DETECTOR: dict[str, Any] = {
+    "num_objects": 6,
+    "num_attributes": 3,
+    "rpn_hidden_size": 8,
+    "proposals_before_nms": 60,
+    "proposals_after_nms": 20,
+    "train_proposals_before_nms": 60,
+    "train_proposals_after_nms": 30,
+    "min_proposal_side": 4,
+    "object_embedding_size": 4,
+    "attribute_hidden_size": 8,
+    "min_regions": 5,
+    "max_regions": 5,
+}
 
 
 def check_attention_outputs(test: Any) -> None:
@@ -69,7 +91,7 @@ def check_generated_state(test: Any, batch_size: int, past_key_values: Any, seq_
 def check_tuple_of_regions(test: Any) -> None:
     """`return_dict=False` gives the same tensors as a tuple (the common test would subtract bool masks)."""
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = UpDownGrid(config).eval()
+    model = test.all_model_classes[0](config).eval()
     for ours, expected in zip(model(**inputs, return_dict=False), model(**inputs).values(), strict=True):
         torch.testing.assert_close(ours, expected)
 
@@ -160,3 +182,66 @@ class GridSpec(ModelSpec):
     def prepare_inputs(self, config: UpDownGridConfig) -> dict[str, torch.Tensor]:
         side = config.image_size
         return {"pixel_values": torch.rand(self.batch_size, 3, side, side, generator=torch.Generator().manual_seed(0))}
+
+
+class DetectorSpec(ModelSpec):
+    """The Caffe-style detector."""
+
+    name = "Detector"
+    config_class = UpDownDetectorConfig
+    all_model_classes = (UpDownDetector,)
+    auto = {"AutoModelForObjectDetection": UpDownDetector}
+    generative = False
+    has_text_modality = False
+    has_attentions = False
+    test_resize_embeddings = False
+    test_mismatched_shapes = True
+    config_kwargs = DETECTOR | {
+        "backbone": "caffe_resnet50",
+        "stem_channels": 4,
+        "bottleneck_channels": 2,
+        "res2_channels": 8,
+        "region_feature_size": 64,
+        "anchor_sizes": [[16, 32]],
+        "region_pool_size": 6,
+    }
+    overrides: dict[str, Any] = {"test_model_outputs_equivalence": check_tuple_of_regions}
+    common_properties = ["num_objects", "num_attributes"]
+    labels_for = {"UpDownDetector": lambda spec, config: torch.tensor([[1, 2], [6, 0], [3, -1]])}
+    skip: dict[str, str] = GridSpec.skip
+
+    def prepare_inputs(self, config: UpDownDetectorConfig) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        corners = torch.rand(self.batch_size, 2, 2, 2, generator=generator).sort(dim=2).values
+        return {
+            "pixel_values": torch.rand(self.batch_size, 3, 64, 64, generator=generator),
+            "label_boxes": corners.flatten(2),
+            "draw_seeds": torch.arange(self.batch_size),
+        }
+
+
+class PyramidDetectorSpec(DetectorSpec):
+    """The detector on the feature pyramid of a timm backbone."""
+
+    name = "PyramidDetector"
+    config_kwargs = DETECTOR | {
+        "backbone": "test_resnet",
+        "pyramid_size": 8,
+        "head_size": 12,
+        "joined_features": True,
+        "region_feature_size": 12 + 96,
+        "anchor_sizes": [[16], [32], [64], [128]],
+        "anchor_style": "detectron2",
+        "box_plus_one": False,
+        "region_pool_size": 3,
+    }
+
+
+class DetectorCaptionSpec(PixelCaptionSpec):
+    """The captioner that owns a detector, fed with pixels."""
+
+    name = "DetectorCaption"
+    config_kwargs = CaptionSpec.config_kwargs | {
+        "region_feature_size": DetectorSpec.config_kwargs["region_feature_size"],
+        "vision_config": {"model_type": "updown_detector", **DetectorSpec.config_kwargs},
+    }

@@ -440,8 +440,7 @@ def test_saved_and_loaded(model, tmp_path):
     for auto in (UpDownDetector, AutoModel, AutoModelForObjectDetection):
         loaded = auto.from_pretrained(folder)
         assert type(loaded) is UpDownDetector and not loaded.training
-        for name, value in model.config.to_dict().items():
-            assert getattr(loaded.config, name, value) == value or name == "_name_or_path", name
+        assert loaded.config.to_dict() | {"_name_or_path": ""} == model.config.to_dict()
         check_same(loaded(photo), 0, model(photo))
 
 

@@ -249,7 +249,7 @@ def test_a_last_row_cut_at_any_byte_is_no_photo(tmp_path: Path) -> None:
         first, last = file.entries()
         assert file.photo(first)["region_features"].shape == (2, 8)
         try:
-            width = file.photo(last)["region_features"][0].size
+            width = file.photo(last)["region_features"].shape[1]
         except ValueError:
             continue
         assert width < 8

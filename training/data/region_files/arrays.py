@@ -26,18 +26,18 @@ PICKLE_CURE = (
 )
 
 
-def base64_array(field: bytes | str, *, name: str, dtype: Any, rows: int) -> np.ndarray:
-    """Base64 -> (rows, width), or (rows,) of one number a row; `ValueError` naming the field where it does not fit.
+def base64_array(field: bytes | str, *, name: str, dtype: Any, rows: int, width: int | None = None) -> np.ndarray:
+    """Base64 -> (rows, width), any width where none is given; `ValueError` naming the field where it does not fit.
 
     A field that Python 3 wrote as the text `b'...'` of Python 2 code is read as what was meant.
     """
     content = base64_bytes(field, name=name)
     dtype = np.dtype(dtype)
-    width, rest = divmod(len(content), rows * dtype.itemsize)
-    if rest or not width:
-        raise ValueError(f"its {name} are {len(content)} bytes, which are no {dtype} numbers of {rows} boxes")
-    array = np.frombuffer(content, dtype)
-    return array if width == 1 else array.reshape(rows, width)
+    found, rest = divmod(len(content), rows * dtype.itemsize)
+    if rest or not found or found != (width or found):
+        wanted = f"{width} {dtype} numbers" if width else f"{dtype} numbers"
+        raise ValueError(f"its {name} are {len(content)} bytes, which are no {wanted} of each of {rows} boxes")
+    return np.frombuffer(content, dtype).reshape(rows, found)
 
 
 def base64_bytes(field: bytes | str, *, name: str) -> bytes:

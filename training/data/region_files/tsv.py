@@ -117,9 +117,8 @@ class LxmertTsv(TsvFile):
         num_boxes = checked_count(fields["num_boxes"])
         size = checked_size(fields["img_h"].decode("ascii", "replace"), fields["img_w"].decode("ascii", "replace"))
         numbers = {
-            name: base64_array(fields[name], name=name, dtype=dtype, rows=num_boxes)
+            name: base64_array(fields[name], name=name, dtype=dtype, rows=num_boxes, width=1)[:, 0]
             for name, dtype in {
-                "features": "<f4",
                 "objects_id": "<i8",
                 "objects_conf": "<f4",
                 "attrs_id": "<i8",
@@ -127,7 +126,7 @@ class LxmertTsv(TsvFile):
             }.items()
         }
         return {
-            "region_features": numbers["features"],
+            "region_features": base64_array(fields["features"], name="features", dtype="<f4", rows=num_boxes),
             "region_boxes": normalised_boxes(decode_boxes(fields["boxes"], num_boxes), size),
             "region_scores": numbers["objects_conf"],
             "object_ids": checked_ids(numbers["objects_id"], name="objects_id") + 1,
@@ -161,7 +160,7 @@ def unquoted(field: bytes) -> bytes:
 def decode_boxes(field: bytes, num_boxes: int) -> np.ndarray:
     """(R, 4) boxes of float32 or, twice as long, float64."""
     doubled = len(base64_bytes(field, name="boxes")) == num_boxes * 4 * 8
-    return np.atleast_2d(base64_array(field, name="boxes", dtype="<f8" if doubled else "<f4", rows=num_boxes))
+    return base64_array(field, name="boxes", dtype="<f8" if doubled else "<f4", rows=num_boxes, width=4)
 
 
 def write_bua_tsv(photos: Iterable[tuple[str, Photo]], output: Path) -> None:

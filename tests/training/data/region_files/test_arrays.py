@@ -142,7 +142,9 @@ def test_json_objects() -> None:
 def test_base64_there_and_back() -> None:
     array = np.array([[1, -2.5], [3e-30, 4e30]], dtype=np.float32)
     assert np.array_equal(base64_array(base64_text(array, "<f4"), name="x", dtype="<f4", rows=2), array)
-    assert base64_array(base64_text(array[:, 0], "<f4"), name="x", dtype="<f4", rows=2).shape == (2,)
+    assert base64_array(base64_text(array[:, 0], "<f4"), name="x", dtype="<f4", rows=2).shape == (2, 1)
+    with pytest.raises(ValueError, match="its x are 16 bytes, which are no 1 float32 numbers of each of 2 boxes"):
+        base64_array(base64_text(array, "<f4"), name="x", dtype="<f4", rows=2, width=1)
     assert json.loads(json.dumps(base64_text(array, "<f8")))
     with pytest.raises(ValueError, match="its x are no base64"):
         base64_array("ä", name="x", dtype="<f4", rows=1)
