@@ -91,7 +91,8 @@ def extract_regions(
         ValueError: where the store was made otherwise, `output` holds something else, or the selection is none.
     """
     accelerator = accelerator or Accelerator()
-    maker = RegionMaker(source.to(accelerator.device).eval(), image_processor, flipped=flipped, soft_labels=soft_labels)
+    source = source.to(accelerator.device).eval()
+    maker = RegionMaker(source, image_processor, accelerator=accelerator, flipped=flipped, soft_labels=soft_labels)
     maker.select(selection)
     rows = undecoded(photos)
     share = range(accelerator.process_index, len(rows), accelerator.num_processes)
@@ -104,8 +105,7 @@ def extract_regions(
         mine = [row for row in share if ids[row] not in writer.done_ids]
         with tqdm(total=len(mine), desc=f"regions -> {output}", unit="photo", disable=not mine) as bar:
             for indices in like_sized_batches(rows, mine, batch_size=batch_size):
-                with accelerator.autocast():
-                    maker.add(writer, list(readable_photos(rows, indices, maker.broken)))
+                maker.add(writer, list(readable_photos(rows, indices, maker.broken)))
                 bar.update(len(indices))
     broken = gather_object(maker.broken)  # every process waits here for the others
     if broken and accelerator.is_main_process:
@@ -116,9 +116,17 @@ def extract_regions(
 class RegionMaker:
     """Photos in, regions into a store; `broken` lists those that the image processor or the source refused."""
 
-    def __init__(self, source: PreTrainedModel, image_processor: Any, *, flipped: bool, soft_labels: bool):
-        self.source, self.image_processor, self.flipped = source, image_processor, flipped
-        self.soft_labels = soft_labels
+    def __init__(
+        self,
+        source: PreTrainedModel,
+        image_processor: Any,
+        *,
+        accelerator: Accelerator,
+        flipped: bool,
+        soft_labels: bool,
+    ):
+        self.source, self.image_processor, self.accelerator = source, image_processor, accelerator
+        self.flipped, self.soft_labels = flipped, soft_labels
         self.selection: dict[str, Any] = {}
         self.broken: list[str] = []
 
@@ -152,23 +160,34 @@ class RegionMaker:
         ids, images = zip(*photos, strict=True)
         try:
             regions = self.regions(list(images))
-            sizes = torch.tensor([[image.height, image.width] for image in images])
-            writer.append(list(ids), {**regions, "image_size": sizes})
-            return
+            regions["image_size"] = torch.tensor([[image.height, image.width] for image in images])
         except (ValueError, RuntimeError) as error:  # torch has no better one for photos too thin or too large for it
             fault = " ".join(str(error).split())
+        else:
+            fault = self.stored(writer, list(ids), regions)
+        if not fault:
+            return
         if len(photos) == 1:
             self.broken.append(f"{ids[0]}: {fault}")
             return
         for photo in photos:
             self.add(writer, [photo])
 
+    def stored(self, writer: RegionStoreWriter, ids: list[str], regions: dict[str, torch.Tensor]) -> str:
+        """Add a batch to the store; returns why it was refused, such as features that are no numbers, or nothing."""
+        try:
+            writer.append(ids, regions)
+        except ValueError as error:
+            return " ".join(str(error).split())
+        return ""
+
     def regions(self, images: list[PilImage]) -> dict[str, torch.Tensor]:
         """What the store keeps of the photos' regions."""
         inputs = self.image_processor(images, return_tensors="pt").to(self.source.device)
         if self.flipped:
             inputs = mirror(inputs, torch.ones(len(images), dtype=torch.bool))
-        regions = self.source(**inputs, **self.selection)
+        with self.accelerator.autocast():  # for the source alone: a store cannot be written under it
+            regions = self.source(**inputs, **self.selection)
         kept = (*KEPT, *SOFT_LABELS) if self.soft_labels else KEPT
         return {name: regions[name] for name in kept if regions.get(name) is not None}
 
@@ -280,7 +299,9 @@ class PhotoRegions:
                 accelerator=self.accelerator,
             )
         store = RegionStore(folder)
-        maker = RegionMaker(self.source, self.image_processor, flipped=flipped, soft_labels=False)
+        maker = RegionMaker(
+            self.source, self.image_processor, accelerator=self.accelerator, flipped=flipped, soft_labels=False
+        )
         maker.select(None)
         store.check_fingerprint(maker.fingerprint(), on_mismatch="error")
         return store

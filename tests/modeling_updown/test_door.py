@@ -19,6 +19,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModel,
     AutoModelForImageTextToText,
+    AutoModelForObjectDetection,
     AutoProcessor,
     AutoTokenizer,
 )
@@ -124,6 +125,10 @@ def test_auto_classes_know_ours(folder: Path) -> None:
     assert AutoConfig.for_model("updown_grid", grid_size=7).num_regions == 49
     assert isinstance(AutoConfig.from_pretrained(folder), modeling_updown.UpDownCaptioningConfig)
     assert isinstance(AutoModel.from_config(tiny.tiny_grid_config()), modeling_updown.UpDownGrid)
+    detector = tiny.tiny_detector_config()
+    for auto in (AutoModel, AutoModelForObjectDetection):
+        assert isinstance(auto.from_config(detector), modeling_updown.UpDownDetector)
+    assert AutoConfig.for_model("updown_detector", num_objects=80, num_attributes=0).num_labels == 81
     model = AutoModelForImageTextToText.from_pretrained(folder)
     assert isinstance(model, modeling_updown.UpDownForImageCaptioning)
     assert isinstance(AutoProcessor.from_pretrained(folder), modeling_updown.UpDownProcessor)

@@ -446,6 +446,34 @@ def test_soft_labels_are_kept_only_when_asked_for(
     assert soft["1.png"]["attribute_probs"].shape[1] == 6
 
 
+def test_rough_numbers_reach_the_disk_batch_by_batch(
+    tmp_path: Path,
+    detector: UpDownDetector,
+    detection_processor: UpDownImageProcessor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    photos = sized_photos(tmp_path / "photos")
+    on_disk = []
+    regions = RegionMaker.regions
+
+    def counted(maker: RegionMaker, images: list[Any]) -> dict[str, torch.Tensor]:
+        found = tmp_path / "store" / "store.json"
+        on_disk.append(sum(shard["photos"] for shard in json.loads(found.read_text())["shards"]))
+        return regions(maker, images)
+
+    monkeypatch.setattr(RegionMaker, "regions", counted)
+    broken = extract_regions(
+        photos,
+        source=detector,
+        image_processor=detection_processor,
+        output=tmp_path / "store",
+        batch_size=2,
+        accelerator=new_accelerator(mixed_precision="bf16"),
+    )
+    assert broken == [] and on_disk == list(range(0, len(photos), 2))
+    assert set(RegionStore(tmp_path / "store").image_ids) == set(photos["image_id"])
+
+
 def test_a_grid_selects_and_names_nothing(tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor) -> None:
     rows = rows_of(photo_folder(tmp_path / "photos", num_photos=2))
     options: dict[str, Any] = {"source": source, "image_processor": processor, "output": tmp_path / "store"}
@@ -494,9 +522,20 @@ def test_a_captioner_learns_and_says_the_same_from_pixels_and_from_a_store(tmp_p
     assert stored == pytest.approx(seen, abs=0.02)  # a store holds 16 bits
     said = [json.loads((Path(recipe.output) / "best" / "predictions.json").read_text()) for recipe in recipes]
     assert said[0] == said[1] and len(said[0]) == 1
-    scores = [evaluated_from(recipe, Path(recipes[0].output) / "best") for recipe in recipes]
-    assert scores[0] == scores[1] and len({row["caption"] for row in scores[0]}) > 2
     assert RegionStore(tmp_path / f"store-{flips}").fingerprint["model_type"] == "updown_detector"
+
+
+def test_a_captioner_says_the_same_from_pixels_and_from_a_store(tmp_path: Path) -> None:
+    recipes = [captioning_recipe(tmp_path, store=store) for store in (True, False)]
+    model = tiny.tiny_captioner(vision_config=tiny.tiny_pyramid_config())
+    model.region_source.load_state_dict(tiny.tiny_pyramid_detector().state_dict())
+    processor = tiny.tiny_processor()
+    processor.image_processor = UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})
+    for part in (model, processor):
+        part.save_pretrained(tmp_path / "captioner")
+    stored, seen = (evaluated_from(recipe, tmp_path / "captioner") for recipe in recipes)
+    assert stored == seen and len({row["caption"] for row in stored}) > 3
+    assert len(RegionStore(tmp_path / "store-False")) == 6
 
 
 def evaluated_from(recipe: Any, folder: Path) -> list[dict[str, str]]:

@@ -91,7 +91,10 @@ def run_detect(arguments: argparse.Namespace) -> int:
 def detect_regions(
     detector: Any, image_processor: Any, photo: Any, *, boxes: list[list[float]] | None = None
 ) -> list[dict[str, Any]]:
-    """The named regions of one photo, the surest first; of `boxes` in pixels, these and in their order."""
+    """The named regions of one photo, the surest first; of `boxes` in pixels, these and in their order.
+
+    Raises `ValueError` for a box that leaves the photo.
+    """
     import torch
 
     from modeling_updown import named_regions
@@ -102,6 +105,10 @@ def detect_regions(
             output = detector(**inputs, **image_processor.region_selection())
             return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
         width, height = photo.size
+        outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)
+        if outside:
+            sides = ",".join(f"{side:g}" for side in outside)
+            raise ValueError(f"the box {sides} leaves the photo of {width} x {height} pixels")
         given = torch.tensor([boxes]) / torch.tensor([width, height, width, height])
         return named_regions(detector(**inputs, boxes=given), detector.config)[0]
 

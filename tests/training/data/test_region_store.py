@@ -415,8 +415,12 @@ def test_a_broken_manifest_is_refused(store: RegionStore) -> None:
         RegionStore(store.folder)
 
 
-def write_and_die(folder: Path, *, call: int, after: bool) -> None:
-    """In a child process: appends photos 0..6, one shard each, and is killed at the given renaming of a file."""
+EVERY_PHOTO: dict[str, Any] = {"photos_per_shard": 1}
+SMALL_SHARDS: dict[str, Any] = {"photos_per_shard": 3, "photos_at_risk": 1}
+
+
+def write_and_die(folder: Path, options: dict[str, Any], *, call: int, after: bool) -> None:
+    """In a child process: appends photos 0..6, each saved at once, and is killed at the given renaming of a file."""
     replace, calls = os.replace, 0
 
     def replace_and_die(source: Path, target: Path) -> None:
@@ -429,37 +433,110 @@ def write_and_die(folder: Path, *, call: int, after: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.replace = replace_and_die  # type: ignore[assignment]
-    with RegionStoreWriter(folder, fingerprint=FINGERPRINT, photos_per_shard=1) as writer:
+    append_the_rest(folder, **options)
+
+
+def append_the_rest(folder: Path, **options: Any) -> None:
+    with RegionStoreWriter(folder, fingerprint=FINGERPRINT, **options) as writer:
         for index in range(7):
             if f"photo {index}" not in writer.done_ids:
                 writer.append(*batch_of([index]))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-@pytest.mark.parametrize("call", range(1, 6))
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_kill_at_any_renaming_loses_and_doubles_nothing(tmp_path: Path, call: int, after: bool) -> None:
+def in_a_child(function: Any, *arguments: Any, **options: Any) -> int:
+    """The exit code of a forked process that calls a function."""
     child = os.fork()
     if child == 0:
         try:
-            write_and_die(tmp_path, call=call, after=after)
+            function(*arguments, **options)
         finally:
             os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("options", "call"),
+    [*((EVERY_PHOTO, call) for call in range(1, 6)), *((SMALL_SHARDS, call) for call in range(2, 15))],
+)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_renaming_loses_and_doubles_nothing(
+    tmp_path: Path, options: dict[str, Any], call: int, after: bool
+) -> None:
+    assert in_a_child(write_and_die, tmp_path, options, call=call, after=after) == -signal.SIGKILL
     renamed = call if after else call - 1  # store.json, then shard and store.json for each photo
     num_whole = max(0, (renamed - 1) // 2)
     if num_whole:
         assert RegionStore(tmp_path).image_ids == [f"photo {i}" for i in range(num_whole)]
-    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, photos_per_shard=2) as writer:
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
         assert writer.done_ids == {f"photo {i}" for i in range(num_whole)}
-        for index in range(num_whole, 7):
-            writer.append(*batch_of([index]))
-    store = RegionStore(tmp_path)
+    append_the_rest(tmp_path, photos_per_shard=2)
+    assert_whole(tmp_path)
+
+
+def assert_whole(folder: Path) -> None:
+    """Photos 0..6 in their order, and no file that the manifest does not name."""
+    store = RegionStore(folder)
     assert store.image_ids == [f"photo {i}" for i in range(7)]
     for index in range(7):
         assert_is_photo(store[f"photo {index}"], index)
-    assert not list(tmp_path.glob(".*.partial"))
+    named = {shard["file"] for shard in json.loads((folder / "store.json").read_text())["shards"]}
+    assert {path.name for path in folder.iterdir()} == {"store.json", ".writer-0.lock", *named}
+
+
+@pytest.mark.parametrize("photos_at_risk", [1, 2, 3])
+def test_waiting_photos_stand_in_small_shards_until_the_full_one_is_written(
+    tmp_path: Path, photos_at_risk: int
+) -> None:
+    with RegionStoreWriter(
+        tmp_path, fingerprint=FINGERPRINT, photos_per_shard=5, photos_at_risk=photos_at_risk
+    ) as writer:
+        for index in range(7):
+            writer.append(*batch_of([index]))
+            waiting = (index + 1) % 5
+            saved = index + 1 - (waiting % photos_at_risk if waiting else 0)
+            held = (
+                RegionStore(tmp_path).image_ids if saved else []
+            )  # as a reader finds it, or the next run after a kill
+            assert held == [f"photo {i}" for i in range(saved)]
+            num_small = waiting // photos_at_risk
+            assert len(list(tmp_path.glob("*.arrow"))) == (index + 1) // 5 + num_small
+    assert_whole(tmp_path)
+    assert [len(shard.image_ids) for shard in RegionStore(tmp_path)._shards] == [5, 2]
+
+
+def test_a_batch_is_never_split_over_small_shards(tmp_path: Path) -> None:
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, photos_per_shard=6, photos_at_risk=2) as writer:
+        for indices in ([0, 1, 2], [3], [4], [5, 6]):
+            writer.append(*batch_of(indices))
+        assert len(list(tmp_path.glob("*.arrow"))) == 1
+    assert_whole(tmp_path)
+
+
+def remove_and_die(folder: Path, *, call: int) -> None:
+    """In a child process: appends photos 0..6 and is killed before the given removal of a small shard."""
+    unlink, calls = Path.unlink, 0
+
+    def unlink_and_die(path: Path, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        unlink(path, **options)
+
+    Path.unlink = unlink_and_die  # type: ignore[method-assign]
+    append_the_rest(folder, photos_per_shard=4, photos_at_risk=1)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("call", range(1, 6))
+def test_a_kill_among_the_small_shards_leaves_none_behind(tmp_path: Path, call: int) -> None:
+    assert in_a_child(remove_and_die, tmp_path, call=call) == -signal.SIGKILL
+    assert len(RegionStore(tmp_path)) == (4 if call <= 3 else 7)  # three small ones make way for a full one, twice
+    append_the_rest(tmp_path, **SMALL_SHARDS)
+    assert_whole(tmp_path)
 
 
 ENDLESS_WRITER = """
