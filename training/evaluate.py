@@ -94,6 +94,8 @@ def evaluate_folder(
         rows = task.evaluation_rows(split)
         add_java_scores(evaluation, [row["caption"] for row in scored.predictions], rows)
     if task.accelerator.is_main_process and folder.is_dir():
+        before = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
+        evaluation |= {"training": before["training"]} if "training" in before else {}
         write_json(folder / "predictions.json", scored.predictions)
         write_json(folder / "evaluation.json", evaluation)
     return evaluation

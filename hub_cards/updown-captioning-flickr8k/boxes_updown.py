@@ -1,10 +1,14 @@
 """Box arithmetic. The one convention of the project: xyxy, 0..1 of the photo's width and height, no +1.
 
-Overlaps and pooling go through torchvision; everything is vectorised over any leading dimensions.
+Inside the detector boxes are pixels of the resized photo; those functions say so, and take `plus_one` for Caffe's
+convention, where a box from pixel 3 to pixel 5 is 3 pixels wide. Suppression and pooling go through torchvision;
+everything is vectorised over any leading dimensions.
 """
 
+from collections.abc import Sequence
+
 import torch
-from torchvision.ops import roi_align
+from torchvision.ops import nms, roi_align
 
 
 def boxes_from_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.Tensor:
@@ -79,3 +83,85 @@ def pool_boxes(feature_map: torch.Tensor, boxes: torch.Tensor, *, output_size: i
     in_cells = boxes_to_pixels(boxes, width=map_width, height=map_height).to(feature_map.dtype)
     pooled = roi_align(feature_map, list(in_cells), output_size=output_size, aligned=True)  # (B * R, D, s, s)
     return pooled.mean(dim=(-2, -1)).view(batch, -1, width)
+
+
+def box_centres(boxes: torch.Tensor, *, plus_one: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixel boxes (..., 4) -> centres and sizes, (..., 2) each as x, y."""
+    size = boxes[..., 2:] - boxes[..., :2] + float(plus_one)
+    return boxes[..., :2] + 0.5 * size, size
+
+
+def encode_boxes(
+    boxes: torch.Tensor, targets: torch.Tensor, *, weights: Sequence[float] = (1, 1, 1, 1), plus_one: bool = False
+) -> torch.Tensor:
+    """The regression (..., 4) that turns pixel boxes into targets: shifts of the centre in units of the box, and the
+    logarithms of the growth, times `weights` (Faster R-CNN, Ren et al. 2015, equation 2; Caffe's `bbox_transform`).
+
+    >>> encode_boxes(torch.tensor([0.0, 0.0, 10.0, 10.0]), torch.tensor([5.0, 0.0, 15.0, 10.0]))
+    tensor([0.5000, 0.0000, 0.0000, 0.0000])
+    """
+    centre, size = box_centres(boxes, plus_one=plus_one)
+    target_centre, target_size = box_centres(targets, plus_one=plus_one)
+    shift, growth = (target_centre - centre) / size, torch.log(target_size / size)
+    return torch.cat([shift, growth], dim=-1) * boxes.new_tensor(list(weights))
+
+
+def decode_boxes(
+    deltas: torch.Tensor,
+    boxes: torch.Tensor,
+    *,
+    weights: Sequence[float] = (1, 1, 1, 1),
+    plus_one: bool = False,
+    max_growth: float | None = None,
+) -> torch.Tensor:
+    """Pixel boxes (..., 4) moved by a regression (..., 4); the inverse of `encode_boxes` but for Caffe's `plus_one`,
+    whose decoded right and lower sides lie one pixel further out, as in the original.
+
+    `max_growth` bounds the factor by which a side may grow.
+    """
+    centre, size = box_centres(boxes, plus_one=plus_one)
+    shift, growth = (deltas / deltas.new_tensor(list(weights))).split(2, dim=-1)
+    if max_growth is not None:
+        growth = growth.clamp(max=torch.tensor(float(max_growth)).log().item())
+    new_centre, half = shift * size + centre, 0.5 * torch.exp(growth) * size
+    return torch.cat([new_centre - half, new_centre + half], dim=-1)
+
+
+def clip_boxes(boxes: torch.Tensor, *, width: int, height: int, plus_one: bool = False) -> torch.Tensor:
+    """Pixel boxes (..., 4) inside a photo: up to its last pixel with `plus_one`, else up to its side."""
+    last = boxes.new_tensor([width, height, width, height]) - float(plus_one)
+    return torch.minimum(boxes.clamp(min=0), last)
+
+
+def suppress(
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    *,
+    threshold: float,
+    groups: torch.Tensor | None = None,
+    plus_one: bool = False,
+) -> torch.Tensor:
+    """Greedy non-maximum suppression of pixel boxes (N, 4): the indices of those kept, the best first.
+
+    A box goes where it overlaps a better one of its group (N,) by more than `threshold`; groups lie apart from each
+    other, in float64, so that no overlap is rounded.
+    """
+    if plus_one:
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + 1], dim=1)
+    if groups is not None and len(boxes):
+        boxes = boxes.double()
+        boxes = boxes + (groups * (boxes.max() - boxes.min() + 1).ceil())[:, None]
+    return nms(boxes.to(torch.promote_types(boxes.dtype, torch.float32)), scores.to(boxes.dtype), threshold)
+
+
+def fill_up(kept: torch.Tensor, scores: torch.Tensor, *, at_least: int) -> torch.Tensor:
+    """Kept numbers (K,), joined by the best of the others until there are `at_least`, or no others.
+
+    >>> fill_up(torch.tensor([2]), torch.tensor([0.1, 0.5, 0.9]), at_least=2).tolist()
+    [2, 1]
+    """
+    if len(kept) >= at_least:
+        return kept
+    order = scores.argsort(descending=True, stable=True)
+    others = order[~torch.isin(order, kept)]
+    return torch.cat([kept, others[: at_least - len(kept)]])

@@ -13,6 +13,7 @@ import io
 import math
 import os
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,10 +21,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
+from torch.nn import functional as F
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, SizeDict
+from transformers.processing_utils import ImagesKwargs
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
@@ -245,6 +248,37 @@ def _like(levels: torch.Tensor, array: PhotoArray) -> PhotoArray:
     return levels.numpy() if isinstance(array, np.ndarray) else levels
 
 
+def resize_exactly(images: list[Any], size: SizeDict) -> list[torch.Tensor]:
+    """Photos (C, H, W) resized in float32, bilinear, without smoothing, as the detectors of Caffe's line were fed.
+
+    The shorter side becomes `size.shortest_edge`, unless the longer would exceed `size.longest_edge`; both are rounded
+    half up. Without a shortest edge, to `size.height` x `size.width`.
+    """
+    resized = []
+    for image in images:
+        levels = torch.as_tensor(_plain(image))
+        target = (size.height, size.width) if size.height else aspect_size(levels.shape[-2:], size)
+        channels = (  # one at a time: in float32 a photo takes four times its memory
+            F.interpolate(channel[None, None].float(), size=target, mode="bilinear", align_corners=False)[0]
+            for channel in levels
+        )
+        resized.append(torch.cat(list(channels)))
+    return resized
+
+
+def aspect_size(photo_size: Sequence[int], size: SizeDict) -> tuple[int, int]:
+    """(height, width) of a photo resized with its aspect ratio; a side has at least one pixel.
+
+    >>> aspect_size((427, 640), SizeDict(shortest_edge=600, longest_edge=1000))
+    (600, 899)
+    """
+    scale = size.shortest_edge / min(photo_size)
+    if size.longest_edge and scale * max(photo_size) > size.longest_edge:
+        scale = size.longest_edge / max(photo_size)
+    height, width = (max(1, int(side * scale + 0.5)) for side in photo_size)
+    return height, width
+
+
 def check_resized_pixels(images: list[Any], size: SizeDict) -> None:
     """Refuses to blow a long thin photo up to gigabytes: a 20000 x 1 photo at shortest edge 600 has 7 gigapixels.
 
@@ -263,6 +297,22 @@ def check_resized_pixels(images: list[Any], size: SizeDict) -> None:
             )
 
 
+class UpDownImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
+    """What our image processors take beyond transformers' own.
+
+    exact_resize (`bool`, defaults to `False`): resize in float32, bilinear, without smoothing.
+    channel_order (`"rgb"` or `"bgr"`, defaults to `"rgb"`): of `pixel_values`; mean and deviation are in this order.
+    min_regions, max_regions, score_threshold (*optional*): how many regions a detector keeps, saved with its processor;
+        see `region_selection`.
+    """
+
+    exact_resize: bool
+    channel_order: str
+    min_regions: int | None
+    max_regions: int | None
+    score_threshold: float | int | None
+
+
 class PhotoPreparation(BaseImageProcessor):
     """What both backends share: the defaults, loading, and padding with a mask where the aspect ratio is kept."""
 
@@ -274,6 +324,12 @@ class PhotoPreparation(BaseImageProcessor):
     do_resize = True
     do_rescale = True
     do_normalize = True
+    valid_kwargs = UpDownImagesKwargs
+    exact_resize = False
+    channel_order = "rgb"
+    min_regions: int | None = None
+    max_regions: int | None = None
+    score_threshold: float | None = None
 
     @property
     def model_input_names(self) -> list[str]:  # type: ignore[override]
@@ -294,8 +350,48 @@ class PhotoPreparation(BaseImageProcessor):
             image = load_photo(image)
         return super().process_image(image, *args, **kwargs)
 
+    def region_selection(self) -> dict[str, Any]:
+        """How many regions of a photo to keep, as the detector's `forward` takes it; empty where its config decides."""
+        chosen = {name: getattr(self, name) for name in ("min_regions", "max_regions", "score_threshold")}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def post_process_object_detection(
+        self, outputs: Any, threshold: float | None = None, target_sizes: Any = None
+    ) -> list[dict[str, torch.Tensor]]:
+        """A detector's outputs -> for each photo `scores`, `labels` and `boxes` (xyxy), the best first.
+
+        Args:
+            outputs: what `UpDownDetector` returns; its regressed boxes are used.
+            threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
+            target_sizes: (B, 2) or pairs: height and width of each photo in pixels, for boxes in pixels; else 0..1.
+        """
+        threshold = (self.score_threshold or 0.0) if threshold is None else threshold
+        results = []
+        for photo in range(len(outputs["region_mask"])):
+            kept = outputs["region_mask"][photo] & (outputs["region_scores"][photo] >= threshold)
+            scores, order = outputs["region_scores"][photo][kept].sort(descending=True, stable=True)
+            boxes = outputs["pred_boxes"][photo][kept][order]
+            if target_sizes is not None:
+                height, width = (float(side) for side in target_sizes[photo])
+                boxes = boxes * boxes.new_tensor([width, height, width, height])
+            results.append({"scores": scores, "labels": outputs["object_ids"][photo][kept][order], "boxes": boxes})
+        return results
+
     def _preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        exact, order = kwargs.pop("exact_resize", False), kwargs.pop("channel_order", "rgb")
+        for name in ("min_regions", "max_regions", "score_threshold"):
+            kwargs.pop(name, None)
+        if order not in ("rgb", "bgr"):
+            raise ValueError(f"channel_order is {order!r}; choose 'rgb' or 'bgr'")
+        if order == "bgr":
+            images = [image[::-1].copy() if isinstance(image, np.ndarray) else image.flip(0) for image in images]
         size, return_tensors = kwargs["size"], kwargs["return_tensors"]
+        if exact and kwargs["do_resize"]:
+            if size.shortest_edge:
+                check_resized_pixels(images, size)
+            images = resize_exactly(images, size)
+            images = images if self.backend == "torchvision" else [image.numpy() for image in images]
+            kwargs["do_resize"] = False
         if not size.shortest_edge:
             return super()._preprocess(images, *args, **kwargs)
         check_resized_pixels(images, size)

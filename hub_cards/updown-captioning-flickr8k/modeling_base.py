@@ -42,9 +42,10 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
 
     def build_region_source(self) -> None:
         """Make `self.region_source` from `config.vision_config`, frozen if `config.freeze_regions`."""
-        from .modeling_grid import UpDownGrid  # here, because the sources are UpDownPreTrainedModels themselves
+        from .modeling_detector import UpDownDetector  # here, because the sources are UpDownPreTrainedModels themselves
+        from .modeling_grid import UpDownGrid
 
-        sources = {"updown_grid": UpDownGrid}
+        sources: dict[str, type[PreTrainedModel]] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
         vision_config = self.config.vision_config
         self.region_source = None if vision_config is None else sources[vision_config.model_type](vision_config)
         if self.config.freeze_regions:
@@ -67,11 +68,13 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         region_features: torch.Tensor | None = None,
         region_boxes: torch.Tensor | None = None,
         region_mask: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
     ) -> Regions:
         """`Regions` of B photos, from pixels (B, 3, height, width) or as given; missing masks are all True.
 
-        Raises `ValueError` where neither or both are given, where the width does not fit, or where a photo has no
-        region at all.
+        pixel_mask (B, height, width) bool is True on the photo where photos of different sizes were padded. Raises
+        `ValueError` where neither or both are given, where the width does not fit, or where a photo has no region at
+        all.
         """
         if pixel_values is not None and region_features is None:
             if self.region_source is None:
@@ -79,7 +82,7 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
                     "This model owns no region source, so it cannot take pixel_values: "
                     "extract region_features first, or load a model whose config has a vision_config"
                 )
-            return self.region_source(pixel_values)
+            return self.region_source(pixel_values, pixel_mask=pixel_mask)
         if region_features is None or pixel_values is not None:
             raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
         return Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))

@@ -25,7 +25,7 @@ from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownCaptioningOutput
 from .recurrence_updown import CaptioningCache, PhotoContext, StepLinear, WordSteps, lstm_step, word_steps
 
-PHOTO_INPUTS = ("pixel_values", "region_features", "region_boxes", "region_mask")
+PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
 
 
 class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
@@ -130,6 +130,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         region_features: torch.FloatTensor | None = None,
         region_boxes: torch.FloatTensor | None = None,
         region_mask: torch.BoolTensor | None = None,
+        pixel_mask: torch.BoolTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         past_key_values: CaptioningCache | None = None,
@@ -156,7 +157,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         if past_key_values is None:
-            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask)
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             past_key_values = CaptioningCache(self.encode_photos(regions))
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         run = self.run_words(words, input_ids, past_key_values, attention_mask, skip=not use_cache)

@@ -75,8 +75,22 @@ class UpDownGrid(UpDownPreTrainedModel):
         self.backbone.eval()
         return self
 
-    def forward(self, pixel_values: torch.Tensor, return_dict: bool | None = None, **kwargs: Any) -> Any:
-        """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes."""
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes.
+
+        Raises `ValueError` where `pixel_mask` says that photos were padded: cells would be of the padding.
+        """
+        if pixel_mask is not None and not torch.compiler.is_compiling() and not pixel_mask.all():
+            raise ValueError(
+                'a grid takes photos of one size: give its image processor size={"height": ..., "width": ...}, '
+                "or one photo at a time"
+            )
         feature_map = self.feature_map(pixel_values)  # (B, D, h, w)
         batch, width = feature_map.shape[:2]
         if width != self.config.region_feature_size:

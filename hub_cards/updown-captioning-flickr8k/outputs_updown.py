@@ -39,6 +39,29 @@ class Regions(ModelOutput):
 
 
 @dataclass
+class UpDownDetectorOutput(Regions):
+    """What `UpDownDetector` returns: `Regions`, and what only a detector knows. C objects, A attributes.
+
+    object_ids, attribute_ids (`torch.Tensor` of shape (B, R), int64, *optional*): each region's class, 1 .. C, and best
+        attribute, 1 .. A; names are `config.id2label` and `config.attribute_id2label`.
+    attribute_scores (`torch.Tensor` of shape (B, R), *optional*): that attribute's probability, 0..1.
+    logits (`torch.Tensor` of shape (B, R, C + 1), *optional*): class scores, background first.
+    pred_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): the regressed box of each region's class, xyxy in 0..1.
+    loss (scalar, *optional*): the sum of `losses`.
+    losses (dict of scalars, *optional*): `proposal_objectness`, `proposal_box`, `region_class`, `region_box` and, with
+        attributes, `region_attributes`, each a mean over photos and with its weight.
+    """
+
+    object_ids: torch.Tensor | None = None
+    attribute_ids: torch.Tensor | None = None
+    attribute_scores: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    pred_boxes: torch.Tensor | None = None
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+
+
+@dataclass
 class UpDownCaptioningOutput(ModelOutput):
     """What `UpDownForImageCaptioning` returns.
 

@@ -5,14 +5,16 @@ transformers 5 dropped the task; importing `modeling_updown` brings it back, and
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import GenerationConfig, GenerationMixin
 from transformers.pipelines import Pipeline
+from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 GENERATE_ARGUMENTS = {*vars(GenerationConfig()), *inspect.signature(GenerationMixin.generate).parameters} - {"self"}
 
@@ -130,6 +132,30 @@ class UpDownImageToTextPipeline(Pipeline):
         )
         return preprocess, forward, postprocess
 
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: Any,
+        forward_params: Any,
+        postprocess_params: Any,
+    ) -> Any:
+        """As transformers does it, but photos of different sizes are padded to one batch, with their mask."""
+        if batch_size == 1:
+            return super().get_iterator(
+                inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
+            )
+        dataset = PipelineDataset if isinstance(inputs, Sized) else PipelineIterator
+        loader = DataLoader(
+            dataset(inputs, self.preprocess, preprocess_params),
+            num_workers=num_workers,
+            batch_size=batch_size,
+            collate_fn=join_photos,
+        )
+        outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
+        return PipelineIterator(outputs, self.postprocess, postprocess_params)
+
     def preprocess(self, input_: Any, prompt: str | None = None) -> dict[str, torch.Tensor]:
         """A photo (or `ListedPhoto`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
         if isinstance(input_, ListedPhoto):
@@ -156,7 +182,8 @@ class UpDownImageToTextPipeline(Pipeline):
             return {"sequences": by_photo(self.model.generate(**inputs, **settings).sequences, num_photos)}
         if not hasattr(self.model, "get_regions"):
             raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
-        regions = self.model.get_regions(inputs.pop("pixel_values"))
+        pixels = {name: inputs.pop(name) for name in ("pixel_values", "pixel_mask") if name in inputs}
+        regions = self.model.get_regions(**pixels)
         inputs |= {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
         output = self.model.generate(**inputs, **settings)
         weights = followed_weights(output.attentions, output.sequences, getattr(output, "beam_indices", None))
@@ -201,6 +228,23 @@ class UpDownImageToTextPipeline(Pipeline):
         """The ids of the tokens that end a caption."""
         ends = self.model.generation_config.eos_token_id
         return [] if ends is None else ends if isinstance(ends, list) else [ends]
+
+
+def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Inputs of single photos -> one batch; pixels and their masks are padded with 0 on the right and below.
+
+    >>> photos = [{"pixel_values": torch.ones(1, 3, 2, 4)}, {"pixel_values": torch.ones(1, 3, 3, 2)}]
+    >>> join_photos(photos)["pixel_values"].shape
+    torch.Size([2, 3, 3, 4])
+    """
+    joined = {}
+    for name in items[0]:
+        parts = [item[name] for item in items]
+        if name in ("pixel_values", "pixel_mask"):
+            height, width = (max(part.shape[side] for part in parts) for side in (-2, -1))
+            parts = [F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])) for part in parts]
+        joined[name] = torch.cat(parts)
+    return joined
 
 
 def photo_stream(photos: Any) -> Any:

@@ -195,6 +195,7 @@ class UpDownDetectorConfig(PreTrainedConfig):
             self.id2label = {0: "background", **{i: f"object {i}" for i in range(1, self.num_objects + 1)}}
         super().__post_init__(**kwargs)
         self.num_objects = len(self.id2label) - 1
+        self.label2id = {name: i for i, name in self.id2label.items()}
         if self.attribute_id2label is None:
             names = {i: f"attribute {i}" for i in range(1, self.num_attributes + 1)}
             self.attribute_id2label = {0: "no attribute", **names}

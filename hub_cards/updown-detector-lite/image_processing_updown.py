@@ -256,9 +256,13 @@ def resize_exactly(images: list[Any], size: SizeDict) -> list[torch.Tensor]:
     """
     resized = []
     for image in images:
-        levels = torch.as_tensor(_plain(image)).float()[None]
+        levels = torch.as_tensor(_plain(image))
         target = (size.height, size.width) if size.height else aspect_size(levels.shape[-2:], size)
-        resized.append(F.interpolate(levels, size=target, mode="bilinear", align_corners=False)[0])
+        channels = (  # one at a time: in float32 a photo takes four times its memory
+            F.interpolate(channel[None, None].float(), size=target, mode="bilinear", align_corners=False)[0]
+            for channel in levels
+        )
+        resized.append(torch.cat(list(channels)))
     return resized
 
 

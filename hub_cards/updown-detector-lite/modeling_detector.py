@@ -8,6 +8,7 @@ alone and in any batch. Inside, boxes are pixels of the resized photo; outside, 
 one group, C objects, A attributes, D feature width.
 """
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +55,15 @@ PYRAMID_REGIONS_AT_A_TIME = 512  # pooled 14 x 14 maps of 128 channels, in float
 SMALLEST_SIDE = 32  # a photo of fewer pixels is padded to it, or no cell would be left of the maps
 
 
+def full_precision(tensor: torch.Tensor) -> contextlib.AbstractContextManager:
+    """Without autocast where no gradient is asked for: which boxes there are, and what they are called, must not hang
+    on rounding. In the C4 layout that costs little, since nine tenths of the work are the region stage's.
+    """
+    if torch.is_grad_enabled():
+        return contextlib.nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
 class RegionHeads(nn.Module):
     """Region features (N, D) -> object logits (N, C + 1), regressions (N, C or 1, 4), attribute logits (N, A + 1)."""
 
@@ -70,7 +80,9 @@ class RegionHeads(nn.Module):
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, D) -> object logits (N, C + 1) and regressions (N, C or 1, 4), in float32."""
-        return self.object_score(features).float(), self.box_deltas(features).float().unflatten(1, (-1, 4))
+        with full_precision(features):
+            features = features.to(self.object_score.weight.dtype)
+            return self.object_score(features).float(), self.box_deltas(features).float().unflatten(1, (-1, 4))
 
     def attributes(self, features: torch.Tensor, object_ids: torch.Tensor) -> torch.Tensor:
         """Features (N, D) and the class of each, true or predicted, background included (N,) -> logits (N, A + 1)."""
@@ -295,7 +307,8 @@ class UpDownDetector(UpDownPreTrainedModel):
         if missing_rows or missing_columns:
             pixel_values = F.pad(pixel_values, (0, missing_columns, 0, missing_rows))
         if self.config.is_caffe_resnet:
-            return PhotoMaps([self.backbone(pixel_values)], None, size)
+            with full_precision(pixel_values):
+                return PhotoMaps([self.backbone(pixel_values)], None, size)
         maps, last = self.backbone(pixel_values)
         return PhotoMaps(maps, last, size)
 
@@ -358,7 +371,8 @@ class UpDownDetector(UpDownPreTrainedModel):
 
     def _detect(self, group: PhotoMaps, *, rule: SelectionRule, factors: list[float]) -> Iterator[UpDownDetectorOutput]:
         """The selected regions of each photo of the group, as batches of one."""
-        logits, deltas = self.proposals(group.maps)
+        with full_precision(group.maps[0]) if self.config.is_caffe_resnet else contextlib.nullcontext():
+            logits, deltas = self.proposals(group.maps)
         anchors = self.proposals.anchors(group.maps)
         proposed = [
             top_proposals(

@@ -1,0 +1,194 @@
+"""`updown extract`: what counts as photos, which regions are kept, and several processes without a GPU."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset, DatasetDict, Features, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from modeling_updown import UpDownImageProcessor
+from tests import tiny
+from tests.training.tiny_run import in_processes
+from training import cli
+from training.commands.extract import listed_photos, photo_rows
+from training.data.region_store import RegionStore
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny detector."""
+    folder = tmp_path_factory.mktemp("detector")
+    tiny.tiny_pyramid_detector().save_pretrained(folder)
+    UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three photos and one in a folder of its own."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for number, name in enumerate(("a.jpg", "b.png", "c.png", "more/d.jpg")):
+        tiny.tiny_photo(number, width=60 + 10 * number).save(folder / name)
+    (folder / "notes.md").write_text("no photo")
+    return folder
+
+
+def run(*arguments: Any) -> int:
+    return cli.main(["extract", *(str(argument) for argument in arguments)])
+
+
+def named(rows: Dataset) -> dict[str, str]:
+    """File names of the photos by their ids."""
+    images = rows["image"][:]
+    return {i: Path(image["path"]).name for i, image in zip(rows["image_id"], images, strict=True)}
+
+
+# -- photos ----------------------------------------------------------------------------------------------------------
+
+
+def test_folders_and_files_are_photos_by_their_names(photos: Path) -> None:
+    assert named(photo_rows([str(photos)])) == {name: name for name in ("a.jpg", "b.png", "c.png")}
+    assert named(photo_rows([str(photos / "b.png"), str(photos / "more")])) == {"b.png": "b.png", "d.jpg": "d.jpg"}
+
+
+def test_a_list_names_photos_beside_it(photos: Path) -> None:
+    (photos / "some.txt").write_text(f"c.png\n\n  more/d.jpg \n{photos / 'a.jpg'}\n")
+    rows = photo_rows([str(photos / "some.txt")])
+    assert rows["image_id"][:] == ["c.png", "d.jpg", "a.jpg"]
+    assert [Path(image["path"]).is_file() for image in rows["image"]] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", 'file_name,image_id,caption\na.jpg,7,"one, two"\nmore/d.jpg,0,x\nb.png,,x\n'),
+        ("t.tsv", "image_id\tfile_name\n7\ta.jpg\n0\tmore/d.jpg\n\tb.png\n"),
+        (
+            "t.jsonl",
+            '{"file_name": "a.jpg", "image_id": 7}\n{"file_name": "more/d.jpg", "image_id": 0}\n{"file_name": "b.png"}',
+        ),
+    ],
+)
+def test_a_table_may_give_ids(photos: Path, name: str, text: str) -> None:
+    (photos / name).write_text(text)
+    expected = [("7", photos / "a.jpg"), ("0", photos / "more" / "d.jpg"), ("b.png", photos / "b.png")]
+    assert [(i, Path(path)) for i, path in listed_photos(photos / name)] == expected
+    assert photo_rows([str(photos / name)])["image_id"][:] == ["7", "0", "b.png"]
+
+
+def test_saved_data_sets_bring_their_photos(photos: Path, tmp_path: Path) -> None:
+    paths = [str(photos / name) for name in ("a.jpg", "more/d.jpg")]
+    features = Features({"image": ImageFeature(), "image_id": Value("int64"), "text": Value("string")})
+    rows = Dataset.from_dict({"image": paths, "image_id": [4, 9], "text": ["x", "y"]}, features=features)
+    rows.save_to_disk(tmp_path / "numbered")
+    rows.remove_columns(["image_id"]).save_to_disk(tmp_path / "plain")
+    numbered, plain = (photo_rows([str(tmp_path / name)]) for name in ("numbered", "plain"))
+    assert numbered["image_id"][:] == ["4", "9"] and plain["image_id"][:] == ["0", "1"]
+    assert set(numbered.column_names) == {"image_id", "image"} and numbered[0]["image"]["bytes"]
+    together = photo_rows([str(tmp_path / "numbered"), str(photos / "b.png")])
+    assert together["image_id"][:] == ["4", "9", "b.png"]
+    assert together[2]["image"] == {"bytes": None, "path": str(photos / "b.png")}
+
+
+def test_photos_that_cannot_be_told_apart_or_found(photos: Path, tmp_path: Path) -> None:
+    (photos / "more" / "a.jpg").write_bytes((photos / "a.jpg").read_bytes())
+    cure = "several photos have the id a.jpg: extract the folders one by one, or give a table with image_id"
+    with pytest.raises(ValueError, match=cure):
+        photo_rows([str(photos), str(photos / "more")])
+    (photos / "t.csv").write_text("file_name,image_id\na.jpg,1\nmore/a.jpg,2\n")
+    assert len(photo_rows([str(photos / "t.csv")])) == 2
+    (photos / "t.csv").write_text("file_name,image_id\na.jpg,1\nb.png,1\n")
+    with pytest.raises(ValueError, match="several photos have the id 1"):
+        photo_rows([str(photos / "t.csv")])
+    (photos / "t.csv").write_text("photo\na.jpg\n")
+    with pytest.raises(ValueError, match="t.csv: record 0 has no 'file_name'"):
+        photo_rows([str(photos / "t.csv")])
+    (photos / "none.txt").write_text("\n\n")
+    with pytest.raises(ValueError, match="none.txt lists no photo"):
+        photo_rows([str(photos / "none.txt")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="empty holds no photo"):
+        photo_rows([str(tmp_path / "empty")])
+    texts = Dataset.from_dict({"text": ["x"]})
+    texts.save_to_disk(tmp_path / "texts")
+    with pytest.raises(ValueError, match="texts has no column image; it has text"):
+        photo_rows([str(tmp_path / "texts")])
+    DatasetDict({"train": texts}).save_to_disk(tmp_path / "splits")
+    with pytest.raises(ValueError, match="splits holds the splits of a data set: name one of the folders in it"):
+        photo_rows([str(tmp_path / "splits")])
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_a_detectors_regions_are_extracted_from_a_list(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "c.png").write_bytes(b"no photo")
+    (photos / "some.txt").write_text("a.jpg\nc.png\nmore/d.jpg\nb.png\n")
+    store = tmp_path / "regions"
+    assert run(photos / "some.txt", "--source", model, "--output", store, "--batch-size", 2) == 1
+    shown = capsys.readouterr()
+    assert shown.out == f"{store}: the regions of 3 photos\n"
+    assert "1 photos could not be read and were skipped:\n  c.png: " in shown.err
+    found = RegionStore(store)
+    assert sorted(found.image_ids) == ["a.jpg", "b.png", "d.jpg"] and found.feature_width == 128
+    assert found["d.jpg"]["image_size"].tolist() == [60, 90]
+    tiny.tiny_photo(8).save(photos / "c.png")
+    assert run(photos / "some.txt", "--source", model, "--output", store) == 0
+    assert len(RegionStore(store)) == 4
+
+
+def test_the_selection_is_an_option(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--min-regions", 3, "--max-regions", 5, "--score-threshold", 0.999]
+    assert run(photos, "--source", model, "--output", tmp_path / "few", *few, "--soft-labels") == 0
+    store = RegionStore(tmp_path / "few")
+    assert set(store.num_regions.tolist()) <= {3, 4, 5} and "object_probs" in store.column_names
+    assert (store.fingerprint["min_regions"], store.fingerprint["score_threshold"]) == (3, 0.999)
+    capsys.readouterr()
+    for options, sentence in (
+        (
+            ["--soft-labels"],
+            "was made otherwise (min_regions: stored 3, expected 4; max_regions: stored 5, expected 12",
+        ),
+        (few, "keeps soft labels: go on with them, or give another folder"),
+        (["--min-regions", 99], "min_regions 99 is more than max_regions 12: set the other one too"),
+    ):
+        assert run(photos, "--source", model, "--output", tmp_path / "few", *options) == 2
+        told = capsys.readouterr().err.splitlines()
+        assert len(told) == 1 and told[0].startswith("updown extract: ") and sentence in told[0]
+    grid = tiny.save_tiny_captioner(tmp_path / "captioner")
+    assert run(photos, "--source", grid, "--output", tmp_path / "grid", "--max-regions", 5) == 2
+    assert "a grid's regions are neither selected nor named" in capsys.readouterr().err
+
+
+def test_lower_precision_is_an_option(model: Path, photos: Path, tmp_path: Path) -> None:
+    for kind in ("no", "bf16"):
+        assert run(photos, "--source", model, "--output", tmp_path / kind, "--mixed-precision", kind) == 0
+    exact, rough = (RegionStore(tmp_path / kind)["b.png"]["region_features"].float() for kind in ("no", "bf16"))
+    assert exact.shape[1] == rough.shape[1] == 128
+    assert rough.norm(dim=1).mean() == pytest.approx(exact.norm(dim=1).mean().item(), rel=0.1)
+
+
+def test_processes_without_a_gpu_share_the_photos(model: Path, photos: Path, tmp_path: Path) -> None:
+    """As `torchrun --nproc_per_node 2 -m training.cli extract ...` starts them."""
+    for number in range(9):
+        Image.new("RGB", (40, 30), (25 * number, 0, 90)).save(photos / f"{number}.png")
+    arguments = ["extract", str(photos), "--source", str(model), "--output", str(tmp_path / "store")]
+    assert in_processes(main_or_die, arguments, num_processes=2) == [0, 0]
+    assert len(RegionStore(tmp_path / "store")) == 12
+    shares = [json.loads((tmp_path / "store" / name).read_text())["shards"] for name in ("store.json", "store-1.json")]
+    assert [sum(shard["photos"] for shard in share) for share in shares] == [6, 6]
+
+
+def main_or_die(arguments: list[str]) -> None:
+    """The command line in a process of its own, whose exit code is that of the command."""
+    code = cli.main(arguments)
+    if code:
+        raise SystemExit(code)
