@@ -35,12 +35,12 @@ def named_regions(output: UpDownDetectorOutput, config: Any) -> list[list[dict[s
         for row in mask.nonzero().flatten().tolist():
             region = {
                 "label": config.id2label[int(output.object_ids[photo, row])],  # type: ignore[index]
-                "score": float(output.region_scores[photo, row]),  # type: ignore[index]
-                "box": [float(side) for side in output.region_boxes[photo, row]],
+                "score": output.region_scores[photo, row].item(),  # type: ignore[index]
+                "box": output.region_boxes[photo, row].tolist(),
             }
             if output.attribute_ids is not None and output.attribute_scores is not None:
                 region["attribute"] = config.attribute_id2label[int(output.attribute_ids[photo, row])]
-                region["attribute_score"] = float(output.attribute_scores[photo, row])
+                region["attribute_score"] = output.attribute_scores[photo, row].item()
             regions.append(region)
         photos.append(regions)
     return photos

@@ -19,7 +19,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import modeling_updown
 from modeling_updown import UpDownImageToTextPipeline
-from modeling_updown.pipeline_updown import followed_weights, image_column, without_padding
+from modeling_updown.pipeline_updown import followed_weights, image_column, join_photos, without_padding
 from tests import tiny
 
 CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
@@ -111,6 +111,61 @@ def test_batch_is_single(captioner: UpDownImageToTextPipeline, settings: dict[st
                     assert caption[name] == wanted[name]
                 assert torch.allclose(caption["region_weights"], wanted["region_weights"], atol=1e-5)
                 assert torch.equal(caption["region_boxes"], wanted["region_boxes"])
+
+
+@pytest.fixture(scope="module", params=[tiny.tiny_detector, tiny.tiny_pyramid_detector])
+def detecting_captioner(request: pytest.FixtureRequest) -> UpDownImageToTextPipeline:
+    """A captioner on a detector, whose photos keep their shapes and have regions of unlike number."""
+    detector = request.param(score_threshold=0.6)
+    model = tiny.tiny_captioner(vision_config=detector.config)
+    model.region_source.load_state_dict(detector.state_dict())
+    model.generation_config.update(max_new_tokens=6)
+    image_processor = modeling_updown.UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})
+    return pipeline(
+        "image-to-text",
+        model=model,
+        image_processor=image_processor,
+        tokenizer=tiny.tiny_processor().tokenizer,
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3, "prompt": "two men"}])
+def test_photos_of_several_sizes_make_a_batch(
+    detecting_captioner: UpDownImageToTextPipeline, settings: dict[str, Any]
+) -> None:
+    sizes = [(64, 48), (100, 60), (48, 64), (30, 90), (64, 64), (64, 48), (96, 30)]  # width, height
+    photos = [tiny.tiny_photo(seed, width=width, height=height) for seed, (width, height) in enumerate(sizes)]
+    asked = settings | {"return_regions": True}
+    alone = [detecting_captioner(photo, **asked) for photo in photos]
+    assert len({captions[0]["generated_text"] for captions in alone}) > 3
+    assert len({len(captions[0]["region_boxes"]) for captions in alone}) > 1
+    rows = datasets.Dataset.from_dict({"image": photos})
+    for many in (
+        detecting_captioner(photos, batch_size=3, **asked),
+        list(detecting_captioner(rows, batch_size=4, **asked)),
+        list(detecting_captioner((photo for photo in photos), batch_size=2, **asked)),
+    ):
+        for (caption,), (expected,) in zip(many, alone, strict=True):
+            assert caption["generated_text"] == expected["generated_text"] and caption["words"] == expected["words"]
+            assert torch.allclose(caption["region_boxes"], expected["region_boxes"], atol=1e-5)
+            assert torch.allclose(caption["region_weights"], expected["region_weights"], atol=1e-4)
+    (named,) = detecting_captioner(photos[1], **settings)
+    assert named["generated_text"] == alone[1][0]["generated_text"]
+
+
+def test_joined_photos_are_padded_on_the_right_and_below() -> None:
+    wide = {"pixel_values": torch.ones(1, 3, 2, 5), "pixel_mask": torch.ones(1, 2, 5, dtype=torch.bool)}
+    tall = {"pixel_values": torch.full((1, 3, 4, 1), 2.0), "pixel_mask": torch.ones(1, 4, 1, dtype=torch.bool)}
+    words = {"input_ids": torch.tensor([[1, 7]])}
+    joined = join_photos([wide | words, tall | words])
+    assert joined["pixel_values"][:, 0].tolist() == [
+        [[1.0] * 5, [1.0] * 5, [0.0] * 5, [0.0] * 5],
+        [[2.0, 0.0, 0.0, 0.0, 0.0]] * 4,
+    ]
+    assert torch.equal(joined["pixel_mask"], joined["pixel_values"][:, 0] > 0)
+    assert joined["input_ids"].tolist() == [[1, 7], [1, 7]]
+    assert torch.equal(join_photos([wide])["pixel_values"], wide["pixel_values"])
 
 
 @pytest.mark.parametrize(

@@ -511,6 +511,7 @@ def captioning_recipe(folder: Path, *, store: bool, flips: bool = False) -> Any:
     return recipe
 
 
+@pytest.mark.filterwarnings("ignore:CIDEr of a single photo is 0")
 @pytest.mark.parametrize("flips", [False, True])
 def test_a_captioner_learns_and_says_the_same_from_pixels_and_from_a_store(tmp_path: Path, flips: bool) -> None:
     """Photos of several sizes: padded pixels with their mask in one run, a detector's store in the other."""

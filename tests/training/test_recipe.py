@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modeling_updown import UpDownCaptioningConfig
+from modeling_updown import UpDownCaptioningConfig, UpDownDetectorConfig
 from modeling_updown.configuration_updown import region_source_config
 from training.metrics.caption import caption_scores
 from training.recipe import Recipe, RegionsRecipe, changed_keys, read_recipe
 from training.tasks import TASKS
-from training.tasks.build import build_config
+from training.tasks.build import CHANGEABLE, build_config
 from training.tasks.captioning import METRICS
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
@@ -27,11 +27,16 @@ def write(folder: Path, text: str) -> Path:
 def test_shipped_recipes_are_valid_and_name_their_command(path: Path) -> None:
     recipe = read_recipe(path)
     assert path.read_text().startswith(f"# accelerate launch -m training.train training/recipes/{path.name}\n")
-    assert recipe.output == f"runs/{path.stem}" and path.stem.startswith(recipe.task) and recipe.task in TASKS
-    build_config(UpDownCaptioningConfig, recipe.model, section="model")
-    if recipe.regions.source:
+    word = {"captioning": "captioning", "detection": "detector"}[recipe.task]  # the model file's
+    assert recipe.output == f"runs/{path.stem}" and path.stem.startswith(word) and recipe.task in TASKS
+    kind = UpDownDetectorConfig if recipe.task == "detection" else UpDownCaptioningConfig
+    build_config(kind, recipe.model, section="model")
+    if recipe.regions.pretrained:
+        assert set(recipe.regions.source) <= set(CHANGEABLE)
+    elif recipe.regions.source:
         build_config(lambda **fields: region_source_config(fields), recipe.regions.source, section="regions.source")
-    assert bool(recipe.init_from) != bool(recipe.model.get("hidden_size"))  # sizes come from one place
+    sizes = {"backbone", "hidden_size"} & set(recipe.model)
+    assert bool(recipe.init_from) != bool(sizes)  # sizes come from one place
     assert not (recipe.regions.trained and recipe.regions.store)
     assert read_recipe(path, ["train.epochs=1"]).train.epochs == 1
 
@@ -47,6 +52,10 @@ def test_there_are_recipes_for_every_stage() -> None:
         "captioning_coco",
         "captioning_coco_scst",
         "captioning_coco_resnet_grid",
+        "captioning_flickr8k_regions",
+        "detector_visual_genome",
+        "detector_coco",
+        "detector_lite",
     }
 
 

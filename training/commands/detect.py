@@ -72,7 +72,7 @@ def run_detect(arguments: argparse.Namespace) -> int:
         try:
             photo = load_photo(path)
             regions = detect_regions(detector, image_processor, photo, boxes=arguments.box)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # torch has no better one for a photo too thin for it
             print(f"updown detect: skipped {path}: {one_sentence(error)}", file=sys.stderr)
             broken += 1
             continue

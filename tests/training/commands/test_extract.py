@@ -11,7 +11,7 @@ from PIL import Image
 
 from modeling_updown import UpDownImageProcessor
 from tests import tiny
-from tests.training.tiny_run import in_processes
+from tests.training.tiny_run import forget_accelerators, in_processes
 from training import cli
 from training.commands.extract import listed_photos, photo_rows
 from training.data.region_store import RegionStore
@@ -171,6 +171,7 @@ def test_the_selection_is_an_option(
 def test_lower_precision_is_an_option(model: Path, photos: Path, tmp_path: Path) -> None:
     for kind in ("no", "bf16"):
         assert run(photos, "--source", model, "--output", tmp_path / kind, "--mixed-precision", kind) == 0
+        forget_accelerators()
     exact, rough = (RegionStore(tmp_path / kind)["b.png"]["region_features"].float() for kind in ("no", "bf16"))
     assert exact.shape[1] == rough.shape[1] == 128
     assert rough.norm(dim=1).mean() == pytest.approx(exact.norm(dim=1).mean().item(), rel=0.1)

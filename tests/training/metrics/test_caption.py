@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,9 @@ def test_the_evaluate_module_loads_from_its_folder(monkeypatch: pytest.MonkeyPat
     evaluate = pytest.importorskip("evaluate")
     monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.syspath_prepend(str(tmp_path))  # before the folder of another module's test
+    for name in [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]:
+        monkeypatch.delitem(sys.modules, name)
     metric = evaluate.load(str(MODULE), cache_dir=str(tmp_path))
     predictions, references = ["a dog runs.", "a cat"], [["a dog runs fast"], ["a cat sleeps", "the cat"]]
     scores = metric.compute(predictions=predictions, references=references)

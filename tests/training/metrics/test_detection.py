@@ -3,6 +3,7 @@
 import copy
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -537,6 +538,9 @@ def test_the_evaluate_module_loads_from_its_folder(monkeypatch: pytest.MonkeyPat
     evaluate = pytest.importorskip("evaluate")
     monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.syspath_prepend(str(tmp_path))  # before the folder of another module's test
+    for name in [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]:
+        monkeypatch.delitem(sys.modules, name)
     metric = evaluate.load(str(MODULE), cache_dir=str(tmp_path))
     rows = [row(LEFT, RIGHT, ids=[1, 2], crowd=[False, False]), row(ids=[], crowd=[])]
     predictions = [found([0, 0, 0.5, 0.8], ids=[1], scores=[0.9]), found(ids=[], scores=[])]

@@ -1,0 +1,121 @@
+"""The picture of a detector's regions: boxes where they are said to be, the surest on top, nonsense refused."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageColor
+
+from modeling_updown import draw_regions, named_regions
+from modeling_updown.drawing_regions_updown import COLOURS, region_text
+from tests import tiny
+
+WHITE = Image.new("RGB", (200, 100), "white")
+
+
+def region(box: list[float], score: float = 0.9, **more: Any) -> dict[str, Any]:
+    return {"label": "dog", "score": score, "box": box, **more}
+
+
+def drawn_in(picture: Image.Image, colour: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels of exactly that colour."""
+    pixels = np.asarray(picture)
+    return np.nonzero((pixels == ImageColor.getrgb(colour)).all(axis=2))
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_regions_are_named_in_the_order_of_the_output() -> None:
+    detector = tiny.tiny_detector()
+    output = detector(torch.cat([tiny.noise_photo(64, 96, seed=seed) for seed in (1, 2)]), score_threshold=0.6)
+    output.region_mask[1, 2] = False
+    photos = named_regions(output, detector.config)
+    assert [len(regions) for regions in photos] == output.region_mask.sum(dim=1).tolist()
+    for photo, regions in enumerate(photos):
+        rows = output.region_mask[photo].nonzero().flatten().tolist()
+        for found, row in zip(regions, rows, strict=True):
+            assert all(isinstance(side, float) for side in (found["score"], *found["box"]))
+            assert found["label"] == f"object {int(output.object_ids[photo, row])}"
+            assert found["attribute"] == f"attribute {int(output.attribute_ids[photo, row])}"
+            assert found["score"] == output.region_scores[photo, row].item()
+            assert found["attribute_score"] == output.attribute_scores[photo, row].item()
+            assert found["box"] == output.region_boxes[photo, row].tolist()
+
+
+def test_a_detector_without_attributes_names_none() -> None:
+    detector = tiny.tiny_detector(num_attributes=0)
+    regions = named_regions(detector(tiny.noise_photo(64, 64)), detector.config)[0]
+    assert set(regions[0]) == {"label", "score", "box"} and region_text(regions[0]).startswith("object ")
+
+
+def test_words_of_a_region() -> None:
+    assert region_text(region([0, 0, 1, 1], 0.914)) == "dog 0.91"
+    assert region_text(region([0, 0, 1, 1], attribute="brown", attribute_score=0.31)) == "brown dog 0.90"
+    assert region_text(region([0, 0, 1, 1], attribute="brown", attribute_score=0.29)) == "dog 0.90"
+
+
+# -- picture ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_box_is_outlined_where_it_is() -> None:
+    picture = draw_regions(WHITE, [region([0.2, 0.4, 0.7, 0.9])])
+    assert picture.size == (1000, 500) and picture.mode == "RGB"
+    rows, columns = drawn_in(picture, COLOURS[0])
+    assert (columns.min(), columns.max() + 1) == pytest.approx((200, 700), abs=3)
+    assert rows.max() + 1 == pytest.approx(450, abs=3)
+    inside = np.asarray(picture)[240:430, 220:680]
+    assert (inside == 255).all()  # an outline leaves the object to be seen
+    above = np.asarray(picture)[160:198, 200:260]
+    assert (above != 255).any()  # its name
+    assert (np.asarray(picture)[:150] == 255).all()
+
+
+def test_a_name_stands_inside_where_the_photo_ends_above() -> None:
+    picture = np.asarray(draw_regions(WHITE, [region([0.2, 0.0, 0.7, 0.9])]))
+    assert (picture[10:40, 210:260] != 255).any()
+
+
+def test_the_surest_are_drawn_and_the_surest_on_top() -> None:
+    boxes = [[0.1, 0.2, 0.5, 0.8], [0.3, 0.2, 0.9, 0.8], [0.3, 0.2, 0.9, 0.8]]
+    unsure, sure, surest = (region(box, score) for box, score in zip(boxes, (0.3, 0.6, 0.9), strict=True))
+    picture = draw_regions(WHITE, [unsure, sure, surest], max_regions=2)
+    assert picture == draw_regions(WHITE, [surest, sure])  # whatever their order was
+    rows, _ = drawn_in(picture, COLOURS[0])
+    assert len(rows) > 1000  # of two boxes in one place the surest is seen
+    left = np.asarray(picture)[250:350, 90:110]
+    assert (left == 255).all()  # the unsure one was left out
+
+
+def test_pictures_are_saved_as_their_suffix_says(tmp_path: Path) -> None:
+    for name, kind in (("look.png", "PNG"), ("look.jpg", "JPEG")):
+        picture = draw_regions(tiny.tiny_photo(), [region([0.1, 0.1, 0.6, 0.9])], path=tmp_path / name)
+        with Image.open(tmp_path / name) as saved:
+            assert saved.format == kind and saved.size == picture.size == (1000, 750)
+    with pytest.raises(ValueError, match="unknown file extension"):
+        draw_regions(WHITE, [region([0, 0, 1, 1])], path=tmp_path / "look.xyz")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3000, 4), (4, 3000), (2500, 1500)])
+def test_photos_of_every_shape_are_drawn(size: tuple[int, int]) -> None:
+    picture = draw_regions(Image.new("RGB", size, "white"), [region([0.0, 0.0, 1.0, 1.0])] * 9)
+    assert max(picture.size) == pytest.approx(1000, abs=1) and min(picture.size) >= 1
+
+
+def test_names_of_every_kind_are_written() -> None:
+    for label in ("", "$5 $ _^ {", "Straßenbahn \u00e9", "a" * 300, "two\nlines"):
+        assert draw_regions(WHITE, [{**region([0.9, 0.9, 1.0, 1.0]), "label": label}]).size == (1000, 500)
+
+
+def test_no_region_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no region to draw: lower the threshold"):
+        draw_regions(WHITE, [])
+
+
+def test_absent_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="draw_regions needs matplotlib: pip install matplotlib"):
+        draw_regions(WHITE, [region([0, 0, 1, 1])])
