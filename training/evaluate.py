@@ -58,6 +58,8 @@ def evaluate_recipe(
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
+        if recipe.task != "captioning":
+            raise ValueError(f"--predictions takes captions, and {recipe_path} is of the task {recipe.task}")
         evaluation = score_predictions(recipe.data, predictions, split=split, name=recipe.data_name, java=java)
         evaluation["command"] = command
     else:
@@ -77,6 +79,8 @@ def evaluate_folder(
     task: Task, folder: Path, *, split: str, num_beams: int, command: str = "", java: bool = False
 ) -> dict[str, Any]:
     """Load the folder's model in float32, score it, write `evaluation.json` and `predictions.json` there."""
+    if java and not isinstance(task, CaptioningTask):
+        raise ValueError("METEOR and SPICE are metrics of captions: leave --java out")
     model, _ = task.load(folder)
     scored = task.score(model.to(task.accelerator.device), split=split, num_beams=num_beams)
     evaluation = {
@@ -88,9 +92,7 @@ def evaluate_folder(
         "seed": task.recipe.seed,
         **task.figures(scored, num_beams=num_beams),
     }
-    if java:
-        if not isinstance(task, CaptioningTask):
-            raise ValueError("METEOR and SPICE are metrics of captions: leave --java out")
+    if java and isinstance(task, CaptioningTask):
         rows = task.evaluation_rows(split)
         add_java_scores(evaluation, [row["caption"] for row in scored.predictions], rows)
     if task.accelerator.is_main_process and folder.is_dir():

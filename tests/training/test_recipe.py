@@ -65,6 +65,7 @@ def test_values_are_read_into_sections(tmp_path: Path) -> None:
     assert (recipe.train.learning_rate, recipe.train.mixed_precision, recipe.train.epochs) == (1e-3, "no", 3)
     assert (recipe.init_from, recipe.model, recipe.regions) == ("", {}, RegionsRecipe())
     assert recipe.train.betas == [0.9, 0.98] and recipe.evaluate.final_num_beams == 5
+    assert (recipe.train.photo_size, recipe.train.repeat_threshold, recipe.train.max_steps) == (0, 0.0, 0)
 
 
 def test_a_written_recipe_reads_back_as_it_was(tmp_path: Path) -> None:
@@ -111,6 +112,13 @@ MISTAKES = {
     "raise samples_per_photo to 2": "train: {objective: self_critical, baseline: beam, samples_per_photo: 1}",
     "regions: flips is 'often', which is no true or false": "regions: {flips: often}",
     "evaluate: batch_size is 0, but must be 1 or more": "evaluate: {batch_size: 0}",
+    "train: photo_size is -1, but must be 0 or more": "train: {photo_size: -1}",
+    "train: photo_size is 0.5, which is no whole number": "train: {photo_size: 0.5}",
+    "train: repeat_threshold is 1.0, but must be below 1": "train: {repeat_threshold: 1}",
+    "train: repeat_threshold is -0.1, but must be 0 or more": "train: {repeat_threshold: -0.1}",
+    "train: max_steps is -3, but must be 0 or more": "train: {max_steps: -3}",
+    "regions: processor is 'large', which is no section": "regions: {processor: large}",
+    "regions: crops is 0.0, but must be above 0 and at most 1": "regions: {crops: 0}",
 }
 
 

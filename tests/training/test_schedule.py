@@ -1,10 +1,19 @@
 """Learning rates and scheduled sampling, number by number."""
 
+from typing import Any
+
 import pytest
 import torch
 
+from tests import tiny
 from training.recipe import TrainRecipe
-from training.schedule import build_optimizer, build_schedule, learning_rate_factor, scheduled_sampling_probability
+from training.schedule import (
+    PRETRAINED,
+    build_optimizer,
+    build_schedule,
+    learning_rate_factor,
+    scheduled_sampling_probability,
+)
 
 HALF_WAY_DOWN = 0.5 * (1 + 2**-0.5)  # of the cosine, at a quarter of the run
 
@@ -36,6 +45,18 @@ def test_warm_up_rises_in_a_line_and_never_exceeds_the_schedule() -> None:
     settings = TrainRecipe(epochs=1, warmup_steps=4, schedule="linear")
     factors = [learning_rate_factor(step, settings=settings, steps_per_epoch=8) for step in range(8)]
     assert factors == pytest.approx([0.25, 0.5, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125])
+
+
+def test_a_run_of_so_many_steps_falls_by_steps() -> None:
+    by_steps = TrainRecipe(epochs=9, warmup_steps=0, schedule="step", decay=0.1, decay_steps=7, decay_epochs=1)
+    found = [learning_rate_factor(step, settings=by_steps, steps_per_epoch=2) for step in (0, 6, 7, 13, 14)]
+    assert found == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+    for schedule, middle in (("linear", 0.5), ("cosine", 0.5)):
+        settings = TrainRecipe(epochs=9, max_steps=10, warmup_steps=0, schedule=schedule)
+        factors = [learning_rate_factor(step, settings=settings, steps_per_epoch=2) for step in (0, 5, 10)]
+        assert factors == pytest.approx([1, middle, 0])
+    shorter = TrainRecipe(epochs=2, max_steps=100, warmup_steps=0, schedule="linear")
+    assert learning_rate_factor(2, settings=shorter, steps_per_epoch=2) == pytest.approx(0.5)
 
 
 def test_scheduled_sampling_rises_to_its_maximum() -> None:
@@ -72,6 +93,22 @@ def test_the_region_source_has_its_own_rate_and_biases_do_not_decay() -> None:
         optimizer.step()
         schedule.step()
     assert schedule.get_last_lr() == pytest.approx([0.005, 0.05, 0.05])
+
+
+@pytest.mark.parametrize("build", [tiny.tiny_detector, tiny.tiny_pyramid_detector])
+def test_a_detectors_backbone_has_the_rate_of_a_region_source(build: Any) -> None:
+    detector = build(frozen_stages=0)
+    detector.unfreeze()
+    optimizer = build_optimizer(detector, TrainRecipe(learning_rate=0.1, region_learning_rate=0.01))
+    slow = {id(weight) for group in optimizer.param_groups if group["lr"] == 0.01 for weight in group["params"]}
+    names = {name: id(weight) in slow for name, weight in detector.named_parameters() if weight.requires_grad}
+    assert {name.split(".")[0] for name, is_slow in names.items() if is_slow} == {"backbone"}
+    new = {name for name, is_slow in names.items() if not is_slow}
+    assert {"proposals.conv.weight", "heads.object_score.weight"} <= new
+    assert {name.split(".")[1] for name in new if name.startswith("backbone.")} in (set(), {"lateral", "smooth"})
+    captioner = tiny.tiny_captioner(vision_config=detector.config)
+    sources = [name for name, _ in captioner.named_parameters() if name.startswith(PRETRAINED)]
+    assert sources == [f"region_source.{name}" for name, _ in detector.named_parameters()]  # all of it is one there
 
 
 def test_other_optimisers_and_a_frozen_model() -> None:

@@ -357,6 +357,10 @@ def test_a_recipe_trains_and_is_evaluated(tmp_path: Path) -> None:
     assert again["metrics"] == pytest.approx(trained) and again["command"].endswith("recipe.yaml --split test")
     other = evaluate_recipe(tmp_path / "recipe.yaml", model=str(best), split="val")
     assert other["dataset"]["split"] == "val" and other["metrics"] != trained
+    with pytest.raises(ValueError, match="METEOR and SPICE are metrics of captions: leave --java out"):
+        evaluate_recipe(tmp_path / "recipe.yaml", java=True)
+    with pytest.raises(ValueError, match="--predictions takes captions, and .*recipe.yaml is of the task detection"):
+        evaluate_recipe(tmp_path / "recipe.yaml", predictions=best / "predictions.json")
 
 
 def test_a_saved_detector_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,108 @@
+"""What tasks are built of: a recipe's data by split, region sources new and saved, how their photos are prepared."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGridConfig, UpDownImageProcessor
+from tests import tiny
+from tests.training.tiny_run import config_fields
+from training.recipe import RegionsRecipe
+from training.tasks.build import build_image_processor, build_region_source, by_split, override_config
+
+GRID = {"backbone": "test_resnet", "image_size": 64, "grid_size": 3, "region_feature_size": 96}
+
+
+def detector_fields(**changes: Any) -> dict[str, Any]:
+    """A recipe's `regions.source` for the tiny pyramid detector."""
+    fields = config_fields(tiny.tiny_pyramid_config())
+    return {"model_type": "updown_detector", "num_objects": 7, "num_attributes": 3, **fields, **changes}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> str:
+    """A folder with a tiny detector and its processor."""
+    tiny.tiny_pyramid_detector().save_pretrained(tmp_path)
+    UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96}, image_mean=[0.1, 0.2, 0.3]).save_pretrained(
+        tmp_path
+    )
+    return str(tmp_path)
+
+
+def test_options_may_differ_by_split() -> None:
+    data = {"format": "coco", "annotations": {"train": "a.json"}, "images": "photos", "classes": {"train": 1}}
+    expected = {**data, "annotations": "a.json", "split": "train"}
+    assert by_split(data, split="train", names=["annotations", "images"]) == expected
+    with pytest.raises(ValueError, match="data.annotations names no split 'val'; it has train"):
+        by_split(data, split="val", names=["annotations"])
+
+
+def test_a_new_region_source_is_a_grid_or_a_detector() -> None:
+    grid, weights = build_region_source(RegionsRecipe(source=GRID, random_backbone=True))
+    assert isinstance(grid, UpDownGridConfig) and "backbone.conv1.0.weight" in weights
+    config, weights = build_region_source(RegionsRecipe(source=detector_fields(), random_backbone=True))
+    assert isinstance(config, UpDownDetectorConfig) and (config.num_objects, config.num_attributes) == (7, 3)
+    assert weights["heads.object_score.weight"].shape == (8, 128)
+
+
+def test_a_saved_region_source_keeps_its_weights(saved: str) -> None:
+    config, weights = build_region_source(RegionsRecipe(pretrained=saved, source={"max_regions": 9}))
+    expected = tiny.tiny_pyramid_detector().state_dict()
+    assert weights.keys() == expected.keys() and all(torch.equal(weights[name], expected[name]) for name in weights)
+    assert config.max_regions == 9 and config.min_regions == 4
+    with pytest.raises(ValueError, match="regions.source: head_size is 64, but the model of .* has 32: leave it out"):
+        build_region_source(RegionsRecipe(pretrained=saved, source={"head_size": 64}))
+
+
+def test_region_sources_that_cannot_be_had(tmp_path: Path) -> None:
+    captioner = str(tiny.save_tiny_captioner(tmp_path / "captioner"))
+    for regions, sentence in (
+        (RegionsRecipe(), "regions.source is empty: give the fields"),
+        (RegionsRecipe(pretrained=captioner), "regions.pretrained: .* holds 'updown_captioning'; a region source is"),
+        (RegionsRecipe(pretrained=str(tmp_path / "none")), "regions.pretrained: .*none"),
+        (RegionsRecipe(source={"model_type": "updown_eyes"}), "vision_config names model_type 'updown_eyes'; known"),
+        (RegionsRecipe(source=detector_fields(min_regions=20)), "min_regions=20 and max_regions=12 must be 1 or more"),
+        (RegionsRecipe(source=detector_fields(backbone="resnet19")), "timm knows no backbone 'resnet19'; it has resn"),
+        (RegionsRecipe(source=detector_fields(colour="red")), "unknown key 'colour' in regions.source; it takes num_"),
+        (RegionsRecipe(source=GRID, weights="no.safetensors"), "regions.weights: there is no file no.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            build_region_source(regions)
+
+
+def test_photos_are_prepared_as_the_backbone_was_trained() -> None:
+    grid = build_image_processor(UpDownGridConfig(**GRID), RegionsRecipe())
+    assert (grid.size.height, grid.size.width, grid.size.shortest_edge) == (64, 64, None)
+    assert tuple(grid.image_mean) == (0.5, 0.5, 0.5) and grid.region_selection() == {}
+    detector = build_image_processor(tiny.tiny_detector_config(), RegionsRecipe())  # caffe_resnet50
+    assert (detector.size.shortest_edge, detector.size.longest_edge) == (600, 1000)
+    assert tuple(detector.image_mean) == (0.485, 0.456, 0.406)
+    assert detector.region_selection() == {"min_regions": 4, "max_regions": 12, "score_threshold": 0.2}
+    with pytest.raises(ValueError, match="unknown key 'sise' in regions.processor"):
+        build_image_processor(UpDownGridConfig(**GRID), RegionsRecipe(processor={"sise": 3}))
+
+
+def test_a_recipe_may_prepare_photos_otherwise(saved: str) -> None:
+    size = {"shortest_edge": 320, "longest_edge": 640}
+    fields = {"size": size, "exact_resize": True, "min_regions": 30}
+    processor = build_image_processor(tiny.tiny_pyramid_config(max_regions=36), RegionsRecipe(processor=fields))
+    assert (processor.size.shortest_edge, processor.exact_resize) == (320, True)
+    assert processor.region_selection()["min_regions"] == 4  # as the config says, in pixels and in a store alike
+    config = UpDownDetector.from_pretrained(saved).config
+    config.max_regions = 8
+    own = build_image_processor(config, RegionsRecipe(pretrained=saved, processor={"size": size}))
+    assert tuple(own.image_mean) == (0.1, 0.2, 0.3) and own.size.longest_edge == 640
+    assert own.region_selection() == {"min_regions": 4, "max_regions": 8, "score_threshold": 0.2}
+    kept = build_image_processor(config, RegionsRecipe(pretrained=saved))
+    assert (kept.size.shortest_edge, kept.size.longest_edge) == (48, 96)
+
+
+def test_only_what_no_weight_depends_on_is_overridden() -> None:
+    config = tiny.tiny_pyramid_config()
+    override_config(config, {"max_regions": 7, "frozen_stages": 3, "head_size": 32}, section="model")
+    assert (config.max_regions, config.frozen_stages) == (7, 3)
+    for fields in ({"anchor_sizes": [[8], [16], [32], [64]]}, {"num_objects": 3}, {"colour": "red"}):
+        with pytest.raises(ValueError, match=f"model: {next(iter(fields))} is .*: leave it out"):
+            override_config(config, fields, section="model")
