@@ -16,7 +16,8 @@ CODE_FOLDERS = ("modeling_updown", "processors", "training")
 LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE_BYTES = 600, 60, 2**20
 # short methods that say all by their name, and overrides that transformers documents
 SELF_EXPLAINING_LINES = 6
-AT_THE_DOOR = {"__init__.py", "registration_updown.py", "drawing_updown.py", "drawing_regions_updown.py"}  # never part of a published folder
+# never part of a published folder
+AT_THE_DOOR = {"__init__.py", "registration_updown.py", "drawing_updown.py", "drawing_regions_updown.py"}
 OWN_IMPORTS = re.compile(r"^\s*(?:from|import)\s+(modeling_updown|processors|training)\b", flags=re.MULTILINE)
 # homes and scratch folders of some machine; put together so that this file does not name them itself
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:" + "|".join(("home", "root", "tmp", "work", "Users", "mnt")) + r")/\w")

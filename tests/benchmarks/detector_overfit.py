@@ -43,7 +43,7 @@ def overfit_recipe(annotations: str, images: str, weights: str) -> Recipe:
 def chosen_photos(task: DetectionTask) -> list[int]:
     """The photos with the most objects, all of which are large enough to be seen."""
     suitable = []
-    for number, row in enumerate(task.truth):
+    for number, row in enumerate(task.train_rows.remove_columns(["image"])):
         boxes = np.asarray(row["boxes"]).reshape(-1, 4)
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         if len(boxes) and (areas > LARGE_BOX).all() and not any(row["crowd"]):
@@ -64,8 +64,9 @@ def main() -> None:
     task = DetectionTask(recipe, Accelerator(cpu=True))
     task.prepare()
     photos = chosen_photos(task)
-    rows, truth = task.train_rows.select(photos), task.truth.select(photos)
-    task.evaluated[("chosen", 0)] = rows, truth
+    rows = task.train_rows.select(photos)
+    truth = rows.remove_columns(["image"])
+    task.evaluated["chosen"] = rows, truth
     boxes = sum(len(part) for part in truth["boxes"])
     print(f"{len(photos)} photos, {boxes} boxes, {torch.get_num_threads()} threads")
     optimizer = torch.optim.AdamW([p for p in task.model.parameters() if p.requires_grad], lr=RATE)

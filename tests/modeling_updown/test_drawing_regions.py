@@ -20,7 +20,7 @@ def region(box: list[float], score: float = 0.9, **more: Any) -> dict[str, Any]:
     return {"label": "dog", "score": score, "box": box, **more}
 
 
-def drawn_in(picture: Image.Image, colour: str) -> tuple[np.ndarray, np.ndarray]:
+def drawn_in(picture: Image.Image, colour: str) -> tuple[np.ndarray, ...]:
     """Rows and columns of the pixels of exactly that colour."""
     pixels = np.asarray(picture)
     return np.nonzero((pixels == ImageColor.getrgb(colour)).all(axis=2))

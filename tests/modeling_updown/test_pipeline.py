@@ -117,7 +117,7 @@ def test_batch_is_single(captioner: UpDownImageToTextPipeline, settings: dict[st
 def detecting_captioner(request: pytest.FixtureRequest) -> UpDownImageToTextPipeline:
     """A captioner on a detector, whose photos keep their shapes and have regions of unlike number."""
     detector = request.param(score_threshold=0.6)
-    model = tiny.tiny_captioner(vision_config=detector.config)
+    model: Any = tiny.tiny_captioner(vision_config=detector.config)
     model.region_source.load_state_dict(detector.state_dict())
     model.generation_config.update(max_new_tokens=6)
     image_processor = modeling_updown.UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})

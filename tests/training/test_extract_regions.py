@@ -167,7 +167,7 @@ def test_batches_mix_photos_and_mirrored_photos_in_order(
 def test_a_task_leaves_out_the_photos_its_store_lacks(tmp_path: Path) -> None:
     folder = photo_folder(tmp_path / "photos", num_photos=12, broken=(0, 2))
     recipe = tiny_recipe(tmp_path, data={"format": "folder", "folder": str(folder)})
-    task = build_task(recipe, new_accelerator())
+    task: Any = build_task(recipe, new_accelerator())
     task.prepare()
     assert task.train_rows["image_id"][:] == ["1.png", "4.png", "5.png", "8.png", "9.png"] and task.num_rows == 5
     assert task.evaluation_rows("val")["image_id"][:] == ["6.png", "10.png"]
@@ -528,7 +528,7 @@ def test_a_captioner_learns_and_says_the_same_from_pixels_and_from_a_store(tmp_p
 
 def test_a_captioner_says_the_same_from_pixels_and_from_a_store(tmp_path: Path) -> None:
     recipes = [captioning_recipe(tmp_path, store=store) for store in (True, False)]
-    model = tiny.tiny_captioner(vision_config=tiny.tiny_pyramid_config())
+    model: Any = tiny.tiny_captioner(vision_config=tiny.tiny_pyramid_config())
     model.region_source.load_state_dict(tiny.tiny_pyramid_detector().state_dict())
     processor = tiny.tiny_processor()
     processor.image_processor = UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})

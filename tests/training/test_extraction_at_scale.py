@@ -51,7 +51,7 @@ def extract_folder(photos: str, store: str, log: str, batch_size: int = BATCH, *
             file.write(f"{len(images)}\n")
         return regions_of(maker, images)
 
-    RegionMaker.regions = noted  # type: ignore[method-assign]
+    RegionMaker.regions = noted  # type: ignore
     try:
         paths = sorted(Path(photos).iterdir())
         rows = Dataset.from_dict({"image_id": [path.name for path in paths], "image": [str(path) for path in paths]})

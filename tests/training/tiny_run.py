@@ -38,7 +38,7 @@ def tiny_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes:
 
 
 def tiny_detection_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    """Scenes of 64 pixels, cropped and mirrored, and the tiny pyramid detector, its weights random; 6 steps an epoch."""
+    """Scenes of 64 pixels, cropped and mirrored, and the tiny pyramid detector, weights random; 6 steps an epoch."""
     settings = {"epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "region_learning_rate": 1e-3, "warmup_steps": 0}
     values: dict[str, Any] = {
         "task": "detection",

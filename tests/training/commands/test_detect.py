@@ -168,7 +168,7 @@ def test_models_that_find_no_objects(
 
 def test_a_captioners_own_detector_will_do(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "captioner"
-    model = tiny.tiny_captioner(vision_config=tiny.tiny_pyramid_config(id2label=OBJECTS))
+    model: Any = tiny.tiny_captioner(vision_config=tiny.tiny_pyramid_config(id2label=OBJECTS))
     model.region_source.load_state_dict(tiny.tiny_pyramid_detector().state_dict())
     processor = tiny.tiny_processor()
     processor.image_processor = UpDownImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})

@@ -525,7 +525,7 @@ def remove_and_die(folder: Path, *, call: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         unlink(path, **options)
 
-    Path.unlink = unlink_and_die  # type: ignore[method-assign]
+    Path.unlink = unlink_and_die  # type: ignore
     append_the_rest(folder, photos_per_shard=4, photos_at_risk=1)
 
 

@@ -28,7 +28,8 @@ NAMES = ["red thing", "green thing", "blue thing"]
 
 def painted_photos(folder: Path, *, crowd: bool = False) -> str:
     """Black photos with a red, a green and a blue rectangle, and the COCO file that tells where: its path."""
-    images, notes = [], []
+    images: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
     draw = np.random.default_rng(0)
     folder.mkdir()
     for number, (width, height) in enumerate(SIZES):
@@ -298,7 +299,7 @@ def test_scores_are_those_of_the_metrics_on_each_photos_detections(tmp_path: Pat
     found, described = [], []
     for row in rows:
         inputs = task.processor(row["image"]["bytes"], return_tensors="pt")
-        output = oracle(**inputs, min_regions=1, max_regions=100, score_threshold=0.01)
+        output: Any = oracle(**inputs, min_regions=1, max_regions=100, score_threshold=0.01)
         kept = output.region_mask[0]
         found.append(
             {
@@ -308,7 +309,8 @@ def test_scores_are_those_of_the_metrics_on_each_photos_detections(tmp_path: Pat
             }
         )
         true = torch.tensor(row["boxes"])[None]
-        described.append({"boxes": true[0], "attribute_probs": oracle(**inputs, boxes=true).attribute_probs[0]})
+        of_true: Any = oracle(**inputs, boxes=true)
+        described.append({"boxes": true[0], "attribute_probs": of_true.attribute_probs[0]})
     config = task.model.config
     expected = detection_scores(found, truth, num_classes=config.num_objects)
     assert expected["mar_100"] > 0
