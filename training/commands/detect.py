@@ -66,7 +66,7 @@ def run_detect(arguments: argparse.Namespace) -> int:
     detector, image_processor = load_region_source(arguments.model, default=TRAINED_DETECTOR)
     if detector.config.model_type != "updown_detector":
         raise ValueError(f"{arguments.model} holds a grid, which finds no objects: name a detector with --model")
-    detector.eval()
+    detector.float().eval()  # saved in half, it would not take the processor's photos
     broken, found = 0, {}
     for path in paths:
         try:

@@ -69,7 +69,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     )
     broken = extract_regions(
         rows,
-        source=source,
+        source=source.float(),  # saved in half, it would not take the processor's photos
         image_processor=image_processor,
         output=arguments.output,
         batch_size=arguments.batch_size,

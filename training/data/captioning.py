@@ -9,7 +9,6 @@ Flickr30k (Young et al. 2014) and its Entities (Plummer et al. 2015), nocaps (Ag
 No photo is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """
 
-import inspect
 import os
 import re
 import warnings
@@ -20,7 +19,7 @@ from typing import Any
 import datasets
 
 from training.data.caption_rows import CAPTION_FEATURES, SPLITS, caption_dataset, split_name, wanted_splits
-from training.data.files import PathLike, column, read_json, read_lines, read_table, records
+from training.data.files import PathLike, column, format_reader, read_json, read_lines, read_table, records
 from training.scenes import scenes_dataset
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv", "captions.txt")
@@ -45,17 +44,7 @@ def load_captions(format: str, **options: Any) -> datasets.Dataset:
     Raises:
         ValueError: for an unknown format or option, a broken file, no caption, no photo, an unknown split.
     """
-    if format not in CAPTION_FORMATS:
-        raise ValueError(f"unknown caption format {format!r}; choose one of {', '.join(CAPTION_FORMATS)}")
-    reader = CAPTION_FORMATS[format]
-    parameters = inspect.signature(reader).parameters.values()
-    allowed = [p.name for p in parameters]
-    required = [p.name for p in parameters if p.default is p.empty]
-    unknown, absent = sorted(set(options) - set(allowed)), sorted(set(required) - set(options))
-    if unknown or absent:
-        fault = f"does not take {', '.join(unknown)}" if unknown else f"needs {', '.join(absent)}"
-        raise ValueError(f"the caption format {format!r} {fault}; its options are {', '.join(allowed)}")
-    return reader(**options)
+    return format_reader(CAPTION_FORMATS, format, options, kind="caption")(**options)
 
 
 def read_coco_captions(

@@ -8,7 +8,6 @@ ids are a detector's: 0 the background, 1..C the classes in the order of their n
 No photo is opened here but for its header, and that only where its annotation file does not tell its size.
 """
 
-import inspect
 import os
 from collections import ChainMap, Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -32,7 +31,7 @@ from training.data.detection_rows import (
     photo_size,
     pixel_boxes,
 )
-from training.data.files import PathLike, column, read_json, records
+from training.data.files import PathLike, column, format_reader, read_json, records
 from training.data.visual_genome import read_visual_genome
 from training.scenes import COLOURS, CORNERS, SIDES, scenes_dataset
 
@@ -51,17 +50,7 @@ def load_detection(format: str, **options: Any) -> DetectionData:
     Raises:
         ValueError: for an unknown format or option, a broken file, a file without photos, an unknown split.
     """
-    if format not in DETECTION_FORMATS:
-        raise ValueError(f"unknown detection format {format!r}; choose one of {', '.join(DETECTION_FORMATS)}")
-    reader = DETECTION_FORMATS[format]
-    parameters = inspect.signature(reader).parameters.values()
-    allowed = [p.name for p in parameters]
-    required = [p.name for p in parameters if p.default is p.empty]
-    unknown, absent = sorted(set(options) - set(allowed)), sorted(set(required) - set(options))
-    if unknown or absent:
-        fault = f"does not take {', '.join(unknown)}" if unknown else f"needs {', '.join(absent)}"
-        raise ValueError(f"the detection format {format!r} {fault}; its options are {', '.join(allowed)}")
-    return reader(**options)
+    return format_reader(DETECTION_FORMATS, format, options, kind="detection")(**options)
 
 
 def read_coco_instances(

@@ -7,15 +7,35 @@ Whether a photo exists is asked of one directory listing per folder, so 120,000 
 """
 
 import csv
+import inspect
 import io
 import json
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 PathLike = str | os.PathLike[str]
+
+
+def format_reader(
+    formats: Mapping[str, Callable[..., Any]], format: str, options: Iterable[str], *, kind: str
+) -> Callable[..., Any]:
+    """The function of a format, fit for keyword `options` of those names.
+
+    Raises `ValueError` for an unknown format (`kind` says of what), and for options that are unknown or lacking.
+    """
+    if format not in formats:
+        raise ValueError(f"unknown {kind} format {format!r}; choose one of {', '.join(formats)}")
+    parameters = inspect.signature(formats[format]).parameters.values()
+    allowed = [p.name for p in parameters]
+    required = [p.name for p in parameters if p.default is p.empty]
+    unknown, absent = sorted(set(options) - set(allowed)), sorted(set(required) - set(options))
+    if unknown or absent:
+        fault = f"does not take {', '.join(unknown)}" if unknown else f"needs {', '.join(absent)}"
+        raise ValueError(f"the {kind} format {format!r} {fault}; its options are {', '.join(allowed)}")
+    return formats[format]
 
 
 def read_text(path: PathLike) -> str:

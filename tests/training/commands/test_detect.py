@@ -166,6 +166,15 @@ def test_models_that_find_no_objects(
     assert "there is no model folder" in capsys.readouterr().err
 
 
+def test_a_detector_saved_in_half_precision(
+    model: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    UpDownDetector.from_pretrained(model).bfloat16().save_pretrained(tmp_path / "half")
+    UpDownImageProcessor.from_pretrained(model).save_pretrained(tmp_path / "half")
+    assert run(photo, "--model", tmp_path / "half", "--threshold", 0) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 10
+
+
 def test_a_captioners_own_detector_will_do(tmp_path: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "captioner"
     model: Any = tiny.tiny_captioner(vision_config=tiny.tiny_pyramid_config(id2label=OBJECTS))

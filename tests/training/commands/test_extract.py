@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from modeling_updown import UpDownImageProcessor
+from modeling_updown import UpDownDetector, UpDownImageProcessor
 from tests import tiny
 from tests.training.tiny_run import forget_accelerators, in_processes
 from training import cli
 from training.commands.extract import listed_photos, photo_rows
 from training.data.region_store import RegionStore
+from training.extract_regions import source_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,15 @@ def test_the_selection_is_an_option(
     grid = tiny.save_tiny_captioner(tmp_path / "captioner")
     assert run(photos, "--source", grid, "--output", tmp_path / "grid", "--max-regions", 5) == 2
     assert "a grid's regions are neither selected nor named" in capsys.readouterr().err
+
+
+def test_a_source_saved_in_half_precision(model: Path, photos: Path, tmp_path: Path) -> None:
+    UpDownDetector.from_pretrained(model).bfloat16().save_pretrained(tmp_path / "half")
+    UpDownImageProcessor.from_pretrained(model).save_pretrained(tmp_path / "half")
+    assert run(photos, "--source", tmp_path / "half", "--output", tmp_path / "store") == 0
+    source = UpDownDetector.from_pretrained(tmp_path / "half", dtype=torch.float32)  # as recipes load it
+    found = RegionStore(tmp_path / "store").fingerprint
+    assert source_fingerprint(source, flipped=False)["weights"] == found["weights"]
 
 
 def test_lower_precision_is_an_option(model: Path, photos: Path, tmp_path: Path) -> None:
