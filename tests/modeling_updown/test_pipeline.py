@@ -154,6 +154,20 @@ def test_photos_of_several_sizes_make_a_batch(
     assert named["generated_text"] == alone[1][0]["generated_text"]
 
 
+def test_a_grid_takes_photos_of_one_size_or_one_at_a_time() -> None:
+    image_processor = modeling_updown.UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})
+    tokenizer = tiny.tiny_processor().tokenizer
+    on_a_grid = UpDownImageToTextPipeline(
+        tiny.tiny_captioner(), image_processor=image_processor, tokenizer=tokenizer, device="cpu"
+    )
+    photos = [tiny.tiny_photo(0, width=64, height=48), tiny.tiny_photo(1, width=48, height=64)]
+    with pytest.raises(ValueError, match='a grid takes photos of one size: give its image processor size={"height"'):
+        on_a_grid(photos, batch_size=2)
+    alone = on_a_grid(photos)
+    assert on_a_grid([photos[0], photos[0]], batch_size=2) == [alone[0]] * 2  # a mask that is True everywhere
+    assert [on_a_grid(photo) for photo in photos] == alone
+
+
 def test_joined_photos_are_padded_on_the_right_and_below() -> None:
     wide = {"pixel_values": torch.ones(1, 3, 2, 5), "pixel_mask": torch.ones(1, 2, 5, dtype=torch.bool)}
     tall = {"pixel_values": torch.full((1, 3, 4, 1), 2.0), "pixel_mask": torch.ones(1, 4, 1, dtype=torch.bool)}

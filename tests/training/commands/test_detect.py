@@ -44,6 +44,12 @@ def found_in(model: Path, photo: Path, **options: Any) -> Any:
         return detector(**processor(str(photo), return_tensors="pt"), **options)
 
 
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run("--help")
+    assert stopped.value.code == 0 and "example:\n  updown detect street.jpg --draw" in capsys.readouterr().out
+
+
 def test_each_region_has_a_line(model: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(photo, "--model", model, "--threshold", 0) == 0
     first, *lines = capsys.readouterr().out.splitlines()
