@@ -30,25 +30,29 @@ if TYPE_CHECKING:
         pad_regions,
     )
 
-    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig
+    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
     from .drawing_regions_updown import draw_regions, named_regions
     from .drawing_updown import draw_attention
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_grid import UpDownGrid
-    from .outputs_updown import Regions, UpDownCaptioningOutput, UpDownDetectorOutput
+    from .modeling_vqa import UpDownForVisualQuestionAnswering
+    from .outputs_updown import Regions, UpDownCaptioningOutput, UpDownDetectorOutput, UpDownVqaOutput
     from .pipeline_updown import UpDownImageToTextPipeline
 
 HOMES = {  # public name -> the module it is imported from
     "UpDownCaptioningConfig": "modeling_updown.configuration_updown",
     "UpDownDetectorConfig": "modeling_updown.configuration_updown",
     "UpDownGridConfig": "modeling_updown.configuration_updown",
+    "UpDownVqaConfig": "modeling_updown.configuration_updown",
     "UpDownForImageCaptioning": "modeling_updown.modeling_captioning",
     "UpDownDetector": "modeling_updown.modeling_detector",
+    "UpDownForVisualQuestionAnswering": "modeling_updown.modeling_vqa",
     "UpDownGrid": "modeling_updown.modeling_grid",
     "Regions": "modeling_updown.outputs_updown",
     "UpDownCaptioningOutput": "modeling_updown.outputs_updown",
     "UpDownDetectorOutput": "modeling_updown.outputs_updown",
+    "UpDownVqaOutput": "modeling_updown.outputs_updown",
     "UpDownImageToTextPipeline": "modeling_updown.pipeline_updown",
     "draw_attention": "modeling_updown.drawing_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",

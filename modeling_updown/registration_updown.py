@@ -24,6 +24,7 @@ TABLES = {
         "MODEL_MAPPING",
         "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
         "MODEL_FOR_OBJECT_DETECTION_MAPPING",
+        "MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING",
     ],
     "transformers.models.auto.processing_auto": ["PROCESSOR_MAPPING"],
     "transformers.models.auto.tokenization_auto": ["TOKENIZER_MAPPING"],
@@ -42,6 +43,7 @@ def register_classes() -> None:
         AutoModel,
         AutoModelForImageTextToText,
         AutoModelForObjectDetection,
+        AutoModelForVisualQuestionAnswering,
         AutoProcessor,
         AutoTokenizer,
     )
@@ -49,13 +51,14 @@ def register_classes() -> None:
 
     from processors import UpDownImageProcessor, UpDownImageProcessorPil, UpDownProcessor, UpDownTokenizer
 
-    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig
+    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_grid import UpDownGrid
+    from .modeling_vqa import UpDownForVisualQuestionAnswering
 
     backends = {"torchvision": UpDownImageProcessor, "pil": UpDownImageProcessorPil}
-    for config in (UpDownGridConfig, UpDownDetectorConfig, UpDownCaptioningConfig):
+    for config in (UpDownGridConfig, UpDownDetectorConfig, UpDownCaptioningConfig, UpDownVqaConfig):
         config.custom_pipelines = PublishedPipelines()
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoImageProcessor.register(config, image_processor_classes=dict(backends), exist_ok=True)
@@ -66,8 +69,10 @@ def register_classes() -> None:
     names = getattr(modeling_auto, "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", {})
     names.setdefault(UpDownDetectorConfig.model_type, UpDownDetector.__name__)
     AutoModelForImageTextToText.register(UpDownCaptioningConfig, UpDownForImageCaptioning, exist_ok=True)
-    AutoTokenizer.register(UpDownCaptioningConfig, tokenizer_class=UpDownTokenizer, exist_ok=True)
-    AutoProcessor.register(UpDownCaptioningConfig, UpDownProcessor, exist_ok=True)
+    AutoModelForVisualQuestionAnswering.register(UpDownVqaConfig, UpDownForVisualQuestionAnswering, exist_ok=True)
+    for config in (UpDownCaptioningConfig, UpDownVqaConfig):
+        AutoTokenizer.register(config, tokenizer_class=UpDownTokenizer, exist_ok=True)
+        AutoProcessor.register(config, UpDownProcessor, exist_ok=True)
 
 
 class PublishedPipelines:

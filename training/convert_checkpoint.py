@@ -7,6 +7,7 @@ whatever is missing or left over is an error that lists it. Nothing is ever unpi
 
 Formats:
     captioning-pytorch: UpDownModel of ruotianluo/ImageCaptioning.pytorch.
+    vqa-pytorch: `baseline0_newatt` and `baseline0` of hengyuan-hu/bottom-up-attention-vqa.
     frcnn-vg: the Visual Genome Faster R-CNN as ported to PyTorch for LXMERT (`modeling_frcnn.py`).
     detectron2-vg: the same detector as a detectron2 model (py-bottom-up-attention and its kin).
 """
@@ -17,6 +18,7 @@ from typing import Any
 
 from training.converters.captioning import convert_captioning
 from training.converters.detector import convert_detectron2, convert_frcnn
+from training.converters.vqa import convert_vqa
 from training.converters.weights import ConvertedCheckpoint, Weights, flat_options, read_weights
 
 
@@ -51,6 +53,7 @@ def convert_checkpoint(
 # The names that `updown convert-checkpoint` takes.
 FORMATS: dict[str, Callable[[Weights, Mapping[str, Any]], ConvertedCheckpoint]] = {
     "captioning-pytorch": convert_captioning,
+    "vqa-pytorch": convert_vqa,
     "frcnn-vg": convert_frcnn,
     "detectron2-vg": convert_detectron2,
 }
