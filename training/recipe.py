@@ -45,15 +45,40 @@ class RegionsRecipe:
 
 
 @dataclass
+class AnswersRecipe:
+    """Which answers a question answerer can give, and what it is trained towards.
+
+    file: a list of answers, as `updown build-answers` writes it; empty builds one from the training questions.
+    min_count, top: keep answers seen so often, or so many of the commonest; one of both where there is no file.
+    spelling: `normalized`, as VQA scores them, or `as_written`, for data sets whose answers are lists ("red, white").
+    scores: soft targets from the annotators, `leave_one_out` (as VQA is scored) or `table` (hengyuan-hu's); `single`
+        trains towards the one answer of each question alone.
+    """
+
+    file: str = ""
+    min_count: int = 0
+    top: int = 0
+    spelling: Literal["normalized", "as_written"] = "normalized"
+    scores: Literal["leave_one_out", "table", "single"] = "leave_one_out"
+
+
+@dataclass
 class TrainRecipe:
     """How to train.
 
-    objective: `cross_entropy` or `self_critical`.
+    objective: `cross_entropy` or `self_critical` for captions, `binary_cross_entropy` for answers.
     split: the photos to train on; `train+restval` is Karpathy's COCO training set.
-    epochs, batch_size: passes over the photos; photos per step over all processes and accumulated pieces.
+    epochs, batch_size: passes over the photos (or groups of questions); photos per step over all processes and
+        accumulated pieces.
+    questions_per_photo: question answering: so many questions of a photo are learnt together and share its regions;
+        `batch_size` counts such groups.
+    withhold: question answering: train and score without the `photo` or without the `question`, for baselines that show
+        what each adds.
+    word_vectors: question answering: a GloVe text file, or a folder or Hub id of a model with a tokenizer, whose word
+        vectors new ones start from.
     accumulation: pieces a step's photos are split into on each process.
-    optimizer, learning_rate, region_learning_rate, weight_decay, betas, momentum: `adamw`, `adam` or `sgd`; a separate
-        rate for the region source where it is trained.
+    optimizer, learning_rate, region_learning_rate, weight_decay, betas, momentum: `adamw`, `adam`, `adamax` or `sgd`; a
+        separate rate for the region source where it is trained.
     max_steps: end after so many steps, in whatever epoch; 0 leaves it to `epochs`.
     schedule, warmup_steps, decay, decay_epochs, decay_steps: `cosine` and `linear` fall to 0 over the run, `step`
         multiplies by `decay` every `decay_epochs` (or every `decay_steps`, if given), `constant` stays; all after a
@@ -78,13 +103,16 @@ class TrainRecipe:
     log_with: `tensorboard`, `trackio` or empty.
     """
 
-    objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
+    objective: Literal["cross_entropy", "self_critical", "binary_cross_entropy"] = "cross_entropy"
     split: str = "train"
     epochs: int = 10
     max_steps: int = 0
     batch_size: int = 50
+    questions_per_photo: int = 1
+    withhold: Literal["", "photo", "question"] = ""
+    word_vectors: str = ""
     accumulation: int = 1
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "adam", "adamax", "sgd"] = "adamw"
     learning_rate: float = 1e-3
     region_learning_rate: float = 1e-5
     weight_decay: float = 0.01
@@ -139,8 +167,8 @@ class EvaluateRecipe:
 class Recipe:
     """One run. `model` holds fields of the model's config.
 
-    data: `format` and the options of that format (`training/data/captioning.py`); `annotations`, `images`, `folder` and
-        `num_scenes` may be given split by split, `{train: a.json, val: b.json}`, where a data set keeps them apart.
+    data: `format` and the options of that format (`training/data/captioning.py`, `vqa.py`, `detection.py`);
+        `annotations`, `questions`, `images`, `folder` and `num_scenes` may be given split by split, `{train: a.json, val: b.json}`, where a data set keeps them apart.
     output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder.
     init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
     data_name: the data set's name on the card.
@@ -154,6 +182,7 @@ class Recipe:
     init_from: str = ""
     regions: RegionsRecipe = field(default_factory=RegionsRecipe)
     model: dict[str, Any] = field(default_factory=dict)
+    answers: AnswersRecipe = field(default_factory=AnswersRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
 
@@ -164,16 +193,16 @@ class Recipe:
 KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "section", list: "list"}
 ONE_OR_MORE = (
     *("train.epochs", "train.batch_size", "train.accumulation", "train.max_words", "train.min_word_count"),
-    *("train.samples_per_photo", "train.checkpoint_steps", "train.decay_epochs", "train.scheduled_sampling_epochs"),
+    *("train.questions_per_photo", "train.samples_per_photo", "train.checkpoint_steps", "train.decay_epochs", "train.scheduled_sampling_epochs"),
     *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.batch_size", "evaluate.every_epochs"),
 )
 ZERO_OR_MORE = (
     *("train.learning_rate", "train.region_learning_rate", "train.weight_decay", "train.warmup_steps"),
     *("train.clip_norm", "train.clip_value", "train.early_stopping", "train.num_workers", "evaluate.max_photos"),
-    *("train.photo_size", "train.max_steps", "train.decay_steps"),
+    *("train.photo_size", "train.max_steps", "train.decay_steps", "answers.min_count", "answers.top"),
 )
 SHARES = ("train.label_smoothing", "train.ema", "train.repeat_threshold", "train.scheduled_sampling_increase")
-SECTIONS = {"regions": RegionsRecipe, "train": TrainRecipe, "evaluate": EvaluateRecipe}
+SECTIONS = {"regions": RegionsRecipe, "answers": AnswersRecipe, "train": TrainRecipe, "evaluate": EvaluateRecipe}
 
 
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:

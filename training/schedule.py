@@ -29,7 +29,7 @@ def build_optimizer(model: torch.nn.Module, settings: TrainRecipe) -> torch.opti
     parameters = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=settings.momentum)
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[settings.optimizer]
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "adamax": torch.optim.Adamax}[settings.optimizer]
     return kind(parameters, betas=(settings.betas[0], settings.betas[1]))
 
 

@@ -7,10 +7,12 @@ from training.recipe import Recipe
 from .captioning import CaptioningTask
 from .detection import DetectionTask
 from .interface import Task
+from .vqa import VqaTask
 
-TASKS: dict[str, type[CaptioningTask] | type[DetectionTask]] = {
+TASKS: dict[str, type[CaptioningTask] | type[DetectionTask] | type[VqaTask]] = {
     "captioning": CaptioningTask,
     "detection": DetectionTask,
+    "vqa": VqaTask,
 }
 
 

@@ -19,6 +19,7 @@ from training.recipe import RegionsRecipe
 CHANGEABLE = (
     *("trainable_stages", "region_dropout", "word_dropout", "output_dropout", "frozen_stages", "min_regions"),
     *("max_regions", "score_threshold", "nms_thresholds", "attribute_loss_weight"),
+    *("question_dropout", "attention_dropout", "answer_dropout"),
 )
 
 SOURCES: dict[str, Any] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}

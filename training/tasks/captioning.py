@@ -7,7 +7,6 @@ against the photo's own captions, and their log-probability is pushed by how muc
 import itertools
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from modeling_updown import (
 )
 from modeling_updown.losses_updown import self_critical_loss
 from training.data.captioning import load_captions
-from training.extract_regions import PhotoRegions, random_crop
+from training.extract_regions import random_crop
 from training.metrics.caption import CiderD, caption_scores, ptb_tokenize
 from training.recipe import EvaluateRecipe, Recipe
 from training.tasks.build import (
@@ -34,10 +33,10 @@ from training.tasks.build import (
     build_image_processor,
     build_region_source,
     by_split,
-    override_config,
     word_bias,
 )
 from training.tasks.interface import Scored
+from training.tasks.top_down import TopDownTask
 
 CAPTIONS_PER_PHOTO = 5
 NOT_ASKED = "needs Java; ask for it with --java"
@@ -50,7 +49,7 @@ UNFINISHED = re.compile(
 )
 
 
-class CaptioningTask:
+class CaptioningTask(TopDownTask):
     """A recipe's data, model and processor, and the four verbs on them.
 
     `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
@@ -58,12 +57,10 @@ class CaptioningTask:
     """
 
     hub_task = "image-to-text"
-    model: Any
-    processor: UpDownProcessor
-    photos: PhotoRegions
+    model_class = UpDownForImageCaptioning
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
-        self.recipe, self.accelerator = recipe, accelerator
+        super().__init__(recipe, accelerator)
         self.scorer: CiderD | None = None
         if recipe.evaluate.metric not in METRICS:
             raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
@@ -91,18 +88,6 @@ class CaptioningTask:
             eos, pad = self.processor.tokenizer.eos_token_id, self.processor.tokenizer.pad_token_id
             references = [[row[1:].tolist() for row in rows] for rows in self.token_ids]
             self.scorer = CiderD.from_token_ids(references, end_token_id=eos, pad_token_id=pad)
-
-    def check_evaluation(self) -> None:
-        """Meet what is wrong with the splits to be scored, and extract their photos, before the first epoch."""
-        settings = self.recipe.evaluate
-        for name, split, max_photos in (
-            ("split", settings.split, settings.max_photos),
-            ("final_split", settings.final_split, 0),
-        ):
-            try:
-                self.evaluation_rows(split, max_photos=max_photos)
-            except ValueError as error:
-                raise ValueError(f"evaluate.{name} is {split!r}: {error}") from error
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -149,40 +134,11 @@ class CaptioningTask:
         self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
         return model
 
-    def start_from(self, folder: str) -> UpDownForImageCaptioning:
-        """A saved model, with the recipe's dropout and number of trained stages; its sizes stay what they are."""
-        model, _ = self.load(folder)
-        override_config(model.config, self.recipe.model, section="model")
+    def start_from(self, folder: str) -> Any:
+        """A saved model, as the base class has it, writing with the recipe's beams."""
+        model = super().start_from(folder)
         model.generation_config.update(**beams(self.recipe.evaluate.final_num_beams, self.recipe.evaluate))
-        if model.region_source is not None:
-            override_config(model.region_source.config, self.recipe.regions.source, section="regions.source")
         return model
-
-    def load(self, folder: str | Path) -> tuple[UpDownForImageCaptioning, UpDownProcessor]:
-        """The model (in float32) and processor of a saved folder or Hub id, from now on those of the task."""
-        name = str(folder)
-        if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
-            raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
-        try:
-            model = UpDownForImageCaptioning.from_pretrained(folder, dtype=torch.float32)
-            processor = UpDownProcessor.from_pretrained(folder)
-        except OSError as error:
-            raise ValueError(f"no model can be loaded from {folder}: {' '.join(str(error).split())}") from error
-        self.adopt(model, processor)
-        return model, processor
-
-    def adopt(self, model: UpDownForImageCaptioning, processor: UpDownProcessor) -> None:
-        """Make regions with this model's region source, and words with this processor."""
-        self.processor = processor
-        self.evaluated_rows: dict[tuple[str, int], Dataset] = {}
-        self.photos = PhotoRegions(
-            self.recipe.regions, model.region_source, processor.image_processor, self.accelerator
-        )
-
-    def save(self, model: Any, folder: Path) -> None:
-        """Write model and processor as one `save_pretrained` folder."""
-        model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 

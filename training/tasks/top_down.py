@@ -1,0 +1,80 @@
+"""What the tasks of top-down models share: a model with a processor, photos as regions, splits that are scored."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from modeling_updown import UpDownProcessor
+from training.extract_regions import PhotoRegions
+from training.recipe import Recipe
+from training.tasks.build import override_config
+
+
+class TopDownTask:
+    """A recipe's data, model and processor; the verbs are the subclass's.
+
+    model_class: what is trained.
+    """
+
+    model_class: type[PreTrainedModel]
+    model: Any
+    processor: UpDownProcessor
+    photos: PhotoRegions
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+        self.recipe, self.accelerator = recipe, accelerator
+        self.evaluated_rows: dict[tuple[str, int], Dataset] = {}
+
+    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
+        """The rows of a split that can be scored, or those of its first `max_photos` photos."""
+        raise NotImplementedError
+
+    def check_evaluation(self) -> None:
+        """Meet what is wrong with the splits to be scored, and extract their photos, before the first epoch."""
+        settings = self.recipe.evaluate
+        for name, split, max_photos in (
+            ("split", settings.split, settings.max_photos),
+            ("final_split", settings.final_split, 0),
+        ):
+            try:
+                self.evaluation_rows(split, max_photos=max_photos)
+            except ValueError as error:
+                raise ValueError(f"evaluate.{name} is {split!r}: {error}") from error
+
+    def load(self, folder: str | Path) -> tuple[Any, UpDownProcessor]:
+        """The model (in float32) and processor of a saved folder or Hub id, from now on those of the task."""
+        name = str(folder)
+        if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+            raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
+        try:
+            model = self.model_class.from_pretrained(folder, dtype=torch.float32)
+            processor = UpDownProcessor.from_pretrained(folder)
+        except OSError as error:
+            raise ValueError(f"no model can be loaded from {folder}: {' '.join(str(error).split())}") from error
+        self.adopt(model, processor)
+        return model, processor
+
+    def start_from(self, folder: str) -> Any:
+        """A saved model, with the recipe's dropout and number of trained stages; its sizes stay what they are."""
+        model, _ = self.load(folder)
+        override_config(model.config, self.recipe.model, section="model")
+        if model.region_source is not None:
+            override_config(model.region_source.config, self.recipe.regions.source, section="regions.source")
+        return model
+
+    def adopt(self, model: Any, processor: UpDownProcessor) -> None:
+        """Make regions with this model's region source, and words with this processor."""
+        self.processor = processor
+        self.evaluated_rows = {}
+        self.photos = PhotoRegions(
+            self.recipe.regions, model.region_source, processor.image_processor, self.accelerator
+        )
+
+    def save(self, model: Any, folder: Path) -> None:
+        """Write model and processor as one `save_pretrained` folder."""
+        model.save_pretrained(folder)
+        self.processor.save_pretrained(folder)

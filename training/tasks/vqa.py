@@ -1,0 +1,404 @@
+"""Question answering: rows -> inputs -> loss -> score, for `training/train.py` and `training/evaluate.py`.
+
+Every answer of the vocabulary is its own yes-or-no question, trained towards the share of annotators who gave it (the
+paper, section 3.3). A step's rows are groups of questions about one photo, so that its regions are fetched and
+projected once.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from modeling_updown import (
+    UpDownForVisualQuestionAnswering,
+    UpDownProcessor,
+    UpDownTokenizer,
+    UpDownVqaConfig,
+)
+from training.answer_vocabulary import (
+    VQA_BY_SPLIT,
+    AnswerVocabulary,
+    answer_lists,
+    build_answers,
+    learned_answers,
+    read_answers,
+    soft_targets,
+)
+from training.data.vqa import load_vqa
+from training.recipe import Recipe
+from training.tasks.build import build_config, build_image_processor, build_region_source, by_split
+from training.tasks.interface import Scored
+from training.tasks.top_down import TopDownTask
+from training.tasks.vqa_scores import METRICS, question_scores, scored_format
+from training.word_vectors import glove_vectors, tokenizer_vectors
+
+SIDES = re.compile(r"\b(?:left|right)", re.IGNORECASE)  # words that a mirrored photo makes wrong
+LISTED_PHOTOS = 5
+PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
+
+
+@dataclass
+class Questions:
+    """Questions about prepared photos: their rows, one row a photo, and each question's photo (Q,)."""
+
+    rows: Dataset
+    photos: Dataset
+    photo_of: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class VqaTask(TopDownTask):
+    """A recipe's questions, model and processor, and the four verbs on them.
+
+    `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
+    the recipe cannot be run with.
+    """
+
+    hub_task = "visual-question-answering"
+    model_class = UpDownForVisualQuestionAnswering
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+        super().__init__(recipe, accelerator)
+        if recipe.evaluate.metric not in METRICS:
+            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
+        if recipe.train.objective != "binary_cross_entropy":
+            raise ValueError(f"train.objective is {recipe.train.objective!r}; answers take binary_cross_entropy")
+        self.evaluated: dict[tuple[str, int], Questions] = {}
+        self.not_computed: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Everything training needs: questions, answers, model, regions, token ids, soft targets."""
+        recipe = self.recipe
+        rows = self.rows(recipe.train.split)
+        if recipe.init_from:
+            self.model = self.start_from(recipe.init_from)
+        else:
+            self.model = self.build(rows)
+        if recipe.regions.trained:
+            self.model.unfreeze_regions()
+        self.check_evaluation()
+        self.trained = self.questions(rows, flips=recipe.regions.flips)
+        self.groups = question_groups(self.trained.photo_of, most=recipe.train.questions_per_photo)
+        self.num_rows = len(self.groups)
+        self.token_ids = self.encode(self.trained.rows["question"][:])
+        self.targets = self.soft_targets(self.trained.rows)
+        self.sided = mentions_sides(self.trained) if recipe.regions.flips else np.zeros(len(rows), dtype=bool)
+        self.choices = self.encode_choices(self.trained.rows) if self.model.config.scores_choices else []
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def rows(self, split: str) -> Dataset:
+        """One row a question of that split, as `VQA_FEATURES` has it."""
+        return load_vqa(**by_split(self.recipe.data, split=split, names=VQA_BY_SPLIT))
+
+    def questions(self, rows: Dataset, *, flips: bool = False) -> Questions:
+        """Questions whose photos have regions; the others are left out, with one warning."""
+        ids, first, photo_of = np.unique(np.array(rows["image_id"][:]), return_index=True, return_inverse=True)
+        photos = self.photos.prepare(rows.select_columns(["image_id", "image"]).select(first), flips=flips)
+        if len(photos) < len(ids):
+            place = {image_id: number for number, image_id in enumerate(photos["image_id"][:])}
+            kept_place = np.array([place.get(image_id, -1) for image_id in ids.tolist()])
+            kept = np.flatnonzero(kept_place[photo_of] >= 0)
+            lost = [image_id for image_id in ids.tolist() if image_id not in place]
+            warnings.warn(
+                f"{len(rows) - len(kept)} questions are left out, since their {len(lost)} photos have no regions: "
+                f"{', '.join(lost[:LISTED_PHOTOS])}",
+                stacklevel=2,
+            )
+            return Questions(rows.select(kept), photos, kept_place[photo_of[kept]])
+        return Questions(rows, photos, photo_of)
+
+    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
+        """The questions of a split, or those about its first `max_photos` photos."""
+        return self.evaluation_questions(split, max_photos=max_photos).rows
+
+    def evaluation_questions(self, split: str, *, max_photos: int = 0) -> Questions:
+        """The same, with their photos."""
+        key = (split, max_photos)
+        if key not in self.evaluated:
+            rows = self.rows(split)
+            if max_photos:
+                chosen = set(list(dict.fromkeys(rows["image_id"]))[:max_photos])
+                rows = rows.select([i for i, image_id in enumerate(rows["image_id"]) if image_id in chosen])
+            self.evaluated[key] = self.questions(rows)
+        return self.evaluated[key]
+
+    # -- model --------------------------------------------------------------------------------------------------------
+
+    def build(self, rows: Dataset) -> Any:
+        """A new model: words and answers from the training questions, random weights but for the backbone's."""
+        recipe = self.recipe
+        answers = self.answer_vocabulary(rows)
+        choices = rows["choices"][:] if recipe.model.get("scores_choices") else []
+        fields = {name: recipe.model[name] for name in ("max_question_words",) if name in recipe.model}
+        tokenizer = UpDownTokenizer.from_questions(
+            rows["question"],
+            min_count=recipe.train.min_word_count,
+            max_words=fields.get("max_question_words", UpDownVqaConfig.max_question_words),
+            texts=[choice for texts in choices for choice in texts],
+        )
+        vision_config, source_state = build_region_source(recipe.regions)
+        config = build_config(
+            UpDownVqaConfig,
+            recipe.model,
+            section="model",
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            id2label=dict(enumerate(answers.answers)),
+            vision_config=vision_config,
+        )
+        model: Any = UpDownForVisualQuestionAnswering(config)
+        model.region_source.load_state_dict(source_state)
+        if recipe.train.word_vectors:
+            start_from_vectors(model, tokenizer, recipe.train.word_vectors)
+        model.answers.bias.data.copy_(answer_bias(rows, answers))
+        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
+        return model
+
+    def answer_vocabulary(self, rows: Dataset) -> AnswerVocabulary:
+        """The answers of the recipe's file, or the common ones of the training questions."""
+        settings = self.recipe.answers
+        if settings.file:
+            return read_answers(settings.file)
+        found = build_answers(
+            rows, min_count=settings.min_count or None, top=settings.top or None, spelling=settings.spelling
+        )
+        return AnswerVocabulary([answer.replace("_", " ") for answer in found.answers], counts=found.counts)
+
+    def adopt(self, model: Any, processor: UpDownProcessor) -> None:
+        """As the base class has it; the answers are those of the model."""
+        super().adopt(model, processor)
+        self.evaluated = {}
+        self.vocabulary = AnswerVocabulary(list(model.config.id2label.values()))
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Each question's word ids; one unknown word where the recipe withholds it."""
+        if self.recipe.train.withhold == "question":
+            return [torch.tensor([self.processor.tokenizer.unk_token_id])] * len(texts)
+        return self.encode_texts(texts)
+
+    def encode_texts(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Each text's word ids, cut to the model's length; one unknown word where there is none."""
+        if not texts:
+            return []
+        tokenizer = self.processor.tokenizer
+        encoded = tokenizer(list(texts), add_special_tokens=False, truncation=True)["input_ids"]
+        return [torch.tensor(ids or [tokenizer.unk_token_id]) for ids in encoded]
+
+    def padded(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Word ids of several texts, (N, T)."""
+        padding = self.processor.tokenizer.pad_token_id
+        return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=padding)
+
+    def soft_targets(self, rows: Dataset) -> Any:
+        """What each question is trained towards, over the model's answers."""
+        form = self.recipe.answers.scores
+        if form != "single":
+            return soft_targets(answer_lists(rows), self.vocabulary, form=form)
+        numbers, texts = learned_answers(rows)
+        return soft_targets([[texts[number]] if number >= 0 else [] for number in numbers.tolist()], self.vocabulary)
+
+    def encode_choices(self, rows: Dataset) -> list[list[torch.Tensor]]:
+        """The word ids of each question's choices."""
+        choices = rows["choices"][:]
+        ids = iter(self.encode_texts([choice for texts in choices for choice in texts]))
+        return [[next(ids) for _ in texts] for texts in choices]
+
+    def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
+        """Photos (P) and N questions about them, with their soft targets (N, A).
+
+        Photos are mirrored by (seed, epoch, group), but for those whose questions tell left from right.
+        """
+        groups = [self.groups[index] for index in indices]
+        chosen = np.concatenate(groups)
+        sided = np.array([self.sided[group].any() for group in groups])
+        draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]).random() < 0.5 for index in indices]
+        flipped = np.array(draws) & ~sided & self.recipe.regions.flips
+        places = np.array([self.trained.photo_of[group[0]] for group in groups])
+        lengths = torch.tensor([len(group) for group in groups])
+        return {
+            **self.photo_inputs(self.trained.photos, places, flipped=flipped),
+            **self.question_inputs([self.token_ids[i] for i in chosen]),
+            "photo_index": torch.arange(len(groups)).repeat_interleave(lengths),
+            "labels": self.targets.dense(chosen),
+            **(self.choice_inputs([self.choices[i] for i in chosen]) if self.choices else {}),
+            **(self.choice_labels(chosen) if self.choices else {}),
+        }
+
+    def photo_inputs(self, photos: Dataset, places: np.ndarray, *, flipped: np.ndarray) -> dict[str, torch.Tensor]:
+        """Photos by number as pixels or regions; one region of nothing where the recipe withholds them."""
+        if self.recipe.train.withhold == "photo":
+            nothing = torch.zeros(len(places), 1, self.model.config.region_feature_size)
+            whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(places), 1, 4)
+            return {"region_features": nothing, "region_boxes": whole}
+        batch = self.photos.batch(photos, places, flipped=flipped)
+        return {name: batch[name] for name in PHOTO_INPUTS if name in batch}
+
+    def question_inputs(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Questions as `input_ids` and `attention_mask`, (N, T)."""
+        lengths = torch.tensor([len(row) for row in rows])
+        input_ids = self.padded(rows)
+        return {"input_ids": input_ids, "attention_mask": torch.arange(input_ids.shape[1]) < lengths[:, None]}
+
+    def choice_inputs(self, choices: Sequence[Sequence[torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Choices as `choice_input_ids` (N, C, T) and `choice_mask` (N, C); at least one place a question."""
+        most = max(1, max(map(len, choices)))
+        nothing = torch.tensor([self.processor.tokenizer.unk_token_id])
+        rows = [row for texts in choices for row in [*texts, *[nothing] * (most - len(texts))]]
+        counts = torch.tensor([len(texts) for texts in choices])
+        mask = torch.arange(most) < counts.clamp(min=1)[:, None]
+        return {"choice_input_ids": self.padded(rows).unflatten(0, (len(choices), most)), "choice_mask": mask}
+
+    def choice_labels(self, chosen: np.ndarray) -> dict[str, torch.Tensor]:
+        """The right choice of each question, -100 where there is none."""
+        correct = np.array(self.trained.rows["correct_choice"][:])[chosen]
+        return {"choice_labels": torch.from_numpy(np.where(correct < 0, -100, correct).astype(np.int64))}
+
+    # -- loss ---------------------------------------------------------------------------------------------------------
+
+    def loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
+        """Sum of the loss over questions, and their number."""
+        output = model(**inputs, num_items_in_batch=1)
+        return output.loss, torch.tensor(len(inputs["labels"])), {}
+
+    # -- score --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(self, model: Any, *, split: str, num_beams: int = 1, max_photos: int = 0) -> Scored:
+        """Answer a split, every process its share of the photos, and score it as its data set is scored."""
+        model.eval()
+        asked = self.evaluation_questions(split, max_photos=max_photos)
+        found = gather_object(list(self.answered(model, asked)))
+        answers = sorted(found, key=lambda answer: answer["row"])
+        names = ("answer", "score", "choice")
+        predictions = [
+            {"question_id": question_id} | {name: answer[name] for name in names if name in answer}
+            for question_id, answer in zip(asked.rows["question_id"][:], answers, strict=True)
+        ]
+        metrics, domains, self.not_computed = question_scores(
+            [answer["answer"] for answer in answers],
+            [answer.get("choice", "") for answer in answers],
+            asked.rows,
+            format=scored_format(self.recipe.data, split),
+        )
+        return Scored(metrics, predictions, domains)
+
+    def answered(self, model: Any, asked: Questions) -> Iterator[dict[str, Any]]:
+        """This process's share of the questions: row, best answer and its score in 0..1."""
+        accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
+        mine = np.arange(len(asked.photos))[accelerator.process_index :: accelerator.num_processes]
+        order = np.argsort(asked.photo_of, kind="stable")
+        starts = np.searchsorted(asked.photo_of[order], np.arange(len(asked.photos) + 1))
+        token_ids, choices = self.encode(asked.rows["question"][:]), asked.rows["choices"][:]
+        with tqdm(total=len(mine), desc="answering", unit="photo", disable=not accelerator.is_main_process) as bar:
+            for first in range(0, len(mine), size):
+                places = mine[first : first + size]
+                questions = [order[starts[place] : starts[place + 1]] for place in places]
+                rows = np.concatenate(questions)
+                inputs = {
+                    **self.photo_inputs(asked.photos, places, flipped=np.zeros(len(places), dtype=bool)),
+                    **self.question_inputs([token_ids[row] for row in rows]),
+                    "photo_index": torch.from_numpy(np.repeat(np.arange(len(places)), list(map(len, questions)))),
+                }
+                yield from self.best_answers(model, inputs, rows, [choices[row] for row in rows])
+                bar.update(len(places))
+
+    def best_answers(
+        self, model: Any, inputs: dict[str, torch.Tensor], rows: np.ndarray, choices: list[list[str]]
+    ) -> Iterator[dict[str, Any]]:
+        """The best answer to each question, and the best of its choices where it has some."""
+        scores_choices = model.config.scores_choices and any(choices)
+        if scores_choices:
+            inputs |= self.choice_inputs([self.encode_texts(texts) for texts in choices])
+        output = model(**{name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()})
+        probabilities = output.logits.float().sigmoid().cpu()
+        for place, (row, texts) in enumerate(zip(rows.tolist(), choices, strict=True)):
+            best = int(probabilities[place].argmax())
+            found = {"row": row, "answer": self.vocabulary.answers[best], "score": float(probabilities[place, best])}
+            if texts and scores_choices:
+                found["choice"] = texts[int(output.choice_logits[place, : len(texts)].argmax())]
+            elif texts:
+                found["choice"] = texts[best_choice(probabilities[place], self.vocabulary.ids_of(texts))]
+            yield found
+
+    def figures(self, scored: Scored, *, num_beams: int = 1) -> dict[str, Any]:
+        """What an evaluation says: the hundredfold metrics, also of each kind of question, and what was withheld."""
+        withheld = self.recipe.train.withhold
+        return {
+            **({"withheld": withheld} if withheld else {}),
+            "metrics": {name: value for name, value in scored.metrics.items() if name.endswith("_x100")},
+            "domains": scored.domains,
+            "not_computed": self.not_computed,
+        }
+
+
+def question_groups(photo_of: np.ndarray, *, most: int) -> list[np.ndarray]:
+    """The questions (Q,) of each photo, in groups of at most `most`.
+
+    >>> [group.tolist() for group in question_groups(np.array([0, 1, 0, 0]), most=2)]
+    [[0, 2], [3], [1]]
+    """
+    order = np.argsort(photo_of, kind="stable")
+    by_photo = np.split(order, np.flatnonzero(np.diff(photo_of[order])) + 1)
+    return [group[start : start + most] for group in by_photo for start in range(0, len(group), most)]
+
+
+def mentions_sides(questions: Questions) -> np.ndarray:
+    """Which questions (Q,) tell left from right, in question, answer or choices; mirrored photos make them wrong."""
+    rows = questions.rows
+    texts = zip(rows["question"][:], rows["answer"][:], rows["answers"][:], rows["choices"][:], strict=True)
+    return np.array(
+        [bool(SIDES.search(" ".join([asked, answer, *more, *choices]))) for asked, answer, more, choices in texts]
+    )
+
+
+def best_choice(probabilities: torch.Tensor, ids: np.ndarray) -> int:
+    """The likeliest of choices by their ids in the vocabulary; -1 is not in it and comes last.
+
+    >>> best_choice(torch.tensor([0.1, 0.7, 0.2]), np.array([-1, 2, 0]))
+    1
+    """
+    scores = [float(probabilities[number]) if number >= 0 else -1.0 for number in ids.tolist()]
+    return max(range(len(scores)), key=scores.__getitem__)
+
+
+def answer_bias(rows: Dataset, answers: AnswerVocabulary) -> torch.Tensor:
+    """Each answer's log-odds among the training questions (A,), which the output layer starts from."""
+    numbers, texts = learned_answers(rows)
+    ids = answers.ids_of(texts)[numbers[numbers >= 0]]
+    counts = np.bincount(ids[ids >= 0], minlength=len(answers)) + 0.5
+    return torch.from_numpy(counts / (len(numbers) + 1)).float().logit()
+
+
+def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> None:
+    """Give words the vectors of a GloVe file or of another model; words that it lacks keep their new ones.
+
+    Raises `ValueError` where their width is not the model's.
+    """
+    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    read = glove_vectors if Path(source).is_file() else tokenizer_vectors
+    vectors, found = read(source, words)
+    embedding = model.embed_tokens.weight
+    if vectors.shape[1] != embedding.shape[1]:
+        raise ValueError(
+            f"train.word_vectors are {vectors.shape[1]} wide: set model.word_embedding_size to that, not "
+            f"{embedding.shape[1]}"
+        )
+    known = [number for number, word in enumerate(words) if word in set(found)]
+    embedding.data[known] = vectors[known]

@@ -1,0 +1,144 @@
+"""Answers -> the figures of their data set: which of `training/metrics/vqa.py` a split is scored with.
+
+VQA's accuracy where ten people answered each question; GQA's, A-OKVQA's and Visual7W's own; DAQUAR's exact match and
+WUPS; exact match with the one answer elsewhere. Choices have their accuracy beside it.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from training.answer_vocabulary import learned_answers
+from training.metrics.vqa import (
+    aokvqa,
+    aokvqa_questions,
+    exact_match_accuracy,
+    gqa,
+    gqa_questions,
+    visual7w,
+    vqa_accuracy,
+)
+from training.metrics.wups import wups
+
+ANNOTATORS = 10  # of each question of VQA, OK-VQA and VizWiz, whose accuracy needs several
+METRICS = ("accuracy", "multiple_choice")
+OWN_FORMATS = ("gqa", "aokvqa", "visual7w", "daquar")
+
+
+def scored_format(data: Mapping[str, Any], split: str) -> str:
+    """The format whose evaluation scores a split: a mixture's is that of its only part there, else none of its own."""
+    if data["format"] != "mixture":
+        return data["format"]
+    parts = [part for part in data["parts"] if set(part.get("splits") or [split]) & set(split.split("+"))]
+    return parts[0]["format"] if len(parts) == 1 else "mixture"
+
+
+def question_scores(
+    answers: Sequence[str], choices: Sequence[str], rows: Dataset, *, format: str
+) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]:
+    """The figures of one answer (and, where a question has choices, one choice) a row of `VQA_FEATURES`.
+
+    Args:
+        answers: the answer to each question.
+        choices: the choice of each question, "" where it has none.
+        rows: the questions; those whose answers are hidden are not scored.
+        format: the data set's, which may have an evaluation of its own.
+
+    Returns:
+        metrics: 0..1, and with `_x100` in the name 0..100; empty where all answers are hidden.
+        domains: kind of question -> its `accuracy_x100`.
+        not_computed: metric -> why it is not there.
+    """
+    codes, texts = learned_answers(rows)
+    known = np.flatnonzero(codes >= 0)
+    if not len(known):
+        return {}, {}, {"accuracy": "the answers of this split are hidden; its organisers score them"}
+    rows = rows if len(known) == len(rows) else rows.select(known)
+    answers, choices = [answers[i] for i in known], [choices[i] for i in known]
+    true = [texts[code] for code in codes[known]]
+    metrics, domains, not_computed = SCORERS.get(format, score_accuracy)(answers, true, rows)
+    metrics |= choice_accuracy(choices, rows)
+    metrics.setdefault("accuracy", metrics.get("multiple_choice", math.nan))
+    return {**metrics, **{f"{name}_x100": 100 * value for name, value in metrics.items()}}, domains, not_computed
+
+
+Figures = tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]
+
+
+def score_accuracy(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """VQA's accuracy where every question has ten annotators, else exact match with the one answer."""
+    people = rows["answers"][:]
+    if min(map(len, people)) >= ANNOTATORS:
+        per_item = vqa_accuracy(answers, people)["per_item"]
+    else:
+        per_item = exact_match_accuracy(answers, true)["per_item"]
+    return {"accuracy": float(np.nanmean(per_item))}, by_type(per_item, rows), {}
+
+
+def score_daquar(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """Exact match, and WUPS at 0.9 and 0 (Malinowski and Fritz 2014) where WordNet is there."""
+    exact, pairs = exact_match_accuracy(answers, true), list(zip(answers, true, strict=True))
+    metrics, not_computed = {"accuracy": exact["accuracy"]}, {}
+    try:
+        for threshold in (0.9, 0.0):
+            metrics[f"wups_{threshold:g}"] = wups(pairs, threshold, form="daquar")["wups"]
+    except (ImportError, OSError, ValueError) as error:
+        not_computed["wups"] = str(error)
+    return metrics, by_type(exact["per_item"], rows), not_computed
+
+
+def score_gqa(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """GQA's own evaluation (Hudson and Manning 2019), without the figures that need its choices files."""
+    scores = gqa(dict(zip(rows["question_id"][:], answers, strict=True)), gqa_questions(rows))
+    names = ("accuracy", "binary", "open", "consistency")
+    domains = {f"structure: {name}": pick(found) for name, found in scores["per_structural_type"].items()}
+    domains |= {f"about: {name}": pick(found) for name, found in scores["per_semantic_type"].items()}
+    metrics = {name: scores[f"{name}_x100"] / 100 for name in names if not math.isnan(scores[f"{name}_x100"])}
+    return metrics, domains, {}
+
+
+def score_aokvqa(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """A-OKVQA's direct answers; its multiple choice is scored with the other choices."""
+    predictions = dict(zip(rows["question_id"][:], answers, strict=True))
+    return {"accuracy": aokvqa(predictions, aokvqa_questions(rows))["accuracy"]}, {}, {}
+
+
+def score_visual7w(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """Visual7W's open answers; its multiple choice is scored with the other choices."""
+    scores = visual7w(answers, true, question_types=rows["question_type"][:])
+    return {"accuracy": scores["accuracy"]}, {n: pick(found) for n, found in scores["per_question_type"].items()}, {}
+
+
+SCORERS = {"gqa": score_gqa, "aokvqa": score_aokvqa, "visual7w": score_visual7w, "daquar": score_daquar}
+
+
+def choice_accuracy(choices: Sequence[str], rows: Dataset) -> dict[str, float]:
+    """The share of questions whose right choice was taken, of those that have one; nothing where none has."""
+    right = [
+        choice == texts[number]
+        for choice, texts, number in zip(choices, rows["choices"][:], rows["correct_choice"][:], strict=True)
+        if number >= 0
+    ]
+    return {"multiple_choice": sum(right) / len(right)} if right else {}
+
+
+def by_type(per_item: Sequence[float], rows: Dataset) -> dict[str, dict[str, float]]:
+    """Accuracy by the kind of answer and of question, with how many there are; those without a name belong to none."""
+    groups: dict[str, list[float]] = defaultdict(list)
+    for column, title in (("answer_type", "answers"), ("question_type", "questions")):
+        for value, name in zip(per_item, rows[column][:], strict=True):
+            if name and not math.isnan(value):
+                groups[f"{title}: {name}"].append(value)
+    return {
+        name: {"accuracy_x100": 100 * sum(values) / len(values), "questions": len(values)}
+        for name, values in groups.items()
+    }
+
+
+def pick(found: Mapping[str, Any]) -> dict[str, float]:
+    """A group's accuracy and number of questions."""
+    return {"accuracy_x100": found["accuracy_x100"], "questions": found["questions"]}
