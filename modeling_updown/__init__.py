@@ -29,16 +29,18 @@ if TYPE_CHECKING:
         load_photo,
         pad_regions,
     )
+    from processors.answer_text_updown import normalize_answer
 
     from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
     from .drawing_regions_updown import draw_regions, named_regions
-    from .drawing_updown import draw_attention
+    from .drawing_updown import draw_answer, draw_attention
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_grid import UpDownGrid
     from .modeling_vqa import UpDownForVisualQuestionAnswering
     from .outputs_updown import Regions, UpDownCaptioningOutput, UpDownDetectorOutput, UpDownVqaOutput
     from .pipeline_updown import UpDownImageToTextPipeline
+    from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
 HOMES = {  # public name -> the module it is imported from
     "UpDownCaptioningConfig": "modeling_updown.configuration_updown",
@@ -54,6 +56,8 @@ HOMES = {  # public name -> the module it is imported from
     "UpDownDetectorOutput": "modeling_updown.outputs_updown",
     "UpDownVqaOutput": "modeling_updown.outputs_updown",
     "UpDownImageToTextPipeline": "modeling_updown.pipeline_updown",
+    "UpDownVisualQuestionAnsweringPipeline": "modeling_updown.pipeline_vqa",
+    "draw_answer": "modeling_updown.drawing_updown",
     "draw_attention": "modeling_updown.drawing_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",
     "named_regions": "modeling_updown.drawing_regions_updown",
@@ -64,6 +68,7 @@ HOMES = {  # public name -> the module it is imported from
     "caption_token_ids": "processors",
     "check_regions": "processors",
     "load_photo": "processors",
+    "normalize_answer": "processors.answer_text_updown",
     "pad_regions": "processors",
 }
 

@@ -68,7 +68,7 @@ class ObjectCounter(nn.Module):
         total = (edges * scale[:, :, None] * scale[:, None]).sum(dim=(1, 2)) + (scale * within(attention.square())).sum(
             1
         )
-        count = (total + 1e-20).sqrt()[:, None]  # K objects have K x K edges, their own included
+        count = (total + 1e-20).sqrt().clamp(max=self.num_objects)[:, None]  # K objects have K x K edges, own included
         numbers = torch.arange(self.num_objects + 1, device=count.device)
         nearest = (1 - (count - numbers).abs()).clamp(min=0)  # (N, K + 1): between its two whole numbers
         sure = (sure_attention(attention) - 0.5).abs().mean(dim=1) + (sure_distance(distance) - 0.5).abs().mean(
@@ -80,7 +80,7 @@ class ObjectCounter(nn.Module):
         self, scores: torch.Tensor, boxes: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Attention (N, K) in 0..1 and 1 - IoU (N, K, K) of the K regions with the highest scores; 0 where fewer."""
-        scores = scores.masked_fill(~mask, float("-inf"))
+        scores, boxes = scores.masked_fill(~mask, float("-inf")), boxes.masked_fill(~mask[..., None], 0)
         if scores.shape[1] < self.num_objects:
             lacking = self.num_objects - scores.shape[1]
             scores = nn.functional.pad(scores, (0, lacking), value=float("-inf"))

@@ -1,12 +1,14 @@
-"""What a captioner looked at, as a picture: the photo, then once more for every word with the attended regions lit.
+"""What a model looked at, as a picture: the photo, then once more with the attended regions lit, for every word of a
+caption or for an answer.
 
-The last, optional hop of the flow: a result of `pipeline("image-to-text")` with `return_regions=True` -> a picture, in
-the manner of figures 1 and 5 of Anderson et al. 2018.
+The last, optional hop of the flow: a result of `pipeline("image-to-text")` or `pipeline("visual-question-answering")`
+with `return_regions=True` -> a picture, in the manner of figures 1, 5 and 6 of Anderson et al. 2018.
 """
 
 import math
 import os
 import textwrap
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,12 +19,20 @@ from PIL import Image
 from processors import load_photo
 
 PANEL_INCHES = 2.4  # width of one panel
+ANSWER_PANEL_INCHES = 3.4  # of an answer, which has fewer
+TALLEST = 2.0  # height of a panel over its width; a taller photo is drawn narrower
 DOTS_PER_INCH = 110
 MAX_COLUMNS = 5
 SHADE = 0.45  # how much of the photo's own light is left where nothing is attended
 PALE_LIMIT = 2.0  # heat is scaled to its own maximum, but at least to this many times even attention
 HEAT_COLOUR = np.array([1.0, 0.62, 0.11])
 BOX_COLOUR = "#ff9d1c"
+OTHER_COLOUR = "#b9b4ad"  # bars of answers that are not the best
+EMPTY_COLOUR = "#efece8"
+MOST_OUTLINED = 3
+OUTLINED_SHARE = 0.5  # of the strongest region's weight: what is outlined beside it
+BAR_INCHES = 0.45
+LONGEST_ANSWER = 30
 
 
 def draw_attention(
@@ -66,22 +76,92 @@ def draw_attention(
     return picture
 
 
+def draw_answer(
+    photo: Any,
+    answers: Sequence[Mapping[str, Any]],
+    *,
+    question: str = "",
+    max_answers: int = 5,
+    path: str | os.PathLike[str] | None = None,
+) -> Image.Image:
+    """Draw where the model looked for its answer: the question, the photo, the attended regions lit, and the answers.
+
+    There is a panel for every glimpse, lit as in `draw_attention`; the region that weighs most is outlined, and thinly
+    up to two more of at least half its weight. The last panel has a bar for every answer, as long as its score (0..1).
+
+    Args:
+        photo: what was asked about: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
+        answers: the pipeline's answers to one question, with `return_regions=True`.
+        question: what was asked, to stand above.
+        max_answers: answers drawn at most.
+        path: where to save the picture as well; the suffix says the format.
+
+    Raises:
+        ValueError: answers without regions, or weights and boxes that do not fit each other.
+        ImportError: matplotlib is not installed.
+
+    >>> answers = [{"answer": "2", "score": 0.7, "region_weights": torch.full((1, 1), 1.0),
+    ...             "region_boxes": torch.tensor([[0.0, 0.0, 1.0, 1.0]])}]
+    >>> draw_answer(Image.new("RGB", (64, 48)), answers, question="how many?").width
+    1122
+    """
+    if isinstance(answers, Mapping) or not answers or not all(isinstance(answer, Mapping) for answer in answers):
+        raise ValueError("draw_answer takes the pipeline's answers to one question, a list of dicts: pick one list")
+    weights, boxes = checked_weights(answers[0], kind="glimpses")
+    pixels, answers = photo_pixels(photo), answers[:max_answers]
+    figure, axes = empty_panels(
+        len(weights) + 2,
+        pixels.shape[:2],
+        caption=question,
+        panel_inches=ANSWER_PANEL_INCHES,
+        last_inches=BAR_INCHES * len(answers),
+    )
+    draw_panel(axes[0], pixels, "", [])
+    titles = ["where it looked"] if len(weights) == 1 else [f"glimpse {number + 1}" for number in range(len(weights))]
+    for place, (title, row) in enumerate(zip(titles, weights, strict=True), start=1):
+        lit = light_regions(pixels, heat_map(row, boxes, pixels.shape[:2]))
+        draw_panel(axes[place], lit, title, boxes[strongest_regions(row)])
+    draw_bars(axes[-1], answers)
+    picture = rendered(figure)
+    if path is not None:
+        picture.save(path)
+    return picture
+
+
+def strongest_regions(weights: np.ndarray) -> np.ndarray:
+    """Which of R regions to outline, the strongest first.
+
+    >>> strongest_regions(np.array([0.1, 0.5, 0.26, 0.14])).tolist()
+    [1, 2]
+    """
+    order = np.argsort(-weights, kind="stable")[:MOST_OUTLINED]
+    return order[weights[order] >= OUTLINED_SHARE * weights[order[0]]]
+
+
 def checked_regions(result: Mapping[str, Any]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """`words` (T), `region_weights` (T, R) and `region_boxes` (R, 4) of a result."""
-    missing = [name for name in ("words", "region_weights", "region_boxes") if name not in result]
+    """`words` (T), `region_weights` (T, R) and `region_boxes` (R, 4) of a caption."""
+    words = list(result.get("words", []))
+    weights, boxes = checked_weights(result, kind="words")
+    return words, weights, boxes
+
+
+def checked_weights(result: Mapping[str, Any], *, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """`region_weights` (N, R) of N words or glimpses, and `region_boxes` (R, 4)."""
+    needed = (*(("words",) if kind == "words" else ()), "region_weights", "region_boxes")
+    missing = [name for name in needed if name not in result]
     if missing:
         raise ValueError(f"the result has no {', '.join(missing)}: call the pipeline with return_regions=True")
-    words = list(result["words"])
     weights = torch.as_tensor(result["region_weights"]).float().cpu().numpy()
     boxes = torch.as_tensor(result["region_boxes"]).float().cpu().numpy()
-    if not len(boxes) or boxes.shape[1:] != (4,) or weights.shape != (len(words), len(boxes)):
+    number = len(result["words"]) if kind == "words" else len(weights)
+    if not len(boxes) or boxes.shape[1:] != (4,) or weights.shape != (number, len(boxes)):
         raise ValueError(
-            f"{len(words)} words with region_weights {weights.shape} and region_boxes {boxes.shape} do not fit: "
-            "expected (words, regions) and (regions, 4)"
+            f"{number} {kind} with region_weights {weights.shape} and region_boxes {boxes.shape} do not fit: "
+            f"expected ({kind}, regions) and (regions, 4)"
         )
     if not (np.isfinite(weights).all() and np.isfinite(boxes).all()):
         raise ValueError("region_weights or region_boxes hold NaN or infinity: was the model trained and loaded whole?")
-    return words, weights, boxes
+    return weights, boxes
 
 
 def photo_pixels(photo: Any) -> np.ndarray:
@@ -132,41 +212,88 @@ def draw_panels(
     panels: Sequence[np.ndarray], titles: Sequence[str], boxes: Sequence[np.ndarray | None], *, caption: str
 ) -> Image.Image:
     """Panels side by side in rows, each with its title and its outlined box (0..1), under the caption."""
+    figure, axes = empty_panels(len(panels), panels[0].shape[:2], caption=caption)
+    for place, panel, title, box in zip(axes, panels, titles, boxes, strict=True):
+        draw_panel(place, panel, title, [] if box is None else [box])
+    return rendered(figure)
+
+
+def empty_panels(
+    number: int,
+    size: tuple[int, int],
+    *,
+    caption: str,
+    panel_inches: float = PANEL_INCHES,
+    last_inches: float = 0.0,
+) -> tuple[Any, list[Any]]:
+    """A figure with its caption, and the axes of `number` panels of the shape of a photo of `size` (height, width).
+
+    With `last_inches` the last is no photo, but fills the width of its place and is so high.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("draw_attention needs matplotlib: pip install matplotlib") from error
-    height, width = panels[0].shape[:2]
-    columns = min(len(panels), MAX_COLUMNS)
-    rows = math.ceil(len(panels) / columns)
-    panel_height = PANEL_INCHES * height / width + 0.3  # inches, with the title
-    lines = textwrap.wrap(caption, width=22 * columns) or [""]
+        raise ImportError("drawing needs matplotlib: pip install matplotlib") from error
+    shape = size[0] / size[1]
+    panel_width = min(1, TALLEST / shape)  # of the place
+    photo_height = max(panel_inches * panel_width * shape, 0.05)
+    panel_height = max(photo_height, last_inches) + 0.3  # inches, with the title
+    columns = min(number, MAX_COLUMNS)
+    rows = math.ceil(number / columns)
+    lines = textwrap.wrap(caption, width=round(22 * columns * panel_inches / PANEL_INCHES)) or [""]
     head = 0.02 + 0.3 * len(lines)
-    figure = Figure(figsize=(columns * PANEL_INCHES, rows * panel_height + head), dpi=DOTS_PER_INCH, facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    figure = Figure(figsize=(columns * panel_inches, rows * panel_height + head), dpi=DOTS_PER_INCH, facecolor="white")
+    FigureCanvasAgg(figure)
     total = figure.get_figheight()
     figure.text(0.012, 1 - 0.1 / total, "\n".join(lines), va="top", fontsize=15, fontweight="bold", parse_math=False)
-    for place, (panel, title, box) in enumerate(zip(panels, titles, boxes, strict=True)):
+    axes = []
+    for place in range(number):
         row, column = divmod(place, columns)
-        bottom = 1 - (head + (row + 1) * panel_height) / total
-        axes = figure.add_axes((
-            (column + 0.02) / columns, bottom + 0.02 / total, 0.96 / columns, (panel_height - 0.32) / total
-        ))  # fmt: skip
-        draw_panel(axes, panel, title, box)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+        top = 1 - (head + row * panel_height + 0.3) / total
+        last = last_inches and place == number - 1
+        height, width = (last_inches, 1.0) if last else (photo_height, panel_width)
+        left = (column + 0.02 + 0.96 * (1 - width) / 2) / columns
+        axes.append(
+            figure.add_axes((left, top - (height - 0.02) / total, 0.96 * width / columns, (height - 0.02) / total))
+        )
+    return figure, axes
 
 
-def draw_panel(axes: Any, panel: np.ndarray, title: str, box: np.ndarray | None) -> None:
-    """One photo with its title, and an outlined box where one is given."""
+def rendered(figure: Any) -> Image.Image:
+    """A figure's pixels."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # an emoji becomes a hollow box
+        figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
+
+
+def draw_panel(axes: Any, panel: np.ndarray, title: str, boxes: Sequence[np.ndarray] | np.ndarray) -> None:
+    """One photo with its title and outlined boxes, the first of them boldly."""
     from matplotlib.patches import Rectangle
 
     height, width = panel.shape[:2]
     axes.imshow(panel.clip(0, 1), aspect="auto", extent=(0, width, height, 0), interpolation="lanczos")
     axes.set_axis_off()
     axes.set_title(title, fontsize=13, pad=4, parse_math=False)
-    if box is not None:
+    for place, box in enumerate(boxes):
         left, top, right, bottom = box * [width, height, width, height]
-        outline = Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=2, edgecolor=BOX_COLOUR)
-        axes.add_patch(outline)
+        look = {"linewidth": 1, "linestyle": "--"} if place else {"linewidth": 2}
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=BOX_COLOUR, **look))
+
+
+def draw_bars(axes: Any, answers: Sequence[Mapping[str, Any]]) -> None:
+    """A bar for every answer, as long as its score, the best in the colour of the light."""
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(answers), 0)
+    axes.set_axis_off()
+    for place, answer in enumerate(answers):
+        colour = OTHER_COLOUR if place else BOX_COLOUR
+        axes.barh(place + 0.72, 0.96, left=0.04, height=0.3, color=EMPTY_COLOUR)
+        axes.barh(place + 0.72, 0.96 * min(max(answer["score"], 0.0), 1.0), left=0.04, height=0.3, color=colour)
+        weight = "normal" if place else "bold"
+        name = str(answer["answer"])
+        name = name if len(name) <= LONGEST_ANSWER else name[: LONGEST_ANSWER - 3] + "..."
+        style = {"fontsize": 13, "fontweight": weight, "va": "center", "parse_math": False}
+        axes.text(0.04, place + 0.34, name, **style)
+        axes.text(1.0, place + 0.34, f"{answer['score']:.2f}", ha="right", **style)

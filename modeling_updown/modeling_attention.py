@@ -148,8 +148,10 @@ class QuestionRows:
                 )
             rows = torch.arange(num_questions, device=device)
             return cls(rows // each, rows % each, num_photos, each, regular=True)
+        photo_index = photo_index.long()
         if (
             photo_index.shape != (num_questions,)
+            or not num_questions
             or not 0 <= int(photo_index.min()) <= int(photo_index.max()) < num_photos
         ):
             raise ValueError(f"photo_index must name one of {num_photos} photos for each of {num_questions} questions")

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from .boxes_updown import box_geometry
 from .configuration_updown import UpDownVqaConfig
-from .counting_updown import ObjectCounter
+from .counting_updown import ObjectCounter, RisingFunction
 from .losses_updown import IGNORED_LABEL, answer_loss
 from .modeling_attention import Nonlinear, NormedLinear, QuestionAttention, QuestionRows
 from .modeling_base import UpDownTopDownModel
@@ -101,6 +101,8 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
             nn.init.normal_(module.weight, std=WORD_STD)
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 nn.init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, RisingFunction):
+            nn.init.ones_(module.slopes)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
@@ -171,13 +173,20 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         config = self.config
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
-        words = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        words = inputs_embeds
+        if words is None:
+            words = self.embed_tokens(input_ids.long())  # tokenizers make floats of questions without any word
         if attention_mask is not None:
             mask = attention_mask.bool()
         elif input_ids is not None and config.pad_token_id is not None:
             mask = input_ids != config.pad_token_id
         else:
             mask = words.new_ones(words.shape[:2], dtype=torch.bool)
+        if mask.shape != words.shape[:2]:
+            raise ValueError(
+                f"attention_mask has shape {tuple(mask.shape)}, but the questions have {tuple(words.shape[:2])}: "
+                "one entry a word"
+            )
         first = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, : config.max_question_words]  # words, then gaps
         lengths = mask.sum(dim=1).clamp(max=config.max_question_words)
         words = words.gather(1, first[..., None].expand(-1, -1, words.shape[-1]))
@@ -254,7 +263,9 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
                     f"{logits.shape[1]} answers to each of {len(logits)} questions"
                 )
             losses.append(answer_loss(logits, labels, num_items_in_batch=num_items_in_batch))
-        if choice_labels is not None and choice_logits is not None:
+        if choice_labels is not None:
+            if choice_logits is None:
+                raise ValueError("choice_labels say which choice is right: give choice_input_ids as well")
             total = F.cross_entropy(choice_logits, choice_labels, ignore_index=IGNORED_LABEL, reduction="sum")
             count = (choice_labels != IGNORED_LABEL).sum().clamp(min=1)
             losses.append(total / (count if num_items_in_batch is None else num_items_in_batch))

@@ -184,6 +184,8 @@ class QuestionGRU(nn.Module):
     def forward(self, words: torch.Tensor, lengths: torch.Tensor, initial: torch.Tensor | None = None) -> torch.Tensor:
         """words (N, T, E), of each row the first `lengths` (N,) of them; the state before them (N, H) -> (N, H)."""
         num_rows, num_words = words.shape[:2]
+        if not num_words:  # texts without any word
+            return words.new_zeros(num_rows, self.state_gates.in_features) if initial is None else initial
         places = torch.arange(num_words, device=words.device)
         steps = word_steps(places < lengths[:, None], num_rows=num_rows, num_words=num_words, skip=True)
         from_words = self.word_gates(steps.pack(words)).split(steps.num_rows)

@@ -9,6 +9,7 @@ Importing our models takes seconds (torch, timm), importing this package must no
 4. our pipelines, which are small, are registered as soon as `transformers.pipelines` is there.
 """
 
+import importlib
 import importlib.abc
 import sys
 import threading
@@ -31,8 +32,15 @@ TABLES = {
     "transformers.models.auto.image_processing_auto": ["IMAGE_PROCESSOR_MAPPING"],
 }
 
-TASKS = ("image-to-text",)
-OUR_PIPELINES = "modeling_updown.pipeline_updown"
+PIPELINES = {  # task -> our module and class, and the Auto class that loads its models
+    "image-to-text": ("modeling_updown.pipeline_updown", "UpDownImageToTextPipeline", "AutoModelForImageTextToText"),
+    "visual-question-answering": (
+        "modeling_updown.pipeline_vqa",
+        "UpDownVisualQuestionAnsweringPipeline",
+        "AutoModelForVisualQuestionAnswering",
+    ),
+}
+ALIASES = {"vqa": "visual-question-answering"}  # as transformers 4 had it
 
 
 def register_classes() -> None:
@@ -153,28 +161,25 @@ def place_tripwires(module: ModuleType) -> None:
 
 def register_pipelines(pipelines: Any) -> None:
     """Enter our tasks, and keep transformers 5 from redirecting those of them that it dropped itself."""
-    ours = sys.modules.get(OUR_PIPELINES)
-    if ours is not None and not hasattr(ours, "UpDownImageToTextPipeline"):
-        return  # it is being imported and has just asked for `transformers.pipelines`: its own watch comes back here
-    from .pipeline_updown import UpDownImageToTextPipeline
-
-    there = pipelines.PIPELINE_REGISTRY.supported_tasks.get("image-to-text", {})
-    if there.get("impl") is UpDownImageToTextPipeline:
-        return
-    pipelines.PIPELINE_REGISTRY.register_pipeline(
-        "image-to-text",
-        pipeline_class=UpDownImageToTextPipeline,
-        pt_model=pipelines.AutoModelForImageTextToText,
-        type="multimodal",
-    )
+    tasks, aliases = pipelines.PIPELINE_REGISTRY.supported_tasks, pipelines.PIPELINE_REGISTRY.task_aliases
+    for task, (home, name, auto) in PIPELINES.items():
+        ours = sys.modules.get(home)
+        if ours is not None and not hasattr(ours, name):
+            continue  # it is being imported and has just asked for `transformers.pipelines`: its own watch comes back
+        pipeline_class = getattr(importlib.import_module(home), name)
+        if tasks.get(task, {}).get("impl") is not pipeline_class:
+            pipelines.PIPELINE_REGISTRY.register_pipeline(
+                task, pipeline_class=pipeline_class, pt_model=getattr(pipelines, auto), type="multimodal"
+            )
+    aliases.update(ALIASES)
     redirect = getattr(pipelines, "_resolve_deprecated_task", None)
-    if redirect is not None:
+    if redirect is not None and getattr(redirect, "func", None) is not resolve_task:
         pipelines._resolve_deprecated_task = partial(resolve_task, redirect)
 
 
 def resolve_task(redirect: Callable[[str], str], task: str) -> str:
     """The task itself where it is ours, else what transformers makes of it."""
-    return task if task in TASKS else redirect(task)
+    return task if task in PIPELINES or task in ALIASES else redirect(task)
 
 
 def register_pipelines_late(ours: Any) -> None:
@@ -184,7 +189,7 @@ def register_pipelines_late(ours: Any) -> None:
 
 WATCHED = dict.fromkeys(TABLES, place_tripwires) | {
     "transformers.pipelines": register_pipelines,
-    OUR_PIPELINES: register_pipelines_late,
+    **{home: register_pipelines_late for home, _, _ in PIPELINES.values()},
 }
 
 

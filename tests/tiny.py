@@ -15,11 +15,13 @@ from modeling_updown import (
     UpDownDetector,
     UpDownDetectorConfig,
     UpDownForImageCaptioning,
+    UpDownForVisualQuestionAnswering,
     UpDownGrid,
     UpDownGridConfig,
     UpDownImageProcessor,
     UpDownProcessor,
     UpDownTokenizer,
+    UpDownVqaConfig,
 )
 from modeling_updown.proposals_updown import top_proposals
 from modeling_updown.resnet_updown import Bottleneck
@@ -31,6 +33,13 @@ CAPTIONS = [
     "a small child in red plays with a ball",
     "people are sitting at an old wooden table",
 ]
+QUESTIONS = [
+    "Is there a brown dog?",
+    "How many men ride on the wave?",
+    "What color is the child's ball?",
+    "Where are the people sitting?",
+]
+ANSWERS = ["yes", "no", "2", "red", "at the table", "brown"]
 
 
 def tiny_grid_config(**changes: Any) -> UpDownGridConfig:
@@ -66,6 +75,30 @@ def tiny_captioning_config(**changes: Any) -> UpDownCaptioningConfig:
 def tiny_captioner(**changes: Any) -> UpDownForImageCaptioning:
     """A captioner of its own region source, in evaluation mode."""
     return seeded(UpDownForImageCaptioning, tiny_captioning_config(**changes))
+
+
+def tiny_question_processor() -> UpDownProcessor:
+    """The processor of `tiny_vqa`: 64 x 64 photos, the words of `QUESTIONS` and of `ANSWERS`."""
+    side = {"height": PHOTO_SIDE, "width": PHOTO_SIDE}
+    return UpDownProcessor(UpDownImageProcessor(size=side), UpDownTokenizer.from_questions(QUESTIONS, texts=ANSWERS))
+
+
+def tiny_vqa_config(**changes: Any) -> UpDownVqaConfig:
+    """Widths of 12 to 16 on the tiny grid; `vision_config=None` and `region_feature_size=...` make one without."""
+    fields: dict[str, Any] = {
+        "vocab_size": len(tiny_question_processor().tokenizer),
+        "id2label": dict(enumerate(ANSWERS)),
+        "hidden_size": 16,
+        "word_embedding_size": 12,
+        "initializer_range": 0.5,
+        "vision_config": tiny_grid_config(),
+    }
+    return UpDownVqaConfig(**(fields | changes))
+
+
+def tiny_vqa(**changes: Any) -> UpDownForVisualQuestionAnswering:
+    """A question answerer of its own region source, in evaluation mode."""
+    return seeded(UpDownForVisualQuestionAnswering, tiny_vqa_config(**changes))
 
 
 def tiny_grid(**changes: Any) -> UpDownGrid:
@@ -197,6 +230,13 @@ def save_tiny_captioner(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the captioner and its processor into one folder, which is returned."""
     tiny_captioner(**changes).save_pretrained(folder)
     tiny_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_vqa(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the question answerer and its processor into one folder, which is returned."""
+    tiny_vqa(**changes).save_pretrained(folder)
+    tiny_question_processor().save_pretrained(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The command line: `updown caption photo.jpg` and its siblings.
+"""The command line: `updown caption photo.jpg`, `updown ask photo.jpg "what is it?"` and their siblings.
 
 Each command reads its arguments, calls one function of the package, and prints. What is heavy is imported inside the
 commands, so that `--help` answers at once. A mistake of the user's ends in one sentence and exit code 2
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from training.commands.ask import add_ask
 from training.commands.caption import add_caption, add_demo
 from training.commands.checkpoint import add_convert_checkpoint
 from training.commands.detect import add_detect
@@ -26,6 +27,8 @@ examples:
   updown caption photo.jpg                         one sentence on a photo
   updown caption photos/ --num-beams 5             on every photo of a folder
   updown caption photo.jpg --words --draw look.png where each word looked
+  updown ask photo.jpg "how many dogs are there?" --draw look.png
+  updown ask photo.jpg "what colour is it?" --choices red,green,blue
   updown demo                                      the trained captioner on a few photos
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown extract photos/ --output regions/         region features, made once, for training
@@ -76,12 +79,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Every command with its arguments."""
     parser = argparse.ArgumentParser(
         prog="updown",
-        description="Bottom-up and top-down attention for photos: regions in, sentences out.",
+        description="Bottom-up and top-down attention for photos: regions in, sentences and answers out.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_caption(commands)
+    add_ask(commands)
     add_demo(commands)
     add_detect(commands)
     add_extract(commands)

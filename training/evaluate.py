@@ -1,12 +1,14 @@
-"""Score a saved model, or captions that something else wrote, with the official metrics: `updown evaluate RECIPE.yaml`.
+"""Score a saved model, or what something else wrote, with the official metrics: `updown evaluate RECIPE.yaml`.
 
-Writes `evaluation.json` (figures, the command, seed, decoding; what the card shows) and `predictions.json` (COCO's
-result layout, `[{"image_id", "caption"}]`) into the model's folder.
+Writes `evaluation.json` (figures, the command, seed, decoding; what the card shows) and `predictions.json` (captions in
+COCO's result layout, `[{"image_id", "caption"}]`, answers in VQA's, `[{"question_id", "answer"}]`) into the model's
+folder.
 """
 
 import json
 import math
 import shlex
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +20,13 @@ from datasets import Dataset
 
 from training.data.files import read_json
 from training.data.region_shards import write_atomically
+from training.metrics.answer_match import align_predictions
 from training.recipe import read_recipe
 from training.tasks import build_task
 from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, split_scores
 from training.tasks.interface import Task
+from training.tasks.vqa import VqaTask, answer_figures, question_rows
+from training.tasks.vqa_scores import question_scores, scored_format
 
 
 def evaluate_recipe(
@@ -34,17 +39,19 @@ def evaluate_recipe(
     output: str | Path | None = None,
     changes: list[str] | None = None,
     java: bool = False,
+    submission: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Score a recipe's best model, another model, or captions of any origin, on a split of the recipe's data.
+    """Score a recipe's best model, another model, or predictions of any origin, on a split of the recipe's data.
 
     Args:
         recipe_path: names the data, the split and the beams.
         model: a saved folder or Hub id; by default `best/` of the recipe's run.
-        predictions: a file in COCO's result layout; no model is loaded then.
+        predictions: a file in COCO's result layout (captions) or VQA's (answers); no model is loaded then.
         split, num_beams: by default the recipe's `final_split` and `final_num_beams`.
         output: a file for what is returned, besides `evaluation.json` in the model's folder.
         changes: to the recipe, such as `data.images=photos`.
         java: METEOR and SPICE as well; where Java is absent, `not_computed` says so.
+        submission: a file for the answers in the layout that the data set's organisers take.
 
     Returns:
         What `evaluation.json` holds: `dataset`, `command` (which gives these figures again), `seed`, `decoding`,
@@ -58,9 +65,12 @@ def evaluate_recipe(
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
-        if recipe.task != "captioning":
-            raise ValueError(f"--predictions takes captions, and {recipe_path} is of the task {recipe.task}")
-        evaluation = score_predictions(recipe.data, predictions, split=split, name=recipe.data_name, java=java)
+        if recipe.task not in ("captioning", "vqa"):
+            raise ValueError(f"--predictions takes captions or answers, and {recipe_path} is of the task {recipe.task}")
+        if recipe.task == "vqa":
+            evaluation = score_answers(recipe.data, predictions, split=split, name=recipe.data_name)
+        else:
+            evaluation = score_predictions(recipe.data, predictions, split=split, name=recipe.data_name, java=java)
         evaluation["command"] = command
     else:
         folder = Path(model or Path(recipe.output) / "best")
@@ -69,24 +79,39 @@ def evaluate_recipe(
         set_seed(recipe.seed)
         task = build_task(recipe, Accelerator())
         num_beams = num_beams or recipe.evaluate.final_num_beams
-        evaluation = evaluate_folder(task, folder, split=split, num_beams=num_beams, command=command, java=java)
+        evaluation = evaluate_folder(
+            task, folder, split=split, num_beams=num_beams, command=command, java=java, submission=submission
+        )
     if output is not None:
         write_json(Path(output), evaluation)
     return evaluation
 
 
 def evaluate_folder(
-    task: Task, folder: Path, *, split: str, num_beams: int, command: str = "", java: bool = False
+    task: Task,
+    folder: Path,
+    *,
+    split: str,
+    num_beams: int,
+    command: str = "",
+    java: bool = False,
+    submission: str | Path | None = None,
 ) -> dict[str, Any]:
     """Load the folder's model in float32, score it, write `evaluation.json` and `predictions.json` there."""
     if java and not isinstance(task, CaptioningTask):
         raise ValueError("METEOR and SPICE are metrics of captions: leave --java out")
+    if submission and not isinstance(task, VqaTask):
+        raise ValueError("answers are what is submitted, and this recipe gives none: leave --submission out")
     model, _ = task.load(folder)
     scored = task.score(model.to(task.accelerator.device), split=split, num_beams=num_beams)
     evaluation = {
         "task": task.hub_task,
         "dataset": dataset_facts(
-            task.recipe.data, name=task.recipe.data_name, split=split, num_photos=len(scored.predictions)
+            task.recipe.data,
+            name=task.recipe.data_name,
+            split=split,
+            counted=task.counted,
+            number=len(scored.predictions),
         ),
         "command": command,
         "seed": task.recipe.seed,
@@ -95,6 +120,8 @@ def evaluate_folder(
     if java and isinstance(task, CaptioningTask):
         rows = task.evaluation_rows(split)
         add_java_scores(evaluation, [row["caption"] for row in scored.predictions], rows)
+    if submission and isinstance(task, VqaTask) and task.accelerator.is_main_process:
+        task.write_submission(scored, submission, split=split)
     if task.accelerator.is_main_process and folder.is_dir():
         before = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
         evaluation |= {"training": before["training"]} if "training" in before else {}
@@ -124,13 +151,37 @@ def score_predictions(
     captions = captions_of(read_predictions(predictions), rows["image_id"][:], source=predictions)
     evaluation = {
         "task": "image-to-text",
-        "dataset": dataset_facts(data, name=name, split=split, num_photos=len(rows)),
+        "dataset": dataset_facts(data, name=name, split=split, counted="photos", number=len(rows)),
         "predictions": str(predictions),
         **caption_figures(*split_scores(captions, rows)),
     }
     if java:
         add_java_scores(evaluation, captions, rows)
     return evaluation
+
+
+def score_answers(data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "") -> dict[str, Any]:
+    """Score a file of answers in VQA's or GQA's result layout, without any model or photo.
+
+    Args:
+        data: a recipe's `data` section.
+        predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`. A question
+            without an entry counts as wrong, an unknown one is ignored; one warning lists both.
+        split, name: as for `score_predictions`.
+
+    Raises:
+        ValueError: for a file of another layout, or whose questions are none of the split's.
+    """
+    rows = question_rows({**data, **({"images": None} if "images" in data else {})}, split=split)
+    aligned = align_predictions(read_json(predictions), rows["question_id"][:])
+    if aligned.problems():
+        warnings.warn(aligned.problems(), stacklevel=2)
+    return {
+        "task": "visual-question-answering",
+        "dataset": dataset_facts(data, name=name, split=split, counted="questions", number=len(rows)),
+        "predictions": str(predictions),
+        **answer_figures(*question_scores(aligned.predictions, rows, format=scored_format(data, split))),
+    }
 
 
 def read_predictions(path: str | Path) -> list[tuple[str, str]]:
@@ -163,9 +214,9 @@ def captions_of(predictions: Sequence[tuple[str, str]], image_ids: Sequence[str]
     return [caption_of[image_id] for image_id in image_ids]
 
 
-def dataset_facts(data: dict[str, Any], *, name: str, split: str, num_photos: int) -> dict[str, Any]:
-    """What an evaluation says of its data."""
-    return {"name": name or data["format"], "type": data["format"], "split": split, "num_photos": num_photos}
+def dataset_facts(data: dict[str, Any], *, name: str, split: str, counted: str, number: int) -> dict[str, Any]:
+    """What an evaluation says of its data, with the number of what was `counted`, photos or questions."""
+    return {"name": name or data["format"], "type": data["format"], "split": split, f"num_{counted}": number}
 
 
 def evaluate_command(recipe_path: str | Path, options: dict[str, Any], *, changes: list[str], java: bool) -> str:

@@ -28,6 +28,9 @@ METRIC_NAMES = {
     "meteor": "METEOR",
     "spice": "SPICE",
     "accuracy": "accuracy",
+    "multiple_choice": "accuracy of multiple choice",
+    "wups_0": "WUPS@0.0",
+    "wups_0.9": "WUPS@0.9",
     "map": "mAP",
     "map_50": "AP50",
     "map_75": "AP75",
@@ -197,7 +200,9 @@ def photo_fact(folder: Path) -> str:
 
 
 def word_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
-    """What the model can write, as name and value."""
+    """What the model can read and write, as name and value."""
+    if config.model_type == "updown_vqa":
+        return question_facts(config)
     saved = read_json(folder / "generation_config.json")
     facts = {}
     if getattr(config, "vocab_size", None):
@@ -207,4 +212,24 @@ def word_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     longest = saved.get("max_new_tokens") or saved.get("max_length")
     if longest:
         facts["Longest text by default"] = f"{longest} tokens"
+    return facts
+
+
+def question_facts(config: PreTrainedConfig) -> dict[str, str]:
+    """What a question answerer reads, how it looks and what it can answer, as name and value."""
+    asked = {"concat": "question and region joined", "multiply": "question times region"}[config.attention]
+    layers = {"gated_tanh": "gated tanh", "relu": "ReLU"}[config.activation]
+    facts = {
+        "Answers": f"{config.num_answers:,}",
+        "Words of questions": f"{config.vocab_size:,}, special tokens included",
+        "Longest question": f"{config.max_question_words} words; longer ones are cut",
+        "Attention": f"{asked}, {layers} layers" + (" with weight normalisation" if config.weight_norm else ""),
+        "Glimpses": str(config.num_glimpses),
+    }
+    if config.num_attention_layers > 1:
+        facts["Stacked attention"] = f"{config.num_attention_layers} layers"
+    counted = f"by the overlaps of the {config.counted_objects} strongest regions"
+    facts["Counting"] = counted if config.counted_objects else "no part of its own"
+    if config.scores_choices:
+        facts["Multiple choice"] = "given answers are scored by their words"
     return facts

@@ -19,7 +19,8 @@ from training.data.files import read_text
 class RegionsRecipe:
     """Where regions come from.
 
-    source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one.
+    source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one, and
+        where `store` holds regions made elsewhere, such as converted feature files: the model then owns no source.
     weights: backbone weights, a `.safetensors`; empty loads timm's from the Hub (or none, with `random_backbone`).
     pretrained: a saved detector or grid (a folder or Hub id), image processor included, in the place of `source` and
         `weights`.
@@ -168,7 +169,8 @@ class Recipe:
     """One run. `model` holds fields of the model's config.
 
     data: `format` and the options of that format (`training/data/captioning.py`, `vqa.py`, `detection.py`);
-        `annotations`, `questions`, `images`, `folder` and `num_scenes` may be given split by split, `{train: a.json, val: b.json}`, where a data set keeps them apart.
+        `annotations`, `questions`, `images`, `folder` and `num_scenes` may be given split by split,
+        `{train: a.json, val: b.json}`, where a data set keeps them apart.
     output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder.
     init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
     data_name: the data set's name on the card.
@@ -193,7 +195,13 @@ class Recipe:
 KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "section", list: "list"}
 ONE_OR_MORE = (
     *("train.epochs", "train.batch_size", "train.accumulation", "train.max_words", "train.min_word_count"),
-    *("train.questions_per_photo", "train.samples_per_photo", "train.checkpoint_steps", "train.decay_epochs", "train.scheduled_sampling_epochs"),
+    *(
+        "train.questions_per_photo",
+        "train.samples_per_photo",
+        "train.checkpoint_steps",
+        "train.decay_epochs",
+        "train.scheduled_sampling_epochs",
+    ),
     *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.batch_size", "evaluate.every_epochs"),
 )
 ZERO_OR_MORE = (

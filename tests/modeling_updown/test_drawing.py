@@ -143,5 +143,5 @@ def test_result_without_regions_is_refused() -> None:
 
 def test_absent_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="draw_attention needs matplotlib: pip install matplotlib"):
+    with pytest.raises(ImportError, match="drawing needs matplotlib: pip install matplotlib"):
         draw_attention(tiny.tiny_photo(), one_result())

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from tests.tiny import tiny_pyramid_config
-from training.recipe import EvaluateRecipe, Recipe, RegionsRecipe, TrainRecipe
+from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TrainRecipe
+from training.scenes import NUMBERS, PHRASES, Scene, draw_scene
 from training.train import train
 
 NUM_SCENES = {"train": 24, "val": 8, "test": 8}
@@ -55,6 +56,63 @@ def tiny_detection_recipe(folder: Path, *, train: dict[str, Any] | None = None, 
         "evaluate": EvaluateRecipe(metric="map_50", batch_size=4),
     }
     return Recipe(**{**values, **changes})
+
+
+def tiny_vqa_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Questions on scenes of 32 pixels, regions as in `tiny_recipe`, two questions a group; `photos` is made if absent.
+
+    Give `data` for other questions.
+    """
+    settings = {"objective": "binary_cross_entropy", "epochs": 2, "batch_size": 8, "questions_per_photo": 2}
+    settings |= {"learning_rate": 3e-3, "warmup_steps": 0, "min_word_count": 1}
+    source = {"backbone": "test_vit", "image_size": 32, "grid_size": 2, "region_feature_size": 64}
+    if "data" not in changes and not (folder / "photos").exists():
+        write_scene_questions(folder / "photos")
+    values: dict[str, Any] = {
+        "task": "vqa",
+        "output": str(folder / "run"),
+        "data": {"format": "folder", "folder": str(folder / "photos")},
+        "regions": RegionsRecipe(source=source, random_backbone=True, store=str(folder / "store")),
+        "model": {"hidden_size": 24, "word_embedding_size": 16},
+        "answers": AnswersRecipe(top=9),
+        "train": TrainRecipe(**{**settings, **(train or {})}),
+        "evaluate": EvaluateRecipe(metric="accuracy", batch_size=3),
+    }
+    return Recipe(**{**values, **changes})
+
+
+def write_scene_questions(folder: Path, *, num_scenes: Mapping[str, int] = NUM_SCENES) -> None:
+    """A folder of drawn scenes, `train-3.png`, and `questions.jsonl` about them; of ten people, six to eight are right."""
+    rows = []
+    folder.mkdir(parents=True)
+    for seed, (split, number) in enumerate(num_scenes.items()):
+        for index in range(number):
+            photo, scene = draw_scene(index, seed=seed, image_size=32)
+            photo.save(folder / f"{split}-{index}.png")
+            for question, kind, answer in scene_questions(scene):
+                people = [answer] * 6 + [f"{answer.title()}."] * (index % 3) + ["maybe"] * (4 - index % 3)
+                row = {"image": f"{split}-{index}.png", "image_id": f"{split}-{index}", "split": split}
+                row |= {"question_id": f"{split}-{len(rows)}", "question": question, "answers": people}
+                rows.append({**row, "answer": answer, "answer_type": kind, "question_type": question.split()[0]})
+    write_questions(folder / "questions.jsonl", rows)
+
+
+def scene_questions(scene: Scene) -> list[tuple[str, str, str]]:
+    """Question, kind of answer and answer: a number, a colour, yes or no, and a side where two objects have one."""
+    first, total = scene.objects[0], len(scene.objects)
+    found = [
+        ("How many shapes are there?", "number", NUMBERS[total]),
+        ("What color is the first shape?", "other", first.colour),
+        (f"Is there a {'red' if total % 2 else first.colour} thing?", "yes/no", "no" if total % 2 else "yes"),
+    ]
+    sides = [PHRASES[predicate] for _, predicate, _ in scene.relations if predicate in PHRASES]
+    return found + [(f"What is {side} another?", "other", first.name) for side in sides[:1]]
+
+
+def write_questions(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """A JSONL table of questions, as `training/data/vqa_tables.py` reads it; returns its path."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
 
 
 def config_fields(config: Any) -> dict[str, Any]:

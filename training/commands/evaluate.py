@@ -1,4 +1,4 @@
-"""`updown evaluate`: a recipe's figures for a model, or for captions that something else wrote."""
+"""`updown evaluate`: a recipe's figures for a model, or for captions or answers that something else wrote."""
 
 import argparse
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ def add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("recipe", metavar="RECIPE.yaml", help="names the data and the metrics")
     parser.add_argument("--model", metavar="DIR", help="the model to score (default: the best one of the recipe's run)")
-    parser.add_argument("--predictions", metavar="FILE.json", help="score these captions and no model")
+    parser.add_argument("--predictions", metavar="FILE.json", help="score these captions or answers and no model")
+    parser.add_argument("--submission", metavar="FILE.json", help="write answers as the organisers take them")
     parser.add_argument("--split", help="the part of the data (default: the recipe's final split)")
     parser.add_argument("--num-beams", type=positive, metavar="K", help="default: the recipe's final_num_beams")
     parser.add_argument("--java", action="store_true", help="METEOR and SPICE too, which need Java")
@@ -39,6 +40,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         output=arguments.output,
         changes=arguments.set,
         java=arguments.java,
+        submission=arguments.submission,
     )
     print_figures(evaluation)
     return 0
@@ -47,8 +49,12 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 def print_figures(evaluation: Mapping[str, Any]) -> None:
     """Each figure on a line, and what was not computed with its reason."""
     dataset = evaluation["dataset"]
-    print(f"{dataset['name']} {dataset['split']}, {dataset.get('num_photos', '?')} photos")
+    numbers = [f"{value} {name.removeprefix('num_')}" for name, value in dataset.items() if name.startswith("num_")]
+    print(f"{dataset['name']} {dataset['split']}, {', '.join(numbers)}")
     for name, value in evaluation["metrics"].items():
         print(f"  {name:<16} {value:8.2f}")
+    for name, values in evaluation.get("domains", {}).items():
+        if "questions" in values:
+            print(f"    {name:<30} {values['accuracy_x100']:8.2f} of {values['questions']} questions")
     for name, reason in evaluation.get("not_computed", {}).items():
         print(f"  {name:<16} not computed: {reason}")

@@ -10,6 +10,7 @@ from typing import Any
 HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
 TRAINED_CAPTIONER = HUB_CARDS / "updown-captioning-flickr8k"
 TRAINED_DETECTOR = HUB_CARDS / "updown-detector-lite"
+TRAINED_VQA = HUB_CARDS / "updown-vqa-daquar-flickr8k"
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError)
 LONGEST_MESSAGE = 600

@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownImageProcessor
 from modeling_updown.configuration_updown import region_source_config
+from training.data.region_store import RegionStore
 from training.recipe import RegionsRecipe
 
 # no weight depends on these
@@ -41,11 +42,13 @@ def by_split(data: Mapping[str, Any], *, split: str, names: Sequence[str]) -> di
     return options
 
 
-def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
-    """The region source's config and weights, as the recipe's `regions` section says.
+def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig | None, dict[str, torch.Tensor]]:
+    """The region source's config and weights, as the recipe's `regions` section says; none where there is only a store.
 
     Raises `ValueError` for fields the config does not know, an unknown backbone, weights that cannot be had.
     """
+    if regions.store and not regions.source and not regions.pretrained:
+        return None, {}
     if regions.pretrained:
         source = load_region_source(regions.pretrained)
         override_config(source.config, regions.source, section="regions.source")
@@ -56,6 +59,16 @@ def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig, dict[
     check_backbone(config)
     source = load_backbone(SOURCES[config.model_type](config), regions)
     return config, source.state_dict()
+
+
+def source_fields(config: PreTrainedConfig | None, regions: RegionsRecipe) -> dict[str, Any]:
+    """What a top-down model's config says of its regions: its own source, or how wide those of the store are.
+
+    Raises `ValueError` where the store is not there.
+    """
+    if config is not None:
+        return {"vision_config": config}
+    return {"region_feature_size": RegionStore(regions.store).feature_width}
 
 
 def load_region_source(folder: str) -> Any:
@@ -122,7 +135,7 @@ def override_config(config: PreTrainedConfig, fields: Mapping[str, Any], *, sect
         setattr(config, name, value)
 
 
-def build_image_processor(config: PreTrainedConfig, regions: RegionsRecipe) -> UpDownImageProcessor:
+def build_image_processor(config: PreTrainedConfig | None, regions: RegionsRecipe) -> UpDownImageProcessor:
     """Photos as the region source's backbone was trained on them (or as its saved processor has them), with the
     recipe's own fields where it gives some.
 
@@ -136,7 +149,7 @@ def build_image_processor(config: PreTrainedConfig, regions: RegionsRecipe) -> U
     if regions.pretrained:
         processor = UpDownImageProcessor.from_pretrained(regions.pretrained, **fields)
     else:
-        processor = UpDownImageProcessor(**{**default_preparation(config), **fields})
+        processor = UpDownImageProcessor(**{**({} if config is None else default_preparation(config)), **fields})
     if isinstance(config, UpDownDetectorConfig):
         for name in ("min_regions", "max_regions", "score_threshold"):
             setattr(processor, name, getattr(config, name))

@@ -33,6 +33,7 @@ from training.tasks.build import (
     build_image_processor,
     build_region_source,
     by_split,
+    source_fields,
     word_bias,
 )
 from training.tasks.interface import Scored
@@ -57,6 +58,7 @@ class CaptioningTask(TopDownTask):
     """
 
     hub_task = "image-to-text"
+    counted = "photos"
     model_class = UpDownForImageCaptioning
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
@@ -122,10 +124,11 @@ class CaptioningTask(TopDownTask):
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             unk_token_id=tokenizer.unk_token_id,
-            vision_config=vision_config,
+            **source_fields(vision_config, recipe.regions),
         )
         model: Any = UpDownForImageCaptioning(config)
-        model.region_source.load_state_dict(source_state)
+        if model.region_source is not None:
+            model.region_source.load_state_dict(source_state)
         model.lm_head.bias.data.copy_(word_bias(tokenizer, captions))
         generation = model.generation_config
         generation.update(**beams(recipe.evaluate.final_num_beams, recipe.evaluate))

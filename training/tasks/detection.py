@@ -48,6 +48,7 @@ class DetectionTask:
     """
 
     hub_task = "object-detection"
+    counted = "photos"
     model: Any
     processor: UpDownImageProcessor
 

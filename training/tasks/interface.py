@@ -24,10 +24,12 @@ class Task(Protocol):
     """A recipe's data and model. `prepare` (for training) or `load` (for evaluation) comes first.
 
     hub_task: the Hub's name of the task, which the card shows.
+    counted: what a split has so many of, `photos` or `questions`.
     num_rows: photos to train on; known once prepared.
     """
 
     hub_task: str
+    counted: str
     recipe: Recipe
     accelerator: Accelerator
     model: Any

@@ -5,6 +5,7 @@ paper, section 3.3). A step's rows are groups of questions about one photo, so t
 projected once.
 """
 
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ from modeling_updown import (
     UpDownTokenizer,
     UpDownVqaConfig,
 )
+from modeling_updown.modeling_vqa import WORD_STD
 from training.answer_vocabulary import (
     VQA_BY_SPLIT,
     AnswerVocabulary,
@@ -35,15 +37,21 @@ from training.answer_vocabulary import (
     soft_targets,
 )
 from training.data.vqa import load_vqa
+from training.data.vqa_submission import write_submission
 from training.recipe import Recipe
-from training.tasks.build import build_config, build_image_processor, build_region_source, by_split
+from training.tasks.build import build_config, build_image_processor, build_region_source, by_split, source_fields
 from training.tasks.interface import Scored
 from training.tasks.top_down import TopDownTask
-from training.tasks.vqa_scores import METRICS, question_scores, scored_format
+from training.tasks.vqa_scores import METRICS, item_accuracies, question_scores, scored_format
 from training.word_vectors import glove_vectors, tokenizer_vectors
 
 SIDES = re.compile(r"\b(?:left|right)", re.IGNORECASE)  # words that a mirrored photo makes wrong
 LISTED_PHOTOS = 5
+SUBMITTED_AS = {  # format -> the kind of upload file
+    **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),
+    **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
+    **{name: name for name in ("aokvqa", "visual7w")},
+}
 PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
 
 
@@ -67,6 +75,7 @@ class VqaTask(TopDownTask):
     """
 
     hub_task = "visual-question-answering"
+    counted = "questions"
     model_class = UpDownForVisualQuestionAnswering
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
@@ -101,7 +110,7 @@ class VqaTask(TopDownTask):
 
     def rows(self, split: str) -> Dataset:
         """One row a question of that split, as `VQA_FEATURES` has it."""
-        return load_vqa(**by_split(self.recipe.data, split=split, names=VQA_BY_SPLIT))
+        return question_rows(self.recipe.data, split=split)
 
     def questions(self, rows: Dataset, *, flips: bool = False) -> Questions:
         """Questions whose photos have regions; the others are left out, with one warning."""
@@ -157,10 +166,11 @@ class VqaTask(TopDownTask):
             vocab_size=len(tokenizer),
             pad_token_id=tokenizer.pad_token_id,
             id2label=dict(enumerate(answers.answers)),
-            vision_config=vision_config,
+            **source_fields(vision_config, recipe.regions),
         )
         model: Any = UpDownForVisualQuestionAnswering(config)
-        model.region_source.load_state_dict(source_state)
+        if model.region_source is not None:
+            model.region_source.load_state_dict(source_state)
         if recipe.train.word_vectors:
             start_from_vectors(model, tokenizer, recipe.train.word_vectors)
         model.answers.bias.data.copy_(answer_bias(rows, answers))
@@ -286,16 +296,19 @@ class VqaTask(TopDownTask):
         asked = self.evaluation_questions(split, max_photos=max_photos)
         found = gather_object(list(self.answered(model, asked)))
         answers = sorted(found, key=lambda answer: answer["row"])
-        names = ("answer", "score", "choice")
+        texts = [answer["answer"] for answer in answers]
+        correct = item_accuracies(texts, asked.rows)
         predictions = [
-            {"question_id": question_id} | {name: answer[name] for name in names if name in answer}
-            for question_id, answer in zip(asked.rows["question_id"][:], answers, strict=True)
+            {"question_id": question_id}
+            | {name: answer[name] for name in ("answer", "score", "choice") if name in answer}
+            | ({} if math.isnan(accuracy) else {"accuracy": accuracy})
+            for question_id, answer, accuracy in zip(asked.rows["question_id"][:], answers, correct, strict=True)
         ]
         metrics, domains, self.not_computed = question_scores(
-            [answer["answer"] for answer in answers],
-            [answer.get("choice", "") for answer in answers],
+            texts,
             asked.rows,
             format=scored_format(self.recipe.data, split),
+            choices=[answer.get("choice", "") for answer in answers],
         )
         return Scored(metrics, predictions, domains)
 
@@ -340,12 +353,36 @@ class VqaTask(TopDownTask):
     def figures(self, scored: Scored, *, num_beams: int = 1) -> dict[str, Any]:
         """What an evaluation says: the hundredfold metrics, also of each kind of question, and what was withheld."""
         withheld = self.recipe.train.withhold
-        return {
-            **({"withheld": withheld} if withheld else {}),
-            "metrics": {name: value for name, value in scored.metrics.items() if name.endswith("_x100")},
-            "domains": scored.domains,
-            "not_computed": self.not_computed,
+        figures = answer_figures(scored.metrics, scored.domains, self.not_computed)
+        return {"withheld": withheld, **figures} if withheld else figures
+
+    def write_submission(self, scored: Scored, path: str | Path, *, split: str) -> None:
+        """Write the answers as the data set's organisers take them; `ValueError` where nobody takes any."""
+        format = scored_format(self.recipe.data, split)
+        if format not in SUBMITTED_AS:
+            raise ValueError(f"nobody takes answers to {format!r}; there are {', '.join(SUBMITTED_AS)}")
+        answers = {
+            found["question_id"]: {"multiple_choice": found["choice"], "direct_answer": found["answer"]}
+            if format == "aokvqa" and "choice" in found
+            else {"direct_answer": found["answer"]}
+            if format == "aokvqa"
+            else found["answer"]
+            for found in scored.predictions
         }
+        write_submission(SUBMITTED_AS[format], answers, path)
+
+
+def question_rows(data: dict[str, Any], *, split: str) -> Dataset:
+    """The rows of a recipe's `data` section, whose options `VQA_BY_SPLIT` may be mappings by split."""
+    return load_vqa(**by_split(data, split=split, names=VQA_BY_SPLIT))
+
+
+def answer_figures(
+    metrics: dict[str, float], domains: dict[str, dict[str, float]], not_computed: dict[str, str]
+) -> dict[str, Any]:
+    """What an evaluation says of answers: the hundredfold metrics, also by kind of question, and what is not there."""
+    shown = {name: value for name, value in metrics.items() if name.endswith("_x100")}
+    return {"metrics": shown, "domains": domains, "not_computed": not_computed}
 
 
 def question_groups(photo_of: np.ndarray, *, most: int) -> list[np.ndarray]:
@@ -389,6 +426,8 @@ def answer_bias(rows: Dataset, answers: AnswerVocabulary) -> torch.Tensor:
 def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> None:
     """Give words the vectors of a GloVe file or of another model; words that it lacks keep their new ones.
 
+    Those of another model are scaled to the size of new ones, since each model has its own.
+
     Raises `ValueError` where their width is not the model's.
     """
     words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
@@ -400,5 +439,7 @@ def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> N
             f"train.word_vectors are {vectors.shape[1]} wide: set model.word_embedding_size to that, not "
             f"{embedding.shape[1]}"
         )
-    known = [number for number, word in enumerate(words) if word in set(found)]
-    embedding.data[known] = vectors[known]
+    there = set(found)
+    known = [number for number, word in enumerate(words) if word in there]
+    scale = 1.0 if read is glove_vectors else float(WORD_STD / vectors[known].std().clamp(min=1e-6))
+    embedding.data[known] = scale * vectors[known]

@@ -38,15 +38,15 @@ def scored_format(data: Mapping[str, Any], split: str) -> str:
 
 
 def question_scores(
-    answers: Sequence[str], choices: Sequence[str], rows: Dataset, *, format: str
+    answers: Sequence[str], rows: Dataset, *, format: str, choices: Sequence[str] = ()
 ) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]:
     """The figures of one answer (and, where a question has choices, one choice) a row of `VQA_FEATURES`.
 
     Args:
         answers: the answer to each question.
-        choices: the choice of each question, "" where it has none.
         rows: the questions; those whose answers are hidden are not scored.
         format: the data set's, which may have an evaluation of its own.
+        choices: the choice of each question, "" where it has none; none at all scores no choice.
 
     Returns:
         metrics: 0..1, and with `_x100` in the name 0..100; empty where all answers are hidden.
@@ -54,11 +54,11 @@ def question_scores(
         not_computed: metric -> why it is not there.
     """
     codes, texts = learned_answers(rows)
-    known = np.flatnonzero(codes >= 0)
-    if not len(known):
+    known = np.flatnonzero(codes >= 0).tolist()
+    if not known:
         return {}, {}, {"accuracy": "the answers of this split are hidden; its organisers score them"}
     rows = rows if len(known) == len(rows) else rows.select(known)
-    answers, choices = [answers[i] for i in known], [choices[i] for i in known]
+    answers, choices = [answers[i] for i in known], [choices[i] for i in known] if choices else []
     true = [texts[code] for code in codes[known]]
     metrics, domains, not_computed = SCORERS.get(format, score_accuracy)(answers, true, rows)
     metrics |= choice_accuracy(choices, rows)
@@ -69,26 +69,42 @@ def question_scores(
 Figures = tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]
 
 
-def score_accuracy(answers: list[str], true: list[str], rows: Dataset) -> Figures:
-    """VQA's accuracy where every question has ten annotators, else exact match with the one answer."""
+def item_accuracies(answers: Sequence[str], rows: Dataset) -> list[float]:
+    """Each answer's accuracy in 0..1, VQA's where there are ten annotators, else exact match; NaN for hidden ones."""
+    codes, texts = learned_answers(rows)
+    known = np.flatnonzero(codes >= 0).tolist()
+    per_item = [math.nan] * len(answers)
+    if known:
+        chosen = rows if len(known) == len(rows) else rows.select(known)
+        scores = _item_accuracies([answers[i] for i in known], [texts[code] for code in codes[known]], chosen)
+        for place, score in zip(known, scores, strict=True):
+            per_item[place] = score
+    return per_item
+
+
+def _item_accuracies(answers: list[str], true: list[str], rows: Dataset) -> list[float]:
     people = rows["answers"][:]
     if min(map(len, people)) >= ANNOTATORS:
-        per_item = vqa_accuracy(answers, people)["per_item"]
-    else:
-        per_item = exact_match_accuracy(answers, true)["per_item"]
+        return vqa_accuracy(answers, people)["per_item"]
+    return exact_match_accuracy(answers, true)["per_item"]
+
+
+def score_accuracy(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """VQA's accuracy where every question has ten annotators, else exact match with the one answer."""
+    per_item = _item_accuracies(answers, true, rows)
     return {"accuracy": float(np.nanmean(per_item))}, by_type(per_item, rows), {}
 
 
 def score_daquar(answers: list[str], true: list[str], rows: Dataset) -> Figures:
     """Exact match, and WUPS at 0.9 and 0 (Malinowski and Fritz 2014) where WordNet is there."""
-    exact, pairs = exact_match_accuracy(answers, true), list(zip(answers, true, strict=True))
-    metrics, not_computed = {"accuracy": exact["accuracy"]}, {}
+    metrics, domains, not_computed = score_accuracy(answers, true, rows)
+    pairs = list(zip(answers, true, strict=True))
     try:
         for threshold in (0.9, 0.0):
             metrics[f"wups_{threshold:g}"] = wups(pairs, threshold, form="daquar")["wups"]
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError) as error:
         not_computed["wups"] = str(error)
-    return metrics, by_type(exact["per_item"], rows), not_computed
+    return metrics, domains, not_computed
 
 
 def score_gqa(answers: list[str], true: list[str], rows: Dataset) -> Figures:
@@ -118,6 +134,8 @@ SCORERS = {"gqa": score_gqa, "aokvqa": score_aokvqa, "visual7w": score_visual7w,
 
 def choice_accuracy(choices: Sequence[str], rows: Dataset) -> dict[str, float]:
     """The share of questions whose right choice was taken, of those that have one; nothing where none has."""
+    if not choices:
+        return {}
     right = [
         choice == texts[number]
         for choice, texts, number in zip(choices, rows["choices"][:], rows["correct_choice"][:], strict=True)

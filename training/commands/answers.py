@@ -1,0 +1,111 @@
+"""`updown build-answers`: a recipe's questions -> the list of answers that a model of them can give."""
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from training.commands.shared import add_command, positive
+
+NUM_SHOWN = 10
+
+
+def add_build_answers(commands: Any) -> None:
+    """`updown build-answers`."""
+    parser = add_command(
+        commands,
+        "build-answers",
+        run_build_answers,
+        summary="list the common answers of a recipe's questions, and print how far they reach",
+        example="updown build-answers training/recipes/vqa_v2.yaml --split train+val --min-count 9 "
+        "--output answers.json",
+    )
+    parser.add_argument("recipe", metavar="RECIPE.yaml", help="names the data")
+    parser.add_argument("--output", type=json_path, required=True, metavar="FILE.json", help="the list to write")
+    limit = parser.add_mutually_exclusive_group(required=True)
+    limit.add_argument(
+        "--min-count", type=positive, metavar="N", help="keep answers seen at least N times; 9 gives VQA v2's 3,129"
+    )
+    limit.add_argument("--top", type=positive, metavar="N", help="keep the N commonest answers")
+    parser.add_argument(
+        "--split", help="the questions to count, such as train+val (default: those that the recipe trains on)"
+    )
+    parser.add_argument(
+        "--as-written",
+        action="store_true",
+        help="keep each answer's commonest spelling, not its normalised one: for GQA and DAQUAR, scored by exact words",
+    )
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value of the recipe")
+
+
+def json_path(text: str) -> Path:
+    """The argument that names the list."""
+    if Path(text).suffix.lower() != ".json":
+        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.json")
+    return Path(text)
+
+
+def run_build_answers(arguments: argparse.Namespace) -> int:
+    """Count, write the list, and print what it reaches."""
+    from training.answer_vocabulary import answer_coverage, build_answers, write_answers
+    from training.recipe import read_recipe
+
+    recipe = read_recipe(arguments.recipe, arguments.set)
+    if recipe.task != "vqa":
+        raise ValueError(f"{arguments.recipe} is of the task {recipe.task}, which has no answers; take one of vqa")
+    split = arguments.split or recipe.train.split
+    rows = question_rows(recipe.data, split=split)
+    vocabulary = build_answers(
+        rows,
+        min_count=arguments.min_count,
+        top=arguments.top,
+        spelling="as_written" if arguments.as_written else "normalized",
+    )
+    coverage = answer_coverage(rows, vocabulary)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    write_answers(arguments.output, vocabulary)
+    print(f"{arguments.output}: {len(vocabulary):,} answers, each seen at least {min(vocabulary.counts):,} times")
+    hidden = len(rows) - coverage["all"].num_questions
+    print(f"from the {len(rows):,} questions of {split}" + (f", {hidden:,} of them without any answer" * bool(hidden)))
+    print_coverage(coverage)
+    print_commonest(vocabulary)
+    return 0
+
+
+def question_rows(data: Mapping[str, Any], *, split: str) -> Any:
+    """The questions of a recipe's `data` section, without photos; the parts of `train+val` may lie in different files.
+
+    Returns a `datasets.Dataset` of `VQA_FEATURES`.
+    """
+    from datasets import concatenate_datasets
+
+    from training.answer_vocabulary import VQA_BY_SPLIT
+    from training.data.vqa import load_vqa
+    from training.tasks.build import by_split
+
+    without_photos = {**data, **({"images": None} if "images" in data else {})}
+    apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in VQA_BY_SPLIT)
+    parts = split.split("+") if apart else [split]
+    return concatenate_datasets(
+        [load_vqa(**by_split(without_photos, split=part, names=VQA_BY_SPLIT)) for part in parts]
+    )
+
+
+def print_coverage(coverage: Mapping[str, Any]) -> None:
+    """A line for all questions and one for each type of answer."""
+    width = max(map(len, coverage))
+    print(f"  {'':<{width}}  questions  answer listed  any human answer listed  highest accuracy")
+    for name, reached in coverage.items():
+        print(
+            f"  {name:<{width}}{reached.num_questions:>11,}{reached.answer_known:>15.1%}{reached.any_known:>25.1%}"
+            f"{reached.best_score:>18.1%}"
+        )
+
+
+def print_commonest(vocabulary: Any) -> None:
+    """The answers seen most and least often, with their counts."""
+    pairs = zip(vocabulary.answers, vocabulary.counts, strict=True)
+    shown = [f"{answer or 'nothing'} ({count:,})" for answer, count in pairs]
+    print(f"commonest: {'; '.join(shown[:NUM_SHOWN])}")
+    if len(shown) > NUM_SHOWN:
+        print(f"rarest: {'; '.join(shown[NUM_SHOWN:][-NUM_SHOWN:])}")

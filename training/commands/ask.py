@@ -1,0 +1,94 @@
+"""`updown ask`: questions about a photo, their answers, and where the model looked for each."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.commands.shared import TRAINED_VQA, add_command, model_folder, positive, quiet
+
+
+def add_ask(commands: Any) -> None:
+    """`updown ask`."""
+    parser = add_command(
+        commands,
+        "ask",
+        run_ask,
+        summary="answer questions about a photo",
+        example='updown ask dogs.jpg "how many dogs are there?" "what colour is the ball?" --draw look.png',
+    )
+    parser.add_argument("photo", metavar="PHOTO", help="a file or a URL")
+    parser.add_argument("questions", nargs="+", metavar="QUESTION", help="in quotes; several are answered one by one")
+    parser.add_argument(
+        "--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained question answerer)"
+    )
+    parser.add_argument(
+        "--top-k", type=positive, metavar="K", help="answers to each question (default: 5, or all choices)"
+    )
+    parser.add_argument(
+        "--choices",
+        nargs="+",
+        metavar="A,B,C",
+        help="rank these answers only; separated by commas, or each one an argument",
+    )
+    parser.add_argument(
+        "--draw",
+        type=Path,
+        metavar="PICTURE.png",
+        help="draw where it looked; of several questions, PICTURE_1.png and so on",
+    )
+
+
+def run_ask(arguments: argparse.Namespace) -> int:
+    """Answer each question, and draw where the model looked if asked to."""
+    from modeling_updown import draw_answer, load_photo
+
+    photo, questions = load_photo(arguments.photo), arguments.questions
+    answerer = load_answerer(arguments.model)
+    choices = None if arguments.choices is None else split_choices(arguments.choices)
+    found = answerer(
+        photo, questions, top_k=arguments.top_k, choices=choices, return_regions=True if arguments.draw else None
+    )
+    for number, (question, answers) in enumerate(zip(questions, found, strict=True), start=1):
+        print_answers(question, answers)
+        if arguments.draw:
+            picture = arguments.draw
+            if len(questions) > 1:
+                picture = picture.with_stem(f"{picture.stem}_{number}")
+            draw_answer(photo, answers, question=question, path=picture)
+            print(f"  drawn: {picture}")
+    return 0
+
+
+def load_answerer(model: str | None) -> Any:
+    """The pipeline of a model that answers questions.
+
+    Raises `ValueError` for a model that answers none.
+    """
+    folder = model_folder(model, default=TRAINED_VQA)
+
+    from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, pipeline
+
+    import modeling_updown  # noqa: F401  registers the models and the task
+
+    with quiet():
+        config = AutoConfig.from_pretrained(folder)
+        if type(config) not in AutoModelForVisualQuestionAnswering._model_mapping:
+            raise ValueError(f"{folder} holds a {config.model_type} model, which answers no questions: name another")
+        return pipeline("visual-question-answering", model=folder)
+
+
+def split_choices(arguments: Sequence[str]) -> list[str]:
+    """The answers to choose from: one argument is cut at its commas, several are one answer each.
+
+    >>> split_choices(["red, blue,green"]), split_choices(["on the table, left", "under it"])
+    (['red', 'blue', 'green'], ['on the table, left', 'under it'])
+    """
+    return [part.strip() for part in arguments[0].split(",")] if len(arguments) == 1 else list(arguments)
+
+
+def print_answers(question: str, answers: Sequence[Mapping[str, Any]]) -> None:
+    """The question, and each answer with its score (0..1) on a line."""
+    print(question)
+    for answer in answers:
+        print(f"  {answer['answer']:<28} {answer['score']:.3f}")
