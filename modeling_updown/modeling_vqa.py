@@ -173,9 +173,10 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         config = self.config
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
-        words = inputs_embeds
-        if words is None:
+        if input_ids is not None:
             words = self.embed_tokens(input_ids.long())  # tokenizers make floats of questions without any word
+        else:
+            words = inputs_embeds
         if attention_mask is not None:
             mask = attention_mask.bool()
         elif input_ids is not None and config.pad_token_id is not None:
@@ -206,6 +207,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         """q (N, H) and P photos -> h (N, H), the weights of every layer of attention (N, G, R), counts (N, K + 1)."""
         features, mask = self.region_values(regions), regions.region_mask
         query, attentions = question, []
+        attend: Any  # a QuestionAttention
         for place, attend in enumerate(self.attention):
             weights, scores = attend(query, attend.project_regions(features), mask, rows)
             attentions.append(weights)

@@ -12,9 +12,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from training.commands.answers import add_build_answers
 from training.commands.ask import add_ask
 from training.commands.caption import add_caption, add_demo
 from training.commands.checkpoint import add_convert_checkpoint
+from training.commands.compare import add_compare
 from training.commands.detect import add_detect
 from training.commands.evaluate import add_evaluate
 from training.commands.extract import add_extract
@@ -33,6 +35,8 @@ examples:
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown extract photos/ --output regions/         region features, made once, for training
   updown evaluate training/recipes/captioning_flickr8k.yaml
+  updown compare runs/vqa_daquar/best runs/vqa_daquar_blind/best     side by side, with intervals
+  updown build-answers training/recipes/vqa_v2.yaml --min-count 9 --split train+val --output answers.json
   updown convert-checkpoint captioning-pytorch model.pth --config options.json --output converted/
   updown convert-regions trainval_36.tsv --output regions/
   updown check-regions regions/ trainval_36.tsv    do two stores or files hold the same regions?
@@ -90,6 +94,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_detect(commands)
     add_extract(commands)
     add_evaluate(commands)
+    add_compare(commands)
+    add_build_answers(commands)
     add_convert_checkpoint(commands)
     add_convert_regions(commands)
     add_check_regions(commands)

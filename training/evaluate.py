@@ -172,7 +172,7 @@ def score_answers(data: dict[str, Any], predictions: str | Path, *, split: str, 
     Raises:
         ValueError: for a file of another layout, or whose questions are none of the split's.
     """
-    rows = question_rows({**data, **({"images": None} if "images" in data else {})}, split=split)
+    rows = question_rows(data, split=split, photos=False)
     aligned = align_predictions(read_json(predictions), rows["question_id"][:])
     if aligned.problems():
         warnings.warn(aligned.problems(), stacklevel=2)

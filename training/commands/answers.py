@@ -49,12 +49,13 @@ def run_build_answers(arguments: argparse.Namespace) -> int:
     """Count, write the list, and print what it reaches."""
     from training.answer_vocabulary import answer_coverage, build_answers, write_answers
     from training.recipe import read_recipe
+    from training.tasks.vqa import question_rows
 
     recipe = read_recipe(arguments.recipe, arguments.set)
     if recipe.task != "vqa":
         raise ValueError(f"{arguments.recipe} is of the task {recipe.task}, which has no answers; take one of vqa")
     split = arguments.split or recipe.train.split
-    rows = question_rows(recipe.data, split=split)
+    rows = question_rows(recipe.data, split=split, photos=False)
     vocabulary = build_answers(
         rows,
         min_count=arguments.min_count,
@@ -70,25 +71,6 @@ def run_build_answers(arguments: argparse.Namespace) -> int:
     print_coverage(coverage)
     print_commonest(vocabulary)
     return 0
-
-
-def question_rows(data: Mapping[str, Any], *, split: str) -> Any:
-    """The questions of a recipe's `data` section, without photos; the parts of `train+val` may lie in different files.
-
-    Returns a `datasets.Dataset` of `VQA_FEATURES`.
-    """
-    from datasets import concatenate_datasets
-
-    from training.answer_vocabulary import VQA_BY_SPLIT
-    from training.data.vqa import load_vqa
-    from training.tasks.build import by_split
-
-    without_photos = {**data, **({"images": None} if "images" in data else {})}
-    apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in VQA_BY_SPLIT)
-    parts = split.split("+") if apart else [split]
-    return concatenate_datasets(
-        [load_vqa(**by_split(without_photos, split=part, names=VQA_BY_SPLIT)) for part in parts]
-    )
 
 
 def print_coverage(coverage: Mapping[str, Any]) -> None:

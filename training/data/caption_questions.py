@@ -18,15 +18,7 @@ from typing import Any, NamedTuple
 
 import datasets
 
-from training.data.caption_attributes import (
-    ATTRIBUTE_OF_WORD,
-    BETWEEN,
-    CLASS_NOUNS,
-    HEAD_NOUNS,
-    LONGEST_NOUN,
-    noun_table,
-    plural_of,
-)
+from training.data.caption_attributes import ATTRIBUTE_OF_WORD, BETWEEN, CLASS_NOUNS, HEAD_NOUNS, noun_table, plural_of
 
 
 def _words(text: str) -> frozenset[str]:
@@ -100,11 +92,8 @@ DOUBLED = re.compile(r"[^aeiou]*[aeiou][bdgmnpt]")  # run: running
 VAGUE = _words("looking watching holding wearing carrying hitting")  # no answer to "what is the man doing?"
 TAKES_OBJECT = _words("""holding carrying riding throwing kicking catching chasing pushing pulling chewing wearing
     eating climbing reading hitting playing paddling rowing driving flying biting""")
-OBJECT_KINDS = {
-    "wearing": ["clothing"],
-    "playing": ["thing"],
-    **dict.fromkeys(("throwing", "carrying"), ["gear", "thing"]),
-}
+GEAR = ("gear", "thing")
+OBJECT_KINDS = {"wearing": ("clothing",), "playing": ("thing",), "throwing": GEAR, "carrying": GEAR}
 SPORTS = _words("soccer football basketball baseball tennis hockey volleyball rugby golf cricket")
 INSTRUMENTS = _words("guitar drum violin piano")
 BOARDS = {"skateboard": "skateboarding", "wave": "surfing", "surfboard": "surfing", "snowboard": "snowboarding"}
@@ -114,6 +103,7 @@ ROLES |= {"skater": "skating", "swimmer": "swimming", "jogger": "jogging"}
 DETERMINERS = _words("a an the his her its their another this that these those some")
 NUMBERS = {word: n for n, word in enumerate(("one", "two", "three", "four", "five", "six", "seven", "eight"), start=1)}
 NUMBERS |= {"a": 1, "an": 1, "another": 1, "single": 1, "lone": 1, "both": 2} | {str(n): n for n in range(1, 9)}
+NO_VERB_AFTER = DETERMINERS | _words("of for by to with")
 SEVERAL = _words("several many few lots multiple numerous various")
 AFTER_ACTION = _words("on over through into down under against")
 BEFORE_PLACE = _words("in on through across along down up into onto at inside atop")
@@ -223,15 +213,14 @@ def caption_questions(
     """Makes up to `per_photo` questions on each photo out of its captions.
 
     Kinds: object, number, colour, location, activity, and yes/no on objects and colours. An object counts as absent
-    where no caption names it, a kind it is of, or a word near to it (`NEAR`). Each split is asked about, paired and
-    evened out by itself; a photo without captions gets no question.
+    where no caption names it, a kind it is of, or a word near to it (`NEAR`). Every split is made up by itself.
 
     Args:
         rows: the columns `image_id`, `captions` and `split` of `load_captions`; photos are not touched.
         seed: with the `image_id`s, decides every choice; the order of the rows does not matter.
         per_photo: questions on a photo at most; three eighths of them at most are yes/no.
-        largest_share: of an open question's right answers, what the commonest may make up (1 leaves them as they are);
-            an answer stays right `FEWEST_KEPT` times at least.
+        largest_share: of an open question's right answers, what the commonest may make up (1: all may stay), except
+            that an answer is right `FEWEST_KEPT` times at least.
 
     Returns:
         The columns of `VQA_FEATURES` but `image`, and `photo_row`: the row of `rows` that holds the photo. `answers`
@@ -291,6 +280,7 @@ NAME_OF = {noun: nouns[0] for groups in NAMES.values() for nouns in groups for n
 KIND_OF = {nouns[0]: kind for kind, groups in NAMES.items() for nouns in groups}
 TABLE = dict(noun_table(frozenset(NAME_OF).difference(CLASS_NOUNS)))
 TABLE |= {(plural,): (noun, noun, True) for noun, plural in ODD_PLURALS.items()}
+LONGEST_NOUN = max(map(len, TABLE))
 VERB_FORMS = {  # -> the -ing form that answers use, how the form ends
     form: (_ing(bases[0]), ending)
     for bases in _groups(VERBS)
@@ -404,7 +394,7 @@ def _doer(words: Sequence[str], phrases: Sequence[Phrase], place: int) -> int:
 def _is_verb(words: Sequence[str], phrases: Sequence[Phrase], place: int, *, form: str, several: bool) -> bool:
     previous = words[place - 1] if place else ""
     if form == "ing":
-        return previous not in DETERMINERS | _words("of for by to with") and COLOUR_WORDS.get(previous) not in COLOURS
+        return previous not in NO_VERB_AFTER and COLOUR_WORDS.get(previous) not in COLOURS
     follows = any(phrase.end == place for phrase in phrases)
     return (form == "s" or several) and (follows or previous in ("and", "who", "that") or previous.endswith("ly"))
 
@@ -421,11 +411,8 @@ def _places(words: Sequence[str], phrases: Sequence[Phrase]) -> Iterator[tuple[i
 def _votes(captions: Captions) -> Votes:
     """What the captions of a photo answer, the same answer to a question once for each caption."""
     calls = _calls(captions)
-    named = [
-        (call.get(i, ("", True)), one)
-        for caption, call in zip(captions, calls, strict=True)
-        for i, one in enumerate(caption.phrases)
-    ]
+    pairs = zip(captions, calls, strict=True)
+    named = [(call.get(i, ("", True)), one) for caption, call in pairs for i, one in enumerate(caption.phrases)]
     people = {call for call, phrase in named if KIND_OF[phrase.name] == "person"}
     animals = Counter(phrase.name for _, phrase in named if KIND_OF[phrase.name] == "animal")
     owner = next(iter(people)) if len(people) == 1 else ("", bool(people))
@@ -493,7 +480,7 @@ def _objects(caption: Caption, call: Calls) -> Votes:
     for position, doing, preposition, target in caption.deeds:
         doer, done_to = caption.phrases[position], caption.phrases[target]
         kind, doing = KIND_OF[done_to.name], doing.split()[0]
-        direct = not preposition and doing in TAKES_OBJECT and kind in OBJECT_KINDS.get(doing, [kind])
+        direct = not preposition and doing in TAKES_OBJECT and kind in OBJECT_KINDS.get(doing, (kind,))
         if target < 0 or kind == "person" or not (direct or preposition in AFTER_ACTION):
             continue
         done, person = f"{doing} {preposition}".strip(), doer.name in SPECIFIC
@@ -598,15 +585,10 @@ def _even_out(questions: Sequence[Question], largest_share: float) -> list[Quest
     for one in sorted(questions, key=lambda one: one.luck):
         groups[one.question, one.answers[0]].append(one)
     totals = Counter(one.question for one in questions)
-    odds = largest_share / (1 - largest_share) if largest_share < 1 else float("inf")
     kept = []
     for (question, _), group in groups.items():
-        rest = totals[question] - len(group)
-        kept += (
-            group[: max(FEWEST_KEPT, int(min(odds * rest, len(group)) if rest else 0))]
-            if odds < float("inf")
-            else group
-        )
+        allowed = (totals[question] - len(group)) * largest_share / max(1 - largest_share, 1e-9)
+        kept += group[: max(FEWEST_KEPT, int(min(allowed, len(group))))] if largest_share < 1 else group
     return kept
 
 

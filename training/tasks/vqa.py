@@ -8,7 +8,7 @@ projected once.
 import math
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from tqdm.auto import tqdm
 
 from modeling_updown import (
@@ -43,7 +43,7 @@ from training.tasks.build import build_config, build_image_processor, build_regi
 from training.tasks.interface import Scored
 from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_scores import METRICS, item_accuracies, question_scores, scored_format
-from training.word_vectors import glove_vectors, tokenizer_vectors
+from training.word_vectors import word_vectors
 
 SIDES = re.compile(r"\b(?:left|right)", re.IGNORECASE)  # words that a mirrored photo makes wrong
 LISTED_PHOTOS = 5
@@ -372,9 +372,16 @@ class VqaTask(TopDownTask):
         write_submission(SUBMITTED_AS[format], answers, path)
 
 
-def question_rows(data: dict[str, Any], *, split: str) -> Dataset:
-    """The rows of a recipe's `data` section, whose options `VQA_BY_SPLIT` may be mappings by split."""
-    return load_vqa(**by_split(data, split=split, names=VQA_BY_SPLIT))
+def question_rows(data: Mapping[str, Any], *, split: str, photos: bool = True) -> Dataset:
+    """The rows of a recipe's `data` section, whose options `VQA_BY_SPLIT` may be mappings by split.
+
+    The splits of `train+val` may lie in different files. Without `photos` their folder need not be there.
+    """
+    if not photos and "images" in data:
+        data = {**data, "images": None}
+    apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in VQA_BY_SPLIT)
+    parts = [by_split(data, split=part, names=VQA_BY_SPLIT) for part in (split.split("+") if apart else [split])]
+    return concatenate_datasets([load_vqa(**part) for part in parts])
 
 
 def answer_figures(
@@ -426,13 +433,12 @@ def answer_bias(rows: Dataset, answers: AnswerVocabulary) -> torch.Tensor:
 def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> None:
     """Give words the vectors of a GloVe file or of another model; words that it lacks keep their new ones.
 
-    Those of another model are scaled to the size of new ones, since each model has its own.
+    Vectors are scaled to the size of new ones, since every source has its own.
 
     Raises `ValueError` where their width is not the model's.
     """
     words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    read = glove_vectors if Path(source).is_file() else tokenizer_vectors
-    vectors, found = read(source, words)
+    vectors, found = word_vectors(source, words)
     embedding = model.embed_tokens.weight
     if vectors.shape[1] != embedding.shape[1]:
         raise ValueError(
@@ -441,5 +447,5 @@ def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> N
         )
     there = set(found)
     known = [number for number, word in enumerate(words) if word in there]
-    scale = 1.0 if read is glove_vectors else float(WORD_STD / vectors[known].std().clamp(min=1e-6))
+    scale = WORD_STD / vectors[known].std().clamp(min=1e-6)
     embedding.data[known] = scale * vectors[known]

@@ -64,7 +64,7 @@ def rows_on(photos: Sequence[int], questions: Sequence[str], answers: Sequence[A
     for number, (photo, question, said) in enumerate(zip(photos, questions, answers, strict=True)):
         people = [said] if isinstance(said, str) else said
         row = {"question_id": f"q{number}", "image": f"{photo}.png", "question": question, "answers": people}
-        found.append(row | {name: values[number] for name, values in more.items()})
+        found.append({**row, "split": "train"} | {name: values[number] for name, values in more.items()})
     return found
 
 
