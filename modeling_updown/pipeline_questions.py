@@ -93,13 +93,15 @@ def merged(rows: Sequence[AskedPhoto]) -> tuple[list[AskedPhoto], list[int]]:
 
 def asked_stream(rows: Any, question: Any) -> Any:
     """What comes lazily: a data set or stream of rows, or of photos with their questions; None for a single photo."""
-    if hasattr(rows, "cast_column"):
+    of_columns = hasattr(rows, "cast_column")
+    if of_columns:
         rows = rows_of_columns(rows, with_question=question is None)
     if isinstance(rows, Iterator | IterableDataset):
         if isinstance(question, list):
             raise TypeError("a stream of photos takes one question: stream rows of image and question instead")
         return (asked_photo(row, question, place=place) for place, row in enumerate(rows))
-    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Sequence | Dataset):
+    many = of_columns or (isinstance(rows, Sequence | Dataset) and not isinstance(rows, str | bytes))
+    if not many:
         return None
     check_lengths(rows, question)
     return AskedPhotos(rows, question)

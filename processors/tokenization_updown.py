@@ -189,9 +189,8 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
         >>> tokenizer("The man's name?").input_ids
         [2, 3, 4, 5]
         """
-        vocabulary = _word_ids(words)
         padding = "<pad>"
-        vocabulary[padding] = len(vocabulary)
+        vocabulary = _word_ids([*_word_ids(words), padding])
         roles = {"pad_token": padding, "unk_token": padding}
         backend = _build_backend(vocabulary, special_tokens=roles)
         backend.normalizer, backend.pre_tokenizer = QUESTION_NORMALIZER, pre_tokenizers.WhitespaceSplit()

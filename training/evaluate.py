@@ -25,7 +25,7 @@ from training.recipe import read_recipe
 from training.tasks import build_task
 from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, split_scores
 from training.tasks.interface import Task
-from training.tasks.vqa import VqaTask, answer_figures, question_rows
+from training.tasks.vqa import VqaTask, answer_figures, question_rows, submission_kind
 from training.tasks.vqa_scores import question_scores, scored_format
 
 
@@ -65,6 +65,8 @@ def evaluate_recipe(
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
+        if submission is not None:
+            raise ValueError("--submission writes the answers of a model: leave --predictions out")
         if recipe.task not in ("captioning", "vqa"):
             raise ValueError(f"--predictions takes captions or answers, and {recipe_path} is of the task {recipe.task}")
         if recipe.task == "vqa":
@@ -102,6 +104,8 @@ def evaluate_folder(
         raise ValueError("METEOR and SPICE are metrics of captions: leave --java out")
     if submission and not isinstance(task, VqaTask):
         raise ValueError("answers are what is submitted, and this recipe gives none: leave --submission out")
+    if submission:
+        submission_kind(task.recipe.data, split)  # before hours of answering
     model, _ = task.load(folder)
     scored = task.score(model.to(task.accelerator.device), split=split, num_beams=num_beams)
     evaluation = {
@@ -120,13 +124,13 @@ def evaluate_folder(
     if java and isinstance(task, CaptioningTask):
         rows = task.evaluation_rows(split)
         add_java_scores(evaluation, [row["caption"] for row in scored.predictions], rows)
-    if submission and isinstance(task, VqaTask) and task.accelerator.is_main_process:
-        task.write_submission(scored, submission, split=split)
     if task.accelerator.is_main_process and folder.is_dir():
         before = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
         evaluation |= {"training": before["training"]} if "training" in before else {}
         write_json(folder / "predictions.json", scored.predictions)
         write_json(folder / "evaluation.json", evaluation)
+    if submission and isinstance(task, VqaTask) and task.accelerator.is_main_process:
+        task.write_submission(scored, submission, split=split)
     return evaluation
 
 
@@ -161,27 +165,55 @@ def score_predictions(
 
 
 def score_answers(data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "") -> dict[str, Any]:
-    """Score a file of answers in VQA's or GQA's result layout, without any model or photo.
+    """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or photo.
 
     Args:
         data: a recipe's `data` section.
-        predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`. A question
-            without an entry counts as wrong, an unknown one is ignored; one warning lists both.
+        predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`; beside it
+            the `choice` where there are choices, as `predictions.json` has it. A question without an entry counts as
+            wrong, an unknown one is ignored; one warning lists both.
         split, name: as for `score_predictions`.
 
     Raises:
         ValueError: for a file of another layout, or whose questions are none of the split's.
     """
     rows = question_rows(data, split=split, photos=False)
-    aligned = align_predictions(read_json(predictions), rows["question_id"][:])
+    ids = rows["question_id"][:]
+    said, choice_of = read_predicted_answers(predictions)
+    try:
+        aligned = align_predictions(said, ids)
+    except ValueError as error:
+        raise ValueError(f"{predictions}: {error}") from error
+    strange = next((i for i, text in zip(ids, aligned.predictions, strict=True) if not isinstance(text, str)), None)
+    if strange is not None:
+        raise ValueError(f"{predictions}: the answer to question {strange} is no text; write it in quotation marks")
     if aligned.problems():
         warnings.warn(aligned.problems(), stacklevel=2)
+    choices = [choice_of.get(question_id, "") for question_id in ids] if choice_of else []
     return {
         "task": "visual-question-answering",
         "dataset": dataset_facts(data, name=name, split=split, counted="questions", number=len(rows)),
         "predictions": str(predictions),
-        **answer_figures(*question_scores(aligned.predictions, rows, format=scored_format(data, split))),
+        **answer_figures(
+            *question_scores(aligned.predictions, rows, format=scored_format(data, split), choices=choices)
+        ),
     }
+
+
+def read_predicted_answers(path: str | Path) -> tuple[Any, dict[str, Any]]:
+    """What `align_predictions` takes of a file of answers, and question id -> choice where it has some.
+
+    Raises `ValueError` for a file that is neither a list nor A-OKVQA's mapping of question ids.
+    """
+    content = read_json(path)
+    if isinstance(content, dict):  # question id -> answer, or {"direct_answer", "multiple_choice"}
+        both = {name: entry if isinstance(entry, dict) else {"direct_answer": entry} for name, entry in content.items()}
+        choices = {name: entry["multiple_choice"] for name, entry in both.items() if "multiple_choice" in entry}
+        return {name: entry.get("direct_answer", "") for name, entry in both.items()}, choices
+    if not isinstance(content, list):
+        raise ValueError(f'{path} is no list of answers: write [{{"question_id": 42, "answer": "two"}}, ...]')
+    chosen = [entry for entry in content if isinstance(entry, dict) and "choice" in entry and "question_id" in entry]
+    return content, {str(entry["question_id"]): entry["choice"] for entry in chosen}
 
 
 def read_predictions(path: str | Path) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 With the test files of transformers laid in a folder of their own, and the checkout and this folder on PYTHONPATH
 (`tests` itself is also the name of transformers' own package), run there
-HF_HARNESS_SPEC=common_spec:CaptionSpec,common_spec:PixelCaptionSpec,common_spec:GridSpec,common_spec:DetectorSpec \\
+HF_HARNESS_SPEC=common_spec:CaptionSpec,common_spec:VqaSpec,common_spec:GridSpec,common_spec:DetectorSpec \\
     python -m pytest -q test_common.py
 """
 
@@ -15,8 +15,10 @@ from modeling_updown import (
     UpDownDetector,
     UpDownDetectorConfig,
     UpDownForImageCaptioning,
+    UpDownForVisualQuestionAnswering,
     UpDownGrid,
     UpDownGridConfig,
+    UpDownVqaConfig,
 )
 
 try:
@@ -24,7 +26,7 @@ try:
 except ImportError:  # without them this file is only looked through for doctests
     ModelSpec = object
 
-NUM_REGIONS, REGION_WIDTH = 5, 12
+NUM_REGIONS, REGION_WIDTH, NUM_ANSWERS = 5, 12, 6
 GRID: dict[str, Any] = {"backbone": "test_resnet", "image_size": 64, "grid_size": 2, "region_feature_size": 96}
 
 DETECTOR: dict[str, Any] = {
@@ -96,6 +98,36 @@ def check_tuple_of_regions(test: Any) -> None:
         torch.testing.assert_close(ours, expected)
 
 
+def check_question_attention(test: Any) -> None:
+    """One tensor a layer of attention, (questions, glimpses, regions), asked for or not; sums to 1, exactly 0 on
+    padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownForVisualQuestionAnswering(config).eval()
+    for arguments in ({"output_attentions": True}, {}):
+        attentions = model(**inputs, **arguments).attentions
+        test.assertEqual(len(attentions), config.num_attention_layers)
+        for weights in attentions:
+            test.assertEqual(weights.shape[:2], (len(inputs["input_ids"]), config.num_glimpses))
+            torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+            if "region_mask" in inputs:
+                padding = ~inputs["region_mask"][:, None].expand_as(weights)
+                test.assertEqual(weights[padding].abs().max().item(), 0)
+
+
+def check_question_states(test: Any) -> None:
+    """The question's state and what question and photo make together, (questions, H) each, by argument or config."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    by_argument = UpDownForVisualQuestionAnswering(config).eval()
+    test.assertIsNone(by_argument(**inputs).hidden_states)
+    config.output_hidden_states = True
+    by_config = UpDownForVisualQuestionAnswering(config).eval()
+    for model, arguments in ((by_argument, {"output_hidden_states": True}), (by_config, {})):
+        question, joint = model(**inputs, **arguments).hidden_states
+        test.assertEqual(question.shape, (len(inputs["input_ids"]), config.hidden_size))
+        test.assertEqual(joint.shape, question.shape)
+        torch.testing.assert_close(question, model.read(inputs["input_ids"]))
+
+
 class CaptionSpec(ModelSpec):
     """The captioner, fed with regions."""
 
@@ -157,6 +189,91 @@ class PixelCaptionSpec(CaptionSpec):
         pixel_values = torch.rand(self.batch_size, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         words = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return words | {"pixel_values": pixel_values}
+
+
+class VqaSpec(ModelSpec):
+    """The question answerer, fed with regions."""
+
+    name = "Vqa"
+    config_class = UpDownVqaConfig
+    all_model_classes = (UpDownForVisualQuestionAnswering,)
+    auto = {"AutoModelForVisualQuestionAnswering": UpDownForVisualQuestionAnswering}
+    generative = False
+    test_mismatched_shapes = True
+    config_kwargs: dict[str, Any] = {
+        "vocab_size": 99,
+        "num_answers": NUM_ANSWERS,
+        "region_feature_size": REGION_WIDTH,
+        "hidden_size": 16,
+        "word_embedding_size": 16,
+        "initializer_range": 0.1,
+    }
+    overrides: dict[str, Any] = {
+        "test_attention_outputs": check_question_attention,
+        "test_hidden_states_output": check_question_states,
+    }
+    labels_for = {
+        "UpDownForVisualQuestionAnswering": lambda spec, config: (
+            torch.arange(spec.batch_size * NUM_ANSWERS).view(spec.batch_size, -1) % 4 / 3
+        )
+    }
+    skip: dict[str, str] = {
+        "test_model_base_model_prefix": "no base model under a head: the answers are the model",
+    }
+
+    def prepare_inputs(self, config: UpDownVqaConfig) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        region_mask = torch.ones(self.batch_size, NUM_REGIONS, dtype=torch.bool)
+        region_mask[1, 3:] = False
+        corners = torch.rand(self.batch_size, NUM_REGIONS, 2, generator=generator) / 2
+        return {
+            "input_ids": torch.randint(1, config.vocab_size, (self.batch_size, self.seq_length), generator=generator),
+            "region_features": torch.rand(self.batch_size, NUM_REGIONS, REGION_WIDTH, generator=generator),
+            "region_boxes": torch.cat([corners, corners + 0.5], dim=-1),
+            "region_mask": region_mask,
+        }
+
+
+class RichVqaSpec(VqaSpec):
+    """The question answerer with all that is beyond the paper: weight norm, products, glimpses, stacked attention, boxes,
+    counting, choices."""
+
+    name = "RichVqa"
+    config_kwargs = VqaSpec.config_kwargs | {
+        "activation": "relu",
+        "weight_norm": True,
+        "attention": "multiply",
+        "reads_padding": True,
+        "box_embedding": True,
+        "normalize_regions": True,
+        "num_glimpses": 2,
+        "num_attention_layers": 2,
+        "counted_objects": 3,
+        "scores_choices": True,
+    }
+
+    def prepare_inputs(self, config: UpDownVqaConfig) -> dict[str, torch.Tensor]:
+        choices = torch.arange(self.batch_size * 2 * 3).view(self.batch_size, 2, 3) % (config.vocab_size - 1) + 1
+        return super().prepare_inputs(config) | {"choice_input_ids": choices}
+
+
+class PixelVqaSpec(VqaSpec):
+    """The question answerer with a region source of its own, fed with pixels."""
+
+    name = "PixelVqa"
+    composite = True
+    config_kwargs = VqaSpec.config_kwargs | {
+        "region_feature_size": GRID["region_feature_size"],
+        "vision_config": {"model_type": "updown_grid", **GRID},
+    }
+    config_test_kwargs: dict[str, Any] = {"vision_config": None}  # the test would compare a config with the dict given
+    skip = VqaSpec.skip | {
+        "test_can_set_attention_dynamically_composite_model": "attention by products or sums has no sdpa form",
+    }
+
+    def prepare_inputs(self, config: UpDownVqaConfig) -> dict[str, torch.Tensor]:
+        pixel_values = torch.rand(self.batch_size, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        return {"input_ids": super().prepare_inputs(config)["input_ids"], "pixel_values": pixel_values}
 
 
 class GridSpec(ModelSpec):

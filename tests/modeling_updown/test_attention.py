@@ -1,9 +1,16 @@
-"""Top-down attention against the paper's equations 3 to 5, one region at a time."""
+"""Top-down attention against the paper's equations 3 to 5, one region at a time, and the layers of question answering;
+their attention as a whole is in test_vqa.py."""
 
 import pytest
 import torch
 
-from modeling_updown.modeling_attention import TopDownAttention, masked_softmax
+from modeling_updown.modeling_attention import (
+    Nonlinear,
+    NormedLinear,
+    QuestionRows,
+    TopDownAttention,
+    masked_softmax,
+)
 
 PHOTOS, ROWS, REGIONS, WIDTH, QUERY = 3, 2, 5, 8, 6
 
@@ -65,3 +72,58 @@ def test_masked_softmax():
     weights = masked_softmax(scores, mask)
     torch.testing.assert_close(weights[0], torch.tensor([0.26894143, 0.7310586, 0.0]))
     assert weights[1].tolist() == [0.5, 0.5, 0.0]  # softmax first and masking after, as some do, would divide 0 by 0
+
+
+def test_weight_norm_is_torchs():
+    """One length for the whole matrix: outputs, and gradients of direction, length, bias and input."""
+    ours, torchs = NormedLinear(5, 4, weight_norm=True), torch.nn.Linear(5, 4)
+    torchs = torch.nn.utils.parametrizations.weight_norm(torchs, dim=None)
+    length, direction = torchs.parametrizations.weight.original0, torchs.parametrizations.weight.original1
+    with torch.no_grad():
+        ours.gain.copy_(length.fill_(2.5))
+        ours.weight.copy_(direction)
+        ours.bias.copy_(torchs.bias)
+    results, given = [], torch.randn(3, 5)
+    for layer in (ours, torchs):
+        inputs = given.clone().requires_grad_()
+        outputs = layer(inputs)
+        outputs.square().sum().backward()
+        results.append([outputs, inputs.grad, layer.bias.grad])
+    torch.testing.assert_close(results[0], results[1])
+    torch.testing.assert_close(ours.weight.grad, direction.grad)
+    torch.testing.assert_close(ours.gain.grad, length.grad.squeeze())
+
+
+def test_without_weight_norm_it_is_a_linear_layer():
+    layer = NormedLinear(5, 4)
+    assert layer.gain is None and sorted(layer.state_dict()) == ["bias", "weight"]
+    inputs = torch.randn(3, 5)
+    torch.testing.assert_close(layer(inputs), inputs @ layer.weight.T + layer.bias)
+
+
+@pytest.mark.parametrize("weight_norm", [False, True])
+def test_gated_tanh_and_relu(weight_norm):
+    inputs = torch.randn(3, 5)
+    for activation in ("gated_tanh", "relu"):
+        layer = Nonlinear(5, 4, activation=activation, weight_norm=weight_norm)
+        products = inputs @ layer.linear.effective_weight().T + layer.linear.bias
+        expected = products.relu() if activation == "relu" else products[:, :4].tanh() * products[:, 4:].sigmoid()
+        torch.testing.assert_close(layer(inputs), expected)
+
+
+@pytest.mark.parametrize("index", [None, [0, 1, 2], [2, 0, 0, 2, 0], [1], [0, 0, 0, 0, 0, 0, 2]])
+def test_rows_of_questions(index):
+    """Questions to photos and back; products of each question with its own photo."""
+    owners = [0, 0, 1, 1, 2, 2] if index is None else index
+    photo_index = None if index is None else torch.tensor(index)
+    rows = QuestionRows.of(photo_index, num_questions=len(owners), num_photos=PHOTOS, device="cpu")
+    assert rows.photo_index.tolist() == owners
+    assert rows.slot.tolist() == [owners[:place].count(owner) for place, owner in enumerate(owners)]
+    assert rows.slots == max(owners.count(photo) for photo in range(PHOTOS))
+    photos, questions = torch.randn(PHOTOS, REGIONS, WIDTH), torch.randn(len(owners), 2, WIDTH)
+    torch.testing.assert_close(rows.of_photos(photos), photos[owners])
+    torch.testing.assert_close(rows.by_question(rows.by_photo(questions)), questions)
+    expected = torch.stack([
+        question @ photos[owner].T for question, owner in zip(questions, owners, strict=True)
+    ])  # fmt: skip
+    torch.testing.assert_close(rows.products(photos, questions), expected)

@@ -1,4 +1,4 @@
-"""Counting from attention against the equations of Zhang, Hare and Prugel-Bennett 2018, one pair of regions at a time."""
+"""Counting from attention against the equations of Zhang, Hare and Prugel-Bennett 2018, one pair of regions a time."""
 
 import itertools
 import math
@@ -77,7 +77,7 @@ def bent(num_objects: int) -> ObjectCounter:
 @pytest.mark.parametrize("num_regions", [2, 5, 9])
 @pytest.mark.parametrize("num_objects", [1, 3, 5])
 def test_equations_of_the_paper(num_objects, num_regions):
-    """Random scores and overlapping boxes, with new functions and bent ones, with fewer and with more regions than K."""
+    """Random scores and overlapping boxes, with new and with bent functions, with fewer and more regions than K."""
     for counter in (ObjectCounter(num_objects=num_objects), bent(num_objects)):
         scores, corners = torch.randn(3, num_regions) * 2, torch.rand(3, num_regions, 2) * 0.6
         boxes = torch.cat([corners, corners + 0.1 + torch.rand(3, num_regions, 2) * 0.4], dim=-1)

@@ -20,6 +20,7 @@ from transformers import (
     AutoModel,
     AutoModelForImageTextToText,
     AutoModelForObjectDetection,
+    AutoModelForVisualQuestionAnswering,
     AutoProcessor,
     AutoTokenizer,
 )
@@ -57,14 +58,21 @@ def run_python(code: str, *, first_on_path: Path | None = None, check: bool = Tr
 
 
 @pytest.mark.parametrize("first", ["from modeling_updown import *", "from transformers import pipeline"])
-def test_the_task_is_registered_whatever_is_imported_first(first: str) -> None:
+def test_the_tasks_are_registered_whatever_is_imported_first(first: str) -> None:
     code = f"""
         import modeling_updown
         {first}
         from transformers.pipelines import PIPELINE_REGISTRY
-        print(PIPELINE_REGISTRY.check_task("image-to-text")[1]["impl"].__name__)
+        for task in ("image-to-text", "visual-question-answering", "vqa"):
+            name, found, _ = PIPELINE_REGISTRY.check_task(task)
+            print(name, found["impl"].__name__, found["pt"][0].__name__)
     """
-    assert run_python(code).stdout.strip() == "UpDownImageToTextPipeline"
+    answerer = "visual-question-answering UpDownVisualQuestionAnsweringPipeline AutoModelForVisualQuestionAnswering"
+    assert run_python(code).stdout.splitlines() == [
+        "image-to-text UpDownImageToTextPipeline AutoModelForImageTextToText",
+        answerer,
+        answerer,
+    ]
 
 
 def test_every_name_is_there() -> None:
@@ -150,8 +158,26 @@ def test_private_names_of_transformers_are_still_there() -> None:
             assert hasattr(table, "_extra_content"), f"{module}.{name} no longer keeps _extra_content"
 
 
+def test_registering_again_changes_nothing() -> None:
+    before = transformers.pipelines._resolve_deprecated_task, dict(transformers.pipelines.SUPPORTED_TASKS)
+    registration_updown.register_pipelines(transformers.pipelines)
+    assert (transformers.pipelines._resolve_deprecated_task, transformers.pipelines.SUPPORTED_TASKS) == before
+
+
+def test_question_answerers_are_known(tmp_path: Path) -> None:
+    folder = tiny.save_tiny_vqa(tmp_path)
+    model = AutoModelForVisualQuestionAnswering.from_pretrained(folder)
+    assert isinstance(model, modeling_updown.UpDownForVisualQuestionAnswering)
+    assert isinstance(AutoProcessor.from_pretrained(folder), modeling_updown.UpDownProcessor)
+    loaded = transformers.pipelines.pipeline("vqa", model=str(folder), device="cpu")
+    assert type(loaded) is modeling_updown.UpDownVisualQuestionAnsweringPipeline
+    assert modeling_updown.normalize_answer("Two dogs!") == "2 dogs"
+
+
 def test_other_tasks_are_left_to_transformers() -> None:
     assert transformers.pipelines.check_task("image-to-text")[0] == "image-to-text"
+    for name in ("vqa", "visual-question-answering"):
+        assert transformers.pipelines.check_task(name)[0] == "visual-question-answering"
     assert transformers.pipelines.check_task("ner")[0] == "token-classification"
     with pytest.raises(KeyError, match="has been removed"):
         transformers.pipelines.check_task("summarization")

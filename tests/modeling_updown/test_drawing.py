@@ -1,4 +1,4 @@
-"""The picture of a captioner's attention: the heat is where the weights are, and nonsense is refused."""
+"""The pictures of attention: the heat is where the weights are, bars are as long as scores, nonsense is refused."""
 
 import sys
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling_updown import draw_attention
+from modeling_updown import draw_answer, draw_attention
 from modeling_updown.boxes_updown import grid_boxes
-from modeling_updown.drawing_updown import PALE_LIMIT, heat_map, light_regions, photo_pixels
+from modeling_updown.drawing_updown import PALE_LIMIT, heat_map, light_regions, photo_pixels, strongest_regions
 from tests import tiny
 
 CORNERS = np.array([[0.0, 0.0, 0.5, 0.5], [0.25, 0.25, 0.75, 0.75], [0.0, 0.0, 1.0, 0.5]])
@@ -145,3 +145,74 @@ def test_absent_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match="drawing needs matplotlib: pip install matplotlib"):
         draw_attention(tiny.tiny_photo(), one_result())
+
+
+def some_answers(weights: torch.Tensor, boxes: torch.Tensor | None = None, **scores: float) -> list[dict[str, Any]]:
+    """Answers with their scores, the first with the regions of `weights` (G, R), cells of a 3 x 3 grid by default."""
+    answers: list[dict[str, Any]] = [{"answer": name, "score": score} for name, score in scores.items()]
+    answers[0] |= {"region_weights": weights, "region_boxes": grid_boxes(3, 3) if boxes is None else boxes}
+    return answers
+
+
+def test_each_glimpse_has_its_panel() -> None:
+    """Two glimpses on a white photo: the plain photo, the cell that each looks at, and the bars."""
+    weights = torch.eye(9)[[2, 6]]
+    photo = Image.new("RGB", (300, 300), "white")
+    picture = np.asarray(draw_answer(photo, some_answers(weights, yes=0.75, no=0.25), question="is it?"), dtype=float)
+    assert picture.shape[1] == 4 * 374  # 3.4 inches of 110 dots each
+    panels = picture[75 : 75 + 354, :].reshape(354, 4, 374, 3)[:, :3, 10:364]  # (height, panel, width, 3)
+    cells = panels.reshape(3, 118, 3, 3, 118, 3).mean(axis=(1, 4, 5))  # (row, panel, column)
+    assert cells[:, 0].min() > 250  # nothing over the photo itself
+    assert [cells[:, panel].argmax() for panel in (1, 2)] == [2, 6]
+
+
+def test_bars_are_as_long_as_scores() -> None:
+    whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    answers = some_answers(torch.ones(1, 1), whole, yes=0.75, no=0.25, maybe=1.5, never=-0.1)
+    picture = np.asarray(draw_answer(Image.new("RGB", (300, 200)), answers, max_answers=4), dtype=int)
+    bars = picture[:, 2 * 374 :]
+    coloured = (np.abs(bars - [255, 157, 28]).sum(axis=2) < 9).sum(axis=1).max()  # the best answer's, in pixels
+    grey = (np.abs(bars - [185, 180, 173]).sum(axis=2) < 9).sum(axis=1)
+    lengths = [row for row, before in zip(grey[1:], grey[:-1], strict=True) if row > before + 20 or row < before - 20]
+    full = 0.96 * 0.96 * 374
+    assert coloured / full == pytest.approx(0.75, abs=0.02)
+    assert [length / full for length in lengths if length] == pytest.approx([0.25, 1.0], abs=0.02)
+
+
+def test_strongest_regions_are_outlined() -> None:
+    assert strongest_regions(np.array([0.2, 0.3, 0.1, 0.4])).tolist() == [3, 1, 0]
+    assert strongest_regions(np.full(49, 1 / 49)).tolist() == [0, 1, 2]
+    assert strongest_regions(np.array([0.02, 0.98])).tolist() == [1]
+    assert strongest_regions(np.array([1.0])).tolist() == [0]
+
+
+def test_odd_answers_are_drawn(tmp_path: Path) -> None:
+    photo = tiny.tiny_photo()
+    long = some_answers(torch.eye(9)[:7], **{"$x_^ " * 30: 1.0, "\U0001f642": 0.0})
+    drawn = draw_answer(photo, long, question="why? " * 100 + "\U0001f642 $_", path=tmp_path / "answer.jpg")
+    assert drawn.width == 5 * 374  # nine panels in two rows
+    with Image.open(tmp_path / "answer.jpg") as saved:
+        assert saved.size == drawn.size
+    one = some_answers(torch.eye(9)[:1], yes=1.0)
+    for width, height in ((3000, 3), (3, 3000), (1, 1)):
+        picture = draw_answer(Image.new("RGB", (width, height)), one)
+        assert picture.width == 3 * 374 and 60 < picture.height < 1000
+    listed = [{**one[0], "region_weights": torch.eye(9)[:1].tolist()}]
+    assert draw_answer(photo, listed) == draw_answer(photo, one)
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ([], "takes the pipeline's answers to one question, a list of dicts"),
+        ({"answer": "yes", "score": 1.0}, "takes the pipeline's answers to one question"),
+        ([[{"answer": "yes", "score": 1.0}]], "takes the pipeline's answers to one question"),
+        ([{"answer": "yes", "score": 1.0}], "has no region_weights, region_boxes: call .* return_regions=True"),
+        (some_answers(torch.ones(2, 8), yes=1.0), r"2 glimpses with region_weights \(2, 8\) and region_boxes \(9, 4\)"),
+        (some_answers(torch.ones(9), yes=1.0), r"9 glimpses with region_weights \(9,\)"),
+        (some_answers(torch.full((1, 9), torch.inf), yes=1.0), "NaN or infinity"),
+    ],
+)
+def test_what_is_no_answer_is_refused(answers: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        draw_answer(tiny.tiny_photo(), answers)

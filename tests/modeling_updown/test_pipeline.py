@@ -19,7 +19,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import modeling_updown
 from modeling_updown import UpDownImageToTextPipeline
-from modeling_updown.pipeline_updown import followed_weights, image_column, join_photos, without_padding
+from modeling_updown.pipeline_updown import followed_weights, without_padding
 from tests import tiny
 
 CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
@@ -168,20 +168,6 @@ def test_a_grid_takes_photos_of_one_size_or_one_at_a_time() -> None:
     assert [on_a_grid(photo) for photo in photos] == alone
 
 
-def test_joined_photos_are_padded_on_the_right_and_below() -> None:
-    wide = {"pixel_values": torch.ones(1, 3, 2, 5), "pixel_mask": torch.ones(1, 2, 5, dtype=torch.bool)}
-    tall = {"pixel_values": torch.full((1, 3, 4, 1), 2.0), "pixel_mask": torch.ones(1, 4, 1, dtype=torch.bool)}
-    words = {"input_ids": torch.tensor([[1, 7]])}
-    joined = join_photos([wide | words, tall | words])
-    assert joined["pixel_values"][:, 0].tolist() == [
-        [[1.0] * 5, [1.0] * 5, [0.0] * 5, [0.0] * 5],
-        [[2.0, 0.0, 0.0, 0.0, 0.0]] * 4,
-    ]
-    assert torch.equal(joined["pixel_mask"], joined["pixel_values"][:, 0] > 0)
-    assert joined["input_ids"].tolist() == [[1, 7], [1, 7]]
-    assert torch.equal(join_photos([wide])["pixel_values"], wide["pixel_values"])
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -311,9 +297,9 @@ def test_streams_are_lazy(captioner: UpDownImageToTextPipeline) -> None:
 def test_broken_photo_is_named(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
     whole = in_bytes(PHOTOS[0])
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"^photo 1 cannot be captioned: .*cut\.png"):
+    with pytest.raises(ValueError, match=r"^photo 1 cannot be read: .*cut\.png"):
         captioner([PHOTOS[0], str(tmp_path / "cut.png"), PHOTOS[1]])
-    with pytest.raises(ValueError, match=r"^photo 2 cannot be captioned: there is no photo at .*gone\.jpg"):
+    with pytest.raises(ValueError, match=r"^photo 2 cannot be read: there is no photo at .*gone\.jpg"):
         captioner([PHOTOS[0], PHOTOS[1], "gone.jpg"], batch_size=3)
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         captioner("gone.jpg")
@@ -325,21 +311,10 @@ def test_broken_photo_is_named(captioner: UpDownImageToTextPipeline, tmp_path: P
     for photos in (rows, rows.to_iterable_dataset(), KeyDataset(rows, "image"), (b for b in (whole, b"no photo"))):
         stream = iter(captioner(photos))
         assert next(stream) == captioner(PHOTOS[0])
-        with pytest.raises(ValueError, match="^photo 1 cannot be captioned: "):
+        with pytest.raises(ValueError, match="^photo 1 cannot be read: "):
             next(stream)
     with pytest.raises(ValueError, match='photo 0 .* a row without a photo: it needs "image"'):
         captioner([{"file": "dog.jpg"}])
-
-
-def test_column_of_photos_is_found_or_asked_for() -> None:
-    photos = [PHOTOS[0]]
-    two = datasets.Dataset.from_dict({"left": photos, "right": photos})
-    with pytest.raises(ValueError, match=r"which of the columns \['left', 'right'\] holds the photos"):
-        image_column(two)
-    assert image_column(two.rename_column("right", "image"))[0]["bytes"] is not None
-    assert list(image_column(datasets.Dataset.from_dict({"image": ["a.jpg", "b.jpg"]}))) == ["a.jpg", "b.jpg"]
-    with pytest.raises(ValueError, match="holds the photos"):
-        image_column(datasets.Dataset.from_dict({"text": ["a"]}))
 
 
 def test_arguments_are_checked(captioner: UpDownImageToTextPipeline) -> None:

@@ -1,4 +1,4 @@
-"""The LSTM step, its cache, which rows run when, and weight gradients made once a batch, against plain torch."""
+"""LSTM and GRU steps, the LSTMs' cache, which rows run when, weight gradients made once a batch, beside plain torch."""
 
 import pytest
 import torch
@@ -8,7 +8,9 @@ from modeling_updown.recurrence_updown import (
     CaptioningCache,
     LSTMState,
     PhotoContext,
+    QuestionGRU,
     StepLinear,
+    gru_step,
     lstm_step,
     word_steps,
 )
@@ -20,6 +22,14 @@ def test_lstm_step_is_torchs():
     inputs, h, c = torch.randn(4, 5), torch.randn(4, 3), torch.randn(4, 3)
     gates = inputs @ cell.weight_ih.T + cell.bias_ih + h @ cell.weight_hh.T + cell.bias_hh
     torch.testing.assert_close(lstm_step(gates, c), cell(inputs, (h, c)))
+
+
+def test_gru_step_is_torchs():
+    torch.manual_seed(0)
+    cell = nn.GRUCell(5, 3)
+    inputs, h = torch.randn(4, 5), torch.randn(4, 3)
+    products = inputs @ cell.weight_ih.T + cell.bias_ih, h @ cell.weight_hh.T + cell.bias_hh
+    torch.testing.assert_close(gru_step(*products, h), cell(inputs, h))
 
 
 class Chain(nn.Module):
@@ -165,3 +175,81 @@ class TestCache:
     def test_cannot_forget_single_words(self):
         with pytest.raises(RuntimeError, match="run the captioner from the first word"):
             LSTMState().crop(2)
+
+
+QUESTION_LENGTHS = {
+    "one": [3],
+    "all the same": [6, 6, 6],
+    "mixed": [1, 6, 3, 2, 5],
+    "none the longest": [2, 4, 1],
+    "forty": [1 + row % 6 for row in range(40)],
+}
+
+
+def both_grus() -> tuple[QuestionGRU, nn.GRU]:
+    """Ours and torch's with the same weights: words of 5, a state of 7."""
+    ours, torchs = QuestionGRU(word_size=5, hidden_size=7), nn.GRU(5, 7, batch_first=True)
+    layers = {"ih_l0": ours.word_gates, "hh_l0": ours.state_gates}
+    with torch.no_grad():
+        for name, layer in layers.items():
+            layer.weight.copy_(getattr(torchs, f"weight_{name}"))
+            layer.bias.copy_(getattr(torchs, f"bias_{name}"))
+    return ours, torchs
+
+
+class TestQuestionGRU:
+    @pytest.mark.parametrize("lengths", QUESTION_LENGTHS.values(), ids=QUESTION_LENGTHS)
+    @pytest.mark.parametrize("with_state", [False, True])
+    def test_equals_torchs_on_packed_texts(self, lengths, with_state):
+        """Last states, and the gradients of words, of the state before them, of weights and biases."""
+        ours, torchs = both_grus()
+        rows, results = len(lengths), []
+        given, before, weighed = torch.randn(rows, 6, 5), torch.randn(rows, 7), torch.randn(rows, 7)
+        for gru in (ours, torchs):
+            words, state = given.clone().requires_grad_(), before.clone().requires_grad_()
+            if gru is ours:
+                last = ours(words, torch.tensor(lengths), state if with_state else None)
+            else:
+                packed = nn.utils.rnn.pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+                last = torchs(packed, state[None] if with_state else None)[1][0]
+            (last * weighed).sum().backward()
+            tensors = dict(gru.named_parameters())
+            names = (
+                ["word_gates.weight", "word_gates.bias", "state_gates.weight", "state_gates.bias"]
+                if gru is ours
+                else ["weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0"]
+            )
+            results.append((last, words.grad, state.grad, *(tensors[name].grad for name in names)))
+        for found, expected in zip(*results, strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        with torch.no_grad():  # without gradients its products are made another way
+            found = ours(given, torch.tensor(lengths), before if with_state else None)
+        torch.testing.assert_close(found, results[0][0].detach(), atol=1e-6, rtol=1e-5)
+
+    def test_texts_without_words_keep_the_state_before_them(self):
+        ours, _ = both_grus()
+        words, before = torch.randn(3, 4, 5), torch.randn(3, 7)
+        last = ours(words, torch.tensor([0, 4, 0]), before)
+        assert torch.equal(last[[0, 2]], before[[0, 2]])
+        torch.testing.assert_close(last[1], ours(words[1:2], torch.tensor([4]), before[1:2])[0])
+        assert ours(words, torch.zeros(3, dtype=torch.long)).eq(0).all()
+        assert ours(words[:, :0], torch.zeros(3, dtype=torch.long)).eq(0).all()
+        assert torch.equal(ours(words[:, :0], torch.zeros(3, dtype=torch.long), before), before)
+
+    def test_what_stands_after_the_last_word_is_not_read(self):
+        ours, _ = both_grus()
+        words, lengths = torch.randn(5, 6, 5), torch.tensor([1, 6, 3, 2, 5])
+        noise = words.masked_fill((torch.arange(6) >= lengths[:, None])[..., None], float("nan"))
+        torch.testing.assert_close(ours(noise, lengths), ours(words, lengths), rtol=0, atol=0)
+
+    @pytest.mark.parametrize("lengths", [[3, 3, 3], [0, 6, 4]])
+    def test_states_on_padding(self, lengths):
+        """Padding in front, read once for all rows, equals torch's GRU over the padding of each."""
+        ours, torchs = both_grus()
+        words, padding = torch.randn(3, 6, 5), torch.randn(5)
+        states = ours.states_on_padding(padding, 6)
+        assert states.shape == (7, 7) and states[0].eq(0).all()
+        found = ours(words, torch.tensor(lengths), states[6 - torch.tensor(lengths)])
+        for row, length in enumerate(lengths):
+            text = torch.cat([padding.expand(6 - length, 5), words[row, :length]])
+            torch.testing.assert_close(found[row], torchs(text[None])[1][0, 0], atol=1e-6, rtol=1e-5)

@@ -2,7 +2,6 @@
 are shared, mistakes are named. Parity with the reference is in test_vqa_parity.py."""
 
 import itertools
-from typing import Any
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The word tokenizer: Karpathy's tokens exactly, given vocabularies, training rows for any tokenizer."""
+"""The word tokenizer: Karpathy's tokens exactly, given vocabularies, questions, training rows for any tokenizer."""
 
 import json
 import re
@@ -202,3 +202,127 @@ def test_tokenizer_json_alone_holds_the_normalisation(tokenizer: UpDownTokenizer
     backend = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     assert backend.encode("A Dog; RUNS!").ids == [1, 4, 5, 6]
     assert backend.decode([1, 4, 5, 6, 2]) == "a dog runs"
+
+
+QUESTIONS = ["Is it a dog?", "Is it a cat?", "what's the man's dog doing"]
+REFERENCE_WORDS = ["what", "is", "the", "man", "'s", "name", "t-shirt", "5", "o'clock"]
+
+
+@pytest.fixture
+def question_tokenizer() -> UpDownTokenizer:
+    return UpDownTokenizer.from_questions(QUESTIONS)
+
+
+@pytest.fixture
+def hu_tokenizer() -> UpDownTokenizer:
+    return UpDownTokenizer.from_question_vocabulary(REFERENCE_WORDS)
+
+
+class TestQuestions:
+    def test_ids(self, question_tokenizer: UpDownTokenizer) -> None:
+        """Padding, the unknown word, then words by frequency and the alphabet; nothing begins or ends a question."""
+        words = ["<pad>", "<unk>", "a", "dog", "is", "it", "s", "cat", "doing", "man", "the", "what"]
+        assert question_tokenizer.convert_ids_to_tokens(list(range(12))) == words
+        assert len(question_tokenizer) == 12
+        assert (question_tokenizer.pad_token_id, question_tokenizer.unk_token_id) == (0, 1)
+        assert question_tokenizer.bos_token is None and question_tokenizer.eos_token is None
+        assert question_tokenizer("Is it the man's CAT?").input_ids == [4, 5, 10, 9, 6, 7]
+
+    def test_padding_on_the_right_and_cut_at_14_words(self, question_tokenizer: UpDownTokenizer) -> None:
+        batch = question_tokenizer(["a dog", "is it a cat", ""], padding=True, return_tensors="pt")
+        assert batch.input_ids.tolist() == [[2, 3, 0, 0], [4, 5, 2, 7], [0, 0, 0, 0]]
+        assert batch.attention_mask.tolist() == [[1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]
+        long = question_tokenizer("is it " * 250, truncation=True).input_ids
+        assert long == [4, 5] * 7
+        short = UpDownTokenizer.from_questions(QUESTIONS, max_words=3)
+        assert short("is it a dog", truncation=True).input_ids == [4, 5, 2]
+
+    @pytest.mark.parametrize(
+        ("text", "ids"),
+        [
+            ("", []),
+            ("?!... \u00a0", []),
+            ("🐶🐕", []),
+            ("is 🐶 it?", [4, 5]),
+            ("zebra GIRAFFE", [1, 1]),
+            ("<pad> is <unk>", [0, 4, 1]),
+            ("IS\tIT\n", [4, 5]),
+        ],
+    )
+    def test_ugly_questions(self, question_tokenizer: UpDownTokenizer, text: str, ids: list[int]) -> None:
+        assert question_tokenizer(text).input_ids == ids
+
+    def test_min_count_and_other_texts(self) -> None:
+        """Answers to choose from are counted with the questions."""
+        words = UpDownTokenizer.from_questions(
+            QUESTIONS, min_count=2, texts=["the man", "a horse", "horse"]
+        ).get_vocab()
+        assert set(words) == {"<pad>", "<unk>", "a", "dog", "horse", "is", "it", "man", "s", "the"}
+        with pytest.raises(ValueError, match="no word occurs 9 times in the questions; give more or lower min_count"):
+            UpDownTokenizer.from_questions(QUESTIONS, min_count=9)
+        with pytest.raises(TypeError, match="not one string; wrap it in a list"):
+            UpDownTokenizer.from_questions("is it a dog")
+        with pytest.raises(TypeError, match="not one string"):
+            UpDownTokenizer.from_questions(QUESTIONS, texts="a dog")
+
+    def test_specials_among_the_words(self) -> None:
+        """A question that names them cannot make them twice."""
+        tokenizer = UpDownTokenizer.from_questions(["<unk> pad unk", "is it <pad>"])
+        assert tokenizer.convert_ids_to_tokens([0, 1]) == ["<pad>", "<unk>"]
+        assert len(set(tokenizer.get_vocab().values())) == len(tokenizer) == 6
+
+
+class TestReferenceQuestions:
+    """hengyuan-hu's words; its golden questions are in tests/modeling_updown/test_vqa_parity.py."""
+
+    def test_ids(self, hu_tokenizer: UpDownTokenizer) -> None:
+        """The last id pads, and stands for words that nobody knows."""
+        assert len(hu_tokenizer) == 10
+        assert hu_tokenizer.pad_token_id == hu_tokenizer.unk_token_id == 9
+        assert hu_tokenizer("What is the man's name?").input_ids == [0, 1, 2, 3, 4, 5]
+        assert hu_tokenizer("What, is the T-shirt... 5 o'clock").input_ids == [0, 1, 2, 9, 7, 8]
+        assert hu_tokenizer("the t-shirt").input_ids == [2, 6]
+
+    @pytest.mark.parametrize(
+        ("text", "ids"), [("", []), ("  ?,", []), ("🐶 the", [9, 2]), ("zebra", [9]), ("THE\tMAN\n", [2, 3])]
+    )
+    def test_ugly_questions(self, hu_tokenizer: UpDownTokenizer, text: str, ids: list[int]) -> None:
+        assert hu_tokenizer(text).input_ids == ids
+
+    def test_slow_twin(self, hu_tokenizer: UpDownTokenizer) -> None:
+        questions = ["What's the man's name?", "IS, the ?man 's", "a'sb 's's", "name,is?the", "'s"]
+        known = {word: index for index, word in enumerate(REFERENCE_WORDS)}
+        for question in questions:
+            words = question.lower().replace(",", "").replace("?", "").replace("'s", " 's").split()
+            assert hu_tokenizer(question).input_ids == [known.get(word, 9) for word in words], question
+
+    def test_padding_on_the_left_to_14_words(self, hu_tokenizer: UpDownTokenizer) -> None:
+        batch = hu_tokenizer(["the man", "", "is " * 20], padding="max_length", truncation=True, return_tensors="pt")
+        assert batch.input_ids.tolist() == [[9] * 12 + [2, 3], [9] * 14, [1] * 14]
+        assert batch.attention_mask.sum(dim=1).tolist() == [2, 0, 14]
+
+    def test_vocabulary_by_id_and_its_mistakes(self) -> None:
+        by_id: dict[int | str, str] = {"1": "dog", 0: "a"}
+        assert UpDownTokenizer.from_question_vocabulary(by_id)("a dog").input_ids == [0, 1]
+        with pytest.raises(ValueError, match="no word for id 0"):
+            UpDownTokenizer.from_question_vocabulary({1: "a"})
+        with pytest.raises(ValueError, match="'a' has two ids, 0 and 1"):
+            UpDownTokenizer.from_question_vocabulary(["a", "a"])
+        with pytest.raises(ValueError, match="'<pad>' has two ids, 1 and 2"):
+            UpDownTokenizer.from_question_vocabulary(["a", "<pad>"])
+
+
+@pytest.mark.parametrize("auto", [False, True])
+def test_saved_folder_of_questions_loads_the_same(
+    question_tokenizer: UpDownTokenizer, hu_tokenizer: UpDownTokenizer, tmp_path: Path, auto: bool
+) -> None:
+    texts = ["What's the MAN's name, zebra?", "", "is it <unk> <pad>", "a " * 20]
+    for index, original in enumerate([question_tokenizer, hu_tokenizer]):
+        folder = tmp_path / str(index)
+        original.save_pretrained(folder)
+        loaded = AutoTokenizer.from_pretrained(folder) if auto else UpDownTokenizer.from_pretrained(folder)
+        found, expected = (one(texts, padding=True, truncation=True) for one in (loaded, original))
+        assert dict(found) == dict(expected)
+        assert (loaded.padding_side, loaded.model_max_length) == (original.padding_side, 14)
+        assert loaded.get_vocab() == original.get_vocab()
+        assert loaded.special_tokens_map == original.special_tokens_map

@@ -19,11 +19,11 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 import modeling_updown
-from tests.tiny import save_tiny_captioner
+from tests.tiny import save_tiny_captioner, save_tiny_vqa, tiny_vqa_config
 from tests.training.hub_stub import HubStub
 from training import load_back, push_to_hub
 from training.load_back import drawn_photo
-from training.model_card import region_facts, template_path
+from training.model_card import figures, region_facts, template_path, word_facts
 from training.push_to_hub import check_published, is_same, publish_folder, push
 
 # what published code may ask of a stranger's environment: the rest comes with these
@@ -58,6 +58,15 @@ def published(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("published") / "tiny"
     assert push(saved, "someone/tiny", dry_run=True, output=output) == output
     return output
+
+
+@pytest.fixture(scope="module")
+def published_vqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Hub folder of a tiny question answerer, after a dry run."""
+    folder = save_tiny_vqa(tmp_path_factory.mktemp("saved-vqa"), counted_objects=3, weight_norm=True, activation="relu")
+    return Path(
+        push(folder, "someone/tiny-vqa", dry_run=True, output=tmp_path_factory.mktemp("published-vqa") / "tiny")
+    )
 
 
 def edited(folder: Path, target: Path, **evaluation: Any) -> Path:
@@ -148,6 +157,80 @@ def test_the_cards_lines_run_for_a_stranger(published: Path, tmp_path: Path) -> 
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("[{'generated_text': '")
+
+
+def test_hub_folder_of_a_question_answerer(published_vqa: Path) -> None:
+    config = json.loads((published_vqa / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_updown.UpDownVqaConfig",
+        "AutoModelForVisualQuestionAnswering": "modeling_vqa.UpDownForVisualQuestionAnswering",
+    }
+    assert config["custom_pipelines"] == {
+        "visual-question-answering": {
+            "impl": "pipeline_vqa.UpDownVisualQuestionAnsweringPipeline",
+            "pt": ["AutoModelForVisualQuestionAnswering"],
+            "type": "multimodal",
+        }
+    }
+    code = {path.stem for path in published_vqa.glob("*.py")}
+    assert {"pipeline_vqa", "pipeline_questions", "pipeline_photos", "answer_text_updown", "counting_updown"} <= code
+    assert not {"pipeline_updown", "modeling_captioning", "drawing_updown", "registration_updown"} & code
+    card = ModelCard.load(published_vqa / "README.md")
+    assert card.data.pipeline_tag == "visual-question-answering"
+    for fact in (
+        "| Answers | 6 |",
+        "| Words of questions | 29, special tokens included |",
+        "| Longest question | 14 words; longer ones are cut |",
+        "| Attention | question and region joined, ReLU layers with weight normalisation |",
+        "| Glimpses | 1 |",
+        "| Counting | by the overlaps of the 3 strongest regions |",
+    ):
+        assert fact in card.text
+    assert not re.search(r"{{|{%|None|Undefined", card.content)
+
+
+@pytest.mark.parametrize("trust", [None, False, True])
+def test_installed_package_asks_it_with_and_without_the_flag(published_vqa: Path, trust: bool | None) -> None:
+    ask = transformers.pipeline("visual-question-answering", model=str(published_vqa), trust_remote_code=trust)
+    assert type(ask) is modeling_updown.UpDownVisualQuestionAnsweringPipeline
+    assert len(ask(drawn_photo(), "is it?")) == 5
+
+
+def test_a_stranger_asks_it(published_vqa: Path, tmp_path: Path) -> None:
+    """The card's lines, and choices, which are looked up after the official normalisation."""
+    lines = re.findall(r"```python\n(.*?)```", (published_vqa / "README.md").read_text(), flags=re.DOTALL)[0]
+    chosen = (
+        'found = ask("photo.jpg", "is it?", choices=["Yes!", "Two"]); print({a["answer"]: a["score"] for a in found})'
+    )
+    drawn_photo().save(tmp_path / "photo.jpg", quality=95)
+    run = subprocess.run(
+        [sys.executable, "-c", BLOCKED + lines.replace("someone/tiny-vqa", str(published_vqa)) + chosen],
+        cwd=tmp_path,
+        env=STRANGER | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    ask = transformers.pipeline("visual-question-answering", model=str(published_vqa))
+    best, *others = ask(str(tmp_path / "photo.jpg"), "how many dogs are there?")
+    first, *_, last = run.stdout.splitlines()
+    assert is_same(ast.literal_eval(first), [best, *others][:3])
+    scores = {answer["answer"]: answer["score"] for answer in ask(str(tmp_path / "photo.jpg"), "is it?", top_k=6)}
+    assert is_same(ast.literal_eval(last), {"Yes!": scores["yes"], "Two": scores["2"]})
+
+
+def test_word_facts_of_a_question_answerer(tmp_path: Path) -> None:
+    answers = {number: f"answer {number}" for number in range(3129)}
+    config = tiny_vqa_config(
+        id2label=answers, num_glimpses=2, num_attention_layers=2, attention="multiply", scores_choices=True
+    )
+    facts = word_facts(config, tmp_path)
+    assert facts["Answers"] == "3,129" and facts["Attention"] == "question times region, gated tanh layers"
+    assert facts["Glimpses"] == "2" and facts["Stacked attention"] == "2 layers"
+    assert facts["Counting"] == "no part of its own"
+    assert facts["Multiple choice"] == "given answers are scored by their words"
+    measured = {"accuracy_x100": 41.234, "wups_0.9_x100": 45.0}
+    assert figures({"metrics": measured}) == [("accuracy (x100)", "41.23"), ("WUPS@0.9 (x100)", "45.00")]
 
 
 def test_card_of_a_model_without_figures(published: Path) -> None:

@@ -46,15 +46,13 @@ def run_ask(arguments: argparse.Namespace) -> int:
     photo, questions = load_photo(arguments.photo), arguments.questions
     answerer = load_answerer(arguments.model)
     choices = None if arguments.choices is None else split_choices(arguments.choices)
-    found = answerer(
-        photo, questions, top_k=arguments.top_k, choices=choices, return_regions=True if arguments.draw else None
-    )
+    options = {"top_k": arguments.top_k, "choices": choices, "return_regions": bool(arguments.draw)}
+    one = len(questions) == 1
+    found = [answerer(photo, questions[0], **options)] if one else answerer(photo, questions, **options)
     for number, (question, answers) in enumerate(zip(questions, found, strict=True), start=1):
         print_answers(question, answers)
         if arguments.draw:
-            picture = arguments.draw
-            if len(questions) > 1:
-                picture = picture.with_stem(f"{picture.stem}_{number}")
+            picture = arguments.draw if one else arguments.draw.with_stem(f"{arguments.draw.stem}_{number}")
             draw_answer(photo, answers, question=question, path=picture)
             print(f"  drawn: {picture}")
     return 0

@@ -72,6 +72,7 @@ def read_caption_questions(
     split: str | None = None,
     seed: int = 0,
     per_photo: int = 8,
+    largest_share: float = 0.5,
 ) -> datasets.Dataset:
     """Questions and answers made of captions: VQA trained where there are only captions.
 
@@ -81,18 +82,16 @@ def read_caption_questions(
         split: keep only this split.
         seed: another seed draws other questions.
         per_photo: questions a photo, at most.
+        largest_share: 0..1 of an open question's right answers, what the commonest may make up at most.
     """
     from training.data.caption_questions import caption_questions
 
     options = {**({"images": images} if images is not None else {}), **captions}
     rows = load_captions(**(options if split is None else {**options, "split": split}))
-    columns = caption_questions(rows, seed=seed, per_photo=per_photo)
-    place_of = {image_id: place for place, image_id in enumerate(rows["image_id"])}
-    table = question_table(
-        [{**columns, "name": [str(place_of[image_id]) for image_id in columns["image_id"]]}],
-        split=None,
-        source="the questions made of captions",
-    )
+    columns = caption_questions(rows, seed=seed, per_photo=per_photo, largest_share=largest_share)
+    own = {name: values for name, values in columns.items() if name not in ("choices", "correct_choice", "photo_row")}
+    own["name"] = list(map(str, columns["photo_row"]))
+    table = question_table([own], split=None, source="the questions made of captions")
     photos = rows.cast_column("image", datasets.Image(decode=False)).with_format("arrow")["image"][:]
     return with_photos(table, photos.take(pc.cast(table["name"], pa.int64())))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import datasets
 
-from processors.answer_text_updown import normalize_answer
+from training.answer_vocabulary import read_answers
 from training.data.files import PathLike, read_json, read_lines, records
 from training.data.json_stream import stream_members, stream_records
 from training.data.vqa_official import file_word
@@ -116,8 +116,8 @@ def read_visual_genome_qa(
 
     Args:
         question_answers: the file.
-        answers: an answer vocabulary (JSON list, JSON object whose keys are answers, or text with an answer a line);
-            questions with another answer are left out. Answers are compared after the official VQA normalisation.
+        answers: an answer vocabulary, as `read_answers` takes it; questions whose answer is none of it, after the
+            official normalisation of both, are left out.
         photos: keep the questions on these photos only: a text list of photo names, or a VQA question file, whose COCO
             ids are looked up through `image_data`. Meant against questions on the photos one validates on.
         image_data: `image_data.json`, which gives a photo's `coco_id`.
@@ -129,13 +129,13 @@ def read_visual_genome_qa(
     Returns:
         Rows with one of the `answers`, the same as `answer`, as the file writes it ("Sailboats.").
     """
-    wanted = None if answers is None else {normalize_answer(answer) for answer in _vocabulary(answers)}
+    known = None if answers is None else read_answers(answers)
     kept = None if photos is None else _photo_ids(photos, image_data)
     split_of = None if split_lists is None else _listed_splits(split_lists)
     rows = (
         row
         for row in _genome_rows(question_answers, split_of=split_of, kept=kept)
-        if wanted is None or normalize_answer(str(row["answer"])) in wanted
+        if known is None or known.id_of(str(row["answer"])) is not None
     )
     return vqa_dataset(
         in_chunks(rows), images=images, split=split, source=question_answers, find_photos=official_photo_paths
@@ -239,14 +239,6 @@ def _genome_rows(
                 "answer": answer,
                 "split": "train" if split_of is None else split_of[image_id],
             }
-
-
-def _vocabulary(path: PathLike) -> list[str]:
-    content = read_json(path) if Path(path).suffix == ".json" else read_lines(path)
-    answers = list(content) if isinstance(content, dict | list) else []
-    if not answers or not all(isinstance(answer, str) for answer in answers):
-        raise ValueError(f"{path} is no answer vocabulary: give a JSON list of answers, or text with an answer a line")
-    return answers
 
 
 def _photo_ids(path: PathLike, image_data: PathLike | None) -> frozenset[str]:

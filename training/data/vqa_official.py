@@ -229,7 +229,7 @@ def _annotation_rows(
         answers, ids = _answers(value.get("answers", []), answer_field)
         yield {
             "question_id": str(field(value, "question_id", place=place)),
-            "image_id": str(value.get("image_id")),
+            "image_id": str(value.get("image_id", "")),  # not every copy of the files has it
             "answers": answers,
             "answer": value.get("multiple_choice_answer", ""),
             "question_type": value.get("question_type", ""),
@@ -265,7 +265,9 @@ def _annotated(asked: pa.Table, notes: pa.Table, *, questions: str, annotations:
     found = notes.take(rows % len(notes))  # -1 is the last row, the one without answers
     hidden = pc.is_in(asked["split"], value_set=pa.array(HIDDEN_SPLITS)).to_numpy()
     silent = (rows < 0) & ~hidden
-    strange = (rows >= 0) & pc.not_equal(found["image_id"], asked["image_id"]).to_numpy()
+    photo = found["image_id"]
+    other = pc.and_(pc.not_equal(photo, ""), pc.not_equal(photo, asked["image_id"])).to_numpy()
+    strange = (rows >= 0) & other
     faults.add(f"questions have no annotation in {annotations} and are left out", _chosen(ids, silent))
     faults.add(f"annotations of {annotations} belong to no question and are left out", sorted(unasked))
     faults.add(f"questions have another photo than their annotation in {annotations}, left out", _chosen(ids, strange))

@@ -16,6 +16,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
+from datasets.fingerprint import generate_random_fingerprint
 
 from training.data.caption_rows import OTHER_WORDS, SPLITS
 from training.data.files import PathLike, photo_paths
@@ -52,7 +53,7 @@ SPLIT_WORD = re.compile(
 )
 COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{12})\.jpg")
 COCO_EDITIONS = ("", "COCO_train2014_", "COCO_val2014_", "COCO_test2015_")
-ROWS_A_CHUNK = 20_000
+ROWS_A_CHUNK = 5_000
 LISTED_IDS = 5
 
 TABLE_SCHEMA = pa.schema(
@@ -166,7 +167,9 @@ def with_photos(table: pa.Table, photos: pa.Array | pa.ChunkedArray) -> datasets
     """A `question_table` as a data set whose `image` column is `photos`: structs of `bytes` and `path`, or null."""
     columns = {name: photos if name == "image" else table[name] for name in VQA_FEATURES}
     return datasets.Dataset(
-        pa.table(columns, schema=VQA_FEATURES.arrow_schema), info=datasets.DatasetInfo(features=VQA_FEATURES)
+        pa.table(columns, schema=VQA_FEATURES.arrow_schema),
+        info=datasets.DatasetInfo(features=VQA_FEATURES),
+        fingerprint=generate_random_fingerprint(),  # one of the content would take several times its memory
     )
 
 
@@ -263,6 +266,8 @@ def _chunk_table(columns: Columns, *, source: PathLike, faults: Faults) -> pa.Ta
     size = len(rows["question_id"])
     if "choices" in rows:
         rows = _with_checked_choices(rows, faults)
+    else:
+        rows.pop("correct_choice", None)
     empty = {name: pa.scalar(DEFAULTS.get(name, ""), TABLE_SCHEMA.field(name).type) for name in TABLE_SCHEMA.names}
     table = pa.table(
         {

@@ -26,6 +26,7 @@ from modeling_updown import (
     UpDownTokenizer,
     UpDownVqaConfig,
 )
+from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_vqa import WORD_STD
 from training.answer_vocabulary import (
     VQA_BY_SPLIT,
@@ -84,6 +85,8 @@ class VqaTask(TopDownTask):
             raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
         if recipe.train.objective != "binary_cross_entropy":
             raise ValueError(f"train.objective is {recipe.train.objective!r}; answers take binary_cross_entropy")
+        if recipe.regions.crops < 1:
+            raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole photos, leave it out")
         self.evaluated: dict[tuple[str, int], Questions] = {}
         self.not_computed: dict[str, str] = {}
 
@@ -103,8 +106,27 @@ class VqaTask(TopDownTask):
         self.num_rows = len(self.groups)
         self.token_ids = self.encode(self.trained.rows["question"][:])
         self.targets = self.soft_targets(self.trained.rows)
+        if not len(self.targets.ids):
+            raise ValueError(
+                f"none of the {len(rows)} questions of train.split {recipe.train.split!r} has an answer that the model "
+                "can give: choose another split, or a list of answers that fits them"
+            )
         self.sided = mentions_sides(self.trained) if recipe.regions.flips else np.zeros(len(rows), dtype=bool)
         self.choices = self.encode_choices(self.trained.rows) if self.model.config.scores_choices else []
+        self.correct_choices = np.array(self.trained.rows["correct_choice"][:], dtype=np.int64)
+
+    def check_evaluation(self) -> None:
+        """As the base class has it; the questions that pick the best model have what `evaluate.metric` needs."""
+        super().check_evaluation()
+        settings = self.recipe.evaluate
+        rows = self.evaluation_rows(settings.split, max_photos=settings.max_photos)
+        answered = (learned_answers(rows)[0] >= 0).any()
+        if not answered or (settings.metric == "multiple_choice" and max(rows["correct_choice"][:]) < 0):
+            lacking = "a choice that is known to be right" if answered else "an answer that is not hidden"
+            raise ValueError(
+                f"evaluate.split is {settings.split!r}, of whose questions none has {lacking}: choose a split whose "
+                f"{settings.metric} can be told"
+            )
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -139,8 +161,9 @@ class VqaTask(TopDownTask):
         if key not in self.evaluated:
             rows = self.rows(split)
             if max_photos:
-                chosen = set(list(dict.fromkeys(rows["image_id"]))[:max_photos])
-                rows = rows.select([i for i, image_id in enumerate(rows["image_id"]) if image_id in chosen])
+                ids = rows["image_id"][:]
+                chosen = set(list(dict.fromkeys(ids))[:max_photos])
+                rows = rows.select([i for i, image_id in enumerate(ids) if image_id in chosen])
             self.evaluated[key] = self.questions(rows)
         return self.evaluated[key]
 
@@ -250,11 +273,14 @@ class VqaTask(TopDownTask):
         }
 
     def photo_inputs(self, photos: Dataset, places: np.ndarray, *, flipped: np.ndarray) -> dict[str, torch.Tensor]:
-        """Photos by number as pixels or regions; one region of nothing where the recipe withholds them."""
+        """Photos by number as pixels or regions; one and the same region for all where the recipe withholds them.
+
+        It is no zero, since the product of question and photo would then be zero too, and ReLUs would never learn.
+        """
         if self.recipe.train.withhold == "photo":
-            nothing = torch.zeros(len(places), 1, self.model.config.region_feature_size)
+            same = torch.ones(len(places), 1, self.model.config.region_feature_size)
             whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(places), 1, 4)
-            return {"region_features": nothing, "region_boxes": whole}
+            return {"region_features": same, "region_boxes": whole}
         batch = self.photos.batch(photos, places, flipped=flipped)
         return {name: batch[name] for name in PHOTO_INPUTS if name in batch}
 
@@ -275,8 +301,8 @@ class VqaTask(TopDownTask):
 
     def choice_labels(self, chosen: np.ndarray) -> dict[str, torch.Tensor]:
         """The right choice of each question, -100 where there is none."""
-        correct = np.array(self.trained.rows["correct_choice"][:])[chosen]
-        return {"choice_labels": torch.from_numpy(np.where(correct < 0, -100, correct).astype(np.int64))}
+        correct = self.correct_choices[chosen]
+        return {"choice_labels": torch.from_numpy(np.where(correct < 0, IGNORED_LABEL, correct))}
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 
@@ -358,18 +384,27 @@ class VqaTask(TopDownTask):
 
     def write_submission(self, scored: Scored, path: str | Path, *, split: str) -> None:
         """Write the answers as the data set's organisers take them; `ValueError` where nobody takes any."""
-        format = scored_format(self.recipe.data, split)
-        if format not in SUBMITTED_AS:
-            raise ValueError(f"nobody takes answers to {format!r}; there are {', '.join(SUBMITTED_AS)}")
-        answers = {
-            found["question_id"]: {"multiple_choice": found["choice"], "direct_answer": found["answer"]}
-            if format == "aokvqa" and "choice" in found
-            else {"direct_answer": found["answer"]}
-            if format == "aokvqa"
-            else found["answer"]
-            for found in scored.predictions
+        kind = submission_kind(self.recipe.data, split)
+        write_submission(kind, {found["question_id"]: submitted(found, kind) for found in scored.predictions}, path)
+
+
+def submission_kind(data: Mapping[str, Any], split: str) -> str:
+    """The kind of upload file of a recipe's data set; `ValueError` where nobody takes any."""
+    format = scored_format(data, split)
+    if format not in SUBMITTED_AS:
+        raise ValueError(f"nobody takes answers to {format!r}; there are {', '.join(SUBMITTED_AS)}")
+    return SUBMITTED_AS[format]
+
+
+def submitted(found: Mapping[str, Any], kind: str) -> Any:
+    """What the upload file says of one prediction: A-OKVQA wants choice and answer, Visual7W the choice."""
+    if kind == "aokvqa":
+        return {
+            key: found[name]
+            for key, name in (("multiple_choice", "choice"), ("direct_answer", "answer"))
+            if name in found
         }
-        write_submission(SUBMITTED_AS[format], answers, path)
+    return found.get("choice", found["answer"]) if kind == "visual7w" else found["answer"]
 
 
 def question_rows(data: Mapping[str, Any], *, split: str, photos: bool = True) -> Dataset:
@@ -377,8 +412,10 @@ def question_rows(data: Mapping[str, Any], *, split: str, photos: bool = True) -
 
     The splits of `train+val` may lie in different files. Without `photos` their folder need not be there.
     """
-    if not photos and "images" in data:
-        data = {**data, "images": None}
+    if not photos:
+        data = {**data, **({"images": None} if "images" in data else {})}
+        if "parts" in data:
+            data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
     apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in VQA_BY_SPLIT)
     parts = [by_split(data, split=part, names=VQA_BY_SPLIT) for part in (split.split("+") if apart else [split])]
     return concatenate_datasets([load_vqa(**part) for part in parts])
@@ -446,6 +483,7 @@ def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> N
             f"{embedding.shape[1]}"
         )
     there = set(found)
-    known = [number for number, word in enumerate(words) if word in there]
+    special = set(tokenizer.all_special_ids)  # "<pad>" may be three pieces to another tokenizer, but stays zero here
+    known = [number for number, word in enumerate(words) if word in there and number not in special]
     scale = WORD_STD / vectors[known].std().clamp(min=1e-6)
     embedding.data[known] = scale * vectors[known]

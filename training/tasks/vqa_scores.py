@@ -1,7 +1,7 @@
 """Answers -> the figures of their data set: which of `training/metrics/vqa.py` a split is scored with.
 
-VQA's accuracy where ten people answered each question; GQA's, A-OKVQA's and Visual7W's own; DAQUAR's exact match and
-WUPS; exact match with the one answer elsewhere. Choices have their accuracy beside it.
+VQA's accuracy where ten people answered each question; GQA's, A-OKVQA's, Visual7W's and LXMERT's own; DAQUAR's exact
+match and WUPS; exact match with the one answer elsewhere. Choices have their accuracy beside it.
 """
 
 import math
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from processors.answer_text_updown import normalize_answer, soft_score
 from training.answer_vocabulary import learned_answers
+from training.data.vqa_rows import vqa_split, vqa_splits
 from training.metrics.vqa import (
     aokvqa,
     aokvqa_questions,
@@ -26,14 +28,14 @@ from training.metrics.wups import wups
 
 ANNOTATORS = 10  # of each question of VQA, OK-VQA and VizWiz, whose accuracy needs several
 METRICS = ("accuracy", "multiple_choice")
-OWN_FORMATS = ("gqa", "aokvqa", "visual7w", "daquar")
 
 
 def scored_format(data: Mapping[str, Any], split: str) -> str:
     """The format whose evaluation scores a split: a mixture's is that of its only part there, else none of its own."""
     if data["format"] != "mixture":
         return data["format"]
-    parts = [part for part in data["parts"] if set(part.get("splits") or [split]) & set(split.split("+"))]
+    wanted = vqa_splits(split, "split")
+    parts = [part for part in data["parts"] if {vqa_split(w, "splits") for w in part.get("splits") or wanted} & wanted]
     return parts[0]["format"] if len(parts) == 1 else "mixture"
 
 
@@ -114,13 +116,17 @@ def score_gqa(answers: list[str], true: list[str], rows: Dataset) -> Figures:
     domains = {f"structure: {name}": pick(found) for name, found in scores["per_structural_type"].items()}
     domains |= {f"about: {name}": pick(found) for name, found in scores["per_semantic_type"].items()}
     metrics = {name: scores[f"{name}_x100"] / 100 for name in names if not math.isnan(scores[f"{name}_x100"])}
-    return metrics, domains, {}
+    reason = "some questions that others entail were not asked: evaluate the file of all questions"
+    return metrics, domains, {} if "consistency" in metrics else {"consistency": reason}
 
 
 def score_aokvqa(answers: list[str], true: list[str], rows: Dataset) -> Figures:
-    """A-OKVQA's direct answers; its multiple choice is scored with the other choices."""
+    """A-OKVQA's direct answers, where questions have some; its multiple choice is scored with the other choices."""
     predictions = dict(zip(rows["question_id"][:], answers, strict=True))
-    return {"accuracy": aokvqa(predictions, aokvqa_questions(rows))["accuracy"]}, {}, {}
+    try:
+        return {"accuracy": aokvqa(predictions, aokvqa_questions(rows))["accuracy"]}, {}, {}
+    except ValueError as error:  # all of them are too difficult for direct answers, or have none
+        return {}, {}, {"direct_answer": str(error)}
 
 
 def score_visual7w(answers: list[str], true: list[str], rows: Dataset) -> Figures:
@@ -129,7 +135,22 @@ def score_visual7w(answers: list[str], true: list[str], rows: Dataset) -> Figure
     return {"accuracy": scores["accuracy"]}, {n: pick(found) for n, found in scores["per_question_type"].items()}, {}
 
 
-SCORERS = {"gqa": score_gqa, "aokvqa": score_aokvqa, "visual7w": score_visual7w, "daquar": score_daquar}
+def score_lxmert_vqa(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """LXMERT's accuracy (Tan and Bansal 2019): the soft score that a question's label gives to the answer."""
+    per_item = [
+        soft_score([normalize_answer(text) for text in people].count(normalize_answer(answer)), form="table")
+        for answer, people in zip(answers, rows["answers"][:], strict=True)
+    ]
+    return {"accuracy": float(np.mean(per_item))}, by_type(per_item, rows), {}
+
+
+SCORERS = {
+    "gqa": score_gqa,
+    "aokvqa": score_aokvqa,
+    "visual7w": score_visual7w,
+    "daquar": score_daquar,
+    "lxmert_vqa": score_lxmert_vqa,
+}
 
 
 def choice_accuracy(choices: Sequence[str], rows: Dataset) -> dict[str, float]:

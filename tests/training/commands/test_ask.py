@@ -1,0 +1,117 @@
+"""`updown ask`: the pipeline's answers, choices, pictures of where it looked, and mistakes in one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from transformers import pipeline
+
+from tests import tiny
+from training import cli
+
+QUESTIONS = ["Is there a brown dog?", "how many men?"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny question answerer of two glimpses."""
+    return tiny.save_tiny_vqa(tmp_path_factory.mktemp("vqa"), num_glimpses=2)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    tiny.tiny_photo(3).save(tmp_path / "dog.png")
+    return tmp_path / "dog.png"
+
+
+def run(*arguments: Any) -> int:
+    return cli.main(["ask", *(str(argument) for argument in arguments)])
+
+
+def lines_of(answers: list[dict[str, Any]]) -> list[str]:
+    return [f"  {answer['answer']:<28} {answer['score']:.3f}" for answer in answers]
+
+
+def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run("--help")
+    assert stopped.value.code == 0 and "example:\n  updown ask dogs.jpg" in capsys.readouterr().out
+
+
+def test_it_says_what_the_pipeline_says(model: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vqa = pipeline("visual-question-answering", model=str(model))
+    assert run(photo, *QUESTIONS, "--model", model) == 0
+    expected = [line for text in QUESTIONS for line in (text, *lines_of(vqa(str(photo), text)))]
+    assert capsys.readouterr().out.splitlines() == expected
+    assert run(photo, QUESTIONS[0], "--model", model, "--top-k", 2) == 0
+    assert capsys.readouterr().out.splitlines() == expected[:3]
+
+
+def test_choices_are_ranked(model: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vqa = pipeline("visual-question-answering", model=str(model))
+    expected = [QUESTIONS[0], *lines_of(vqa(str(photo), QUESTIONS[0], choices=["Yes", "no", "At the table"]))]
+    for choices in (["Yes, no,At the table"], ["Yes", "no", "At the table"]):
+        assert run(photo, QUESTIONS[0], "--model", model, "--choices", *choices) == 0
+        assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_pictures_are_written(model: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(photo, QUESTIONS[0], "--model", model, "--draw", tmp_path / "look.png") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"  drawn: {tmp_path / 'look.png'}"
+    with Image.open(tmp_path / "look.png") as picture:
+        assert picture.width == 4 * 374  # photo, two glimpses, answers
+    assert run(photo, *QUESTIONS, "--model", model, "--draw", tmp_path / "more.png") == 0
+    assert {path.name for path in tmp_path.glob("*.png")} == {"dog.png", "look.png", "more_1.png", "more_2.png"}
+
+
+def test_a_question_of_unknown_words_is_answered_with_a_note(
+    model: Path, photo: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(photo, "zebra?", "--model", model, "--top-k", 1) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert [record.getMessage().split(",")[0] for record in caplog.records if record.levelname == "WARNING"] == [
+        "the question ('zebra?') has no word that the model knows"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["{photo}", " "], "the question is empty: ask something"),
+        (["{photo}", "is it?", ""], "question 1 is empty"),
+        (["gone.jpg", "is it?"], "there is no photo at gone.jpg"),
+        (["{photo}", "is it?", "--choices", "yes,cat"], "the question: the choices 'cat' are not among the 6 answers"),
+        (["{photo}", "is it?", "--choices", "yes,,no"], "choices hold '', which is no answer"),
+        (["{photo}", "is it?", "--choices", "yes,no,yes"], "choices hold 'yes' twice"),
+    ],
+)
+def test_mistakes_end_in_one_sentence(
+    arguments: list[str], sentence: str, model: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*(argument.format(photo=photo) for argument in arguments), "--model", model) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith(f"updown ask: {sentence}") and shown.err.count("\n") == 1
+
+
+def test_wrong_usage(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, sentence in (
+        ([photo], "the following arguments are required: QUESTION"),
+        ([photo, "is it?", "--top-k", "0"], "'0' is no whole number above 0"),
+    ):
+        with pytest.raises(SystemExit):
+            run(*arguments)
+        assert sentence in capsys.readouterr().err
+
+
+def test_models_that_answer_no_questions(
+    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captioner = tiny.save_tiny_captioner(tmp_path / "captioner")
+    capsys.readouterr()
+    assert run(photo, "is it?", "--model", captioner) == 2
+    expected = f"updown ask: {captioner} holds a updown_captioning model, which answers no questions: name another\n"
+    assert capsys.readouterr().err == expected
+    monkeypatch.setattr("training.commands.ask.TRAINED_VQA", tmp_path / "absent")
+    assert run(photo, "is it?") == 2
+    assert "absent: name one with --model (a folder or a Hub id), or train one" in capsys.readouterr().err
