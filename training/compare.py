@@ -91,10 +91,11 @@ def described(evaluation: Mapping[str, Any]) -> str:
     return f"{dataset['name']} {dataset['split']} ({', '.join(numbers)})"
 
 
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The comparison as a Markdown table, with the metrics that all models have."""
+def table(rows: Sequence[Mapping[str, Any]], *, names: Mapping[str, str] | None = None) -> str:
+    """The comparison as a Markdown table, with the metrics that all models have, called as `names` says."""
     shared = [metric for metric in rows[0]["metrics"] if all(metric in row["metrics"] for row in rows)]
-    lines = [["model", *shared, "difference (95 % interval)"], ["---"] * (len(shared) + 2)]
+    titles = [(names or {}).get(metric, metric) for metric in shared]
+    lines = [["model", *titles, "difference (95 % interval)"], ["---"] * (len(shared) + 2)]
     for row in rows:
         gain = ""
         if "difference_x100" in row:

@@ -14,8 +14,11 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
+from training.compare import table
+
 LICENSE = "apache-2.0"
 TEMPLATE = "hub_cards/card_template.md"
+COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model and its variants
 METRIC_NAMES = {
     "bleu_1": "BLEU-1",
     "bleu_2": "BLEU-2",
@@ -28,6 +31,9 @@ METRIC_NAMES = {
     "meteor": "METEOR",
     "spice": "SPICE",
     "accuracy": "accuracy",
+    "binary": "accuracy of yes-or-no and either-or questions",
+    "open": "accuracy of open questions",
+    "consistency": "consistency",
     "multiple_choice": "accuracy of multiple choice",
     "wups_0": "WUPS@0.0",
     "wups_0.9": "WUPS@0.9",
@@ -85,6 +91,8 @@ def write_card(
         evaluation=evaluation,
         training=training,
         figures=figures(evaluation),
+        kinds=kinds(evaluation),
+        comparisons=compared(folder / COMPARISONS),
     )
     card.save(folder / "README.md")
 
@@ -138,6 +146,29 @@ def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     [('BLEU-4 (x100)', '21.30')]
     """
     return [(metric_name(key), f"{value:.2f}") for key, value in evaluation.get("metrics", {}).items()]
+
+
+def kinds(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Accuracy by the kind of question, with how many there are; empty for other evaluations.
+
+    >>> kinds({"domains": {"answers: number": {"accuracy_x100": 42.8, "questions": 10}}})
+    [('answers: number', '42.80', '10')]
+    """
+    return [
+        (name, f"{values['accuracy_x100']:.2f}", f"{values['questions']:,}")
+        for name, values in (evaluation.get("domains") or {}).items()
+        if {"accuracy_x100", "questions"} <= {*values}
+    ]
+
+
+def compared(path: Path) -> dict[str, Any]:
+    """The comparison in a file of `updown compare`: its table and the commands; empty where there is no file."""
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if not rows:
+        return {}
+    names = {metric: metric_name(metric) for row in rows for metric in row["metrics"]}
+    commands = [f"# {row['name']}\n{row['command']}" for row in rows if row.get("command")]
+    return {"table": table(rows, names=names), "commands": commands, "dataset": rows[0]["dataset"]}
 
 
 def metric_name(key: str) -> str:

@@ -32,7 +32,7 @@ import modeling_updown
 import processors
 from training import load_back
 from training.checkpoints import replace_folder
-from training.model_card import BUILT_IN_TASKS, training_facts, write_card
+from training.model_card import BUILT_IN_TASKS, COMPARISONS, training_facts, write_card
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,8 @@ def publish_folder(
             shutil.copyfile(path, made / path.name)
         if measured:
             write_json(made / "evaluation.json", measured | {"training": training})
+        if (folder / COMPARISONS).is_file():
+            shutil.copyfile(folder / COMPARISONS, made / COMPARISONS)
         write_configs(folder, made, config)
         write_code(made, code_files(made, config))
         write_card(made, config, repo_id=repo_id, evaluation=measured, training=training)

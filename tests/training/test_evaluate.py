@@ -1,4 +1,4 @@
-"""Evaluation: of a saved model, and of captions from a file, with a command that gives the figures again."""
+"""Evaluation: of a saved model, and of captions or answers from a file, with a command that gives the figures again."""
 
 import json
 import shlex
@@ -9,10 +9,13 @@ import pytest
 import yaml
 
 import training.metrics.caption_java as caption_java
-from tests.training.tiny_run import tiny_recipe, train_here
+from tests.training.tiny_run import tiny_recipe, tiny_vqa_recipe, train_here, write_questions
 from training.cli import build_parser
-from training.evaluate import captions_of, evaluate_command, evaluate_recipe, score_predictions
+from training.cli import main as updown
+from training.data.files import read_table
+from training.evaluate import captions_of, evaluate_command, evaluate_recipe, score_answers, score_predictions
 from training.metrics.caption import caption_scores
+from training.metrics.vqa import vqa_accuracy
 
 REFERENCES = {
     1: ["a red dog runs", "the dog runs fast"],
@@ -137,3 +140,177 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_captions_come_in_the_order_of_the_ids() -> None:
     assert captions_of([("b", "2"), ("a", "1")], ["a", "b"], source="x") == ["1", "2"]
+
+
+# -- answers ---------------------------------------------------------------------------------------------------------
+
+PEOPLE = {"1": ["red"] * 10, "2": ["two"] * 3 + ["3"] * 7, "3": ["no"] * 9 + ["yes"], "4": ["a dog"] * 2 + ["cat"] * 8}
+SAID = {"1": "red", "2": "2", "3": "yes", "4": "dog"}
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> dict[str, Any]:
+    """The `data` section of four questions; their photos are nowhere."""
+    rows = [
+        {"question_id": name, "image": f"{name}.png", "question": "What?", "answers": people, "split": "val"}
+        for name, people in PEOPLE.items()
+    ]
+    table = write_questions(tmp_path / "asked.jsonl", rows)
+    return {"format": "table", "table": str(table), "images": "/nowhere"}
+
+
+def write_answers(folder: Path, content: Any) -> Path:
+    path = folder / "answers.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("names", [("question_id", "answer"), ("questionId", "prediction"), ()])
+def test_a_file_of_answers_is_scored_without_model_or_photos(
+    tmp_path: Path, asked: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    listed = (
+        [dict(zip(names, (int(name), said), strict=True)) for name, said in reversed(SAID.items())] if names else SAID
+    )
+    found = score_answers(asked, write_answers(tmp_path, listed), split="val", name="four questions")
+    expected = vqa_accuracy([SAID[name] for name in PEOPLE], list(PEOPLE.values()))
+    assert found["metrics"] == pytest.approx({"accuracy_x100": expected["accuracy_x100"]})
+    assert found["metrics"]["accuracy_x100"] == pytest.approx(100 * (1 + 0.9 + 0.3 + 0.6) / 4)
+    assert found["dataset"] == {"name": "four questions", "type": "table", "split": "val", "num_questions": 4}
+    assert found["not_computed"] == {} and found["task"] == "visual-question-answering"
+
+
+def test_answers_that_do_not_match_are_listed_and_the_rest_is_scored(tmp_path: Path, asked: dict[str, Any]) -> None:
+    pairs = [("1", "blue"), ("1", "red"), ("2", "2"), ("77", "no"), ("78", "no")]
+    path = write_answers(tmp_path, [{"question_id": name, "answer": said} for name, said in pairs])
+    with pytest.warns(UserWarning) as caught:
+        found = score_answers(asked, path, split="val")
+    (told,) = [str(warning.message) for warning in caught if "do not match" in str(warning.message)]
+    assert "2 questions without a prediction, which count as wrong (3, 4)" in told
+    assert "2 predictions of unknown questions, which are ignored (77, 78)" in told
+    assert "1 questions predicted more than once, whose last prediction counts (1)" in told
+    assert found["metrics"]["accuracy_x100"] == pytest.approx(100 * (1 + 0.9) / 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (3, "is no list of answers: write"),
+        ("red", "is no list of answers: write"),
+        ([], "none of 0 predictions"),
+        ({"annotations": []}, "none of 1 predictions .annotations. belongs to any of 4 questions .1, 2, 3, 4."),
+        ([1], r"predictions.0. is 1; it needs a question_id and an answer"),
+        ([{"question_id": 1}], r"predictions.0. is .*; it needs a question_id and an answer"),
+        ([{"question_id": 1, "answer": 2}], "the answer to question 1 is no text; write it in quotation marks"),
+        ([{"question_id": 9, "answer": "2"}], "are they of another split?"),
+    ],
+)
+def test_files_that_hold_no_answers_are_refused(
+    tmp_path: Path, asked: dict[str, Any], content: Any, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=f"answers.json.*{sentence}"):
+        score_answers(asked, write_answers(tmp_path, content), split="val")
+
+
+def test_choices_are_scored_beside_the_answers(tmp_path: Path) -> None:
+    rows = [
+        {"question_id": i, "image": "1.png", "question": "What?", "choices": ["cat", "dog"], "correct_choice": 1}
+        for i in range(3)
+    ]
+    records = [
+        {"image_id": 1, "question": "What?", "direct_answers": ["dog"] * 2 + ["cow"] * 8, "split": "val"}
+        | {"question_id": f"a{i}", "choices": ["cat", "dog"], "correct_choice_idx": 1, "difficult_direct_answer": False}
+        for i in range(3)
+    ]
+    table = write_questions(tmp_path / "asked.jsonl", rows)
+    (tmp_path / "aokvqa.json").write_text(json.dumps(records))
+    chosen = [
+        {"question_id": 0, "answer": "dog", "choice": "dog"},
+        {"question_id": 1, "answer": "cat", "choice": "dog"},
+        {"question_id": 2, "answer": "dog", "choice": "cat"},
+    ]
+    found = score_answers({"format": "table", "table": str(table)}, write_answers(tmp_path, chosen), split="train")
+    assert found["metrics"] == pytest.approx({"accuracy_x100": 200 / 3, "multiple_choice_x100": 200 / 3})
+    upload = {f"a{i}": {"multiple_choice": "dog", "direct_answer": said} for i, said in enumerate(["dog", "cow", "x"])}
+    upload["a2"].pop("multiple_choice")
+    data = {"format": "aokvqa", "annotations": str(tmp_path / "aokvqa.json")}
+    found = score_answers(data, write_answers(tmp_path, upload), split="val")
+    assert found["metrics"] == pytest.approx({"accuracy_x100": 100 * (2 / 3 + 1) / 3, "multiple_choice_x100": 200 / 3})
+
+
+def write_official_files(photos: Path, folder: Path) -> dict[str, Any]:
+    """The scenes' questions as VQA v2's files, answers of the test split hidden; returns the `data` section."""
+    data: dict[str, Any] = {"format": "vqa_v2", "images": str(photos), "questions": {}, "annotations": {"test": None}}
+    rows = list(enumerate(read_table(photos / "questions.jsonl")))
+    for split, subtype in {"train": "train2014", "val": "val2014", "test": "test2015"}.items():
+        chosen = [(number, row) for number, row in rows if row["split"] == split]
+        questions = [
+            {"question_id": number, "image_id": row["image_id"], "question": row["question"]} for number, row in chosen
+        ]
+        notes = [
+            {"question_id": number, "image_id": row["image_id"], "multiple_choice_answer": row["answer"]}
+            | {"question_type": row["question_type"], "answer_type": row["answer_type"]}
+            | {"answers": [{"answer": said, "answer_id": i} for i, said in enumerate(row["answers"])]}
+            for number, row in chosen
+        ]
+        contents = {
+            "questions": {"data_subtype": subtype, "questions": questions},
+            "annotations": {"annotations": notes},
+        }
+        for name, content in contents.items() if split != "test" else [("questions", contents["questions"])]:
+            data[name][split] = str(folder / f"{split}_{name}.json")
+            Path(data[name][split]).write_text(json.dumps(content))
+    return data
+
+
+def test_a_question_answerer_is_scored_and_its_answers_submitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny_vqa_recipe(tmp_path, train={"epochs": 1}, data_name="scenes")
+    recipe.data, recipe.evaluate.final_split = write_official_files(tmp_path / "photos", tmp_path), "val"
+    trained = train_here(recipe)
+    path, best = tmp_path / "recipe.yaml", tmp_path / "run" / "best"
+    path.write_text(yaml.safe_dump(recipe.as_dict()))
+    capsys.readouterr()
+    upload = tmp_path / "new" / "upload.json"
+    assert updown(["evaluate", str(path), "--split", "test", "--submission", str(upload)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    number = len(json.loads(Path(recipe.data["questions"]["test"]).read_text())["questions"])
+    reason = "the answers of this split are hidden; its organisers score them"
+    assert printed == [f"scenes test, {number} questions", f"  accuracy         not computed: {reason}"]
+    submitted = json.loads(upload.read_text())
+    predictions = json.loads((best / "predictions.json").read_text())
+    assert [(str(row["question_id"]), row["answer"]) for row in submitted] == [
+        (row["question_id"], row["answer"]) for row in predictions
+    ]
+    assert len(submitted) == number and {type(row["question_id"]) for row in submitted} == {int}
+
+    assert updown(["evaluate", str(path)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    evaluation = json.loads((best / "evaluation.json").read_text())
+    assert evaluation["metrics"] == trained
+    assert printed[:2] == ["scenes val, 31 questions", f"  accuracy_x100    {trained['accuracy_x100']:8.2f}"]
+    told = {line.split("  ")[2]: line for line in printed[2:]}
+    assert {"answers: number", "answers: other", "answers: yes/no", "questions: How"} <= set(told)
+    assert told["answers: number"].endswith(" of 8 questions")
+    assert evaluation["command"] == f"updown evaluate {path} --split val"
+    again = updown(shlex.split(evaluation["command"])[1:])
+    assert again == 0 and json.loads((best / "evaluation.json").read_text()) == evaluation
+    from_file = evaluate_recipe(path, predictions=best / "predictions.json", output=tmp_path / "figures.json")
+    assert from_file["metrics"] == pytest.approx(trained) and from_file["domains"] == evaluation["domains"]
+    assert json.loads((tmp_path / "figures.json").read_text()) == from_file
+
+
+def test_what_cannot_be_submitted_is_told_before_a_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny_vqa_recipe(tmp_path, data={"format": "folder", "folder": str(tmp_path)})
+    path, upload = tmp_path / "recipe.yaml", str(tmp_path / "upload.json")
+    path.write_text(yaml.safe_dump(recipe.as_dict()))
+    (tmp_path / "model").mkdir()
+    command = ["evaluate", str(path), "--model", str(tmp_path / "model"), "--submission", upload]
+    assert updown(command) == 2
+    assert "nobody takes answers to 'folder'; there are vqa_v2, lxmert_vqa, gqa" in capsys.readouterr().err
+    assert updown([*command, "--predictions", "x.json"]) == 2
+    assert "leave --predictions out" in capsys.readouterr().err
+    assert not Path(upload).exists()

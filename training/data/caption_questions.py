@@ -292,7 +292,7 @@ def _phrases(words: Sequence[str]) -> list[Phrase]:
         after = words[end] if end < len(words) else ""
         begins, compound = compound if compound >= 0 else place, -1
         if length and not plural and (after in HEAD_NOUNS or (_noun_at(words, end)[2] and after not in VERB_FORMS)):
-            compound = begins  # "a tree branch"
+            compound = begins  # "a train station"
         elif length and after != "'s":
             start = _start(words, begins, after=found[-1].end if found else 0)
             known = words[start] == "the" and any(one.name == name and one.number == 1 for one in found)
@@ -347,7 +347,7 @@ def _deeds(words: Sequence[str], phrases: Sequence[Phrase]) -> Iterator[Deed]:
         if doer < 0 or not _is_verb(words, phrases, place, form=form, several=phrases[doer].number != 1):
             continue
         after = words[place + 1] if place + 1 < len(words) else ""
-        preposition = after if after in STOPS and place + 1 not in starts else ""
+        preposition = after if after in STOPS and place + 2 in starts else ""
         target = starts.get(place + 1 + bool(preposition), -1)
         bare = target >= 0 and words[phrases[target].start] not in DETERMINERS | NUMBERS.keys()
         if bare and not preposition and doing not in TAKES_OBJECT:
@@ -490,8 +490,9 @@ def _count(caption: Caption, group: str) -> int | None:
     counts = [phrase.number for phrase in caption.phrases if group in _names(phrase)]
     inside = {place for phrase in caption.phrases for place in range(phrase.start, phrase.end)}
     unsure = any(word in SOMEONE_ELSE and place not in inside for place, word in enumerate(caption.words))
-    if group in SPECIFIC:  # "people" may be men
-        unsure |= any("person" in _names(phrase) and phrase.name not in SPECIFIC[:4] for phrase in caption.phrases)
+    if group in SPECIFIC:  # "people" may be men, and children girls
+        told = SPECIFIC if group == "child" else SPECIFIC[:4]
+        unsure |= any("person" in _names(phrase) and phrase.name not in told for phrase in caption.phrases)
         unsure &= any("person" in _names(phrase) for phrase in caption.phrases)
     return 0 if unsure or 0 in counts else sum(counts) if counts else None
 

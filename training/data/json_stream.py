@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from training.data.files import PathLike
 
 BLOCK_CHARACTERS = 2**22
+LONGEST_NUMBER_PIECE = 2  # of "1.5e+7", the end that is no number yet: "e+"
 BLANKS = re.compile(r"[ \t\n\r]*")
 
 
@@ -74,7 +75,7 @@ class _Text:
                 if not self._grow():
                     raise self._broken(error) from error
             else:
-                if end < len(self.window) or not self._grow():  # a number at the very end may go on
+                if end + LONGEST_NUMBER_PIECE < len(self.window) or not self._grow():
                     self.position = end
                     return value
 

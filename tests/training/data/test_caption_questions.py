@@ -66,7 +66,7 @@ PHRASES = [
     ("A picture of a cat", [("cat", 1, "", True)]),
     ("the man 's red hat", [("hat", 1, "red", False)]),
     ("a man sits while the man", [("man", 1, "", True)]),
-    ("A tree branch and a mountain bike rider", [("person", 1, "", True)]),
+    ("A train station and a mountain bike rider", [("person", 1, "", True)]),
     ("A pink tank top drinking beer", [("tank top", 1, "pink", True), ("beer", 1, "", False)]),
     ("a dog swings", [("dog", 1, "", True)]),
     ("a dog on swings", [("dog", 1, "", True), ("swing", 0, "", False)]),
@@ -191,7 +191,7 @@ def test_yes_and_no_are_even_for_every_question(drawn: dict[str, list[str]]) -> 
     for question, answer, kind in zip(columns["question"], columns["answer"], columns["answer_type"], strict=True):
         if kind == "yes/no":
             answers[question][answer] += 1
-    assert {"is there a dog?", "is there a guitar?", "is there a boat?", "is the ball red?"} <= set(answers)
+    assert {"is there a dog?", "is there a boat?", "is there a kite?", "is the ball red?"} <= set(answers)
     assert all(counts["yes"] == counts["no"] > 0 for counts in answers.values())
     of_photo = Counter(columns["photo_row"])
     checks = Counter(
@@ -256,7 +256,8 @@ def test_everything_follows_from_seed_and_photo(drawn: dict[str, list[str]]) -> 
     rows = caption_rows(drawn)
     order = random.Random(1).sample(range(len(rows)), len(rows))
     columns, shuffled = caption_questions(rows, seed=3), caption_questions(rows.select(order), seed=3)
-    assert columns == caption_questions(rows, seed=3) != caption_questions(rows, seed=2)
+    again, other = caption_questions(rows, seed=3), caption_questions(rows, seed=2)
+    assert again == columns and other != columns
     facts = ("question_id", "image_id", "question", "answer", "details")
     assert set(zip(*(columns[name] for name in facts), strict=True)) == set(
         zip(*(shuffled[name] for name in facts), strict=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.data.vqa_files import write
@@ -14,7 +14,9 @@ from training.data.json_stream import stream_members, stream_records
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 VALUES = st.recursive(
-    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner), max_leaves=8
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=4,
 )
 
 
@@ -31,12 +33,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("json") / "file.json"
 
 
+@settings(max_examples=40, deadline=None)
 @given(content=st.dictionaries(st.text(), VALUES, max_size=5), indent=st.sampled_from([None, 0, 3]))
 def test_members_are_those_of_the_json_module(path: Path, content: dict[str, Any], indent: int | None) -> None:
     write(path, json.dumps(content, indent=indent))
     assert dict(stream_members(path)) == content
 
 
+@settings(max_examples=40, deadline=None)
 @given(elements=st.lists(VALUES, max_size=6), ascii_only=st.booleans())
 def test_lists_named_inside_come_element_by_element(path: Path, elements: list[Any], ascii_only: bool) -> None:
     try:
@@ -49,8 +53,8 @@ def test_lists_named_inside_come_element_by_element(path: Path, elements: list[A
 
 def test_a_number_at_the_edge_of_a_block_is_whole(path: Path) -> None:
     for digits in range(1, 12):
-        number = int("7" * digits)
-        assert list(stream_members(write(path, f'{{"a":{number}}}'))) == [("a", number)]
+        for number in (int("7" * digits), 7.5e-30 * 10**digits, -(10.0**digits)):
+            assert list(stream_members(write(path, f'{{"a":{number}}}'))) == [("a", number)]
 
 
 def test_records_with_and_without_a_byte_order_mark(path: Path) -> None:
