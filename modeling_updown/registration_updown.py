@@ -204,14 +204,17 @@ class Watcher(importlib.abc.MetaPathFinder):
         specs = (finder.find_spec(name, path, target) for finder in others if hasattr(finder, "find_spec"))
         spec = next((spec for spec in specs if spec is not None), None)
         if spec is not None and spec.loader is not None:
-            spec.loader.exec_module = partial(run_and_tell, spec.loader.exec_module)  # type: ignore[method-assign]
+            run = spec.loader.exec_module
+            if getattr(run, "func", None) is not run_and_tell:  # one loader may find many modules, as pytest's does
+                spec.loader.exec_module = partial(run_and_tell, run)  # type: ignore[method-assign]
         return spec
 
 
 def run_and_tell(run: Callable[[ModuleType], None], module: ModuleType) -> None:
-    """Run a watched module, then act on it."""
+    """Run a module, then act on it if it is a watched one."""
     run(module)
-    WATCHED[module.__name__](module)
+    if module.__name__ in WATCHED:
+        WATCHED[module.__name__](module)
 
 
 def register() -> None:

@@ -5,10 +5,10 @@
 
 25 million weights as hengyuan-hu/bottom-up-attention-vqa has them (36 regions of 2048, state 1024, 19,901 words, 3,129
 answers, weight norm, attention by products), random weights, 128 questions at once. A training step is forward,
-backward, the gradient's norm cut at 0.25 and Adamax. Questions have 14 words each, or 3 to 14 (6.4 on average, left-padded
-to 14 by the reference), the latter one a photo or four. The obvious implementation (torch's GRU over the padding, torch's
-own weight norm, a photo's regions repeated for each of its questions) runs in the same process right after ours. In
-bfloat16, training runs under autocast, evaluation with weights and regions of that type.
+backward, the gradient's norm cut at 0.25 and Adamax. Questions have 14 words each, or 3 to 14 (6.4 on average, padded
+on the left to 14 by the reference), the latter one a photo or four. The obvious implementation (torch's GRU over the
+padding, torch's own weight norm, a photo's regions repeated for each of its questions) runs in the same process right
+after ours. In bfloat16, training runs under autocast, evaluation with weights and regions of that type.
 
 The reference's figures (full questions, float32) come from another machine, whose float32 matrix products ran at 52
 GFLOP/s; the last ratio is divided by that of both machines' rates, ours measured here around each line.

@@ -235,8 +235,8 @@ class VqaSpec(ModelSpec):
 
 
 class RichVqaSpec(VqaSpec):
-    """The question answerer with all that is beyond the paper: weight norm, products, glimpses, stacked attention, boxes,
-    counting, choices."""
+    """The question answerer with all that is beyond the paper: weight norm, products, glimpses, stacked attention,
+    boxes, counting, choices."""
 
     name = "RichVqa"
     config_kwargs = VqaSpec.config_kwargs | {

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,6 +162,21 @@ def test_registering_again_changes_nothing() -> None:
     before = transformers.pipelines._resolve_deprecated_task, dict(transformers.pipelines.SUPPORTED_TASKS)
     registration_updown.register_pipelines(transformers.pipelines)
     assert (transformers.pipelines._resolve_deprecated_task, transformers.pipelines.SUPPORTED_TASKS) == before
+
+
+def test_a_loader_of_many_modules_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pytest's is, which rewrites the modules that it is told of: only the watched one is acted on."""
+    ran: list[str] = []
+    acted: list[str] = []
+    loader = SimpleNamespace(exec_module=lambda module: ran.append(module.__name__))
+    finder = SimpleNamespace(find_spec=lambda name, path, target: SimpleNamespace(loader=loader))
+    monkeypatch.setattr(sys, "meta_path", [registration_updown.Watcher(), finder])
+    monkeypatch.setitem(registration_updown.WATCHED, "watched", lambda module: acted.append(module.__name__))
+    for _ in range(2):
+        assert sys.meta_path[0].find_spec("watched", None, None).loader is loader  # type: ignore[union-attr]
+    for name in ("watched", "other"):
+        loader.exec_module(ModuleType(name))
+    assert ran == ["watched", "other"] and acted == ["watched"]
 
 
 def test_question_answerers_are_known(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_absent_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         draw_attention(tiny.tiny_photo(), one_result())
 
 
-def some_answers(weights: torch.Tensor, boxes: torch.Tensor | None = None, **scores: float) -> list[dict[str, Any]]:
+def some_answers(weights: torch.Tensor, boxes: torch.Tensor | None = None, **scores: Any) -> list[dict[str, Any]]:
     """Answers with their scores, the first with the regions of `weights` (G, R), cells of a 3 x 3 grid by default."""
     answers: list[dict[str, Any]] = [{"answer": name, "score": score} for name, score in scores.items()]
     answers[0] |= {"region_weights": weights, "region_boxes": grid_boxes(3, 3) if boxes is None else boxes}
@@ -188,7 +188,7 @@ def test_strongest_regions_are_outlined() -> None:
 
 def test_odd_answers_are_drawn(tmp_path: Path) -> None:
     photo = tiny.tiny_photo()
-    long = some_answers(torch.eye(9)[:7], **{"$x_^ " * 30: 1.0, "\U0001f642": 0.0})
+    long = some_answers(torch.eye(9)[:7], None, **{"$x_^ " * 30: 1.0, "\U0001f642": 0.0})
     drawn = draw_answer(photo, long, question="why? " * 100 + "\U0001f642 $_", path=tmp_path / "answer.jpg")
     assert drawn.width == 5 * 374  # nine panels in two rows
     with Image.open(tmp_path / "answer.jpg") as saved:

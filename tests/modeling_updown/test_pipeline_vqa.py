@@ -28,7 +28,9 @@ from tests import tiny
 
 PHOTOS = [tiny.tiny_photo(seed) for seed in range(4)]
 QUESTIONS = [*tiny.QUESTIONS[:3], "is there a red ball?"]
-ROWS = [{"image": photo, "question": question} for photo, question in zip(PHOTOS, QUESTIONS, strict=True)]
+ROWS: list[dict[str, Any]] = [
+    {"image": photo, "question": question} for photo, question in zip(PHOTOS, QUESTIONS, strict=True)
+]
 
 
 def answerer(model: Any, **options: Any) -> Any:
@@ -223,7 +225,7 @@ def test_choices_by_the_vocabulary(vqa: UpDownVisualQuestionAnsweringPipeline) -
 
 def test_choices_by_the_head(choosing: UpDownVisualQuestionAnsweringPipeline) -> None:
     """Whatever else is in the batch, choices are scored as alone, and the scores add up to 1."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {**ROWS[0], "choices": ["a dog", "purple", "a small child in the ball"]},
         {**ROWS[1], "choices": []},
         {**ROWS[2], "choices": [f"{number} dogs" for number in range(12)]},
@@ -307,7 +309,8 @@ def test_what_cannot_be_asked(
 def test_settings_are_checked(
     vqa: UpDownVisualQuestionAnsweringPipeline, settings: dict[str, Any], sentence: str
 ) -> None:
-    for photos in (PHOTOS[0], []):
+    nothing: list[Any] = []
+    for photos in (PHOTOS[0], nothing):
         with pytest.raises((ValueError, TypeError), match=f"^{sentence}"):
             vqa(photos, "is it?", **settings)
 

@@ -16,7 +16,7 @@ from training import cli
 from training.commands import caption, shared
 
 COMMANDS = (
-    *("caption", "demo", "detect", "extract", "evaluate"),
+    *("caption", "ask", "demo", "detect", "extract", "evaluate", "compare", "build-answers"),
     *("convert-checkpoint", "convert-regions", "check-regions", "push"),
 )
 
@@ -208,7 +208,7 @@ def test_evaluate_prints_figures_with_their_units(
     options = ["--split", "test", "--model", "best", "--num-beams", "3", "--java", "--set", "seed=1"]
     assert run("evaluate", "recipe.yaml", *options) == 0
     given = {"split": "test", "model": "best", "num_beams": 3, "java": True, "changes": ["seed=1"]}
-    assert asked == {"recipe": "recipe.yaml", "predictions": None, "output": None, **given}
+    assert asked == {"recipe": "recipe.yaml", "predictions": None, "output": None, "submission": None, **given}
     assert capsys.readouterr().out.splitlines() == [
         "Flickr8k test, 1000 photos",
         "  bleu_4_x100         21.34",

@@ -215,6 +215,7 @@ def test_files_that_hold_no_answers_are_refused(
 def test_choices_are_scored_beside_the_answers(tmp_path: Path) -> None:
     rows = [
         {"question_id": i, "image": "1.png", "question": "What?", "choices": ["cat", "dog"], "correct_choice": 1}
+        | {"split": "train"}
         for i in range(3)
     ]
     records = [

@@ -82,8 +82,8 @@ def tiny_vqa_recipe(folder: Path, *, train: dict[str, Any] | None = None, **chan
 
 
 def write_scene_questions(folder: Path, *, num_scenes: Mapping[str, int] = NUM_SCENES) -> None:
-    """A folder of drawn scenes, `train-3.png`, and `questions.jsonl` about them; of ten people, six to eight are right."""
-    rows = []
+    """A folder of drawn scenes, `train-3.png`, and `questions.jsonl` on them: of ten people, six to eight are right."""
+    rows: list[dict[str, Any]] = []
     folder.mkdir(parents=True)
     for seed, (split, number) in enumerate(num_scenes.items()):
         for index in range(number):
@@ -91,9 +91,10 @@ def write_scene_questions(folder: Path, *, num_scenes: Mapping[str, int] = NUM_S
             photo.save(folder / f"{split}-{index}.png")
             for question, kind, answer in scene_questions(scene):
                 people = [answer] * 6 + [f"{answer.title()}."] * (index % 3) + ["maybe"] * (4 - index % 3)
-                row = {"image": f"{split}-{index}.png", "image_id": f"{split}-{index}", "split": split}
-                row |= {"question_id": f"{split}-{len(rows)}", "question": question, "answers": people}
-                rows.append({**row, "answer": answer, "answer_type": kind, "question_type": question.split()[0]})
+                about = {"image": f"{split}-{index}.png", "image_id": f"{split}-{index}", "split": split}
+                asked = {"question_id": f"{split}-{len(rows)}", "question": question, "answers": people}
+                kinds = {"answer_type": kind, "question_type": question.split()[0]}
+                rows.append({**about, **asked, "answer": answer, **kinds})
     write_questions(folder / "questions.jsonl", rows)
 
 

@@ -366,8 +366,9 @@ def _doer(words: Sequence[str], phrases: Sequence[Phrase], place: int) -> int:
     living = [
         position for position, phrase in enumerate(phrases) if phrase.end <= place and KIND_OF[phrase.name] in LIVING
     ]
-    if living and phrases[living[-1]].end == place and not phrases[living[-1]].leads:
-        return -1  # "a man with a dog running"
+    last = phrases[living[-1]] if living else None
+    if last and not last.leads and (last.end == place or words[last.end] in ("who", "that", "which")):
+        return -1  # "a man with a dog running", "a man with a lady who is running"
     return next((position for position in reversed(living) if phrases[position].leads), -1)
 
 
@@ -491,9 +492,8 @@ def _count(caption: Caption, group: str) -> int | None:
     inside = {place for phrase in caption.phrases for place in range(phrase.start, phrase.end)}
     unsure = any(word in SOMEONE_ELSE and place not in inside for place, word in enumerate(caption.words))
     if group in SPECIFIC:  # "people" may be men, and children girls
-        told = SPECIFIC if group == "child" else SPECIFIC[:4]
-        unsure |= any("person" in _names(phrase) and phrase.name not in told for phrase in caption.phrases)
-        unsure &= any("person" in _names(phrase) for phrase in caption.phrases)
+        people = {phrase.name for phrase in caption.phrases if KIND_OF[phrase.name] == "person"}
+        unsure = bool(people) and (unsure or not people.issubset(SPECIFIC[: 6 if group == "child" else 4]))
     return 0 if unsure or 0 in counts else sum(counts) if counts else None
 
 

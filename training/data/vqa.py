@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from training.data.caption_questions import caption_questions
 from training.data.captioning import load_captions
 from training.data.files import PathLike, format_reader
 from training.data.vqa_daquar import read_daquar
@@ -28,11 +29,11 @@ from training.data.vqa_rows import (
     VQA_FEATURES,
     NoSuchSplitError,
     question_table,
-    vqa_split,
     vqa_splits,
     with_photos,
 )
 from training.data.vqa_tables import read_folder, read_hub, read_table_questions
+from training.scene_questions import scene_question_rows
 
 # Formats whose data sets call the same photo by the same id.
 PHOTO_IDS = {
@@ -84,8 +85,6 @@ def read_caption_questions(
         per_photo: questions a photo, at most.
         largest_share: 0..1 of an open question's right answers, what the commonest may make up at most.
     """
-    from training.data.caption_questions import caption_questions
-
     options = {**({"images": images} if images is not None else {}), **captions}
     rows = load_captions(**(options if split is None else {**options, "split": split}))
     columns = caption_questions(rows, seed=seed, per_photo=per_photo, largest_share=largest_share)
@@ -108,8 +107,6 @@ def read_scene_questions(
         split: the split to draw (several: `"train+val"`), by default train.
         per_scene: questions a photo, at most.
     """
-    from training.scene_questions import scene_question_rows
-
     parts = [
         scene_question_rows(num_scenes, seed=seed, image_size=image_size, split=word, per_scene=per_scene)
         for word in sorted(vqa_splits(split or "train", "the scenes"))
@@ -206,7 +203,8 @@ def _part_rows(part: Mapping[str, Any], *, images: PathLike | None, split: str |
     options = {name: value for name, value in part.items() if name not in PART_KEYS}
     wanted = None if split is None else vqa_splits(split, "the mixture")
     if "splits" in part:
-        own = {vqa_split(word, "splits") for word in part["splits"]}
+        words = part["splits"]
+        own = vqa_splits(words if isinstance(words, str) else "+".join(map(str, words)), "splits")
         wanted = own if wanted is None else own & wanted
         if not wanted:
             return None

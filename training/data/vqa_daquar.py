@@ -74,7 +74,8 @@ def without_photo(question: str) -> str:
     >>> without_photo("what is in the left side of the image47 ?")
     'what is in the left side of the image?'
     """
-    return PHOTO.sub("image", CLOSING.sub("", question)) + "?"
+    words = PHOTO.sub("image", CLOSING.sub("", question)).strip()
+    return words and f"{words}?"
 
 
 def _listed_splits(
@@ -108,6 +109,8 @@ def _rows(pairs: PathLike, *, split_of: dict[str, str] | None, faults: Faults) -
             faults.add("questions name no photo and are left out", [str(number)])
         elif split_of is not None and photo not in split_of:
             faults.add("questions are on photos in no list and are left out", [str(number)])
+        elif not answer.strip():
+            faults.add("questions have a blank line for an answer and are left out", [str(number)])
         else:
             yield {
                 "question_id": str(number),

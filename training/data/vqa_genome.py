@@ -51,7 +51,7 @@ def read_gqa(
             metrics need; kept in `details` as `valid` and `plausible`.
         images: the photo folder.
         split: keep only this split.
-        file_split: the split of all the files; by default the one each file's name, or else its folder's, speaks of.
+        file_split: the split of all the files; by default the one each file's name speaks of.
         balanced: leave out the questions that are not balanced, as the official scores do.
         details: keep what only the official evaluation reads; False saves most of the memory of train_all's 14 million
             questions, which it never scores.

@@ -160,9 +160,8 @@ def read_lxmert_gqa(
 
 
 def file_word(path: PathLike, file_split: str | None) -> str:
-    """The split of a file: the one given, else the one in its name or its folder's name, else train."""
-    here = Path(path)
-    return file_split or split_in(here.stem) or split_in(here.parent.name) or "train"
+    """The split of a file: the one given, else the one its name speaks of, else train."""
+    return file_split or split_in(Path(path).stem) or "train"
 
 
 def _questions(path: PathLike, *, file_split: str | None) -> pa.Table:
@@ -328,7 +327,7 @@ def _lxmert_rows(
         stem = str(field(record, "img_id", place=place))
         coco = COCO_NAME.fullmatch(f"{stem}.jpg")
         label = record.get("label", {})
-        if not isinstance(label, dict) or not all(isinstance(score, int | float) for score in label.values()):
+        if not isinstance(label, dict) or not all(isinstance(s, int | float) and s >= 0 for s in label.values()):
             raise ValueError(f"{place}: its label is no answer with a score: {str(label)[:120]}")
         yield {
             "question_id": field(record, "question_id", place=place),

@@ -259,7 +259,7 @@ def text_column(values: Sequence[Any] | pa.Array, name: str) -> pa.Array:
 def _chunk_table(columns: Columns, *, source: PathLike, faults: Faults) -> pa.Table:
     by_hand = ("question_id", "image_id", "split", *(("answer", "choices") if "choices" in columns else ()))
     rows = {name: _as_list(values) if name in by_hand else values for name, values in columns.items()}
-    for name in ("question_id", "image_id"):
+    for name in ("question_id", "image_id", "split"):
         rows[name] = list(map(str, rows[name]))
     our_name = {word: vqa_split(word, source) for word in set(rows["split"])}
     rows["split"] = [our_name[word] for word in rows["split"]]

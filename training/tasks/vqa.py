@@ -176,7 +176,7 @@ class VqaTask(TopDownTask):
         choices = rows["choices"][:] if recipe.model.get("scores_choices") else []
         fields = {name: recipe.model[name] for name in ("max_question_words",) if name in recipe.model}
         tokenizer = UpDownTokenizer.from_questions(
-            rows["question"],
+            rows["question"][:],
             min_count=recipe.train.min_word_count,
             max_words=fields.get("max_question_words", UpDownVqaConfig.max_question_words),
             texts=[choice for texts in choices for choice in texts],

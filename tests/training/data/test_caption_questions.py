@@ -55,7 +55,7 @@ def drawn_captions(rng: random.Random) -> list[str]:
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, list[str]]:
     rng = random.Random(0)
-    return {f"photo {number}": drawn_captions(rng) for number in range(300)}
+    return {f"photo {number}": drawn_captions(rng) for number in range(150)}
 
 
 PHRASES = [
@@ -94,6 +94,7 @@ DEEDS = [
     ("A man plays the guitar", [("man", "playing guitar", "", "guitar")]),
     ("A boy who jumps and splashes", [("boy", "jumping", "", ""), ("boy", "splashing", "", "")]),
     ("a man with a dog running", []),
+    ("a man with a lady who is running", []),
     ("a boy in swimming trunks", []),
     ("A woman watches her dog jump", [("woman", "watching", "", "dog")]),
     ("a man prepares to jump", []),
@@ -191,7 +192,7 @@ def test_yes_and_no_are_even_for_every_question(drawn: dict[str, list[str]]) -> 
     for question, answer, kind in zip(columns["question"], columns["answer"], columns["answer_type"], strict=True):
         if kind == "yes/no":
             answers[question][answer] += 1
-    assert {"is there a dog?", "is there a boat?", "is there a kite?", "is the ball red?"} <= set(answers)
+    assert {"is there a boat?", "is there a kite?", "is the ball red?"} <= set(answers) and len(answers) > 12
     assert all(counts["yes"] == counts["no"] > 0 for counts in answers.values())
     of_photo = Counter(columns["photo_row"])
     checks = Counter(
@@ -238,16 +239,16 @@ def test_what_may_be_there_is_not_denied(caption: str, question: str) -> None:
 
 
 def test_no_answer_is_right_too_often(drawn: dict[str, list[str]]) -> None:
-    def_rows = caption_rows(drawn)
+    rows = caption_rows(drawn)
     for share in (0.5, 0.7):
-        columns = caption_questions(def_rows, largest_share=share, per_photo=1000)
+        columns = caption_questions(rows, largest_share=share, per_photo=1000)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for question, answer in zip(columns["question"], columns["answer"], strict=True):
             counts[question][answer] += 1
         large = {q: c for q, c in counts.items() if c.most_common(1)[0][1] > 3}
         assert "what is the dog doing?" in large
         assert all(c.most_common(1)[0][1] <= share * c.total() + 1 for c in large.values())
-    everything = caption_questions(def_rows, largest_share=1, per_photo=1000)
+    everything = caption_questions(rows, largest_share=1, per_photo=1000)
     assert everything["question"].count("how many dogs are there?") > 30
     assert columns["question"].count("how many dogs are there?") == 3, "one answer only"
 
@@ -291,7 +292,7 @@ def test_the_columns_are_those_of_a_vqa_data_set(drawn: dict[str, list[str]]) ->
         ("yes/no", "yes/no"),
     }
     types = dict(zip(columns["question"], columns["question_type"], strict=True))
-    assert types["is there a dog?"] == "is there a" and types["how many people are there?"] == "how many people are"
+    assert types["is there a boat?"] == "is there a" and types["how many people are there?"] == "how many people are"
     assert types["what color is the ball?"] == "what color is the" and types["where is the dog?"] == "where is the"
     assert types["what is the man doing?"] == "what is the man"
     for answers, answer in zip(columns["answers"], columns["answer"], strict=True):
@@ -329,7 +330,7 @@ def test_rows_that_are_no_captions() -> None:
 def test_lists_hold_together() -> None:
     nouns = Counter(noun for groups in NAMES.values() for group in groups for noun in group)
     assert nouns.most_common(1)[0][1] == 1, "a noun with two names"
-    assert ASKED <= set(KIND_OF) and set().union(*NEAR_COLOURS) == set(COLOURS)
+    assert set(KIND_OF) >= ASKED and set().union(*NEAR_COLOURS) == set(COLOURS)
     pairs = {"run": "running", "ski": "skiing", "lie": "lying", "lay": "lying", "dive": "diving", "leap": "jumping"}
     assert {base: VERB_FORMS[base][0] for base in pairs} == pairs
     assert VERB_FORMS["carries"] == ("carrying", "s") and VERB_FORMS["catches"] == ("catching", "s")
@@ -337,9 +338,10 @@ def test_lists_hold_together() -> None:
 
 def test_questions_on_real_captions() -> None:
     rows = load_captions("karpathy", annotations=shared("data/flickr8k/dataset_flickr8k.json"), split="val")
+    rows = rows.select(range(400))
     columns = caption_questions(rows)
     kinds = Counter(json.loads(text)["kind"] for text in columns["details"])
     assert set(kinds) == {"object", "number", "colour", "location", "activity", "yes/no"}
-    assert len(columns["question"]) >= 5 * len(rows) and min(kinds.values()) >= 300
+    assert len(columns["question"]) >= 5 * len(rows) and min(kinds.values()) >= 80
     yes = Counter(columns["answer"])
     assert yes["yes"] == yes["no"]

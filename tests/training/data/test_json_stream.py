@@ -99,7 +99,9 @@ def test_memory_holds_a_few_blocks(path: Path) -> None:
     with open(path, encoding="utf-8") as file:
         text = json_stream._Text(file, path)
         text.open("{", what="an object")
-        text.value(), text.expect(":"), text.expect("[")
+        text.value()
+        text.expect(":")
+        text.expect("[")
         for _ in text.elements():
             largest = max(largest, len(text.window))
     assert largest < 100

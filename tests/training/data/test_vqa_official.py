@@ -73,7 +73,9 @@ def test_eighteen_choices_of_vqa_v1(tmp_path: Path) -> None:
     for question in content["questions"]:
         question["multiple_choices"] = [str(i) for i in range(17)] + ["yes"]
     rows = load_vqa(
-        "vqa_v2", questions=write(tmp_path / "q.json", content), annotations=write(tmp_path / "a.json", vqa_annotations())
+        "vqa_v2",
+        questions=write(tmp_path / "q.json", content),
+        annotations=write(tmp_path / "a.json", vqa_annotations()),
     )
     assert [len(choices) for choices in rows["choices"]] == [18] * 3 and rows["correct_choice"][:] == [17, 2, -1]
 
@@ -117,15 +119,13 @@ def test_what_does_not_match_is_listed_and_the_rest_used(vqa: dict[str, Path]) -
     write(vqa["questions"], questions), write(vqa["annotations"], notes)
     with pytest.warns(UserWarning) as told:
         rows = load_vqa("vqa_v2", **vqa)
-    messages = [str(warning.message) for warning in told]
-    assert [message.split(": ", 1)[1].split(" of /")[0] for message in messages] == [
-        f"1 annotations of {vqa['annotations']} have a question id that stood before, left out: 2000".split(" of /")[0],
-        f"1 questions have no annotation in {vqa['annotations']} and are left out: 3000",
-        "6 annotations",
-        f"1 questions have another photo than their annotation in {vqa['annotations']}, left out: 1001",
+    file, notes_file = vqa["questions"], vqa["annotations"]
+    assert [str(warning.message) for warning in told] == [
+        f"{file}: 1 annotations of {notes_file} have a question id that stood before, left out: 2000",
+        f"{file}: 1 questions have no annotation in {notes_file} and are left out: 3000",
+        f"{file}: 6 annotations of {notes_file} belong to no question and are left out: 90, 91, 92, 93, 94, ...",
+        f"{file}: 1 questions have another photo than their annotation in {notes_file}, left out: 1001",
     ]
-    assert messages[0].endswith("stood before, left out: 2000")
-    assert messages[2].endswith("belong to no question and are left out: 90, 91, 92, 93, 94, ...")
     assert rows["question_id"][:] == ["1000", "2000"] and rows["answers"][1] == VQA_ANSWERS[2000]
 
 
@@ -134,7 +134,9 @@ def test_files_of_different_splits_are_refused(vqa: dict[str, Path]) -> None:
     for note in notes["annotations"]:
         note["question_id"] += 10**6
     write(vqa["annotations"], notes)
-    with pytest.raises(ValueError, match=r"no annotation of .* \(question ids 1002000, 1001001, 1001000\) belongs to a"):
+    with pytest.raises(
+        ValueError, match=r"no annotation of .* \(question ids 1002000, 1001001, 1001000\) belongs to a"
+    ):
         load_vqa("vqa_v2", **vqa)
 
 
@@ -145,7 +147,11 @@ def test_files_of_different_splits_are_refused(vqa: dict[str, Path]) -> None:
         ("annotations", '{"annotations": [{"question_id": 1', "is not valid JSON .*cut short"),
         ("questions", [], "has no list 'questions', it holds list"),
         ("questions", vqa_annotations(), "has no list 'questions', it holds the keys data_subtype, annotations"),
-        ("annotations", vqa_questions(), "no list 'annotations' with anything in it, it holds the keys info, data_type"),
+        (
+            "annotations",
+            vqa_questions(),
+            "no list 'annotations' with anything in it, it holds the keys info, data_type",
+        ),
         ("annotations", [], "holds a list where an object is expected"),
         ("annotations", {"annotations": []}, "no list 'annotations' with anything"),
         ("annotations", {"annotations": ["yes"]}, "record 0 of 'annotations' is no object: yes"),
@@ -170,25 +176,32 @@ def test_an_answer_that_is_no_text_costs_one_question(vqa: dict[str, Path], spoi
 
 
 def test_a_large_file_is_read_as_columns(tmp_path: Path) -> None:
-    """A tenth of VQA v2's training questions; the whole of them takes 12 seconds of a core and 0.9 GB."""
-    asked = [{"image_id": i // 5, "question": "What is this?", "question_id": i} for i in range(44_000)]
+    """A forty-fourth of VQA v2's training questions; the whole of them takes 12 seconds of a core and 0.9 GB."""
+    asked = [{"image_id": i // 5, "question": "What is this?", "question_id": i} for i in range(10_000)]
     notes = [
         {"question_id": i, "image_id": i // 5, "multiple_choice_answer": "cat", "answers": answers(["cat"] * 10)}
-        for i in reversed(range(44_000))
+        for i in reversed(range(10_000))
     ]
     questions = write(tmp_path / "q_train2014.json", {"questions": asked})
     annotations = write(tmp_path / "a.json", {"annotations": notes})
     start = time.process_time()
     rows = load_vqa("vqa_v2", questions=questions, annotations=annotations)
-    assert time.process_time() - start < 8
-    assert len(rows) == 44_000 and rows[43_999]["answers"] == ["cat"] * 10 and rows[43_999]["image_id"] == "8799"
+    assert time.process_time() - start < 4
+    assert len(rows) == 10_000 and rows[9_999]["answers"] == ["cat"] * 10 and rows[9_999]["image_id"] == "1999"
 
 
 def aokvqa(question_id: str, **fields: Any) -> dict[str, Any]:
     return {
-        **{"split": "val", "image_id": 42, "question_id": question_id, "question": "What is it?"},
-        **{"choices": ["cat", "dog", "cow", "hen"], "correct_choice_idx": 1, "direct_answers": ["dog"] * 10},
-        **{"difficult_direct_answer": False, "rationales": ["It barks."] * 3, **fields},
+        "split": "val",
+        "image_id": 42,
+        "question_id": question_id,
+        "question": "What is it?",
+        "choices": ["cat", "dog", "cow", "hen"],
+        "correct_choice_idx": 1,
+        "direct_answers": ["dog"] * 10,
+        "difficult_direct_answer": False,
+        "rationales": ["It barks."] * 3,
+        **fields,
     }
 
 
@@ -252,8 +265,9 @@ def test_lxmert_gqa_has_one_answer(tmp_path: Path) -> None:
     assert row["answers"] == ["pipe"] and row["answer"] == "pipe"
     hidden = [{"question_id": "1", "img_id": "n5", "sent": "Who?"}]
     assert load_vqa("lxmert_gqa", questions=write(tmp_path / "submit.json", hidden))["answers"][:] == [[]]
-    with pytest.raises(ValueError, match="record 0: its label is no answer with a score: pipe"):
-        load_vqa("lxmert_gqa", questions=write(path, [lxmert("1", "n5", "pipe")]))
+    for label in ("pipe", {"pipe": "1"}, {"pipe": float("nan")}, {"pipe": -1}):
+        with pytest.raises(ValueError, match="record 0: its label is no answer with a score: .*pipe"):
+            load_vqa("lxmert_gqa", questions=write(path, [lxmert("1", "n5", label)]))
 
 
 def test_real_files_of_vqa_and_aokvqa_load_as_they_are() -> None:

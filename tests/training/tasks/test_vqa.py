@@ -20,7 +20,8 @@ from tests.training.tiny_run import new_accelerator, tiny_vqa_recipe, train_here
 from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe
 from training.scenes import draw_scene
 from training.tasks import build_task
-from training.tasks.vqa import VqaTask, question_groups
+from training.tasks.interface import Scored
+from training.tasks.vqa import VqaTask, question_groups, question_rows
 
 GROUPS = np.arange(5, 11)
 REGIONS = ("region_features", "region_boxes", "region_mask")
@@ -159,7 +160,9 @@ def test_photos_are_mirrored_by_seed_epoch_and_group_alone(folder: Path) -> None
         assert torch.equal(together["region_features"][1], alone["region_features"][0])
     seen = [task.inputs(np.array([group]), epoch=epoch)["region_features"][0] for epoch in range(16)]
     image_id = task.trained.rows[int(task.groups[group][0])]["image_id"]
-    sides = [task.photos.stores[side].batch([image_id], dtype=torch.float32)["region_features"][0] for side in (0, 1)]
+    sides = [
+        task.photos.stores[side].batch([image_id], dtype=torch.float32)["region_features"][0] for side in (False, True)
+    ]
     mirrored = [torch.equal(features, sides[1]) for features in seen]
     assert all(torch.equal(features, sides[int(side)]) for features, side in zip(seen, mirrored, strict=True))
     assert 3 < sum(mirrored) < 13 and not torch.equal(*sides)
@@ -537,14 +540,50 @@ def test_the_splits_of_train_and_val_may_lie_in_different_files(tmp_path: Path) 
     assert len(task.trained) == 15 and len(task.evaluation_rows("val")) == 3
 
 
+def test_regions_made_elsewhere_need_no_photos(tmp_path: Path) -> None:
+    recipe = asking(tmp_path, colours())
+    first = built(recipe)
+    recipe.regions = RegionsRecipe(store=recipe.regions.store)
+    recipe.data["images"] = None
+    task = built(recipe)
+    assert task.model.region_source is None and task.model.config.region_feature_size == 64
+    assert torch.equal(
+        task.inputs(np.arange(6), epoch=0)["region_features"], first.inputs(np.arange(6), epoch=0)["region_features"]
+    )
+    assert len(task.score(task.model, split="train").predictions) == 12
+
+
+# -- upload files ----------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("format", "expected"),
     [
-        ({"evaluate": EvaluateRecipe()}, "evaluate.metric is 'cider_d'; choose one of accuracy, multiple_choice"),
-        ({"train": {"objective": "cross_entropy"}}, "train.objective is 'cross_entropy'; answers take binary_cross"),
-        ({"regions": RegionsRecipe(crops=0.5)}, "regions.crops is 0.5: questions ask about whole photos, leave it out"),
+        ("lxmert_vqa", [{"question_id": 7, "answer": "red"}, {"question_id": 8, "answer": "2"}]),
+        ("gqa", [{"questionId": "7", "prediction": "red"}, {"questionId": "8", "prediction": "2"}]),
+        ("aokvqa", {"7": {"multiple_choice": "a cat", "direct_answer": "red"}, "8": {"direct_answer": "2"}}),
+        (
+            "visual7w",
+            [{"qa_id": 7, "candidates": [{"answer": "a cat"}]}, {"qa_id": 8, "candidates": [{"answer": "2"}]}],
+        ),
     ],
 )
-def test_what_answers_do_not_take_is_told(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        build_task(tiny_vqa_recipe(tmp_path, data={"format": "folder", "folder": "x"}, **changes), new_accelerator())
+def test_answers_are_written_as_each_organiser_takes_them(tmp_path: Path, format: str, expected: Any) -> None:
+    recipe = tiny_vqa_recipe(tmp_path, data={"format": format})
+    task: Any = build_task(recipe, new_accelerator())
+    predictions = [{"question_id": "7", "answer": "red", "choice": "a cat"}, {"question_id": "8", "answer": "2"}]
+    task.write_submission(Scored({}, predictions, {}), tmp_path / "upload.json", split="test")
+    assert json.loads((tmp_path / "upload.json").read_text()) == expected
+    recipe.data["format"] = "daquar"
+    with pytest.raises(ValueError, match="nobody takes answers to 'daquar'; there are vqa_v2"):
+        task.write_submission(Scored({}, predictions, {}), tmp_path / "upload.json", split="test")
+
+
+def test_questions_are_read_without_their_photos(tmp_path: Path) -> None:
+    recipe = asking(tmp_path, colours())
+    part = {**recipe.data, "images": "nowhere"}
+    for data in (part, {"format": "mixture", "parts": [part], "images": "nowhere"}):
+        rows = question_rows(data, split="train", photos=False)
+        assert len(rows) == 12 and rows[0]["image"] is None
+        with pytest.raises(ValueError, match="there is no photo folder nowhere"):
+            question_rows(data, split="train")

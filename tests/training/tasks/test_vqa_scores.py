@@ -31,8 +31,7 @@ def test_ten_people_are_scored_as_vqa_scores_them() -> None:
     types = {"answer_type": ["other", "yes/no", "number", "other"], "question_type": ["what", "is", "how", ""]}
     rows = questions(answers=TEN, **types)
     metrics, domains, not_computed = question_scores(SAID, rows, format="vqa_v2")
-    names = {"answer_types": types["answer_type"], "question_types": types["question_type"]}
-    expected = vqa_accuracy(SAID, TEN, **names)
+    expected = vqa_accuracy(SAID, TEN, answer_types=types["answer_type"], question_types=types["question_type"])
     assert metrics == pytest.approx({"accuracy": expected["accuracy"], "accuracy_x100": expected["accuracy_x100"]})
     assert expected["per_item"] == [1.0, 0.0, pytest.approx(0.6), 1.0]  # ten equal answers ask for the very letters
     told = {name: figures["accuracy_x100"] for name, figures in domains.items()}

@@ -1,0 +1,83 @@
+"""What the tasks of top-down models share: models by folder, and splits that are checked before the first epoch."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tiny import save_tiny_captioner, save_tiny_vqa
+from tests.training.tiny_run import new_accelerator, tiny_recipe, tiny_vqa_recipe
+from training.recipe import Recipe
+from training.tasks import build_task
+from training.tasks.top_down import TopDownTask
+
+SAVED = {"captioning": save_tiny_captioner, "vqa": save_tiny_vqa}
+RECIPES = {"captioning": tiny_recipe, "vqa": tiny_vqa_recipe}
+
+
+def task_of(recipe: Recipe) -> Any:
+    return build_task(recipe, new_accelerator())
+
+
+@pytest.mark.parametrize("word", SAVED)
+def test_a_saved_model_is_loaded_and_saved_as_it_is(tmp_path: Path, word: str) -> None:
+    first = SAVED[word](tmp_path / "first")
+    task = task_of(RECIPES[word](tmp_path))
+    model, processor = task.load(first)
+    assert task.processor is processor and {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert task.photos.source is model.region_source and task.photos.image_processor is processor.image_processor
+    task.save(model, tmp_path / "second")
+    again, _ = task.load(tmp_path / "second")
+    assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
+    assert {path.name for path in first.iterdir()} == {path.name for path in (tmp_path / "second").iterdir()}
+
+
+def test_a_halved_model_is_loaded_in_full_precision(tmp_path: Path) -> None:
+    model, _ = task_of(tiny_vqa_recipe(tmp_path)).load(save_tiny_vqa(tmp_path / "first"))
+    model.half().save_pretrained(tmp_path / "first")
+    loaded, _ = task_of(tiny_vqa_recipe(tmp_path)).load(tmp_path / "first")
+    assert {weight.dtype for weight in loaded.parameters()} == {torch.float32}
+
+
+def test_what_is_no_model_is_named(tmp_path: Path) -> None:
+    task = task_of(tiny_vqa_recipe(tmp_path))
+    for name in (str(tmp_path / "none"), "./none", "~/none", "one/two/three"):
+        with pytest.raises(ValueError, match=f"there is no model folder {name}: train the recipe that writes it first"):
+            task.load(name)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=f"no model can be loaded from {tmp_path / 'empty'}: "):
+        task.load(tmp_path / "empty")
+    folder = save_tiny_vqa(tmp_path / "cut")
+    weights = folder / "model.safetensors"
+    weights.unlink()
+    with pytest.raises(ValueError, match=f"no model can be loaded from {folder}: "):
+        task.load(folder)
+
+
+def test_a_model_that_starts_a_run_takes_the_recipes_dropout_alone(tmp_path: Path) -> None:
+    folder = str(save_tiny_vqa(tmp_path / "first"))
+    recipe = tiny_vqa_recipe(tmp_path, model={"question_dropout": 0.4, "hidden_size": 16})
+    recipe.regions.source = {"trainable_stages": 1, "backbone": "test_resnet"}
+    model = task_of(recipe).start_from(folder)
+    assert (model.config.question_dropout, model.region_source.config.trainable_stages) == (0.4, 1)
+    recipe.regions.source = {"grid_size": 7}
+    with pytest.raises(ValueError, match="regions.source: grid_size is 7, but the model of init_from has 3: leave it"):
+        task_of(recipe).start_from(folder)
+
+
+def test_both_splits_are_checked_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny_vqa_recipe(tmp_path)
+    recipe.evaluate.max_photos = 3
+    task = TopDownTask(recipe, new_accelerator())
+    with pytest.raises(NotImplementedError):
+        task.check_evaluation()
+    seen: list[tuple[str, int]] = []
+    monkeypatch.setattr(task, "evaluation_rows", lambda split, *, max_photos: seen.append((split, max_photos)))
+    task.check_evaluation()
+    assert seen == [("val", 3), ("test", 0)]  # the final figures are those of all photos
+    recipe.evaluate.final_split = "dev9"
+    with pytest.raises(
+        ValueError, match="evaluate.final_split is 'dev9': .*unknown split 'dev9'; the splits are train"
+    ):
+        task_of(recipe).prepare()
