@@ -112,30 +112,46 @@ def answer_type(answer: str) -> str:
 
 
 def chosen_questions(things: Sequence[Thing], *, rng: random.Random, most: int) -> list[Asked]:
-    """Up to `most` different questions on a scene, kinds in turn, of each kind the answers in turn where there are any.
+    """Up to `most` different questions on a scene, kinds in turn, of each kind a form and of each form an answer.
 
-    An answer is drawn first and a question with it second: else most things would be absent, and most counts 1.
+    An answer is drawn first and a question with it second: else most things would be absent, and most counts 1. It is
+    drawn for each form by itself, since a form whose answers were less even than its kind's would tell the answer.
     """
-    by_kind: dict[str, dict[str, list[Asked]]] = {}
+    groups: dict[str, dict[str, dict[str, list[Asked]]]] = {}
     for asked in candidates(things):
-        by_kind.setdefault(asked.kind, {}).setdefault(asked.answer, []).append(asked)
+        forms = groups.setdefault(asked.kind, {})
+        forms.setdefault(form_of(asked.program), {}).setdefault(asked.answer, []).append(asked)
     chosen: list[Asked] = []
-    kinds = sorted(by_kind)
+    kinds = sorted(groups)
     rng.shuffle(kinds)
     while kinds and len(chosen) < most:
         kind = kinds.pop(0)
-        answers = by_kind[kind]
+        form = rng.choice(sorted(groups[kind]))
+        answers = groups[kind][form]
         listed = sorted(answers)
         (answer,) = rng.choices(listed, weights=[RARER.get(answer, 1.0) for answer in listed])
-        if kind in ("exist", "compare") and len(answers) < len(YES_NO) and rng.random() < 0.5:
-            continue  # this scene has but one of both answers: half as many questions keep the other half even
         asked = answers[answer].pop(rng.randrange(len(answers[answer])))
+        if listed == ["no"]:
+            continue  # else scenes without any yes, few of which have no no, would make no the better guess
         if not answers[answer]:
             del answers[answer]
+        if not answers:
+            del groups[kind][form]
         chosen.append(asked)
-        if answers:
+        if groups[kind]:
             kinds.append(kind)
     return chosen
+
+
+def form_of(program: Program) -> str:
+    """How a yes/no question is put, its values left out: the functions of its program. "" for all other questions.
+
+    >>> form_of(["exist", ["filter", "colour", "red", ["scene"]]]), form_of(["count", ["scene"]])
+    ('exist filter scene', '')
+    """
+    if program[0] in ("count", "query"):
+        return ""
+    return " ".join([program[0], *(form_of(part) for part in program[1:] if isinstance(part, list))])
 
 
 def choices_of(asked: Asked, *, rng: random.Random) -> list[str]:
@@ -195,9 +211,9 @@ def comparing(things: Sequence[Thing], sets: Sequence[Mapping[str, str]]) -> Ite
     """Whether there are more of one shape or colour than of another, or as many."""
     for name in ("colour", "name"):
         told = [found for found in sets if set(found) == {name}]
-        there = [found for found in told if execute(["exist", filtered(found)], things) == "yes"]
-        for one, other in product(there, told):
-            if one == other:
+        there = [execute(["exist", filtered(found)], things) == "yes" for found in told]
+        for (one, is_one), (other, is_other) in product(zip(told, there, strict=True), repeat=2):
+            if one == other or not (is_one or is_other):
                 continue
             programs = [filtered(one), filtered(other)]
             first, second = noun(one, several=True), noun(other, several=True)

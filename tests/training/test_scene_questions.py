@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from training.data.vqa_rows import VQA_FEATURES
-from training.scene_questions import candidates, chosen_questions, execute, scene_question_rows
+from training.scene_questions import candidates, chosen_questions, execute, form_of, scene_question_rows
 from training.scenes import COLOURS, CORNERS, Scene, make_scene, scenes_dataset
 
 NUM_SCENES = 150
@@ -255,3 +255,21 @@ def test_programs_that_make_no_sense() -> None:
         execute(["count", ["union", ["unique", ["filter", "name", "circle", ["scene"]]]]], THINGS)
     with pytest.raises(ValueError, match="2 things fit .* there must be one"):
         execute(["query", "colour", ["unique", ["filter", "name", "star", ["scene"]]]], THINGS)
+
+
+def test_no_form_of_question_tells_its_answer() -> None:
+    """Not only the kind: "are there more ...?" alone is as often right as wrong."""
+    forms: dict[str, Counter[str]] = defaultdict(Counter)
+    for index in range(600):
+        things = [vars(thing) for thing in make_scene(index, seed=9).objects]
+        for asked in chosen_questions(things, rng=random.Random(index), most=8):
+            if asked.answer in ("yes", "no"):
+                forms[form_of(asked.program)][asked.answer] += 1
+    assert set(forms) == {
+        "exist relate unique filter scene",
+        "more filter scene filter scene",
+        "equal filter scene filter scene",
+        *(f"exist {'filter ' * filters}scene" for filters in (1, 2, 3)),
+        *(f"exist relate unique {'filter ' * filters}scene" for filters in (2, 3)),
+    }
+    assert all(0.35 < counts["yes"] / counts.total() < 0.65 for counts in forms.values())

@@ -107,7 +107,7 @@ SOMEONE_ELSE = _words("another other others one someone somebody ones everyone")
 SEVERAL_OF = r"\b(?:an? |the )?(?:\w+ )?(?:group|crowd|bunch|number|pack|row|herd|flock|lot|team|stream) of\b"
 REWRITTEN = {r"\b(?:an? |the )?(?:couple|pair|duo) of\b": "two", SEVERAL_OF: "several", r"\beach other\b": "themselves"}
 REWRITTEN[r"\b\w+[- ](?:covered|filled|lined)\b(?! in| with| by)"] = "covered"  # a snow covered log is no snow
-LONGEST_CHAIN = 6
+LONGEST_CHAIN, LONGEST_CAPTION = 6, 200  # words
 
 # What "is there a ...?" is asked of: what people who describe a photo rarely leave out. Any word of a group of `NEAR`
 # in a caption forbids a "no" to all others of the group.
@@ -204,9 +204,8 @@ def caption_questions(
             that an answer is right `FEWEST_KEPT` times at least.
 
     Returns:
-        The columns of `VQA_FEATURES` but `image`, and `photo_row`: the row of `rows` that holds the photo. `answers`
-        has an entry for each caption that supports one (for a "no": every caption), `answer` is the commonest,
-        `details` is `{"kind": ...}`.
+        The columns of `VQA_FEATURES`, but for `image` the row of `rows` that holds it, `photo_row`. `answers` has an
+        entry for each caption that supports one (a "no": every caption); `details` is `{"kind": ...}`.
 
     Raises:
         ValueError: where a column is missing, `per_photo` is under 1 or `largest_share` is not over 0 and up to 1.
@@ -240,7 +239,7 @@ def read_caption(text: str) -> Caption:
     text = text.lower()
     for pattern, replacement in REWRITTEN.items():
         text = re.sub(pattern, replacement, text)
-    words = re.findall(r"[a-z]+|[0-9]+|'s|[,.]", text)
+    words = re.findall(r"[a-z]+|[0-9]+|'s|[,.]", text)[:LONGEST_CAPTION]
     phrases = _phrases(words)
     return Caption(words, phrases, list(_deeds(words, phrases)), list(_places(words, phrases)))
 

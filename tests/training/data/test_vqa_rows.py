@@ -227,6 +227,11 @@ def test_only_official_photos_are_looked_for_elsewhere(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 of 2 photos are not in"):
         assert photo_paths(["a.jpg", "b.jpg"], tmp_path) == [None, str(tmp_path / "b.jpg")]
     assert official_photo_paths(["a.jpg"], tmp_path) == [str(tmp_path / "there" / "a.jpg")]
+    draw_photos(tmp_path, ["there/b.jpg", "about/b.jpg", "about/a.jpg"])
+    assert official_photo_paths(["b.jpg", "a.jpg"], tmp_path) == [
+        str(tmp_path / "b.jpg"),
+        str(tmp_path / "about/a.jpg"),
+    ]
     with pytest.raises(ValueError, match="none of the 1 photos is in"):
         official_photo_paths(["c.jpg"], tmp_path)
     with pytest.raises(ValueError, match="there is no photo folder"):
