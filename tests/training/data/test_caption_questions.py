@@ -11,16 +11,8 @@ import datasets
 import pytest
 
 from tests.shared_files import shared
-from training.data.caption_questions import (
-    ASKED,
-    COLOURS,
-    KIND_OF,
-    NAMES,
-    NEAR_COLOURS,
-    VERB_FORMS,
-    caption_questions,
-    read_caption,
-)
+from training.data.caption_phrases import COLOURS, KIND_OF, NAMES, VERB_FORMS, read_caption
+from training.data.caption_questions import ASKED, NEAR_COLOURS, caption_questions
 from training.data.captioning import load_captions
 from training.data.vqa_rows import VQA_FEATURES
 

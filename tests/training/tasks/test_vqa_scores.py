@@ -202,6 +202,9 @@ def test_only_questions_with_a_right_choice_are_counted() -> None:
     metrics, _, _ = question_scores(["x"] * 3, rows, format="table", choices=["dog", "dog", ""])
     assert metrics["multiple_choice"] == 0.5 and metrics["accuracy"] == 0.0
     assert "multiple_choice" not in question_scores(["x"] * 3, rows, format="table")[0]
+    hidden = choice_rows(answers=[[], ["dog"], ["cat"]], correct_choice=[-1, 1, 0])
+    metrics, _, _ = question_scores(["x"] * 3, hidden, format="table", choices=["cat", "dog", "cat"])
+    assert metrics["multiple_choice"] == 1.0  # the first is left out with its choice
     open_ended = questions(answers=TEN)
     assert "multiple_choice" not in question_scores(SAID, open_ended, format="vqa_v2", choices=[""] * 4)[0]
 
