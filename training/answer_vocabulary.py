@@ -9,7 +9,6 @@ it. Answers meet labels through one cleaning function, `processors.answer_text_u
 cleaned and looked up once per distinct text, the rest is arithmetic on arrays, so 658,000 questions take seconds.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +23,7 @@ import pyarrow.compute as pc
 import torch
 
 from processors.answer_text_updown import SOFT_SCORE_FORMS, clean_answer, normalize_answer, soft_score
-from training.data.files import PathLike, read_json, read_lines
-from training.data.region_shards import write_atomically
+from training.data.files import PathLike, read_json, read_lines, write_json
 
 VQA_BY_SPLIT = ("questions", "annotations", "images", "folder", "num_scenes")  # options a recipe may give by split
 LARGEST_FILE_BYTES = 2**26
@@ -332,7 +330,7 @@ def read_answers(path: PathLike) -> AnswerVocabulary:
 
 def write_answers(path: PathLike, vocabulary: AnswerVocabulary) -> None:
     """Write the answers as a JSON list, the row of each its id; the file is either whole or not there."""
-    write_atomically(Path(path), (json.dumps(list(vocabulary.answers), indent=1, ensure_ascii=False) + "\n").encode())
+    write_json(path, list(vocabulary.answers))
 
 
 def _normalized(text: str) -> str:

@@ -5,7 +5,6 @@ COCO's result layout, `[{"image_id", "caption"}]`, answers in VQA's, `[{"questio
 folder.
 """
 
-import json
 import math
 import shlex
 import warnings
@@ -18,8 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from datasets import Dataset
 
-from training.data.files import read_json
-from training.data.region_shards import write_atomically
+from training.data.files import read_json, write_json
 from training.metrics.answer_match import align_predictions
 from training.recipe import read_recipe
 from training.tasks import build_task
@@ -273,8 +271,3 @@ def add_java_scores(evaluation: dict[str, Any], captions: list[str], rows: Datas
     scaled = {name: value for name, value in scores.items() if name.endswith("_x100")}
     evaluation["metrics"] |= {name: value for name, value in scaled.items() if not math.isnan(value)}
     evaluation["not_computed"] = scores["not_computed"]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file that is either whole or not there."""
-    write_atomically(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())

@@ -11,7 +11,6 @@ the teacher believes, its mistakes included.
 
 import argparse
 import inspect
-import json
 import os
 import sys
 import warnings
@@ -31,7 +30,7 @@ from training.commands.shared import PHOTO_SUFFIXES, positive
 from training.data.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
 from training.data.caption_rows import CAPTION_FEATURES
 from training.data.captioning import CAPTION_FORMATS, load_captions
-from training.data.files import PathLike, column, read_json, records
+from training.data.files import PathLike, column, read_json, records, write_json
 from training.extract_regions import readable_photos, undecoded
 from training.teachers import Detections, Teacher, load_teacher
 
@@ -430,14 +429,14 @@ def run_detect(arguments: argparse.Namespace) -> None:
         categories=categories,
         box_source=Path(arguments.teacher).stem if arguments.teacher.endswith(".onnx") else arguments.teacher,
     )
-    write_json(content, arguments.output)
+    write_json(arguments.output, content, indent=None)
     print(summary(content))
 
 
 def run_describe(arguments: argparse.Namespace) -> None:
     """`describe`: boxes and captions -> boxes with attributes."""
     content = describe_boxes(arguments.boxes, arguments.annotations)
-    write_json(content, arguments.output)
+    write_json(arguments.output, content, indent=None)
     print(summary(content))
 
 
@@ -455,14 +454,6 @@ def run_compare(arguments: argparse.Namespace) -> None:
     kept &= _images_by_id(boxes, arguments.boxes).keys()
     best = best_threshold(*([note for note in part if str(note["image_id"]) in kept] for part in (made, notes)))
     print(f"{len(kept)} photos  " + "  ".join(f"{name} {figure:.3f}" for name, figure in best.items()))
-
-
-def write_json(content: Mapping[str, Any], path: PathLike) -> None:
-    """Writes under another name first, so that a kill leaves no half file."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    part = Path(f"{os.fspath(path)}.part")
-    part.write_text(json.dumps(content), encoding="utf-8")
-    part.replace(path)
 
 
 def summary(content: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ import modeling_updown
 import processors
 from training import load_back
 from training.checkpoints import replace_folder
+from training.data.files import write_json
 from training.model_card import BUILT_IN_TASKS, COMPARISONS, training_facts, write_card
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def publish_folder(
         for path in copied_files(folder):
             shutil.copyfile(path, made / path.name)
         if measured:
-            write_json(made / "evaluation.json", measured | {"training": training})
+            write_json(made / "evaluation.json", measured | {"training": training}, indent=2)
         if (folder / COMPARISONS).is_file():
             shutil.copyfile(folder / COMPARISONS, made / COMPARISONS)
         write_configs(folder, made, config)
@@ -214,11 +215,6 @@ def is_figure(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """JSON as transformers writes it."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def auto_classes(config: PreTrainedConfig) -> dict[str, str]:
     """`auto_map` of a config: every Auto class that a class of ours is registered with, as `file.Class`.
 
@@ -259,11 +255,11 @@ def write_configs(folder: Path, made: Path, config: PreTrainedConfig) -> None:
     """The JSON files that name classes, each with the `auto_map` that finds those classes in the folder."""
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     content |= {"auto_map": auto_classes(config), "custom_pipelines": custom_pipelines(config)}
-    write_json(made / "config.json", content)
+    write_json(made / "config.json", content, indent=2)
     for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
-            write_json(made / name, with_auto_map(content))
+            write_json(made / name, with_auto_map(content), indent=2)
 
 
 def with_auto_map(content: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from training.checkpoints import Progress, load_checkpoint, replace_folder, restore_folder, save_checkpoint
-from training.data.region_shards import write_atomically
+from training.data.files import write_atomically
 from training.evaluate import evaluate_folder
 from training.recipe import Recipe, changed_keys, read_recipe
 from training.schedule import build_optimizer, build_schedule, scheduled_sampling_probability

@@ -25,12 +25,12 @@ def add_compare(commands: Any) -> None:
 def run_compare(arguments: argparse.Namespace) -> int:
     """Print the table, and keep it where asked."""
     from training.compare import compare_models, table
-    from training.evaluate import write_json
+    from training.data.files import write_json
 
     rows = compare_models(dict(map(named_folder, arguments.models)))
     print(table(rows))
     if arguments.output:
-        write_json(Path(arguments.output), rows)
+        write_json(arguments.output, rows)
     return 0
 
 

@@ -2,6 +2,7 @@
 
     file --read_json | read_lines | read_table--> records --column--> one list per field
     names + folder --photo_paths--> the path of each photo, or None where it is missing
+    content --write_json | write_atomically--> a file that is either whole or not there
 
 Whether a photo exists is asked of one directory listing per folder, so 120,000 photos take a fraction of a second.
 """
@@ -70,6 +71,22 @@ def read_table(path: PathLike) -> list[dict[str, Any]]:
     if not rows:
         raise ValueError(f"{path} holds no row")
     return rows
+
+
+def write_json(path: PathLike, content: Any, *, indent: int | None = 1) -> None:
+    """Write JSON into a file that is either whole or not there; folders on the way are made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(Path(path), (json.dumps(content, indent=indent, ensure_ascii=False) + "\n").encode())
+
+
+def write_atomically(path: Path, content: Any) -> None:
+    """Writes bytes (or a buffer) so that `path` holds either what it held or all of the new content."""
+    partial = path.with_name(f".{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def records(content: Any, key: str, path: PathLike) -> list[dict[str, Any]]:

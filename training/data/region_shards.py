@@ -11,7 +11,6 @@ before.
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import torch
+
+from training.data.files import write_atomically
 
 try:
     import fcntl
@@ -178,16 +179,6 @@ def fingerprint_differences(stored: Mapping[str, Any], expected: Mapping[str, An
         elif stored[field] != wanted:
             phrases.append(f"{field}: stored {stored[field]!r}, expected {wanted!r}")
     return phrases
-
-
-def write_atomically(path: Path, content: Any) -> None:
-    """Writes bytes (or a buffer) so that `path` holds either what it held or all of the new content."""
-    partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def lock_writer(folder: Path, process_index: int) -> BinaryIO:

@@ -18,7 +18,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import get_worker_info
 
-from training.data.files import PathLike
+from training.data.files import PathLike, write_atomically
 from training.data.region_shards import (
     FORMAT,
     MANIFEST_NAME,
@@ -31,7 +31,6 @@ from training.data.region_shards import (
     open_shard,
     read_manifests,
     starts_of_counts,
-    write_atomically,
     write_shard,
 )
 

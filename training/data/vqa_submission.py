@@ -5,14 +5,11 @@
 Every question of the split stands in a file exactly once, or the server refuses it: give `question_ids`.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from training.data.files import PathLike, column, read_json, records
+from training.data.files import PathLike, column, read_json, records, write_json
 from training.data.json_stream import stream_members, stream_records
-from training.data.region_shards import write_atomically
 from training.data.vqa_rows import as_paths, joined, listed
 
 AOKVQA_KEYS = ("multiple_choice", "direct_answer")
@@ -48,9 +45,7 @@ def write_submission(
     wanted = list(by_id) if question_ids is None else list(question_ids)
     _check_complete(by_id, wanted)
     content = SUBMISSIONS[kind]([(question_id, by_id[str(question_id)]) for question_id in wanted])
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
+    write_json(path, content, indent=None)
 
 
 def submission_ids(kind: str, questions: PathLike | Sequence[PathLike]) -> list[QuestionId]:
