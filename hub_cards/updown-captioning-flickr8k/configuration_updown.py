@@ -319,6 +319,119 @@ class UpDownCaptioningConfig(PreTrainedConfig):
             raise ValueError("box_embedding=True adds to the region embedding: give region_embedding_size as well")
 
 
+@strict
+class UpDownVqaConfig(PreTrainedConfig):
+    r"""The question answerer: question GRU, top-down attention, sigmoid answers (the paper, section 3.3).
+
+    vocab_size (`int`, defaults to 10000):
+        Words of questions V, specials included.
+    num_answers (`int`, defaults to 3129):
+        Answers A; taken from `id2label` where given.
+    max_question_words (`int`, defaults to 14):
+        Longer questions are cut there.
+    region_feature_size (`int`, defaults to 2048):
+        Width D of the regions that come in.
+    word_embedding_size, hidden_size (`int`, default to 300, 512):
+        Widths of the word embedding (GloVe's), and of the GRU and every layer after it.
+    answer_hidden_size (`int`, *optional*):
+        Width before the answers, `hidden_size` where not given (hengyuan-hu: twice as much).
+    activation (`"gated_tanh"` or `"relu"`, defaults to `"gated_tanh"`):
+        tanh(W x + b) * sigmoid(W' x + b') (the paper), or relu(W x + b) (hengyuan-hu).
+    weight_norm (`bool`, defaults to `False`):
+        Every layer after the GRU is a direction times one learnt length (Salimans and Kingma 2016; hengyuan-hu).
+    attention (`"concat"` or `"multiply"`, defaults to `"concat"`):
+        Score f([v, q]) (the paper; hengyuan-hu's `baseline0`) or f(v) * f(q) (hengyuan-hu's `baseline0_newatt`).
+    reads_padding (`bool`, defaults to `False`):
+        The GRU runs over zero vectors first, until `max_question_words` are full, as left-padded questions make it
+        (hengyuan-hu); otherwise it starts with the first word.
+    word_dropout, question_dropout, region_dropout, attention_dropout, answer_dropout (`float`, default to 0.0):
+        Of the word vectors, the GRU's last state, the region features, the joint layer of the attention (hengyuan-hu:
+        0.2) and the layer before the answers (hengyuan-hu: 0.5).
+    normalize_regions (`bool`, defaults to `False`):
+        Scale every region's feature to length 1 (Teney et al. 2018, section 3.2).
+    box_embedding (`bool`, defaults to `False`):
+        Join the box geometry (corners, width, height, area) to each region's feature.
+    num_glimpses (`int`, defaults to 1):
+        Attention heads, each weighing the regions its own way; their vectors are joined (Fukui et al. 2016).
+    num_attention_layers (`int`, defaults to 1):
+        Stacked attention: what the first layer found is added to the question that the next one asks (Yang et al.
+        2016).
+    counted_objects (`int`, defaults to 0):
+        Counting-aware attention over the overlaps of so many strongest regions (Zhang et al. 2018, who take 10); 0
+        leaves it out.
+    scores_choices (`bool`, defaults to `False`):
+        A second head that scores given answers by their words (multiple choice).
+    initializer_range (`float`, *optional*):
+        Standard deviation of new weight matrices; by default 1 / sqrt(3 x inputs), as torch's own layers have it.
+    vision_config (`UpDownGridConfig` or `UpDownDetectorConfig`, *optional*), freeze_regions (`bool`, default `True`):
+        As for the captioner.
+    """
+
+    model_type = "updown_vqa"
+    sub_configs = {"vision_config": AutoConfig}
+
+    vocab_size: int = 10000
+    num_answers: int = 3129
+    max_question_words: int = 14
+    region_feature_size: int = 2048
+    word_embedding_size: int = 300
+    hidden_size: int = 512
+    answer_hidden_size: int | None = None
+    activation: Literal["gated_tanh", "relu"] = "gated_tanh"
+    weight_norm: bool = False
+    attention: Literal["concat", "multiply"] = "concat"
+    reads_padding: bool = False
+    word_dropout: float | int = 0.0
+    question_dropout: float | int = 0.0
+    region_dropout: float | int = 0.0
+    attention_dropout: float | int = 0.0
+    answer_dropout: float | int = 0.0
+    normalize_regions: bool = False
+    box_embedding: bool = False
+    num_glimpses: int = 1
+    num_attention_layers: int = 1
+    counted_objects: int = 0
+    scores_choices: bool = False
+    initializer_range: float | None = None
+    vision_config: Any = None
+    freeze_regions: bool = True
+    num_hidden_layers: int = 1
+    num_attention_heads: int = 1
+    tie_word_embeddings: bool = False
+    pad_token_id: int | None = 0
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.vision_config, dict):  # first, since transformers hands settings down to it
+            self.vision_config = region_source_config(self.vision_config)
+        if self.id2label is None:  # type: ignore[has-type]
+            self.id2label = {i: f"answer {i}" for i in range(self.num_answers)}
+        super().__post_init__(**kwargs)
+        self.num_answers = len(self.id2label)
+        self.label2id = {name: i for i, name in self.id2label.items()}
+        self.num_attention_heads = self.num_glimpses
+        if self.vision_config is not None:
+            self.region_feature_size = self.vision_config.region_feature_size
+        self._check()
+
+    def _check(self) -> None:
+        answers = list(self.id2label.values())
+        if not answers:
+            raise ValueError("id2label holds no answer: build a vocabulary of answers first (updown build-answers)")
+        if len(set(answers)) < len(answers):
+            twice = sorted({answer for answer in answers if answers.count(answer) > 1})[:5]
+            raise ValueError(f"id2label holds answers twice ({', '.join(map(repr, twice))}): keep each once")
+        for name in ("max_question_words", "num_glimpses", "num_attention_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.counted_objects < 0:
+            raise ValueError(f"counted_objects={self.counted_objects} must be 0 (no counting) or more")
+
+    @property
+    def region_size(self) -> int:
+        """Width of a region as the attention sees it."""
+        return self.region_feature_size + (7 if self.box_embedding else 0)
+
+
 def region_source_config(fields: dict) -> PreTrainedConfig:
     """The region-source config that `fields["model_type"]` names; the grid's where it names none."""
     fields = dict(fields)

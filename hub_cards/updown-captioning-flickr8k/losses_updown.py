@@ -1,10 +1,11 @@
 """Losses as pure functions: what the models and the training loop minimise.
 
 `caption_loss` is the paper's cross-entropy (section 3.2.3, equation 11); `self_critical_loss` its second stage
-(equations 12-14, after Rennie et al. 2017).
+(equations 12-14, after Rennie et al. 2017); `answer_loss` that of question answering (after Teney et al. 2018).
 """
 
 import torch
+from torch.nn import functional as F
 
 IGNORED_LABEL = -100  # transformers' mark for a position without a label
 
@@ -56,3 +57,15 @@ def self_critical_loss(log_probs: torch.Tensor, rewards: torch.Tensor, mask: tor
         rewards = rewards[:, None]
     mask = mask.to(log_probs.dtype)
     return -(rewards.to(log_probs.dtype) * log_probs * mask).sum() / mask.sum().clamp(min=1)
+
+
+def answer_loss(
+    logits: torch.Tensor, labels: torch.Tensor, *, num_items_in_batch: torch.Tensor | int | None = None
+) -> torch.Tensor:
+    """Binary cross-entropy of every answer: the sum over answers, a mean over questions (Teney et al. 2018, eq. 5).
+
+    logits, labels (N, A), labels the soft scores in 0..1. Returns a scalar; the sum over questions is divided by
+    `num_items_in_batch` where that is given.
+    """
+    total = F.binary_cross_entropy_with_logits(logits.float(), labels.float(), reduction="sum")
+    return total / (len(logits) if num_items_in_batch is None else num_items_in_batch)

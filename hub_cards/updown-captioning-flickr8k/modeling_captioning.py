@@ -314,10 +314,6 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # `forward` makes its own cache of two LSTM states
 
-    def unfreeze_regions(self) -> None:
-        super().unfreeze_regions()
-        self.config.freeze_regions = False
-
 
 class _WithoutBias(nn.Module):
     """A linear layer's product alone: its bias is added with the other gates, once."""

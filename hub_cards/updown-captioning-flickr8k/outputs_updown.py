@@ -83,3 +83,27 @@ class UpDownCaptioningOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownVqaOutput(ModelOutput):
+    """What `UpDownForVisualQuestionAnswering` returns for N questions; A answers, C choices, G glimpses.
+
+    loss (scalar, *optional*): of the labels, a mean over questions; that of the choices is added.
+    logits (`torch.Tensor` of shape (N, A)): a score of each answer; its sigmoid is in 0..1.
+    choice_logits (`torch.Tensor` of shape (N, C), *optional*): a score of each choice given; -inf where there is none.
+    hidden_states (tuple of two tensors of shape (N, H), *optional*): the question's state, and what question and photo
+        make together.
+    attentions (tuple of tensors of shape (N, G, R), *optional*): how the regions were weighed for each question, one a
+        layer of attention.
+    counts (`torch.Tensor` of shape (N, K + 1), *optional*): how sure counting-aware attention is of 0 .. K objects.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    choice_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    counts: torch.Tensor | None = None
+    region_boxes: torch.Tensor | None = None

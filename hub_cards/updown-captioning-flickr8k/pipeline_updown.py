@@ -5,39 +5,26 @@ transformers 5 dropped the task; importing `modeling_updown` brings it back, and
 """
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import GenerationConfig, GenerationMixin
 from transformers.pipelines import Pipeline
-from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+from transformers.pipelines.pt_utils import PipelineIterator
+
+from .pipeline_photos import (
+    ListedPhoto,
+    ListedPhotos,
+    join_photos,
+    naming_photo,
+    photo_loader,
+    photo_stream,
+    stored_photo,
+    take_parts,
+)
 
 GENERATE_ARGUMENTS = {*vars(GenerationConfig()), *inspect.signature(GenerationMixin.generate).parameters} - {"self"}
-
-
-class ListedPhoto(NamedTuple):
-    """One of many photos, and which, counted from 0, for error messages."""
-
-    place: int
-    photo: Any
-
-
-class ListedPhotos(Dataset):
-    """A sequence of photos as a torch data set, which pipelines load and batch."""
-
-    def __init__(self, photos: Any):
-        self.photos = photos
-
-    def __len__(self) -> int:
-        return len(self.photos)
-
-    def __getitem__(self, index: int) -> ListedPhoto:
-        with naming_photo(index):
-            return ListedPhoto(index, self.photos[index])
 
 
 class UpDownImageToTextPipeline(Pipeline):
@@ -73,14 +60,7 @@ class UpDownImageToTextPipeline(Pipeline):
 
     def __init__(self, *args: Any, generate_kwargs: Mapping[str, Any] | None = None, **kwargs: Any):
         super().__init__(*args, **{**(generate_kwargs or {}), **kwargs})  # kept for every call, which may override some
-        for part in ("image_processor", "tokenizer"):
-            if getattr(self, part) is None:
-                setattr(self, part, getattr(self.processor, part, None))
-            if getattr(self, part) is None:
-                raise ValueError(
-                    f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
-                    "model's folder (if it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
-                )
+        take_parts(self)
 
     def __call__(self, inputs: Any = None, **kwargs: Any) -> Any:
         """Describe one photo or many.
@@ -142,13 +122,10 @@ class UpDownImageToTextPipeline(Pipeline):
         postprocess_params: Any,
     ) -> Any:
         """As transformers does it, but photos of different sizes are padded to one batch, with their mask."""
-        if batch_size == 1:
-            return super().get_iterator(
-                inputs, num_workers, batch_size, preprocess_params, forward_params, postprocess_params
-            )
-        dataset = PipelineDataset if isinstance(inputs, Sized) else PipelineIterator
-        loader = DataLoader(
-            dataset(inputs, self.preprocess, preprocess_params),
+        loader = photo_loader(
+            inputs,
+            self.preprocess,
+            preprocess_params,
             num_workers=num_workers,
             batch_size=batch_size,
             collate_fn=join_photos,
@@ -228,68 +205,6 @@ class UpDownImageToTextPipeline(Pipeline):
         """The ids of the tokens that end a caption."""
         ends = self.model.generation_config.eos_token_id
         return [] if ends is None else ends if isinstance(ends, list) else [ends]
-
-
-def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Inputs of single photos -> one batch; pixels and their masks are padded with 0 on the right and below.
-
-    >>> photos = [{"pixel_values": torch.ones(1, 3, 2, 4)}, {"pixel_values": torch.ones(1, 3, 3, 2)}]
-    >>> join_photos(photos)["pixel_values"].shape
-    torch.Size([2, 3, 3, 4])
-    """
-    joined = {}
-    for name in items[0]:
-        parts = [item[name] for item in items]
-        if name in ("pixel_values", "pixel_mask"):
-            height, width = (max(part.shape[side] for part in parts) for side in (-2, -1))
-            parts = [F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])) for part in parts]
-        joined[name] = torch.cat(parts)
-    return joined
-
-
-def photo_stream(photos: Any) -> Any:
-    """Many photos other than a list -> what pipelines go through lazily, each with its index; one photo as it is."""
-    if hasattr(photos, "cast_column"):
-        photos = image_column(photos)
-    if isinstance(photos, Iterator | IterableDataset):
-        return (ListedPhoto(index, photo) for index, photo in enumerate(photos))
-    one_photo = isinstance(photos, str | bytes) or not isinstance(photos, Sequence | Dataset)
-    return photos if one_photo else ListedPhotos(photos)
-
-
-def image_column(rows: Any) -> Sequence | Iterator:
-    """The photos of a `datasets.Dataset` (or of a streamed one): its column `image`, else its only column of images.
-
-    They come undecoded, so that a broken one is met by our own loader, which names it.
-    """
-    images = {name: kind for name, kind in (rows.features or {}).items() if type(kind).__name__ == "Image"}
-    names = rows.column_names or []
-    column = "image" if "image" in names or not names else next(iter(images), None)
-    if column is None or (column != "image" and len(images) > 1):
-        raise ValueError(f'which of the columns {names} holds the photos? rename it: rows.rename_column(..., "image")')
-    if column in images:
-        rows = rows.cast_column(column, type(images[column])(decode=False))
-    return rows[column] if hasattr(rows, "__len__") else (row[column] for row in rows)
-
-
-def stored_photo(photo: Any) -> Any:
-    """The photo of a data set's row (`image`) or of an undecoded image (`bytes`, `path`); anything else as it is."""
-    if isinstance(photo, Mapping):
-        photo = photo.get("image", photo)
-    if isinstance(photo, Mapping):
-        photo = photo.get("bytes") or photo.get("path")
-        if photo is None:
-            raise ValueError('a row without a photo: it needs "image", or "bytes" or "path"')
-    return photo
-
-
-@contextmanager
-def naming_photo(index: int) -> Iterator[None]:
-    """Say in the message of an error which of many photos it was."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        raise ValueError(f"photo {index} cannot be captioned: {error}") from error
 
 
 def followed_weights(

@@ -1,12 +1,14 @@
-"""LSTMs one word at a time: the step, its cache for `generate`, which rows run when, and cheap weight gradients.
+"""LSTMs and a GRU one word at a time: the step, its cache for `generate`, which rows run when, cheap weight gradients.
 
 Shapes: P photos, N = P x S rows of words (those of one photo next to each other), T words, H hidden, R regions.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 from transformers.cache_utils import Cache, CacheLayerMixin
 
@@ -18,6 +20,14 @@ def lstm_step(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, to
     write, forget, candidate, read = gates.chunk(4, dim=-1)
     cell = forget.sigmoid() * cell + write.sigmoid() * candidate.tanh()
     return read.sigmoid() * cell.tanh(), cell
+
+
+def gru_step(from_word: torch.Tensor, from_state: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """The GRU's arithmetic after its products (n, 3H) each, in torch's order (reset, update, candidate) -> (n, H)."""
+    width = hidden.shape[-1]
+    reset, update = (from_word[:, : 2 * width] + from_state[:, : 2 * width]).sigmoid().chunk(2, dim=-1)
+    candidate = (from_word[:, 2 * width :] + reset * from_state[:, 2 * width :]).tanh()
+    return candidate + update * (hidden - candidate)
 
 
 @dataclass
@@ -154,6 +164,59 @@ def word_steps(attention_mask: torch.Tensor | None, *, num_rows: int, num_words:
     rows = [min(num_rows, max(1, -(-alive // grain)) * grain) for alive in running]
     holes = bool((attention_mask.bool().sum(dim=1) < last).any())
     return WordSteps(order, rows, skips=min(rows) < num_rows, holes=holes)
+
+
+class QuestionGRU(nn.Module):
+    """A GRU whose last state stands for a text; equal to `torch.nn.GRU` on each text without its padding.
+
+    Rows stop at their own last word, the words' products are made at once for a whole batch.
+
+    >>> gru = QuestionGRU(word_size=4, hidden_size=3)
+    >>> gru(torch.randn(2, 5, 4), torch.tensor([5, 0]))[1].tolist()
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, *, word_size: int, hidden_size: int):
+        super().__init__()
+        self.word_gates = nn.Linear(word_size, 3 * hidden_size)
+        self.state_gates = nn.Linear(hidden_size, 3 * hidden_size)
+
+    def forward(self, words: torch.Tensor, lengths: torch.Tensor, initial: torch.Tensor | None = None) -> torch.Tensor:
+        """words (N, T, E), of each row the first `lengths` (N,) of them; the state before them (N, H) -> (N, H)."""
+        num_rows, num_words = words.shape[:2]
+        if not num_words:  # texts without any word
+            return words.new_zeros(num_rows, self.state_gates.in_features) if initial is None else initial
+        places = torch.arange(num_words, device=words.device)
+        steps = word_steps(places < lengths[:, None], num_rows=num_rows, num_words=num_words, skip=True)
+        from_words = self.word_gates(steps.pack(words)).split(steps.num_rows)
+        state = from_words[0].new_zeros(num_rows, self.state_gates.in_features) if initial is None else initial
+        if steps.skips:
+            state, lengths = state.index_select(0, steps.order), lengths.index_select(0, steps.order)
+        running = (lengths[:, None] > places).sum(dim=0).tolist()  # fewer than the rows of a step, which are rounded up
+        product = self.step_product(num_words)
+        ended: list[torch.Tensor] = []
+        for step, rows in enumerate(steps.num_rows):
+            ended.append(state[rows:])
+            state = state[:rows]
+            after = gru_step(from_words[step], product(state) + self.state_gates.bias, state)
+            state = after if running[step] == rows else torch.where(lengths[:rows, None] > step, after, state)
+        state = torch.cat([state, *reversed(ended)])
+        return state.new_zeros(state.shape).index_copy(0, steps.order, state) if steps.skips else state
+
+    def step_product(self, num_words: int) -> Any:
+        """W_h h of every step; in training over many words, with the weight's gradient made once."""
+        weight = self.state_gates.weight
+        if num_words > 1 and torch.is_grad_enabled() and weight.requires_grad:
+            return StepLinear(weight)
+        return partial(F.linear, weight=weight)
+
+    def states_on_padding(self, padding: torch.Tensor, num_steps: int) -> torch.Tensor:
+        """The states before any word and after 1 .. `num_steps` times the vector `padding` (E,): (num_steps + 1, H)."""
+        from_word = self.word_gates(padding[None])
+        states = [from_word.new_zeros(1, self.state_gates.in_features)]
+        for _ in range(num_steps):
+            states.append(gru_step(from_word, self.state_gates(states[-1]), states[-1]))
+        return torch.cat(states)
 
 
 class StepLinear:

@@ -1,4 +1,4 @@
-"""Captions and prompts to word ids and back: the word-level tokenizer of Anderson et al. 2018, section 4.2.
+"""Captions, prompts and questions to word ids and back: the word-level tokenizer of Anderson et al. 2018, section 4.2.
 
 The paper lower-cases captions, splits them into words and keeps every word seen at least 5 times. Here that happens
 inside a `tokenizers` pipeline (NFKC, lower case, runs of letters, marks, digits and underscores), so the saved
@@ -17,6 +17,14 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 NORMALIZER = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+QUESTION_NORMALIZER = normalizers.Sequence(  # as hengyuan-hu/bottom-up-attention-vqa reads a question
+    [
+        normalizers.Lowercase(),
+        normalizers.Replace(",", ""),
+        normalizers.Replace("?", ""),
+        normalizers.Replace("'s", " 's"),
+    ]
+)
 WORD_SPLITTER = pre_tokenizers.Split(Regex(r"[^\p{L}\p{M}\p{N}_]+"), behavior="removed")
 
 
@@ -43,10 +51,10 @@ def count_words(captions: Iterable[str]) -> dict[str, int]:
 
 
 class UpDownTokenizer(PreTrainedTokenizerFast):
-    """A tokenizer of whole words, made from captions or from a checkpoint's own vocabulary.
+    """A tokenizer of whole words, made from captions, from questions or from a checkpoint's own vocabulary.
 
-    An encoded text starts with the BOS token and has no EOS token at its end, so that `generate` continues it.
-    Padding goes to the left for the same reason; `caption_token_ids` makes the right-padded rows of training.
+    An encoded caption or prompt starts with the BOS token and has no EOS token at its end, so that `generate` continues
+    it. Padding goes to the left for the same reason; `caption_token_ids` makes the right-padded rows of training.
 
     Example:
         >>> tokenizer = UpDownTokenizer.from_captions(["a dog runs", "a cat sleeps"], min_count=1)
@@ -132,6 +140,68 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
         backend = _build_backend(vocabulary, special_tokens=special_tokens)
         return cls(tokenizer_object=backend, padding_side="left", clean_up_tokenization_spaces=False, **special_tokens)
 
+    @classmethod
+    def from_questions(
+        cls, questions: Iterable[str], *, min_count: int = 1, max_words: int = 14, texts: Iterable[str] = ()
+    ) -> "UpDownTokenizer":
+        """Makes a tokenizer for questions, which neither begin nor end with a special token.
+
+        Args:
+            questions: the training questions.
+            min_count: keep words seen at least this often.
+            max_words: `model_max_length`, where `truncation=True` cuts (14 in the paper).
+            texts: more texts to count, such as answers to choose from.
+
+        Returns:
+            The tokenizer: id 0 pads, id 1 is the unknown word, then words as in `from_captions`.
+
+        Raises:
+            ValueError: no word occurs `min_count` times.
+
+        >>> tokenizer = UpDownTokenizer.from_questions(["Is it a dog?", "Is it a cat?"])
+        >>> tokenizer("Is it a horse?").input_ids
+        [3, 4, 2, 1]
+        """
+        counts = count_words([*_checked_captions(questions), *_checked_captions(texts)])
+        words = [word for word, count in counts.items() if count >= min_count]
+        if not words:
+            raise ValueError(f"no word occurs {min_count} times in the questions; give more or lower min_count")
+        special_tokens = {"pad_token": "<pad>", "unk_token": "<unk>"}
+        vocabulary = _word_ids(list(dict.fromkeys([*special_tokens.values(), *words])))
+        backend = _build_backend(vocabulary, special_tokens=special_tokens)
+        return cls(
+            tokenizer_object=backend,
+            padding_side="right",
+            model_max_length=max_words,
+            clean_up_tokenization_spaces=False,
+            **special_tokens,
+        )
+
+    @classmethod
+    def from_question_vocabulary(cls, words: Sequence[str] | Mapping[int | str, str]) -> "UpDownTokenizer":
+        """Makes the tokenizer of hengyuan-hu/bottom-up-attention-vqa from its words in the order of their ids.
+
+        A question is lower-cased, loses commas and question marks, has `'s` split off and is cut at spaces. One more
+        id, after the words, pads on the left and stands for unknown words, whose vector is then zero (the original
+        raises an error at them).
+
+        >>> tokenizer = UpDownTokenizer.from_question_vocabulary(["what", "is", "the", "man", "'s", "name"])
+        >>> tokenizer("The man's name?").input_ids
+        [2, 3, 4, 5]
+        """
+        padding = "<pad>"
+        vocabulary = _word_ids([*_word_ids(words), padding])
+        roles = {"pad_token": padding, "unk_token": padding}
+        backend = _build_backend(vocabulary, special_tokens=roles)
+        backend.normalizer, backend.pre_tokenizer = QUESTION_NORMALIZER, pre_tokenizers.WhitespaceSplit()
+        return cls(
+            tokenizer_object=backend,
+            padding_side="left",
+            model_max_length=14,
+            clean_up_tokenization_spaces=False,
+            **roles,
+        )
+
 
 def caption_token_ids(
     tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], *, max_tokens: int
@@ -210,10 +280,11 @@ def _build_backend(vocabulary: dict[str, int], *, special_tokens: Mapping[str, s
     # single_word keeps a special token named UNK from being found inside UNKNOWN
     names = dict.fromkeys(special_tokens.values())
     backend.add_special_tokens([AddedToken(name, special=True, normalized=False, single_word=True) for name in names])
-    bos = special_tokens["bos_token"]
-    backend.post_processor = processors.TemplateProcessing(
-        single=[bos, "$A"], pair=[bos, "$A", "$B"], special_tokens=[(bos, vocabulary[bos])]
-    )
+    bos = special_tokens.get("bos_token")
+    if bos is not None:
+        backend.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"], pair=[bos, "$A", "$B"], special_tokens=[(bos, vocabulary[bos])]
+        )
     return backend
 
 

@@ -61,6 +61,7 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         if self.region_source is None:
             raise ValueError("This model owns no region source: set config.vision_config to train one with it")
         self.region_source.unfreeze()
+        self.config.freeze_regions = False
 
     def get_regions(
         self,

@@ -297,6 +297,11 @@ def test_a_question_answerer_is_scored_and_its_answers_submitted(
     assert evaluation["command"] == f"updown evaluate {path} --split val"
     again = updown(shlex.split(evaluation["command"])[1:])
     assert again == 0 and json.loads((best / "evaluation.json").read_text()) == evaluation
+    blind = evaluate_recipe(
+        path, changes=["train.withhold=photo"], output=tmp_path / "blind.json"
+    )  # a model only loaded
+    assert blind["withheld"] == "photo" and blind["dataset"] == evaluation["dataset"]
+    assert updown(["evaluate", str(path)]) == 0  # its own predictions again
     from_file = evaluate_recipe(path, predictions=best / "predictions.json", output=tmp_path / "figures.json")
     assert from_file["metrics"] == pytest.approx(trained) and from_file["domains"] == evaluation["domains"]
     assert json.loads((tmp_path / "figures.json").read_text()) == from_file

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modeling_updown import UpDownCaptioningConfig, UpDownDetectorConfig
+from modeling_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownVqaConfig
 from modeling_updown.configuration_updown import region_source_config
 from training.metrics.caption import caption_scores
 from training.recipe import Recipe, RegionsRecipe, changed_keys, read_recipe
@@ -14,6 +14,7 @@ from training.tasks.build import CHANGEABLE, build_config
 from training.tasks.captioning import METRICS
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+CONFIGS = {"captioning": UpDownCaptioningConfig, "detection": UpDownDetectorConfig, "vqa": UpDownVqaConfig}
 SMALL = "task: captioning\noutput: runs/x\ndata: {format: folder, folder: photos}\n"
 
 
@@ -27,10 +28,9 @@ def write(folder: Path, text: str) -> Path:
 def test_shipped_recipes_are_valid_and_name_their_command(path: Path) -> None:
     recipe = read_recipe(path)
     assert path.read_text().startswith(f"# accelerate launch -m training.train training/recipes/{path.name}\n")
-    word = {"captioning": "captioning", "detection": "detector"}[recipe.task]  # the model file's
+    word = {"captioning": "captioning", "detection": "detector", "vqa": "vqa"}[recipe.task]  # the model file's
     assert recipe.output == f"runs/{path.stem}" and path.stem.startswith(word) and recipe.task in TASKS
-    kind = UpDownDetectorConfig if recipe.task == "detection" else UpDownCaptioningConfig
-    build_config(kind, recipe.model, section="model")
+    build_config(CONFIGS[recipe.task], recipe.model, section="model")
     if recipe.regions.pretrained:
         assert set(recipe.regions.source) <= set(CHANGEABLE)
     elif recipe.regions.source:
@@ -56,6 +56,13 @@ def test_there_are_recipes_for_every_stage() -> None:
         "detector_visual_genome",
         "detector_coco",
         "detector_lite",
+        "detector_scenes",
+        "vqa_v2",
+        "vqa_v2_newatt",
+        "vqa_daquar",
+        "vqa_daquar_flickr8k",
+        "vqa_scenes_grid",
+        "vqa_scenes_regions",
     }
 
 

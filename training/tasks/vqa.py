@@ -214,6 +214,7 @@ class VqaTask(TopDownTask):
         """As the base class has it; the answers are those of the model."""
         super().adopt(model, processor)
         self.evaluated = {}
+        self.region_feature_size = model.config.region_feature_size
         self.vocabulary = AnswerVocabulary(list(model.config.id2label.values()))
 
     # -- inputs -------------------------------------------------------------------------------------------------------
@@ -278,7 +279,7 @@ class VqaTask(TopDownTask):
         It is no zero, since the product of question and photo would then be zero too, and ReLUs would never learn.
         """
         if self.recipe.train.withhold == "photo":
-            same = torch.ones(len(places), 1, self.model.config.region_feature_size)
+            same = torch.ones(len(places), 1, self.region_feature_size)
             whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(places), 1, 4)
             return {"region_features": same, "region_boxes": whole}
         batch = self.photos.batch(photos, places, flipped=flipped)

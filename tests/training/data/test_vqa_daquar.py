@@ -56,6 +56,12 @@ def test_the_photo_leaves_the_question(question: str, expected: str) -> None:
     assert without_photo(question) == expected
 
 
+def test_the_last_photo_a_question_names_is_meant(pairs: Path) -> None:
+    write(pairs, "what is in image1 as in the image3 ?\ndoor\n")
+    row = load_vqa("daquar", pairs=pairs)[0]
+    assert row["image_id"] == "image3" and row["question"] == "what is in image as?"
+
+
 def test_splits_without_lists_and_with_lists_elsewhere(pairs: Path, tmp_path: Path) -> None:
     alone = write(tmp_path / "elsewhere" / "qa.894.raw.test.txt", PAIRS)
     assert set(load_vqa("daquar", pairs=alone)["split"]) == {"test"}

@@ -1,0 +1,140 @@
+"""Photos as pipelines get them: one or many, lists, data sets or streams, made ready for the image processor.
+
+The first hop of `pipeline_updown` and `pipeline_vqa`: whatever was given -> photos, each with its place for messages ->
+inputs of one size, padded to a batch.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+
+class ListedPhoto(NamedTuple):
+    """One of many photos, and which, counted from 0, for error messages."""
+
+    place: int
+    photo: Any
+
+
+class ListedPhotos(Dataset):
+    """A sequence of photos as a torch data set, which pipelines load and batch."""
+
+    def __init__(self, photos: Any):
+        self.photos = photos
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, index: int) -> ListedPhoto:
+        with naming_photo(index):
+            return ListedPhoto(index, self.photos[index])
+
+
+def take_parts(pipeline: Any) -> None:
+    """Give a pipeline the image processor and the tokenizer of its processor, where it was given none itself.
+
+    Raises `ValueError` for a pipeline that lacks one of them.
+    """
+    for part in ("image_processor", "tokenizer"):
+        if getattr(pipeline, part) is None:
+            setattr(pipeline, part, getattr(pipeline.processor, part, None))
+        if getattr(pipeline, part) is None:
+            raise ValueError(
+                f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
+                "model's folder (if it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
+            )
+
+
+def photo_loader(
+    inputs: Any,
+    preprocess: Callable[..., Any],
+    params: Mapping[str, Any],
+    *,
+    num_workers: int,
+    batch_size: int,
+    collate_fn: Callable[..., Any],
+) -> DataLoader:
+    """Batches of what `preprocess` makes of each input, made here or in `num_workers` processes."""
+    # not above: whoever imports it first has our pipelines registered, and they need all of this file
+    from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as transformers does, before processes are forked
+    dataset: Any = PipelineDataset(inputs, preprocess, params)
+    if not isinstance(inputs, Sized):
+        dataset = PipelineIterator(inputs, preprocess, params)
+        num_workers = min(num_workers, 1)  # each process would go through the whole stream
+    return DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=collate_fn)
+
+
+def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Inputs of single photos -> one batch; pixels and their masks are padded with 0 on the right and below.
+
+    >>> photos = [{"pixel_values": torch.ones(1, 3, 2, 4)}, {"pixel_values": torch.ones(1, 3, 3, 2)}]
+    >>> join_photos(photos)["pixel_values"].shape
+    torch.Size([2, 3, 3, 4])
+    """
+    joined = {}
+    for name in items[0]:
+        parts = [item[name] for item in items]
+        if name in ("pixel_values", "pixel_mask"):
+            height, width = (max(part.shape[side] for part in parts) for side in (-2, -1))
+            parts = [F.pad(part, (0, width - part.shape[-1], 0, height - part.shape[-2])) for part in parts]
+        joined[name] = torch.cat(parts)
+    return joined
+
+
+def photo_stream(photos: Any) -> Any:
+    """Many photos other than a list -> what pipelines go through lazily, each with its index; one photo as it is."""
+    if hasattr(photos, "cast_column"):
+        photos = image_column(photos)
+    if isinstance(photos, Iterator | IterableDataset):
+        return (ListedPhoto(index, photo) for index, photo in enumerate(photos))
+    one_photo = isinstance(photos, str | bytes) or not isinstance(photos, Sequence | Dataset)
+    return photos if one_photo else ListedPhotos(photos)
+
+
+def image_column(rows: Any) -> Sequence | Iterator:
+    """The photos of a `datasets.Dataset` (or of a streamed one), undecoded."""
+    rows, column = with_undecoded_photos(rows)
+    return rows[column] if hasattr(rows, "__len__") else (row[column] for row in rows)
+
+
+def with_undecoded_photos(rows: Any) -> tuple[Any, str]:
+    """A `datasets.Dataset` and the column of its photos: `image`, else its only column of images.
+
+    They come undecoded, so that a broken one is met by our own loader, which names it. Raises `ValueError` where there
+    is no such column.
+    """
+    images = {name: kind for name, kind in (rows.features or {}).items() if type(kind).__name__ == "Image"}
+    names = rows.column_names or []
+    column = "image" if "image" in names or not names else next(iter(images), None)
+    if column is None or (column != "image" and len(images) > 1):
+        raise ValueError(f'which of the columns {names} holds the photos? rename it: rows.rename_column(..., "image")')
+    if column in images:
+        rows = rows.cast_column(column, type(images[column])(decode=False))
+    return rows, column
+
+
+def stored_photo(photo: Any) -> Any:
+    """The photo of a data set's row (`image`) or of an undecoded image (`bytes`, `path`); anything else as it is."""
+    if isinstance(photo, Mapping):
+        photo = photo.get("image", photo)
+    if isinstance(photo, Mapping):
+        photo = photo.get("bytes") or photo.get("path")
+        if photo is None:
+            raise ValueError('a row without a photo: it needs "image", or "bytes" or "path"')
+    return photo
+
+
+@contextmanager
+def naming_photo(index: int) -> Iterator[None]:
+    """Say in the message of an error which of many photos it was."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        raise ValueError(f"photo {index} cannot be read: {error}") from error

@@ -1,0 +1,311 @@
+"""`pipeline("visual-question-answering")`: a photo and a question in, scored answers out, as in transformers 4.
+
+    photo, questions --preprocess--> pixels, words --model--> scores --postprocess--> [{"score": 0.93, "answer": "2"}]
+
+transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder. A photo's
+regions are made once, however many questions are asked about it.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from transformers.pipelines import Pipeline
+from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
+from transformers.utils import logging
+
+from .pipeline_photos import naming_photo, photo_loader, take_parts
+from .pipeline_questions import (
+    AskedPhoto,
+    AskedPhotos,
+    Question,
+    asked_photo,
+    asked_stream,
+    check_lengths,
+    checked_choices,
+    join_asked,
+    merged,
+    question_list,
+)
+
+logger = logging.get_logger(__name__)
+
+NUM_ANSWERS = 5  # by default, as in transformers 4
+QUESTIONS_AT_ONCE = 256  # about photos of one batch: bounds the memory that attention takes
+
+
+class UpDownVisualQuestionAnsweringPipeline(Pipeline):
+    """Answers questions about photos: for each question a list of `{"score": 0..1, "answer": text}`, the best first.
+
+    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, a PIL image, an array or a tensor.
+
+    - `vqa(photo, question)`, `vqa({"image": photo, "question": question})`: a list of answers;
+    - one photo and a list of questions, a list of photos and one question, two lists of the same length (the first
+      question about the first photo, ...), or a list of such dicts: a list of such lists. Lists were crossed in
+      transformers 4, each question with each photo; here that is `for question in questions: vqa(photos, question)`;
+    - a `datasets.Dataset` (or stream) with the columns `image` and `question`, a generator or torch data set of such
+      dicts, or a data set or generator of photos with one question: an iterator, and nothing is held in memory.
+
+    Scores of answers of the vocabulary are the sigmoid of the model's, each by itself. `choices=[...]`, or a row's own
+    `choices`, ranks given answers instead: by the model's head for them (`config.scores_choices`; the scores are their
+    softmax and add up to 1), else by what the vocabulary scores them, after the official normalisation of answers.
+
+    With `return_regions=True` the best answer to each question also has
+
+    - `region_weights`: tensor (G, R), how each of G glimpses weighed the regions, each row summing to 1 (of stacked
+      attention the last layer);
+    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the photo's width and height.
+
+    Example:
+
+    >>> import modeling_updown
+    >>> from transformers import pipeline
+    >>> vqa = pipeline("visual-question-answering", model="updown/vqa-daquar-flickr8k")  # doctest: +SKIP
+    >>> vqa(image="dog.jpg", question="how many dogs are there?", top_k=2)  # doctest: +SKIP
+    [{'score': 0.71, 'answer': '2'}, {'score': 0.16, 'answer': '1'}]
+    """
+
+    _load_processor = None
+    _load_image_processor = None
+    _load_tokenizer = None
+    _load_feature_extractor = False
+    _load_video_processor = False
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        take_parts(self)
+        if self.model.can_generate():
+            raise ValueError(
+                f"{type(self.model).__name__} writes its answers, but this pipeline takes models that score answers"
+            )
+
+    def __call__(self, image: Any = None, question: Any = None, **kwargs: Any) -> Any:
+        """Answer one question or many.
+
+        Args:
+            image: a photo, many of them, or rows of photo and question, as the class says.
+            question: a question or a list of them; None where `image` holds the questions.
+            top_k: answers to each question (5 by default, or all choices); no more than there are.
+            choices: the answers to choose from, for every question.
+            return_regions: add `region_weights` and `region_boxes` to the best answer.
+            batch_size, num_workers: photos answered about together (1 by default), processes that load photos (0).
+
+        Raises:
+            ValueError: an empty question; choices that are empty, given twice or not in the vocabulary; a photo that
+                cannot be read; each with its index from 0 where there are many.
+            TypeError: no photo, no question, a question that is not text, an unknown argument.
+        """
+        if image is None:
+            raise TypeError("there is no photo to ask about: give image=... (a path, a URL, a PIL image or an array)")
+        question = question_list(question)
+        if isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4:
+            check_lengths(image, question)
+            photos = AskedPhotos(image, question)
+            return self.answer_all([photos[place] for place in range(len(photos))], **kwargs)
+        stream = asked_stream(image, question)
+        if stream is not None:
+            return super().__call__(stream, **kwargs)
+        if not isinstance(question, list):
+            return self.answer_all([asked_photo(image, question)], **kwargs)[0]
+        rows = [asked_photo(image, text, place=place) for place, text in enumerate(question)]
+        return self.answer_all([replace(row, place=None) for row in rows], **kwargs)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save the model, its tokenizer and image processor; `updown push` adds the code for people without ours."""
+        for part in (self.model, self.tokenizer, self.image_processor):
+            part.save_pretrained(save_directory, **kwargs)
+
+    def answer_all(self, rows: Sequence[AskedPhoto], **kwargs: Any) -> list[list[dict[str, Any]]]:
+        """The answers of each row, in their order; rows with the same photo share its regions."""
+        photos, places = merged(rows)
+        answers: list[Any] = [None] * len(rows)
+        for place, found in zip(places, super().__call__(AskedPhotos(photos), **kwargs), strict=True):
+            answers[place] = found
+        return answers
+
+    def _sanitize_parameters(
+        self,
+        top_k: int | None = None,
+        choices: Sequence[str] | None = None,
+        return_regions: bool | None = None,
+        **unknown: Any,
+    ) -> tuple[dict, dict, dict]:
+        if unknown:
+            raise TypeError(
+                f"visual-question-answering knows no argument {', '.join(sorted(unknown))}: is it misspelt?"
+            )
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k is {top_k}, but there is no answer without 1 or more")
+        preprocess: dict[str, Any] = {"told": set()}  # what this call has warned of
+        if choices is not None:
+            preprocess["choices"] = checked_choices(choices, name="choices")
+        forward = {} if return_regions is None else {"return_regions": return_regions}
+        return preprocess, forward, {} if top_k is None else {"top_k": top_k}
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: Any,
+        forward_params: Any,
+        postprocess_params: Any,
+    ) -> Any:
+        """As transformers does it, but a photo goes with all its questions, and each question has its own answers."""
+        loader = photo_loader(
+            inputs,
+            self.preprocess,
+            preprocess_params,
+            num_workers=num_workers,
+            batch_size=batch_size,
+            collate_fn=join_asked,
+        )
+        outputs = PipelineIterator(loader, self.forward, forward_params)
+        return PipelineChunkIterator(outputs, self.postprocess, postprocess_params)
+
+    def preprocess(
+        self, input_: AskedPhoto, choices: tuple[str, ...] = (), told: set[str] | None = None
+    ) -> dict[str, Any]:
+        """A photo -> `photo`, its `pixel_values` (1, 3, height, width) and mask, and its checked `questions`."""
+        questions = [self.checked(question, choices, set() if told is None else told) for question in input_.questions]
+        if input_.place is None:
+            photo = self.image_processor(images=input_.photo, return_tensors="pt")
+        else:
+            with naming_photo(input_.place):
+                photo = self.image_processor(images=input_.photo, return_tensors="pt")
+        return {"photo": dict(photo), "questions": questions}
+
+    def checked(self, question: Question, choices: tuple[str, ...], told: set[str]) -> Question:
+        """A question with its choices looked up; warns, once a call, of words that the model will not read.
+
+        Raises `ValueError` for choices that the model cannot score.
+        """
+        words = self.tokenizer(question.text, add_special_tokens=False, verbose=False)["input_ids"]
+        if len(words) > self.max_words and "long" not in told:
+            told.add("long")
+            logger.warning(
+                f"{question.name} has {len(words)} words, of which the model reads the first {self.max_words}; "
+                "other long ones are cut without a word"
+            )
+        if not set(words) - {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id} and "unknown" not in told:
+            told.add("unknown")
+            logger.warning(
+                f"{question.name} ({question.text[:40]!r}) has no word that the model knows, so the photo alone "
+                "decides; other such ones are answered without a word"
+            )
+        choices = choices or question.choices
+        if not choices or getattr(self.model.config, "scores_choices", False):
+            return replace(question, choices=choices)
+        normalize = answer_normalizer()
+        ids = [self.answer_ids.get(text, self.answer_ids.get(normalize(text), -1)) for text in choices]
+        absent = [text for text, number in zip(choices, ids, strict=True) if number < 0]
+        if absent:
+            raise ValueError(
+                f"{question.name}: the choices {', '.join(map(repr, absent))} are not among the "
+                f"{len(self.model.config.id2label)} answers of the model: leave them out, or take a model that scores "
+                "choices by their words (config.scores_choices)"
+            )
+        return replace(question, choices=choices, answer_ids=tuple(ids))
+
+    @cached_property
+    def max_words(self) -> int:
+        """How many words of a question the model reads."""
+        return getattr(self.model.config, "max_question_words", None) or self.tokenizer.model_max_length
+
+    @cached_property
+    def answer_ids(self) -> dict[str, int]:
+        """Each answer of the vocabulary, as it is written and normalised, to its row; the first of equal ones wins."""
+        written = {text: number for number, text in self.model.config.id2label.items()}
+        normalize = answer_normalizer()
+        alike: dict[str, int] = {}
+        for text, number in written.items():
+            alike.setdefault(normalize(text), number)
+        return alike | written
+
+    def _forward(self, input_tensors: dict[str, Any], return_regions: bool = False) -> dict[str, Any]:
+        """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes."""
+        photos, questions = dict(input_tensors["photos"]), input_tensors["questions"]
+        photo_index = input_tensors["photo_index"]  # (N,)
+        photos["pixel_values"] = photos["pixel_values"].to(self.model.dtype)
+        if hasattr(self.model, "get_regions"):
+            regions = self.model.get_regions(**photos)
+            photos = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
+        elif return_regions:
+            raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
+        shares = "photo_index" in inspect.signature(self.model.forward).parameters
+        found = []
+        for start in range(0, len(questions), QUESTIONS_AT_ONCE):
+            part, index = (rows[start : start + QUESTIONS_AT_ONCE] for rows in (questions, photo_index))
+            inputs = self.text_inputs(part)
+            if shares:
+                inputs |= {**photos, "photo_index": index}
+            else:
+                inputs |= {name: tensor.index_select(0, index) for name, tensor in photos.items()}
+            output = self.model(**inputs)
+            for row, question in enumerate(part):
+                answered = {"scores": scores_of(question, output, row)}
+                if return_regions:
+                    real = photos["region_mask"][index[row]]
+                    answered["region_weights"] = output.attentions[-1][row][:, real].float()
+                    answered["region_boxes"] = photos["region_boxes"][index[row]][real].float()
+                found.append(answered)
+        return {"found": found, "questions": questions}
+
+    def text_inputs(self, questions: Sequence[Question]) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` (N, T); for choices without rows also `choice_input_ids`, `choice_mask`."""
+        inputs = self.words([question.text for question in questions])
+        worded = [() if question.answer_ids else question.choices for question in questions]
+        most = max(map(len, worded))
+        if not most:
+            return inputs
+        texts = [text for choices in worded for text in (*choices, *[""] * (most - len(choices)))]
+        counts = torch.tensor([len(choices) for choices in worded], device=self.device)
+        return inputs | {
+            "choice_input_ids": self.words(texts)["input_ids"].unflatten(0, (len(questions), most)),  # (N, C, T)
+            "choice_mask": torch.arange(most, device=self.device) < counts[:, None],
+        }
+
+    def words(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Texts -> `input_ids` and `attention_mask`, (N, T); one unknown word where there is none, as in training."""
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_words)["input_ids"]
+        rows = [torch.tensor(ids or [self.tokenizer.unk_token_id]) for ids in encoded]
+        lengths = torch.tensor([len(row) for row in rows])
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        mask = torch.arange(input_ids.shape[1]) < lengths[:, None]
+        return {"input_ids": input_ids.to(self.device), "attention_mask": mask.long().to(self.device)}
+
+    def postprocess(self, model_outputs: dict[str, Any], top_k: int | None = None) -> Iterator[list[dict[str, Any]]]:
+        """What `_forward` found about a batch of photos -> each question's answers, one question after another."""
+        for question, found in zip(model_outputs["questions"], model_outputs["found"], strict=True):
+            scores = found.pop("scores")
+            names: Any = question.choices or self.model.config.id2label
+            most = top_k or (len(scores) if question.choices else NUM_ANSWERS)
+            best = scores.topk(min(most, len(scores)))
+            answers = [
+                {"score": score, "answer": names[number]}
+                for score, number in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            ]
+            answers[0] |= found
+            yield answers
+
+
+def scores_of(question: Question, output: Any, row: int) -> torch.Tensor:
+    """0..1 of each answer of the vocabulary (A,), or of each of the question's choices (C,)."""
+    if question.choices and not question.answer_ids:
+        return output.choice_logits[row, : len(question.choices)].float().softmax(dim=0)
+    scores = output.logits[row].float().sigmoid()
+    return scores[list(question.answer_ids)] if question.answer_ids else scores
+
+
+def answer_normalizer() -> Callable[[str], str]:
+    """The official VQA normalisation, which the answers of a vocabulary have been through."""
+    try:
+        from .answer_text_updown import normalize_answer  # beside this file, where both lie on the Hub
+    except ImportError:
+        from . import normalize_answer  # the installed package has it at its door
+    return normalize_answer

@@ -1,0 +1,271 @@
+"""LSTMs and a GRU one word at a time: the step, its cache for `generate`, which rows run when, cheap weight gradients.
+
+Shapes: P photos, N = P x S rows of words (those of one photo next to each other), T words, H hidden, R regions.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+def lstm_step(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The LSTM's arithmetic after its products: gates (n, 4H) in torch's order (input, forget, cell, output), memory
+    cell (n, H) -> hidden state and memory cell, (n, H) each.
+    """
+    write, forget, candidate, read = gates.chunk(4, dim=-1)
+    cell = forget.sigmoid() * cell + write.sigmoid() * candidate.tanh()
+    return read.sigmoid() * cell.tanh(), cell
+
+
+def gru_step(from_word: torch.Tensor, from_state: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """The GRU's arithmetic after its products (n, 3H) each, in torch's order (reset, update, candidate) -> (n, H)."""
+    width = hidden.shape[-1]
+    reset, update = (from_word[:, : 2 * width] + from_state[:, : 2 * width]).sigmoid().chunk(2, dim=-1)
+    candidate = (from_word[:, 2 * width :] + reset * from_state[:, 2 * width :]).tanh()
+    return candidate + update * (hidden - candidate)
+
+
+@dataclass
+class PhotoContext:
+    """What a photo contributes to every step: P photos, R regions."""
+
+    keys: torch.Tensor  # W_va v (P, R, A)
+    values: torch.Tensor  # (P, R, D)
+    mask: torch.Tensor  # (P, R) bool
+    gates: torch.Tensor  # the mean region's share of the attention LSTM's gates (P, 4H)
+    boxes: torch.Tensor | None  # (P, R, 4)
+
+    def index_select(self, photos: torch.Tensor) -> "PhotoContext":
+        """The context of the photos named by index (n,)."""
+        keys, values, mask, gates = (
+            field.index_select(0, photos) for field in (self.keys, self.values, self.mask, self.gates)
+        )
+        boxes = None if self.boxes is None else self.boxes.index_select(0, photos)
+        return PhotoContext(keys, values, mask, gates, boxes)
+
+
+class LSTMState(CacheLayerMixin):
+    """One LSTM's hidden state and memory cell, (N, H) each, as a cache layer that beams can reorder."""
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = key_states, value_states
+        self.num_words = 0
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, num_words: int = 1, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put the state after `num_words` more words in place of the last one."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states, value_states
+        self.num_words += num_words
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.num_words if self.is_initialized else 0
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def reset(self) -> None:
+        super().reset()
+        self.num_words = 0
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.keys, self.values = (x.repeat_interleave(repeats, dim=0) for x in (self.keys, self.values))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.keys, self.values = self.keys[indices], self.values[indices]
+
+    def crop(self, max_length: int) -> None:
+        raise RuntimeError("A recurrent state cannot be cropped to fewer words: run the captioner from the first word")
+
+
+class CaptioningCache(Cache):
+    """Both LSTMs' states and the photos' context, made on the first call of `forward` and handed back to it.
+
+    Beams change places inside one photo only, so the context (one entry per photo) is never reordered.
+    """
+
+    def __init__(self, context: PhotoContext):
+        super().__init__(layers=[LSTMState(), LSTMState()])
+        self.context = context
+
+    def states(self, num_rows: int, *, like: torch.Tensor, hidden_size: int) -> tuple[torch.Tensor, ...]:
+        """(h1, c1, h2, c2), each (N, H); zeros before the first word."""
+        if not self.layers[0].is_initialized:
+            return (like.new_zeros(num_rows, hidden_size),) * 4
+        return tuple(tensor for layer in self.layers for tensor in (layer.keys, layer.values))
+
+    def store(self, state: tuple[torch.Tensor, ...], *, num_words: int) -> None:
+        """Keep (h1, c1, h2, c2) after `num_words` more words."""
+        for layer, hidden, cell in zip(self.layers, state[::2], state[1::2], strict=True):
+            layer.update(hidden, cell, num_words=num_words)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        rows = self.layers[0].keys.shape[0]
+        super().batch_select_indices(indices)
+        photos = torch.arange(rows, device=self.context.keys.device)[indices] // (rows // len(self.context.keys))
+        self.context = self.context.index_select(photos)
+
+
+@dataclass
+class WordSteps:
+    """Which rows run at which step: rows sorted so that those of a step are the first ones of the step before.
+
+    order (N,): row at each place; num_rows: rows of each step; skips: whether any row ends before the last step; holes:
+    whether a row has a masked word before its last real one.
+    """
+
+    order: torch.Tensor
+    num_rows: list[int]
+    skips: bool
+    holes: bool = False
+
+    def pack(self, dense: torch.Tensor) -> torch.Tensor:
+        """(N, T, ...) -> (sum of num_rows, ...): the running rows of step 0, then those of step 1, ..."""
+        if not self.skips:
+            return dense.transpose(0, 1).flatten(0, 1)
+        ordered = dense.index_select(0, self.order)
+        return torch.cat([ordered[:rows, step] for step, rows in enumerate(self.num_rows)])
+
+    def unpack(self, packed: torch.Tensor) -> torch.Tensor:
+        """The way back: (sum of num_rows, ...) -> (N, T, ...), zero where a row did not run."""
+        if not self.skips:
+            return packed.unflatten(0, (len(self.num_rows), -1)).transpose(0, 1)
+        step = torch.repeat_interleave(torch.tensor(self.num_rows)).to(self.order.device)
+        row = torch.cat([self.order[:rows] for rows in self.num_rows])
+        dense = packed.new_zeros(len(self.order), len(self.num_rows), *packed.shape[1:])
+        return dense.index_put((row, step), packed)
+
+
+def word_steps(attention_mask: torch.Tensor | None, *, num_rows: int, num_words: int, skip: bool) -> WordSteps:
+    """Plan the steps of N rows of T words: with `skip`, a row stops after its last real word.
+
+    The row count of a step is rounded up to one of eight sizes, since every new matrix shape costs a plan.
+    """
+    if attention_mask is None or not skip:
+        return WordSteps(torch.arange(num_rows), [num_rows] * num_words, skips=False)
+    positions = torch.arange(1, num_words + 1, device=attention_mask.device)
+    last = (attention_mask.bool() * positions).amax(dim=1)  # (N,): place of the last real word
+    lengths, order = last.sort(descending=True, stable=True)
+    grain = max(1, num_rows // 8)
+    running = (lengths[:, None] >= positions).sum(dim=0).tolist()  # rows alive at each step
+    rows = [min(num_rows, max(1, -(-alive // grain)) * grain) for alive in running]
+    holes = bool((attention_mask.bool().sum(dim=1) < last).any())
+    return WordSteps(order, rows, skips=min(rows) < num_rows, holes=holes)
+
+
+class QuestionGRU(nn.Module):
+    """A GRU whose last state stands for a text; equal to `torch.nn.GRU` on each text without its padding.
+
+    Rows stop at their own last word, the words' products are made at once for a whole batch.
+
+    >>> gru = QuestionGRU(word_size=4, hidden_size=3)
+    >>> gru(torch.randn(2, 5, 4), torch.tensor([5, 0]))[1].tolist()
+    [0.0, 0.0, 0.0]
+    """
+
+    def __init__(self, *, word_size: int, hidden_size: int):
+        super().__init__()
+        self.word_gates = nn.Linear(word_size, 3 * hidden_size)
+        self.state_gates = nn.Linear(hidden_size, 3 * hidden_size)
+
+    def forward(self, words: torch.Tensor, lengths: torch.Tensor, initial: torch.Tensor | None = None) -> torch.Tensor:
+        """words (N, T, E), of each row the first `lengths` (N,) of them; the state before them (N, H) -> (N, H)."""
+        num_rows, num_words = words.shape[:2]
+        if not num_words:  # texts without any word
+            return words.new_zeros(num_rows, self.state_gates.in_features) if initial is None else initial
+        places = torch.arange(num_words, device=words.device)
+        steps = word_steps(places < lengths[:, None], num_rows=num_rows, num_words=num_words, skip=True)
+        from_words = self.word_gates(steps.pack(words)).split(steps.num_rows)
+        state = from_words[0].new_zeros(num_rows, self.state_gates.in_features) if initial is None else initial
+        if steps.skips:
+            state, lengths = state.index_select(0, steps.order), lengths.index_select(0, steps.order)
+        running = (lengths[:, None] > places).sum(dim=0).tolist()  # fewer than the rows of a step, which are rounded up
+        product = self.step_product(num_words)
+        ended: list[torch.Tensor] = []
+        for step, rows in enumerate(steps.num_rows):
+            ended.append(state[rows:])
+            state = state[:rows]
+            after = gru_step(from_words[step], product(state) + self.state_gates.bias, state)
+            state = after if running[step] == rows else torch.where(lengths[:rows, None] > step, after, state)
+        state = torch.cat([state, *reversed(ended)])
+        return state.new_zeros(state.shape).index_copy(0, steps.order, state) if steps.skips else state
+
+    def step_product(self, num_words: int) -> Any:
+        """W_h h of every step; in training over many words, with the weight's gradient made once."""
+        weight = self.state_gates.weight
+        if num_words > 1 and torch.is_grad_enabled() and weight.requires_grad:
+            return StepLinear(weight)
+        return partial(F.linear, weight=weight)
+
+    def states_on_padding(self, padding: torch.Tensor, num_steps: int) -> torch.Tensor:
+        """The states before any word and after 1 .. `num_steps` times the vector `padding` (E,): (num_steps + 1, H)."""
+        from_word = self.word_gates(padding[None])
+        states = [from_word.new_zeros(1, self.state_gates.in_features)]
+        for _ in range(num_steps):
+            states.append(gru_step(from_word, self.state_gates(states[-1]), states[-1]))
+        return torch.cat(states)
+
+
+class StepLinear:
+    """x W^T for a weight that is used once per time step, with its gradient made once per batch.
+
+    Autograd would add a whole (out, in) matrix to the gradient at every step; here each step only keeps its input and
+    its output's gradient, and one product over all steps makes the weight's. Same numbers, a fraction of the memory
+    traffic. Under autocast the weight is cast once, not per step.
+    """
+
+    def __init__(self, weight: torch.Tensor):
+        self.tape: list[tuple[torch.Tensor, torch.Tensor]] = []
+        device = weight.device.type
+        if torch.is_autocast_enabled(device):
+            weight = weight.to(torch.get_autocast_dtype(device))
+        self.weight = _CollectWeightGradient.apply(weight, self.tape)
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(N, in) -> (N, out), in the weight's type."""
+        return _ProductWithoutWeightGradient.apply(inputs.to(self.weight.dtype), self.weight, self.tape)
+
+
+class _CollectWeightGradient(torch.autograd.Function):
+    """The identity on a weight; its gradient is made from the steps' tape, after the last of them ran backward."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, tape: list) -> torch.Tensor:
+        ctx.tape = tape
+        ctx.set_materialize_grads(False)
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor, None]:
+        inputs, gradients = zip(*ctx.tape, strict=True)
+        ctx.tape.clear()
+        return torch.cat(gradients).T @ torch.cat(inputs), None  # (out, N * steps) @ (N * steps, in)
+
+
+class _ProductWithoutWeightGradient(torch.autograd.Function):
+    """x W^T whose backward passes gradients to x alone and leaves (x, gradient) on the tape."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, tape: list) -> torch.Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.tape = tape
+        return F.linear(inputs, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
+        inputs, weight = ctx.saved_tensors
+        ctx.tape.append((inputs.detach(), gradient))  # detached: a tape that held the graph would never be freed
+        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
