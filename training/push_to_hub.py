@@ -50,7 +50,7 @@ COPIED = (
     "merges.txt",
     "*.jinja",
 )
-MADE = ("*.py", "*config.json", "evaluation.json", "README.md")
+MADE = ("*.py", "*config.json", "evaluation.json", "README.md", COMPARISONS)
 
 
 def push(

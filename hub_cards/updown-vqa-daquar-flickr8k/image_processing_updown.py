@@ -297,7 +297,7 @@ def check_resized_pixels(images: list[Any], size: SizeDict) -> None:
             )
 
 
-class UpDownImagesKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
+class UpDownImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """What our image processors take beyond transformers' own.
 
     exact_resize (`bool`, defaults to `False`): resize in float32, bilinear, without smoothing.
@@ -324,7 +324,7 @@ class PhotoPreparation(BaseImageProcessor):
     do_resize = True
     do_rescale = True
     do_normalize = True
-    valid_kwargs = UpDownImagesKwargs
+    valid_kwargs = UpDownImageProcessorKwargs
     exact_resize = False
     channel_order = "rgb"
     min_regions: int | None = None

@@ -145,7 +145,7 @@ class SlowAnswerer:
             if place + 1 < self.config.num_attention_layers:
                 query = query + self.layer(f"next_query.{place}", found)
         joint = self.layer("of_question", question if place == 0 else query) * self.layer("of_photo", found)
-        if self.config.counted_objects:
+        if self.model.counter is not None:
             counts = slow_counts(self.model.counter, scores[:, 0].tolist(), boxes.tolist())
             joint = joint + self.product("of_counts", torch.tensor(counts, dtype=torch.float64)).clamp(min=0)
         logits = self.product("answers", self.layer("before_answers", joint))

@@ -159,6 +159,24 @@ def test_the_cards_lines_run_for_a_stranger(published: Path, tmp_path: Path) -> 
     assert run.stdout.startswith("[{'generated_text': '")
 
 
+def test_kinds_of_question_and_comparisons_stand_on_the_card(published_vqa: Path, tmp_path: Path) -> None:
+    """A comparison goes along with the model, is shown, and does not keep the folder from being written again."""
+    folder = tmp_path / "model"
+    shutil.copytree(published_vqa, folder)
+    dataset = {"name": "DAQUAR", "type": "daquar", "split": "test", "num_questions": 10}
+    figures = {"dataset": dataset, "metrics": {"accuracy_x100": 30.0}, "command": "updown evaluate a.yaml", "seed": 0}
+    kinds = {"answers: number": {"accuracy_x100": 42.5, "questions": 4}}
+    (folder / "evaluation.json").write_text(json.dumps({**figures, "domains": kinds}))
+    blind = {**figures, "metrics": {"accuracy_x100": 20.0}, "difference_x100": -10.0, "interval_x100": [-12.0, -8.5]}
+    (folder / "comparisons.json").write_text(json.dumps([{"name": "this", **figures}, {"name": "blind", **blind}]))
+    for _ in range(2):
+        publish_folder(folder, tmp_path / "published", repo_id="me/answerer")
+    card = (tmp_path / "published" / "README.md").read_text()
+    assert "| answers: number | 42.50 | 4 |" in card and ", 10 questions, seed 0." in card
+    assert "| model | accuracy (x100) | difference (95 % interval) |" in card
+    assert "| blind | 20.00 | -10.00 (-12.00 to -8.50) |" in card and "# blind\nupdown evaluate a.yaml" in card
+
+
 def test_hub_folder_of_a_question_answerer(published_vqa: Path) -> None:
     config = json.loads((published_vqa / "config.json").read_text())
     assert config["auto_map"] == {
