@@ -361,7 +361,7 @@ def test_a_recipe_trains_and_is_evaluated(tmp_path: Path) -> None:
     assert other["dataset"]["split"] == "val" and other["metrics"] != trained
     with pytest.raises(ValueError, match="METEOR and SPICE are metrics of captions: leave --java out"):
         evaluate_recipe(tmp_path / "recipe.yaml", java=True)
-    with pytest.raises(ValueError, match="--predictions takes captions or answers, and .*recipe.yaml is of the task detection"):
+    with pytest.raises(ValueError, match="--predictions takes captions or answers, and .* is of the task detection"):
         evaluate_recipe(tmp_path / "recipe.yaml", predictions=best / "predictions.json")
 
 
