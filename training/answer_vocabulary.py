@@ -25,7 +25,6 @@ import torch
 from processors.answer_text_updown import SOFT_SCORE_FORMS, clean_answer, normalize_answer, soft_score
 from training.data.files import PathLike, read_json, read_lines, write_json
 
-VQA_BY_SPLIT = ("questions", "annotations", "images", "folder", "num_scenes")  # options a recipe may give by split
 LARGEST_FILE_BYTES = 2**26
 NUM_NAMED = 5  # of faulty answers in an error
 

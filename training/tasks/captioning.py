@@ -100,11 +100,11 @@ class CaptioningTask(TopDownTask):
     def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
         """The rows of a split that have captions to score against and a photo to look at."""
         key = (split, max_photos)
-        if key not in self.evaluated_rows:
+        if key not in self.evaluated:
             rows = captioned_rows(self.rows(split), split=split)
             rows = rows.select(range(min(max_photos, len(rows)))) if max_photos else rows
-            self.evaluated_rows[key] = self.photos.prepare(rows)
-        return self.evaluated_rows[key]
+            self.evaluated[key] = self.photos.prepare(rows)
+        return self.evaluated[key]
 
     # -- model --------------------------------------------------------------------------------------------------------
 

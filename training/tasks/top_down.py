@@ -27,7 +27,7 @@ class TopDownTask:
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         self.recipe, self.accelerator = recipe, accelerator
-        self.evaluated_rows: dict[tuple[str, int], Dataset] = {}
+        self.evaluated: dict[tuple[str, int], Any] = {}  # (split, max_photos) -> what was prepared of it
 
     def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
         """The rows of a split that can be scored, or those of its first `max_photos` photos."""
@@ -69,7 +69,7 @@ class TopDownTask:
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:
         """Make regions with this model's region source, and words with this processor."""
         self.processor = processor
-        self.evaluated_rows = {}
+        self.evaluated = {}
         self.photos = PhotoRegions(
             self.recipe.regions, model.region_source, processor.image_processor, self.accelerator
         )

@@ -27,9 +27,9 @@ from modeling_updown import (
     UpDownVqaConfig,
 )
 from modeling_updown.losses_updown import IGNORED_LABEL
+from modeling_updown.modeling_captioning import PHOTO_INPUTS
 from modeling_updown.modeling_vqa import WORD_STD
 from training.answer_vocabulary import (
-    VQA_BY_SPLIT,
     AnswerVocabulary,
     answer_lists,
     build_answers,
@@ -38,6 +38,7 @@ from training.answer_vocabulary import (
     soft_targets,
 )
 from training.data.vqa import load_vqa
+from training.data.vqa_rows import listed
 from training.data.vqa_submission import write_submission
 from training.recipe import Recipe
 from training.tasks.build import build_config, build_image_processor, build_region_source, by_split, source_fields
@@ -47,13 +48,12 @@ from training.tasks.vqa_scores import METRICS, item_accuracies, question_scores,
 from training.word_vectors import word_vectors
 
 SIDES = re.compile(r"\b(?:left|right)", re.IGNORECASE)  # words that a mirrored photo makes wrong
-LISTED_PHOTOS = 5
 SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),
     **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
     **{name: name for name in ("aokvqa", "visual7w")},
 }
-PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
+BY_SPLIT = ("questions", "annotations", "images", "folder", "num_scenes")
 
 
 @dataclass
@@ -87,7 +87,6 @@ class VqaTask(TopDownTask):
             raise ValueError(f"train.objective is {recipe.train.objective!r}; answers take binary_cross_entropy")
         if recipe.regions.crops < 1:
             raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole photos, leave it out")
-        self.evaluated: dict[tuple[str, int], Questions] = {}
         self.not_computed: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -145,7 +144,7 @@ class VqaTask(TopDownTask):
             lost = [image_id for image_id in ids.tolist() if image_id not in place]
             warnings.warn(
                 f"{len(rows) - len(kept)} questions are left out, since their {len(lost)} photos have no regions: "
-                f"{', '.join(lost[:LISTED_PHOTOS])}",
+                f"{listed(lost)}",
                 stacklevel=2,
             )
             return Questions(rows.select(kept), photos, kept_place[photo_of[kept]])
@@ -174,11 +173,10 @@ class VqaTask(TopDownTask):
         recipe = self.recipe
         answers = self.answer_vocabulary(rows)
         choices = rows["choices"][:] if recipe.model.get("scores_choices") else []
-        fields = {name: recipe.model[name] for name in ("max_question_words",) if name in recipe.model}
         tokenizer = UpDownTokenizer.from_questions(
             rows["question"][:],
             min_count=recipe.train.min_word_count,
-            max_words=fields.get("max_question_words", UpDownVqaConfig.max_question_words),
+            max_words=recipe.model.get("max_question_words", UpDownVqaConfig.max_question_words),
             texts=[choice for texts in choices for choice in texts],
         )
         vision_config, source_state = build_region_source(recipe.regions)
@@ -213,7 +211,6 @@ class VqaTask(TopDownTask):
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:
         """As the base class has it; the answers are those of the model."""
         super().adopt(model, processor)
-        self.evaluated = {}
         self.region_feature_size = model.config.region_feature_size
         self.vocabulary = AnswerVocabulary(list(model.config.id2label.values()))
 
@@ -409,7 +406,7 @@ def submitted(found: Mapping[str, Any], kind: str) -> Any:
 
 
 def question_rows(data: Mapping[str, Any], *, split: str, photos: bool = True) -> Dataset:
-    """The rows of a recipe's `data` section, whose options `VQA_BY_SPLIT` may be mappings by split.
+    """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split.
 
     The splits of `train+val` may lie in different files. Without `photos` their folder need not be there.
     """
@@ -417,8 +414,8 @@ def question_rows(data: Mapping[str, Any], *, split: str, photos: bool = True) -
         data = {**data, **({"images": None} if "images" in data else {})}
         if "parts" in data:
             data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
-    apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in VQA_BY_SPLIT)
-    parts = [by_split(data, split=part, names=VQA_BY_SPLIT) for part in (split.split("+") if apart else [split])]
+    apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in BY_SPLIT)
+    parts = [by_split(data, split=part, names=BY_SPLIT) for part in (split.split("+") if apart else [split])]
     return concatenate_datasets([load_vqa(**part) for part in parts])
 
 
