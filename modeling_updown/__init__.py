@@ -31,12 +31,25 @@ if TYPE_CHECKING:
     )
     from processors.answer_text_updown import normalize_answer
 
-    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
+    from .configuration_updown import (
+        UpDownCaptioningConfig,
+        UpDownDetectorConfig,
+        UpDownFusionConfig,
+        UpDownGridConfig,
+        UpDownPrefixLMConfig,
+        UpDownVqaConfig,
+    )
     from .drawing_regions_updown import draw_regions, named_regions
+    from .drawing_retrieval_updown import draw_found_photos, draw_found_texts
     from .drawing_updown import draw_answer, draw_attention
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
+    from .modeling_fusion import UpDownFusionModel
+    from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
     from .modeling_grid import UpDownGrid
+    from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
+    from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
+    from .modeling_retrieval import UpDownFusionForImageTextRetrieval
     from .modeling_vqa import UpDownForVisualQuestionAnswering
     from .outputs_updown import Regions, UpDownCaptioningOutput, UpDownDetectorOutput, UpDownVqaOutput
     from .pipeline_updown import UpDownImageToTextPipeline
@@ -45,20 +58,35 @@ if TYPE_CHECKING:
 HOMES = {  # public name -> the module it is imported from
     "UpDownCaptioningConfig": "modeling_updown.configuration_updown",
     "UpDownDetectorConfig": "modeling_updown.configuration_updown",
+    "UpDownFusionConfig": "modeling_updown.configuration_updown",
     "UpDownGridConfig": "modeling_updown.configuration_updown",
+    "UpDownPrefixLMConfig": "modeling_updown.configuration_updown",
     "UpDownVqaConfig": "modeling_updown.configuration_updown",
     "UpDownForImageCaptioning": "modeling_updown.modeling_captioning",
     "UpDownDetector": "modeling_updown.modeling_detector",
     "UpDownForVisualQuestionAnswering": "modeling_updown.modeling_vqa",
+    "UpDownFusionModel": "modeling_updown.modeling_fusion",
+    "UpDownFusionForImageTextRetrieval": "modeling_updown.modeling_retrieval",
+    "UpDownFusionForMaskedLM": "modeling_updown.modeling_pretraining",
+    "UpDownFusionForPreTraining": "modeling_updown.modeling_pretraining",
+    "UpDownFusionForVisualQuestionAnswering": "modeling_updown.modeling_fusion_vqa",
     "UpDownGrid": "modeling_updown.modeling_grid",
+    "UpDownPrefixLMForImageCaptioning": "modeling_updown.modeling_prefix_lm",
     "Regions": "modeling_updown.outputs_updown",
     "UpDownCaptioningOutput": "modeling_updown.outputs_updown",
+    "UpDownFusionOutput": "modeling_updown.outputs_updown",
+    "UpDownMaskedLMOutput": "modeling_updown.outputs_updown",
+    "UpDownPreTrainingOutput": "modeling_updown.outputs_updown",
+    "UpDownPrefixLMOutput": "modeling_updown.outputs_updown",
+    "UpDownRetrievalOutput": "modeling_updown.outputs_updown",
     "UpDownDetectorOutput": "modeling_updown.outputs_updown",
     "UpDownVqaOutput": "modeling_updown.outputs_updown",
     "UpDownImageToTextPipeline": "modeling_updown.pipeline_updown",
     "UpDownVisualQuestionAnsweringPipeline": "modeling_updown.pipeline_vqa",
     "draw_answer": "modeling_updown.drawing_updown",
     "draw_attention": "modeling_updown.drawing_updown",
+    "draw_found_photos": "modeling_updown.drawing_retrieval_updown",
+    "draw_found_texts": "modeling_updown.drawing_retrieval_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",
     "named_regions": "modeling_updown.drawing_regions_updown",
     "UpDownImageProcessor": "processors",

@@ -26,6 +26,9 @@ TABLES = {
         "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
         "MODEL_FOR_OBJECT_DETECTION_MAPPING",
         "MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING",
+        "MODEL_FOR_PRETRAINING_MAPPING",
+        "MODEL_FOR_MASKED_LM_MAPPING",
+        "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING",
     ],
     "transformers.models.auto.processing_auto": ["PROCESSOR_MAPPING"],
     "transformers.models.auto.tokenization_auto": ["TOKENIZER_MAPPING"],
@@ -54,33 +57,88 @@ def register_classes() -> None:
         AutoModelForVisualQuestionAnswering,
         AutoProcessor,
         AutoTokenizer,
+        PreTrainedTokenizerFast,
     )
-    from transformers.models.auto import modeling_auto
 
     from processors import UpDownImageProcessor, UpDownImageProcessorPil, UpDownProcessor, UpDownTokenizer
 
-    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
+    from .configuration_updown import (
+        UpDownCaptioningConfig,
+        UpDownDetectorConfig,
+        UpDownFusionConfig,
+        UpDownGridConfig,
+        UpDownPrefixLMConfig,
+        UpDownVqaConfig,
+    )
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_grid import UpDownGrid
+    from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
     from .modeling_vqa import UpDownForVisualQuestionAnswering
 
     backends = {"torchvision": UpDownImageProcessor, "pil": UpDownImageProcessorPil}
-    for config in (UpDownGridConfig, UpDownDetectorConfig, UpDownCaptioningConfig, UpDownVqaConfig):
+    configs = (
+        UpDownCaptioningConfig,
+        UpDownDetectorConfig,
+        UpDownFusionConfig,
+        UpDownGridConfig,
+        UpDownPrefixLMConfig,
+        UpDownVqaConfig,
+    )
+    for config in configs:
         config.custom_pipelines = PublishedPipelines()
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoImageProcessor.register(config, image_processor_classes=dict(backends), exist_ok=True)
     AutoModel.register(UpDownGridConfig, UpDownGrid, exist_ok=True)
     AutoModel.register(UpDownDetectorConfig, UpDownDetector, exist_ok=True)
     AutoModelForObjectDetection.register(UpDownDetectorConfig, UpDownDetector, exist_ok=True)
-    # what pipeline("object-detection") takes for granted; it would warn of all others
-    names = getattr(modeling_auto, "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", {})
-    names.setdefault(UpDownDetectorConfig.model_type, UpDownDetector.__name__)
+    expect_in_pipelines("MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", UpDownDetector)
     AutoModelForImageTextToText.register(UpDownCaptioningConfig, UpDownForImageCaptioning, exist_ok=True)
+    AutoModelForImageTextToText.register(UpDownPrefixLMConfig, UpDownPrefixLMForImageCaptioning, exist_ok=True)
     AutoModelForVisualQuestionAnswering.register(UpDownVqaConfig, UpDownForVisualQuestionAnswering, exist_ok=True)
     for config in (UpDownCaptioningConfig, UpDownVqaConfig):
         AutoTokenizer.register(config, tokenizer_class=UpDownTokenizer, exist_ok=True)
         AutoProcessor.register(config, UpDownProcessor, exist_ok=True)
+    for config in (UpDownFusionConfig, UpDownPrefixLMConfig):  # their words are any Hugging Face tokenizer's
+        AutoTokenizer.register(config, tokenizer_class=PreTrainedTokenizerFast, exist_ok=True)
+        AutoProcessor.register(config, UpDownProcessor, exist_ok=True)
+    register_fusion()
+
+
+def register_fusion() -> None:
+    """The fusion model and its heads, of which each has an Auto class of its own."""
+    from transformers import (
+        AutoModel,
+        AutoModelForMaskedLM,
+        AutoModelForPreTraining,
+        AutoModelForVisualQuestionAnswering,
+        AutoModelForZeroShotImageClassification,
+    )
+
+    from .configuration_updown import UpDownFusionConfig
+    from .modeling_fusion import UpDownFusionModel
+    from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
+    from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
+    from .modeling_retrieval import UpDownFusionForImageTextRetrieval
+
+    models = {
+        AutoModel: UpDownFusionModel,
+        AutoModelForMaskedLM: UpDownFusionForMaskedLM,
+        AutoModelForPreTraining: UpDownFusionForPreTraining,
+        AutoModelForVisualQuestionAnswering: UpDownFusionForVisualQuestionAnswering,
+        AutoModelForZeroShotImageClassification: UpDownFusionForImageTextRetrieval,
+    }
+    for auto, model in models.items():
+        auto.register(UpDownFusionConfig, model, exist_ok=True)
+    expect_in_pipelines("MODEL_FOR_MASKED_LM_MAPPING_NAMES", UpDownFusionForMaskedLM)
+    expect_in_pipelines("MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES", UpDownFusionForImageTextRetrieval)
+
+
+def expect_in_pipelines(table: str, model: Any) -> None:
+    """Enter a class where a pipeline of transformers' own looks up what it may run; it would warn of all others."""
+    from transformers.models.auto import modeling_auto
+
+    getattr(modeling_auto, table, {}).setdefault(model.config_class.model_type, model.__name__)
 
 
 class PublishedPipelines:

@@ -3,12 +3,15 @@
 The weights are drawn large and from a fixed seed, so that captions differ between photos and are the same in every run.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoConfig, BertConfig, PreTrainedTokenizerFast
 
 from modeling_updown import (
     UpDownCaptioningConfig,
@@ -16,9 +19,17 @@ from modeling_updown import (
     UpDownDetectorConfig,
     UpDownForImageCaptioning,
     UpDownForVisualQuestionAnswering,
+    UpDownFusionConfig,
+    UpDownFusionForImageTextRetrieval,
+    UpDownFusionForMaskedLM,
+    UpDownFusionForPreTraining,
+    UpDownFusionForVisualQuestionAnswering,
+    UpDownFusionModel,
     UpDownGrid,
     UpDownGridConfig,
     UpDownImageProcessor,
+    UpDownPrefixLMConfig,
+    UpDownPrefixLMForImageCaptioning,
     UpDownProcessor,
     UpDownTokenizer,
     UpDownVqaConfig,
@@ -99,6 +110,116 @@ def tiny_vqa_config(**changes: Any) -> UpDownVqaConfig:
 def tiny_vqa(**changes: Any) -> UpDownForVisualQuestionAnswering:
     """A question answerer of its own region source, in evaluation mode."""
     return seeded(UpDownForVisualQuestionAnswering, tiny_vqa_config(**changes))
+
+
+def tiny_tokenizer(**changes: Any) -> PreTrainedTokenizerFast:
+    """BERT's word pieces: [PAD] 0, [UNK] 1, [CLS] 2, [SEP] 3, [MASK] 4, the words of `CAPTIONS` and `QUESTIONS`, and
+    the letters, of which every other word is made. Lower case; a text becomes [CLS] pieces [SEP]."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = sorted({word for text in CAPTIONS + QUESTIONS for word in re.findall(r"\w+|[^\w\s]", text.lower())})
+    pieces = [*special, *words, *letters, *(f"##{letter}" for letter in letters), ".", ","]
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **(dict(zip(names, special, strict=True)) | changes))
+
+
+def tiny_fusion_processor() -> UpDownProcessor:
+    """The processor of the fusion models: 64 x 64 photos, the pieces of `tiny_tokenizer`."""
+    return UpDownProcessor(UpDownImageProcessor(size={"height": PHOTO_SIDE, "width": PHOTO_SIDE}), tiny_tokenizer())
+
+
+def tiny_encoder_config(**changes: Any) -> BertConfig:
+    """A BERT of 2 layers of width 32."""
+    fields: dict[str, Any] = {
+        "vocab_size": len(tiny_tokenizer()),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.2,
+        "cls_token_id": 2,
+    }
+    return BertConfig(**(fields | changes))
+
+
+def tiny_fusion_config(**changes: Any) -> UpDownFusionConfig:
+    """The tiny BERT on the tiny grid; `vision_config=None` and `region_feature_size=...` make one without."""
+    fields: dict[str, Any] = {
+        "text_config": tiny_encoder_config(),
+        "vision_config": tiny_grid_config(),
+        "projection_size": 16,
+        "num_objects": 12,
+        "id2label": dict(enumerate(ANSWERS)),
+        "initializer_range": 0.2,
+    }
+    return UpDownFusionConfig(**(fields | changes))
+
+
+def tiny_fusion(**changes: Any) -> UpDownFusionModel:
+    """The fusion model without a head, in evaluation mode."""
+    return seeded(UpDownFusionModel, tiny_fusion_config(**changes))
+
+
+def tiny_retrieval(**changes: Any) -> UpDownFusionForImageTextRetrieval:
+    """Retrieval on the fusion model, in evaluation mode."""
+    return seeded(UpDownFusionForImageTextRetrieval, tiny_fusion_config(**changes))
+
+
+def tiny_pretraining(**changes: Any) -> UpDownFusionForPreTraining:
+    """Pretraining of the fusion model, in evaluation mode."""
+    return seeded(UpDownFusionForPreTraining, tiny_fusion_config(**changes))
+
+
+def tiny_masked_lm(**changes: Any) -> UpDownFusionForMaskedLM:
+    """Masked words on the fusion model, in evaluation mode."""
+    return seeded(UpDownFusionForMaskedLM, tiny_fusion_config(**changes))
+
+
+def tiny_fusion_vqa(**changes: Any) -> UpDownFusionForVisualQuestionAnswering:
+    """Question answering on the fusion model, in evaluation mode."""
+    return seeded(UpDownFusionForVisualQuestionAnswering, tiny_fusion_config(**changes))
+
+
+def tiny_text_config(model_type: str = "gpt2", **changes: Any) -> Any:
+    """A causal language model of two layers of width 32 over the words of `CAPTIONS`: GPT-2, Llama, Qwen2 and alike."""
+    fields: dict[str, Any] = {
+        "vocab_size": len(tiny_processor().tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.3,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    if model_type == "opt":
+        fields |= {"word_embed_proj_dim": 16, "ffn_dim": 48, "init_std": fields.pop("initializer_range")}
+    elif model_type != "gpt2":
+        fields |= {"num_key_value_heads": 2, "intermediate_size": 48}
+    return AutoConfig.for_model(model_type, **(fields | changes))
+
+
+def tiny_prefix_lm_config(**changes: Any) -> UpDownPrefixLMConfig:
+    """A tiny GPT-2 on the tiny grid; `vision_config=None` and `region_feature_size=...` make one without."""
+    fields: dict[str, Any] = {"initializer_range": 0.3, "vision_config": tiny_grid_config()}
+    if "text_config" not in changes:
+        fields["text_config"] = tiny_text_config()
+    return UpDownPrefixLMConfig(**(fields | changes))
+
+
+def tiny_prefix_lm(**changes: Any) -> UpDownPrefixLMForImageCaptioning:
+    """A prefix language model of its own region source, in evaluation mode."""
+    return seeded(UpDownPrefixLMForImageCaptioning, tiny_prefix_lm_config(**changes))
 
 
 def tiny_grid(**changes: Any) -> UpDownGrid:
@@ -233,10 +354,31 @@ def save_tiny_captioner(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def save_tiny_prefix_lm(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the prefix language model and its processor into one folder, which is returned."""
+    tiny_prefix_lm(**changes).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
 def save_tiny_vqa(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the question answerer and its processor into one folder, which is returned."""
     tiny_vqa(**changes).save_pretrained(folder)
     tiny_question_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_retrieval(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the retrieval model and its processor into one folder, which is returned."""
+    tiny_retrieval(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_fusion_vqa(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the fusion question answerer and its processor into one folder, which is returned."""
+    tiny_fusion_vqa(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
     return folder
 
 

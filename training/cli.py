@@ -20,8 +20,10 @@ from training.commands.compare import add_compare
 from training.commands.detect import add_detect
 from training.commands.evaluate import add_evaluate
 from training.commands.extract import add_extract
+from training.commands.index import add_index
 from training.commands.push import add_push
 from training.commands.regions import add_check_regions, add_convert_regions
+from training.commands.search import add_search
 from training.commands.shared import one_sentence
 
 EXAMPLES = """\
@@ -34,6 +36,9 @@ examples:
   updown demo                                      the trained captioner on a few photos
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown extract photos/ --output regions/         region features, made once, for training
+  updown index photos/ --captions captions.jsonl --output index/     make photos, and texts, searchable
+  updown search "two dogs on a beach" --index index/ --rerank 50 --output sheet.jpg
+  updown search photo.jpg --index index/           the texts that describe it; --similar: photos like it
   updown evaluate training/recipes/captioning_flickr8k.yaml
   updown compare runs/vqa_daquar/best runs/vqa_daquar_blind/best     side by side, with intervals
   updown build-answers training/recipes/vqa_v2.yaml --min-count 9 --split train+val --output answers.json
@@ -93,6 +98,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_demo(commands)
     add_detect(commands)
     add_extract(commands)
+    add_index(commands)
+    add_search(commands)
     add_evaluate(commands)
     add_compare(commands)
     add_build_answers(commands)

@@ -64,15 +64,58 @@ class AnswersRecipe:
 
 
 @dataclass
+class TextRecipe:
+    """Where the text side of a fusion model or a prefix language model comes from.
+
+    pretrained: a folder or Hub id of a Hugging Face text encoder (or causal language model) with its tokenizer, whose
+        weights the model starts from. Empty: new weights, their sizes in `model.text_config`.
+    vocabulary_size: without `pretrained`: word pieces trained on the captions, at most so many.
+    frozen_layers: the word embeddings and so many of the first layers are not trained.
+    learning_rate: of the pretrained weights; 0 takes `train.learning_rate`.
+    """
+
+    pretrained: str = ""
+    vocabulary_size: int = 8000
+    frozen_layers: int = 0
+    learning_rate: float = 0.0
+
+
+@dataclass
+class MasksRecipe:
+    """What pretraining hides.
+
+    words: share of word pieces (Devlin et al. 2019). whole_words: all pieces of a word together.
+    regions: share of regions. overlap: regions whose IoU with a hidden one is over it are hidden too, and none is asked
+        for that a visible one overlaps so; 1 hides single regions.
+    blocks: hide blocks of neighbouring cells, where the regions are a grid (Bao et al. 2022).
+    swapped, kept: of the hidden regions, the share that shows a region of another photo, or itself; the rest shows
+        zeros.
+    """
+
+    words: float = 0.15
+    whole_words: bool = False
+    regions: float = 0.15
+    overlap: float = 0.4
+    blocks: bool = False
+    swapped: float = 0.0
+    kept: float = 0.0
+
+
+@dataclass
 class TrainRecipe:
     """How to train.
 
-    objective: `cross_entropy` or `self_critical` for captions, `binary_cross_entropy` for answers.
+    objective: `cross_entropy` or `self_critical` for captions, `binary_cross_entropy` for answers, `mixed` for
+        pretraining and retrieval: the objectives of `model.objectives`, by their weights.
     split: the photos to train on; `train+restval` is Karpathy's COCO training set.
     epochs, batch_size: passes over the photos (or groups of questions); photos per step over all processes and
         accumulated pieces.
     questions_per_photo: question answering: so many questions of a photo are learnt together and share its regions;
         `batch_size` counts such groups.
+    captions_per_photo: pretraining and retrieval: so many of a photo's captions are learnt together.
+    momentum_queue, momentum_decay: pretraining and retrieval: contrast with a slowly moving copy of the model and so
+        many of its earlier embeddings (ALBEF: 65536, 0.995); 0 does without the copy.
+    gradient_checkpointing: spend time to save memory: what lies between a transformer's layers is made twice.
     withhold: question answering: train and score without the `photo` or without the `question`, for baselines that show
         what each adds.
     word_vectors: question answering: a GloVe text file, or a folder or Hub id of a model with a tokenizer, whose word
@@ -104,12 +147,16 @@ class TrainRecipe:
     log_with: `tensorboard`, `trackio` or empty.
     """
 
-    objective: Literal["cross_entropy", "self_critical", "binary_cross_entropy"] = "cross_entropy"
+    objective: Literal["cross_entropy", "self_critical", "binary_cross_entropy", "mixed"] = "cross_entropy"
     split: str = "train"
     epochs: int = 10
     max_steps: int = 0
     batch_size: int = 50
     questions_per_photo: int = 1
+    captions_per_photo: int = 5
+    momentum_queue: int = 0
+    momentum_decay: float = 0.995
+    gradient_checkpointing: bool = False
     withhold: Literal["", "photo", "question"] = ""
     word_vectors: str = ""
     accumulation: int = 1
@@ -150,6 +197,9 @@ class EvaluateRecipe:
     """How to evaluate: the split and beams while training, and for the final figures.
 
     length_penalty: beams are ranked by log-probability over length to this power (1.0: the mean a word, 0.0: the sum).
+    rerank, rerank_weight: retrieval: so many of the best of each query are put in a new order by the match score (ITM)
+        plus so many times the similarity over the temperature (ITC); 0 leaves the order to ITC.
+    folds: retrieval: a mean over so many parts of the split, each searched by itself (5: COCO's 5 x 1k); 0 takes all.
     metric: the score that picks the best model. max_photos: only the first so many while training; 0 takes all.
     """
 
@@ -159,6 +209,9 @@ class EvaluateRecipe:
     final_num_beams: int = 5
     length_penalty: float = 1.0
     batch_size: int = 50
+    rerank: int = 0
+    rerank_weight: float = 0.0
+    folds: int = 0
     metric: str = "cider_d"
     every_epochs: int = 1
     max_photos: int = 0
@@ -185,6 +238,8 @@ class Recipe:
     regions: RegionsRecipe = field(default_factory=RegionsRecipe)
     model: dict[str, Any] = field(default_factory=dict)
     answers: AnswersRecipe = field(default_factory=AnswersRecipe)
+    text: TextRecipe = field(default_factory=TextRecipe)
+    masks: MasksRecipe = field(default_factory=MasksRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
 
@@ -197,6 +252,7 @@ ONE_OR_MORE = (
     *("train.epochs", "train.batch_size", "train.accumulation", "train.max_words", "train.min_word_count"),
     *(
         "train.questions_per_photo",
+        "train.captions_per_photo",
         "train.samples_per_photo",
         "train.checkpoint_steps",
         "train.decay_epochs",
@@ -208,9 +264,19 @@ ZERO_OR_MORE = (
     *("train.learning_rate", "train.region_learning_rate", "train.weight_decay", "train.warmup_steps"),
     *("train.clip_norm", "train.clip_value", "train.early_stopping", "train.num_workers", "evaluate.max_photos"),
     *("train.photo_size", "train.max_steps", "train.decay_steps", "answers.min_count", "answers.top"),
+    *("train.momentum_queue", "text.frozen_layers", "text.learning_rate", "evaluate.rerank", "evaluate.rerank_weight"),
+    *("evaluate.folds", "text.vocabulary_size", "masks.overlap"),
 )
 SHARES = ("train.label_smoothing", "train.ema", "train.repeat_threshold", "train.scheduled_sampling_increase")
-SECTIONS = {"regions": RegionsRecipe, "answers": AnswersRecipe, "train": TrainRecipe, "evaluate": EvaluateRecipe}
+SHARES += ("train.momentum_decay", "masks.words", "masks.regions", "masks.swapped", "masks.kept")
+SECTIONS = {
+    "regions": RegionsRecipe,
+    "answers": AnswersRecipe,
+    "text": TextRecipe,
+    "masks": MasksRecipe,
+    "train": TrainRecipe,
+    "evaluate": EvaluateRecipe,
+}
 
 
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:

@@ -9,19 +9,29 @@ from torch.optim.lr_scheduler import LambdaLR
 from training.recipe import TrainRecipe
 
 # weights that come from ImageNet or from a detector: a region source, and the backbone of a detector in training
-PRETRAINED = ("region_source.", "backbone.backbone.", "backbone.stem.", "backbone.res")
+PRETRAINED = ("region_source.", "fusion.region_source.", "backbone.backbone.", "backbone.stem.", "backbone.res")
 
 
-def build_optimizer(model: torch.nn.Module, settings: TrainRecipe) -> torch.optim.Optimizer:
+TEXT = ("fusion.text_model.", "text_model.")
+
+
+def build_optimizer(
+    model: torch.nn.Module, settings: TrainRecipe, *, text_learning_rate: float = 0.0
+) -> torch.optim.Optimizer:
     """The recipe's optimiser over every trainable weight.
 
-    The region source, or a detector's backbone, has a learning rate of its own. Biases and other vectors do not decay.
+    The region source, or a detector's backbone, has a learning rate of its own, and a pretrained text model where one
+    is given. Biases and other vectors do not decay.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        rate = settings.region_learning_rate if name.startswith(PRETRAINED) else settings.learning_rate
+        rate = settings.learning_rate
+        if name.startswith(PRETRAINED):
+            rate = settings.region_learning_rate
+        elif name.startswith(TEXT):
+            rate = text_learning_rate or rate
         decay = settings.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     if not groups:

@@ -169,12 +169,13 @@ class Run:
             )
         self.steps_per_epoch = task.num_rows // batch_size
         self.averaged = averaged_model(task.model, decay=recipe.train.ema, device=accelerator.device)
-        optimizer = build_optimizer(task.model, recipe.train)
+        optimizer = build_optimizer(task.model, recipe.train, text_learning_rate=recipe.text.learning_rate)
         self.schedule = build_schedule(optimizer, recipe.train, steps_per_epoch=self.steps_per_epoch)
         self.model, self.optimizer = accelerator.prepare(task.model, optimizer)
         accelerator.register_for_checkpointing(self.schedule)
         if self.averaged is not None:
             accelerator.register_for_checkpointing(self.averaged)
+        accelerator.register_for_checkpointing(*task.stateful)
         set_seed(recipe.seed, device_specific=True)
         if recipe.train.log_with:
             accelerator.init_trackers(self.output.name)

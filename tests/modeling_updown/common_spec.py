@@ -6,6 +6,7 @@ HF_HARNESS_SPEC=common_spec:CaptionSpec,common_spec:VqaSpec,common_spec:GridSpec
     python -m pytest -q test_common.py
 """
 
+import json
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from modeling_updown import (
     UpDownForVisualQuestionAnswering,
     UpDownGrid,
     UpDownGridConfig,
+    UpDownPrefixLMConfig,
+    UpDownPrefixLMForImageCaptioning,
     UpDownVqaConfig,
 )
 
@@ -48,9 +51,10 @@ DETECTOR: dict[str, Any] = {
 def check_attention_outputs(test: Any) -> None:
     """One tensor (rows, words, regions), asked for by argument or config; sums to 1, exactly 0 on padding."""
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    by_argument = UpDownForImageCaptioning(config).eval()
+    by_argument = test.all_model_classes[0](config).eval()
+    config._attn_implementation = "eager"
     config.output_attentions = True
-    by_config = UpDownForImageCaptioning(config).eval()
+    by_config = test.all_model_classes[0](config).eval()
     for model, arguments in ((by_argument, {"output_attentions": True}), (by_config, {})):
         (weights,) = model(**inputs, **arguments).attentions
         test.assertEqual(weights.shape[:2], inputs["input_ids"].shape)
@@ -126,6 +130,43 @@ def check_question_states(test: Any) -> None:
         test.assertEqual(question.shape, (len(inputs["input_ids"]), config.hidden_size))
         test.assertEqual(joint.shape, question.shape)
         torch.testing.assert_close(question, model.read(inputs["input_ids"]))
+
+
+def check_gradients_through_language_model(test: Any) -> None:
+    """The words' first and last hidden states keep their gradient; the attention returned is made of the layer's, so a
+    gradient starts from it, and reaches the regions' embedding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownPrefixLMForImageCaptioning(config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    for states in (output.hidden_states[0], output.hidden_states[-1]):
+        states.retain_grad()
+    output.logits.sum().backward(retain_graph=True)
+    for states in (output.hidden_states[0], output.hidden_states[-1]):
+        test.assertGreater(states.grad.abs().max().item(), 0)
+    model.zero_grad()
+    output.attentions[0].square().sum().backward()
+    test.assertGreater(model.prefix_embedding.of_features.weight.grad.abs().max().item(), 0)
+
+
+def check_keys_of_regions_and_words(test: Any) -> None:
+    """Keys and values of every layer hold the regions, then the words; the cache counts the words."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownPrefixLMForImageCaptioning(config).eval()
+    rows, words = inputs["input_ids"].shape
+    cache = model(**inputs, use_cache=True).past_key_values
+    check_generated_keys(test, rows, cache, words, config)
+
+
+def check_generated_keys(test: Any, batch_size: int, past_key_values: Any, seq_length: int, config: Any) -> None:
+    """(rows, heads, regions + words, width of a head) in every layer."""
+    text = config.text_config
+    regions = past_key_values.region_mask.shape[1]
+    shape = (batch_size, text.num_key_value_heads, regions + seq_length, text.hidden_size // text.num_attention_heads)
+    test.assertEqual(past_key_values.get_seq_length(), seq_length)
+    test.assertEqual(len(past_key_values.layers), text.num_hidden_layers)
+    for layer in past_key_values.layers:
+        test.assertEqual(layer.keys.shape, shape)
+        test.assertEqual(layer.values.shape, shape)
 
 
 class CaptionSpec(ModelSpec):
@@ -361,4 +402,42 @@ class DetectorCaptionSpec(PixelCaptionSpec):
     config_kwargs = CaptionSpec.config_kwargs | {
         "region_feature_size": DetectorSpec.config_kwargs["region_feature_size"],
         "vision_config": {"model_type": "updown_detector", **DetectorSpec.config_kwargs},
+    }
+
+
+class PrefixLMSpec(CaptionSpec):
+    """The prefix language model, a small Llama fed with regions."""
+
+    name = "PrefixLM"
+    composite = True
+    config_class = UpDownPrefixLMConfig
+    all_model_classes = (UpDownPrefixLMForImageCaptioning,)
+    auto = {"AutoModelForImageTextToText": UpDownPrefixLMForImageCaptioning}
+    config_kwargs: dict[str, Any] = {
+        "region_feature_size": REGION_WIDTH,
+        "text_config": {
+            "model_type": "llama",
+            "vocab_size": 99,
+            "hidden_size": 16,
+            "intermediate_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 128,
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+    }
+    # the test compares what was given with what is saved, which has all fields of the text config
+    config_test_kwargs: dict[str, Any] = {
+        "text_config": json.loads(UpDownPrefixLMConfig(**config_kwargs).to_json_string())["text_config"]
+    }
+    overrides: dict[str, Any] = {
+        "additional_model_inputs": ["region_features", "region_boxes"],
+        "test_attention_outputs": check_attention_outputs,
+        "test_retain_grad_hidden_states_attentions": check_gradients_through_language_model,
+        "test_past_key_values_format": check_keys_of_regions_and_words,
+        "_check_attentions_for_generate": check_generated_attentions,
+        "_check_past_key_values_for_generate": check_generated_keys,
     }

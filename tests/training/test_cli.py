@@ -16,7 +16,7 @@ from training import cli
 from training.commands import caption, shared
 
 COMMANDS = (
-    *("caption", "ask", "demo", "detect", "extract", "evaluate", "compare", "build-answers"),
+    *("caption", "ask", "demo", "detect", "extract", "index", "search", "evaluate", "compare", "build-answers"),
     *("convert-checkpoint", "convert-regions", "check-regions", "push"),
 )
 

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from tests.tiny import tiny_pyramid_config
-from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TrainRecipe
+from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
 from training.scenes import NUMBERS, PHRASES, Scene, draw_scene
 from training.train import train
 
@@ -77,6 +77,26 @@ def tiny_vqa_recipe(folder: Path, *, train: dict[str, Any] | None = None, **chan
         "answers": AnswersRecipe(top=9),
         "train": TrainRecipe(**{**settings, **(train or {})}),
         "evaluate": EvaluateRecipe(metric="accuracy", batch_size=3),
+    }
+    return Recipe(**{**values, **changes})
+
+
+def tiny_retrieval_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Captions of scenes and regions as in `tiny_recipe`, a BERT of two layers with word pieces of the captions."""
+    settings = {"objective": "mixed", "epochs": 2, "batch_size": 8, "captions_per_photo": 2, "max_words": 12}
+    settings |= {"learning_rate": 5e-3, "warmup_steps": 5}
+    source = {"backbone": "test_vit", "image_size": 32, "grid_size": 2, "region_feature_size": 64}
+    sizes: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "initializer_range": 0.05}
+    values: dict[str, Any] = {
+        "task": "retrieval",
+        "output": str(folder / "run"),
+        "data": {"format": "scenes", "num_scenes": NUM_SCENES, "image_size": 32},
+        "regions": RegionsRecipe(source=source, random_backbone=True, store=str(folder / "store")),
+        "text": TextRecipe(vocabulary_size=120),
+        "model": {"text_config": sizes, "projection_size": 16, "pooling": "mean", "initializer_range": 0.05},
+        "train": TrainRecipe(**{**settings, **(train or {})}),
+        "evaluate": EvaluateRecipe(metric="rsum", batch_size=3, rerank=3),
     }
     return Recipe(**{**values, **changes})
 

@@ -3,6 +3,7 @@
 a reader of training/data/captioning.py, or training/scenes.py --caption_dataset--> datasets.Dataset
 """
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,11 @@ CAPTION_FEATURES = datasets.Features(
 )
 SPLITS = ("train", "restval", "val", "test")
 OTHER_WORDS = {"validation": "val", "dev": "val"}
+SPLIT_WORD = re.compile(r"(?<![a-z])(?:restval|train|validation|val|dev|test)(?![a-z])")
+
+
+class NoSuchSplitError(ValueError):
+    """A data set has no photo of the wanted split."""
 
 
 def caption_dataset(
@@ -75,6 +81,16 @@ def caption_dataset(
     return datasets.Dataset.from_dict(rows, features=CAPTION_FEATURES)
 
 
+def split_in(name: str) -> str | None:
+    """The word for a split in a file's name or in an image's split field; None where there is none.
+
+    >>> split_in("captions_val2017"), split_in("Validation_GCC-1.1.0-Validation"), split_in("cc12m")
+    ('val', 'validation', None)
+    """
+    found = SPLIT_WORD.search(name.lower())
+    return found.group() if found else None
+
+
 def split_name(word: str, source: PathLike) -> str:
     """Our name of a split (`validation` and `dev` are val); ValueError for a word that is none."""
     name = OTHER_WORDS.get(word, word)
@@ -84,10 +100,10 @@ def split_name(word: str, source: PathLike) -> str:
 
 
 def wanted_splits(split: str, *, present: set[str], source: PathLike) -> set[str]:
-    """The splits of `"train+restval"`; ValueError where none of them is present."""
+    """The splits of `"train+restval"`; NoSuchSplitError where none of them is present."""
     wanted = {split_name(word, source) for word in split.split("+")}
     if not wanted & present:
-        raise ValueError(f"{source} has no photo of the split {split!r}; it has {', '.join(sorted(present))}")
+        raise NoSuchSplitError(f"{source} has no photo of the split {split!r}; it has {', '.join(sorted(present))}")
     return wanted
 
 

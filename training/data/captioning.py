@@ -4,7 +4,9 @@
 
 COCO captions (Chen et al. 2015), Karpathy's splits (Karpathy and Fei-Fei 2015), Flickr8k (Hodosh et al. 2013),
 Flickr30k (Young et al. 2014) and its Entities (Plummer et al. 2015), nocaps (Agrawal et al. 2019), VizWiz captions
-(Gurari et al. 2020), anyone's folder of photos with a table, any Hub data set, and the drawn scenes.
+(Gurari et al. 2020), anyone's folder of photos with a table, any Hub data set, and the drawn scenes. Those for
+pretraining lie beside: `caption_pairs.py` (Conceptual Captions, SBU, LAION), `caption_genome.py` (phrases of Visual
+Genome), `caption_tags.py` (what a detector saw), and `caption_mixture.py` joins several.
 
 No photo is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """
@@ -18,14 +20,18 @@ from typing import Any
 
 import datasets
 
-from training.data.caption_rows import CAPTION_FEATURES, SPLITS, caption_dataset, split_name, wanted_splits
+from training.data.caption_genome import read_genome_regions
+from training.data.caption_mixture import mixed_captions
+from training.data.caption_pairs import read_pairs
+from training.data.caption_rows import CAPTION_FEATURES, SPLITS, caption_dataset, split_in, split_name, wanted_splits
+from training.data.caption_rows import SPLIT_WORD as SPLIT_WORD  # for training/data/detection.py
+from training.data.caption_tags import read_tags
 from training.data.files import PathLike, column, format_reader, read_json, read_lines, read_table, records
 from training.scenes import scenes_dataset
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv", "captions.txt")
 IMAGE_COLUMNS = ("file_name", "image", "image_name", "filename")
 CAPTION_COLUMNS = ("captions", "caption", "text", "comment")
-SPLIT_WORD = re.compile(r"(?<![a-z])(?:restval|train|validation|val|dev|test)(?![a-z])")
 ENTITY = re.compile(r"\[/EN#\S+ ([^\]]*)\]")
 
 
@@ -255,7 +261,7 @@ def read_hub(
         split: keep only this split; `validation` and `dev` are called val.
     """
     loaded = datasets.load_dataset(path, name=name, revision=revision, data_dir=data_dir, data_files=data_files)
-    split_of = {key: split_name(_split_in(str(key)) or str(key), path) for key in loaded}
+    split_of = {key: split_name(split_in(str(key)) or str(key), path) for key in loaded}
     wanted = wanted_splits(split, present=set(split_of.values()), source=path) if split else set(SPLITS)
     columns = {"image": image_column, "captions": caption_column}
     parts = [
@@ -264,6 +270,31 @@ def read_hub(
         if name in wanted
     ]
     return datasets.concatenate_datasets(parts)
+
+
+def read_mixture(
+    parts: Sequence[Mapping[str, Any]], *, images: PathLike | None = None, split: str | None = None, seed: int = 0
+) -> datasets.Dataset:
+    """Several caption data sets as one, in the order of the parts.
+
+    Args:
+        parts: the options of `load_captions` of each, `{"format": "karpathy", ...}`, and beside them, each optional:
+            `name` (of the part, by default the format's), `splits` (`["train"]`: it takes part in these alone), `share`
+            (0..1 of its photos, drawn by `seed`), `limit` (so many photos at most), `repeat` (so many times its
+            photos to train on stand in the mixture) and `photo_ids`.
+        images: the photo folder of the parts that name none.
+        split: keep only this split; parts that do not have it are passed over.
+        seed: another seed draws other shares.
+
+    An empty `domain` becomes the part's name. Image ids get `photo_ids` (by default the part's name) and a dash before
+    them wherever a part's photos are not those of the first part, whatever split is read, so that regions stored under
+    an id never belong to another photo: `cc3m-12` behind COCO's photo 12. Parts with the same `photo_ids`, a word of
+    yours, are on the same photos: a photo of several stands once, with the captions of all.
+
+    Raises:
+        ValueError, NoSuchSplitError: as `mixed_captions`.
+    """
+    return mixed_captions(parts, readers=CAPTION_FORMATS, images=images, split=split, seed=seed)
 
 
 CAPTION_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
@@ -275,7 +306,11 @@ CAPTION_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
     "vizwiz": read_vizwiz,
     "folder": read_folder,
     "hub": read_hub,
+    "pairs": read_pairs,
+    "visual_genome_regions": read_genome_regions,
+    "tags": read_tags,
     "scenes": scenes_dataset,
+    "mixture": read_mixture,
 }
 
 
@@ -300,23 +335,17 @@ def _read_coco_layout(
         warnings.warn(
             f"{annotations}: {strays} captions are of photos it does not list, they are left out", stacklevel=3
         )
-    from_name = _split_in(Path(annotations).stem) or "train"
+    from_name = split_in(Path(annotations).stem) or "train"
     return caption_dataset(
         image_ids=image_ids,
         names=column(photos, "file_name", annotations),
         captions=[captions_of[image_id] for image_id in image_ids],
-        splits=[file_split or _split_in(str(photo.get("split", ""))) or from_name for photo in photos],
+        splits=[file_split or split_in(str(photo.get("split", ""))) or from_name for photo in photos],
         domains=[photo.get("domain") or "" for photo in photos],
         images=images,
         split=split,
         source=annotations,
     )
-
-
-def _split_in(name: str) -> str | None:
-    """The split named in a file's name or in an image's split field: `captions_val2017` -> `val`."""
-    found = SPLIT_WORD.search(name.lower())
-    return found.group() if found else None
 
 
 def _sentence_text(sentence: Any, path: PathLike) -> str:

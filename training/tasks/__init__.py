@@ -7,11 +7,15 @@ from training.recipe import Recipe
 from .captioning import CaptioningTask
 from .detection import DetectionTask
 from .interface import Task
+from .pretraining import PretrainingTask
+from .retrieval import RetrievalTask
 from .vqa import VqaTask
 
-TASKS: dict[str, type[CaptioningTask] | type[DetectionTask] | type[VqaTask]] = {
+TASKS: dict[str, type[CaptioningTask] | type[DetectionTask] | type[RetrievalTask] | type[VqaTask]] = {
     "captioning": CaptioningTask,
     "detection": DetectionTask,
+    "pretraining": PretrainingTask,
+    "retrieval": RetrievalTask,
     "vqa": VqaTask,
 }
 

@@ -27,6 +27,7 @@ class TopDownTask:
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         self.recipe, self.accelerator = recipe, accelerator
+        self.stateful: list[Any] = []
         self.evaluated: dict[tuple[str, int], Any] = {}  # (split, max_photos) -> what was prepared of it
 
     def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
@@ -51,12 +52,16 @@ class TopDownTask:
         if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
             raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
         try:
-            model = self.model_class.from_pretrained(folder, dtype=torch.float32)
+            model = self.model_class.from_pretrained(folder, dtype=torch.float32, **self.loaded_fields())
             processor = UpDownProcessor.from_pretrained(folder)
         except OSError as error:
             raise ValueError(f"no model can be loaded from {folder}: {' '.join(str(error).split())}") from error
         self.adopt(model, processor)
         return model, processor
+
+    def loaded_fields(self) -> dict[str, Any]:
+        """Fields of the config that a loaded model does not take from its folder."""
+        return {}
 
     def start_from(self, folder: str) -> Any:
         """A saved model, with the recipe's dropout and number of trained stages; its sizes stay what they are."""
@@ -67,8 +72,8 @@ class TopDownTask:
         return model
 
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:
-        """Make regions with this model's region source, and words with this processor."""
-        self.processor = processor
+        """Take the model as the task's: regions are made with its source, and words with this processor."""
+        self.model, self.processor = model, processor
         self.evaluated = {}
         self.photos = PhotoRegions(
             self.recipe.regions, model.region_source, processor.image_processor, self.accelerator

@@ -158,6 +158,34 @@ def test_karpathy_coco_photos_lie_in_the_folder_of_their_year_or_beside(tmp_path
     assert len(load_captions("karpathy", annotations=path, images=flat)) == 2
 
 
+@pytest.mark.parametrize(("photos", "num_captions"), [(5000, 25_010), (1000, 5000)])
+def test_karpathy_test_splits_are_whole_without_their_photos(tmp_path: Path, photos: int, num_captions: int) -> None:
+    """The sizes of COCO's 5k and Flickr30k's 1k: every caption in its order, though only a region store is there."""
+    more = num_captions - 5 * photos  # some photos of COCO have six captions
+    content = {
+        "images": [
+            {
+                "filename": f"{i}.jpg",
+                "cocoid": 100 + i,
+                "split": "test",
+                "sentences": [{"raw": f"caption {n} of photo {i}"} for n in range(5 + (i < more))],
+            }
+            for i in range(photos)
+        ]
+    }
+    content["images"].append({"filename": "t.jpg", "split": "train", "sentences": [{"raw": "not scored"}]})
+    path = write(tmp_path / "dataset.json", content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = load_captions("karpathy", annotations=path, split="test")
+    assert rows["image_id"][:] == [str(100 + i) for i in range(photos)]
+    assert sum(map(len, rows["captions"])) == num_captions and len(rows["captions"][0]) == 5 + (more > 0)
+    assert rows["captions"][photos - 1] == [f"caption {n} of photo {photos - 1}" for n in range(5)]
+    with pytest.warns(UserWarning, match=f"{photos - 1} of {photos} photos are not in"):
+        present = draw_photos(tmp_path / "photos", ["0.jpg"])
+        assert len(load_captions("karpathy", annotations=path, split="test", images=present)) == 1
+
+
 TOKENS = "a.jpg#0\tA dog .\na.jpg#1\tTwo dogs .\nb.jpg#0\tA cat .\nc.jpg#0\tA line\u2028in two .\n\n"
 
 
@@ -243,7 +271,7 @@ def test_a_local_imagefolder_or_parquet_through_the_hub_reader(tmp_path: Path) -
     cache = datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = tmp_path / "cache"
     try:
-        options = {"path": "imagefolder", "data_dir": str(tmp_path / "data")}
+        options: dict[str, Any] = {"path": "imagefolder", "data_dir": str(tmp_path / "data")}
         rows = load_captions("hub", caption_column="text", **options)
         assert dict(rows.features) == dict(CAPTION_FEATURES)
         assert as_dict(rows) == {"train-0": (["a cat"], "train"), "train-1": (["a dog"], "train")}

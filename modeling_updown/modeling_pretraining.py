@@ -1,0 +1,310 @@
+"""Pretraining on regions and words: every objective of the region-feature era on the fusion model.
+
+    itc, itm             photo and text, compared and matched          (`modeling_retrieval.py`)
+    mlm                  masked words, read off the other words and the regions
+    mrc_ce, mrc_kl       masked regions' object class: the detector's best, or its whole distribution
+    mrfr, mim            masked regions' feature; `mim` is its name where the regions are the cells of a grid
+    prefix_lm            the next word, after the regions and the words before it
+
+Formulas are in `losses_updown.py`, masks in `processors/masking_updown.py`, weights in `config.objectives`. Masked
+words and masked regions share one pass, as in LXMERT (Tan and Bansal 2019, section 3.1).
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .configuration_updown import UpDownFusionConfig
+from .losses_updown import mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss, prefix_lm_loss
+from .modeling_attention import QuestionRows
+from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
+from .modeling_retrieval import UpDownFusionForImageTextRetrieval
+from .outputs_updown import Regions, UpDownFusionOutput, UpDownMaskedLMOutput, UpDownPreTrainingOutput
+
+REGION_CLASSES, REGION_FEATURES = ("mrc_ce", "mrc_kl"), ("mrfr", "mim")
+MASKED = ("mlm", *REGION_CLASSES, *REGION_FEATURES)  # what the masked pass is for
+
+
+class Prediction(nn.Module):
+    """Linear, GELU, LayerNorm: the layer before what is predicted of a token (BERT's)."""
+
+    def __init__(self, hidden_size: int, size: int):
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, size)
+        self.norm = nn.LayerNorm(size)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., H) -> (..., size)"""
+        return self.norm(nn.functional.gelu(self.linear(states)))
+
+
+class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
+    """The fusion model with a head for each objective of `config.objectives`; see the module's docstring.
+
+    Whatever it has learnt to do is there: `get_image_features`, `get_text_features` and `match` too.
+
+    Example:
+
+    >>> from transformers import BertConfig
+    >>> bert = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    >>> config = UpDownFusionConfig(text_config=bert, region_feature_size=8, objectives={"mlm": 1, "mrfr": 1})
+    >>> model = UpDownFusionForPreTraining(config).eval()
+    >>> regions = {"region_features": torch.randn(1, 4, 8), "region_boxes": torch.tensor([[[0, 0, 0.5, 1]] * 4])}
+    >>> out = model(torch.tensor([[2, 7, 9]]), masked_input_ids=torch.tensor([[2, 7, 3]]),
+    ...             labels=torch.tensor([[-100, -100, 9]]), masked_regions=torch.tensor([[True, False, False, False]]),
+    ...             **regions)
+    >>> sorted(out.losses), out.logits.shape, out.region_predictions.shape
+    (['mlm', 'mrfr'], torch.Size([1, 3, 30]), torch.Size([1, 4, 8]))
+    """
+
+    def build_heads(self) -> None:
+        """Heads of masked words, masked regions and the next word."""
+        config, hidden = self.config, self.config.hidden_size
+        size = self.get_input_embeddings().embedding_dim
+        if config.weight("mlm") or config.weight("prefix_lm"):
+            self.word_head = Prediction(hidden, size)
+        if any(config.weight(name) for name in REGION_CLASSES):
+            self.object_head = nn.Sequential(Prediction(hidden, hidden), nn.Linear(hidden, config.num_objects + 1))
+        if any(config.weight(name) for name in REGION_FEATURES):
+            self.feature_head = nn.Sequential(Prediction(hidden, hidden), nn.Linear(hidden, config.region_feature_size))
+
+    def forward(  # type: ignore[override]
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        region_features: torch.FloatTensor | None = None,
+        region_boxes: torch.FloatTensor | None = None,
+        region_mask: torch.BoolTensor | None = None,
+        pixel_mask: torch.BoolTensor | None = None,
+        region_seconds: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        photo_index: torch.LongTensor | None = None,
+        masked_input_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        masked_regions: torch.BoolTensor | None = None,
+        asked_regions: torch.BoolTensor | None = None,
+        seen_features: torch.FloatTensor | None = None,
+        object_probs: torch.FloatTensor | None = None,
+        return_loss: bool | None = None,
+        keys: dict[str, torch.Tensor] | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> UpDownPreTrainingOutput | tuple:
+        """The losses of all objectives that the inputs allow.
+
+        input_ids (N, T), attention_mask, regions of P photos and photo_index (N,) as for retrieval. masked_input_ids
+        (N, T) and labels (N, T): words with some masked, and those words, -100 elsewhere (without masked_input_ids,
+        input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions, of the same
+        shape: those of them that are learnt, by default all; seen_features (P, R, D): what stands in the masked
+        regions' place, by default zeros. object_probs (P, R, C): the detector's, background first, what masked region
+        classification learns. return_loss is implied by labels and masked_regions. -> `UpDownPreTrainingOutput`.
+        """
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        return_dict = config.return_dict if return_dict is None else return_dict
+        if input_ids is None:
+            raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
+        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        photos = Regions(self.fusion.embed_regions(regions, region_seconds), regions.region_boxes, regions.region_mask)
+        rows = self.rows(photo_index, input_ids, photos)
+        learns = bool(return_loss) or labels is not None or masked_regions is not None
+        output = UpDownPreTrainingOutput(region_boxes=photos.region_boxes if output_attentions else None)
+        if config.weight("itc"):
+            output.image_embeds = self.project_images(photos)
+            output.text_embeds = self.get_text_features(input_ids, attention_mask)
+        pairs: Any = (input_ids, attention_mask, photos, rows)
+        losses: dict[str, torch.Tensor] = {}
+        if learns:
+            embeds = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds}
+            losses |= self.pair_losses(*pairs, **embeds, keys=keys)
+        if learns and config.weight("prefix_lm"):
+            losses["prefix_lm"] = self.next_words(*pairs)
+        if output_attentions or any(config.weight(name) for name in MASKED):
+            words = input_ids if masked_input_ids is None else masked_input_ids
+            masked = of_pairs(masked_regions, rows)
+            seen, mask = self.hide(regions, rows, masked, seen_features, region_seconds)
+            seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask}
+            joint = self.fusion(words, **seeing, output_attentions=output_attentions, return_dict=True)
+            asked = masked if asked_regions is None else of_pairs(asked_regions, rows)
+            losses |= self.guesses(joint, labels, regions, rows, asked, object_probs, output)
+            if output_attentions:
+                output.attentions = region_attention(joint.attentions, mask, num_words=words.shape[1])
+        output.loss, output.losses = self.weighted(losses), losses or None
+        return output if return_dict else output.to_tuple()
+
+    def hide(
+        self,
+        regions: Regions,
+        rows: QuestionRows,
+        masked_regions: torch.Tensor | None,
+        seen_features: torch.Tensor | None,
+        region_seconds: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The regions of each pair as the masked pass sees them, embedded (N, R, H), and their mask (N, R)."""
+        mask = rows.of_photos(regions.region_mask)
+        features, boxes = rows.of_photos(regions.region_features), rows.of_photos(regions.region_boxes)
+        if masked_regions is not None:
+            if seen_features is not None:
+                hidden = rows.of_photos(seen_features).to(features.dtype)
+            else:
+                hidden = torch.zeros_like(features)
+            features = torch.where(masked_regions[..., None], hidden, features)
+        seconds = None if region_seconds is None else rows.of_photos(region_seconds)
+        return self.fusion.embed_regions(Regions(features, boxes, mask), seconds), mask
+
+    def word_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """States (N, T, H) -> a score of every word (N, T, V), by the word embeddings themselves."""
+        weight: Any = self.get_input_embeddings().weight
+        return nn.functional.linear(self.word_head(states), weight)
+
+    def next_words(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, rows: QuestionRows
+    ) -> torch.Tensor:
+        """Prefix-LM: a pass in which words see the regions and the words before them."""
+        joint = self.read_together(input_ids, attention_mask, photos, rows.photo_index, causal_words=True)
+        mask = self.fusion.word_mask(input_ids, None, attention_mask)
+        return prefix_lm_loss(self.word_logits(joint.word_states), input_ids.masked_fill(~mask, -100))
+
+    def guesses(
+        self,
+        joint: UpDownFusionOutput,
+        labels: torch.Tensor | None,
+        regions: Regions,
+        rows: QuestionRows,
+        asked: torch.Tensor | None,
+        object_probs: torch.Tensor | None,
+        output: UpDownPreTrainingOutput,
+    ) -> dict[str, torch.Tensor]:
+        """The losses of the masked pass, and in `output` what was guessed."""
+        losses = {}
+        if hasattr(self, "word_head"):
+            output.logits = self.word_logits(joint.word_states)
+        if self.config.weight("mlm") and labels is not None:
+            losses["mlm"] = mlm_loss(output.logits, labels)
+        return losses | self.region_losses(joint.region_states, regions, rows, asked, object_probs, output)
+
+    def region_losses(
+        self,
+        states: torch.Tensor,
+        regions: Regions,
+        rows: QuestionRows,
+        asked: torch.Tensor | None,
+        object_probs: torch.Tensor | None,
+        output: UpDownPreTrainingOutput,
+    ) -> dict[str, torch.Tensor]:
+        """The losses of masked regions, and in `output` what was predicted of all."""
+        config, losses = self.config, {}
+        if hasattr(self, "object_head"):
+            output.object_logits = self.object_head(states)
+        if hasattr(self, "feature_head"):
+            output.region_predictions = self.feature_head(states)
+        if asked is None:
+            return losses
+        hidden = asked & rows.of_photos(regions.region_mask)
+        for name, loss in (("mrc_ce", mrc_ce_loss), ("mrc_kl", mrc_kl_loss)):
+            if config.weight(name):
+                probs = regions.object_probs if object_probs is None else object_probs
+                if probs is None:
+                    raise ValueError(
+                        f"{name} learns the detector's object_probs, which these regions lack: extract them with a "
+                        "detector and its soft labels, or leave that objective out"
+                    )
+                losses[name] = loss(output.object_logits.float(), rows.of_photos(probs).float(), hidden)
+        for name in REGION_FEATURES:
+            if config.weight(name):
+                target = rows.of_photos(regions.region_features).detach().float()
+                losses[name] = mrfr_loss(output.region_predictions.float(), target, hidden)
+        return losses
+
+
+def of_pairs(masks: torch.Tensor | None, rows: QuestionRows) -> torch.Tensor | None:
+    """Masks of regions of each photo (P, R), or already of each pair (N, R), -> (N, R)."""
+    if masks is None or len(masks) == len(rows.photo_index):
+        return masks
+    if len(masks) != rows.num_photos:
+        raise ValueError(
+            f"masked_regions and asked_regions are of {len(masks)} rows, but there are {rows.num_photos} photos and "
+            f"{len(rows.photo_index)} texts: give a row for each photo, or for each text"
+        )
+    return rows.of_photos(masks)
+
+
+class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
+    """Masked words, read off the other words and, where there is a photo, its regions.
+
+    Example:
+
+    >>> from transformers import BertConfig
+    >>> bert = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = UpDownFusionForMaskedLM(UpDownFusionConfig(text_config=bert, region_feature_size=8)).eval()
+    >>> model(torch.tensor([[2, 7, 3]])).logits.shape
+    torch.Size([1, 3, 30])
+    """
+
+    def __init__(self, config: UpDownFusionConfig):
+        super().__init__(config)
+        self.fusion = UpDownFusionModel(config)
+        self.word_head = Prediction(config.hidden_size, self.get_input_embeddings().embedding_dim)
+        self.post_init()
+
+    @property
+    def region_source(self) -> Any:
+        """The region source, which the fusion model owns."""
+        return self.fusion.region_source
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        region_features: torch.FloatTensor | None = None,
+        region_boxes: torch.FloatTensor | None = None,
+        region_mask: torch.BoolTensor | None = None,
+        pixel_mask: torch.BoolTensor | None = None,
+        region_seconds: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        photo_index: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> UpDownMaskedLMOutput | tuple:
+        """Score every word at every place. labels (N, T): the masked words, -100 elsewhere; the rest as the fusion
+        model takes it. -> `UpDownMaskedLMOutput`"""
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return_dict = config.return_dict if return_dict is None else return_dict
+        regions = None
+        if pixel_values is not None or region_features is not None:
+            regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        joint = self.fusion(
+            input_ids,
+            region_embeds=None if regions is None else self.fusion.embed_regions(regions, region_seconds),
+            region_mask=None if regions is None else regions.region_mask,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            photo_index=photo_index,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        weight: Any = self.get_input_embeddings().weight
+        logits = nn.functional.linear(self.word_head(joint.word_states), weight)
+        attentions = joint.attentions
+        if attentions is not None and regions is not None:
+            rows = QuestionRows.of(
+                photo_index, num_questions=len(logits), num_photos=len(regions.region_mask), device=logits.device
+            )
+            attentions = region_attention(attentions, rows.of_photos(regions.region_mask), num_words=logits.shape[1])
+        output = UpDownMaskedLMOutput(
+            loss=None if labels is None else mlm_loss(logits, labels),
+            logits=logits,
+            hidden_states=joint.hidden_states,
+            attentions=attentions,
+            region_boxes=None if regions is None else regions.region_boxes,
+        )
+        return output if return_dict else output.to_tuple()

@@ -1,0 +1,196 @@
+"""The retrieval task: batches by (seed, epoch, photo), recall equal to a hand computation, re-ranking, fine-tuning."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.tiny_run import log_of, new_accelerator, tiny_retrieval_recipe, train_here
+from training.evaluate import evaluate_folder
+from training.recipe import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
+from training.tasks import build_task
+from training.tasks.retrieval import best_places
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, dict[str, float]]:
+    """A tiny run and its final figures."""
+    recipe = tiny_retrieval_recipe(tmp_path_factory.mktemp("retrieval"), train={"epochs": 20})
+    return recipe, train_here(recipe)
+
+
+def prepared(recipe: Recipe) -> Any:
+    """A task ready to train."""
+    task: Any = build_task(recipe, new_accelerator())
+    task.prepare()
+    return task
+
+
+def test_training_brings_the_contrastive_loss_down(trained: tuple) -> None:
+    recipe, metrics = trained
+    losses = log_of(recipe, "itc")
+    assert losses[0] > 2.6 and np.mean(losses[-6:]) < 0.85 * losses[0]
+    assert 0.6 < log_of(recipe, "itm")[-1] < 0.75  # near the entropy of one right pair among two or three
+    assert metrics["i2t_r10_x100"] >= metrics["i2t_r5_x100"] >= metrics["i2t_r1_x100"]
+
+
+def test_the_run_leaves_figures_and_the_best_caption_of_each_photo(trained: tuple) -> None:
+    recipe, metrics = trained
+    folder = Path(recipe.output) / "best"
+    evaluation = json.loads((folder / "evaluation.json").read_text())
+    assert evaluation["metrics"] == metrics and evaluation["dataset"]["num_photos"] == 8
+    assert evaluation["decoding"] == {"re-ranked": 3, "ITC's weight": 0.0}
+    predictions = json.loads((folder / "predictions.json").read_text())
+    assert np.mean([row["right"] for row in predictions]) * 100 == pytest.approx(metrics["i2t_r1_x100"])
+
+
+def test_recall_is_that_of_every_photo_against_every_caption_one_by_one(trained: tuple) -> None:
+    recipe, metrics = trained
+    task: Any = build_task(recipe, new_accelerator())
+    model, processor = task.load(Path(recipe.output) / "best")
+    model.eval()
+    rows = task.evaluation_rows("test")
+    captions = rows["captions"][:]
+    texts = list(itertools.chain.from_iterable(captions))
+    found = []
+    with torch.no_grad():
+        images = [model.get_image_features(**task.photo_inputs(rows, np.array([row])))[0] for row in range(len(rows))]
+        for text, owner in zip(texts, np.repeat(range(len(rows)), [len(own) for own in captions]), strict=True):
+            words = processor.tokenizer(text, return_tensors="pt", truncation=True, max_length=14)
+            words = model.get_text_features(words["input_ids"], words["attention_mask"])[0]
+            scores = [float(image @ words) for image in images]
+            found.append(sum(score > scores[owner] for score in scores) < 5)
+    assert metrics["itc_t2i_r5_x100"] == pytest.approx(100 * np.mean(found), abs=100 / len(texts))
+
+
+def test_reranking_orders_the_best_by_match_and_leaves_the_rest(trained: tuple) -> None:
+    recipe, _ = trained
+    task: Any = build_task(recipe, new_accelerator())
+    model, processor = task.load(Path(recipe.output) / "best")
+    model.eval()
+    rows = task.evaluation_rows("val")
+    captions = rows["captions"][:]
+    texts = list(itertools.chain.from_iterable(captions))
+    with torch.no_grad():
+        embedded = task.embed(model, rows, captions)
+        similarity = (embedded.images @ embedded.texts.T).numpy()
+        texts_of_photo, photos_of_text = task.reranked(model, rows, captions, similarity)
+        best = np.argsort(-similarity[2])[:3]
+        words = processor.tokenizer([texts[i] for i in best], return_tensors="pt", padding=True)
+        photo = task.photo_inputs(rows, np.array([2]))
+        scores = model.match(words["input_ids"], words["attention_mask"], **photo, photo_index=torch.zeros(3).long())
+    assert np.argsort(-texts_of_photo[2])[:3].tolist() == best[np.argsort(-scores.numpy())].tolist()
+    assert np.argsort(-texts_of_photo[2])[3:].tolist() == np.argsort(-similarity[2])[3:].tolist()
+    assert photos_of_text.shape == (len(texts), len(rows))
+    assert set(np.argsort(-photos_of_text[5])[:3]) == set(np.argsort(-similarity[:, 5])[:3])
+
+
+def test_batches_are_decided_by_seed_epoch_and_photo(tmp_path: Path) -> None:
+    task = prepared(tiny_retrieval_recipe(tmp_path, train={"captions_per_photo": 1}))
+    together = task.inputs(np.array([3, 5]), epoch=1)
+    alone = task.inputs(np.array([5]), epoch=1)
+    own = together["input_ids"][1][together["attention_mask"][1].bool()]
+    assert own.tolist() == alone["input_ids"][0].tolist()
+    assert together["photo_index"].tolist() == [0, 1] and together["photo_ids"].tolist() == [3, 5]
+    drawn = [task.inputs(np.array([3]), epoch=epoch)["input_ids"][0].tolist() for epoch in range(8)]
+    assert len({tuple(row) for row in drawn}) > 1
+
+
+def test_several_captions_of_a_photo_stand_next_to_each_other(tmp_path: Path) -> None:
+    task = prepared(tiny_retrieval_recipe(tmp_path, train={"captions_per_photo": 3}))
+    inputs = task.inputs(np.array([0, 1]), epoch=0)
+    assert inputs["photo_index"].tolist() == [0, 0, 0, 1, 1, 1]
+    texts = task.processor.tokenizer.batch_decode(inputs["input_ids"], skip_special_tokens=True)
+    known = [" ".join(text.lower().split()) for text in task.train_rows[1]["captions"]]
+    assert all(any(text[:20] in " ".join(one.split()) for one in known) for text in texts[3:])
+
+
+def test_a_momentum_queue_gives_wrong_pairs_of_earlier_batches(tmp_path: Path) -> None:
+    task = prepared(tiny_retrieval_recipe(tmp_path, train={"momentum_queue": 10, "momentum_decay": 0.5}))
+    task.model.train()
+    first = task.with_keys(task.inputs(np.array([0, 1, 2]), epoch=0), torch.tensor([0, 1, 2]))["keys"]
+    assert first["image_key_ids"].tolist() == [0, 1, 2] and first["text_key_ids"].tolist() == [0, 0, 1, 1, 2, 2]
+    second = task.with_keys(task.inputs(np.array([2, 3, 4]), epoch=0), torch.tensor([2, 3, 4]))["keys"]
+    assert second["image_key_ids"].tolist() == [2, 3, 4, 0, 1, 2]
+    assert second["text_key_ids"].tolist() == [2, 2, 3, 3, 4, 4, 0, 0, 1, 1, 2, 2]
+    third = task.with_keys(task.inputs(np.array([5, 6, 7]), epoch=0), torch.tensor([5, 6, 7]))["keys"]
+    assert sorted(third["text_key_ids"].tolist()[6:]) == [1, 1, 2, 2, 2, 2, 3, 3, 4, 4]  # the oldest two are gone
+    torch.testing.assert_close(third["image_keys"].norm(dim=1), torch.ones(len(third["image_keys"])))
+
+
+def test_the_momentum_copy_follows_the_model(tmp_path: Path) -> None:
+    task = prepared(tiny_retrieval_recipe(tmp_path, train={"momentum_queue": 4, "momentum_decay": 0.75}))
+    own, copied = task.model.image_projection.weight, task.momentum.copy.image_projection.weight
+    before = copied.clone()
+    with torch.no_grad():
+        own += 1
+    task.momentum.follow(task.model)
+    torch.testing.assert_close(copied, before + 0.25)
+    assert not any(parameter.requires_grad for parameter in task.momentum.parameters())
+
+
+def test_a_run_with_a_momentum_queue_trains_and_its_folder_holds_the_model_alone(tmp_path: Path) -> None:
+    recipe = tiny_retrieval_recipe(tmp_path, train={"momentum_queue": 12, "max_steps": 3})
+    train_here(recipe)
+    task: Any = build_task(recipe, new_accelerator())
+    model, _ = task.load(Path(recipe.output) / "best")
+    assert not [name for name in model.state_dict() if "copy" in name or "queue" in name]
+
+
+def test_frozen_layers_stay_as_they_were(tmp_path: Path) -> None:
+    recipe = tiny_retrieval_recipe(tmp_path, train={"max_steps": 2}, text=TextRecipe(vocabulary_size=120, frozen_layers=1))
+    task = prepared(recipe)
+    encoder = task.model.fusion.text_model
+    assert not any(parameter.requires_grad for parameter in encoder.embeddings.parameters())
+    assert [layer.attention.self.query.weight.requires_grad for layer in encoder.encoder.layer] == [False, True]
+
+
+def test_gradient_checkpointing_and_folds_run(tmp_path: Path) -> None:
+    evaluate = EvaluateRecipe(metric="t2i_r1", batch_size=3, folds=2)
+    recipe = tiny_retrieval_recipe(tmp_path, train={"max_steps": 1, "gradient_checkpointing": True}, evaluate=evaluate)
+    metrics = train_here(recipe)
+    assert 0 <= metrics["t2i_r10_x100"] <= 100 and metrics["t2i_r5_x100"] == 100  # of four photos a fold
+
+
+def test_a_model_of_another_objective_is_a_start(trained: tuple, tmp_path: Path) -> None:
+    recipe, _ = trained
+    start = str(Path(recipe.output) / "best")
+    fine = tiny_retrieval_recipe(
+        tmp_path, init_from=start, regions=RegionsRecipe(store=recipe.regions.store), model={"objectives": {"itc": 1}}
+    )
+    task = prepared(fine)
+    assert not hasattr(task.model, "match_head") and task.model.config.objectives == {"itc": 1}
+    assert not task.reranks  # a start is not yet a result
+
+
+def test_scores_of_a_folder_are_reranked_as_the_recipe_says(trained: tuple, tmp_path: Path) -> None:
+    recipe, metrics = trained
+    task: Any = build_task(recipe, new_accelerator())
+    again = evaluate_folder(task, Path(recipe.output) / "best", split="test", num_beams=1)
+    assert again["metrics"] == pytest.approx(metrics)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cure"),
+    [
+        ({"evaluate": EvaluateRecipe(metric="cider_d")}, "evaluate.metric is 'cider_d'; choose one of rsum"),
+        ({"train": {"objective": "cross_entropy"}}, "set `mixed`"),
+        ({"model": {"objectives": {"itx": 1}}}, "objectives names itx; known are itc"),
+        ({"text": TextRecipe(pretrained="no/such folder/at all")}, "text.pretrained"),
+        ({"text": TextRecipe(vocabulary_size=120, frozen_layers=9)}, "text.frozen_layers is 9, but the text encoder has 2"),
+    ],
+)
+def test_mistakes_are_named_with_their_cure(changes: dict[str, Any], cure: str, tmp_path: Path) -> None:
+    recipe = tiny_retrieval_recipe(tmp_path, **changes)
+    if "text" in changes and changes["text"].pretrained:
+        recipe.model = {}
+    with pytest.raises(ValueError, match=cure.replace("(", r"\(")):
+        prepared(recipe)
+
+
+def test_best_places_are_stable_on_ties() -> None:
+    assert best_places(np.array([[0.5, 0.9, 0.5, 0.1]]), 3).tolist() == [[1, 0, 2]]

@@ -1,0 +1,248 @@
+"""`updown index`: photos or a region store, and maybe texts -> an index that `updown search` searches."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.commands.extract import photo_rows
+from training.commands.shared import HUB_CARDS, add_command, exit_code, model_folder, positive, quiet
+
+if TYPE_CHECKING:
+    from training.data.region_store import RegionStore
+    from training.retrieval_embedding import Embedder
+
+TRAINED_RETRIEVAL = HUB_CARDS / "updown-retrieval-flickr8k"
+TABLE_SUFFIXES = {".jsonl", ".csv", ".tsv"}
+CAPTION_FILES = ("karpathy", "coco", "flickr_tokens", "flickr30k_entities", "nocaps", "vizwiz")
+
+
+def add_index(commands: Any) -> None:
+    """`updown index`."""
+    parser = add_command(
+        commands,
+        "index",
+        run_index,
+        summary="make photos, and texts, searchable; run again, it goes on where it stopped",
+        example="updown index photos/ --output index/\n"
+        "  updown index photos/ --captions captions.jsonl --output index/     texts to be found for photos, too\n"
+        "  updown extract photos/ --output regions/ --source MODEL            regions made once, on several GPUs ...\n"
+        "  updown index regions/ --photos photos/ --model MODEL --output index/   ... make re-ranking fast",
+    )
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="a folder of photos, a file, a list or table of paths (as `updown extract` takes them), or one region "
+        "store, made by the model's own region source",
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the index to write")
+    add_retrieval_model(parser)
+    parser.add_argument(
+        "--photos",
+        dest="photo_folder",
+        type=Path,
+        metavar="FOLDER",
+        help="where the photos of a region store lie, to be shown when they are found",
+    )
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        metavar="FILE",
+        help="texts: one a line (.txt), or a table with a caption and maybe a file_name (.jsonl, .csv, .tsv)",
+    )
+    parser.add_argument(
+        "--captions-format", choices=CAPTION_FILES, metavar="NAME", help=f"or of a data set: {', '.join(CAPTION_FILES)}"
+    )
+    parser.add_argument("--captions-split", metavar="SPLIT", help="of a data set: this split's captions only")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="photos at a time (%(default)s)")
+    parser.add_argument(
+        "--dtype", choices=("float16", "float32"), default="float16", help="of the vectors on the disk (%(default)s)"
+    )
+
+
+def add_retrieval_model(parser: argparse.ArgumentParser, *, default: str = "the trained one") -> None:
+    """`--model` of the commands that search."""
+    parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help=f"a saved retrieval model (default: {default})")
+
+
+def run_index(arguments: argparse.Namespace) -> int:
+    """Vectors of every photo and text into an index."""
+    store_folder = only_store(arguments.photos)
+    if arguments.photo_folder and not store_folder:
+        raise ValueError("--photos tells where the photos of a region store lie: leave it out for photos themselves")
+    texts = read_texts(arguments.captions, format=arguments.captions_format, split=arguments.captions_split)
+    rows = None if store_folder else photo_rows(arguments.photos)
+
+    from training.data.region_store import RegionStore
+    from training.retrieval_embedding import Embedder, index_photos, index_store, index_texts
+
+    store = RegionStore(store_folder) if store_folder else None
+    folder = model_folder(arguments.model, default=TRAINED_RETRIEVAL)
+    embedder = Embedder(*load_retrieval_model(folder), batch_size=arguments.batch_size)
+    photo_folder, paths = store_paths(store, arguments.photo_folder) if store else row_paths(rows)
+    broken: list[str] = []
+    with open_writer(arguments, embedder, store, model=folder, photo_folder=photo_folder) as writer:
+        if store is not None:
+            index_store(store, embedder, writer, paths=paths)
+        else:
+            broken = index_photos(rows, embedder, writer, paths=paths)
+        index_texts(texts, embedder, writer)
+        counts = {name: len(entries) for name, entries in writer.entries.items()}
+    if broken:
+        print(f"{len(broken)} photos could not be read and were skipped:", *broken, sep="\n  ", file=sys.stderr)
+    print(f"{arguments.output}: {counts['photos']} photos and {counts['texts']} texts")
+    return exit_code(len(broken), of=len(rows) if rows is not None else len(store or ()))
+
+
+def only_store(arguments: Sequence[str]) -> Path | None:
+    """The region store, where the arguments are one; `ValueError` for one among other things."""
+    stores = [Path(argument) for argument in arguments if (Path(argument) / "store.json").is_file()]
+    if stores and len(arguments) > 1:
+        raise ValueError(f"{stores[0]} is a region store: index it alone")
+    return stores[0] if stores else None
+
+
+def open_writer(
+    arguments: argparse.Namespace,
+    embedder: "Embedder",
+    store: "RegionStore | None",
+    *,
+    model: str,
+    photo_folder: str | None,
+) -> Any:
+    """The index to write, begun or continued."""
+    from training.retrieval_embedding import check_store
+    from training.retrieval_files import IndexWriter, relative_place
+
+    fingerprint = embedder.fingerprint()
+    if store is not None:
+        check_store(store, embedder)
+        fingerprint["regions"] = store.fingerprint
+    elif embedder.maker is None:
+        raise ValueError(f"the model {model} owns no region source, so it takes no photos: give a region store")
+    output = arguments.output
+    places = {
+        "model": relative_place(model, output) if Path(model).is_dir() else model,
+        "photo_folder": relative_place(photo_folder, output) if photo_folder else None,
+        "region_store": relative_place(store.folder, output) if store is not None else None,
+    }
+    return IndexWriter(output, fingerprint=fingerprint, places=places, dtype=arguments.dtype)
+
+
+def load_retrieval_model(folder: str) -> tuple[Any, Any]:
+    """A saved retrieval model in float32, and its processor; `ValueError` for a model of another kind."""
+    from transformers import AutoConfig, AutoProcessor
+
+    import modeling_updown
+
+    with quiet():
+        config = AutoConfig.from_pretrained(folder)
+        kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
+        if not hasattr(kind, "get_image_features"):
+            raise ValueError(
+                f"{folder} holds {config.architectures or config.model_type}, which compares no photos with texts: "
+                "name a retrieval model with --model"
+            )
+        return kind.from_pretrained(folder).float(), AutoProcessor.from_pretrained(folder)  # type: ignore[union-attr]
+
+
+def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
+    """The folder that all photos lie in, and each photo's path in it by id; None for photos inside a data set.
+
+    Raises `ValueError` for a photo at an URL.
+    """
+    places = {
+        image_id: None if (image or {}).get("bytes") else (image or {}).get("path")
+        for batch in rows.iter(batch_size=256)
+        for image_id, image in zip(batch["image_id"], batch["image"], strict=True)
+    }
+    far = next((place for place in places.values() if place and "://" in place), None)
+    if far is not None:
+        raise ValueError(f"an index holds photos of this computer, and {far} is none: download it first")
+    full = {image_id: os.path.abspath(place) for image_id, place in places.items() if place}
+    if not full:
+        return None, {}
+    folder = os.path.commonpath([os.path.dirname(place) for place in full.values()])
+    return folder, {image_id: Path(os.path.relpath(place, folder)).as_posix() for image_id, place in full.items()}
+
+
+def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, dict[str, str | None]]:
+    """The photo folder, and the path in it of each photo of a store: a file of that name, with any ending.
+
+    Raises `ValueError` where there is no such folder or none of the photos in it.
+    """
+    from training.commands.shared import PHOTO_SUFFIXES
+
+    if folder is None:
+        return None, {}
+    if not folder.is_dir():
+        raise ValueError(f"there is no photo folder {folder}")
+    names = [path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
+    known = {Path(name).stem: name for name in names} | {name: name for name in names}
+    paths: dict[str, str | None] = {image_id: known.get(image_id) for image_id in store.image_ids}
+    lost = [image_id for image_id, path in paths.items() if path is None]
+    if len(lost) == len(paths):
+        raise ValueError(f"none of the {len(paths)} photos of {store.folder} is in {folder} (looked for {lost[0]})")
+    if lost:
+        print(f"{len(lost)} photos of {store.folder} are not in {folder}, such as {lost[0]}", file=sys.stderr)
+    return str(folder), paths
+
+
+def read_texts(
+    path: Path | None, *, format: str | None = None, split: str | None = None
+) -> list[tuple[str, str | None]]:
+    """The texts of a file, each with the name or id of its photo where the file has one.
+
+    Raises `ValueError` for a file of another kind, or without a text.
+    """
+    if path is None:
+        if format or split:
+            raise ValueError("--captions-format and --captions-split tell how to read --captions: name that file too")
+        return []
+
+    from training.data.captioning import CAPTION_FORMATS
+    from training.data.files import read_lines
+
+    if format:
+        loaded = CAPTION_FORMATS[format](path, split=split)
+        return [(text, row["image_id"]) for row in loaded.remove_columns("image") for text in row["captions"]]
+    if split:
+        raise ValueError("--captions-split needs --captions-format: a list or table of texts has no splits")
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return table_texts(path)
+    if path.suffix.lower() != ".txt":
+        raise ValueError(
+            f"{path} is neither a list (.txt) nor a table ({', '.join(sorted(TABLE_SUFFIXES))}): say what it is with "
+            f"--captions-format {{{','.join(CAPTION_FILES)}}}"
+        )
+    lines = read_lines(path)
+    if lines and "#0\t" in lines[0]:
+        raise ValueError(f"{path} looks like a token file of Flickr: add --captions-format flickr_tokens")
+    if not lines:
+        raise ValueError(f"{path} holds no text")
+    return [(line, None) for line in lines]
+
+
+def table_texts(path: Path) -> list[tuple[str, str | None]]:
+    """The texts of a table: a column of captions (in JSONL also lists of them), and one of photo names if there is."""
+    from training.data.captioning import CAPTION_COLUMNS, IMAGE_COLUMNS
+    from training.data.files import column, read_table
+
+    rows = read_table(path)
+    text_column = next((name for name in CAPTION_COLUMNS if name in rows[0]), None)
+    if text_column is None:
+        raise ValueError(f"{path} has no column {' or '.join(CAPTION_COLUMNS)}; it has {', '.join(rows[0])}")
+    photo_column = next((name for name in IMAGE_COLUMNS if name in rows[0]), None)
+    texts: list[tuple[str, str | None]] = []
+    for number, (captions, row) in enumerate(zip(column(rows, text_column, path), rows, strict=True)):
+        photo = row.get(photo_column) if photo_column else None
+        for caption in captions if isinstance(captions, list) else [captions]:
+            if not isinstance(caption, str):
+                raise ValueError(f"{path}: a caption of record {number} is not text: {str(caption)[:80]}")
+            texts += [(caption.strip(), None if photo is None else str(photo))] if caption.strip() else []
+    if not texts:
+        raise ValueError(f"{path} holds no text")
+    return texts

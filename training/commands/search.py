@@ -1,0 +1,217 @@
+"""`updown search`: photos for texts, texts for photos, or photos like a photo; in words, as JSON, or drawn."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from training.commands.index import add_retrieval_model, load_retrieval_model
+from training.commands.shared import PHOTO_SUFFIXES, add_command, model_folder, positive, whole_number
+
+if TYPE_CHECKING:
+    from training.retrieval_index import Found, PhotoIndex
+
+FAISS_KINDS = ("flat", "ivf", "hnsw")  # those of training/retrieval_search.py, which takes long to import
+MOST_NAMED = 5
+
+
+def add_search(commands: Any) -> None:
+    """`updown search`."""
+    parser = add_command(
+        commands,
+        "search",
+        run_search,
+        summary="find the photos that a text describes, or the texts that describe a photo, in an index",
+        example='updown search "two dogs on a beach" --index index/ --rerank 50 --output sheet.jpg\n'
+        "  updown search photo.jpg --index index/                the indexed texts that describe it\n"
+        "  updown search photo.jpg --index index/ --similar      the indexed photos that are like it",
+    )
+    parser.add_argument("queries", nargs="+", metavar="QUERY", help="a text in quotes, or a photo: a file or a URL")
+    parser.add_argument("--index", type=Path, required=True, metavar="FOLDER", help="what `updown index` wrote")
+    add_retrieval_model(parser, default="the one that made the index")
+    parser.add_argument("--top-k", type=positive, default=10, metavar="K", help="results to each query (%(default)s)")
+    parser.add_argument(
+        "--rerank",
+        type=whole_number,
+        default=0,
+        metavar="N",
+        help="read the N nearest together with the query and order them anew: slower and surer (%(default)s)",
+    )
+    parser.add_argument("--similar", action="store_true", help="for a photo, find photos like it instead of texts")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="PICTURE.jpg",
+        help="draw what was found on one sheet; of several queries, PICTURE_1.jpg and so on",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="where the photos lie now, if not where they were indexed"
+    )
+    parser.add_argument(
+        "--faiss",
+        nargs="?",
+        const="flat",
+        choices=FAISS_KINDS,
+        help="search with faiss: flat finds the same as without; ivf and hnsw, for many queries to millions of photos, "
+        "miss some and tell how many",
+    )
+
+
+def run_search(arguments: argparse.Namespace) -> int:
+    """Answer each query."""
+    from modeling_updown import load_photo
+
+    photos = {query: load_photo(query) for query in arguments.queries if is_photo(query)}
+    check_queries(arguments, photos)
+    index = open_index(arguments)
+    if arguments.faiss:
+        index.use_faiss(arguments.faiss)
+    answers, unread = [], 0
+    for number, query in enumerate(arguments.queries, start=1):
+        table, found = answered(index, query, photos.get(query), arguments)
+        results = described(index, table, found)
+        answers.append({"query": query, "found": table, "results": results})
+        if not arguments.json:
+            print_results(query, table, results)
+        lost = list(found.unread)
+        if arguments.output:
+            alone = len(arguments.queries) == 1
+            picture = arguments.output if alone else arguments.output.with_stem(f"{arguments.output.stem}_{number}")
+            lost += draw(index, query, photos.get(query), table, results, found, path=picture)
+            print(f"  drawn: {picture}", file=sys.stderr if arguments.json else sys.stdout)
+        name_unread(lost)
+        unread += len(lost)
+    if arguments.json:
+        print(json.dumps(answers, indent=1, ensure_ascii=False))
+    state_recall(index, arguments.faiss, {answer["found"] for answer in answers})
+    return 1 if unread else 0
+
+
+def is_photo(query: str) -> bool:
+    """Whether a query is a photo's path or URL rather than words.
+
+    >>> is_photo("dog.jpg"), is_photo("https://example.org/a"), is_photo("two dogs on a beach")
+    (True, True, False)
+    """
+    return (
+        query.startswith(("http://", "https://"))
+        or os.path.splitext(query)[1].lower() in PHOTO_SUFFIXES
+        or os.path.isfile(query)
+    )
+
+
+def check_queries(arguments: argparse.Namespace, photos: dict[str, Any]) -> None:
+    """`ValueError` for options that do not go with the queries."""
+    words = next((query for query in arguments.queries if query not in photos), None)
+    if words is not None and not words.strip():
+        raise ValueError("the query is empty: write what the photo shows")
+    if arguments.similar and words is not None:
+        raise ValueError(f"--similar finds photos like a photo, and {words[:60]!r} is none: leave it out")
+    if arguments.similar and arguments.rerank:
+        raise ValueError("--rerank matches texts with photos, --similar photos with photos: leave one of them out")
+
+
+def open_index(arguments: argparse.Namespace) -> "PhotoIndex":
+    """The index, with the model that made it."""
+    from training.retrieval_files import read_manifest, resolved_place
+    from training.retrieval_index import PhotoIndex
+
+    stored = read_manifest(arguments.index)["model"]
+    name = arguments.model
+    if name is None:
+        if not stored:
+            raise ValueError(f"the index {arguments.index} names no model: give it with --model")
+        beside = resolved_place(stored, arguments.index)
+        if stored.startswith((".", "/")) and not beside.is_dir():
+            raise ValueError(f"the model that made the index is not at {beside} any more: name it with --model")
+        name = str(beside) if beside.is_dir() else stored
+    loaded = load_retrieval_model(model_folder(name))
+    return PhotoIndex.open(arguments.index, *loaded, photo_folder=arguments.photos)
+
+
+def answered(index: "PhotoIndex", query: str, photo: Any, arguments: argparse.Namespace) -> tuple[str, "Found"]:
+    """What was searched, `photos` or `texts`, and what was found there."""
+    if photo is None:
+        return "photos", index.search(query, top_k=arguments.top_k, rerank=arguments.rerank)
+    if arguments.similar:
+        return "photos", index.search_similar(photo, top_k=arguments.top_k)
+    return "texts", index.search_texts(photo, top_k=arguments.top_k, rerank=arguments.rerank)
+
+
+def described(index: "PhotoIndex", table: str, found: "Found") -> list[dict[str, Any]]:
+    """Each result as a dict: `rank` from 1, `score` (-1..1), with re-ranking `match` (0..1 or None), and of a photo its
+    `id`, `path` (None where it is not known) and `captions`, of a text `text` and the `photo` it was indexed with.
+    """
+    reranked = any(prob is not None for prob in found.match_probs)
+    results = []
+    for rank, (place, score, prob) in enumerate(zip(found.rows, found.scores, found.match_probs, strict=True), start=1):
+        result: dict[str, Any] = {"rank": rank, "score": round(score, 6)}
+        if reranked:
+            result["match"] = None if prob is None else round(prob, 6)
+        if table == "texts":
+            entry = index.texts.entries[place]
+            results.append(result | {"text": entry["text"], "photo": entry.get("photo")})
+        else:
+            results.append(result | {"id": index.photos.entries[place]["id"], **photo_facts(index, place)})
+    return results
+
+
+def photo_facts(index: "PhotoIndex", place: int) -> dict[str, Any]:
+    """`path` and `captions` of a photo."""
+    try:
+        path: str | None = str(index.photo_path(place))
+    except ValueError:
+        path = None
+    return {"path": path, "captions": index.captions(place)}
+
+
+def print_results(query: str, table: str, results: list[dict[str, Any]]) -> None:
+    """The query, and each result on a line: rank, cosine, with re-ranking the match, and what was found."""
+    print(query)
+    for result in results:
+        match = result.get("match")
+        matched = ("  match  -  " if match is None else f"  match {match:4.0%}") if "match" in result else ""
+        name = result["text"] if table == "texts" else result["path"] or result["id"]
+        print(f"  {result['rank']:>3}  {result['score']:6.3f}{matched}  {name}")
+
+
+def draw(
+    index: "PhotoIndex",
+    query: str,
+    photo: Any,
+    table: str,
+    results: list[dict[str, Any]],
+    found: "Found",
+    *,
+    path: Path,
+) -> list[str]:
+    """The sheet of one query; returns a line for each photo that cannot be read, whose place stays grey."""
+    from modeling_updown import draw_found_photos, draw_found_texts
+    from training.retrieval_index import readable
+
+    if table == "texts":
+        draw_found_texts(photo, results, path=path)
+        return []
+    lost: list[str] = []
+    photos, kept = readable(index.photo, found.rows, range(len(found.rows)), lost)
+    shown = dict(zip(kept, photos, strict=True))
+    pictures = [shown.get(place) for place in range(len(results))]
+    draw_found_photos(pictures, results, query="" if photo is not None else query, query_photo=photo, path=path)
+    return lost
+
+
+def name_unread(lines: list[str]) -> None:
+    """On stderr, the first few of them."""
+    if lines:
+        more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
+        print(f"{len(lines)} photos could not be read:", *lines[:MOST_NAMED], *more, sep="\n  ", file=sys.stderr)
+
+
+def state_recall(index: "PhotoIndex", kind: str | None, tables: set[str]) -> None:
+    """On stderr, how much an approximate search finds of what the exact one does."""
+    for table in sorted(tables) if kind in ("ivf", "hnsw") else []:
+        share = index.faiss_recall(table)
+        print(f"faiss {kind} finds {share:.1%} of the 10 nearest {table} (measured on this index)", file=sys.stderr)

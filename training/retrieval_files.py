@@ -1,0 +1,322 @@
+"""An index of photos and texts on disk: vectors in `.npy`, what they belong to in `.jsonl`, and a manifest.
+
+    vectors + entries --IndexWriter.append--> folder --read_index--> tables "photos" and "texts", memory-mapped
+
+    index.json     which model made it, where photos or regions lie, and how long the files below are
+    photos.npy     (N, E) float16 or float32, one vector of length 1 a photo; any program reads it
+    photos.jsonl   one line a photo: {"id": "dog.jpg", "path": "dog.jpg"}
+    texts.npy, texts.jsonl    the same of texts: {"text": "a dog", "photo": "dog.jpg"}
+
+The files only grow. What the manifest does not count yet is not there: a kill at any moment leaves what it counted, and
+the next writer cuts the rest off. Nothing is ever unpickled.
+"""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from training.data.files import PathLike, read_json, write_json
+from training.data.region_shards import fingerprint_differences, lock_writer
+
+FORMAT = "updown-index-1"
+MANIFEST = "index.json"
+TABLES = {"photos": "id", "texts": "text"}  # table -> what every entry of it holds
+NOTHING = {"rows": 0, "bytes": 0}
+DTYPES = ("float16", "float32")
+PLACES = ("model", "photo_folder", "region_store")
+COMMIT_SECONDS = 5.0  # of work that a kill may cost
+
+
+@dataclass
+class EmbeddingTable:
+    """N vectors of length 1, `embeddings` (N, E), maybe memory-mapped, and what they belong to, `entries` (N)."""
+
+    embeddings: np.ndarray
+    entries: list[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class IndexWriter:
+    """Adds vectors to an index; opening an existing one continues it.
+
+    Args:
+        folder: made if absent; must be empty or an index.
+        fingerprint: what made the vectors, as JSON values: `model` of the model, `regions` of its region source.
+        places: `model`, `photo_folder` and `region_store`, as `relative_place` writes them; None where there is none.
+        dtype: `float16`, or `float32` for twice the space.
+        commit_seconds: after so long what was appended is counted, at the end of its batch.
+
+    Attributes:
+        entries: what is there already, by table.
+
+    Raises:
+        ValueError: for a folder of other things, or an index of another model, dtype, or of photos elsewhere.
+        OSError: while another process writes into the folder.
+    """
+
+    def __init__(
+        self,
+        folder: PathLike,
+        *,
+        fingerprint: Mapping[str, Any],
+        places: Mapping[str, str | None],
+        dtype: str = "float16",
+        commit_seconds: float = COMMIT_SECONDS,
+    ) -> None:
+        self.folder, self.commit_seconds = Path(folder), commit_seconds
+        self._committed_at = time.monotonic()
+        about = {"fingerprint": json.loads(json.dumps(dict(fingerprint))), **{name: places[name] for name in PLACES}}
+        new = {"format": FORMAT, **about, "dtype": dtype, "tables": dict.fromkeys(TABLES, NOTHING)}
+        _check_folder_is_free(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.folder)
+        self._tables: dict[str, _TableWriter] = {}
+        try:
+            self.manifest = self._continued(new) if (self.folder / MANIFEST).exists() else new
+            found = {name: _open_table(self.folder, name, self.manifest) for name in TABLES}
+            self.entries = {name: table.entries if table else [] for name, table in found.items()}
+            self._tables = {name: _TableWriter(self.folder, name, manifest=self.manifest) for name in TABLES}
+            self.commit()
+        except BaseException:
+            self._close()
+            raise
+
+    def __enter__(self) -> "IndexWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def append(self, table: str, embeddings: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Adds vectors (n, E) of length 1 and their entries to `photos` or `texts`: all of them or, on an error, none.
+
+        Raises `ValueError` naming the entry whose vector holds NaN or infinity, and for another width than the index's.
+        """
+        key = TABLES[table]
+        bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+        if len(bad):
+            raise ValueError(f"{entries[bad[0]][key]!r} has a vector that holds NaN or infinity; it is not indexed")
+        widths = {writer.width for writer in self._tables.values() if writer.width} | {embeddings.shape[1]}
+        if len(widths) > 1 or len(embeddings) != len(entries):
+            raise ValueError(
+                f"vectors {embeddings.shape} and {len(entries)} entries do not fit an index of width {min(widths)}"
+            )
+        self._tables[table].append(embeddings, entries)
+        self.entries[table] += [dict(entry) for entry in entries]
+        if time.monotonic() - self._committed_at >= self.commit_seconds:
+            self.commit()
+
+    def commit(self) -> None:
+        """From here on a kill cannot lose what was appended."""
+        tables = {name: table.flush() for name, table in self._tables.items()}
+        self.manifest = {**self.manifest, "tables": tables}
+        write_json(self.folder / MANIFEST, self.manifest)
+        self._committed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Counts what was appended, and lets the next writer in."""
+        try:
+            self.commit()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for table in self._tables.values():
+            table.close()
+        self._lock.close()
+
+    def _continued(self, new: Mapping[str, Any]) -> dict[str, Any]:
+        stored = read_manifest(self.folder)
+        check_fingerprint(stored["fingerprint"], new["fingerprint"], folder=self.folder)
+        for name in ("photo_folder", "region_store", "dtype"):
+            if stored[name] != new[name]:
+                raise ValueError(
+                    f"the index {self.folder} was made with {name} {stored[name]}, not {new[name]}: give it another "
+                    "folder, or index the same photos again"
+                )
+        return {**stored, "model": new["model"]}
+
+
+class _TableWriter:
+    """The two growing files of one table; `flush` makes them whole and tells how long they are."""
+
+    def __init__(self, folder: Path, name: str, *, manifest: Mapping[str, Any]) -> None:
+        known = manifest["tables"][name]
+        self.dtype = np.dtype(manifest["dtype"])
+        self.rows, self.bytes = known["rows"], known["bytes"]
+        self._paths = [folder / f"{name}{end}" for end in (".npy", ".jsonl")]
+        self._files: list[BinaryIO] = []
+        self.width = 0
+        if self.rows:
+            self.width, start = _layout(self._paths[0])
+            self._files = [_opened(path, "r+b") for path in self._paths]
+            self._write_header()  # before the cut: a kill between them leaves a file that holds what it says
+            for file, length in zip(self._files, (start + self.rows * self._row_bytes, self.bytes), strict=True):
+                file.truncate(length)
+                file.seek(0, os.SEEK_END)
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.width * self.dtype.itemsize
+
+    def append(self, embeddings: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Adds n >= 0 vectors and their entries."""
+        if not self._files:
+            self.width = embeddings.shape[1]
+            self._files = [_opened(path, "w+b") for path in self._paths]
+            self._write_header()
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
+        for file, content in zip(self._files, (_numbers_of(embeddings, self.dtype), lines), strict=True):
+            file.write(content)
+        self.rows, self.bytes = self.rows + len(entries), self.bytes + len(lines)
+
+    def flush(self) -> dict[str, int]:
+        """On the disk: the numbers, the header that counts them, the entries."""
+        for file in self._files:
+            file.flush()
+            os.fsync(file.fileno())
+        if self._files:
+            self._write_header()
+            self._files[0].flush()
+        return {"rows": self.rows, "bytes": self.bytes}
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _write_header(self) -> None:
+        """numpy leaves room for a growing number of rows, so that the header keeps its length."""
+        described = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
+        self._files[0].seek(0)
+        np.lib.format.write_array_header_1_0(self._files[0], {**described, "shape": (self.rows, self.width)})
+        self._files[0].seek(0, os.SEEK_END)
+
+
+def read_index(folder: PathLike) -> tuple[dict[str, Any], dict[str, EmbeddingTable]]:
+    """The manifest of an index, and its tables by name; those without a row are left out.
+
+    What a writer adds later is seen by reading again. Raises `ValueError` for a folder that is no index, or whose files
+    are absent, cut short or foreign.
+    """
+    manifest = read_manifest(Path(folder))
+    tables = {name: _open_table(Path(folder), name, manifest) for name in TABLES}
+    return manifest, {name: table for name, table in tables.items() if table is not None}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """`index.json`, checked; `ValueError` names the fault."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder} is no index (it has no {MANIFEST}): make one with `updown index PHOTOS`")
+    manifest = read_json(path)
+    try:
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {str(manifest['format'])[:40]!r}, not {FORMAT!r}")
+        if not isinstance(manifest["fingerprint"], dict) or manifest["dtype"] not in DTYPES:
+            raise ValueError("its fingerprint or dtype is none")
+        if not all(isinstance(manifest[name], str | None) for name in PLACES):
+            raise ValueError(f"one of {', '.join(PLACES)} is no path")
+        counts = [manifest["tables"][name][count] for name in TABLES for count in ("rows", "bytes")]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("it counts no rows")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no manifest of an index: {error}") from error
+    return manifest
+
+
+def check_fingerprint(stored: Mapping[str, Any], expected: Mapping[str, Any], *, folder: PathLike) -> None:
+    """`ValueError` where an index was made by another model or region source; only `expected` fields are compared."""
+    for part, kind in (("model", "model"), ("regions", "region source")):
+        differences = fingerprint_differences(stored.get(part) or {}, expected.get(part) or {})
+        if differences:
+            raise ValueError(
+                f"the index {folder} was made with another {kind} ({'; '.join(differences)}): use that one, or index "
+                "the photos again with this one"
+            )
+
+
+def relative_place(place: PathLike, folder: PathLike) -> str:
+    """A path as seen from the index's folder, so that both may be moved together; absolute where there is no way."""
+    try:
+        return Path(os.path.relpath(place, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return Path(place).resolve().as_posix()
+
+
+def resolved_place(place: str, folder: PathLike) -> Path:
+    """The opposite of `relative_place`."""
+    return Path(os.path.normpath(Path(folder) / place))
+
+
+def _open_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> EmbeddingTable | None:
+    known = manifest["tables"][name]
+    if not known["rows"]:
+        return None
+    path = folder / f"{name}.npy"
+    cure = "copy the index again, or delete its folder and index again"
+    try:
+        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
+        fits = embeddings.ndim == 2 and embeddings.dtype == manifest["dtype"] and embeddings.flags.c_contiguous
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read ({str(error)[:120]}); {cure}") from error
+    if not fits or len(embeddings) < known["rows"] or not embeddings.shape[1]:
+        raise ValueError(
+            f"{path} holds {embeddings.dtype} of shape {embeddings.shape}, not {known['rows']} vectors of "
+            f"{manifest['dtype']}; {cure}"
+        )
+    return EmbeddingTable(embeddings[: known["rows"]], _read_entries(folder / f"{name}.jsonl", known, key=TABLES[name]))
+
+
+def _read_entries(path: Path, known: Mapping[str, int], *, key: str) -> list[dict[str, Any]]:
+    fault = f"{path} does not hold {known['rows']} entries"
+    try:
+        with open(path, "rb") as file:
+            lines = file.read(known["bytes"]).splitlines()  # JSON writes other line ends inside a text as escapes
+        entries = json.loads(b"[" + b",".join(lines) + b"]")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{fault} ({str(error)[:120]}): delete the index's folder and index again") from error
+    if len(entries) != known["rows"] or not all(
+        isinstance(entry, dict) and isinstance(entry.get(key), str) for entry in entries
+    ):
+        raise ValueError(f"{fault} with {key!r}: copy the index again, or delete its folder and index again")
+    return entries
+
+
+def _layout(path: Path) -> tuple[int, int]:
+    """Width of the vectors of an `.npy` that `_open_table` has checked, and where its numbers start."""
+    with open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+        return shape[1], file.tell()
+
+
+def _opened(path: Path, mode: Literal["r+b", "w+b"]) -> BinaryIO:
+    return open(path, mode)
+
+
+def _numbers_of(embeddings: np.ndarray, dtype: np.dtype) -> bytes:
+    return np.ascontiguousarray(embeddings, dtype=dtype).tobytes()
+
+
+def _lock(folder: Path) -> BinaryIO:
+    try:
+        return lock_writer(folder, 0)
+    except RuntimeError as error:
+        raise OSError(f"another `updown index` writes into {folder}: wait for it to end") from error
+
+
+def _check_folder_is_free(folder: Path) -> None:
+    ours = {MANIFEST, *(f"{name}{end}" for name in TABLES for end in (".npy", ".jsonl"))}
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder for the index")
+    if names - ours:
+        raise ValueError(f"{folder} holds other things ({min(names - ours)}); give an empty folder or an index")

@@ -1,0 +1,185 @@
+"""Pretraining on regions and words: what retrieval has, and what is masked, for `training/train.py`.
+
+The objectives are those of `model.objectives`; masks are those of the recipe's `masks`. A split is scored by retrieval,
+where that is learnt, and by each objective's own figure on masks that are the same at every evaluation.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from datasets import Dataset
+
+from modeling_updown import UpDownFusionForPreTraining
+from modeling_updown.configuration_updown import DEFAULT_OBJECTIVES
+from modeling_updown.losses_updown import IGNORED_LABEL
+from modeling_updown.modeling_pretraining import REGION_CLASSES, REGION_FEATURES
+from processors.masking_updown import (
+    askable_regions,
+    corrupt_regions,
+    mask_blocks,
+    mask_regions,
+    mask_words,
+    word_starts,
+)
+from training.recipe import Recipe
+from training.tasks.interface import Scored
+from training.tasks.retrieval import METRICS, RetrievalTask
+
+MASKED_REGIONS = (*REGION_CLASSES, *REGION_FEATURES)
+FIGURES = ("mlm_accuracy", "object_accuracy", "feature_fit")  # each higher for a better model
+EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of this epoch
+
+
+class PretrainingTask(RetrievalTask):
+    """A recipe's photos and captions, model and processor, and the four verbs on them; see the module's docstring."""
+
+    model_class = UpDownFusionForPreTraining
+    default_objectives = DEFAULT_OBJECTIVES
+    metrics = (*METRICS, *FIGURES)
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+        super().__init__(recipe, accelerator)
+        self.starts: torch.Tensor | None = None
+
+    def prepare(self) -> None:
+        """As for retrieval; what the recipe asks for must fit its objectives, its regions and its grid."""
+        super().prepare()
+        metric, weight = self.recipe.evaluate.metric, self.model.config.weight
+        needed = {"mlm_accuracy": ("mlm",), "object_accuracy": REGION_CLASSES, "feature_fit": REGION_FEATURES}
+        if not any(weight(name) for name in needed.get(metric, ("itc",))):
+            asked = " or ".join(needed.get(metric, ("itc",)))
+            raise ValueError(f"evaluate.metric is {metric!r}, which needs {asked} in model.objectives")
+        if any(weight(name) for name in MASKED_REGIONS) and not self.recipe.regions.store:
+            raise ValueError("masked regions are predicted as they lie in a store: name its folder in regions.store")
+        first = self.photos.batch(self.train_rows, np.arange(1), flipped=np.zeros(1, dtype=bool))
+        soft = next((name for name in REGION_CLASSES if weight(name)), None)
+        if soft and "object_probs" not in first:
+            raise ValueError(
+                f"{soft} learns the detector's object_probs, which the regions of {self.recipe.regions.store} lack: "
+                "extract them with `updown extract --soft-labels`, or leave that objective out"
+            )
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
+        """As for retrieval, and masks, drawn photo by photo by (seed, epoch, photo)."""
+        inputs = super().inputs(indices, epoch=epoch)
+        return {**inputs, **self.masks(inputs, epoch=epoch)}
+
+    def masks(self, inputs: dict[str, Any], *, epoch: int) -> dict[str, torch.Tensor]:
+        """`masked_input_ids` and `labels`; `masked_regions`, `asked_regions` and, where it differs, `seen_features`."""
+        weight, found = self.model.config.weight, {}
+        photo_ids, owners = inputs["photo_ids"].tolist(), inputs["photo_index"]
+        chances = [mask_chance(self.recipe.seed, epoch, photo) for photo in photo_ids]
+        if weight("mlm"):
+            words = [
+                self.masked_words(inputs["input_ids"][owners == place], chance) for place, chance in enumerate(chances)
+            ]
+            found["masked_input_ids"] = torch.cat([ids for ids, _ in words])
+            found["labels"] = torch.cat([labels for _, labels in words])
+        if any(weight(name) for name in MASKED_REGIONS):
+            real, boxes = inputs["region_mask"], inputs["region_boxes"]
+            hidden = [
+                self.hidden_regions(real[place, None], boxes[place, None], chance)
+                for place, chance in enumerate(chances)
+            ]
+            found["masked_regions"] = torch.cat(hidden)
+            overlap = self.recipe.masks.overlap
+            found["asked_regions"] = askable_regions(found["masked_regions"], real, boxes, overlap=overlap)
+            if self.recipe.masks.swapped or self.recipe.masks.kept:
+                found["seen_features"] = corrupt_regions(
+                    inputs["region_features"],
+                    found["masked_regions"],
+                    generator=chances[0],
+                    region_mask=real,
+                    swapped=self.recipe.masks.swapped,
+                    kept=self.recipe.masks.kept,
+                )
+        return found
+
+    def masked_words(self, input_ids: torch.Tensor, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """One photo's captions (S, T) with some pieces hidden, and those pieces."""
+        tokenizer = self.processor.tokenizer
+        if self.starts is None:
+            self.starts = word_starts(tokenizer)
+        special = torch.tensor([number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id])
+        return mask_words(
+            input_ids,
+            ~torch.isin(input_ids, special),
+            mask_token_id=tokenizer.mask_token_id,
+            vocab_size=len(tokenizer),
+            generator=chance,
+            probability=self.recipe.masks.words,
+            word_starts=self.starts[input_ids] if self.recipe.masks.whole_words else None,
+        )
+
+    def hidden_regions(self, real: torch.Tensor, boxes: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
+        """Which of one photo's regions (1, R) are hidden: blocks of a grid's cells, or regions with their overlaps."""
+        settings = self.recipe.masks
+        if not settings.blocks:
+            return mask_regions(real, boxes, generator=chance, probability=settings.regions, overlap=settings.overlap)
+        side = math.isqrt(real.shape[1])
+        smallest = max(1, round(settings.regions * real.shape[1] / 2))  # two blocks or more
+        return mask_blocks(
+            real, grid_size=(side, side), generator=chance, probability=settings.regions, smallest_block=smallest
+        )
+
+    # -- score --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(self, model: Any, *, split: str, num_beams: int, max_photos: int = 0) -> Scored:
+        """As for retrieval where that is learnt, and the share of masked pieces and regions that were guessed."""
+        model.eval()
+        learns = any(model.config.weight(name) for name in ("mlm", *MASKED_REGIONS))
+        figures = self.guessed(model, self.evaluation_rows(split, max_photos=max_photos)) if learns else {}
+        if not model.config.weight("itc"):
+            rows = self.evaluation_rows(split, max_photos=max_photos)
+            return Scored(figures, [{"image_id": image_id} for image_id in rows["image_id"][:]], {})
+        scored = super().score(model, split=split, num_beams=num_beams, max_photos=max_photos)
+        return Scored({**scored.metrics, **figures}, scored.predictions, scored.domains)
+
+    def guessed(self, model: Any, rows: Dataset) -> dict[str, float]:
+        """`mlm_accuracy` and `object_accuracy`, 0..1; `feature_fit`, the share of the features' variance explained."""
+        accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
+        mine = np.arange(len(rows))[accelerator.process_index :: accelerator.num_processes]
+        sums = torch.zeros(len(FIGURES), 2, dtype=torch.float64)  # right and asked; error and variance
+        for start in range(0, len(mine), size):
+            sums += self.guesses(model, rows, mine[start : start + size])
+        right, asked = torch.stack(list(gather_object([sums]))).sum(dim=0).T.tolist()
+        shares = {name: a / b for name, a, b in zip(FIGURES, right, asked, strict=True) if b}
+        if "feature_fit" in shares:
+            shares["feature_fit"] = 1 - shares["feature_fit"]
+        return shares | {f"{name}_x100": 100 * value for name, value in shares.items()}
+
+    def guesses(self, model: Any, rows: Dataset, indices: np.ndarray) -> torch.Tensor:
+        """(3, 2): of a few photos, what was guessed right of how much, for each of `FIGURES`."""
+        captions = rows[indices.tolist()]["captions"]
+        photos = {name: tensor.cpu() for name, tensor in self.photo_inputs(rows, indices).items()}
+        words = self.tokenize([texts[0] for texts in captions])
+        given = {**photos, **words, "photo_ids": torch.from_numpy(indices), "photo_index": torch.arange(len(indices))}
+        given |= self.masks(given, epoch=EVALUATION_EPOCH)
+        del given["photo_ids"]
+        device, labels, asked = self.accelerator.device, given.pop("labels", None), given.pop("asked_regions", None)
+        output = model(**{name: tensor.to(device) for name, tensor in given.items()})
+        sums = torch.zeros(len(FIGURES), 2, dtype=torch.float64)
+        if labels is not None and output.logits is not None:
+            hidden = labels != IGNORED_LABEL
+            sums[0] = torch.tensor([(output.logits.argmax(-1).cpu() == labels)[hidden].sum(), hidden.sum()])
+        if asked is not None and output.object_logits is not None:
+            true = photos["object_probs"][asked][:, 1:].argmax(-1)
+            sums[1] = torch.tensor([(output.object_logits.cpu()[asked][:, 1:].argmax(-1) == true).sum(), len(true)])
+        if asked is not None and output.region_predictions is not None:
+            features = photos["region_features"]
+            error = (output.region_predictions.cpu()[asked] - features[asked]).square().sum()
+            spread = (features[asked] - features[photos["region_mask"]].mean(dim=0)).square().sum()
+            sums[2] = torch.stack([error, spread])
+        return sums
+
+
+def mask_chance(seed: int, epoch: int, photo: int) -> torch.Generator:
+    """The generator of one photo's masks in one epoch."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, photo]).generate_state(1)[0]))

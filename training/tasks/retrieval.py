@@ -1,0 +1,379 @@
+"""Image-text retrieval: rows -> inputs -> loss -> score, for `training/train.py` and `training/evaluate.py`.
+
+Photos and captions are compared (ITC) and matched (ITM); a photo of a batch is a wrong one for the others' captions. A
+split is scored by finding each caption's photo among all and each photo's captions among all; the best of each query
+may be put in a new order by the match score (`evaluate.rerank`).
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieval, UpDownProcessor
+from modeling_updown.modeling_captioning import PHOTO_INPUTS
+from modeling_updown.momentum_updown import MomentumQueue
+from training.extract_regions import random_crop
+from training.metrics.retrieval import fold_scores, rerank_scores, retrieval_scores
+from training.recipe import Recipe
+from training.tasks.build import build_config, build_image_processor, build_region_source, source_fields
+from training.tasks.captioning import caption_rows, captioned_rows
+from training.tasks.interface import Scored
+from training.tasks.top_down import TopDownTask
+from training.word_pieces import pretrained_tokenizer, train_word_pieces
+
+DIRECTIONS = ("i2t", "t2i")
+METRICS = ("rsum", *(f"{way}_{name}" for way in DIRECTIONS for name in ("r1", "r5", "r10", "map")))
+SETTLED_BY_RECIPE = ("objectives", "hard_negatives", "distillation")  # whatever the model of init_from had
+
+
+@dataclass
+class Embedded:
+    """A split's photos (P, E) and captions (N, E), of length 1, and the row of each caption's photo (N,)."""
+
+    images: torch.Tensor
+    texts: torch.Tensor
+    owners: np.ndarray
+
+
+class RetrievalTask(TopDownTask):
+    """A recipe's photos and captions, model and processor, and the four verbs on them.
+
+    `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
+    the recipe cannot be run with.
+    """
+
+    hub_task = "zero-shot-image-classification"
+    counted = "photos"
+    model_class: Any = UpDownFusionForImageTextRetrieval
+    default_objectives: tuple[str, ...] = ("itc", "itm")
+    metrics: tuple[str, ...] = METRICS
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+        super().__init__(recipe, accelerator)
+        self.momentum: MomentumQueue | None = None
+        self.reranks = False  # between epochs the order is ITC's alone: matching costs a pass a pair
+        self.settled: dict[str, Any] = {}
+        if recipe.evaluate.metric not in self.metrics:
+            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(self.metrics)}")
+        if recipe.train.objective != "mixed":
+            raise ValueError(
+                f"train.objective is {recipe.train.objective!r}: set `mixed`; model.objectives says what is learnt"
+            )
+
+    def prepare(self) -> None:
+        """Everything training needs: rows, model, regions, token ids, the momentum copy."""
+        recipe = self.recipe
+        rows = self.rows(recipe.train.split)
+        captions = rows["captions"][:]
+        lacking = [image_id for image_id, texts in zip(rows["image_id"], captions, strict=True) if not texts]
+        if lacking:
+            raise ValueError(
+                f"{len(lacking)} training photos have no caption, such as {lacking[0]}: "
+                "give them captions or another split"
+            )
+        self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(captions)
+        freeze_text(self.model, recipe.text.frozen_layers)
+        if recipe.train.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
+        if recipe.regions.trained:
+            self.model.fusion.unfreeze_regions()
+        self.check_evaluation()
+        self.train_rows = self.photos.prepare(rows, flips=recipe.regions.flips)
+        self.num_rows = len(self.train_rows)
+        self.token_ids = self.encode_captions(self.train_rows["captions"][:])
+        if recipe.train.momentum_queue:
+            settings = recipe.train
+            self.momentum = MomentumQueue(self.model, size=settings.momentum_queue, decay=settings.momentum_decay)
+            self.stateful = [self.momentum.to(self.accelerator.device)]
+
+    # -- rows ---------------------------------------------------------------------------------------------------------
+
+    def rows(self, split: str) -> Dataset:
+        """One row a photo of that split: image_id, image, captions, split, domain."""
+        return caption_rows(self.recipe.data, split=split)
+
+    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
+        """The rows of a split that have captions to find and a photo to look at."""
+        key = (split, max_photos)
+        if key not in self.evaluated:
+            rows = captioned_rows(self.rows(split), split=split)
+            rows = rows.select(range(min(max_photos, len(rows)))) if max_photos else rows
+            self.evaluated[key] = self.photos.prepare(rows)
+        return self.evaluated[key]
+
+    # -- model --------------------------------------------------------------------------------------------------------
+
+    def build(self, captions: list[list[str]]) -> Any:
+        """A new model: a pretrained text encoder, or a new one with word pieces of the training captions."""
+        recipe = self.recipe
+        vision_config, source_state = build_region_source(recipe.regions)
+        fields: dict[str, Any] = {
+            "objectives": dict.fromkeys(self.default_objectives, 1.0),
+            **recipe.model,
+            **source_fields(vision_config, recipe.regions),
+        }
+        if recipe.text.pretrained:
+            if "text_config" in fields:
+                raise ValueError(
+                    "model.text_config and text.pretrained are both given: the pretrained model has its own"
+                )
+            tokenizer = pretrained_tokenizer(recipe.text.pretrained)
+            fields["cls_token_id"] = tokenizer.cls_token_id
+            try:
+                model = self.model_class.from_text_pretrained(recipe.text.pretrained, **fields)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"text.pretrained: {' '.join(str(error).split())}") from error
+        else:
+            tokenizer = train_word_pieces(
+                itertools.chain.from_iterable(captions), vocabulary_size=recipe.text.vocabulary_size
+            )
+            text = {"model_type": "bert", **(fields.pop("text_config", None) or {})}
+            fields["text_config"] = {**text, "vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+            fields["cls_token_id"] = tokenizer.cls_token_id
+            model = self.model_class(build_config(UpDownFusionConfig, fields, section="model"))
+        if model.region_source is not None:
+            model.region_source.load_state_dict(source_state)
+        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
+        return model
+
+    def load(self, folder: str | Path) -> tuple[Any, UpDownProcessor]:
+        """The model and processor of a saved folder; scores are re-ranked as the recipe says from now on."""
+        self.reranks = True
+        return super().load(folder)
+
+    def loaded_fields(self) -> dict[str, Any]:
+        """Fields of the config that a model of `init_from` gets from the recipe."""
+        return self.settled
+
+    def start_from(self, folder: str) -> Any:
+        """A saved fusion model, also one with other heads; those that `model.objectives` adds start new."""
+        whole = self.recipe.model
+        settled = {"objectives": dict.fromkeys(self.default_objectives, 1.0), **whole}
+        self.settled = {name: value for name, value in settled.items() if name in SETTLED_BY_RECIPE}
+        self.recipe.model = {name: value for name, value in whole.items() if name not in SETTLED_BY_RECIPE}
+        try:
+            return super().start_from(folder)
+        finally:
+            self.recipe.model, self.settled, self.reranks = whole, {}, False
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def tokenize(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """`input_ids` and `attention_mask` (N, T), cut to `train.max_words` pieces and the special tokens."""
+        tokenizer = self.processor.tokenizer
+        longest = self.recipe.train.max_words + tokenizer.num_special_tokens_to_add()
+        encoded = tokenizer(list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
+        return {name: encoded[name] for name in ("input_ids", "attention_mask")}
+
+    def encode_captions(self, captions: list[list[str]]) -> list[list[torch.Tensor]]:
+        """Captions as token ids: a list a photo."""
+        encoded = self.tokenize(list(itertools.chain.from_iterable(captions)))
+        lengths = encoded["attention_mask"].sum(dim=1).tolist()
+        rows = iter([row[:length] for row, length in zip(encoded["input_ids"], lengths, strict=True)])
+        return [list(itertools.islice(rows, len(texts))) for texts in captions]
+
+    def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
+        """Photos (P) and captions (N, T), `captions_per_photo` of each.
+
+        Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same.
+        """
+        draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
+        flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
+        smallest = self.recipe.regions.crops
+        crops = np.stack([random_crop(draw, smallest) for draw in draws]) if smallest < 1 else None
+        inputs: dict[str, Any] = self.photos.batch(self.train_rows, indices, flipped=flipped, crops=crops)
+        chosen = [self.chosen_captions(int(index), draw) for index, draw in zip(indices, draws, strict=True)]
+        rows = list(itertools.chain.from_iterable(chosen))
+        padding = self.processor.tokenizer.pad_token_id
+        inputs["input_ids"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
+        lengths = torch.tensor([len(row) for row in rows])
+        inputs["attention_mask"] = (torch.arange(inputs["input_ids"].shape[1]) < lengths[:, None]).long()
+        inputs["photo_index"] = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(texts) for texts in chosen]))
+        inputs["photo_ids"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+        return inputs
+
+    def chosen_captions(self, index: int, draw: np.random.Generator) -> list[torch.Tensor]:
+        """So many of a photo's captions as the recipe says, or all where it has fewer."""
+        rows = self.token_ids[index]
+        return [rows[i] for i in draw.permutation(len(rows))[: self.recipe.train.captions_per_photo]]
+
+    # -- loss ---------------------------------------------------------------------------------------------------------
+
+    def loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
+        """The weighted loss times the pairs it is a mean over, the number of pairs, and each objective's loss."""
+        photo_ids = inputs.pop("photo_ids")
+        if self.momentum is not None:
+            inputs = self.with_keys(inputs, photo_ids)
+        output = model(return_loss=True, **inputs)
+        pairs = torch.tensor(len(inputs["input_ids"]))
+        shown = {name: loss.item() for name, loss in output.losses.items()} if output.losses else {}
+        return output.loss * pairs, pairs, shown
+
+    @torch.no_grad()
+    def with_keys(self, inputs: dict[str, Any], photo_ids: torch.Tensor) -> dict[str, Any]:
+        """The inputs with the momentum copy's `keys`, its weights moved one step first."""
+        assert self.momentum is not None  # the caller has seen it
+        model = self.model
+        self.momentum.follow(model)
+        photos = inputs
+        if "pixel_values" in inputs:
+            photos = model.get_regions(inputs["pixel_values"], pixel_mask=inputs.get("pixel_mask"))
+        keys = self.momentum.keys(
+            {name: photos[name] for name in ("region_features", "region_boxes", "region_mask")},
+            inputs["input_ids"],
+            inputs["attention_mask"],
+            photo_ids=photo_ids,
+            owners=inputs["photo_index"],
+            alpha=model.config.distillation,
+        )
+        return {**inputs, "keys": keys}
+
+    # -- score --------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def score(self, model: Any, *, split: str, num_beams: int, max_photos: int = 0) -> Scored:
+        """Recall both ways, every process embedding its share; re-ranked where the recipe says so."""
+        model.eval()
+        settings = self.recipe.evaluate
+        rows = self.evaluation_rows(split, max_photos=max_photos)
+        captions = rows["captions"][:]
+        embedded = self.embed(model, rows, captions)
+        similarity = (embedded.images @ embedded.texts.T).cpu().numpy()  # (P, N)
+        metrics, ranked = self.scores(similarity, embedded.owners), similarity
+        if settings.rerank and self.reranks and model.config.weight("itm"):
+            before = {f"itc_{name}": value for name, value in metrics.items() if name.endswith("_x100")}
+            ranked, photos_of_text = self.reranked(model, rows, captions, similarity)
+            metrics = {**self.scores(ranked, embedded.owners, photos_of_text), **before}
+        texts = list(itertools.chain.from_iterable(captions))
+        best = ranked.argmax(axis=1)
+        predictions = [
+            {"image_id": image_id, "caption": texts[place], "right": bool(embedded.owners[place] == row)}
+            for row, (image_id, place) in enumerate(zip(rows["image_id"][:], best.tolist(), strict=True))
+        ]
+        return Scored(metrics, predictions, {})
+
+    def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
+        """The hundredfold metrics, median and mean ranks, and how many of each query were re-ranked."""
+        settings = self.recipe.evaluate
+        reranked = any(name.startswith("itc_") for name in scored.metrics)
+        shown = {name: value for name, value in scored.metrics.items() if name.endswith(("_x100", "_rank"))}
+        decoding = {"re-ranked": settings.rerank, "ITC's weight": settings.rerank_weight} if reranked else {}
+        folds = {"folds": settings.folds} if settings.folds else {}
+        return {"decoding": {**decoding, **folds}, "metrics": shown}
+
+    def scores(
+        self, texts_of_photo: np.ndarray, owners: np.ndarray, photos_of_text: np.ndarray | None = None
+    ) -> dict[str, float]:
+        """`retrieval_scores` of (P, N), and (N, P) where that ranks photos otherwise; over the recipe's folds."""
+        folds = self.recipe.evaluate.folds
+        if folds:
+            found = fold_scores(texts_of_photo, owners, num_folds=folds, text_to_photo=photos_of_text)
+        else:
+            found = retrieval_scores(texts_of_photo, owners, text_to_photo=photos_of_text)
+        return {name: value for name, value in found.items() if isinstance(value, float)}
+
+    def embed(self, model: Any, rows: Dataset, captions: list[list[str]]) -> Embedded:
+        """Photos and captions of a split, each process its share, together."""
+        owners = np.repeat(np.arange(len(rows)), [len(texts) for texts in captions])
+        texts = list(itertools.chain.from_iterable(captions))
+        images = self.in_shares(len(rows), partial(self.image_features, model, rows), shown="photos")
+        words = self.in_shares(len(texts), partial(self.text_features, model, texts), shown="captions")
+        return Embedded(images, words, owners)
+
+    def image_features(self, model: Any, rows: Dataset, indices: np.ndarray) -> torch.Tensor:
+        """Embeddings (n, E) of photos by number."""
+        return model.get_image_features(**self.photo_inputs(rows, indices))
+
+    def text_features(self, model: Any, texts: Sequence[str], indices: np.ndarray) -> torch.Tensor:
+        """Embeddings (n, E) of captions by number."""
+        words = self.tokenize([texts[i] for i in indices])
+        return model.get_text_features(**{name: tensor.to(self.accelerator.device) for name, tensor in words.items()})
+
+    def photo_inputs(self, rows: Dataset, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        """Photos as the model takes them, on its device."""
+        photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
+        names = (*PHOTO_INPUTS, "region_seconds")
+        return {name: tensor.to(self.accelerator.device) for name, tensor in photos.items() if name in names}
+
+    def in_shares(self, count: int, make: Callable[[np.ndarray], torch.Tensor], *, shown: str) -> torch.Tensor:
+        """What `make` returns for the rows 0 .. count, (count, ...), every process making its share."""
+        accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
+        mine = np.arange(count)[accelerator.process_index :: accelerator.num_processes]
+        starts = tqdm(range(0, len(mine), size), desc=shown, disable=not accelerator.is_main_process, leave=False)
+        made = [(mine[start : start + size], make(mine[start : start + size]).float().cpu()) for start in starts]
+        whole: torch.Tensor | None = None
+        for indices, part in gather_object(made):
+            whole = part.new_empty(count, *part.shape[1:]) if whole is None else whole
+            whole[indices] = part
+        assert whole is not None  # there is a row in every split
+        return whole
+
+    def reranked(
+        self,
+        model: Any,
+        rows: Dataset,
+        captions: list[list[str]],
+        similarity: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (P, N) of texts for photos and (N, P) of photos for texts: the best of each query by match."""
+        num_photos, num_texts = similarity.shape
+        texts = list(itertools.chain.from_iterable(captions))
+        best_texts = best_places(similarity, self.recipe.evaluate.rerank)  # (P, k)
+        best_photos = best_places(similarity.T, self.recipe.evaluate.rerank)  # (N, k)
+        for_photos = np.arange(num_photos)[:, None] * num_texts + best_texts
+        for_texts = best_photos * num_texts + np.arange(num_texts)[:, None]
+        pairs = np.unique(np.concatenate([for_photos.ravel(), for_texts.ravel()]))  # photo by photo
+        make = partial(self.match_scores, model, rows, texts, pairs)
+        scores = self.in_shares(len(pairs), make, shown="pairs").numpy()
+        weight = self.recipe.evaluate.rerank_weight / float(model.bounded_temperature())
+        scores = scores + weight * similarity.ravel()[pairs]
+        texts_of_photo = rerank_scores(similarity, best_texts, scores[np.searchsorted(pairs, for_photos)])
+        photos_of_text = rerank_scores(similarity.T, best_photos, scores[np.searchsorted(pairs, for_texts)])
+        return texts_of_photo, photos_of_text
+
+    def match_scores(
+        self, model: Any, rows: Dataset, texts: Sequence[str], pairs: np.ndarray, indices: np.ndarray
+    ) -> torch.Tensor:
+        """Log-odds (n,) of pairs by number; a pair is photo x captions + caption."""
+        photos, words = np.divmod(pairs[indices], len(texts))
+        used, photo_index = np.unique(photos, return_inverse=True)
+        encoded = self.tokenize([texts[i] for i in words])
+        device = self.accelerator.device
+        return model.match(
+            **{name: tensor.to(device) for name, tensor in encoded.items()},
+            **self.photo_inputs(rows, used),
+            photo_index=torch.from_numpy(photo_index).to(device),
+        )
+
+
+def best_places(scores: np.ndarray, most: int) -> np.ndarray:
+    """The columns of each row's best scores, best first, (Q, k); of equal ones the first."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :most]
+
+
+def freeze_text(model: Any, layers: int) -> None:
+    """Leave the word embeddings and the first layers of the text encoder out of training; 0 trains all."""
+    if not layers:
+        return
+    encoder = model.fusion.text_model
+    stacks = [module for module in encoder.modules() if isinstance(module, torch.nn.ModuleList)]
+    found = next((stack for stack in stacks if len(stack) == model.config.num_hidden_layers), None)
+    if found is None or layers > len(found):
+        raise ValueError(f"text.frozen_layers is {layers}, but the text encoder has {model.config.num_hidden_layers}")
+    encoder.get_input_embeddings().requires_grad_(False)
+    if hasattr(encoder, "embeddings"):
+        encoder.embeddings.requires_grad_(False)
+    for layer in found[:layers]:
+        layer.requires_grad_(False)
