@@ -31,14 +31,8 @@ if TYPE_CHECKING:
     )
     from processors.answer_text_updown import normalize_answer
 
-    from .configuration_updown import (
-        UpDownCaptioningConfig,
-        UpDownDetectorConfig,
-        UpDownFusionConfig,
-        UpDownGridConfig,
-        UpDownPrefixLMConfig,
-        UpDownVqaConfig,
-    )
+    from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
+    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
     from .drawing_regions_updown import draw_regions, named_regions
     from .drawing_retrieval_updown import draw_found_photos, draw_found_texts
     from .drawing_updown import draw_answer, draw_attention
@@ -51,16 +45,26 @@ if TYPE_CHECKING:
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
     from .modeling_vqa import UpDownForVisualQuestionAnswering
-    from .outputs_updown import Regions, UpDownCaptioningOutput, UpDownDetectorOutput, UpDownVqaOutput
+    from .outputs_updown import (
+        Regions,
+        UpDownCaptioningOutput,
+        UpDownDetectorOutput,
+        UpDownFusionOutput,
+        UpDownMaskedLMOutput,
+        UpDownPrefixLMOutput,
+        UpDownPreTrainingOutput,
+        UpDownRetrievalOutput,
+        UpDownVqaOutput,
+    )
     from .pipeline_updown import UpDownImageToTextPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
 HOMES = {  # public name -> the module it is imported from
     "UpDownCaptioningConfig": "modeling_updown.configuration_updown",
     "UpDownDetectorConfig": "modeling_updown.configuration_updown",
-    "UpDownFusionConfig": "modeling_updown.configuration_updown",
+    "UpDownFusionConfig": "modeling_updown.configuration_text_updown",
     "UpDownGridConfig": "modeling_updown.configuration_updown",
-    "UpDownPrefixLMConfig": "modeling_updown.configuration_updown",
+    "UpDownPrefixLMConfig": "modeling_updown.configuration_text_updown",
     "UpDownVqaConfig": "modeling_updown.configuration_updown",
     "UpDownForImageCaptioning": "modeling_updown.modeling_captioning",
     "UpDownDetector": "modeling_updown.modeling_detector",

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 
 from .boxes_updown import box_geometry
-from .configuration_updown import UpDownFusionConfig
+from .configuration_text_updown import UpDownFusionConfig
 from .modeling_attention import QuestionRows
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownFusionOutput

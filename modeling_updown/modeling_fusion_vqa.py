@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .configuration_updown import UpDownFusionConfig
+from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import answer_loss
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, shares_of_regions
@@ -44,7 +44,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         self.fusion = UpDownFusionModel(config)
         answer_size = config.answer_hidden_size or 2 * config.hidden_size
         self.before_answers = Prediction(config.hidden_size, answer_size)
-        self.answers = nn.Linear(answer_size, config.num_answers)  # W_o
+        self.answers = nn.Linear(answer_size, config.num_labels)  # W_o; as many as `config.id2label` names
         self.post_init()
 
     @property

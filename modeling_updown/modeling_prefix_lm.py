@@ -28,7 +28,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.pytorch_utils import Conv1D
 
 from .boxes_updown import box_geometry
-from .configuration_updown import UpDownPrefixLMConfig
+from .configuration_text_updown import UpDownPrefixLMConfig
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_base import UpDownTopDownModel
 from .modeling_captioning import PHOTO_INPUTS
@@ -38,7 +38,8 @@ NEEDED = ("inputs_embeds", "position_ids", "past_key_values")
 ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 # fields of text configs that bound how far back a word sees; padded regions take their place there
 SPANS = ("max_position_embeddings", "sliding_window", "attention_chunk_size", "window_size")
-WRAPPED = ".base_layer."  # in the name of a weight that has an adapter beside it
+# in the names of weights that have adapters beside them, and of the adapters' own
+WRAPPED, ADAPTER = ".base_layer.", ".lora_"
 
 
 @dataclass
@@ -131,7 +132,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             language_model = AutoModelForCausalLM.from_config(config.text_config, dtype=torch.get_default_dtype())
         check_language_model(language_model, prefix_attention=config.prefix_attention)
         self.language_model: Any = language_model
-        self.prefix_embedding = PrefixEmbedding(config, size=self.get_input_embeddings().weight.shape[1])
+        size = self.language_model.get_input_embeddings().weight.shape[1]
+        self.prefix_embedding = PrefixEmbedding(config, size=size)
         self.build_region_source()
         self.tune()
         self.post_init()
@@ -151,13 +153,16 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         language_model = AutoModelForCausalLM.from_pretrained(
             name_or_dir, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
+        fields.setdefault("attn_implementation", language_model.config._attn_implementation)  # else it would be unset
         config = UpDownPrefixLMConfig(text_config=language_model.config, **fields)
         return cls(config, language_model=language_model).to(dtype).eval()
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As transformers does it, but with another `tuning` than the saved one's it refuses: names of weights depend
-        on whether they have adapters, and those not found would be drawn at random.
+        """As transformers does it, and what is frozen stays frozen, which transformers forgets.
+
+        Raises `ValueError` for another `tuning` than the saved one's: names of weights depend on whether they have
+        adapters, and those not found would be drawn at random.
         """
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
         if any(WRAPPED in key for key in (*info["missing_keys"], *info["unexpected_keys"])):
@@ -165,6 +170,9 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
                 f"{model.name_or_path} was saved with another `tuning` than {model.config.tuning!r}: load it as it is "
                 f"and call model.set_tuning({model.config.tuning!r})"
             )
+        model.freeze_language_model()
+        if model.config.freeze_regions:
+            model.freeze_regions()
         return (model, info) if output_loading_info else model
 
     def set_tuning(self, tuning: str) -> None:
@@ -178,10 +186,16 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         self.tune()
 
     def tune(self) -> None:
-        """Freeze the language model and add adapters to it, as `config.tuning` says."""
-        self.language_model.requires_grad_(self.config.tuning == "full")
+        """Add adapters to the language model and freeze it, as `config.tuning` says."""
         if self.config.tuning == "lora":
             add_adapters(self.language_model, self.config)
+        self.freeze_language_model()
+
+    def freeze_language_model(self) -> None:
+        """Leave out of training what of the language model `config.tuning` leaves out."""
+        for name, weight in self.language_model.named_parameters():
+            trains = self.config.tuning == "full" or (self.config.tuning == "lora" and ADAPTER in name)
+            weight.requires_grad_(trains)
 
     def merge_adapters(self) -> None:
         """Add the adapters' products to the weights they stand beside and take them away; from now on `tuning` is
@@ -222,7 +236,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         pixel_mask: torch.BoolTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        past_key_values: PrefixCache | None = None,
+        past_key_values: PrefixCache | DynamicCache | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
@@ -233,10 +247,10 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
     ) -> UpDownPrefixLMOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P photos as `get_regions` takes them (or `past_key_values`, which holds them); N
-        is a multiple of P. attention_mask (N, T), or with `past_key_values` of all words so far: a masked word leaves
-        no trace. labels (N, T): the input words, shifted here, -100 where not scored (or `shift_labels`, shifted
-        already); -> `UpDownPrefixLMOutput`.
+        input_ids (N, T); regions of P photos as `get_regions` takes them (or the `PrefixCache` of an earlier call,
+        which holds them); N is a multiple of P. attention_mask (N, T), or with that cache of all words so far: a
+        masked word leaves no trace. labels (N, T): the input words, shifted here, -100 where not scored (or
+        `shift_labels`, shifted already); -> `UpDownPrefixLMOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -247,25 +261,23 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
-        photos: Prefix | PrefixCache | None = past_key_values
-        if photos is None:
+        photos: Prefix | PrefixCache
+        if isinstance(past_key_values, PrefixCache):
+            photos = past_key_values
+        else:
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             photos = self.prefix_embedding(regions)
-            if not (self.training and self.is_gradient_checkpointing):  # such layers keep no keys and values
-                photos = self.read_prefix(photos, num_rows=len(words))
-        elif not isinstance(photos, PrefixCache):
-            raise ValueError(
-                f"past_key_values are {type(photos).__name__}, not what an earlier call of this model returned: "
-                "leave them out, the model makes its own"
+            if not checkpoints_layers(self.language_model):  # such layers keep no keys and values
+                photos = self.read_prefix(photos, past_key_values, num_rows=len(words))
+        with self.eager_attention(output_attentions):
+            output: Any = self.run_words(
+                words,
+                photos,
+                attention_mask,
+                output_attentions=output_attentions,
+                output_hidden_states=output_hidden_states,
+                logits_to_keep=logits_to_keep if targets is None else 0,
             )
-        output = self.run_words(
-            words,
-            photos,
-            attention_mask,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            logits_to_keep=logits_to_keep if targets is None else 0,
-        )
         loss = label_log_probs = None
         if targets is not None:
             loss, label_log_probs = self.score_labels(output.logits, targets, kwargs.get("num_items_in_batch"))
@@ -288,10 +300,18 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             raise ValueError("Give input_ids: the words so far, at least the one that every caption starts with")
         return self.get_input_embeddings()(input_ids)
 
-    def read_prefix(self, prefix: Prefix, *, num_rows: int) -> PrefixCache:
-        """Take the regions through the language model, once a photo; the cache has their keys and values for N rows."""
+    def read_prefix(self, prefix: Prefix, empty: DynamicCache | None = None, *, num_rows: int) -> PrefixCache:
+        """Take the regions through the language model, once a photo; the cache has their keys and values for N rows.
+
+        empty: the cache to fill, such as `generate` makes it.
+        """
         rows_per_photo = check_rows(num_rows, len(prefix.states))
-        text = DynamicCache(config=self.language_model.config.get_text_config(decoder=True))
+        text = DynamicCache(config=self.language_model.config.get_text_config(decoder=True)) if empty is None else empty
+        if text.is_compileable or text.get_seq_length() > 0:
+            raise ValueError(
+                f"past_key_values are a {type(text).__name__} that has no room for regions before the words: leave it "
+                "out, and any cache_implementation of fixed size too"
+            )
         mask = self.seen_mask(prefix.states, prefix.region_mask, num_regions=prefix.states.shape[1])
         self.language_model.base_model(
             inputs_embeds=prefix.states,
@@ -334,10 +354,9 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             inputs["attention_mask"] = self.seen_mask(states, mask, num_regions=num_regions)
         check_length(mask.shape[1], num_regions, self.language_model.config.get_text_config(decoder=True))
         inputs["position_ids"] = places(mask)[:, -inputs["inputs_embeds"].shape[1] :]
-        with self.eager_attention(output_attentions):
-            output = self.language_model(
-                **inputs, output_attentions=output_attentions, output_hidden_states=output_hidden_states
-            )
+        output = self.language_model(
+            **inputs, output_attentions=output_attentions, output_hidden_states=output_hidden_states
+        )
         hidden_states, attentions = output.hidden_states, None
         if output_hidden_states and isinstance(photos, Prefix):
             hidden_states = tuple(states[:, num_regions:] for states in hidden_states)
@@ -406,7 +425,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
     ) -> dict:
         """As transformers does it, without photos once the cache holds their keys and values."""
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
-        if inputs.get("past_key_values") is not None:
+        if isinstance(inputs.get("past_key_values"), PrefixCache):
             for name in PHOTO_INPUTS:
                 inputs.pop(name, None)
         return inputs
@@ -423,17 +442,13 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         Pixels become regions here, so that the region source runs once a photo without a cache too.
         """
         photos = {name: kwargs.pop(name) for name in PHOTO_INPUTS if name in kwargs}
-        if photos.get("pixel_values") is not None and kwargs.get("past_key_values") is None:
+        if photos.get("pixel_values") is not None and not isinstance(kwargs.get("past_key_values"), PrefixCache):
             regions = self.get_regions(**photos)
             photos = {name: regions[name] for name in PHOTO_INPUTS if name in regions}
         input_ids, kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )
         return input_ids, {**kwargs, **photos}
-
-    @classmethod
-    def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # `forward` makes the cache: its words stand after regions that `generate` does not count
 
 
 def check_language_model(language_model: PreTrainedModel, *, prefix_attention: str) -> None:
@@ -460,6 +475,11 @@ def check_language_model(language_model: PreTrainedModel, *, prefix_attention: s
             f"{name} has a causal mask of its own, so its regions cannot see each other: "
             'set prefix_attention="causal", or choose another text_config'
         )
+
+
+def checkpoints_layers(language_model: PreTrainedModel) -> bool:
+    """Whether layers forget what they computed until the backward pass needs it (gradient checkpointing)."""
+    return any(getattr(layer, "gradient_checkpointing", False) and layer.training for layer in language_model.modules())
 
 
 def check_rows(num_rows: int, num_photos: int) -> int:
@@ -529,12 +549,12 @@ def add_adapters(language_model: PreTrainedModel, config: UpDownPrefixLMConfig) 
         raise ImportError("adapters (tuning='lora') need peft: pip install 'updown[lora]'") from error
     settings = LoraConfig(
         r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
+        lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # any number serves
         lora_dropout=config.lora_dropout,
         target_modules=config.lora_target_modules or "all-linear",
         fan_in_fan_out=any(isinstance(layer, Conv1D) for layer in language_model.modules()),  # GPT-2's own layer
     )
     inject_adapter_in_model(settings, language_model)
     for name, weight in language_model.named_parameters():
-        if ".lora_" in name:  # peft has drawn them; the language model would draw both factors anew
+        if ADAPTER in name:  # peft has drawn them; the language model would draw both factors anew
             weight._is_hf_initialized = True  # type: ignore[attr-defined]

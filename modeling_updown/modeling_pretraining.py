@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .configuration_updown import UpDownFusionConfig
+from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss, prefix_lm_loss
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .configuration_updown import UpDownFusionConfig
+from .configuration_text_updown import UpDownFusionConfig
 from .gathering_updown import gather_owners, gather_rows
 from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
 from .modeling_attention import QuestionRows

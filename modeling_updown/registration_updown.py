@@ -62,14 +62,8 @@ def register_classes() -> None:
 
     from processors import UpDownImageProcessor, UpDownImageProcessorPil, UpDownProcessor, UpDownTokenizer
 
-    from .configuration_updown import (
-        UpDownCaptioningConfig,
-        UpDownDetectorConfig,
-        UpDownFusionConfig,
-        UpDownGridConfig,
-        UpDownPrefixLMConfig,
-        UpDownVqaConfig,
-    )
+    from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
+    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_grid import UpDownGrid
@@ -115,7 +109,7 @@ def register_fusion() -> None:
         AutoModelForZeroShotImageClassification,
     )
 
-    from .configuration_updown import UpDownFusionConfig
+    from .configuration_text_updown import UpDownFusionConfig
     from .modeling_fusion import UpDownFusionModel
     from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining

@@ -22,8 +22,9 @@ class RegionsRecipe:
     source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one, and
         where `store` holds regions made elsewhere, such as converted feature files: the model then owns no source.
     weights: backbone weights, a `.safetensors`; empty loads timm's from the Hub (or none, with `random_backbone`).
-    pretrained: a saved detector or grid (a folder or Hub id), image processor included, in the place of `source` and
-        `weights`.
+    pretrained: a saved detector or grid (a folder or Hub id), or a saved model that owns one, image processor included,
+        in the place of `source` and `weights`; of `source` a grid may still be cut otherwise (`regions`, `grid_size`,
+        `pyramid_levels`).
     random_backbone: start from random backbone weights (tests).
     store: folder of a region store; features are made once, at start, for photos it lacks. Empty: regions are made
         from pixels at every step, which training the region source needs.

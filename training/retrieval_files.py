@@ -38,10 +38,41 @@ class EmbeddingTable:
     """N vectors of length 1, `embeddings` (N, E), maybe memory-mapped, and what they belong to, `entries` (N)."""
 
     embeddings: np.ndarray
-    entries: list[dict[str, Any]]
+    entries: Sequence[dict[str, Any]]
 
     def __len__(self) -> int:
         return len(self.entries)
+
+
+class EntryLines(Sequence[dict[str, Any]]):
+    """The entries of a table, each parsed where it is asked for: a million take their text's room and no more.
+
+    Raises `ValueError` for content of another number of lines and, later, for a line that is no entry with `key`.
+    """
+
+    def __init__(self, path: Path, content: bytes, *, rows: int, key: str) -> None:
+        ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
+        if len(ends) != rows or len(content) != (ends[-1] if rows else 0):
+            raise ValueError(
+                f"{path} holds {len(ends)} entries, not {rows}: copy the index again, or delete it and index again"
+            )
+        self._path, self._content, self._key = path, content, key
+        self._starts = np.concatenate([[0], ends])
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        row = range(len(self))[row]  # also from the end; IndexError beyond it
+        try:
+            entry = json.loads(self._content[self._starts[row] : self._starts[row + 1]])
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict) or not isinstance(entry.get(self._key), str):
+            raise ValueError(f"{self._path}, line {row + 1} is no entry with {self._key!r}: copy the index again")
+        return entry
 
 
 class IndexWriter:
@@ -82,7 +113,7 @@ class IndexWriter:
         try:
             self.manifest = self._continued(new) if (self.folder / MANIFEST).exists() else new
             found = {name: _open_table(self.folder, name, self.manifest) for name in TABLES}
-            self.entries = {name: table.entries if table else [] for name, table in found.items()}
+            self.entries = {name: list(table.entries) if table else [] for name, table in found.items()}
             self._tables = {name: _TableWriter(self.folder, name, manifest=self.manifest) for name in TABLES}
             self.commit()
         except BaseException:
@@ -272,22 +303,15 @@ def _open_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> Embeddi
             f"{path} holds {embeddings.dtype} of shape {embeddings.shape}, not {known['rows']} vectors of "
             f"{manifest['dtype']}; {cure}"
         )
-    return EmbeddingTable(embeddings[: known["rows"]], _read_entries(folder / f"{name}.jsonl", known, key=TABLES[name]))
+    return EmbeddingTable(embeddings[: known["rows"]], _entry_lines(folder / f"{name}.jsonl", known, key=TABLES[name]))
 
 
-def _read_entries(path: Path, known: Mapping[str, int], *, key: str) -> list[dict[str, Any]]:
-    fault = f"{path} does not hold {known['rows']} entries"
+def _entry_lines(path: Path, known: Mapping[str, int], *, key: str) -> EntryLines:
     try:
         with open(path, "rb") as file:
-            lines = file.read(known["bytes"]).splitlines()  # JSON writes other line ends inside a text as escapes
-        entries = json.loads(b"[" + b",".join(lines) + b"]")
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{fault} ({str(error)[:120]}): delete the index's folder and index again") from error
-    if len(entries) != known["rows"] or not all(
-        isinstance(entry, dict) and isinstance(entry.get(key), str) for entry in entries
-    ):
-        raise ValueError(f"{fault} with {key!r}: copy the index again, or delete its folder and index again")
-    return entries
+            return EntryLines(path, file.read(known["bytes"]), rows=known["rows"], key=key)
+    except OSError as error:
+        raise ValueError(f"cannot read {path} ({error.strerror}); copy the index again") from error
 
 
 def _layout(path: Path) -> tuple[int, int]:

@@ -58,7 +58,7 @@ class PhotoIndex:
     ) -> None:
         self.embedder, self.photos = embedder, photos
         self.texts = texts or EmbeddingTable(np.empty((0, photos.embeddings.shape[1]), np.float32), [])
-        self.rows = list(rows)  # what `search` calls each photo
+        self.rows = rows  # what `search` calls each photo
         self.photo_folder: Path | None = None
         self.store_folder: Path | None = None
         self.regions_made_by: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A text model's tokenizer: a pretrained one's, or word pieces trained on the captions (Schuster and Nakajima 2012)."""
+"""A text model's tokenizer: a pretrained one's, or word pieces trained on the captions."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -24,18 +24,29 @@ def pretrained_tokenizer(name: str) -> Any:
 
 
 def train_word_pieces(captions: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast:
-    """A lower-casing WordPiece tokenizer with BERT's special tokens, of at most so many pieces.
+    """A lower-casing byte-level BPE tokenizer (Sennrich et al. 2016) with BERT's special tokens, of so many pieces.
 
-    >>> tokenizer = train_word_pieces(["a dog runs", "a dog sits"], vocabulary_size=60)
+    The same captions give the same pieces in every process, which the library's WordPiece trainer does not.
+
+    Raises `ValueError` for fewer pieces than there are bytes and special tokens.
+
+    >>> tokenizer = train_word_pieces(["a dog runs", "a dog sits"], vocabulary_size=270)
     >>> tokenizer.convert_ids_to_tokens(tokenizer("A dog!")["input_ids"])
-    ['[CLS]', 'a', 'dog', '[UNK]', '[SEP]']
+    ['[CLS]', 'Ġa', 'Ġdog', '!', '[SEP]']
     """
-    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL["unk_token"]))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary_size, special_tokens=list(SPECIAL.values()), show_progress=False
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    fewest = len(alphabet) + len(SPECIAL)
+    if vocabulary_size < fewest:
+        raise ValueError(f"text.vocabulary_size is {vocabulary_size}, but bytes and special tokens are {fewest}")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(SPECIAL.values()),
+        initial_alphabet=alphabet,
+        show_progress=False,
     )
     tokenizer.train_from_iterator(captions, trainer)
     start, end = SPECIAL["cls_token"], SPECIAL["sep_token"]

@@ -17,6 +17,12 @@ from modeling_updown import (
     UpDownDetectorConfig,
     UpDownForImageCaptioning,
     UpDownForVisualQuestionAnswering,
+    UpDownFusionConfig,
+    UpDownFusionForImageTextRetrieval,
+    UpDownFusionForMaskedLM,
+    UpDownFusionForPreTraining,
+    UpDownFusionForVisualQuestionAnswering,
+    UpDownFusionModel,
     UpDownGrid,
     UpDownGridConfig,
     UpDownPrefixLMConfig,
@@ -29,7 +35,7 @@ try:
 except ImportError:  # without them this file is only looked through for doctests
     ModelSpec = object
 
-NUM_REGIONS, REGION_WIDTH, NUM_ANSWERS = 5, 12, 6
+NUM_WORDS, NUM_REGIONS, REGION_WIDTH, NUM_ANSWERS = 7, 5, 12, 6
 GRID: dict[str, Any] = {"backbone": "test_resnet", "image_size": 64, "grid_size": 2, "region_feature_size": 96}
 
 DETECTOR: dict[str, Any] = {
@@ -167,6 +173,64 @@ def check_generated_keys(test: Any, batch_size: int, past_key_values: Any, seq_l
     for layer in past_key_values.layers:
         test.assertEqual(layer.keys.shape, shape)
         test.assertEqual(layer.values.shape, shape)
+
+
+def check_word_attention(test: Any) -> None:
+    """One tensor a layer, (texts, words, regions), asked for by argument or config; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config).eval()
+    test.assertIsNone(model(**inputs).attentions)
+    eager = test.all_model_classes[0](config).eval()
+    eager.set_attn_implementation("eager")
+    eager.config.output_attentions = True
+    for asked, arguments in ((model, {"output_attentions": True}), (eager, {})):
+        attentions = asked(**inputs, **arguments).attentions
+        test.assertEqual(len(attentions), config.num_hidden_layers)
+        for weights in attentions:
+            test.assertEqual(weights.shape, (len(inputs["input_ids"]), NUM_WORDS, NUM_REGIONS))
+            torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+            test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
+
+
+def check_gradients_of_states(test: Any) -> None:
+    """Hidden states keep their gradient; the attention returned is scaled over the regions, so a gradient starts from it
+    but none stays on it."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    (output.logits.sum() + output.attentions[0].square().sum()).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.fusion.region_embedding.of_features.weight.grad.abs().max().item(), 0)
+
+
+def check_seeded_tuples(test: Any) -> None:
+    """`return_dict=False` gives the same tensors as a tuple, where matching draws the same wrong pairs."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model_class = test.all_model_classes[0]
+    model = model_class(config).eval()
+    for labelled in (False, True):
+        given = test._prepare_for_class(inputs, model_class, return_labels=labelled)
+        for more in ({}, {"output_attentions": True}):
+            outputs = []
+            for return_dict in (True, False):
+                torch.manual_seed(0)
+                outputs.append(model(**given, **more, return_dict=return_dict))
+            test.assertIsInstance(outputs[1], tuple)
+            torch.testing.assert_close(outputs[1], outputs[0].to_tuple())
+
+
+def check_glances(test: Any) -> None:
+    """One tensor a layer, (questions, heads, regions), where asked for; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownFusionForVisualQuestionAnswering(config).eval()
+    test.assertIsNone(model(**inputs).attentions)
+    attentions = model(**inputs, output_attentions=True).attentions
+    test.assertEqual(len(attentions), config.num_hidden_layers)
+    for weights in attentions:
+        test.assertEqual(weights.shape, (len(inputs["input_ids"]), config.num_attention_heads, NUM_REGIONS))
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+        test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
 
 
 class CaptionSpec(ModelSpec):
@@ -440,4 +504,155 @@ class PrefixLMSpec(CaptionSpec):
         "test_past_key_values_format": check_keys_of_regions_and_words,
         "_check_attentions_for_generate": check_generated_attentions,
         "_check_past_key_values_for_generate": check_generated_keys,
+    }
+
+
+class FusionSpec(ModelSpec):
+    """The fusion model on a tiny BERT, fed with words and regions."""
+
+    name = "Fusion"
+    config_class = UpDownFusionConfig
+    all_model_classes = (UpDownFusionModel,)
+    auto = {"AutoModel": UpDownFusionModel}
+    generative = False
+    composite = True
+    test_mismatched_shapes = True
+    seq_length = NUM_WORDS + NUM_REGIONS  # of the one pass over both
+    config_kwargs: dict[str, Any] = {
+        "text_config": {
+            "model_type": "bert",
+            "vocab_size": 99,
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 20,
+            "max_position_embeddings": 32,
+        },
+        "region_feature_size": REGION_WIDTH,
+        "projection_size": 8,
+        "num_objects": 6,
+        "num_answers": NUM_ANSWERS,
+    }
+    # the test compares what was given with what is saved, which has all fields of the text config
+    config_test_kwargs: dict[str, Any] = {
+        "text_config": json.loads(UpDownFusionConfig(**config_kwargs).to_json_string())["text_config"]
+    }
+    overrides: dict[str, Any] = {"additional_model_inputs": ["region_features", "region_boxes", "region_mask"]}
+    skip: dict[str, str] = {}
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        rows = self.batch_size
+        region_mask = torch.ones(rows, NUM_REGIONS, dtype=torch.bool)
+        region_mask[1, 3:] = False
+        corners = torch.rand(rows, NUM_REGIONS, 2, generator=generator) / 2
+        return {
+            "input_ids": torch.randint(1, config.vocab_size, (rows, NUM_WORDS), generator=generator),
+            "region_features": torch.rand(rows, NUM_REGIONS, REGION_WIDTH, generator=generator),
+            "region_boxes": torch.cat([corners, corners + 0.5], dim=-1),
+            "region_mask": region_mask,
+        }
+
+
+class PixelFusionSpec(FusionSpec):
+    """The fusion model with a region source of its own, fed with words and pixels."""
+
+    name = "PixelFusion"
+    config_kwargs = FusionSpec.config_kwargs | {
+        "region_feature_size": GRID["region_feature_size"],
+        "vision_config": {"model_type": "updown_grid", **GRID},
+    }
+    seq_length = NUM_WORDS + GRID["grid_size"] ** 2
+    config_test_kwargs = FusionSpec.config_test_kwargs | {"vision_config": None}
+    overrides: dict[str, Any] = {"additional_model_inputs": ["pixel_values"]}
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        pixel_values = torch.rand(self.batch_size, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+        return {"input_ids": super().prepare_inputs(config)["input_ids"], "pixel_values": pixel_values}
+
+
+class RetrievalSpec(FusionSpec):
+    """Retrieval on the fusion model: a text for each photo."""
+
+    name = "Retrieval"
+    all_model_classes = (UpDownFusionForImageTextRetrieval,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForZeroShotImageClassification": UpDownFusionForImageTextRetrieval}
+    labels_for = {"UpDownFusionForImageTextRetrieval": lambda spec, config: torch.arange(spec.batch_size)}
+    overrides = FusionSpec.overrides | {
+        "test_attention_outputs": check_word_attention,
+        "test_model_outputs_equivalence": check_seeded_tuples,
+    }
+    skip = dict.fromkeys(
+        ("test_hidden_states_output", "test_retain_grad_hidden_states_attentions"),
+        "photos and texts are read in passes of their own, each with other states",
+    ) | dict.fromkeys(
+        (
+            f"test_get_{part}_features_{what}"
+            for part in ("image", "text")
+            for what in ("output_0", "output_1", "output_2", "hidden_states", "attentions")
+        ),
+        "embeddings of length 1, ready to search by, come back as a tensor",
+    )
+
+
+class PreTrainingSpec(FusionSpec):
+    """Pretraining with every objective."""
+
+    name = "PreTraining"
+    all_model_classes = (UpDownFusionForPreTraining,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForPreTraining": UpDownFusionForPreTraining}
+    config_kwargs = FusionSpec.config_kwargs | {
+        "objectives": dict.fromkeys(("itc", "itm", "mlm", "mrc_ce", "mrc_kl", "mrfr", "mim", "prefix_lm"), 1.0)
+    }
+    labels_for = {
+        "UpDownFusionForPreTraining": lambda spec, config: (
+            torch.arange(spec.batch_size * NUM_WORDS).view(spec.batch_size, -1) % 9
+        )
+    }
+    overrides = RetrievalSpec.overrides
+    skip = RetrievalSpec.skip
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        shape = (self.batch_size, NUM_REGIONS, config.num_objects + 1)
+        hidden = torch.zeros(shape[:2], dtype=torch.bool)
+        hidden[:, ::2] = True
+        probs = torch.rand(shape, generator=torch.Generator().manual_seed(1)).softmax(dim=-1)
+        return super().prepare_inputs(config) | {"masked_regions": hidden, "object_probs": probs}
+
+
+class MaskedLMSpec(FusionSpec):
+    """Masked words on the fusion model."""
+
+    name = "MaskedLM"
+    all_model_classes = (UpDownFusionForMaskedLM,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForMaskedLM": UpDownFusionForMaskedLM}
+    labels_for = {
+        "UpDownFusionForMaskedLM": lambda spec, config: (
+            torch.arange(spec.batch_size * NUM_WORDS).view(spec.batch_size, -1) % 9
+        )
+    }
+    overrides = FusionSpec.overrides | {
+        "test_attention_outputs": check_word_attention,
+        "test_retain_grad_hidden_states_attentions": check_gradients_of_states,
+    }
+
+
+class FusionVqaSpec(FusionSpec):
+    """Question answering on the fusion model."""
+
+    name = "FusionVqa"
+    all_model_classes = (UpDownFusionForVisualQuestionAnswering,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForVisualQuestionAnswering": UpDownFusionForVisualQuestionAnswering}
+    labels_for = {
+        "UpDownFusionForVisualQuestionAnswering": lambda spec, config: (
+            torch.arange(spec.batch_size * NUM_ANSWERS).view(spec.batch_size, -1) % 4 / 3
+        )
+    }
+    overrides = FusionSpec.overrides | {
+        "test_attention_outputs": check_glances,
+        "test_retain_grad_hidden_states_attentions": check_gradients_of_states,
     }

@@ -5,16 +5,30 @@ from pathlib import Path
 import pytest
 import yaml
 
-from modeling_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownVqaConfig
+from modeling_updown import (
+    UpDownCaptioningConfig,
+    UpDownDetectorConfig,
+    UpDownFusionConfig,
+    UpDownPrefixLMConfig,
+    UpDownVqaConfig,
+)
 from modeling_updown.configuration_updown import region_source_config
 from training.metrics.caption import caption_scores
 from training.recipe import Recipe, RegionsRecipe, changed_keys, read_recipe
 from training.tasks import TASKS
-from training.tasks.build import CHANGEABLE, build_config
+from training.tasks.build import CHANGEABLE, CUTS, build_config
 from training.tasks.captioning import METRICS
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
-CONFIGS = {"captioning": UpDownCaptioningConfig, "detection": UpDownDetectorConfig, "vqa": UpDownVqaConfig}
+CONFIGS = {
+    "captioning": UpDownCaptioningConfig,
+    "detection": UpDownDetectorConfig,
+    "prefix_lm": UpDownPrefixLMConfig,
+    "pretraining": UpDownFusionConfig,
+    "retrieval": UpDownFusionConfig,
+    "vqa": UpDownVqaConfig,
+}
+WORDS = {"detection": "detector"}  # of tasks whose model file is named otherwise
 SMALL = "task: captioning\noutput: runs/x\ndata: {format: folder, folder: photos}\n"
 
 
@@ -28,14 +42,14 @@ def write(folder: Path, text: str) -> Path:
 def test_shipped_recipes_are_valid_and_name_their_command(path: Path) -> None:
     recipe = read_recipe(path)
     assert path.read_text().startswith(f"# accelerate launch -m training.train training/recipes/{path.name}\n")
-    word = {"captioning": "captioning", "detection": "detector", "vqa": "vqa"}[recipe.task]  # the model file's
+    word = WORDS.get(recipe.task, recipe.task)
     assert recipe.output == f"runs/{path.stem}" and path.stem.startswith(word) and recipe.task in TASKS
     build_config(CONFIGS[recipe.task], recipe.model, section="model")
     if recipe.regions.pretrained:
-        assert set(recipe.regions.source) <= set(CHANGEABLE)
+        assert set(recipe.regions.source) <= {*CHANGEABLE, *CUTS}
     elif recipe.regions.source:
         build_config(lambda **fields: region_source_config(fields), recipe.regions.source, section="regions.source")
-    sizes = {"backbone", "hidden_size"} & set(recipe.model)
+    sizes = ({"backbone", "hidden_size", "text_config"} & set(recipe.model)) or recipe.text.pretrained
     assert bool(recipe.init_from) != bool(sizes)  # sizes come from one place
     assert not (recipe.regions.trained and recipe.regions.store)
     assert read_recipe(path, ["train.epochs=1"]).train.epochs == 1
@@ -57,6 +71,15 @@ def test_there_are_recipes_for_every_stage() -> None:
         "detector_coco",
         "detector_lite",
         "detector_scenes",
+        "prefix_lm_coco",
+        "prefix_lm_flickr8k",
+        "pretraining_captions",
+        "pretraining_flickr8k",
+        "pretraining_scenes",
+        "retrieval_coco",
+        "retrieval_flickr30k",
+        "retrieval_flickr8k",
+        "retrieval_flickr8k_itc",
         "vqa_v2",
         "vqa_v2_newatt",
         "vqa_daquar",

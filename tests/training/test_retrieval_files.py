@@ -45,8 +45,8 @@ def folder(tmp_path: Path) -> Path:
 def test_what_was_written_is_read(folder: Path) -> None:
     manifest, tables = read_index(folder)
     assert manifest["fingerprint"] == MADE_BY and {name: manifest[name] for name in PLACES} == PLACES
-    assert tables["photos"].entries == photos(0, 1, 2) and len(tables["photos"]) == 3
-    assert tables["texts"].entries == [{"text": "ein Hündchen\u2028\r\nläuft", "photo": None}]
+    assert list(tables["photos"].entries) == photos(0, 1, 2) and len(tables["photos"]) == 3
+    assert list(tables["texts"].entries) == [{"text": "ein Hündchen\u2028\r\nläuft", "photo": None}]
     assert (tables["photos"].embeddings == vectors(0, 1, 2).astype(np.float16)).all()
     assert isinstance(tables["photos"].embeddings.base, np.memmap) or isinstance(tables["photos"].embeddings, np.memmap)
 
@@ -69,7 +69,7 @@ def test_an_index_is_continued(folder: Path) -> None:
         assert [entry["id"] for entry in writer.entries["photos"]] == ["0.jpg", "1.jpg", "2.jpg"]
         writer.append("photos", vectors(3), photos(3))
     manifest, tables = read_index(folder)
-    assert tables["photos"].entries == photos(0, 1, 2, 3) and manifest["model"] == "../elsewhere"
+    assert list(tables["photos"].entries) == photos(0, 1, 2, 3) and manifest["model"] == "../elsewhere"
     assert (tables["photos"].embeddings == vectors(0, 1, 2, 3).astype(np.float16)).all()
 
 
@@ -142,7 +142,7 @@ def test_a_kill_at_any_moment_costs_what_was_not_counted(tmp_path: Path, moment:
     assert killed(folder, "training.retrieval_files:_TableWriter._write_header:1")
     fill(folder)
     tables = read_index(folder)[1]
-    assert tables["photos"].entries == photos(*range(10))
+    assert list(tables["photos"].entries) == photos(*range(10))
     assert (np.load(folder / "photos.npy") == vectors(*range(10)).astype(np.float16)).all()
 
 
@@ -295,17 +295,31 @@ def test_hostile_sizes_take_no_memory(folder: Path) -> None:
         read_index(folder)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"{}\n{}\n{}\n", b'{"id": 1}\n' * 3, b"[1]\n[2]\n[3]\n", b"{\n", b"\xff\n", b"[" * 9999]
-)
-def test_broken_entries(folder: Path, content: bytes) -> None:
-    (folder / "photos.jsonl").write_bytes(content)
-    rewrite(folder, 3, bytes=10**6)
-    with pytest.raises(ValueError, match="photos.jsonl does not hold 3 entries.* delete .* folder and index again"):
-        read_index(folder)
+def test_entries_of_another_number(folder: Path) -> None:
+    whole = (folder / "photos.jsonl").read_bytes()
+    for content in (b"", whole[:-1], whole[:-5], whole + b"{}\n", whole + b"{"):
+        (folder / "photos.jsonl").write_bytes(content)
+        rewrite(folder, 3, bytes=10**6)
+        with pytest.raises(ValueError, match="photos.jsonl holds . entries, not 3: copy the index again, or delete"):
+            read_index(folder)
     (folder / "photos.jsonl").unlink()
-    with pytest.raises(ValueError, match="photos.jsonl does not hold 3 entries"):
+    with pytest.raises(ValueError, match="cannot read .*photos.jsonl .No such file"):
         read_index(folder)
+
+
+@pytest.mark.parametrize("line", [b"{}", b'{"id": 1}', b"[2]", b"{", b"\xff", b"[" * 99999, b""])
+def test_broken_entries_are_met_where_they_are_read(folder: Path, line: bytes) -> None:
+    lines = (folder / "photos.jsonl").read_bytes().splitlines()
+    (folder / "photos.jsonl").write_bytes(b"\n".join([lines[0], line, lines[2]]) + b"\n")
+    rewrite(folder, 3, bytes=10**6)
+    entries = read_index(folder)[1]["photos"].entries
+    assert entries[0] == photos(0)[0] and entries[-1] == photos(2)[0] and entries[2:] == photos(2)
+    with pytest.raises(ValueError, match="photos.jsonl, line 2 is no entry with 'id': copy the index again"):
+        list(entries)
+    with pytest.raises(ValueError, match="line 2 is no entry"):
+        opened(folder)
+    with pytest.raises(IndexError):
+        entries[3]
 
 
 def test_places_move_together(tmp_path: Path) -> None:

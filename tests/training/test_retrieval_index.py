@@ -176,7 +176,7 @@ def test_refusals(index: PhotoIndex, photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="text 0 is empty"):
         index.search("  ")
     for path in ("../secret.png", "/etc/passwd", "a/../../secret.png"):
-        index.photos.entries[0]["path"] = path
+        index.photos.entries = [{"id": "a", "path": path}]
         with pytest.raises(ValueError, match="leads out of"):
             index.photo(0)
     made = Embedder(ColourModel(), colour_processor())

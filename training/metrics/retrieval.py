@@ -36,7 +36,7 @@ __all__ = [
 THREADS = min(os.cpu_count() or 1, 4)
 PART_BYTES = 2 << 20  # of scores that one thread compares at a time: they stay in the processor's cache
 MOST_PART_ROWS = 255  # so that a column's count fits a byte
-CELLS_AT_ONCE = 1 << 24  # of the product of embeddings, 12 bytes each
+CELLS_AT_ONCE = 1 << 24  # of the product of embeddings, 12 bytes each, or of a transpose
 FEW_OWN = 16  # correct items of a query, for each of which its row is gone through twice; with more, it is sorted
 SPARSE = 16  # where at most one score in so many can stand before a correct one, these few are sorted instead
 WORDS = 255  # of eight flags, whose sum leaves each flag its byte
@@ -99,7 +99,7 @@ def retrieval_scores(
     own_texts = _own_texts(owners, len(matrix))
     if text_to_photo is None:
         own_scores = _comparable(matrix[owners, np.arange(len(owners))])
-        in_rows, in_columns = _count([(0, matrix)], own_texts, column_scores=own_scores, name="similarity")
+        in_rows, in_columns = _count(_row_blocks(matrix), own_texts, column_scores=own_scores, name="similarity")
     else:
         other = _matrix(text_to_photo, "text_to_photo")
         if other.shape != matrix.shape[::-1]:
@@ -108,8 +108,8 @@ def retrieval_scores(
                 "column a photo (rerank_scores of similarity.T)"
             )
         own_photos = _OwnCells(owners, np.arange(len(owners) + 1))
-        in_rows, _ = _count([(0, matrix)], own_texts, column_scores=None, name="similarity")
-        in_columns, _ = _count([(0, other)], own_photos, column_scores=None, name="text_to_photo")
+        in_rows, _ = _count(_row_blocks(matrix), own_texts, column_scores=None, name="similarity")
+        in_columns, _ = _count(_row_blocks(other), own_photos, column_scores=None, name="text_to_photo")
     return _both_directions(own_texts, in_rows, in_columns, ties=ties, recall_at=recall_at)
 
 
@@ -199,7 +199,7 @@ def fold_scores(
         if not len(texts):
             raise ValueError(f"none of the photos {first} to {first + size - 1} has a text; give fewer num_folds")
         scores = retrieval_scores(
-            matrix[photos][:, texts],
+            np.take(matrix[photos], texts, axis=1),
             owners[texts] - first,
             text_to_photo=None if other is None else other[texts, photos],
             ties=ties,
@@ -251,7 +251,7 @@ def rerank_scores(
             row, column = np.argwhere(np.isnan(values) | (values == math.inf))[0]
             raise ValueError(f"{name}[{row}, {column}] is {values[row, column]}; a score must be a number, or -inf")
     if similarity_weight:
-        matches += similarity_weight * np.take_along_axis(ranked, columns, axis=1)
+        matches += np.take_along_axis(ranked, columns, axis=1).astype(np.float64) * similarity_weight
     best = ranked.max(axis=1, keepdims=True)
     best[~np.isfinite(best)] = 0
     step = np.maximum(1, 4 * np.spacing(np.abs(best)))  # steps that the type can tell apart, however large the scores
@@ -396,6 +396,13 @@ def _own_products(images: np.ndarray, texts: np.ndarray, own: _OwnCells, *, rows
         photos = np.searchsorted(own.starts, np.arange(len(scores))[pairs], side="right") - 1
         scores[pairs] = np.einsum("ne,ne->n", images[photos], texts[own.columns[pairs]])
     return scores
+
+
+def _row_blocks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """The matrix as it is if its rows lie in one piece, else (a transpose) copies of some rows at a time."""
+    rows = len(matrix) if matrix.flags.c_contiguous else max(1, CELLS_AT_ONCE // matrix.shape[1])
+    for first in range(0, len(matrix), rows):
+        yield first, np.ascontiguousarray(matrix[first : first + rows])
 
 
 def _product_blocks(

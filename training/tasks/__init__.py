@@ -7,6 +7,7 @@ from training.recipe import Recipe
 from .captioning import CaptioningTask
 from .detection import DetectionTask
 from .interface import Task
+from .prefix_lm import PrefixLMTask
 from .pretraining import PretrainingTask
 from .retrieval import RetrievalTask
 from .vqa import VqaTask
@@ -14,6 +15,7 @@ from .vqa import VqaTask
 TASKS: dict[str, type[CaptioningTask] | type[DetectionTask] | type[RetrievalTask] | type[VqaTask]] = {
     "captioning": CaptioningTask,
     "detection": DetectionTask,
+    "prefix_lm": PrefixLMTask,
     "pretraining": PretrainingTask,
     "retrieval": RetrievalTask,
     "vqa": VqaTask,

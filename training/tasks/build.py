@@ -9,7 +9,14 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoModelForVisualQuestionAnswering,
+    AutoModelForZeroShotImageClassification,
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+)
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownImageProcessor
 from modeling_updown.configuration_updown import region_source_config
@@ -23,7 +30,15 @@ CHANGEABLE = (
     *("question_dropout", "attention_dropout", "answer_dropout"),
 )
 
+CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
+
 SOURCES: dict[str, Any] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
+MODELS: dict[str, Any] = {  # models that may own one
+    "updown_captioning": AutoModelForImageTextToText,
+    "updown_prefix_lm": AutoModelForImageTextToText,
+    "updown_vqa": AutoModelForVisualQuestionAnswering,
+    "updown_fusion": AutoModelForZeroShotImageClassification,
+}
 
 
 def by_split(data: Mapping[str, Any], *, split: str, names: Sequence[str]) -> dict[str, Any]:
@@ -51,7 +66,7 @@ def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig | None
         return None, {}
     if regions.pretrained:
         source = load_region_source(regions.pretrained)
-        override_config(source.config, regions.source, section="regions.source")
+        override_config(source.config, regions.source, section="regions.source", changeable=(*CHANGEABLE, *CUTS))
         return source.config, source.state_dict()
     if not regions.source:
         raise ValueError("regions.source is empty: give the fields of a region source's config, such as backbone")
@@ -72,12 +87,21 @@ def source_fields(config: PreTrainedConfig | None, regions: RegionsRecipe) -> di
 
 
 def load_region_source(folder: str) -> Any:
-    """The detector or grid in a saved folder or Hub repository; `ValueError` where there is none."""
+    """The detector or grid in a saved folder or Hub repository, or that of the top-down model there.
+
+    Raises `ValueError` where there is none.
+    """
     try:
-        kind = AutoConfig.from_pretrained(folder).model_type
-        if kind not in SOURCES:
-            raise ValueError(f"regions.pretrained: {folder} holds {kind!r}; a region source is {' or '.join(SOURCES)}")
-        return SOURCES[kind].from_pretrained(folder, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(folder)
+        if config.model_type in SOURCES:
+            return SOURCES[config.model_type].from_pretrained(folder, dtype=torch.float32)
+        kind = MODELS.get(config.model_type)
+        if kind is None or config.vision_config is None:
+            raise ValueError(
+                f"regions.pretrained: {folder} holds {config.model_type!r} without a region source; "
+                f"name a folder of {' or '.join(SOURCES)}, or of a model that owns one"
+            )
+        return kind.from_pretrained(folder, dtype=torch.float32).region_source
     except OSError as error:
         raise ValueError(f"regions.pretrained: {' '.join(str(error).split())}") from error
 
@@ -126,11 +150,13 @@ def build_config(
     return config
 
 
-def override_config(config: PreTrainedConfig, fields: Mapping[str, Any], *, section: str) -> None:
+def override_config(
+    config: PreTrainedConfig, fields: Mapping[str, Any], *, section: str, changeable: Sequence[str] = CHANGEABLE
+) -> None:
     """Set a loaded model's fields to the recipe's; `ValueError` for one that its weights have settled."""
     for name, value in fields.items():
         found = getattr(config, name, None)
-        if found != value and name not in CHANGEABLE:
+        if found != value and name not in changeable:
             raise ValueError(f"{section}: {name} is {value!r}, but the model of init_from has {found!r}: leave it out")
         setattr(config, name, value)
 

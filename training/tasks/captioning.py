@@ -41,7 +41,7 @@ from training.tasks.top_down import TopDownTask
 
 CAPTIONS_PER_PHOTO = 5
 NOT_ASKED = "needs Java; ask for it with --java"
-BY_SPLIT = ("annotations", "images", "folder", "num_scenes")
+BY_SPLIT = ("annotations", "images", "folder", "num_scenes", "pairs", "region_descriptions")
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
 # No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
 UNFINISHED = re.compile(
@@ -59,7 +59,7 @@ class CaptioningTask(TopDownTask):
 
     hub_task = "image-to-text"
     counted = "photos"
-    model_class = UpDownForImageCaptioning
+    model_class: Any = UpDownForImageCaptioning
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
@@ -130,10 +130,7 @@ class CaptioningTask(TopDownTask):
         if model.region_source is not None:
             model.region_source.load_state_dict(source_state)
         model.lm_head.bias.data.copy_(word_bias(tokenizer, captions))
-        generation = model.generation_config
-        generation.update(**beams(recipe.evaluate.final_num_beams, recipe.evaluate))
-        generation.max_new_tokens, generation.max_length = recipe.train.max_words, None
-        generation.suppress_tokens = sorted({config.pad_token_id, config.bos_token_id, config.unk_token_id})
+        set_generation(model, recipe, never={config.pad_token_id, config.bos_token_id, config.unk_token_id})
         self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
         return model
 
@@ -343,6 +340,14 @@ def beams(num_beams: int, settings: EvaluateRecipe) -> dict[str, Any]:
     """Greedy or beam decoding as `generate` takes it; the length penalty means something to beams alone."""
     decoding: dict[str, Any] = {"num_beams": num_beams, "do_sample": False}
     return decoding | ({"length_penalty": settings.length_penalty} if num_beams > 1 else {})
+
+
+def set_generation(model: Any, recipe: Recipe, *, never: set[int]) -> None:
+    """Let a new model's `generate` write as the recipe's final evaluation does, without the words `never`."""
+    generation = model.generation_config
+    generation.update(**beams(recipe.evaluate.final_num_beams, recipe.evaluate))
+    generation.max_new_tokens, generation.max_length = recipe.train.max_words, None
+    generation.suppress_tokens = sorted(never)
 
 
 def words_until_end(words: torch.Tensor, end_token_id: int) -> torch.Tensor:

@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 
 from modeling_updown import UpDownFusionForPreTraining
-from modeling_updown.configuration_updown import DEFAULT_OBJECTIVES
+from modeling_updown.configuration_text_updown import DEFAULT_OBJECTIVES
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_pretraining import REGION_CLASSES, REGION_FEATURES
 from processors.masking_updown import (

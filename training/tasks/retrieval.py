@@ -6,6 +6,7 @@ may be put in a new order by the match score (`evaluate.rerank`).
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -91,6 +92,7 @@ class RetrievalTask(TopDownTask):
         self.train_rows = self.photos.prepare(rows, flips=recipe.regions.flips)
         self.num_rows = len(self.train_rows)
         self.token_ids = self.encode_captions(self.train_rows["captions"][:])
+        self.photo_numbers = np.unique(self.train_rows["image_id"][:], return_inverse=True)[1]  # a mixture may repeat
         if recipe.train.momentum_queue:
             settings = recipe.train
             self.momentum = MomentumQueue(self.model, size=settings.momentum_queue, decay=settings.momentum_decay)
@@ -109,6 +111,13 @@ class RetrievalTask(TopDownTask):
             rows = captioned_rows(self.rows(split), split=split)
             rows = rows.select(range(min(max_photos, len(rows)))) if max_photos else rows
             self.evaluated[key] = self.photos.prepare(rows)
+            lost = len(rows) - len(self.evaluated[key])
+            if lost:
+                warnings.warn(
+                    f"{lost} of the {len(rows)} photos of {split} have no regions: the others alone are searched, "
+                    "which is easier than the whole split",
+                    stacklevel=2,
+                )
         return self.evaluated[key]
 
     # -- model --------------------------------------------------------------------------------------------------------
@@ -185,8 +194,10 @@ class RetrievalTask(TopDownTask):
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
         """Photos (P) and captions (N, T), `captions_per_photo` of each.
 
-        Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same.
+        Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same. A
+        photo that the data repeat stands in a batch once: it would be a wrong one for its own captions.
         """
+        indices = indices[np.sort(np.unique(self.photo_numbers[indices], return_index=True)[1])]
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
         flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
         smallest = self.recipe.regions.crops
@@ -199,7 +210,7 @@ class RetrievalTask(TopDownTask):
         lengths = torch.tensor([len(row) for row in rows])
         inputs["attention_mask"] = (torch.arange(inputs["input_ids"].shape[1]) < lengths[:, None]).long()
         inputs["photo_index"] = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(texts) for texts in chosen]))
-        inputs["photo_ids"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+        inputs["photo_ids"] = torch.from_numpy(self.photo_numbers[indices].astype(np.int64))
         return inputs
 
     def chosen_captions(self, index: int, draw: np.random.Generator) -> list[torch.Tensor]:

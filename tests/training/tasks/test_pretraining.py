@@ -40,7 +40,7 @@ def test_every_objective_is_learnt(trained: tuple) -> None:
     for name, share in (("itc", 0.95), ("mlm", 0.85), ("prefix_lm", 0.85), ("mrfr", 0.6)):
         losses = log_of(recipe, name)
         assert np.mean(losses[-6:]) < share * losses[0], name
-    assert max(log_of(recipe, "mlm_accuracy")) >= 0.1  # of some 110 pieces
+    assert max(log_of(recipe, "mlm_accuracy")) >= 0.1  # of some 300 pieces
     assert {"mlm_accuracy_x100", "feature_fit_x100", "rsum_x100", "itc_rsum_x100"} <= metrics.keys()
 
 
@@ -161,5 +161,5 @@ def test_whole_words_are_masked_together(tmp_path: Path) -> None:
     chosen = (inputs["labels"] != -100).tolist()
     for row, names in enumerate(pieces):
         for place in range(1, len(names)):
-            if names[place].startswith("##"):
-                assert chosen[row][place] == chosen[row][place - 1]
+            if chosen[row][place - 1] and not names[place].startswith(("Ġ", "[")):
+                assert chosen[row][place]

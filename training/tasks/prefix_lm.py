@@ -1,0 +1,50 @@
+"""Captioning by a language model with the regions as its prefix: the rows, loss and scores are those of captioning.
+
+A pretrained language model brings its own tokenizer (`text.pretrained`); a new one, whose sizes are
+`model.text_config`, has the words of the training captions.
+"""
+
+import itertools
+from typing import Any
+
+from modeling_updown import UpDownPrefixLMConfig, UpDownPrefixLMForImageCaptioning, UpDownProcessor, UpDownTokenizer
+from training.tasks.build import build_config, build_image_processor, build_region_source, source_fields
+from training.tasks.captioning import CaptioningTask, set_generation
+from training.word_pieces import pretrained_tokenizer
+
+
+class PrefixLMTask(CaptioningTask):
+    """A recipe's data, model and processor, and the four verbs on them; see the module's docstring."""
+
+    model_class = UpDownPrefixLMForImageCaptioning
+
+    def build(self, captions: list[list[str]]) -> Any:
+        """A new model: a pretrained language model, or a new one with the words of the training captions."""
+        recipe = self.recipe
+        vision_config, source_state = build_region_source(recipe.regions)
+        fields = {**recipe.model, **source_fields(vision_config, recipe.regions)}
+        never: set[int] = set()
+        if recipe.text.pretrained:
+            if "text_config" in fields:
+                raise ValueError("model.text_config and text.pretrained are both given: the pretrained one has its own")
+            tokenizer = pretrained_tokenizer(recipe.text.pretrained)
+            try:
+                model: Any = UpDownPrefixLMForImageCaptioning.from_text_pretrained(recipe.text.pretrained, **fields)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"text.pretrained: {' '.join(str(error).split())}") from error
+        else:
+            tokenizer = UpDownTokenizer.from_captions(
+                itertools.chain.from_iterable(captions), min_count=recipe.train.min_word_count
+            )
+            special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+            text = {"model_type": "gpt2", **(fields.pop("text_config", None) or {})}
+            fields["text_config"] = {**text, **special, "vocab_size": len(tokenizer)}
+            model = UpDownPrefixLMForImageCaptioning(
+                build_config(UpDownPrefixLMConfig, fields, section="model", **special)
+            )
+            never = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
+        if model.region_source is not None:
+            model.region_source.load_state_dict(source_state)
+        set_generation(model, recipe, never=never)
+        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
+        return model
