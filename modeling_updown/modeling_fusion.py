@@ -90,17 +90,19 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
             name_or_dir, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         )
         model = cls(UpDownFusionConfig(text_config=encoder.config, **fields))
-        fusion = getattr(model, "fusion", model)
+        fusion: Any = getattr(model, "fusion", model)
         wanted = fusion.text_model.state_dict()
         loaded = {name: tensor for name, tensor in encoder.state_dict().items() if name in wanted}
         fusion.text_model.load_state_dict(loaded)
         return model
 
-    def get_input_embeddings(self) -> nn.Module:
-        return getattr(self, "fusion", self).text_model.get_input_embeddings()
+    def get_input_embeddings(self) -> Any:
+        fusion: Any = getattr(self, "fusion", self)
+        return fusion.text_model.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        getattr(self, "fusion", self).text_model.set_input_embeddings(value)
+        fusion: Any = getattr(self, "fusion", self)
+        fusion.text_model.set_input_embeddings(value)
 
 
 class UpDownFusionModel(UpDownFusionPreTrainedModel):
@@ -133,13 +135,13 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         input_ids: torch.LongTensor | None = None,
         pixel_values: torch.FloatTensor | None = None,
         region_features: torch.FloatTensor | None = None,
-        region_boxes: torch.FloatTensor | None = None,
-        region_mask: torch.BoolTensor | None = None,
+        region_boxes: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
         pixel_mask: torch.BoolTensor | None = None,
         region_seconds: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        region_embeds: torch.FloatTensor | None = None,
+        region_embeds: torch.Tensor | None = None,
         photo_index: torch.LongTensor | None = None,
         causal_words: bool = False,
         output_attentions: bool | None = None,
@@ -167,7 +169,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         if not has_words and region_embeds is None:
             raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
         texts = (input_ids, inputs_embeds, attention_mask)
-        asked = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        asked: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         with self.showing_attention(output_attentions):
             if region_embeds is None:
                 output, mask, num_words = self.read_words(*texts, causal_words, **asked)
@@ -276,7 +278,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
     def positions(self, input_ids: torch.Tensor | None, word_mask: torch.Tensor) -> torch.Tensor:
         """Where each word stands, (N, T), as the text encoder counts by itself."""
         numbers = torch.arange(word_mask.shape[1], device=word_mask.device).expand(word_mask.shape)
-        embeddings = getattr(self.text_model, "embeddings", None)
+        embeddings: Any = getattr(self.text_model, "embeddings", None)
         if hasattr(
             embeddings, "create_position_ids_from_input_ids"
         ):  # RoBERTa counts words, after its padding's number

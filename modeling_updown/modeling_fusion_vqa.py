@@ -48,7 +48,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         self.post_init()
 
     @property
-    def region_source(self) -> Any:
+    def region_source(self) -> Any:  # type: ignore[override]
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 

@@ -261,16 +261,14 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
-        photos: Prefix | PrefixCache
-        if isinstance(past_key_values, PrefixCache):
-            photos = past_key_values
-        else:
+        photos: Any = past_key_values
+        if not isinstance(photos, PrefixCache):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             photos = self.prefix_embedding(regions)
             if not checkpoints_layers(self.language_model):  # such layers keep no keys and values
                 photos = self.read_prefix(photos, past_key_values, num_rows=len(words))
         with self.eager_attention(output_attentions):
-            output: Any = self.run_words(
+            logits, hidden_states, attentions = self.run_words(
                 words,
                 photos,
                 attention_mask,
@@ -278,19 +276,17 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
                 output_hidden_states=output_hidden_states,
                 logits_to_keep=logits_to_keep if targets is None else 0,
             )
-        loss = label_log_probs = None
-        if targets is not None:
-            loss, label_log_probs = self.score_labels(output.logits, targets, kwargs.get("num_items_in_batch"))
-        result = UpDownPrefixLMOutput(
+        loss, label_log_probs = self.score_labels(logits, targets, kwargs.get("num_items_in_batch"))
+        output = UpDownPrefixLMOutput(
             loss=loss,
-            logits=output.logits,
+            logits=logits,
             label_log_probs=label_log_probs,
             past_key_values=photos if use_cache and isinstance(photos, PrefixCache) else None,
-            hidden_states=output.hidden_states,
-            attentions=output.attentions,
+            hidden_states=hidden_states,
+            attentions=attentions,
             region_boxes=photos.region_boxes if output_attentions else None,
         )
-        return result if return_dict else result.to_tuple()
+        return output if return_dict else output.to_tuple()
 
     def embed_words(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None = None) -> torch.Tensor:
         """(N, T), or word embeddings (N, T, E) in its place, -> (N, T, E)."""
@@ -334,9 +330,9 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         output_attentions: bool,
         output_hidden_states: bool,
         logits_to_keep: int | torch.Tensor,
-    ) -> UpDownPrefixLMOutput:
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None, tuple[torch.Tensor, ...] | None]:
         """The language model over words (N, T, E): after the cache, which then holds them too, or with the regions in
-        one pass. Gives logits, hidden_states and attentions.
+        one pass. -> logits, hidden states and region weights, as in `UpDownPrefixLMOutput`.
         """
         num_rows, num_words = words.shape[:2]
         num_regions = photos.region_mask.shape[1]
@@ -362,7 +358,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             hidden_states = tuple(states[:, num_regions:] for states in hidden_states)
         if output_attentions:
             attentions = (region_weights(output.attentions, num_regions, num_words=num_words),)
-        return UpDownPrefixLMOutput(logits=output.logits, hidden_states=hidden_states, attentions=attentions)
+        return output.logits, hidden_states, attentions
 
     def seen_mask(self, states: torch.Tensor, mask: torch.Tensor, *, num_regions: int) -> torch.Tensor:
         """Which of the regions and words (N, L) each of them sees, as the language model's attention takes it: the
@@ -404,9 +400,11 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
                 self.language_model.set_attn_implementation(before)
 
     def score_labels(
-        self, logits: torch.Tensor, targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """logits (N, T, V), the next word of each (N, T) or -100 -> the loss and log p(label) (N, T)."""
+        self, logits: torch.Tensor, targets: torch.Tensor | None, num_items_in_batch: torch.Tensor | int | None = None
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """logits (N, T, V), the next word of each (N, T) or -100 -> the loss and log p(label) (N, T), or neither."""
+        if targets is None:
+            return None, None
         log_probs = logits.float().log_softmax(dim=-1)
         loss = caption_loss(
             log_probs.flatten(0, 1),

@@ -20,7 +20,7 @@ from .losses_updown import mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss, prefix
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
 from .modeling_retrieval import UpDownFusionForImageTextRetrieval
-from .outputs_updown import Regions, UpDownFusionOutput, UpDownMaskedLMOutput, UpDownPreTrainingOutput
+from .outputs_updown import Regions, UpDownMaskedLMOutput, UpDownPreTrainingOutput
 
 REGION_CLASSES, REGION_FEATURES = ("mrc_ce", "mrc_kl"), ("mrfr", "mim")
 MASKED = ("mlm", *REGION_CLASSES, *REGION_FEATURES)  # what the masked pass is for
@@ -87,8 +87,9 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         seen_features: torch.FloatTensor | None = None,
         object_probs: torch.FloatTensor | None = None,
         return_loss: bool | None = None,
-        keys: dict[str, torch.Tensor] | None = None,
+        keys: dict[str, Any] | None = None,
         output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> UpDownPreTrainingOutput | tuple:
@@ -103,6 +104,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return_dict = config.return_dict if return_dict is None else return_dict
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
@@ -114,25 +116,26 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         if config.weight("itc"):
             output.image_embeds = self.project_images(photos)
             output.text_embeds = self.get_text_features(input_ids, attention_mask)
-        pairs: Any = (input_ids, attention_mask, photos, rows)
-        losses: dict[str, torch.Tensor] = {}
-        if learns:
-            embeds = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds}
-            losses |= self.pair_losses(*pairs, **embeds, keys=keys)
-        if learns and config.weight("prefix_lm"):
-            losses["prefix_lm"] = self.next_words(*pairs)
-        if output_attentions or any(config.weight(name) for name in MASKED):
+        embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds}
+        losses = self.pair_losses(input_ids, attention_mask, photos, rows, **embeds, keys=keys) if learns else {}
+        asked: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        if any(asked.values()) or any(config.weight(name) for name in MASKED):
             words = input_ids if masked_input_ids is None else masked_input_ids
             masked = of_pairs(masked_regions, rows)
             seen, mask = self.hide(regions, rows, masked, seen_features, region_seconds)
             seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask}
-            joint = self.fusion(words, **seeing, output_attentions=output_attentions, return_dict=True)
-            asked = masked if asked_regions is None else of_pairs(asked_regions, rows)
-            losses |= self.guesses(joint, labels, regions, rows, asked, object_probs, output)
-            if output_attentions:
-                output.attentions = region_attention(joint.attentions, mask, num_words=words.shape[1])
+            joint = self.fusion(words, **seeing, **asked, return_dict=True)
+            learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
+            losses |= self.guesses(joint, labels, regions, rows, learnt, object_probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
         return output if return_dict else output.to_tuple()
+
+    def pair_losses(self, *pairs: Any, **embeds: Any) -> dict[str, torch.Tensor]:
+        """`itc` and `itm`, and `prefix_lm`: what is learnt of the right pairs as they are."""
+        losses = super().pair_losses(*pairs, **embeds)
+        if self.config.weight("prefix_lm"):
+            losses["prefix_lm"] = self.next_words(*pairs)
+        return losses
 
     def hide(
         self,
@@ -163,13 +166,13 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, rows: QuestionRows
     ) -> torch.Tensor:
         """Prefix-LM: a pass in which words see the regions and the words before them."""
-        joint = self.read_together(input_ids, attention_mask, photos, rows.photo_index, causal_words=True)
+        joint: Any = self.read_together(input_ids, attention_mask, photos, rows.photo_index, causal_words=True)
         mask = self.fusion.word_mask(input_ids, None, attention_mask)
         return prefix_lm_loss(self.word_logits(joint.word_states), input_ids.masked_fill(~mask, -100))
 
     def guesses(
         self,
-        joint: UpDownFusionOutput,
+        joint: Any,
         labels: torch.Tensor | None,
         regions: Regions,
         rows: QuestionRows,
@@ -179,10 +182,14 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     ) -> dict[str, torch.Tensor]:
         """The losses of the masked pass, and in `output` what was guessed."""
         losses = {}
+        output.hidden_states = joint.hidden_states
+        if joint.attentions is not None:
+            mask = rows.of_photos(regions.region_mask)
+            output.attentions = region_attention(joint.attentions, mask, num_words=joint.word_states.shape[1])
         if hasattr(self, "word_head"):
-            output.logits = self.word_logits(joint.word_states)
-        if self.config.weight("mlm") and labels is not None:
-            losses["mlm"] = mlm_loss(output.logits, labels)
+            output.logits = logits = self.word_logits(joint.word_states)
+            if self.config.weight("mlm") and labels is not None:
+                losses["mlm"] = mlm_loss(logits, labels)
         return losses | self.region_losses(joint.region_states, regions, rows, asked, object_probs, output)
 
     def region_losses(
@@ -195,11 +202,10 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         output: UpDownPreTrainingOutput,
     ) -> dict[str, torch.Tensor]:
         """The losses of masked regions, and in `output` what was predicted of all."""
-        config, losses = self.config, {}
-        if hasattr(self, "object_head"):
-            output.object_logits = self.object_head(states)
-        if hasattr(self, "feature_head"):
-            output.region_predictions = self.feature_head(states)
+        config, losses = self.config, dict[str, torch.Tensor]()
+        logits: Any = self.object_head(states) if hasattr(self, "object_head") else None
+        features: Any = self.feature_head(states) if hasattr(self, "feature_head") else None
+        output.object_logits, output.region_predictions = logits, features
         if asked is None:
             return losses
         hidden = asked & rows.of_photos(regions.region_mask)
@@ -211,11 +217,11 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
                         f"{name} learns the detector's object_probs, which these regions lack: extract them with a "
                         "detector and its soft labels, or leave that objective out"
                     )
-                losses[name] = loss(output.object_logits.float(), rows.of_photos(probs).float(), hidden)
+                losses[name] = loss(logits.float(), rows.of_photos(probs).float(), hidden)
         for name in REGION_FEATURES:
             if config.weight(name):
                 target = rows.of_photos(regions.region_features).detach().float()
-                losses[name] = mrfr_loss(output.region_predictions.float(), target, hidden)
+                losses[name] = mrfr_loss(features.float(), target, hidden)
         return losses
 
 
@@ -250,7 +256,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
         self.post_init()
 
     @property
-    def region_source(self) -> Any:
+    def region_source(self) -> Any:  # type: ignore[override]
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 

@@ -68,10 +68,11 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         if any(module is projection for projection in projections) and not getattr(
             module.weight, "_is_hf_initialized", False
         ):
-            nn.init.eye_(module.weight)  # a pretrained sentence encoder's own space is where comparing starts
+            weight: Any = module.weight
+            nn.init.eye_(weight)  # a pretrained sentence encoder's own space is where comparing starts
 
     @property
-    def region_source(self) -> Any:
+    def region_source(self) -> Any:  # type: ignore[override]
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 
@@ -88,7 +89,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         photo_index: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         return_loss: bool | None = None,
-        keys: dict[str, torch.Tensor] | None = None,
+        keys: dict[str, Any] | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
@@ -236,7 +237,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         """How each word of each text weighed its photo's regions where both are read together, (N, T, R) a layer."""
         rows = self.rows(owners, input_ids, photos)
         joint = self.read_together(input_ids, attention_mask, photos, rows.photo_index, output_attentions=True)
-        return region_attention(joint.attentions, rows.of_photos(photos.region_mask), num_words=input_ids.shape[1])
+        mask = rows.of_photos(photos.region_mask)
+        return region_attention(joint.attentions or (), mask, num_words=input_ids.shape[1])
 
     def match_logits(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, photo_index: torch.Tensor
@@ -268,7 +270,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         *,
         image_embeds: torch.Tensor | None,
         text_embeds: torch.Tensor | None,
-        keys: dict[str, torch.Tensor] | None,
+        keys: dict[str, Any] | None,
     ) -> dict[str, torch.Tensor]:
         """`itc` over the batch of all processes (and the momentum queue), `itm` over this process's."""
         losses, similarity = {}, None
@@ -284,7 +286,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         image_embeds: torch.Tensor,
         text_embeds: torch.Tensor,
         owners: torch.Tensor,
-        keys: dict[str, torch.Tensor] | None,
+        keys: dict[str, Any] | None,
     ) -> torch.Tensor:
         """ITC; with `keys` against the momentum copy's embeddings and queue."""
         temperature = self.bounded_temperature().float()

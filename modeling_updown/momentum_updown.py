@@ -88,7 +88,8 @@ class MomentumQueue(nn.Module):
         """Write embeddings into one side's queue (0 photos, 1 texts), over the oldest."""
         if not self.size:
             return
-        embeds, new_ids = embeds[-self.size :], new_ids[-self.size :]
+        order = new_ids.argsort(stable=True)[-self.size :]  # whatever process a photo was on
+        embeds, new_ids = embeds[order], new_ids[order]
         places = (self.pushed[side] + torch.arange(len(embeds), device=embeds.device)) % self.size
         queue[places], ids[places] = embeds, new_ids
         self.pushed[side] += len(embeds)

@@ -165,7 +165,8 @@ class UpDownPreTrainingOutput(ModelOutput):
     object_logits (`torch.Tensor` of shape (N, R, C), *optional*), region_predictions (`torch.Tensor` of shape
         (N, R, D), *optional*): class and feature of every region, from the pass whose regions are masked.
     image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E), *optional*): of length 1.
-    attentions (tuple of tensors of shape (N, T, R), *optional*): as above, from the masked pass.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*), attentions (tuple of tensors of shape (N, T, R),
+        *optional*): of the masked pass.
     region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are.
     """
 
@@ -176,6 +177,7 @@ class UpDownPreTrainingOutput(ModelOutput):
     region_predictions: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
 

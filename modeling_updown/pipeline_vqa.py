@@ -244,7 +244,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             part, index = (rows[start : start + QUESTIONS_AT_ONCE] for rows in (questions, photo_index))
-            inputs = self.text_inputs(part)
+            inputs: dict[str, Any] = self.text_inputs(part)
             if shares:
                 inputs |= {**photos, "photo_index": index}
             else:

@@ -193,8 +193,8 @@ def check_word_attention(test: Any) -> None:
 
 
 def check_gradients_of_states(test: Any) -> None:
-    """Hidden states keep their gradient; the attention returned is scaled over the regions, so a gradient starts from it
-    but none stays on it."""
+    """Hidden states keep their gradient; the attention returned is scaled over the regions, so a gradient starts from
+    it but none stays on it."""
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
     model = test.all_model_classes[0](config)
     output = model(**inputs, output_hidden_states=True, output_attentions=True)
@@ -537,7 +537,7 @@ class FusionSpec(ModelSpec):
     config_test_kwargs: dict[str, Any] = {
         "text_config": json.loads(UpDownFusionConfig(**config_kwargs).to_json_string())["text_config"]
     }
-    overrides: dict[str, Any] = {"additional_model_inputs": ["region_features", "region_boxes", "region_mask"]}
+    overrides: dict[str, Any] = {"additional_model_inputs": ["region_features", "region_boxes"]}
     skip: dict[str, str] = {}
 
     def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
@@ -611,8 +611,8 @@ class PreTrainingSpec(FusionSpec):
             torch.arange(spec.batch_size * NUM_WORDS).view(spec.batch_size, -1) % 9
         )
     }
-    overrides = RetrievalSpec.overrides
-    skip = RetrievalSpec.skip
+    overrides = RetrievalSpec.overrides | {"test_retain_grad_hidden_states_attentions": check_gradients_of_states}
+    skip = {name: why for name, why in RetrievalSpec.skip.items() if name.startswith("test_get_")}
 
     def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
         shape = (self.batch_size, NUM_REGIONS, config.num_objects + 1)

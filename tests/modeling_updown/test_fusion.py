@@ -212,13 +212,6 @@ class TestRegionEmbedding:
             plain(texts(lengths=[4]), **batch).word_states,
         )
 
-    def test_dropout_only_in_training(self):
-        model, batch = fusion(region_dropout=0.5), photos(1)
-        regions = model.get_regions(None, *batch.values())
-        torch.testing.assert_close(model.embed_regions(regions), model.embed_regions(regions), rtol=0, atol=0)
-        model.train()
-        assert not torch.allclose(model.embed_regions(regions), model.embed_regions(regions))
-
 
 class TestTogether:
     @torch.no_grad()

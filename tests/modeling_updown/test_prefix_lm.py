@@ -183,7 +183,7 @@ class TestForward:
         assert output.label_log_probs[:, -1].abs().max() == 0
         torch.testing.assert_close(output.loss, -expected.mean())
         torch.testing.assert_close(output.loss, prefix_lm_loss(output.logits, ids))
-        assert output.past_key_values is None
+        assert output.past_key_values is None and list(output) == ["loss", "logits", "label_log_probs"]
         torch.testing.assert_close(model(ids, **photos, logits_to_keep=2).logits, output.logits[:, -2:])
         shifted = F.pad(ids[:, 1:], (0, 1), value=-100)
         torch.testing.assert_close(model(ids, **photos, shift_labels=shifted).loss, output.loss)
@@ -296,24 +296,16 @@ class TestMistakes:
             prefix_lm()(**({"input_ids": words(3)} | regions() | changes))
 
     @pytest.mark.parametrize(
-        ("text_config", "message"),
+        ("model_type", "fields", "message"),
         [
-            (AutoConfig.for_model("bloom", vocab_size=20, hidden_size=8, n_layer=1, n_head=1), "takes no position_ids"),
-            (AutoConfig.for_model("bert", vocab_size=20, hidden_size=8, num_attention_heads=1), "is_decoder=True"),
-            (
-                AutoConfig.for_model(
-                    "gpt_neo",
-                    vocab_size=20,
-                    hidden_size=8,
-                    num_heads=1,
-                    num_layers=1,
-                    attention_types=[[["global"], 1]],
-                ),
-                'prefix_attention="causal"',
-            ),
+            ("bloom", {"n_layer": 1, "n_head": 1}, "takes no position_ids"),
+            ("bert", {"num_attention_heads": 1}, "is_decoder=True"),
+            ("gpt_neo", {"num_heads": 1, "num_layers": 1, "attention_types": [[["global"], 1]]}, "causal mask of its"),
+            ("jamba", {"num_attention_heads": 1, "num_key_value_heads": 1, "num_hidden_layers": 1}, "into a state"),
         ],
-    )
-    def test_language_models_that_cannot(self, text_config, message):
+    )  # fmt: skip
+    def test_language_models_that_cannot(self, model_type, fields, message):
+        text_config = AutoConfig.for_model(model_type, vocab_size=20, hidden_size=8, **fields)
         with pytest.raises(ValueError, match=message):
             Model(UpDownPrefixLMConfig(text_config=text_config))
 

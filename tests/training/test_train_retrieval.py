@@ -29,7 +29,7 @@ def test_two_processes_take_the_steps_of_one(queue: int, tmp_path: Path) -> None
     train_here(recipes[0])
     assert train_in_processes(recipes[1], num_processes=2) == [0, 0]
     expected, found = (log_of(recipe, "loss") for recipe in recipes)
-    assert len(expected) == 12 and len({round(loss, 3) for loss in expected}) == 12  # steps depend on earlier ones
+    assert len(expected) == 12 and max(expected) - min(expected) > 0.1  # steps depend on earlier ones
     assert found == pytest.approx(expected, abs=1e-4)
     assert log_of(recipes[1], "t2i_map") == pytest.approx(log_of(recipes[0], "t2i_map"), abs=1e-2)
     assert log_of(recipes[1], "rsum") == pytest.approx(log_of(recipes[0], "rsum"), abs=0.3)

@@ -261,7 +261,8 @@ class RetrievalTask(TopDownTask):
         rows = self.evaluation_rows(split, max_photos=max_photos)
         captions = rows["captions"][:]
         embedded = self.embed(model, rows, captions)
-        similarity = (embedded.images @ embedded.texts.T).cpu().numpy()  # (P, N)
+        # in float64: products in float32 would give equal captions different last bits
+        similarity = (embedded.images.double() @ embedded.texts.double().T).float().numpy()  # (P, N)
         metrics, ranked = self.scores(similarity, embedded.owners), similarity
         if settings.rerank and self.reranks and model.config.weight("itm"):
             before = {f"itc_{name}": value for name, value in metrics.items() if name.endswith("_x100")}
@@ -345,9 +346,12 @@ class RetrievalTask(TopDownTask):
         best_photos = best_places(similarity.T, self.recipe.evaluate.rerank)  # (N, k)
         for_photos = np.arange(num_photos)[:, None] * num_texts + best_texts
         for_texts = best_photos * num_texts + np.arange(num_texts)[:, None]
-        pairs = np.unique(np.concatenate([for_photos.ravel(), for_texts.ravel()]))  # photo by photo
-        make = partial(self.match_scores, model, rows, texts, pairs)
-        scores = self.in_shares(len(pairs), make, shown="pairs").numpy()
+        pairs = np.unique(np.concatenate([for_photos.ravel(), for_texts.ravel()]))
+        lengths = self.tokenize(texts)["attention_mask"].sum(dim=1).numpy()
+        order = np.argsort(lengths[pairs % num_texts], kind="stable")  # texts of a batch as long as each other
+        make = partial(self.match_scores, model, rows, texts, pairs[order])
+        scores = np.empty(len(pairs), dtype=np.float32)
+        scores[order] = self.in_shares(len(pairs), make, shown="pairs").numpy()
         weight = self.recipe.evaluate.rerank_weight / float(model.bounded_temperature())
         scores = scores + weight * similarity.ravel()[pairs]
         texts_of_photo = rerank_scores(similarity, best_texts, scores[np.searchsorted(pairs, for_photos)])
