@@ -159,7 +159,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As transformers does it, and what is frozen stays frozen, which transformers forgets.
+        """As the base class does it.
 
         Raises `ValueError` for another `tuning` than the saved one's: names of weights depend on whether they have
         adapters, and those not found would be drawn at random.
@@ -170,10 +170,12 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
                 f"{model.name_or_path} was saved with another `tuning` than {model.config.tuning!r}: load it as it is "
                 f"and call model.set_tuning({model.config.tuning!r})"
             )
-        model.freeze_language_model()
-        if model.config.freeze_regions:
-            model.freeze_regions()
         return (model, info) if output_loading_info else model
+
+    def freeze_as_made(self) -> None:
+        """Freeze the region source and the language model, as the config says."""
+        super().freeze_as_made()
+        self.freeze_language_model()
 
     def set_tuning(self, tuning: str) -> None:
         """Choose what of the language model trains: "full", "frozen" or "lora", as in the config, which is changed.
@@ -256,7 +258,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return_dict = config.return_dict if return_dict is None else return_dict
-        targets = kwargs.pop("shift_labels", None)
+        targets = kwargs.get("shift_labels")
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
@@ -264,9 +266,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         photos: Any = past_key_values
         if not isinstance(photos, PrefixCache):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-            photos = self.prefix_embedding(regions)
-            if not checkpoints_layers(self.language_model):  # such layers keep no keys and values
-                photos = self.read_prefix(photos, past_key_values, num_rows=len(words))
+            photos = self.read_regions(regions, past_key_values, num_rows=len(words))
         with self.eager_attention(output_attentions):
             logits, hidden_states, attentions = self.run_words(
                 words,
@@ -296,12 +296,18 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             raise ValueError("Give input_ids: the words so far, at least the one that every caption starts with")
         return self.get_input_embeddings()(input_ids)
 
-    def read_prefix(self, prefix: Prefix, empty: DynamicCache | None = None, *, num_rows: int) -> PrefixCache:
+    def read_regions(
+        self, regions: Regions, empty: DynamicCache | None = None, *, num_rows: int
+    ) -> Prefix | PrefixCache:
         """Take the regions through the language model, once a photo; the cache has their keys and values for N rows.
 
-        empty: the cache to fill, such as `generate` makes it.
+        empty: the cache to fill, such as `generate` makes it. Where layers checkpoint gradients and so keep no keys
+        and values, the regions are embedded only.
         """
+        prefix = self.prefix_embedding(regions)
         rows_per_photo = check_rows(num_rows, len(prefix.states))
+        if checkpoints_layers(self.language_model):
+            return prefix
         text = DynamicCache(config=self.language_model.config.get_text_config(decoder=True)) if empty is None else empty
         if text.is_compileable or text.get_seq_length() > 0:
             raise ValueError(
@@ -342,7 +348,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             mask = torch.cat([photos.region_mask, word_mask(attention_mask, words, length=length)], dim=1)
             inputs |= {"attention_mask": mask.long(), "past_key_values": photos.text, "use_cache": True}
         else:
-            rows_per_photo = check_rows(num_rows, len(photos.states))
+            rows_per_photo = num_rows // len(photos.states)
             states, regions = (x.repeat_interleave(rows_per_photo, dim=0) for x in (photos.states, photos.region_mask))
             states = torch.cat([states, words], dim=1)  # (N, R + T, E)
             mask = torch.cat([regions, word_mask(attention_mask, words, length=num_words)], dim=1)

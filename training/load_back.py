@@ -1,10 +1,12 @@
-"""What a model folder or Hub repository gives when somebody loads it: its classes, and each task's output on one photo.
+"""What a model folder or Hub repository gives when somebody loads it: its classes, their outputs on one photo and two
+texts, and each task's output.
 
 `push_to_hub` calls `outputs_of` twice: here, on the model that is published, and in an interpreter of its own that
 runs this file as a script, where this package cannot be imported. So this file imports nothing of ours.
 """
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -18,7 +20,11 @@ OWN_PACKAGES = ("modeling_updown", "processors", "training")
 QUESTIONS: dict[str, dict[str, Any]] = {
     "visual-question-answering": {"question": "what colour is the circle?"},
     "object-detection": {"threshold": 0.01},
+    "zero-shot-image-classification": {"candidate_labels": ["a red circle", "two dogs on a beach"]},
 }
+TEXTS = ["a red circle", "two dogs run on a beach."]  # of different length, so that one is padded
+NUMBERS = 32  # of each of a model's outputs, that are compared
+RETRIEVAL = "AutoModelForZeroShotImageClassification"
 
 
 class OwnPackageBlocker(MetaPathFinder):
@@ -55,18 +61,79 @@ def outputs_of(
         trust: run the code that lies with the model.
 
     Returns:
-        `classes`: {Auto class: name of the class it loads}; `tasks`: {task: what its pipeline returns}.
+        `classes`: {Auto class: name of the class it loads}; `outputs`: {Auto class of a model: `numbers_of` it};
+        `tasks`: {task: what its pipeline returns}.
+
+    Raises:
+        ValueError: the folder lacks weights that one of its classes needs.
     """
     import transformers
 
     options = {"revision": revision or "main", "trust_remote_code": trust}
-    names = [*auto_classes, "AutoProcessor", "AutoImageProcessor"]
-    loaded = {name: getattr(transformers, name).from_pretrained(model, **options) for name in names}
+    processor = transformers.AutoProcessor.from_pretrained(model, **options)
+    image_processor = transformers.AutoImageProcessor.from_pretrained(model, **options)
+    classes, outputs = {}, {}
+    for name in auto_classes:
+        auto = getattr(transformers, name)
+        if name.startswith("AutoModel"):
+            loaded = load_whole(auto, model, **options)
+            outputs[name] = numbers_of(loaded, inputs_of(processor), compares=name != RETRIEVAL)
+        else:
+            loaded = auto.from_pretrained(model, **options)
+        classes[name] = type(loaded).__name__
+    classes |= {"AutoProcessor": type(processor).__name__, "AutoImageProcessor": type(image_processor).__name__}
     answers = {}
     for task in tasks:
         transformers.set_seed(0)
         answers[task] = transformers.pipeline(task, model=model, **options)(drawn_photo(), **QUESTIONS.get(task, {}))
-    return {"classes": {name: type(thing).__name__ for name, thing in loaded.items()}, "tasks": answers}
+    return {"classes": classes, "outputs": outputs, "tasks": answers}
+
+
+def load_whole(auto: Any, model: str, **options: Any) -> Any:
+    """A model by an Auto class; `ValueError` where it lacks weights, which would be drawn at random."""
+    loaded, told = auto.from_pretrained(model, output_loading_info=True, **options)
+    missing = sorted(told["missing_keys"])
+    if missing:
+        raise ValueError(
+            f"{model} lacks {len(missing)} weights of {type(loaded).__name__}, such as {missing[0]}, "
+            f"so {auto.__name__} cannot load it: save the model again, or correct `architectures` in its config.json"
+        )
+    return loaded.eval()
+
+
+def inputs_of(processor: Any) -> dict[str, Any]:
+    """`drawn_photo` and, where the processor has a tokenizer, `TEXTS` about it."""
+    if not hasattr(processor, "tokenizer"):
+        return dict(processor(images=drawn_photo(), return_tensors="pt"))
+    return dict(processor(images=drawn_photo(), text=TEXTS, padding=True, return_tensors="pt"))
+
+
+def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> dict[str, list[float]]:
+    """Evenly chosen numbers of everything a model returns: {field: up to `NUMBERS` of it}.
+
+    Of a model for retrieval that is what it has learnt: what comparing returns (without it, `compares` is False and
+    `config.objectives` lacks `itc`), and `match`, the log-odds of each text with the photo.
+    """
+    import torch
+
+    objectives = getattr(model.config, "objectives", None) or {}
+    taken = inspect.signature(model.forward).parameters
+    given = {name: tensor for name, tensor in inputs.items() if name in taken}
+    found: dict[str, Any] = {}
+    with torch.no_grad():
+        if compares or objectives.get("itc"):
+            found |= dict(model(**given).items())
+        if hasattr(model, "match") and objectives.get("itm"):
+            found["match"] = model.match(**given)
+    return {name: chosen_numbers(tensor) for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
+
+
+def chosen_numbers(tensor: Any) -> list[float]:
+    """Numbers of a tensor at even distances, the first and the last among them."""
+    import torch
+
+    flat = tensor.float().flatten()
+    return flat[torch.linspace(0, max(0, len(flat) - 1), min(len(flat), NUMBERS)).long()].tolist()
 
 
 def main() -> None:

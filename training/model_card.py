@@ -1,24 +1,40 @@
 """The card of a published model: what it is, how to use it, and only figures that were measured.
 
 It is rendered from `hub_cards/card_template.md`; every fact comes from the folder's own files: the config, the
-processor, the generation config, and the `evaluation.json` that `updown evaluate` wrote.
+processor, the generation config, the `evaluation.json` that `updown evaluate` wrote, and tables of comparisons
+(`comparisons.json`, `ablation.json`).
 """
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedConfig
 
 from training.compare import table
+from training.data import files
 
 LICENSE = "apache-2.0"
 TEMPLATE = "hub_cards/card_template.md"
 COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model and its variants
+ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
+DIRECTIONS = {"i2t": "photo to text", "t2i": "text to photo"}
+RANKING_NAMES = {
+    "r1": "R@1",
+    "r5": "R@5",
+    "r10": "R@10",
+    "map": "mAP",
+    "median_rank": "median rank",
+    "mean_rank": "mean rank",
+}
+BEFORE = "itc_"  # stands before a metric's name where the match score has not put the best in order yet
 METRIC_NAMES = {
     "bleu_1": "BLEU-1",
     "bleu_2": "BLEU-2",
@@ -52,9 +68,32 @@ METRIC_NAMES = {
     "attribute_mean_ap": "AP50 of attributes, on true boxes",
     "attribute_weighted_mean_ap": "AP50 of attributes, on true boxes, weighted by frequency",
     "attribute_mean_ap_present": "AP50 of attributes that occur, on true boxes",
+    **{f"{way}_{key}": f"{shown}, {name}" for way, shown in DIRECTIONS.items() for key, name in RANKING_NAMES.items()},
+    "rsum": "sum of the six recalls",
+    "mlm_accuracy": "masked words guessed",
+    "object_accuracy": "masked regions' class guessed",
+    "feature_fit": "variance of masked regions' features explained",
 }
 # tasks that transformers' own pipelines do, by the Auto class that they load a model with
-BUILT_IN_TASKS = {"AutoModelForObjectDetection": "object-detection"}
+BUILT_IN_TASKS = {
+    "AutoModelForObjectDetection": "object-detection",
+    "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
+}
+OBJECTIVE_NAMES = {
+    "itc": "contrast of photos and texts (ITC)",
+    "itm": "matching of photo and text (ITM)",
+    "mlm": "masked words (MLM)",
+    "mrc_ce": "masked regions' class (MRC, hard labels)",
+    "mrc_kl": "masked regions' class (MRC, soft labels)",
+    "mrfr": "masked regions' features (MRFR)",
+    "mim": "masked cells' features (MIM)",
+    "prefix_lm": "the next word (Prefix-LM)",
+}
+TUNING_NAMES = {
+    "full": "all weights of the language model, no adapters",
+    "frozen": "the language model is the pretrained one, its weights never trained",
+    "lora": "adapters (LoRA) beside the language model's weights; loading them needs peft",
+}
 
 
 def write_card(
@@ -67,14 +106,14 @@ def write_card(
 ) -> None:
     """Write `README.md` into a Hub folder; where `evaluation` or `training` is empty, the card says so."""
     saved = read_json(folder / "config.json")
-    built_in = (BUILT_IN_TASKS[name] for name in saved.get("auto_map", {}) if name in BUILT_IN_TASKS)
-    task = next(iter(saved.get("custom_pipelines", {})), None) or next(built_in, None)
+    classes = list(saved.get("auto_map", {}))
+    task = next(iter([*saved.get("custom_pipelines", {}), *built_in_tasks(config, classes)]), None)
     name = repo_id.split("/")[-1]
     card_data = ModelCardData(
         license=LICENSE,
         library_name="transformers",
         pipeline_tag=task,
-        tags=["updown", config.model_type, "region-features", "bottom-up-top-down-attention"],
+        tags=["updown", config.model_type, "region-features", *more_tags(config, classes)],
         model_name=name,
         eval_results=evaluation_results(evaluation, task=task) or None,
     )
@@ -84,8 +123,11 @@ def write_card(
         name=name,
         repo_id=repo_id,
         task=task,
+        head=classes[-1] if classes else "",
+        learns=learnt(config),
         license=LICENSE,
         model_type=config.model_type,
+        requirements="torch, torchvision, timm and transformers" + (" and peft" if needs_peft(config) else ""),
         region_facts=region_facts(config, folder),
         word_facts=word_facts(config, folder),
         evaluation=evaluation,
@@ -93,8 +135,36 @@ def write_card(
         figures=figures(evaluation),
         kinds=kinds(evaluation),
         comparisons=compared(folder / COMPARISONS),
+        ablation=ablation(folder / ABLATION),
     )
     card.save(folder / "README.md")
+
+
+def built_in_tasks(config: PreTrainedConfig, classes: Iterable[str]) -> list[str]:
+    """The tasks that transformers' own pipelines do with a model of these Auto classes.
+
+    Retrieval that has not learnt to compare (no ITC among its objectives) can only match, which no pipeline does.
+    """
+    tasks = [BUILT_IN_TASKS[name] for name in classes if name in BUILT_IN_TASKS]
+    compares = not hasattr(config, "objectives") or "itc" in learnt(config)
+    return [task for task in tasks if compares or task != "zero-shot-image-classification"]
+
+
+def more_tags(config: PreTrainedConfig, classes: Iterable[str]) -> list[str]:
+    """What else the Hub may find the model by."""
+    if "AutoModelForZeroShotImageClassification" in classes:
+        return ["image-text-retrieval"]
+    return [] if hasattr(config, "text_config") else ["bottom-up-top-down-attention"]
+
+
+def learnt(config: PreTrainedConfig) -> list[str]:
+    """The objectives of a fusion model that weigh something; empty for other models."""
+    return [name for name, weight in (getattr(config, "objectives", None) or {}).items() if weight]
+
+
+def needs_peft(config: PreTrainedConfig) -> bool:
+    """Whether the weights have adapters beside them that peft has to build."""
+    return getattr(config, "tuning", None) == "lora"
 
 
 def template_path() -> Path:
@@ -119,7 +189,7 @@ def installed_files() -> list[metadata.PackagePath]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's content, empty where there is no such file."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return files.read_json(path) if path.is_file() else {}
 
 
 def training_facts(folder: Path) -> dict[str, str]:
@@ -129,14 +199,49 @@ def training_facts(folder: Path) -> dict[str, str]:
         return {}
     recipe = yaml.safe_load(recipes[0].read_text(encoding="utf-8"))
     train = recipe.get("train", {})
+    objective = str(train.get("objective", "")).replace("_", "-")
+    weights = (recipe.get("model") or {}).get("objectives") or read_json(folder / "config.json").get("objectives") or {}
     facts = {
         "Data": recipe.get("data_name") or recipe.get("data", {}).get("format"),
-        "Objective": str(train.get("objective", "")).replace("_", "-"),
+        "Objective": "" if objective == "mixed" else objective,
+        "Objectives": ", ".join(f"{weight:g} x {name.upper()}" for name, weight in weights.items() if weight),
         "Epochs": train.get("epochs"),
         "Seed": recipe.get("seed"),
+        "Text model": text_origin((recipe.get("text") or {}).get("pretrained") or ""),
         "Started from": "a model trained before" if recipe.get("init_from") else None,
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def text_origin(pretrained: str) -> str:
+    """Where a text model's weights came from, in words that mean something elsewhere: never a path of this machine.
+
+    pretrained: a recipe's `text.pretrained`. A Hub id is shown as it is. Of a folder there is shown what its own
+    config calls the model that it was made from (`_name_or_path`), where that is a Hub id, and else its kind alone.
+
+    >>> text_origin("sentence-transformers/all-MiniLM-L6-v2")
+    'started from `sentence-transformers/all-MiniLM-L6-v2`'
+    """
+    if not pretrained or is_hub_id(pretrained):
+        return f"started from `{pretrained}`" if pretrained else ""
+    config = read_json(Path(pretrained) / "config.json")
+    kind = f"`{config['model_type']}`" if config.get("model_type") else "text model"
+    own_name = config.get("_name_or_path") or ""
+    named = f", which names `{own_name}` as its origin" if is_hub_id(own_name) else ""
+    return f"started from a local copy of a pretrained {kind}{named}"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be NAME or OWNER/NAME on the Hub and is not a path, which begins with a folder that is here.
+
+    >>> is_hub_id("bert-base-uncased"), is_hub_id("/models/bert"), is_hub_id("./bert"), is_hub_id("a/b/c")
+    (True, False, False, False)
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name.split("/")[0]).exists()
 
 
 def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -171,10 +276,88 @@ def compared(path: Path) -> dict[str, Any]:
     return {"table": table(rows, names=names), "commands": commands, "dataset": rows[0]["dataset"]}
 
 
+def ablation(path: Path) -> dict[str, Any]:
+    """The table in a file about what each part of the model adds; empty where there is no file.
+
+    The file holds `{"title": "What each objective adds", "columns": ["objectives", "R@1 (x100)"], "rows": [["ITC",
+    31.2], ...], "note": "Trained once each, seed 0.", "commands": ["updown evaluate ..."]}`: a cell is text, a number
+    or null (not measured); note and commands may be left out.
+
+    Returns:
+        `title`, `table` (Markdown; numbers with decimals get two), `note` and `commands`.
+
+    Raises:
+        ValueError: for another layout, naming the file and the row.
+    """
+    if not path.is_file():
+        return {}
+    content = files.read_json(path)
+    known = {"title", "columns", "rows", "note", "commands"}
+    if not isinstance(content, dict) or not {"title", "columns", "rows"} <= {*content} <= known:
+        raise ValueError(f"{path} must hold title, columns and rows, maybe note and commands, and nothing else")
+    content = {"note": "", "commands": [], **content}
+    for key, texts in (("title", [content["title"]]), ("note", [content["note"]])):
+        check_texts(path, key, texts)
+    for key in ("columns", "commands"):
+        check_texts(path, key, content[key])
+    check_rows(path, content["rows"], width=len(content["columns"]))
+    lines = [content["columns"], ["---"] * len(content["columns"]), *content["rows"]]
+    return {
+        "title": " ".join(content["title"].split()),
+        "table": "\n".join(f"| {' | '.join(map(cell_text, line))} |" for line in lines),
+        "note": content["note"].strip(),
+        "commands": content["commands"],
+    }
+
+
+def check_texts(path: Path, key: str, texts: Any) -> None:
+    """`ValueError` where what stands under a key is not text throughout."""
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{path}: {key} must be text, not {str(texts)[:80]}")
+
+
+def check_rows(path: Path, rows: Any, *, width: int) -> None:
+    """`ValueError` where a table has nothing in it, or a row another number of cells than columns, or a strange one."""
+    if not width or not isinstance(rows, list) or not rows:
+        raise ValueError(f"{path} holds an empty table: give it one column and one row at least")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, list) or len(row) != width:
+            raise ValueError(f"{path}: row {number} must be a list of {width} cells, one a column: {str(row)[:80]}")
+        strange = [cell for cell in row if not is_cell(cell)]
+        if strange:
+            raise ValueError(
+                f"{path}: row {number} holds {str(strange[0])[:80]}, but a cell is text, a finite number or null"
+            )
+
+
+def is_cell(value: Any) -> bool:
+    """Whether a value can stand in a table."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+
+
+def cell_text(value: Any) -> str:
+    """A cell as Markdown.
+
+    >>> cell_text(31.25), cell_text(7), cell_text(None), cell_text("a | b")
+    ('31.25', '7', '-', 'a \\\\| b')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else " ".join(str(value).split()).replace("|", "\\|")
+
+
 def metric_name(key: str) -> str:
-    """What the field calls the metric of a key such as `cider_d_x100`, with its unit."""
+    """What the field calls the metric of a key, with its unit.
+
+    >>> metric_name("cider_d_x100"), metric_name("t2i_median_rank"), metric_name("itc_t2i_r1_x100")
+    ('CIDEr-D (x100)', 'text to photo, median rank', 'text to photo, R@1, before re-ranking (x100)')
+    """
     metric = key.removesuffix("_x100")
-    return METRIC_NAMES.get(metric, metric) + (" (x100)" if metric != key else "")
+    plain = metric.removeprefix(BEFORE)
+    name = METRIC_NAMES.get(plain, plain) + (", before re-ranking" if plain != metric else "")
+    return name + (" (x100)" if metric != key else "")
 
 
 def evaluation_results(evaluation: Mapping[str, Any], *, task: str | None) -> list[EvalResult]:
@@ -234,9 +417,13 @@ def word_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     """What the model can read and write, as name and value."""
     if config.model_type == "updown_vqa":
         return question_facts(config)
+    if config.model_type == "updown_fusion":
+        return fusion_facts(config)
     saved = read_json(folder / "generation_config.json")
     facts = {}
-    if getattr(config, "vocab_size", None):
+    if config.model_type == "updown_prefix_lm":
+        facts = language_model_facts(config)
+    elif getattr(config, "vocab_size", None):
         facts["Vocabulary"] = f"{config.vocab_size} words, special tokens included"
     if saved.get("num_beams"):
         facts["Beams by default"] = str(saved["num_beams"])
@@ -244,6 +431,40 @@ def word_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     if longest:
         facts["Longest text by default"] = f"{longest} tokens"
     return facts
+
+
+def text_model_facts(config: PreTrainedConfig, *, role: str) -> dict[str, str]:
+    """The kind and size of the text model that a model stands on."""
+    size = f"{config.num_hidden_layers} layers of width {config.hidden_size}, {config.num_attention_heads} heads"
+    return {
+        role: f"`{config.text_config.model_type}`, {size}",
+        "Vocabulary": f"{config.vocab_size:,} tokens, special ones included",
+    }
+
+
+def language_model_facts(config: PreTrainedConfig) -> dict[str, str]:
+    """What a prefix language model writes with, and how the regions stand before the words."""
+    seen = {"full": "all regions of the photo", "causal": "the regions before it"}[config.prefix_attention]
+    rank = f", rank {config.lora_rank}" if needs_peft(config) else ""
+    return {
+        **text_model_facts(config, role="Language model"),
+        "A region sees": seen,
+        "A region's box": "embedded and added" if config.box_embedding else "not read",
+        "Tuning": TUNING_NAMES[config.tuning] + rank,
+    }
+
+
+def fusion_facts(config: PreTrainedConfig) -> dict[str, str]:
+    """What a fusion model reads, what it has learnt, and what its head gives."""
+    facts, saved = text_model_facts(config, role="Text encoder"), config.architectures or []
+    if "UpDownFusionForVisualQuestionAnswering" in saved:
+        return facts | {"Answers": f"{config.num_answers:,}"}
+    if not {"UpDownFusionForImageTextRetrieval", "UpDownFusionForPreTraining"} & set(saved):
+        return facts
+    if "itc" in learnt(config):
+        pooled = {"cls": "the first token's state", "mean": "the mean of all states"}[config.pooling]
+        facts["Embeddings of photos and texts"] = f"width {config.projection_size}, from {pooled}"
+    return facts | {"Objectives": ", ".join(OBJECTIVE_NAMES[name] for name in learnt(config))}
 
 
 def question_facts(config: PreTrainedConfig) -> dict[str, str]:

@@ -3,7 +3,8 @@
     save_pretrained folder --publish_folder--> Hub folder --check_published--> outputs compared --upload--> the Hub
 
 The Hub folder loads without this package (`trust_remote_code=True`), with it, and through `pipeline`. Which classes
-and tasks a config has is read off what `import modeling_updown` registered with transformers, so it stands there alone.
+and tasks a config has is read off what `import modeling_updown` registered with transformers, so it stands there alone;
+where one config has several heads, the saved `architectures` say which of them the folder holds.
 Nothing local is changed before everything has been written and checked: a run that is cut short can be run again.
 """
 
@@ -33,7 +34,7 @@ import processors
 from training import load_back
 from training.checkpoints import replace_folder
 from training.data.files import write_json
-from training.model_card import BUILT_IN_TASKS, COMPARISONS, training_facts, write_card
+from training.model_card import ABLATION, COMPARISONS, built_in_tasks, training_facts, write_card
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +49,11 @@ COPIED = (
     "added_tokens.json",
     "vocab.*",
     "merges.txt",
+    "*.model",  # SentencePiece
     "*.jinja",
 )
-MADE = ("*.py", "*config.json", "evaluation.json", "README.md", COMPARISONS)
+TABLES = (COMPARISONS, ABLATION)  # for the card, which shows them
+MADE = ("*.py", "*config.json", "evaluation.json", "README.md", *TABLES)
 
 
 def push(
@@ -128,8 +131,9 @@ def publish_folder(
             shutil.copyfile(path, made / path.name)
         if measured:
             write_json(made / "evaluation.json", measured | {"training": training}, indent=2)
-        if (folder / COMPARISONS).is_file():
-            shutil.copyfile(folder / COMPARISONS, made / COMPARISONS)
+        for name in TABLES:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, made / name)
         write_configs(folder, made, config)
         write_code(made, code_files(made, config))
         write_card(made, config, repo_id=repo_id, evaluation=measured, training=training)
@@ -161,6 +165,12 @@ def load_config(folder: Path) -> PreTrainedConfig:
     config = AutoConfig.from_pretrained(folder)
     if not is_ours(type(config)):
         raise ValueError(f"{folder} holds a {config.model_type!r} model, which is none of UpDown's")
+    named, known = config.architectures or [], sorted({kind.__name__ for kind in registered_classes(config).values()})
+    if not set(named) & set(known) and (named or len(known) > 1):
+        raise ValueError(
+            f"{folder}/config.json names {' and '.join(named) or 'nothing'} as the class of the model (architectures), "
+            f"but it must be one of {', '.join(known)}: save it with such a class's save_pretrained"
+        )
     return config
 
 
@@ -215,17 +225,33 @@ def is_figure(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def auto_classes(config: PreTrainedConfig) -> dict[str, str]:
-    """`auto_map` of a config: every Auto class that a class of ours is registered with, as `file.Class`.
-
-    >>> auto_classes(modeling_updown.UpDownCaptioningConfig())["AutoModelForImageTextToText"]
-    'modeling_captioning.UpDownForImageCaptioning'
-    """
-    found = {"AutoConfig": class_reference(type(config))}
+def registered_classes(config: PreTrainedConfig) -> dict[str, type]:
+    """Each Auto class of models that knows the config, and the class of ours that it makes of it."""
+    found = {}
     for name in sorted(dir(auto)):
         mapping = getattr(getattr(auto, name), "_model_mapping", None)
         if name.startswith("AutoModel") and mapping is not None and type(config) in mapping:
-            found[name] = class_reference(mapping[type(config)])
+            found[name] = mapping[type(config)]
+    return found
+
+
+def auto_classes(config: PreTrainedConfig) -> dict[str, str]:
+    """`auto_map` of a config: the Auto classes that load the saved model, as `file.Class`.
+
+    Those are the Auto classes of the saved class (`config.architectures`; all, where none is named), and `AutoModel`
+    where it loads what the saved class keeps as its base.
+
+    >>> auto_classes(modeling_updown.UpDownCaptioningConfig())["AutoModelForImageTextToText"]
+    'modeling_captioning.UpDownForImageCaptioning'
+    >>> list(auto_classes(modeling_updown.UpDownFusionConfig(architectures=["UpDownFusionForMaskedLM"])))
+    ['AutoConfig', 'AutoModel', 'AutoModelForMaskedLM']
+    """
+    found, saved = {"AutoConfig": class_reference(type(config))}, config.architectures or []
+    prefixes = {getattr(getattr(modeling_updown, name, None), "base_model_prefix", "") for name in saved} - {""}
+    for name, kind in registered_classes(config).items():
+        is_base = name == "AutoModel" and getattr(kind, "base_model_prefix", "") in prefixes
+        if not saved or kind.__name__ in saved or is_base:
+            found[name] = class_reference(kind)
     return found
 
 
@@ -236,30 +262,34 @@ def class_reference(kind: type) -> str:
 
 def custom_pipelines(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
     """`config.custom_pipelines`: the tasks that our pipelines bring, with the Auto classes that load their models."""
-    entries = {}
+    entries, loaders = {}, auto_classes(config)
     for task, entry in PIPELINE_REGISTRY.supported_tasks.items():
-        models = [model for model in entry["pt"] if type(config) in model._model_mapping]
-        if models and isinstance(entry["impl"], type) and is_ours(entry["impl"]):
-            names = [model.__name__ for model in models]
+        names = [model.__name__ for model in entry["pt"] if model.__name__ in loaders]
+        if names and isinstance(entry["impl"], type) and is_ours(entry["impl"]):
             entries[task] = {"impl": class_reference(entry["impl"]), "pt": names, "type": entry["type"]}
     return entries
 
 
 def tasks_of(config: PreTrainedConfig) -> list[str]:
     """The pipelines that a model runs in: ours, and those of transformers itself."""
-    built_in = [task for name, task in BUILT_IN_TASKS.items() if name in auto_classes(config)]
-    return [*custom_pipelines(config), *built_in]
+    return [*custom_pipelines(config), *built_in_tasks(config, auto_classes(config))]
 
 
 def write_configs(folder: Path, made: Path, config: PreTrainedConfig) -> None:
     """The JSON files that name classes, each with the `auto_map` that finds those classes in the folder."""
-    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    content = without_origins(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     content |= {"auto_map": auto_classes(config), "custom_pipelines": custom_pipelines(config)}
     write_json(made / "config.json", content, indent=2)
     for name in ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json"):
         if (folder / name).is_file():
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             write_json(made / name, with_auto_map(content), indent=2)
+
+
+def without_origins(content: dict[str, Any]) -> dict[str, Any]:
+    """A config's JSON without the names by which this machine knew the parts it was made of, which may be paths."""
+    content = {key: without_origins(value) if isinstance(value, dict) else value for key, value in content.items()}
+    return content | ({"_name_or_path": ""} if "_name_or_path" in content else {})
 
 
 def with_auto_map(content: dict[str, Any]) -> dict[str, Any]:
@@ -331,7 +361,8 @@ def check_published(model: str, *, expected: dict[str, Any], revision: str | Non
 
     Raises `ValueError` where it does not load, or gives anything but `expected` (numbers may differ by 1e-4).
     """
-    command = [sys.executable, "-P", load_back.__file__, model, "--auto-classes", *expected["classes"]]
+    loaders = [name for name in expected["classes"] if not name.endswith("Processor")]  # those are always loaded
+    command = [sys.executable, "-P", load_back.__file__, model, "--auto-classes", *loaders]
     command += ["--tasks", *expected["tasks"]] + (["--revision", revision] if revision else [])
     with tempfile.TemporaryDirectory(prefix="updown-check-") as empty:
         environment = {**os.environ, "HF_MODULES_CACHE": empty}  # code of an earlier check must not be taken for this
@@ -341,13 +372,26 @@ def check_published(model: str, *, expected: dict[str, Any], revision: str | Non
         raise ValueError(f"{model} does not load without this package: {reason}")
     found = json.loads(run.stdout.strip().splitlines()[-1])
     if not is_same(found, expected):
-        raise ValueError(f"{model} gives {found}, but the model it was made from {expected}")
+        place, one, other = first_difference(found, expected)
+        raise ValueError(f"{model} gives as {place} {one}, but the model it was made from {other}")
+
+
+def first_difference(found: Any, expected: Any, *, place: str = "outputs") -> tuple[str, Any, Any]:
+    """Where two JSON values differ that do, and what stands there in the one and in the other.
+
+    >>> first_difference({"tasks": {"a": 1, "b": 2}}, {"tasks": {"a": 1, "b": 3}}, place="found")
+    ('found.tasks.b', 2, 3)
+    """
+    if isinstance(found, dict) and isinstance(expected, dict) and found.keys() == expected.keys():
+        key = next(key for key in found if not is_same(found[key], expected[key]))
+        return first_difference(found[key], expected[key], place=f"{place}.{key}")
+    return place, found, expected
 
 
 def is_same(found: Any, expected: Any) -> bool:
-    """Whether two JSON values are equal, numbers to 1e-4."""
+    """Whether two JSON values are equal, numbers to 1e-4, large ones to a millionth of them."""
     if isinstance(found, float) and isinstance(expected, float):
-        return math.isclose(found, expected, abs_tol=1e-4)
+        return math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-4)
     if isinstance(found, dict) and isinstance(expected, dict):
         return found.keys() == expected.keys() and all(is_same(found[key], expected[key]) for key in found)
     if isinstance(found, list) and isinstance(expected, list):

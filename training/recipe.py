@@ -268,8 +268,10 @@ ZERO_OR_MORE = (
     *("train.momentum_queue", "text.frozen_layers", "text.learning_rate", "evaluate.rerank", "evaluate.rerank_weight"),
     *("evaluate.folds", "text.vocabulary_size", "masks.overlap"),
 )
-SHARES = ("train.label_smoothing", "train.ema", "train.repeat_threshold", "train.scheduled_sampling_increase")
-SHARES += ("train.momentum_decay", "masks.words", "masks.regions", "masks.swapped", "masks.kept")
+SHARES = (
+    *("train.label_smoothing", "train.ema", "train.repeat_threshold", "train.scheduled_sampling_increase"),
+    *("train.momentum_decay", "masks.words", "masks.regions", "masks.swapped", "masks.kept"),
+)
 SECTIONS = {
     "regions": RegionsRecipe,
     "answers": AnswersRecipe,

@@ -31,8 +31,11 @@ from modeling_updown import (
 )
 
 try:
+    import common_checks as checks  # beside this file, which is on the path there
     from harness import ModelSpec  # lies beside the test files of transformers
 except ImportError:  # without them this file is only looked through for doctests
+    from . import common_checks as checks
+
     ModelSpec = object
 
 NUM_WORDS, NUM_REGIONS, REGION_WIDTH, NUM_ANSWERS = 7, 5, 12, 6
@@ -54,185 +57,6 @@ DETECTOR: dict[str, Any] = {
 }
 
 
-def check_attention_outputs(test: Any) -> None:
-    """One tensor (rows, words, regions), asked for by argument or config; sums to 1, exactly 0 on padding."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    by_argument = test.all_model_classes[0](config).eval()
-    config._attn_implementation = "eager"
-    config.output_attentions = True
-    by_config = test.all_model_classes[0](config).eval()
-    for model, arguments in ((by_argument, {"output_attentions": True}), (by_config, {})):
-        (weights,) = model(**inputs, **arguments).attentions
-        test.assertEqual(weights.shape[:2], inputs["input_ids"].shape)
-        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
-        if "region_mask" in inputs:
-            padding = ~inputs["region_mask"][:, None].expand_as(weights)
-            test.assertEqual(weights[padding].abs().max().item(), 0)
-
-
-def check_gradients_reach_outputs(test: Any) -> None:
-    """The words (first hidden state) keep their gradient; the attention returned is a stack of the steps' weights, so a
-    gradient starts from it but none stays on it."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = UpDownForImageCaptioning(config)
-    output = model(**inputs, output_hidden_states=True, output_attentions=True)
-    output.hidden_states[0].retain_grad()
-    (output.logits.sum() + output.attentions[0].square().sum()).backward()
-    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
-    test.assertGreater(model.attention.score.weight.grad.abs().max().item(), 0)
-
-
-def check_generated_attentions(
-    test: Any, batch_size: int, attentions: tuple, prompt_length: int, output_length: int, *args: Any, **kwargs: Any
-) -> None:
-    """One entry a step: (rows, words run, regions), each word's weights summing to 1."""
-    test.assertEqual(len(attentions), output_length - prompt_length)
-    for (weights,) in attentions:
-        test.assertEqual(weights.shape[0], batch_size)
-        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
-
-
-def check_generated_state(test: Any, batch_size: int, past_key_values: Any, seq_length: int, config: Any) -> None:
-    """Two LSTM states (rows, H), which have seen every word but the last."""
-    test.assertEqual(past_key_values.get_seq_length(), seq_length)
-    for layer in past_key_values.layers:
-        test.assertEqual(layer.keys.shape, (batch_size, config.hidden_size))
-        test.assertEqual(layer.values.shape, (batch_size, config.hidden_size))
-
-
-def check_tuple_of_regions(test: Any) -> None:
-    """`return_dict=False` gives the same tensors as a tuple (the common test would subtract bool masks)."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = test.all_model_classes[0](config).eval()
-    for ours, expected in zip(model(**inputs, return_dict=False), model(**inputs).values(), strict=True):
-        torch.testing.assert_close(ours, expected)
-
-
-def check_question_attention(test: Any) -> None:
-    """One tensor a layer of attention, (questions, glimpses, regions), asked for or not; sums to 1, exactly 0 on
-    padding."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = UpDownForVisualQuestionAnswering(config).eval()
-    for arguments in ({"output_attentions": True}, {}):
-        attentions = model(**inputs, **arguments).attentions
-        test.assertEqual(len(attentions), config.num_attention_layers)
-        for weights in attentions:
-            test.assertEqual(weights.shape[:2], (len(inputs["input_ids"]), config.num_glimpses))
-            torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
-            if "region_mask" in inputs:
-                padding = ~inputs["region_mask"][:, None].expand_as(weights)
-                test.assertEqual(weights[padding].abs().max().item(), 0)
-
-
-def check_question_states(test: Any) -> None:
-    """The question's state and what question and photo make together, (questions, H) each, by argument or config."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    by_argument = UpDownForVisualQuestionAnswering(config).eval()
-    test.assertIsNone(by_argument(**inputs).hidden_states)
-    config.output_hidden_states = True
-    by_config = UpDownForVisualQuestionAnswering(config).eval()
-    for model, arguments in ((by_argument, {"output_hidden_states": True}), (by_config, {})):
-        question, joint = model(**inputs, **arguments).hidden_states
-        test.assertEqual(question.shape, (len(inputs["input_ids"]), config.hidden_size))
-        test.assertEqual(joint.shape, question.shape)
-        torch.testing.assert_close(question, model.read(inputs["input_ids"]))
-
-
-def check_gradients_through_language_model(test: Any) -> None:
-    """The words' first and last hidden states keep their gradient; the attention returned is made of the layer's, so a
-    gradient starts from it, and reaches the regions' embedding."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = UpDownPrefixLMForImageCaptioning(config)
-    output = model(**inputs, output_hidden_states=True, output_attentions=True)
-    for states in (output.hidden_states[0], output.hidden_states[-1]):
-        states.retain_grad()
-    output.logits.sum().backward(retain_graph=True)
-    for states in (output.hidden_states[0], output.hidden_states[-1]):
-        test.assertGreater(states.grad.abs().max().item(), 0)
-    model.zero_grad()
-    output.attentions[0].square().sum().backward()
-    test.assertGreater(model.prefix_embedding.of_features.weight.grad.abs().max().item(), 0)
-
-
-def check_keys_of_regions_and_words(test: Any) -> None:
-    """Keys and values of every layer hold the regions, then the words; the cache counts the words."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = UpDownPrefixLMForImageCaptioning(config).eval()
-    rows, words = inputs["input_ids"].shape
-    cache = model(**inputs, use_cache=True).past_key_values
-    check_generated_keys(test, rows, cache, words, config)
-
-
-def check_generated_keys(test: Any, batch_size: int, past_key_values: Any, seq_length: int, config: Any) -> None:
-    """(rows, heads, regions + words, width of a head) in every layer."""
-    text = config.text_config
-    regions = past_key_values.region_mask.shape[1]
-    shape = (batch_size, text.num_key_value_heads, regions + seq_length, text.hidden_size // text.num_attention_heads)
-    test.assertEqual(past_key_values.get_seq_length(), seq_length)
-    test.assertEqual(len(past_key_values.layers), text.num_hidden_layers)
-    for layer in past_key_values.layers:
-        test.assertEqual(layer.keys.shape, shape)
-        test.assertEqual(layer.values.shape, shape)
-
-
-def check_word_attention(test: Any) -> None:
-    """One tensor a layer, (texts, words, regions), asked for by argument or config; sums to 1, exactly 0 on padding."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = test.all_model_classes[0](config).eval()
-    test.assertIsNone(model(**inputs).attentions)
-    eager = test.all_model_classes[0](config).eval()
-    eager.set_attn_implementation("eager")
-    eager.config.output_attentions = True
-    for asked, arguments in ((model, {"output_attentions": True}), (eager, {})):
-        attentions = asked(**inputs, **arguments).attentions
-        test.assertEqual(len(attentions), config.num_hidden_layers)
-        for weights in attentions:
-            test.assertEqual(weights.shape, (len(inputs["input_ids"]), NUM_WORDS, NUM_REGIONS))
-            torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
-            test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
-
-
-def check_gradients_of_states(test: Any) -> None:
-    """Hidden states keep their gradient; the attention returned is scaled over the regions, so a gradient starts from
-    it but none stays on it."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = test.all_model_classes[0](config)
-    output = model(**inputs, output_hidden_states=True, output_attentions=True)
-    output.hidden_states[0].retain_grad()
-    (output.logits.sum() + output.attentions[0].square().sum()).backward()
-    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
-    test.assertGreater(model.fusion.region_embedding.of_features.weight.grad.abs().max().item(), 0)
-
-
-def check_seeded_tuples(test: Any) -> None:
-    """`return_dict=False` gives the same tensors as a tuple, where matching draws the same wrong pairs."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model_class = test.all_model_classes[0]
-    model = model_class(config).eval()
-    for labelled in (False, True):
-        given = test._prepare_for_class(inputs, model_class, return_labels=labelled)
-        for more in ({}, {"output_attentions": True}):
-            outputs = []
-            for return_dict in (True, False):
-                torch.manual_seed(0)
-                outputs.append(model(**given, **more, return_dict=return_dict))
-            test.assertIsInstance(outputs[1], tuple)
-            torch.testing.assert_close(outputs[1], outputs[0].to_tuple())
-
-
-def check_glances(test: Any) -> None:
-    """One tensor a layer, (questions, heads, regions), where asked for; sums to 1, exactly 0 on padding."""
-    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = UpDownFusionForVisualQuestionAnswering(config).eval()
-    test.assertIsNone(model(**inputs).attentions)
-    attentions = model(**inputs, output_attentions=True).attentions
-    test.assertEqual(len(attentions), config.num_hidden_layers)
-    for weights in attentions:
-        test.assertEqual(weights.shape, (len(inputs["input_ids"]), config.num_attention_heads, NUM_REGIONS))
-        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
-        test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
-
-
 class CaptionSpec(ModelSpec):
     """The captioner, fed with regions."""
 
@@ -251,10 +75,10 @@ class CaptionSpec(ModelSpec):
         "initializer_range": 0.1,
     }
     overrides: dict[str, Any] = {
-        "test_attention_outputs": check_attention_outputs,
-        "test_retain_grad_hidden_states_attentions": check_gradients_reach_outputs,
-        "_check_attentions_for_generate": check_generated_attentions,
-        "_check_past_key_values_for_generate": check_generated_state,
+        "test_attention_outputs": checks.check_attention_outputs,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_reach_outputs,
+        "_check_attentions_for_generate": checks.check_generated_attentions,
+        "_check_past_key_values_for_generate": checks.check_generated_state,
     }
     skip: dict[str, str] = {
         "test_model_base_model_prefix": "no base model under a head: every word runs through the whole captioner",
@@ -314,8 +138,8 @@ class VqaSpec(ModelSpec):
         "initializer_range": 0.1,
     }
     overrides: dict[str, Any] = {
-        "test_attention_outputs": check_question_attention,
-        "test_hidden_states_output": check_question_states,
+        "test_attention_outputs": checks.check_question_attention,
+        "test_hidden_states_output": checks.check_question_states,
     }
     labels_for = {
         "UpDownForVisualQuestionAnswering": lambda spec, config: (
@@ -393,7 +217,7 @@ class GridSpec(ModelSpec):
     has_attentions = False
     test_resize_embeddings = False
     config_kwargs = GRID
-    overrides: dict[str, Any] = {"test_model_outputs_equivalence": check_tuple_of_regions}
+    overrides: dict[str, Any] = {"test_model_outputs_equivalence": checks.check_tuple_of_regions}
     common_properties = ["image_size", "grid_size"]
     skip: dict[str, str] = {
         "test_hidden_states_output": "a region source returns regions, no hidden states",
@@ -427,7 +251,7 @@ class DetectorSpec(ModelSpec):
         "anchor_sizes": [[16, 32]],
         "region_pool_size": 6,
     }
-    overrides: dict[str, Any] = {"test_model_outputs_equivalence": check_tuple_of_regions}
+    overrides: dict[str, Any] = {"test_model_outputs_equivalence": checks.check_tuple_of_regions}
     common_properties = ["num_objects", "num_attributes"]
     labels_for = {"UpDownDetector": lambda spec, config: torch.tensor([[1, 2], [6, 0], [3, -1]])}
     skip: dict[str, str] = GridSpec.skip
@@ -499,11 +323,11 @@ class PrefixLMSpec(CaptionSpec):
     }
     overrides: dict[str, Any] = {
         "additional_model_inputs": ["region_features", "region_boxes"],
-        "test_attention_outputs": check_attention_outputs,
-        "test_retain_grad_hidden_states_attentions": check_gradients_through_language_model,
-        "test_past_key_values_format": check_keys_of_regions_and_words,
-        "_check_attentions_for_generate": check_generated_attentions,
-        "_check_past_key_values_for_generate": check_generated_keys,
+        "test_attention_outputs": checks.check_attention_outputs,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_through_language_model,
+        "test_past_key_values_format": checks.check_keys_of_regions_and_words,
+        "_check_attentions_for_generate": checks.check_generated_attentions,
+        "_check_past_key_values_for_generate": checks.check_generated_keys,
     }
 
 
@@ -580,8 +404,8 @@ class RetrievalSpec(FusionSpec):
     auto = {"AutoModelForZeroShotImageClassification": UpDownFusionForImageTextRetrieval}
     labels_for = {"UpDownFusionForImageTextRetrieval": lambda spec, config: torch.arange(spec.batch_size)}
     overrides = FusionSpec.overrides | {
-        "test_attention_outputs": check_word_attention,
-        "test_model_outputs_equivalence": check_seeded_tuples,
+        "test_attention_outputs": checks.check_word_attention,
+        "test_model_outputs_equivalence": checks.check_seeded_tuples,
     }
     skip = dict.fromkeys(
         ("test_hidden_states_output", "test_retain_grad_hidden_states_attentions"),
@@ -611,7 +435,9 @@ class PreTrainingSpec(FusionSpec):
             torch.arange(spec.batch_size * NUM_WORDS).view(spec.batch_size, -1) % 9
         )
     }
-    overrides = RetrievalSpec.overrides | {"test_retain_grad_hidden_states_attentions": check_gradients_of_states}
+    overrides = RetrievalSpec.overrides | {
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_states
+    }
     skip = {name: why for name, why in RetrievalSpec.skip.items() if name.startswith("test_get_")}
 
     def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
@@ -635,8 +461,8 @@ class MaskedLMSpec(FusionSpec):
         )
     }
     overrides = FusionSpec.overrides | {
-        "test_attention_outputs": check_word_attention,
-        "test_retain_grad_hidden_states_attentions": check_gradients_of_states,
+        "test_attention_outputs": checks.check_word_attention,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_states,
     }
 
 
@@ -653,6 +479,6 @@ class FusionVqaSpec(FusionSpec):
         )
     }
     overrides = FusionSpec.overrides | {
-        "test_attention_outputs": check_glances,
-        "test_retain_grad_hidden_states_attentions": check_gradients_of_states,
+        "test_attention_outputs": checks.check_glances,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_states,
     }

@@ -1,0 +1,196 @@
+"""Our own forms of transformers' common tests, where attention is over regions and a state is no list of keys.
+
+`common_spec.py` puts them on the test classes in place of theirs.
+"""
+
+from typing import Any
+
+import torch
+
+from modeling_updown import (
+    UpDownForImageCaptioning,
+    UpDownForVisualQuestionAnswering,
+    UpDownFusionForVisualQuestionAnswering,
+    UpDownPrefixLMForImageCaptioning,
+)
+
+
+def check_attention_outputs(test: Any) -> None:
+    """One tensor (rows, words, regions), asked for by argument or config; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    by_argument = test.all_model_classes[0](config).eval()
+    config._attn_implementation = "eager"
+    config.output_attentions = True
+    by_config = test.all_model_classes[0](config).eval()
+    for model, arguments in ((by_argument, {"output_attentions": True}), (by_config, {})):
+        (weights,) = model(**inputs, **arguments).attentions
+        test.assertEqual(weights.shape[:2], inputs["input_ids"].shape)
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+        if "region_mask" in inputs:
+            padding = ~inputs["region_mask"][:, None].expand_as(weights)
+            test.assertEqual(weights[padding].abs().max().item(), 0)
+
+
+def check_gradients_reach_outputs(test: Any) -> None:
+    """The words (first hidden state) keep their gradient; the attention returned is a stack of the steps' weights, so a
+    gradient starts from it but none stays on it."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownForImageCaptioning(config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    (output.logits.sum() + output.attentions[0].square().sum()).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.attention.score.weight.grad.abs().max().item(), 0)
+
+
+def check_generated_attentions(
+    test: Any, batch_size: int, attentions: tuple, prompt_length: int, output_length: int, *args: Any, **kwargs: Any
+) -> None:
+    """One entry a step: (rows, words run, regions), each word's weights summing to 1."""
+    test.assertEqual(len(attentions), output_length - prompt_length)
+    for (weights,) in attentions:
+        test.assertEqual(weights.shape[0], batch_size)
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+
+
+def check_generated_state(test: Any, batch_size: int, past_key_values: Any, seq_length: int, config: Any) -> None:
+    """Two LSTM states (rows, H), which have seen every word but the last."""
+    test.assertEqual(past_key_values.get_seq_length(), seq_length)
+    for layer in past_key_values.layers:
+        test.assertEqual(layer.keys.shape, (batch_size, config.hidden_size))
+        test.assertEqual(layer.values.shape, (batch_size, config.hidden_size))
+
+
+def check_tuple_of_regions(test: Any) -> None:
+    """`return_dict=False` gives the same tensors as a tuple (the common test would subtract bool masks)."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config).eval()
+    for ours, expected in zip(model(**inputs, return_dict=False), model(**inputs).values(), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def check_question_attention(test: Any) -> None:
+    """One tensor a layer of attention, (questions, glimpses, regions), asked for or not; sums to 1, exactly 0 on
+    padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownForVisualQuestionAnswering(config).eval()
+    for arguments in ({"output_attentions": True}, {}):
+        attentions = model(**inputs, **arguments).attentions
+        test.assertEqual(len(attentions), config.num_attention_layers)
+        for weights in attentions:
+            test.assertEqual(weights.shape[:2], (len(inputs["input_ids"]), config.num_glimpses))
+            torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+            if "region_mask" in inputs:
+                padding = ~inputs["region_mask"][:, None].expand_as(weights)
+                test.assertEqual(weights[padding].abs().max().item(), 0)
+
+
+def check_question_states(test: Any) -> None:
+    """The question's state and what question and photo make together, (questions, H) each, by argument or config."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    by_argument = UpDownForVisualQuestionAnswering(config).eval()
+    test.assertIsNone(by_argument(**inputs).hidden_states)
+    config.output_hidden_states = True
+    by_config = UpDownForVisualQuestionAnswering(config).eval()
+    for model, arguments in ((by_argument, {"output_hidden_states": True}), (by_config, {})):
+        question, joint = model(**inputs, **arguments).hidden_states
+        test.assertEqual(question.shape, (len(inputs["input_ids"]), config.hidden_size))
+        test.assertEqual(joint.shape, question.shape)
+        torch.testing.assert_close(question, model.read(inputs["input_ids"]))
+
+
+def check_gradients_through_language_model(test: Any) -> None:
+    """The words' first and last hidden states keep their gradient; the attention returned is made of the layer's, so a
+    gradient starts from it, and reaches the regions' embedding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownPrefixLMForImageCaptioning(config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    for states in (output.hidden_states[0], output.hidden_states[-1]):
+        states.retain_grad()
+    output.logits.sum().backward(retain_graph=True)
+    for states in (output.hidden_states[0], output.hidden_states[-1]):
+        test.assertGreater(states.grad.abs().max().item(), 0)
+    model.zero_grad()
+    output.attentions[0].square().sum().backward()
+    test.assertGreater(model.prefix_embedding.of_features.weight.grad.abs().max().item(), 0)
+
+
+def check_keys_of_regions_and_words(test: Any) -> None:
+    """Keys and values of every layer hold the regions, then the words; the cache counts the words."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownPrefixLMForImageCaptioning(config).eval()
+    rows, words = inputs["input_ids"].shape
+    cache = model(**inputs, use_cache=True).past_key_values
+    check_generated_keys(test, rows, cache, words, config)
+
+
+def check_generated_keys(test: Any, batch_size: int, past_key_values: Any, seq_length: int, config: Any) -> None:
+    """(rows, heads, regions + words, width of a head) in every layer."""
+    text = config.text_config
+    regions = past_key_values.region_mask.shape[1]
+    shape = (batch_size, text.num_key_value_heads, regions + seq_length, text.hidden_size // text.num_attention_heads)
+    test.assertEqual(past_key_values.get_seq_length(), seq_length)
+    test.assertEqual(len(past_key_values.layers), text.num_hidden_layers)
+    for layer in past_key_values.layers:
+        test.assertEqual(layer.keys.shape, shape)
+        test.assertEqual(layer.values.shape, shape)
+
+
+def check_word_attention(test: Any) -> None:
+    """One tensor a layer, (texts, words, regions), asked for by argument or config; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config).eval()
+    test.assertIsNone(model(**inputs).attentions)
+    eager = test.all_model_classes[0](config).eval()
+    eager.set_attn_implementation("eager")
+    eager.config.output_attentions = True
+    for asked, arguments in ((model, {"output_attentions": True}), (eager, {})):
+        attentions = asked(**inputs, **arguments).attentions
+        test.assertEqual(len(attentions), config.num_hidden_layers)
+        for weights in attentions:
+            test.assertEqual(weights.shape, (*inputs["input_ids"].shape, inputs["region_mask"].shape[1]))
+            torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+            test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
+
+
+def check_gradients_of_states(test: Any) -> None:
+    """Hidden states keep their gradient; the attention returned is scaled over the regions, so a gradient starts from
+    it but none stays on it."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    (output.logits.sum() + output.attentions[0].square().sum()).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.fusion.region_embedding.of_features.weight.grad.abs().max().item(), 0)
+
+
+def check_seeded_tuples(test: Any) -> None:
+    """`return_dict=False` gives the same tensors as a tuple, where matching draws the same wrong pairs."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model_class = test.all_model_classes[0]
+    model = model_class(config).eval()
+    for labelled in (False, True):
+        given = test._prepare_for_class(inputs, model_class, return_labels=labelled)
+        for more in ({}, {"output_attentions": True}):
+            outputs = []
+            for return_dict in (True, False):
+                torch.manual_seed(0)
+                outputs.append(model(**given, **more, return_dict=return_dict))
+            test.assertIsInstance(outputs[1], tuple)
+            torch.testing.assert_close(outputs[1], outputs[0].to_tuple())
+
+
+def check_glances(test: Any) -> None:
+    """One tensor a layer, (questions, heads, regions), where asked for; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = UpDownFusionForVisualQuestionAnswering(config).eval()
+    test.assertIsNone(model(**inputs).attentions)
+    attentions = model(**inputs, output_attentions=True).attentions
+    test.assertEqual(len(attentions), config.num_hidden_layers)
+    for weights in attentions:
+        test.assertEqual(
+            weights.shape, (len(inputs["input_ids"]), config.num_attention_heads, inputs["region_mask"].shape[1])
+        )
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+        test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
