@@ -71,8 +71,9 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
 
     def freeze_regions(self) -> None:
         """Leave the region source out of training (the paper's way)."""
-        if getattr(self, "region_source", None) is not None:
-            self.region_source.requires_grad_(False)
+        source = getattr(self, "region_source", None)  # heads of the fusion model ask before it is there
+        if source is not None:
+            source.requires_grad_(False)
 
     def unfreeze_regions(self) -> None:
         """Train the region source end to end with the model; normalisation statistics stay as they are."""

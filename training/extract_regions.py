@@ -255,9 +255,10 @@ class PhotoRegions:
     def __init__(
         self, regions: RegionsRecipe, source: PreTrainedModel | None, image_processor: Any, accelerator: Accelerator
     ):
-        self.store_folder, self.source = regions.store, source
+        self.store_folder, self.source, self.soft_labels = regions.store, source, regions.soft_labels
         self.image_processor, self.accelerator = image_processor, accelerator
         self.stores: dict[bool, RegionStore] = {}
+        self.columns: tuple[str, ...] = ("region_features", "region_boxes")  # what `batch` reads of a store
         if self.store_folder and regions.trained:
             raise ValueError("regions.trained needs pixels at every step: leave regions.store empty")
         if self.store_folder and regions.crops < 1:
@@ -295,7 +296,7 @@ class PhotoRegions:
                 image_processor=self.image_processor,
                 output=folder,
                 flipped=flipped,
-                soft_labels=found is not None and keeps_soft_labels(found),
+                soft_labels=self.soft_labels or (found is not None and keeps_soft_labels(found)),
                 accelerator=self.accelerator,
             )
         store = RegionStore(folder)
@@ -319,7 +320,7 @@ class PhotoRegions:
         sides = [side for side in (False, True) if (flipped == side).any()]
         chosen = [np.flatnonzero(flipped == side) for side in sides]
         parts = [
-            self.stores[side].batch([ids[i] for i in photos], dtype=torch.float32)
+            self.stores[side].batch([ids[i] for i in photos], dtype=torch.float32, columns=self.columns)
             for side, photos in zip(sides, chosen, strict=True)
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(chosen)))

@@ -459,12 +459,15 @@ def fusion_facts(config: PreTrainedConfig) -> dict[str, str]:
     facts, saved = text_model_facts(config, role="Text encoder"), config.architectures or []
     if "UpDownFusionForVisualQuestionAnswering" in saved:
         return facts | {"Answers": f"{config.num_answers:,}"}
-    if not {"UpDownFusionForImageTextRetrieval", "UpDownFusionForPreTraining"} & set(saved):
-        return facts
-    if "itc" in learnt(config):
+    objectives = learnt(config) if "UpDownFusionForPreTraining" in saved else []
+    if "UpDownFusionForImageTextRetrieval" in saved:
+        objectives = [name for name in learnt(config) if name in ("itc", "itm")]  # it has no other heads
+    if "itc" in objectives:
         pooled = {"cls": "the first token's state", "mean": "the mean of all states"}[config.pooling]
         facts["Embeddings of photos and texts"] = f"width {config.projection_size}, from {pooled}"
-    return facts | {"Objectives": ", ".join(OBJECTIVE_NAMES[name] for name in learnt(config))}
+    if objectives:
+        facts["Objectives"] = ", ".join(OBJECTIVE_NAMES[name] for name in objectives)
+    return facts
 
 
 def question_facts(config: PreTrainedConfig) -> dict[str, str]:

@@ -28,6 +28,8 @@ class RegionsRecipe:
     random_backbone: start from random backbone weights (tests).
     store: folder of a region store; features are made once, at start, for photos it lacks. Empty: regions are made
         from pixels at every step, which training the region source needs.
+    soft_labels: keep the detector's probabilities of all classes and attributes in the store: what `mrc_ce` and
+        `mrc_kl` learn.
     flips: every photo is seen mirrored in half of the epochs.
     crops: smallest share of a photo's area that training sees of it, in a random crop; 1 shows whole photos. Crops need
         pixels, so no store.
@@ -40,6 +42,7 @@ class RegionsRecipe:
     pretrained: str = ""
     random_backbone: bool = False
     store: str = ""
+    soft_labels: bool = False
     flips: bool = False
     crops: float = 1.0
     trained: bool = False

@@ -17,14 +17,24 @@ import torch
 import transformers
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
+from transformers.dynamic_module_utils import get_imports
 
 import modeling_updown
-from tests.tiny import save_tiny_captioner, save_tiny_vqa, tiny_vqa_config
+from tests.tiny import (
+    save_tiny_captioner,
+    save_tiny_fusion_vqa,
+    save_tiny_prefix_lm,
+    save_tiny_retrieval,
+    save_tiny_vqa,
+    tiny_fusion_processor,
+    tiny_masked_lm,
+    tiny_pretraining,
+    tiny_tokenizer,
+)
 from tests.training.hub_stub import HubStub
 from training import load_back, push_to_hub
 from training.load_back import drawn_photo
-from training.model_card import figures, region_facts, template_path, word_facts
-from training.push_to_hub import check_published, is_same, publish_folder, push
+from training.push_to_hub import check_published, is_same, outputs_here, publish_folder, push
 
 # what published code may ask of a stranger's environment: the rest comes with these
 ALLOWED_IMPORTS = {"torch", "torchvision", "timm", "transformers", "tokenizers", "safetensors", "numpy", "PIL"}
@@ -67,6 +77,53 @@ def published_vqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(
         push(folder, "someone/tiny-vqa", dry_run=True, output=tmp_path_factory.mktemp("published-vqa") / "tiny")
     )
+
+
+@pytest.fixture(scope="module")
+def saved_retrieval(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny retrieval model made of a text encoder in some folder; its tokenizer tells segments, as BERT's."""
+    folder = save_tiny_retrieval(tmp_path_factory.mktemp("saved-retrieval"), objectives={"itc": 1, "itm": 1})
+    tokenizer = tiny_tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    modeling_updown.UpDownProcessor(tiny_fusion_processor().image_processor, tokenizer).save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["_name_or_path"] = "/models/minilm"
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "spiece.model").write_bytes(b"words")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published_retrieval(saved_retrieval: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its Hub folder, after a dry run."""
+    return Path(
+        push(saved_retrieval, "someone/tiny", dry_run=True, output=tmp_path_factory.mktemp("found") / "tiny_retrieval")
+    )
+
+
+@pytest.fixture(scope="module")
+def published_prefix_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Hub folder of a tiny prefix language model, after a dry run."""
+    folder = save_tiny_prefix_lm(tmp_path_factory.mktemp("saved-prefix"))
+    return Path(push(folder, "someone/tiny", dry_run=True, output=tmp_path_factory.mktemp("written") / "tiny_prefix"))
+
+
+def run_as_stranger(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A program in an interpreter in which our package cannot be imported, beside a `photo.jpg`."""
+    drawn_photo().save(folder / "photo.jpg", quality=95)
+    run = subprocess.run(
+        [sys.executable, "-c", BLOCKED + program],
+        cwd=folder,
+        env=STRANGER | {"HF_MODULES_CACHE": str(folder / "modules")},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+def python_lines(card: Path) -> str:
+    """The program on a card."""
+    return re.findall(r"```python\n(.*?)```", card.read_text(), flags=re.DOTALL)[0]
 
 
 def edited(folder: Path, target: Path, **evaluation: Any) -> Path:
@@ -132,6 +189,144 @@ def test_published_code_asks_for_nothing_unusual(published: Path) -> None:
             assert roots <= ALLOWED_IMPORTS | {"huggingface_hub"}, path
 
 
+def test_hub_folder_of_a_retrieval_model(saved_retrieval: Path, published_retrieval: Path) -> None:
+    """Of the heads that the config has, the saved one alone is named; training's own files stay behind."""
+    config = json.loads((published_retrieval / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_text_updown.UpDownFusionConfig",
+        "AutoModel": "modeling_fusion.UpDownFusionModel",
+        "AutoModelForZeroShotImageClassification": "modeling_retrieval.UpDownFusionForImageTextRetrieval",
+    }
+    assert config["custom_pipelines"] == {}
+    assert config["text_config"]["_name_or_path"] == "" and config["text_config"]["hidden_size"] == 32
+    before = json.loads((saved_retrieval / "tokenizer_config.json").read_text())
+    assert json.loads((published_retrieval / "tokenizer_config.json").read_text()) == before
+    code = {path.stem for path in published_retrieval.glob("*.py")}
+    assert {"modeling_retrieval", "modeling_fusion", "contrastive_losses_updown", "gathering_updown"} <= code
+    trained_with = {"momentum_updown", "masking_updown", "modeling_pretraining", "modeling_fusion_vqa"}
+    assert not code & {*trained_with, "pipeline_vqa", "tokenization_updown", "drawing_retrieval_updown"}
+    assert (published_retrieval / "spiece.model").is_file() and (published_retrieval / "tokenizer.json").is_file()
+    assert not any("/models/" in path.read_text() for path in published_retrieval.glob("*.[jm][sd]*"))
+
+
+@pytest.mark.parametrize("kind", ["published_retrieval", "published_prefix_lm"])
+def test_transformers_asks_for_no_unusual_library(kind: str, request: pytest.FixtureRequest) -> None:
+    """`peft`, which adapters take, is imported where it is needed alone, so that the check of imports lets it pass."""
+    for path in request.getfixturevalue(kind).glob("*.py"):
+        roots = set(get_imports(path)) - set(sys.stdlib_module_names)
+        assert roots <= ALLOWED_IMPORTS | {"huggingface_hub"}, path
+
+
+def test_a_stranger_compares_and_matches(saved_retrieval: Path, published_retrieval: Path, tmp_path: Path) -> None:
+    """The card's lines give what the model here gives."""
+    lines = python_lines(published_retrieval / "README.md").replace("someone/tiny", str(published_retrieval))
+    run = run_as_stranger(lines, tmp_path)
+    similarity, match, chosen = map(ast.literal_eval, run.stdout.splitlines())
+    processor = modeling_updown.UpDownProcessor.from_pretrained(saved_retrieval)
+    model = modeling_updown.UpDownFusionForImageTextRetrieval.from_pretrained(saved_retrieval)
+    sentences = ["two dogs on a beach", "a child plays with a ball"]
+    inputs = processor(images=str(tmp_path / "photo.jpg"), text=sentences, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        output = model(**inputs)
+        assert inputs.pop("token_type_ids").shape == inputs["input_ids"].shape
+        expected = model.match(**inputs).sigmoid()
+    cosines = output.image_embeds @ output.text_embeds.T
+    torch.testing.assert_close(torch.tensor(similarity), cosines[0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(torch.tensor(match), expected, atol=1e-5, rtol=0)
+    scores = dict(zip(sentences, output.logits_per_image[0].softmax(0).tolist(), strict=True))
+    assert is_same({found["label"]: found["score"] for found in chosen}, scores) and scores[chosen[0]["label"]] >= 0.5
+
+
+@pytest.mark.parametrize("trust", [None, False, True])
+def test_installed_package_chooses_with_and_without_the_flag(published_retrieval: Path, trust: bool | None) -> None:
+    choose = transformers.pipeline(
+        "zero-shot-image-classification", model=str(published_retrieval), trust_remote_code=trust
+    )
+    assert type(choose.model).__name__ == "UpDownFusionForImageTextRetrieval"
+    assert {found["label"] for found in choose(drawn_photo(), candidate_labels=["a", "b"])} == {"a", "b"}
+
+
+def test_a_stranger_without_peft_captions_by_a_prefix(published_prefix_lm: Path, tmp_path: Path) -> None:
+    config = json.loads((published_prefix_lm / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_text_updown.UpDownPrefixLMConfig",
+        "AutoModelForImageTextToText": "modeling_prefix_lm.UpDownPrefixLMForImageCaptioning",
+    }
+    assert list(config["custom_pipelines"]) == ["image-to-text"]
+    lines = python_lines(published_prefix_lm / "README.md").replace("someone/tiny", str(published_prefix_lm))
+    run = run_as_stranger("sys.modules['peft'] = None\n" + lines, tmp_path)
+    describe = transformers.pipeline("image-to-text", model=str(published_prefix_lm))
+    assert ast.literal_eval(run.stdout) == describe(str(tmp_path / "photo.jpg"))
+    assert len(describe(drawn_photo())[0]["generated_text"].split()) > 1
+
+
+def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None:
+    """Published, and loaded without our package in one interpreter; the base model loads from each of them."""
+    folders = {"AutoModelForVisualQuestionAnswering": save_tiny_fusion_vqa(tmp_path / "saved_vqa")}
+    for auto, model in (("AutoModelForPreTraining", tiny_pretraining()), ("AutoModelForMaskedLM", tiny_masked_lm())):
+        folders[auto] = tmp_path / f"saved_{auto}"
+        model.save_pretrained(folders[auto])
+        tiny_fusion_processor().save_pretrained(folders[auto])
+    program, expected = "import json\n", []
+    for auto, folder in folders.items():
+        made = tmp_path / auto
+        publish_folder(folder, made, repo_id="someone/tiny")
+        loaders = sorted(json.loads((made / "config.json").read_text())["auto_map"])
+        assert loaders == ["AutoConfig", "AutoModel", auto]
+        expected.append(outputs_here(folder))
+        options = f"auto_classes={loaders!r}, tasks={list(expected[-1]['tasks'])!r}, trust=True"
+        program += f"print(json.dumps(load_back.outputs_of({str(made)!r}, {options})))\n"
+    found = [json.loads(line) for line in run_as_stranger(program, tmp_path).stdout.splitlines()]
+    assert is_same(found, expected)
+    vqa, pretraining, masked_lm = expected
+    assert vqa["classes"]["AutoModelForVisualQuestionAnswering"] == "UpDownFusionForVisualQuestionAnswering"
+    assert list(vqa["tasks"]) == ["visual-question-answering"] and not pretraining["tasks"] and not masked_lm["tasks"]
+    assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {
+        *pretraining["outputs"]["AutoModelForPreTraining"]
+    }
+    for outputs in (one["outputs"] for one in expected):
+        assert len(outputs["AutoModel"]["pooler_output"]) == 32
+
+
+def test_an_auto_class_without_its_weights_is_noticed(saved_retrieval: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(saved_retrieval, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": ["UpDownFusionForMaskedLM"]}))
+    with pytest.raises(ValueError, match=r"lacks 4 weights of UpDownFusionForMaskedLM, such as word_head.*architectur"):
+        push(folder, "someone/tiny", dry_run=True, output=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("architectures", "message"),
+    [(None, "names nothing as the class"), (["BertModel"], "names BertModel as the class .* it must be one of UpDown")],
+)
+def test_a_head_that_is_not_named_is_refused(
+    saved_retrieval: Path, tmp_path: Path, architectures: list[str] | None, message: str
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(saved_retrieval, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"architectures": architectures}))
+    with pytest.raises(ValueError, match=message):
+        publish_folder(folder, tmp_path / "out", repo_id="someone/tiny")
+
+
+def test_an_ablation_goes_along(saved_retrieval: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(saved_retrieval, folder)
+    table = {"title": "What each adds", "columns": ["objectives", "R@10"], "rows": [["ITC", 61.2]]}
+    (folder / "ablation.json").write_text(json.dumps(table))
+    for _ in range(2):  # a Hub folder with it is an earlier one of ours
+        publish_folder(folder, tmp_path / "published", repo_id="someone/tiny")
+    assert json.loads((tmp_path / "published" / "ablation.json").read_text()) == table
+    assert "### What each adds" in (tmp_path / "published" / "README.md").read_text()
+    (folder / "ablation.json").write_text(json.dumps(table | {"rows": [["ITC"]]}))
+    with pytest.raises(ValueError, match="row 1 must be a list of 2 cells"):
+        publish_folder(folder, tmp_path / "other", repo_id="someone/tiny")
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("trust", [None, False, True])
 def test_installed_package_loads_it_with_and_without_the_flag(saved: Path, published: Path, trust: bool | None) -> None:
     expected = transformers.pipeline("image-to-text", model=str(saved))(drawn_photo())
@@ -145,17 +340,9 @@ def test_installed_package_loads_it_with_and_without_the_flag(saved: Path, publi
 
 
 def test_the_cards_lines_run_for_a_stranger(published: Path, tmp_path: Path) -> None:
-    lines = re.findall(r"```python\n(.*?)```", (published / "README.md").read_text(), flags=re.DOTALL)[0]
+    lines = python_lines(published / "README.md")
     assert len(lines.strip().splitlines()) == 3
-    drawn_photo().save(tmp_path / "photo.jpg", quality=95)
-    run = subprocess.run(
-        [sys.executable, "-c", BLOCKED + lines.replace("someone/tiny", str(published))],
-        cwd=tmp_path,
-        env=STRANGER | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    run = run_as_stranger(lines.replace("someone/tiny", str(published)), tmp_path)
     assert run.stdout.startswith("[{'generated_text': '")
 
 
@@ -216,39 +403,17 @@ def test_installed_package_asks_it_with_and_without_the_flag(published_vqa: Path
 
 def test_a_stranger_asks_it(published_vqa: Path, tmp_path: Path) -> None:
     """The card's lines, and choices, which are looked up after the official normalisation."""
-    lines = re.findall(r"```python\n(.*?)```", (published_vqa / "README.md").read_text(), flags=re.DOTALL)[0]
+    lines = python_lines(published_vqa / "README.md")
     chosen = (
         'found = ask("photo.jpg", "is it?", choices=["Yes!", "Two"]); print({a["answer"]: a["score"] for a in found})'
     )
-    drawn_photo().save(tmp_path / "photo.jpg", quality=95)
-    run = subprocess.run(
-        [sys.executable, "-c", BLOCKED + lines.replace("someone/tiny-vqa", str(published_vqa)) + chosen],
-        cwd=tmp_path,
-        env=STRANGER | {"HF_MODULES_CACHE": str(tmp_path / "modules")},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    run = run_as_stranger(lines.replace("someone/tiny-vqa", str(published_vqa)) + chosen, tmp_path)
     ask = transformers.pipeline("visual-question-answering", model=str(published_vqa))
     best, *others = ask(str(tmp_path / "photo.jpg"), "how many dogs are there?")
     first, *_, last = run.stdout.splitlines()
     assert is_same(ast.literal_eval(first), [best, *others][:3])
     scores = {answer["answer"]: answer["score"] for answer in ask(str(tmp_path / "photo.jpg"), "is it?", top_k=6)}
     assert is_same(ast.literal_eval(last), {"Yes!": scores["yes"], "Two": scores["2"]})
-
-
-def test_word_facts_of_a_question_answerer(tmp_path: Path) -> None:
-    answers = {number: f"answer {number}" for number in range(3129)}
-    config = tiny_vqa_config(
-        id2label=answers, num_glimpses=2, num_attention_layers=2, attention="multiply", scores_choices=True
-    )
-    facts = word_facts(config, tmp_path)
-    assert facts["Answers"] == "3,129" and facts["Attention"] == "question times region, gated tanh layers"
-    assert facts["Glimpses"] == "2" and facts["Stacked attention"] == "2 layers"
-    assert facts["Counting"] == "no part of its own"
-    assert facts["Multiple choice"] == "given answers are scored by their words"
-    measured = {"accuracy_x100": 41.234, "wups_0.9_x100": 45.0}
-    assert figures({"metrics": measured}) == [("accuracy (x100)", "41.23"), ("WUPS@0.9 (x100)", "45.00")]
 
 
 def test_card_of_a_model_without_figures(published: Path) -> None:
@@ -282,18 +447,6 @@ def test_card_shows_exactly_what_was_measured(saved: Path, tmp_path: Path) -> No
     assert (tmp_path / "again" / "README.md").read_text() == card.content
 
 
-def test_region_facts_of_other_sources(tmp_path: Path) -> None:
-    fields = {"backbone": "vit_tiny_patch16_224", "regions": "pyramid", "pyramid_levels": [1, 3]}
-    owned = modeling_updown.UpDownCaptioningConfig(vision_config=modeling_updown.UpDownGridConfig(**fields))
-    assert region_facts(owned, tmp_path)["Regions a photo"] == "10: the boxes of a spatial pyramid, 1 x 1 + 3 x 3"
-    without = modeling_updown.UpDownCaptioningConfig(region_feature_size=77)
-    assert region_facts(without, tmp_path)["Region source"].endswith("region features of width 77")
-
-
-def test_template_is_found_in_the_checkout() -> None:
-    assert template_path().parts[-2:] == ("hub_cards", "card_template.md")
-
-
 def test_a_difference_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_same({"score": 0.50001, "words": ["a"]}, {"score": 0.50002, "words": ["a"]})
     assert not is_same({"score": 0.5}, {"score": 0.501}) and not is_same(["a"], ["a", "b"]) and not is_same(1, "1")
@@ -301,7 +454,9 @@ def test_a_difference_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = subprocess.CompletedProcess([], 0, stdout="a note\n" + json.dumps(found), stderr="")
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: loaded)
     check_published("folder", expected=found)
-    with pytest.raises(ValueError, match="folder gives .*a dog.* but the model it was made from .*a cat"):
+    with pytest.raises(
+        ValueError, match="folder gives as outputs.tasks.image-to-text .*a dog.* but the model it was made from .*a cat"
+    ):
         check_published("folder", expected={"classes": {}, "tasks": {"image-to-text": [{"generated_text": "a cat"}]}})
 
 

@@ -9,7 +9,9 @@ import pytest
 from training.word_pieces import pretrained_tokenizer, train_word_pieces
 
 CAPTIONS = ["a dog runs", "two dogs run on a beach", "a child sits on the sand", "dogs and children play"]
-SHOW = "from training.word_pieces import *; print(sorted(train_word_pieces({}, vocabulary_size=290).get_vocab().items()))"
+SHOW = """from training.word_pieces import train_word_pieces
+print(sorted(train_word_pieces({}, vocabulary_size=290).get_vocab().items()))
+"""
 
 
 def test_the_same_captions_give_the_same_pieces_in_every_process() -> None:

@@ -12,8 +12,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
+from transformers import PreTrainedConfig
 
-from modeling_updown import UpDownFusionForPreTraining
+from modeling_updown import UpDownDetectorConfig, UpDownFusionForPreTraining, UpDownProcessor
 from modeling_updown.configuration_text_updown import DEFAULT_OBJECTIVES
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_pretraining import REGION_CLASSES, REGION_FEATURES
@@ -25,6 +26,7 @@ from processors.masking_updown import (
     mask_words,
     word_starts,
 )
+from training.data.region_store import RegionStore
 from training.recipe import Recipe
 from training.tasks.interface import Scored
 from training.tasks.retrieval import METRICS, RetrievalTask
@@ -55,13 +57,29 @@ class PretrainingTask(RetrievalTask):
             raise ValueError(f"evaluate.metric is {metric!r}, which needs {asked} in model.objectives")
         if any(weight(name) for name in MASKED_REGIONS) and not self.recipe.regions.store:
             raise ValueError("masked regions are predicted as they lie in a store: name its folder in regions.store")
-        first = self.photos.batch(self.train_rows, np.arange(1), flipped=np.zeros(1, dtype=bool))
         soft = next((name for name in REGION_CLASSES if weight(name)), None)
-        if soft and "object_probs" not in first:
+        if soft and "object_probs" not in self.photos.stores[False].column_names:
             raise ValueError(
                 f"{soft} learns the detector's object_probs, which the regions of {self.recipe.regions.store} lack: "
-                "extract them with `updown extract --soft-labels`, or leave that objective out"
+                "set regions.soft_labels and another store, or leave that objective out"
             )
+
+    def adopt(self, model: Any, processor: UpDownProcessor) -> None:
+        """As the base class has it; where objects' classes are learnt they are read from the store as well."""
+        super().adopt(model, processor)
+        if any(model.config.weight(name) for name in REGION_CLASSES):
+            self.photos.columns = (*self.photos.columns, "object_probs")
+
+    def head_fields(self, vision_config: PreTrainedConfig | None) -> dict[str, Any]:
+        """As many object classes as the detector has, or as the store's soft labels have."""
+        if isinstance(vision_config, UpDownDetectorConfig):
+            return {"num_objects": vision_config.num_objects}
+        if vision_config is None:
+            store = RegionStore(self.recipe.regions.store)
+            if "object_probs" in store.column_names:
+                probs = store.batch([0], columns=["object_probs"])["object_probs"]
+                return {"num_objects": probs.shape[-1] - 1}
+        return {}
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
@@ -158,7 +176,7 @@ class PretrainingTask(RetrievalTask):
     def guesses(self, model: Any, rows: Dataset, indices: np.ndarray) -> torch.Tensor:
         """(3, 2): of a few photos, what was guessed right of how much, for each of `FIGURES`."""
         captions = rows[indices.tolist()]["captions"]
-        photos = {name: tensor.cpu() for name, tensor in self.photo_inputs(rows, indices).items()}
+        photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
         words = self.tokenize([texts[0] for texts in captions])
         given = {**photos, **words, "photo_ids": torch.from_numpy(indices), "photo_index": torch.arange(len(indices))}
         given |= self.masks(given, epoch=EVALUATION_EPOCH)

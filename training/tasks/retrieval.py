@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm.auto import tqdm
+from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieval, UpDownProcessor
 from modeling_updown.modeling_captioning import PHOTO_INPUTS
@@ -128,6 +129,7 @@ class RetrievalTask(TopDownTask):
         vision_config, source_state = build_region_source(recipe.regions)
         fields: dict[str, Any] = {
             "objectives": dict.fromkeys(self.default_objectives, 1.0),
+            **self.head_fields(vision_config),
             **recipe.model,
             **source_fields(vision_config, recipe.regions),
         }
@@ -154,6 +156,10 @@ class RetrievalTask(TopDownTask):
             model.region_source.load_state_dict(source_state)
         self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
         return model
+
+    def head_fields(self, vision_config: PreTrainedConfig | None) -> dict[str, Any]:
+        """Fields of the config that the regions settle, besides their width."""
+        return {}
 
     def load(self, folder: str | Path) -> tuple[Any, UpDownProcessor]:
         """The model and processor of a saved folder; scores are re-ranked as the recipe says from now on."""
