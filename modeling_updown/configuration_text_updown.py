@@ -42,8 +42,8 @@ class UpDownFusionConfig(PreTrainedConfig):
         With a momentum copy: the share of its own similarities in the targets of ITC (ALBEF's alpha).
     num_objects (`int`, defaults to 1600):
         Object classes of masked region classification, without background.
-    answer_hidden_size (`int`, *optional*), num_answers (`int`, defaults to 3129):
-        The answer head's hidden layer (twice the text encoder's width, as LXMERT) and answers A, taken from `id2label`
+    answer_hidden_size, num_answers (`int`, *optional*):
+        The answer head's hidden layer (twice the text encoder's width, as LXMERT) and answers A; taken from `id2label`
         where given.
     answer_dropout (`float`, defaults to 0.0):
         Before the answers.

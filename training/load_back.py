@@ -105,7 +105,7 @@ def inputs_of(processor: Any) -> dict[str, Any]:
     """`drawn_photo` and, where the processor has a tokenizer, `TEXTS` about it."""
     if not hasattr(processor, "tokenizer"):
         return dict(processor(images=drawn_photo(), return_tensors="pt"))
-    return dict(processor(images=drawn_photo(), text=TEXTS, padding=True, return_tensors="pt"))
+    return dict(processor(images=drawn_photo(), text=TEXTS, padding=True, truncation=True, return_tensors="pt"))
 
 
 def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> dict[str, list[float]]:

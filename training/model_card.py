@@ -92,7 +92,7 @@ OBJECTIVE_NAMES = {
 TUNING_NAMES = {
     "full": "all weights of the language model, no adapters",
     "frozen": "the language model is the pretrained one, its weights never trained",
-    "lora": "adapters (LoRA) beside the language model's weights; loading them needs peft",
+    "lora": "adapters of rank {rank} (LoRA) beside the language model's weights; loading them needs peft",
 }
 
 
@@ -127,7 +127,8 @@ def write_card(
         learns=learnt(config),
         license=LICENSE,
         model_type=config.model_type,
-        requirements="torch, torchvision, timm and transformers" + (" and peft" if needs_peft(config) else ""),
+        requirements="torch, torchvision, timm"
+        + (", transformers and peft" if needs_peft(config) else " and transformers"),
         region_facts=region_facts(config, folder),
         word_facts=word_facts(config, folder),
         evaluation=evaluation,
@@ -445,12 +446,11 @@ def text_model_facts(config: PreTrainedConfig, *, role: str) -> dict[str, str]:
 def language_model_facts(config: PreTrainedConfig) -> dict[str, str]:
     """What a prefix language model writes with, and how the regions stand before the words."""
     seen = {"full": "all regions of the photo", "causal": "the regions before it"}[config.prefix_attention]
-    rank = f", rank {config.lora_rank}" if needs_peft(config) else ""
     return {
         **text_model_facts(config, role="Language model"),
         "A region sees": seen,
         "A region's box": "embedded and added" if config.box_embedding else "not read",
-        "Tuning": TUNING_NAMES[config.tuning] + rank,
+        "Tuning": TUNING_NAMES[config.tuning].format(rank=config.lora_rank),
     }
 
 

@@ -40,7 +40,8 @@ def card_of(config: PreTrainedConfig, folder: Path, **measured: Any) -> Any:
     """The card of a folder that holds nothing but a config of that class."""
     saved = {"auto_map": auto_classes(config), "custom_pipelines": custom_pipelines(config)}
     (folder / "config.json").write_text(json.dumps(saved))
-    write_card(folder, config, repo_id="someone/tiny", evaluation=measured, training={})
+    training = measured.pop("training", {})
+    write_card(folder, config, repo_id="someone/tiny", evaluation=measured, training=training)
     card = ModelCard.load(folder / "README.md")
     assert not re.search(r"{{|{%|None|Undefined|\n\n\n\n", card.content)
     return card
@@ -159,7 +160,7 @@ def test_cards_of_the_other_fusion_models(tmp_path: Path, name: str, task: str |
     [
         ("full", "| all weights of the language model, no adapters |"),
         ("frozen", "its weights never trained |"),
-        ("lora", "loading them needs peft, rank 16 |"),
+        ("lora", "| adapters of rank 16 (LoRA) beside the language model's weights; loading them needs peft |"),
     ],
 )
 def test_card_of_a_prefix_language_model(tmp_path: Path, tuning: str, told: str) -> None:
@@ -169,7 +170,7 @@ def test_card_of_a_prefix_language_model(tmp_path: Path, tuning: str, told: str)
     assert told in card.text and card.data.pipeline_tag == "image-to-text"
     assert "| Language model | `gpt2`, 2 layers of width 32, 4 heads |" in card.text
     assert "| Beams by default | 3 |\n| Longest text by default | 12 tokens |" in card.text
-    assert ("transformers and peft." in card.text) == (tuning == "lora")
+    assert ("timm, transformers and peft." in card.text) == (tuning == "lora")
     assert "stand as a prefix" in card.text
     assert word_facts(tiny_prefix_lm_config(prefix_attention="causal"), tmp_path)["A region sees"].endswith("before it")
 
@@ -215,7 +216,8 @@ def test_a_text_models_folder_is_never_named(tmp_path: Path, monkeypatch: pytest
 def test_an_ablation_stands_on_the_card(tmp_path: Path) -> None:
     write_table(tmp_path)
     dataset = {"name": "Flickr8k", "type": "karpathy", "split": "test", "num_photos": 1000}
-    measured = {"dataset": dataset, "metrics": {"t2i_r10_x100": 61.256}, "seed": 0}
+    training = {"Data": "Flickr8k", "Text model": "started from `gpt2`"}
+    measured = {"dataset": dataset, "metrics": {"t2i_r10_x100": 61.256}, "seed": 0, "training": training}
     card = card_of(tiny_fusion_config(architectures=RETRIEVAL), tmp_path, **measured)
     assert (
         "### What each objective adds\n\n"
@@ -224,6 +226,7 @@ def test_an_ablation_stands_on_the_card(tmp_path: Path) -> None:
         "Trained once each.\n\n"
         "```\nupdown evaluate one.yaml\nupdown evaluate two.yaml\n```\n\n## Limits"
     ) in card.text
+    assert "- Text model: started from `gpt2`\n\nThe text model that it" in card.text
     write_table(tmp_path, note=None, commands=None)
     card = card_of(tiny_fusion_config(architectures=RETRIEVAL), tmp_path)
     assert "no figure to show.\n\n### What each" in card.text and "| ITC \\| ITM | - | 1 |\n\n## Limits" in card.text
