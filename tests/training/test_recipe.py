@@ -79,7 +79,7 @@ def test_there_are_recipes_for_every_stage() -> None:
         "retrieval_coco",
         "retrieval_flickr30k",
         "retrieval_flickr8k",
-        "retrieval_flickr8k_itc",
+        "retrieval_flickr8k_hard",
         "vqa_v2",
         "vqa_v2_newatt",
         "vqa_daquar",

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 
-from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGridConfig, UpDownImageProcessor
+from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownGridConfig, UpDownImageProcessor
 from tests import tiny
 from tests.training.tiny_run import config_fields
 from training.recipe import RegionsRecipe
@@ -57,10 +58,11 @@ def test_a_saved_region_source_keeps_its_weights(saved: str) -> None:
 
 
 def test_region_sources_that_cannot_be_had(tmp_path: Path) -> None:
-    captioner = str(tiny.save_tiny_captioner(tmp_path / "captioner"))
+    captioner = str(tmp_path / "captioner")
+    tiny.tiny_captioner(vision_config=None).save_pretrained(captioner)
     for regions, sentence in (
         (RegionsRecipe(), "regions.source is empty: give the fields"),
-        (RegionsRecipe(pretrained=captioner), "regions.pretrained: .* holds 'updown_captioning'; a region source is"),
+        (RegionsRecipe(pretrained=captioner), "regions.pretrained: .* holds 'updown_captioning' without a region source"),
         (RegionsRecipe(pretrained=str(tmp_path / "none")), "regions.pretrained: .*none"),
         (RegionsRecipe(source={"model_type": "updown_eyes"}), "vision_config names model_type 'updown_eyes'; known"),
         (RegionsRecipe(source=detector_fields(min_regions=20)), "min_regions=20 and max_regions=12 must be 1 or more"),
@@ -70,6 +72,18 @@ def test_region_sources_that_cannot_be_had(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match=sentence):
             build_region_source(regions)
+
+
+@pytest.mark.parametrize("save", [tiny.save_tiny_captioner, tiny.save_tiny_retrieval, tiny.save_tiny_prefix_lm])
+def test_a_model_lends_its_region_source_cut_otherwise(save: Any, tmp_path: Path) -> None:
+    folder = str(save(tmp_path / "model"))
+    config, state = build_region_source(RegionsRecipe(pretrained=folder, source={"regions": "pyramid"}))
+    assert config is not None and config.regions == "pyramid" and config.num_regions == 14
+    model = AutoConfig.from_pretrained(folder)
+    assert model.vision_config.regions == "grid" and config.backbone == model.vision_config.backbone
+    assert set(state) == set(UpDownGrid(config).state_dict())
+    with pytest.raises(ValueError, match="backbone is 'resnet18', but the model"):
+        build_region_source(RegionsRecipe(pretrained=folder, source={"backbone": "resnet18"}))
 
 
 def test_photos_are_prepared_as_the_backbone_was_trained() -> None:

@@ -1,0 +1,167 @@
+"""Box arithmetic. The one convention of the project: xyxy, 0..1 of the photo's width and height, no +1.
+
+Inside the detector boxes are pixels of the resized photo; those functions say so, and take `plus_one` for Caffe's
+convention, where a box from pixel 3 to pixel 5 is 3 pixels wide. Suppression and pooling go through torchvision;
+everything is vectorised over any leading dimensions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torchvision.ops import nms, roi_align
+
+
+def boxes_from_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.Tensor:
+    """Pixel boxes xyxy (..., 4) -> 0..1, clipped to the photo.
+
+    >>> boxes_from_pixels(torch.tensor([[0.0, 50.0, 200.0, 100.0]]), width=200, height=100)
+    tensor([[0.0000, 0.5000, 1.0000, 1.0000]])
+    """
+    size = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
+    return (boxes / size).clamp(0, 1)
+
+
+def boxes_to_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.Tensor:
+    """Boxes in 0..1 (..., 4) -> pixels of a photo of that size."""
+    return boxes * torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
+
+
+def box_area(boxes: torch.Tensor) -> torch.Tensor:
+    """(..., 4) -> (...): width times height, never below 0."""
+    width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(-1)
+    return width * height
+
+
+def pairwise_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Intersection over union of every pair: (..., N, 4) and (..., M, 4) -> (..., N, M), 0 where both are empty.
+
+    >>> pairwise_iou(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([[0.0, 0.0, 0.5, 1.0]]))
+    tensor([[0.5000]])
+    """
+    top_left = torch.maximum(boxes[..., :, None, :2], others[..., None, :, :2])  # (..., N, M, 2)
+    bottom_right = torch.minimum(boxes[..., :, None, 2:], others[..., None, :, 2:])
+    width, height = (bottom_right - top_left).clamp(min=0).unbind(-1)
+    shared = width * height  # (..., N, M)
+    union = box_area(boxes)[..., :, None] + box_area(others)[..., None, :] - shared
+    return torch.where(union > 0, shared / union.clamp(min=torch.finfo(union.dtype).tiny), torch.zeros_like(union))
+
+
+def box_geometry(boxes: torch.Tensor) -> torch.Tensor:
+    """(..., 4) -> (..., 7): x1, y1, x2, y2, width, height, area, all 0..1 (UNITER's location feature)."""
+    width_height = boxes[..., 2:] - boxes[..., :2]
+    area = width_height.prod(-1, keepdim=True)
+    return torch.cat([boxes, width_height, area], dim=-1)
+
+
+def grid_boxes(rows: int, columns: int) -> torch.Tensor:
+    """The cells of a grid in reading order: (rows * columns, 4)."""
+    y, x = torch.meshgrid(torch.arange(rows) / rows, torch.arange(columns) / columns, indexing="ij")
+    corner = torch.stack([x, y], dim=-1).reshape(-1, 2)  # (rows * columns, 2)
+    return torch.cat([corner, corner + torch.tensor([1 / columns, 1 / rows])], dim=-1)
+
+
+def pyramid_boxes(levels: list[int]) -> torch.Tensor:
+    """A spatial pyramid: level n has n x n boxes of side 2 / (n + 1), evenly spread, each overlapping its neighbour by
+    half (Lazebnik et al. 2006 with overlap). Level 1 is the whole photo. -> (sum of n^2, 4)
+
+    >>> pyramid_boxes([1, 3]).shape
+    torch.Size([10, 4])
+    """
+    boxes = []
+    for level in levels:
+        side = 2 / (level + 1)
+        start = torch.arange(level) * (side / 2)
+        y, x = torch.meshgrid(start, start, indexing="ij")
+        corner = torch.stack([x, y], dim=-1).reshape(-1, 2)
+        boxes.append(torch.cat([corner, corner + side], dim=-1))
+    return torch.cat(boxes).clamp(max=1.0)
+
+
+def pool_boxes(feature_map: torch.Tensor, boxes: torch.Tensor, *, output_size: int = 3) -> torch.Tensor:
+    """The mean feature of each box by RoIAlign: maps (B, D, h, w) and boxes (B, R, 4) in 0..1 -> (B, R, D)."""
+    batch, width, map_height, map_width = feature_map.shape
+    in_cells = boxes_to_pixels(boxes, width=map_width, height=map_height).to(feature_map.dtype)
+    pooled = roi_align(feature_map, list(in_cells), output_size=output_size, aligned=True)  # (B * R, D, s, s)
+    return pooled.mean(dim=(-2, -1)).view(batch, -1, width)
+
+
+def box_centres(boxes: torch.Tensor, *, plus_one: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixel boxes (..., 4) -> centres and sizes, (..., 2) each as x, y."""
+    size = boxes[..., 2:] - boxes[..., :2] + float(plus_one)
+    return boxes[..., :2] + 0.5 * size, size
+
+
+def encode_boxes(
+    boxes: torch.Tensor, targets: torch.Tensor, *, weights: Sequence[float] = (1, 1, 1, 1), plus_one: bool = False
+) -> torch.Tensor:
+    """The regression (..., 4) that turns pixel boxes into targets: shifts of the centre in units of the box, and the
+    logarithms of the growth, times `weights` (Faster R-CNN, Ren et al. 2015, equation 2; Caffe's `bbox_transform`).
+
+    >>> encode_boxes(torch.tensor([0.0, 0.0, 10.0, 10.0]), torch.tensor([5.0, 0.0, 15.0, 10.0]))
+    tensor([0.5000, 0.0000, 0.0000, 0.0000])
+    """
+    centre, size = box_centres(boxes, plus_one=plus_one)
+    target_centre, target_size = box_centres(targets, plus_one=plus_one)
+    shift, growth = (target_centre - centre) / size, torch.log(target_size / size)
+    return torch.cat([shift, growth], dim=-1) * boxes.new_tensor(list(weights))
+
+
+def decode_boxes(
+    deltas: torch.Tensor,
+    boxes: torch.Tensor,
+    *,
+    weights: Sequence[float] = (1, 1, 1, 1),
+    plus_one: bool = False,
+    max_growth: float | None = None,
+) -> torch.Tensor:
+    """Pixel boxes (..., 4) moved by a regression (..., 4); the inverse of `encode_boxes` but for Caffe's `plus_one`,
+    whose decoded right and lower sides lie one pixel further out, as in the original.
+
+    `max_growth` bounds the factor by which a side may grow.
+    """
+    centre, size = box_centres(boxes, plus_one=plus_one)
+    shift, growth = (deltas / deltas.new_tensor(list(weights))).split(2, dim=-1)
+    if max_growth is not None:
+        growth = growth.clamp(max=torch.tensor(float(max_growth)).log().item())
+    new_centre, half = shift * size + centre, 0.5 * torch.exp(growth) * size
+    return torch.cat([new_centre - half, new_centre + half], dim=-1)
+
+
+def clip_boxes(boxes: torch.Tensor, *, width: int, height: int, plus_one: bool = False) -> torch.Tensor:
+    """Pixel boxes (..., 4) inside a photo: up to its last pixel with `plus_one`, else up to its side."""
+    last = boxes.new_tensor([width, height, width, height]) - float(plus_one)
+    return torch.minimum(boxes.clamp(min=0), last)
+
+
+def suppress(
+    boxes: torch.Tensor,
+    scores: torch.Tensor,
+    *,
+    threshold: float,
+    groups: torch.Tensor | None = None,
+    plus_one: bool = False,
+) -> torch.Tensor:
+    """Greedy non-maximum suppression of pixel boxes (N, 4): the indices of those kept, the best first.
+
+    A box goes where it overlaps a better one of its group (N,) by more than `threshold`; groups lie apart from each
+    other, in float64, so that no overlap is rounded.
+    """
+    if plus_one:
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + 1], dim=1)
+    if groups is not None and len(boxes):
+        boxes = boxes.double()
+        boxes = boxes + (groups * (boxes.max() - boxes.min() + 1).ceil())[:, None]
+    return nms(boxes.to(torch.promote_types(boxes.dtype, torch.float32)), scores.to(boxes.dtype), threshold)
+
+
+def fill_up(kept: torch.Tensor, scores: torch.Tensor, *, at_least: int) -> torch.Tensor:
+    """Kept numbers (K,), joined by the best of the others until there are `at_least`, or no others.
+
+    >>> fill_up(torch.tensor([2]), torch.tensor([0.1, 0.5, 0.9]), at_least=2).tolist()
+    [2, 1]
+    """
+    if len(kept) >= at_least:
+        return kept
+    order = scores.argsort(descending=True, stable=True)
+    others = order[~torch.isin(order, kept)]
+    return torch.cat([kept, others[: at_least - len(kept)]])

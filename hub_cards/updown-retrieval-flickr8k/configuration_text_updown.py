@@ -1,0 +1,246 @@
+"""Every number of the models that stand on a Hugging Face text model: the fusion model and the prefix language model.
+
+The other configs are in `configuration_updown.py`.
+"""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+
+from .configuration_updown import region_source_config
+
+
+@strict
+class UpDownFusionConfig(PreTrainedConfig):
+    r"""The fusion model: any Hugging Face text encoder, run on words, on regions or on both together.
+
+    text_config (any encoder's config, or its fields with `model_type`, defaults to `BertConfig()`):
+        The layers. The encoder takes `inputs_embeds`, `position_ids` and a 4-D mask, as BERT, RoBERTa, DistilBERT and
+        ModernBERT do.
+    region_feature_size (`int`, defaults to 2048):
+        Width D of the regions that come in.
+    region_dropout (`float`, defaults to 0.0):
+        Dropout of the regions' features before they are embedded.
+    time_embedding (`bool`, defaults to `False`):
+        Embed `region_seconds` as well: regions of a clip's frames.
+    cls_token_id (`int`, *optional*):
+        The token that stands first where there are regions alone; by default the text config's own, else 101 (BERT).
+    pooling (`"cls"` or `"mean"`, defaults to `"cls"`):
+        How a pass over words alone or regions alone becomes one vector: the first token's state, or the mean over all.
+        Of words and regions together the joint vector is always the first token's state.
+    projection_size (`int`, defaults to 256):
+        Width E of the embeddings that photos and texts are compared by (ALBEF).
+    temperature, min_temperature, max_temperature (`float`, default to 0.07, 0.001, 0.5):
+        Where the learnt temperature of those comparisons starts, and its bounds.
+    objectives (`dict[str, float]`, *optional*):
+        What is learnt, of `OBJECTIVES`, and how much each weighs; by default `DEFAULT_OBJECTIVES`, each 1. Heads exist
+        for these alone.
+    hard_negatives (`bool`, defaults to `True`):
+        Whether matching (ITM) learns from wrong pairs that look alike to ITC, or from any.
+    distillation (`float`, defaults to 0.4):
+        With a momentum copy: the share of its own similarities in the targets of ITC (ALBEF's alpha).
+    num_objects (`int`, defaults to 1600):
+        Object classes of masked region classification, without background.
+    answer_hidden_size, num_answers (`int`, *optional*):
+        The answer head's hidden layer (twice the text encoder's width, as LXMERT) and answers A; taken from `id2label`
+        where given.
+    answer_dropout (`float`, defaults to 0.0):
+        Before the answers.
+    initializer_range (`float`, defaults to 0.02):
+        Of new weights.
+    vision_config (`UpDownGridConfig` or `UpDownDetectorConfig`, *optional*), freeze_regions (`bool`, default `True`):
+        As for the captioner.
+    """
+
+    model_type = "updown_fusion"
+    sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
+
+    text_config: Any = None
+    region_feature_size: int = 2048
+    region_dropout: float | int = 0.0
+    time_embedding: bool = False
+    cls_token_id: int | None = None
+    pooling: Literal["cls", "mean"] = "cls"
+    projection_size: int = 256
+    temperature: float = 0.07
+    min_temperature: float = 0.001
+    max_temperature: float = 0.5
+    objectives: dict[str, float | int] | None = None
+    hard_negatives: bool = True
+    distillation: float | int = 0.4
+    num_objects: int = 1600
+    answer_hidden_size: int | None = None
+    num_answers: int | None = None
+    answer_dropout: float | int = 0.0
+    initializer_range: float = 0.02
+    vision_config: Any = None
+    freeze_regions: bool = True
+    tie_word_embeddings: bool = False
+    pad_token_id: int | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.vision_config, dict):  # first, since transformers hands settings down to both
+            self.vision_config = region_source_config(self.vision_config)
+        self.text_config = text_model_config(self.text_config, default="bert")
+        if self.num_answers is not None and self.id2label is None:  # type: ignore[has-type]
+            self.id2label = {i: f"answer {i}" for i in range(self.num_answers)}
+        super().__post_init__(**kwargs)
+        self.label2id = {name: i for i, name in self.id2label.items()}
+        self.num_answers = len(self.id2label)
+        if self.pad_token_id is None:
+            self.pad_token_id = getattr(self.text_config, "pad_token_id", None) or 0
+        if self.cls_token_id is None:
+            named = [getattr(self.text_config, name, None) for name in ("cls_token_id", "bos_token_id")]
+            self.cls_token_id = next((number for number in named if number is not None), 101)
+        self.cls_token_id %= self.text_config.vocab_size  # a tiny vocabulary has fewer tokens than BERT's
+        if self.vision_config is not None:
+            self.region_feature_size = self.vision_config.region_feature_size
+        self.objectives = dict.fromkeys(DEFAULT_OBJECTIVES, 1.0) if self.objectives is None else dict(self.objectives)
+        self._check()
+
+    def _check(self) -> None:
+        unknown = sorted((self.objectives or {}).keys() - set(OBJECTIVES))
+        if unknown:
+            raise ValueError(f"objectives names {', '.join(unknown)}; known are {', '.join(OBJECTIVES)}")
+        if not 0 < self.min_temperature <= self.temperature <= self.max_temperature:
+            raise ValueError(
+                f"min_temperature={self.min_temperature}, temperature={self.temperature} and "
+                f"max_temperature={self.max_temperature} must be above 0 and rise"
+            )
+
+    def weight(self, objective: str) -> float:
+        """How much an objective weighs; 0 for one that is not learnt."""
+        return float((self.objectives or {}).get(objective, 0.0))
+
+    @property
+    def hidden_size(self) -> int:
+        return self.text_config.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.text_config.num_hidden_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        return self.text_config.num_attention_heads
+
+    @property
+    def vocab_size(self) -> int:
+        return self.text_config.vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self.text_config.vocab_size = value
+
+
+# What a fusion model can learn: photo-text contrast and matching, masked words, masked regions' class (hard or soft
+# labels), masked regions' feature, masked cells of a grid, and the next word.
+OBJECTIVES = ("itc", "itm", "mlm", "mrc_ce", "mrc_kl", "mrfr", "mim", "prefix_lm")
+DEFAULT_OBJECTIVES = ("itc", "itm", "mlm", "mrc_kl", "mrfr")
+
+
+@strict
+class UpDownPrefixLMConfig(PreTrainedConfig):
+    r"""The prefix language model: regions stand before the words of any Hugging Face causal language model.
+
+    text_config (any causal language model's config, or its fields with `model_type`, defaults to `GPT2Config()`):
+        The language model. It takes `inputs_embeds` and `position_ids`, as GPT-2, Llama, Qwen2, SmolLM and OPT do.
+    region_feature_size (`int`, defaults to 2048):
+        Width D of the regions that come in.
+    box_embedding (`bool`, defaults to `True`):
+        Add an embedding of the box geometry (corners, width, height, area) to each region.
+    region_dropout (`float`, defaults to 0.0):
+        Dropout of the embedded regions.
+    prefix_attention (`"full"` or `"causal"`, defaults to `"full"`):
+        Whether each region sees all regions of its photo or, as language models do by themselves, those before it.
+    tuning (`"full"`, `"frozen"` or `"lora"`, defaults to `"full"`):
+        What of the language model trains: all, nothing, or adapters of low rank beside its weights (Hu et al. 2022;
+        they need the library peft). The regions' embedding always trains. `model.set_tuning` changes it.
+    lora_rank, lora_alpha, lora_dropout (default to 16, 32, 0.05):
+        The adapters' rank, scale (alpha / rank) and dropout.
+    lora_target_modules (`list[str]`, *optional*):
+        Names of the layers that get adapters; by default every linear layer but the output (Dettmers et al. 2023).
+    label_smoothing (`float`, defaults to 0.0):
+        Share of the target spread evenly over the other words.
+    initializer_range (`float`, defaults to 0.02):
+        Of the regions' embedding; the language model has its own initialisation.
+    vision_config (`UpDownGridConfig` or `UpDownDetectorConfig`, *optional*), freeze_regions (`bool`, default `True`):
+        As for the captioner.
+    pad_token_id, bos_token_id, eos_token_id (`int`, *optional*):
+        Where not given, the text config's own; where that has no BOS or padding, its EOS takes their place.
+    """
+
+    model_type = "updown_prefix_lm"
+    sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
+
+    text_config: Any = None
+    region_feature_size: int = 2048
+    box_embedding: bool = True
+    region_dropout: float | int = 0.0
+    prefix_attention: Literal["full", "causal"] = "full"
+    tuning: Literal["full", "frozen", "lora"] = "full"
+    lora_rank: int = 16
+    lora_alpha: float | int = 32
+    lora_dropout: float | int = 0.05
+    lora_target_modules: list[str] | None = None
+    label_smoothing: float | int = 0.0
+    initializer_range: float = 0.02
+    vision_config: Any = None
+    freeze_regions: bool = True
+    use_cache: bool = True
+    tie_word_embeddings: bool = False  # of this model; the text config has the language model's
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.vision_config, dict):  # first, since transformers hands settings down to both
+            self.vision_config = region_source_config(self.vision_config)
+        self.text_config = text_model_config(self.text_config, default="gpt2")
+        super().__post_init__(**kwargs)
+        if self.vision_config is not None:
+            self.region_feature_size = self.vision_config.region_feature_size
+        if self.eos_token_id is None:
+            self.eos_token_id = self._text_token_id("eos_token_id")
+        end = next(iter(self.eos_token_id), None) if isinstance(self.eos_token_id, list) else self.eos_token_id
+        for name in ("bos_token_id", "pad_token_id"):
+            if getattr(self, name) is None:
+                own = self._text_token_id(name)
+                setattr(self, name, end if own is None else own)
+        if self.lora_rank < 1:
+            raise ValueError(f"lora_rank={self.lora_rank} must be 1 or more")
+
+    def _text_token_id(self, name: str) -> Any:
+        """The text config's own special token; defaults beyond a smaller vocabulary are none."""
+        value = getattr(self.text_config, name, None)
+        values = value if isinstance(value, list) else [value]
+        return value if all(v is not None and 0 <= v < self.vocab_size for v in values) else None
+
+    @property
+    def hidden_size(self) -> int:
+        return self.text_config.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        return self.text_config.num_hidden_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        return self.text_config.num_attention_heads
+
+    @property
+    def vocab_size(self) -> int:
+        return self.text_config.vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self.text_config.vocab_size = value
+
+
+def text_model_config(fields: Any, *, default: str) -> PreTrainedConfig:
+    """A text model's config, from a config or from its fields with `model_type`; `default`'s where there are none."""
+    if isinstance(fields, PreTrainedConfig):
+        return fields
+    fields = dict(fields or {})
+    return AutoConfig.for_model(fields.pop("model_type", default), **fields)

@@ -1,0 +1,192 @@
+"""What trains the detector: boxes matched to the photo's objects, drawn in balance, and four losses on them.
+
+Ren et al. 2015 for proposals, classes and boxes; Anderson et al. 2018 for attributes, as their Caffe layers compute
+them: a region may have several, whose cross-entropies are averaged. Everything is of one photo; boxes are pixels of the
+resized photo. N boxes, M objects.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional as F
+
+from .boxes_updown import box_area, encode_boxes, pairwise_iou
+from .configuration_updown import UpDownDetectorConfig
+
+CROWD_OVERLAP = 0.5  # a box mostly inside a crowd is neither right nor wrong
+IGNORED = -1
+
+
+@dataclass
+class PhotoObjects:
+    """The true objects of a photo.
+
+    boxes (M, 4) pixels; object_ids (M,) int64, 1 .. C; attribute_ids (M, K) int64, 0 where there are fewer than K;
+    crowd (N, 4) pixels: areas in which nothing counts as background.
+    """
+
+    boxes: torch.Tensor
+    object_ids: torch.Tensor
+    attribute_ids: torch.Tensor
+    crowd: torch.Tensor
+
+
+@dataclass
+class Draw:
+    """Boxes drawn for training: the numbers of the positive ones, of the object of each, and of the negative ones."""
+
+    positive: torch.Tensor
+    target: torch.Tensor
+    negative: torch.Tensor
+
+
+@torch.no_grad()
+def match_boxes(
+    boxes: torch.Tensor,
+    objects: PhotoObjects,
+    *,
+    positive_iou: float,
+    negative_iou: float,
+    best_counts: bool,
+    plus_one: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For each box (N, 4) its object (N,), and 1 = positive, 0 = negative, -1 = ignored (N,).
+
+    Positive at `positive_iou` and above, negative below `negative_iou`; with `best_counts` also the boxes that overlap
+    some object as much as any box does.
+    """
+    label = torch.full((len(boxes),), IGNORED, dtype=torch.long, device=boxes.device)
+    if not len(objects.boxes):
+        label[:] = 0
+        target = torch.zeros_like(label)
+    else:
+        overlap = pairwise_iou(_grown(boxes, plus_one), _grown(objects.boxes, plus_one))  # (N, M)
+        best, target = overlap.max(dim=1)
+        label[best < negative_iou] = 0
+        if best_counts:
+            highest = overlap.amax(dim=0)
+            label[((overlap == highest) & (highest > 0)).any(dim=1)] = 1
+        label[best >= positive_iou] = 1
+    if len(objects.crowd):
+        inside = torch.maximum(boxes[:, None, :2], objects.crowd[None, :, :2])
+        outside = torch.minimum(boxes[:, None, 2:], objects.crowd[None, :, 2:])
+        shared = (outside - inside).clamp(min=0).prod(dim=-1) / box_area(boxes)[:, None].clamp(min=1e-6)
+        label[(label == 0) & (shared > CROWD_OVERLAP).any(dim=1)] = IGNORED
+    return target, label
+
+
+def _grown(boxes: torch.Tensor, plus_one: bool) -> torch.Tensor:
+    return torch.cat([boxes[:, :2], boxes[:, 2:] + float(plus_one)], dim=1)
+
+
+def draw_balanced(
+    target: torch.Tensor, label: torch.Tensor, *, batch_size: int, generator: torch.Generator | None
+) -> Draw:
+    """Up to `batch_size` boxes, half of them positive where there are enough; negatives fill up."""
+    positive = _shuffled((label == 1).nonzero().flatten(), generator)[: batch_size // 2]
+    negative = _shuffled((label == 0).nonzero().flatten(), generator)[: batch_size - len(positive)]
+    return Draw(positive, target[positive], negative)
+
+
+def _shuffled(numbers: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    return numbers[torch.randperm(len(numbers), generator=generator).to(numbers.device)]
+
+
+def proposal_losses(
+    logits: torch.Tensor,
+    deltas: torch.Tensor,
+    anchors: torch.Tensor,
+    *,
+    objects: PhotoObjects,
+    photo_size: tuple[int, int],
+    config: UpDownDetectorConfig,
+    generator: torch.Generator | None = None,
+) -> dict[str, torch.Tensor]:
+    """Objectness and regression of the anchors (N, 4): logits (N,), deltas (N, 4) -> two scalars, a mean each over the
+    anchors drawn. Anchors that reach over the photo's edge take no part, as in Caffe, unless all do, or unless they
+    alone fit an object.
+    """
+    target, label = match_boxes(
+        anchors,
+        objects,
+        positive_iou=config.rpn_positive_iou,
+        negative_iou=config.rpn_negative_iou,
+        best_counts=True,
+        plus_one=config.box_plus_one,
+    )
+    last = anchors.new_tensor([photo_size[1], photo_size[0]]) - float(config.box_plus_one)
+    inside = (anchors[:, :2] >= 0).all(dim=1) & (anchors[:, 2:] <= last).all(dim=1)
+    if inside.any():
+        label[~inside & (label == 0)] = IGNORED
+        has_inside = torch.zeros(len(objects.boxes) + 1, dtype=torch.bool, device=label.device)
+        has_inside[target[inside & (label == 1)]] = True
+        label[~inside & (label == 1) & has_inside[target]] = IGNORED  # an object only outer anchors fit keeps them
+    drawn = draw_balanced(target, label, batch_size=config.rpn_batch_size, generator=generator)
+    chosen = torch.cat([drawn.positive, drawn.negative])
+    wanted = torch.zeros_like(logits[chosen])
+    wanted[: len(drawn.positive)] = 1
+    count = max(len(chosen), 1)
+    objectness = F.binary_cross_entropy_with_logits(logits[chosen], wanted, reduction="sum") / count
+    regression = encode_boxes(anchors[drawn.positive], objects.boxes[drawn.target], plus_one=config.box_plus_one)
+    box = F.smooth_l1_loss(deltas[drawn.positive], regression, beta=config.rpn_smooth_l1_beta, reduction="sum") / count
+    return {"proposal_objectness": objectness, "proposal_box": box}
+
+
+def draw_regions(
+    proposals: torch.Tensor,
+    objects: PhotoObjects,
+    *,
+    config: UpDownDetectorConfig,
+    generator: torch.Generator | None = None,
+) -> tuple[torch.Tensor, Draw]:
+    """Proposals (K, 4), joined by the true boxes, -> the boxes drawn (N, 4), the positive ones first, and the draw."""
+    boxes = torch.cat([proposals, objects.boxes])
+    iou = config.region_positive_iou
+    target, label = match_boxes(
+        boxes, objects, positive_iou=iou, negative_iou=iou, best_counts=False, plus_one=config.box_plus_one
+    )
+    drawn = draw_balanced(target, label, batch_size=config.region_batch_size, generator=generator)
+    return boxes[torch.cat([drawn.positive, drawn.negative])], drawn
+
+
+def region_losses(
+    object_logits: torch.Tensor,
+    deltas: torch.Tensor,
+    boxes: torch.Tensor,
+    *,
+    drawn: Draw,
+    objects: PhotoObjects,
+    config: UpDownDetectorConfig,
+) -> dict[str, torch.Tensor]:
+    """Class and regression of the drawn boxes (N, 4), positives first: logits (N, C + 1), deltas (N, C or 1, 4) -> two
+    scalars, a mean each over the boxes drawn.
+    """
+    count, positives = max(len(boxes), 1), len(drawn.positive)
+    wanted = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
+    wanted[:positives] = objects.object_ids[drawn.target]
+    classes = F.cross_entropy(object_logits, wanted, reduction="sum") / count
+    row = torch.zeros_like(wanted[:positives]) if config.class_agnostic_boxes else wanted[:positives] - 1
+    chosen = deltas[torch.arange(positives, device=boxes.device), row]
+    regression = encode_boxes(
+        boxes[:positives],
+        objects.boxes[drawn.target],
+        weights=config.box_weights,  # type: ignore[arg-type]
+        plus_one=config.box_plus_one,
+    )
+    box = F.smooth_l1_loss(chosen, regression, beta=config.region_smooth_l1_beta, reduction="sum") / count
+    return {"region_class": classes, "region_box": box}
+
+
+def attribute_loss(logits: torch.Tensor, attribute_ids: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of several true attributes a region: logits (N, A + 1) and ids (N, K), 0 = none -> a scalar.
+
+    Each region's attributes are averaged, then the regions that have any; 0 where none has (peteanderson80's
+    SoftmaxWithLoss over 16 labels).
+
+    >>> attribute_loss(torch.zeros(2, 4), torch.tensor([[1, 3], [0, 0]])).item()  # ln 4
+    1.3862943649291992
+    """
+    known = attribute_ids > 0
+    log_probs = F.log_softmax(logits, dim=-1).gather(1, attribute_ids.clamp(min=0))  # (N, K)
+    per_region = -(log_probs * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
+    return per_region.sum() / known.any(dim=1).sum().clamp(min=1)

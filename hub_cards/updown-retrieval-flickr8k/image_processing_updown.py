@@ -1,0 +1,422 @@
+"""Photos to `pixel_values`: loading whatever a user calls a photo, then resizing and normalising it.
+
+It stands first in the flow: photo -> image processor -> `pixel_values` -> region source. The defaults are those of the
+timm backbones this project trains on (224 x 224, bicubic, mean and standard deviation 0.5); the detector of Anderson
+et al. 2018 instead keeps the aspect ratio (`size={"shortest_edge": 600, "longest_edge": 1000}`), which adds padding
+and a `pixel_mask`.
+"""
+
+import base64
+import binascii
+import contextlib
+import io
+import math
+import os
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
+from torch.nn import functional as F
+from transformers.image_processing_backends import PilBackend, TorchvisionBackend
+from transformers.image_processing_base import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, SizeDict
+from transformers.processing_utils import ImagesKwargs
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+PhotoSource = str | os.PathLike[str] | bytes | Image.Image
+PhotoArray = np.ndarray | torch.Tensor
+
+# formats that hold photos; Pillow would hand others to outside programs (EPS to Ghostscript)
+Image.init()
+PHOTO_FORMATS = tuple(
+    name
+    for name in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
+    if name in Image.OPEN
+)
+MAX_PHOTO_PIXELS = 2**26  # larger photos are reduced by a whole factor: 67 megapixels are 201 MB in RGB
+MAX_JPEG_PIXELS = 10**9  # a JPEG decodes at 1/8 of its size in little memory, other formats only whole
+MAX_DOWNLOAD_BYTES = 2**28
+DOWNLOAD_SECONDS = 30
+
+# value of white for the modes that hold more than 8 bits; the smallest that the photo's brightest pixel reaches is used
+WHITE_LEVELS = {"I;16": (65535,), "I": (255, 65535, 2**31 - 1), "F": (1.0, 255.0, 65535.0)}
+
+
+def load_photo(source: PhotoSource) -> Image.Image:
+    """Loads one photo as RGB, upright, 8 bits a channel.
+
+    EXIF rotation is applied; grey, palette, 1-bit, CMYK and 16-bit photos are converted (16 bits are scaled, not
+    clipped); transparency is laid on white; of an animation the first frame is taken. Photos over
+    `MAX_PHOTO_PIXELS` come back reduced by a whole factor.
+
+    Args:
+        source: a path, an http(s) or `data:image/` URL, the bytes of an image file, or a `PIL.Image`.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: there is no such file.
+        ConnectionError: the URL does not answer.
+        ValueError: the file is empty, no image, damaged, or too large to decode safely.
+        TypeError: source is none of the kinds above.
+
+    >>> load_photo(Image.new("RGBA", (4, 2), (255, 0, 0, 0))).getpixel((0, 0))
+    (255, 255, 255)
+    """
+    if isinstance(source, Image.Image):
+        return _decode(source, name=getattr(source, "filename", "") or "the given PIL image")
+    name, stream = _open_stream(source)
+    with stream:
+        return _decode(_open_photo(stream, name=name), name=name)
+
+
+def _open_stream(source: str | os.PathLike[str] | bytes) -> tuple[str, BinaryIO]:
+    if isinstance(source, bytes):
+        return "the given bytes", io.BytesIO(source)
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"a photo is a path, URL, bytes, PIL image or array, not {type(source).__name__}")
+    text = os.fspath(source)
+    if text.startswith(("http://", "https://")):
+        return text, io.BytesIO(_download(text))
+    if text.startswith("data:image/"):
+        return "the data URL", io.BytesIO(_decode_data_url(text))
+    return _open_file(text)
+
+
+def _open_file(path: str) -> tuple[str, BinaryIO]:
+    name = path if len(path) <= 200 else path[:200] + "..."
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{name} is a folder; give the path of one photo in it")
+    try:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(f"there is no photo at {name}; check the path (working folder {Path.cwd()})")
+        return name, open(path, "rb")
+    except PermissionError:
+        raise PermissionError(f"{name} may not be read; change its permissions or copy it") from None
+
+
+def _download(url: str) -> bytes:
+    request = urllib.request.Request(url, headers={"User-Agent": "updown"})
+    try:
+        with urllib.request.urlopen(request, timeout=DOWNLOAD_SECONDS) as response:
+            content = response.read(MAX_DOWNLOAD_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise ConnectionError(f"{url} cannot be downloaded ({error}); check the address or save the photo") from error
+    if len(content) > MAX_DOWNLOAD_BYTES:
+        raise ValueError(f"{url} is larger than {MAX_DOWNLOAD_BYTES >> 20} MiB; save a smaller copy of it")
+    return content
+
+
+def _decode_data_url(url: str) -> bytes:
+    header, _, payload = url.partition(",")
+    try:
+        return base64.b64decode(payload, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"{header[:40]} is not followed by base64 ({error}); encode the photo again") from error
+
+
+def _open_photo(stream: BinaryIO, *, name: str) -> Image.Image:
+    """Reads the header only, and sets a large JPEG to decode at 1/2, 1/4 or 1/8 of its size."""
+    start = stream.read(2)
+    if not start:
+        raise ValueError(f"{name} is empty (0 bytes); download or copy it again")
+    try:
+        photo = Image.open(stream, formats=PHOTO_FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"{name} is not a photo ({', '.join(PHOTO_FORMATS)}); convert it to JPEG or PNG") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        if start != b"\xff\xd8":
+            raise _too_large(name, cure="or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from None
+        photo = _open_huge_jpeg(stream, name=name)
+    except Exception as error:  # decoders meet hostile headers with errors of every kind
+        raise _damaged(name, error) from error
+    if isinstance(photo, JpegImageFile):
+        factor = _reduction(photo.size)
+        photo.draft("RGB", (photo.width // factor, photo.height // factor))
+    return photo
+
+
+def _open_huge_jpeg(stream: BinaryIO, *, name: str) -> JpegImageFile:
+    """A JPEG over Pillow's limit of pixels, if it can be decoded at a fraction of its size in little memory."""
+    stream.seek(0)
+    photo = JpegImageFile(stream)
+    if photo.info.get("progressive"):
+        raise _too_large(name, cure="or as a baseline JPEG (a progressive one is held whole in memory)")
+    if math.prod(photo.size) > MAX_JPEG_PIXELS:
+        raise _too_large(name, cure=f"below {MAX_JPEG_PIXELS} (it is {photo.width} x {photo.height})")
+    return photo
+
+
+def _too_large(name: str, *, cure: str) -> ValueError:
+    return ValueError(f"{name} holds more pixels than are safe to decode; save a copy of fewer pixels, {cure}")
+
+
+def _damaged(name: str, error: Exception) -> ValueError:
+    return ValueError(f"{name} is damaged or cut short ({error}); download or copy it again")
+
+
+def _decode(photo: Image.Image, *, name: str) -> Image.Image:
+    if 0 in photo.size:
+        raise ValueError(f"{name} is {photo.width} x {photo.height} pixels; a photo needs at least one pixel")
+    try:
+        photo.load()
+        with contextlib.suppress(Exception):  # broken EXIF data says nothing about the pixels
+            photo = ImageOps.exif_transpose(photo)
+        photo = _to_rgb(photo)
+    except Exception as error:  # decoders meet damaged files with errors of every kind
+        raise _damaged(name, error) from error
+    factor = _reduction(photo.size)
+    return photo if factor == 1 else photo.reduce(factor)
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    return math.ceil(math.sqrt(math.prod(size) / MAX_PHOTO_PIXELS))
+
+
+def _to_rgb(photo: Image.Image) -> Image.Image:
+    if photo.mode.startswith("I") or photo.mode == "F":
+        photo = _to_8_bit(photo)
+    if not photo.has_transparency_data:
+        return photo.convert("RGB")
+    transparent = photo.convert("RGBA")
+    white = Image.new("RGB", transparent.size, "white")
+    white.paste(transparent, mask=transparent.getchannel("A"))
+    return white
+
+
+def _to_8_bit(photo: Image.Image) -> Image.Image:
+    levels = np.nan_to_num(np.asarray(photo, dtype=np.float32), posinf=0.0).clip(min=0)
+    candidates = WHITE_LEVELS["I;16" if photo.mode.startswith("I;16") else photo.mode]
+    white = next((level for level in candidates if levels.max() <= level), levels.max())
+    return Image.fromarray((levels * (255.0 / white)).round().astype(np.uint8))
+
+
+def fetch_photos(images: Any) -> Any:
+    """Loads every path, URL or bytes in a photo or (nested) list of photos; PIL images and arrays pass unchanged.
+
+    A grey array (H, W) becomes (1, H, W).
+
+    Raises:
+        OSError, ValueError, TypeError: those of `load_photo`.
+    """
+    if isinstance(images, list | tuple):
+        return [fetch_photos(image) for image in images]
+    if isinstance(images, np.ndarray | torch.Tensor):
+        return images[None] if images.ndim == 2 else images
+    return images if isinstance(images, Image.Image) else load_photo(images)
+
+
+def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArray:
+    """Makes an array of a photo, (C, H, W) or (H, W, C), safe to resize: 8 bits or float32, finite, contiguous.
+
+    16-bit and bool arrays are scaled to 0..255. Floats are left as they are; as everywhere in transformers, floats in
+    0..1 need `do_rescale=False`, and a warning says so.
+
+    Raises:
+        ValueError: no pixels, neither 1, 3 nor 4 channels, or a value that is not finite.
+    """
+    shape = tuple(array.shape)
+    if 0 in shape or not ({shape[0], shape[-1]} & {1, 3, 4}):
+        raise ValueError(f"a photo array has shape {shape}; give (3, height, width) or (height, width, 3)")
+    kind = str(array.dtype).removeprefix("torch.")
+    if kind == "uint8":
+        return _plain(array)
+    levels = torch.as_tensor(_plain(array)).float()
+    if not torch.isfinite(levels).all():
+        raise ValueError("a photo array holds NaN or infinity; check where it was computed")
+    if kind in ("bool", "uint16"):
+        return _like(levels * (255.0 if kind == "bool" else 1 / 257), array)
+    if do_rescale and kind.startswith(("float", "bfloat")) and levels.min() >= 0 and levels.max() <= 1:
+        logger.warning_once(
+            "photos given as floats between 0 and 1 are about to be divided by 255; pass do_rescale=False to keep them"
+        )
+    return _like(levels, array)
+
+
+def _plain(array: PhotoArray) -> PhotoArray:
+    # torch takes neither negative strides (channels flipped with [..., ::-1]) nor read-only memory
+    return np.require(array, requirements=["C", "W"]) if isinstance(array, np.ndarray) else array
+
+
+def _like(levels: torch.Tensor, array: PhotoArray) -> PhotoArray:
+    return levels.numpy() if isinstance(array, np.ndarray) else levels
+
+
+def resize_exactly(images: list[Any], size: SizeDict) -> list[torch.Tensor]:
+    """Photos (C, H, W) resized in float32, bilinear, without smoothing, as the detectors of Caffe's line were fed.
+
+    The shorter side becomes `size.shortest_edge`, unless the longer would exceed `size.longest_edge`; both are rounded
+    half up. Without a shortest edge, to `size.height` x `size.width`.
+    """
+    resized = []
+    for image in images:
+        levels = torch.as_tensor(_plain(image))
+        target = (size.height, size.width) if size.height else aspect_size(levels.shape[-2:], size)
+        channels = (  # one at a time: in float32 a photo takes four times its memory
+            F.interpolate(channel[None, None].float(), size=target, mode="bilinear", align_corners=False)[0]
+            for channel in levels
+        )
+        resized.append(torch.cat(list(channels)))
+    return resized
+
+
+def aspect_size(photo_size: Sequence[int], size: SizeDict) -> tuple[int, int]:
+    """(height, width) of a photo resized with its aspect ratio; a side has at least one pixel.
+
+    >>> aspect_size((427, 640), SizeDict(shortest_edge=600, longest_edge=1000))
+    (600, 899)
+    """
+    scale = size.shortest_edge / min(photo_size)
+    if size.longest_edge and scale * max(photo_size) > size.longest_edge:
+        scale = size.longest_edge / max(photo_size)
+    height, width = (max(1, int(side * scale + 0.5)) for side in photo_size)
+    return height, width
+
+
+def check_resized_pixels(images: list[Any], size: SizeDict) -> None:
+    """Refuses to blow a long thin photo up to gigabytes: a 20000 x 1 photo at shortest edge 600 has 7 gigapixels.
+
+    Raises:
+        ValueError: a photo (C, H, W) would hold over `MAX_PHOTO_PIXELS` after resizing.
+    """
+    for image in images:
+        height, width = image.shape[-2:]
+        scale = size.shortest_edge / min(height, width)
+        if size.longest_edge:
+            scale = min(scale, size.longest_edge / max(height, width))
+        if height * width * scale**2 > MAX_PHOTO_PIXELS:
+            raise ValueError(
+                f"a photo of {width} x {height} pixels is too long and thin to be resized to shortest edge "
+                f'{size.shortest_edge}; add "longest_edge" to size or crop the photo'
+            )
+
+
+class UpDownImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
+    """What our image processors take beyond transformers' own.
+
+    exact_resize (`bool`, defaults to `False`): resize in float32, bilinear, without smoothing.
+    channel_order (`"rgb"` or `"bgr"`, defaults to `"rgb"`): of `pixel_values`; mean and deviation are in this order.
+    min_regions, max_regions, score_threshold (*optional*): how many regions a detector keeps, saved with its processor;
+        see `region_selection`.
+    """
+
+    exact_resize: bool
+    channel_order: str
+    min_regions: int | None
+    max_regions: int | None
+    score_threshold: float | int | None
+
+
+class PhotoPreparation(BaseImageProcessor):
+    """What both backends share: the defaults, loading, and padding with a mask where the aspect ratio is kept."""
+
+    resample = Image.Resampling.BICUBIC
+    image_mean = IMAGENET_STANDARD_MEAN
+    image_std = IMAGENET_STANDARD_STD
+    size: Any = {"height": 224, "width": 224}
+    do_convert_rgb = True
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    valid_kwargs = UpDownImageProcessorKwargs
+    exact_resize = False
+    channel_order = "rgb"
+    min_regions: int | None = None
+    max_regions: int | None = None
+    score_threshold: float | None = None
+
+    @property
+    def model_input_names(self) -> list[str]:  # type: ignore[override]
+        """The names of what a call returns."""
+        return ["pixel_values", "pixel_mask"] if self.size.shortest_edge else ["pixel_values"]
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Loads paths, URLs and bytes; see `fetch_photos`."""
+        if isinstance(image_url_or_urls, list | tuple) and not image_url_or_urls:
+            raise ValueError("the list of photos is empty; give at least one photo")
+        return fetch_photos(image_url_or_urls)
+
+    def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
+        """One photo as (3, H, W), its levels unchanged."""
+        if not isinstance(image, Image.Image):
+            image = check_photo_array(image, do_rescale=kwargs.get("do_rescale"))
+        elif kwargs.get("do_convert_rgb"):
+            image = load_photo(image)
+        return super().process_image(image, *args, **kwargs)
+
+    def region_selection(self) -> dict[str, Any]:
+        """How many regions of a photo to keep, as the detector's `forward` takes it; empty where its config decides."""
+        chosen = {name: getattr(self, name) for name in ("min_regions", "max_regions", "score_threshold")}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    def post_process_object_detection(
+        self, outputs: Any, threshold: float | None = None, target_sizes: Any = None
+    ) -> list[dict[str, torch.Tensor]]:
+        """A detector's outputs -> for each photo `scores`, `labels` and `boxes` (xyxy), the best first.
+
+        Args:
+            outputs: what `UpDownDetector` returns; its regressed boxes are used.
+            threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
+            target_sizes: (B, 2) or pairs: height and width of each photo in pixels, for boxes in pixels; else 0..1.
+        """
+        threshold = (self.score_threshold or 0.0) if threshold is None else threshold
+        results = []
+        for photo in range(len(outputs["region_mask"])):
+            kept = outputs["region_mask"][photo] & (outputs["region_scores"][photo] >= threshold)
+            scores, order = outputs["region_scores"][photo][kept].sort(descending=True, stable=True)
+            boxes = outputs["pred_boxes"][photo][kept][order]
+            if target_sizes is not None:
+                height, width = (float(side) for side in target_sizes[photo])
+                boxes = boxes * boxes.new_tensor([width, height, width, height])
+            results.append({"scores": scores, "labels": outputs["object_ids"][photo][kept][order], "boxes": boxes})
+        return results
+
+    def _preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        exact, order = kwargs.pop("exact_resize", False), kwargs.pop("channel_order", "rgb")
+        for name in ("min_regions", "max_regions", "score_threshold"):
+            kwargs.pop(name, None)
+        if order not in ("rgb", "bgr"):
+            raise ValueError(f"channel_order is {order!r}; choose 'rgb' or 'bgr'")
+        if order == "bgr":
+            images = [image[::-1].copy() if isinstance(image, np.ndarray) else image.flip(0) for image in images]
+        size, return_tensors = kwargs["size"], kwargs["return_tensors"]
+        if exact and kwargs["do_resize"]:
+            if size.shortest_edge:
+                check_resized_pixels(images, size)
+            images = resize_exactly(images, size)
+            images = images if self.backend == "torchvision" else [image.numpy() for image in images]
+            kwargs["do_resize"] = False
+        if not size.shortest_edge:
+            return super()._preprocess(images, *args, **kwargs)
+        check_resized_pixels(images, size)
+        resized = super()._preprocess(images, *args, **{**kwargs, "return_tensors": None})["pixel_values"]
+        pixel_values, pixel_mask = self.pad(resized, return_mask=True)  # type: ignore[attr-defined]
+        return BatchFeature(
+            {"pixel_values": pixel_values, "pixel_mask": [mask > 0 for mask in pixel_mask]}, tensor_type=return_tensors
+        )
+
+
+class UpDownImageProcessor(PhotoPreparation, TorchvisionBackend):
+    """Photos to `pixel_values` (B, 3, H, W) float32 in RGB order, on torch tensors.
+
+    Every photo is resized to `size` (224 x 224 without regard to its aspect ratio), divided by 255 and normalised with
+    mean and standard deviation 0.5 to -1..1. With `size={"shortest_edge": s, "longest_edge": l}` the aspect ratio is
+    kept, photos are padded with 0 on the right and below to the largest of the batch, and `pixel_mask` (B, H, W) bool
+    is True on real pixels. Accepts all that `load_photo` accepts, arrays, and lists of these.
+
+    Example:
+        >>> processor = UpDownImageProcessor()
+        >>> red = Image.new("RGB", (640, 480), (255, 0, 0))
+        >>> processor(red, return_tensors="pt").pixel_values[0, :, 0, 0].tolist()
+        [1.0, -1.0, -1.0]
+    """
+
+
+class UpDownImageProcessorPil(PhotoPreparation, PilBackend):
+    """The twin of `UpDownImageProcessor` that works on Pillow and numpy; its outputs differ by rounding only."""

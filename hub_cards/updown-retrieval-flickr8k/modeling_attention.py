@@ -1,0 +1,259 @@
+"""Top-down attention over regions (Anderson et al. 2018, equations 3-5), and the layers of question answering.
+
+Regions stand once per photo, queries once per row: N = P photos x S rows each (captions, beams, samples), rows of one
+photo next to each other; questions may also name their photo (`QuestionRows`). Products with regions are made once per
+photo.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class TopDownAttention(nn.Module):
+    """a_i = w_a^T tanh(W_va v_i + W_ha h), alpha = softmax(a), v_hat = sum_i alpha_i v_i (equations 3-5).
+
+    `bias=False` is the paper; ruotianluo's UpDownModel has a bias in each of the three products.
+
+    Example:
+
+    >>> attention = TopDownAttention(region_size=8, query_size=6, attention_size=4)
+    >>> regions, mask = torch.randn(2, 3, 8), torch.tensor([[True, True, False], [True, True, True]])
+    >>> attended, weights = attention(torch.randn(2, 6), attention.project_regions(regions), regions, mask)
+    >>> attended.shape, weights[0, 2].item()
+    (torch.Size([2, 8]), 0.0)
+    """
+
+    def __init__(self, *, region_size: int, query_size: int, attention_size: int, bias: bool = False):
+        super().__init__()
+        self.project_regions = nn.Linear(region_size, attention_size, bias=bias)  # W_va
+        self.project_query = nn.Linear(query_size, attention_size, bias=bias)  # W_ha
+        self.score = nn.Linear(attention_size, 1, bias=bias)  # w_a
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        rows: torch.Tensor | None = None,
+        rows_per_photo: int = 1,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weigh each photo's regions for each of its rows.
+
+        query (N, H), keys = W_va v (P, R, A), values (P, R, D), mask (P, R) -> v_hat (N, D), alpha (N, R).
+        With `rows` (n,), query holds only those of the N = P x S rows, and so does what is returned.
+        """
+        query = self.project_query(query)
+        if rows is None:
+            query = query.view(keys.shape[0], -1, 1, keys.shape[-1])  # (P, S, 1, A)
+            scores = self.score(torch.tanh(keys[:, None] + query)).squeeze(-1)  # (P, S, R)
+            weights = masked_softmax(scores, mask[:, None]).to(values.dtype)
+            return torch.bmm(weights, values).flatten(0, 1), weights.flatten(0, 1)
+        photos = rows // rows_per_photo
+        hidden = keys.index_select(0, photos).add_(query[:, None]).tanh_()  # (n, R, A), in place: nothing else holds it
+        weights = masked_softmax(self.score(hidden).squeeze(-1), mask[photos]).to(values.dtype)  # (n, R)
+        spread = weights.new_zeros(keys.shape[0] * rows_per_photo, keys.shape[1]).index_copy(0, rows, weights)
+        attended = torch.bmm(spread.unflatten(0, (-1, rows_per_photo)), values)  # (P, S, D)
+        return attended.flatten(0, 1).index_select(0, rows), weights
+
+
+def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Softmax over the last dimension, exactly 0 where `mask` is False."""
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+
+
+class NormedLinear(nn.Linear):
+    """A linear layer; with `weight_norm` its weight is `gain` x V / ||V||, one length for the whole matrix.
+
+    That is `weight_norm(dim=None)` of Salimans and Kingma 2016, as hengyuan-hu/bottom-up-attention-vqa has it.
+
+    >>> layer = NormedLinear(3, 2, weight_norm=True)
+    >>> bool(torch.isclose(layer.effective_weight().norm(), layer.gain))
+    True
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, weight_norm: bool = False):
+        super().__init__(in_features, out_features)
+        self.gain = nn.Parameter(torch.ones(())) if weight_norm else None
+
+    def effective_weight(self) -> torch.Tensor:
+        """(out, in)"""
+        return self.weight if self.gain is None else self.weight * (self.gain / self.weight.norm())
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return F.linear(inputs, self.effective_weight(), self.bias)
+
+
+class Nonlinear(nn.Module):
+    """The paper's gated tanh, tanh(W x + b) * sigmoid(W' x + b') (equations 8-10), or relu(W x + b).
+
+    Both products of the gated tanh are one layer; its first half is W.
+
+    >>> layer = Nonlinear(3, 2, activation="gated_tanh")
+    >>> layer(torch.zeros(1, 3)).shape, layer.linear.out_features
+    (torch.Size([1, 2]), 4)
+    """
+
+    def __init__(
+        self, in_size: int, out_size: int, *, activation: Literal["gated_tanh", "relu"], weight_norm: bool = False
+    ):
+        super().__init__()
+        self.gated = activation == "gated_tanh"
+        self.linear = NormedLinear(in_size, (1 + self.gated) * out_size, weight_norm=weight_norm)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.activate(self.linear(inputs))
+
+    def activate(self, products: torch.Tensor) -> torch.Tensor:
+        """What follows the product: (..., 2 x out) -> (..., out) for the gated tanh."""
+        if not self.gated:
+            return products.relu()
+        value, gate = products.chunk(2, dim=-1)
+        return value.tanh() * gate.sigmoid()
+
+
+@dataclass
+class QuestionRows:
+    """Which of P photos each of N questions asks about.
+
+    photo_index (N,) int64; slot (N,): how many earlier questions ask about the same photo; slots: the most questions of
+    a photo; regular: whether every photo has `slots` questions, those of one photo next to each other.
+    """
+
+    photo_index: torch.Tensor
+    slot: torch.Tensor
+    num_photos: int
+    slots: int
+    regular: bool
+
+    @classmethod
+    def of(
+        cls, photo_index: torch.Tensor | None, *, num_questions: int, num_photos: int, device: Any
+    ) -> "QuestionRows":
+        """From each question's photo; without it, as many questions for every photo, next to each other.
+
+        Raises `ValueError` for numbers that do not fit.
+        """
+        if photo_index is None:
+            each, odd = divmod(num_questions, num_photos)
+            if odd or not each:
+                raise ValueError(
+                    f"{num_questions} questions for {num_photos} photos: give as many questions for every photo, "
+                    "those of one photo next to each other, or say with photo_index which photo each asks about"
+                )
+            rows = torch.arange(num_questions, device=device)
+            return cls(rows // each, rows % each, num_photos, each, regular=True)
+        photo_index = photo_index.long()
+        if (
+            photo_index.shape != (num_questions,)
+            or not num_questions
+            or not 0 <= int(photo_index.min()) <= int(photo_index.max()) < num_photos
+        ):
+            raise ValueError(f"photo_index must name one of {num_photos} photos for each of {num_questions} questions")
+        order = photo_index.argsort(stable=True)
+        counts = torch.bincount(photo_index, minlength=num_photos)
+        starts = counts.cumsum(0) - counts
+        slot = torch.empty_like(photo_index)
+        slot[order] = torch.arange(num_questions, device=device) - starts[photo_index[order]]
+        return cls(photo_index, slot, num_photos, int(counts.max()), regular=False)
+
+    def of_photos(self, photos: torch.Tensor) -> torch.Tensor:
+        """(P, ...) -> (N, ...)"""
+        return photos if self.regular and self.slots == 1 else photos.index_select(0, self.photo_index)
+
+    def by_photo(self, questions: torch.Tensor) -> torch.Tensor:
+        """(N, ...) -> (P, slots, ...), zero where a photo has fewer questions."""
+        if self.regular:
+            return questions.unflatten(0, (self.num_photos, self.slots))
+        spread = questions.new_zeros(self.num_photos, self.slots, *questions.shape[1:])
+        return spread.index_put((self.photo_index, self.slot), questions)
+
+    def by_question(self, spread: torch.Tensor) -> torch.Tensor:
+        """The way back: (P, slots, ...) -> (N, ...)"""
+        return spread.flatten(0, 1) if self.regular else spread[self.photo_index, self.slot]
+
+    def products(self, photos: torch.Tensor, questions: torch.Tensor) -> torch.Tensor:
+        """photos (P, M, K), questions (N, G, K) -> their products (N, G, M), without a copy of a photo per question."""
+        spread = self.by_photo(questions)  # (P, S, G, K)
+        products = torch.bmm(spread.flatten(1, 2), photos.transpose(1, 2))  # (P, S x G, M)
+        return self.by_question(products.unflatten(1, spread.shape[1:3]))
+
+
+class QuestionAttention(nn.Module):
+    """a_i = w_a^T f_a([v_i, q]), alpha = softmax(a) (the paper, section 3.3), for G glimpses.
+
+    `attention="multiply"` is a_i = w_a^T (f_v(v_i) * f_q(q)), hengyuan-hu's. W [v, q] = W_v v + W_q q, so that the
+    regions' product is made once per photo however many questions are asked.
+
+    Example:
+
+    >>> layer = QuestionAttention(region_size=8, query_size=6, hidden_size=4, attention="concat", activation="relu")
+    >>> rows = QuestionRows.of(None, num_questions=4, num_photos=2, device="cpu")
+    >>> keys, mask = layer.project_regions(torch.randn(2, 3, 8)), torch.tensor([[True, True, False], [True] * 3])
+    >>> weights = layer(torch.randn(4, 6), keys, mask, rows)[0]
+    >>> weights.shape, weights[0, 0, 2].item()
+    (torch.Size([4, 1, 3]), 0.0)
+    """
+
+    def __init__(
+        self,
+        *,
+        region_size: int,
+        query_size: int,
+        hidden_size: int,
+        attention: Literal["concat", "multiply"],
+        activation: Literal["gated_tanh", "relu"],
+        weight_norm: bool = False,
+        dropout: float = 0.0,
+        num_glimpses: int = 1,
+    ):
+        super().__init__()
+        self.region_size, self.dropout = region_size, dropout
+        self.multiplies = attention == "multiply"
+        self.joint: Nonlinear | None = None
+        self.of_region: Nonlinear | None = None
+        self.of_query: Nonlinear | None = None
+        if self.multiplies:
+            self.of_region = Nonlinear(region_size, hidden_size, activation=activation, weight_norm=weight_norm)
+            self.of_query = Nonlinear(query_size, hidden_size, activation=activation, weight_norm=weight_norm)
+        else:
+            self.joint = Nonlinear(
+                region_size + query_size, hidden_size, activation=activation, weight_norm=weight_norm
+            )
+        self.score = NormedLinear(hidden_size, num_glimpses, weight_norm=weight_norm)  # w_a
+
+    def project_regions(self, features: torch.Tensor) -> torch.Tensor:
+        """What of the score does not depend on the question: (P, R, D) -> (P, R, A)."""
+        if self.of_region is not None:
+            return self.of_region(features)
+        assert self.joint is not None  # one of both is there
+        linear = self.joint.linear
+        return F.linear(features, linear.effective_weight()[:, : self.region_size], linear.bias)
+
+    def forward(
+        self, query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor, rows: QuestionRows
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """query (N, H), keys (P, R, A), mask (P, R) -> alpha and scores before the softmax, both (N, G, R)."""
+        scores = self.scores(query, keys, rows)
+        weights = masked_softmax(scores.float(), rows.of_photos(mask)[:, None])
+        return weights.to(scores.dtype), scores
+
+    def scores(self, query: torch.Tensor, keys: torch.Tensor, rows: QuestionRows) -> torch.Tensor:
+        """a (N, G, R)"""
+        if self.of_query is not None:
+            asked = self.of_query(query)  # (N, A)
+            if not (self.training and self.dropout):
+                weighted = asked[:, None] * self.score.effective_weight()  # (N, G, A)
+                return rows.products(keys, weighted.to(keys.dtype)) + self.score.bias[:, None]
+            hidden = rows.of_photos(keys) * asked[:, None]  # (N, R, A)
+        else:
+            assert self.joint is not None  # one of both is there
+            asked = F.linear(query, self.joint.linear.effective_weight()[:, self.region_size :])
+            hidden = self.joint.activate(rows.of_photos(keys) + asked[:, None])
+        hidden = F.dropout(hidden, self.dropout, self.training)
+        return self.score(hidden).transpose(1, 2)

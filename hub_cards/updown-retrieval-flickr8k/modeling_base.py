@@ -1,0 +1,130 @@
+"""What every UpDown model shares: weight initialisation, and "pixels or regions in, `Regions` out".
+
+A top-down model either owns a region source (`config.vision_config`), and then takes `pixel_values`, or is handed
+`region_features, region_boxes, region_mask` that a source or a store made earlier. Both ways give equal results.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .configuration_updown import UpDownGridConfig
+from .outputs_updown import Regions
+
+
+class UpDownPreTrainedModel(PreTrainedModel):
+    """Weight initialisation and the flags that transformers asks for."""
+
+    config_class = UpDownGridConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    input_modalities: tuple[str, ...] = ("image", "text")
+    supports_gradient_checkpointing = False
+    _supports_sdpa = False
+    _supports_flash_attn = False
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As transformers does it, and what `__init__` froze is frozen: transformers makes loaded weights trainable."""
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        for module in reversed(list(model.modules())):  # the whole after its parts, as in `__init__`
+            if isinstance(module, UpDownPreTrainedModel):
+                module.freeze_as_made()
+        return (model, info) if output_loading_info else model
+
+    def freeze_as_made(self) -> None:
+        """Leave out of training what `__init__` leaves out of it."""
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        std = getattr(self.config, "initializer_range", 0.02)
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+            nn.init.normal_(module.weight, std=std)
+            if isinstance(getattr(module, "bias", None), torch.Tensor):
+                nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        elif isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+            if isinstance(module, nn.BatchNorm2d):
+                module.reset_running_stats()
+
+
+class UpDownTopDownModel(UpDownPreTrainedModel):
+    """A model on regions: owns a region source where its config has one, and checks regions at the door."""
+
+    def build_region_source(self) -> None:
+        """Make `self.region_source` from `config.vision_config`, frozen if `config.freeze_regions`."""
+        from .modeling_detector import UpDownDetector  # here, because the sources are UpDownPreTrainedModels themselves
+        from .modeling_grid import UpDownGrid
+
+        sources: dict[str, type[PreTrainedModel]] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
+        vision_config = self.config.vision_config
+        self.region_source = None if vision_config is None else sources[vision_config.model_type](vision_config)
+        UpDownTopDownModel.freeze_as_made(self)
+
+    def freeze_as_made(self) -> None:
+        """Freeze the region source where the config says so."""
+        if self.config.freeze_regions:
+            self.freeze_regions()
+
+    def freeze_regions(self) -> None:
+        """Leave the region source out of training (the paper's way)."""
+        source = getattr(self, "region_source", None)  # heads of the fusion model ask before it is there
+        if source is not None:
+            source.requires_grad_(False)
+
+    def unfreeze_regions(self) -> None:
+        """Train the region source end to end with the model; normalisation statistics stay as they are."""
+        if self.region_source is None:
+            raise ValueError("This model owns no region source: set config.vision_config to train one with it")
+        self.region_source.unfreeze()
+        self.config.freeze_regions = False
+
+    def get_regions(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        region_features: torch.Tensor | None = None,
+        region_boxes: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
+    ) -> Regions:
+        """`Regions` of B photos, from pixels (B, 3, height, width) or as given; missing masks are all True.
+
+        pixel_mask (B, height, width) bool is True on the photo where photos of different sizes were padded. Raises
+        `ValueError` where neither or both are given, where the width does not fit, or where a photo has no region at
+        all.
+        """
+        if pixel_values is not None and region_features is None:
+            if self.region_source is None:
+                raise ValueError(
+                    "This model owns no region source, so it cannot take pixel_values: "
+                    "extract region_features first, or load a model whose config has a vision_config"
+                )
+            return self.region_source(pixel_values, pixel_mask=pixel_mask)
+        if region_features is None or pixel_values is not None:
+            raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
+        return Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
+
+    def _checked_mask(self, region_features: torch.Tensor, region_mask: torch.Tensor | None) -> torch.Tensor:
+        expected = self.config.region_feature_size
+        if region_features.dim() == 3 and not region_features.shape[1]:
+            raise ValueError("region_features hold no region at all: every photo needs one or more")
+        if region_features.dim() != 3 or region_features.shape[-1] != expected:
+            raise ValueError(
+                f"region_features have shape {tuple(region_features.shape)} but the model expects (photos, regions, "
+                f"{expected}); were they extracted with another detector?"
+            )
+        if region_mask is None:
+            return region_features.new_ones(region_features.shape[:2], dtype=torch.bool)
+        region_mask = region_mask.to(torch.bool)
+        if region_mask.shape != region_features.shape[:2]:
+            raise ValueError(
+                f"region_mask has shape {tuple(region_mask.shape)} but region_features have "
+                f"{tuple(region_features.shape[:2])} photos and regions"
+            )
+        if not torch.compiler.is_compiling() and not region_mask.any(dim=-1).all():
+            empty = (~region_mask.any(dim=-1)).nonzero().flatten().tolist()
+            raise ValueError(f"photos {empty} of the batch have no region at all: region_mask is False everywhere")
+        return region_mask

@@ -1,0 +1,508 @@
+"""photo -> `Regions`: the bottom-up detector of Anderson et al. 2018, Faster R-CNN with objects and attributes.
+
+    pixel_values --backbone--> maps --ProposalNetwork--> boxes --RoI pooling, region stage--> features --RegionHeads-->
+    object and attribute probabilities, regressed boxes --selection--> Regions
+
+Photos of a batch are cut free of their padding and go through in groups of one size, so a photo's regions are the same
+alone and in any batch. Inside, boxes are pixels of the resized photo; outside, 0..1. B photos, R regions, N boxes of
+one group, C objects, A attributes, D feature width.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+from .boxes_updown import boxes_from_pixels, clip_boxes, decode_boxes
+from .configuration_updown import UpDownDetectorConfig
+from .detection_losses_updown import (
+    Draw,
+    PhotoObjects,
+    attribute_loss,
+    draw_regions,
+    proposal_losses,
+    region_losses,
+)
+from .detector_batch_updown import (
+    check_given,
+    collect_photos,
+    given_boxes,
+    mean_losses,
+    photo_objects,
+    photos_by_size,
+    resize_factors,
+)
+from .modeling_base import UpDownPreTrainedModel
+from .outputs_updown import UpDownDetectorOutput
+from .proposals_updown import ProposalNetwork, top_proposals
+from .pyramid_updown import PyramidBackbone, PyramidRegions, box_means
+from .region_selection_updown import Selection, SelectionRule, select_jointly, select_per_class
+from .resnet_updown import CaffeResNet, FrozenBatchNorm2d, RegionStage
+
+CAFFE_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
+CAFFE_STRIDE = 16
+REGIONS_AT_A_TIME = 300  # a photo's proposals; pooled 14 x 14 maps of 1,024 channels, in float32: 241 MB
+PYRAMID_REGIONS_AT_A_TIME = 512  # pooled 14 x 14 maps of 128 channels, in float32: 51 MB
+SMALLEST_SIDE = 32  # a photo of fewer pixels is padded to it, or no cell would be left of the maps
+
+
+def full_precision(tensor: torch.Tensor) -> contextlib.AbstractContextManager:
+    """Without autocast where no gradient is asked for: which boxes there are, and what they are called, must not hang
+    on rounding. In the C4 layout that costs little, since nine tenths of the work are the region stage's.
+    """
+    if torch.is_grad_enabled():
+        return contextlib.nullcontext()
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+class RegionHeads(nn.Module):
+    """Region features (N, D) -> object logits (N, C + 1), regressions (N, C or 1, 4), attribute logits (N, A + 1)."""
+
+    def __init__(self, config: UpDownDetectorConfig, *, width: int):
+        super().__init__()
+        classes = config.num_objects + 1
+        self.object_score = nn.Linear(width, classes)
+        self.box_deltas = nn.Linear(width, 4 * (1 if config.class_agnostic_boxes else config.num_objects))
+        self.has_attributes = config.num_attributes > 0
+        if self.has_attributes:
+            self.object_embedding = nn.Embedding(classes, config.object_embedding_size)
+            self.attribute_hidden = nn.Linear(width + config.object_embedding_size, config.attribute_hidden_size)
+            self.attribute_score = nn.Linear(config.attribute_hidden_size, config.num_attributes + 1)
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, D) -> object logits (N, C + 1) and regressions (N, C or 1, 4), in float32."""
+        with full_precision(features):
+            features = features.to(self.object_score.weight.dtype)
+            return self.object_score(features).float(), self.box_deltas(features).float().unflatten(1, (-1, 4))
+
+    def attributes(self, features: torch.Tensor, object_ids: torch.Tensor) -> torch.Tensor:
+        """Features (N, D) and the class of each, true or predicted, background included (N,) -> logits (N, A + 1)."""
+        joined = torch.cat([features, self.object_embedding(object_ids)], dim=1)
+        return self.attribute_score(F.relu(self.attribute_hidden(joined))).float()
+
+
+@dataclass
+class PhotoMaps:
+    """The maps of n photos of one size: the backbone's, and its last map where that joins the features."""
+
+    maps: list[torch.Tensor]
+    last: torch.Tensor | None
+    size: tuple[int, int]
+
+
+class UpDownDetector(UpDownPreTrainedModel):
+    """The bottom-up detector.
+
+    Example:
+
+    >>> config = UpDownDetectorConfig(
+    ...     backbone="caffe_resnet50", stem_channels=8, bottleneck_channels=4, res2_channels=16, rpn_hidden_size=16,
+    ...     region_feature_size=128, num_objects=20, num_attributes=9, min_regions=36, max_regions=36)
+    >>> regions = UpDownDetector(config).eval()(torch.zeros(1, 3, 112, 160))
+    >>> regions.region_features.shape, regions.object_probs.shape
+    (torch.Size([1, 36, 128]), torch.Size([1, 36, 21]))
+    """
+
+    config_class = UpDownDetectorConfig
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    _no_split_modules = ["CaffeResNet", "PyramidBackbone", "RegionStage"]
+
+    def __init__(self, config: UpDownDetectorConfig):
+        super().__init__(config)
+        if config.is_caffe_resnet:
+            width = self._build_caffe()
+        else:
+            width = self._build_pyramid()
+        self.heads = RegionHeads(config, width=width)
+        self.post_init()
+        self.freeze_stages()
+
+    def _build_caffe(self) -> int:
+        config = self.config
+        number = config.backbone.removeprefix("caffe_resnet")
+        if number not in CAFFE_DEPTHS:
+            raise ValueError(f"there is no backbone {config.backbone!r}; the Caffe-style ones are 50, 101 and 152")
+        res2, res3, res4, res5 = CAFFE_DEPTHS[number]
+        shared = {"num_groups": config.num_groups, "stride_in_1x1": config.stride_in_1x1}
+        self.backbone: Any = CaffeResNet(
+            depths=(res2, res3, res4),
+            stem_channels=config.stem_channels,
+            bottleneck_channels=config.bottleneck_channels,
+            out_channels=config.res2_channels,
+            **shared,
+        )
+        channels = 4 * config.res2_channels
+        self.proposals = ProposalNetwork(config, channels=channels, strides=[CAFFE_STRIDE])
+        self.region_stage: Any = RegionStage(
+            depth=res5,
+            in_channels=channels,
+            bottleneck_channels=8 * config.bottleneck_channels,
+            out_channels=2 * channels,
+            stride=config.region_stage_stride,
+            dilation=config.region_stage_dilation,
+            **shared,
+        )
+        self._check_feature_size(2 * channels)
+        return 2 * channels
+
+    def _build_pyramid(self) -> int:
+        config = self.config
+        self.backbone = PyramidBackbone(
+            config.backbone, levels=config.pyramid_levels, channels=config.pyramid_size, joined=config.joined_features
+        )
+        self.proposals = ProposalNetwork(config, channels=config.pyramid_size, strides=self.backbone.strides)
+        self.region_stage = PyramidRegions(
+            channels=config.pyramid_size, pool_size=config.region_pool_size, width=config.head_size
+        )
+        width = config.head_size + config.joined_features * self.backbone.last_channels
+        self._check_feature_size(width)
+        return width
+
+    def _check_feature_size(self, width: int) -> None:
+        if width != self.config.region_feature_size:
+            raise ValueError(
+                f"{self.config.backbone} gives features of width {width}, but config.region_feature_size is "
+                f"{self.config.region_feature_size}: set it to {width}"
+            )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Conv2d):  # a deep stack of convolutions dies out under one small spread
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, ProposalNetwork):
+            for part in (module.conv, module.objectness, module.deltas):
+                nn.init.normal_(part.weight, std=self.config.initializer_range)
+        elif isinstance(module, RegionHeads):
+            nn.init.normal_(module.box_deltas.weight, std=self.config.initializer_range / 10)
+
+    def load_backbone_weights(self, weights: str | Path | None = None) -> None:
+        """Load ImageNet weights of timm: a `.safetensors` file, or the Hub's (`weights=None`).
+
+        A Caffe-style backbone takes those of timm's ResNet of that depth, region stage included; their strides stand in
+        the 3x3 convolutions. Raises `ValueError` where the file does not fit.
+        """
+        config = self.config
+        name = config.backbone.removeprefix("caffe_")
+        state = (
+            timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+            if weights is None
+            else load_file(weights)
+        )
+        if not config.is_caffe_resnet:
+            missing, _ = self.backbone.backbone.load_state_dict(state, strict=False)
+        elif config.stride_in_1x1:
+            raise ValueError(f"{name}'s weights have their strides in the 3x3 convolutions: set stride_in_1x1 to false")
+        else:
+            missing, _ = self.load_state_dict(
+                {caffe_name(theirs): value for theirs, value in state.items()}, strict=False
+            )
+            missing = [name for name in missing if name.startswith(("backbone.", "region_stage."))]
+        if missing:
+            raise ValueError(f"{weights} lacks {len(missing)} weights of {name}, such as {missing[:3]}")
+
+    def freeze_stages(self) -> None:
+        """Leave `config.frozen_stages` first stages and every norm of the backbone out of training."""
+        self.backbone.freeze_at(self.config.frozen_stages)
+
+    def freeze_as_made(self) -> None:
+        """Frozen are the norms and the backbone's first stages."""
+        self.unfreeze()
+
+    def unfreeze(self) -> None:
+        """Train all that ever trains: everything but the first stages and the norms."""
+        self.requires_grad_(True)
+        for module in self.modules():
+            if isinstance(module, FrozenBatchNorm2d):
+                module.requires_grad_(False)
+        self.freeze_stages()
+
+    def train(self, mode: bool = True) -> "UpDownDetector":
+        """Training mode never reaches the backbone: its norms stay as in evaluation."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    # -- the way of a batch -------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None = None,
+        boxes: torch.Tensor | None = None,
+        box_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        label_boxes: torch.Tensor | None = None,
+        label_attributes: torch.Tensor | None = None,
+        photo_sizes: torch.Tensor | None = None,
+        draw_seeds: torch.Tensor | None = None,
+        min_regions: int | None = None,
+        max_regions: int | None = None,
+        score_threshold: float | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Detect the regions of B photos, or describe given boxes; with `labels`, the loss.
+
+        Args:
+            pixel_values: (B, 3, height, width), as the model's image processor makes them.
+            pixel_mask: (B, height, width) bool, True on the photo; padding lies to the right and below.
+            boxes: (B, R, 4) xyxy in 0..1: regions are exactly these, in this order, unregressed.
+            box_mask: (B, R) bool, True = a real box; all where absent.
+            labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
+            label_boxes: (B, M, 4) xyxy in 0..1, of the labels.
+            label_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
+            photo_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
+            draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
+            min_regions, max_regions, score_threshold: instead of those of the config.
+
+        Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
+        for a photo without pixels, and for boxes or labels that are not as above.
+        """
+        rule = self._selection_rule(min_regions, max_regions, score_threshold)
+        groups = list(photos_by_size(pixel_values, pixel_mask))
+        check_given(boxes, labels, label_attributes, num_photos=len(pixel_values), config=self.config)
+        losses, parts = [], []
+        for photos, pixels in groups:
+            group = self.feature_maps(pixels)
+            factors = resize_factors(photo_sizes, photos, group.size)
+            if labels is not None:
+                true = (labels, label_boxes, label_attributes)
+                objects = [photo_objects(*true, photo=i, size=group.size) for i in photos]
+                seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in photos]
+                losses.append(self._group_losses(group, objects, factors=factors, seeds=seeds))
+            if labels is not None and self.training:
+                continue
+            if boxes is not None:
+                given = [given_boxes(boxes, box_mask, photo=i, size=group.size) for i in photos]
+                found = self._describe(group, given)
+            else:
+                found = self._detect(group, rule=rule, factors=factors)
+            parts += list(zip(photos, found, strict=True))
+        output = collect_photos(parts)
+        if losses:
+            output.losses = mean_losses(losses, num_photos=len(pixel_values))
+            output.loss = torch.stack(list(output.losses.values())).sum()
+        return output if return_dict is None or return_dict else output.to_tuple()
+
+    def _selection_rule(self, smallest: int | None, most: int | None, threshold: float | None) -> SelectionRule:
+        config = self.config
+        smallest = config.min_regions if smallest is None else smallest
+        most = config.max_regions if most is None else most
+        if not 0 < smallest <= most:
+            raise ValueError(f"min_regions={smallest} and max_regions={most} must be 1 or more, in this order")
+        threshold = config.score_threshold if threshold is None else threshold
+        return SelectionRule(smallest, most, threshold, config.nms_thresholds, config.box_plus_one)
+
+    def feature_maps(self, pixel_values: torch.Tensor) -> PhotoMaps:
+        """n photos of one size without padding (n, 3, height, width) -> their maps."""
+        size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        missing_rows, missing_columns = (max(0, SMALLEST_SIDE - side) for side in size)
+        if missing_rows or missing_columns:
+            pixel_values = F.pad(pixel_values, (0, missing_columns, 0, missing_rows))
+        if self.config.is_caffe_resnet:
+            with full_precision(pixel_values):
+                return PhotoMaps([self.backbone(pixel_values)], None, size)
+        maps, last = self.backbone(pixel_values)
+        return PhotoMaps(maps, last, size)
+
+    def _group_losses(
+        self, group: PhotoMaps, objects: list[PhotoObjects], *, factors: list[float], seeds: list[int] | None
+    ) -> dict[str, torch.Tensor]:
+        """The five losses (four without attributes), each summed over the photos of the group."""
+        config = self.config
+        logits, deltas = self.proposals(group.maps)
+        anchors = self.proposals.anchors(group.maps)
+        losses: list[dict[str, torch.Tensor]] = []
+        boxes, draws = [], []
+        for i, photo in enumerate(objects):
+            generator = None if seeds is None else torch.Generator().manual_seed(seeds[i])
+            one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
+            losses.append(
+                proposal_losses(
+                    torch.cat(one_logits),
+                    torch.cat(one_deltas),
+                    torch.cat(anchors),
+                    objects=photo,
+                    photo_size=group.size,
+                    config=config,
+                    generator=generator,
+                )
+            )
+            proposed, _ = top_proposals(
+                one_logits,
+                one_deltas,
+                anchors,
+                config=config,
+                photo_size=group.size,
+                resize_factor=factors[i],
+                training=True,
+            )
+            drawn_boxes, drawn = draw_regions(proposed, photo, config=config, generator=generator)
+            boxes.append(drawn_boxes)
+            draws.append(drawn)
+        losses += self._drawn_losses(group, boxes, draws=draws, objects=objects)
+        names = dict.fromkeys(name for part in losses for name in part)
+        return {name: torch.stack([part[name] for part in losses if name in part]).sum() for name in names}
+
+    def _drawn_losses(
+        self, group: PhotoMaps, boxes: list[torch.Tensor], *, draws: list[Draw], objects: list[PhotoObjects]
+    ) -> list[dict[str, torch.Tensor]]:
+        """Class, box and attribute losses of the boxes drawn in each photo."""
+        losses = []
+        for (own_boxes, features), photo, drawn in zip(
+            self._features_by_photo(group, boxes), objects, draws, strict=True
+        ):
+            object_logits, box_deltas = self.heads(features)
+            losses.append(
+                region_losses(object_logits, box_deltas, own_boxes, drawn=drawn, objects=photo, config=self.config)
+            )
+            if self.heads.has_attributes:
+                attribute_logits = self.heads.attributes(features[: len(drawn.target)], photo.object_ids[drawn.target])
+                loss = attribute_loss(attribute_logits, photo.attribute_ids[drawn.target])
+                losses[-1]["region_attributes"] = self.config.attribute_loss_weight * loss
+        return losses
+
+    def _detect(self, group: PhotoMaps, *, rule: SelectionRule, factors: list[float]) -> Iterator[UpDownDetectorOutput]:
+        """The selected regions of each photo of the group, as batches of one."""
+        with full_precision(group.maps[0]) if self.config.is_caffe_resnet else contextlib.nullcontext():
+            logits, deltas = self.proposals(group.maps)
+        anchors = self.proposals.anchors(group.maps)
+        proposed = [
+            top_proposals(
+                [part[i] for part in logits],
+                [part[i] for part in deltas],
+                anchors,
+                config=self.config,
+                photo_size=group.size,
+                resize_factor=factors[i],
+                at_least=rule.smallest,
+            )[0]
+            for i in range(len(factors))
+        ]
+        choose = select_per_class if self.config.nms_per_class else select_jointly
+        for boxes, features in self._features_by_photo(group, proposed):
+            object_logits, box_deltas = self.heads(features)
+            probs = object_logits.softmax(dim=-1)
+            candidates = (
+                boxes if self.config.region_boxes == "proposal" else self._regressed(box_deltas, boxes, group.size)
+            )
+            with torch.no_grad():
+                chosen = choose(candidates.detach(), probs.detach(), rule)
+            yield self._photo_output(chosen, boxes, features, object_logits, box_deltas, size=group.size)
+
+    def _describe(self, group: PhotoMaps, given: list[torch.Tensor]) -> Iterator[UpDownDetectorOutput]:
+        """Features, classes and attributes of given boxes, in the order given, as batches of one."""
+        for boxes, features in self._features_by_photo(group, given):
+            object_logits, box_deltas = self.heads(features)
+            scores, best = object_logits.softmax(dim=-1)[:, 1:].max(dim=1)
+            everything = Selection(torch.arange(len(boxes), device=boxes.device), scores, best + 1)
+            output = self._photo_output(everything, boxes, features, object_logits, box_deltas, size=group.size)
+            output.region_boxes = boxes_from_pixels(boxes, width=group.size[1], height=group.size[0])[None]
+            yield output
+
+    def _photo_output(
+        self,
+        chosen: Selection,
+        boxes: torch.Tensor,
+        features: torch.Tensor,
+        object_logits: torch.Tensor,
+        box_deltas: torch.Tensor,
+        *,
+        size: tuple[int, int],
+    ) -> UpDownDetectorOutput:
+        """The chosen regions of one photo, boxes in 0..1, as a batch of one."""
+        config, rows = self.config, chosen.indices
+        object_logits, boxes = object_logits[rows], boxes[rows]
+        regressed = self._regressed(box_deltas[rows], boxes, size)  # (R, C + 1, 4)
+        pred_boxes = regressed[torch.arange(len(rows), device=rows.device), chosen.object_ids]
+        relative, relative_pred = (boxes_from_pixels(b, width=size[1], height=size[0]) for b in (boxes, pred_boxes))
+        output = UpDownDetectorOutput(
+            region_features=features[rows][None],
+            region_boxes=(relative if config.region_boxes == "proposal" else relative_pred)[None],
+            region_mask=torch.ones(1, len(rows), dtype=torch.bool, device=rows.device),
+            region_scores=chosen.scores[None],
+            object_probs=object_logits.softmax(dim=-1)[None],
+            object_ids=chosen.object_ids[None],
+            logits=object_logits[None],
+            pred_boxes=relative_pred[None],
+        )
+        if self.heads.has_attributes:
+            logits = self.heads.attributes(features[rows], object_logits.argmax(dim=-1))
+            if not config.attribute_background:
+                logits = logits.index_fill(1, torch.zeros(1, dtype=torch.long, device=logits.device), float("-inf"))
+            output.attribute_probs = logits.softmax(dim=-1)[None]
+            scores, best = output.attribute_probs[..., 1:].max(dim=-1)
+            output.attribute_ids, output.attribute_scores = best + 1, scores
+        return output
+
+    def _regressed(self, box_deltas: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """Regressions (N, C or 1, 4) of pixel boxes (N, 4) -> each class's (N, C + 1, 4); background's is the box."""
+        config = self.config
+        decoded = decode_boxes(
+            box_deltas,
+            boxes[:, None],
+            weights=config.box_weights,  # type: ignore[arg-type]
+            plus_one=config.box_plus_one,
+            max_growth=config.max_box_growth,
+        )
+        decoded = clip_boxes(decoded, width=size[1], height=size[0], plus_one=config.box_plus_one)
+        return torch.cat([boxes[:, None], decoded.expand(-1, config.num_objects, -1)], dim=1)
+
+    def _features_by_photo(
+        self, group: PhotoMaps, boxes: list[torch.Tensor]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Boxes (N, 4) and region features (N, D), photo by photo."""
+        features = self.region_features(group, boxes)
+        yield from zip(boxes, features.split([len(part) for part in boxes]), strict=True)
+
+    def region_features(self, group: PhotoMaps, boxes: list[torch.Tensor]) -> torch.Tensor:
+        """Pixel boxes of each photo of the group -> region features (N, D), in chunks that bound the memory."""
+        rois = join_rois(boxes)
+        chunks = rois.split(REGIONS_AT_A_TIME if self.config.is_caffe_resnet else PYRAMID_REGIONS_AT_A_TIME)
+        features = torch.cat([self._region_vectors(group, chunk) for chunk in chunks])
+        if group.last is None:
+            return features
+        mean = box_means(group.last, rois, stride=self.backbone.last_stride)
+        return torch.cat([features, mean.to(features.dtype)], dim=1)
+
+    def _region_vectors(self, group: PhotoMaps, rois: torch.Tensor) -> torch.Tensor:
+        config = self.config
+        if not config.is_caffe_resnet:
+            return self.region_stage(group.maps, rois, self.proposals.strides)
+        feature_map, size, scale = group.maps[0], config.region_pool_size, 1 / CAFFE_STRIDE
+        if config.region_pool == "pool":
+            return self.region_stage(feature_map, rois.float(), output_size=size, spatial_scale=scale)
+        return self.region_stage(roi_align(feature_map.float(), rois.float(), size, scale).to(feature_map.dtype))
+
+
+def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
+    """Each photo's boxes (N_i, 4) -> (N, 5): the number of the photo, and the box."""
+    numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
+    return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
+
+
+def caffe_name(name: str) -> str:
+    """timm's name of a ResNet's weight -> ours in a Caffe-style detector.
+
+    >>> caffe_name("layer2.0.downsample.1.bias"), caffe_name("layer4.1.conv3.weight")
+    ('backbone.res3.0.shortcut.norm.bias', 'region_stage.1.conv3.weight')
+    """
+    for theirs, ours in (("downsample.0", "shortcut"), ("downsample.1", "shortcut.norm")):
+        name = name.replace(theirs, ours)
+    name = re.sub(r"bn(\d)", r"conv\1.norm", name)
+    stage = re.match(r"layer(\d)\.", name)
+    if stage is None:
+        return f"backbone.stem.{name}"
+    place = "region_stage" if stage[1] == "4" else f"backbone.res{int(stage[1]) + 1}"
+    return f"{place}.{name[stage.end() :]}"

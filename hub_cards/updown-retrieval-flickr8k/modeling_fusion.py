@@ -1,0 +1,359 @@
+"""`Regions` and words -> one transformer over both: the fusion model, any Hugging Face text encoder with regions in it.
+
+    r_i = LN(W_f f_i + b) + LN(W_b box_i + b) [+ LN(W_t time_i + b)]     a region as the encoder's input embedding
+    [CLS] words [SEP] r_1 .. r_R  ->  the text encoder                   (after UNITER, Chen et al. 2020, section 3.1)
+
+A pass sees words alone (exactly the text encoder's own pass), regions alone (after a [CLS]), or both. Regions have no
+order: all stand at the text's first position, and where they are is told by their boxes. The heads are in
+`modeling_retrieval.py`, `modeling_pretraining.py` and `modeling_fusion_vqa.py`.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from transformers import AutoModel, PreTrainedModel
+
+from .boxes_updown import box_geometry
+from .configuration_text_updown import UpDownFusionConfig
+from .modeling_attention import QuestionRows
+from .modeling_base import UpDownTopDownModel
+from .outputs_updown import Regions, UpDownFusionOutput
+
+NEEDED = ("inputs_embeds", "attention_mask", "position_ids")
+TIME_WAVES = 16  # of periods from one second to about three hours
+
+
+class RegionEmbedding(nn.Module):
+    """Feature, box geometry and, if asked for, time of a region, each mapped and normalised by itself, then added."""
+
+    def __init__(self, config: UpDownFusionConfig, *, size: int):
+        super().__init__()
+        eps = getattr(config.text_config, "layer_norm_eps", 1e-12)
+        self.dropout = config.region_dropout
+        self.of_features = nn.Linear(config.region_feature_size, size)  # W_f
+        self.norm_features = nn.LayerNorm(size, eps=eps)
+        self.of_boxes = nn.Linear(7, size)  # W_b
+        self.norm_boxes = nn.LayerNorm(size, eps=eps)
+        self.of_times: nn.Linear | None = None
+        self.norm_times: nn.LayerNorm | None = None
+        if config.time_embedding:
+            self.of_times = nn.Linear(2 * TIME_WAVES, size)  # W_t
+            self.norm_times = nn.LayerNorm(size, eps=eps)
+
+    def forward(self, features: torch.Tensor, boxes: torch.Tensor, seconds: torch.Tensor | None = None) -> torch.Tensor:
+        """features (P, R, D), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
+        dtype = self.of_features.weight.dtype
+        features = F.dropout(features.to(dtype), self.dropout, self.training)
+        embedded = self.norm_features(self.of_features(features))
+        embedded = embedded + self.norm_boxes(self.of_boxes(box_geometry(boxes).to(dtype)))
+        if self.of_times is not None and self.norm_times is not None:
+            if seconds is None:
+                raise ValueError("This model embeds times (config.time_embedding): give region_seconds as well")
+            embedded = embedded + self.norm_times(self.of_times(time_features(seconds).to(dtype)))
+        return embedded
+
+
+def time_features(seconds: torch.Tensor) -> torch.Tensor:
+    """(...) -> (..., 32): sines and cosines of periods from 1 to about 10,000 seconds.
+
+    >>> time_features(torch.tensor([0.0, 1.0]))[:, [0, 16]].round(decimals=3).abs().tolist()
+    [[0.0, 1.0], [0.0, 1.0]]
+    """
+    periods = 10_000 ** (torch.arange(TIME_WAVES, device=seconds.device) / (TIME_WAVES - 1))
+    angles = 2 * torch.pi * (seconds.float()[..., None] / periods % 1)  # whole turns would only cost digits
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+class UpDownFusionPreTrainedModel(UpDownTopDownModel):
+    """What the fusion model and its heads share; a head keeps the model as `self.fusion`."""
+
+    config_class = UpDownFusionConfig
+    base_model_prefix = "fusion"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True  # flash attention takes no 4-D mask
+    _no_split_modules = ["UpDownGrid", "RegionEmbedding"]
+
+    @classmethod
+    def from_text_pretrained(cls, name_or_dir: str, **fields: Any) -> Self:
+        """A model whose text encoder has the weights of a pretrained one, all else new.
+
+        name_or_dir: a folder or Hub id whose `config.json` names an encoder; weights are read from safetensors alone
+        and no code of the folder is run. fields: of `UpDownFusionConfig`, such as `region_feature_size`.
+        """
+        encoder = AutoModel.from_pretrained(
+            name_or_dir, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        )
+        model = cls(UpDownFusionConfig(text_config=encoder.config, **fields))
+        fusion: Any = getattr(model, "fusion", model)
+        wanted = fusion.text_model.state_dict()
+        loaded = {name: tensor for name, tensor in encoder.state_dict().items() if name in wanted}
+        fusion.text_model.load_state_dict(loaded)
+        return model
+
+    def get_input_embeddings(self) -> Any:
+        fusion: Any = getattr(self, "fusion", self)
+        return fusion.text_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        fusion: Any = getattr(self, "fusion", self)
+        fusion.text_model.set_input_embeddings(value)
+
+
+class UpDownFusionModel(UpDownFusionPreTrainedModel):
+    """One transformer over words and regions; see the module's docstring.
+
+    Example:
+
+    >>> from transformers import BertConfig
+    >>> bert = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    >>> model = UpDownFusionModel(UpDownFusionConfig(text_config=bert, region_feature_size=8)).eval()
+    >>> regions = {"region_features": torch.randn(1, 4, 8), "region_boxes": torch.tensor([[[0, 0, 0.5, 1]] * 4])}
+    >>> out = model(torch.tensor([[2, 7, 9], [2, 8, 0]]), **regions)  # two texts about one photo
+    >>> out.word_states.shape, out.region_states.shape, out.pooler_output.shape
+    (torch.Size([2, 3, 16]), torch.Size([2, 4, 16]), torch.Size([2, 16]))
+    """
+
+    def __init__(self, config: UpDownFusionConfig):
+        super().__init__(config)
+        self.text_model: Any = AutoModel.from_config(config.text_config)
+        check_encoder(self.text_model)
+        if getattr(self.text_model, "pooler", None) is not None:
+            self.text_model.pooler = None  # the joint vector is read off the states themselves
+        size = self.text_model.get_input_embeddings().embedding_dim
+        self.region_embedding = RegionEmbedding(config, size=size)
+        self.build_region_source()
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        region_features: torch.FloatTensor | None = None,
+        region_boxes: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+        pixel_mask: torch.BoolTensor | None = None,
+        region_seconds: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        region_embeds: torch.Tensor | None = None,
+        photo_index: torch.LongTensor | None = None,
+        causal_words: bool = False,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> UpDownFusionOutput | tuple:
+        """Run the transformer over words, regions or both.
+
+        input_ids (N, T), or their embeddings `inputs_embeds` (N, T, H); attention_mask (N, T), by default all but the
+        padding token; regions of P photos as `get_regions` takes them, or `region_embeds` (P, R, H), what
+        `embed_regions` made of them, with `region_mask`; photo_index (N,): which photo each text goes with, by default
+        N / P texts next to each other for every photo. causal_words: words see the regions and earlier words alone, and
+        regions each other (Prefix-LM). -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
+        """
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        return_dict = config.return_dict if return_dict is None else return_dict
+        has_words = input_ids is not None or inputs_embeds is not None
+        if region_embeds is None and (pixel_values is not None or region_features is not None):
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+            region_embeds = self.embed_regions(regions, region_seconds)
+            region_boxes, region_mask = regions.region_boxes, regions.region_mask
+        if not has_words and region_embeds is None:
+            raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
+        texts = (input_ids, inputs_embeds, attention_mask)
+        asked: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        with self.showing_attention(output_attentions):
+            if region_embeds is None:
+                output, mask, num_words = self.read_words(*texts, causal_words, **asked)
+            else:
+                output, mask, num_words = self.read_both(
+                    *texts, region_embeds, region_mask, photo_index, causal_words, **asked
+                )
+        states, together = output.last_hidden_state, has_words and region_embeds is not None
+        result = UpDownFusionOutput(
+            pooler_output=first_state(states, mask) if together else self.pool(states, mask),
+            last_hidden_state=states,
+            word_states=states[:, :num_words],
+            region_states=None if region_embeds is None else states[:, num_words:],
+            hidden_states=output.hidden_states if output_hidden_states else None,
+            attentions=output.attentions if output_attentions else None,
+            region_boxes=region_boxes,
+        )
+        return result if return_dict else result.to_tuple()
+
+    def embed_regions(self, regions: Regions, region_seconds: torch.Tensor | None = None) -> torch.Tensor:
+        """`Regions` of P photos -> the encoder's input embeddings (P, R, H); 0 on padding, whatever stands there."""
+        if regions.region_boxes is None:
+            raise ValueError("This model embeds boxes: give region_boxes as well")
+        gaps = ~regions.region_mask[..., None]
+        boxes = regions.region_boxes.masked_fill(gaps, 0)
+        seconds = region_seconds if region_seconds is None else region_seconds.masked_fill(gaps[..., 0], 0)
+        embedded = self.region_embedding(regions.region_features.masked_fill(gaps, 0), boxes, seconds)
+        return embedded.masked_fill(gaps, 0)
+
+    def read_words(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        causal: bool,
+        **asked: bool,
+    ) -> tuple[Any, torch.Tensor, int]:
+        """Words alone: the text encoder's own pass, its mask (N, T), and T."""
+        mask = self.word_mask(input_ids, inputs_embeds, attention_mask)
+        tokens: dict[str, Any] = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
+        seen = mask if not causal else additive(mask[:, None, None] & causal_square(mask), self.dtype)
+        return self.text_model(attention_mask=seen, return_dict=True, **tokens, **asked), mask, mask.shape[1]
+
+    def read_both(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        region_embeds: torch.Tensor,
+        region_mask: torch.Tensor | None,
+        photo_index: torch.Tensor | None,
+        causal: bool,
+        **asked: bool,
+    ) -> tuple[Any, torch.Tensor, int]:
+        """Words (or a [CLS]) and regions in one pass: the encoder's output, its mask (N, L), and T."""
+        if region_mask is None:
+            region_mask = region_embeds.new_ones(region_embeds.shape[:2], dtype=torch.bool)
+        if input_ids is None and inputs_embeds is None:
+            input_ids = region_mask.new_full((len(region_mask), 1), self.config.cls_token_id, dtype=torch.long)
+            attention_mask = torch.ones_like(input_ids)
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        word_mask = self.word_mask(input_ids, inputs_embeds, attention_mask)
+        rows = QuestionRows.of(
+            photo_index, num_questions=len(inputs_embeds), num_photos=len(region_embeds), device=inputs_embeds.device
+        )
+        regions = rows.of_photos(region_embeds).to(inputs_embeds.dtype)
+        mask = torch.cat([word_mask, rows.of_photos(region_mask)], dim=1)  # (N, L)
+        num_words = word_mask.shape[1]
+        seen = mask[:, None, None]  # (N, 1, 1, L)
+        if causal:
+            allowed = mask.new_ones(mask.shape[1], mask.shape[1])
+            allowed[:num_words, :num_words] = causal_square(word_mask)
+            allowed[num_words:, :num_words] = False  # the photo is the prefix: it sees no word
+            seen = seen & allowed
+        positions = self.positions(input_ids, word_mask)  # (N, T)
+        first = positions.gather(1, word_mask.to(torch.uint8).argmax(dim=1, keepdim=True))  # of words, not of padding
+        output = self.text_model(
+            inputs_embeds=torch.cat([inputs_embeds, regions], dim=1),
+            attention_mask=additive(seen.expand(-1, -1, mask.shape[1], -1), inputs_embeds.dtype),
+            position_ids=torch.cat([positions, first.expand(-1, regions.shape[1])], dim=1),
+            return_dict=True,
+            **asked,
+        )
+        return output, mask, num_words
+
+    def word_mask(
+        self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, attention_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(N, T) bool: True = a word; by default all but the padding token."""
+        words = input_ids if input_ids is not None else inputs_embeds
+        if words is None or (input_ids is not None and input_ids.dim() != 2):
+            raise ValueError("input_ids must be of shape (texts, words)")
+        if attention_mask is None:
+            if input_ids is None:
+                return words.new_ones(words.shape[:2], dtype=torch.bool)
+            mask = input_ids != self.config.pad_token_id
+            return mask | ~mask.any(dim=1, keepdim=True)  # a text of padding alone is read as it stands
+        if attention_mask.shape != words.shape[:2]:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}, but the texts have {tuple(words.shape[:2])}: "
+                "one entry a word"
+            )
+        return attention_mask.bool()
+
+    def positions(self, input_ids: torch.Tensor | None, word_mask: torch.Tensor) -> torch.Tensor:
+        """Where each word stands, (N, T), as the text encoder counts by itself."""
+        numbers = torch.arange(word_mask.shape[1], device=word_mask.device).expand(word_mask.shape)
+        embeddings: Any = getattr(self.text_model, "embeddings", None)
+        if hasattr(
+            embeddings, "create_position_ids_from_input_ids"
+        ):  # RoBERTa counts words, after its padding's number
+            padding = embeddings.padding_idx
+            if input_ids is None:
+                return numbers + padding + 1
+            return embeddings.create_position_ids_from_input_ids(input_ids, padding)
+        return numbers
+
+    def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """States (N, L, H) of words alone or regions alone -> one vector (N, H), as `config.pooling` says."""
+        if self.config.pooling == "cls":
+            return first_state(states, mask)
+        share = mask.to(states.dtype) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return torch.bmm(share[:, None], states).squeeze(1)
+
+    @contextlib.contextmanager
+    def showing_attention(self, wanted: bool) -> Iterator[None]:
+        """With an attention that can return its weights, where they are wanted."""
+        before = self.text_model.config._attn_implementation
+        if not wanted or before == "eager":
+            yield
+            return
+        self.text_model.set_attn_implementation("eager")
+        try:
+            yield
+        finally:
+            self.text_model.set_attn_implementation(before)
+
+
+def check_encoder(text_model: PreTrainedModel) -> None:
+    """`ValueError` for a text model that cannot run over regions."""
+    taken = inspect.signature(text_model.forward).parameters
+    missing = [name for name in NEEDED if name not in taken]
+    if missing or getattr(text_model.config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"text_config is a {text_model.config.model_type!r}, which does not take {', '.join(missing or NEEDED)}: "
+            "choose an encoder such as bert, roberta, distilbert or modernbert"
+        )
+
+
+def first_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """States (N, T, H) -> those of the first token that is there (N, H), wherever padding stands; mask (N, T ..)."""
+    first = mask.to(torch.uint8).argmax(dim=1)
+    return states[torch.arange(len(states), device=states.device), first]
+
+
+def causal_square(mask: torch.Tensor) -> torch.Tensor:
+    """(T, T) bool: True where word `row` may see word `column`."""
+    length = mask.shape[1]
+    return torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+
+
+def additive(seen: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A bool mask, True = seen, as what every attention adds to its scores: 0 or the lowest number."""
+    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+def region_attention(
+    attentions: tuple[torch.Tensor, ...], region_mask: torch.Tensor, *, num_words: int
+) -> tuple[torch.Tensor, ...]:
+    """Each layer's attention (N, heads, L, L) of words then regions -> how each word weighed the regions, (N, T, R).
+
+    The mean over heads, scaled so that every word's weights sum to 1; exactly 0 on padding. region_mask (N, R).
+    """
+    mask = region_mask[:, None]
+    return tuple(shares_of_regions(layer[:, :, :num_words, num_words:].mean(dim=1), mask) for layer in attentions)
+
+
+def shares_of_regions(weights: torch.Tensor, region_mask: torch.Tensor) -> torch.Tensor:
+    """Weights (N, ..., R) scaled to sum to 1 over the regions, exactly 0 on padding; region_mask (N, 1, R).
+
+    Whoever looks away from all of them is shown to weigh them evenly.
+    """
+    weights = weights.masked_fill(~region_mask, 0)
+    total = weights.sum(dim=-1, keepdim=True)
+    even = (region_mask / region_mask.sum(dim=-1, keepdim=True)).to(weights.dtype)
+    return torch.where(total > 0, weights / total.clamp(min=torch.finfo(weights.dtype).tiny), even)

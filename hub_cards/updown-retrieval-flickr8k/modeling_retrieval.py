@@ -1,0 +1,332 @@
+"""Photo <-> text: matching and retrieval on the fusion model.
+
+    s_ij = v_i . t_j              two passes, photo and text apart: fast, and all pairs at once   (ITC)
+    z    = [CLS] of both together, log-odds = w . z + b: slower and surer, for the best candidates (ITM)
+
+v and t are the passes' vectors (`config.pooling`), projected and scaled to length 1. Losses are `itc_loss` and
+`itm_loss` of `losses_updown.py` (after ALBEF, Li et al. 2021, sections 3.2 and 3.3). Over several processes every photo
+is compared with the texts of all.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .configuration_text_updown import UpDownFusionConfig
+from .gathering_updown import gather_owners, gather_rows
+from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
+from .modeling_attention import QuestionRows
+from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
+from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput
+
+
+class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
+    """Finds photos for texts and texts for photos: embeddings to search by, and a match score to re-rank the best.
+
+    Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask` of P photos,
+    and N texts.
+
+    Example:
+
+    >>> from transformers import BertConfig
+    >>> bert = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    >>> config = UpDownFusionConfig(text_config=bert, region_feature_size=8, projection_size=16)
+    >>> model = UpDownFusionForImageTextRetrieval(config).eval()
+    >>> regions = {"region_features": torch.randn(2, 4, 8), "region_boxes": torch.tensor([[[0, 0, 0.5, 1]] * 4] * 2)}
+    >>> texts = torch.tensor([[2, 7, 9], [2, 8, 0], [2, 5, 5]])
+    >>> model(texts, **regions).logits_per_image.shape
+    torch.Size([2, 3])
+    >>> model.match(texts, photo_index=torch.tensor([0, 0, 1]), **regions).shape
+    torch.Size([3])
+    """
+
+    _no_split_modules = ["UpDownGrid", "RegionEmbedding"]
+
+    def __init__(self, config: UpDownFusionConfig):
+        super().__init__(config)
+        self.fusion = UpDownFusionModel(config)
+        if config.weight("itc"):
+            self.image_projection = nn.Linear(config.hidden_size, config.projection_size, bias=False)
+            self.text_projection = nn.Linear(config.hidden_size, config.projection_size, bias=False)
+            self.temperature = nn.Parameter(torch.tensor(float(config.temperature)))
+        if config.weight("itm"):
+            self.match_head = nn.Linear(config.hidden_size, 1)
+        self.build_heads()
+        self.post_init()
+
+    def build_heads(self) -> None:
+        """More heads, for the classes that learn more."""
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if module is self and self.config.weight("itc") and not getattr(self.temperature, "_is_hf_initialized", False):
+            nn.init.constant_(self.temperature, self.config.temperature)
+        projections = [getattr(self, name, None) for name in ("image_projection", "text_projection")]
+        if any(module is projection for projection in projections) and not getattr(
+            module.weight, "_is_hf_initialized", False
+        ):
+            weight: Any = module.weight
+            nn.init.eye_(weight)  # a pretrained sentence encoder's own space is where comparing starts
+
+    @property
+    def region_source(self) -> Any:  # type: ignore[override]
+        """The region source, which the fusion model owns."""
+        return self.fusion.region_source
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.FloatTensor | None = None,
+        region_features: torch.FloatTensor | None = None,
+        region_boxes: torch.FloatTensor | None = None,
+        region_mask: torch.BoolTensor | None = None,
+        pixel_mask: torch.BoolTensor | None = None,
+        region_seconds: torch.FloatTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        photo_index: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        return_loss: bool | None = None,
+        keys: dict[str, Any] | None = None,
+        output_attentions: bool | None = None,
+        return_dict: bool | None = None,
+        **kwargs: Any,
+    ) -> UpDownRetrievalOutput | tuple:
+        """Compare every photo with every text; with labels or `return_loss`, the losses too.
+
+        input_ids (N, T), attention_mask (N, T); regions of P photos as `get_regions` takes them. labels (N,), or
+        photo_index (N,): the photo each text belongs to, by default N / P texts next to each other for every photo.
+        keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them. With `output_attentions` each text is
+        read together with its own photo as well. -> `UpDownRetrievalOutput`.
+        """
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        return_dict = config.return_dict if return_dict is None else return_dict
+        owners = photo_index if labels is None else labels
+        photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+        if input_ids is None:
+            raise ValueError("There is no text to compare with: give input_ids (and attention_mask)")
+        image_embeds = self.project_images(photos)
+        text_embeds = self.get_text_features(input_ids, attention_mask)
+        similarity = image_embeds @ text_embeds.T  # (P, N)
+        scaled = similarity / self.bounded_temperature().to(similarity.dtype)
+        losses: dict[str, torch.Tensor] = {}
+        if labels is not None or return_loss:
+            rows = self.rows(owners, input_ids, photos)
+            losses = self.pair_losses(
+                input_ids, attention_mask, photos, rows, image_embeds=image_embeds, text_embeds=text_embeds, keys=keys
+            )
+        attentions = self.glances(input_ids, attention_mask, photos, owners) if output_attentions else None
+        output = UpDownRetrievalOutput(
+            loss=self.weighted(losses),
+            losses=losses or None,
+            logits=scaled,
+            logits_per_image=scaled,
+            logits_per_text=scaled.T,
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
+            attentions=attentions,
+            region_boxes=photos.region_boxes if output_attentions else None,
+        )
+        return output if return_dict else output.to_tuple()
+
+    # -- the two ways to score -----------------------------------------------------------------------------------
+
+    def get_image_features(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        region_features: torch.Tensor | None = None,
+        region_boxes: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
+        region_seconds: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """P photos, or their regions -> embeddings (P, E) of length 1."""
+        return self.project_images(
+            self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+        )
+
+    def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """N texts (N, T) -> embeddings (N, E) of length 1."""
+        self.check_objective("itc", "compares no embeddings")
+        joint = self.fusion(input_ids, attention_mask=attention_mask, return_dict=True).pooler_output
+        return F.normalize(self.text_projection(joint), dim=-1)
+
+    def match(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        region_features: torch.Tensor | None = None,
+        region_boxes: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
+        region_seconds: torch.Tensor | None = None,
+        photo_index: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Log-odds (N,) that each text and its photo belong together; arguments as for `forward`."""
+        photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+        return self.match_logits(
+            input_ids, attention_mask, photos, self.rows(photo_index, input_ids, photos).photo_index
+        )
+
+    def bounded_temperature(self) -> torch.Tensor:
+        """The learnt temperature between its bounds; outside of them its gradient still leads back."""
+        config = self.config
+        return (
+            self.temperature
+            + (self.temperature.clamp(config.min_temperature, config.max_temperature) - self.temperature).detach()
+        )
+
+    # -- passes -----------------------------------------------------------------------------------------------------
+
+    def photos(
+        self,
+        pixel_values: torch.Tensor | None,
+        region_features: torch.Tensor | None,
+        region_boxes: torch.Tensor | None,
+        region_mask: torch.Tensor | None,
+        pixel_mask: torch.Tensor | None = None,
+        region_seconds: torch.Tensor | None = None,
+    ) -> Regions:
+        """Regions of P photos whose `region_features` are the encoder's input embeddings (P, R, H), made once."""
+        regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        embedded = self.fusion.embed_regions(regions, region_seconds)
+        return Regions(embedded, regions.region_boxes, regions.region_mask)
+
+    def get_regions(self, *arguments: Any, **named: Any) -> Regions:
+        """As the fusion model has it."""
+        return self.fusion.get_regions(*arguments, **named)
+
+    def project_images(self, photos: Regions) -> torch.Tensor:
+        """(P, E) of length 1, from a pass over the regions alone."""
+        self.check_objective("itc", "compares no embeddings")
+        joint = self.fusion(
+            region_embeds=photos.region_features, region_mask=photos.region_mask, return_dict=True
+        ).pooler_output
+        return F.normalize(self.image_projection(joint), dim=-1)
+
+    def read_together(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        photos: Regions,
+        photo_index: torch.Tensor,
+        **more: Any,
+    ) -> UpDownFusionOutput:
+        """Each text with its photo in one pass."""
+        return self.fusion(
+            input_ids,
+            attention_mask=attention_mask,
+            region_embeds=photos.region_features,
+            region_mask=photos.region_mask,
+            photo_index=photo_index,
+            return_dict=True,
+            **more,
+        )
+
+    def glances(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        photos: Regions,
+        owners: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, ...]:
+        """How each word of each text weighed its photo's regions where both are read together, (N, T, R) a layer."""
+        rows = self.rows(owners, input_ids, photos)
+        joint = self.read_together(input_ids, attention_mask, photos, rows.photo_index, output_attentions=True)
+        mask = rows.of_photos(photos.region_mask)
+        return region_attention(joint.attentions or (), mask, num_words=input_ids.shape[1])
+
+    def match_logits(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, photo_index: torch.Tensor
+    ) -> torch.Tensor:
+        """(N,) log-odds of each text with the photo that `photo_index` names."""
+        self.check_objective("itm", "scores no pairs")
+        joint = self.read_together(input_ids, attention_mask, photos, photo_index)
+        return self.match_head(joint.pooler_output).squeeze(-1)
+
+    def rows(self, owners: torch.Tensor | None, input_ids: torch.Tensor, photos: Regions) -> QuestionRows:
+        """Which photo each text belongs to."""
+        return QuestionRows.of(
+            owners, num_questions=len(input_ids), num_photos=len(photos.region_mask), device=input_ids.device
+        )
+
+    def check_objective(self, name: str, lack: str) -> None:
+        """`ValueError` where the head of an objective is not there."""
+        if not self.config.weight(name):
+            raise ValueError(f"This model {lack}: config.objectives {self.config.objectives} leaves out {name!r}")
+
+    # -- losses -----------------------------------------------------------------------------------------------------
+
+    def pair_losses(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        photos: Regions,
+        rows: QuestionRows,
+        *,
+        image_embeds: torch.Tensor | None,
+        text_embeds: torch.Tensor | None,
+        keys: dict[str, Any] | None,
+    ) -> dict[str, torch.Tensor]:
+        """`itc` over the batch of all processes (and the momentum queue), `itm` over this process's."""
+        losses, similarity = {}, None
+        if image_embeds is not None and text_embeds is not None:
+            losses["itc"] = self.contrast(image_embeds, text_embeds, rows.photo_index, keys)
+            similarity = (image_embeds.float() @ text_embeds.float().T).detach()  # (P, N)
+        if self.config.weight("itm"):
+            losses["itm"] = self.matching(input_ids, attention_mask, photos, rows, similarity)
+        return losses
+
+    def contrast(
+        self,
+        image_embeds: torch.Tensor,
+        text_embeds: torch.Tensor,
+        owners: torch.Tensor,
+        keys: dict[str, Any] | None,
+    ) -> torch.Tensor:
+        """ITC; with `keys` against the momentum copy's embeddings and queue."""
+        temperature = self.bounded_temperature().float()
+        if keys is not None:
+            return momentum_itc_loss(image_embeds.float(), text_embeds.float(), temperature=temperature, **keys)
+        owners = gather_owners(owners, len(image_embeds))
+        images, texts = gather_rows(image_embeds.float()), gather_rows(text_embeds.float())
+        return itc_loss(images, texts, temperature=temperature, owners=owners)
+
+    def matching(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        photos: Regions,
+        rows: QuestionRows,
+        similarity: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """ITM: every right pair, a wrong photo for every text, and a wrong text for every photo.
+
+        similarity (P, N) as ITC sees it; the wrong ones are hard where the config says so and ITC is learnt.
+        """
+        owners = rows.photo_index
+        if self.config.hard_negatives and similarity is not None:
+            wrong_photo, wrong_text = hard_negatives(
+                similarity, owners, temperature=self.bounded_temperature().float().detach()
+            )
+        else:
+            wrong_photo, wrong_text = random_negatives(rows.num_photos, owners)
+        texts = torch.arange(len(owners), device=owners.device)
+        photos_too = torch.arange(rows.num_photos, device=owners.device)
+        texts = torch.cat([texts, texts[wrong_photo >= 0], wrong_text[wrong_text >= 0]])
+        images = torch.cat([owners, wrong_photo[wrong_photo >= 0], photos_too[wrong_text >= 0]])
+        labels = torch.zeros(len(texts), device=owners.device)
+        labels[: len(owners)] = 1
+        mask = None if attention_mask is None else attention_mask.index_select(0, texts)
+        logits = self.match_logits(input_ids.index_select(0, texts), mask, photos, images)
+        return itm_loss(logits.float(), labels)
+
+    def weighted(self, losses: dict[str, torch.Tensor]) -> torch.Tensor | None:
+        """The sum of the losses, each times its weight; None without any."""
+        if not losses:
+            return None
+        return torch.stack([self.config.weight(name) * loss for name, loss in losses.items()]).sum()

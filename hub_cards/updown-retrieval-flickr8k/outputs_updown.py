@@ -1,0 +1,225 @@
+"""What flows between the two halves (`Regions`) and what the heads return.
+
+Photo -> region source or store -> `Regions` -> top-down model -> words, answers, scores. Shapes: B photos, R regions,
+D feature width, T words, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from transformers.utils import ModelOutput
+
+
+@dataclass
+class Regions(ModelOutput):
+    """The regions of B photos, padded to R: the one currency between bottom-up and top-down.
+
+    region_features (`torch.Tensor` of shape (B, R, D)): one vector per region.
+    region_boxes (`torch.Tensor` of shape (B, R, 4)): xyxy in 0..1 of the photo's width and height.
+    region_mask (`torch.Tensor` of shape (B, R), bool): True = a real region.
+    region_scores (`torch.Tensor` of shape (B, R), *optional*): the detector's confidence, 0..1.
+    object_probs, attribute_probs (`torch.Tensor` of shape (B, R, classes + 1), *optional*): soft labels; index 0 is
+        background / no attribute.
+    region_seconds (`torch.Tensor` of shape (B, R), *optional*): when, for frames of a clip.
+
+    Example:
+
+    >>> regions = Regions(torch.zeros(1, 2, 8), torch.tensor([[[0, 0, 1, 1], [0, 0, 0.5, 1]]]), torch.ones(1, 2).bool())
+    >>> regions.region_features.shape
+    torch.Size([1, 2, 8])
+    """
+
+    region_features: torch.Tensor = None  # type: ignore[assignment]  # transformers wants a default for all but one
+    region_boxes: torch.Tensor = None  # type: ignore[assignment]
+    region_mask: torch.Tensor = None  # type: ignore[assignment]
+    region_scores: torch.Tensor | None = None
+    object_probs: torch.Tensor | None = None
+    attribute_probs: torch.Tensor | None = None
+    region_seconds: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownDetectorOutput(Regions):
+    """What `UpDownDetector` returns: `Regions`, and what only a detector knows. C objects, A attributes.
+
+    object_ids, attribute_ids (`torch.Tensor` of shape (B, R), int64, *optional*): each region's class, 1 .. C, and best
+        attribute, 1 .. A; names are `config.id2label` and `config.attribute_id2label`.
+    attribute_scores (`torch.Tensor` of shape (B, R), *optional*): that attribute's probability, 0..1.
+    logits (`torch.Tensor` of shape (B, R, C + 1), *optional*): class scores, background first.
+    pred_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): the regressed box of each region's class, xyxy in 0..1.
+    loss (scalar, *optional*): the sum of `losses`.
+    losses (dict of scalars, *optional*): `proposal_objectness`, `proposal_box`, `region_class`, `region_box` and, with
+        attributes, `region_attributes`, each a mean over photos and with its weight.
+    """
+
+    object_ids: torch.Tensor | None = None
+    attribute_ids: torch.Tensor | None = None
+    attribute_scores: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    pred_boxes: torch.Tensor | None = None
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+
+
+@dataclass
+class UpDownCaptioningOutput(ModelOutput):
+    """What `UpDownForImageCaptioning` returns.
+
+    loss (scalar, *optional*): cross-entropy of the labels, a mean over words.
+    logits (`torch.Tensor` of shape (B, T, V)): scores of the next word; zero where `attention_mask` is zero.
+    label_log_probs (`torch.Tensor` of shape (B, T), *optional*): log-probability of each label, at the step that
+        predicts it; zero where there is none. What self-critical training weighs by its reward.
+    past_key_values (`CaptioningCache`, *optional*): the state of both LSTMs and the projected regions.
+    hidden_states (tuple of three tensors of shape (B, T, E or H), *optional*): the words' embeddings, the states of the
+        attention LSTM and those of the language LSTM.
+    attentions (tuple of one tensor of shape (B, T, R), *optional*): how the regions were weighed for each word.
+    region_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): where those regions are.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    label_log_probs: torch.Tensor | None = None
+    past_key_values: object | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownVqaOutput(ModelOutput):
+    """What `UpDownForVisualQuestionAnswering` returns for N questions; A answers, C choices, G glimpses.
+
+    loss (scalar, *optional*): of the labels, a mean over questions; that of the choices is added.
+    logits (`torch.Tensor` of shape (N, A)): a score of each answer; its sigmoid is in 0..1.
+    choice_logits (`torch.Tensor` of shape (N, C), *optional*): a score of each choice given; -inf where there is none.
+    hidden_states (tuple of two tensors of shape (N, H), *optional*): the question's state, and what question and photo
+        make together; of the fusion model, of shape (N, L, H), those of the embeddings and of every layer.
+    attentions (tuple of tensors of shape (N, G, R), *optional*): how the regions were weighed for each question, one a
+        layer of attention; of the fusion model by [CLS], each head being a glimpse.
+    counts (`torch.Tensor` of shape (N, K + 1), *optional*): how sure counting-aware attention is of 0 .. K objects.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    choice_logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    counts: torch.Tensor | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownFusionOutput(ModelOutput):
+    """What `UpDownFusionModel` returns for N passes; L = T + R tokens, H the text encoder's width.
+
+    pooler_output (`torch.Tensor` of shape (N, H)): the joint vector; see `config.pooling`.
+    last_hidden_state (`torch.Tensor` of shape (N, L, H)): the states of words, then regions.
+    word_states (`torch.Tensor` of shape (N, T, H)), region_states (`torch.Tensor` of shape (N, R, H), *optional*): the
+        same, apart. Without words, T is 1: the [CLS] token.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer.
+    attentions (tuple of tensors of shape (N, heads, L, L), *optional*): of every layer.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    """
+
+    pooler_output: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    word_states: torch.Tensor | None = None
+    region_states: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownRetrievalOutput(ModelOutput):
+    """What `UpDownFusionForImageTextRetrieval` returns for P photos and N texts.
+
+    loss (scalar, *optional*): the weighted sum of `losses`.
+    losses (dict of scalars, *optional*): each objective by itself, without its weight.
+    logits, logits_per_image (`torch.Tensor` of shape (P, N)): similarity of photo and text over the temperature.
+    logits_per_text (`torch.Tensor` of shape (N, P)): the same, transposed.
+    image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E)): of length 1.
+    attentions (tuple of tensors of shape (N, T, R), *optional*): how the regions were weighed for each word of each
+        text with its own photo, one a layer, summing to 1.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    logits_per_image: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownPreTrainingOutput(ModelOutput):
+    """What `UpDownFusionForPreTraining` returns for N pairs of P photos; C object classes with background.
+
+    loss (scalar, *optional*), losses (dict of scalars, *optional*): as above.
+    logits (`torch.Tensor` of shape (N, T, V), *optional*): of every word, from the pass whose words are masked.
+    object_logits (`torch.Tensor` of shape (N, R, C), *optional*), region_predictions (`torch.Tensor` of shape
+        (N, R, D), *optional*): class and feature of every region, from the pass whose regions are masked.
+    image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E), *optional*): of length 1.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*), attentions (tuple of tensors of shape (N, T, R),
+        *optional*): of the masked pass.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    object_logits: torch.Tensor | None = None
+    region_predictions: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownMaskedLMOutput(ModelOutput):
+    """What `UpDownFusionForMaskedLM` returns for N texts, with or without their photos.
+
+    loss (scalar, *optional*): cross-entropy of the masked words, a mean over them.
+    logits (`torch.Tensor` of shape (N, T, V)): of every word.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer.
+    attentions (tuple of tensors, *optional*): (N, T, R), how the regions were weighed for each word; of words alone
+        (N, heads, T, T), as the text encoder has it.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownPrefixLMOutput(ModelOutput):
+    """What `UpDownPrefixLMForImageCaptioning` returns for N rows of T words; L the layers of the language model.
+
+    loss (scalar, *optional*): cross-entropy of the labels, a mean over words.
+    logits (`torch.Tensor` of shape (N, T, V)): scores of the next word after each word; the regions have none.
+    label_log_probs (`torch.Tensor` of shape (N, T), *optional*): log-probability of each label, at the step that
+        predicts it; zero where there is none. What self-critical training weighs by its reward.
+    past_key_values (`PrefixCache`, *optional*): keys and values of regions and words.
+    hidden_states (tuple of L + 1 tensors of shape (N, T, H), *optional*): of the words' embeddings and of every layer.
+    attentions (tuple of one tensor of shape (N, T, R), *optional*): how the regions were weighed for each word: the
+        last layer's attention, a mean over heads, scaled to sum to 1 over the regions.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    label_log_probs: torch.Tensor | None = None
+    past_key_values: object | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None

@@ -1,0 +1,77 @@
+"""One object for all that a top-down model takes: photos or regions, and text.
+
+It stands at both ends of the flow: `processor(images=photo, text=prompt, return_tensors="pt")` makes the arguments of
+`generate`, and `processor.batch_decode(ids, skip_special_tokens=True)` makes words of what comes back.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.image_utils import ImageInput
+from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
+from transformers.tokenization_utils_base import TextInput
+
+from .region_batching_updown import check_regions, pad_regions, split_regions
+
+
+class UpDownProcessor(ProcessorMixin):
+    """An image processor and a tokenizer, saved in and loaded from one folder.
+
+    Any Hugging Face tokenizer serves; captioners trained here use `UpDownTokenizer`.
+
+    Example:
+        >>> from modeling_updown import UpDownImageProcessor, UpDownTokenizer
+        >>> tokenizer = UpDownTokenizer.from_captions(["a dog runs"], min_count=1)
+        >>> processor = UpDownProcessor(UpDownImageProcessor(), tokenizer)
+        >>> regions = {"region_features": [[0.5, 1.0]], "region_boxes": [[0.0, 0.0, 1.0, 1.0]]}
+        >>> inputs = processor(text="a dog", regions=regions, return_tensors="pt")
+        >>> {name: tuple(tensor.shape) for name, tensor in inputs.items()}  # doctest: +NORMALIZE_WHITESPACE
+        {'input_ids': (1, 3), 'attention_mask': (1, 3), 'region_features': (1, 1, 2), 'region_boxes': (1, 1, 4),
+         'region_mask': (1, 1)}
+    """
+
+    def __init__(self, image_processor: Any, tokenizer: Any, **kwargs: Any) -> None:
+        super().__init__(image_processor, tokenizer, **kwargs)
+
+    def __call__(
+        self,
+        images: ImageInput | None = None,
+        text: TextInput | list[TextInput] | None = None,
+        regions: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        **kwargs: Unpack[ProcessingKwargs],
+    ) -> BatchFeature:
+        """Makes a model's arguments of photos, text and regions; any of them may be missing, but not all.
+
+        Args:
+            images: a photo or a list of photos, each a path, URL, bytes, PIL image or array.
+            text: a prompt or a list of prompts; several of different length need `padding=True`.
+            regions: the regions of one photo, of a list of photos, or a batch (B, R, ...) as a detector returns it;
+                the names are those of `region_batching_updown`.
+            kwargs: what the image processor and the tokenizer take, `return_tensors="pt"` above all.
+
+        Returns:
+            `pixel_values` (and `pixel_mask`) for images; `input_ids` and `attention_mask` for text; `region_features`,
+            `region_boxes`, `region_mask` and the optional region names for regions.
+
+        Raises:
+            ValueError: nothing given, or what `load_photo` and `check_regions` refuse.
+        """
+        if images is None and text is None and regions is None:
+            raise ValueError("there is nothing to process; give images, text or regions")
+        features: dict[str, Any] = {}
+        if images is not None or text is not None:
+            features.update(super().__call__(images=images, text=text, **kwargs))
+        if regions is not None:
+            photos = _photos(regions)
+            check_regions(photos)
+            features.update(pad_regions(photos))
+        return_tensors: Any = kwargs.get("return_tensors")
+        return BatchFeature(features, tensor_type=return_tensors)
+
+
+def _photos(regions: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(regions, Mapping):
+        return regions
+    batched = getattr(regions.get("region_features"), "ndim", 2) == 3
+    return split_regions(regions) if batched else [regions]

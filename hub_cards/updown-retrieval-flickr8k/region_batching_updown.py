@@ -1,0 +1,178 @@
+"""Region features of single photos to one padded batch, and the checks that meet a user's own features at the door.
+
+It stands between a region store, or features from elsewhere, and a top-down model: a mapping a photo -> `pad_regions`
+-> `region_features`, `region_boxes`, `region_mask` of every model's `forward`.
+
+One photo is a mapping from these names to numpy arrays or torch tensors of R rows: `region_features` (R, D),
+`region_boxes` (R, 4) xyxy in 0..1 of the photo's width and height, and, if known, `region_mask` (R,) bool with True =
+real region, `region_scores` (R,) confidences, `object_probs` (R, C), `attribute_probs` (R, A), `region_seconds` (R,).
+Other keys are ignored.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+REQUIRED_NAMES = ("region_features", "region_boxes")
+COLUMNS = {  # what follows the R rows in each name's shape
+    "region_features": ", width",
+    "region_boxes": ", 4",
+    "region_scores": "",
+    "object_probs": ", classes",
+    "attribute_probs": ", classes",
+    "region_seconds": "",
+}
+BOX_SLACK = 1e-3  # boxes stored as float16 may stand this far outside 0..1
+
+
+def pad_regions(regions: Sequence[Mapping[str, Any]], *, num_regions: int | None = None) -> dict[str, torch.Tensor]:
+    """Pads the regions of B photos with zeros to one batch; masked-out rows of a photo are dropped first.
+
+    Args:
+        regions: B mappings, one a photo, as the module describes them.
+        num_regions: keep at most this many regions a photo, in their order: those with the highest `region_scores`,
+            without scores the first.
+
+    Returns:
+        `region_features` (B, R, D) and `region_boxes` (B, R, 4) float32, `region_mask` (B, R) bool, and those of the
+        optional names that the photos have, float32; R is the largest count of the batch.
+
+    Raises:
+        ValueError: no photo, a photo without a region, a name that only some photos have, or shapes that do not fit.
+
+    >>> one = {"region_features": np.ones((1, 3)), "region_boxes": np.zeros((1, 4))}
+    >>> two = {"region_features": np.ones((2, 3)), "region_boxes": np.zeros((2, 4))}
+    >>> pad_regions([one, two])["region_mask"].tolist()
+    [[True, False], [True, True]]
+    """
+    photos = _checked_photos(regions)
+    if num_regions is not None:
+        photos = [_keep_best(photo, num_regions) for photo in photos]
+    counts = torch.tensor([len(photo["region_boxes"]) for photo in photos])  # (B,)
+    region_mask = torch.arange(int(counts.max())) < counts[:, None]  # (B, R)
+    batch = {name: pad_sequence([photo[name] for photo in photos], batch_first=True) for name in photos[0]}
+    batch["region_mask"] = region_mask.to(batch["region_features"].device)
+    return batch
+
+
+def check_regions(regions: Sequence[Mapping[str, Any]], *, feature_width: int | None = None) -> None:
+    """Refuses regions that a model would silently misread; masked-out rows may hold anything.
+
+    Args:
+        regions: B mappings, one a photo, as the module describes them.
+        feature_width: the D that the model expects, where known.
+
+    Raises:
+        ValueError: what `pad_regions` raises, features of another width, a value that is not finite, or a box that is
+            not xyxy in 0..1. The message names the photo and the region by their index from 0.
+    """
+    photos = _checked_photos(regions)
+    width = photos[0]["region_features"].shape[1]
+    if feature_width is not None and width != feature_width:
+        raise ValueError(
+            f"region_features have width {width} but the model expects {feature_width}; "
+            "were they extracted with another detector?"
+        )
+    for index, (photo, given) in enumerate(zip(photos, regions, strict=True)):
+        real = _real_rows(given, index=index)  # rows of the photo as the user knows them
+        for name, values in photo.items():
+            broken = ~torch.isfinite(values).flatten(1).all(1) if values.ndim > 1 else ~torch.isfinite(values)  # (R,)
+            if broken.any():
+                row = int(real[broken.cpu()][0])
+                raise ValueError(f"{name} of photo {index}, region {row} holds NaN or infinity; extract it again")
+        _check_boxes(photo["region_boxes"], index=index, real=real)
+
+
+def split_regions(regions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The opposite of `pad_regions`: a padded batch (B, R, ...) as B mappings, each still with its `region_mask`."""
+    names = [name for name in (*COLUMNS, "region_mask") if regions.get(name) is not None]
+    return [{name: regions[name][index] for name in names} for index in range(len(regions["region_features"]))]
+
+
+def _checked_photos(regions: Sequence[Mapping[str, Any]]) -> list[dict[str, torch.Tensor]]:
+    if isinstance(regions, Mapping):
+        raise ValueError("regions are one mapping; give a list with one mapping a photo")
+    photos = [_real_regions(photo, index=index) for index, photo in enumerate(regions)]
+    if not photos:
+        raise ValueError("the list of regions is empty; give at least one photo")
+    for index, photo in enumerate(photos):
+        if photo.keys() != photos[0].keys():
+            odd = sorted(photo.keys() ^ photos[0].keys())
+            raise ValueError(f"photos 0 and {index} do not both have {', '.join(odd)}; give them to all photos or none")
+        for name, values in photo.items():
+            if values.shape[1:] != photos[0][name].shape[1:]:
+                widths = f"{photos[0][name].shape[-1]} and {values.shape[-1]}"
+                raise ValueError(f"{name} of photos 0 and {index} have widths {widths}; extract them with one detector")
+    return photos
+
+
+def _real_regions(photo: Mapping[str, Any], *, index: int) -> dict[str, torch.Tensor]:
+    real = _real_rows(photo, index=index)
+    if not len(real):
+        raise ValueError(f"photo {index} has no region; give it one box over the whole photo or leave the photo out")
+    rows = len(photo["region_features"])
+    tensors = {}
+    for name, columns in COLUMNS.items():
+        if photo.get(name) is None:
+            continue
+        values = _float_tensor(photo[name])
+        fits = values.ndim == (2 if columns else 1) and len(values) == rows
+        if not fits or (name == "region_boxes" and values.shape[1] != 4):
+            raise ValueError(f"{name} of photo {index} has shape {tuple(values.shape)}; expected ({rows}{columns})")
+        tensors[name] = values if len(real) == rows else values[real]
+    return tensors
+
+
+def _real_rows(photo: Mapping[str, Any], *, index: int) -> torch.Tensor:
+    for name in REQUIRED_NAMES:
+        if photo.get(name) is None:
+            raise ValueError(f"photo {index} has no {name}; regions need both {' and '.join(REQUIRED_NAMES)}")
+    rows = len(photo["region_features"])
+    if photo.get("region_mask") is None:
+        return torch.arange(rows)
+    mask = photo["region_mask"]
+    mask = mask if isinstance(mask, torch.Tensor) else torch.tensor(np.asarray(mask))
+    if mask.dtype != torch.bool or mask.shape != (rows,):
+        kind = str(mask.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"region_mask of photo {index} is {kind} of shape {tuple(mask.shape)}; "
+            f"expected bool of shape ({rows},), True = real region"
+        )
+    return mask.nonzero()[:, 0].cpu()
+
+
+def _float_tensor(values: Any) -> torch.Tensor:
+    # torch.tensor copies, as memory-mapped arrays need: they are read-only
+    return values.float() if isinstance(values, torch.Tensor) else torch.tensor(np.asarray(values), dtype=torch.float32)
+
+
+def _keep_best(photo: dict[str, torch.Tensor], num_regions: int) -> dict[str, torch.Tensor]:
+    if num_regions < 1:
+        raise ValueError(f"num_regions is {num_regions}; keep at least one region a photo")
+    if len(photo["region_boxes"]) <= num_regions:
+        return photo
+    if "region_scores" not in photo:
+        return {name: values[:num_regions] for name, values in photo.items()}
+    best_first = photo["region_scores"].argsort(descending=True, stable=True)
+    kept = best_first[:num_regions].sort().values
+    return {name: values[kept] for name, values in photo.items()}
+
+
+def _check_boxes(boxes: torch.Tensor, *, index: int, real: torch.Tensor) -> None:
+    outside = ((boxes < -BOX_SLACK) | (boxes > 1 + BOX_SLACK)).any(1)  # (R,)
+    if outside.any():
+        row = int(outside.nonzero()[0, 0])
+        cure = "divide x by the photo's width and y by its height" if boxes.max() > 2 else "clip them to the photo"
+        raise ValueError(f"{_box_text(boxes, index, real, row)} is outside 0..1; {cure}")
+    turned = (boxes[:, 2:] < boxes[:, :2]).any(1)  # (R,)
+    if turned.any():
+        row = int(turned.nonzero()[0, 0])
+        raise ValueError(f"{_box_text(boxes, index, real, row)} ends before it begins; boxes are x1, y1, x2, y2")
+
+
+def _box_text(boxes: torch.Tensor, index: int, real: torch.Tensor, row: int) -> str:
+    corners = [round(value, 4) for value in boxes[row].tolist()]
+    return f"the box {corners} of photo {index}, region {int(real[row])}"
