@@ -1,4 +1,6 @@
-"""Every number of every UpDown model: one config class a `model_type`.
+"""Every number of the UpDown models: one config class a `model_type`.
+
+Those that stand on a Hugging Face text model have theirs in `configuration_text_updown.py`.
 
 Defaults are those of Anderson et al. 2018 ("Bottom-Up and Top-Down Attention for Image Captioning and Visual Question
 Answering", the released code); what the reimplementations changed is a field of its own.

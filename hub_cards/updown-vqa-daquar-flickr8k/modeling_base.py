@@ -4,6 +4,8 @@ A top-down model either owns a region source (`config.vision_config`), and then 
 `region_features, region_boxes, region_mask` that a source or a store made earlier. Both ways give equal results.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -22,6 +24,18 @@ class UpDownPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = False
     _supports_sdpa = False
     _supports_flash_attn = False
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As transformers does it, and what `__init__` froze is frozen: transformers makes loaded weights trainable."""
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        for module in reversed(list(model.modules())):  # the whole after its parts, as in `__init__`
+            if isinstance(module, UpDownPreTrainedModel):
+                module.freeze_as_made()
+        return (model, info) if output_loading_info else model
+
+    def freeze_as_made(self) -> None:
+        """Leave out of training what `__init__` leaves out of it."""
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -48,13 +62,18 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         sources: dict[str, type[PreTrainedModel]] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
         vision_config = self.config.vision_config
         self.region_source = None if vision_config is None else sources[vision_config.model_type](vision_config)
+        UpDownTopDownModel.freeze_as_made(self)
+
+    def freeze_as_made(self) -> None:
+        """Freeze the region source where the config says so."""
         if self.config.freeze_regions:
             self.freeze_regions()
 
     def freeze_regions(self) -> None:
         """Leave the region source out of training (the paper's way)."""
-        if self.region_source is not None:
-            self.region_source.requires_grad_(False)
+        source = getattr(self, "region_source", None)  # heads of the fusion model ask before it is there
+        if source is not None:
+            source.requires_grad_(False)
 
     def unfreeze_regions(self) -> None:
         """Train the region source end to end with the model; normalisation statistics stay as they are."""
@@ -90,6 +109,8 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
 
     def _checked_mask(self, region_features: torch.Tensor, region_mask: torch.Tensor | None) -> torch.Tensor:
         expected = self.config.region_feature_size
+        if region_features.dim() == 3 and not region_features.shape[1]:
+            raise ValueError("region_features hold no region at all: every photo needs one or more")
         if region_features.dim() != 3 or region_features.shape[-1] != expected:
             raise ValueError(
                 f"region_features have shape {tuple(region_features.shape)} but the model expects (photos, regions, "

@@ -215,6 +215,10 @@ class UpDownDetector(UpDownPreTrainedModel):
         """Leave `config.frozen_stages` first stages and every norm of the backbone out of training."""
         self.backbone.freeze_at(self.config.frozen_stages)
 
+    def freeze_as_made(self) -> None:
+        """Frozen are the norms and the backbone's first stages."""
+        self.unfreeze()
+
     def unfreeze(self) -> None:
         """Train all that ever trains: everything but the first stages and the norms."""
         self.requires_grad_(True)

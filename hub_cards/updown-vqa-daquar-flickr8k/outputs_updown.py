@@ -93,9 +93,9 @@ class UpDownVqaOutput(ModelOutput):
     logits (`torch.Tensor` of shape (N, A)): a score of each answer; its sigmoid is in 0..1.
     choice_logits (`torch.Tensor` of shape (N, C), *optional*): a score of each choice given; -inf where there is none.
     hidden_states (tuple of two tensors of shape (N, H), *optional*): the question's state, and what question and photo
-        make together.
+        make together; of the fusion model, of shape (N, L, H), those of the embeddings and of every layer.
     attentions (tuple of tensors of shape (N, G, R), *optional*): how the regions were weighed for each question, one a
-        layer of attention.
+        layer of attention; of the fusion model by [CLS], each head being a glimpse.
     counts (`torch.Tensor` of shape (N, K + 1), *optional*): how sure counting-aware attention is of 0 .. K objects.
     region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
     """
@@ -106,4 +106,120 @@ class UpDownVqaOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     counts: torch.Tensor | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownFusionOutput(ModelOutput):
+    """What `UpDownFusionModel` returns for N passes; L = T + R tokens, H the text encoder's width.
+
+    pooler_output (`torch.Tensor` of shape (N, H)): the joint vector; see `config.pooling`.
+    last_hidden_state (`torch.Tensor` of shape (N, L, H)): the states of words, then regions.
+    word_states (`torch.Tensor` of shape (N, T, H)), region_states (`torch.Tensor` of shape (N, R, H), *optional*): the
+        same, apart. Without words, T is 1: the [CLS] token.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer.
+    attentions (tuple of tensors of shape (N, heads, L, L), *optional*): of every layer.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    """
+
+    pooler_output: torch.Tensor | None = None
+    last_hidden_state: torch.Tensor | None = None
+    word_states: torch.Tensor | None = None
+    region_states: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownRetrievalOutput(ModelOutput):
+    """What `UpDownFusionForImageTextRetrieval` returns for P photos and N texts.
+
+    loss (scalar, *optional*): the weighted sum of `losses`.
+    losses (dict of scalars, *optional*): each objective by itself, without its weight.
+    logits, logits_per_image (`torch.Tensor` of shape (P, N)): similarity of photo and text over the temperature.
+    logits_per_text (`torch.Tensor` of shape (N, P)): the same, transposed.
+    image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E)): of length 1.
+    attentions (tuple of tensors of shape (N, T, R), *optional*): how the regions were weighed for each word of each
+        text with its own photo, one a layer, summing to 1.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    logits_per_image: torch.Tensor | None = None
+    logits_per_text: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownPreTrainingOutput(ModelOutput):
+    """What `UpDownFusionForPreTraining` returns for N pairs of P photos; C object classes with background.
+
+    loss (scalar, *optional*), losses (dict of scalars, *optional*): as above.
+    logits (`torch.Tensor` of shape (N, T, V), *optional*): of every word, from the pass whose words are masked.
+    object_logits (`torch.Tensor` of shape (N, R, C), *optional*), region_predictions (`torch.Tensor` of shape
+        (N, R, D), *optional*): class and feature of every region, from the pass whose regions are masked.
+    image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E), *optional*): of length 1.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*), attentions (tuple of tensors of shape (N, T, R),
+        *optional*): of the masked pass.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    object_logits: torch.Tensor | None = None
+    region_predictions: torch.Tensor | None = None
+    image_embeds: torch.Tensor | None = None
+    text_embeds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownMaskedLMOutput(ModelOutput):
+    """What `UpDownFusionForMaskedLM` returns for N texts, with or without their photos.
+
+    loss (scalar, *optional*): cross-entropy of the masked words, a mean over them.
+    logits (`torch.Tensor` of shape (N, T, V)): of every word.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer.
+    attentions (tuple of tensors, *optional*): (N, T, R), how the regions were weighed for each word; of words alone
+        (N, heads, T, T), as the text encoder has it.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownPrefixLMOutput(ModelOutput):
+    """What `UpDownPrefixLMForImageCaptioning` returns for N rows of T words; L the layers of the language model.
+
+    loss (scalar, *optional*): cross-entropy of the labels, a mean over words.
+    logits (`torch.Tensor` of shape (N, T, V)): scores of the next word after each word; the regions have none.
+    label_log_probs (`torch.Tensor` of shape (N, T), *optional*): log-probability of each label, at the step that
+        predicts it; zero where there is none. What self-critical training weighs by its reward.
+    past_key_values (`PrefixCache`, *optional*): keys and values of regions and words.
+    hidden_states (tuple of L + 1 tensors of shape (N, T, H), *optional*): of the words' embeddings and of every layer.
+    attentions (tuple of one tensor of shape (N, T, R), *optional*): how the regions were weighed for each word: the
+        last layer's attention, a mean over heads, scaled to sum to 1 over the regions.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    label_log_probs: torch.Tensor | None = None
+    past_key_values: object | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None

@@ -186,10 +186,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         Raises `ValueError` for choices that the model cannot score.
         """
         words = self.tokenizer(question.text, add_special_tokens=False, verbose=False)["input_ids"]
-        if len(words) > self.max_words and "long" not in told:
+        most = self.max_words - self.tokenizer.num_special_tokens_to_add()
+        if len(words) > most and "long" not in told:
             told.add("long")
             logger.warning(
-                f"{question.name} has {len(words)} words, of which the model reads the first {self.max_words}; "
+                f"{question.name} has {len(words)} words, of which the model reads the first {most}; "
                 "other long ones are cut without a word"
             )
         if not set(words) - {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id} and "unknown" not in told:
@@ -214,8 +215,10 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     @cached_property
     def max_words(self) -> int:
-        """How many words of a question the model reads."""
-        return getattr(self.model.config, "max_question_words", None) or self.tokenizer.model_max_length
+        """How many words of a question the model reads; special tokens such as [CLS] count as well."""
+        config = self.model.config
+        positions = getattr(config.get_text_config(), "max_position_embeddings", self.tokenizer.model_max_length)
+        return getattr(config, "max_question_words", None) or min(self.tokenizer.model_max_length, positions)
 
     @cached_property
     def answer_ids(self) -> dict[str, int]:
@@ -241,11 +244,13 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
             part, index = (rows[start : start + QUESTIONS_AT_ONCE] for rows in (questions, photo_index))
-            inputs = self.text_inputs(part)
+            inputs: dict[str, Any] = self.text_inputs(part)
             if shares:
                 inputs |= {**photos, "photo_index": index}
             else:
                 inputs |= {name: tensor.index_select(0, index) for name, tensor in photos.items()}
+            if return_regions:
+                inputs["output_attentions"] = True
             output = self.model(**inputs)
             for row, question in enumerate(part):
                 answered = {"scores": scores_of(question, output, row)}
