@@ -62,7 +62,7 @@ def test_region_sources_that_cannot_be_had(tmp_path: Path) -> None:
     tiny.tiny_captioner(vision_config=None).save_pretrained(captioner)
     for regions, sentence in (
         (RegionsRecipe(), "regions.source is empty: give the fields"),
-        (RegionsRecipe(pretrained=captioner), "regions.pretrained: .* holds 'updown_captioning' without a region source"),
+        (RegionsRecipe(pretrained=captioner), ".* holds 'updown_captioning' without a region source"),
         (RegionsRecipe(pretrained=str(tmp_path / "none")), "regions.pretrained: .*none"),
         (RegionsRecipe(source={"model_type": "updown_eyes"}), "vision_config names model_type 'updown_eyes'; known"),
         (RegionsRecipe(source=detector_fields(min_regions=20)), "min_regions=20 and max_regions=12 must be 1 or more"),
