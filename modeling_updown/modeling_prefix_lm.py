@@ -153,9 +153,11 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         language_model = AutoModelForCausalLM.from_pretrained(
             name_or_dir, dtype=dtype, use_safetensors=True, trust_remote_code=False
         )
-        fields.setdefault("attn_implementation", language_model.config._attn_implementation)  # else it would be unset
-        config = UpDownPrefixLMConfig(text_config=language_model.config, **fields)
-        return cls(config, language_model=language_model).to(dtype).eval()
+        attention = language_model.config._attn_implementation
+        model = cls(UpDownPrefixLMConfig(text_config=language_model.config, **fields), language_model=language_model)
+        if language_model.config._attn_implementation != attention:
+            language_model.set_attn_implementation(attention)  # the outer config has unset it
+        return model.to(dtype).eval()
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:

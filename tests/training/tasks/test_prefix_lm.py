@@ -1,0 +1,78 @@
+"""The prefix language model in training: new and pretrained language models, rewards, and mistakes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import tiny
+from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_here
+from training.recipe import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
+from training.tasks import build_task
+
+SIZES = {"model_type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 40}
+
+
+def tiny_prefix_recipe(folder: Path, **changes: Any) -> Recipe:
+    """Captions of scenes and regions as in `tiny_recipe`, a GPT-2 of two layers with the words of the captions."""
+    recipe = tiny_recipe(folder, **{"task": "prefix_lm", **changes})
+    recipe.model = {"text_config": SIZES}
+    recipe.evaluate = EvaluateRecipe(final_num_beams=2)
+    return recipe
+
+
+def test_a_new_language_model_learns_and_writes(tmp_path: Path) -> None:
+    recipe = tiny_prefix_recipe(tmp_path, train={"epochs": 8, "learning_rate": 3e-3})
+    metrics = train_here(recipe)
+    losses = log_of(recipe, "loss")
+    assert losses[-1] < 0.75 * losses[0] and metrics["bleu_1_x100"] > 20
+    folder = Path(recipe.output) / "best"
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert generation["num_beams"] == 2 and generation["suppress_tokens"] == [0, 1, 3]  # padding, BOS, unknown
+    assert all(row["caption"] for row in json.loads((folder / "predictions.json").read_text()))
+
+
+def test_captions_are_rewarded_as_the_captioners_are(tmp_path: Path) -> None:
+    first = tiny_prefix_recipe(tmp_path, train={"epochs": 2})
+    train_here(first)
+    settings = {"objective": "self_critical", "samples_per_photo": 2, "max_steps": 2, "epochs": 1}
+    second = tiny_prefix_recipe(tmp_path, train=settings, output=str(tmp_path / "rewarded"))
+    second.model, second.init_from = {}, str(Path(first.output) / "best")
+    train_here(second)
+    assert len(log_of(second, "reward_x100")) == 2
+
+
+def test_a_pretrained_language_model_brings_its_words_and_may_stay_as_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "text"
+    tokenizer = tiny.tiny_tokenizer()
+    special = {"bos_token_id": tokenizer.cls_token_id, "eos_token_id": tokenizer.sep_token_id}
+    model = tiny.tiny_prefix_lm().language_model
+    model.config.vocab_size = len(tokenizer)
+    model = type(model)(type(model.config)(**{**SIZES, "vocab_size": len(tokenizer), **special}))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    recipe = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained=str(folder)))
+    recipe.model = {"tuning": "frozen"}
+    task: Any = build_task(recipe, new_accelerator())
+    task.prepare()
+    trained = {name.split(".")[0] for name, weight in task.model.named_parameters() if weight.requires_grad}
+    assert trained == {"prefix_embedding"} and len(task.processor.tokenizer) == len(tokenizer)
+
+
+def test_mistakes_are_named_with_their_cure(tmp_path: Path) -> None:
+    both = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained="some/model"))
+    nothing = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained=str(tmp_path)))
+    nothing.model = {}
+    unknown = tiny_prefix_recipe(tmp_path)
+    unknown.model = {"tunning": "lora"}
+    bare = tiny_prefix_recipe(tmp_path, regions=RegionsRecipe())
+    for recipe, cure in (
+        (both, "model.text_config and text.pretrained are both given"),
+        (nothing, "text.pretrained: no tokenizer in"),
+        (unknown, "unknown key 'tunning' in model|tunning"),
+        (bare, "regions.source is empty"),
+    ):
+        task: Any = build_task(recipe, new_accelerator())
+        with pytest.raises(ValueError, match=cure):
+            task.prepare()
