@@ -143,11 +143,16 @@ def build_config(
         config = kind(**{**more, **fields})
     except StrictDataclassError as error:
         raise ValueError(f"{section}: {' '.join(str(error).split())}") from error
-    known = type(config).__annotations__
+    check_fields(type(config), fields, section=section)
+    return config
+
+
+def check_fields(kind: type, fields: Mapping[str, Any], *, section: str) -> None:
+    """`ValueError` for a field that a config class does not have: the class itself would take it without a word."""
+    known = kind.__annotations__
     unknown = [name for name in fields if name not in known and name != "model_type"]
     if unknown:
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {section}; it takes {', '.join(known)}")
-    return config
 
 
 def override_config(

@@ -8,7 +8,13 @@ import itertools
 from typing import Any
 
 from modeling_updown import UpDownPrefixLMConfig, UpDownPrefixLMForImageCaptioning, UpDownProcessor, UpDownTokenizer
-from training.tasks.build import build_config, build_image_processor, build_region_source, source_fields
+from training.tasks.build import (
+    build_config,
+    build_image_processor,
+    build_region_source,
+    check_fields,
+    source_fields,
+)
 from training.tasks.captioning import CaptioningTask, set_generation
 from training.word_pieces import pretrained_tokenizer
 
@@ -27,6 +33,7 @@ class PrefixLMTask(CaptioningTask):
         if recipe.text.pretrained:
             if "text_config" in fields:
                 raise ValueError("model.text_config and text.pretrained are both given: the pretrained one has its own")
+            check_fields(UpDownPrefixLMConfig, recipe.model, section="model")
             tokenizer = pretrained_tokenizer(recipe.text.pretrained)
             try:
                 model: Any = UpDownPrefixLMForImageCaptioning.from_text_pretrained(recipe.text.pretrained, **fields)

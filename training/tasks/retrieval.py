@@ -27,7 +27,13 @@ from modeling_updown.momentum_updown import MomentumQueue
 from training.extract_regions import random_crop
 from training.metrics.retrieval import fold_scores, rerank_scores, retrieval_scores
 from training.recipe import Recipe
-from training.tasks.build import build_config, build_image_processor, build_region_source, source_fields
+from training.tasks.build import (
+    build_config,
+    build_image_processor,
+    build_region_source,
+    check_fields,
+    source_fields,
+)
 from training.tasks.captioning import caption_rows, captioned_rows
 from training.tasks.interface import Scored
 from training.tasks.top_down import TopDownTask
@@ -138,6 +144,7 @@ class RetrievalTask(TopDownTask):
                 raise ValueError(
                     "model.text_config and text.pretrained are both given: the pretrained model has its own"
                 )
+            check_fields(UpDownFusionConfig, recipe.model, section="model")
             tokenizer = pretrained_tokenizer(recipe.text.pretrained)
             fields["cls_token_id"] = tokenizer.cls_token_id
             try:

@@ -64,12 +64,15 @@ def test_mistakes_are_named_with_their_cure(tmp_path: Path) -> None:
     both = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained="some/model"))
     nothing = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained=str(tmp_path)))
     nothing.model = {}
+    misspelt = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained=str(tmp_path)))
+    misspelt.model = {"tunning": "lora"}
     unknown = tiny_prefix_recipe(tmp_path)
     unknown.model = {"tunning": "lora"}
     bare = tiny_prefix_recipe(tmp_path, regions=RegionsRecipe())
     for recipe, cure in (
         (both, "model.text_config and text.pretrained are both given"),
         (nothing, "text.pretrained: no tokenizer in"),
+        (misspelt, "unknown key 'tunning' in model"),
         (unknown, "unknown key 'tunning' in model|tunning"),
         (bare, "regions.source is empty"),
     ):
