@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from .configuration_text_updown import UpDownFusionConfig
-from .losses_updown import mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss, prefix_lm_loss
+from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
 from .modeling_retrieval import UpDownFusionForImageTextRetrieval
@@ -100,7 +100,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions, of the same
         shape: those of them that are learnt, by default all; seen_features (P, R, D): what stands in the masked
         regions' place, by default zeros. object_probs (P, R, C): the detector's, background first, what masked region
-        classification learns. return_loss is implied by labels and masked_regions. -> `UpDownPreTrainingOutput`.
+        classification learns. labels and masked_regions imply return_loss. -> the output; no `logits` in training
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -158,7 +158,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         return self.fusion.embed_regions(Regions(features, boxes, mask), seconds), mask
 
     def word_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """States (N, T, H) -> a score of every word (N, T, V), by the word embeddings themselves."""
+        """States (..., H) -> a score of every word (..., V), by the word embeddings themselves."""
         weight: Any = self.get_input_embeddings().weight
         return nn.functional.linear(self.word_head(states), weight)
 
@@ -168,7 +168,13 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         """Prefix-LM: a pass in which words see the regions and the words before them."""
         joint: Any = self.read_together(input_ids, attention_mask, photos, rows.photo_index, causal_words=True)
         mask = self.fusion.word_mask(input_ids, None, attention_mask)
-        return prefix_lm_loss(self.word_logits(joint.word_states), input_ids.masked_fill(~mask, -100))
+        labels = input_ids.masked_fill(~mask, IGNORED_LABEL)
+        return self.word_loss(joint.word_states[:, :-1], labels[:, 1:])  # prefix_lm_loss
+
+    def word_loss(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """`mlm_loss` of states (N, T, H) for labels (N, T); only words that are asked for are scored at all."""
+        asked = labels != IGNORED_LABEL
+        return mlm_loss(self.word_logits(states[asked])[None], labels[asked][None])
 
     def guesses(
         self,
@@ -187,9 +193,10 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             mask = rows.of_photos(regions.region_mask)
             output.attentions = region_attention(joint.attentions, mask, num_words=joint.word_states.shape[1])
         if hasattr(self, "word_head"):
-            output.logits = logits = self.word_logits(joint.word_states)
+            if not self.training or labels is None:
+                output.logits = self.word_logits(joint.word_states)
             if self.config.weight("mlm") and labels is not None:
-                losses["mlm"] = mlm_loss(logits, labels)
+                losses["mlm"] = self.word_loss(joint.word_states, labels)
         return losses | self.region_losses(joint.region_states, regions, rows, asked, object_probs, output)
 
     def region_losses(

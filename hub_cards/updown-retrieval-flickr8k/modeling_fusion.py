@@ -17,9 +17,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutput
 
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
+from .lengths_updown import join_groups, length_groups, text_lengths
 from .modeling_attention import QuestionRows
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownFusionOutput
@@ -171,12 +173,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         texts = (input_ids, inputs_embeds, attention_mask)
         asked: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         with self.showing_attention(output_attentions):
-            if region_embeds is None:
-                output, mask, num_words = self.read_words(*texts, causal_words, **asked)
-            else:
-                output, mask, num_words = self.read_both(
-                    *texts, region_embeds, region_mask, photo_index, causal_words, **asked
-                )
+            output, mask, num_words = self.read(texts, (region_embeds, region_mask, photo_index), causal_words, **asked)
         states, together = output.last_hidden_state, has_words and region_embeds is not None
         result = UpDownFusionOutput(
             pooler_output=first_state(states, mask) if together else self.pool(states, mask),
@@ -198,6 +195,19 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         seconds = region_seconds if region_seconds is None else region_seconds.masked_fill(gaps[..., 0], 0)
         embedded = self.region_embedding(regions.region_features.masked_fill(gaps, 0), boxes, seconds)
         return embedded.masked_fill(gaps, 0)
+
+    def read(self, texts: Any, photos: Any, causal: bool, **asked: Any) -> tuple[Any, torch.Tensor, int]:
+        """What `read_words` or `read_both` reads, where it saves time in groups of texts of about the same length."""
+        input_ids, inputs_embeds, attention_mask = texts
+        region_embeds, region_mask, photo_index = photos
+        whole = any(asked.values()) or (input_ids is None and inputs_embeds is None)
+        groups = [] if whole else length_groups(self.word_mask(*texts))
+        if groups:
+            return self.read_groups(groups, texts, photos, causal)
+        if region_embeds is None:
+            return self.read_words(input_ids, inputs_embeds, attention_mask, causal, **asked)
+        words = (input_ids, inputs_embeds, attention_mask)
+        return self.read_both(*words, region_embeds, region_mask, photo_index, causal, **asked)
 
     def read_words(
         self,
@@ -256,6 +266,30 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         )
         return output, mask, num_words
 
+    def read_groups(
+        self, groups: list[torch.Tensor], texts: tuple[Any, ...], photos: tuple[Any, ...], causal: bool
+    ) -> tuple[Any, torch.Tensor, int]:
+        """As `read_words` or `read_both`, a pass for each group of texts, cut to its longest; 0 on what is cut."""
+        region_embeds, region_mask, photo_index = photos
+        mask = words = self.word_mask(*texts)
+        rows: Any = None
+        if region_embeds is not None:
+            numbers = {"num_questions": len(words), "num_photos": len(region_embeds)}
+            rows = QuestionRows.of(photo_index, **numbers, device=words.device)
+            if region_mask is None:
+                region_mask = region_embeds.new_ones(region_embeds.shape[:2], dtype=torch.bool)
+            mask = torch.cat([words, rows.of_photos(region_mask)], dim=1)
+        states, lengths = [], text_lengths(words)
+        for group in groups:
+            ids, embeds, seen = (part if part is None else part[group, : lengths[group[-1]]] for part in texts)
+            if rows is None:
+                output, _, _ = self.read_words(ids, embeds, seen, causal)
+            else:
+                owners = rows.photo_index[group]
+                output, _, _ = self.read_both(ids, embeds, seen, region_embeds, region_mask, owners, causal)
+            states.append(output.last_hidden_state)
+        return BaseModelOutput(last_hidden_state=join_groups(states, groups, words)), mask, words.shape[1]
+
     def word_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, attention_mask: torch.Tensor | None
     ) -> torch.Tensor:
@@ -292,8 +326,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         """States (N, L, H) of words alone or regions alone -> one vector (N, H), as `config.pooling` says."""
         if self.config.pooling == "cls":
             return first_state(states, mask)
-        share = mask.to(states.dtype) / mask.sum(dim=1, keepdim=True).clamp(min=1)
-        return torch.bmm(share[:, None], states).squeeze(1)
+        return mean_state(states, mask)
 
     @contextlib.contextmanager
     def showing_attention(self, wanted: bool) -> Iterator[None]:
@@ -324,6 +357,12 @@ def first_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """States (N, T, H) -> those of the first token that is there (N, H), wherever padding stands; mask (N, T ..)."""
     first = mask.to(torch.uint8).argmax(dim=1)
     return states[torch.arange(len(states), device=states.device), first]
+
+
+def mean_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """States (N, L, H) -> their mean where mask (N, L) is True, (N, H); 0 where nothing is."""
+    share = mask.to(states.dtype) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.bmm(share[:, None], states).squeeze(1)
 
 
 def causal_square(mask: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer, pipeline
 
 from modeling_updown import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
+from modeling_updown.losses_updown import mlm_loss
 
 from ..tiny import (
     CAPTIONS,
@@ -128,6 +129,19 @@ class TestObjectives:
         unused = {key for key, _ in model.named_parameters() if key not in gradients}
         assert not unused
         assert all(gradient.isfinite().all() for gradient in gradients.values())
+
+    def test_in_training_only_masked_words_are_scored(self):
+        """The same loss and gradients, and no scores of the other words."""
+        quiet = tiny_encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+        model, given = pretraining(objectives={"mlm": 1.0}, text_config=quiet), batch()
+        found = model(**given)
+        expected = gradients_of(model, mlm_loss(found.logits, given["labels"]))
+        model.train()
+        learning = model(**given)
+        assert learning.logits is None
+        torch.testing.assert_close(learning.loss, found.loss)
+        for name, gradient in gradients_of(model, learning.loss).items():
+            torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-5, msg=name)
 
     def test_what_is_given_decides_what_is_learnt(self):
         model, given = pretraining(), batch()
