@@ -19,7 +19,8 @@ from training.data.files import read_text
 class RegionsRecipe:
     """Where regions come from.
 
-    source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one, and
+    source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one (but
+        for dropouts, trained stages and the `image_size` of a convolutional grid, which may change), and
         where `store` holds regions made elsewhere, such as converted feature files: the model then owns no source.
     weights: backbone weights, a `.safetensors`; empty loads timm's from the Hub (or none, with `random_backbone`).
     pretrained: a saved detector or grid (a folder or Hub id), or a saved model that owns one, image processor included,
@@ -34,7 +35,8 @@ class RegionsRecipe:
     crops: smallest share of a photo's area that training sees of it, in a random crop; 1 shows whole photos. Crops need
         pixels, so no store.
     trained: train the region source with the model.
-    processor: fields of the image processor, such as `size`; what it does not name follows the region source.
+    processor: fields of the image processor, such as `size`; what it does not name follows the region source, or the
+        processor of `init_from`.
     """
 
     source: dict[str, Any] = field(default_factory=dict)

@@ -166,6 +166,31 @@ def override_config(
         setattr(config, name, value)
 
 
+def change_region_source(source: Any, processor: UpDownImageProcessor, regions: RegionsRecipe) -> None:
+    """Set a loaded region source and its image processor to the recipe's `source` and `processor`.
+
+    A grid on a backbone that reads photos of any size may be given another `image_size`, which is its photos' size too.
+    Raises `ValueError` for what the weights have settled and for a field that no image processor has.
+    """
+    resizable = isinstance(source, UpDownGrid) and not hasattr(source.backbone, "patch_embed")  # not a ViT
+    changeable = (*CHANGEABLE, "image_size") if resizable else CHANGEABLE
+    override_config(source.config, regions.source, section="regions.source", changeable=changeable)
+    fields = dict(regions.processor)
+    if "image_size" in regions.source:
+        fields = {"size": {"height": source.config.image_size, "width": source.config.image_size}} | fields
+    check_processor_fields(fields)
+    changed = UpDownImageProcessor(**fields)
+    for name in fields:
+        setattr(processor, name, getattr(changed, name))
+
+
+def check_processor_fields(fields: Mapping[str, Any]) -> None:
+    """`ValueError` for a field that no image processor has."""
+    unknown = sorted(name for name in fields if not hasattr(UpDownImageProcessor, name))
+    if unknown:
+        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in regions.processor")
+
+
 def build_image_processor(config: PreTrainedConfig | None, regions: RegionsRecipe) -> UpDownImageProcessor:
     """Photos as the region source's backbone was trained on them (or as its saved processor has them), with the
     recipe's own fields where it gives some.
@@ -174,9 +199,7 @@ def build_image_processor(config: PreTrainedConfig | None, regions: RegionsRecip
     config selects. Raises `ValueError` for a field that no image processor has.
     """
     fields = dict(regions.processor)
-    unknown = sorted(name for name in fields if not hasattr(UpDownImageProcessor, name))
-    if unknown:
-        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in regions.processor")
+    check_processor_fields(fields)
     if regions.pretrained:
         processor = UpDownImageProcessor.from_pretrained(regions.pretrained, **fields)
     else:

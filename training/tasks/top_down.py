@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from modeling_updown import UpDownProcessor
 from training.extract_regions import PhotoRegions
 from training.recipe import Recipe
-from training.tasks.build import override_config
+from training.tasks.build import change_region_source, override_config
 
 
 class TopDownTask:
@@ -64,11 +64,12 @@ class TopDownTask:
         return {}
 
     def start_from(self, folder: str) -> Any:
-        """A saved model, with the recipe's dropout and number of trained stages; its sizes stay what they are."""
-        model, _ = self.load(folder)
+        """A saved model, with the recipe's dropout, number of trained stages and size of photos; what its weights have
+        settled stays what it is."""
+        model, processor = self.load(folder)
         override_config(model.config, self.recipe.model, section="model")
         if model.region_source is not None:
-            override_config(model.region_source.config, self.recipe.regions.source, section="regions.source")
+            change_region_source(model.region_source, processor.image_processor, self.recipe.regions)
         return model
 
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:

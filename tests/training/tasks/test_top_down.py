@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from modeling_updown import UpDownGrid, UpDownGridConfig, UpDownImageProcessor
 from tests.tiny import save_tiny_captioner, save_tiny_vqa
 from tests.training.tiny_run import new_accelerator, tiny_recipe, tiny_vqa_recipe
-from training.recipe import Recipe
+from training.recipe import Recipe, RegionsRecipe
 from training.tasks import build_task
+from training.tasks.build import change_region_source
 from training.tasks.top_down import TopDownTask
 
 SAVED = {"captioning": save_tiny_captioner, "vqa": save_tiny_vqa}
@@ -64,6 +67,32 @@ def test_a_model_that_starts_a_run_takes_the_recipes_dropout_alone(tmp_path: Pat
     recipe.regions.source = {"grid_size": 7}
     with pytest.raises(ValueError, match="regions.source: grid_size is 7, but the model of init_from has 3: leave it"):
         task_of(recipe).start_from(folder)
+
+
+def test_a_run_may_see_larger_photos_than_the_model_it_starts_from(tmp_path: Path) -> None:
+    """A convolutional grid's photos, in its config and in its image processor; what is saved has them too."""
+    folder = str(save_tiny_vqa(tmp_path / "first"))
+    recipe = tiny_vqa_recipe(tmp_path, model={})
+    recipe.regions.source, recipe.regions.processor = {"image_size": 96}, {"image_mean": [0.1, 0.2, 0.3]}
+    task = task_of(recipe)
+    model = task.start_from(folder)
+    task.save(model, tmp_path / "larger")
+    again, processor = task.load(tmp_path / "larger")
+    assert again.region_source.config.image_size == again.config.vision_config.image_size == 96
+    assert processor.image_processor.image_mean == (0.1, 0.2, 0.3)
+    photo = np.zeros((50, 70, 3), dtype=np.uint8)
+    assert processor.image_processor(photo, return_tensors="pt")["pixel_values"].shape == (1, 3, 96, 96)
+    recipe.regions.processor = {"colour": 1}
+    with pytest.raises(ValueError, match="unknown key 'colour' in regions.processor"):
+        task_of(recipe).start_from(folder)
+
+
+def test_a_transformers_grid_keeps_its_photos_size() -> None:
+    """A ViT's positions are weights."""
+    grid = UpDownGrid(UpDownGridConfig(backbone="test_vit", image_size=64, grid_size=4, region_feature_size=64))
+    recipe = RegionsRecipe(source={"image_size": 96})
+    with pytest.raises(ValueError, match="image_size is 96, but the model of init_from has 64: leave it out"):
+        change_region_source(grid, UpDownImageProcessor(), recipe)
 
 
 def test_both_splits_are_checked_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
