@@ -25,7 +25,7 @@ from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieva
 from modeling_updown.modeling_captioning import PHOTO_INPUTS
 from modeling_updown.momentum_updown import MomentumQueue
 from training.extract_regions import random_crop
-from training.metrics.retrieval import fold_scores, rerank_scores, retrieval_scores
+from training.metrics.retrieval import fold_scores, retrieval_scores
 from training.recipe import Recipe
 from training.tasks.build import (
     build_config,
@@ -36,6 +36,7 @@ from training.tasks.build import (
 )
 from training.tasks.captioning import caption_rows, captioned_rows
 from training.tasks.interface import Scored
+from training.tasks.reranking import reranked
 from training.tasks.top_down import TopDownTask
 from training.word_pieces import pretrained_tokenizer, train_word_pieces
 
@@ -279,7 +280,7 @@ class RetrievalTask(TopDownTask):
         metrics, ranked = self.scores(similarity, embedded.owners), similarity
         if settings.rerank and self.reranks and model.config.weight("itm"):
             before = {f"itc_{name}": value for name, value in metrics.items() if name.endswith("_x100")}
-            ranked, photos_of_text = self.reranked(model, rows, captions, similarity)
+            ranked, photos_of_text = reranked(self, model, rows, captions, similarity)
             metrics = {**self.scores(ranked, embedded.owners, photos_of_text), **before}
         texts = list(itertools.chain.from_iterable(captions))
         best = ranked.argmax(axis=1)
@@ -335,7 +336,7 @@ class RetrievalTask(TopDownTask):
     def in_shares(self, count: int, make: Callable[[np.ndarray], torch.Tensor], *, shown: str) -> torch.Tensor:
         """What `make` returns for the rows 0 .. count, (count, ...), every process making its share."""
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
-        mine = np.arange(count)[accelerator.process_index :: accelerator.num_processes]
+        mine = np.array_split(np.arange(count), accelerator.num_processes)[accelerator.process_index]
         starts = tqdm(range(0, len(mine), size), desc=shown, disable=not accelerator.is_main_process, leave=False)
         made = [(mine[start : start + size], make(mine[start : start + size]).float().cpu()) for start in starts]
         whole: torch.Tensor | None = None
@@ -344,51 +345,6 @@ class RetrievalTask(TopDownTask):
             whole[indices] = part
         assert whole is not None  # there is a row in every split
         return whole
-
-    def reranked(
-        self,
-        model: Any,
-        rows: Dataset,
-        captions: list[list[str]],
-        similarity: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (P, N) of texts for photos and (N, P) of photos for texts: the best of each query by match."""
-        num_photos, num_texts = similarity.shape
-        texts = list(itertools.chain.from_iterable(captions))
-        best_texts = best_places(similarity, self.recipe.evaluate.rerank)  # (P, k)
-        best_photos = best_places(similarity.T, self.recipe.evaluate.rerank)  # (N, k)
-        for_photos = np.arange(num_photos)[:, None] * num_texts + best_texts
-        for_texts = best_photos * num_texts + np.arange(num_texts)[:, None]
-        pairs = np.unique(np.concatenate([for_photos.ravel(), for_texts.ravel()]))
-        lengths = self.tokenize(texts)["attention_mask"].sum(dim=1).numpy()
-        order = np.argsort(lengths[pairs % num_texts], kind="stable")  # texts of a batch as long as each other
-        make = partial(self.match_scores, model, rows, texts, pairs[order])
-        scores = np.empty(len(pairs), dtype=np.float32)
-        scores[order] = self.in_shares(len(pairs), make, shown="pairs").numpy()
-        weight = self.recipe.evaluate.rerank_weight / float(model.bounded_temperature())
-        scores = scores + weight * similarity.ravel()[pairs]
-        texts_of_photo = rerank_scores(similarity, best_texts, scores[np.searchsorted(pairs, for_photos)])
-        photos_of_text = rerank_scores(similarity.T, best_photos, scores[np.searchsorted(pairs, for_texts)])
-        return texts_of_photo, photos_of_text
-
-    def match_scores(
-        self, model: Any, rows: Dataset, texts: Sequence[str], pairs: np.ndarray, indices: np.ndarray
-    ) -> torch.Tensor:
-        """Log-odds (n,) of pairs by number; a pair is photo x captions + caption."""
-        photos, words = np.divmod(pairs[indices], len(texts))
-        used, photo_index = np.unique(photos, return_inverse=True)
-        encoded = self.tokenize([texts[i] for i in words])
-        device = self.accelerator.device
-        return model.match(
-            **{name: tensor.to(device) for name, tensor in encoded.items()},
-            **self.photo_inputs(rows, used),
-            photo_index=torch.from_numpy(photo_index).to(device),
-        )
-
-
-def best_places(scores: np.ndarray, most: int) -> np.ndarray:
-    """The columns of each row's best scores, best first, (Q, k); of equal ones the first."""
-    return np.argsort(-scores, axis=1, kind="stable")[:, :most]
 
 
 def freeze_text(model: Any, layers: int) -> None:

@@ -13,7 +13,7 @@ from tests.training.tiny_run import log_of, new_accelerator, tiny_retrieval_reci
 from training.evaluate import evaluate_folder
 from training.recipe import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
 from training.tasks import build_task
-from training.tasks.retrieval import best_places
+from training.tasks.reranking import best_places, reranked
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_reranking_orders_the_best_by_match_and_leaves_the_rest(trained: tuple) 
     with torch.no_grad():
         embedded = task.embed(model, rows, captions)
         similarity = (embedded.images @ embedded.texts.T).numpy()
-        texts_of_photo, photos_of_text = task.reranked(model, rows, captions, similarity)
+        texts_of_photo, photos_of_text = reranked(task, model, rows, captions, similarity)
         best = np.argsort(-similarity[2])[:3]
         words = processor.tokenizer([texts[i] for i in best], return_tensors="pt", padding=True)
         photo = task.photo_inputs(rows, np.array([2]))
@@ -87,6 +87,23 @@ def test_reranking_orders_the_best_by_match_and_leaves_the_rest(trained: tuple) 
     assert np.argsort(-texts_of_photo[2])[3:].tolist() == np.argsort(-similarity[2])[3:].tolist()
     assert photos_of_text.shape == (len(texts), len(rows))
     assert set(np.argsort(-photos_of_text[5])[:3]) == set(np.argsort(-similarity[:, 5])[:3])
+
+
+def test_reranking_looks_at_a_photo_once_or_twice(trained: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many captions it is matched with: from pixels, looking is what takes the time."""
+    recipe, _ = trained
+    task: Any = build_task(recipe, new_accelerator())
+    model, _ = task.load(Path(recipe.output) / "best")
+    rows, looked = task.evaluation_rows("val"), []
+    captions = rows["captions"][:]
+    look = task.photo_inputs
+    monkeypatch.setattr(task, "photo_inputs", lambda rows, numbers: (looked.append(numbers), look(rows, numbers))[1])
+    recipe.evaluate.batch_size = 4
+    similarity = np.random.default_rng(0).random((len(rows), sum(map(len, captions))))
+    with torch.no_grad():
+        reranked(task, model.eval(), rows, captions, similarity)
+    photos = np.concatenate(looked)
+    assert set(photos) == set(range(len(rows))) and len(photos) < len(rows) + len(looked)
 
 
 def test_batches_are_decided_by_seed_epoch_and_photo(tmp_path: Path) -> None:
