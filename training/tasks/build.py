@@ -21,7 +21,8 @@ from transformers import (
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownImageProcessor
 from modeling_updown.configuration_updown import region_source_config
 from training.data.region_store import RegionStore
-from training.recipe import RegionsRecipe
+from training.recipe import Recipe, RegionsRecipe
+from training.word_pieces import pretrained_tokenizer
 
 # no weight depends on these
 CHANGEABLE = (
@@ -189,6 +190,25 @@ def check_processor_fields(fields: Mapping[str, Any]) -> None:
     unknown = sorted(name for name in fields if not hasattr(UpDownImageProcessor, name))
     if unknown:
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in regions.processor")
+
+
+def build_on_pretrained_text(
+    model_class: Any, recipe: Recipe, fields: Mapping[str, Any], *, special: Sequence[str] = ()
+) -> tuple[Any, PreTrainedTokenizerBase]:
+    """A new model on the recipe's `text.pretrained`, and that text model's tokenizer.
+
+    fields: of the model's config; special: those of them that the tokenizer settles, such as `cls_token_id`. Raises
+    `ValueError` for a field that the config does not have, and for a text model that cannot be had or used.
+    """
+    if "text_config" in fields:
+        raise ValueError("model.text_config and text.pretrained are both given: the pretrained model has its own")
+    check_fields(model_class.config_class, recipe.model, section="model")
+    tokenizer = pretrained_tokenizer(recipe.text.pretrained)
+    settled = {name: getattr(tokenizer, name) for name in special}
+    try:
+        return model_class.from_text_pretrained(recipe.text.pretrained, **fields, **settled), tokenizer
+    except (OSError, ValueError) as error:
+        raise ValueError(f"text.pretrained: {' '.join(str(error).split())}") from error
 
 
 def build_image_processor(config: PreTrainedConfig | None, regions: RegionsRecipe) -> UpDownImageProcessor:

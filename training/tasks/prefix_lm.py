@@ -11,12 +11,11 @@ from modeling_updown import UpDownPrefixLMConfig, UpDownPrefixLMForImageCaptioni
 from training.tasks.build import (
     build_config,
     build_image_processor,
+    build_on_pretrained_text,
     build_region_source,
-    check_fields,
     source_fields,
 )
 from training.tasks.captioning import CaptioningTask, set_generation
-from training.word_pieces import pretrained_tokenizer
 
 
 class PrefixLMTask(CaptioningTask):
@@ -31,14 +30,7 @@ class PrefixLMTask(CaptioningTask):
         fields = {**recipe.model, **source_fields(vision_config, recipe.regions)}
         never: set[int] = set()
         if recipe.text.pretrained:
-            if "text_config" in fields:
-                raise ValueError("model.text_config and text.pretrained are both given: the pretrained one has its own")
-            check_fields(UpDownPrefixLMConfig, recipe.model, section="model")
-            tokenizer = pretrained_tokenizer(recipe.text.pretrained)
-            try:
-                model: Any = UpDownPrefixLMForImageCaptioning.from_text_pretrained(recipe.text.pretrained, **fields)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"text.pretrained: {' '.join(str(error).split())}") from error
+            model, tokenizer = build_on_pretrained_text(self.model_class, recipe, fields)
         else:
             tokenizer = UpDownTokenizer.from_captions(
                 itertools.chain.from_iterable(captions), min_count=recipe.train.min_word_count

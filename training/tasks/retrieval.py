@@ -30,15 +30,15 @@ from training.recipe import Recipe
 from training.tasks.build import (
     build_config,
     build_image_processor,
+    build_on_pretrained_text,
     build_region_source,
-    check_fields,
     source_fields,
 )
 from training.tasks.captioning import caption_rows, captioned_rows
 from training.tasks.interface import Scored
 from training.tasks.reranking import reranked
 from training.tasks.top_down import TopDownTask
-from training.word_pieces import pretrained_tokenizer, train_word_pieces
+from training.word_pieces import train_word_pieces
 
 DIRECTIONS = ("i2t", "t2i")
 METRICS = ("rsum", *(f"{way}_{name}" for way in DIRECTIONS for name in ("r1", "r5", "r10", "map")))
@@ -141,17 +141,7 @@ class RetrievalTask(TopDownTask):
             **source_fields(vision_config, recipe.regions),
         }
         if recipe.text.pretrained:
-            if "text_config" in fields:
-                raise ValueError(
-                    "model.text_config and text.pretrained are both given: the pretrained model has its own"
-                )
-            check_fields(UpDownFusionConfig, recipe.model, section="model")
-            tokenizer = pretrained_tokenizer(recipe.text.pretrained)
-            fields["cls_token_id"] = tokenizer.cls_token_id
-            try:
-                model = self.model_class.from_text_pretrained(recipe.text.pretrained, **fields)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"text.pretrained: {' '.join(str(error).split())}") from error
+            model, tokenizer = build_on_pretrained_text(self.model_class, recipe, fields, special=["cls_token_id"])
         else:
             tokenizer = train_word_pieces(
                 itertools.chain.from_iterable(captions), vocabulary_size=recipe.text.vocabulary_size
