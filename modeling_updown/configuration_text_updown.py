@@ -29,6 +29,10 @@ class UpDownFusionConfig(PreTrainedConfig):
     pooling (`"cls"` or `"mean"`, defaults to `"cls"`):
         How a pass over words alone or regions alone becomes one vector: the first token's state, or the mean over all.
         Of words and regions together the joint vector is always the first token's state.
+    match_by (`"cls"` or `"product"`, defaults to `"cls"`):
+        What matching (ITM) reads where words and regions are read together: the first token's state (UNITER), or the
+        product of what ITC compares, words' mean and regions' mean, each having seen the other (after ViLBERT, Lu et
+        al. 2019). The product starts from what ITC knows.
     projection_size (`int`, defaults to 256):
         Width E of the embeddings that photos and texts are compared by (ALBEF).
     temperature, min_temperature, max_temperature (`float`, default to 0.07, 0.001, 0.5):
@@ -62,6 +66,7 @@ class UpDownFusionConfig(PreTrainedConfig):
     time_embedding: bool = False
     cls_token_id: int | None = None
     pooling: Literal["cls", "mean"] = "cls"
+    match_by: Literal["cls", "product"] = "cls"
     projection_size: int = 256
     temperature: float = 0.07
     min_temperature: float = 0.001
@@ -103,6 +108,8 @@ class UpDownFusionConfig(PreTrainedConfig):
         unknown = sorted((self.objectives or {}).keys() - set(OBJECTIVES))
         if unknown:
             raise ValueError(f"objectives names {', '.join(unknown)}; known are {', '.join(OBJECTIVES)}")
+        if self.match_by == "product" and self.weight("itm") and not self.weight("itc"):
+            raise ValueError("match_by='product' matches by what ITC compares: add itc to objectives, or use 'cls'")
         if not 0 < self.min_temperature <= self.temperature <= self.max_temperature:
             raise ValueError(
                 f"min_temperature={self.min_temperature}, temperature={self.temperature} and "

@@ -3,6 +3,7 @@
     s_ij = v_i . t_j              two passes, photo and text apart: fast, and all pairs at once   (ITC)
     z    = [CLS] of both together, log-odds = w . z + b: slower and surer, for the best candidates (ITM)
 
+(or, with `config.match_by="product"`, z = v'_i * t'_j of the same two vectors, each made in the presence of the other.)
 v and t are the passes' vectors (`config.pooling`), projected and scaled to length 1. Losses are `itc_loss` and
 `itm_loss` of `losses_updown.py` (after ALBEF, Li et al. 2021, sections 3.2 and 3.3). Over several processes every photo
 is compared with the texts of all.
@@ -18,7 +19,7 @@ from .configuration_text_updown import UpDownFusionConfig
 from .gathering_updown import gather_owners, gather_rows
 from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
 from .modeling_attention import QuestionRows
-from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
+from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput
 
 
@@ -52,7 +53,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             self.text_projection = nn.Linear(config.hidden_size, config.projection_size, bias=False)
             self.temperature = nn.Parameter(torch.tensor(float(config.temperature)))
         if config.weight("itm"):
-            self.match_head = nn.Linear(config.hidden_size, 1)
+            by_product = config.match_by == "product"
+            self.match_head = nn.Linear(config.projection_size if by_product else config.hidden_size, 1)
         self.build_heads()
         self.post_init()
 
@@ -64,11 +66,12 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         super()._init_weights(module)
         if module is self and self.config.weight("itc") and not getattr(self.temperature, "_is_hf_initialized", False):
             nn.init.constant_(self.temperature, self.config.temperature)
-        projections = [getattr(self, name, None) for name in ("image_projection", "text_projection")]
-        if any(module is projection for projection in projections) and not getattr(
-            module.weight, "_is_hf_initialized", False
-        ):
-            weight: Any = module.weight
+        weight: Any = getattr(module, "weight", None)
+        if getattr(weight, "_is_hf_initialized", False):
+            return
+        if module is getattr(self, "match_head", None) and self.config.match_by == "product":
+            nn.init.constant_(weight, 5 / self.config.projection_size)  # a cosine of 1 is a log-odds of 5
+        if any(module is getattr(self, name, None) for name in ("image_projection", "text_projection")):
             nn.init.eye_(weight)  # a pretrained sentence encoder's own space is where comparing starts
 
     @property
@@ -245,8 +248,14 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     ) -> torch.Tensor:
         """(N,) log-odds of each text with the photo that `photo_index` names."""
         self.check_objective("itm", "scores no pairs")
-        joint = self.read_together(input_ids, attention_mask, photos, photo_index)
-        return self.match_head(joint.pooler_output).squeeze(-1)
+        joint: Any = self.read_together(input_ids, attention_mask, photos, photo_index)
+        if self.config.match_by == "cls":
+            return self.match_head(joint.pooler_output).squeeze(-1)
+        words = mean_state(joint.word_states, self.fusion.word_mask(input_ids, None, attention_mask))
+        regions = mean_state(joint.region_states, photos.region_mask.index_select(0, photo_index))
+        texts = F.normalize(self.text_projection(words), dim=-1)
+        images = F.normalize(self.image_projection(regions), dim=-1)
+        return self.match_head(texts * images * self.config.projection_size).squeeze(-1)
 
     def rows(self, owners: torch.Tensor | None, input_ids: torch.Tensor, photos: Regions) -> QuestionRows:
         """Which photo each text belongs to."""

@@ -247,6 +247,41 @@ class TestMatch:
         assert found.shape == (5,) and found.std() > 1e-3
 
     @torch.no_grad()
+    def test_by_product(self):
+        """Of ITC's two vectors, words' and regions' mean, each read with the other there: at first five times their
+        cosine, then w . (t * v) E + b."""
+        model, batch = retrieval(match_by="product"), batch_of_five()
+        for weight in (None, torch.randn(1, model.config.projection_size)):
+            if weight is not None:
+                model.match_head.weight.copy_(weight)
+                model.match_head.bias.fill_(0.3)
+            found = model.match(**batch)
+            for n, owner in enumerate(OWNERS):
+                names = ("region_features", "region_boxes", "region_mask")
+                one = photo({name: batch[name] for name in names}, owner)
+                joint = model.fusion(batch["input_ids"][n : n + 1], **one)
+                there = batch["input_ids"][n] != model.config.pad_token_id
+                words, seen = joint.word_states[0][there].mean(dim=0), one["region_mask"][0]
+                regions = joint.region_states[0][seen].mean(dim=0)
+                text, image = model.text_projection.weight @ words, model.image_projection.weight @ regions
+                both = (text / text.norm()) * (image / image.norm())
+                expected = 5 * both.sum() if weight is None else (weight[0] * both).sum() * len(both) + 0.3
+                assert found[n].item() == pytest.approx(expected.item(), abs=1e-5)
+            assert found.std() > 1e-4
+
+    def test_by_product_learns_through_both_passes(self):
+        model, batch = retrieval(match_by="product"), batch_of_five()
+        loss = model(**batch, return_loss=True).losses["itm"]
+        loss.backward()
+        for part in (model.match_head, model.text_projection, model.image_projection, model.fusion.region_embedding):
+            assert all(weight.grad.abs().sum() > 0 for weight in part.parameters())
+
+    def test_by_product_wants_what_itc_compares(self):
+        with pytest.raises(ValueError, match="add itc to objectives, or use 'cls'"):
+            retrieval(match_by="product", objectives={"itm": 1})
+        assert retrieval(match_by="product", objectives={"itc": 1}).config.match_by == "product"
+
+    @torch.no_grad()
     def test_attention_of_each_word(self):
         """Of every text with its own photo: sums to 1, exactly 0 on padding."""
         model, batch = retrieval(), batch_of_five()

@@ -42,7 +42,7 @@ from training.word_pieces import train_word_pieces
 
 DIRECTIONS = ("i2t", "t2i")
 METRICS = ("rsum", *(f"{way}_{name}" for way in DIRECTIONS for name in ("r1", "r5", "r10", "map")))
-SETTLED_BY_RECIPE = ("objectives", "hard_negatives", "distillation")  # whatever the model of init_from had
+SETTLED_BY_RECIPE = ("objectives", "match_by", "hard_negatives", "distillation")  # whatever the model of init_from had
 
 
 @dataclass
