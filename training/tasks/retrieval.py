@@ -176,6 +176,10 @@ class RetrievalTask(TopDownTask):
         self.recipe.model = {name: value for name, value in whole.items() if name not in SETTLED_BY_RECIPE}
         try:
             return super().start_from(folder)
+        except RuntimeError as error:  # of other shapes; transformers has printed which
+            raise ValueError(
+                f"the heads of {folder} do not fit `model`: leave out what they have settled, such as match_by"
+            ) from error
         finally:
             self.recipe.model, self.settled, self.reranks = whole, {}, False
 

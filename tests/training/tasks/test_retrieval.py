@@ -185,6 +185,22 @@ def test_a_model_of_another_objective_is_a_start(trained: tuple, tmp_path: Path)
     assert not task.reranks  # a start is not yet a result
 
 
+def test_a_match_head_keeps_what_it_matches_by(trained: tuple, tmp_path: Path) -> None:
+    """A model without one may start either way."""
+    recipe, _ = trained
+    start = str(Path(recipe.output) / "best")
+    regions = RegionsRecipe(store=recipe.regions.store)
+    other = tiny_retrieval_recipe(tmp_path, init_from=start, regions=regions, model={"match_by": "product"})
+    with pytest.raises(ValueError, match=r"do not fit `model`: leave out what they have settled, such as match_by"):
+        prepared(other)
+    itc = tiny_retrieval_recipe(tmp_path, init_from=start, regions=regions, model={"objectives": {"itc": 1}})
+    task = prepared(itc)
+    task.save(task.model, tmp_path / "itc")
+    other.init_from = str(tmp_path / "itc")
+    model = prepared(other).model
+    assert model.config.match_by == "product" and model.match_head.in_features == model.config.projection_size
+
+
 def test_scores_of_a_folder_are_reranked_as_the_recipe_says(trained: tuple, tmp_path: Path) -> None:
     recipe, metrics = trained
     task: Any = build_task(recipe, new_accelerator())
