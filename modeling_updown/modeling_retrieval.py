@@ -266,7 +266,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     def check_objective(self, name: str, lack: str) -> None:
         """`ValueError` where the head of an objective is not there."""
         if not self.config.weight(name):
-            raise ValueError(f"This model {lack}: config.objectives {self.config.objectives} leaves out {name!r}")
+            raise ValueError(
+                f"This model {lack}: config.objectives {self.config.objectives} leaves out {name!r}; take or train one "
+                "whose objectives name it"
+            )
 
     # -- losses -----------------------------------------------------------------------------------------------------
 
