@@ -1,7 +1,7 @@
 """Texts of a batch -> groups of about the same length, so that a CPU reads words and hardly any padding.
 
-Captions are short and uneven: padded to the longest of 128, half of what is read is padding. On a GPU a few short
-passes cost as much as one long one, so there a batch stays whole.
+Captions are short and uneven, and a batch is padded to its longest. What groups save was measured on a CPU alone, so
+elsewhere a batch stays whole.
 """
 
 import torch

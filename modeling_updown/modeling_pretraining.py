@@ -100,7 +100,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions, of the same
         shape: those of them that are learnt, by default all; seen_features (P, R, D): what stands in the masked
         regions' place, by default zeros. object_probs (P, R, C): the detector's, background first, what masked region
-        classification learns. labels and masked_regions imply return_loss. -> the output; no `logits` in training
+        classification learns. labels and masked_regions imply return_loss. -> `UpDownPreTrainingOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -169,7 +169,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         joint: Any = self.read_together(input_ids, attention_mask, photos, rows.photo_index, causal_words=True)
         mask = self.fusion.word_mask(input_ids, None, attention_mask)
         labels = input_ids.masked_fill(~mask, IGNORED_LABEL)
-        return self.word_loss(joint.word_states[:, :-1], labels[:, 1:])  # prefix_lm_loss
+        return self.word_loss(joint.word_states[:, :-1], labels[:, 1:])  # `prefix_lm_loss`, its words alone
 
     def word_loss(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """`mlm_loss` of states (N, T, H) for labels (N, T); only words that are asked for are scored at all."""

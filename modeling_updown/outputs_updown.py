@@ -161,7 +161,8 @@ class UpDownPreTrainingOutput(ModelOutput):
     """What `UpDownFusionForPreTraining` returns for N pairs of P photos; C object classes with background.
 
     loss (scalar, *optional*), losses (dict of scalars, *optional*): as above.
-    logits (`torch.Tensor` of shape (N, T, V), *optional*): of every word, from the pass whose words are masked.
+    logits (`torch.Tensor` of shape (N, T, V), *optional*): of every word, from the pass whose words are masked; None
+        in training with labels, where masked words alone are scored.
     object_logits (`torch.Tensor` of shape (N, R, C), *optional*), region_predictions (`torch.Tensor` of shape
         (N, R, D), *optional*): class and feature of every region, from the pass whose regions are masked.
     image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E), *optional*): of length 1.

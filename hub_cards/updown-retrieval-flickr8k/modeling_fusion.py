@@ -200,13 +200,15 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         """What `read_words` or `read_both` reads, where it saves time in groups of texts of about the same length."""
         input_ids, inputs_embeds, attention_mask = texts
         region_embeds, region_mask, photo_index = photos
+        if region_embeds is not None and region_mask is None:
+            region_mask = region_embeds.new_ones(region_embeds.shape[:2], dtype=torch.bool)
         whole = any(asked.values()) or (input_ids is None and inputs_embeds is None)
         groups = [] if whole else length_groups(self.word_mask(*texts))
-        if groups:
-            return self.read_groups(groups, texts, photos, causal)
-        if region_embeds is None:
-            return self.read_words(input_ids, inputs_embeds, attention_mask, causal, **asked)
         words = (input_ids, inputs_embeds, attention_mask)
+        if groups:
+            return self.read_groups(groups, words, (region_embeds, region_mask, photo_index), causal)
+        if region_embeds is None:
+            return self.read_words(*words, causal, **asked)
         return self.read_both(*words, region_embeds, region_mask, photo_index, causal, **asked)
 
     def read_words(
@@ -229,14 +231,12 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         inputs_embeds: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
         region_embeds: torch.Tensor,
-        region_mask: torch.Tensor | None,
+        region_mask: torch.Tensor,
         photo_index: torch.Tensor | None,
         causal: bool,
         **asked: bool,
     ) -> tuple[Any, torch.Tensor, int]:
         """Words (or a [CLS]) and regions in one pass: the encoder's output, its mask (N, L), and T."""
-        if region_mask is None:
-            region_mask = region_embeds.new_ones(region_embeds.shape[:2], dtype=torch.bool)
         if input_ids is None and inputs_embeds is None:
             input_ids = region_mask.new_full((len(region_mask), 1), self.config.cls_token_id, dtype=torch.long)
             attention_mask = torch.ones_like(input_ids)
@@ -276,8 +276,6 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         if region_embeds is not None:
             numbers = {"num_questions": len(words), "num_photos": len(region_embeds)}
             rows = QuestionRows.of(photo_index, **numbers, device=words.device)
-            if region_mask is None:
-                region_mask = region_embeds.new_ones(region_embeds.shape[:2], dtype=torch.bool)
             mask = torch.cat([words, rows.of_photos(region_mask)], dim=1)
         states, lengths = [], text_lengths(words)
         for group in groups:
