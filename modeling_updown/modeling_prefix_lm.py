@@ -21,20 +21,21 @@ from typing import Any, Self
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
 from .boxes_updown import box_geometry
+from .compat_updown import CACHE, CachedGenerationMixin, one_cache
 from .configuration_text_updown import UpDownPrefixLMConfig
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_base import UpDownTopDownModel
 from .modeling_captioning import PHOTO_INPUTS
 from .outputs_updown import Regions, UpDownPrefixLMOutput
 
-NEEDED = ("inputs_embeds", "position_ids", "past_key_values")
+NEEDED = ("inputs_embeds", "position_ids", CACHE)
 ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 # fields of text configs that bound how far back a word sees; padded regions take their place there
 SPANS = ("max_position_embeddings", "sliding_window", "attention_chunk_size", "window_size")
@@ -102,7 +103,7 @@ class PrefixEmbedding(nn.Module):
         return Prefix(states, regions.region_mask, regions.region_boxes)
 
 
-class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
+class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
     """Captions photos with any Hugging Face causal language model; see the module's docstring.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
@@ -240,20 +241,21 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         pixel_mask: torch.BoolTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        past_key_values: PrefixCache | DynamicCache | None = None,
+        cache: PrefixCache | DynamicCache | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        past_key_values: PrefixCache | DynamicCache | None = None,
         **kwargs: Any,
     ) -> UpDownPrefixLMOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P photos as `get_regions` takes them (or the `PrefixCache` of an earlier call,
-        which holds them); N is a multiple of P. attention_mask (N, T), or with that cache of all words so far: a
-        masked word leaves no trace. labels (N, T): the input words, shifted here, -100 where not scored (or
+        input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
+        holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T), or with that
+        cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100 where not scored (or
         `shift_labels`, shifted already); -> `UpDownPrefixLMOutput`.
         """
         config = self.config
@@ -265,10 +267,10 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
-        photos: Any = past_key_values
+        photos: Any = one_cache(cache, past_key_values)
         if not isinstance(photos, PrefixCache):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-            photos = self.read_regions(regions, past_key_values, num_rows=len(words))
+            photos = self.read_regions(regions, photos, num_rows=len(words))
         with self.eager_attention(output_attentions):
             logits, hidden_states, attentions = self.run_words(
                 words,
@@ -283,10 +285,10 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
-            past_key_values=photos if use_cache and isinstance(photos, PrefixCache) else None,
             hidden_states=hidden_states,
             attentions=attentions,
             region_boxes=photos.region_boxes if output_attentions else None,
+            **{CACHE: photos if use_cache and isinstance(photos, PrefixCache) else None},
         )
         return output if return_dict else output.to_tuple()
 
@@ -313,7 +315,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         text = DynamicCache(config=self.language_model.config.get_text_config(decoder=True)) if empty is None else empty
         if text.is_compileable or text.get_seq_length() > 0:
             raise ValueError(
-                f"past_key_values are a {type(text).__name__} that has no room for regions before the words: leave it "
+                f"the cache is a {type(text).__name__} that has no room for regions before the words: leave it "
                 "out, and any cache_implementation of fixed size too"
             )
         mask = self.seen_mask(prefix.states, prefix.region_mask, num_regions=prefix.states.shape[1])
@@ -321,8 +323,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             inputs_embeds=prefix.states,
             attention_mask=mask,
             position_ids=places(prefix.region_mask),
-            past_key_values=text,
             use_cache=True,
+            **{CACHE: text},
         )
         cache = PrefixCache(text, prefix.region_mask, prefix.region_boxes)
         if rows_per_photo > 1:
@@ -348,7 +350,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         if isinstance(photos, PrefixCache):
             length = photos.get_seq_length() + num_words
             mask = torch.cat([photos.region_mask, word_mask(attention_mask, words, length=length)], dim=1)
-            inputs |= {"attention_mask": mask.long(), "past_key_values": photos.text, "use_cache": True}
+            inputs |= {"attention_mask": mask.long(), CACHE: photos.text, "use_cache": True}
         else:
             rows_per_photo = num_rows // len(photos.states)
             states, regions = (x.repeat_interleave(rows_per_photo, dim=0) for x in (photos.states, photos.region_mask))
@@ -380,8 +382,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             config=config,
             inputs_embeds=states,
             attention_mask=mask,
-            past_key_values=None,
             block_sequence_ids=-block.long().expand(mask.shape),
+            **{CACHE: None},
         )
         if seen is None or len(seen.shape) != 4:
             raise ValueError(
@@ -431,7 +433,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
     ) -> dict:
         """As transformers does it, without photos once the cache holds their keys and values."""
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
-        if isinstance(inputs.get("past_key_values"), PrefixCache):
+        if isinstance(inputs.get(CACHE), PrefixCache):
             for name in PHOTO_INPUTS:
                 inputs.pop(name, None)
         return inputs
@@ -448,7 +450,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         Pixels become regions here, so that the region source runs once a photo without a cache too.
         """
         photos = {name: kwargs.pop(name) for name in PHOTO_INPUTS if name in kwargs}
-        if photos.get("pixel_values") is not None and not isinstance(kwargs.get("past_key_values"), PrefixCache):
+        if photos.get("pixel_values") is not None and not isinstance(kwargs.get(CACHE), PrefixCache):
             regions = self.get_regions(**photos)
             photos = {name: regions[name] for name in PHOTO_INPUTS if name in regions}
         input_ids, kwargs = super()._expand_inputs_for_generation(
@@ -525,7 +527,7 @@ def word_mask(attention_mask: torch.Tensor | None, words: torch.Tensor, *, lengt
         return torch.ones(len(words), length, dtype=torch.bool, device=words.device)
     if attention_mask.shape != (len(words), length):
         raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}, but with those in past_key_values there are "
+            f"attention_mask has shape {tuple(attention_mask.shape)}, but with those in the cache there are "
             f"{len(words)} rows of {length} words: give it for all of them"
         )
     return attention_mask.bool()

@@ -1,4 +1,4 @@
-"""Damaged copies of a file's bytes, the same ones for the same seed: what a full disk, a bad cable or a joker leaves."""
+"""Damaged copies of a file's bytes, the same ones for the same seed: what a full disk or a bad cable leaves."""
 
 import random
 from collections.abc import Iterator

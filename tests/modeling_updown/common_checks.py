@@ -53,10 +53,10 @@ def check_generated_attentions(
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
 
 
-def check_generated_state(test: Any, batch_size: int, past_key_values: Any, seq_length: int, config: Any) -> None:
+def check_generated_state(test: Any, batch_size: int, cache: Any, seq_length: int, config: Any) -> None:
     """Two LSTM states (rows, H), which have seen every word but the last."""
-    test.assertEqual(past_key_values.get_seq_length(), seq_length)
-    for layer in past_key_values.layers:
+    test.assertEqual(cache.get_seq_length(), seq_length)
+    for layer in cache.layers:
         test.assertEqual(layer.keys.shape, (batch_size, config.hidden_size))
         test.assertEqual(layer.values.shape, (batch_size, config.hidden_size))
 
@@ -120,18 +120,18 @@ def check_keys_of_regions_and_words(test: Any) -> None:
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
     model = UpDownPrefixLMForImageCaptioning(config).eval()
     rows, words = inputs["input_ids"].shape
-    cache = model(**inputs, use_cache=True).past_key_values
+    cache = model(**inputs, use_cache=True).cache
     check_generated_keys(test, rows, cache, words, config)
 
 
-def check_generated_keys(test: Any, batch_size: int, past_key_values: Any, seq_length: int, config: Any) -> None:
+def check_generated_keys(test: Any, batch_size: int, cache: Any, seq_length: int, config: Any) -> None:
     """(rows, heads, regions + words, width of a head) in every layer."""
     text = config.text_config
-    regions = past_key_values.region_mask.shape[1]
+    regions = cache.region_mask.shape[1]
     shape = (batch_size, text.num_key_value_heads, regions + seq_length, text.hidden_size // text.num_attention_heads)
-    test.assertEqual(past_key_values.get_seq_length(), seq_length)
-    test.assertEqual(len(past_key_values.layers), text.num_hidden_layers)
-    for layer in past_key_values.layers:
+    test.assertEqual(cache.get_seq_length(), seq_length)
+    test.assertEqual(len(cache.layers), text.num_hidden_layers)
+    for layer in cache.layers:
         test.assertEqual(layer.keys.shape, shape)
         test.assertEqual(layer.values.shape, shape)
 

@@ -11,6 +11,7 @@ from transformers import AutoModelForImageTextToText
 from transformers.cache_utils import DynamicCache
 
 from modeling_updown import UpDownCaptioningConfig, UpDownForImageCaptioning
+from modeling_updown.compat_updown import CACHE
 
 from ..tiny import tiny_captioner, tiny_captioning_config, tiny_grid_config
 
@@ -383,18 +384,17 @@ class TestGenerate:
         observed = torch.bincount(drawn, minlength=WORDS) / 2000
         assert (observed - expected).abs().max() < 4 * (0.25 / 2000) ** 0.5
 
-    def test_continuing_from_a_cache(self, model):
+    @pytest.mark.parametrize("name", ["cache", "past_key_values"])
+    def test_continuing_from_a_cache(self, model, name):
         """3 words, then one more from the returned state: the caption of 4 words."""
         photos, ids = regions(), words(3, 3)
         settings = {"do_sample": False, "eos_token_id": None, "return_dict_in_generate": True}
         whole = model.generate(ids, **photos, **settings, max_new_tokens=4)
         part = model.generate(ids, **photos, **settings, max_new_tokens=3)
-        assert part.past_key_values.get_seq_length() == 5  # the last word has not been read yet
-        again = model.generate(
-            part.sequences, **photos, past_key_values=part.past_key_values, **settings, max_new_tokens=1
-        )
+        assert part[CACHE].get_seq_length() == 5  # the last word has not been read yet
+        again = model.generate(part.sequences, **photos, **{name: part[CACHE]}, **settings, max_new_tokens=1)
         assert again.sequences.tolist() == whole.sequences.tolist()
-        for layer, expected in zip(again.past_key_values.layers, whole.past_key_values.layers, strict=True):
+        for layer, expected in zip(again[CACHE].layers, whole[CACHE].layers, strict=True):
             torch.testing.assert_close(layer.keys, expected.keys)
             torch.testing.assert_close(layer.values, expected.values)
 
@@ -411,7 +411,7 @@ class TestGenerate:
 
     def test_wrong_cache_is_refused(self):
         with pytest.raises((ValueError, AttributeError)):
-            captioner().generate(**regions(), past_key_values=DynamicCache())
+            captioner().generate(**regions(), cache=DynamicCache())
 
     @pytest.mark.parametrize("settings", [{"num_beam_groups": 2, "num_beams": 4, "diversity_penalty": 0.5}])
     def test_diverse_beam_search_has_left_transformers(self, settings):

@@ -18,6 +18,7 @@ from modeling_updown import (
     UpDownPrefixLMConfig,
     UpDownPrefixLMForImageCaptioning,
 )
+from modeling_updown.compat_updown import CACHE, checkpoint_activations
 from modeling_updown.losses_updown import prefix_lm_loss, smoothed_cross_entropy
 from modeling_updown.modeling_prefix_lm import PrefixCache
 
@@ -154,7 +155,7 @@ class TestForward:
         photos, ids = regions(1), words(1)
         changed = {**photos, "region_features": photos["region_features"].clone()}
         changed["region_features"][0, 3] += torch.randn(WIDTH, generator=torch.Generator().manual_seed(1))
-        keys = [model(ids, **given).past_key_values.layers[1].keys for given in (photos, changed)]
+        keys = [model(ids, **given).cache.layers[1].keys for given in (photos, changed)]
         moved = (keys[0] - keys[1]).abs().amax(dim=(0, 1, 3)) > 1e-6
         causal = model.config.prefix_attention == "causal"
         assert moved.tolist() == [not causal] * 3 + [True] * (2 + 6)
@@ -163,7 +164,7 @@ class TestForward:
         outputs = [model(given, **photos) for given in (ids, other)]
         moved = (outputs[0].logits - outputs[1].logits).abs().amax(dim=(0, 2)) > 1e-6
         assert moved.tolist() == [False] * 2 + [True] * 4
-        keys = [output.past_key_values.layers[1].keys[:, :, :5] for output in outputs]
+        keys = [output.cache.layers[1].keys[:, :, :5] for output in outputs]
         assert torch.equal(*keys)
 
     def test_order_of_regions_is_told_by_positions_alone(self):
@@ -183,7 +184,7 @@ class TestForward:
         assert output.label_log_probs[:, -1].abs().max() == 0
         torch.testing.assert_close(output.loss, -expected.mean())
         torch.testing.assert_close(output.loss, prefix_lm_loss(output.logits, ids))
-        assert output.past_key_values is None and list(output) == ["loss", "logits", "label_log_probs"]
+        assert output.cache is None and list(output) == ["loss", "logits", "label_log_probs"]
         torch.testing.assert_close(model(ids, **photos, logits_to_keep=2).logits, output.logits[:, -2:])
         shifted = F.pad(ids[:, 1:], (0, 1), value=-100)
         torch.testing.assert_close(model(ids, **photos, shift_labels=shifted).loss, output.loss)
@@ -203,7 +204,7 @@ class TestForward:
         found = []
         for checkpointing in (False, True):
             if checkpointing:
-                model.gradient_checkpointing_enable()
+                checkpoint_activations(model)
             model.zero_grad()
             output = model(
                 ids, **photos, attention_mask=mask, labels=ids.masked_fill(~mask, -100), output_hidden_states=True
@@ -288,7 +289,7 @@ class TestMistakes:
             ({"input_ids": torch.ones(2, 2, dtype=torch.long)}, "2 rows of words for 3 photos"),
             ({"input_ids": torch.ones(3, 60, dtype=torch.long)}, "5 regions and 60 words are more than the 64"),
             ({"attention_mask": torch.ones(3, 4)}, r"shape \(3, 4\).*3 rows of 6 words"),
-            ({"past_key_values": filled_cache()}, "past_key_values are a DynamicCache that has no room"),
+            ({"cache": filled_cache()}, "the cache is a DynamicCache that has no room"),
         ],
     )  # fmt: skip
     def test_inputs(self, changes, message):
@@ -423,15 +424,16 @@ class TestGenerate:
         assert seen[:4] == [(2, 9), (6, 1), (6, 1), (6, 1)]
         assert photos_seen == [2, 2]
 
-    def test_continuing_from_a_cache(self, model):
+    @pytest.mark.parametrize("name", ["cache", "past_key_values"])
+    def test_continuing_from_a_cache(self, model, name):
         """3 words, then one more from the returned keys and values: the caption of 4 words."""
         photos, ids = regions(), words(3, 3)
         settings = {"eos_token_id": None, "suppress_tokens": [PAD], "return_dict_in_generate": True}
         whole = model.generate(ids, **photos, **settings, max_new_tokens=4)
         part = model.generate(ids, **photos, **settings, max_new_tokens=3)
-        cache = part.past_key_values
+        cache = part[CACHE]
         assert isinstance(cache, PrefixCache) and cache.get_seq_length() == 5  # the last word has not been read yet
-        again = model.generate(part.sequences, **photos, past_key_values=cache, **settings, max_new_tokens=1)
+        again = model.generate(part.sequences, **photos, **{name: cache}, **settings, max_new_tokens=1)
         assert again.sequences.tolist() == whole.sequences.tolist()
 
     def test_rows_of_a_cache(self):
@@ -439,10 +441,10 @@ class TestGenerate:
         model, photos, ids = prefix_lm(), regions(), words(3)
         photos["region_mask"] = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
         expected = model(torch.cat([ids, ids[:, :1]], dim=1), **photos).logits[:, -1]
-        cache = model(ids, **photos).past_key_values
+        cache = model(ids, **photos).cache
         cache.batch_repeat_interleave(2)
         cache.batch_select_indices(torch.tensor([0, 5]))
-        output = model(ids[[0, 2], :1], past_key_values=cache, output_attentions=True)
+        output = model(ids[[0, 2], :1], cache=cache, output_attentions=True)
         torch.testing.assert_close(output.logits[:, -1], expected[[0, 2]], atol=1e-5, rtol=1e-5)
         assert torch.equal(output.region_boxes, photos["region_boxes"][[0, 2]])
 

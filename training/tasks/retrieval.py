@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieval, UpDownProcessor
+from modeling_updown.compat_updown import checkpoint_activations
 from modeling_updown.modeling_captioning import PHOTO_INPUTS
 from modeling_updown.momentum_updown import MomentumQueue
 from training.extract_regions import random_crop
@@ -93,7 +94,7 @@ class RetrievalTask(TopDownTask):
         self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(captions)
         freeze_text(self.model, recipe.text.frozen_layers)
         if recipe.train.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable()
+            checkpoint_activations(self.model)
         if recipe.regions.trained:
             self.model.fusion.unfreeze_regions()
         self.check_evaluation()
