@@ -255,8 +255,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin
 
         input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
         holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T), or with that
-        cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100 where not scored (or
-        `shift_labels`, shifted already); -> `UpDownPrefixLMOutput`.
+        cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100
+        where not scored (or `shift_labels`, shifted already); -> `UpDownPrefixLMOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
