@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import GenerationMixin
 
 from .boxes_updown import box_geometry
+from .compat_updown import CACHE, CachedGenerationMixin, one_cache
 from .configuration_updown import UpDownCaptioningConfig
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_attention import TopDownAttention
@@ -28,7 +28,7 @@ from .recurrence_updown import CaptioningCache, PhotoContext, StepLinear, WordSt
 PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
 
 
-class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
+class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
     """The captioner: equations in the module's docstring, the paper's defaults, `generate` as transformers has it.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
@@ -133,20 +133,22 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         pixel_mask: torch.BoolTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        past_key_values: CaptioningCache | None = None,
+        cache: CaptioningCache | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
+        past_key_values: CaptioningCache | None = None,
         **kwargs: Any,
     ) -> UpDownCaptioningOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P photos as `get_regions` takes them (or `past_key_values`, which holds them); N
-        is a multiple of P. attention_mask (N, T): a masked word leaves the state untouched. labels (N, T): the input
-        words, shifted here, -100 where not scored (or `shift_labels`, shifted already); -> `UpDownCaptioningOutput`.
+        input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
+        holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T): a masked word
+        leaves the state untouched. labels (N, T): the input words, shifted here, -100 where not scored (or
+        `shift_labels`, shifted already); -> `UpDownCaptioningOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -156,11 +158,12 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
-        if past_key_values is None:
+        cache = one_cache(cache, past_key_values)
+        if cache is None:
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-            past_key_values = CaptioningCache(self.encode_photos(regions))
+            cache = CaptioningCache(self.encode_photos(regions))
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
-        run = self.run_words(words, input_ids, past_key_values, attention_mask, skip=not use_cache)
+        run = self.run_words(words, input_ids, cache, attention_mask, skip=not use_cache)
 
         loss = label_log_probs = None
         if targets is not None:
@@ -173,10 +176,10 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
-            past_key_values=past_key_values if use_cache else None,
             hidden_states=(words, run.dense("h1"), run.dense("h2")) if output_hidden_states else None,
             attentions=(run.dense("weights"),) if output_attentions else None,
-            region_boxes=past_key_values.context.boxes if output_attentions else None,
+            region_boxes=cache.context.boxes if output_attentions else None,
+            **{CACHE: cache if use_cache else None},
         )
         return output if return_dict else output.to_tuple()
 
@@ -291,7 +294,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, GenerationMixin):
     ) -> dict:
         """As transformers does it, without photos once the cache holds their context."""
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
-        if inputs.get("past_key_values") is not None:
+        if inputs.get(CACHE) is not None:
             for name in PHOTO_INPUTS:
                 inputs.pop(name, None)
         return inputs

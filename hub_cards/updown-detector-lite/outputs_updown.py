@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from transformers.utils import ModelOutput
 
+from .compat_updown import cache_field_by_version
+
 
 @dataclass
 class Regions(ModelOutput):
@@ -62,6 +64,7 @@ class UpDownDetectorOutput(Regions):
 
 
 @dataclass
+@cache_field_by_version
 class UpDownCaptioningOutput(ModelOutput):
     """What `UpDownForImageCaptioning` returns.
 
@@ -69,7 +72,8 @@ class UpDownCaptioningOutput(ModelOutput):
     logits (`torch.Tensor` of shape (B, T, V)): scores of the next word; zero where `attention_mask` is zero.
     label_log_probs (`torch.Tensor` of shape (B, T), *optional*): log-probability of each label, at the step that
         predicts it; zero where there is none. What self-critical training weighs by its reward.
-    past_key_values (`CaptioningCache`, *optional*): the state of both LSTMs and the projected regions.
+    cache (`CaptioningCache`, *optional*): the state of both LSTMs and the projected regions; `past_key_values` before
+        transformers 5.24, and readable under both names in every version.
     hidden_states (tuple of three tensors of shape (B, T, E or H), *optional*): the words' embeddings, the states of the
         attention LSTM and those of the language LSTM.
     attentions (tuple of one tensor of shape (B, T, R), *optional*): how the regions were weighed for each word.
@@ -79,7 +83,7 @@ class UpDownCaptioningOutput(ModelOutput):
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     label_log_probs: torch.Tensor | None = None
-    past_key_values: object | None = None
+    cache: object | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
@@ -203,6 +207,7 @@ class UpDownMaskedLMOutput(ModelOutput):
 
 
 @dataclass
+@cache_field_by_version
 class UpDownPrefixLMOutput(ModelOutput):
     """What `UpDownPrefixLMForImageCaptioning` returns for N rows of T words; L the layers of the language model.
 
@@ -210,7 +215,8 @@ class UpDownPrefixLMOutput(ModelOutput):
     logits (`torch.Tensor` of shape (N, T, V)): scores of the next word after each word; the regions have none.
     label_log_probs (`torch.Tensor` of shape (N, T), *optional*): log-probability of each label, at the step that
         predicts it; zero where there is none. What self-critical training weighs by its reward.
-    past_key_values (`PrefixCache`, *optional*): keys and values of regions and words.
+    cache (`PrefixCache`, *optional*): keys and values of regions and words; `past_key_values` before transformers 5.24,
+        and readable under both names in every version.
     hidden_states (tuple of L + 1 tensors of shape (N, T, H), *optional*): of the words' embeddings and of every layer.
     attentions (tuple of one tensor of shape (N, T, R), *optional*): how the regions were weighed for each word: the
         last layer's attention, a mean over heads, scaled to sum to 1 over the regions.
@@ -220,7 +226,7 @@ class UpDownPrefixLMOutput(ModelOutput):
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     label_log_probs: torch.Tensor | None = None
-    past_key_values: object | None = None
+    cache: object | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
