@@ -14,6 +14,10 @@ from .configuration_updown import UpDownGridConfig
 from .outputs_updown import Regions
 
 
+# What a new norm holds, a batch norm its statistics too.
+NEW_NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0}
+
+
 class UpDownPreTrainedModel(PreTrainedModel):
     """Weight initialisation and the flags that transformers asks for."""
 
@@ -24,6 +28,7 @@ class UpDownPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = False
     _supports_sdpa = False
     _supports_flash_attn = False
+    _keys_to_ignore_on_load_missing = [r"num_batches_tracked$"]  # no output depends on it, and some savers drop it
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
@@ -45,10 +50,11 @@ class UpDownPreTrainedModel(PreTrainedModel):
             if isinstance(getattr(module, "bias", None), torch.Tensor):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         elif isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
+            for name, value in NEW_NORM.items():
+                if getattr(module, name, None) is not None:
+                    nn.init.constant_(getattr(module, name), value)  # leaves alone what a checkpoint has filled
+        if hasattr(module, "init_non_persistent_buffers"):
+            module.init_non_persistent_buffers()  # timm's tables, such as Swin's, that no checkpoint holds
 
 
 class UpDownTopDownModel(UpDownPreTrainedModel):

@@ -4,12 +4,14 @@ The weights are drawn large and from a fixed seed, so that captions differ betwe
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, BertConfig, PreTrainedTokenizerFast
 
@@ -380,6 +382,17 @@ def save_tiny_fusion_vqa(folder: Path, **changes: Any) -> Path:
     tiny_fusion_vqa(**changes).save_pretrained(folder)
     tiny_fusion_processor().save_pretrained(folder)
     return folder
+
+
+def rewrite_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
+    """Replace the weights of a saved model by what `change` makes of them."""
+    path = folder / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+def drop_weights(folder: Path, start: str) -> None:
+    """Take the weights whose names start so out of a saved model."""
+    rewrite_weights(folder, lambda w: {name: tensor for name, tensor in w.items() if not name.startswith(start)})
 
 
 def tiny_photo(seed: int = 0, *, width: int = 80, height: int = 60) -> Image.Image:
