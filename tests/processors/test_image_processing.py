@@ -2,7 +2,9 @@
 
 import base64
 import io
+import json
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,11 @@ def drawn_photo(width: int = 90, height: int = 60) -> Image.Image:
     pixels[:, : width // 2, 0] = 255
     pixels[:, width // 2 :, 2] = np.linspace(0, 255, height)[:, None]
     return Image.fromarray(pixels)
+
+
+def drawn_photo_levels() -> np.ndarray:
+    """The drawn photo in 0..1."""
+    return np.asarray(drawn_photo(), dtype=np.float32) / 255
 
 
 def same_pixels(first: Any, second: Any) -> bool:
@@ -58,6 +65,46 @@ def test_every_source_gives_the_same_photo(tmp_path: Path) -> None:
     url = "data:image/png;base64," + base64.b64encode(content).decode()
     for source in (photo, content, path, str(path), url):
         assert same_pixels(load_photo(source), photo)
+
+
+def test_bytes_and_open_files_of_every_kind(tmp_path: Path) -> None:
+    photo = drawn_photo()
+    content = encoded(photo)
+    path = tmp_path / "a photo.png"
+    path.write_bytes(content)
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("photo.png", content)
+    memory = io.BytesIO(content)
+    memory.seek(9)
+    with open(path, "rb") as file, zipfile.ZipFile(tmp_path / "photos.zip").open("photo.png") as zipped:
+        for source in (
+            bytearray(content),
+            memoryview(content),
+            memory,
+            memory,
+            file,
+            zipped,
+            io.BufferedReader(memory),
+        ):
+            assert same_pixels(load_photo(source), photo)
+        assert not file.closed and not zipped.closed
+        assert len(UpDownImageProcessor()([file, memoryview(content)])["pixel_values"]) == 2
+    with pytest.raises(ValueError, match=r"a photo.png cannot be read as a photo \(.*closed file.*\); give its path"):
+        load_photo(file)
+    text = tmp_path / "notes.txt"
+    text.write_text("no photo")
+    with open(text) as notes, pytest.raises(TypeError, match='notes.txt gives str, not bytes; open it with "rb"'):
+        load_photo(notes)
+    with open(path, encoding="utf-8") as as_text, pytest.raises(ValueError, match='open it with "rb"'):
+        load_photo(as_text)
+    with pytest.raises(ValueError, match="the given file object is empty"):
+        load_photo(io.BytesIO())
+
+
+def test_a_file_object_is_read_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_processing_updown, "MAX_DOWNLOAD_BYTES", 2**20)
+    with pytest.raises(ValueError, match="holds more than 1 MiB; give the path of the file instead"):
+        load_photo(io.BytesIO(bytes(2**20 + 1)))
 
 
 def test_exif_rotation_is_applied_also_to_opened_photos(tmp_path: Path) -> None:
@@ -283,18 +330,71 @@ def test_grey_arrays(processor_class: Any) -> None:
 
 
 @pytest.mark.parametrize("processor_class", PROCESSORS)
-def test_floats_in_0_to_1_follow_transformers(processor_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_floats_in_0_to_1_are_the_photo(processor_class: Any) -> None:
+    processor = processor_class(size={"height": 16, "width": 16})
+    photo = drawn_photo()
+    expected = processor(photo, return_tensors="pt").pixel_values
+    last = np.array(photo) / 255  # float64, (H, W, 3)
+    first = torch.tensor(last.astype(np.float32)).permute(2, 0, 1)
+    for same in (last, last.astype(np.float32), first, first.numpy(), [last, last], last[None], first[None]):
+        for pixels in processor(same, return_tensors="pt").pixel_values:
+            assert torch.equal(pixels, expected[0])
+    half = processor(first.half(), return_tensors="pt").pixel_values
+    assert (half - expected).abs().max() <= 1 / 127.5 + 1e-6  # one level of 255
+    kept = processor(last, do_rescale=False, return_tensors="pt").pixel_values
+    assert (kept - expected).abs().mean() < 0.02  # bicubic overshoots where 8 bits are clipped
+    dark = np.ones((8, 8, 3), np.int64)  # whole numbers are levels of 255, whatever they are
+    assert torch.allclose(processor(dark, return_tensors="pt").pixel_values, torch.tensor(1 / 127.5 - 1))
+
+
+def test_floats_that_look_normalised_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
     warnings: list[str] = []
     monkeypatch.setattr(image_processing_updown.logger, "warning_once", warnings.append)
-    processor = processor_class(size={"height": 8, "width": 8})
+    processor = UpDownImageProcessor(size={"height": 8, "width": 8})
     white = np.ones((10, 10, 3), np.float32)
-    kept = processor(white, do_rescale=False, return_tensors="pt").pixel_values
-    divided = processor(white * 255, return_tensors="pt").pixel_values
-    for pixels in (kept, divided):
-        assert torch.allclose(pixels, torch.ones(1, 3, 8, 8), atol=1e-5)
+    for fine in (white * 255, white, white * 0, white - 300):
+        processor(fine)
     assert warnings == []
-    processor(white)
-    assert len(warnings) == 1 and "pass do_rescale=False" in warnings[0]
+    processor(2 * drawn_photo_levels() - 1)
+    assert len(warnings) == 1 and "from -1.00 to 1.00 looks normalised already" in warnings[0]
+    processor(2 * drawn_photo_levels() - 1, do_rescale=False, do_normalize=False)
+    assert len(warnings) == 1
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"image_std": 0.0}, "image_std is 0.0, but it must be a number from 1e-06 to 1e.06"),
+        ({"image_std": [0.5, 0.0, 0.5]}, r"image_std is [\[(]0.5, 0.0, 0.5[\])], but each must be"),
+        ({"image_std": [0.5, -0.5, 0.5]}, "image_std is"),
+        ({"image_mean": [0.5, float("nan"), 0.5]}, "image_mean is .* but each must be a number from -1e.06 to 1e.06"),
+        ({"rescale_factor": 1e300}, "rescale_factor is 1e.300, but it must be"),
+        ({"rescale_factor": 0.0}, "rescale_factor is 0.0"),
+        ({"rescale_factor": float("inf")}, "rescale_factor is inf"),
+        ({"rescale_factor": float("nan")}, "rescale_factor is nan"),
+    ],
+)
+def test_settings_that_leave_no_photo(
+    processor_class: Any, settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        processor_class(**settings)
+    with pytest.raises(ValueError, match=message):
+        processor_class()(drawn_photo(), **settings)
+    processor_class().save_pretrained(tmp_path)
+    saved = tmp_path / "preprocessor_config.json"
+    saved.write_text(json.dumps(json.loads(saved.read_text()) | settings))
+    with pytest.raises(ValueError, match=message):
+        processor_class.from_pretrained(tmp_path)
+
+
+def test_settings_of_other_scales_are_fine() -> None:
+    white = Image.new("RGB", (8, 8), WHITE)
+    caffe = UpDownImageProcessor(do_rescale=False, image_mean=[103.0, 116.0, 123.0], image_std=[1.0, 1.0, 1.0])
+    assert caffe(white, return_tensors="pt").pixel_values[0, :, 0, 0].tolist() == [152.0, 139.0, 132.0]
+    signed = UpDownImageProcessor(rescale_factor=np.float32(1 / 127.5), image_mean=1.0, image_std=np.float64(1.0))
+    assert torch.allclose(signed(white, return_tensors="pt").pixel_values, torch.ones(1, 3, 224, 224))
 
 
 @pytest.mark.parametrize("processor_class", PROCESSORS)
