@@ -1,8 +1,8 @@
 """Photos from a small server on this machine: what arrives, and the many ways in which a server may not deliver."""
 
 import contextlib
-import ipaddress
 import io
+import ipaddress
 import socket
 import threading
 import time
