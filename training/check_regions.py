@@ -1,6 +1,8 @@
-"""Do two stores or files hold the same regions? `updown check-regions A B`, photo by photo and box by box.
+"""Do two stores or files hold the same regions? `updown check-regions A B`, photo by photo and box by box; and is a
+store what it was when it was written? `updown check-regions STORE --verify`.
 
     A, B --match_boxes--> pairs of regions --photo_difference--> PhotoDifference --RegionsComparison--> verdict
+    store --verify_store--> StoreCheck
 
 For one who made features anew, ported a detector or converted a file: it says how far boxes, features and classes lie
 apart, and in which photos most. The order of a photo's regions does not matter; boxes are matched by IoU.
@@ -17,11 +19,12 @@ from tqdm.auto import tqdm
 
 from modeling_updown.boxes_updown import pairwise_iou
 from training.data.files import PathLike
+from training.data.photo_marks import UNKNOWN
 from training.data.region_files import STORE, guess_format, open_region_file
 from training.data.region_files.base import Entry, RegionFile
 from training.data.region_files.beside import Beside
 from training.data.region_files.photo import Photo
-from training.data.region_store import RegionStore
+from training.data.region_store import RegionStore, verified_shards
 
 MATCHING_IOU = 0.5
 SAME_BOX = 1e-4  # of the photo's sides; such boxes match even where they are empty and have no IoU
@@ -171,6 +174,70 @@ class RegionsComparison:
             f"{len(self.broken):,} rows cannot be read" if self.broken else "",
         ]
         return "different: " + "; ".join(fault for fault in faults if fault)
+
+
+@dataclass(frozen=True)
+class StoreCheck:
+    """What reading every byte of a store found; `faults` has a line for each shard that was damaged.
+
+    num_marked: photos that the store knows by their content. has_checksums: whether damage to any byte shows.
+    """
+
+    folder: str
+    num_photos: int
+    num_marked: int
+    has_checksums: bool
+    faults: list[str]
+
+    @property
+    def sound(self) -> bool:
+        """Whether the store is what it was."""
+        return not self.faults
+
+    def lines(self) -> list[str]:
+        """For people."""
+        checked = (
+            "every byte is what was written"
+            if self.has_checksums
+            else "its numbers can be regions'; it was written without checksums, so other damage does not show"
+        )
+        unknown = self.num_photos - self.num_marked
+        marks = (
+            f"{unknown:,} of {self.num_photos:,} photos are known by their ids alone (converted from files, or written "
+            "before photos were marked): photos replaced under their names are not noticed"
+        )
+        return [
+            *self.faults,
+            *([marks] if unknown and not self.faults else []),
+            f"{self.folder}: {len(self.faults):,} damaged shards"
+            if self.faults
+            else f"{self.folder}: {self.num_photos:,} photos, {checked}",
+        ]
+
+
+def verify_store(folder: PathLike) -> StoreCheck:
+    """Read every byte of a region store.
+
+    Raises:
+        ValueError: for a folder that is no store, and for one whose shards do not belong together.
+    """
+    num_photos, num_marked, checksums, faults = 0, 0, [], []
+    with tqdm(desc=f"verifying {folder}", unit="B", unit_scale=True) as bar:
+        for entry, photos, fault in verified_shards(folder):
+            num_photos += entry["photos"]
+            num_marked += 0 if photos is None else int((photos.photo_marks != UNKNOWN).sum())
+            checksums.append("crc32" in entry)
+            faults += [fault] if fault else []
+            bar.update(entry["bytes"])
+    if not faults:
+        RegionStore(folder)
+    return StoreCheck(
+        folder=str(folder),
+        num_photos=num_photos,
+        num_marked=num_marked,
+        has_checksums=all(checksums),
+        faults=faults,
+    )
 
 
 def compare_regions(

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +46,16 @@ def add_check_regions(commands: Any) -> None:
         commands,
         "check-regions",
         run_check_regions,
-        summary="compare two region stores or files box by box; exit code 0 where they agree, 1 where not",
-        example="updown check-regions regions/ trainval_36.tsv --tolerance 0.001",
+        summary="compare two region stores or files box by box, or verify one store; exit code 0 where they agree or "
+        "it is what was written, 1 where not",
+        example="updown check-regions regions/ trainval_36.tsv --tolerance 0.001\n"
+        "  updown check-regions regions/ --verify",
     )
     parser.add_argument("a", type=Path, metavar="A", help="a region store, or a file that convert-regions takes")
-    parser.add_argument("b", type=Path, metavar="B", help="another one")
+    parser.add_argument("b", type=Path, nargs="?", metavar="B", help="another one")
+    parser.add_argument(
+        "--verify", action="store_true", help="read every byte of the store A and compare it with its checksums"
+    )
     parser.add_argument(
         "--tolerance",
         type=tolerance,
@@ -129,9 +135,19 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def run_check_regions(arguments: argparse.Namespace) -> int:
-    """Compare; 0 where the two agree, else 1."""
-    from training.check_regions import compare_regions
+    """Compare or verify; 0 where the two agree, or the one is what was written, else 1."""
+    from training.check_regions import compare_regions, verify_store
 
+    if arguments.verify == (arguments.b is not None):
+        raise ValueError("give A and B to compare them, or one region store and --verify")
+    if arguments.verify:
+        check = verify_store(arguments.a)
+        print(
+            json.dumps({**asdict(check), "sound": check.sound}, indent=1)
+            if arguments.json
+            else "\n".join(check.lines())
+        )
+        return 0 if check.sound else 1
     found = compare_regions(
         arguments.a,
         arguments.b,

@@ -2,16 +2,18 @@
 
     ShardPhotos --write_shard--> shard-<process>-<number>.arrow --open_shard--> ShardPhotos on mapped memory
 
-A shard is one Arrow file of one record batch: `image_id` (string), where it is known `image_size` (height and width in
-pixels, int32) and, a list for each photo, `region_features` (float16, or float32 where that was asked for),
-`region_boxes` (float32) and whatever else the detector gave. All features of a shard thus lie in one flat buffer, and a
-photo is a slice of it. A shard counts only once a manifest (`store.json`, and `store-<process>.json` of further
-processes) names it; both are written under another name and renamed, so a kill at any moment leaves what was there
-before.
+A shard is one Arrow file of one record batch: `image_id` (string), where they are known `image_size` (height and width
+in pixels, int32) and `photo_mark` (of the photo's content, int64, see `photo_marks.py`) and, a list for each photo,
+`region_features` (float16, or float32 where that was asked for), `region_boxes` (float32) and what else the detector
+gave. All features of a shard thus lie in one flat buffer, and a photo is a slice of it. A shard counts only once a
+manifest (`store.json`, and `store-<process>.json` of further processes) names it; both are written under another name
+and renamed, so a kill at any moment leaves what was there before. The manifest holds two checksums of each shard
+(CRC-32): of the whole file, and of what says which regions are whose (`index_crc32`), checked at every opening.
 """
 
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,8 @@ STORED_DTYPES = {
     "attribute_scores": torch.float32,
 }
 ARROW_DTYPES = {torch.float16: pa.float16(), torch.float32: pa.float32(), torch.int32: pa.int32()}
+CURE = "copy the store again, or delete its folder and extract again"
+LAYOUT_FAULTS = (pa.ArrowException, KeyError, IndexError, AttributeError, RuntimeError, OSError, TypeError)
 TORCH_DTYPES = {arrow: dtype for dtype, arrow in ARROW_DTYPES.items()} | {pa.int64(): torch.int64}
 
 
@@ -52,14 +56,15 @@ class ShardPhotos:
     """N photos and their regions, one photo after the other without padding.
 
     `starts` (N + 1) int64: photo i has the regions `starts[i]:starts[i + 1]`; `columns`: name -> (all regions, width),
-    or (all regions,) for scores, seconds and ids; `image_sizes` (N, 2) int32: height and width in pixels, 0 where they
-    are not known.
+    or (all regions,) for scores, seconds and ids; `image_sizes` (N, 2) int32: height and width in pixels, and
+    `photo_marks` (N,) int64, both 0 where they are not known.
     """
 
     image_ids: list[str]
     starts: torch.Tensor
     columns: dict[str, torch.Tensor]
     image_sizes: torch.Tensor
+    photo_marks: torch.Tensor
 
     @property
     def widths(self) -> dict[str, int]:
@@ -71,6 +76,23 @@ class ShardPhotos:
         """Bytes of all columns."""
         return sum(column.nbytes for column in self.columns.values())
 
+    @property
+    def index_crc32(self) -> int:
+        """The checksum of what says which regions are whose."""
+        ids = json.dumps(self.image_ids).encode()
+        numbers = (self.starts, self.image_sizes, self.photo_marks)
+        return zlib.crc32(b"".join([ids, *(part.contiguous().numpy().tobytes() for part in numbers)]))
+
+    def cloned(self) -> "ShardPhotos":
+        """The same in memory of its own."""
+        return ShardPhotos(
+            image_ids=list(self.image_ids),
+            starts=self.starts.clone(),
+            columns={name: column.clone() for name, column in self.columns.items()},
+            image_sizes=self.image_sizes.clone(),
+            photo_marks=self.photo_marks.clone(),
+        )
+
 
 def join_photos(parts: Sequence[ShardPhotos]) -> ShardPhotos:
     """Several batches of photos as one."""
@@ -80,6 +102,7 @@ def join_photos(parts: Sequence[ShardPhotos]) -> ShardPhotos:
         starts=starts_of_counts(counts),
         columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
         image_sizes=torch.cat([part.image_sizes for part in parts]),
+        photo_marks=torch.cat([part.photo_marks for part in parts]),
     )
 
 
@@ -93,6 +116,8 @@ def write_shard(path: Path, photos: ShardPhotos) -> dict[str, Any]:
     arrays: dict[str, pa.Array] = {"image_id": pa.array(photos.image_ids, pa.string())}
     if photos.image_sizes.any():
         arrays["image_size"] = pa.FixedSizeListArray.from_arrays(pa.array(photos.image_sizes.reshape(-1).numpy()), 2)
+    if photos.photo_marks.any():
+        arrays["photo_mark"] = pa.array(photos.photo_marks.numpy())
     starts = pa.array(photos.starts.numpy())
     for name, column in photos.columns.items():
         numbers = pa.array(column.reshape(-1).numpy(), ARROW_DTYPES[column.dtype])
@@ -109,52 +134,97 @@ def write_shard(path: Path, photos: ShardPhotos) -> dict[str, Any]:
         "photos": len(photos.image_ids),
         "regions": int(starts[-1].as_py()),
         "bytes": content.size,
+        "crc32": zlib.crc32(content),
+        "index_crc32": photos.index_crc32,
     }
 
 
-def open_shard(path: Path, entry: Mapping[str, Any]) -> ShardPhotos:
-    """Maps a shard into memory without reading its features.
+def open_shard(path: Path, entry: Mapping[str, Any], *, verified: bool = False) -> ShardPhotos:
+    """Maps a shard into memory without reading its features, but for their checksum where it is to be `verified`.
 
     The mapping is private: writing into a tensor changes this process' memory, never the file.
 
     Raises:
-        ValueError: where the file is absent, not as long as its manifest entry says, or not of this layout.
+        ValueError: where the file is absent, not as long as its manifest entry says, not of this layout, or other than
+            it was written.
     """
-    size = path.stat().st_size if path.exists() else None
-    if size != entry["bytes"]:
-        fault = (
-            "is absent" if size is None else f"is {size} bytes long, not {entry['bytes']}: it was cut short or replaced"
-        )
-        raise ValueError(f"the shard {path} {fault}; copy the store again, or delete its folder and extract again")
     try:
+        size = path.stat().st_size if path.exists() else None
+        if size != entry["bytes"]:
+            fault = (
+                "is absent"
+                if size is None
+                else f"is {size} bytes long, not {entry['bytes']}: it was cut short or replaced"
+            )
+            raise ValueError(f"the shard {path} {fault}; {CURE}")
         mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
-        batch = pa.ipc.open_file(pa.py_buffer(mapped.numpy())).get_batch(0)
-        batch.validate()
-        image_ids = batch.column("image_id").to_pylist()
-        sizes_known = "image_size" in batch.schema.names
-        photos = ShardPhotos(
-            image_ids=image_ids,
-            starts=_mapped_tensor(batch.column("region_features").offsets, mapped),
-            columns={
-                name: _mapped_tensor(batch.column(name).values, mapped)
-                for name in STORED_DTYPES
-                if name in batch.schema.names
-            },
-            image_sizes=(
-                _mapped_tensor(batch.column("image_size"), mapped)
-                if sizes_known
-                else torch.zeros(len(image_ids), 2, dtype=torch.int32)
-            ),
-        )
-    except (pa.ArrowException, KeyError, IndexError, AttributeError, RuntimeError) as error:
+        if verified:
+            check_content(path, mapped, entry)
+        photos = _photos_in(mapped)
+    except LAYOUT_FAULTS as error:
+        fault = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"the shard {path} is no region shard ({error}); delete its folder and extract again"
+            f"the shard {path} is no region shard ({fault}); delete its folder and extract again"
         ) from error
-    regions = {len(column) for column in photos.columns.values()} | {int(photos.starts[-1]), entry["regions"]}
-    shapes_fit = len(regions) == 1 and photos.image_sizes.shape == (len(photos.image_ids), 2)
-    if not shapes_fit or (photos.starts.diff() < 1).any() or photos.starts[0] != 0:
-        raise ValueError(f"the shard {path} contradicts itself or its manifest; delete its folder and extract again")
+    _check_shapes(path, photos, entry)
     return photos
+
+
+def check_content(path: Path, mapped: torch.Tensor, entry: Mapping[str, Any]) -> None:
+    """`ValueError` where a shard's bytes are not those that were written; shards of before have no checksum."""
+    if "crc32" in entry and zlib.crc32(memoryview(mapped.numpy())) != entry["crc32"]:
+        raise ValueError(f"the shard {path} is no region shard as it was written (its checksum differs); {CURE}")
+
+
+def _photos_in(mapped: torch.Tensor) -> ShardPhotos:
+    """The photos of a mapped shard; any of `LAYOUT_FAULTS` where it is none."""
+    batch = pa.ipc.open_file(pa.py_buffer(mapped.numpy())).get_batch(0)
+    batch.validate(full=True)  # before any text is read: an offset that leads out of the file ends the interpreter
+    image_ids = batch.column("image_id").to_pylist()
+    if None in image_ids or any(batch.column(name).null_count for name in batch.schema.names):
+        raise KeyError("a photo or a region has no value")
+    known = batch.schema.names
+    return ShardPhotos(
+        image_ids=image_ids,
+        starts=_mapped_tensor(batch.column("region_features").offsets, mapped),
+        columns={name: _mapped_tensor(batch.column(name).values, mapped) for name in STORED_DTYPES if name in known},
+        image_sizes=(
+            _mapped_tensor(batch.column("image_size"), mapped)
+            if "image_size" in known
+            else torch.zeros(len(image_ids), 2, dtype=torch.int32)
+        ),
+        photo_marks=(
+            _mapped_tensor(batch.column("photo_mark"), mapped)
+            if "photo_mark" in known
+            else torch.zeros(len(image_ids), dtype=torch.int64)
+        ),
+    )
+
+
+def _check_shapes(path: Path, photos: ShardPhotos, entry: Mapping[str, Any]) -> None:
+    """`ValueError` where the parts of a shard do not fit each other, their kinds of numbers, or the manifest."""
+    num_photos = len(photos.image_ids)
+    regions = {len(column) for column in photos.columns.values()} | {int(photos.starts[-1]), entry["regions"]}
+    shapes_fit = (
+        len(regions) == 1
+        and photos.image_sizes.shape == (num_photos, 2)
+        and photos.photo_marks.shape == (num_photos,)
+        and photos.starts.shape == (num_photos + 1,)
+        and num_photos == entry["photos"]
+        and {"region_features", "region_boxes"} <= set(photos.columns)
+        and photos.columns["region_features"].dim() == 2
+        and photos.columns["region_boxes"].shape[1:] == (4,)
+    )
+    features_in = (torch.float16, torch.float32)
+    kinds_fit = all(
+        column.dtype in (features_in if name == "region_features" else (STORED_DTYPES[name],))
+        for name, column in photos.columns.items()
+    )
+    starts_fit = shapes_fit and photos.starts[0] == 0 and bool((photos.starts.diff() >= 1).all())
+    if not (starts_fit and kinds_fit):
+        raise ValueError(f"the shard {path} contradicts itself or its manifest; {CURE}")
+    if "index_crc32" in entry and photos.index_crc32 != entry["index_crc32"]:
+        raise ValueError(f"the shard {path} is no region shard as it was written (its ids or counts differ); {CURE}")
 
 
 def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
@@ -204,12 +274,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         if not isinstance(manifest["fingerprint"], dict):
             raise ValueError("its fingerprint is no object")
         for shard in manifest["shards"]:
+            counts = [shard[key] for key in ("photos", "regions", "bytes")]
+            checksums = [shard[key] for key in ("crc32", "index_crc32") if key in shard]  # stores of before have none
             if not SHARD_NAME.fullmatch(shard["file"]) or not all(
-                isinstance(shard[key], int) for key in ("photos", "regions", "bytes")
+                type(number) is int and number >= 0 for number in counts + checksums
             ):
                 raise ValueError(f"it names a strange shard {str(shard)[:80]}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no manifest of a region store: {error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
+        raise ValueError(f"{path} is no manifest of a region store: {str(error)[:200]}") from error
     return manifest
 
 

@@ -9,7 +9,7 @@ photos of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/re
 import json
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from torch.utils.data import get_worker_info
 
 from training.data.files import PathLike, write_atomically
 from training.data.region_shards import (
+    CURE,
     FORMAT,
     MANIFEST_NAME,
     SHARD_NAME,
@@ -36,8 +37,10 @@ from training.data.region_shards import (
 
 Photos = Sequence[str] | Sequence[int] | slice | range | np.ndarray | torch.Tensor
 BOX_TOLERANCE = 1e-3
+VERIFIED_BYTES = 2**28  # stores up to this size are checked whole at opening, in 0.2 s; larger ones on request
 LARGEST_SIDE = 2**24  # pixels
 MOST_WAITING_BYTES = 2**28
+NOTHING_STORED = "; nothing of this batch was stored"
 
 
 class RegionStoreWriter:
@@ -64,6 +67,7 @@ class RegionStoreWriter:
 
     Attributes:
         done_ids: the ids appended so far; on opening, those on disk, whichever process wrote them.
+        done_marks: the mark of each one's content (`photo_marks.py`), 0 where it is not known.
 
     Raises:
         ValueError: for a folder of other things, and for a fingerprint or `feature_dtype` other than the store's.
@@ -114,7 +118,8 @@ class RegionStoreWriter:
                 (B, R) bool (absent: every region is real), `region_scores` and `region_seconds` (B, R),
                 `object_probs` and `attribute_probs` (B, R, classes), `object_ids` (0 = background) and `attribute_ids`
                 (0 = none) with `attribute_scores` (B, R), and `image_size` (B, 2) height and width in pixels (0, 0
-                where they are not known); a `Regions` or any mapping of tensors or arrays. Padding is not kept.
+                where they are not known) and `photo_mark` (B,) of the photos' content (0: not known); a `Regions` or
+                any mapping of tensors or arrays. Padding is not kept.
 
         Raises:
             ValueError: naming the photo, for an id that is there already, a photo without regions, numbers that are
@@ -126,6 +131,7 @@ class RegionStoreWriter:
         self._check_widths(photos.widths)
         self._widths = photos.widths
         self.done_ids.update(image_ids)
+        self.done_marks.update(zip(image_ids, photos.photo_marks.tolist(), strict=True))
         self._waiting.append(photos)
         self._waiting_bytes += photos.nbytes
         num_waiting, num_unsaved = (
@@ -173,7 +179,12 @@ class RegionStoreWriter:
                     f"the store {self.folder} was made otherwise ({'; '.join(differences)}); use another folder"
                 )
         shards = _open_shards(self.folder, manifests)
-        self.done_ids = {image_id for shard in shards for image_id in shard.image_ids}
+        self.done_marks = {
+            image_id: mark
+            for shard in shards
+            for image_id, mark in zip(shard.image_ids, shard.photo_marks.tolist(), strict=True)
+        }
+        self.done_ids = set(self.done_marks)
         self._widths = shards[0].widths if shards else {}
         if shards and shards[0].columns["region_features"].dtype != self.feature_dtype:
             raise ValueError(
@@ -189,6 +200,23 @@ class RegionStoreWriter:
         self._next_number = 1 + max((int(name[:-6].rpartition("-")[2]) for name in named), default=-1)
         if not self._manifest:
             self._write_manifest({"format": FORMAT, "fingerprint": fingerprint, "shards": []})
+        self._take_up_small_shards()
+
+    def _take_up_small_shards(self) -> None:
+        """The last shards that are no full one together wait again, as before a kill, and so become one in the end.
+
+        Thus the files of a store do not tell how often its writer was killed.
+        """
+        count = size = 0
+        for entry in reversed(self._manifest["shards"]):
+            count, size = count + entry["photos"], size + entry["bytes"]
+            if count >= self.photos_per_shard or size >= MOST_WAITING_BYTES:
+                break
+            photos = open_shard(self.folder / entry["file"], entry, verified=True).cloned()
+            self._waiting.insert(0, photos)
+            self._small_shards.insert(0, entry)
+        self._num_saved = len(self._waiting)
+        self._waiting_bytes = sum(photos.nbytes for photos in self._waiting)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         write_atomically(self.folder / self._manifest_name, json.dumps(manifest, indent=1).encode())
@@ -222,20 +250,26 @@ class RegionStore:
         fingerprint: what made the features.
         column_names: what it holds of a region.
         image_sizes: (N, 2) int32, each photo's height and width in pixels; 0 where they are not known.
+        photo_marks: (N,) int64, of each photo's content (`photo_marks.py`); 0 where it is not known: stores that were
+            converted from feature files, or written before photos were marked.
         num_regions: (N,) how many regions each photo has.
 
     Raises:
         ValueError: for a folder that is no store or holds no photo, a shard that is absent, cut short or foreign,
-            an id that two processes wrote, processes that recorded different fingerprints.
+            an id that two processes wrote, processes that recorded different fingerprints. Of a shard that was damaged
+            after it was written, ids and counts are noticed at every opening, features where the store is no larger
+            than `VERIFIED_BYTES`, and in any store by `verified_shards`.
     """
 
     def __init__(self, folder: PathLike) -> None:
+        self._open(folder, verified=None)
+
+    def _open(self, folder: PathLike, *, verified: bool | None) -> None:
         self.folder = Path(folder)
-        manifests = read_manifests(self.folder)
-        self._shards = _open_shards(self.folder, manifests)
-        if not self._shards:
-            fault = "holds no photo yet" if manifests else "is no region store (it has no store.json)"
-            raise ValueError(f"{folder} {fault}; make one with `updown extract PHOTOS --output {folder}`")
+        manifests = _manifests(self.folder)
+        if verified is None:
+            verified = sum(entry["bytes"] for entry in _entries(manifests)) <= VERIFIED_BYTES
+        self._shards = _open_shards(self.folder, manifests, verified=verified)
         self.fingerprint: dict[str, Any] = next(iter(manifests.values()))["fingerprint"]
         _check_agreement(self.folder, manifests, self._shards)
         self.image_ids = [image_id for shard in self._shards for image_id in shard.image_ids]
@@ -251,6 +285,7 @@ class RegionStore:
         self._ends = torch.cat([shard.starts[1:] for shard in self._shards]).numpy()
         self.num_regions: np.ndarray = self._ends - self._starts
         self.image_sizes = torch.cat([shard.image_sizes for shard in self._shards])
+        self.photo_marks = torch.cat([shard.photo_marks for shard in self._shards])
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -271,7 +306,7 @@ class RegionStore:
         return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folder"])  # type: ignore[misc]
+        self._open(state["folder"], verified=False)  # whoever pickled it has looked
 
     @property
     def feature_width(self) -> int:
@@ -311,6 +346,7 @@ class RegionStore:
         Raises:
             KeyError: for an id that is not in the store, or a column that it does not hold.
             IndexError: for a position outside the store, or no photo at all.
+            ValueError: for features that are not finite and boxes outside of 0..1: the store was damaged.
         """
         absent = [name for name in columns if name not in self.column_names]
         if absent:
@@ -332,6 +368,7 @@ class RegionStore:
             else:
                 pieces = self._pieces(name, shards, starts, ends)
                 flat = torch.cat(pieces) if even else pad_sequence(pieces, batch_first=True).flatten(0, 1)
+            self._check_read(name, flat, positions)
             value = flat.unflatten(0, (len(positions), num_regions))  # (B, R, width)
             out[name] = value.to(dtype) if dtype and STORED_DTYPES[name] == torch.float16 else value
         out["region_mask"] = torch.arange(num_regions) < torch.from_numpy(counts)[:, None]  # (B, R)
@@ -378,6 +415,17 @@ class RegionStore:
             )
         return self._position_of[image_id]
 
+    def _check_read(self, name: str, flat: torch.Tensor, positions: np.ndarray) -> None:
+        """`ValueError` where what was read is nothing that a writer takes; `flat` holds all regions of the photos."""
+        if holds_no_damage(name, flat):
+            return
+        each = flat.unflatten(0, (len(positions), -1))
+        photo = next((i for i, one in enumerate(each) if not holds_no_damage(name, one)), 0)
+        raise ValueError(
+            f"{name} of photo {self.image_ids[positions[photo]]!r} in the store {self.folder} are not finite, or "
+            f"outside of their range: its shard was damaged; {CURE}"
+        )
+
     def _pieces(self, name: str, shards: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[torch.Tensor]:
         """One view (R_i, width) a photo."""
         columns = [shard.columns[name] for shard in self._shards]
@@ -387,9 +435,63 @@ class RegionStore:
         ]
 
 
-def _open_shards(folder: Path, manifests: Mapping[str, Mapping[str, Any]]) -> list[ShardPhotos]:
-    entries = [entry for manifest in manifests.values() for entry in manifest["shards"]]
-    return [open_shard(folder / entry["file"], entry) for entry in entries]
+def _entries(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the manifests say of each shard."""
+    return [entry for manifest in manifests.values() for entry in manifest["shards"]]
+
+
+def _open_shards(
+    folder: Path, manifests: Mapping[str, Mapping[str, Any]], *, verified: bool = False
+) -> list[ShardPhotos]:
+    return [open_shard(folder / entry["file"], entry, verified=verified) for entry in _entries(manifests)]
+
+
+def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardPhotos | None, str]]:
+    """Reads every byte of a store, shard by shard: its entry in the manifest, its photos and "", or None and what is
+    wrong with it.
+
+    That is another checksum than it was written with and, in stores of before that have none, what no writer takes:
+    numbers that are not finite, boxes outside of 0..1, ids below 0. Raises `ValueError` for a folder that is no store.
+    """
+    for entry in _entries(_manifests(Path(folder))):
+        path = Path(folder) / entry["file"]
+        try:
+            photos = open_shard(path, entry, verified=True)
+            _check_numbers(photos)
+        except ValueError as error:
+            message = str(error).removesuffix(NOTHING_STORED)
+            yield entry, None, message if str(path) in message else f"the shard {path} is damaged: {message}; {CURE}"
+        else:
+            yield entry, photos, ""
+
+
+def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
+    """The manifests of a store; `ValueError` for a folder without any photo."""
+    manifests = read_manifests(folder)
+    if not _entries(manifests):
+        fault = "holds no photo yet" if manifests else "is no region store (it has no store.json)"
+        raise ValueError(f"{folder} {fault}; make one with `updown extract PHOTOS --output {folder}`")
+    return manifests
+
+
+def holds_no_damage(name: str, column: torch.Tensor) -> bool:
+    """Whether a column holds only what a writer takes: finite numbers, boxes in 0..1 whose sides are not negative, ids
+    from 0. The bits of the numbers are compared, which costs a hundredth of `torch.isfinite` in float16.
+
+    >>> [holds_no_damage("region_scores", torch.tensor([number])) for number in (0.5, -torch.inf, torch.nan)]
+    [True, False, False]
+    """
+    if not column.numel():
+        return True
+    if column.dtype == torch.int32:
+        return bool(column.min() >= 0)
+    if name == "region_boxes":
+        ordered = bool((column[..., 2:] >= column[..., :2]).all())  # False for NaN
+        return ordered and bool((column.min() >= 0) & (column.max() <= 1))
+    bits = column.contiguous().numpy().view({2: np.uint16, 4: np.uint32}[column.dtype.itemsize])
+    infinity = np.array(np.inf, dtype={2: np.float16, 4: np.float32}[column.dtype.itemsize]).view(bits.dtype)
+    signed = bits.view({2: np.int16, 4: np.int32}[bits.itemsize])
+    return bool(signed.max() < infinity) and bool(bits.max() < infinity + (1 << (8 * bits.itemsize - 1)))
 
 
 def _check_agreement(folder: Path, manifests: Mapping[str, Mapping[str, Any]], shards: Sequence[ShardPhotos]) -> None:
@@ -431,7 +533,16 @@ def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any], *, feature_d
         starts=starts_of_counts(mask.sum(dim=1)),
         columns={name: value.to(dtypes[name]).contiguous() for name, value in real.items()},
         image_sizes=_image_sizes(regions.get("image_size"), num_photos=len(image_ids)),
+        photo_marks=_photo_marks(regions.get("photo_mark"), num_photos=len(image_ids)),
     )
+
+
+def _photo_marks(given: Any, *, num_photos: int) -> torch.Tensor:
+    """(N,) int64, 0 where they are not known."""
+    marks = torch.zeros(num_photos, dtype=torch.int64) if given is None else torch.as_tensor(given).cpu()
+    if marks.shape != (num_photos,) or marks.dtype != torch.int64:
+        raise ValueError(f"photo_mark should hold an int64 for each of {num_photos} photos, got {tuple(marks.shape)}")
+    return marks
 
 
 def _image_sizes(given: Any, *, num_photos: int) -> torch.Tensor:
@@ -470,4 +581,4 @@ def _refuse(bad: torch.Tensor, photos: ShardPhotos, fault: str) -> None:
     if bad.any():
         region = bad.nonzero()[0, 0]
         photo = int(torch.searchsorted(photos.starts, region, right=True)) - 1
-        raise ValueError(f"photo {photos.image_ids[photo]!r} has {fault}; nothing of this batch was stored")
+        raise ValueError(f"photo {photos.image_ids[photo]!r} has {fault}{NOTHING_STORED}")

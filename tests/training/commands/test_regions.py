@@ -135,3 +135,38 @@ def test_the_help_names_every_format() -> None:
     from training.data.region_files import FORMATS
 
     assert FORMAT_HELP.replace(" or ", ", ").split(", ") == list(FORMATS)
+
+
+def test_a_store_is_verified(tmp_path: Path, tsv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "regions"
+    assert run("convert-regions", tsv, "--output", store) == 0
+    capsys.readouterr()
+    assert run("check-regions", store, "--verify") == 0
+    known, verdict = capsys.readouterr().out.splitlines()
+    assert known.startswith("4 of 4 photos are known by their ids alone (converted from files, or written before")
+    assert verdict == f"{store}: 4 photos, every byte is what was written"
+    manifest = json.loads((store / "store.json").read_text())
+    checksum = manifest["shards"][0].pop("crc32")
+    (store / "store.json").write_text(json.dumps(manifest))
+    assert run("check-regions", store, "--verify", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "folder": str(store),
+        "num_photos": 4,
+        "num_marked": 0,
+        "has_checksums": False,
+        "faults": [],
+        "sound": True,
+    }
+    manifest["shards"][0]["crc32"] = checksum ^ 1
+    (store / "store.json").write_text(json.dumps(manifest))
+    assert run("check-regions", store, "--verify") == 1
+    damaged, verdict = capsys.readouterr().out.splitlines()
+    assert damaged.startswith(f"the shard {store}/shard-0-00000.arrow is no region shard as it was written")
+    assert verdict == f"{store}: 1 damaged shards"
+    assert run("check-regions", tsv, "--verify") == 2
+
+
+def test_one_store_and_nothing_to_do(tmp_path: Path, tsv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([tsv], [tsv, tsv, "--verify"]):
+        assert run("check-regions", *arguments) == 2
+        assert "give A and B to compare them, or one region store and --verify" in capsys.readouterr().err

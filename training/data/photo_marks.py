@@ -1,0 +1,75 @@
+"""What tells a photo from another of the same name: a number of 63 bits that follows from the content of its file.
+
+    path | bytes --photo_mark--> int --RegionStoreWriter, IndexWriter--> beside what was made of the photo
+
+The number is a hash of the file's length and of its first, middle and last 4 KiB (of all of it up to 12 KiB): three
+reads a photo, whatever its size, 0.1 ms in a warm cache. Compressed photos (JPEG, PNG, WebP) differ up to their end
+wherever a pixel differs; of two uncompressed ones of one length that differ only elsewhere, it sees no difference.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
+
+UNKNOWN = 0
+BLOCK = 4096
+
+
+def photo_mark(image: Mapping[str, Any] | None) -> int:
+    """The mark of an undecoded photo, `{"path", "bytes"}`; 0 for one that cannot be read, or lies at an URL.
+
+    >>> photo_mark({"bytes": b"a photo", "path": None}) == photo_mark({"bytes": b"a photo", "path": "dog.jpg"})
+    True
+    """
+    content, path = (image or {}).get("bytes"), (image or {}).get("path")
+    if content:
+        return _mark(len(content), lambda start: content[start : start + BLOCK])
+    if not path or not os.path.isfile(path):
+        return UNKNOWN
+    try:
+        with open(path, "rb") as file:
+            return _mark(os.fstat(file.fileno()).st_size, lambda start: _block(file, start))
+    except OSError:
+        return UNKNOWN
+
+
+def photo_marks(rows: Any) -> Iterator[int]:
+    """The mark of every row of a data set whose `image` is undecoded."""
+    for batch in rows.select_columns(["image"]).iter(batch_size=256):
+        yield from map(photo_mark, batch["image"])
+
+
+def other_photos(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[str, int]) -> list[str]:
+    """The ids whose mark is known to be another one; where either side is unknown, nothing can be said.
+
+    >>> other_photos(["a", "b", "c"], [1, 2, 0], known={"a": 7, "b": 2, "c": 3})
+    ['a']
+    """
+    return [
+        image_id
+        for image_id, mark in zip(ids, marks, strict=True)
+        if UNKNOWN not in (mark, known.get(image_id, UNKNOWN)) and mark != known[image_id]
+    ]
+
+
+def refuse_other_photos(others: Sequence[str], *, of: int, place: Any, cure: str) -> None:
+    """`ValueError` where photos go by names under which `place` holds other photos."""
+    if others:
+        listed = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise ValueError(
+            f"{len(others)} of {of} photos are not those that {place} holds under the same ids ({listed}): {cure}"
+        )
+
+
+def _mark(length: int, block: Callable[[int], bytes]) -> int:
+    starts = (0, BLOCK, 2 * BLOCK) if length <= 3 * BLOCK else (0, (length - BLOCK) // 2, length - BLOCK)
+    digest = hashlib.blake2b(str(length).encode(), digest_size=8)
+    for start in starts:
+        digest.update(block(start))
+    return int.from_bytes(digest.digest(), "little") >> 1 or 1
+
+
+def _block(file: BinaryIO, start: int) -> bytes:
+    file.seek(start)
+    return file.read(BLOCK)
