@@ -228,8 +228,9 @@ class Recipe:
     """One run. `model` holds fields of the model's config.
 
     data: `format` and the options of that format (`training/data/captioning.py`, `vqa.py`, `detection.py`);
-        `annotations`, `questions`, `images`, `folder` and `num_scenes` may be given split by split,
-        `{train: a.json, val: b.json}`, where a data set keeps them apart.
+        `annotations`, `questions`, `pairs`, `table`, `images`, `folder` and `num_scenes` may be given split by split,
+        `{train: a.json, val: b.json}`, where a data set keeps them apart; the key names the split of a file whose rows
+        do not name several of their own.
     output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder.
     init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
     data_name: the data set's name on the card.

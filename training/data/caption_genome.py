@@ -36,6 +36,7 @@ def read_genome_regions(
     split_lists: PathLike | Mapping[str, PathLike] | None = None,
     images: PathLike | None = None,
     split: str | None = None,
+    file_split: str | None = None,
 ) -> datasets.Dataset:
     """Visual Genome's `region_descriptions.json`, `[{"id", "regions": [{"phrase"}]}]`: a photo's phrases, in its order.
 
@@ -50,6 +51,7 @@ def read_genome_regions(
             first in each line; photos in no list are left out. By default every photo is train.
         images: the folder that holds `VG_100K` and `VG_100K_2`, or the photos themselves.
         split: keep only this split.
+        file_split: the split of every photo, where there are no lists; by default train.
 
     Left out with a warning: phrases that are blank, as some of the official file are, and photos without any.
 
@@ -61,7 +63,8 @@ def read_genome_regions(
     if per_photo is not None and per_photo < 1:
         raise ValueError(f"per_photo is {per_photo}; give a number above 0, or leave it out for all phrases")
     split_of = None if split_lists is None else _listed_splits(split_lists)
-    present = {"train"} if split_of is None else set(split_of.values())
+    only = split_name(file_split or "train", region_descriptions)
+    present = {only} if split_of is None else set(split_of.values())
     wanted = present if split is None else wanted_splits(split, present=present, source=region_descriptions)
     left_out = frozenset[str]() if exclude is None else _genome_ids(_coco_ids(exclude), image_data)
     splits: dict[str, str] = {}
@@ -69,7 +72,7 @@ def read_genome_regions(
     texts: list[pa.Array] = []
     phrases_of: list[tuple[str, list[str]]] = []
     for image_id, phrases in _photos(region_descriptions):
-        word = "train" if split_of is None else split_of.get(image_id)
+        word = only if split_of is None else split_of.get(image_id)
         if image_id in left_out or word not in wanted:
             continue
         if image_id in splits:

@@ -6,7 +6,7 @@ a reader of training/data/captioning.py, or training/scenes.py --caption_dataset
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import datasets
@@ -28,7 +28,14 @@ SPLIT_WORD = re.compile(r"(?<![a-z])(?:restval|train|validation|val|dev|test)(?!
 
 
 class NoSuchSplitError(ValueError):
-    """A data set has no photo of the wanted split."""
+    """A data set has no row of the wanted split.
+
+    present: the splits it has.
+    """
+
+    def __init__(self, message: str, *, present: Collection[str] = ()) -> None:
+        super().__init__(message)
+        self.present = frozenset(present)
 
 
 def caption_dataset(
@@ -103,7 +110,8 @@ def wanted_splits(split: str, *, present: set[str], source: PathLike) -> set[str
     """The splits of `"train+restval"`; NoSuchSplitError where none of them is present."""
     wanted = {split_name(word, source) for word in split.split("+")}
     if not wanted & present:
-        raise NoSuchSplitError(f"{source} has no photo of the split {split!r}; it has {', '.join(sorted(present))}")
+        told = f"{source} has no photo of the split {split!r}; it has {', '.join(sorted(present))}"
+        raise NoSuchSplitError(told, present=present)
     return wanted
 
 

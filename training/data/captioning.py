@@ -99,7 +99,7 @@ def read_vizwiz(
 
 
 def read_karpathy(
-    annotations: PathLike, *, images: PathLike | None = None, split: str | None = None
+    annotations: PathLike, *, images: PathLike | None = None, split: str | None = None, file_split: str | None = None
 ) -> datasets.Dataset:
     """Karpathy's split files: dataset_coco.json, dataset_flickr8k.json, dataset_flickr30k.json.
 
@@ -107,6 +107,7 @@ def read_karpathy(
         annotations: the JSON, `{"images": [{"filename", "filepath", "split", "sentences": [{"raw", "tokens"}]}]}`.
         images: the photo folder; photos are looked for at `filepath/filename` in it, then at `filename`.
         split: keep only this split; the usual training set of COCO is `"train+restval"`.
+        file_split: the split all rows belong to; by default each photo's own.
 
     The `image_id` is the COCO id where there is one, else the photo's name without its ending.
     """
@@ -120,7 +121,7 @@ def read_karpathy(
         image_ids=[str(p.get("cocoid", Path(name).stem)) for p, name in zip(photos, names, strict=True)],
         names=[os.path.join(p.get("filepath") or "", name) for p, name in zip(photos, names, strict=True)],
         captions=captions,
-        splits=column(photos, "split", annotations),
+        splits=[file_split] * len(photos) if file_split else column(photos, "split", annotations),
         images=images,
         split=split,
         source=annotations,
@@ -198,6 +199,7 @@ def read_folder(
     image_column: str | None = None,
     caption_column: str | None = None,
     split: str | None = None,
+    file_split: str | None = None,
 ) -> datasets.Dataset:
     """Your own photos: a folder and a CSV, TSV or JSONL table; several rows of one photo are joined.
 
@@ -207,6 +209,7 @@ def read_folder(
         image_column: column with the photo's name, by default the first found of `IMAGE_COLUMNS`.
         caption_column: column with a caption (in JSONL also a list of captions), by default of `CAPTION_COLUMNS`.
         split: keep only this split; the table's `split` column names it, train where there is none.
+        file_split: the split all rows belong to.
 
     A column `image_id` is taken as it stands; else the id is the photo's name as the table writes it. A column
     `domain` is kept.
@@ -231,7 +234,7 @@ def read_folder(
         ],
         names=list(photos),
         captions=[photo["captions"] for photo in photos.values()],
-        splits=[row.get("split") or "train" for row in firsts],
+        splits=[file_split or row.get("split") or "train" for row in firsts],
         domains=[row.get("domain") or "" for row in firsts],
         images=folder,
         split=split,

@@ -64,6 +64,7 @@ def read_visual_genome(
     images: PathLike | None = None,
     split_lists: PathLike | Mapping[str, PathLike] | None = None,
     split: str | None = None,
+    file_split: str | None = None,
 ) -> DetectionData:
     """Visual Genome, versions 1.0 to 1.4 (older keys: `id` for `image_id` and `object_id`, `name` for `names`).
 
@@ -81,6 +82,7 @@ def read_visual_genome(
         split_lists: the folder with `train.txt`, `val.txt` and `test.txt`, or list files by split; lines such as
             `VG_100K/713542.jpg xml/713542.xml`. Photos in no list are left out; without lists every photo is train.
         split: keep only these splits.
+        file_split: the split of every photo, where there are no lists; by default train.
 
     Returns:
         Photos in the order of `objects.json`. Left out, with one warning that counts: objects, attributes and relations
@@ -99,7 +101,8 @@ def read_visual_genome(
     attributes = read_vocabulary(words / "attributes_vocab.txt") if "attributes" in parts else Vocabulary([], {})
     left_out = LeftOut(folder)
     sizes = _image_sizes(folder / "image_data.json")
-    listed = _listed_photos(list(sizes), images=images, split_lists=split_lists, left_out=left_out)
+    split_of = _splits(split_lists) if split_lists is not None else dict.fromkeys(sizes, file_split or "train")
+    listed = _listed_photos(list(sizes), images=images, split_of=split_of, left_out=left_out)
     photos = keep_photos(listed, split=split, source=folder / "image_data.json")
     reader = _Reader(folder, photos, sizes, objects=objects, attributes=attributes, left_out=left_out)
     if "attributes" in parts:
@@ -336,11 +339,10 @@ def _listed_photos(
     image_ids: Sequence[str],
     *,
     images: PathLike | None,
-    split_lists: PathLike | Mapping[str, PathLike] | None,
+    split_of: Mapping[str, str],
     left_out: LeftOut,
 ) -> list[Photo]:
     """The photos with the split their list gives them and the place the photo folder has them at."""
-    split_of = _splits(split_lists) if split_lists is not None else dict.fromkeys(image_ids, "train")
     places = {} if images is None else _photo_places(images)
     known = set(image_ids)
     unlisted = [image_id for image_id in image_ids if image_id not in split_of]

@@ -30,6 +30,7 @@ def read_daquar(
     *,
     images: PathLike | None = None,
     split: str | None = None,
+    file_split: str | None = None,
     train_list: PathLike | None = None,
     test_list: PathLike | None = None,
     val_share: float = 0.0,
@@ -40,6 +41,7 @@ def read_daquar(
         pairs: `all_qa_pairs.txt`, or the file of one split (`qa.894.raw.train.txt`).
         images: the folder with `image1.jpg` (or .png), ...
         split: keep only this split.
+        file_split: the split of every photo, where there are no lists; by default the one the file's name speaks of.
         train_list, test_list: the official photo lists, `image3` a line; by default `train_images_list.txt` and
             `test_images_list.txt` beside the pairs. Where there is neither, every photo is of the split in the name of
             the pairs' file. Photos in no list are left out with a warning.
@@ -59,7 +61,7 @@ def read_daquar(
         raise ValueError(f"val_share is {val_share}, it must be at least 0 and below 1")
     split_of = _listed_splits(pairs, train_list=train_list, test_list=test_list)
     faults = Faults(pairs)
-    rows = list(_rows(pairs, split_of=split_of, faults=faults))
+    rows = list(_rows(pairs, word=file_word(pairs, file_split), split_of=split_of, faults=faults))
     faults.warn()
     if val_share:
         _hold_out(rows, share=val_share)
@@ -97,11 +99,10 @@ def _listed_splits(
     return split_of
 
 
-def _rows(pairs: PathLike, *, split_of: dict[str, str] | None, faults: Faults) -> Iterator[dict[str, Any]]:
+def _rows(pairs: PathLike, *, word: str, split_of: dict[str, str] | None, faults: Faults) -> Iterator[dict[str, Any]]:
     lines = read_text(pairs).rstrip().split("\n")
     if len(lines) % 2:
         raise ValueError(f"{pairs} has {len(lines)} lines, which are no pairs of question and answer; is it cut short?")
-    word = file_word(pairs, None)
     for number, (question, answer) in enumerate(zip(lines[::2], lines[1::2], strict=True), start=1):
         mentions = PHOTO.findall(question)
         photo = f"image{mentions[-1]}" if mentions else ""

@@ -79,7 +79,7 @@ def read_gqa(
 
 
 def read_visual7w(
-    annotations: PathLike, *, images: PathLike | None = None, split: str | None = None
+    annotations: PathLike, *, images: PathLike | None = None, split: str | None = None, file_split: str | None = None
 ) -> datasets.Dataset:
     """Visual7W telling: `dataset_v7w_telling.json`, `{"images": [{"image_id", "filename", "split", "qa_pairs"}]}`.
 
@@ -87,6 +87,7 @@ def read_visual7w(
         annotations: the file.
         images: the photo folder (`v7w_2358144.jpg`, or Visual Genome's own `2358144.jpg`).
         split: keep only this split.
+        file_split: the split all rows belong to; by default each photo's own.
 
     Returns:
         Rows with four `choices`: the three wrong ones of the file and, at a place that follows from the question's id,
@@ -94,7 +95,7 @@ def read_visual7w(
     """
     photos = records(read_json(annotations), "images", annotations)
     return vqa_dataset(
-        in_chunks(_visual7w_rows(photos, annotations)),
+        in_chunks(_visual7w_rows(photos, annotations, file_split=file_split)),
         images=images,
         split=split,
         source=annotations,
@@ -194,7 +195,9 @@ def _gqa_rows(
         }
 
 
-def _visual7w_rows(photos: Sequence[dict[str, Any]], path: PathLike) -> Iterator[dict[str, Any]]:
+def _visual7w_rows(
+    photos: Sequence[dict[str, Any]], path: PathLike, *, file_split: str | None
+) -> Iterator[dict[str, Any]]:
     for number, photo in enumerate(photos):
         image_id = field(photo, "image_id", place=f"{path}: record {number} of 'images'")
         for pair in records(photo, "qa_pairs", path):
@@ -217,7 +220,7 @@ def _visual7w_rows(photos: Sequence[dict[str, Any]], path: PathLike) -> Iterator
                 "question_type": pair.get("type", ""),
                 "choices": mixed if wrong else [],
                 "correct_choice": row if wrong else -1,
-                "split": field(photo, "split", place=place),
+                "split": file_split or field(photo, "split", place=place),
             }
 
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from datasets.fingerprint import generate_random_fingerprint
 
 from training.data.caption_rows import OTHER_WORDS, SPLITS
+from training.data.caption_rows import NoSuchSplitError as NoSuchSplitError  # for the readers of questions
 from training.data.files import PathLike, photo_paths
 
 VQA_FEATURES = datasets.Features(
@@ -68,10 +69,6 @@ DEFAULTS: dict[str, Any] = {"answers": [], "choices": [], "correct_choice": -1}
 
 Columns = Mapping[str, Sequence[Any] | pa.Array]
 PhotoFinder = Callable[[Sequence[str], PathLike], list[str | None]]
-
-
-class NoSuchSplitError(ValueError):
-    """A data set has no question of the wanted split."""
 
 
 class Faults:
@@ -154,9 +151,8 @@ def question_table(chunks: Iterable[Columns], *, split: str | None, source: Path
         present = pc.unique(table["split"]).to_pylist()
         wanted = vqa_splits(split, source)
         if not wanted & set(present):
-            raise NoSuchSplitError(
-                f"{source} has no question of the split {split!r}; it has {', '.join(sorted(present))}"
-            )
+            told = f"{source} has no question of the split {split!r}; it has {', '.join(sorted(present))}"
+            raise NoSuchSplitError(told, present=present)
         table = table.filter(pc.is_in(table["split"], value_set=pa.array(sorted(wanted))))
     table = _without_repeats(table, faults)
     faults.warn()

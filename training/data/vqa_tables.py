@@ -107,6 +107,7 @@ def read_folder(
     table: PathLike | None = None,
     images: PathLike | None = None,
     split: str | None = None,
+    file_split: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> datasets.Dataset:
     """Your own photos: a folder, and a table of questions in it (one of `TABLE_NAMES`) or elsewhere (`table`).
@@ -119,7 +120,9 @@ def read_folder(
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder}")
     path = table if table is not None else _table_in(folder)
-    return read_table_questions(path, images=folder if images is None else images, split=split, columns=columns)
+    return read_table_questions(
+        path, images=folder if images is None else images, split=split, file_split=file_split, columns=columns
+    )
 
 
 def read_hub(

@@ -20,6 +20,7 @@ from transformers import (
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownImageProcessor
 from modeling_updown.configuration_updown import region_source_config
+from training.data.caption_rows import NoSuchSplitError
 from training.data.region_store import RegionStore
 from training.recipe import Recipe, RegionsRecipe
 from training.word_pieces import pretrained_tokenizer
@@ -31,6 +32,7 @@ CHANGEABLE = (
     *("question_dropout", "attention_dropout", "answer_dropout"),
 )
 
+SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not photos
 CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
 
 SOURCES: dict[str, Any] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
@@ -56,6 +58,22 @@ def by_split(data: Mapping[str, Any], *, split: str, names: Sequence[str]) -> di
                 raise ValueError(f"data.{name} names no split {split!r}; it has {', '.join(map(str, options[name]))}")
             options[name] = options[name][split]
     return options
+
+
+def load_by_split(load: Callable[..., Any], data: Mapping[str, Any], *, split: str, names: Sequence[str]) -> Any:
+    """What `load` reads for one split of a recipe's `data` section, where `by_split` finds its options.
+
+    The key of a mapping of files names the split of its file, `{train: a.json, val: b.json, test: b.json}`, but where
+    the rows of the file name several splits of their own.
+    """
+    options = by_split(data, split=split, names=names)
+    try:
+        return load(**options)
+    except NoSuchSplitError as error:
+        by_key = any(isinstance(data.get(name), Mapping) for name in names if name in SPLIT_FILES)
+        if not by_key or "file_split" in options or len(error.present) != 1:
+            raise
+    return load(**options, file_split=split.partition("+")[0])
 
 
 def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig | None, dict[str, torch.Tensor]]:

@@ -32,7 +32,7 @@ from training.tasks.build import (
     build_config,
     build_image_processor,
     build_region_source,
-    by_split,
+    load_by_split,
     source_fields,
     word_bias,
 )
@@ -41,7 +41,7 @@ from training.tasks.top_down import TopDownTask
 
 CAPTIONS_PER_PHOTO = 5
 NOT_ASKED = "needs Java; ask for it with --java"
-BY_SPLIT = ("annotations", "images", "folder", "num_scenes", "pairs", "region_descriptions")
+BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
 # No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
 UNFINISHED = re.compile(
@@ -325,7 +325,7 @@ class CaptioningTask(TopDownTask):
 
 def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:
     """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
-    return load_captions(**by_split(data, split=split, names=BY_SPLIT))
+    return load_by_split(load_captions, data, split=split, names=BY_SPLIT)
 
 
 def captioned_rows(rows: Dataset, *, split: str) -> Dataset:

@@ -27,8 +27,8 @@ from training.recipe import Recipe
 from training.tasks.build import (
     build_config,
     build_image_processor,
-    by_split,
     load_backbone,
+    load_by_split,
     override_config,
 )
 from training.tasks.interface import Scored
@@ -88,7 +88,7 @@ class DetectionTask:
 
     def read(self, split: str) -> DetectionData:
         """One row a photo of that split, and the names of its ids; `ValueError` where there is no box at all."""
-        data = load_detection(**by_split(self.recipe.data, split=split, names=BY_SPLIT))
+        data = load_by_split(load_detection, self.recipe.data, split=split, names=BY_SPLIT)
         if not any(len(boxes) for boxes in data.rows["boxes"]):
             raise ValueError(f"the split {split!r} has no box")
         return data

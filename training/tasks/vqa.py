@@ -41,7 +41,7 @@ from training.data.vqa import load_vqa
 from training.data.vqa_rows import listed
 from training.data.vqa_submission import write_submission
 from training.recipe import Recipe
-from training.tasks.build import build_config, build_image_processor, build_region_source, by_split, source_fields
+from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
 from training.tasks.interface import Scored
 from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_scores import METRICS, item_accuracies, question_scores, scored_format
@@ -53,7 +53,7 @@ SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
     **{name: name for name in ("aokvqa", "visual7w")},
 }
-BY_SPLIT = ("questions", "annotations", "images", "folder", "num_scenes")
+BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "num_scenes")
 
 
 @dataclass
@@ -415,8 +415,8 @@ def question_rows(data: Mapping[str, Any], *, split: str, photos: bool = True) -
         if "parts" in data:
             data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
     apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in BY_SPLIT)
-    parts = [by_split(data, split=part, names=BY_SPLIT) for part in (split.split("+") if apart else [split])]
-    return concatenate_datasets([load_vqa(**part) for part in parts])
+    words = split.split("+") if apart else [split]
+    return concatenate_datasets([load_by_split(load_vqa, data, split=word, names=BY_SPLIT) for word in words])
 
 
 def answer_figures(

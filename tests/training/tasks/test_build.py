@@ -1,5 +1,6 @@
 """What tasks are built of: a recipe's data by split, region sources new and saved, how their photos are prepared."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ from transformers import AutoConfig
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownGridConfig, UpDownImageProcessor
 from tests import tiny
 from tests.training.tiny_run import config_fields
+from training.data.caption_rows import NoSuchSplitError
+from training.data.captioning import load_captions
+from training.data.vqa import load_vqa
 from training.recipe import RegionsRecipe
-from training.tasks.build import build_image_processor, build_region_source, by_split, override_config
+from training.tasks.build import build_image_processor, build_region_source, by_split, load_by_split, override_config
 
 GRID = {"backbone": "test_resnet", "image_size": 64, "grid_size": 3, "region_feature_size": 96}
 
@@ -38,6 +42,66 @@ def test_options_may_differ_by_split() -> None:
     assert by_split(data, split="train", names=["annotations", "images"]) == expected
     with pytest.raises(ValueError, match="data.annotations names no split 'val'; it has train"):
         by_split(data, split="val", names=["annotations"])
+
+
+def coco_file(path: Path, *photos: str, **fields: str) -> str:
+    """A COCO caption file of these photo names, each image with these further fields."""
+    images = [{"id": i, "file_name": name, **fields} for i, name in enumerate(photos)]
+    notes = [{"id": i, "image_id": i, "caption": f"photo {name}"} for i, name in enumerate(photos)]
+    path.write_text(json.dumps({"images": images, "annotations": notes}))
+    return str(path)
+
+
+def table_file(path: Path, *photos: str) -> str:
+    path.write_text("file_name,caption,question,answer\n" + "".join(f"{name},a dog,what?,dog\n" for name in photos))
+    (path.parent / "photos").mkdir(exist_ok=True)
+    for name in photos:
+        (path.parent / "photos" / name).touch()
+    return str(path)
+
+
+def test_the_key_of_a_mapping_names_the_split_of_its_file(tmp_path: Path) -> None:
+    train, val = coco_file(tmp_path / "val_photos.json", "a.jpg"), coco_file(tmp_path / "val.json", "b.jpg", "c.jpg")
+    data = {"format": "coco", "annotations": {"train": train, "val": val, "test": val}}
+    for split, captions in (("train", ["photo a.jpg"]), ("val", ["photo b.jpg", "photo c.jpg"])):
+        rows = load_by_split(load_captions, data, split=split, names=["annotations"])
+        assert [text for texts in rows["captions"] for text in texts] == captions
+    test = load_by_split(load_captions, data, split="test", names=["annotations"])
+    assert test["split"] == ["test", "test"] and test["image_id"] == ["0", "1"]
+
+
+def test_the_key_names_the_split_for_every_format_with_such_files(tmp_path: Path) -> None:
+    official = coco_file(tmp_path / "train.json", "a.jpg")
+    table = table_file(tmp_path / "train.csv", "a.jpg")
+    karpathy = {"filename": "a.jpg", "split": "val", "sentences": [{"raw": "a dog"}]}
+    (tmp_path / "karpathy.json").write_text(json.dumps({"images": [karpathy]}))
+    (tmp_path / "regions.json").write_text(json.dumps([{"id": 1, "regions": [{"phrase": "a dog"}]}]))
+    (tmp_path / "daquar.train.txt").write_text("what is in the image1 ?\ndog\n")
+    photos = str(tmp_path / "photos")
+    for load, format, options in (
+        (load_captions, "nocaps", {"annotations": official}),
+        (load_captions, "karpathy", {"annotations": str(tmp_path / "karpathy.json")}),
+        (load_captions, "folder", {"table": table, "folder": photos}),
+        (load_captions, "visual_genome_regions", {"region_descriptions": str(tmp_path / "regions.json")}),
+        (load_vqa, "folder", {"table": table, "folder": photos}),
+        (load_vqa, "daquar", {"pairs": str(tmp_path / "daquar.train.txt")}),
+    ):
+        by_key = {name: {"test": path} for name, path in options.items()}
+        rows = load_by_split(load, {"format": format, **by_key}, split="test", names=list(options))
+        assert rows["split"] == ["test"], format
+
+
+def test_files_that_name_several_splits_keep_them(tmp_path: Path) -> None:
+    photos = [{"filename": f"{word}.jpg", "split": word, "sentences": [{"raw": "a dog"}]} for word in ("train", "val")]
+    (tmp_path / "dataset.json").write_text(json.dumps({"images": photos}))
+    data = {"format": "karpathy", "annotations": dict.fromkeys(("train", "test"), str(tmp_path / "dataset.json"))}
+    rows = load_by_split(load_captions, data, split="train", names=["annotations"])
+    assert rows["image_id"] == ["train"]
+    with pytest.raises(NoSuchSplitError, match="has no photo of the split 'test'; it has train, val"):
+        load_by_split(load_captions, data, split="test", names=["annotations"])
+    plain = {**data, "annotations": str(tmp_path / "dataset.json")}
+    with pytest.raises(NoSuchSplitError, match="no photo of the split 'test'"):  # no key names it
+        load_by_split(load_captions, plain, split="test", names=["annotations"])
 
 
 def test_a_new_region_source_is_a_grid_or_a_detector() -> None:
