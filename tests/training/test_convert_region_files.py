@@ -171,6 +171,33 @@ def test_broken_rows_are_listed_and_the_rest_converted(tmp_path: Path) -> None:
     assert RegionStore(tmp_path / "store").image_ids == ["1000", "1001", "1003", "1002"]
 
 
+def odd_npz(folder: Path, name: bytes, **changes: Any) -> None:
+    photo = PHOTOS[0]
+    arrays = {"x": photo.features, "bbox": photo.boxes, "image_h": photo.height, "image_w": photo.width} | changes
+    with open(os.path.join(os.fsencode(folder), name), "wb") as file:
+        np.savez(file, **arrays)
+
+
+def test_odd_records_are_listed_in_every_format(tmp_path: Path) -> None:
+    """Numbers of another kind, nothing where a number belongs, an id that is no text."""
+    folder = tmp_path / "npz"
+    folder.mkdir()
+    odd_npz(folder, b"good.npz")
+    odd_npz(folder, b"boxes.npz", bbox=np.float32(3))
+    odd_npz(folder, b"ids.npz", object_ids=np.array(["a", "b", "c"]))
+    odd_npz(folder, b"scores.npz", conf=np.ones(3, dtype=np.longdouble))
+    odd_npz(folder, b"times.npz", conf=np.array([1, 2, 3], dtype="M8[s]"))
+    odd_npz(folder, b"count.npz", num_bbox=np.inf)
+    odd_npz(folder, b"name\xff.npz")
+    vinvl = foreign.write_vinvl(tmp_path / "vinvl", PHOTOS)
+    lines = (vinvl / "features.tsv").read_text().splitlines(keepends=True)
+    odd = ['x\t{"num_boxes": 1, "features": null}\n', 'y\t{"num_boxes": Infinity, "features": "AAAA"}\n', "z\t[]\n"]
+    (vinvl / "features.tsv").write_text("".join([*lines[:1], *odd, *lines[1:]]))
+    for source, num_good, num_odd in ((folder, 1, 6), (vinvl, 4, 3)):
+        done = convert_region_files(source, output=tmp_path / f"{source.name}-store")
+        assert (done.num_added, len(done.broken)) == (num_good, num_odd), done.broken
+
+
 def test_it_goes_on_where_it_stopped_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [bua_row(photo) for photo in PHOTOS]
     path = write_rows(tmp_path / "val.tsv", rows[:2])

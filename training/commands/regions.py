@@ -79,6 +79,11 @@ def add_beside(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help='for boxes in pixels of unknown photos: {"image id": [height, width]}, or {"images": [...]} as of COCO',
     )
+    parser.add_argument(
+        "--source-dtype",
+        choices=("float16", "float32", "float64"),
+        help="of the features in tsv, lxmert-tsv, vinvl-tsv and lmdb, where their bytes do not tell",
+    )
     parser.add_argument("--boxes", type=Path, metavar="FOLDER", help="att-box, lmdb: the folder of ID.npy boxes")
 
 
@@ -172,6 +177,7 @@ def beside_of(arguments: argparse.Namespace) -> Any:
         index=getattr(arguments, "index", None),
         boxes=arguments.boxes,
         labels=read_labels(labels) if labels else None,
+        feature_type=arguments.source_dtype,
     )
 
 

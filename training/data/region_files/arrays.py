@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from training.data.region_files.floats import FLOATS
 from training.data.region_files.photo import LONGEST_ROW
 
 NPY_MAGIC, NPZ_MAGIC, PICKLE_MAGIC = b"\x93NUMPY", b"PK\x03\x04", b"\x80"
@@ -38,6 +39,14 @@ def base64_array(field: bytes | str, *, name: str, dtype: Any, rows: int, width:
         wanted = f"{width} {dtype} numbers" if width else f"{dtype} numbers"
         raise ValueError(f"its {name} are {len(content)} bytes, which are no {wanted} of each of {rows} boxes")
     return np.frombuffer(content, dtype).reshape(rows, found)
+
+
+def base64_numbers(field: bytes | str, *, name: str, rows: int, width: int) -> np.ndarray:
+    """Base64 -> (rows, width) floating-point numbers of whichever type has that many bytes; `ValueError` else."""
+    size = len(base64_bytes(field, name=name))
+    fitting = (kind for kind in FLOATS.values() if np.dtype(kind).itemsize * rows * width == size)
+    dtype = next(fitting, FLOATS["float32"])
+    return base64_array(field, name=name, dtype=dtype, rows=rows, width=width)
 
 
 def base64_bytes(field: bytes | str, *, name: str) -> bytes:

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from training.data.region_files.arrays import base64_bytes
 from training.data.region_files.beside import Beside
+from training.data.region_files.floats import FLOATS, float_array
 from training.data.region_files.photo import Photo, check_photo
 from training.data.region_store import RegionStore
 
@@ -49,6 +51,7 @@ class RegionFile(ABC):
 
     def __init__(self, path: Path, beside: Beside) -> None:
         self.path, self.beside = path, beside
+        self.feature_type = "float32"
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
@@ -71,9 +74,26 @@ class RegionFile(ABC):
         """One photo, checked; `ValueError` with what is wrong with it, without its place."""
         if entry.fault is not None:
             raise ValueError(entry.fault)
-        photo = self.decode(entry)
-        check_photo(photo)
+        if not entry.image_id.strip() or entry.image_id.encode("utf-8", "replace").decode() != entry.image_id:
+            raise ValueError(f"its image id is {entry.image_id!a:.60}, which is no text")
+        try:
+            photo = self.decode(entry)
+            check_photo(photo)
+        except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # a value where another kind belongs
+            raise ValueError(f"it holds a value of another kind than its format has ({str(error)[:80]})") from error
         return photo
+
+    def features(self, field: bytes | str, *, rows: int, name: str = "features") -> np.ndarray:
+        """Base64 -> features (rows, D), of the type the user told, or the one that the bytes look like.
+
+        The first photo that tells its type settles it for those that look like it too.
+        """
+        content = base64_bytes(field, name=name)
+        told = self.beside.feature_type
+        types = [told] if told else sorted(FLOATS, key=lambda kind: kind != self.feature_type)
+        array, found = float_array(content, name=name, rows=rows, types=types, told=told is not None)
+        self.feature_type = found
+        return array
 
     def image_size(self, image_id: str) -> tuple[int, int] | None:
         """The photo's height and width, where the user gave them."""

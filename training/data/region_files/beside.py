@@ -24,12 +24,14 @@ class Beside:
     index: HDF5: a JSON file `{"image id": row}`.
     boxes: feature folders without boxes: the folder of `ID.npy` boxes.
     labels: VinVL: ids of the names in its predictions.
+    feature_type: formats of base64: a key of `FLOATS`, the type of their features; None: told by the bytes.
     """
 
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     index: Path | None = None
     boxes: Path | None = None
     labels: Labels | None = None
+    feature_type: str | None = None
 
 
 def read_sizes(path: PathLike) -> dict[str, tuple[int, int]]:

@@ -126,8 +126,10 @@ def photo_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) 
     if {"height", "width"} <= set(found):
         size = checked_size(found.pop("height"), found.pop("width"))
     boxes = found["region_boxes"]
+    if not boxes.ndim:
+        raise ValueError(f"its boxes are {boxes.item()!r:.40}, not (regions, 4) numbers")
     boxes = boxes[:, :4] if names["region_boxes"] == "norm_bb" and boxes.ndim == 2 else boxes
-    count = checked_count(found.pop("num_boxes", len(boxes) if boxes.ndim else 0))
+    count = checked_count(found.pop("num_boxes", len(boxes)))
     photo = {name: value[:count] for name, value in found.items() if name in NAMES and value.ndim}
     photo["region_features"] = upright(found["region_features"], count)
     photo["region_boxes"] = normalised_boxes(boxes[:count], size)

@@ -27,10 +27,11 @@ from training.data.region_files.arrays import (
     arrays_of_npz,
     base64_array,
     base64_bytes,
+    base64_numbers,
 )
 from training.data.region_files.base import Entry, RegionFile, StorePhotos
 from training.data.region_files.beside import Beside
-from training.data.region_files.folders import WANTED, npz_of_photo, photo_of_arrays, read_bytes
+from training.data.region_files.folders import NAMES, WANTED, npz_of_photo, photo_of_arrays, read_bytes
 from training.data.region_files.photo import LONGEST_ROW, Photo, checked_count
 
 BOOKKEEPING = frozenset({b"__keys__", b"__len__", b"keys", b"length", b"num_samples"})
@@ -63,14 +64,31 @@ class LmdbFile(RegionFile):
             yield Entry(image_id, f"{self.path}, record {image_id!r}", key, number)
 
     def decode(self, entry: Entry) -> Photo:
-        arrays = arrays_of_record(self._reading.get(entry.key) or b"")
+        arrays = self._decoded(arrays_of_record(self._reading.get(entry.key) or b""))
         if self.beside.boxes and not {"bbox", "boxes", "norm_bb"} & set(arrays):
             arrays["boxes"] = array_of_npy(read_bytes(self.beside.boxes / f"{entry.image_id}.npy"))
         return photo_of_arrays(arrays, size=self.image_size(entry.image_id))
 
+    def _decoded(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """A record's fields, with the base64 among them as arrays, one row a box."""
+        count = fields.get("num_boxes", fields.get("num_bbox"))
+        texts = [name for name, value in fields.items() if isinstance(value, str)]
+        if texts and count is None:
+            raise ValueError(f"it holds base64 ({', '.join(texts)}) but no num_boxes")
+        arrays: dict[str, Any] = {}
+        for name in texts:
+            rows = checked_count(count)
+            if name in NAMES["region_features"]:
+                arrays[name] = self.features(fields[name], rows=rows, name=name)
+            elif name in NAMES["region_boxes"]:
+                arrays[name] = base64_numbers(fields[name], name=name, rows=rows, width=4)
+            else:
+                arrays[name] = base64_array(fields[name], name=name, dtype="<f4", rows=rows)
+        return {name: np.asarray(value) for name, value in fields.items() if name not in arrays} | arrays
+
 
 def arrays_of_record(record: bytes, *, unwrapped: bool = False) -> dict[str, Any]:
-    """A record's arrays by name; `ValueError` for one that is a pickle, damaged or of no layout known here."""
+    """A record's arrays by name (of a JSON object its fields); `ValueError` for one that is a pickle, damaged or of no layout known here."""
     if len(record) > LONGEST_ROW:
         raise ValueError(f"it is longer than {LONGEST_ROW} bytes, more than a photo takes")
     if record.startswith(NPZ_MAGIC):
@@ -80,7 +98,7 @@ def arrays_of_record(record: bytes, *, unwrapped: bool = False) -> dict[str, Any
     if record.startswith(PICKLE_MAGIC):
         raise ValueError(PICKLE_CURE)
     if record.startswith(b"{"):
-        return decoded_fields(arrays_of_json(record, wanted=WANTED))
+        return arrays_of_json(record, wanted=WANTED)
     if record[:1] and (0x81 <= record[0] <= 0x8F or record[0] in (0xDE, 0xDF)):  # a msgpack map
         return arrays_of_msgpack(record, wanted=WANTED)
     if unwrapped:
@@ -90,16 +108,6 @@ def arrays_of_record(record: bytes, *, unwrapped: bool = False) -> dict[str, Any
     except ValueError:
         raise ValueError("it is no .npz, .npy, msgpack map, JSON object or base64 of one of them") from None
     return arrays_of_record(content, unwrapped=True)
-
-
-def decoded_fields(fields: dict[str, Any]) -> dict[str, Any]:
-    """A JSON record's fields with the base64 among them as float32 arrays, one row a box."""
-    count = fields.get("num_boxes", fields.get("num_bbox"))
-    texts = [name for name, value in fields.items() if isinstance(value, str)]
-    if texts and count is None:
-        raise ValueError(f"it holds base64 ({', '.join(texts)}) but no num_boxes")
-    arrays = {name: base64_array(fields[name], name=name, dtype="<f4", rows=checked_count(count)) for name in texts}
-    return {name: np.asarray(value) for name, value in fields.items() if name not in arrays} | arrays
 
 
 def import_lmdb() -> Any:

@@ -19,6 +19,9 @@ LARGEST_ID = 2**31 - 2
 
 def check_photo(photo: Photo) -> None:
     """`ValueError` for columns of unlike lengths and for numbers that are not finite."""
+    odd = next((name for name, column in photo.items() if column.dtype.kind not in "fiu" or column.itemsize > 8), None)
+    if odd is not None:
+        raise ValueError(f"its {odd} are of the type {photo[odd].dtype}, no numbers")
     num_regions = len(photo["region_features"])
     for name, column in photo.items():
         if name == "image_size":
@@ -38,6 +41,8 @@ def normalised_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndar
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"its boxes have the shape {boxes.shape}, not (regions, 4)")
+    if boxes.dtype.kind not in "fiu":
+        raise ValueError(f"its boxes are of the type {boxes.dtype}, no numbers")
     with np.errstate(over="ignore"):  # what is too large becomes infinity, which is refused below
         boxes = boxes.astype(np.float32)
     if not np.isfinite(boxes).all():
@@ -103,7 +108,9 @@ def with_classes(photo: Photo) -> Photo:
 
 
 def checked_ids(ids: np.ndarray, *, name: str) -> np.ndarray:
-    """Class ids as int32; `ValueError` where one is below 0 or no int32."""
+    """Class ids as int32; `ValueError` where one is no whole number, below 0 or no int32."""
+    if ids.dtype.kind not in "iuf" or (ids.dtype.kind == "f" and not (ids == np.trunc(ids)).all()):
+        raise ValueError(f"its {name} are {ids.reshape(-1)[:3].tolist()!s:.40}, no whole numbers")
     if ids.size and (ids.min() < 0 or ids.max() > LARGEST_ID):
         raise ValueError(f"its {name} go from {ids.min()} to {ids.max()}, which are no class ids")
     return ids.astype(np.int32)
@@ -124,8 +131,11 @@ def checked_count(count: Any) -> int:
     """A number of regions that a photo may have; else `ValueError`."""
     try:
         number = int(count)
-    except (TypeError, ValueError):
-        raise ValueError(f"its number of boxes is {count!r:.40}, no whole number") from None
+        whole = isinstance(count, str | bytes) or number == count
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise ValueError(f"its number of boxes is {count!r:.40}, no whole number")
     if not 1 <= number <= MOST_REGIONS:
         raise ValueError(f"it has {number} boxes; a photo needs at least one, and at most {MOST_REGIONS}")
     return number

@@ -9,7 +9,7 @@
     LXMERT divides by img_w and img_h itself, as is done here.
 
 Read as they are found: lines end in CR LF (csv's default), a first line may name the columns, boxes may be float64, and
-base64 may be wrapped in `b'...'` where Python 3 ran code of Python 2.
+base64 may be wrapped in `b'...'` where Python 3 ran code of Python 2; features may be of half or double precision.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from training.data.region_files.arrays import base64_array, base64_bytes, base64_text
+from training.data.region_files.arrays import base64_array, base64_numbers, base64_text
 from training.data.region_files.base import Entry, RegionFile
 from training.data.region_files.beside import Beside
 from training.data.region_files.photo import (
@@ -100,8 +100,8 @@ class BuaTsv(TsvFile):
         num_boxes = checked_count(count)
         size = checked_size(height.decode("ascii", "replace"), width.decode("ascii", "replace"))
         return {
-            "region_features": base64_array(features, name="features", dtype="<f4", rows=num_boxes),
-            "region_boxes": normalised_boxes(decode_boxes(boxes, num_boxes), size),
+            "region_features": self.features(features, rows=num_boxes),
+            "region_boxes": normalised_boxes(base64_numbers(boxes, name="boxes", rows=num_boxes, width=4), size),
             "image_size": np.array(size, dtype=np.int32),
         }
 
@@ -116,22 +116,22 @@ class LxmertTsv(TsvFile):
         fields = dict(zip(self.columns, self.fields(entry), strict=True))
         num_boxes = checked_count(fields["num_boxes"])
         size = checked_size(fields["img_h"].decode("ascii", "replace"), fields["img_w"].decode("ascii", "replace"))
-        numbers = {
-            name: base64_array(fields[name], name=name, dtype=dtype, rows=num_boxes, width=1)[:, 0]
-            for name, dtype in {
-                "objects_id": "<i8",
-                "objects_conf": "<f4",
-                "attrs_id": "<i8",
-                "attrs_conf": "<f4",
-            }.items()
+        boxes = base64_numbers(fields["boxes"], name="boxes", rows=num_boxes, width=4)
+        ids = {
+            name: base64_array(fields[name], name=name, dtype="<i8", rows=num_boxes, width=1)[:, 0]
+            for name in ("objects_id", "attrs_id")
+        }
+        scores = {
+            name: base64_numbers(fields[name], name=name, rows=num_boxes, width=1)[:, 0]
+            for name in ("objects_conf", "attrs_conf")
         }
         return {
-            "region_features": base64_array(fields["features"], name="features", dtype="<f4", rows=num_boxes),
-            "region_boxes": normalised_boxes(decode_boxes(fields["boxes"], num_boxes), size),
-            "region_scores": numbers["objects_conf"],
-            "object_ids": checked_ids(numbers["objects_id"], name="objects_id") + 1,
-            "attribute_ids": checked_ids(numbers["attrs_id"], name="attrs_id") + 1,
-            "attribute_scores": numbers["attrs_conf"],
+            "region_features": self.features(fields["features"], rows=num_boxes),
+            "region_boxes": normalised_boxes(boxes, size),
+            "region_scores": scores["objects_conf"],
+            "object_ids": checked_ids(ids["objects_id"], name="objects_id") + 1,
+            "attribute_ids": checked_ids(ids["attrs_id"], name="attrs_id") + 1,
+            "attribute_scores": scores["attrs_conf"],
             "image_size": np.array(size, dtype=np.int32),
         }
 
@@ -155,12 +155,6 @@ def lines_of(path: Path) -> Iterator[tuple[int, int, bytes]]:
 def unquoted(field: bytes) -> bytes:
     """A field without the quotation marks that csv sets around one with blanks or marks in it."""
     return field[1:-1].replace(b'""', b'"') if field[:1] == field[-1:] == b'"' and len(field) > 1 else field
-
-
-def decode_boxes(field: bytes, num_boxes: int) -> np.ndarray:
-    """(R, 4) boxes of float32 or, twice as long, float64."""
-    doubled = len(base64_bytes(field, name="boxes")) == num_boxes * 4 * 8
-    return base64_array(field, name="boxes", dtype="<f8" if doubled else "<f4", rows=num_boxes, width=4)
 
 
 def write_bua_tsv(photos: Iterable[tuple[str, Photo]], output: Path) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from training.data.region_files.arrays import base64_array, base64_text
+from training.data.region_files.arrays import base64_text
 from training.data.region_files.base import Entry, RegionFile, StorePhotos
 from training.data.region_files.beside import Beside, Labels
 from training.data.region_files.photo import (
@@ -82,15 +82,12 @@ class VinvlTsv(RegionFile):
         record = record_of(line_at(self._file, entry.key))
         if "features" in record:
             count = checked_count(record.get("num_boxes"))
-            features = base64_array(record["features"], name="features", dtype="<f4", rows=count)
+            features = self.features(text_of(record, "features"), rows=count)
             found = self._predictions.get(entry.image_id)
             record = record_of(line_at(self._predictions_file, found)) if found else {}
         else:
             features = np.concatenate(
-                [
-                    base64_array(one.get("feature", ""), name="feature", dtype="<f4", rows=1)
-                    for one in objects_of(record)
-                ]
+                [self.features(text_of(one, "feature"), rows=1, name="feature") for one in objects_of(record)]
             )
         if "objects" in record and len(objects_of(record)) != len(features):
             raise ValueError(f"it has {len(features)} feature vectors but {len(objects_of(record))} predicted objects")
@@ -138,6 +135,14 @@ def record_of(line: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError("its second column is no JSON object")
     return record
+
+
+def text_of(record: dict[str, Any], name: str) -> bytes | str:
+    """A field of base64; `ValueError` where it is absent or something else."""
+    value = record.get(name)
+    if not isinstance(value, bytes | str):
+        raise ValueError(f"its {name} are {value!s:.40}, no base64")
+    return value
 
 
 def objects_of(record: dict[str, Any]) -> list[dict[str, Any]]:

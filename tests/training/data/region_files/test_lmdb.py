@@ -117,6 +117,23 @@ class Loud:
         (npz_record(PHOTOS[0])[:-40], "it is no complete .npz file"),
         (msgpack_record(PHOTOS[0])[:-4], "it is no msgpack map"),
         (b"", "it is no .npz, .npy|no layout"),
+        (
+            b'{"num_boxes": Infinity, "features": "AAAA", "boxes": "AAAA"}',
+            "its number of boxes is inf, no whole number",
+        ),
+        (b'{"num_boxes": 1.5, "features": "AAAA", "boxes": "AAAA"}', "its number of boxes is 1.5, no whole number"),
+        (b'{"num_boxes": 1, "features": [[1]], "boxes": 7}', r"its boxes are 7, not \(regions, 4\) numbers"),
+        (b'{"num_boxes": 1, "features": null, "boxes": null}', "its boxes are None, not"),
+        (b'{"num_boxes": 1, "features": [[1]], "boxes": [["a", 0, 1, 1]]}', "its boxes are of the type <U"),
+        (
+            b'{"num_boxes": 1, "features": [[1]], "boxes": [[0, 0, 1, 1]], "object_ids": ["dog"]}',
+            r"its object_ids are \['dog'\], no whole numbers",
+        ),
+        (
+            b'{"num_boxes": 1, "features": [[1]], "boxes": [[0, 0, 1, 1]], "conf": ["high"]}',
+            "its region_scores are of the type <U4, no numbers",
+        ),
+        (b'{"num_boxes": 1, "features": [[1]], "boxes": [[0, 0, 1, 1]], "image_h": {}, "image_w": 1}', "no size"),
     ],
 )
 def test_records_that_are_refused(tmp_path: Path, record: bytes, message: str) -> None:
@@ -131,6 +148,15 @@ def test_records_that_are_refused(tmp_path: Path, record: bytes, message: str) -
 def test_damaged_records_are_named_not_fatal(tmp_path: Path, record: Any) -> None:
     records = {str(seed): damaged(record(PHOTOS[0]), seed) for seed in range(300)}
     every_photo_or_value_error(open_region_file(write_lmdb(tmp_path / "db", records)))
+
+
+def test_features_of_half_precision_keep_their_width(tmp_path: Path) -> None:
+    photo = foreign_photos((4,), width=128)[0]
+    record = {"image_w": photo.width, "image_h": photo.height, "num_boxes": 4, "boxes": in_base64(photo.boxes)}
+    half = photo.features.astype(np.float16)
+    content = json.dumps({**record, "features": in_base64(half)}).encode()
+    (read,) = photos_of(open_region_file(write_lmdb(tmp_path / "db", {"a": content}))).values()
+    assert np.array_equal(read["region_features"], half)
 
 
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The TSV files of bottom-up attention and of LXMERT: the goldens, rows made by hand, and rows that are broken."""
 
 import base64
+import dataclasses
 import struct
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tests.training.data.region_files.foreign import (
 )
 from training.data.region_files import open_region_file, tsv
 from training.data.region_files.base import RegionFile
+from training.data.region_files.beside import Beside
 from training.data.region_files.photo import Photo
 
 
@@ -183,6 +185,47 @@ def test_hostile_numbers_cost_nothing(tmp_path: Path) -> None:
     row = [1, 2**31, 2**31, 10**12, in_base64(np.zeros(4)), base64.b64encode(struct.pack("<f", 1)).decode()]
     with pytest.raises(ValueError, match="it has 1000000000000 boxes"):
         only_photo(write_rows(tmp_path / "val.tsv", [row]))
+
+
+WIDE = foreign_photos((4, 1, 3), width=300)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("make", [bua_row, lxmert_row])
+def test_features_of_another_precision_keep_their_width(tmp_path: Path, dtype: Any, make: Any) -> None:
+    rows = [make(dataclasses.replace(photo, features=photo.features.astype(dtype))) for photo in WIDE]
+    read = photos_of(open_region_file(write_rows(tmp_path / "val.tsv", rows)))
+    for photo in WIDE:
+        features = read[photo.image_id]["region_features"]
+        assert features.shape == photo.features.shape
+        assert np.array_equal(features, photo.features.astype(dtype).astype(features.dtype))
+
+
+def test_features_that_may_be_of_two_types_are_asked_about(tmp_path: Path) -> None:
+    """Numbers all of one size look alike in half and in single precision."""
+    nearly_one = 1 + np.abs(WIDE[0].features.astype(np.float16)) / 8
+    path = write_rows(tmp_path / "val.tsv", [[*bua_row(WIDE[0])[:5], in_base64(nearly_one)]])
+    message = "its features may be float32 of width 150 or float16 of width 300: say which with --source-dtype"
+    with pytest.raises(ValueError, match=message):
+        only_photo(path)
+    told = open_region_file(path, format="tsv", beside=Beside(feature_type="float16"))
+    assert np.array_equal(photos_of(told)["1000"]["region_features"], nearly_one)
+    rows = [
+        bua_row(dataclasses.replace(WIDE[1], features=WIDE[1].features.astype(np.float16))),
+        ["a", *bua_row(WIDE[0])[1:]],
+    ]
+    rows[1][5] = in_base64(nearly_one)
+    settled = photos_of(open_region_file(write_rows(tmp_path / "settled.tsv", rows)))  # by the photo before
+    assert np.array_equal(settled["a"]["region_features"], nearly_one)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_boxes_of_another_precision(tmp_path: Path, dtype: Any) -> None:
+    row = bua_row(PHOTO)
+    row[4] = in_base64(np.floor(PHOTO.boxes).astype(dtype))
+    sides = np.array([PHOTO.width, PHOTO.height] * 2, dtype=np.float32)
+    boxes = only_photo(write_rows(tmp_path / "val.tsv", [row]))["region_boxes"]
+    assert np.array_equal(boxes, np.floor(PHOTO.boxes) / sides)
 
 
 @pytest.mark.parametrize("image_id", ["a\tb", "a\nb", "", " a", '"a'])
