@@ -1,19 +1,43 @@
-"""Checkpoints that survive a kill: written beside the last one, then given their name in one rename.
+"""Checkpoints that survive a kill, a full disk and a damaged file; nothing of them is unpickled.
 
-A checkpoint holds model, optimiser, scheduler, averaged weights and every process's random state (accelerate's
-`save_state`), and `progress.json`: the position in the data, the best score so far, how long the log was.
+    folder/step-00000500-epoch-0002/
+        model.safetensors and its like    the weights of each module
+        optimizer.safetensors             the optimiser's tensors, as PARAMETER.NAME
+        state.json                        the optimiser's groups, the schedule, the loss scaler
+        random-0.json                     where the random numbers of process 0 stand
+        progress.json                     the position in the data, the best score so far, how long the log was
+        manifest.json                     bytes and SHA-256 of every other file
+
+A checkpoint is written aside, synced to the disk, and then given its name in one rename; the newest two are kept. One
+that does not match its manifest is named and set aside, and the run goes on from the one before.
 """
 
 import dataclasses
-import json
+import hashlib
+import os
+import random
 import shutil
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors.torch import load_file, load_model, save_file, save_model
+from torch.optim.lr_scheduler import LRScheduler
 
-PROGRESS_FILE = "progress.json"
+from training.data.files import read_json, write_json
+
+OPTIMIZER_FILE, STATE_FILE, PROGRESS_FILE, MANIFEST_FILE = (
+    *("optimizer.safetensors", "state.json"),
+    *("progress.json", "manifest.json"),
+)
+NUM_KEPT = 2
 
 
 @dataclass
@@ -35,52 +59,262 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_checkpoint(accelerator: Accelerator, folder: Path, progress: Progress) -> None:
-    """Write `folder/step-N-epoch-E`, then delete older ones; a kill at any moment leaves a whole one."""
+@dataclass
+class RunState:
+    """What a checkpoint holds besides the progress and the random numbers; modules by the name of their file."""
+
+    modules: dict[str, torch.nn.Module]
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+
+
+def save_checkpoint(accelerator: Accelerator, folder: Path, state: RunState, *, progress: Progress) -> None:
+    """Write `folder/step-N-epoch-E`, then delete all but the newest two; a kill at any moment leaves whole ones."""
     name = f"step-{progress.step:08d}-epoch-{progress.epoch:04d}"
-    partial = folder / f".partial-{name}"
+    partial_folder = folder / f".partial-{name}"
     if accelerator.is_main_process:
         for leftover in folder.glob(".partial-*"):
             shutil.rmtree(leftover)
-        partial.mkdir(parents=True)
+        partial_folder.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
+    write_json(partial_folder / random_file(accelerator.process_index), random_state(accelerator.device), indent=None)
+    if accelerator.is_main_process:
+        write_state(partial_folder, state, scaler=accelerator.scaler)
+        write_json(partial_folder / PROGRESS_FILE, dataclasses.asdict(progress))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (partial / PROGRESS_FILE).write_text(json.dumps(dataclasses.asdict(progress), indent=1))
-        partial.rename(folder / name)
-        for older in checkpoints(folder)[:-1]:
-            shutil.rmtree(older)
+        write_manifest(partial_folder)
+        sync_folder(partial_folder)
+        partial_folder.rename(folder / name)
+        sync_folder(folder)
+        delete_older(folder)
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(accelerator: Accelerator, folder: Path) -> Progress | None:
-    """Load the newest whole checkpoint under `folder`; None where there is none."""
-    found = checkpoints(folder)
-    if not found:
+def load_checkpoint(accelerator: Accelerator, folder: Path, state: RunState) -> Progress | None:
+    """Load the newest whole checkpoint under `folder`; None where the run starts from its beginning.
+
+    Raises `ValueError` for checkpoints that cannot be used, on every process.
+    """
+    name = on_main_process(accelerator, partial(newest_whole, folder))
+    if name is None:
         return None
-    content = json.loads((found[-1] / PROGRESS_FILE).read_text())
+    checkpoint = folder / name
+    try:
+        read_state(checkpoint, state, scaler=accelerator.scaler)
+    except (RuntimeError, KeyError) as error:  # tensors of other names or shapes
+        raise ValueError(f"{checkpoint} is not of this recipe's model: {error}") from error
+    randomness = checkpoint / random_file(accelerator.process_index)
+    if randomness.is_file():
+        set_random_state(read_json(randomness), accelerator.device)
+    else:
+        warnings.warn(
+            f"{checkpoint} says nothing of the random numbers of process {accelerator.process_index}, as the run had "
+            f"{len(list(checkpoint.glob(random_file('*'))))} then: its dropout and samples will be others",
+            stacklevel=2,
+        )
     known = {entry.name for entry in dataclasses.fields(Progress)}  # another version may have written more
-    progress = Progress(**{name: value for name, value in content.items() if name in known})
-    accelerator.load_state(str(found[-1]))
-    return progress
+    return Progress(**{key: value for key, value in read_json(checkpoint / PROGRESS_FILE).items() if key in known})
+
+
+def on_main_process(accelerator: Accelerator, act: Callable[[], Any]) -> Any:
+    """What `act` returns on the main process, on every one; its ValueError or OSError is raised on every one too."""
+    outcome: list[Any] = [None]
+    if accelerator.is_main_process:
+        try:
+            outcome = [act()]
+        except (ValueError, OSError) as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
+
+
+# -- which checkpoint ------------------------------------------------------------------------------------------------
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints under `folder`, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / PROGRESS_FILE).is_file())
+    """The checkpoints under `folder`, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def newest_whole(folder: Path) -> str | None:
+    """The name of the newest checkpoint that is whole; damaged ones are named and set aside.
+
+    None where there is no checkpoint, or none but the first of a run, which is damaged: the run starts over. Raises
+    `ValueError` where several are damaged, and for those that an earlier version pickled.
+    """
+    found, faults = checkpoints(folder), {}
+    for path in reversed(found):
+        fault = damage(path)
+        if fault is None:
+            break
+        faults[path] = f"{path} is damaged ({fault})"
+    if faults and len(faults) == len(found) and (len(found) > 1 or any(folder.glob("damaged-*"))):
+        raise ValueError(
+            f"{'; '.join(faults.values())}: delete {folder} to start over, "
+            f"or train on from the run's best model with init_from in another output"
+        )
+    whole = None if len(faults) == len(found) else found[-1 - len(faults)].name
+    for path, sentence in faults.items():
+        warnings.warn(f"{sentence}: going on from {whole or 'the start'}", stacklevel=2)
+        aside = folder / f"damaged-{path.name}"
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    return whole
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files; None where they are as they were written."""
+    if not (checkpoint / MANIFEST_FILE).is_file() and (checkpoint / "optimizer.bin").is_file():
+        raise ValueError(
+            f"{checkpoint} was written by an earlier version as pickles, which may run code and are not read: end that "
+            f"run with the version that began it, or delete {checkpoint.parent} to start over"
+        )
+    try:
+        files = read_json(checkpoint / MANIFEST_FILE)["files"]
+        lacking = {OPTIMIZER_FILE, STATE_FILE, PROGRESS_FILE, random_file(0)} - set(files)
+        if lacking:
+            return f"{MANIFEST_FILE} lacks {min(lacking)}"
+        for name, written in files.items():
+            path = checkpoint / Path(name).name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != written["bytes"]:
+                return f"{name} has {path.stat().st_size:,} bytes of {written['bytes']:,}"
+            if checksum(path) != written["sha256"]:
+                return f"{name} does not match its checksum"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST_FILE} cannot be read"
+    return None
+
+
+def write_manifest(folder: Path) -> None:
+    """Sync every file of a folder to the disk, and write down its bytes and checksum."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        sync_file(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": checksum(path)}
+    write_json(folder / MANIFEST_FILE, {"files": files})
+
+
+def delete_older(folder: Path) -> None:
+    """Keep the newest two checkpoints; what is damaged goes once there are two."""
+    found = checkpoints(folder)
+    damaged = list(folder.glob("damaged-*")) if len(found) >= NUM_KEPT else []
+    for path in [*found[:-NUM_KEPT], *damaged]:
+        shutil.rmtree(path)
+
+
+def checksum(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file's content is on the disk, so that a power cut cannot lose it."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# -- what is in it ---------------------------------------------------------------------------------------------------
+
+
+def write_state(folder: Path, state: RunState, *, scaler: Any) -> None:
+    """Modules and the optimiser's tensors as safetensors, what else there is of the state as JSON."""
+    for name, module in state.modules.items():
+        save_model(module, str(folder / f"{name}.safetensors"))
+    optimizer = state.optimizer.state_dict()
+    tensors = {
+        f"{parameter}.{name}": value.contiguous()
+        for parameter, values in optimizer["state"].items()
+        for name, value in values.items()
+        if value is not None  # the momentum of a weight that never had a gradient
+    }
+    save_file(tensors, folder / OPTIMIZER_FILE)
+    content = {
+        "optimizer_groups": optimizer["param_groups"],
+        "schedule": state.schedule.state_dict(),
+        "scaler": None if scaler is None else scaler.state_dict(),
+    }
+    write_json(folder / STATE_FILE, content)
+
+
+def read_state(folder: Path, state: RunState, *, scaler: Any) -> None:
+    """Undo `write_state`. Raises `RuntimeError` or `KeyError` where the folder is of another model."""
+    content = read_json(folder / STATE_FILE)
+    for name, module in state.modules.items():
+        path = folder / f"{name}.safetensors"
+        if not path.is_file():
+            raise KeyError(path.name)
+        load_model(module, path)
+    values: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in load_file(folder / OPTIMIZER_FILE).items():
+        parameter, _, kind = name.partition(".")
+        values.setdefault(int(parameter), {})[kind] = tensor
+    state.optimizer.load_state_dict({"state": values, "param_groups": content["optimizer_groups"]})
+    state.schedule.load_state_dict(content["schedule"])
+    if scaler is not None and content["scaler"] is not None:
+        scaler.load_state_dict(content["scaler"])
+
+
+def random_file(process: int | str) -> str:
+    return f"random-{process}.json"
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Where the random numbers of Python, NumPy, torch and the device stand in this process, as JSON takes it."""
+    kind, numbers, *rest = np.random.get_state(legacy=True)
+    state = {
+        "python": random.getstate(),
+        "numpy": [kind, np.asarray(numbers).tolist(), *rest],
+        "torch": torch.get_rng_state().tolist(),
+    }
+    if device.type != "cpu":
+        state["device"] = torch.get_device_module(device).get_rng_state().tolist()
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Undo `random_state`."""
+    version, numbers, next_gauss = state["python"]
+    random.setstate((version, tuple(numbers), next_gauss))
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+    if device.type != "cpu" and "device" in state:
+        torch.get_device_module(device).set_rng_state(torch.tensor(state["device"], dtype=torch.uint8))
+
+
+# -- folders that are replaced ---------------------------------------------------------------------------------------
 
 
 def replace_folder(partial: Path, target: Path) -> None:
-    """Put the finished folder `partial` in the place of `target`.
+    """Put the finished folder `partial` in the place of `target`, once it is on the disk.
 
     A kill between the two renames leaves the old content as `.old-...`, which `restore_folder` puts back.
     """
+    for path in partial.rglob("*"):
+        if path.is_file():
+            sync_file(path)
+    sync_folder(partial)
     old = _set_aside(target)
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)
     partial.rename(target)
+    sync_folder(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -29,7 +29,14 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from training.checkpoints import Progress, load_checkpoint, replace_folder, restore_folder, save_checkpoint
+from training.checkpoints import (
+    Progress,
+    RunState,
+    load_checkpoint,
+    replace_folder,
+    restore_folder,
+    save_checkpoint,
+)
 from training.data.files import write_atomically
 from training.evaluate import evaluate_folder
 from training.recipe import Recipe, changed_keys, read_recipe
@@ -172,10 +179,10 @@ class Run:
         optimizer = build_optimizer(task.model, recipe.train, text_learning_rate=recipe.text.learning_rate)
         self.schedule = build_schedule(optimizer, recipe.train, steps_per_epoch=self.steps_per_epoch)
         self.model, self.optimizer = accelerator.prepare(task.model, optimizer)
-        accelerator.register_for_checkpointing(self.schedule)
+        modules = {"model": task.model, **{f"task-{i}": module for i, module in enumerate(task.stateful)}}
         if self.averaged is not None:
-            accelerator.register_for_checkpointing(self.averaged)
-        accelerator.register_for_checkpointing(*task.stateful)
+            modules["averaged"] = self.averaged
+        self.state = RunState(modules, self.optimizer, self.schedule)
         set_seed(recipe.seed, device_specific=True)
         if recipe.train.log_with:
             accelerator.init_trackers(self.output.name)
@@ -183,7 +190,7 @@ class Run:
     def resume(self) -> None:
         """Go on from the newest checkpoint, if there is one; what was logged after it is forgotten."""
         log = self.output / "log.jsonl"
-        progress = load_checkpoint(self.accelerator, self.output / "checkpoints")
+        progress = load_checkpoint(self.accelerator, self.output / "checkpoints", self.state)
         if self.accelerator.is_main_process:
             restore_folder(self.output / "best")
             kept_bytes = progress.log_bytes if progress else 0
@@ -326,7 +333,7 @@ class Run:
         """Write where the run stands, the log's length included."""
         log = self.output / "log.jsonl"
         self.progress.log_bytes = log.stat().st_size if log.is_file() else 0
-        save_checkpoint(self.accelerator, self.output / "checkpoints", self.progress)
+        save_checkpoint(self.accelerator, self.output / "checkpoints", self.state, progress=self.progress)
 
     def finish(self, command: str) -> dict[str, float]:
         """Score the best model on the final split and write `evaluation.json` beside its weights."""

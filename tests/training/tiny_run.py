@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from tests.tiny import tiny_pyramid_config
+from training.checkpoints import checkpoints
 from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
 from training.scenes import NUMBERS, PHRASES, Scene, draw_scene
 from training.train import train
@@ -167,6 +168,26 @@ def log_of(recipe: Recipe, key: str) -> list[float]:
     """One value of every line of the run's log that has it."""
     lines = [json.loads(line) for line in (Path(recipe.output) / "log.jsonl").read_text().splitlines()]
     return [line[key] for line in lines if key in line]
+
+
+def ending(recipe: Recipe) -> dict[str, bytes]:
+    """All that a run leaves, by a name: the files of its newest checkpoint and of its best model, and its log.
+
+    Two runs took the same steps where these are equal, bit for bit.
+    """
+    output = Path(recipe.output)
+    newest = checkpoints(output / "checkpoints")[-1]
+    files = {f"checkpoint/{path.name}": path.read_bytes() for path in newest.iterdir()}
+    files |= {f"best/{path.name}": path.read_bytes() for path in (output / "best").iterdir()}
+    evaluation = json.loads(files["best/evaluation.json"])
+    figures = {name: value for name, value in evaluation.items() if name != "command"}
+    files["best/evaluation.json"] = json.dumps(figures).encode()
+    return {**files, "name": newest.name.encode(), "log.jsonl": (output / "log.jsonl").read_bytes()}
+
+
+def differences(found: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
+    """The names under which two endings differ."""
+    return sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
 
 
 def train_in_processes(recipe: Recipe, *, num_processes: int = 1, kill: str = "") -> list[int]:

@@ -54,7 +54,7 @@ class DetectionTask:
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         self.recipe, self.accelerator = recipe, accelerator
-        self.stateful: list[Any] = []
+        self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[str, tuple[Dataset, Dataset]] = {}
         if recipe.evaluate.metric not in METRICS:
             raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")

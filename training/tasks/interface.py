@@ -26,7 +26,7 @@ class Task(Protocol):
     hub_task: the Hub's name of the task, which the card shows.
     counted: what a split has so many of, `photos` or `questions`.
     num_rows: photos to train on; known once prepared.
-    stateful: what a checkpoint keeps besides the model, with `state_dict` and `load_state_dict`.
+    stateful: modules that a checkpoint keeps besides the model.
     """
 
     hub_task: str
@@ -35,7 +35,7 @@ class Task(Protocol):
     accelerator: Accelerator
     model: Any
     num_rows: int
-    stateful: list[Any]
+    stateful: list[torch.nn.Module]
 
     def prepare(self) -> None:
         """Everything training needs; `ValueError` for data or models that the recipe cannot be run with."""

@@ -27,7 +27,7 @@ class TopDownTask:
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         self.recipe, self.accelerator = recipe, accelerator
-        self.stateful: list[Any] = []
+        self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[tuple[str, int], Any] = {}  # (split, max_photos) -> what was prepared of it
 
     def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
