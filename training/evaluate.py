@@ -20,7 +20,7 @@ from datasets import Dataset
 from training.data.files import read_json, write_json
 from training.metrics.answer_match import align_predictions
 from training.recipe import read_recipe
-from training.tasks import build_task
+from training.tasks import build_task, check_recipe
 from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, split_scores
 from training.tasks.interface import Task
 from training.tasks.vqa import VqaTask, answer_figures, question_rows, submission_kind
@@ -59,6 +59,7 @@ def evaluate_recipe(
         ValueError: for a recipe, a model, data or predictions that cannot be used.
     """
     recipe = read_recipe(recipe_path, changes)
+    check_recipe(recipe)
     split = split or recipe.evaluate.final_split
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)

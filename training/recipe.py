@@ -2,10 +2,16 @@
 
     recipes/NAME.yaml --read_recipe--> Recipe --training/train.py--> runs/NAME/
 
+Each task declares the keys that it reads (`reads`, in its own file); another key with a value of its own is an error
+too (`check_keys`), so that no key is passed over in silence.
+
 Every field is documented here and nowhere else. Values can be changed on the command line: `--set train.epochs=3`.
 """
 
 import dataclasses
+import difflib
+import warnings
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -286,6 +292,28 @@ SECTIONS = {
     "train": TrainRecipe,
     "evaluate": EvaluateRecipe,
 }
+# Keys that say nothing beside another key's value: (keys, the other key, the values beside which they are read).
+READ_BESIDE: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
+    (("train.momentum",), "train.optimizer", ("sgd",)),
+    (("train.betas",), "train.optimizer", ("adamw", "adam", "adamax")),
+    (("train.decay", "train.decay_epochs", "train.decay_steps"), "train.schedule", ("step",)),
+    (("train.label_smoothing", "train.scheduled_sampling_increase"), "train.objective", ("cross_entropy",)),
+    (
+        ("train.samples_per_photo", "train.baseline", "train.sample_temperature"),
+        "train.objective",
+        ("self_critical",),
+    ),
+    (("text.vocabulary_size",), "text.pretrained", ("",)),
+    (("answers.min_count", "answers.top", "answers.spelling"), "answers.file", ("",)),
+    (
+        (
+            *("regions.weights", "regions.pretrained", "text.pretrained", "text.vocabulary_size", "train.word_vectors"),
+            *("answers.file", "answers.min_count", "answers.top", "answers.spelling", "train.min_word_count"),
+        ),
+        "init_from",
+        ("",),
+    ),
+)
 
 
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
@@ -311,6 +339,74 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
         return recipe
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def check_keys(recipe: Recipe, readers: Mapping[str, Iterable[str]]) -> None:
+    """`ValueError` for a key that has a value of its own and that the recipe's task does not read.
+
+    A key that would be read beside another value of another key (`momentum` with another optimiser) is a warning.
+
+    Args:
+        recipe: its `task` is one of the readers.
+        readers: task -> the keys that it reads, `train.epochs`; a section's name stands for all of its keys.
+    """
+    given = [key for key in section_keys() if value_of(recipe, key) != default_of(key)]
+    idle = [key for key in given if not is_read(key, readers[recipe.task])]
+    if idle:
+        told = []
+        for key in idle:
+            others = [task for task, keys in readers.items() if is_read(key, keys)]
+            told.append(f"{key} (read by {', '.join(others)})")
+        raise ValueError(f"the task {recipe.task} does not read {', '.join(told)}: leave {key_or_keys(idle)} out")
+    for keys, other, values in READ_BESIDE:
+        passed_over = [key for key in keys if key in given and is_read(other, readers[recipe.task])]
+        if passed_over and value_of(recipe, other) not in values:
+            warnings.warn(
+                f"{', '.join(passed_over)} of the recipe says nothing, since {other} is "
+                f"{value_of(recipe, other)!r}: it is read where that is {' or '.join(map(repr, values))}",
+                stacklevel=2,
+            )
+
+
+def key_or_keys(keys: list[str]) -> str:
+    """The pronoun for one key or several."""
+    return "it" if len(keys) == 1 else "them"
+
+
+def is_read(key: str, reads: Iterable[str]) -> bool:
+    """Whether a key, or its whole section, is among those that are read; what stands in no section always is.
+
+    >>> is_read("masks.words", ["masks"]), is_read("train.ema", ["train.epochs"]), is_read("init_from", [])
+    (True, False, True)
+    """
+    return "." not in key or bool({key, key.split(".")[0]} & {*reads})
+
+
+def section_keys() -> list[str]:
+    """Every key of every section: `regions.source`, ..., `evaluate.max_photos`."""
+    return [f"{name}.{entry.name}" for name, kind in SECTIONS.items() for entry in dataclasses.fields(kind)]
+
+
+def value_of(recipe: Recipe, key: str) -> Any:
+    """A recipe's value of a key such as `train.epochs` or `init_from`."""
+    section, _, name = key.rpartition(".")
+    return getattr(getattr(recipe, section) if section else recipe, name)
+
+
+def default_of(key: str) -> Any:
+    """The value of a section's key in a recipe that does not name it."""
+    section, name = key.split(".")
+    return getattr(SECTIONS[section](), name)
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """`; did you mean ...?`, or nothing where no known name is like this one.
+
+    >>> did_you_mean("epoch", ["epochs", "ema"]), did_you_mean("lr", ["epochs"])
+    ("; did you mean 'epochs'?", '')
+    """
+    similar = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 def changed_keys(before: dict[str, Any], after: dict[str, Any], *, prefix: str = "") -> list[str]:
@@ -352,7 +448,11 @@ def _build(kind: type, content: dict[str, Any], name: str) -> Any:
     fields = {entry.name: entry for entry in dataclasses.fields(kind)}
     unknown = [key for key in content if key not in fields]
     if unknown:
-        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {name}; it takes {', '.join(fields)}")
+        raise ValueError(
+            f"unknown key {', '.join(map(repr, unknown))} in {name}; it takes {', '.join(fields)}"
+            + did_you_mean(unknown[0], fields)
+            + also_elsewhere(unknown[0], name)
+        )
     required = [key for key, entry in fields.items() if entry.default is entry.default_factory is dataclasses.MISSING]
     missing = [key for key in required if key not in content]
     if missing:
@@ -360,12 +460,20 @@ def _build(kind: type, content: dict[str, Any], name: str) -> Any:
     return kind(**{key: _checked(f"{name}: {key}", fields[key].type, value) for key, value in content.items()})
 
 
+def also_elsewhere(key: Any, section: str) -> str:
+    """Where a key that a section does not have is one of another section's: `; there is train.epochs`."""
+    places = [name for name in section_keys() if name.split(".")[1] == key and name.split(".")[0] != section]
+    return f"; there is {' and '.join(places)}" if places else ""
+
+
 def _checked(name: str, wanted: Any, value: Any) -> Any:
     choices = getattr(wanted, "__args__", ()) if getattr(wanted, "__origin__", None) is Literal else ()
     if value is False and "no" in choices:
         return "no"  # YAML reads a bare no as false
     if choices and value not in choices:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}")
+        raise ValueError(
+            f"{name} is {value!r}; choose one of {', '.join(map(repr, choices))}" + did_you_mean(value, choices)
+        )
     if wanted is float and isinstance(value, str | int) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as a string

@@ -10,9 +10,8 @@ from training.recipe import TrainRecipe
 
 # weights that come from ImageNet or from a detector: a region source, and the backbone of a detector in training
 PRETRAINED = ("region_source.", "fusion.region_source.", "backbone.backbone.", "backbone.stem.", "backbone.res")
-
-
-TEXT = ("fusion.text_model.", "text_model.")
+TEXT = ("fusion.text_model.", "text_model.", "language_model.")
+ADAPTER = ".lora_"  # new weights beside the pretrained ones
 
 
 def build_optimizer(
@@ -30,7 +29,7 @@ def build_optimizer(
         rate = settings.learning_rate
         if name.startswith(PRETRAINED):
             rate = settings.region_learning_rate
-        elif name.startswith(TEXT):
+        elif name.startswith(TEXT) and ADAPTER not in name:
             rate = text_learning_rate or rate
         decay = settings.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)

@@ -1,6 +1,9 @@
 """Recipes: the shipped ones, changes on the command line, and mistakes in a YAML file."""
 
+import re
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,10 +16,11 @@ from modeling_updown import (
     UpDownVqaConfig,
 )
 from modeling_updown.configuration_updown import region_source_config
+from tests.training.tiny_run import new_accelerator
 from training.metrics.caption import caption_scores
-from training.recipe import Recipe, RegionsRecipe, changed_keys, read_recipe
-from training.tasks import TASKS
-from training.tasks.build import CHANGEABLE, CUTS, build_config
+from training.recipe import Recipe, RegionsRecipe, changed_keys, default_of, read_recipe, section_keys, value_of
+from training.tasks import TASKS, build_task, check_recipe
+from training.tasks.build import CHANGEABLE, CUTS, build_config, check_processor_fields, override_config
 from training.tasks.captioning import METRICS
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
@@ -197,3 +201,152 @@ def test_changes_that_cannot_be_made(tmp_path: Path) -> None:
 def test_the_scores_a_recipe_may_name_are_those_there_are() -> None:
     scores = caption_scores(["a dog", "a cat"], [["a dog"], ["a cat"]])
     assert set(METRICS) == {name for name in scores if not name.endswith("_x100") and name != "per_item"}
+
+
+# -- keys that a task reads ------------------------------------------------------------------------------------------
+
+OTHER_VALUES = {  # a value of its own for every kind of key
+    **dict.fromkeys(("regions.crops", "train.label_smoothing", "train.ema"), 0.5),
+    "train.betas": [0.5, 0.6],
+    "regions.source": {"backbone": "resnet18"},
+    "regions.processor": {"size": 64},
+    "answers.spelling": "as_written",
+    "answers.scores": "single",
+    "train.objective": "mixed",
+    "train.withhold": "photo",
+    "train.optimizer": "sgd",
+    "train.schedule": "linear",
+    "train.baseline": "beam",
+    "train.mixed_precision": "bf16",
+    "train.log_with": "trackio",
+}
+EVERY_TASK = """
+train.split train.epochs train.max_steps train.batch_size train.accumulation train.optimizer train.learning_rate
+train.region_learning_rate train.weight_decay train.betas train.momentum train.schedule train.warmup_steps train.decay
+train.decay_epochs train.decay_steps train.clip_norm train.clip_value train.ema train.mixed_precision
+train.early_stopping train.checkpoint_steps train.num_workers train.log_with evaluate.split evaluate.final_split
+evaluate.batch_size evaluate.metric evaluate.every_epochs evaluate.max_photos regions.source regions.weights
+regions.pretrained regions.random_backbone regions.store regions.flips regions.crops regions.processor
+"""
+TOP_DOWN = "regions.soft_labels regions.trained train.objective"
+WRITES = """
+train.label_smoothing train.max_words train.min_word_count train.samples_per_photo train.baseline
+train.sample_temperature evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
+"""
+CONTRASTS = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_photo train.max_words
+train.momentum_queue train.momentum_decay train.gradient_checkpointing evaluate.rerank evaluate.rerank_weight
+evaluate.folds
+"""
+ANSWERS = """
+answers.file answers.min_count answers.top answers.spelling answers.scores train.questions_per_photo train.withhold
+train.word_vectors train.min_word_count
+"""
+MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
+SAMPLED = "train.scheduled_sampling_increase train.scheduled_sampling_epochs train.scheduled_sampling_max"
+READ_BY = {
+    "captioning": [TOP_DOWN, WRITES, SAMPLED],
+    "prefix_lm": [TOP_DOWN, WRITES, "text.pretrained text.learning_rate train.gradient_checkpointing"],
+    "retrieval": [TOP_DOWN, CONTRASTS],
+    "pretraining": [TOP_DOWN, CONTRASTS, MASKS],
+    "vqa": [TOP_DOWN, ANSWERS],
+    "detection": ["train.photo_size train.repeat_threshold"],
+}
+
+
+def with_value_of_its_own(task: str, key: str) -> Recipe:
+    """A recipe of the task that names no other key of any section than this one (and its objective)."""
+    recipe = Recipe(task=task, output="x", data={"format": "scenes"})
+    recipe.train.objective = TASKS[task].objectives[0]  # type: ignore[assignment]
+    default = default_of(key)
+    value: Any = {bool: True, int: 7, str: "other", float: 0.375}.get(type(default))
+    section, name = key.split(".")
+    setattr(getattr(recipe, section), name, OTHER_VALUES.get(key, value))
+    assert value_of(recipe, key) not in (default, None)
+    return recipe
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_key_of_every_section_is_read_by_the_task_or_refused(task: str) -> None:
+    read = set(" ".join([EVERY_TASK, *READ_BY[task]]).split())
+    assert read <= set(section_keys())
+    for key in section_keys():
+        recipe = with_value_of_its_own(task, key)
+        if key in read and key != "train.objective":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                check_recipe(recipe)
+        elif key not in read:
+            with pytest.raises(ValueError, match=f"^the task {task} does not read {re.escape(key)} .*leave it out$"):
+                check_recipe(recipe)
+
+
+def test_a_key_that_is_not_read_names_the_tasks_that_read_it(tmp_path: Path) -> None:
+    text = SMALL + "train: {momentum_queue: 64}\nanswers: {top: 9}\ntext: {frozen_layers: 0}\n"
+    with pytest.raises(ValueError) as caught:
+        check_recipe(read_recipe(write(tmp_path, text)))
+    assert str(caught.value) == (
+        "the task captioning does not read answers.top (read by vqa), train.momentum_queue (read by pretraining, "
+        "retrieval): leave them out"
+    )
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_hold_nothing_that_says_nothing(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_recipe(read_recipe(path))
+
+
+@pytest.mark.parametrize(
+    ("task", "objective"), [("captioning", "mixed"), ("vqa", "cross_entropy"), ("pretraining", "self_critical")]
+)
+def test_an_objective_of_another_task_is_refused(task: str, objective: Any) -> None:
+    recipe = Recipe(task=task, output="x", data={"format": "scenes"})
+    recipe.train.objective = objective
+    with pytest.raises(ValueError, match=f"train.objective is '{objective}'; the task {task} takes "):
+        build_task(recipe, new_accelerator())
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ("train: {momentum: 0.5}", "train.momentum of the recipe says nothing, since train.optimizer is 'adamw'"),
+        ("train: {optimizer: sgd, betas: [0.5, 0.6]}", "train.betas of the recipe says nothing"),
+        ("train: {decay: 0.5, decay_steps: 3}", "train.decay, train.decay_steps of the recipe says nothing"),
+        ("train: {samples_per_photo: 9}", "it is read where that is 'self_critical'"),
+        ("train: {objective: self_critical, label_smoothing: 0.1}", "train.label_smoothing of the recipe says"),
+        ("init_from: x\nregions: {weights: w}", "regions.weights of the recipe says nothing, since init_from is 'x'"),
+    ],
+)
+def test_a_key_that_another_makes_idle_is_a_warning(tmp_path: Path, more: str, sentence: str) -> None:
+    with pytest.warns(UserWarning, match=re.escape(sentence)):
+        check_recipe(read_recipe(write(tmp_path, SMALL + more)))
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ("train: {epoch: 3}", "; did you mean 'epochs'?"),
+        ("train: {learningrate: 3}", "; did you mean 'learning_rate'?"),
+        ("regoins: {}", "; did you mean 'regions'?"),
+        ("epochs: 3", "; there is train.epochs"),
+        ("train: {top: 3}", "; there is answers.top"),
+        ("train: {optimizer: adam_w}", "'sgd'; did you mean 'adamw'?"),
+    ],
+)
+def test_a_misspelt_key_is_guessed(tmp_path: Path, more: str, sentence: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        read_recipe(write(tmp_path, SMALL + more))
+    assert sentence in str(caught.value)
+
+
+def test_a_misspelt_task_and_field_of_the_model_are_guessed() -> None:
+    with pytest.raises(ValueError, match="unknown task 'captionning'; .*; did you mean 'captioning'?"):
+        check_recipe(Recipe(task="captionning", output="x", data={"format": "scenes"}))
+    with pytest.raises(ValueError, match="unknown key 'hiden_size' in model; .*; did you mean 'hidden_size'?"):
+        build_config(UpDownCaptioningConfig, {"hiden_size": 3}, section="model")
+    with pytest.raises(ValueError, match="unknown key 'hiden_size' in model; .*; did you mean 'hidden_size'?"):
+        override_config(UpDownCaptioningConfig(), {"hiden_size": 3}, section="model")
+    with pytest.raises(ValueError, match="unknown key 'image_men' in regions.processor; did you mean 'image_mean'?"):
+        check_processor_fields({"image_men": [0, 0, 0]})

@@ -113,6 +113,26 @@ def test_a_detectors_backbone_has_the_rate_of_a_region_source(build: Any) -> Non
     assert sources == [f"region_source.{name}" for name, _ in detector.named_parameters()]  # all of it is one there
 
 
+@pytest.mark.parametrize("build", [tiny.tiny_prefix_lm, tiny.tiny_fusion], ids=["prefix_lm", "fusion"])
+def test_a_pretrained_text_model_has_a_rate_of_its_own(build: Any) -> None:
+    """The text encoder of a fusion model and the language model of a prefix LM; all the rest has the run's."""
+    model = build()
+    optimizer = build_optimizer(model, TrainRecipe(learning_rate=0.1), text_learning_rate=0.02)
+    own = {id(weight) for group in optimizer.param_groups if group["lr"] == 0.02 for weight in group["params"]}
+    names = {name for name, weight in model.named_parameters() if id(weight) in own}
+    assert names == {name for name, _ in model.named_parameters() if name.startswith(("text_model", "language_model"))}
+    assert len(names) > 5
+
+
+def test_adapters_are_new_weights_beside_a_pretrained_text_model() -> None:
+    pytest.importorskip("peft")
+    model = tiny.tiny_prefix_lm()
+    model.set_tuning("lora")
+    optimizer = build_optimizer(model, TrainRecipe(learning_rate=0.1), text_learning_rate=0.02)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.1}
+    assert any(".lora_" in name and weight.requires_grad for name, weight in model.named_parameters())
+
+
 def test_other_optimisers_and_a_frozen_model() -> None:
     assert type(build_optimizer(TwoParts(), TrainRecipe(optimizer="adam"))) is torch.optim.Adam
     sgd = build_optimizer(TwoParts(), TrainRecipe(optimizer="sgd", momentum=0.7))

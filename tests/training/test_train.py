@@ -126,7 +126,8 @@ def test_a_killed_run_ends_with_the_weights_of_one_never_killed(tmp_path: Path, 
 
 
 def test_a_killed_detection_run_ends_with_the_weights_of_one_never_killed(tmp_path: Path) -> None:
-    recipe = tiny_detection_recipe(tmp_path, train={**HARD, "repeat_threshold": 0.5}, output=str(tmp_path / "whole"))
+    hard = {"epochs": 2, "checkpoint_steps": 2, "ema": 0.9, "early_stopping": 5, "repeat_threshold": 0.5}
+    recipe = tiny_detection_recipe(tmp_path, train=hard, output=str(tmp_path / "whole"))
     killed = copy.deepcopy(recipe)
     killed.output = str(tmp_path / "killed")
     assert train_in_processes(recipe) == [0]

@@ -177,7 +177,7 @@ def test_questions_on_drawn_scenes_train_without_any_file(tmp_path: Path) -> Non
 
 MISTAKES: dict[str, dict[str, Any]] = {
     "evaluate.metric is 'cider_d'; choose one of accuracy, multiple_choice": {"evaluate": {"metric": "cider_d"}},
-    "train.objective is 'cross_entropy'; answers take binary_cross_entropy": {"train": {"objective": "cross_entropy"}},
+    "train.objective is 'cross_entropy'; the task vqa takes binary": {"train": {"objective": "cross_entropy"}},
     "train: objective is 'bce'; choose one of": {"train": {"objective": "bce"}},
     "give one of min_count (9 for VQA v2's 3,129 answers) and top": {"answers": {}},
     "unknown key 'minimum' in answers; it takes file, min_count, top": {"answers": {"minimum": 9}},

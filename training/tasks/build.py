@@ -22,7 +22,7 @@ from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, Up
 from modeling_updown.configuration_updown import region_source_config
 from training.data.caption_rows import NoSuchSplitError
 from training.data.region_store import RegionStore
-from training.recipe import Recipe, RegionsRecipe
+from training.recipe import Recipe, RegionsRecipe, did_you_mean
 from training.word_pieces import pretrained_tokenizer
 
 # no weight depends on these
@@ -171,7 +171,10 @@ def check_fields(kind: type, fields: Mapping[str, Any], *, section: str) -> None
     known = kind.__annotations__
     unknown = [name for name in fields if name not in known and name != "model_type"]
     if unknown:
-        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {section}; it takes {', '.join(known)}")
+        raise ValueError(
+            f"unknown key {', '.join(map(repr, unknown))} in {section}; it takes {', '.join(known)}"
+            + did_you_mean(unknown[0], known)
+        )
 
 
 def override_config(
@@ -179,6 +182,7 @@ def override_config(
 ) -> None:
     """Set a loaded model's fields to the recipe's; `ValueError` for one that its weights have settled."""
     for name, value in fields.items():
+        check_fields(type(config), {name: value}, section=section)
         found = getattr(config, name, None)
         if found != value and name not in changeable:
             raise ValueError(f"{section}: {name} is {value!r}, but the model of init_from has {found!r}: leave it out")
@@ -207,7 +211,10 @@ def check_processor_fields(fields: Mapping[str, Any]) -> None:
     """`ValueError` for a field that no image processor has."""
     unknown = sorted(name for name in fields if not hasattr(UpDownImageProcessor, name))
     if unknown:
-        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in regions.processor")
+        known = [name for name in dir(UpDownImageProcessor) if not name.startswith("_")]
+        raise ValueError(
+            f"unknown key {', '.join(map(repr, unknown))} in regions.processor" + did_you_mean(unknown[0], known)
+        )
 
 
 def build_on_pretrained_text(

@@ -36,7 +36,7 @@ from training.tasks.build import (
     source_fields,
     word_bias,
 )
-from training.tasks.interface import Scored
+from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.top_down import TopDownTask
 
 CAPTIONS_PER_PHOTO = 5
@@ -59,6 +59,13 @@ class CaptioningTask(TopDownTask):
 
     hub_task = "image-to-text"
     counted = "photos"
+    reads: tuple[str, ...] = (
+        *(*LOOP_READS, "regions", "train.objective", "train.label_smoothing", "train.max_words"),
+        *("train.min_word_count", "train.samples_per_photo", "train.baseline", "train.sample_temperature"),
+        *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
+        *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
+    )
+    objectives = ("cross_entropy", "self_critical")
     model_class: Any = UpDownForImageCaptioning
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):

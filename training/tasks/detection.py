@@ -27,11 +27,12 @@ from training.recipe import Recipe
 from training.tasks.build import (
     build_config,
     build_image_processor,
+    change_region_source,
     load_backbone,
     load_by_split,
     override_config,
 )
-from training.tasks.interface import Scored
+from training.tasks.interface import LOOP_READS, Scored
 
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
 METRICS = ("map", "map_50", "map_75")
@@ -49,6 +50,12 @@ class DetectionTask:
 
     hub_task = "object-detection"
     counted = "photos"
+    reads = (
+        *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
+        *("regions.processor", "train.photo_size", "train.repeat_threshold"),
+        *("regions.store", "regions.source", "regions.pretrained"),  # refused below, with their cure
+    )
+    objectives = ("cross_entropy",)  # the losses are the detector's own
     model: Any
     processor: UpDownImageProcessor
 
@@ -134,9 +141,10 @@ class DetectionTask:
         self.processor = build_image_processor(config, recipe.regions)
 
     def start_from(self, folder: str) -> None:
-        """A saved detector; its sizes stay what they are."""
+        """A saved detector; its sizes stay what they are, its photos are prepared as the recipe says."""
         self.load(folder)
         override_config(self.model.config, self.recipe.model, section="model")
+        change_region_source(self.model, self.processor, self.recipe.regions)
 
     def load(self, folder: str | Path) -> tuple[UpDownDetector, UpDownImageProcessor]:
         """The detector (in float32) and image processor of a saved folder or Hub id, from now on those of the task."""

@@ -10,6 +10,16 @@ from accelerate import Accelerator
 
 from training.recipe import Recipe
 
+# the recipe's keys that `training/train.py` and `training/evaluate.py` read, whatever the task
+LOOP_READS = (
+    *("train.split", "train.epochs", "train.max_steps", "train.batch_size", "train.accumulation", "train.ema"),
+    *("train.optimizer", "train.learning_rate", "train.region_learning_rate", "train.weight_decay", "train.betas"),
+    *("train.momentum", "train.schedule", "train.warmup_steps", "train.decay", "train.decay_epochs"),
+    *("train.decay_steps", "train.clip_norm", "train.clip_value", "train.mixed_precision", "train.early_stopping"),
+    *("train.checkpoint_steps", "train.num_workers", "train.log_with", "evaluate.split", "evaluate.final_split"),
+    *("evaluate.batch_size", "evaluate.metric", "evaluate.every_epochs", "evaluate.max_photos"),
+)
+
 
 @dataclass
 class Scored:
@@ -25,12 +35,16 @@ class Task(Protocol):
 
     hub_task: the Hub's name of the task, which the card shows.
     counted: what a split has so many of, `photos` or `questions`.
+    reads: the recipe's keys that mean something to the task, `train.epochs`, or a whole section, `masks`.
+    objectives: the values of `train.objective` that mean something to it.
     num_rows: photos to train on; known once prepared.
     stateful: modules that a checkpoint keeps besides the model.
     """
 
     hub_task: str
     counted: str
+    reads: tuple[str, ...]
+    objectives: tuple[str, ...]
     recipe: Recipe
     accelerator: Accelerator
     model: Any

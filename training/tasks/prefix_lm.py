@@ -22,6 +22,16 @@ class PrefixLMTask(CaptioningTask):
     """A recipe's data, model and processor, and the four verbs on them; see the module's docstring."""
 
     model_class = UpDownPrefixLMForImageCaptioning
+    reads = (
+        *(key for key in CaptioningTask.reads if not key.startswith("train.scheduled_sampling")),
+        *("text.pretrained", "text.learning_rate", "train.gradient_checkpointing"),
+    )
+
+    def prepare(self) -> None:
+        """As for captioning; layers are made twice where the recipe would rather have memory than time."""
+        super().prepare()
+        if self.recipe.train.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable()
 
     def build(self, captions: list[list[str]]) -> Any:
         """A new model: a pretrained language model, or a new one with the words of the training captions."""

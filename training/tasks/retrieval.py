@@ -36,7 +36,7 @@ from training.tasks.build import (
     source_fields,
 )
 from training.tasks.captioning import caption_rows, captioned_rows
-from training.tasks.interface import Scored
+from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.reranking import reranked
 from training.tasks.top_down import TopDownTask
 from training.word_pieces import train_word_pieces
@@ -64,6 +64,12 @@ class RetrievalTask(TopDownTask):
 
     hub_task = "zero-shot-image-classification"
     counted = "photos"
+    reads: tuple[str, ...] = (
+        *(*LOOP_READS, "regions", "text", "train.objective", "train.captions_per_photo", "train.max_words"),
+        *("train.momentum_queue", "train.momentum_decay", "train.gradient_checkpointing"),
+        *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
+    )
+    objectives = ("mixed",)  # by the weights of `model.objectives`
     model_class: Any = UpDownFusionForImageTextRetrieval
     default_objectives: tuple[str, ...] = ("itc", "itm")
     metrics: tuple[str, ...] = METRICS
@@ -75,10 +81,6 @@ class RetrievalTask(TopDownTask):
         self.settled: dict[str, Any] = {}
         if recipe.evaluate.metric not in self.metrics:
             raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(self.metrics)}")
-        if recipe.train.objective != "mixed":
-            raise ValueError(
-                f"train.objective is {recipe.train.objective!r}: set `mixed`; model.objectives says what is learnt"
-            )
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, regions, token ids, the momentum copy."""

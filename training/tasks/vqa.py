@@ -42,7 +42,7 @@ from training.data.vqa_rows import listed
 from training.data.vqa_submission import write_submission
 from training.recipe import Recipe
 from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
-from training.tasks.interface import Scored
+from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_scores import METRICS, item_accuracies, question_scores, scored_format
 from training.word_vectors import word_vectors
@@ -77,14 +77,17 @@ class VqaTask(TopDownTask):
 
     hub_task = "visual-question-answering"
     counted = "questions"
+    reads = (
+        *(*LOOP_READS, "regions", "answers", "train.objective", "train.questions_per_photo", "train.withhold"),
+        *("train.word_vectors", "train.min_word_count"),
+    )
+    objectives = ("binary_cross_entropy",)
     model_class = UpDownForVisualQuestionAnswering
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         if recipe.evaluate.metric not in METRICS:
             raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
-        if recipe.train.objective != "binary_cross_entropy":
-            raise ValueError(f"train.objective is {recipe.train.objective!r}; answers take binary_cross_entropy")
         if recipe.regions.crops < 1:
             raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole photos, leave it out")
         self.not_computed: dict[str, str] = {}

@@ -181,6 +181,8 @@ def test_only_what_no_weight_depends_on_is_overridden() -> None:
     config = tiny.tiny_pyramid_config()
     override_config(config, {"max_regions": 7, "frozen_stages": 3, "head_size": 32}, section="model")
     assert (config.max_regions, config.frozen_stages) == (7, 3)
-    for fields in ({"anchor_sizes": [[8], [16], [32], [64]]}, {"num_objects": 3}, {"colour": "red"}):
+    for fields in ({"anchor_sizes": [[8], [16], [32], [64]]}, {"num_objects": 3}):
         with pytest.raises(ValueError, match=f"model: {next(iter(fields))} is .*: leave it out"):
             override_config(config, fields, section="model")
+    with pytest.raises(ValueError, match="unknown key 'colour' in model; it takes num_objects"):
+        override_config(config, {"colour": "red"}, section="model")

@@ -370,7 +370,9 @@ def test_a_saved_detector_goes_on(tmp_path: Path) -> None:
     train_here(recipe)
     recipe.init_from, recipe.output = str(tmp_path / "run" / "best"), str(tmp_path / "tuned")
     recipe.model = {"frozen_stages": 4, "max_regions": 9}
+    recipe.regions.processor = {"size": {"shortest_edge": 40, "longest_edge": 80}}
     task = prepared(recipe)
+    assert dict(task.processor.size) == {"shortest_edge": 40, "longest_edge": 80}
     trained = {name for name, weight in task.model.named_parameters() if weight.requires_grad}
     assert not any(".backbone.layer1" in name or ".backbone.layer3" in name for name in trained)
     assert any(".backbone.layer4" in name for name in trained) and any(name.startswith("heads.") for name in trained)

@@ -60,6 +60,14 @@ def test_a_pretrained_language_model_brings_its_words_and_may_stay_as_it_is(tmp_
     assert trained == {"prefix_embedding"} and len(task.processor.tokenizer) == len(tokenizer)
 
 
+def test_layers_are_made_twice_where_the_recipe_wants_memory(tmp_path: Path) -> None:
+    recipe = tiny_prefix_recipe(tmp_path, train={"gradient_checkpointing": True, "max_steps": 1})
+    task: Any = build_task(recipe, new_accelerator())
+    task.prepare()
+    assert task.model.is_gradient_checkpointing
+    assert train_here(recipe)["bleu_1_x100"] >= 0
+
+
 def test_mistakes_are_named_with_their_cure(tmp_path: Path) -> None:
     both = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained="some/model"))
     nothing = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained=str(tmp_path)))

@@ -212,7 +212,7 @@ def test_scores_of_a_folder_are_reranked_as_the_recipe_says(trained: tuple, tmp_
     ("changes", "cure"),
     [
         ({"evaluate": EvaluateRecipe(metric="cider_d")}, "evaluate.metric is 'cider_d'; choose one of rsum"),
-        ({"train": {"objective": "cross_entropy"}}, "set `mixed`"),
+        ({"train": {"objective": "cross_entropy"}}, "the task retrieval takes mixed"),
         ({"model": {"objectives": {"itx": 1}}}, "objectives names itx; known are itc"),
         ({"text": TextRecipe(pretrained="no/such folder/at all")}, "text.pretrained"),
         ({"text": TextRecipe(vocabulary_size=320, frozen_layers=9)}, "frozen_layers is 9, but the text encoder has 2"),
