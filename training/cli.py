@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from training.commands.answers import add_build_answers
 from training.commands.ask import add_ask
@@ -25,6 +26,7 @@ from training.commands.push import add_push
 from training.commands.regions import add_check_regions, add_convert_regions
 from training.commands.search import add_search
 from training.commands.shared import one_sentence
+from training.commands.train import add_train
 
 EXAMPLES = """\
 examples:
@@ -39,7 +41,8 @@ examples:
   updown index photos/ --captions captions.jsonl --output index/     make photos, and texts, searchable
   updown search "two dogs on a beach" --index index/ --rerank 50 --output sheet.jpg
   updown search photo.jpg --index index/           the texts that describe it; --similar: photos like it
-  updown evaluate training/recipes/captioning_flickr8k.yaml
+  updown train captioning_scenes --set train.epochs=1   a recipe by its name or its file
+  updown evaluate captioning_scenes
   updown compare runs/vqa_daquar/best runs/vqa_daquar_blind/best     side by side, with intervals
   updown build-answers training/recipes/vqa_v2.yaml --min-count 9 --split train+val --output answers.json
   updown convert-checkpoint captioning-pytorch model.pth --config options.json --output converted/
@@ -48,7 +51,7 @@ examples:
   updown push runs/captioning/best my-name/my-captioner --dry-run --output published/
 
 training, on as many processes as there are GPUs:
-  accelerate launch -m training.train training/recipes/captioning_flickr8k.yaml
+  accelerate launch -m training.train captioning_flickr8k
 
 `updown COMMAND --help` tells what a command takes; UPDOWN_DEBUG=1 shows the traceback of an error.
 """
@@ -84,6 +87,17 @@ def notes_shown() -> Iterator[None]:
         logger.removeHandler(shown)
 
 
+class ShowVersion(argparse.Action):
+    """`--version`, which imports the package only when it is asked."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print the version and leave."""
+        import modeling_updown
+
+        print(f"updown {modeling_updown.__version__}")
+        parser.exit()
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its arguments."""
     parser = argparse.ArgumentParser(
@@ -92,6 +106,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_caption(commands)
     add_ask(commands)
@@ -100,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_extract(commands)
     add_index(commands)
     add_search(commands)
+    add_train(commands)
     add_evaluate(commands)
     add_compare(commands)
     add_build_answers(commands)

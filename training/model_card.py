@@ -8,7 +8,6 @@ processor, the generation config, the `evaluation.json` that `updown evaluate` w
 import json
 import math
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from transformers import PreTrainedConfig
 
 from training.compare import table
 from training.data import files
+from training.shipped import published
 
 LICENSE = "apache-2.0"
 TEMPLATE = "hub_cards/card_template.md"
@@ -170,22 +170,10 @@ def needs_peft(config: PreTrainedConfig) -> bool:
 
 def template_path() -> Path:
     """The template: beside the code in a checkout, or where the installer put it."""
-    above = Path(__file__).parents[1]
-    name = Path(TEMPLATE).name
-    listed = [Path(str(file.locate())) for file in installed_files() if file.name == name]
-    places = [above / TEMPLATE, *listed, above / "share" / "updown" / name]  # the last with `pip install --target`
-    found = [place for place in places if place.is_file()]
-    if not found:
+    found = published(Path(TEMPLATE).name)
+    if not found.is_file():
         raise FileNotFoundError(f"{TEMPLATE} is not installed: install the package again")
-    return found[0].resolve()
-
-
-def installed_files() -> list[metadata.PackagePath]:
-    """What the installer put down for this package; nothing where the checkout is merely on PYTHONPATH."""
-    try:
-        return metadata.files("updown") or []
-    except metadata.PackageNotFoundError:
-        return []
+    return found.resolve()
 
 
 def read_json(path: Path) -> dict[str, Any]:

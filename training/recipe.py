@@ -19,6 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from training.data.files import read_text
+from training.shipped import RECIPES
 
 
 @dataclass
@@ -317,13 +318,11 @@ READ_BESIDE: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
 
 
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
-    """The recipe in a YAML file, with `KEY=VALUE` changes such as `train.epochs=3` applied.
+    """The recipe in a file, or of a name (see `recipe_path`), with changes such as `train.epochs=3` applied.
 
     Raises `ValueError` naming the file for an unknown key, a missing one, a value of the wrong kind or range.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path} is not there; the recipes that come along lie in training/recipes/")
+    path = recipe_path(path)
     try:
         content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
@@ -407,6 +406,19 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """
     similar = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     return f"; did you mean {similar[0]!r}?" if similar else ""
+def recipe_path(name: str | Path) -> Path:
+    """A recipe's file: a path, or the bare name of a recipe that comes along, such as `captioning_scenes`.
+
+    Raises `ValueError` with the names that are meant where there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = {recipe.stem: recipe for recipe in RECIPES.glob("*.yaml")}
+    if str(path) in known:
+        return known[str(path)]
+    meant = did_you_mean(path.stem, known) or f"; those that come along are {', '.join(sorted(known))}"
+    raise ValueError(f"{name} is not there, nor does a recipe of that name come along{meant}")
 
 
 def changed_keys(before: dict[str, Any], after: dict[str, Any], *, prefix: str = "") -> list[str]:

@@ -37,6 +37,7 @@ from training.checkpoints import (
     restore_folder,
     save_checkpoint,
 )
+from training.commands.train import add_train_arguments
 from training.data.files import write_atomically
 from training.evaluate import evaluate_folder
 from training.recipe import Recipe, changed_keys, read_recipe
@@ -51,20 +52,21 @@ FREE_KEYS = {"train.num_workers", "train.checkpoint_steps", "train.log_with"}
 def main(arguments: list[str] | None = None) -> int:
     """Read the command line, then train. Returns the exit code: 0 done, 2 a mistake of the user's, in one sentence."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", help="a YAML file, for example training/recipes/captioning_scenes.yaml")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, e.g. train.epochs=3"
-    )
-    parser.add_argument("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
-    parsed = parser.parse_args(arguments)
+    add_train_arguments(parser)
+    return run(parser.parse_args(arguments), program="training.train")
+
+
+def run(parsed: argparse.Namespace, *, program: str) -> int:
+    """Train with the arguments of `add_train_arguments`; `program` is what was called, for messages and figures."""
     changes = [part for change in parsed.set for part in ("--set", change)]
-    command = shlex.join(["accelerate", "launch", "-m", "training.train", parsed.recipe, *changes])
+    started = ["updown", "train"] if program == "updown train" else ["accelerate", "launch", "-m", "training.train"]
+    command = shlex.join([*started, parsed.recipe, *changes])
     try:
         train(read_recipe(parsed.recipe, parsed.set), cpu=parsed.cpu, command=command)
     except (ValueError, OSError) as error:
         if os.environ.get("UPDOWN_DEBUG") == "1":
             raise
-        print(f"training.train: {one_line(error)} (UPDOWN_DEBUG=1 shows where)", file=sys.stderr)
+        print(f"{program}: {one_line(error)} (UPDOWN_DEBUG=1 shows where)", file=sys.stderr)
         return 2
     return 0
 
@@ -105,7 +107,9 @@ def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     tracker = recipe.train.log_with
     if tracker and importlib.util.find_spec(tracker) is None:
-        raise ValueError(f"train.log_with is {tracker}, which is not installed: pip install 'updown[tracking]'")
+        raise ValueError(
+            f"train.log_with is {tracker}, which is not installed: pip install 'modeling-updown[tracking]'"
+        )
     return Accelerator(
         cpu=cpu or (several and not torch.accelerator.is_available()),
         mixed_precision=recipe.train.mixed_precision,

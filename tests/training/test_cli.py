@@ -16,7 +16,19 @@ from training import cli
 from training.commands import caption, shared
 
 COMMANDS = (
-    *("caption", "ask", "demo", "detect", "extract", "index", "search", "evaluate", "compare", "build-answers"),
+    *(
+        "caption",
+        "ask",
+        "demo",
+        "detect",
+        "extract",
+        "index",
+        "search",
+        "train",
+        "evaluate",
+        "compare",
+        "build-answers",
+    ),
     *("convert-checkpoint", "convert-regions", "check-regions", "push"),
 )
 
@@ -121,7 +133,6 @@ def test_print_words_names_the_strongest_region(capsys: pytest.CaptureFixture[st
 
 
 def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("skimage", reason="the demo's photos come with scikit-image")
     assert run("demo", "--model", model, "--output", tmp_path / "out") == 0
     shown = capsys.readouterr().out
     for name in caption.DEMO_PHOTOS:
@@ -163,8 +174,18 @@ def test_mistakes_end_in_one_sentence(
 
 
 def test_a_missing_model_of_ours_names_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none: name one with --model .a folder or a Hub id., or train one"):
-        shared.model_folder(None, default=tmp_path / "none")
+    with pytest.raises(ValueError, match=r"name one with --model .the folder hub_cards/none of .*or train one"):
+        shared.model_folder(None, default=str(tmp_path / "none"))
+
+
+def test_a_model_of_ours_is_named_without_a_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    captioner = shared.model_folder("updown-captioning-flickr8k")
+    assert captioner == shared.model_folder(None) and Path(captioner, "config.json").is_file()
+    monkeypatch.setattr("training.shipped.CODE", tmp_path)
+    with pytest.raises(ValueError, match="only the captioner comes with an installed package.*/updown-detector-lite"):
+        shared.model_folder("updown-detector-lite")
+    with pytest.raises(ValueError, match="there is no model folder updown-detector, and a Hub id is"):
+        shared.model_folder("updown-detector")
 
 
 def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

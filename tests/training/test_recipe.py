@@ -180,10 +180,17 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="is not UTF-8 text"):
         read_recipe(tmp_path / "recipe.yaml")
-    with pytest.raises(
-        ValueError, match="nothing.yaml is not there; the recipes that come along lie in training/recipes/"
-    ):
+    with pytest.raises(ValueError, match="nothing.yaml is not there, nor does a recipe of that name come along; those"):
         read_recipe(tmp_path / "nothing.yaml")
+
+
+def test_a_recipe_that_comes_along_is_named_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe("captioning_scenes").output == "runs/captioning_scenes"
+    with pytest.raises(ValueError, match=r"captioning_scene is not there.*; did you mean captioning_scenes"):
+        read_recipe("captioning_scene")
+    (tmp_path / "captioning_scenes").write_text(SMALL)  # a file of one's own goes first
+    assert read_recipe("captioning_scenes").output == "runs/x"
 
 
 def test_changes_that_cannot_be_made(tmp_path: Path) -> None:

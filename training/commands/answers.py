@@ -17,10 +17,9 @@ def add_build_answers(commands: Any) -> None:
         "build-answers",
         run_build_answers,
         summary="list the common answers of a recipe's questions, and print how far they reach",
-        example="updown build-answers training/recipes/vqa_v2.yaml --split train+val --min-count 9 "
-        "--output answers.json",
+        example="updown build-answers vqa_v2 --split train+val --min-count 9 --output answers.json",
     )
-    parser.add_argument("recipe", metavar="RECIPE.yaml", help="names the data")
+    parser.add_argument("recipe", metavar="RECIPE", help="names the data: a YAML file, or one that comes along")
     parser.add_argument("--output", type=json_path, required=True, metavar="FILE.json", help="the list to write")
     limit = parser.add_mutually_exclusive_group(required=True)
     limit.add_argument(

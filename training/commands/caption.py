@@ -17,14 +17,9 @@ from training.commands.shared import (
     positive,
     quiet,
 )
+from training.shipped import DEMO_FOLDER
 
-# these come inside scikit-image itself, no download
-DEMO_PHOTOS = {
-    "motorcycle": "motorcycle_left.png",
-    "camera": "camera.png",
-    "astronaut": "astronaut.png",
-    "cat": "chelsea.png",
-}
+DEMO_PHOTOS = ("skier", "riders", "skateboarder", "tennis", "mountain")  # their licences: demo_photos/README.md
 
 
 def add_caption(commands: Any) -> None:
@@ -84,7 +79,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Describe the photos of scikit-image, with the strongest region of each word and a picture of the attention."""
+    """Describe the photos that come along, with the strongest region of each word and a picture of the attention."""
     from modeling_updown import draw_attention
 
     photos = demo_photos()
@@ -113,15 +108,10 @@ def load_captioner(model: str | None) -> Any:
 
 
 def demo_photos() -> dict[str, Any]:
-    """A few photos that come inside scikit-image, by name."""
-    try:
-        from skimage import data
-    except ImportError as error:
-        raise ImportError("the demo's photos come with scikit-image: pip install 'updown[demo]'") from error
+    """A few photos that come along, by name."""
     from modeling_updown import load_photo
 
-    folder = Path(data.__file__).parent
-    return {name: load_photo(folder / file) for name, file in DEMO_PHOTOS.items()}
+    return {name: load_photo(DEMO_FOLDER / f"{name}.jpg") for name in DEMO_PHOTOS}
 
 
 def describe(captioner: Any, photo: Any, **options: Any) -> Mapping[str, Any]:

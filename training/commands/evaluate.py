@@ -14,9 +14,11 @@ def add_evaluate(commands: Any) -> None:
         "evaluate",
         run_evaluate,
         summary="score a model, or captions that something else wrote, as a recipe says",
-        example="updown evaluate training/recipes/captioning_flickr8k.yaml --split val",
+        example="updown evaluate captioning_flickr8k --split val",
     )
-    parser.add_argument("recipe", metavar="RECIPE.yaml", help="names the data and the metrics")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="names the data and the metrics: a YAML file, or one that comes along"
+    )
     parser.add_argument("--model", metavar="DIR", help="the model to score (default: the best one of the recipe's run)")
     parser.add_argument("--predictions", metavar="FILE.json", help="score these captions or answers and no model")
     parser.add_argument("--submission", metavar="FILE.json", help="write answers as the organisers take them")

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.commands.extract import photo_rows
-from training.commands.shared import HUB_CARDS, add_command, exit_code, model_folder, positive, quiet
+from training.commands.shared import TRAINED_RETRIEVAL, add_command, exit_code, model_folder, positive, quiet
 
 if TYPE_CHECKING:
     from training.data.region_store import RegionStore
     from training.retrieval_embedding import Embedder
 
-TRAINED_RETRIEVAL = HUB_CARDS / "updown-retrieval-flickr8k"
 TABLE_SUFFIXES = {".jsonl", ".csv", ".tsv"}
 CAPTION_FILES = ("karpathy", "coco", "flickr_tokens", "flickr30k_entities", "nocaps", "vizwiz")
 

@@ -7,10 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-HUB_CARDS = Path(__file__).parents[2] / "hub_cards"
-TRAINED_CAPTIONER = HUB_CARDS / "updown-captioning-flickr8k"
-TRAINED_DETECTOR = HUB_CARDS / "updown-detector-lite"
-TRAINED_VQA = HUB_CARDS / "updown-vqa-daquar-flickr8k"
+from training.shipped import published
+
+# folders of hub_cards; a wheel brings the captioner alone
+TRAINED_CAPTIONER = "updown-captioning-flickr8k"
+TRAINED_DETECTOR = "updown-detector-lite"
+TRAINED_RETRIEVAL = "updown-retrieval-flickr8k"
+TRAINED_VQA = "updown-vqa-daquar-flickr8k"
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError)
 LONGEST_MESSAGE = 600
@@ -87,18 +90,21 @@ def picture_path(picture: Path, photo: str, *, alone: bool) -> Path:
     return picture if alone else picture.with_stem(f"{picture.stem}_{Path(photo).stem}")
 
 
-def model_folder(model: str | None, *, default: Path = TRAINED_CAPTIONER) -> str:
-    """The model that was asked for, or a trained one of ours where it lies beside the code.
+def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
+    """The model that was asked for (a folder, a Hub id, or the bare name of one of ours), else the default of ours.
 
     Raises `ValueError` that says how to come by one.
     """
-    if model is None:
-        if not (default / "config.json").is_file():
+    if model is None or (Path(model).name == model and not Path(model).is_dir()):
+        ours = published(model or default)
+        if (ours / "config.json").is_file():
+            return str(ours)
+        if model is None or model in (TRAINED_CAPTIONER, TRAINED_DETECTOR, TRAINED_RETRIEVAL, TRAINED_VQA):
             raise ValueError(
-                f"the trained model is not at {default}: name one with --model (a folder or a Hub id), or train one "
-                "(accelerate launch -m training.train RECIPE.yaml; recipes lie in training/recipes/)"
+                f"the trained model is not at {ours}, since only the captioner comes with an installed package: name "
+                f"one with --model (the folder hub_cards/{ours.name} of the project's repository, another folder or a "
+                "Hub id), or train one (updown train RECIPE)"
             )
-        return str(default)
     if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
         raise ValueError(f"there is no model folder {model}, and a Hub id is written OWNER/NAME")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
@@ -116,7 +122,7 @@ def quiet() -> Iterator[None]:
     yield
 
 
-def load_region_source(model: str | None, *, default: Path = TRAINED_CAPTIONER) -> tuple[Any, Any]:
+def load_region_source(model: str | None, *, default: str = TRAINED_CAPTIONER) -> tuple[Any, Any]:
     """A saved region source, or the one that a saved model owns, and its image processor."""
     folder = model_folder(model, default=default)
 

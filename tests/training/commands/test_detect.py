@@ -165,7 +165,7 @@ def test_models_that_find_no_objects(
     assert run(photo, "--model", captioner) == 2
     expected = f"updown detect: {captioner} holds a grid, which finds no objects: name a detector with --model\n"
     assert capsys.readouterr().err == expected
-    monkeypatch.setattr("training.commands.detect.TRAINED_DETECTOR", tmp_path / "absent")
+    monkeypatch.setattr("training.commands.detect.TRAINED_DETECTOR", str(tmp_path / "absent"))
     assert run(photo) == 2
     assert "the trained model is not at" in capsys.readouterr().err
     assert run(photo, "--model", tmp_path / "none") == 2
