@@ -1,11 +1,20 @@
 # `make` lists the targets. Each sets up .venv in the checkout on its first call: Python 3.11 is all it takes.
+# What is installed has the exact versions of constraints.txt; setup.py says which others will do.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 CACHE := .cache
 RUN := $(VENV)/bin/python
-STAMP := $(VENV)/.installed
+PIP := -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet
+LOCKED := $(INSTALL) --constraint constraints.txt
+# one .venv, installed as far as was needed: the package itself, then what the tests need
+INSTALLED := $(VENV)/.installed-package
+TESTABLE := $(VENV)/.installed-tests
+OLDEST := $(CACHE)/oldest
+NEWEST := $(CACHE)/newest
 WORKERS ?= 2
+STYLE = $(1) -m ruff check . && $(1) -m ruff format --check . && $(1) -m mypy
 
 # `tests` is also the name of transformers' own package, so its tests run in a folder and with settings of their own
 COMMON := .cache/common_tests
@@ -13,42 +22,63 @@ COMMON_PYTEST := HF_HUB_OFFLINE=1 $(CURDIR)/$(RUN) -m pytest -c /dev/null --root
 MODEL_SPECS = $(shell grep -oE '^class [A-Za-z]+Spec' tests/modeling_updown/common_spec.py | sed 's/class /common_spec:/' | paste -sd,)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format benchmarks cards common-tests
+.PHONY: help demo test lint format benchmarks cards common-tests test-oldest test-newest lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-$(STAMP): setup.py
-	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --editable ".[test]"
-	touch $(STAMP)
+$(RUN):
+	$(PYTHON) -m venv $(VENV)
 
-demo: $(STAMP)  ## caption a few photos with the trained model, and draw where it looked
+$(INSTALLED): setup.py constraints.txt | $(RUN)
+	@echo "Installing into $(VENV): 3.2 GB to download with PyTorch's build for GPUs, 0.4 GB with the CPU's (see README.md)"
+	$(RUN) $(LOCKED) --editable .
+	touch $@
+	@echo "$(VENV) takes $$(du -sm $(VENV) | cut -f1) MB"
+
+$(TESTABLE): $(INSTALLED)
+	$(RUN) $(LOCKED) --editable ".[test]"
+	touch $@
+
+demo: $(INSTALLED)  ## caption a few photos with the trained model, and draw where it looked
 	$(VENV)/bin/updown demo
 
 test: lint  ## everything that has to hold: style, types, tests and doctests
 	$(RUN) -m pytest -n $(WORKERS)
 
-lint: $(STAMP)  ## style and types only
-	$(RUN) -m ruff check .
-	$(RUN) -m ruff format --check .
-	$(RUN) -m mypy
+test-oldest:  ## every test with the oldest versions that setup.py allows, in .cache/oldest
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python .ci/pins.py oldest > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python $(INSTALL) --constraint $(OLDEST)/constraints.txt --editable ".[test]"
+	$(OLDEST)/bin/python -m pytest -n $(WORKERS)
 
-format: $(STAMP)  ## bring the code into its style
+test-newest:  ## style, types and every test with the newest versions that setup.py allows, in .cache/newest
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python $(INSTALL) --editable ".[test]"
+	$(call STYLE,$(NEWEST)/bin/python)
+	$(NEWEST)/bin/python -m pytest -n $(WORKERS)
+
+lock: test-newest  ## resolve every version anew, test them, and only then write constraints.txt
+	$(NEWEST)/bin/python .ci/pins.py lock
+
+lint: $(TESTABLE)  ## style and types only
+	$(call STYLE,$(RUN))
+
+format: $(TESTABLE)  ## bring the code into its style
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-benchmarks: $(STAMP)  ## our speed beside an obvious baseline's, one ratio a line
+benchmarks: $(TESTABLE)  ## our speed beside an obvious baseline's, one ratio a line
 	set -e; for file in tests/benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) -m tests.benchmarks.$$(basename $$file .py); done
 
-cards: $(STAMP)  ## bring the code and cards of the published models in hub_cards up to date
+cards: $(TESTABLE)  ## bring the code and cards of the published models in hub_cards up to date
 	set -e; for folder in hub_cards/*/; do name=$$(basename $$folder); \
 		$(VENV)/bin/updown push $$folder updown/$$name --dry-run --output $(CACHE)/cards/$$name; \
 		cp $(CACHE)/cards/$$name/* $$folder; done
 
-common-tests: $(STAMP)  ## transformers' own tests on our classes (optional: needs ../shared/common_tests)
+common-tests: $(TESTABLE)  ## transformers' own tests on our classes (optional: needs ../shared/common_tests)
 	@test -d ../shared/common_tests || { echo "make common-tests needs ../shared/common_tests beside the checkout"; exit 2; }
-	$(RUN) -m pip install --quiet --disable-pip-version-check parameterized httpx setuptools
+	$(RUN) $(LOCKED) parameterized httpx setuptools
 	mkdir -p $(COMMON) && cp -f ../shared/common_tests/*.py $(COMMON)/
 	test -d $(COMMON)/tests || PATH="$(CURDIR)/$(VENV)/bin:$$PATH" bash ../shared/common_tests/get_tests.sh $(COMMON)
 	cd $(COMMON) && PYTHONPATH=$(CURDIR)/tests/modeling_updown HF_HARNESS_SPEC=$(MODEL_SPECS) $(COMMON_PYTEST) test_common.py

@@ -1,8 +1,11 @@
-"""How UpDown is installed. Every bound is a lower one; packages are named by hand because remapping breaks `pip -e`."""
+"""How UpDown is installed. Packages are named by hand because remapping breaks `pip -e`.
 
+A lower bound is the oldest version that the tests pass with (`make test-oldest` installs exactly these); an upper one
+stands where a library's minor releases break us. `constraints.txt` holds the versions that `make` installs.
+"""
+
+import re
 from pathlib import Path
-
-from setuptools import setup
 
 REQUIRED = [
     "accelerate>=1.10",
@@ -11,36 +14,34 @@ REQUIRED = [
     "huggingface-hub>=1.31",
     "Jinja2>=3.1",
     "matplotlib>=3.9",
-    "numpy>=1.26",
+    "numpy>=2.0",
     "pillow>=11.3",
     "pycocotools>=2.0.8",
     "PyYAML>=6.0.2",
-    "safetensors>=0.6",
+    "safetensors>=0.8",
     "timm>=1.0.20",
-    "tokenizers>=0.22",
-    "torch>=2.6",
-    "torchvision>=0.21",
-    "transformers>=5.21",
+    "tokenizers>=0.23.1",
+    "torch>=2.8",
+    "torchvision>=0.23",
+    "transformers>=5.21,<5.25",
 ]
 
 EXTRAS = {
-    "demo": ["scikit-image>=0.24"],  # brings the photos that `updown demo` describes
     "metrics": ["pycocoevalcap>=1.2"],  # METEOR and SPICE (they need Java), and the referee of our own metrics
-    "features": ["h5py>=3.11", "lmdb>=1.5", "msgpack>=1.1"],  # feature files of other projects in HDF5 and LMDB
+    "features": ["h5py>=3.11", "lmdb>=1.5.1", "msgpack>=1.1"],  # feature files of other projects in HDF5 and LMDB
     "distill": ["onnxruntime>=1.20"],  # a teacher in ONNX that draws pseudo-boxes
     "faiss": ["faiss-cpu>=1.9"],  # searching millions of photos; without it the search is exact and in numpy
     "lora": ["peft>=0.20"],  # adapters of low rank in a prefix language model
     "wups": ["nltk>=3.9.1"],  # WUPS of phrases (NExT-OE's); WordNet itself is `apt install wordnet-base`
     "tracking": ["tensorboard>=2.18", "trackio>=0.2"],
-    "lint": ["mypy>=1.18", "ruff>=0.14", "types-PyYAML>=6.0.12"],
+    "lint": ["mypy>=1.18.1", "ruff>=0.14", "types-PyYAML>=6.0.12"],
 }
 EXTRAS["test"] = [
     "hypothesis>=6.130",
     "pytest>=8.4",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.6.1",
     "tensorboard>=2.18",
     *EXTRAS["lint"],
-    *EXTRAS["demo"],
     *EXTRAS["metrics"],
     *EXTRAS["features"],
     *EXTRAS["distill"],
@@ -62,24 +63,59 @@ PACKAGES = [
     "training.tasks",
 ]
 
-PACKAGE_DATA = {"training": ["recipes/*.yaml", "metrics/evaluate_modules/*/*"]}
+PACKAGE_DATA = {
+    "modeling_updown": ["py.typed"],
+    "processors": ["py.typed"],
+    "training": ["py.typed", "recipes/*.yaml", "metrics/evaluate_modules/*/*", "demo_photos/*"],
+}
+
+# in no package, since they belong beside the published models; training/shipped.py finds them in a checkout too
+PUBLISHED = ("card_template.md", "updown-captioning-flickr8k")
+
+URLS = {
+    "Paper": "https://doi.org/10.1109/CVPR.2018.00636",
+    "Models": "https://huggingface.co/updown",
+}
+
+
+def version() -> str:
+    """`modeling_updown.__version__`, read without importing what is not installed yet."""
+    door = Path(__file__).with_name("modeling_updown") / "__init__.py"
+    return re.findall(r'^__version__ = "(.+)"$', door.read_text(encoding="utf-8"), flags=re.MULTILINE)[0]
+
+
+def published_files() -> list[tuple[str, list[str]]]:
+    """What travels from hub_cards: (folder under the environment's root, files), as setuptools wants it."""
+    here = Path(__file__).resolve().parent
+    paths = [here / "hub_cards" / name for name in PUBLISHED]
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    folders = sorted({file.parent.relative_to(here / "hub_cards") for file in files})
+    return [
+        (
+            str(Path("share", "updown", folder)),
+            [str(file.relative_to(here)) for file in files if file.parent == here / "hub_cards" / folder],
+        )
+        for folder in folders
+    ]
 
 
 def main() -> None:
     """Hand everything above to setuptools."""
+    from setuptools import setup
+
     readme = Path(__file__).with_name("README.md")
     setup(
-        name="updown",
-        version="0.1.0",
+        name="modeling-updown",
+        version=version(),
         description="Bottom-up and top-down attention: region-based captioning, VQA and retrieval for transformers",
         long_description=readme.read_text(encoding="utf-8") if readme.exists() else "",
         long_description_content_type="text/markdown",
         license="Apache-2.0",
+        project_urls=URLS,
         python_requires=">=3.11",
         packages=PACKAGES,
         package_data=PACKAGE_DATA,
-        # in no package, since a card belongs beside the published models; training/model_card.py finds it both ways
-        data_files=[("share/updown", ["hub_cards/card_template.md"])],
+        data_files=published_files(),
         install_requires=REQUIRED,
         extras_require=EXTRAS,
         entry_points={"console_scripts": ["updown = training.cli:main"]},

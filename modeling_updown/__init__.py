@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from .pipeline_updown import UpDownImageToTextPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
+__version__ = "0.1.0"
+
 HOMES = {  # public name -> the module it is imported from
     "UpDownCaptioningConfig": "modeling_updown.configuration_updown",
     "UpDownDetectorConfig": "modeling_updown.configuration_updown",
@@ -134,7 +136,7 @@ def check_processors() -> None:
     found = "there is none" if spec is None else f"Python finds {spec.origin or folders[0]}, which is not UpDown's"
     raise ImportError(
         f"modeling_updown needs its own package `processors`, but {found}: rename or uninstall that one, "
-        f"put {ours} before it on PYTHONPATH, or reinstall updown"
+        f"put {ours} before it on PYTHONPATH, or reinstall modeling-updown"
     )
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from .configuration_updown import UpDownGridConfig
 from .outputs_updown import Regions
+from .versions_updown import warn_of_newer_libraries
 
 
 # What a new norm holds, a batch norm its statistics too.
@@ -38,6 +39,10 @@ class UpDownPreTrainedModel(PreTrainedModel):
             if isinstance(module, UpDownPreTrainedModel):
                 module.freeze_as_made()
         return (model, info) if output_loading_info else model
+
+    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any):
+        warn_of_newer_libraries()
+        super().__init__(config, *args, **kwargs)
 
     def freeze_as_made(self) -> None:
         """Leave out of training what `__init__` leaves out of it."""

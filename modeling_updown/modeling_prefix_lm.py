@@ -554,7 +554,7 @@ def add_adapters(language_model: PreTrainedModel, config: UpDownPrefixLMConfig) 
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ImportError("adapters (tuning='lora') need peft: pip install 'updown[lora]'") from error
+        raise ImportError("adapters (tuning='lora') need peft: pip install 'modeling-updown[lora]'") from error
     settings = LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # any number serves

@@ -64,7 +64,7 @@ MATCHING_IOU = 0.5
 
 EXAMPLES = """\
 examples:
-  any photos, the FastestDet teacher (pip install 'updown[distill]'; coco.names lies beside the ONNX file):
+  any photos, the FastestDet teacher (pip install 'modeling-updown[distill]'; coco.names lies beside the ONNX file):
     python -m training.pseudo_boxes detect photos/ --teacher FastestDet.onnx --output boxes.json
   photos with captions, so that boxes get attributes, and a teacher of the Hub:
     python -m training.pseudo_boxes detect data/flickr8k/images --format karpathy \\

@@ -186,5 +186,7 @@ def imported_faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise ImportError("this search needs faiss: pip install 'updown[faiss]', or search without it") from error
+        raise ImportError(
+            "this search needs faiss: pip install 'modeling-updown[faiss]', or search without it"
+        ) from error
     return faiss

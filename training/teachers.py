@@ -50,7 +50,7 @@ class FastestDetTeacher:
         try:
             import onnxruntime
         except ImportError as error:
-            raise ImportError("an ONNX teacher needs onnxruntime: pip install 'updown[distill]'") from error
+            raise ImportError("an ONNX teacher needs onnxruntime: pip install 'modeling-updown[distill]'") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         try:

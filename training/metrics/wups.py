@@ -134,8 +134,8 @@ def word_tokenizer() -> Callable[[str], list[str]]:
         from nltk.tokenize import NLTKWordTokenizer
     except ImportError as error:
         raise ImportError(
-            "WUPS of phrases splits words as nltk does: pip install 'updown[wups]', or use form='daquar' for answers "
-            "separated by commas"
+            "WUPS of phrases splits words as nltk does: pip install 'modeling-updown[wups]', or use form='daquar' for "
+            "answers separated by commas"
         ) from error
     tokenizer: Callable[[str], list[str]] = NLTKWordTokenizer().tokenize
     return tokenizer

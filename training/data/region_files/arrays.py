@@ -127,7 +127,7 @@ def arrays_of_msgpack(content: bytes, *, wanted: Collection[str]) -> dict[str, n
     try:
         import msgpack
     except ImportError as error:
-        raise ImportError("this LMDB holds msgpack values: pip install 'updown[features]'") from error
+        raise ImportError("this LMDB holds msgpack values: pip install 'modeling-updown[features]'") from error
     try:
         record = msgpack.unpackb(content, raw=False)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:

@@ -123,7 +123,7 @@ def import_h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("HDF5 files need h5py: pip install 'updown[features]'") from error
+        raise ImportError("HDF5 files need h5py: pip install 'modeling-updown[features]'") from error
     return h5py
 
 

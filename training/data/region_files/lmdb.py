@@ -115,7 +115,7 @@ def import_lmdb() -> Any:
     try:
         import lmdb
     except ImportError as error:
-        raise ImportError("LMDB files need lmdb: pip install 'updown[features]'") from error
+        raise ImportError("LMDB files need lmdb: pip install 'modeling-updown[features]'") from error
     return lmdb
 
 
