@@ -14,7 +14,6 @@ from .configuration_updown import UpDownGridConfig
 from .outputs_updown import Regions
 from .versions_updown import warn_of_newer_libraries
 
-
 # What a new norm holds, a batch norm its statistics too.
 NEW_NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0}
 

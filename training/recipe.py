@@ -406,6 +406,8 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     """
     similar = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     return f"; did you mean {similar[0]!r}?" if similar else ""
+
+
 def recipe_path(name: str | Path) -> Path:
     """A recipe's file: a path, or the bare name of a recipe that comes along, such as `captioning_scenes`.
 

@@ -187,7 +187,7 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
 def test_a_recipe_that_comes_along_is_named_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert read_recipe("captioning_scenes").output == "runs/captioning_scenes"
-    with pytest.raises(ValueError, match=r"captioning_scene is not there.*; did you mean captioning_scenes"):
+    with pytest.raises(ValueError, match=r"captioning_scene is not there.*; did you mean 'captioning_scenes'"):
         read_recipe("captioning_scene")
     (tmp_path / "captioning_scenes").write_text(SMALL)  # a file of one's own goes first
     assert read_recipe("captioning_scenes").output == "runs/x"
