@@ -17,6 +17,21 @@ from .outputs_updown import UpDownDetectorOutput
 BOX_TOLERANCE = 1e-3
 
 
+def as_tensor(given: Any, *, name: str, like: torch.Tensor) -> torch.Tensor | None:
+    """Boxes or their mask as a tensor on the device of `like`; lists and arrays become one.
+
+    Raises `ValueError` for what is no rectangle of numbers, such as lists of different lengths.
+    """
+    if given is None or isinstance(given, torch.Tensor):
+        return given
+    try:
+        return torch.as_tensor(given, device=like.device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name}: no rectangle of numbers ({error}): photos with fewer boxes are padded, where box_mask is False"
+        ) from error
+
+
 def check_given(
     boxes: torch.Tensor | None,
     labels: torch.Tensor | None,

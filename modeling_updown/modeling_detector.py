@@ -10,7 +10,7 @@ one group, C objects, A attributes, D feature width.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from .detection_losses_updown import (
     region_losses,
 )
 from .detector_batch_updown import (
+    as_tensor,
     check_given,
     collect_photos,
     given_boxes,
@@ -239,8 +240,8 @@ class UpDownDetector(UpDownPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         pixel_mask: torch.Tensor | None = None,
-        boxes: torch.Tensor | None = None,
-        box_mask: torch.Tensor | None = None,
+        boxes: torch.Tensor | Sequence[Any] | None = None,
+        box_mask: torch.Tensor | Sequence[Any] | None = None,
         labels: torch.Tensor | None = None,
         label_boxes: torch.Tensor | None = None,
         label_attributes: torch.Tensor | None = None,
@@ -257,7 +258,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         Args:
             pixel_values: (B, 3, height, width), as the model's image processor makes them.
             pixel_mask: (B, height, width) bool, True on the photo; padding lies to the right and below.
-            boxes: (B, R, 4) xyxy in 0..1: regions are exactly these, in this order, unregressed.
+            boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: regions are exactly these, in this order, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
             label_boxes: (B, M, 4) xyxy in 0..1, of the labels.
@@ -271,6 +272,8 @@ class UpDownDetector(UpDownPreTrainedModel):
         """
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         groups = list(photos_by_size(pixel_values, pixel_mask))
+        boxes = as_tensor(boxes, name="boxes", like=pixel_values)
+        box_mask = as_tensor(box_mask, name="box_mask", like=pixel_values)
         check_given(boxes, labels, label_attributes, num_photos=len(pixel_values), config=self.config)
         losses, parts = [], []
         for photos, pixels in groups:

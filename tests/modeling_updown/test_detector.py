@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -279,6 +280,19 @@ def test_given_boxes_keep_their_order_and_number(model):
     torch.testing.assert_close(output.region_boxes, boxes, atol=1e-6, rtol=0)
     torch.testing.assert_close(output.region_features[:, 3], output.region_features[:, 4], **CLOSE)
     assert torch.isfinite(output.region_features).all()
+
+
+def test_given_boxes_may_be_lists_or_arrays(model):
+    pixels = torch.cat([noise_photo(96, 128), noise_photo(96, 128).flip(3)])
+    boxes = [[[0.1, 0.2, 0.5, 0.9], [0.0, 0.0, 1.0, 1.0]], [[0.3, 0.3, 0.6, 0.6], [0.0, 0.0, 0.0, 0.0]]]
+    mask = [[True, True], [True, False]]
+    expected = model(pixels, boxes=torch.tensor(boxes), box_mask=torch.tensor(mask)).region_features
+    assert torch.equal(model(pixels, boxes=boxes, box_mask=mask).region_features, expected)
+    assert torch.equal(model(pixels, boxes=np.array(boxes), box_mask=np.array(mask)).region_features, expected)
+    with pytest.raises(ValueError, match="boxes: no rectangle of numbers .*photos with fewer boxes are padded"):
+        model(pixels, boxes=[boxes[0], boxes[1][:1]])
+    with pytest.raises(ValueError, match=r"boxes have shape \(2, 4\), not \(2 photos, boxes, 4\)"):
+        model(pixels, boxes=boxes[0])
 
 
 def test_given_boxes_of_a_batch(model):
