@@ -4,18 +4,24 @@ A top-down model either owns a region source (`config.vision_config`), and then 
 `region_features, region_boxes, region_mask` that a source or a store made earlier. Both ways give equal results.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .compat_updown import loading_pipeline
 from .configuration_updown import UpDownGridConfig
 from .outputs_updown import Regions
 from .versions_updown import warn_of_newer_libraries
 
 # What a new norm holds, a batch norm its statistics too.
 NEW_NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0}
+
+# Tasks whose pipelines are ours and refuse a model with a `loading_fault` themselves: transformers would wrap an error
+# out of `from_pretrained` in two tracebacks.
+CHECKING_PIPELINES = ("image-to-text", "visual-question-answering")
 
 
 class UpDownPreTrainedModel(PreTrainedModel):
@@ -25,6 +31,7 @@ class UpDownPreTrainedModel(PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "pixel_values"
     input_modalities: tuple[str, ...] = ("image", "text")
+    loading_fault = ""
     supports_gradient_checkpointing = False
     _supports_sdpa = False
     _supports_flash_attn = False
@@ -32,16 +39,32 @@ class UpDownPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As transformers does it, and what `__init__` froze is frozen: transformers makes loaded weights trainable."""
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        """As transformers does it, and what `__init__` froze is frozen: transformers makes loaded weights trainable.
+
+        Weights that the folder lacks are drawn at random, with transformers' warning: a head may be new on purpose. A
+        pipeline has no such purpose: raises `ValueError` for a model that one asks for and that is not whole.
+        """
+        task = loading_pipeline()
+        more = {"ignore_mismatched_sizes": True} if task else {}  # to be named here as well, in one sentence
+        model, info = super().from_pretrained(*args, output_loading_info=True, **(kwargs | more))
         for module in reversed(list(model.modules())):  # the whole after its parts, as in `__init__`
             if isinstance(module, UpDownPreTrainedModel):
                 module.freeze_as_made()
+        if task in CHECKING_PIPELINES:
+            model.loading_fault = loading_fault(model, info)
+        elif task:
+            model.check_whole(info)
         return (model, info) if output_loading_info else model
 
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any):
         warn_of_newer_libraries()
         super().__init__(config, *args, **kwargs)
+
+    def check_whole(self, info: Mapping[str, Any]) -> None:
+        """Raises `ValueError` naming weights that were not loaded; info: `from_pretrained`'s `output_loading_info`."""
+        fault = loading_fault(self, info)
+        if fault:
+            raise ValueError(fault)
 
     def freeze_as_made(self) -> None:
         """Leave out of training what `__init__` leaves out of it."""
@@ -59,6 +82,44 @@ class UpDownPreTrainedModel(PreTrainedModel):
                     nn.init.constant_(getattr(module, name), value)  # leaves alone what a checkpoint has filled
         if hasattr(module, "init_non_persistent_buffers"):
             module.init_non_persistent_buffers()  # timm's tables, such as Swin's, that no checkpoint holds
+
+
+def loading_fault(model: PreTrainedModel, info: Mapping[str, Any]) -> str:
+    """What a folder lacks of a model, in one sentence; "" where it was loaded whole."""
+    place, kind = model.name_or_path or "the checkpoint", type(model).__name__
+    cure = "save the model again, or correct `architectures` in its config.json"
+    missing, strange = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
+    if missing:
+        return (
+            f"{place} lacks {len(missing)} weights of {kind}, such as {missing[0]}, which would be drawn at random: "
+            f"{cure}"
+        )
+    if strange:
+        name, theirs, ours = strange[0]
+        return (
+            f"{place} holds {len(strange)} weights in other shapes than {kind} has them, such as {name} in "
+            f"{tuple(theirs)} rather than {tuple(ours)}: {cure}"
+        )
+    return ""
+
+
+def load_backbone(
+    module: nn.Module, state: Mapping[str, torch.Tensor], *, name: str, place: Any, parts: tuple[str, ...] = ("",)
+) -> None:
+    """Fill a module, or those `parts` of it, with a backbone's weights; what else `state` holds is passed over.
+
+    name, place: of the backbone and of its weights, for errors. Raises `ValueError` for weights that are missing or
+    have another shape.
+    """
+    ours = {key: tensor for key, tensor in module.state_dict().items() if key.startswith(parts)}
+    missing = [key for key in ours if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(f"{place} lacks {len(missing)} weights of {name}, such as {missing[:3]}")
+    strange = [key for key, tensor in ours.items() if key in state and state[key].shape != tensor.shape]
+    if strange:
+        theirs, expected = tuple(state[strange[0]].shape), tuple(ours[strange[0]].shape)
+        raise ValueError(f"{place} holds {strange[0]} of {name} in {theirs}, not {expected}: name its own weights")
+    module.load_state_dict({key: tensor for key, tensor in state.items() if key in ours}, strict=False)
 
 
 class UpDownTopDownModel(UpDownPreTrainedModel):

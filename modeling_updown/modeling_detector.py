@@ -42,7 +42,7 @@ from .detector_batch_updown import (
     photos_by_size,
     resize_factors,
 )
-from .modeling_base import UpDownPreTrainedModel
+from .modeling_base import UpDownPreTrainedModel, load_backbone
 from .outputs_updown import UpDownDetectorOutput
 from .proposals_updown import ProposalNetwork, top_proposals
 from .pyramid_updown import PyramidBackbone, PyramidRegions, box_means
@@ -201,16 +201,12 @@ class UpDownDetector(UpDownPreTrainedModel):
             else load_file(weights)
         )
         if not config.is_caffe_resnet:
-            missing, _ = self.backbone.backbone.load_state_dict(state, strict=False)
+            load_backbone(self.backbone.backbone, state, name=name, place=weights)
         elif config.stride_in_1x1:
             raise ValueError(f"{name}'s weights have their strides in the 3x3 convolutions: set stride_in_1x1 to false")
         else:
-            missing, _ = self.load_state_dict(
-                {caffe_name(theirs): value for theirs, value in state.items()}, strict=False
-            )
-            missing = [name for name in missing if name.startswith(("backbone.", "region_stage."))]
-        if missing:
-            raise ValueError(f"{weights} lacks {len(missing)} weights of {name}, such as {missing[:3]}")
+            state = {caffe_name(theirs): value for theirs, value in state.items()}
+            load_backbone(self, state, name=name, place=weights, parts=("backbone.", "region_stage."))
 
     def freeze_stages(self) -> None:
         """Leave `config.frozen_stages` first stages and every norm of the backbone out of training."""

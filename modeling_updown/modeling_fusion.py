@@ -23,7 +23,7 @@ from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
 from .lengths_updown import join_groups, length_groups, text_lengths
 from .modeling_attention import QuestionRows
-from .modeling_base import UpDownTopDownModel
+from .modeling_base import UpDownTopDownModel, loading_fault
 from .outputs_updown import Regions, UpDownFusionOutput
 
 NEEDED = ("inputs_embeds", "attention_mask", "position_ids")
@@ -86,14 +86,22 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
         """A model whose text encoder has the weights of a pretrained one, all else new.
 
         name_or_dir: a folder or Hub id whose `config.json` names an encoder; weights are read from safetensors alone
-        and no code of the folder is run. fields: of `UpDownFusionConfig`, such as `region_feature_size`.
+        and no code of the folder is run. fields: of `UpDownFusionConfig`, such as `region_feature_size`. Raises
+        `ValueError` where it lacks some of them.
         """
-        encoder = AutoModel.from_pretrained(
-            name_or_dir, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        encoder, info = AutoModel.from_pretrained(
+            name_or_dir,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
         model = cls(UpDownFusionConfig(text_config=encoder.config, **fields))
         fusion: Any = getattr(model, "fusion", model)
         wanted = fusion.text_model.state_dict()
+        fault = loading_fault(encoder, {**info, "missing_keys": info["missing_keys"] & wanted.keys()})
+        if fault:
+            raise ValueError(fault)
         loaded = {name: tensor for name, tensor in encoder.state_dict().items() if name in wanted}
         fusion.text_model.load_state_dict(loaded)
         return model

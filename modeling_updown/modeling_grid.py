@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from .boxes_updown import grid_boxes, pool_boxes, pyramid_boxes
 from .configuration_updown import UpDownGridConfig
-from .modeling_base import UpDownPreTrainedModel
+from .modeling_base import UpDownPreTrainedModel, load_backbone
 from .outputs_updown import Regions
 
 
@@ -56,9 +56,7 @@ class UpDownGrid(UpDownPreTrainedModel):
             state = timm.create_model(self.config.backbone, pretrained=True, num_classes=0).state_dict()
         else:
             state = load_file(weights)
-        missing, _ = self.backbone.load_state_dict(state, strict=False)
-        if missing:
-            raise ValueError(f"{weights} lacks {len(missing)} weights of {self.config.backbone}, such as {missing[:3]}")
+        load_backbone(self.backbone, state, name=self.config.backbone, place=weights)
 
     def unfreeze(self) -> None:
         """Train the last `config.trainable_stages` stages of the backbone (0: all of it)."""

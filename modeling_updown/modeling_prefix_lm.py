@@ -31,7 +31,7 @@ from .boxes_updown import box_geometry
 from .compat_updown import CACHE, CachedGenerationMixin, one_cache
 from .configuration_text_updown import UpDownPrefixLMConfig
 from .losses_updown import IGNORED_LABEL, caption_loss
-from .modeling_base import UpDownTopDownModel
+from .modeling_base import UpDownTopDownModel, loading_fault
 from .modeling_captioning import PHOTO_INPUTS
 from .outputs_updown import Regions, UpDownPrefixLMOutput
 
@@ -149,11 +149,15 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin
 
         name_or_dir: a folder or Hub id whose `config.json` names a causal language model; weights are read from
         safetensors alone and no code of the folder is run. fields: of `UpDownPrefixLMConfig`, such as
-        `region_feature_size` or `tuning`. Raises `OSError` where there are no such weights.
+        `region_feature_size` or `tuning`. Raises `OSError` where there are no such weights, `ValueError` where some are
+        missing.
         """
-        language_model = AutoModelForCausalLM.from_pretrained(
-            name_or_dir, dtype=dtype, use_safetensors=True, trust_remote_code=False
+        language_model, info = AutoModelForCausalLM.from_pretrained(
+            name_or_dir, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
+        fault = loading_fault(language_model, info)
+        if fault:
+            raise ValueError(fault)
         attention = language_model.config._attn_implementation
         model = cls(UpDownPrefixLMConfig(text_config=language_model.config, **fields), language_model=language_model)
         if language_model.config._attn_implementation != attention:

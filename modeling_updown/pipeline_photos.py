@@ -38,8 +38,10 @@ class ListedPhotos(Dataset):
 def take_parts(pipeline: Any) -> None:
     """Give a pipeline the image processor and the tokenizer of its processor, where it was given none itself.
 
-    Raises `ValueError` for a pipeline that lacks one of them.
+    Raises `ValueError` for a pipeline that lacks one of them, or whose model was loaded without some of its weights.
     """
+    if getattr(pipeline.model, "loading_fault", ""):
+        raise ValueError(pipeline.model.loading_fault)
     for part in ("image_processor", "tokenizer"):
         if getattr(pipeline, part) is None:
             setattr(pipeline, part, getattr(pipeline.processor, part, None))

@@ -89,15 +89,11 @@ def outputs_of(
     return {"classes": classes, "outputs": outputs, "tasks": answers}
 
 
-def load_whole(auto: Any, model: str, **options: Any) -> Any:
-    """A model by an Auto class; `ValueError` where it lacks weights, which would be drawn at random."""
-    loaded, told = auto.from_pretrained(model, output_loading_info=True, **options)
-    missing = sorted(told["missing_keys"])
-    if missing:
-        raise ValueError(
-            f"{model} lacks {len(missing)} weights of {type(loaded).__name__}, such as {missing[0]}, "
-            f"so {auto.__name__} cannot load it: save the model again, or correct `architectures` in its config.json"
-        )
+def load_whole(kind: Any, model: str, **options: Any) -> Any:
+    """A model by its class or an Auto class; `ValueError` naming weights that are absent or have other shapes, and
+    would be drawn at random."""
+    loaded, info = kind.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    loaded.check_whole(info)
     return loaded.eval()
 
 

@@ -191,8 +191,23 @@ def test_wrong_width_is_named():
 
 def test_weights_of_another_backbone(tmp_path):
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises((ValueError, RuntimeError), match="test_resnet|size mismatch|lacks"):
+    with pytest.raises(ValueError, match="lacks .* weights of test_resnet"):
         tiny_grid().load_backbone_weights(tmp_path / "other.safetensors")
+    whole = tiny_grid().backbone.state_dict()
+    save_file(whole | {"conv1.0.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"holds conv1.0.weight of test_resnet in \(1,\) not \("):
+        tiny_grid().load_backbone_weights(tmp_path / "other.safetensors")
+
+
+def test_weights_without_counts_of_batches(tmp_path):
+    whole = tiny_grid().backbone.state_dict()
+    save_file({name: w for name, w in whole.items() if w.is_floating_point()}, tmp_path / "floats.safetensors")
+    model = UpDownGrid(tiny_grid_config())
+    model.load_backbone_weights(tmp_path / "floats.safetensors")
+    assert all(torch.equal(w, model.backbone.state_dict()[name]) for name, w in whole.items())
+
+
+def test_a_head_alone_is_no_backbone(tmp_path):
     save_file({"head.weight": torch.zeros(1)}, tmp_path / "head.safetensors")
     with pytest.raises(ValueError, match="lacks .* weights of test_resnet"):
         tiny_grid().load_backbone_weights(tmp_path / "head.safetensors")

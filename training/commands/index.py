@@ -136,6 +136,7 @@ def load_retrieval_model(folder: str) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoProcessor
 
     import modeling_updown
+    from training.load_back import load_whole
 
     with quiet():
         config = AutoConfig.from_pretrained(folder)
@@ -145,7 +146,7 @@ def load_retrieval_model(folder: str) -> tuple[Any, Any]:
                 f"{folder} holds {config.architectures or config.model_type}, which compares no photos with texts: "
                 "name a retrieval model with --model"
             )
-        return kind.from_pretrained(folder).float(), AutoProcessor.from_pretrained(folder)  # type: ignore[union-attr]
+        return load_whole(kind, folder).float(), AutoProcessor.from_pretrained(folder)
 
 
 def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:

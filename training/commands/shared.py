@@ -129,13 +129,14 @@ def load_region_source(model: str | None, *, default: str = TRAINED_CAPTIONER) -
     from transformers import AutoConfig, AutoImageProcessor, PreTrainedModel
 
     import modeling_updown
+    from training.load_back import load_whole
 
     with quiet():
         config = AutoConfig.from_pretrained(folder)
         kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
         if not inspect.isclass(kind) or not issubclass(kind, PreTrainedModel):
             raise ValueError(f"{folder} holds none of UpDown's models, but {config.architectures}")
-        loaded = kind.from_pretrained(folder)  # type: ignore[attr-defined]
+        loaded = load_whole(kind, folder)
         source = getattr(loaded, "region_source", loaded)
         if source is None:
             raise ValueError(f"the model in {folder} owns no region source: name one with --source")

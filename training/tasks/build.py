@@ -18,10 +18,12 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+import modeling_updown
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownImageProcessor
 from modeling_updown.configuration_updown import region_source_config
 from training.data.caption_rows import NoSuchSplitError
 from training.data.region_store import RegionStore
+from training.load_back import load_whole
 from training.recipe import Recipe, RegionsRecipe, did_you_mean
 from training.word_pieces import pretrained_tokenizer
 
@@ -113,16 +115,45 @@ def load_region_source(folder: str) -> Any:
     try:
         config = AutoConfig.from_pretrained(folder)
         if config.model_type in SOURCES:
-            return SOURCES[config.model_type].from_pretrained(folder, dtype=torch.float32)
+            return load_whole(SOURCES[config.model_type], folder, dtype=torch.float32)
         kind = MODELS.get(config.model_type)
         if kind is None or config.vision_config is None:
             raise ValueError(
                 f"regions.pretrained: {folder} holds {config.model_type!r} without a region source; "
                 f"name a folder of {' or '.join(SOURCES)}, or of a model that owns one"
             )
-        return kind.from_pretrained(folder, dtype=torch.float32).region_source
+        return load_with_new_heads(kind, folder).region_source
     except OSError as error:
         raise ValueError(f"regions.pretrained: {' '.join(str(error).split())}") from error
+
+
+def load_with_new_heads(kind: Any, folder: str, **fields: Any) -> Any:
+    """A saved model in float32 as a class of other heads than it was saved with, or with other fields of its config.
+
+    Weights that the saved model did not have start at random. Raises `ValueError` where the folder lacks one of its
+    own or has it in another shape, and `RuntimeError` where the shape is due to `fields`.
+    """
+    options = {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": not fields}
+    model, info = kind.from_pretrained(folder, **options, **fields)
+    lost = info["missing_keys"] & saved_names(folder) if info["missing_keys"] else set()
+    model.check_whole({**info, "missing_keys": lost})
+    return model
+
+
+def saved_names(folder: str) -> set[str]:
+    """Names of the weights of the model that a folder says it holds, also as a class that keeps it as a part has them.
+
+    Raises `ValueError` where the folder names none of our classes.
+    """
+    config = AutoConfig.from_pretrained(folder)
+    kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
+    if kind is None:
+        raise ValueError(
+            f"{folder}/config.json names {config.architectures} as the class of the model, which is not ours"
+        )
+    with torch.device("meta"):  # names without weights
+        names = set(kind(config).state_dict())
+    return names | {f"{kind.base_model_prefix}.{name}" for name in names}
 
 
 def load_backbone(source: Any, regions: RegionsRecipe) -> Any:

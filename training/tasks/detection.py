@@ -22,6 +22,7 @@ from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImagePro
 from training.data.detection import load_detection
 from training.data.detection_rows import DetectionData
 from training.extract_regions import crop, photo_of, random_crop, undecoded
+from training.load_back import load_whole
 from training.metrics.detection import attribute_scores, detection_scores
 from training.recipe import Recipe
 from training.tasks.build import (
@@ -152,7 +153,7 @@ class DetectionTask:
             kind = AutoConfig.from_pretrained(folder).model_type
             if kind != UpDownDetectorConfig.model_type:
                 raise ValueError(f"{folder} holds a model of type {kind!r}: name a saved detector")
-            self.model = UpDownDetector.from_pretrained(folder, dtype=torch.float32)
+            self.model = load_whole(UpDownDetector, str(folder), dtype=torch.float32)
             self.processor = UpDownImageProcessor.from_pretrained(folder)
         except OSError as error:
             raise ValueError(f"no detector can be loaded from {folder}: {' '.join(str(error).split())}") from error

@@ -33,6 +33,7 @@ from training.tasks.build import (
     build_image_processor,
     build_on_pretrained_text,
     build_region_source,
+    load_with_new_heads,
     source_fields,
 )
 from training.tasks.captioning import caption_rows, captioned_rows
@@ -167,9 +168,11 @@ class RetrievalTask(TopDownTask):
         self.reranks = True
         return super().load(folder)
 
-    def loaded_fields(self) -> dict[str, Any]:
-        """Fields of the config that a model of `init_from` gets from the recipe."""
-        return self.settled
+    def load_weights(self, folder: str | Path) -> Any:
+        """As the base class has it; a model of `init_from` gets the recipe's heads, of which some may be new."""
+        if not self.settled:
+            return super().load_weights(folder)
+        return load_with_new_heads(self.model_class, str(folder), **self.settled)
 
     def start_from(self, folder: str) -> Any:
         """A saved fusion model, also one with other heads; those that `model.objectives` adds start new."""

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from modeling_updown import UpDownProcessor
 from training.extract_regions import PhotoRegions
+from training.load_back import load_whole
 from training.recipe import Recipe
 from training.tasks.build import change_region_source, override_config
 
@@ -52,16 +53,16 @@ class TopDownTask:
         if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
             raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
         try:
-            model = self.model_class.from_pretrained(folder, dtype=torch.float32, **self.loaded_fields())
+            model = self.load_weights(folder)
             processor = UpDownProcessor.from_pretrained(folder)
         except OSError as error:
             raise ValueError(f"no model can be loaded from {folder}: {' '.join(str(error).split())}") from error
         self.adopt(model, processor)
         return model, processor
 
-    def loaded_fields(self) -> dict[str, Any]:
-        """Fields of the config that a loaded model does not take from its folder."""
-        return {}
+    def load_weights(self, folder: str | Path) -> Any:
+        """The saved model, in float32; `ValueError` where it lacks weights."""
+        return load_whole(self.model_class, str(folder), dtype=torch.float32)
 
     def start_from(self, folder: str) -> Any:
         """A saved model, with the recipe's dropout, number of trained stages and size of photos; what its weights have
