@@ -42,6 +42,7 @@ from .detector_batch_updown import (
     photos_by_size,
     resize_factors,
 )
+from .linear_updown import float_type
 from .modeling_base import UpDownPreTrainedModel, load_backbone
 from .outputs_updown import UpDownDetectorOutput
 from .proposals_updown import ProposalNetwork, top_proposals
@@ -82,7 +83,7 @@ class RegionHeads(nn.Module):
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, D) -> object logits (N, C + 1) and regressions (N, C or 1, 4), in float32."""
         with full_precision(features):
-            features = features.to(self.object_score.weight.dtype)
+            features = features.to(float_type(self.object_score))
             return self.object_score(features).float(), self.box_deltas(features).float().unflatten(1, (-1, 4))
 
     def attributes(self, features: torch.Tensor, object_ids: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
 from .lengths_updown import join_groups, length_groups, text_lengths
+from .linear_updown import float_type
 from .modeling_attention import QuestionRows
 from .modeling_base import UpDownTopDownModel, loading_fault
 from .outputs_updown import Regions, UpDownFusionOutput
@@ -49,7 +50,7 @@ class RegionEmbedding(nn.Module):
 
     def forward(self, features: torch.Tensor, boxes: torch.Tensor, seconds: torch.Tensor | None = None) -> torch.Tensor:
         """features (P, R, D), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
-        dtype = self.of_features.weight.dtype
+        dtype = float_type(self.of_features)
         features = F.dropout(features.to(dtype), self.dropout, self.training)
         embedded = self.norm_features(self.of_features(features))
         embedded = embedded + self.norm_boxes(self.of_boxes(box_geometry(boxes).to(dtype)))

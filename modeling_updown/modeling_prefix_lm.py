@@ -30,6 +30,7 @@ from transformers.pytorch_utils import Conv1D
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, CachedGenerationMixin, one_cache
 from .configuration_text_updown import UpDownPrefixLMConfig
+from .linear_updown import float_type
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_base import UpDownTopDownModel, loading_fault
 from .modeling_captioning import PHOTO_INPUTS
@@ -91,7 +92,7 @@ class PrefixEmbedding(nn.Module):
     def forward(self, regions: Regions) -> Prefix:
         """R regions of P photos -> `Prefix`; a padded region may hold anything, even NaN."""
         padding = ~regions.region_mask[..., None]
-        dtype = self.of_features.weight.dtype
+        dtype = float_type(self.of_features)
         features = regions.region_features.to(dtype).masked_fill(padding, 0)
         states = self.of_features(self.norm(features))  # (P, R, E)
         if self.of_boxes is not None:

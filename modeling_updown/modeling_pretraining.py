@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from .configuration_text_updown import UpDownFusionConfig
+from .linear_updown import word_scores
 from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
@@ -159,8 +160,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
 
     def word_logits(self, states: torch.Tensor) -> torch.Tensor:
         """States (..., H) -> a score of every word (..., V), by the word embeddings themselves."""
-        weight: Any = self.get_input_embeddings().weight
-        return nn.functional.linear(self.word_head(states), weight)
+        return word_scores(self.word_head(states), self.get_input_embeddings())
 
     def next_words(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, rows: QuestionRows
@@ -305,8 +305,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )
-        weight: Any = self.get_input_embeddings().weight
-        logits = nn.functional.linear(self.word_head(joint.word_states), weight)
+        logits = word_scores(self.word_head(joint.word_states), self.get_input_embeddings())
         attentions = joint.attentions
         if attentions is not None and regions is not None:
             rows = QuestionRows.of(

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from .boxes_updown import box_geometry
 from .configuration_updown import UpDownVqaConfig
 from .counting_updown import ObjectCounter, RisingFunction
+from .linear_updown import NormedLinear, float_type, linear_layer
 from .losses_updown import IGNORED_LABEL, answer_loss
-from .modeling_attention import Nonlinear, NormedLinear, QuestionAttention, QuestionRows
+from .modeling_attention import Nonlinear, QuestionAttention, QuestionRows
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownVqaOutput
 from .recurrence_updown import QuestionGRU
@@ -74,7 +75,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         self.of_question = Nonlinear(hidden, hidden, **shared)  # f_q
         self.of_photo = Nonlinear(attended, hidden, **shared)  # f_v
         self.before_answers = Nonlinear(hidden, answer_size, **shared)  # f_o
-        self.answers = NormedLinear(answer_size, config.num_answers, weight_norm=config.weight_norm)  # W_o
+        self.answers = linear_layer(answer_size, config.num_answers, weight_norm=config.weight_norm)  # W_o
         self.counter: ObjectCounter | None = None
         self.of_counts: nn.Linear | None = None
         if config.counted_objects:
@@ -90,19 +91,30 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | NormedLinear):
             std = self.config.initializer_range or 1 / math.sqrt(3 * module.in_features)
             nn.init.normal_(module.weight, std=std)
             nn.init.zeros_(module.bias)
-            gain = getattr(module, "gain", None)
-            if gain is not None and not getattr(gain, "_is_hf_initialized", False):
-                gain.copy_(module.weight.norm())
+            if isinstance(module, NormedLinear) and not getattr(module.gain, "_is_hf_initialized", False):
+                module.gain.copy_(module.weight.norm())
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=WORD_STD)
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 nn.init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, RisingFunction):
             nn.init.ones_(module.slopes)
+
+    @torch.no_grad()
+    def fold_weight_norm(self) -> None:
+        """Put plain layers of the same outputs in the place of normed ones (`config.weight_norm`, which becomes False).
+
+        Adapters (peft) find plain layers alone: to tune a weight-normed model with them, fold it first.
+        """
+        normed = [(name, layer) for name, layer in self.named_modules() if isinstance(layer, NormedLinear)]
+        for name, layer in normed:
+            parent, _, own_name = name.rpartition(".")
+            setattr(self.get_submodule(parent), own_name, layer.folded())
+        self.config.weight_norm = False
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
@@ -196,7 +208,8 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         if config.reads_padding:
             padding = words.new_zeros(words.shape[-1])
             if config.pad_token_id is not None:
-                padding = self.embed_tokens.weight[config.pad_token_id].detach()  # zero, and never trained
+                number = torch.tensor([config.pad_token_id], device=words.device)
+                padding = self.embed_tokens(number)[0].detach()  # zero, and never trained
             states = self.question_gru.states_on_padding(padding, config.max_question_words)
             initial = states.index_select(0, config.max_question_words - lengths)
         return self.question_gru(words, lengths, initial)
@@ -226,7 +239,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
     def region_values(self, regions: Regions) -> torch.Tensor:
         """What is attended to: features (P, R, D), of length 1 and with their boxes where the config says so."""
         config, gaps = self.config, ~regions.region_mask[..., None]
-        features = regions.region_features.to(self.embed_tokens.weight.dtype)
+        features = regions.region_features.to(float_type(self.embed_tokens))
         features = features.masked_fill(gaps, 0)  # a padded region may hold anything, even NaN
         if config.normalize_regions:
             features = F.normalize(features, dim=-1)

@@ -4,9 +4,9 @@ their attention as a whole is in test_vqa.py."""
 import pytest
 import torch
 
+from modeling_updown.linear_updown import NormedLinear
 from modeling_updown.modeling_attention import (
     Nonlinear,
-    NormedLinear,
     QuestionRows,
     TopDownAttention,
     masked_softmax,
@@ -76,7 +76,7 @@ def test_masked_softmax():
 
 def test_weight_norm_is_torchs():
     """One length for the whole matrix: outputs, and gradients of direction, length, bias and input."""
-    ours, torchs = NormedLinear(5, 4, weight_norm=True), torch.nn.Linear(5, 4)
+    ours, torchs = NormedLinear(5, 4), torch.nn.Linear(5, 4)
     torchs = torch.nn.utils.parametrizations.weight_norm(torchs, dim=None)
     length, direction = torchs.parametrizations.weight.original0, torchs.parametrizations.weight.original1
     with torch.no_grad():
@@ -94,19 +94,13 @@ def test_weight_norm_is_torchs():
     torch.testing.assert_close(ours.gain.grad, length.grad.squeeze())
 
 
-def test_without_weight_norm_it_is_a_linear_layer():
-    layer = NormedLinear(5, 4)
-    assert layer.gain is None and sorted(layer.state_dict()) == ["bias", "weight"]
-    inputs = torch.randn(3, 5)
-    torch.testing.assert_close(layer(inputs), inputs @ layer.weight.T + layer.bias)
-
-
 @pytest.mark.parametrize("weight_norm", [False, True])
 def test_gated_tanh_and_relu(weight_norm):
     inputs = torch.randn(3, 5)
     for activation in ("gated_tanh", "relu"):
         layer = Nonlinear(5, 4, activation=activation, weight_norm=weight_norm)
-        products = inputs @ layer.linear.effective_weight().T + layer.linear.bias
+        weight = layer.linear.effective_weight() if weight_norm else layer.linear.weight
+        products = inputs @ weight.T + layer.linear.bias
         expected = products.relu() if activation == "relu" else products[:, :4].tanh() * products[:, 4:].sigmoid()
         torch.testing.assert_close(layer(inputs), expected)
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
+from modeling_updown.linear_updown import StepLinear
 from modeling_updown.recurrence_updown import (
     CaptioningCache,
     LSTMState,
     PhotoContext,
     QuestionGRU,
-    StepLinear,
     gru_step,
     lstm_step,
     word_steps,

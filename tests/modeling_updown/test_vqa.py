@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForVisualQuestionAnswering
 
 from modeling_updown import UpDownForVisualQuestionAnswering, UpDownVqaConfig
-from modeling_updown.modeling_attention import NormedLinear
+from modeling_updown.linear_updown import NormedLinear
 
 from ..tiny import ANSWERS, QUESTIONS, tiny_grid_config, tiny_photo, tiny_question_processor, tiny_vqa, tiny_vqa_config
 from .vqa_twin import (
@@ -431,7 +431,7 @@ class TestLife:
             )
         )
         for module in model.modules():
-            if isinstance(module, torch.nn.Linear):
+            if isinstance(module, torch.nn.Linear | NormedLinear):
                 assert module.bias.eq(0).all()
                 if module.weight.numel() > 5000:
                     expected = (3 * module.in_features) ** -0.5

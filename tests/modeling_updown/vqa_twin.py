@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from modeling_updown import UpDownForVisualQuestionAnswering
-from modeling_updown.modeling_attention import NormedLinear
+from modeling_updown.linear_updown import NormedLinear
 
 from ..tiny import ANSWERS, tiny_vqa
 from .test_counting import slow_counts
@@ -32,9 +32,9 @@ def answerer(**changes: Any) -> UpDownForVisualQuestionAnswering:
     model, generator = tiny_vqa(**(fields | changes)), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for module in model.modules():
-            if isinstance(module, torch.nn.Linear):
+            if isinstance(module, torch.nn.Linear | NormedLinear):
                 module.bias.normal_(std=0.3, generator=generator)
-            if isinstance(module, NormedLinear) and module.gain is not None:
+            if isinstance(module, NormedLinear):
                 module.gain.mul_(1.5)
     return model
 
