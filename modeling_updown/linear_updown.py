@@ -100,9 +100,9 @@ def word_scores(states: torch.Tensor, embedding: Any) -> torch.Tensor:
 
 def step_product(layer: Any, *, num_steps: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """A linear layer that is used once per time step; in training over many, with its weight's gradient made once."""
-    if num_steps > 1 and torch.is_grad_enabled() and is_plain(layer, nn.Linear) and layer.weight.requires_grad:
-        return StepLinear(layer.weight, layer.bias)
-    return layer
+    if num_steps < 2 or not torch.is_grad_enabled() or torch.compiler.is_compiling():  # no compiler follows the tape
+        return layer
+    return StepLinear(layer.weight, layer.bias) if is_plain(layer, nn.Linear) and layer.weight.requires_grad else layer
 
 
 def _weight(layer: Any) -> torch.Tensor:

@@ -199,8 +199,13 @@ class TestForward:
 
     def test_compiled_forward(self):
         model, photos, ids = captioner(), regions(), words(3)
-        compiled = torch.compile(model, backend="aot_eager")
-        torch.testing.assert_close(compiled(ids, **photos).logits, model(ids, **photos).logits, atol=1e-5, rtol=1e-5)
+        compiled, results = torch.compile(model, backend="aot_eager"), []
+        for run in (model, compiled):
+            model.zero_grad()
+            logits = run(ids, **photos).logits
+            logits.square().mean().backward()
+            results.append((logits, model.language_lstm.weight.grad, model.attention_lstm_state.weight.grad))
+        torch.testing.assert_close(results[1], results[0], atol=1e-5, rtol=1e-5)
 
 
 class TestMistakes:
