@@ -141,6 +141,7 @@ class UpDownImageToTextPipeline(Pipeline):
         inputs = dict(self.image_processor(images=stored_photo(input_), return_tensors="pt"))
         if prompt:
             inputs |= self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+            inputs |= begun(inputs["input_ids"], self.model.config.bos_token_id)
         return inputs
 
     def _forward(
@@ -205,6 +206,19 @@ class UpDownImageToTextPipeline(Pipeline):
         """The ids of the tokens that end a caption."""
         ends = self.model.generation_config.eos_token_id
         return [] if ends is None else ends if isinstance(ends, list) else [ends]
+
+
+def begun(input_ids: torch.Tensor, start_token_id: int | None) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` of a prompt (1, T), after the token that every caption starts with.
+
+    Tokenizers of language models (GPT-2's, Qwen2's) begin a text with its first word.
+
+    >>> begun(torch.tensor([[7, 8]]), 1)["input_ids"].tolist(), begun(torch.tensor([[1, 7]]), 1)["input_ids"].tolist()
+    ([[1, 7, 8]], [[1, 7]])
+    """
+    if start_token_id is not None and not input_ids[:, :1].eq(start_token_id).any():
+        input_ids = torch.cat([input_ids.new_full((len(input_ids), 1), start_token_id), input_ids], dim=1)
+    return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
 
 
 def followed_weights(

@@ -3,13 +3,14 @@
 from .image_processing_updown import UpDownImageProcessor, UpDownImageProcessorPil, load_photo
 from .processing_updown import UpDownProcessor
 from .region_batching_updown import check_regions, pad_regions, split_regions
-from .tokenization_updown import UpDownTokenizer, caption_token_ids, count_words
+from .tokenization_updown import UpDownTokenizer, boundary_token_ids, caption_token_ids, count_words
 
 __all__ = [
     "UpDownImageProcessor",
     "UpDownImageProcessorPil",
     "UpDownProcessor",
     "UpDownTokenizer",
+    "boundary_token_ids",
     "caption_token_ids",
     "check_regions",
     "count_words",

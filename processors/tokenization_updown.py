@@ -10,6 +10,7 @@ Languages written without spaces need captions that are already split into words
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -204,7 +205,7 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
 
 
 def caption_token_ids(
-    tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], *, max_tokens: int
+    tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], *, max_tokens: int, config: Any = None
 ) -> dict[str, torch.Tensor]:
     """Captions as the rows a captioner is trained on: BOS, the caption's tokens, EOS, padding on the right.
 
@@ -215,6 +216,7 @@ def caption_token_ids(
         tokenizer: an `UpDownTokenizer` or any other.
         captions: N texts; an empty one gives BOS EOS.
         max_tokens: keep at most this many tokens of a caption (16 to 20 in the paper), BOS and EOS not counted.
+        config: of the model that learns them; its BOS, EOS and padding, which `generate` writes with, go first.
 
     Returns:
         `input_ids` and `attention_mask`, both (N, T) int64 with T <= max_tokens + 2.
@@ -230,7 +232,7 @@ def caption_token_ids(
     captions = list(_checked_captions(captions))
     if not captions or max_tokens < 1:
         raise ValueError(f"need at least one caption and one token, got {len(captions)} and max_tokens={max_tokens}")
-    bos, eos, pad = _boundary_ids(tokenizer)
+    bos, eos, pad = boundary_token_ids(tokenizer, config=config).values()
     encoded = tokenizer(
         captions,
         add_special_tokens=False,
@@ -288,16 +290,25 @@ def _build_backend(vocabulary: dict[str, int], *, special_tokens: Mapping[str, s
     return backend
 
 
-def _boundary_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, int]:
-    eos = _first_given(tokenizer.eos_token_id, tokenizer.sep_token_id)
+def boundary_token_ids(tokenizer: PreTrainedTokenizerBase, *, config: Any = None) -> dict[str, int]:
+    """`bos_token_id`, `eos_token_id` and `pad_token_id` of captions: a model config's own where it is given and has
+    them (the first of several EOS), else the tokenizer's, as `caption_token_ids` replaces those that are missing.
+
+    Raises `ValueError` where neither has an EOS.
+    """
+    own_bos, own_eos, own_pad = (
+        getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    )
+    own_eos = next(iter(own_eos), None) if isinstance(own_eos, list) else own_eos
+    eos = _first_given(own_eos, tokenizer.eos_token_id, tokenizer.sep_token_id)
     if eos is None:
         raise ValueError(
             f"{type(tokenizer).__name__} has neither an EOS nor a SEP token; set tokenizer.eos_token first"
         )
-    bos = _first_given(tokenizer.bos_token_id, tokenizer.cls_token_id, eos)
-    pad = _first_given(tokenizer.pad_token_id, eos)
+    bos = _first_given(own_bos, tokenizer.bos_token_id, tokenizer.cls_token_id, eos)
+    pad = _first_given(own_pad, tokenizer.pad_token_id, eos)
     assert bos is not None and pad is not None
-    return bos, eos, pad
+    return {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
 
 
 def _first_given(*token_ids: int | None) -> int | None:

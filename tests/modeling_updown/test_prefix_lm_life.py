@@ -222,7 +222,10 @@ class TestPipeline:
         (result,) = captioner(tiny_photo(), **settings)
         assert result["generated_text"] == byte_pairs.decode(result["generated_token_ids"][1:]).strip()
         assert captioner.tokenizer.encode("a brown dog") == byte_pairs.encode("a brown dog")
-        assert captioner(tiny_photo(), prompt="a brown dog", **settings)[0]["generated_text"].startswith("a brown dog")
+        (asked,) = captioner(tiny_photo(), prompt="a brown dog", **settings)
+        assert asked["generated_text"].startswith("a brown dog")
+        words = byte_pairs.encode("a brown dog")
+        assert asked["generated_token_ids"][: len(words) + 1] == [0, *words]  # as it was trained: the start token first
 
 
 def byte_pair_tokenizer() -> Any:

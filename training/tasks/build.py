@@ -19,7 +19,13 @@ from transformers import (
 )
 
 import modeling_updown
-from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownImageProcessor
+from modeling_updown import (
+    UpDownDetector,
+    UpDownDetectorConfig,
+    UpDownGrid,
+    UpDownImageProcessor,
+    boundary_token_ids,
+)
 from modeling_updown.configuration_updown import region_source_config
 from training.data.caption_rows import NoSuchSplitError
 from training.data.region_store import RegionStore
@@ -35,6 +41,7 @@ CHANGEABLE = (
 )
 
 SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not photos
+BOUNDARIES = ("bos_token_id", "eos_token_id", "pad_token_id")  # of captions
 CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
 
 SOURCES: dict[str, Any] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
@@ -253,15 +260,17 @@ def build_on_pretrained_text(
 ) -> tuple[Any, PreTrainedTokenizerBase]:
     """A new model on the recipe's `text.pretrained`, and that text model's tokenizer.
 
-    fields: of the model's config; special: those of them that the tokenizer settles, such as `cls_token_id`. Raises
-    `ValueError` for a field that the config does not have, and for a text model that cannot be had or used.
+    fields: of the model's config; special: those of them that the tokenizer settles, such as `cls_token_id` (BOS, EOS
+    and padding of captions as `boundary_token_ids` has them). Raises `ValueError` for a field that the config does not
+    have, and for a text model that cannot be had or used.
     """
     if "text_config" in fields:
         raise ValueError("model.text_config and text.pretrained are both given: the pretrained model has its own")
     check_fields(model_class.config_class, recipe.model, section="model")
     tokenizer = pretrained_tokenizer(recipe.text.pretrained)
-    settled = {name: getattr(tokenizer, name) for name in special}
     try:
+        bounds = boundary_token_ids(tokenizer) if set(special) & set(BOUNDARIES) else {}
+        settled = {name: bounds.get(name, getattr(tokenizer, name)) for name in special}
         return model_class.from_text_pretrained(recipe.text.pretrained, **fields, **settled), tokenizer
     except (OSError, ValueError) as error:
         raise ValueError(f"text.pretrained: {' '.join(str(error).split())}") from error

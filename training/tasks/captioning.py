@@ -21,6 +21,7 @@ from modeling_updown import (
     UpDownForImageCaptioning,
     UpDownProcessor,
     UpDownTokenizer,
+    boundary_token_ids,
     caption_token_ids,
 )
 from modeling_updown.losses_updown import self_critical_loss
@@ -94,9 +95,11 @@ class CaptioningTask(TopDownTask):
         self.num_rows = len(self.train_rows)
         self.token_ids = self.encode_captions(self.train_rows["captions"][:])
         if recipe.train.objective == "self_critical":
-            eos, pad = self.processor.tokenizer.eos_token_id, self.processor.tokenizer.pad_token_id
             references = [[row[1:].tolist() for row in rows] for rows in self.token_ids]
-            self.scorer = CiderD.from_token_ids(references, end_token_id=eos, pad_token_id=pad)
+            bounds = self.bounds
+            self.scorer = CiderD.from_token_ids(
+                references, end_token_id=bounds["eos_token_id"], pad_token_id=bounds["pad_token_id"]
+            )
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
@@ -149,12 +152,18 @@ class CaptioningTask(TopDownTask):
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
+    @property
+    def bounds(self) -> dict[str, int]:
+        """BOS, EOS and padding of captions, in rows, rewards and what the model writes: the model config's."""
+        return boundary_token_ids(self.processor.tokenizer, config=self.model.config)
+
     def encode_captions(self, captions: list[list[str]]) -> list[list[torch.Tensor]]:
         """Captions as BOS, words, EOS: a list a photo."""
         encoded = caption_token_ids(
             self.processor.tokenizer,
             list(itertools.chain.from_iterable(captions)),
             max_tokens=self.recipe.train.max_words,
+            config=self.model.config,
         )
         lengths = encoded["attention_mask"].sum(dim=1).tolist()
         rows = iter([row[:length] for row, length in zip(encoded["input_ids"], lengths, strict=True)])
@@ -173,7 +182,7 @@ class CaptioningTask(TopDownTask):
         inputs["photo_index"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         if self.scorer is None:
             chosen = [self.chosen_captions(int(i), draw) for i, draw in zip(indices, draws, strict=True)]
-            padding = self.processor.tokenizer.pad_token_id
+            padding = self.bounds["pad_token_id"]
             rows = list(itertools.chain.from_iterable(chosen))
             inputs["input_ids"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
             lengths = torch.tensor([len(row) for row in rows])
@@ -221,7 +230,7 @@ class CaptioningTask(TopDownTask):
         rewards = self.reward(sampled, owner)
         advantage = (rewards - self.baseline(rewards, samples, photos, photo_index)).to(sampled.device)
         words = sampled[:, 1:]
-        mask = words_until_end(words, self.processor.tokenizer.eos_token_id)
+        mask = words_until_end(words, self.bounds["eos_token_id"])
         model.eval()
         output = model(
             input_ids=sampled[:, :-1], attention_mask=mask, shift_labels=words.masked_fill(~mask, -100), **photos

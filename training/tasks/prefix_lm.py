@@ -7,8 +7,15 @@ A pretrained language model brings its own tokenizer (`text.pretrained`); a new 
 import itertools
 from typing import Any
 
-from modeling_updown import UpDownPrefixLMConfig, UpDownPrefixLMForImageCaptioning, UpDownProcessor, UpDownTokenizer
+from modeling_updown import (
+    UpDownPrefixLMConfig,
+    UpDownPrefixLMForImageCaptioning,
+    UpDownProcessor,
+    UpDownTokenizer,
+    boundary_token_ids,
+)
 from training.tasks.build import (
+    BOUNDARIES,
     build_config,
     build_image_processor,
     build_on_pretrained_text,
@@ -40,12 +47,12 @@ class PrefixLMTask(CaptioningTask):
         fields = {**recipe.model, **source_fields(vision_config, recipe.regions)}
         never: set[int] = set()
         if recipe.text.pretrained:
-            model, tokenizer = build_on_pretrained_text(self.model_class, recipe, fields)
+            model, tokenizer = build_on_pretrained_text(self.model_class, recipe, fields, special=BOUNDARIES)
         else:
             tokenizer = UpDownTokenizer.from_captions(
                 itertools.chain.from_iterable(captions), min_count=recipe.train.min_word_count
             )
-            special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+            special = boundary_token_ids(tokenizer)
             text = {"model_type": "gpt2", **(fields.pop("text_config", None) or {})}
             fields["text_config"] = {**text, **special, "vocab_size": len(tokenizer)}
             model = UpDownPrefixLMForImageCaptioning(

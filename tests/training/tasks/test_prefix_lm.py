@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from transformers import AutoModelForCausalLM
 
 from tests import tiny
 from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_here
@@ -66,6 +68,29 @@ def test_layers_are_made_twice_where_the_recipe_wants_memory(tmp_path: Path) -> 
     task.prepare()
     assert task.model.is_gradient_checkpointing
     assert train_here(recipe)["bleu_1_x100"] >= 0
+
+
+def test_captions_start_and_end_in_training_as_in_generation(tmp_path: Path) -> None:
+    """A tokenizer without BOS, as Qwen2's, beside a language model whose config names other tokens."""
+    folder = tmp_path / "text"
+    tokenizer = tiny.tiny_tokenizer(cls_token=None, sep_token=None, pad_token=None, eos_token="[SEP]")
+    assert (tokenizer.bos_token_id, tokenizer.cls_token_id, tokenizer.eos_token_id) == (None, None, 3)
+    config = tiny.tiny_text_config("qwen2", vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=[3, 0])
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    recipe = tiny_prefix_recipe(tmp_path, text=TextRecipe(pretrained=str(folder)))
+    recipe.model = {"tuning": "frozen"}
+    task: Any = build_task(recipe, new_accelerator())
+    task.prepare()
+    model, rows = task.model, task.inputs(np.arange(2), epoch=0)
+    assert {int(row[0]) for row in rows["input_ids"]} == {3}
+    for settings in (model.config, model.generation_config):
+        assert (settings.bos_token_id, settings.eos_token_id, settings.pad_token_id) == (3, 3, 3)
+    photos = {name: rows[name] for name in ("region_features", "region_boxes", "region_mask")}
+    assert model.generate(**photos, max_new_tokens=2)[:, 0].tolist() == [3, 3]
+
+    model.config.bos_token_id = 7  # a model of another home: what it generates with is what it is trained on
+    assert {int(row[0]) for texts in task.encode_captions([["a dog"]]) for row in texts} == {7}
 
 
 def test_mistakes_are_named_with_their_cure(tmp_path: Path) -> None:
