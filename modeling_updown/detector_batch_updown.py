@@ -12,7 +12,7 @@ import torch
 from .boxes_updown import boxes_to_pixels
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import PhotoObjects
-from .outputs_updown import UpDownDetectorOutput
+from .outputs_updown import UpDownDetectorOutput, check_pixels
 
 BOX_TOLERANCE = 1e-3
 
@@ -65,11 +65,7 @@ def photos_by_size(
 
     Raises `ValueError` for a batch of another shape, for a photo without any pixel and for padding on another side.
     """
-    if pixel_values.dim() != 4 or pixel_values.shape[1] != 3 or 0 in pixel_values.shape:
-        raise ValueError(
-            f"pixel_values have shape {tuple(pixel_values.shape)}, not (photos, 3, height, width): "
-            "make them with the model's image processor"
-        )
+    check_pixels(pixel_values)
     if pixel_mask is None:
         yield list(range(len(pixel_values))), pixel_values
         return

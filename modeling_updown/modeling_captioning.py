@@ -17,8 +17,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from .boxes_updown import box_geometry
-from .compat_updown import CACHE, CachedGenerationMixin, one_cache
+from .compat_updown import CACHE, one_cache
 from .configuration_updown import UpDownCaptioningConfig
+from .generation_updown import PhotoGenerationMixin, words_of_labels
 from .linear_updown import float_type, step_product
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_attention import TopDownAttention
@@ -29,7 +30,7 @@ from .recurrence_updown import CaptioningCache, PhotoContext, WordSteps, lstm_st
 PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
 
 
-class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
+class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
     """The captioner: equations in the module's docstring, the paper's defaults, `generate` as transformers has it.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
@@ -149,7 +150,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
         input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
         holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T): a masked word
         leaves the state untouched. labels (N, T): the input words, shifted here, -100 where not scored (or
-        `shift_labels`, shifted already); -> `UpDownCaptioningOutput`.
+        `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -163,6 +164,8 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
         if cache is None:
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             cache = CaptioningCache(self.encode_photos(regions))
+        if input_ids is None and inputs_embeds is None:
+            input_ids = words_of_labels(labels, bos_token_id=config.bos_token_id, pad_token_id=config.pad_token_id)
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         run = self.run_words(words, input_ids, cache, attention_mask, skip=not use_cache)
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from .boxes_updown import grid_boxes, pool_boxes, pyramid_boxes
 from .configuration_updown import UpDownGridConfig
 from .modeling_base import UpDownPreTrainedModel, load_backbone
-from .outputs_updown import Regions
+from .outputs_updown import Regions, check_pixels
 
 
 class UpDownGrid(UpDownPreTrainedModel):
@@ -82,8 +82,10 @@ class UpDownGrid(UpDownPreTrainedModel):
     ) -> Any:
         """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes.
 
-        Raises `ValueError` where `pixel_mask` says that photos were padded: cells would be of the padding.
+        Raises `ValueError` for pixels of another shape, and where `pixel_mask` says that photos were padded: cells
+        would be of the padding.
         """
+        check_pixels(pixel_values)
         if pixel_mask is not None and not torch.compiler.is_compiling() and not pixel_mask.all():
             raise ValueError(
                 'a grid takes photos of one size: give its image processor size={"height": ..., "width": ...}, '

@@ -28,8 +28,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.pytorch_utils import Conv1D
 
 from .boxes_updown import box_geometry
-from .compat_updown import CACHE, CachedGenerationMixin, one_cache
+from .compat_updown import CACHE, one_cache
 from .configuration_text_updown import UpDownPrefixLMConfig
+from .generation_updown import PhotoGenerationMixin, words_of_labels
 from .linear_updown import float_type
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_base import UpDownTopDownModel, loading_fault
@@ -104,7 +105,7 @@ class PrefixEmbedding(nn.Module):
         return Prefix(states, regions.region_mask, regions.region_boxes)
 
 
-class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
+class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
     """Captions photos with any Hugging Face causal language model; see the module's docstring.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
@@ -261,7 +262,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin
         input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
         holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T), or with that
         cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100
-        where not scored (or `shift_labels`, shifted already); -> `UpDownPrefixLMOutput`.
+        where not scored (or `shift_labels`, shifted already), and input_ids if those are left out;
+        -> `UpDownPrefixLMOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -271,6 +273,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
+        if input_ids is None and inputs_embeds is None:
+            input_ids = words_of_labels(labels, bos_token_id=config.bos_token_id, pad_token_id=config.pad_token_id)
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         photos: Any = one_cache(cache, past_key_values)
         if not isinstance(photos, PrefixCache):
@@ -301,8 +305,6 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin
         """(N, T), or word embeddings (N, T, E) in its place, -> (N, T, E)."""
         if inputs_embeds is not None:
             return inputs_embeds
-        if input_ids is None:
-            raise ValueError("Give input_ids: the words so far, at least the one that every caption starts with")
         return self.get_input_embeddings()(input_ids)
 
     def read_regions(

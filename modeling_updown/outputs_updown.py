@@ -230,3 +230,14 @@ class UpDownPrefixLMOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
+
+
+def check_pixels(pixel_values: torch.Tensor) -> None:
+    """Raises `ValueError` for what is no batch of photos (B, 3, height, width)."""
+    shape = tuple(pixel_values.shape)
+    empty = not torch.compiler.is_compiling() and 0 in shape
+    if len(shape) != 4 or shape[1] != 3 or empty:
+        cure = "make them with the model's image processor"
+        if len(shape) == 3 and shape[0] == 3:
+            cure = "give pixel_values[None] for one photo"
+        raise ValueError(f"pixel_values have shape {shape}, not (photos, 3, height, width): {cure}")

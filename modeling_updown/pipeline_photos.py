@@ -1,7 +1,7 @@
 """Photos as pipelines get them: one or many, lists, data sets or streams, made ready for the image processor.
 
 The first hop of `pipeline_updown` and `pipeline_vqa`: whatever was given -> photos, each with its place for messages ->
-inputs of one size, padded to a batch.
+inputs of one size, padded to a batch. Every photo that is given is either answered for or named in an error.
 """
 
 import os
@@ -12,6 +12,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from transformers.processing_utils import ImagesKwargs
+
+# settings of image processors that a call of a pipeline may change; what comes back and where is the pipeline's matter
+PHOTO_SETTINGS = ({*ImagesKwargs.__annotations__, "exact_resize", "channel_order"}) - {"return_tensors", "device"}
 
 
 class ListedPhoto(NamedTuple):
@@ -73,6 +77,40 @@ def photo_loader(
     return DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=collate_fn)
 
 
+def photo_inputs(
+    image_processor: Any, photo: Any, *, timeout: float | None = None, **settings: Any
+) -> dict[str, torch.Tensor]:
+    """One photo, or row with one, -> `pixel_values` (1, 3, height, width) and maybe `pixel_mask`.
+
+    timeout: seconds that a download may take; settings: of the image processor. Raises `ValueError` for several photos.
+    """
+    photo = stored_photo(photo)
+    if timeout is not None:
+        photo = image_processor.fetch_images(photo, timeout=timeout)
+    inputs = dict(image_processor(images=photo, return_tensors="pt", **settings))
+    if len(inputs["pixel_values"]) != 1:
+        raise ValueError(
+            f"it holds {len(inputs['pixel_values'])} photos where one is expected: give a flat list of photos, or their"
+            " batches as a torch DataLoader"
+        )
+    return inputs
+
+
+def check_finite(numbers: torch.Tensor, model: Any, *, what: str) -> None:
+    """Raises `ValueError` naming the model's folder where numbers that it made are not all finite."""
+    if not bool(torch.isfinite(numbers).all()):
+        folder = getattr(model, "name_or_path", "") or f"the model ({type(model).__name__})"
+        raise ValueError(
+            f"{folder} makes {what} that are no numbers (NaN or infinity): its weights are damaged, or NaN since their "
+            "training, so take another checkpoint; if float16 overflows, load the model with dtype=torch.float32"
+        )
+
+
+def real_regions(regions: Any) -> torch.Tensor:
+    """The features of the regions that are there, (regions of all photos, D); padding may hold anything."""
+    return regions["region_features"][regions["region_mask"]]
+
+
 def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Inputs of single photos -> one batch; pixels and their masks are padded with 0 on the right and below.
 
@@ -90,14 +128,37 @@ def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.
     return joined
 
 
+def is_one_photo(photos: Any) -> bool:
+    """Whether something is a photo although it could be gone through, as bytes and open files could.
+
+    >>> is_one_photo("dog.jpg"), is_one_photo(bytearray(b"...")), is_one_photo(["dog.jpg"])
+    (True, True, False)
+    """
+    return isinstance(photos, str | bytes | bytearray | memoryview) or hasattr(photos, "read")
+
+
+def is_many_photos(photos: Any) -> bool:
+    """Whether something holds several photos at once: a list, or an array (P, 3, height, width)."""
+    return isinstance(photos, list | tuple) or getattr(photos, "ndim", 0) == 4
+
+
 def photo_stream(photos: Any) -> Any:
     """Many photos other than a list -> what pipelines go through lazily, each with its index; one photo as it is."""
+    if is_one_photo(photos):
+        return photos
     if hasattr(photos, "cast_column"):
         photos = image_column(photos)
+    if isinstance(photos, DataLoader):
+        photos = (photo for batch in photos for photo in batch_photos(batch))
     if isinstance(photos, Iterator | IterableDataset):
         return (ListedPhoto(index, photo) for index, photo in enumerate(photos))
-    one_photo = isinstance(photos, str | bytes) or not isinstance(photos, Sequence | Dataset)
-    return photos if one_photo else ListedPhotos(photos)
+    return ListedPhotos(photos) if isinstance(photos, Sequence | Dataset) else photos
+
+
+def batch_photos(batch: Any) -> Sequence:
+    """The photos of one batch of a DataLoader, or of the rows `dataset[:3]`, which come as a dict of lists."""
+    photos = batch.get("image") if isinstance(batch, Mapping) else batch
+    return photos if is_many_photos(photos) else [batch]
 
 
 def image_column(rows: Any) -> Sequence | Iterator:

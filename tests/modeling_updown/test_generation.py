@@ -1,0 +1,91 @@
+"""What the captioners take by position, in one row or alone: each equals the same thing said in full."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from modeling_updown.generation_updown import words_of_labels
+from tests import tiny
+
+PHOTOS = [tiny.tiny_photo(seed) for seed in range(3)]
+LABELS = torch.tensor([[1, 5, 6, 2], [1, 5, 2, -100], [1, 9, 2, -100]])
+
+
+@pytest.fixture(scope="module", params=[tiny.tiny_captioner, tiny.tiny_prefix_lm])
+def model(request: pytest.FixtureRequest) -> Any:
+    return request.param()
+
+
+@pytest.fixture(scope="module")
+def pixel_values() -> torch.Tensor:
+    return tiny.tiny_processor()(images=PHOTOS, return_tensors="pt").pixel_values
+
+
+def test_photos_by_position(model: Any, pixel_values: torch.Tensor) -> None:
+    expected = model.generate(pixel_values=pixel_values, max_new_tokens=5)
+    assert len({tuple(row) for row in expected.tolist()}) > 1
+    assert torch.equal(model.generate(pixel_values, max_new_tokens=5), expected)
+    config = GenerationConfig(max_new_tokens=5, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+    assert torch.equal(model.generate(pixel_values, config), expected)
+    with pytest.raises(ValueError, match="generate got photos twice: by position and by name"):
+        model.generate(pixel_values, pixel_values=pixel_values)
+    with pytest.raises(ValueError, match=r"floats of shape \(3, 64, 64\) first: give pixel_values \(photos, 3"):
+        model.generate(pixel_values[0])
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 2, "num_return_sequences": 2}])
+def test_one_prompt_goes_with_all_photos(model: Any, pixel_values: torch.Tensor, settings: dict[str, Any]) -> None:
+    processor = tiny.tiny_processor()
+    one = processor(images=PHOTOS, text="two men", return_tensors="pt")
+    three = processor(images=PHOTOS, text=["two men"] * 3, return_tensors="pt")
+    expected = model.generate(**three, max_new_tokens=5, **settings)
+    assert torch.equal(model.generate(**one, max_new_tokens=5, **settings), expected)
+    regions = {name: value for name, value in model.get_regions(pixel_values).items() if value is not None}
+    assert torch.equal(model.generate(one.input_ids, **regions, max_new_tokens=5, **settings), expected)
+    alone = model.generate(three.input_ids, pixel_values=pixel_values[:1], max_new_tokens=5, **settings)
+    assert len(alone) == len(expected)  # three captions of one photo, as before
+    with pytest.raises(ValueError, match="2 rows of words for 3 photos"):
+        model.generate(three.input_ids[:2], pixel_values=pixel_values, max_new_tokens=5)
+
+
+def test_labels_alone_are_their_words(model: Any, pixel_values: torch.Tensor) -> None:
+    words = LABELS.masked_fill(LABELS == -100, 0)
+    expected = model(words, pixel_values=pixel_values, labels=LABELS)
+    found = model(pixel_values=pixel_values, labels=LABELS)
+    assert torch.allclose(found.loss, expected.loss) and found.loss > 0
+    assert torch.allclose(found.logits[0], expected.logits[0])
+    begun = LABELS.clone()
+    begun[:, 0] = -100
+    assert torch.allclose(model(pixel_values=pixel_values, labels=begun).loss, expected.loss)
+    assert words_of_labels(begun, bos_token_id=1, pad_token_id=0).tolist() == words.tolist()
+    with pytest.raises(ValueError, match="Give input_ids: the words so far, at least the one that every caption"):
+        model(pixel_values=pixel_values)
+
+
+def test_strings_to_stop_at_need_a_tokenizer(model: Any, pixel_values: torch.Tensor) -> None:
+    tokenizer = tiny.tiny_processor().tokenizer
+    whole = model.generate(pixel_values, max_new_tokens=5)
+    second = tokenizer.decode(whole[0, 2])
+    for stop in (second, [second]):
+        stopped = model.generate(pixel_values[:1], max_new_tokens=5, stop_strings=stop, tokenizer=tokenizer)
+        first = tokenizer.decode(whole[0, 1])
+        assert stopped.tolist() == whole[:1, : 2 if second in first else 3].tolist()
+    with pytest.raises(ValueError, match="could not locate a tokenizer"):
+        model.generate(pixel_values[:1], stop_strings=second)
+
+
+@pytest.mark.parametrize(
+    "make", [tiny.tiny_captioner, tiny.tiny_prefix_lm, tiny.tiny_vqa, tiny.tiny_grid, tiny.tiny_detector]
+)
+def test_pixels_of_another_shape(make: Any) -> None:
+    model = make()
+    words = {} if make in (tiny.tiny_grid, tiny.tiny_detector) else {"input_ids": torch.tensor([[1, 5]])}
+    for shape, cure in (
+        ((3, 64, 64), r"give pixel_values\[None\] for one photo"),
+        ((1, 1, 64, 64), "make them with the model's image processor"),
+        ((1, 1, 3, 64, 64), "make them with the model's image processor"),
+    ):
+        with pytest.raises(ValueError, match=rf"pixel_values have shape .*, not \(photos, 3, height, width\): {cure}"):
+            model(pixel_values=torch.zeros(shape), **words)
