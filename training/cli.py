@@ -10,8 +10,9 @@ import contextlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from training.commands.answers import add_build_answers
 from training.commands.ask import add_ask
@@ -27,6 +28,7 @@ from training.commands.regions import add_check_regions, add_convert_regions
 from training.commands.search import add_search
 from training.commands.shared import one_sentence
 from training.commands.train import add_train
+from training.console import PrintableFormatter, printable, printable_warning, say
 
 EXAMPLES = """\
 examples:
@@ -71,20 +73,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("UPDOWN_DEBUG") == "1":
             raise
-        print(f"updown {parsed.command}: {one_sentence(error)}", file=sys.stderr)
+        say(f"updown {parsed.command}: {one_sentence(error)}", file=sys.stderr)
         return 2
 
 
 @contextlib.contextmanager
 def notes_shown() -> Iterator[None]:
-    """With the notes of this package's own modules on stderr."""
+    """With the notes of this package's own modules, and warnings, on stderr, as a terminal may have them."""
     logger, shown = logging.getLogger("training"), logging.StreamHandler()
+    shown.setFormatter(PrintableFormatter())
     logger.addHandler(shown)
     logger.setLevel(logging.INFO)
+    usual, warnings.formatwarning = warnings.formatwarning, printable_warning
     try:
         yield
     finally:
         logger.removeHandler(shown)
+        warnings.formatwarning = usual
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments may be file names that a shell put in for `*`, so what is said of them is made fit for a terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse does it."""
+        super().error(printable(message))
 
 
 class ShowVersion(argparse.Action):
@@ -94,13 +107,13 @@ class ShowVersion(argparse.Action):
         """Print the version and leave."""
         import modeling_updown
 
-        print(f"updown {modeling_updown.__version__}")
+        say(f"updown {modeling_updown.__version__}")
         parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its arguments."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="updown",
         description="Bottom-up and top-down attention for photos: regions in, sentences and answers out.",
         epilog=EXAMPLES,

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from modeling_updown import load_photo
+from training.console import say
 from training.data.region_store import RegionStore, RegionStoreWriter
 from training.recipe import RegionsRecipe
 
@@ -109,7 +110,8 @@ def extract_regions(
                 bar.update(len(indices))
     broken = gather_object(maker.broken)  # every process waits here for the others
     if broken and accelerator.is_main_process:
-        print(f"{len(broken)} photos could not be read and were skipped:", *broken, sep="\n  ", file=sys.stderr)
+        head = f"{len(broken)} photos could not be read and were skipped:"
+        say(head, *(f"  {line}" for line in broken), file=sys.stderr)
     return broken
 
 

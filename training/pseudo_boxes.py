@@ -27,6 +27,7 @@ from torchvision.ops import batched_nms, box_convert, box_iou
 from tqdm.auto import tqdm
 
 from training.commands.shared import PHOTO_SUFFIXES, positive
+from training.console import say
 from training.data.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
 from training.data.caption_rows import CAPTION_FEATURES
 from training.data.captioning import CAPTION_FORMATS, load_captions
@@ -168,7 +169,8 @@ def detect(
                 annotations += _box_records(found, row["captions"], photo_id=photo_id, categories=categories)
             bar.update(len(indices))
     if broken:
-        print(f"{len(broken)} photos could not be read and were skipped:", *broken, sep="\n  ", file=sys.stderr)
+        head = f"{len(broken)} photos could not be read and were skipped:"
+        say(head, *(f"  {line}" for line in broken), file=sys.stderr)
     if not images:
         raise ValueError("none of the photos can be read")
     _report_unknown(unknown, annotations)
@@ -430,14 +432,14 @@ def run_detect(arguments: argparse.Namespace) -> None:
         box_source=Path(arguments.teacher).stem if arguments.teacher.endswith(".onnx") else arguments.teacher,
     )
     write_json(arguments.output, content, indent=None)
-    print(summary(content))
+    say(*summary(content).split("\n"))
 
 
 def run_describe(arguments: argparse.Namespace) -> None:
     """`describe`: boxes and captions -> boxes with attributes."""
     content = describe_boxes(arguments.boxes, arguments.annotations)
     write_json(arguments.output, content, indent=None)
-    print(summary(content))
+    say(*summary(content).split("\n"))
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
@@ -453,7 +455,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
     }
     kept &= _images_by_id(boxes, arguments.boxes).keys()
     best = best_threshold(*([note for note in part if str(note["image_id"]) in kept] for part in (made, notes)))
-    print(f"{len(kept)} photos  " + "  ".join(f"{name} {figure:.3f}" for name, figure in best.items()))
+    say(f"{len(kept)} photos  " + "  ".join(f"{name} {figure:.3f}" for name, figure in best.items()))
 
 
 def summary(content: Mapping[str, Any]) -> str:
@@ -479,7 +481,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         parsed.run(parsed)
     except (OSError, ValueError, ImportError) as error:
-        print(f"pseudo_boxes {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"pseudo_boxes {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.shared import add_command, positive
+from training.console import say
 
 NUM_SHOWN = 10
 
@@ -66,9 +67,9 @@ def run_build_answers(arguments: argparse.Namespace) -> int:
     coverage = answer_coverage(rows, vocabulary)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_answers(arguments.output, vocabulary)
-    print(f"{arguments.output}: {len(vocabulary):,} answers, each seen at least {min(vocabulary.counts):,} times")
+    say(f"{arguments.output}: {len(vocabulary):,} answers, each seen at least {min(vocabulary.counts):,} times")
     hidden = len(rows) - coverage["all"].num_questions
-    print(f"from the {len(rows):,} questions of {split}" + (f", {hidden:,} of them without any answer" * bool(hidden)))
+    say(f"from the {len(rows):,} questions of {split}" + (f", {hidden:,} of them without any answer" * bool(hidden)))
     print_coverage(coverage)
     print_commonest(vocabulary)
     return 0
@@ -77,9 +78,9 @@ def run_build_answers(arguments: argparse.Namespace) -> int:
 def print_coverage(coverage: Mapping[str, Any]) -> None:
     """A line for all questions and one for each type of answer."""
     width = max(map(len, coverage))
-    print(f"  {'':<{width}}  questions  answer listed  any human answer listed  highest accuracy")
+    say(f"  {'':<{width}}  questions  answer listed  any human answer listed  highest accuracy")
     for name, reached in coverage.items():
-        print(
+        say(
             f"  {name:<{width}}{reached.num_questions:>11,}{reached.answer_known:>15.1%}{reached.any_known:>25.1%}"
             f"{reached.best_score:>18.1%}"
         )
@@ -89,6 +90,6 @@ def print_commonest(vocabulary: Any) -> None:
     """The answers seen most and least often, with their counts."""
     pairs = zip(vocabulary.answers, vocabulary.counts, strict=True)
     shown = [f"{answer or 'nothing'} ({count:,})" for answer, count in pairs]
-    print(f"commonest: {'; '.join(shown[:NUM_SHOWN])}")
+    say(f"commonest: {'; '.join(shown[:NUM_SHOWN])}")
     if len(shown) > NUM_SHOWN:
-        print(f"rarest: {'; '.join(shown[NUM_SHOWN:][-NUM_SHOWN:])}")
+        say(f"rarest: {'; '.join(shown[NUM_SHOWN:][-NUM_SHOWN:])}")

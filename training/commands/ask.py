@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.shared import TRAINED_VQA, add_command, model_folder, positive, quiet
+from training.console import say
 
 
 def add_ask(commands: Any) -> None:
@@ -54,7 +55,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
         if arguments.draw:
             picture = arguments.draw if one else arguments.draw.with_stem(f"{arguments.draw.stem}_{number}")
             draw_answer(photo, answers, question=question, path=picture)
-            print(f"  drawn: {picture}")
+            say(f"  drawn: {picture}")
     return 0
 
 
@@ -87,6 +88,6 @@ def split_choices(arguments: Sequence[str]) -> list[str]:
 
 def print_answers(question: str, answers: Sequence[Mapping[str, Any]]) -> None:
     """The question, and each answer with its score (0..1) on a line."""
-    print(question)
+    say(question)
     for answer in answers:
-        print(f"  {answer['answer']:<28} {answer['score']:.3f}")
+        say(f"  {answer['answer']:<28} {answer['score']:.3f}")

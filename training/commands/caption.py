@@ -17,6 +17,7 @@ from training.commands.shared import (
     positive,
     quiet,
 )
+from training.console import say
 from training.shipped import DEMO_FOLDER
 
 DEMO_PHOTOS = ("skier", "riders", "skateboarder", "tennis", "mountain")  # their licences: demo_photos/README.md
@@ -64,17 +65,17 @@ def run_caption(arguments: argparse.Namespace) -> int:
         try:
             photo = load_photo(path)
         except (OSError, ValueError) as error:
-            print(f"updown caption: skipped: {one_sentence(error)}", file=sys.stderr)
+            say(f"updown caption: skipped: {one_sentence(error)}", file=sys.stderr)
             broken += 1
             continue
         result = describe(captioner, photo, **options)
-        print(f"{path}: {result['generated_text']}")
+        say(f"{path}: {result['generated_text']}")
         if arguments.words:
             print_words(result, size=photo.size)
         if arguments.draw:
             picture = picture_path(arguments.draw, path, alone=len(photos) == 1)
             draw_attention(photo, result, path=picture)
-            print(f"  drawn: {picture}")
+            say(f"  drawn: {picture}")
     return exit_code(broken, of=len(photos))
 
 
@@ -87,11 +88,11 @@ def run_demo(arguments: argparse.Namespace) -> int:
     arguments.output.mkdir(parents=True, exist_ok=True)
     for name, photo in photos.items():
         result = describe(captioner, photo)
-        print(f"{name}: {result['generated_text']}")
+        say(f"{name}: {result['generated_text']}")
         print_words(result, size=photo.size)
         picture = arguments.output / f"demo_{name}.png"
         draw_attention(photo, result, path=picture)
-        print(f"  drawn: {picture}")
+        say(f"  drawn: {picture}")
     return 0
 
 
@@ -127,4 +128,4 @@ def print_words(result: Mapping[str, Any], *, size: tuple[int, int]) -> None:
         strongest = max(range(len(weights)), key=lambda region: float(weights[region]))
         left, top, right, bottom = (float(side) for side in result["region_boxes"][strongest])
         place = f"{left * width:.0f},{top * height:.0f} to {right * width:.0f},{bottom * height:.0f}"
-        print(f"  {word:<14} {float(weights[strongest]):4.0%} on region {strongest} at {place} pixels")
+        say(f"  {word:<14} {float(weights[strongest]):4.0%} on region {strongest} at {place} pixels")

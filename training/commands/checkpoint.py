@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from training.commands.shared import add_command
+from training.console import say
 
 
 def add_convert_checkpoint(commands: Any) -> None:
@@ -43,7 +44,7 @@ def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
             config[name] = read_lines(getattr(arguments, name))
     converted = convert_checkpoint(arguments.format, arguments.weights, config=config, output=arguments.output)
     command = "detect" if converted.model.config.model_type == "updown_detector" else "caption"
-    print(f"{arguments.output}: load it with from_pretrained, or `updown {command} PHOTO --model {arguments.output}`")
+    say(f"{arguments.output}: load it with from_pretrained, or `updown {command} PHOTO --model {arguments.output}`")
     return 0
 
 

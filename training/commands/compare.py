@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.shared import add_command
+from training.console import say
 
 
 def add_compare(commands: Any) -> None:
@@ -28,7 +29,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
     from training.data.files import write_json
 
     rows = compare_models(dict(map(named_folder, arguments.models)))
-    print(table(rows))
+    say(*table(rows).split("\n"))
     if arguments.output:
         write_json(arguments.output, rows)
     return 0

@@ -16,6 +16,7 @@ from training.commands.shared import (
     photo_paths,
     picture_path,
 )
+from training.console import say
 
 
 def add_detect(commands: Any) -> None:
@@ -73,7 +74,7 @@ def run_detect(arguments: argparse.Namespace) -> int:
             photo = load_photo(path)
             regions = detect_regions(detector, image_processor, photo, boxes=arguments.box)
         except (OSError, ValueError, RuntimeError) as error:  # torch has no better one for a photo too thin for it
-            print(f"updown detect: skipped {path}: {one_sentence(error)}", file=sys.stderr)
+            say(f"updown detect: skipped {path}: {one_sentence(error)}", file=sys.stderr)
             broken += 1
             continue
         shown = [region for region in regions if arguments.box or region["score"] >= arguments.threshold]
@@ -82,7 +83,7 @@ def run_detect(arguments: argparse.Namespace) -> int:
         if arguments.draw and shown:
             picture = picture_path(arguments.draw, path, alone=len(paths) == 1)
             draw_regions(photo, shown, path=picture)
-            print(f"  drawn: {picture}")
+            say(f"  drawn: {picture}")
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return exit_code(broken, of=len(paths))
@@ -117,9 +118,9 @@ def print_regions(path: str, regions: list[dict[str, Any]], *, size: tuple[int, 
     """Each region on a line, its box in pixels of a photo of `size` (width, height)."""
     from modeling_updown.drawing_regions_updown import region_text
 
-    print(f"{path}: {len(regions)} regions")
+    say(f"{path}: {len(regions)} regions")
     width, height = size
     for region in regions:
         left, top, right, bottom = region["box"]
         place = f"{left * width:.0f},{top * height:.0f} to {right * width:.0f},{bottom * height:.0f}"
-        print(f"  {region_text(region):<28} at {place} pixels")
+        say(f"  {region_text(region):<28} at {place} pixels")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from training.commands.shared import add_command, positive
+from training.console import say
 
 
 def add_evaluate(commands: Any) -> None:
@@ -52,11 +53,11 @@ def print_figures(evaluation: Mapping[str, Any]) -> None:
     """Each figure on a line, and what was not computed with its reason."""
     dataset = evaluation["dataset"]
     numbers = [f"{value} {name.removeprefix('num_')}" for name, value in dataset.items() if name.startswith("num_")]
-    print(f"{dataset['name']} {dataset['split']}, {', '.join(numbers)}")
+    say(f"{dataset['name']} {dataset['split']}, {', '.join(numbers)}")
     for name, value in evaluation["metrics"].items():
-        print(f"  {name:<16} {value:8.2f}")
+        say(f"  {name:<16} {value:8.2f}")
     for name, values in evaluation.get("domains", {}).items():
         if "questions" in values:
-            print(f"    {name:<30} {values['accuracy_x100']:8.2f} of {values['questions']} questions")
+            say(f"    {name:<30} {values['accuracy_x100']:8.2f} of {values['questions']} questions")
     for name, reason in evaluation.get("not_computed", {}).items():
-        print(f"  {name:<16} not computed: {reason}")
+        say(f"  {name:<16} not computed: {reason}")

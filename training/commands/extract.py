@@ -13,6 +13,7 @@ from training.commands.shared import (
     photo_paths,
     positive,
 )
+from training.console import say
 
 LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".jsonl"}
 
@@ -78,7 +79,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
         accelerator=accelerator,
     )
     if accelerator.is_main_process:
-        print(f"{arguments.output}: the regions of {len(rows) - len(broken)} photos")
+        say(f"{arguments.output}: the regions of {len(rows) - len(broken)} photos")
     return exit_code(len(broken), of=len(rows))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.commands.extract import photo_rows
 from training.commands.shared import TRAINED_RETRIEVAL, add_command, exit_code, model_folder, positive, quiet
+from training.console import say
 
 if TYPE_CHECKING:
     from training.data.region_store import RegionStore
@@ -91,8 +92,9 @@ def run_index(arguments: argparse.Namespace) -> int:
         index_texts(texts, embedder, writer)
         counts = {name: len(entries) for name, entries in writer.entries.items()}
     if broken:
-        print(f"{len(broken)} photos could not be read and were skipped:", *broken, sep="\n  ", file=sys.stderr)
-    print(f"{arguments.output}: {counts['photos']} photos and {counts['texts']} texts")
+        head = f"{len(broken)} photos could not be read and were skipped:"
+        say(head, *(f"  {line}" for line in broken), file=sys.stderr)
+    say(f"{arguments.output}: {counts['photos']} photos and {counts['texts']} texts")
     return exit_code(len(broken), of=len(rows) if rows is not None else len(store or ()))
 
 
@@ -187,7 +189,7 @@ def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, 
     if len(lost) == len(paths):
         raise ValueError(f"none of the {len(paths)} photos of {store.folder} is in {folder} (looked for {lost[0]})")
     if lost:
-        print(f"{len(lost)} photos of {store.folder} are not in {folder}, such as {lost[0]}", file=sys.stderr)
+        say(f"{len(lost)} photos of {store.folder} are not in {folder}, such as {lost[0]}", file=sys.stderr)
     return str(folder), paths
 
 

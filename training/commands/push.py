@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from training.commands.shared import add_command, quiet
+from training.console import say
 
 
 def add_push(commands: Any) -> None:
@@ -38,5 +39,5 @@ def run_push(arguments: argparse.Namespace) -> int:
             evaluation=arguments.evaluation,
             half=arguments.half,
         )
-    print(f"{place}: as it would stand at {arguments.repo_id}" if arguments.dry_run else f"published: {place}")
+    say(f"{place}: as it would stand at {arguments.repo_id}" if arguments.dry_run else f"published: {place}")
     return 0

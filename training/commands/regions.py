@@ -1,7 +1,6 @@
 """`updown convert-regions` and `updown check-regions`: region features of other projects, in and out, and compared."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.shared import add_command, exit_code, whole_number
+from training.console import say, say_json
 
 FORMAT_HELP = "tsv, lxmert-tsv, vinvl-tsv, npz, att-box, hdf5 or lmdb"
 MOST_LISTED = 100
@@ -121,7 +121,7 @@ def convert(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.source[0]} holds no photo")
     print_broken(done.broken)
     there = f", {done.num_there:,} were there already" if done.num_there else ""
-    print(f"{arguments.output}: {done.num_added:,} photos added{there}")
+    say(f"{arguments.output}: {done.num_added:,} photos added{there}")
     return exit_code(len(done.broken), of=done.num_photos)
 
 
@@ -135,7 +135,7 @@ def export(arguments: argparse.Namespace) -> int:
         arguments.source[0], output=arguments.output, format=arguments.to, beside=beside_of(arguments)
     )
     left_out = f" (without {', '.join(lost)}, for which it has no place)" if lost else ""
-    print(f"{arguments.output}: written as {arguments.to}{left_out}")
+    say(f"{arguments.output}: written as {arguments.to}{left_out}")
     return 0
 
 
@@ -147,7 +147,7 @@ def run_check_regions(arguments: argparse.Namespace) -> int:
         raise ValueError("give A and B to compare them, or one region store and --verify")
     if arguments.verify:
         check = verify_store(arguments.a)
-        print(
+        say(
             json.dumps({**asdict(check), "sound": check.sound}, indent=1)
             if arguments.json
             else "\n".join(check.lines())
@@ -161,9 +161,9 @@ def run_check_regions(arguments: argparse.Namespace) -> int:
         beside=beside_of(arguments),
     )
     if arguments.json:
-        print(json.dumps(found.as_json(worst=arguments.worst), indent=1))
+        say_json(found.as_json(worst=arguments.worst))
     else:
-        print(*found.lines(worst=arguments.worst), sep="\n")
+        say(*found.lines(worst=arguments.worst))
     return 0 if found.same else 1
 
 
@@ -185,10 +185,5 @@ def print_broken(broken: Sequence[str]) -> None:
     """The broken rows on stderr, the first hundred in full."""
     if broken:
         more = [f"... and {len(broken) - MOST_LISTED:,} more"] if len(broken) > MOST_LISTED else []
-        print(
-            f"{len(broken):,} rows are broken and were left out:",
-            *broken[:MOST_LISTED],
-            *more,
-            sep="\n  ",
-            file=sys.stderr,
-        )
+        listed = [f"  {line}" for line in (*broken[:MOST_LISTED], *more)]
+        say(f"{len(broken):,} rows are broken and were left out:", *listed, file=sys.stderr)

@@ -1,7 +1,6 @@
 """`updown search`: photos for texts, texts for photos, or photos like a photo; in words, as JSON, or drawn."""
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from training.commands.index import add_retrieval_model, load_retrieval_model
 from training.commands.shared import PHOTO_SUFFIXES, add_command, model_folder, positive, whole_number
+from training.console import say, say_json
 
 if TYPE_CHECKING:
     from training.retrieval_index import Found, PhotoIndex
@@ -81,11 +81,11 @@ def run_search(arguments: argparse.Namespace) -> int:
             alone = len(arguments.queries) == 1
             picture = arguments.output if alone else arguments.output.with_stem(f"{arguments.output.stem}_{number}")
             lost += draw(index, query, photos.get(query), table, results, found, path=picture)
-            print(f"  drawn: {picture}", file=sys.stderr if arguments.json else sys.stdout)
+            say(f"  drawn: {picture}", file=sys.stderr if arguments.json else sys.stdout)
         name_unread(lost)
         unread += len(lost)
     if arguments.json:
-        print(json.dumps(answers, indent=1, ensure_ascii=False))
+        say_json(answers)
     state_recall(index, arguments.faiss, {answer["found"] for answer in answers})
     return 1 if unread else 0
 
@@ -170,12 +170,12 @@ def photo_facts(index: "PhotoIndex", place: int) -> dict[str, Any]:
 
 def print_results(query: str, table: str, results: list[dict[str, Any]]) -> None:
     """The query, and each result on a line: rank, cosine, with re-ranking the match, and what was found."""
-    print(query)
+    say(query)
     for result in results:
         match = result.get("match")
         matched = ("  match  -  " if match is None else f"  match {match:4.0%}") if "match" in result else ""
         name = result["text"] if table == "texts" else result["path"] or result["id"]
-        print(f"  {result['rank']:>3}  {result['score']:6.3f}{matched}  {name}")
+        say(f"  {result['rank']:>3}  {result['score']:6.3f}{matched}  {name}")
 
 
 def draw(
@@ -207,11 +207,12 @@ def name_unread(lines: list[str]) -> None:
     """On stderr, the first few of them."""
     if lines:
         more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
-        print(f"{len(lines)} photos could not be read:", *lines[:MOST_NAMED], *more, sep="\n  ", file=sys.stderr)
+        named = [f"  {line}" for line in (*lines[:MOST_NAMED], *more)]
+        say(f"{len(lines)} photos could not be read:", *named, file=sys.stderr)
 
 
 def state_recall(index: "PhotoIndex", kind: str | None, tables: set[str]) -> None:
     """On stderr, how much an approximate search finds of what the exact one does."""
     for table in sorted(tables) if kind in ("ivf", "hnsw") else []:
         share = index.faiss_recall(table)
-        print(f"faiss {kind} finds {share:.1%} of the 10 nearest {table} (measured on this index)", file=sys.stderr)
+        say(f"faiss {kind} finds {share:.1%} of the 10 nearest {table} (measured on this index)", file=sys.stderr)
