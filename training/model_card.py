@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig
 
 from training.compare import table
 from training.data import files
+from training.markdown import as_markdown
 from training.shipped import published
 
 LICENSE = "apache-2.0"
@@ -117,6 +118,10 @@ def write_card(
         model_name=name,
         eval_results=evaluation_results(evaluation, task=task) or None,
     )
+    shown, told = (
+        as_markdown(evaluation),
+        as_markdown(training),
+    )  # what data sets and recipes are called is others' text
     card = ModelCard.from_template(
         card_data,
         template_path=str(template_path()),
@@ -131,10 +136,10 @@ def write_card(
         + (", transformers and peft" if needs_peft(config) else " and transformers"),
         region_facts=region_facts(config, folder),
         word_facts=word_facts(config, folder),
-        evaluation=evaluation,
-        training=training,
-        figures=figures(evaluation),
-        kinds=kinds(evaluation),
+        evaluation=shown,
+        training=told,
+        figures=figures(shown),
+        kinds=kinds(shown),
         comparisons=compared(folder / COMPARISONS),
         ablation=ablation(folder / ABLATION),
     )
@@ -257,7 +262,7 @@ def kinds(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 def compared(path: Path) -> dict[str, Any]:
     """The comparison in a file of `updown compare`: its table and the commands; empty where there is no file."""
-    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    rows = as_markdown(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
     if not rows:
         return {}
     names = {metric: metric_name(metric) for row in rows for metric in row["metrics"]}

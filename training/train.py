@@ -38,6 +38,7 @@ from training.checkpoints import (
     save_checkpoint,
 )
 from training.commands.train import add_train_arguments
+from training.console import say
 from training.data.files import write_atomically
 from training.evaluate import evaluate_folder
 from training.recipe import Recipe, changed_keys, read_recipe
@@ -66,7 +67,7 @@ def run(parsed: argparse.Namespace, *, program: str) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("UPDOWN_DEBUG") == "1":
             raise
-        print(f"{program}: {one_line(error)} (UPDOWN_DEBUG=1 shows where)", file=sys.stderr)
+        say(f"{program}: {one_line(error)} (UPDOWN_DEBUG=1 shows where)", file=sys.stderr)
         return 2
     return 0
 

@@ -263,3 +263,26 @@ def test_a_broken_ablation_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ablation.json").write_text("[1]")
     with pytest.raises(ValueError, match="must hold title"):
         ablation(tmp_path / "ablation.json")
+
+
+def test_names_that_others_gave_stay_words(tmp_path: Path) -> None:
+    """A data set's name, a reason and a command cannot add a heading, an image, a link, a cell or a fence."""
+    name = "Pets\n# Owned ![x](http://evil.example/a.png) <img src=x onerror=y> | cell \x1b[2J"
+    measured = {
+        "dataset": {"name": name, "type": "pets", "split": "test", "num_photos": 3},
+        "metrics": {"bleu_4_x100": 21.3},
+        "not_computed": {"spice": name},
+        "domains": {name: {"accuracy_x100": 40.0, "questions": 2}},
+        "command": "updown evaluate x.yaml\n```\n# Owned",
+    }
+    (tmp_path / "comparisons.json").write_text(
+        json.dumps([{"name": name, "dataset": {"name": name, "split": "test"}, "metrics": {"accuracy_x100": 40.0}}])
+    )
+    config = UpDownCaptioningConfig(vision_config=UpDownGridConfig())
+    card = card_of(config, tmp_path, **measured, training={"Data": name, "Text model": "started from `a/b`"})
+    body = card.content.split("\n---\n", 1)[1]
+    quoted = r"Pets # Owned !\[x\](http://evil.example/a.png) &lt;img src=x onerror=y&gt; \| cell \[2J"
+    assert body.count(quoted) == 6 and name not in body and "<img" not in body and "\x1b" not in body
+    assert not re.search(r"^# Owned", body.replace("'''\n# Owned", ""), flags=re.MULTILINE)
+    assert "started from `a/b`" in body and body.count("```") % 2 == 0
+    assert card.data.eval_results[0].dataset_name == name  # in the header, where it is quoted

@@ -147,11 +147,10 @@ def run_check_regions(arguments: argparse.Namespace) -> int:
         raise ValueError("give A and B to compare them, or one region store and --verify")
     if arguments.verify:
         check = verify_store(arguments.a)
-        say(
-            json.dumps({**asdict(check), "sound": check.sound}, indent=1)
-            if arguments.json
-            else "\n".join(check.lines())
-        )
+        if arguments.json:
+            say_json({**asdict(check), "sound": check.sound})
+        else:
+            say(*check.lines())
         return 0 if check.sound else 1
     found = compare_regions(
         arguments.a,
