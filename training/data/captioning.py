@@ -26,7 +26,16 @@ from training.data.caption_pairs import read_pairs
 from training.data.caption_rows import CAPTION_FEATURES, SPLITS, caption_dataset, split_in, split_name, wanted_splits
 from training.data.caption_rows import SPLIT_WORD as SPLIT_WORD  # for training/data/detection.py
 from training.data.caption_tags import read_tags
-from training.data.files import PathLike, column, format_reader, read_json, read_lines, read_table, records
+from training.data.files import (
+    PathLike,
+    check_photo_names,
+    column,
+    format_reader,
+    read_json,
+    read_lines,
+    read_table,
+    records,
+)
 from training.scenes import scenes_dataset
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv", "captions.txt")
@@ -258,7 +267,8 @@ def read_hub(
 
     Args:
         path, name, revision, data_dir, data_files: passed to `datasets.load_dataset`.
-        image_column, caption_column: the columns with the photo and with its caption or list of captions.
+        image_column, caption_column: the columns with the photo (an image, or a path below the working folder) and with
+            its caption or list of captions.
         image_id_column: the column with the photo's id; rows that share an id are joined. By default every row is
             one photo and its id is `<split>-<row number>`.
         split: keep only this split; `validation` and `dev` are called val.
@@ -410,6 +420,8 @@ def _map_hub_split(
     for row, (image_id, texts) in enumerate(zip(ids, part[columns["captions"]][:], strict=True)):
         first_row_of.setdefault(image_id, row)
         captions_of.setdefault(image_id, []).extend(texts if isinstance(texts, list) else [texts])
+    cure = "write names relative to it, or make it a column of images (datasets.Image)"
+    check_photo_names(part, columns["image"], cure=cure)
     photos = part.select_columns(columns["image"])
     if columns["image"] != "image":
         photos = photos.rename_column(columns["image"], "image")

@@ -14,7 +14,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 PathLike = str | os.PathLike[str]
@@ -137,6 +137,32 @@ def photo_paths(names: Sequence[str], folder: PathLike) -> list[str | None]:
     ]
     _report_missing([name for name, path in zip(names, found, strict=True) if path is None], len(names), folder)
     return found
+
+
+def check_photo_names(rows: Any, column: str, *, cure: str) -> None:
+    """Raises `ValueError` where a data set's column of text names photos outside the working folder.
+
+    A data set from elsewhere must not choose which of this computer's files are read. Addresses on the web pass, and so
+    does a column of images, whose paths the loader of the data set made.
+    """
+    if type(rows.features[column]).__name__ == "Image":
+        return
+    for batch in rows.select_columns([column]).iter(batch_size=10_000):
+        odd = next((name for name in batch[column] if isinstance(name, str) and leads_out(name)), None)
+        if odd is not None:
+            raise ValueError(f"the photo name {odd!r} in the column {column} leads out of the working folder; {cure}")
+
+
+def leads_out(name: str) -> bool:
+    """Whether a photo's name can be another place than one below the folder that it is taken in.
+
+    >>> [leads_out(name) for name in ("a/b.jpg", "/etc/b.jpg", "a/../../b.jpg", r"C:\\b.jpg", "https://c.org/b.jpg")]
+    [False, True, True, True, False]
+    """
+    if name.lower().startswith(("http://", "https://")):
+        return False
+    paths = (PurePosixPath(name), PureWindowsPath(name))
+    return any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)
 
 
 def _report_missing(missing: Sequence[str], total: int, folder: PathLike) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from training.data.files import PathLike, photo_paths, read_table
+from training.data.files import PathLike, check_photo_names, photo_paths, read_table
 from training.data.json_stream import stream_records
 from training.data.vqa_official import file_word
 from training.data.vqa_rows import (
@@ -256,6 +256,8 @@ def _hub_split(
     if images is not None:
         names = [str(name) for name in kept[chosen["image"]]]
         return _found_photos(table, photo_paths(names, images))
+    cure = "write names relative to it, or name the photos' folder in images="
+    check_photo_names(kept, chosen["image"], cure=cure)
     if chosen["image"] != "image":
         kept = kept.rename_column(chosen["image"], "image")
     words = with_photos(table, no_photos).remove_columns("image")

@@ -290,6 +290,27 @@ def test_a_local_imagefolder_or_parquet_through_the_hub_reader(tmp_path: Path) -
         datasets.config.HF_DATASETS_CACHE = cache
 
 
+@pytest.mark.parametrize(
+    "name", ["/etc/photo.png", "../photo.png", "a/../../b.png", "C:\\\\b.png", "\\\\\\\\host\\\\b.png"]
+)
+def test_a_data_set_from_elsewhere_names_no_file_outside(name: str, tmp_path: Path) -> None:
+    cache = datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = tmp_path / "cache"
+    try:
+        names = ["photos/a.png", "https://example.org/../b.png"]
+        options: dict[str, Any] = {"path": "parquet", "data_files": {"train": str(tmp_path / "rows.parquet")}}
+        rows = {"image": names, "captions": [["a cat"], ["a dog"]]}
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
+        loaded = load_captions("hub", **options).cast_column("image", datasets.Image(decode=False))
+        assert [photo["path"] for photo in loaded["image"]] == names
+        rows = {"image": [*names, name], "captions": [["a cat"], ["a dog"], ["a man"]]}
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
+        with pytest.raises(ValueError, match=r"in the column image leads out of the working folder; .*datasets.Image"):
+            load_captions("hub", **options)
+    finally:
+        datasets.config.HF_DATASETS_CACHE = cache
+
+
 def test_scenes_are_a_format() -> None:
     rows = load_captions("scenes", num_scenes=3, image_size=32, split="val")
     assert len(rows) == 3 and set(COLUMNS) < set(rows.column_names)

@@ -175,3 +175,14 @@ def test_local_parquet_through_the_hub_reader(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="1 of 2 photos are not in"):
         (photos / "b.png").unlink()
         assert load_vqa("hub", split="train", **options)["question_id"][:] == ["4"]
+
+
+@pytest.mark.usefixtures("cache")
+def test_a_data_set_from_elsewhere_names_no_file_outside(tmp_path: Path) -> None:
+    rows = {"question": ["What?", "Who?"], "photo": ["a.png", "../../b.png"]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
+    options: dict[str, Any] = {"path": "parquet", "data_files": str(tmp_path / "train.parquet")}
+    with pytest.raises(
+        ValueError, match=r"'../../b.png' in the column photo leads out of the working folder; .*images="
+    ):
+        load_vqa("hub", **options, columns={"image": "photo"})
