@@ -14,6 +14,7 @@ from PIL import Image
 
 from processors import load_photo
 
+from .drawing_updown import check_picture
 from .outputs_updown import UpDownDetectorOutput
 
 PICTURE_PIXELS = 1000  # the longer side of the picture
@@ -71,13 +72,14 @@ def draw_regions(
         path: where to save the picture as well; the suffix says the format.
 
     Raises:
-        ValueError: no region.
+        ValueError: no region, or a path that no picture can be saved at.
         ImportError: matplotlib is not installed.
 
     >>> dog = {"label": "dog", "score": 0.9, "box": [0.1, 0.1, 0.6, 0.9]}
     >>> draw_regions(Image.new("RGB", (200, 100)), [dog]).size
     (1000, 500)
     """
+    check_picture(path)
     if not regions:
         raise ValueError("there is no region to draw: lower the threshold")
     try:

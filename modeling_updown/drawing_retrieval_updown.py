@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .drawing_updown import BOX_COLOUR, DOTS_PER_INCH, EMPTY_COLOUR, OTHER_COLOUR, rendered
+from .drawing_updown import BOX_COLOUR, DOTS_PER_INCH, EMPTY_COLOUR, OTHER_COLOUR, check_picture, rendered
 
 TILE_INCHES = 2.5  # width of one photo's place
 SHAPES = (0.66, 1.25)  # its height over its width: the photos' median, but within these
@@ -48,13 +48,14 @@ def draw_found_photos(
         path: where to save the picture as well; the suffix says the format.
 
     Raises:
-        ValueError: nothing was found, or photos and results differ in number.
+        ValueError: nothing was found, photos and results differ in number, or no picture can be saved at the path.
         ImportError: matplotlib is not installed.
 
     >>> sheet = draw_found_photos([Image.new("RGB", (64, 48))] * 7, [{"rank": n, "score": 0.5} for n in range(1, 8)])
     >>> sheet.width
     1471
     """
+    check_picture(path)
     if not results or len(photos) != len(results):
         raise ValueError(f"{len(photos)} photos and {len(results)} results: give one photo for each, and at least one")
     tiles: list[Tile] = [(photo, *tile_texts(result)) for photo, result in zip(photos, results, strict=True)]
@@ -100,13 +101,14 @@ def draw_found_texts(
         path: where to save the picture as well; the suffix says the format.
 
     Raises:
-        ValueError: nothing was found.
+        ValueError: nothing was found, or no picture can be saved at the path.
         ImportError: matplotlib is not installed.
 
     >>> result = {"rank": 1, "score": 0.31, "match": 0.9, "text": "a dog runs"}
     >>> draw_found_texts(Image.new("RGB", (64, 48)), [result]).width
     1161
     """
+    check_picture(path)
     if not results:
         raise ValueError("there is no result to draw")
     texts = [textwrap.wrap(str(r["text"]), TEXT_LETTERS, max_lines=TEXT_LINES, placeholder=" ...") for r in results]

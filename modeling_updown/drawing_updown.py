@@ -5,11 +5,14 @@ The last, optional hop of the flow: a result of `pipeline("image-to-text")` or `
 with `return_regions=True` -> a picture, in the manner of figures 1, 5 and 6 of Anderson et al. 2018.
 """
 
+import importlib.util
+import io
 import math
 import os
 import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +58,8 @@ def draw_attention(
         path: where to save the picture as well; the suffix says the format.
 
     Raises:
-        ValueError: a result without regions, or weights and boxes that do not fit each other.
+        ValueError: a result without regions, weights and boxes that do not fit each other, or a path that no picture
+            can be saved at.
         ImportError: matplotlib is not installed.
 
     >>> result = {"generated_text": "a dog", "words": ["a", "dog"], "region_weights": torch.full((2, 1), 1.0),
@@ -63,6 +67,7 @@ def draw_attention(
     >>> draw_attention(Image.new("RGB", (64, 48)), result).width
     792
     """
+    check_picture(path)
     result = result if isinstance(result, Mapping) else result[0]
     words, weights, boxes = checked_regions(result)
     pixels = photo_pixels(photo)
@@ -97,7 +102,8 @@ def draw_answer(
         path: where to save the picture as well; the suffix says the format.
 
     Raises:
-        ValueError: answers without regions, or weights and boxes that do not fit each other.
+        ValueError: answers without regions, weights and boxes that do not fit each other, or a path that no picture can
+            be saved at.
         ImportError: matplotlib is not installed.
 
     >>> answers = [{"answer": "2", "score": 0.7, "region_weights": torch.full((1, 1), 1.0),
@@ -105,6 +111,7 @@ def draw_answer(
     >>> draw_answer(Image.new("RGB", (64, 48)), answers, question="how many?").width
     1122
     """
+    check_picture(path)
     if isinstance(answers, Mapping) or not answers or not all(isinstance(answer, Mapping) for answer in answers):
         raise ValueError("draw_answer takes the pipeline's answers to one question, a list of dicts: pick one list")
     weights, boxes = checked_weights(answers[0], kind="glimpses")
@@ -126,6 +133,39 @@ def draw_answer(
     if path is not None:
         picture.save(path)
     return picture
+
+
+def check_picture(path: str | os.PathLike[str] | None) -> None:
+    """Finds out before the work whether a picture can be drawn and saved at `path` (None: nowhere).
+
+    Raises:
+        ValueError: an ending of no picture that can be saved, or no folder to save it in.
+        ImportError: matplotlib is not installed.
+    """
+    if path is None:
+        return
+    path = Path(path)
+    if not can_be_saved(path.suffix):
+        raise ValueError(f"no picture can be saved as {path}: name it with the ending .png, .jpg or .webp")
+    if path.is_dir() or not path.parent.is_dir():
+        fault = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise ValueError(f"{fault}: name a file, in a folder that is there, for the picture")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("drawing needs matplotlib: pip install matplotlib")
+
+
+def can_be_saved(suffix: str) -> bool:
+    """Whether Pillow writes colour pictures of an ending.
+
+    >>> can_be_saved(".png"), can_be_saved(".PDF"), can_be_saved(".xyz"), can_be_saved(".xbm")
+    (True, True, False, False)
+    """
+    kind = Image.registered_extensions().get(suffix.lower())
+    try:
+        Image.new("RGB", (8, 8)).save(io.BytesIO(), format=kind)
+    except Exception:  # what Pillow only reads, what takes no colours, and what is no format at all
+        return False
+    return kind is not None
 
 
 def strongest_regions(weights: np.ndarray) -> np.ndarray:

@@ -413,7 +413,14 @@ class PhotoPreparation(BaseImageProcessor):
             outputs: what `UpDownDetector` returns; its regressed boxes are used.
             threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
             target_sizes: (B, 2) or pairs: height and width of each photo in pixels, for boxes in pixels; else 0..1.
+
+        Raises `ValueError` for scores that are not finite, which no threshold would let pass.
         """
+        if not bool(torch.isfinite(outputs["region_scores"][outputs["region_mask"]]).all()):
+            raise ValueError(
+                "the detector makes scores of regions that are no numbers (NaN or infinity): its weights are damaged, "
+                "or NaN since their training, so take another checkpoint"
+            )
         threshold = (self.score_threshold or 0.0) if threshold is None else threshold
         results = []
         for photo in range(len(outputs["region_mask"])):

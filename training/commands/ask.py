@@ -1,11 +1,13 @@
 """`updown ask`: questions about a photo, their answers, and where the model looked for each."""
 
 import argparse
+import os
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import TRAINED_VQA, add_command, model_folder, positive, quiet
+from training.commands.shared import TRAINED_VQA, add_command, is_photo, model_folder, positive, quiet
 from training.console import say
 
 
@@ -43,7 +45,10 @@ def add_ask(commands: Any) -> None:
 def run_ask(arguments: argparse.Namespace) -> int:
     """Answer each question, and draw where the model looked if asked to."""
     from modeling_updown import draw_answer, load_photo
+    from modeling_updown.drawing_updown import check_picture
 
+    check_picture(arguments.draw)
+    check_questions(arguments.questions)
     photo, questions = load_photo(arguments.photo), arguments.questions
     answerer = load_answerer(arguments.model)
     choices = None if arguments.choices is None else split_choices(arguments.choices)
@@ -57,6 +62,16 @@ def run_ask(arguments: argparse.Namespace) -> int:
             draw_answer(photo, answers, question=question, path=picture)
             say(f"  drawn: {picture}")
     return 0
+
+
+def check_questions(questions: Sequence[str]) -> None:
+    """Raises `ValueError` where a question is a second photo."""
+    for question in questions:
+        if is_photo(question) and (not set(question) & set(string.whitespace) or os.path.isfile(question)):
+            raise ValueError(
+                f"{question} is a photo, not a question, and questions are asked about one photo: run the command once "
+                "for each photo"
+            )
 
 
 def load_answerer(model: str | None) -> Any:

@@ -56,11 +56,13 @@ def add_demo(commands: Any) -> None:
 def run_caption(arguments: argparse.Namespace) -> int:
     """Describe each photo; one that cannot be read is named and passed over."""
     from modeling_updown import draw_attention, load_photo
+    from modeling_updown.drawing_updown import check_picture
 
+    check_picture(arguments.draw)
     photos = photo_paths(arguments.photos)
     captioner = load_captioner(arguments.model)
     options = {"num_beams": arguments.num_beams} if arguments.num_beams else {}
-    broken = 0
+    broken, drawn = 0, set()
     for path in photos:
         try:
             photo = load_photo(path)
@@ -73,7 +75,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
         if arguments.words:
             print_words(result, size=photo.size)
         if arguments.draw:
-            picture = picture_path(arguments.draw, path, alone=len(photos) == 1)
+            picture = picture_path(arguments.draw, path, alone=len(photos) == 1, taken=drawn)
             draw_attention(photo, result, path=picture)
             say(f"  drawn: {picture}")
     return exit_code(broken, of=len(photos))
@@ -84,8 +86,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     from modeling_updown import draw_attention
 
     photos = demo_photos()
-    captioner = load_captioner(arguments.model)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    captioner = load_captioner(arguments.model)
     for name, photo in photos.items():
         result = describe(captioner, photo)
         say(f"{name}: {result['generated_text']}")

@@ -10,6 +10,7 @@ from typing import Any
 from training.commands.shared import (
     TRAINED_DETECTOR,
     add_command,
+    check_output_file,
     exit_code,
     load_region_source,
     one_sentence,
@@ -62,13 +63,16 @@ def pixel_box(text: str) -> list[float]:
 def run_detect(arguments: argparse.Namespace) -> int:
     """Detect on each photo; one that cannot be read is named and passed over."""
     from modeling_updown import draw_regions, load_photo
+    from modeling_updown.drawing_updown import check_picture
 
+    check_picture(arguments.draw)
+    check_output_file(arguments.json)
     paths = photo_paths(arguments.photos)
     detector, image_processor = load_region_source(arguments.model, default=TRAINED_DETECTOR)
     if detector.config.model_type != "updown_detector":
         raise ValueError(f"{arguments.model} holds a grid, which finds no objects: name a detector with --model")
     detector.float().eval()  # saved in half, it would not take the processor's photos
-    broken, found = 0, {}
+    broken, found, drawn = 0, {}, set()
     for path in paths:
         try:
             photo = load_photo(path)
@@ -81,7 +85,7 @@ def run_detect(arguments: argparse.Namespace) -> int:
         found[path] = shown
         print_regions(path, shown, size=photo.size)
         if arguments.draw and shown:
-            picture = picture_path(arguments.draw, path, alone=len(paths) == 1)
+            picture = picture_path(arguments.draw, path, alone=len(paths) == 1, taken=drawn)
             draw_regions(photo, shown, path=picture)
             say(f"  drawn: {picture}")
     if arguments.json:
@@ -94,16 +98,19 @@ def detect_regions(
 ) -> list[dict[str, Any]]:
     """The named regions of one photo, the surest first; of `boxes` in pixels, these and in their order.
 
-    Raises `ValueError` for a box that leaves the photo.
+    Raises `ValueError` for a box that leaves the photo, and for scores that are not finite.
     """
     import torch
 
     from modeling_updown import named_regions
+    from modeling_updown.pipeline_photos import check_finite, real_regions
 
     inputs = image_processor(photo, return_tensors="pt")
     with torch.no_grad():
         if not boxes:
             output = detector(**inputs, **image_processor.region_selection())
+            check_finite(output.region_scores[output.region_mask], detector, what="scores of regions")
+            check_finite(real_regions(output), detector, what="region features")
             return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
         width, height = photo.size
         outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)

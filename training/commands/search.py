@@ -1,13 +1,12 @@
 """`updown search`: photos for texts, texts for photos, or photos like a photo; in words, as JSON, or drawn."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.commands.index import add_retrieval_model, load_retrieval_model
-from training.commands.shared import PHOTO_SUFFIXES, add_command, model_folder, positive, whole_number
+from training.commands.shared import add_command, is_photo, model_folder, positive, whole_number
 from training.console import say, say_json
 
 if TYPE_CHECKING:
@@ -63,7 +62,9 @@ def add_search(commands: Any) -> None:
 def run_search(arguments: argparse.Namespace) -> int:
     """Answer each query."""
     from modeling_updown import load_photo
+    from modeling_updown.drawing_updown import check_picture
 
+    check_picture(arguments.output)
     photos = {query: load_photo(query) for query in arguments.queries if is_photo(query)}
     check_queries(arguments, photos)
     index = open_index(arguments)
@@ -88,19 +89,6 @@ def run_search(arguments: argparse.Namespace) -> int:
         say_json(answers)
     state_recall(index, arguments.faiss, {answer["found"] for answer in answers})
     return 1 if unread else 0
-
-
-def is_photo(query: str) -> bool:
-    """Whether a query is a photo's path or URL rather than words.
-
-    >>> is_photo("dog.jpg"), is_photo("https://example.org/a"), is_photo("two dogs on a beach")
-    (True, True, False)
-    """
-    return (
-        query.startswith(("http://", "https://"))
-        or os.path.splitext(query)[1].lower() in PHOTO_SUFFIXES
-        or os.path.isfile(query)
-    )
 
 
 def check_queries(arguments: argparse.Namespace, photos: dict[str, Any]) -> None:

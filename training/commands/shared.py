@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import inspect
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,37 @@ def photo_paths(arguments: Sequence[str]) -> list[str]:
     return paths
 
 
-def picture_path(picture: Path, photo: str, *, alone: bool) -> Path:
-    """Where what belongs to a photo is drawn: `look.png`, or `look_dog.png` where there are several photos."""
-    return picture if alone else picture.with_stem(f"{picture.stem}_{Path(photo).stem}")
+def is_photo(text: str) -> bool:
+    """Whether an argument is a photo's path or URL rather than words.
+
+    >>> is_photo("dog.jpg"), is_photo("https://example.org/a"), is_photo("two dogs on a beach")
+    (True, True, False)
+    """
+    return (
+        text.startswith(("http://", "https://"))
+        or os.path.splitext(text)[1].lower() in PHOTO_SUFFIXES
+        or os.path.isfile(text)
+    )
+
+
+def picture_path(picture: Path, photo: str, *, alone: bool, taken: set[Path]) -> Path:
+    """Where what belongs to a photo is drawn: `look.png`, or `look_dog.png` where there are several photos.
+
+    taken: the pictures drawn before, to which this one is added; of a second dog, `look_dog_2.png`.
+    """
+    stem = picture.stem if alone else f"{picture.stem}_{Path(photo).stem}"
+    path, number = picture.with_stem(stem), 2
+    while path in taken:
+        path, number = picture.with_stem(f"{stem}_{number}"), number + 1
+    taken.add(path)
+    return path
+
+
+def check_output_file(path: Path | None) -> None:
+    """Raises `ValueError`, before the work, where a file cannot be written."""
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        fault = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise ValueError(f"{fault}: name a file in a folder that is there")
 
 
 def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
