@@ -1,12 +1,13 @@
 """Photos -> region source -> region store: `updown extract`, and what training does at start where a store is named.
 
-Resumable: photos whose id is in the store are passed over. A broken photo is listed and skipped, the rest extracted.
+Resumable: photos whose id is in the store are passed over, and a run that was killed ends with the files of one that
+was not. A broken photo is listed and skipped, the rest extracted. Another photo under an id of the store is refused.
 """
 
 import hashlib
 import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from transformers import PreTrainedModel
 
 from modeling_updown import load_photo
 from training.console import say
+from training.data.photo_marks import other_photos, photo_mark, refuse_other_photos
 from training.data.region_store import RegionStore, RegionStoreWriter
+from training.data.stored_photos import files_of, stored_ids, tell_lost
 from training.recipe import RegionsRecipe
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
@@ -36,6 +39,7 @@ KEPT = (
     *("attribute_ids", "attribute_scores"),
 )
 SOFT_LABELS = ("object_probs", "attribute_probs")
+OTHER_FOLDER = "give another folder, or delete that one to make its regions anew"
 WINDOW_BATCHES = 32  # so many batches are sorted by size at a time
 
 
@@ -89,7 +93,8 @@ def extract_regions(
         One line for each photo that could not be read; it is skipped, and tried again by the next call.
 
     Raises:
-        ValueError: where the store was made otherwise, `output` holds something else, or the selection is none.
+        ValueError: where the store was made otherwise, or of other photos of the same ids, `output` holds something
+            else, or the selection is none.
     """
     accelerator = accelerator or Accelerator()
     source = source.to(accelerator.device).eval()
@@ -103,10 +108,13 @@ def extract_regions(
         check_soft_labels(Path(output), soft_labels)
         accelerator.wait_for_everyone()  # a writer that opens reads the shards of all, and others replace theirs later
         ids = rows["image_id"][:]
-        mine = [row for row in share if ids[row] not in writer.done_ids]
-        with tqdm(total=len(mine), desc=f"regions -> {output}", unit="photo", disable=not mine) as bar:
-            for indices in like_sized_batches(rows, mine, batch_size=batch_size):
-                maker.add(writer, list(readable_photos(rows, indices, maker.broken)))
+        done = {row for row in share if ids[row] in writer.done_ids}
+        others = gather_object(other_rows(rows, sorted(done), known=writer.done_marks))
+        refuse_other_photos(others, of=len(rows), place=f"the store {output}", cure=OTHER_FOLDER)
+        todo = len(share) - len(done)
+        with tqdm(total=todo, desc=f"regions -> {output}", unit="photo", disable=not todo) as bar:
+            for indices in like_sized_batches(rows, share, batch_size=batch_size, done=done):
+                maker.add(writer, list(marked_photos(rows, indices, maker.broken)))
                 bar.update(len(indices))
     broken = gather_object(maker.broken)  # every process waits here for the others
     if broken and accelerator.is_main_process:
@@ -155,14 +163,15 @@ class RegionMaker:
             self.source, flipped=self.flipped, image_processor=self.image_processor, selection=self.selection
         )
 
-    def add(self, writer: RegionStoreWriter, photos: list[tuple[str, PilImage]]) -> None:
+    def add(self, writer: RegionStoreWriter, photos: list[tuple[str, PilImage, int]]) -> None:
         """One batch; where it is refused, photo by photo, so that one strange photo does not cost the others."""
         if not photos:
             return
-        ids, images = zip(*photos, strict=True)
+        ids, images, marks = zip(*photos, strict=True)
         try:
             regions = self.regions(list(images))
             regions["image_size"] = torch.tensor([[image.height, image.width] for image in images])
+            regions["photo_mark"] = torch.tensor(marks)
         except (ValueError, RuntimeError) as error:  # torch has no better one for photos too thin or too large for it
             fault = " ".join(str(error).split())
         else:
@@ -203,15 +212,24 @@ def mirror(inputs: Mapping[str, torch.Tensor], flipped: torch.Tensor) -> dict[st
     return {**inputs, "pixel_values": pixels}
 
 
-def like_sized_batches(rows: Dataset, indices: list[int], *, batch_size: int) -> Iterator[list[int]]:
-    """The rows in batches whose photos have like sizes, window by window.
+def like_sized_batches(
+    rows: Dataset, indices: Sequence[int], *, batch_size: int, done: Collection[int] = frozenset()
+) -> Iterator[list[int]]:
+    """The rows in batches whose photos have like sizes, window by window, without those that are done.
 
-    Only the photos' headers are read here; those that tell no size come last, to be met where they are loaded.
+    Those count where the batches are formed, so that a run that goes on computes what it would have computed at first,
+    to the last bit. Only the photos' headers are read here; those that tell no size come last, to be met where they are
+    loaded.
     """
     window = batch_size * WINDOW_BATCHES
     for start in range(0, len(indices), window):
-        within = sorted(indices[start : start + window], key=partial(size_in_header, rows))
-        yield from (within[place : place + batch_size] for place in range(0, len(within), batch_size))
+        within: Sequence[int] = indices[start : start + window]
+        if all(row in done for row in within):
+            continue
+        within = sorted(within, key=partial(size_in_header, rows))
+        batches = (within[place : place + batch_size] for place in range(0, len(within), batch_size))
+        left = ([row for row in batch if row not in done] for batch in batches)
+        yield from (batch for batch in left if batch)
 
 
 def size_in_header(rows: Dataset, index: int) -> tuple[int, int]:
@@ -231,6 +249,11 @@ def undecoded(rows: Dataset) -> Dataset:
 
 def readable_photos(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage]]:
     """(image_id, photo) of the undecoded rows that can be read; what is wrong with the others goes into `broken`."""
+    yield from ((image_id, photo) for image_id, photo, _ in marked_photos(rows, indices, broken))
+
+
+def marked_photos(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage, int]]:
+    """The same with the mark of each photo's content."""
     for index in indices:
         row = rows[index]
         try:
@@ -238,7 +261,23 @@ def readable_photos(rows: Dataset, indices: list[int], broken: list[str]) -> Ite
         except (OSError, ValueError) as error:
             broken.append(f"{row['image_id']}: {error}")
         else:
-            yield row["image_id"], photo
+            yield row["image_id"], photo, photo_mark(row["image"])
+
+
+def other_rows(
+    rows: Dataset, chosen: Sequence[int], *, known: Mapping[str, int], names: Mapping[str, str] | None = None
+) -> list[str]:
+    """The ids of the chosen undecoded rows whose photos are others than those that are `known` by these ids.
+
+    names: what `known` calls a row, where it is not the row's id.
+    """
+    names = names or {}
+    ids = rows["image_id"][:]
+    told = [row for row in chosen if known.get(names.get(ids[row], ids[row]))]
+    photos = rows.select_columns(["image"])
+    marks = [photo_mark(photos[row]["image"]) for row in told]
+    by_row = {ids[row]: known[names.get(ids[row], ids[row])] for row in told}
+    return other_photos([ids[row] for row in told], marks, known=by_row)
 
 
 def photo_of(row: dict[str, Any]) -> PilImage:
@@ -259,7 +298,9 @@ class PhotoRegions:
     ):
         self.store_folder, self.source, self.soft_labels = regions.store, source, regions.soft_labels
         self.image_processor, self.accelerator = image_processor, accelerator
+        self.min_share = regions.min_share
         self.stores: dict[bool, RegionStore] = {}
+        self.names: dict[bool, dict[str, str]] = {False: {}, True: {}}  # the stores' ids of rows, where they differ
         self.columns: tuple[str, ...] = ("region_features", "region_boxes")  # what `batch` reads of a store
         if self.store_folder and regions.trained:
             raise ValueError("regions.trained needs pixels at every step: leave regions.store empty")
@@ -268,32 +309,49 @@ class PhotoRegions:
         if not self.store_folder and source is None:
             raise ValueError("the model owns no region source: name the folder of its region features in regions.store")
 
-    def prepare(self, rows: Dataset, *, flips: bool = False) -> Dataset:
+    def prepare(self, rows: Dataset, *, flips: bool = False, warns: bool = True) -> Dataset:
         """The rows that `batch` can serve: with a store, those whose photos it holds once the others were extracted.
 
-        Every process calls it at the same time. Raises `ValueError` where no photo is left.
+        Every process calls it at the same time. One warning counts the rows that are left out, unless the caller does
+        it. Raises `ValueError` where the store holds fewer than `regions.min_share` of them, or other photos of the
+        same ids.
         """
         rows = undecoded(rows)
         if not self.store_folder:
             return rows
-        stores = {side: self.open_store(rows, flipped=side) for side in ((False, True) if flips else (False,))}
-        self.stores |= stores
-        held = [all(image_id in store for store in stores.values()) for image_id in rows["image_id"]]
-        if not any(held):
-            raise ValueError(f"none of the {len(rows)} photos is in the region store {self.store_folder}")
-        return rows if all(held) else rows.select(np.flatnonzero(held))
+        ids = rows["image_id"][:]
+        held: dict[str, str] = dict(zip(ids, ids, strict=True))
+        for flipped in (False, True) if flips else (False,):
+            store = self.stores[flipped] = self.open_store(rows, flipped=flipped)
+            names = stored_ids(ids, files_of(rows), store=store)
+            tell_lost(dict.fromkeys(ids), names, store=store, min_share=self.min_share, warns=warns)
+            self.check_marks(rows, store, names)
+            self.names[flipped] |= {image_id: name for image_id, name in names.items() if name != image_id}
+            held = {image_id: image_id for image_id in held if image_id in names}
+        return rows if len(held) == len(set(ids)) else rows.select([i for i, one in enumerate(ids) if one in held])
+
+    def check_marks(self, rows: Dataset, store: RegionStore, names: Mapping[str, str]) -> None:
+        """`ValueError` where rows' photos are others than those that the store's regions were made of."""
+        known = dict(zip(store.image_ids, store.photo_marks.tolist(), strict=True))
+        mine = range(self.accelerator.process_index, len(rows), self.accelerator.num_processes)
+        others = gather_object(other_rows(rows, mine, known=known, names=names))
+        refuse_other_photos(
+            others, of=len(rows), place=f"the store {store.folder}", cure=f"{OTHER_FOLDER} (regions.store)"
+        )
 
     def open_store(self, rows: Dataset, *, flipped: bool) -> RegionStore:
         """The store (of mirrored photos: `...-flipped`), extracting what it lacks of the rows first."""
         folder = Path(self.store_folder + ("-flipped" if flipped else ""))
         found = existing_store(folder)
-        complete = found is not None and set(rows["image_id"]) <= set(found.image_ids)
+        ids = rows["image_id"][:]
+        names = stored_ids(ids, files_of(rows), store=found) if found is not None else {}
         self.accelerator.wait_for_everyone()  # all have looked before one of them writes
         if self.source is None:
             return RegionStore(folder)
-        if not complete:
+        if not names.keys() >= set(ids):
+            renamed = {image_id for image_id, name in names.items() if name != image_id}
             extract_regions(
-                rows,
+                first_of_each(rows, without=renamed),
                 source=self.source,
                 image_processor=self.image_processor,
                 output=folder,
@@ -322,7 +380,9 @@ class PhotoRegions:
         sides = [side for side in (False, True) if (flipped == side).any()]
         chosen = [np.flatnonzero(flipped == side) for side in sides]
         parts = [
-            self.stores[side].batch([ids[i] for i in photos], dtype=torch.float32, columns=self.columns)
+            self.stores[side].batch(
+                [self.names[side].get(ids[i], ids[i]) for i in photos], dtype=torch.float32, columns=self.columns
+            )
             for side, photos in zip(sides, chosen, strict=True)
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(chosen)))
@@ -362,6 +422,27 @@ def random_crop(draw: np.random.Generator, smallest: float) -> np.ndarray:
     side = np.minimum(1.0, np.sqrt([area * shape, area / shape]))  # width, height
     corner = draw.uniform(0, 1 - side)
     return np.concatenate([corner, corner + side])
+
+
+def ask_store(regions: RegionsRecipe, rows: Dataset, *, flips: bool = False) -> None:
+    """Meet what a store that nobody adds to lacks of the rows, before a model is built for them.
+
+    Raises `ValueError` where there is no store, or it holds fewer than `regions.min_share` of the photos.
+    """
+    rows, ids = undecoded(rows.select_columns(["image_id", "image"])), rows["image_id"][:]
+    for ending in ("", "-flipped") if flips else ("",):
+        store = RegionStore(regions.store + ending)
+        names = stored_ids(ids, files_of(rows), store=store)
+        tell_lost(dict.fromkeys(ids), names, store=store, min_share=regions.min_share, warns=False)
+
+
+def first_of_each(rows: Dataset, *, without: Collection[str]) -> Dataset:
+    """The first row of every id, but for the ids that are left out."""
+    places: dict[str, int] = {}
+    for place, image_id in enumerate(rows["image_id"][:]):
+        places.setdefault(image_id, place)
+    kept = [place for image_id, place in places.items() if image_id not in without]
+    return rows if len(kept) == len(rows) else rows.select(kept)
 
 
 def existing_store(folder: Path) -> RegionStore | None:

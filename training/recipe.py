@@ -36,6 +36,8 @@ class RegionsRecipe:
     random_backbone: start from random backbone weights (tests).
     store: folder of a region store; features are made once, at start, for photos it lacks. Empty: regions are made
         from pixels at every step, which training the region source needs.
+    min_share: 0..1, the smallest share of a split's photos that must have regions in the store; with fewer the run
+        ends, else the others are left out with a warning.
     soft_labels: keep the detector's probabilities of all classes and attributes in the store: what `mrc_ce` and
         `mrc_kl` learn.
     flips: every photo is seen mirrored in half of the epochs.
@@ -51,6 +53,7 @@ class RegionsRecipe:
     pretrained: str = ""
     random_backbone: bool = False
     store: str = ""
+    min_share: float = 0.5
     soft_labels: bool = False
     flips: bool = False
     crops: float = 1.0
@@ -515,6 +518,8 @@ def _check_ranges(recipe: Recipe) -> None:
                 raise ValueError(f"{section}: {name} is {value}, but must be {lowest} or more")
             if f"{section}.{name}" in SHARES and value >= 1:
                 raise ValueError(f"{section}: {name} is {value}, but must be below 1")
+    if not 0 <= recipe.regions.min_share <= 1:
+        raise ValueError(f"regions: min_share is {recipe.regions.min_share}, but must be in 0..1")
     if not 0 < recipe.regions.crops <= 1:
         raise ValueError(f"regions: crops is {recipe.regions.crops}, but must be above 0 and at most 1")
     if len(train.betas) != 2:

@@ -9,7 +9,7 @@ wherever a pixel differs; of two uncompressed ones of one length that differ onl
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
 UNKNOWN = 0
@@ -32,12 +32,6 @@ def photo_mark(image: Mapping[str, Any] | None) -> int:
             return _mark(os.fstat(file.fileno()).st_size, lambda start: _block(file, start))
     except OSError:
         return UNKNOWN
-
-
-def photo_marks(rows: Any) -> Iterator[int]:
-    """The mark of every row of a data set whose `image` is undecoded."""
-    for batch in rows.select_columns(["image"]).iter(batch_size=256):
-        yield from map(photo_mark, batch["image"])
 
 
 def other_photos(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[str, int]) -> list[str]:

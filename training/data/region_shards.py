@@ -172,7 +172,7 @@ def open_shard(path: Path, entry: Mapping[str, Any], *, verified: bool = False) 
 
 def check_content(path: Path, mapped: torch.Tensor, entry: Mapping[str, Any]) -> None:
     """`ValueError` where a shard's bytes are not those that were written; shards of before have no checksum."""
-    if "crc32" in entry and zlib.crc32(memoryview(mapped.numpy())) != entry["crc32"]:
+    if "crc32" in entry and zlib.crc32(mapped.numpy().data) != entry["crc32"]:
         raise ValueError(f"the shard {path} is no region shard as it was written (its checksum differs); {CURE}")
 
 

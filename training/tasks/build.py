@@ -163,6 +163,14 @@ def saved_names(folder: str) -> set[str]:
     return names | {f"{kind.base_model_prefix}.{name}" for name in names}
 
 
+def owns_region_source(folder: str) -> bool:
+    """Whether the model in a saved folder or Hub repository makes its regions itself; False where none can be read."""
+    try:
+        return getattr(AutoConfig.from_pretrained(folder), "vision_config", None) is not None
+    except (OSError, ValueError):
+        return False  # what is wrong with it is told where it is loaded
+
+
 def load_backbone(source: Any, regions: RegionsRecipe) -> Any:
     """A grid or detector with its backbone's weights, as the recipe's `regions` section says.
 

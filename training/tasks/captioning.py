@@ -86,6 +86,7 @@ class CaptioningTask(TopDownTask):
                 f"{len(uncaptioned)} training photos have no caption, such as {uncaptioned[0]}: "
                 "give them captions or another split"
             )
+        self.ask_store(rows)
         self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(captions)
         self.model.config.label_smoothing = recipe.train.label_smoothing
         if recipe.regions.trained:

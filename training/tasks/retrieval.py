@@ -94,6 +94,7 @@ class RetrievalTask(TopDownTask):
                 f"{len(lacking)} training photos have no caption, such as {lacking[0]}: "
                 "give them captions or another split"
             )
+        self.ask_store(rows)
         self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(captions)
         freeze_text(self.model, recipe.text.frozen_layers)
         if recipe.train.gradient_checkpointing:
@@ -122,7 +123,7 @@ class RetrievalTask(TopDownTask):
         if key not in self.evaluated:
             rows = captioned_rows(self.rows(split), split=split)
             rows = rows.select(range(min(max_photos, len(rows)))) if max_photos else rows
-            self.evaluated[key] = self.photos.prepare(rows)
+            self.evaluated[key] = self.photos.prepare(rows, warns=False)
             lost = len(rows) - len(self.evaluated[key])
             if lost:
                 warnings.warn(

@@ -9,10 +9,10 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from modeling_updown import UpDownProcessor
-from training.extract_regions import PhotoRegions
+from training.extract_regions import PhotoRegions, ask_store
 from training.load_back import load_whole
 from training.recipe import Recipe
-from training.tasks.build import change_region_source, override_config
+from training.tasks.build import change_region_source, override_config, owns_region_source
 
 
 class TopDownTask:
@@ -33,6 +33,26 @@ class TopDownTask:
 
     def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
         """The rows of a split that can be scored, or those of its first `max_photos` photos."""
+        raise NotImplementedError
+
+    def ask_store(self, rows: Dataset) -> None:
+        """Meet what the recipe's store lacks of the training rows and of those that pick the best model, before
+        anything costly is built; where the model owns a region source, it makes what is lacking."""
+        recipe = self.recipe
+        if not recipe.regions.store or recipe.regions.source or recipe.regions.pretrained:
+            return
+        if recipe.init_from and owns_region_source(recipe.init_from):
+            return
+        ask_store(recipe.regions, rows, flips=recipe.regions.flips)
+        if recipe.evaluate.max_photos:
+            return  # the others need not be there
+        try:
+            ask_store(recipe.regions, self.rows(recipe.evaluate.split))
+        except ValueError as error:
+            raise ValueError(f"evaluate.split is {recipe.evaluate.split!r}: {error}") from error
+
+    def rows(self, split: str) -> Dataset:
+        """The rows of a split as the data have them, with `image_id` and `image`."""
         raise NotImplementedError
 
     def check_evaluation(self) -> None:

@@ -96,6 +96,7 @@ class VqaTask(TopDownTask):
         """Everything training needs: questions, answers, model, regions, token ids, soft targets."""
         recipe = self.recipe
         rows = self.rows(recipe.train.split)
+        self.ask_store(rows)
         if recipe.init_from:
             self.model = self.start_from(recipe.init_from)
         else:
@@ -139,7 +140,7 @@ class VqaTask(TopDownTask):
     def questions(self, rows: Dataset, *, flips: bool = False) -> Questions:
         """Questions whose photos have regions; the others are left out, with one warning."""
         ids, first, photo_of = np.unique(np.array(rows["image_id"][:]), return_index=True, return_inverse=True)
-        photos = self.photos.prepare(rows.select_columns(["image_id", "image"]).select(first), flips=flips)
+        photos = self.photos.prepare(rows.select_columns(["image_id", "image"]).select(first), flips=flips, warns=False)
         if len(photos) < len(ids):
             place = {image_id: number for number, image_id in enumerate(photos["image_id"][:])}
             kept_place = np.array([place.get(image_id, -1) for image_id in ids.tolist()])
