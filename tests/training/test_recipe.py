@@ -235,7 +235,7 @@ train.early_stopping train.checkpoint_steps train.num_workers train.log_with eva
 evaluate.batch_size evaluate.metric evaluate.every_epochs evaluate.max_photos regions.source regions.weights
 regions.pretrained regions.random_backbone regions.store regions.flips regions.crops regions.processor
 """
-TOP_DOWN = "regions.soft_labels regions.trained train.objective"
+TOP_DOWN = "regions.soft_labels regions.min_share regions.trained train.objective"
 WRITES = """
 train.label_smoothing train.max_words train.min_word_count train.samples_per_photo train.baseline
 train.sample_temperature evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
