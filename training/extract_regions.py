@@ -332,7 +332,7 @@ class PhotoRegions:
 
     def check_marks(self, rows: Dataset, store: RegionStore, names: Mapping[str, str]) -> None:
         """`ValueError` where rows' photos are others than those that the store's regions were made of."""
-        known = dict(zip(store.image_ids, store.photo_marks.tolist(), strict=True))
+        known = store.marks
         mine = range(self.accelerator.process_index, len(rows), self.accelerator.num_processes)
         others = gather_object(other_rows(rows, mine, known=known, names=names))
         refuse_other_photos(

@@ -3,13 +3,14 @@
     photos --region source--> regions --Embedder.regions_vectors--> (P, E)      texts --Embedder.text_vectors--> (N, E)
     photos | region store | texts --index_photos, index_store, index_texts--> IndexWriter
 
-Resumable: what the index holds already is passed over. A broken photo is listed and skipped, the rest indexed.
+Resumable: what the index holds already is passed over, and a run that was killed ends with the files of one that was
+not. A broken photo is listed and skipped, the rest indexed. Another photo under an id of the index is refused.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,11 +19,14 @@ from datasets import Dataset
 from PIL.Image import Image as PilImage
 from tqdm.auto import tqdm
 
+from training.data.photo_marks import UNKNOWN, other_photos, refuse_other_photos
 from training.data.region_store import RegionStore
-from training.extract_regions import RegionMaker, like_sized_batches, readable_photos, undecoded
-from training.retrieval_files import IndexWriter
+from training.extract_regions import RegionMaker, like_sized_batches, marked_photos, other_rows, undecoded
+from training.retrieval_files import IndexWriter, known_mark
 
 REGION_INPUTS = ("region_features", "region_boxes", "region_mask")
+OTHER_INDEX = "give another --output, or delete that index and index again"
+T = TypeVar("T")
 FIRST_POSITIONS = 2  # RoBERTa and its kin count positions from 2
 
 
@@ -133,7 +137,11 @@ class VectorSink:
         """P photos by id; `ValueError` where their vectors are no numbers."""
         vectors = self.embedder.regions_vectors(regions)
         if self.writer is not None:
-            entries = [{"id": image_id, "path": self.paths.get(image_id)} for image_id in image_ids]
+            marks = regions["photo_mark"].tolist() if "photo_mark" in regions else [UNKNOWN] * len(image_ids)
+            entries = [
+                {"id": image_id, "path": self.paths.get(image_id)} | ({"mark": mark} if mark else {})
+                for image_id, mark in zip(image_ids, marks, strict=True)
+            ]
             self.writer.append("photos", vectors, entries)
             return
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -152,11 +160,12 @@ def embed_photos(photos: Dataset, sink: VectorSink, *, skip: set[str] | None = N
         raise ValueError("the model owns no region source, so it takes no photos: index a store of regions")
     rows = undecoded(photos)
     ids = rows["image_id"][:]
-    todo = [row for row, image_id in enumerate(ids) if image_id not in (skip or set())]
+    done = {row for row, image_id in enumerate(ids) if image_id in (skip or set())}
+    todo = len(rows) - len(done)
     embedder.maker.broken = []
-    with torch.no_grad(), tqdm(total=len(todo), desc="photos", unit="photo", disable=not todo) as bar:
-        for indices in like_sized_batches(rows, todo, batch_size=embedder.batch_size):
-            readable = list(readable_photos(rows, indices, embedder.maker.broken))
+    with torch.no_grad(), tqdm(total=todo, desc="photos", unit="photo", disable=not todo) as bar:
+        for indices in like_sized_batches(rows, range(len(rows)), batch_size=embedder.batch_size, done=done):
+            readable = list(marked_photos(rows, indices, embedder.maker.broken))
             embedder.maker.add(sink, readable)  # type: ignore[arg-type]  # all it asks of a writer is `append`
             bar.update(len(indices))
     return embedder.maker.broken
@@ -168,10 +177,32 @@ def index_photos(
     """Add the photos that an index lacks; returns one line for each that cannot be read.
 
     photos: columns image_id (string) and image. paths: each one's, relative to the index's photo folder, or None.
+
+    Raises `ValueError` where the index holds other photos of the same ids.
     """
     sink = VectorSink(embedder, writer=writer)
     sink.paths = dict(paths)
-    return embed_photos(photos, sink, skip={entry["id"] for entry in writer.entries["photos"]})
+    known, rows = marks_in(writer), undecoded(photos)
+    others = other_rows(rows, range(len(rows)), known=known)
+    refuse_other_photos(others, of=len(rows), place=f"the index {writer.folder}", cure=OTHER_INDEX)
+    return embed_photos(rows, sink, skip=set(known))
+
+
+def marks_in(writer: IndexWriter) -> dict[str, int]:
+    """The mark of each indexed photo's content by its id, 0 where it is not known."""
+    return {entry["id"]: known_mark(entry) for entry in writer.entries["photos"]}
+
+
+def unfinished(things: Sequence[T], *, batch_size: int, done: Collection[T]) -> Iterator[list[T]]:
+    """Batches of what is not done, formed as if nothing were: a run that goes on computes what it would have at first.
+
+    >>> list(unfinished("abcdef", batch_size=2, done="abd"))
+    [['c'], ['e', 'f']]
+    """
+    for start in range(0, len(things), batch_size):
+        batch = [thing for thing in things[start : start + batch_size] if thing not in done]
+        if batch:
+            yield batch
 
 
 def index_store(
@@ -180,15 +211,19 @@ def index_store(
     """Add the photos of a region store that an index lacks.
 
     paths: of each photo, relative to the index's photo folder; a photo without one can be found, but not shown.
+
+    Raises `ValueError` where the index holds other photos of the same ids.
     """
     sink = VectorSink(embedder, writer=writer)
     sink.paths = dict(paths or {})
-    done = {entry["id"] for entry in writer.entries["photos"]}
-    todo = [image_id for image_id in store.image_ids if image_id not in done]
-    with tqdm(total=len(todo), desc="photos", unit="photo", disable=not todo) as bar:
-        for start in range(0, len(todo), embedder.batch_size):
-            ids = todo[start : start + embedder.batch_size]
-            sink.append(ids, store.batch(ids, dtype=torch.float32))
+    known, marks = marks_in(writer), store.marks
+    others = other_photos(list(marks), list(marks.values()), known=known)
+    refuse_other_photos(others, of=len(store), place=f"the index {writer.folder}", cure=OTHER_INDEX)
+    todo = len(marks.keys() - known.keys())
+    with tqdm(total=todo, desc="photos", unit="photo", disable=not todo) as bar:
+        for ids in unfinished(store.image_ids, batch_size=embedder.batch_size, done=known):
+            found = torch.tensor([marks[image_id] for image_id in ids])
+            sink.append(ids, {**store.batch(ids, dtype=torch.float32), "photo_mark": found})
             bar.update(len(ids))
 
 
@@ -215,10 +250,9 @@ def index_texts(texts: Sequence[tuple[str, str | None]], embedder: Embedder, wri
         (text, None if photo is None else known.get(photo, known.get(Path(photo).stem, photo))) for text, photo in texts
     ]
     done = {(entry["text"], entry.get("photo")) for entry in writer.entries["texts"]}
-    todo = [pair for pair in dict.fromkeys(owned) if pair not in done]
-    with tqdm(total=len(todo), desc="texts", unit="text", disable=not todo) as bar:
-        for start in range(0, len(todo), embedder.batch_size):
-            part = todo[start : start + embedder.batch_size]
+    todo = len(set(owned) - done)
+    with tqdm(total=todo, desc="texts", unit="text", disable=not todo) as bar:
+        for part in unfinished(list(dict.fromkeys(owned)), batch_size=embedder.batch_size, done=done):
             entries = [{"text": text, "photo": photo} for text, photo in part]
             writer.append("texts", embedder.text_vectors([text for text, _ in part]), entries)
             bar.update(len(part))

@@ -20,10 +20,11 @@ from tqdm.auto import tqdm
 
 from modeling_updown import load_photo
 from training.data.files import PathLike
+from training.data.photo_marks import UNKNOWN, other_photos, photo_mark
 from training.data.region_store import RegionStore
 from training.extract_regions import photo_of, undecoded
 from training.retrieval_embedding import Embedder, VectorSink, embed_photos
-from training.retrieval_files import EmbeddingTable, check_fingerprint, read_index, resolved_place
+from training.retrieval_files import EmbeddingTable, check_fingerprint, known_mark, read_index, resolved_place
 from training.retrieval_search import FaissSearch, exact_top_k
 
 RECALL_QUERIES = 100
@@ -193,11 +194,16 @@ class PhotoIndex:
     def photo(self, place: int) -> PilImage:
         """The photo at a place of `photos`.
 
-        Raises `OSError` or `ValueError` where it cannot be read, or the index does not know where it lies.
+        Raises `OSError` or `ValueError` where it cannot be read, the index does not know where it lies, or another one
+        lies there now.
         """
         if self.dataset is not None:
             return photo_of(self.dataset[self.rows[place]])
-        return load_photo(self.photo_path(place))
+        path, entry = self.photo_path(place), self.photos.entries[place]
+        photo = load_photo(path)
+        if known_mark(entry) not in (UNKNOWN, photo_mark({"path": str(path)})):
+            raise ValueError(f"{path} is another photo than was indexed as {entry['id']!r}: index the photos again")
+        return photo
 
     def photo_path(self, place: int) -> Path:
         """Where the photo at a place of `photos` lies.
@@ -248,7 +254,19 @@ class PhotoIndex:
         lost = next((image_id for image_id in ids if image_id not in store), None)
         if lost is not None:
             raise ValueError(f"the region store {store.folder} holds no photo {lost!r} any more: index it again")
+        marks = [known_mark(self.photos.entries[place]) for place in places]
+        others = other_photos(ids, marks, known=self.store_marks(store))
+        if others:
+            raise ValueError(
+                f"the region store {store.folder} holds another photo than was indexed as {others[0]!r}: index it again"
+            )
         return store.batch(ids, dtype=torch.float32)
+
+    def store_marks(self, store: RegionStore) -> dict[str, int]:
+        """The marks of a store's photos, gathered at their first use."""
+        if not hasattr(self, "_store_marks"):
+            self._store_marks = store.marks
+        return self._store_marks
 
     def photo_odds(self, text: str, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
         """Log-odds (N,) that a text belongs to the photos at N places, NaN for those that cannot be read; and a line

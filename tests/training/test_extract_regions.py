@@ -420,6 +420,12 @@ def test_photos_of_like_sizes_go_through_together(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("training.extract_regions.WINDOW_BATCHES", 2)
     batches = list(like_sized_batches(rows, list(range(8)), batch_size=2))
     assert batches == [[2, 0], [1, 3], [4, 7], [5, 6]]  # a window of four photos after the other
+    for count in range(len(batches)):
+        done = {row for batch in batches[:count] for row in batch} | {4}
+        left = [[row for row in batch if row not in done] for batch in batches[count:]]
+        assert list(like_sized_batches(rows, list(range(8)), batch_size=2, done=done)) == [
+            part for part in left if part
+        ]
 
 
 def test_a_detectors_regions_are_those_of_each_photo_alone(

@@ -197,3 +197,66 @@ def test_texts_belong_to_photos_by_name(photos: Path, tmp_path: Path) -> None:
     assert [entry["photo"] for entry in table.entries] == owners
     assert [entry["text"] for entry in table.entries] == ["red", "a red thing", "red", "green", "blue", "blue"]
     np.testing.assert_allclose(table.embeddings, made.text_vectors([e["text"] for e in table.entries]), atol=1e-6)
+
+
+def test_a_stopped_run_ends_with_the_files_of_one_that_was_not(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches are formed as if nothing were done, so that not even rounding tells them apart."""
+    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", photos, model=ColourModel()))
+    texts: list[tuple[str, str | None]] = [
+        (f"a {word} thing {'big ' * count}", None) for word in "ab" for count in (1, 4)
+    ]
+    sources: list[Any] = [
+        lambda made, writer: index_photos(photo_rows([str(photos)]), made, writer, paths={}),
+        lambda made, writer: index_store(store, made, writer),
+    ]
+    for number, fill in enumerate(sources):
+        made, whole, stopped = embedder(), tmp_path / f"whole{number}", tmp_path / f"stopped{number}"
+        with opened(whole, made) as writer:
+            fill(made, writer)
+            index_texts(texts, made, writer)
+        sizes: list[int] = []
+        for name in ("regions_vectors", "text_vectors"):
+            original = getattr(Embedder, name)
+            monkeypatch.setattr(Embedder, name, stopping(original, sizes, after=2))
+            with pytest.raises(KeyboardInterrupt), opened(stopped, made) as writer:
+                fill(made, writer)
+                index_texts(texts, made, writer)
+            monkeypatch.setattr(Embedder, name, original)
+        with opened(stopped, made) as writer:
+            fill(made, writer)
+            index_texts(texts, made, writer)
+        for path in sorted(whole.glob("[!.]*")):
+            assert path.read_bytes() == (stopped / path.name).read_bytes(), path.name
+        assert len(sizes) >= 3
+
+
+def stopping(original: Any, sizes: list[int], *, after: int) -> Any:
+    """A method that is interrupted in its call number `after`."""
+    calls: list[int] = []
+
+    def method(self: Embedder, given: Any) -> np.ndarray:
+        calls.append(len(given))
+        sizes.append(len(given))
+        if len(calls) == after:
+            raise KeyboardInterrupt
+        return original(self, given)
+
+    return method
+
+
+def test_a_store_of_other_photos_is_not_added_to_an_index(photos: Path, tmp_path: Path) -> None:
+    made = embedder()
+    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", photos, model=ColourModel()))
+    marked = {image_id: number + 1 for number, image_id in enumerate(store.image_ids)}
+    store.photo_marks = torch.tensor(list(marked.values()))
+    with opened(tmp_path / "index", made) as writer:
+        index_store(store, made, writer)
+        assert {entry["id"]: entry["mark"] for entry in writer.entries["photos"]} == marked
+        index_store(store, made, writer)
+        store.photo_marks[2] = 99
+        with pytest.raises(
+            ValueError, match=r"1 of 9 photos are not those that the index .* \(blue2.png\): give another"
+        ):
+            index_store(store, made, writer)

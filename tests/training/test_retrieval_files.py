@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,48 @@ def rewrite(folder: Path, rows: int, **more: int) -> None:
     path.write_text(json.dumps(manifest))
 
 
+def as_of_before(folder: Path) -> None:
+    """Take the checksums out of the manifest: an index as it was written before there were any."""
+    path = folder / "index.json"
+    manifest = json.loads(path.read_text())
+    for name, counts in manifest["tables"].items():
+        manifest["tables"][name] = {"rows": counts["rows"], "bytes": counts["bytes"]}
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["photos.npy", "texts.npy", "photos.jsonl", "texts.jsonl"])
+def test_a_changed_byte_is_refused(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    for place in (len(content) - 1, len(content) - 3, len(content) - 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 2
+        (folder / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=rf"{name} (was damaged after it was written|holds . entries, not)"):
+            read_index(folder)
+        with pytest.raises(ValueError, match=name):
+            opened(folder)
+    (folder / name).write_bytes(content + b"what is not counted yet may be anything")
+    assert len(read_index(folder)[1]["photos"]) == 3
+
+
+def test_an_index_of_before_is_continued_with_checksums(folder: Path) -> None:
+    as_of_before(folder)
+    with opened(folder) as writer:
+        writer.append("photos", vectors(3), photos(3))
+    counts = read_index(folder)[0]["tables"]["photos"]
+    assert counts["vectors_crc32"] == zlib.crc32(vectors(0, 1, 2, 3).astype(np.float16).tobytes())
+    assert counts["entries_crc32"] == zlib.crc32((folder / "photos.jsonl").read_bytes())
+
+
+def test_vectors_that_are_no_numbers_are_refused_without_checksums_too(folder: Path) -> None:
+    as_of_before(folder)
+    array = np.load(folder / "photos.npy")
+    array[1, 2] = np.nan
+    np.save(folder / "photos.npy", array)
+    with pytest.raises(ValueError, match=r"photos.npy holds vectors that are NaN or infinite; copy the index again"):
+        read_index(folder)
+
+
 def test_broken_vectors(folder: Path) -> None:
     path, whole = folder / "photos.npy", (folder / "photos.npy").read_bytes()
     path.write_bytes(whole[:-3])
@@ -309,6 +352,7 @@ def test_entries_of_another_number(folder: Path) -> None:
 
 @pytest.mark.parametrize("line", [b"{}", b'{"id": 1}', b"[2]", b"{", b"\xff", b"[" * 99999, b""])
 def test_broken_entries_are_met_where_they_are_read(folder: Path, line: bytes) -> None:
+    as_of_before(folder)
     lines = (folder / "photos.jsonl").read_bytes().splitlines()
     (folder / "photos.jsonl").write_bytes(b"\n".join([lines[0], line, lines[2]]) + b"\n")
     rewrite(folder, 3, bytes=10**6)

@@ -120,6 +120,23 @@ def test_unread_photos_stand_behind_those_read(index: PhotoIndex, photos: Path) 
     assert len(found.unread) == 1 and "red1.png is not a photo" in found.unread[0]
 
 
+def test_a_photo_replaced_since_it_was_indexed_is_not_read_for_it(index: PhotoIndex, photos: Path) -> None:
+    colour_photo("blue").save(photos / "red1.png")
+    found = index.search("red", top_k=4, rerank=3)
+    assert names_of(index, found.rows)[:3] == ["red2", "red0", "red1"] and len(found.unread) == 1
+    assert "red1.png is another photo than was indexed as 'red1.png': index the photos again" in found.unread[0]
+
+
+def test_regions_of_a_photo_replaced_in_the_store_are_not_read_for_it(photos: Path, tmp_path: Path) -> None:
+    store = retrieval_fake.save_colour_store(tmp_path / "store", photos, model=ColourModel())
+    index = opened(build(tmp_path / "index", photos, store=store))
+    index.photos.entries = [{**entry, "mark": 7} for entry in index.photos.entries]
+    assert len(index.search("red", top_k=3, rerank=3).rows) == 3  # the store knows no marks
+    index._store_marks = dict.fromkeys(index.store_marks(index.store), 7) | {"red0.png": 8}  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"store holds another photo than was indexed as 'red0.png': index it again"):
+        index.search("red", top_k=3, rerank=3)
+
+
 def test_regions_of_candidates_come_from_the_store(photos: Path, tmp_path: Path) -> None:
     store = retrieval_fake.save_colour_store(tmp_path / "store", photos, model=ColourModel())
     index = opened(build(tmp_path / "index", photos, store=store))

@@ -309,6 +309,11 @@ class RegionStore:
         self._open(state["folder"], verified=False)  # whoever pickled it has looked
 
     @property
+    def marks(self) -> dict[str, int]:
+        """The mark of each photo's content by its id, 0 where it is not known."""
+        return dict(zip(self.image_ids, self.photo_marks.tolist(), strict=True))
+
+    @property
     def feature_width(self) -> int:
         """D, the numbers in a region's feature vector."""
         return self._shards[0].widths["region_features"]

@@ -13,6 +13,7 @@ from training import cli
 from training.commands import index as index_command
 from training.commands.extract import photo_rows
 from training.commands.index import read_texts, row_paths
+from training.data.photo_marks import photo_mark
 from training.retrieval_files import read_index
 
 
@@ -60,7 +61,14 @@ def test_a_folder_is_indexed_and_gone_on_with(photos: Path, tmp_path: Path, caps
     manifest, tables = read_index(tmp_path / "index")
     assert (manifest["model"], manifest["photo_folder"], manifest["region_store"]) == ("../model", "../photos", None)
     assert manifest["dtype"] == "float16" and tables["photos"].embeddings.shape == (9, 3)
-    assert table(tmp_path)[0] == {"id": "blue0.png", "path": "blue0.png"}
+    mark = photo_mark({"path": str(photos / "blue0.png")})
+    assert table(tmp_path)[0] == {"id": "blue0.png", "path": "blue0.png", "mark": mark} and mark > 0
+    retrieval_fake.colour_photo("green").save(photos / "red1.png")
+    assert run(tmp_path, photos) == 2
+    message = (
+        f"1 of 9 photos are not those that the index {tmp_path / 'index'} holds under the same ids (red1.png): give"
+    )
+    assert message in capsys.readouterr().err
 
 
 def test_photos_of_several_folders_have_paths_in_the_common_one(photos: Path, tmp_path: Path) -> None:
