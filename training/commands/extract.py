@@ -15,6 +15,7 @@ from training.commands.shared import (
 )
 from training.console import say
 
+PHOTO_COLUMNS = ("photo", "path")  # of tables, besides those of captions
 LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".jsonl"}
 
 
@@ -32,8 +33,8 @@ def add_extract(commands: Any) -> None:
         "photos",
         nargs="+",
         metavar="PHOTO",
-        help="a file, a folder of photos, a list of paths (.txt), a table with file_name and maybe image_id (.csv, "
-        ".tsv, .jsonl), or a folder that datasets' save_to_disk wrote",
+        help="a file, a folder of photos, a list of paths (.txt), a table with file_name (or image, photo, path) and "
+        "maybe image_id (.csv, .tsv, .jsonl), or a folder that datasets' save_to_disk wrote",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the region store to write")
     parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="photos at a time (%(default)s)")
@@ -86,8 +87,8 @@ def run_extract(arguments: argparse.Namespace) -> int:
 def photo_rows(arguments: Sequence[str]) -> Any:
     """What the arguments name, as a data set of `image_id` and `image`; a photo's id is its file name if none is given.
 
-    Raises `ValueError` for a list without a photo, a table without `file_name`, a data set of several splits, and for
-    an id that stands twice.
+    Raises `ValueError` for a list without a photo, a table without a column of photos, a data set of several splits,
+    and for an id that stands twice.
     """
     from datasets import Dataset, Image, concatenate_datasets
 
@@ -119,7 +120,11 @@ def photo_rows(arguments: Sequence[str]) -> Any:
 
 
 def listed_photos(path: Path) -> list[tuple[str, str]]:
-    """(image_id, path) of each photo of a list or table; paths are relative to it."""
+    """(image_id, path) of each photo of a list or table, once where it stands in several rows; paths are relative to it.
+
+    Raises `ValueError` for a table without a column of `PHOTO_COLUMNS` or of the captions' tables.
+    """
+    from training.data.captioning import IMAGE_COLUMNS
     from training.data.files import column, read_lines, read_table
 
     if path.suffix.lower() == ".txt":
@@ -127,12 +132,16 @@ def listed_photos(path: Path) -> list[tuple[str, str]]:
         ids = [Path(name).name for name in names]
     else:
         table = read_table(path)
-        names = [str(name) for name in column(table, "file_name", path)]
+        usual = (*IMAGE_COLUMNS, *PHOTO_COLUMNS)
+        chosen = next((name for name in usual if name in table[0]), None)
+        if chosen is None:
+            raise ValueError(f"{path} has no column {' or '.join(usual)}; it has {', '.join(table[0])}")
+        names = [str(name) for name in column(table, chosen, path)]
         given = [str(value) if (value := row.get("image_id")) is not None else "" for row in table]
         ids = [image_id or Path(name).name for image_id, name in zip(given, names, strict=True)]
     if not names:
         raise ValueError(f"{path} lists no photo")
-    return [(image_id, str(path.parent / name)) for image_id, name in zip(ids, names, strict=True)]
+    return [(image_id, str(path.parent / name)) for image_id, name in dict.fromkeys(zip(ids, names, strict=True))]
 
 
 def saved_photos(folder: Path) -> Any:

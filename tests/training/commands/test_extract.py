@@ -82,6 +82,13 @@ def test_a_table_may_give_ids(photos: Path, name: str, text: str) -> None:
     assert photo_rows([str(photos / name)])["image_id"][:] == ["7", "0", "b.png"]
 
 
+@pytest.mark.parametrize("name", ["file_name", "image", "image_name", "filename", "photo", "path"])
+def test_a_table_may_call_its_photos_as_usual_and_repeat_them(photos: Path, name: str) -> None:
+    rows = f"{name},caption\na.jpg,one\nmore/d.jpg,two\na.jpg,three\n"
+    (photos / "t.csv").write_text(rows)
+    assert listed_photos(photos / "t.csv") == [("a.jpg", str(photos / "a.jpg")), ("d.jpg", str(photos / "more/d.jpg"))]
+
+
 def test_saved_data_sets_bring_their_photos(photos: Path, tmp_path: Path) -> None:
     paths = [str(photos / name) for name in ("a.jpg", "more/d.jpg")]
     features = Features({"image": ImageFeature(), "image_id": Value("int64"), "text": Value("string")})
@@ -106,8 +113,11 @@ def test_photos_that_cannot_be_told_apart_or_found(photos: Path, tmp_path: Path)
     (photos / "t.csv").write_text("file_name,image_id\na.jpg,1\nb.png,1\n")
     with pytest.raises(ValueError, match="several photos have the id 1"):
         photo_rows([str(photos / "t.csv")])
-    (photos / "t.csv").write_text("photo\na.jpg\n")
-    with pytest.raises(ValueError, match="t.csv: record 0 has no 'file_name'"):
+    (photos / "t.csv").write_text("foto\na.jpg\n")
+    with pytest.raises(ValueError, match="t.csv has no column file_name or image or .* or path; it has foto"):
+        photo_rows([str(photos / "t.csv")])
+    (photos / "t.csv").write_text("image_id,path\n1,a.jpg\n2\n")
+    with pytest.raises(ValueError, match="t.csv: record 1 has no 'path'"):
         photo_rows([str(photos / "t.csv")])
     (photos / "none.txt").write_text("\n\n")
     with pytest.raises(ValueError, match="none.txt lists no photo"):
