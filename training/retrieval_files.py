@@ -9,14 +9,15 @@
     texts.npy, texts.jsonl    the same of texts: {"text": "a dog", "photo": "dog.jpg"}
 
 The files only grow. What the manifest does not count yet is not there: a kill at any moment leaves what it counted, and
-the next writer cuts the rest off. The manifest has the checksums (CRC-32) of what it counts, which is checked at every
-opening: 0.8 s a GB. Nothing is ever unpickled.
+the next writer cuts the rest off. The manifest has checksums of what it counts (`retrieval_checksums.py`), which is
+checked at every opening: 0.8 s a GB. A writer goes on with what is left of files that were cut short. Nothing is ever
+unpickled.
 """
 
 import json
 import os
 import time
-import zlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ import numpy as np
 
 from training.data.files import PathLike, read_json, write_json
 from training.data.region_shards import fingerprint_differences, lock_writer
+from training.retrieval_checksums import BLOCK_ROWS, Block, BlockChecksums, blocks_of, first_damaged
 
 FORMAT = "updown-index-1"
 MANIFEST = "index.json"
@@ -33,7 +35,6 @@ TABLES = {"photos": "id", "texts": "text"}  # table -> what every entry of it ho
 NOTHING = {"rows": 0, "bytes": 0}
 DTYPES = ("float16", "float32")
 PLACES = ("model", "photo_folder", "region_store")
-CHECKSUMS = ("vectors_crc32", "entries_crc32")  # indexes written before have none
 CURE = "copy the index again, or delete its folder and index again"
 CHECKED_ROWS = 2**16  # vectors at a time
 NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError)
@@ -58,28 +59,22 @@ class EntryLines(Sequence[dict[str, Any]]):
     """
 
     def __init__(self, path: Path, content: bytes, *, rows: int, key: str) -> None:
-        ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
-        if len(ends) != rows or len(content) != (ends[-1] if rows else 0):
+        self.content, self.starts = content, line_starts(content)
+        if len(self) != rows or len(content) != self.starts[-1]:
             raise ValueError(
-                f"{path} holds {len(ends)} entries, not {rows}: copy the index again, or delete it and index again"
+                f"{path} holds {len(self)} entries, not {rows}: copy the index again, or delete it and index again"
             )
-        self._path, self._content, self._key = path, content, key
-        self._starts = np.concatenate([[0], ends])
-
-    @property
-    def crc32(self) -> int:
-        """The checksum of the lines."""
-        return zlib.crc32(self._content)
+        self._path, self._key = path, key
 
     def __len__(self) -> int:
-        return len(self._starts) - 1
+        return len(self.starts) - 1
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
             return [self[place] for place in range(*row.indices(len(self)))]
         row = range(len(self))[row]  # also from the end; IndexError beyond it
         try:
-            entry = json.loads(self._content[self._starts[row] : self._starts[row + 1]])
+            entry = json.loads(self.content[self.starts[row] : self.starts[row + 1]])
         except (ValueError, RecursionError):
             entry = None
         if not isinstance(entry, dict) or not isinstance(entry.get(self._key), str):
@@ -124,10 +119,12 @@ class IndexWriter:
         self._tables: dict[str, _TableWriter] = {}
         try:
             self.manifest = self._continued(new) if (self.folder / MANIFEST).exists() else new
+            tables = {name: _left_of_table(self.folder, name, self.manifest) for name in TABLES}
+            self.manifest = {**self.manifest, "tables": tables}
             found = {name: _open_table(self.folder, name, self.manifest) for name in TABLES}
             self.entries = {name: list(table.entries) if table else [] for name, table in found.items()}
             self._tables = {
-                name: _TableWriter(self.folder, name, manifest=self.manifest, checksums=_checksums(found[name]))
+                name: _TableWriter(self.folder, name, manifest=self.manifest, blocks=_blocks(found[name]))
                 for name in TABLES
             }
             self.commit()
@@ -194,11 +191,9 @@ class IndexWriter:
 class _TableWriter:
     """The two growing files of one table; `flush` makes them whole and tells how long they are."""
 
-    def __init__(
-        self, folder: Path, name: str, *, manifest: Mapping[str, Any], checksums: tuple[int, int] = (0, 0)
-    ) -> None:
+    def __init__(self, folder: Path, name: str, *, manifest: Mapping[str, Any], blocks: Sequence[Block]) -> None:
         known = manifest["tables"][name]
-        self.checksums = list(checksums)
+        self.checksums = BlockChecksums(blocks, rows=known["rows"])
         self.dtype = np.dtype(manifest["dtype"])
         self.rows, self.bytes = known["rows"], known["bytes"]
         self._paths = [folder / f"{name}{end}" for end in (".npy", ".jsonl")]
@@ -208,13 +203,10 @@ class _TableWriter:
             self.width, start = _layout(self._paths[0])
             self._files = [_opened(path, "r+b") for path in self._paths]
             self._write_header()  # before the cut: a kill between them leaves a file that holds what it says
-            for file, length in zip(self._files, (start + self.rows * self._row_bytes, self.bytes), strict=True):
+            row_bytes = self.width * self.dtype.itemsize
+            for file, length in zip(self._files, (start + self.rows * row_bytes, self.bytes), strict=True):
                 file.truncate(length)
                 file.seek(0, os.SEEK_END)
-
-    @property
-    def _row_bytes(self) -> int:
-        return self.width * self.dtype.itemsize
 
     def append(self, embeddings: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> None:
         """Adds n >= 0 vectors and their entries."""
@@ -222,13 +214,14 @@ class _TableWriter:
             self.width = embeddings.shape[1]
             self._files = [_opened(path, "w+b") for path in self._paths]
             self._write_header()
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries).encode()
-        for place, content in enumerate((_numbers_of(embeddings, self.dtype), lines)):
-            self._files[place].write(content)
-            self.checksums[place] = zlib.crc32(content, self.checksums[place])
-        self.rows, self.bytes = self.rows + len(entries), self.bytes + len(lines)
+        numbers = np.ascontiguousarray(embeddings, dtype=self.dtype)
+        lines = [(json.dumps(entry, ensure_ascii=False) + "\n").encode() for entry in entries]
+        for file, content in zip(self._files, (numbers.tobytes(), b"".join(lines)), strict=True):
+            file.write(content)
+        self.checksums.add(numbers, lines)
+        self.rows, self.bytes = self.rows + len(entries), self.bytes + sum(map(len, lines))
 
-    def flush(self) -> dict[str, int]:
+    def flush(self) -> dict[str, Any]:
         """On the disk: the numbers, the header that counts them, the entries."""
         for file in self._files:
             file.flush()
@@ -236,18 +229,14 @@ class _TableWriter:
         if self._files:
             self._write_header()
             self._files[0].flush()
-        return {"rows": self.rows, "bytes": self.bytes, **dict(zip(CHECKSUMS, self.checksums, strict=True))}
+        return {"rows": self.rows, "bytes": self.bytes, "blocks": self.checksums.blocks}
 
     def close(self) -> None:
         for file in self._files:
             file.close()
 
     def _write_header(self) -> None:
-        """numpy leaves room for a growing number of rows, so that the header keeps its length."""
-        described = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
-        self._files[0].seek(0)
-        np.lib.format.write_array_header_1_0(self._files[0], {**described, "shape": (self.rows, self.width)})
-        self._files[0].seek(0, os.SEEK_END)
+        _write_header(self._files[0], rows=self.rows, width=self.width, dtype=self.dtype)
 
 
 def read_index(folder: PathLike) -> tuple[dict[str, Any], dict[str, EmbeddingTable]]:
@@ -275,9 +264,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if not all(isinstance(manifest[name], str | None) for name in PLACES):
             raise ValueError(f"one of {', '.join(PLACES)} is no path")
         counts = [manifest["tables"][name][count] for name in TABLES for count in ("rows", "bytes")]
-        counts += [manifest["tables"][name].get(checksum, 0) for name in TABLES for checksum in CHECKSUMS]
         if not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError("it counts no rows")
+        blocks = [manifest["tables"][name].get("blocks", []) for name in TABLES]  # indexes written before have none
+        if not all(isinstance(part, list) for part in blocks):
+            raise ValueError("its checksums are no lists")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no manifest of an index: {str(error)[:200]}") from error
     return manifest
@@ -298,6 +289,16 @@ def known_mark(entry: Mapping[str, Any]) -> int:
     """The mark of an indexed photo's content, 0 where it is not known."""
     mark = entry.get("mark")
     return mark if type(mark) is int else 0
+
+
+def line_starts(content: bytes) -> np.ndarray:
+    """(N + 1) where each of N lines begins, and where the last one ends; what follows it is no line.
+
+    >>> line_starts(b"a\\nbc\\nd").tolist()
+    [0, 2, 5]
+    """
+    ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
+    return np.concatenate([np.zeros(1, dtype=ends.dtype), ends])
 
 
 def relative_place(place: PathLike, folder: PathLike) -> str:
@@ -334,23 +335,80 @@ def _open_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> Embeddi
     return table
 
 
-def _checksums(table: EmbeddingTable | None) -> tuple[int, int]:
-    """Of the vectors and of the entries of a table as it lies on the disk."""
+def _blocks(table: EmbeddingTable | None) -> list[Block]:
+    """The checksums of a table as it lies on the disk."""
     if table is None:
-        return 0, 0
+        return []
     assert isinstance(table.entries, EntryLines)
-    return zlib.crc32(table.embeddings.data), table.entries.crc32
+    return blocks_of(table.embeddings, table.entries.content, table.entries.starts)
 
 
-def _check_content(folder: Path, name: str, table: EmbeddingTable, known: Mapping[str, int]) -> None:
+def _check_content(folder: Path, name: str, table: EmbeddingTable, known: Mapping[str, Any]) -> None:
     """`ValueError` where a table is not what was written or, of an index without checksums, holds no numbers."""
-    for kind, ending, found in zip(CHECKSUMS, (".npy", ".jsonl"), _checksums(table), strict=True):
-        if known.get(kind, found) != found:
-            raise ValueError(f"{folder / name}{ending} was damaged after it was written (its checksum differs); {CURE}")
-    if CHECKSUMS[0] not in known:
+    if "blocks" not in known:
         for start in range(0, len(table), CHECKED_ROWS):
             if not np.isfinite(table.embeddings[start : start + CHECKED_ROWS]).all():
                 raise ValueError(f"{folder / name}.npy holds vectors that are NaN or infinite; {CURE}")
+        return
+    found = _blocks(table)
+    damaged = first_damaged(found, known["blocks"])
+    if damaged is not None:
+        written = known["blocks"][damaged] if damaged < len(known["blocks"]) else None
+        ending = ".jsonl" if written and written[:1] == found[damaged : damaged + 1][0][:1] else ".npy"
+        raise ValueError(
+            f"{folder / name}{ending} was damaged after it was written (the checksum of its rows from "
+            f"{damaged * BLOCK_ROWS} differs); {CURE}"
+        )
+
+
+def _left_of_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest may count of a table: what it does count or, where a file was cut short, the whole blocks before
+    the cut, with a warning.
+    """
+    known = manifest["tables"][name]
+    paths = [folder / f"{name}{end}" for end in (".npy", ".jsonl")]
+    if not known["rows"] or "blocks" not in known or not all(path.is_file() for path in paths):
+        return known
+    try:
+        width, start = _layout(paths[0])
+    except NPY_FAULTS:
+        width, start = 1, paths[0].stat().st_size  # nothing is left of it
+    row_bytes = width * np.dtype(manifest["dtype"]).itemsize
+    lengths = [path.stat().st_size for path in paths]
+    if lengths[0] >= start + known["rows"] * row_bytes and lengths[1] >= known["bytes"]:
+        return known
+    with open(paths[1], "rb") as file:
+        content = file.read(known["bytes"])
+    starts = line_starts(content)
+    rows = min((lengths[0] - start) // row_bytes, len(starts) - 1) // BLOCK_ROWS * BLOCK_ROWS
+    with open(paths[0], "rb") as file:
+        file.seek(start)
+        vectors = np.frombuffer(file.read(rows * row_bytes), dtype=manifest["dtype"]).reshape(rows, width)
+    damaged = first_damaged(blocks_of(vectors, content, starts), known["blocks"])
+    rows = (len(known["blocks"]) if damaged is None else damaged) * BLOCK_ROWS
+    warnings.warn(
+        f"{folder / name}{'.npy' if lengths[1] >= known['bytes'] else '.jsonl'} was cut short: "
+        f"{known['rows'] - rows} of {known['rows']} {name} are indexed again",
+        stacklevel=2,
+    )
+    if rows:
+        _cut(paths[0], rows=rows, width=width, dtype=np.dtype(manifest["dtype"]), start=start)
+    return {"rows": rows, "bytes": int(starts[rows]), "blocks": known["blocks"][: rows // BLOCK_ROWS]}
+
+
+def _cut(path: Path, *, rows: int, width: int, dtype: np.dtype, start: int) -> None:
+    """Let an `.npy` hold its first rows only."""
+    with open(path, "r+b") as file:
+        _write_header(file, rows=rows, width=width, dtype=dtype)
+        file.truncate(start + rows * width * dtype.itemsize)
+
+
+def _write_header(file: BinaryIO, *, rows: int, width: int, dtype: np.dtype) -> None:
+    """numpy leaves room for a growing number of rows, so that the header keeps its length."""
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {**described, "shape": (rows, width)})
+    file.seek(0, os.SEEK_END)
 
 
 def _entry_lines(path: Path, known: Mapping[str, int], *, key: str) -> EntryLines:
@@ -371,10 +429,6 @@ def _layout(path: Path) -> tuple[int, int]:
 
 def _opened(path: Path, mode: Literal["r+b", "w+b"]) -> BinaryIO:
     return open(path, mode)
-
-
-def _numbers_of(embeddings: np.ndarray, dtype: np.dtype) -> bytes:
-    return np.ascontiguousarray(embeddings, dtype=dtype).tobytes()
 
 
 def _lock(folder: Path) -> BinaryIO:

@@ -273,13 +273,33 @@ def test_a_changed_byte_is_refused(folder: Path, name: str) -> None:
     assert len(read_index(folder)[1]["photos"]) == 3
 
 
+@pytest.mark.parametrize("name", ["photos.npy", "photos.jsonl"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.55, 0.9, 0.99])
+def test_what_is_left_of_a_file_that_was_cut_short_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, share: float
+) -> None:
+    for module in ("retrieval_checksums", "retrieval_files"):
+        monkeypatch.setattr(f"training.{module}.BLOCK_ROWS", 4)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        fill(folder)
+    content = (cut / name).read_bytes()
+    (cut / name).write_bytes(content[: round(share * len(content))])
+    with pytest.raises(ValueError, match=name):
+        read_index(cut)
+    with pytest.warns(UserWarning, match=rf"{name} was cut short: (2|6|10) of 10 photos are indexed again"):
+        fill(cut)
+    for path in whole.glob("[!.]*"):
+        assert path.read_bytes() == (cut / path.name).read_bytes(), path.name
+
+
 def test_an_index_of_before_is_continued_with_checksums(folder: Path) -> None:
     as_of_before(folder)
     with opened(folder) as writer:
         writer.append("photos", vectors(3), photos(3))
     counts = read_index(folder)[0]["tables"]["photos"]
-    assert counts["vectors_crc32"] == zlib.crc32(vectors(0, 1, 2, 3).astype(np.float16).tobytes())
-    assert counts["entries_crc32"] == zlib.crc32((folder / "photos.jsonl").read_bytes())
+    crcs = [vectors(0, 1, 2, 3).astype(np.float16).tobytes(), (folder / "photos.jsonl").read_bytes()]
+    assert counts["blocks"] == [[zlib.crc32(content) for content in crcs]]
 
 
 def test_vectors_that_are_no_numbers_are_refused_without_checksums_too(folder: Path) -> None:

@@ -120,7 +120,7 @@ def photo_rows(arguments: Sequence[str]) -> Any:
 
 
 def listed_photos(path: Path) -> list[tuple[str, str]]:
-    """(image_id, path) of each photo of a list or table, once where it stands in several rows; paths are relative to it.
+    """(image_id, path) of each photo of a list or table, once where several rows have it; paths are relative to it.
 
     Raises `ValueError` for a table without a column of `PHOTO_COLUMNS` or of the captions' tables.
     """

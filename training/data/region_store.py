@@ -60,6 +60,7 @@ class RegionStoreWriter:
             regions, ...), as JSON values.
         photos_per_shard: photos wait in memory until so many (or 256 MiB) are there, and are then written as one shard
             (256 photos of 36 regions of width 2048 are 38 MB). A kill loses only the waiting photos.
+            A last shard that was cut short is made anew.
         photos_at_risk: after so many photos (at the end of their batch) what waits is written already, as a small shard
             that the full one replaces later; by default only full shards are written.
         process_index: each of several processes that write into one folder at once has its own, from 0.
@@ -178,6 +179,8 @@ class RegionStoreWriter:
                 raise ValueError(
                     f"the store {self.folder} was made otherwise ({'; '.join(differences)}); use another folder"
                 )
+        self._manifest = self._without_a_cut_shard(manifests.get(self._manifest_name, {}))
+        manifests |= {self._manifest_name: self._manifest} if self._manifest else {}
         shards = _open_shards(self.folder, manifests)
         self.done_marks = {
             image_id: mark
@@ -191,7 +194,6 @@ class RegionStoreWriter:
                 f"the store {self.folder} keeps its features in {shards[0].columns['region_features'].dtype}, not "
                 f"{self.feature_dtype}; go on in the same numbers, or use another folder"
             )
-        self._manifest = manifests.get(self._manifest_name, {})
         named = {shard["file"] for shard in self._manifest.get("shards", [])}
         for pattern in (f".{self._manifest_name}.partial", f"*shard-{self.process_index}-*"):
             for leftover in self.folder.glob(pattern):
@@ -201,6 +203,16 @@ class RegionStoreWriter:
         if not self._manifest:
             self._write_manifest({"format": FORMAT, "fingerprint": fingerprint, "shards": []})
         self._take_up_small_shards()
+
+    def _without_a_cut_shard(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """The manifest without its last shard where that was cut short (a power cut, a full disk), with a warning."""
+        last = next(iter(manifest.get("shards", [])[::-1]), None)
+        path = self.folder / last["file"] if last else None
+        if last is None or path is None or not path.is_file() or path.stat().st_size >= last["bytes"]:
+            return manifest
+        warnings.warn(f"the shard {path} was cut short: its {last['photos']} photos are made again", stacklevel=2)
+        self._write_manifest({**manifest, "shards": manifest["shards"][:-1]})
+        return self._manifest
 
     def _take_up_small_shards(self) -> None:
         """The last shards that are no full one together wait again, as before a kill, and so become one in the end.

@@ -510,6 +510,28 @@ def test_an_offset_that_leads_out_of_the_file_ends_in_a_sentence(store: RegionSt
         RegionStore(store.folder)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
+@pytest.mark.parametrize("photos_at_risk", [1, None])
+def test_a_last_shard_that_was_cut_short_is_made_anew(tmp_path: Path, share: float, photos_at_risk: int | None) -> None:
+    options: dict[str, Any] = {"photos_per_shard": 3, "photos_at_risk": photos_at_risk}
+    for name in ("whole", "cut"):
+        append_the_rest(tmp_path / name, **options)
+    last = json.loads((tmp_path / "cut" / "store.json").read_text())["shards"][-1]["file"]
+    content = (tmp_path / "cut" / last).read_bytes()
+    (tmp_path / "cut" / last).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=f"{last} is .* bytes long, not {len(content)}: it was cut short"):
+        RegionStore(tmp_path / "cut")
+    with pytest.warns(UserWarning, match=f"{last} was cut short: its 1 photos are made again"):
+        append_the_rest(tmp_path / "cut", **options)
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes(), path.name
+    first = tmp_path / "cut" / "shard-0-00000.arrow"
+    if first.exists():
+        first.write_bytes(first.read_bytes()[:-1])
+        with pytest.raises(ValueError, match="it was cut short or replaced; copy the store again, or delete"):
+            RegionStoreWriter(tmp_path / "cut", fingerprint=FINGERPRINT)
+
+
 def test_photos_are_known_by_their_content(tmp_path: Path) -> None:
     ids, regions = batch_of([2, 3])
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
