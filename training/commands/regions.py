@@ -26,7 +26,11 @@ def add_convert_regions(commands: Any) -> None:
     )
     parser.add_argument("source", nargs="+", type=Path, metavar="SOURCE", help="files or folders; with --to, a store")
     parser.add_argument("--output", type=Path, required=True, metavar="PATH", help="the store, or with --to the file")
-    parser.add_argument("--format", metavar="F", help=f"of the source: {FORMAT_HELP} (default: told by its content)")
+    parser.add_argument(
+        "--format",
+        metavar="F",
+        help=f"of the source: {FORMAT_HELP} (default: told by its content; npz: also .npy and .pth)",
+    )
     parser.add_argument("--to", metavar="F", help="write a store in this format instead")
     parser.add_argument(
         "--dtype",

@@ -110,6 +110,15 @@ def column(rows: Sequence[dict[str, Any]], key: str, path: PathLike) -> list[Any
     return values
 
 
+def id_text(value: Any) -> str:
+    """An id as text: `1.0`, as a column of numbers with a gap writes 1, is `1`, so that it meets the id elsewhere.
+
+    >>> id_text(391895), id_text(391895.0), id_text("391895.0"), id_text("a.0")
+    ('391895', '391895', '391895.0', 'a.0')
+    """
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def photo_paths(names: Sequence[str], folder: PathLike) -> list[str | None]:
     """The path of each photo in `folder`, None (and one warning naming up to five) where it is missing.
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from training.data.region_files.base import RegionFile, StoreFile, StorePhotos
 from training.data.region_files.beside import Beside
 from training.data.region_files.folders import SUFFIXES, FolderFile, write_att_box, write_npz
-from training.data.region_files.hdf5 import Hdf5File, write_hdf5
+from training.data.region_files.hdf5 import write_hdf5
+from training.data.region_files.hdf5_photos import open_hdf5
 from training.data.region_files.lmdb import LmdbFile, write_lmdb
 from training.data.region_files.tsv import (
     BUA_COLUMNS,
@@ -32,7 +33,7 @@ CLASSES = ("region_scores", "object_ids", "attribute_ids", "attribute_scores")
 class RegionFormat:
     """How to read a format, how to write it, and what it keeps of a store beside features, boxes and ids."""
 
-    read: type[RegionFile]
+    read: Callable[[Path, Beside], RegionFile]
     write: Callable[[StorePhotos, Path], None]
     keeps: tuple[str, ...]
 
@@ -44,7 +45,7 @@ FORMATS = {
     "vinvl-tsv": RegionFormat(VinvlTsv, write_vinvl, ("image_size", *CLASSES)),
     "npz": RegionFormat(FolderFile, write_npz, ("image_size", *CLASSES, "object_probs", "attribute_probs")),
     "att-box": RegionFormat(FolderFile, write_att_box, ("image_size",)),
-    "hdf5": RegionFormat(Hdf5File, write_hdf5, ("image_size",)),
+    "hdf5": RegionFormat(open_hdf5, write_hdf5, ("image_size",)),
     "lmdb": RegionFormat(LmdbFile, write_lmdb, ("image_size", *CLASSES, "object_probs", "attribute_probs")),
 }
 STORE = "store"

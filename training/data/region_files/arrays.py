@@ -1,6 +1,7 @@
-"""Arrays out of foreign bytes, without executing and without trusting them: base64, .npy, .npz, JSON, msgpack.
+"""Arrays out of foreign bytes, without executing and without trusting them: base64, .npy, .npz, .pth, JSON, msgpack.
 
-Nothing is unpickled, and no more memory is taken than the bytes that are there; what an .npz may unpack to is bounded.
+Nothing but tensors is unpickled, and no more memory is taken than the bytes that are there; what an .npz or .pth may
+unpack to is bounded.
 """
 
 import base64
@@ -16,6 +17,7 @@ from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+import torch
 
 from training.data.region_files.floats import FLOATS
 from training.data.region_files.photo import LONGEST_ROW
@@ -109,6 +111,35 @@ def arrays_of_npz(content: bytes, *, wanted: Collection[str]) -> dict[str, np.nd
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
         raise ValueError(f"it is no complete .npz file ({error})") from None
     return arrays
+
+
+def arrays_of_torch(content: bytes, *, wanted: Collection[str]) -> dict[str, np.ndarray]:
+    """The wanted tensors of what `torch.save` wrote, or its one tensor as the features; only tensors are unpickled.
+
+    Raises `ValueError` where it is damaged, holds other objects, or unpacks to more than `LONGEST_ROW` bytes.
+    """
+    try:
+        if content.startswith(NPZ_MAGIC):
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                if sum(member.file_size for member in archive.infolist()) > LONGEST_ROW:
+                    raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        tensors = loaded if isinstance(loaded, dict) else {"features": loaded}
+        return {name: _numbers(value) for name, value in tensors.items() if name in wanted}
+    except ValueError:
+        raise
+    except Exception as error:  # the reader of damaged pickles raises nearly everything
+        raise ValueError(f"it is no whole file of tensors alone ({' '.join(str(error).split())[:80]})") from None
+
+
+def _numbers(value: Any) -> np.ndarray:
+    """A tensor or number as an array; float32 for types that NumPy does not have."""
+    if not isinstance(value, torch.Tensor):
+        return np.asarray(value)
+    value = value.detach()
+    if value.numel() * value.element_size() > LONGEST_ROW:  # a stride of 0 makes much of few bytes
+        raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 def arrays_of_json(content: bytes, *, wanted: Collection[str]) -> dict[str, Any]:

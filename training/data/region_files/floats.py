@@ -28,8 +28,8 @@ def float_array(
 ) -> tuple[np.ndarray, str]:
     """(rows, width) numbers of the first of the `types` (keys of `FLOATS`) that the bytes look like, and that type.
 
-    Bytes that look like none of them are of the first, for what is checked later to say what is wrong with them.
-    float64 comes as float32.
+    Bytes that look like none of them are of the first, for later checks to say what is wrong with them; float64 comes
+    as float32.
 
     Args:
         told: the type is known, so the numbers are not looked at.

@@ -5,6 +5,10 @@
     (features, norm_bb in 0..1, conf, soft_labels), plain features / feat and boxes, and those of a region store.
     Written are MILVLG's, with the rest of what the store holds under the store's own names.
 
+    Also ID.pth (or .pt) of tensors, as facebookresearch/grid-feats-vqa, extract_grid_feature.py, writes them: a map
+    (1, D, H, W), whose H x W cells are the regions. A map in any of these files is taken so, (H, W, D) too, where there
+    are no boxes.
+
 `att-box`: the folders of ruotianluo/self-critical.pytorch, scripts/make_bu_data.py: NAME_att/ID.npz with `feat` (R, D),
     NAME_box/ID.npy (R, 4) in pixels, NAME_fc/ID.npy, the mean of the features. The source is the folder NAME_att; the
     sizes of the photos, which they do not hold, come from `Beside.sizes`. Features may be ID.npy too. Written are the
@@ -20,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from training.data.region_files.arrays import NPY_MAGIC, NPZ_MAGIC, array_of_npy, arrays_of_npz
+from modeling_updown.boxes_updown import grid_boxes
+from training.data.region_files.arrays import NPY_MAGIC, NPZ_MAGIC, array_of_npy, arrays_of_npz, arrays_of_torch
 from training.data.region_files.base import Entry, RegionFile
 from training.data.region_files.beside import Beside, read_sizes
 from training.data.region_files.photo import (
@@ -35,7 +40,8 @@ from training.data.region_files.photo import (
     pixel_boxes,
 )
 
-SUFFIXES = (".npz", ".npy")
+TENSOR_SUFFIXES = (".pth", ".pt")
+SUFFIXES = (".npz", ".npy", *TENSOR_SUFFIXES)
 SIZES_NAME = "sizes.json"
 PICKLED_SUFFIX = "_info.npy"  # beside MMF's features
 # a region store's column -> the names it goes by, the first found is taken
@@ -70,10 +76,11 @@ class FolderFile(RegionFile):
 
     def entries(self) -> Iterator[Entry]:
         for number, name in enumerate(self.names, start=1):
-            yield Entry(name[: -len(SUFFIXES[0])], str(self.path / name), self.path / name, number)
+            yield Entry(os.path.splitext(name)[0], str(self.path / name), self.path / name, number)
 
     def decode(self, entry: Entry) -> Photo:
-        arrays = arrays_of_bytes(read_bytes(entry.key))
+        is_tensors = entry.key.suffix in TENSOR_SUFFIXES
+        arrays = (arrays_of_tensors if is_tensors else arrays_of_bytes)(read_bytes(entry.key))
         if self.boxes_folder and not any(name in arrays for name in NAMES["region_boxes"]):
             arrays["boxes"] = array_of_npy(read_bytes(self.boxes_folder / f"{entry.image_id}.npy"))
         return photo_of_arrays(arrays, size=self.image_size(entry.image_id))
@@ -108,6 +115,11 @@ def arrays_of_bytes(content: bytes) -> dict[str, np.ndarray]:
     raise ValueError("it is no .npz and no .npy file")
 
 
+def arrays_of_tensors(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a .pth by name, or its one tensor as the features."""
+    return arrays_of_torch(content, wanted=WANTED)
+
+
 def photo_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) -> Photo:
     """Arrays under any of `NAMES` -> one photo.
 
@@ -119,6 +131,8 @@ def photo_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) 
     """
     names = {ours: next((name for name in theirs if name in arrays), None) for ours, theirs in NAMES.items()}
     found = {ours: np.asarray(arrays[name]) for ours, name in names.items() if name is not None}
+    if "region_boxes" not in found and "region_features" in found and found["region_features"].ndim > 2:
+        found["region_features"], found["region_boxes"] = cells_of_map(found["region_features"])
     if "region_features" not in found or "region_boxes" not in found:
         lacking = "features" if "region_features" not in found else "boxes"
         cure = "; name the folder of their ID.npy with --boxes" if lacking == "boxes" else ""
@@ -140,6 +154,19 @@ def photo_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) 
     if short is not None:
         raise ValueError(f"it has {count} boxes but {len(photo[short])} {short}")
     return photo | ({"image_size": np.array(size, dtype=np.int32)} if size is not None else {})
+
+
+def cells_of_map(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A map (1, D, H, W), (D, H, W) or (H, W, D), D the largest -> cells (H W, D) row by row, and boxes 0..1."""
+    shape = features.shape
+    cells = features[0] if features.ndim == 4 and len(features) == 1 else features
+    if cells.ndim != 3 or sorted(cells.shape)[-1] == sorted(cells.shape)[-2] or cells.shape[1] == max(cells.shape):
+        raise ValueError(f"its features of shape {shape} are no map (1, D, H, W) or (H, W, D), and it holds no boxes")
+    if cells.shape[0] == max(cells.shape):
+        cells = cells.transpose(1, 2, 0)
+    height, width, channels = cells.shape
+    checked_count(height * width)
+    return cells.reshape(height * width, channels), grid_boxes(height, width).numpy()
 
 
 def upright(features: np.ndarray, num_boxes: int) -> np.ndarray:

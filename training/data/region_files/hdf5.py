@@ -1,6 +1,6 @@
-"""The HDF5 files of hengyuan-hu/bottom-up-attention-vqa (tools/detection_features_converter.py) and of jnhwkim/ban-vqa.
+"""HDF5 files of regions: those of hengyuan-hu/bottom-up-attention-vqa and jnhwkim/ban-vqa, and how any is opened.
 
-`hdf5`, N photos:
+`hdf5`, N photos (tools/detection_features_converter.py of both projects; other layouts stand in hdf5_photos.py):
     image_features (N, 36, D), image_bb (N, 36, 4) x1 y1 x2 y2 in pixels, spatial_features (N, 36, 6): x1, y1, x2, y2,
     width, height in 0..1; or, with 10 to 100 boxes a photo, pos_boxes (N, 2): where a photo's rows begin and end, and
     image_features (all boxes, D), image_bb (all boxes, 4), spatial_features (all boxes, 6).
@@ -11,6 +11,7 @@ train36_imgid2idx.pkl, which is never opened: train36_imgid2idx.json with the sa
 
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,24 +34,51 @@ from training.data.region_files.photo import (
 
 WIDTHS = {"image_features": None, "image_bb": 4, "spatial_features": 6}
 INDEX_ENDING = "_imgid2idx"
+HDF5_ERRORS = (OSError, RuntimeError, LookupError, TypeError, UnicodeError)  # what h5py raises over damaged files
 
 
-class Hdf5File(RegionFile):
-    """The format `hdf5`."""
+class OpenHdf5(RegionFile):
+    """A file of HDF5 of any layout, and its data sets, which are looked at before they are trusted."""
 
     def __init__(self, path: Path, beside: Beside) -> None:
         super().__init__(path, beside)
-        self.rows = read_index(beside.index or path.with_name(f"{path.stem}{INDEX_ENDING}.json"))
-        self.size = len(self.rows)
         try:
             self._file = import_h5py().File(path, "r")
-            self.columns = {name: self._dataset(name) for name in (*WIDTHS, "pos_boxes") if name in self._file}
-            self._check_shapes()
-        except (OSError, RuntimeError, KeyError) as error:
+            self.look()
+        except HDF5_ERRORS as error:
             raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
+
+    @abstractmethod
+    def look(self) -> None:
+        """Which photos and data sets there are; `ValueError`, or one of `HDF5_ERRORS`, where they are of no use."""
 
     def close(self) -> None:
         self._file.close()
+
+    def dataset(self, name: str, *, text: bool = False) -> Any:
+        """A data set that lies in this very file, in chunks that fit into memory; else `ValueError`.
+
+        text: it may hold text.
+        """
+        dataset = self._file.get(name)
+        h5py = import_h5py()
+        inside = isinstance(self._file.get(name, getlink=True), h5py.HardLink) and isinstance(dataset, h5py.Dataset)
+        kinds = "fiuSO" if text else "fiu"
+        if not inside or dataset.external or dataset.is_virtual or dataset.dtype.kind not in kinds or not dataset.ndim:
+            raise ValueError(f"{self.path}: {name} is no array of numbers inside the file")
+        if math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize > LONGEST_ROW:
+            raise ValueError(f"{self.path}: {name} is in chunks of {dataset.chunks}; write it with smaller chunks")
+        return dataset
+
+
+class Hdf5File(OpenHdf5):
+    """The layout of rows, whose photos an index beside it names."""
+
+    def look(self) -> None:
+        self.rows = read_index(self.beside.index or self.path.with_name(f"{self.path.stem}{INDEX_ENDING}.json"))
+        self.size = len(self.rows)
+        self.columns = {name: self.dataset(name) for name in (*WIDTHS, "pos_boxes") if name in self._file}
+        self._check_shapes()
 
     def entries(self) -> Iterator[Entry]:
         for number, (image_id, row) in enumerate(sorted(self.rows.items(), key=lambda item: item[1]), start=1):
@@ -61,7 +89,7 @@ class Hdf5File(RegionFile):
         try:
             rows = self._rows_of(entry.key)
             arrays = {name: self.columns[name][rows] for name in WIDTHS if name in self.columns}
-        except (OSError, RuntimeError) as error:
+        except HDF5_ERRORS as error:
             raise ValueError(f"its rows are damaged ({str(error)[:80]})") from None
         checked_count(len(arrays["image_features"]))
         size = self.image_size(entry.image_id)
@@ -85,17 +113,6 @@ class Hdf5File(RegionFile):
         if not 0 <= start < end <= len(self.columns["image_features"]) or end - start > MOST_REGIONS:
             raise ValueError(f"pos_boxes says that its boxes are {start} to {end}")
         return slice(start, end)
-
-    def _dataset(self, name: str) -> Any:
-        """A data set that lies in this very file, in chunks that fit into memory; else `ValueError`."""
-        dataset = self._file.get(name)
-        h5py = import_h5py()
-        inside = isinstance(self._file.get(name, getlink=True), h5py.HardLink) and isinstance(dataset, h5py.Dataset)
-        if not inside or dataset.external or dataset.is_virtual or dataset.dtype.kind not in "fiu":
-            raise ValueError(f"{self.path}: {name} is no array of numbers inside the file")
-        if math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize > LONGEST_ROW:
-            raise ValueError(f"{self.path}: {name} is in chunks of {dataset.chunks}; write it with smaller chunks")
-        return dataset
 
     def _check_shapes(self) -> None:
         if "image_features" not in self.columns or not {"image_bb", "spatial_features"} & set(self.columns):

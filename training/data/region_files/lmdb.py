@@ -88,7 +88,7 @@ class LmdbFile(RegionFile):
 
 
 def arrays_of_record(record: bytes, *, unwrapped: bool = False) -> dict[str, Any]:
-    """A record's arrays by name (of a JSON object its fields); `ValueError` for one that is a pickle, damaged or of no layout known here."""
+    """A record's arrays by name (of a JSON object its fields); `ValueError` for a pickle, damage, an unknown layout."""
     if len(record) > LONGEST_ROW:
         raise ValueError(f"it is longer than {LONGEST_ROW} bytes, more than a photo takes")
     if record.startswith(NPZ_MAGIC):

@@ -12,6 +12,7 @@ Read as they are found: lines end in CR LF (csv's default), a first line may nam
 base64 may be wrapped in `b'...'` where Python 3 ran code of Python 2; features may be of half or double precision.
 """
 
+import codecs
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -139,13 +140,17 @@ class LxmertTsv(TsvFile):
 def lines_of(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(number from 1, byte where it starts, line) of every line that holds something.
 
+    A byte order mark is passed over.
+
     A line longer than `LONGEST_ROW` comes cut to a little more than that and its rest is passed over.
     """
     with open(path, "rb") as file:
         number, start = 0, 0
         while line := file.readline(LONGEST_ROW + 1):
             number += 1
-            if not line.isspace():
+            if number == 1 and line.startswith(codecs.BOM_UTF8):
+                start, line = len(codecs.BOM_UTF8), line.removeprefix(codecs.BOM_UTF8)
+            if line and not line.isspace():
                 yield number, start, line
             while line[-1:] != b"\n" and (rest := file.readline(LONGEST_ROW)):
                 line = rest

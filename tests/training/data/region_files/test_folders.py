@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.training.data.region_files.foreign import ForeignPhoto, assert_photo, foreign_photos, six_numbers
 from training.data.region_files import open_region_file
@@ -98,6 +99,61 @@ def test_ruotianluos_folders(tmp_path: Path, suffix: str) -> None:
         photos_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
     named = Beside(sizes=SIZES.sizes, boxes=tmp_path / "elsewhere")
     assert_photo(photos_of(open_region_file(tmp_path / "cocobu_att", beside=named))["1002"], PHOTOS[2])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".npz", ".npy"])
+@pytest.mark.parametrize("shape", [(1, 6, 2, 3), (6, 2, 3), (2, 3, 6)])
+def test_a_map_becomes_its_cells(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+    """As grid-feats-vqa saves them: `torch.save(outputs.cpu(), "ID.pth")`."""
+    grid = np.arange(36, dtype=np.float32).reshape(6, 2, 3)  # D, H, W
+    grid = grid.transpose(1, 2, 0) if shape == (2, 3, 6) else grid.reshape(shape)
+    path = tmp_path / f"42{suffix}"
+    if suffix == ".npz":
+        np.savez(path, feat=grid)
+    elif suffix == ".npy":
+        np.save(path, grid)
+    else:
+        torch.save(torch.from_numpy(grid.copy()), path)
+    (read,) = photos_of(open_region_file(tmp_path)).items()
+    assert read[0] == "42"
+    assert read[1]["region_features"][4].tolist() == [4, 10, 16, 22, 28, 34]  # row 1, column 1
+    assert np.allclose(read[1]["region_boxes"][4], [1 / 3, 1 / 2, 2 / 3, 1])
+
+
+def test_tensors_by_name_in_a_pth(tmp_path: Path) -> None:
+    photo = PHOTOS[0]
+    tensors = {"x": torch.from_numpy(photo.features), "bbox": torch.from_numpy(photo.boxes), "image_w": photo.width}
+    torch.save({**tensors, "image_h": torch.tensor(photo.height), "other": "text"}, tmp_path / "1000.pth")
+    torch.save(torch.ones(1, 4, 1, 2, dtype=torch.bfloat16), tmp_path / "b.pth")
+    read = photos_of(open_region_file(tmp_path))
+    assert_photo(read["1000"], photo)
+    assert read["b"]["region_features"].tolist() == [[1] * 4] * 2
+
+
+class Loud:
+    """Unpickling it fails the test."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("a pickle was opened",)
+
+
+def test_a_pth_that_is_no_tensor_is_not_opened(tmp_path: Path) -> None:
+    torch.save(Loud(), tmp_path / "a.pth")
+    torch.save(torch.zeros(1).expand(2**14, 2**14), tmp_path / "b.pth")
+    torch.save(torch.zeros(4, 4, 4), tmp_path / "c.pth")
+    torch.save([1, 2], tmp_path / "d.pth")
+    (tmp_path / "e.pth").write_bytes(b"PK\x03\x04 cut short")
+    file = open_region_file(tmp_path)
+    messages = (
+        "no whole file of tensors alone",
+        "more than a photo takes",
+        "are no map",
+        "shape|boxes",
+        "no whole file",
+    )
+    for entry, message in zip(file.entries(), messages, strict=True):
+        with pytest.raises(ValueError, match=message):
+            file.photo(entry)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,9 @@ def test_rows_as_they_are_found(tmp_path: Path) -> None:
     assert_photo(only_photo(write_rows(tmp_path / "e.tsv", [decimal])), photo)
     in_lines = [*row[:5], str(base64.encodebytes(photo.features.tobytes()))]  # b'...\\n...\\n' where Python 3 ran it
     assert_photo(only_photo(write_rows(tmp_path / "f.tsv", [in_lines])), photo)
+    (tmp_path / "h.tsv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "a.tsv").read_bytes())  # a byte order mark
+    assert list(photos_of(open_region_file(tmp_path / "h.tsv", format="tsv"))) == [photo.image_id]
+    assert_photo(only_photo(tmp_path / "h.tsv"), photo)
     named = only_photo(write_rows(tmp_path / "g.tsv", [['a "big" dog', *row[1:]]]))
     assert_photo(named, photo)
 
