@@ -12,7 +12,8 @@ from transformers import GenerationConfig
 
 from modeling_updown import UpDownForImageCaptioning, UpDownProcessor, UpDownTokenizer
 from training.cli import main
-from training.convert_checkpoint import convert_checkpoint
+from training.commands.checkpoint import FORMAT_HELP
+from training.convert_checkpoint import FORMATS, convert_checkpoint
 from training.converters.captioning import (
     CAPTIONING_LSTM_NAMES,
     CAPTIONING_NAMES,
@@ -136,6 +137,53 @@ def test_without_config_words_are_placeholders(weights_file):
     assert converted.model.generation_config.max_new_tokens == 20
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ix_to_word": VOCABULARY["vocab"]},
+        {"opt": {"beam_size": 5}, "vocab": VOCABULARY["vocab"]},
+        {"vocab": WORDS},
+        {"vocab": ["<end>", *WORDS]},
+        {"vocab": {word: int(index) for index, word in VOCABULARY["vocab"].items()}},
+        {"config": None, "ix_to_word": {"0": "<end>", **VOCABULARY["vocab"]}},
+    ],
+)
+def test_the_words_in_every_layout(weights_file, options):
+    converted = convert_checkpoint("captioning-pytorch", weights_file, config=options)
+    assert converted.processor.batch_decode([[0, 1, 7, 0]], skip_special_tokens=True) == [f"{WORDS[0]} {WORDS[6]}"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vocab": WORDS[:5]}, "names 4 words but the weights have 8"),
+        ({"vocab": "vocabulary.txt"}, r"the option vocab should name the words, .* it is 'vocabulary.txt'"),
+        ({"vocab": [1, 2]}, "the option vocab should name the words"),
+        ({"vocab": {"one": "a"}}, "the option vocab should name the words"),
+        ({"vocab": {"1": "a", "01": "b"}}, "the option vocab should name the words"),
+        ({**VOCABULARY, "beam_size": "five"}, "the option beam_size is 'five', which is no number"),
+        ({**VOCABULARY, "drop_prob_lm": [0.5]}, "the option drop_prob_lm is .* no number"),
+        ({**VOCABULARY, "seq_length": float("inf")}, "the option seq_length is inf, which is no number"),
+    ],
+)
+def test_options_of_another_layout(weights_file, options, message):
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint("captioning-pytorch", weights_file, config=options)
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path):
+    weights = source_weights()
+    weights["logit.bias"][3] = torch.nan
+    weights["ctx2att.weight"][0, 0] = torch.inf
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="hold NaN or infinity in ctx2att.weight, logit.bias: the training that made"):
+        convert_checkpoint("captioning-pytorch", tmp_path / "model.safetensors", config=VOCABULARY)
+
+
+def test_help_names_every_format():
+    assert FORMAT_HELP.replace(" or ", ", ").split(", ") == list(FORMATS)
+
+
 def test_golden_inputs_and_outputs_are_passed_over(tmp_path):
     """A golden file holds the weights under `model.` between inputs, outputs and gradients."""
     weights = source_weights()
@@ -220,7 +268,8 @@ def test_other_mistakes(weights_file):
 
 
 def test_command(weights_file, tmp_path):
-    (tmp_path / "options.json").write_text(json.dumps({"config": {}, **VOCABULARY}))
+    content = json.dumps({"config": {}, **VOCABULARY})
+    (tmp_path / "options.json").write_text(content, encoding="utf-8-sig")  # with a byte order mark
     options = ["--config", str(tmp_path / "options.json"), "--output", str(tmp_path / "out")]
     assert main(["convert-checkpoint", "captioning-pytorch", str(weights_file), *options]) == 0
     assert UpDownForImageCaptioning.from_pretrained(tmp_path / "out").config.vocab_size == 9

@@ -190,6 +190,9 @@ def test_other_models_weights_are_listed(tmp_path):
     [
         ({"question_vocab": [*WORDS, "one"]}, "name 7 words, but the weights have 6: they are another model's"),
         ({"ans2label": {"yes": 0, "no": 1, "2": 2, "3": 3}}, "name 4 answers, but the weights have 3"),
+        ({"question_vocab": {"0": 5.5}}, "the option question_vocab should name the words"),
+        ({"question_vocab": {"what": 1}}, "the option question_vocab names 1 words but none of the index 0"),
+        ({"label2ans": [], "ans2label": {"yes": "first"}}, "the option ans2label should name the words"),
         ({"label2ans": ["yes", "no", "no"]}, "answers twice .*'no'"),
         ({"question_vocab": ["what", "is", "the", "man", "is", "name"]}, "'is' has two ids, 1 and 4"),
     ],
@@ -228,9 +231,10 @@ def run_command(weights: Path, options: dict[str, Any], folder: Path) -> Path:
     return folder / "out"
 
 
-def test_command(tmp_path):
+def test_command(tmp_path, capsys):
     folder = run_command(several(tmp_path), {"config": {"variant": "plain"}, **OPTIONS}, tmp_path)
     assert UpDownForVisualQuestionAnswering.from_pretrained(folder).config.attention == "concat"
+    assert f'`updown ask PHOTO "QUESTION?" --model {folder}`' in capsys.readouterr().out
 
 
 def test_command_names_what_is_wrong(tmp_path, capsys):

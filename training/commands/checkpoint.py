@@ -9,6 +9,14 @@ import yaml
 
 from training.commands.shared import add_command
 from training.console import say
+from training.data.files import read_lines, read_text
+
+FORMAT_HELP = "captioning-pytorch, vqa-pytorch, frcnn-vg or detectron2-vg"
+COMMANDS = {  # what a converted model is tried with
+    "updown_captioning": "updown caption PHOTO --model {folder}",
+    "updown_vqa": 'updown ask PHOTO "QUESTION?" --model {folder}',
+    "updown_detector": "updown detect PHOTO --model {folder}",
+}
 
 
 def add_convert_checkpoint(commands: Any) -> None:
@@ -22,7 +30,7 @@ def add_convert_checkpoint(commands: Any) -> None:
         "  updown convert-checkpoint frcnn-vg model.bin --config config.yaml --objects objects_vocab.txt "
         "--attributes attributes_vocab.txt --output detector/",
     )
-    parser.add_argument("format", metavar="FORMAT", help="captioning-pytorch, frcnn-vg or detectron2-vg")
+    parser.add_argument("format", metavar="FORMAT", help=FORMAT_HELP)
     parser.add_argument(
         "weights", type=Path, metavar="WEIGHTS", help="a .safetensors, .pth, .pt or .bin file of tensors"
     )
@@ -37,14 +45,13 @@ def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
     config = read_options(arguments.config) if arguments.config else {}
 
     from training.convert_checkpoint import convert_checkpoint
-    from training.data.files import read_lines
 
     for name in ("objects", "attributes"):
         if getattr(arguments, name):
             config[name] = read_lines(getattr(arguments, name))
     converted = convert_checkpoint(arguments.format, arguments.weights, config=config, output=arguments.output)
-    command = "detect" if converted.model.config.model_type == "updown_detector" else "caption"
-    say(f"{arguments.output}: load it with from_pretrained, or `updown {command} PHOTO --model {arguments.output}`")
+    command = COMMANDS[converted.model.config.model_type].format(folder=arguments.output)
+    say(f"{arguments.output}: load it with from_pretrained, or `{command}`")
     return 0
 
 
@@ -52,9 +59,9 @@ def read_options(path: Path) -> dict[str, Any]:
     """A JSON file of options, or a YAML file where its name says so; errors name it."""
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         options = yaml.safe_load(text) if is_yaml else json.loads(text)
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except (json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} is no valid {'YAML' if is_yaml else 'JSON'}: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} holds no options: it should be a {'YAML mapping' if is_yaml else 'JSON object'}")

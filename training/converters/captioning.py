@@ -19,7 +19,14 @@ from modeling_updown import (
     UpDownProcessor,
     UpDownTokenizer,
 )
-from training.converters.weights import ConvertedCheckpoint, Weights, check_names, load_into
+from training.converters.weights import (
+    ConvertedCheckpoint,
+    Weights,
+    check_names,
+    load_into,
+    number_option,
+    words_by_index,
+)
 
 DEFAULT_BEAMS, DEFAULT_WORDS = 5, 20
 END_WORD, UNKNOWN_WORD = "<end>", "UNK"
@@ -50,26 +57,29 @@ CAPTIONING_LSTM_NAMES = [
 def convert_captioning(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
     """ruotianluo's UpDownModel -> `UpDownForImageCaptioning`, with its vocabulary and its way of decoding.
 
-    Options read: `vocab`, `drop_prob_lm` (0.5), `label_smoothing` (0), `max_length` or `seq_length` (20 words),
-    `beam_size` (5), `suppress_UNK` (0; 1 forbids the word UNK, in every way of decoding).
+    Options read: `vocab` or `ix_to_word`, `drop_prob_lm` (0.5), `label_smoothing` (0), `max_length` or `seq_length` (20
+    words), `beam_size` (5), `suppress_UNK` (0; 1 forbids the word UNK, in every way of decoding).
     """
     check_names(weights, [*CAPTIONING_NAMES.values(), *CAPTIONING_LSTM_NAMES], format="captioning-pytorch")
     config = captioning_config(weights, options)
-    words = captioning_words(options.get("vocab"), num_words=config.vocab_size - 1)
+    vocabulary = options.get("vocab") or options.get("ix_to_word")
+    words = captioning_words(vocabulary, num_words=config.vocab_size - 1)
     unknown = next((index for index, word in words.items() if word == UNKNOWN_WORD), None)
     config.unk_token_id = unknown
     model = UpDownForImageCaptioning(config)
     load_into(model, captioning_weights(weights))
     model.eval()
-    beams = int(options.get("beam_size") or DEFAULT_BEAMS)
+    beams = max(int(number_option(options, "beam_size", default=DEFAULT_BEAMS)), 1)
+    most_words = int(number_option(options, "max_length", "seq_length", default=DEFAULT_WORDS))
+    never_unknown = unknown is not None and number_option(options, "suppress_UNK", default=0) > 0
     model.generation_config = GenerationConfig(
         bos_token_id=0,
         eos_token_id=0,
         pad_token_id=0,
-        max_new_tokens=int(options.get("max_length") or options.get("seq_length") or DEFAULT_WORDS),
+        max_new_tokens=most_words or DEFAULT_WORDS,
         num_beams=beams,
         length_penalty=0.0 if beams > 1 else None,  # a beam's score is the sum of its log-probabilities
-        suppress_tokens=[unknown] if unknown is not None and int(options.get("suppress_UNK") or 0) else None,
+        suppress_tokens=[unknown] if never_unknown else None,
     )
     roles = dict.fromkeys(("pad_token", "bos_token", "eos_token"), END_WORD)
     unknown_word = END_WORD if unknown is None else UNKNOWN_WORD
@@ -79,7 +89,7 @@ def convert_captioning(weights: Weights, options: Mapping[str, Any]) -> Converte
 
 def captioning_config(weights: Weights, options: Mapping[str, Any]) -> UpDownCaptioningConfig:
     """The sizes from the weights' shapes, the rest from the options; index 0 begins, ends and pads a caption."""
-    dropout = float(options.get("drop_prob_lm", 0.5))
+    dropout = number_option(options, "drop_prob_lm", default=0.5)
     region_embedding_size, region_feature_size = weights["att_embed.0.weight"].shape
     pooled_width = weights["fc_embed.0.weight"].shape[1]
     if pooled_width != region_feature_size:
@@ -99,7 +109,7 @@ def captioning_config(weights: Weights, options: Mapping[str, Any]) -> UpDownCap
         region_dropout=dropout,
         word_dropout=dropout,
         output_dropout=dropout,
-        label_smoothing=float(options.get("label_smoothing") or 0),
+        label_smoothing=number_option(options, "label_smoothing", default=0),
         bos_token_id=0,
         eos_token_id=0,
         pad_token_id=0,
@@ -133,16 +143,22 @@ def captioning_weights(source: Weights) -> Weights:
     }
 
 
-def captioning_words(vocabulary: Mapping[str, str] | None, *, num_words: int) -> dict[int, str]:
-    """Index -> word for 1 .. `num_words`; without a vocabulary, the placeholders w1, w2, ... and a warning."""
+def captioning_words(vocabulary: Any, *, num_words: int) -> dict[int, str]:
+    """Index -> word for 1 .. `num_words`; without a vocabulary, the placeholders w1, w2, ... and a warning.
+
+    A list names the words from 1 on, or, where it is one longer, from the end token on.
+    """
     if vocabulary is None:
         warnings.warn(
             f"the options hold no vocabulary, so the words are called w1 .. w{num_words}; "
-            'give one as {"vocab": {"1": "a", ...}}',
+            'give one as {"vocab": {"1": "a", ...}} or under "ix_to_word", as its data file has it',
             stacklevel=2,
         )
         return {index: f"w{index}" for index in range(1, num_words + 1)}
-    words = {int(index): word for index, word in vocabulary.items()}
+    words = words_by_index(vocabulary, option="vocab")
+    if isinstance(vocabulary, list) and len(words) == num_words:
+        words = {index + 1: word for index, word in words.items()}
+    words = {index: word for index, word in words.items() if index}
     if sorted(words) != list(range(1, num_words + 1)):
         raise ValueError(
             f"the vocabulary names {len(words)} words but the weights have {num_words} beside the end token: "

@@ -71,7 +71,10 @@ def _convert(
     anchors = [weights.pop(name) for name in ANCHOR_NAMES if name in weights]
     if f"{PREDICTOR}cls_score.weight" not in weights or "backbone.stem.conv1.weight" not in weights:
         check_names(weights, [f"{PREDICTOR}cls_score.weight", "backbone.stem.conv1.weight"], format=format)
-    config = caffe_config(weights, options) if is_caffe else port_config(weights, options)
+    try:
+        config = (caffe_config if is_caffe else port_config)(weights, options)
+    except (TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"the configuration file holds a value of another kind than {format}'s ({error})") from error
     model = UpDownDetector(config)
     names = source_names(model, heads=heads)
     check_names(weights, list(names.values()), format=format)

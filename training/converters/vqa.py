@@ -6,7 +6,7 @@ tests/modeling_updown/test_vqa_parity.py.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from modeling_updown import (
@@ -16,7 +16,7 @@ from modeling_updown import (
     UpDownTokenizer,
     UpDownVqaConfig,
 )
-from training.converters.weights import ConvertedCheckpoint, Weights, check_names, load_into
+from training.converters.weights import ConvertedCheckpoint, Weights, check_names, load_into, words_by_index
 
 QUESTION_WORDS = 14
 ATTENTION_DROPOUT, ANSWER_DROPOUT = 0.2, 0.5  # constants of its code
@@ -114,17 +114,25 @@ def vqa_config(weights: Weights, options: Mapping[str, Any], *, attention: Any) 
 
 def answer_words(options: Mapping[str, Any], *, num_answers: int) -> list[str]:
     """The answers in the order of their labels; those that are not named are called "answer 7", with a warning."""
-    by_label, labels = options.get("label2ans") or [], options.get("ans2label") or {}
-    answers = list(by_label) or sorted(labels, key=labels.__getitem__)
+    option = next((name for name in ("label2ans", "ans2label") if options.get(name)), None)
+    answers = words_from_0(options[option], option=option) if option else []
     return named(answers, num=num_answers, kind="answers", placeholder="answer {}", example='{"ans2label": {"yes": 0}}')
 
 
-def question_words(vocabulary: Sequence[str] | Mapping[int | str, str] | None, *, num_words: int) -> list[str]:
+def question_words(vocabulary: Any, *, num_words: int) -> list[str]:
     """The words of questions by id; those that are not named are called "w7", with a warning."""
-    if isinstance(vocabulary, Mapping):
-        vocabulary = [word for _, word in sorted((int(index), word) for index, word in vocabulary.items())]
+    words = words_from_0(vocabulary, option="question_vocab") if vocabulary else []
     example = '{"question_vocab": ["what"]}'
-    return named(list(vocabulary or []), num=num_words, kind="words", placeholder="w{}", example=example)
+    return named(words, num=num_words, kind="words", placeholder="w{}", example=example)
+
+
+def words_from_0(vocabulary: Any, *, option: str) -> list[str]:
+    """The words in the order of their indices, which go from 0 without a gap; `ValueError` naming the option."""
+    words = words_by_index(vocabulary, option=option)
+    gap = next((place for place, index in enumerate(words) if index != place), None)
+    if gap is not None:
+        raise ValueError(f"the option {option} names {len(words)} words but none of the index {gap}: is it another's?")
+    return list(words.values())
 
 
 def named(names: list[str], *, num: int, kind: str, placeholder: str, example: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Reading a checkpoint without executing anything in it, and giving a model exactly its tensors."""
 
-import pickle
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ Weights = dict[str, torch.Tensor]
 
 NOT_WEIGHTS = ("in.", "out.", "grad.", "sc.", "pre.")  # a golden file holds inputs and outputs beside the weights
 WRAPPERS = ("model.", "module.")
+OPTION_SECTIONS = ("config", "opt")
 
 
 @dataclass
@@ -31,9 +32,47 @@ class ConvertedCheckpoint:
 
 
 def flat_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a JSON, whether they stand in it flat or under its key `"config"`."""
-    nested = config.get("config", {})
-    return {**{name: value for name, value in config.items() if name != "config"}, **nested}
+    """The options of a JSON, whether they stand in it flat or under its key `"config"` (ruotianluo's: `"opt"`)."""
+    sections = [config[key] for key in OPTION_SECTIONS if isinstance(config.get(key), Mapping)]
+    flat = {name: value for name, value in config.items() if name not in OPTION_SECTIONS}
+    return {name: value for section in (flat, *sections) for name, value in section.items()}
+
+
+def number_option(options: Mapping[str, Any], *names: str, default: float) -> float:
+    """The first of the named options that is given and not empty; `ValueError` naming one that is no number."""
+    name, value = next(((name, options[name]) for name in names if options.get(name) is not None), ("", default))
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"the option {name} is {value!r:.60}, which is no number")
+    return number
+
+
+def words_by_index(vocabulary: Any, *, option: str) -> dict[int, str]:
+    """Index -> word, from a list, `{index: word}`, `{word: index}`, or the two as hengyuan-hu's dictionary holds them.
+
+    Raises `ValueError` naming the option for anything else.
+
+    >>> words_by_index({"a": 1, "dog": 2}, option="vocab"), words_by_index(["a", "dog"], option="vocab")
+    ({1: 'a', 2: 'dog'}, {0: 'a', 1: 'dog'})
+    """
+    if isinstance(vocabulary, Sequence) and len(vocabulary) == 2 and isinstance(vocabulary[0], Mapping):
+        vocabulary = vocabulary[1]
+    pairs = list(vocabulary.items() if isinstance(vocabulary, Mapping) else [])
+    if isinstance(vocabulary, Sequence) and not isinstance(vocabulary, str):
+        pairs = list(enumerate(vocabulary))
+    if pairs and all(type(value) is int for _, value in pairs):
+        pairs = [(index, word) for word, index in pairs]
+    fits = all(isinstance(word, str) and str(index).isdecimal() for index, word in pairs)
+    words = {int(index): word for index, word in pairs} if fits else {}
+    if not words or len(words) < len(pairs):
+        raise ValueError(
+            f'the option {option} should name the words, {{"0": "a", ...}} or ["a", ...], it is '
+            f"{str(vocabulary)[:60]!r}"
+        )
+    return dict(sorted(words.items()))
 
 
 def read_weights(path: str | Path) -> Weights:
@@ -48,7 +87,9 @@ def read_weights(path: str | Path) -> Weights:
     for key in ("state_dict", "model"):
         loaded = loaded[key] if isinstance(loaded.get(key), dict) else loaded
     weights = {name: value for name, value in loaded.items() if not str(name).startswith(NOT_WEIGHTS)}
-    wrong = [name for name, value in weights.items() if not isinstance(value, torch.Tensor)]
+    wrong = [
+        name for name, value in weights.items() if not isinstance(value, torch.Tensor) or not isinstance(name, str)
+    ]
     if wrong or not weights:
         raise ValueError(f"{path} should hold the tensors of one model by name, but {wrong[:3] or 'it'} holds none")
     for prefix in WRAPPERS:
@@ -60,7 +101,7 @@ def read_weights(path: str | Path) -> Weights:
 def _load_safetensors(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(f"{path} is no complete safetensors file ({error}); download or write it again") from error
 
 
@@ -69,7 +110,7 @@ def _load_tensors_only(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} should end in .safetensors, .pth, .pt or .bin")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except Exception as error:  # the reader of damaged pickles raises nearly everything
         raise ValueError(
             f"{path} is damaged or holds Python objects beside tensors, which are never unpickled; where it was made, "
             "write its tensors alone: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
@@ -80,12 +121,19 @@ def _load_tensors_only(path: Path) -> dict[str, Any]:
 
 
 def check_names(weights: Weights, expected: Sequence[str], *, format: str) -> None:
-    """Raise a `ValueError` that lists every missing and every unexpected tensor."""
+    """Raise a `ValueError` that lists every missing and every unexpected tensor, or those that are not finite."""
     missing, unexpected = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     if missing or unexpected:
         raise ValueError(
             f"these weights are not {format}: missing {', '.join(missing) or 'nothing'}; "
             f"unexpected {', '.join(unexpected) or 'nothing'}"
+        )
+    broken = [name for name in sorted(expected) if not torch.isfinite(weights[name]).all()]
+    if broken:
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
+        raise ValueError(
+            f"these weights hold NaN or infinity in {', '.join(broken[:5])}{more}: the training that made them broke "
+            "down, or the file is damaged; take an earlier checkpoint, or download it again"
         )
 
 
