@@ -26,6 +26,7 @@ from training.data.caption_pairs import read_pairs
 from training.data.caption_rows import CAPTION_FEATURES, SPLITS, caption_dataset, split_in, split_name, wanted_splits
 from training.data.caption_rows import SPLIT_WORD as SPLIT_WORD  # for training/data/detection.py
 from training.data.caption_tags import read_tags
+from training.data.csv_rows import TEXT_COLUMNS
 from training.data.files import (
     PathLike,
     check_photo_names,
@@ -220,13 +221,16 @@ def read_folder(
         split: keep only this split; the table's `split` column names it, train where there is none.
         file_split: the split all rows belong to.
 
+    In a table of two columns, photo and caption, commas that nobody quoted belong to the caption; in others they are an
+    error that names the line.
+
     A column `image_id` is taken as it stands; else the id is the photo's name as the table writes it. A column
     `domain` is kept.
     """
     if not os.path.isdir(folder):
         raise ValueError(f"there is no folder {folder}")
     path = Path(table) if table is not None else _table_in(folder)
-    rows = read_table(path)
+    rows = read_table(path, text_columns={*TEXT_COLUMNS, *([caption_column] if caption_column else [])})
     image_column = _choose_column(rows, image_column, IMAGE_COLUMNS, path)
     caption_column = _choose_column(rows, caption_column, CAPTION_COLUMNS, path)
     photos: dict[str, dict[str, Any]] = {}

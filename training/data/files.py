@@ -7,15 +7,15 @@
 Whether a photo exists is asked of one directory listing per folder, so 120,000 photos take a fraction of a second.
 """
 
-import csv
 import inspect
-import io
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+
+from training.data.csv_rows import TEXT_COLUMNS, csv_rows
 
 PathLike = str | os.PathLike[str]
 
@@ -55,6 +55,8 @@ def read_json(path: PathLike) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}); is it cut short?") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or ever so many brackets
+        raise ValueError(f"{path} is not valid JSON ({error})") from error
 
 
 def read_lines(path: PathLike) -> list[str]:
@@ -62,12 +64,12 @@ def read_lines(path: PathLike) -> list[str]:
     return [line.strip() for line in read_text(path).split("\n") if line.strip()]
 
 
-def read_table(path: PathLike) -> list[dict[str, Any]]:
-    """The rows of a JSONL table, or of a CSV or TSV table with a header (its delimiter is the header's commonest)."""
+def read_table(path: PathLike, *, text_columns: Collection[str] = TEXT_COLUMNS) -> list[dict[str, Any]]:
+    """The rows of a JSONL table, or of a CSV or TSV table with a header, as `csv_rows` takes it."""
     if Path(path).suffix == ".jsonl":
         rows = [_json_row(line, number, path) for number, line in enumerate(read_lines(path), start=1)]
     else:
-        rows = _csv_rows(read_text(path), path)
+        rows = csv_rows(read_text(path), path, text_columns=text_columns)
     if not rows:
         raise ValueError(f"{path} holds no row")
     return rows
@@ -190,22 +192,11 @@ def _files_in(place: str) -> list[str]:
         return [entry.path for entry in entries if not entry.is_dir()]
 
 
-def _csv_rows(text: str, path: PathLike) -> list[dict[str, Any]]:
-    header = text.partition("\n")[0]
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=max(",\t|;", key=header.count), skipinitialspace=True
-    )
-    try:
-        return [{name.strip(): value for name, value in row.items() if name is not None} for row in reader]
-    except csv.Error as error:
-        raise ValueError(f"{path}, after line {reader.line_num}: {error}; is a quotation mark left open?") from error
-
-
 def _json_row(line: str, number: int, path: PathLike) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}, line {number} is not valid JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}, line {number} is not valid JSON ({str(error)[:80]})") from error
     if not isinstance(row, dict):
         raise ValueError(f'{path}, line {number}: expected an object such as {{"file_name": ...}}, found {line[:60]}')
     return row

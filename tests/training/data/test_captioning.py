@@ -413,7 +413,7 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="captions.csv holds no row"):
         load_captions("folder", folder=tmp_path)
     write(tmp_path / "captions.csv", 'file_name,caption\na.png,"' + 150_000 * "a dog ")
-    with pytest.raises(ValueError, match="captions.csv, after line 1: field larger .* quotation mark left open"):
+    with pytest.raises(ValueError, match="captions.csv, line 2: field larger .* quotation mark left open"):
         load_captions("folder", folder=tmp_path)
     write(tmp_path / "captions.csv", "file_name,caption\na.png\n")
     with pytest.raises(ValueError, match="record 0 has no 'caption'"):
