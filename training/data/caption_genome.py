@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from training.data.caption_columns import joined_captions, joined_dataset
 from training.data.caption_rows import split_name, wanted_splits
-from training.data.files import PathLike, read_json, read_lines, records
+from training.data.files import PathLike, id_text, read_json, read_lines, records
 from training.data.json_stream import stream_records
 
 LISTED_SPLITS = ("train", "val", "test")
@@ -112,7 +112,7 @@ def _image_id(photo: dict[str, Any], *, place: str) -> str:
     image_id = photo.get("image_id", photo.get("id"))
     if image_id is None:
         raise ValueError(f"{place} has neither 'image_id' nor 'id': {str(photo)[:120]}")
-    return str(image_id)
+    return id_text(image_id)
 
 
 def _phrase(region: dict[str, Any], *, place: str) -> str:
@@ -168,9 +168,9 @@ def _json_ids(path: PathLike) -> Iterator[str]:
         if "cocoid" in photo and photo.get("split") not in SCORED_SPLITS:
             continue
         coco_id = photo.get("cocoid", photo.get("id"))
-        if type(coco_id) is not int:
+        if type(coco_id) not in (int, float):
             raise ValueError(f"{path}: a photo has neither 'cocoid' nor 'id': {str(photo)[:120]}")
-        yield str(coco_id)
+        yield id_text(coco_id)
 
 
 def _list_ids(path: PathLike) -> Iterator[str]:
@@ -189,7 +189,7 @@ def _genome_ids(coco_ids: frozenset[str], image_data: PathLike | None) -> frozen
     found, known = set(), False
     for number, photo in enumerate(stream_records(image_data)):
         known = known or photo.get("coco_id") is not None
-        if str(photo.get("coco_id")) in coco_ids:
+        if id_text(photo.get("coco_id")) in coco_ids:
             found.add(_image_id(photo, place=f"{image_data}: record {number}"))
     if not known:
         raise ValueError(f"{image_data} gives no photo a 'coco_id', so none could be left out; is it another file?")

@@ -32,6 +32,7 @@ from training.data.files import (
     check_photo_names,
     column,
     format_reader,
+    id_text,
     read_json,
     read_lines,
     read_table,
@@ -128,7 +129,7 @@ def read_karpathy(
         for sentences in column(photos, "sentences", annotations)
     ]
     return caption_dataset(
-        image_ids=[str(p.get("cocoid", Path(name).stem)) for p, name in zip(photos, names, strict=True)],
+        image_ids=[id_text(p.get("cocoid", Path(name).stem)) for p, name in zip(photos, names, strict=True)],
         names=[os.path.join(p.get("filepath") or "", name) for p, name in zip(photos, names, strict=True)],
         captions=captions,
         splits=[file_split] * len(photos) if file_split else column(photos, "split", annotations),
@@ -242,7 +243,7 @@ def read_folder(
     firsts = [photo["row"] for photo in photos.values()]
     return caption_dataset(
         image_ids=[
-            name if row.get("image_id") in (None, "") else str(row["image_id"])
+            name if row.get("image_id") in (None, "") else id_text(row["image_id"])
             for name, row in zip(photos, firsts, strict=True)
         ],
         names=list(photos),
@@ -336,16 +337,15 @@ def _read_coco_layout(
 ) -> datasets.Dataset:
     content = read_json(annotations)
     photos = records(content, "images", annotations)
-    image_ids = [str(image_id) for image_id in column(photos, "id", annotations)]
+    image_ids = [id_text(image_id) for image_id in column(photos, "id", annotations)]
     captions_of: dict[str, list[str]] = {image_id: [] for image_id in image_ids}
     notes = records(content, "annotations", annotations) if "annotations" in content else []
     notes = [note for note in notes if not any(note.get(flag) for flag in dropped)]
     strays = 0
-    for image_id, caption in zip(
-        column(notes, "image_id", annotations), column(notes, "caption", annotations), strict=True
-    ):
-        if str(image_id) in captions_of:
-            captions_of[str(image_id)].append(caption)
+    owners = [id_text(image_id) for image_id in column(notes, "image_id", annotations)]
+    for image_id, caption in zip(owners, column(notes, "caption", annotations), strict=True):
+        if image_id in captions_of:
+            captions_of[image_id].append(caption)
         else:
             strays += 1
     if strays:
@@ -418,7 +418,11 @@ def _map_hub_split(
             f"the data set has no column {', '.join(absent)}; it has {', '.join(part.column_names)} "
             "(name yours with image_column=, caption_column= and image_id_column=)"
         )
-    ids = [str(i) for i in part[image_id_column][:]] if image_id_column else [f"{split}-{i}" for i in range(len(part))]
+    ids = (
+        [id_text(i) for i in part[image_id_column][:]]
+        if image_id_column
+        else [f"{split}-{i}" for i in range(len(part))]
+    )
     first_row_of: dict[str, int] = {}
     captions_of: dict[str, list[str]] = {}
     for row, (image_id, texts) in enumerate(zip(ids, part[columns["captions"]][:], strict=True)):

@@ -5,7 +5,8 @@
 COCO instances (Lin et al. 2014), Visual Genome (Krishna et al. 2017, in visual_genome.py) and the drawn scenes. The
 ids are a detector's: 0 the background, 1..C the classes in the order of their names; attributes likewise.
 
-No photo is opened here but for its header, and that only where its annotation file does not tell its size.
+No photo is opened here but for its header, where its annotation file does not tell its size, and of a few, to see
+whether the file tells the right one.
 """
 
 import os
@@ -24,6 +25,8 @@ from training.data.detection_rows import (
     DetectionData,
     LeftOut,
     Photo,
+    check_reach,
+    check_sizes,
     clip_boxes,
     detection_dataset,
     detection_row,
@@ -31,7 +34,7 @@ from training.data.detection_rows import (
     photo_size,
     pixel_boxes,
 )
-from training.data.files import PathLike, column, format_reader, read_json, records
+from training.data.files import PathLike, column, format_reader, id_text, read_json, records
 from training.data.visual_genome import read_visual_genome
 from training.scenes import COLOURS, CORNERS, SIDES, scenes_dataset
 
@@ -103,6 +106,8 @@ def read_coco_instances(
     sizes = [
         {photo.image_id: file.size_of(photo) for photo in photos if photo.image_id in file.photos} for file in files
     ]
+    for file, own in zip(files, sizes, strict=True):
+        check_sizes({photo: own[photo.image_id] for photo in photos if photo.image_id in own}, source=file.path)
     boxes: dict[str, list[MarkedBox]] = {photo.image_id: [] for photo in photos}
     for file, own in zip(files, sizes, strict=True):
         _add_boxes(
@@ -180,16 +185,16 @@ def _files_and_folders(
 def _read_coco_file(path: PathLike) -> _CocoFile:
     content = read_json(path)
     images = records(content, "images", path)
-    photos = {str(image_id): record for image_id, record in zip(column(images, "id", path), images, strict=True)}
+    photos = {id_text(image_id): record for image_id, record in zip(column(images, "id", path), images, strict=True)}
     if len(photos) < len(images):
-        twice = Counter(str(record["id"]) for record in images).most_common(1)[0][0]
+        twice = Counter(id_text(record["id"]) for record in images).most_common(1)[0][0]
         raise ValueError(f"{path}: the photo {twice!r} is listed twice")
     column(images, "file_name", path)
     category_of = _named_ids(content, "categories", path)
     has_attributes = "attributes" in content
     attribute_names = list(_named_ids(content, "attributes", path).values()) if has_attributes else []
     notes = records(content, "annotations", path) if "annotations" in content else []  # none in a public test file
-    category_ids = [str(category_id) for category_id in column(notes, "category_id", path)]
+    category_ids = [id_text(category_id) for category_id in column(notes, "category_id", path)]
     unknown = next((i for i, category_id in enumerate(category_ids) if category_id not in category_of), None)
     if unknown is not None:
         raise ValueError(
@@ -201,7 +206,7 @@ def _read_coco_file(path: PathLike) -> _CocoFile:
         photos=photos,
         object_names=list(category_of.values()),
         attribute_names=attribute_names,
-        owners=[str(image_id) for image_id in column(notes, "image_id", path)],
+        owners=[id_text(image_id) for image_id in column(notes, "image_id", path)],
         categories=[category_of[category_id] for category_id in category_ids],
         boxes=pixel_boxes(column(notes, "bbox", path), source=path, place="'annotations'"),
         attributes=_attributes_of(notes, known=set(attribute_names), path=path)
@@ -214,15 +219,15 @@ def _read_coco_file(path: PathLike) -> _CocoFile:
 def _named_ids(content: dict[str, Any], key: str, path: PathLike) -> dict[str, str]:
     """The names under `key` by their ids (as text), in the order of the ids."""
     entries = records(content, key, path)
-    ids, names = column(entries, "id", path), column(entries, "name", path)
-    strange = next((i for i in ids if not str(i).isdecimal()), next((n for n in names if not isinstance(n, str)), None))
+    ids, names = [id_text(own) for own in column(entries, "id", path)], column(entries, "name", path)
+    strange = next((i for i in ids if not i.isdecimal()), next((n for n in names if not isinstance(n, str)), None))
     if strange is not None:
         raise ValueError(f"{path}: {key!r} needs whole numbers as ids and text as names, it has {strange!r}")
-    for field, values in (("id", map(str, ids)), ("name", names)):
+    for field, values in (("id", ids), ("name", names)):
         for value, times in Counter(values).items():
             if times > 1:
                 raise ValueError(f"{path}: the {field} {value!r} stands {times} times in {key!r}; make it unique")
-    return dict(sorted(zip(map(str, ids), names, strict=True), key=_number_of))
+    return dict(sorted(zip(ids, names, strict=True), key=_number_of))
 
 
 def _number_of(id_and_name: tuple[str, str]) -> int:
@@ -263,7 +268,9 @@ def _joined_names(
 def _karpathy_splits(path: PathLike) -> dict[str, str]:
     """Split by photo id, from a file of COCO's layout with `karpathy_split` or Karpathy's with `cocoid` and `split`."""
     images = records(read_json(path), "images", path)
-    found = {str(i.get("cocoid", i.get("id"))): i.get("split" if "cocoid" in i else "karpathy_split") for i in images}
+    found = {
+        id_text(i.get("cocoid", i.get("id"))): i.get("split" if "cocoid" in i else "karpathy_split") for i in images
+    }
     named = {image_id: word for image_id, word in found.items() if word}
     if not named:
         raise ValueError(f"{path} names no split: its images need 'karpathy_split', or 'cocoid' and 'split'")
@@ -330,9 +337,9 @@ def _add_boxes(
     chosen = [i for i, owner in enumerate(file.owners) if owner in sizes and file.categories[i] in object_ids]
     if not chosen:
         return
-    corners, usable = clip_boxes(
-        file.boxes[chosen], sizes=np.asarray([sizes[file.owners[i]] for i in chosen], dtype=np.float64)
-    )
+    owner_sizes = np.asarray([sizes[file.owners[i]] for i in chosen], dtype=np.float64)
+    check_reach(file.boxes[chosen], sizes=owner_sizes, owners=[file.owners[i] for i in chosen], source=file.path)
+    corners, usable = clip_boxes(file.boxes[chosen], sizes=owner_sizes)
     for record, box, fit in zip(chosen, corners, usable, strict=True):
         if fit:
             marks = [attribute_ids[name] for name in dict.fromkeys(file.attributes[record])]

@@ -8,7 +8,7 @@ The readers are training/data/detection.py (COCO instances, drawn scenes) and tr
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -48,6 +48,10 @@ SMALLEST_SIDE = 1e-6  # of a box, as a part of the photo's: below, float32 diffe
 LARGEST_SIDE = 2**31 - 1  # pixels, what an int32 column holds
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 ROWS_A_CHUNK = 1000
+SIZES_LOOKED_AT = 20
+SQUARE = 1.05  # up to this ratio of the sides, nobody can tell which is which
+BOX_SLACK = 1.05  # of the photo's side, how far a box may reach without a word
+SWAPPED_SHARE = 0.1  # of the photos with boxes
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,67 @@ def photo_size(photo: Photo, *, width: Any, height: Any, source: PathLike) -> tu
     return int(width), int(height)
 
 
+def check_sizes(sizes: Mapping[Photo, tuple[int, int]], *, source: PathLike) -> None:
+    """Compares the sizes (width, height) that a file gives with the headers of a few of its photos.
+
+    Photos may be larger or smaller than the file says, as copies are; but where one is upright and the file says it is
+    not, its boxes are those of another photo. Raises ValueError where most are so, and warns of fewer.
+    """
+    oblong = [
+        photo for photo, (width, height) in sizes.items() if photo.path is not None and not _square(width, height)
+    ]
+    turned: list[str] = []
+    looked_at = 0
+    for photo in oblong[:: max(len(oblong) // SIZES_LOOKED_AT, 1)]:
+        try:
+            own = _size_in_file(photo.path or "")
+        except ValueError:  # is met where the photo is opened
+            continue
+        looked_at += 1
+        width, height = sizes[photo]
+        if not _square(*own) and (own[0] > own[1]) != (width > height):
+            turned.append(f"{photo.path} is {own[0]} x {own[1]} pixels, but the file says {width} x {height}")
+    if not turned:
+        return
+    told = (
+        f"{source}: {len(turned)} of {looked_at} photos looked at are not as the file says (first: {turned[0]}); are "
+        "width and height swapped, or the photos turned?"
+    )
+    if 2 * len(turned) > looked_at:
+        raise ValueError(told)
+    warnings.warn(told, stacklevel=4)
+
+
+def check_reach(boxes: np.ndarray, *, sizes: np.ndarray, owners: Sequence[str], source: PathLike) -> None:
+    """Tells of boxes that reach beyond their photo, where they would not if its width and height were swapped.
+
+    Args:
+        boxes: (N, 4) x, y, width, height in pixels.
+        sizes: (N, 2) width and height of their photos.
+        owners: (N,) the photos' ids.
+
+    Raises:
+        ValueError: where that is so for a tenth of the photos with boxes; fewer are warned of.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        ends = boxes[:, :2] + boxes[:, 2:]
+        beyond = (ends > sizes * BOX_SLACK).any(axis=1)
+        fits_swapped = (ends <= sizes[:, ::-1] * BOX_SLACK).all(axis=1)
+    wrong = {owner for owner, out in zip(owners, beyond, strict=True) if out}
+    wrong -= {owner for owner, fits in zip(owners, fits_swapped, strict=True) if not fits}
+    if not wrong:
+        return
+    row = next(row for row in np.flatnonzero(beyond).tolist() if owners[row] in wrong)
+    told = (
+        f"{source}: the boxes of {len(wrong)} photos reach beyond them and would not if width and height were swapped "
+        f"(first: photo {owners[row]} of {sizes[row, 0]:g} x {sizes[row, 1]:g} pixels with a box to "
+        f"{ends[row, 0]:g}, {ends[row, 1]:g}); correct the sizes in the file"
+    )
+    if SWAPPED_SHARE * len(set(owners)) <= len(wrong):
+        raise ValueError(told)
+    warnings.warn(told, stacklevel=4)
+
+
 def pixel_boxes(boxes: Sequence[Any], *, source: PathLike, place: str) -> np.ndarray:
     """N lists of four numbers -> (N, 4) float64; ValueError naming the first that is none: record i of `place`."""
     array = _as_numbers(boxes)
@@ -255,6 +320,10 @@ def _size_in_file(path: str) -> tuple[int, int]:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot read the width and height of the photo {path}: {error}") from error
     return (height, width) if turned else (width, height)
+
+
+def _square(width: int, height: int) -> bool:
+    return max(width, height) <= SQUARE * min(width, height)
 
 
 def _as_numbers(values: Any) -> np.ndarray:

@@ -24,6 +24,7 @@ from training.data.detection_rows import (
     DetectionData,
     LeftOut,
     Photo,
+    check_sizes,
     clip_boxes,
     detection_dataset,
     detection_row,
@@ -31,7 +32,7 @@ from training.data.detection_rows import (
     photo_size,
     pixel_boxes,
 )
-from training.data.files import PathLike, read_lines, read_text, records
+from training.data.files import PathLike, id_text, read_lines, read_text, records
 
 PARTS = ("attributes", "relationships", "region_descriptions")
 PHOTO_FOLDERS = ("VG_100K", "VG_100K_2")
@@ -180,6 +181,7 @@ class _Reader:
             image_id: photo_size(photo, width=sizes[image_id][0], height=sizes[image_id][1], source=source)
             for image_id, photo in self.photos.items()
         }
+        check_sizes({photo: self.sizes[image_id] for image_id, photo in self.photos.items()}, source=source)
         self.objects, self.attributes, self.left_out = objects, attributes, left_out
         self.num_known_objects = 0
         self.attributes_of: dict[str, dict[str, list[int]]] = {}  # photo id -> object id -> attribute ids
@@ -251,7 +253,7 @@ class _Reader:
                 self._skip(UNUSABLE_BOXES, f"object {_object_id(entry)}", image_id)
             else:
                 merged = entry.get("merged_object_ids")
-                own_ids = [_object_id(entry), *map(str, merged if isinstance(merged, list) else [])]
+                own_ids = [_object_id(entry), *map(id_text, merged if isinstance(merged, list) else [])]
                 stated = [i for own_id in own_ids for i in known_attributes.get(own_id, [])]
                 row_of.update(dict.fromkeys(own_ids, len(kept)))
                 kept.append(i)
@@ -383,11 +385,11 @@ def _image_id(record: dict[str, Any], *, number: int, path: Path) -> str:
     image_id = record.get("image_id", record.get("id"))
     if image_id is None:
         raise ValueError(f"{path}: record {number} has neither 'image_id' nor 'id': {str(record)[:120]}")
-    return str(image_id)
+    return id_text(image_id)
 
 
 def _object_id(entry: dict[str, Any]) -> str:
-    return str(entry.get("object_id", entry.get("id")))
+    return id_text(entry.get("object_id", entry.get("id")))
 
 
 def _names(entry: dict[str, Any]) -> list[str]:

@@ -17,12 +17,13 @@ from typing import Any
 import datasets
 
 from training.answer_vocabulary import read_answers
-from training.data.files import PathLike, read_json, read_lines, records
+from training.data.files import PathLike, id_text, read_json, read_lines, records
 from training.data.json_stream import stream_members, stream_records
 from training.data.vqa_official import file_word
 from training.data.vqa_rows import (
     as_paths,
     field,
+    id_field,
     in_chunks,
     joined,
     official_photo_paths,
@@ -174,7 +175,7 @@ def _gqa_rows(
             raise ValueError(
                 f"{path}: {question_id!r} is no question but {str(record)[:60]!r}; is it the file of another format?"
             )
-        image_id = field(record, "imageId", place=f"{path}: the question {question_id!r}")
+        image_id = id_field(record, "imageId", place=f"{path}: the question {question_id!r}")
         types = record.get("types")
         structural = types.get("structural", "") if isinstance(types, dict) else ""
         answer = record.get("answer", "")
@@ -199,16 +200,16 @@ def _visual7w_rows(
     photos: Sequence[dict[str, Any]], path: PathLike, *, file_split: str | None
 ) -> Iterator[dict[str, Any]]:
     for number, photo in enumerate(photos):
-        image_id = field(photo, "image_id", place=f"{path}: record {number} of 'images'")
+        image_id = id_field(photo, "image_id", place=f"{path}: record {number} of 'images'")
         for pair in records(photo, "qa_pairs", path):
             place = f"{path}: a question of the photo {image_id}"
-            question_id, answer = field(pair, "qa_id", place=place), pair.get("answer")
+            question_id, answer = id_field(pair, "qa_id", place=place), pair.get("answer")
             if isinstance(answer, int):
                 raise ValueError(
                     f"{place} has the answer {answer}, a box: this is Visual7W pointing; give dataset_v7w_telling.json"
                 )
             wrong = pair.get("multiple_choices") or []
-            row = zlib.crc32(str(question_id).encode()) % (len(wrong) + 1)  # so that no place is the right one
+            row = zlib.crc32(question_id.encode()) % (len(wrong) + 1)  # so that no place is the right one
             mixed = [*wrong[:row], answer, *wrong[row:]] if isinstance(wrong, list) else wrong
             yield {
                 "question_id": question_id,
@@ -228,13 +229,13 @@ def _genome_rows(
     path: PathLike, *, split_of: Mapping[str, str] | None, kept: frozenset[str] | None
 ) -> Iterator[dict[str, Any]]:
     for number, photo in enumerate(stream_records(path)):
-        image_id = str(photo.get("image_id", photo.get("id")))
+        image_id = id_text(photo.get("image_id", photo.get("id")))
         if (kept is not None and image_id not in kept) or (split_of is not None and image_id not in split_of):
             continue
         for pair in records(photo, "qas", path):
             answer = pair.get("answer")
             yield {
-                "question_id": field(pair, "qa_id", place=f"{path}: a question of record {number}"),
+                "question_id": id_field(pair, "qa_id", place=f"{path}: a question of record {number}"),
                 "image_id": image_id,
                 "name": f"{image_id}.jpg",
                 "question": pair.get("question"),
@@ -250,11 +251,11 @@ def _photo_ids(path: PathLike, image_data: PathLike | None) -> frozenset[str]:
         return frozenset(Path(line.split()[0]).stem for line in read_lines(path))
     if image_data is None:
         raise ValueError(f"{path} names photos by COCO's ids; give image_data=image_data.json to look them up")
-    asked = {str(question.get("image_id")) for question in records(read_json(path), "questions", path)}
+    asked = {id_text(question.get("image_id")) for question in records(read_json(path), "questions", path)}
     return frozenset(
-        str(photo.get("image_id", photo.get("id")))
+        id_text(photo.get("image_id", photo.get("id")))
         for photo in stream_records(image_data)
-        if str(photo.get("coco_id")) in asked
+        if id_text(photo.get("coco_id")) in asked
     )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from training.data.files import PathLike, column, read_json, records
+from training.data.files import PathLike, column, id_text, read_json, records
 from training.data.json_stream import stream_members, stream_records
 from training.data.vqa_rows import (
     COCO_NAME,
@@ -24,7 +24,7 @@ from training.data.vqa_rows import (
     ROWS_A_CHUNK,
     Faults,
     as_paths,
-    field,
+    id_field,
     in_chunks,
     joined,
     listed,
@@ -169,10 +169,10 @@ def _questions(path: PathLike, *, file_split: str | None) -> pa.Table:
     content = read_json(path)
     asked = records(content, "questions", path)
     kind, part = str(content.get("data_type", "mscoco")), str(content.get("data_subtype", ""))
-    image_ids = column(asked, "image_id", path)
+    image_ids = [id_text(image_id) for image_id in column(asked, "image_id", path)]
     columns = {
-        "question_id": list(map(str, column(asked, "question_id", path))),
-        "image_id": list(map(str, image_ids)),
+        "question_id": list(map(id_text, column(asked, "question_id", path))),
+        "image_id": image_ids,
         "question": [question.get("question") for question in asked],
         "name": [_photo_name(image_id, kind=kind, part=part) for image_id in image_ids],
         "split": [vqa_split(file_split or split_in(part) or file_word(path, None), path)] * len(asked),
@@ -182,9 +182,9 @@ def _questions(path: PathLike, *, file_split: str | None) -> pa.Table:
     return pa.table({name: text_column(values, name) for name, values in columns.items()})
 
 
-def _photo_name(image_id: Any, *, kind: str, part: str) -> str:
+def _photo_name(image_id: str, *, kind: str, part: str) -> str:
     """The name the official code gives a photo: `COCO_val2014_000000000042.jpg`, test-dev's in COCO_test2015."""
-    if not str(image_id).isdecimal():
+    if not image_id.isdecimal():
         return f"{image_id}.jpg"
     part = part.replace("test-dev", "test") or "val2014"
     if kind == "mscoco":
@@ -227,8 +227,8 @@ def _annotation_rows(
             raise ValueError(f"{place} is no object: {str(value)[:120]}")
         answers, ids = _answers(value.get("answers", []), answer_field)
         yield {
-            "question_id": str(field(value, "question_id", place=place)),
-            "image_id": str(value.get("image_id", "")),  # not every copy of the files has it
+            "question_id": id_field(value, "question_id", place=place),
+            "image_id": id_text(value.get("image_id", "")),  # not every copy of the files has it
             "answers": answers,
             "answer": value.get("multiple_choice_answer", ""),
             "question_type": value.get("question_type", ""),
@@ -240,7 +240,7 @@ def _annotation_rows(
 def _answers(given: Any, answer_field: str) -> tuple[list[Any] | None, list[str]]:
     """The answers and their ids as text; None for what is no list of answers."""
     try:
-        return [answer[answer_field] for answer in given], [str(answer.get("answer_id")) for answer in given]
+        return [answer[answer_field] for answer in given], [id_text(answer.get("answer_id")) for answer in given]
     except (KeyError, TypeError, AttributeError):
         return None, []
 
@@ -284,12 +284,12 @@ def _chosen(ids: Sequence[str], marks: np.ndarray) -> list[str]:
 def _aokvqa_rows(path: PathLike, *, file_split: str | None) -> Iterator[dict[str, Any]]:
     for number, record in enumerate(stream_records(path)):
         place = f"{path}: record {number}"
-        image_id = field(record, "image_id", place=place)
+        image_id = id_field(record, "image_id", place=place)
         difficult = record.get("difficult_direct_answer")
         yield {
-            "question_id": field(record, "question_id", place=place),
+            "question_id": id_field(record, "question_id", place=place),
             "image_id": image_id,
-            "name": f"{image_id:012d}.jpg" if isinstance(image_id, int) else f"{image_id}.jpg",
+            "name": f"{image_id:0>12}.jpg" if image_id.isdecimal() else f"{image_id}.jpg",
             "question": record.get("question"),
             "answers": record.get("direct_answers", []),
             "answer": "",
@@ -324,13 +324,13 @@ def _lxmert_rows(
     word = file_word(path, file_split)
     for number, record in enumerate(stream_records(path)):
         place = f"{path}: record {number}"
-        stem = str(field(record, "img_id", place=place))
+        stem = id_field(record, "img_id", place=place)
         coco = COCO_NAME.fullmatch(f"{stem}.jpg")
         label = record.get("label", {})
         if not isinstance(label, dict) or not all(isinstance(s, int | float) and s >= 0 for s in label.values()):
             raise ValueError(f"{place}: its label is no answer with a score: {str(label)[:120]}")
         yield {
-            "question_id": field(record, "question_id", place=place),
+            "question_id": id_field(record, "question_id", place=place),
             "image_id": str(int(coco.group(1))) if coco else stem,  # as the official files of VQA name the photo
             "name": f"{stem}.jpg",
             "question": record.get("sent"),

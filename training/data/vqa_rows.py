@@ -20,7 +20,7 @@ from datasets.fingerprint import generate_random_fingerprint
 
 from training.data.caption_rows import OTHER_WORDS, SPLITS
 from training.data.caption_rows import NoSuchSplitError as NoSuchSplitError  # for the readers of questions
-from training.data.files import PathLike, photo_paths
+from training.data.files import PathLike, id_text, photo_paths
 
 VQA_FEATURES = datasets.Features(
     {
@@ -221,6 +221,11 @@ def field(record: Mapping[str, Any], key: str, *, place: str) -> Any:
     return value
 
 
+def id_field(record: Mapping[str, Any], key: str, *, place: str) -> str:
+    """An id that a record must have, as `id_text` writes it; ValueError naming the place where it has none."""
+    return id_text(field(record, key, place=place))
+
+
 def as_paths(paths: PathLike | Sequence[PathLike]) -> list[PathLike]:
     """One path or several as a list; ValueError for an empty one."""
     found = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -255,8 +260,9 @@ def text_column(values: Sequence[Any] | pa.Array, name: str) -> pa.Array:
 def _chunk_table(columns: Columns, *, source: PathLike, faults: Faults) -> pa.Table:
     by_hand = ("question_id", "image_id", "split", *(("answer", "choices") if "choices" in columns else ()))
     rows = {name: _as_list(values) if name in by_hand else values for name, values in columns.items()}
-    for name in ("question_id", "image_id", "split"):
-        rows[name] = list(map(str, rows[name]))
+    for name in ("question_id", "image_id"):
+        rows[name] = list(map(id_text, rows[name]))
+    rows["split"] = list(map(str, rows["split"]))
     our_name = {word: vqa_split(word, source) for word in set(rows["split"])}
     rows["split"] = [our_name[word] for word in rows["split"]]
     size = len(rows["question_id"])

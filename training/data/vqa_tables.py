@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from training.data.files import PathLike, check_photo_names, photo_paths, read_table
+from training.data.files import PathLike, check_photo_names, id_text, photo_paths, read_table
 from training.data.json_stream import stream_records
 from training.data.vqa_official import file_word
 from training.data.vqa_rows import (
@@ -89,7 +89,7 @@ def read_table_questions(
         [
             {
                 **_as_columns(ours, num_rows=len(rows)),
-                "image_id": [name if i in (None, "") else i for i, name in zip(image_ids, names, strict=True)],
+                "image_id": [name if i in (None, "") else id_text(i) for i, name in zip(image_ids, names, strict=True)],
                 "split": [own or word for own in ours.get("split") or [None] * len(rows)],
                 "name": names,
             }
@@ -190,7 +190,8 @@ def _as_columns(ours: Mapping[str, Sequence[Any]], *, num_rows: int) -> dict[str
         elif name == "correct_choice":
             columns[name] = [_whole_number(value) for value in values]
         else:
-            columns[name] = ["" if value is None else _text(value) for value in values]
+            as_text = id_text if name in ("question_id", "image_id") else _text
+            columns[name] = ["" if value is None else as_text(value) for value in values]
     if "question_id" in ours:
         columns["question_id"] = [i or str(row) for row, i in enumerate(columns["question_id"], start=1)]
     if "answers" not in columns and "answer" in columns:

@@ -425,6 +425,18 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
         load_captions("folder", folder=tmp_path, table=tmp_path / "metadata.jsonl")
 
 
+def test_ids_that_are_written_as_fractions(tmp_path: Path) -> None:
+    """`1.0`, as a table of floats writes 1, is the photo 1."""
+    images = [{"id": 1.0, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
+    notes = [{"image_id": 1, "caption": "a dog"}, {"image_id": 2.0, "caption": "a cat"}]
+    path = write(tmp_path / "captions.json", json.dumps({"images": images, "annotations": notes}))
+    rows = load_captions("coco", annotations=path)
+    assert rows["image_id"] == ["1", "2"] and rows["captions"] == [["a dog"], ["a cat"]]
+    photo = {"filename": "COCO_1.jpg", "cocoid": 391895.0, "split": "val", "sentences": [{"raw": "a dog"}]}
+    path = write(tmp_path / "dataset.json", json.dumps({"images": [photo]}))
+    assert load_captions("karpathy", annotations=path)["image_id"] == ["391895"]
+
+
 def test_unknown_formats_and_options_list_what_there_is(coco_files: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match=f"unknown caption format 'csv'; choose one of {', '.join(CAPTION_FORMATS)}"):
         load_captions("csv")

@@ -111,6 +111,57 @@ def test_ids_may_be_numbers_or_text(tmp_path: Path) -> None:
     assert read(tmp_path, content).rows[:] == read(tmp_path, DOGS).rows[:]
 
 
+def test_ids_that_are_written_as_fractions_meet_those_that_are_not(tmp_path: Path) -> None:
+    """`1.0`, as a table of floats writes 1."""
+    content = coco((11.0, 18.0, [50, 25, 100, 50]), (10, 90, [0, 0, 20, 10]))
+    content["images"][0]["id"] = 10.0
+    content["categories"][1]["id"] = 1.0
+    rows = read(tmp_path, content).rows
+    assert rows["image_id"] == ["10", "11"]
+    assert rows["object_ids"] == [[3], [2]]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (0, r"the boxes of 1 photos reach beyond them .*photo 10 of 200 x 100 pixels with a box to 90, 190\)"),
+        (20, None),
+    ],
+)
+def test_swapped_sides_show_by_the_boxes(tmp_path: Path, other: int, message: str | None) -> None:
+    """An error where a tenth of the photos is so, else a warning."""
+    good = [(10 + i, 18, [0, 0, 20, 10]) for i in range(1, other + 1)]
+    content = coco((10, 18, [0, 0, 90, 190]), *good, photos=other + 1)
+    if message is not None:
+        with pytest.raises(ValueError, match=message):
+            read(tmp_path, content)
+    else:
+        with pytest.warns(UserWarning, match="the boxes of 1 photos reach beyond them and would not if width"):
+            assert len(read(tmp_path, content).rows) == 21
+
+
+def test_boxes_a_little_beyond_or_beyond_either_way_are_clipped(tmp_path: Path) -> None:
+    content = coco((10, 18, [0, 0, 90, 104]), (11, 18, [0, 0, 400, 190]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read(tmp_path, content).rows["boxes"][1] == [[0, 0, 1, 1]]
+
+
+def test_swapped_sides_show_by_the_photos(tmp_path: Path) -> None:
+    for i in range(3):
+        draw_photo(tmp_path / "photos" / f"{10 + i}.jpg", size=(100, 200) if i < 2 else (400, 200))
+    content = coco((10, 18, [0, 0, 20, 10]), photos=3)
+    message = (
+        "2 of 3 photos looked at are not as the file says .*10.jpg is 100 x 200 pixels, but the file says 200 x 100"
+    )
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path, content, images=tmp_path / "photos")
+    draw_photo(tmp_path / "photos" / "11.jpg", size=(202, 100))
+    (tmp_path / "photos" / "12.jpg").write_bytes(b"broken")
+    with pytest.warns(UserWarning, match="1 of 2 photos looked at"):
+        read(tmp_path, content, images=tmp_path / "photos")
+
+
 def test_splits_by_karpathy_by_option_by_field_by_file_name(tmp_path: Path) -> None:
     content = coco(photos=3)
     content["images"][0].update(karpathy_split="test", split="train2017")

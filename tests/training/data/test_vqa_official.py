@@ -285,3 +285,20 @@ def test_real_files_of_vqa_and_aokvqa_load_as_they_are() -> None:
         path = shared("data/official_formats/aokvqa/aokvqa_v1p0_val_1record.json")
         row = load_vqa("aokvqa", annotations=path)[0]
     assert row["answer"] == "cigarette" and row["correct_choice"] == 3 and row["image_id"] == "461751"
+
+
+def test_ids_that_are_written_as_fractions(tmp_path: Path) -> None:
+    """`1.0`, as a table of floats writes 1, is the question and the photo 1."""
+    asked = {"data_subtype": "val2014", "questions": [{"question_id": 1.0, "image_id": 42.0, "question": "what?"}]}
+    note = {"question_id": 1, "image_id": 42, "answers": [{"answer": "dog", "answer_id": 1}]}
+    rows = load_vqa(
+        "vqa_v2",
+        questions=write(tmp_path / "questions.json", asked),
+        annotations=write(tmp_path / "annotations.json", {"annotations": [note]}),
+    )
+    assert (rows["question_id"][:], rows["image_id"][:], rows["answers"][:]) == (["1"], ["42"], [["dog"]])
+    record = {"question_id": "a", "image_id": 7.0, "question": "what?", "split": "val", "choices": ["x", "y"]}
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "000000000007.jpg").touch()
+    path = write(tmp_path / "aokvqa.json", [record])
+    assert load_vqa("aokvqa", annotations=path, images=tmp_path / "photos")["image_id"][:] == ["7"]

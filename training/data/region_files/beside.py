@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from training.data.files import PathLike, read_json
+from training.data.files import PathLike, id_text, read_json
 from training.data.region_files.photo import checked_size
 
 
@@ -47,7 +47,7 @@ def read_sizes(path: PathLike) -> dict[str, tuple[int, int]]:
             for image in content["images"]:
                 size = checked_size(image["height"], image["width"])
                 names = [image[key] for key in ("id", "file_name", "file_path") if key in image]
-                sizes |= dict.fromkeys([str(names[0]), *(Path(name).name for name in names[1:])], size)
+                sizes |= dict.fromkeys([id_text(names[0]), *(Path(name).name for name in names[1:])], size)
             return sizes
         return {str(image_id): checked_size(*size) for image_id, size in content.items()}
     except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
