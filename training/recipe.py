@@ -10,6 +10,7 @@ Every field is documented here and nowhere else. Values can be changed on the co
 
 import dataclasses
 import difflib
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -241,7 +242,8 @@ class Recipe:
         `annotations`, `questions`, `pairs`, `table`, `images`, `folder` and `num_scenes` may be given split by split,
         `{train: a.json, val: b.json}`, where a data set keeps them apart; the key names the split of a file whose rows
         do not name several of their own.
-    output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder.
+    output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder. Here and in every path, `~/` is
+        the home folder.
     init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
     data_name: the data set's name on the card.
     """
@@ -334,6 +336,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
         raise ValueError(f"{path} holds no keys; see the recipes in training/recipes/")
     for change in changes or []:
         _apply_change(content, change)
+    content = _with_home(content)
     try:
         sections = {name: _build(kind, content.pop(name, None) or {}, name) for name, kind in SECTIONS.items()}
         recipe = _build(Recipe, {**content, **sections}, "the recipe")
@@ -459,6 +462,15 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
         raise ValueError(f"--set {change}: {value!r} is no YAML value") from error
 
 
+def _with_home(content: Any) -> Any:
+    """A recipe's values with `~/` at the start of a path as the home folder, as a shell has it."""
+    if isinstance(content, dict):
+        return {key: _with_home(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_home(value) for value in content]
+    return os.path.expanduser(content) if isinstance(content, str) else content
+
+
 def _build(kind: type, content: dict[str, Any], name: str) -> Any:
     if not isinstance(content, dict):
         raise ValueError(f"{name} must be a section of keys, not {content!r}")
@@ -509,6 +521,8 @@ def _checked(name: str, wanted: Any, value: Any) -> Any:
 def _check_ranges(recipe: Recipe) -> None:
     """`ValueError` for numbers that no run can use."""
     train = recipe.train
+    if not recipe.output.strip():
+        raise ValueError("output is empty: name the run's folder, such as runs/captioning")
     if not recipe.data.get("format"):
         raise ValueError("data lacks format, such as `format: folder` for your own photos")
     for lowest, keys in ((1, ONE_OR_MORE), (0, ZERO_OR_MORE + SHARES)):

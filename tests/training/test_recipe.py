@@ -357,3 +357,30 @@ def test_a_misspelt_task_and_field_of_the_model_are_guessed() -> None:
         override_config(UpDownCaptioningConfig(), {"hiden_size": 3}, section="model")
     with pytest.raises(ValueError, match="unknown key 'image_men' in regions.processor; did you mean 'image_mean'?"):
         check_processor_fields({"image_men": [0, 0, 0]})
+
+
+def test_a_home_folder_is_found_in_every_path_of_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = write(
+        tmp_path,
+        "task: vqa\noutput: ~/runs/x\ninit_from: ~/a/best\ndata_name: about ~5 photos\n"
+        "data: {format: folder, folder: {train: ~/train, val: [~/val, here/~]}}\n"
+        "regions: {store: ~/store, weights: ~/w.safetensors}\nanswers: {file: ~/answers.json}\n",
+    )
+    recipe = read_recipe(path, ["train.word_vectors=~/glove.txt"])
+    home = str(tmp_path)
+    assert (recipe.output, recipe.init_from, recipe.data_name) == (
+        f"{home}/runs/x",
+        f"{home}/a/best",
+        "about ~5 photos",
+    )
+    assert recipe.data["folder"] == {"train": f"{home}/train", "val": [f"{home}/val", "here/~"]}
+    assert (recipe.regions.store, recipe.regions.weights) == (f"{home}/store", f"{home}/w.safetensors")
+    assert (recipe.answers.file, recipe.train.word_vectors) == (f"{home}/answers.json", f"{home}/glove.txt")
+
+
+@pytest.mark.parametrize("value", ["", "~", "''", "' '"])
+def test_an_empty_output_is_refused(tmp_path: Path, value: str) -> None:
+    path = write(tmp_path, SMALL.replace("runs/x", value))
+    with pytest.raises(ValueError, match="recipe.yaml: output is empty: name the run's folder, such as runs/"):
+        read_recipe(path)
