@@ -20,7 +20,6 @@ import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +76,28 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: RunState, *, 
             shutil.rmtree(leftover)
         partial_folder.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    write_json(partial_folder / random_file(accelerator.process_index), random_state(accelerator.device), indent=None)
+    try:
+        write_checkpoint(accelerator, partial_folder, state, progress=progress)
+    except Exception:
+        shutil.rmtree(partial_folder, ignore_errors=True)  # a full disk has no room for half a checkpoint
+        raise
     if accelerator.is_main_process:
-        write_state(partial_folder, state, scaler=accelerator.scaler)
-        write_json(partial_folder / PROGRESS_FILE, dataclasses.asdict(progress))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        write_manifest(partial_folder)
-        sync_folder(partial_folder)
         partial_folder.rename(folder / name)
         sync_folder(folder)
         delete_older(folder)
     accelerator.wait_for_everyone()
+
+
+def write_checkpoint(accelerator: Accelerator, folder: Path, state: RunState, *, progress: Progress) -> None:
+    """Every process's part of a checkpoint into a folder, then the manifest; it is on the disk at return."""
+    write_json(folder / random_file(accelerator.process_index), random_state(accelerator.device), indent=None)
+    if accelerator.is_main_process:
+        write_state(folder, state, scaler=accelerator.scaler)
+        write_json(folder / PROGRESS_FILE, dataclasses.asdict(progress))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        write_manifest(folder)
+        sync_folder(folder)
 
 
 def load_checkpoint(accelerator: Accelerator, folder: Path, state: RunState) -> Progress | None:
@@ -96,7 +105,7 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, state: RunState) -> 
 
     Raises `ValueError` for checkpoints that cannot be used, on every process.
     """
-    name = on_main_process(accelerator, partial(newest_whole, folder))
+    name = on_main_process(accelerator, lambda: newest_whole(folder))
     if name is None:
         return None
     checkpoint = folder / name

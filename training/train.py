@@ -10,6 +10,7 @@ starts one process where there is no GPU). Run the same command again to go on a
 
 import argparse
 import contextlib
+import errno
 import importlib.util
 import json
 import math
@@ -23,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch.utils.data import DataLoader, Dataset
@@ -37,21 +37,25 @@ from training.checkpoints import (
     restore_folder,
     save_checkpoint,
 )
+from training.commands.shared import one_sentence
 from training.commands.train import add_train_arguments
 from training.console import say
-from training.data.files import write_atomically
 from training.evaluate import evaluate_folder
-from training.recipe import Recipe, changed_keys, read_recipe
+from training.recipe import Recipe, read_recipe
+from training.run_folder import ClaimedOutput, how_to_go_on, keep_recipe
 from training.schedule import build_optimizer, build_schedule, scheduled_sampling_probability
 from training.tasks import build_task
 from training.tasks.interface import Task
 
-# What may change between two starts of a run, since no weight depends on it.
-FREE_KEYS = {"train.num_workers", "train.checkpoint_steps", "train.log_with"}
+STEADIER = "lower train.learning_rate, or set train.clip_norm"
+GO_ON = "the same command goes on from the last checkpoint"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Read the command line, then train. Returns the exit code: 0 done, 2 a mistake of the user's, in one sentence."""
+    """Read the command line, then train.
+
+    Returns the exit code: 0 done, 2 a mistake or a failure, told in one sentence, 130 stopped by Ctrl-C.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_train_arguments(parser)
     return run(parser.parse_args(arguments), program="training.train")
@@ -64,40 +68,50 @@ def run(parsed: argparse.Namespace, *, program: str) -> int:
     command = shlex.join([*started, parsed.recipe, *changes])
     try:
         train(read_recipe(parsed.recipe, parsed.set), cpu=parsed.cpu, command=command)
-    except (ValueError, OSError) as error:
+    except KeyboardInterrupt:
+        say("", f"{program}: stopped; {GO_ON}", file=sys.stderr)
+        return 130
+    except Exception as error:
         if os.environ.get("UPDOWN_DEBUG") == "1":
             raise
-        say(f"{program}: {one_line(error)} (UPDOWN_DEBUG=1 shows where)", file=sys.stderr)
+        say(f"{program}: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 
 
 def one_line(error: Exception) -> str:
-    """An error's message on one line; of one that a data loader worker passed on, what the worker said."""
-    message = str(error).strip()
+    """An error as one sentence; of one that a data loader worker passed on, what the worker said."""
+    message = " ".join(str(error).split())
     if message.startswith("Caught "):
-        message = message.splitlines()[-1].partition(": ")[2]
-    return " ".join(message.split())
+        return " ".join(str(error).strip().splitlines()[-1].partition(": ")[2].split())
+    if "DataLoader worker" in message:
+        return (
+            f"a data loader worker was killed ({message}), often for want of memory: lower train.num_workers or "
+            f"train.batch_size; {GO_ON}"
+        )
+    if os.strerror(errno.ENOSPC) in message:
+        return f"the disk is full ({message}): free some space; {GO_ON}"
+    return one_sentence(error)
 
 
 def train(recipe: Recipe, *, cpu: bool = False, command: str = "") -> dict[str, float]:
     """Run a recipe from wherever it stands to its end; returns the final split's metrics.
 
     `command` is what `evaluation.json` names as the way to these figures. Raises `ValueError` for a recipe, data or an
-    output folder that cannot be used, and for a loss that is no number.
+    output folder that cannot be used, and for a loss, weights or a score that are no numbers.
     """
     accelerator = build_accelerator(recipe, cpu=cpu)
-    check_output(recipe)
-    set_seed(recipe.seed)
-    task = build_task(recipe, accelerator)
-    task.prepare()
-    run = Run(recipe, task, accelerator)
-    keep_recipe(recipe, accelerator)
-    run.resume()
-    while not run.is_over():
-        run.train_epoch()
-        run.evaluate()
-    return run.finish(command or f"accelerate launch -m training.train {recipe.output}/recipe.yaml")
+    with ClaimedOutput(recipe, accelerator):
+        set_seed(recipe.seed)
+        task = build_task(recipe, accelerator)
+        task.prepare()
+        run = Run(recipe, task, accelerator)
+        keep_recipe(recipe, accelerator)
+        run.resume()
+        while not run.is_over():
+            run.train_epoch()
+            run.evaluate()
+        return run.finish(command or f"accelerate launch -m training.train {recipe.output}/recipe.yaml")
 
 
 def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
@@ -117,27 +131,6 @@ def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
         log_with=tracker or None,
         project_dir=recipe.output,
     )
-
-
-def check_output(recipe: Recipe) -> None:
-    """`ValueError` where the output folder holds a run of another recipe."""
-    kept = Path(recipe.output) / "recipe.yaml"
-    if kept.is_file():
-        changed = [key for key in changed_keys(read_recipe(kept).as_dict(), recipe.as_dict()) if key not in FREE_KEYS]
-        if changed:
-            raise ValueError(
-                f"{recipe.output} holds a run with another {', '.join(changed)}: "
-                "choose another output, or delete that folder to start over"
-            )
-
-
-def keep_recipe(recipe: Recipe, accelerator: Accelerator) -> None:
-    """Write the recipe, whole and with every change, into its output folder."""
-    kept = Path(recipe.output) / "recipe.yaml"
-    if accelerator.is_main_process and not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, yaml.safe_dump(recipe.as_dict(), sort_keys=False).encode())
-    accelerator.wait_for_everyone()
 
 
 def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -204,14 +197,21 @@ class Run:
         if progress is not None:
             self.progress = progress
             self.accelerator.print(f"going on after step {progress.step}, {progress.epoch} epochs")
+            if self.is_over():
+                hint = how_to_go_on(self.recipe, stopped_early=self.stopped_early())
+                self.accelerator.print(f"the run is over and is scored again; {hint}")
         self.accelerator.wait_for_everyone()
 
     def is_over(self) -> bool:
-        """Whether all epochs are done, or the score has not risen for long enough."""
+        """Whether all epochs are done and scored, or the score has not risen for long enough."""
+        if self.progress.step_in_epoch:  # these steps are not scored yet, even where no more may follow
+            return False
+        return self.stopped_early() or self.progress.epoch >= self.recipe.train.epochs or not self.steps_left()
+
+    def stopped_early(self) -> bool:
+        """Whether the score has not risen for `train.early_stopping` evaluations."""
         patience = self.recipe.train.early_stopping
-        if patience and self.progress.evaluations_without_gain >= patience:
-            return True
-        return self.progress.epoch >= self.recipe.train.epochs or not self.steps_left()
+        return bool(patience) and self.progress.evaluations_without_gain >= patience
 
     def steps_left(self) -> int:
         """Steps until `train.max_steps`; as many as one likes without it."""
@@ -276,9 +276,7 @@ class Run:
             sums += torch.stack([total.detach().float(), count.to(device).float()])
         loss, words = accelerator.reduce(sums, reduction="sum").tolist()
         if not math.isfinite(loss):
-            raise ValueError(
-                f"the loss is {loss} after step {progress.step}: lower train.learning_rate, or set train.clip_norm"
-            )
+            raise ValueError(f"the loss is {loss} after step {progress.step}: {STEADIER}")
         rate = self.schedule.get_last_lr()[0]
         self.update_weights(1 / max(words, 1.0))
         progress.step, progress.step_in_epoch = progress.step + 1, progress.step_in_epoch + 1
@@ -307,11 +305,17 @@ class Run:
         progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
         progress.epoch_loss, progress.epoch_words = 0.0, 0
         if progress.epoch % settings.every_epochs == 0 or self.is_over():
+            self.check_weights()
             model = self.task.model if self.averaged is None else self.averaged.module
             metrics = self.task.score(
                 model, split=settings.split, num_beams=settings.num_beams, max_photos=settings.max_photos
             ).metrics
             score = metrics[settings.metric]
+            if not math.isfinite(score):
+                raise ValueError(
+                    f"evaluate.metric {settings.metric} is {score} on {settings.split} after step {progress.step}: "
+                    f"choose a metric that these data have; or {STEADIER}"
+                )
             progress.history[-1].update(metrics)
             self.log(metrics)
             self.accelerator.print(
@@ -325,6 +329,16 @@ class Run:
                 self.keep_best(model)
         self.checkpoint()
 
+    def check_weights(self) -> None:
+        """`ValueError` where a weight is no number, as after a last step that went too far."""
+        for module in self.state.modules.values():
+            broken = [name for name, value in module.state_dict().items() if not torch.isfinite(value).all()]
+            if broken:
+                more = f" and {len(broken) - 1} more" if len(broken) > 1 else ""
+                raise ValueError(
+                    f"the weights {broken[0]}{more} hold NaN or infinity after step {self.progress.step}: {STEADIER}"
+                )
+
     def keep_best(self, model: torch.nn.Module) -> None:
         """Write the model as a `save_pretrained` folder `best/`; the one before stays until it is whole."""
         if self.accelerator.is_main_process:
@@ -335,7 +349,8 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def checkpoint(self) -> None:
-        """Write where the run stands, the log's length included."""
+        """Write where the run stands, the log's length included; `ValueError` for weights that are no numbers."""
+        self.check_weights()
         log = self.output / "log.jsonl"
         self.progress.log_bytes = log.stat().st_size if log.is_file() else 0
         save_checkpoint(self.accelerator, self.output / "checkpoints", self.state, progress=self.progress)

@@ -1,7 +1,10 @@
 """The training loop: the same steps in any number of processes, the same weights after any kill, and its errors."""
 
 import copy
+import errno
 import json
+import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -10,8 +13,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+import training.checkpoints
 from modeling_updown import UpDownForImageCaptioning
 from tests.training.tiny_run import (
     differences,
@@ -23,9 +28,11 @@ from tests.training.tiny_run import (
     train_here,
     train_in_processes,
 )
+from training.checkpoints import checkpoints
 from training.data.region_store import RegionStore
 from training.tasks import build_task
-from training.train import Run, epoch_batches, main, one_line, train
+from training.tasks.interface import Scored
+from training.train import Run, StepPieces, epoch_batches, main, one_line, train
 
 HARD = {"epochs": 2, "checkpoint_steps": 2, "ema": 0.9, "label_smoothing": 0.1, "early_stopping": 5}
 
@@ -135,6 +142,31 @@ def test_a_killed_detection_run_ends_with_the_weights_of_one_never_killed(tmp_pa
         assert train_in_processes(killed, kill=moment) == [-signal.SIGKILL]
     assert train_in_processes(killed) == [0]
     assert differences(ending(killed), ending(recipe)) == []
+
+
+def test_two_killed_processes_end_with_the_weights_of_two_never_killed(tmp_path: Path) -> None:
+    settings = {**HARD, "objective": "self_critical", "samples_per_photo": 3, "baseline": "mean_of_others"}
+    recipe = tiny_recipe(tmp_path, train=settings, output=str(tmp_path / "whole"))
+    killed = copy.deepcopy(recipe)
+    killed.output = str(tmp_path / "killed")
+    assert train_in_processes(recipe, num_processes=2) == [0, 0]
+    assert train_in_processes(killed, num_processes=2, kill="training.train:Run.train_step:3") == [-signal.SIGKILL] * 2
+    assert train_in_processes(killed, num_processes=2) == [0, 0]
+    expected = ending(recipe)
+    assert differences(ending(killed), expected) == []
+    assert expected["checkpoint/random-0.json"] != expected["checkpoint/random-1.json"]  # each draws its own samples
+
+
+def test_a_run_of_so_many_steps_that_is_killed_while_it_scores_is_scored(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, train={"max_steps": 4, "checkpoint_steps": 2}, output=str(tmp_path / "whole"))
+    killed = copy.deepcopy(recipe)
+    killed.output = str(tmp_path / "killed")
+    train_here(recipe)
+    assert train_in_processes(killed, kill="training.tasks.captioning:CaptioningTask.score:1") == [-signal.SIGKILL]
+    assert [path.name for path in checkpoints(tmp_path / "killed" / "checkpoints")][-1] == "step-00000004-epoch-0000"
+    assert train_in_processes(killed) == [0]
+    assert differences(ending(killed), ending(recipe)) == []
+    assert len(log_of(killed, "loss")) == 4 and len(log_of(killed, "cider_d")) == 1
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,10 +349,120 @@ def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path) -> None:
         one_step(run)
 
 
+def test_weights_that_are_no_numbers_after_the_last_step_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    update, done = Run.update_weights, []
+
+    def update_too_far(self: Run, gradient_factor: float) -> None:
+        done.append(None)
+        update(self, gradient_factor if len(done) < 12 else float("nan"))
+
+    monkeypatch.setattr(Run, "update_weights", update_too_far)
+    assert main([str(write_recipe(tmp_path)), "--cpu", "--set", "train.checkpoint_steps=4"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(
+        r"training.train: the weights \S+ and \d+ more hold NaN or infinity after step 12: "
+        "lower train.learning_rate, or set train.clip_norm",
+        told,
+    )
+    assert len(done) == 12 and not (tmp_path / "run" / "best" / "evaluation.json").exists()
+    steps = [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")]
+    assert steps == ["step-00000006-epoch-0001", "step-00000008-epoch-0001"]  # none of what is broken
+    best = load_file(tmp_path / "run" / "best" / "model.safetensors")  # of the first epoch
+    assert all(value.isfinite().all() for value in best.values())
+
+
+def test_a_score_that_is_no_number_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored = Scored(metrics={"cider_d": float("nan")}, predictions=[], domains={})
+    monkeypatch.setattr("training.tasks.captioning.CaptioningTask.score", lambda *args, **kwargs: scored)
+    with pytest.raises(ValueError, match="evaluate.metric cider_d is nan on val after step 6: choose a metric"):
+        train_here(tiny_recipe(tmp_path))
+    assert not (tmp_path / "run" / "best").exists()
+
+
 def test_trackers_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"trackio, which is not installed: pip install 'updown\[tracking\]'"):
         train(tiny_recipe(tmp_path, train={"log_with": "trackio"}), cpu=True)
+
+
+# -- ends that are nobody's mistake ----------------------------------------------------------------------------------
+
+
+def told_in_one_line(captured: str) -> str:
+    """The line of an error; that there is no traceback goes with it."""
+    assert "Traceback" not in captured
+    (line,) = [line for line in captured.splitlines() if line.startswith("training.train: ")]
+    return line
+
+
+def interrupt(*args: Any) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_ends_a_run_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Run, "update_weights", interrupt)
+    assert main([str(write_recipe(tmp_path)), "--cpu"]) == 130
+    line = told_in_one_line(capsys.readouterr().err)
+    assert line == "training.train: stopped; the same command goes on from the last checkpoint"
+
+
+def test_a_killed_loader_worker_ends_a_run_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(StepPieces, "__getitem__", lambda self, index: os.kill(os.getpid(), signal.SIGKILL))
+    assert main([str(write_recipe(tmp_path)), "--cpu", "--set", "train.num_workers=1"]) == 2
+    line = told_in_one_line(capsys.readouterr().err)
+    assert re.match(r"training.train: a data loader worker was killed \(.*worker.*\), often for want of memory: ", line)
+    assert "lower train.num_workers or train.batch_size; the same command goes on" in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    ],
+)
+def test_a_full_disk_ends_a_run_in_one_line_and_it_goes_on_once_there_is_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    train_here(tiny_recipe(tmp_path, train={"checkpoint_steps": 4}, output=str(tmp_path / "whole")))
+    write, done = training.checkpoints.save_file, []
+
+    def write_until_full(tensors: Any, path: Path) -> None:
+        done.append(path)
+        if len(done) == 2:
+            path.write_bytes(b"half of it")
+            raise error
+        write(tensors, path)
+
+    command = [str(write_recipe(tmp_path)), "--cpu", "--set", "train.checkpoint_steps=4"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training.checkpoints, "save_file", write_until_full)
+        assert main(command) == 2
+    line = told_in_one_line(capsys.readouterr().err)
+    assert re.match(r"training.train: the disk is full \(.*No space left.*\): free some space; the same command", line)
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000004-epoch-0000"]
+    assert main(command) == 0
+    recipes = [tiny_recipe(tmp_path, output=str(tmp_path / name)) for name in ("run", "whole")]
+    assert differences(*map(ending, recipes)) == []
+
+
+def test_what_nobody_thought_of_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_recipe(tmp_path)
+    monkeypatch.setattr("training.train.train", lambda *args, **kwargs: {}["nothing"])
+    assert main([str(path)]) == 2
+    line = told_in_one_line(capsys.readouterr().err)
+    assert line == "training.train: unexpected KeyError: 'nothing' (UPDOWN_DEBUG=1 shows where)"
+    monkeypatch.setenv("UPDOWN_DEBUG", "1")
+    with pytest.raises(KeyError):
+        main([str(path)])
 
 
 def test_what_a_loader_worker_said_is_what_is_shown() -> None:
