@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
@@ -36,6 +36,7 @@ from training.checkpoints import (
     replace_folder,
     restore_folder,
     save_checkpoint,
+    sync_file,
 )
 from training.commands.shared import one_sentence
 from training.commands.train import add_train_arguments
@@ -125,12 +126,23 @@ def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
         raise ValueError(
             f"train.log_with is {tracker}, which is not installed: pip install 'modeling-updown[tracking]'"
         )
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=cpu or (several and not torch.accelerator.is_available()),
         mixed_precision=recipe.train.mixed_precision,
         log_with=tracker or None,
         project_dir=recipe.output,
     )
+    check_whole_weights(accelerator.distributed_type)
+    return accelerator
+
+
+def check_whole_weights(kind: DistributedType) -> None:
+    """`ValueError` where accelerate was told to share the weights out over processes, which nothing here would join."""
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ValueError(
+            f"{kind.value} shares a model's weights out over processes, and every process here needs all of them: "
+            "answer no to it in `accelerate config`"
+        )
 
 
 def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -352,7 +364,9 @@ class Run:
         """Write where the run stands, the log's length included; `ValueError` for weights that are no numbers."""
         self.check_weights()
         log = self.output / "log.jsonl"
-        self.progress.log_bytes = log.stat().st_size if log.is_file() else 0
+        if self.accelerator.is_main_process:
+            sync_file(log)
+        self.progress.log_bytes = log.stat().st_size
         save_checkpoint(self.accelerator, self.output / "checkpoints", self.state, progress=self.progress)
 
     def finish(self, command: str) -> dict[str, float]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from accelerate.utils import DistributedType
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -32,7 +33,7 @@ from training.checkpoints import checkpoints
 from training.data.region_store import RegionStore
 from training.tasks import build_task
 from training.tasks.interface import Scored
-from training.train import Run, StepPieces, epoch_batches, main, one_line, train
+from training.train import Run, StepPieces, check_whole_weights, epoch_batches, main, one_line, train
 
 HARD = {"epochs": 2, "checkpoint_steps": 2, "ema": 0.9, "label_smoothing": 0.1, "early_stopping": 5}
 
@@ -463,6 +464,12 @@ def test_what_nobody_thought_of_is_told_in_one_line(
     monkeypatch.setenv("UPDOWN_DEBUG", "1")
     with pytest.raises(KeyError):
         main([str(path)])
+
+
+def test_weights_that_are_shared_out_are_refused() -> None:
+    with pytest.raises(ValueError, match="^FSDP shares a model's weights out .* `accelerate config`$"):
+        check_whole_weights(DistributedType.FSDP)
+    check_whole_weights(DistributedType.MULTI_GPU)
 
 
 def test_what_a_loader_worker_said_is_what_is_shown() -> None:
