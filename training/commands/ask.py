@@ -81,14 +81,13 @@ def load_answerer(model: str | None) -> Any:
     """
     folder = model_folder(model, default=TRAINED_VQA)
 
-    from transformers import AutoConfig, AutoModelForVisualQuestionAnswering, pipeline
+    from transformers import pipeline
 
-    import modeling_updown  # noqa: F401  registers the models and the task
+    from modeling_updown import UpDownForVisualQuestionAnswering, UpDownFusionForVisualQuestionAnswering
+    from training.saved_models import check_kind
 
     with quiet():
-        config = AutoConfig.from_pretrained(folder)
-        if type(config) not in AutoModelForVisualQuestionAnswering._model_mapping:
-            raise ValueError(f"{folder} holds a {config.model_type} model, which answers no questions: name another")
+        check_kind(folder, [UpDownForVisualQuestionAnswering, UpDownFusionForVisualQuestionAnswering])
         return pipeline("visual-question-answering", model=folder)
 
 

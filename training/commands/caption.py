@@ -99,14 +99,16 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def load_captioner(model: str | None) -> Any:
-    """The image-to-text pipeline of a model."""
+    """The image-to-text pipeline of a model; `ValueError` for a model that writes no captions."""
     folder = model_folder(model)
 
     from transformers import pipeline
 
-    import modeling_updown  # noqa: F401  registers the models and the task
+    from modeling_updown import UpDownForImageCaptioning, UpDownPrefixLMForImageCaptioning
+    from training.saved_models import check_kind
 
     with quiet():
+        check_kind(folder, [UpDownForImageCaptioning, UpDownPrefixLMForImageCaptioning])
         return pipeline("image-to-text", model=folder)
 
 

@@ -135,19 +135,15 @@ def open_writer(
 
 def load_retrieval_model(folder: str) -> tuple[Any, Any]:
     """A saved retrieval model in float32, and its processor; `ValueError` for a model of another kind."""
-    from transformers import AutoConfig, AutoProcessor
+    from transformers import AutoProcessor
 
     import modeling_updown
     from training.load_back import load_whole
+    from training.saved_models import check_kind
 
     with quiet():
-        config = AutoConfig.from_pretrained(folder)
-        kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
-        if not hasattr(kind, "get_image_features"):
-            raise ValueError(
-                f"{folder} holds {config.architectures or config.model_type}, which compares no photos with texts: "
-                "name a retrieval model with --model"
-            )
+        config = check_kind(folder, [modeling_updown.UpDownFusionForImageTextRetrieval])
+        kind = getattr(modeling_updown, (config.architectures or ["UpDownFusionForImageTextRetrieval"])[0])
         return load_whole(kind, folder).float(), AutoProcessor.from_pretrained(folder)
 
 

@@ -16,7 +16,6 @@ from datasets import Dataset
 from PIL.Image import Image as PilImage
 from PIL.Image import Transpose
 from tqdm.auto import tqdm
-from transformers import AutoConfig
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
 from training.data.detection import load_detection
@@ -25,6 +24,7 @@ from training.extract_regions import crop, photo_of, random_crop, undecoded
 from training.load_back import load_whole
 from training.metrics.detection import attribute_scores, detection_scores
 from training.recipe import Recipe
+from training.saved_models import check_kind
 from training.tasks.build import (
     build_config,
     build_image_processor,
@@ -51,6 +51,7 @@ class DetectionTask:
 
     hub_task = "object-detection"
     counted = "photos"
+    model_class = UpDownDetector
     reads = (
         *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
         *("regions.processor", "train.photo_size", "train.repeat_threshold"),
@@ -150,9 +151,7 @@ class DetectionTask:
     def load(self, folder: str | Path) -> tuple[UpDownDetector, UpDownImageProcessor]:
         """The detector (in float32) and image processor of a saved folder or Hub id, from now on those of the task."""
         try:
-            kind = AutoConfig.from_pretrained(folder).model_type
-            if kind != UpDownDetectorConfig.model_type:
-                raise ValueError(f"{folder} holds a model of type {kind!r}: name a saved detector")
+            check_kind(folder, [UpDownDetector])
             self.model = load_whole(UpDownDetector, str(folder), dtype=torch.float32)
             self.processor = UpDownImageProcessor.from_pretrained(folder)
         except OSError as error:

@@ -181,6 +181,7 @@ class RetrievalTask(TopDownTask):
         settled = {"objectives": dict.fromkeys(self.default_objectives, 1.0), **whole}
         self.settled = {name: value for name, value in settled.items() if name in SETTLED_BY_RECIPE}
         self.recipe.model = {name: value for name, value in whole.items() if name not in SETTLED_BY_RECIPE}
+        self.any_head = True
         try:
             return super().start_from(folder)
         except RuntimeError as error:  # of other shapes; transformers has printed which
@@ -188,7 +189,7 @@ class RetrievalTask(TopDownTask):
                 f"the heads of {folder} do not fit `model`: leave out what they have settled, such as match_by"
             ) from error
         finally:
-            self.recipe.model, self.settled, self.reranks = whole, {}, False
+            self.recipe.model, self.settled, self.reranks, self.any_head = whole, {}, False, False
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 

@@ -12,16 +12,18 @@ from modeling_updown import UpDownProcessor
 from training.extract_regions import PhotoRegions, ask_store
 from training.load_back import load_whole
 from training.recipe import Recipe
+from training.saved_models import check_kind
 from training.tasks.build import change_region_source, override_config, owns_region_source
 
 
 class TopDownTask:
     """A recipe's data, model and processor; the verbs are the subclass's.
 
-    model_class: what is trained.
+    model_class: what is trained; a folder of another kind is not loaded.
     """
 
     model_class: type[PreTrainedModel]
+    any_head = False  # whether `load` takes a model of the same type that lacks some of the heads
     model: Any
     processor: UpDownProcessor
     photos: PhotoRegions
@@ -73,6 +75,7 @@ class TopDownTask:
         if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
             raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
         try:
+            check_kind(folder, [self.model_class], any_head=self.any_head)
             model = self.load_weights(folder)
             processor = UpDownProcessor.from_pretrained(folder)
         except OSError as error:

@@ -110,7 +110,11 @@ def test_models_that_answer_no_questions(
     captioner = tiny.save_tiny_captioner(tmp_path / "captioner")
     capsys.readouterr()
     assert run(photo, "is it?", "--model", captioner) == 2
-    expected = f"updown ask: {captioner} holds a updown_captioning model, which answers no questions: name another\n"
+    expected = (
+        f"updown ask: {captioner} holds a model of type 'updown_captioning' (UpDownForImageCaptioning), but "
+        "UpDownForVisualQuestionAnswering (type 'updown_vqa') or UpDownFusionForVisualQuestionAnswering (type "
+        "'updown_fusion') is wanted: name a folder of that kind\n"
+    )
     assert capsys.readouterr().err == expected
     monkeypatch.setattr("training.commands.ask.TRAINED_VQA", str(tmp_path / "absent"))
     assert run(photo, "is it?") == 2

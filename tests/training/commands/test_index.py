@@ -214,5 +214,5 @@ def test_a_folder_of_broken_photos(photos: Path, tmp_path: Path, capsys: pytest.
 def test_models_that_compare_nothing(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     captioner = tiny.save_tiny_captioner(tmp_path / "captioner")
-    with pytest.raises(ValueError, match=r"captioner holds \['UpDownForImageCaptioning'\], which compares no photos"):
+    with pytest.raises(ValueError, match="UpDownForImageCaptioning.*, but UpDownFusionForImageTextRetrieval .* is w"):
         index_command.load_retrieval_model(str(captioner))

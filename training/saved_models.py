@@ -1,0 +1,43 @@
+"""Which model a saved folder holds, asked before its weights are read into a class that they were not made for.
+
+transformers reads whatever folder it is given into the class that is asked for: what the file lacks becomes random
+numbers, and a captioner's folder becomes a question answerer that says anything.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+
+import modeling_updown
+
+
+def check_kind(folder: str | Path, wanted: Sequence[type[Any]], *, any_head: bool = False) -> PreTrainedConfig:
+    """The config of a saved folder or Hub id, which holds a model of one of these classes (or one made of it).
+
+    Args:
+        folder: its config names the class that was saved (`architectures`) and the model type.
+        wanted: the classes that it may be read into.
+        any_head: a model of the same type with other heads is as good, as a start for instance.
+
+    Raises:
+        ValueError: naming both, for a model of another type, or of another class.
+        OSError: for a folder without a config, or with one that transformers does not know.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except ValueError as error:  # as transformers says that there is none, or one of a type that it does not know
+        raise OSError(f"it holds no config of a model that is known ({' '.join(str(error).split())[:200]})") from error
+    held = (config.architectures or [""])[0]
+    kind = getattr(modeling_updown, held, None)
+    for one in wanted:
+        if config.model_type == one.config_class.model_type and (
+            any_head or not isinstance(kind, type) or issubclass(kind, one)
+        ):
+            return config
+    names = " or ".join(f"{one.__name__} (type {one.config_class.model_type!r})" for one in wanted)
+    raise ValueError(
+        f"{folder} holds a model of type {config.model_type!r}{f' ({held})' if held else ''}, but {names} is wanted: "
+        "name a folder of that kind"
+    )
