@@ -1,10 +1,13 @@
 """Score a saved model, or what something else wrote, with the official metrics: `updown evaluate RECIPE.yaml`.
 
-Writes `evaluation.json` (figures, the command, seed, decoding; what the card shows) and `predictions.json` (captions in
-COCO's result layout, `[{"image_id", "caption"}]`, answers in VQA's, `[{"question_id", "answer"}]`) into the model's
-folder.
+An evaluation is three files: `evaluation.json` (figures, the command, seed, decoding; what the card shows),
+`predictions.json` (captions in COCO's result layout, `[{"image_id", "caption"}]`, answers in VQA's, `[{"question_id",
+"answer"}]`) and `item_scores.json` (what each photo or question scored; what `updown compare` reads). Training's end
+writes them into the model's folder, and so does `updown evaluate RECIPE.yaml` on the recipe's own run. Any other
+evaluation writes them into the folder `--output` and leaves the model's card alone, but for `--update-card`.
 """
 
+import logging
 import math
 import shlex
 import warnings
@@ -18,13 +21,16 @@ from accelerate.utils import set_seed
 from datasets import Dataset
 
 from training.data.files import read_json, write_json
+from training.item_scores import write_item_scores
 from training.metrics.answer_match import align_predictions
 from training.recipe import read_recipe
 from training.tasks import build_task, check_recipe
-from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, split_scores
-from training.tasks.interface import Task
+from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, scored_captions
+from training.tasks.interface import Scored, Task
 from training.tasks.vqa import VqaTask, answer_figures, question_rows, submission_kind
-from training.tasks.vqa_scores import question_scores, scored_format
+from training.tasks.vqa_scores import question_items, question_scores, scored_format
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_recipe(
@@ -38,18 +44,23 @@ def evaluate_recipe(
     changes: list[str] | None = None,
     java: bool = False,
     submission: str | Path | None = None,
+    update_card: bool = False,
 ) -> dict[str, Any]:
     """Score a recipe's best model, another model, or predictions of any origin, on a split of the recipe's data.
+
+    The figures in the model's folder are replaced by those of the recipe's own model on its final split alone, which
+    training's end wrote there, and by others where `update_card` says so.
 
     Args:
         recipe_path: names the data, the split and the beams.
         model: a saved folder or Hub id; by default `best/` of the recipe's run.
         predictions: a file in COCO's result layout (captions) or VQA's (answers); no model is loaded then.
         split, num_beams: by default the recipe's `final_split` and `final_num_beams`.
-        output: a file for what is returned, besides `evaluation.json` in the model's folder.
+        output: a file `.json` for what is returned, or a folder for it with the predictions and the scores of items.
         changes: to the recipe, such as `data.images=photos`.
         java: METEOR and SPICE as well; where Java is absent, `not_computed` says so.
-        submission: a file for the answers in the layout that the data set's organisers take.
+        submission: a file for the answers, or captions, in the layout that the data set's organisers take.
+        update_card: write the evaluation into the model's folder, whatever stands there.
 
     Returns:
         What `evaluation.json` holds: `dataset`, `command` (which gives these figures again), `seed`, `decoding`,
@@ -66,25 +77,45 @@ def evaluate_recipe(
     if predictions is not None:
         if submission is not None:
             raise ValueError("--submission writes the answers of a model: leave --predictions out")
+        if update_card:
+            raise ValueError("--update-card is of a model's folder: leave --predictions out, or name an --output")
         if recipe.task not in ("captioning", "vqa"):
             raise ValueError(f"--predictions takes captions or answers, and {recipe_path} is of the task {recipe.task}")
         if recipe.task == "vqa":
-            evaluation = score_answers(recipe.data, predictions, split=split, name=recipe.data_name)
+            evaluation, scored = scored_answers(recipe.data, predictions, split=split, name=recipe.data_name)
         else:
-            evaluation = score_predictions(recipe.data, predictions, split=split, name=recipe.data_name, java=java)
+            evaluation, scored = scored_predictions(
+                recipe.data, predictions, split=split, name=recipe.data_name, java=java
+            )
         evaluation["command"] = command
     else:
         folder = Path(model or Path(recipe.output) / "best")
         if model is None and not folder.is_dir():
             raise ValueError(f"{folder} is not there: train first (accelerate launch -m training.train {recipe_path})")
+        if update_card and not folder.is_dir():
+            raise ValueError(f"--update-card writes into the model's folder, and {folder} is none: name a folder here")
         set_seed(recipe.seed)
         task = build_task(recipe, Accelerator())
-        num_beams = num_beams or recipe.evaluate.final_num_beams
-        evaluation = evaluate_folder(
-            task, folder, split=split, num_beams=num_beams, command=command, java=java, submission=submission
+        as_trained = model is None and not changes and num_beams is None and split == recipe.evaluate.final_split
+        evaluation, scored = score_folder(
+            task,
+            folder,
+            split=split,
+            num_beams=num_beams or recipe.evaluate.final_num_beams,
+            command=command,
+            java=java,
+            submission=submission,
         )
-    if output is not None:
+        if not task.accelerator.is_main_process:
+            return evaluation
+        if update_card or (as_trained and evaluation["metrics"]):
+            write_evaluation(folder, evaluation, scored)
+        elif folder.is_dir():
+            logger.info("the figures in %s stay as they are; --update-card writes these there", folder)
+    if output is not None and Path(output).suffix == ".json":
         write_json(Path(output), evaluation)
+    elif output is not None:
+        write_evaluation(Path(output), evaluation, scored)
     return evaluation
 
 
@@ -95,10 +126,35 @@ def evaluate_folder(
     split: str,
     num_beams: int,
     command: str = "",
+) -> dict[str, Any]:
+    """Score the folder's model and write the evaluation there, as training's end does."""
+    evaluation, scored = score_folder(task, folder, split=split, num_beams=num_beams, command=command)
+    if task.accelerator.is_main_process and folder.is_dir():
+        write_evaluation(folder, evaluation, scored)
+    return evaluation
+
+
+def write_evaluation(folder: Path, evaluation: dict[str, Any], scored: Scored) -> None:
+    """Write the three files of an evaluation; what the one before said of the model's training stays."""
+    path = folder / "evaluation.json"
+    before = read_json(path) if path.is_file() else {}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "predictions.json", scored.predictions)
+    write_item_scores(folder, scored.items)
+    write_json(path, evaluation | ({"training": before["training"]} if "training" in before else {}))
+
+
+def score_folder(
+    task: Task,
+    folder: Path,
+    *,
+    split: str,
+    num_beams: int,
+    command: str = "",
     java: bool = False,
     submission: str | Path | None = None,
-) -> dict[str, Any]:
-    """Load the folder's model in float32, score it, write `evaluation.json` and `predictions.json` there."""
+) -> tuple[dict[str, Any], Scored]:
+    """Load the folder's model in float32 and score it; returns what `evaluation.json` holds, and the scores."""
     if java and not isinstance(task, CaptioningTask):
         raise ValueError("METEOR and SPICE are metrics of captions: leave --java out")
     if submission and not isinstance(task, VqaTask):
@@ -123,14 +179,9 @@ def evaluate_folder(
     if java and isinstance(task, CaptioningTask):
         rows = task.evaluation_rows(split)
         add_java_scores(evaluation, [row["caption"] for row in scored.predictions], rows)
-    if task.accelerator.is_main_process and folder.is_dir():
-        before = read_json(folder / "evaluation.json") if (folder / "evaluation.json").is_file() else {}
-        evaluation |= {"training": before["training"]} if "training" in before else {}
-        write_json(folder / "predictions.json", scored.predictions)
-        write_json(folder / "evaluation.json", evaluation)
     if submission and isinstance(task, VqaTask) and task.accelerator.is_main_process:
         task.write_submission(scored, submission, split=split)
-    return evaluation
+    return evaluation, scored
 
 
 def score_predictions(
@@ -149,18 +200,26 @@ def score_predictions(
     Raises:
         ValueError: naming ids that are missing, unknown or given twice, and for a file of another layout.
     """
+    return scored_predictions(data, predictions, split=split, name=name, java=java)[0]
+
+
+def scored_predictions(
+    data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "", java: bool = False
+) -> tuple[dict[str, Any], Scored]:
+    """As `score_predictions`, with the scores behind it."""
     without_photos = {"images": None} if "images" in data else {}
     rows = captioned_rows(caption_rows({**data, **without_photos}, split=split), split=split)
     captions = captions_of(read_predictions(predictions), rows["image_id"][:], source=predictions)
+    scored = scored_captions(captions, rows)
     evaluation = {
         "task": "image-to-text",
         "dataset": dataset_facts(data, name=name, split=split, counted="photos", number=len(rows)),
         "predictions": str(predictions),
-        **caption_figures(*split_scores(captions, rows)),
+        **caption_figures(scored.metrics, scored.domains),
     }
     if java:
         add_java_scores(evaluation, captions, rows)
-    return evaluation
+    return evaluation, scored
 
 
 def score_answers(data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "") -> dict[str, Any]:
@@ -176,6 +235,13 @@ def score_answers(data: dict[str, Any], predictions: str | Path, *, split: str, 
     Raises:
         ValueError: for a file of another layout, or whose questions are none of the split's.
     """
+    return scored_answers(data, predictions, split=split, name=name)[0]
+
+
+def scored_answers(
+    data: dict[str, Any], predictions: str | Path, *, split: str, name: str = ""
+) -> tuple[dict[str, Any], Scored]:
+    """As `score_answers`, with the scores behind it."""
     rows = question_rows(data, split=split, photos=False)
     ids = rows["question_id"][:]
     said, choice_of = read_predicted_answers(predictions)
@@ -189,14 +255,17 @@ def score_answers(data: dict[str, Any], predictions: str | Path, *, split: str, 
     if aligned.problems():
         warnings.warn(aligned.problems(), stacklevel=2)
     choices = [choice_of.get(question_id, "") for question_id in ids] if choice_of else []
-    return {
+    answers, format = list(aligned.predictions), scored_format(data, split)
+    metrics, domains, not_computed = question_scores(answers, rows, format=format, choices=choices)
+    said_of = [{"question_id": name, "answer": answer} for name, answer in zip(ids, answers, strict=True)]
+    scored = Scored(metrics, said_of, domains, question_items(answers, rows, choices=choices, metrics=metrics))
+    evaluation = {
         "task": "visual-question-answering",
         "dataset": dataset_facts(data, name=name, split=split, counted="questions", number=len(rows)),
         "predictions": str(predictions),
-        **answer_figures(
-            *question_scores(aligned.predictions, rows, format=scored_format(data, split), choices=choices)
-        ),
+        **answer_figures(metrics, domains, not_computed),
     }
+    return evaluation, scored
 
 
 def read_predicted_answers(path: str | Path) -> tuple[Any, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Evaluation: of a saved model, and of captions or answers from a file, with a command that gives the figures again."""
 
 import json
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from training.data.files import read_table
 from training.evaluate import captions_of, evaluate_command, evaluate_recipe, score_answers, score_predictions
 from training.metrics.caption import caption_scores
 from training.metrics.vqa import vqa_accuracy
+from training.recipe import EvaluateRecipe
 
 REFERENCES = {
     1: ["a red dog runs", "the dog runs fast"],
@@ -119,6 +121,58 @@ def test_a_recipes_best_model_is_scored(tmp_path: Path) -> None:
     other = evaluate_recipe(path, model=str(best), split="val", num_beams=1, changes=["seed=3"])
     assert other["command"] == f"updown evaluate {path} --model {best} --split val --num-beams 1 --set seed=3"
     assert (other["seed"], other["decoding"], other["dataset"]["split"]) == (3, {"num_beams": 1}, "val")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_another_evaluation_leaves_the_card_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On another split, with other beams, of a changed recipe, by another recipe: written only where one says so."""
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1})
+    train_here(recipe)
+    path, best = tmp_path / "recipe.yaml", tmp_path / "run" / "best"
+    path.write_text(yaml.safe_dump(recipe.as_dict()))
+    before = contents(best)
+    assert {"evaluation.json", "predictions.json", "item_scores.json"} <= set(before)
+    capsys.readouterr()
+    for more in (["--split", "val"], ["--num-beams", "2"], ["--set", "data.num_scenes.test=4"], ["--model", str(best)]):
+        assert updown(["evaluate", str(path), *more]) == 0
+        assert f"the figures in {best} stay as they are; --update-card writes these there" in capsys.readouterr().err
+        assert contents(best) == before
+    scored = tmp_path / "scored"
+    assert updown(["evaluate", str(path), "--split", "val", "--output", str(scored)]) == 0
+    assert set(contents(scored)) == {"evaluation.json", "predictions.json", "item_scores.json"}
+    assert contents(best) == before
+    assert updown(["evaluate", str(path), "--split", "val", "--update-card"]) == 0
+    assert json.loads((best / "evaluation.json").read_text())["dataset"]["split"] == "val"
+    assert contents(best)["item_scores.json"] == contents(scored)["item_scores.json"]
+    assert updown(["evaluate", str(path)]) == 0  # the figures of training's end again
+    assert {name: text for name, text in contents(best).items() if name != "evaluation.json"} == {
+        name: text for name, text in before.items() if name != "evaluation.json"
+    }
+    assert updown(["evaluate", str(path), "--predictions", str(best / "predictions.json"), "--update-card"]) == 2
+    assert "--update-card is of a model's folder" in capsys.readouterr().err
+
+
+def test_one_photo_has_no_cider_and_the_other_figures(tmp_path: Path, data: dict[str, Any]) -> None:
+    image = {"id": 1, "file_name": "1.jpg", "domain": "in-domain"}
+    notes = [{"image_id": 1, "caption": text} for text in REFERENCES[1]]
+    (tmp_path / "val.json").write_text(json.dumps({"images": [image], "annotations": notes}))
+    with pytest.warns(UserWarning, match="CIDEr of a single photo"):
+        found = score_predictions(data, write_predictions(tmp_path, {1: CAPTIONS[1]}), split="val")
+    assert set(found["metrics"]) == {"bleu_1_x100", "bleu_2_x100", "bleu_3_x100", "bleu_4_x100", "rouge_l_x100"}
+    assert found["metrics"]["bleu_1_x100"] == pytest.approx(100 * math.exp(1 - 4 / 3))  # all words, one too few
+    assert "CIDEr of a single photo is 0 whatever the caption" in found["not_computed"]["cider"]
+    assert not any(name.startswith("cider") for name in found["domains"]["in-domain"])
+
+
+def test_cider_cannot_pick_the_best_of_models_that_caption_one_photo(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, evaluate=EvaluateRecipe(max_photos=1))
+    with pytest.raises(ValueError, match="'val' with one photo alone, and evaluate.metric is 'cider_d'"):
+        train_here(recipe)
+    recipe = tiny_recipe(tmp_path, evaluate=EvaluateRecipe(max_photos=1, metric="bleu_1"), train={"max_steps": 1})
+    assert train_here(recipe)["cider_x100"] >= 0
 
 
 def test_the_command_is_one_that_the_command_line_takes() -> None:
@@ -273,14 +327,17 @@ def test_a_question_answerer_is_scored_and_its_answers_submitted(
     path, best = tmp_path / "recipe.yaml", tmp_path / "run" / "best"
     path.write_text(yaml.safe_dump(recipe.as_dict()))
     capsys.readouterr()
-    upload = tmp_path / "new" / "upload.json"
-    assert updown(["evaluate", str(path), "--split", "test", "--submission", str(upload)]) == 0
+    upload, asked = tmp_path / "new" / "upload.json", tmp_path / "asked"
+    after_training = contents(best)
+    command = ["evaluate", str(path), "--split", "test", "--submission", str(upload), "--output", str(asked)]
+    assert updown(command) == 0
+    assert contents(best) == after_training  # the card keeps its figures
     printed = capsys.readouterr().out.splitlines()
     number = len(json.loads(Path(recipe.data["questions"]["test"]).read_text())["questions"])
     reason = "the answers of this split are hidden; its organisers score them"
     assert printed == [f"scenes test, {number} questions", f"  accuracy         not computed: {reason}"]
     submitted = json.loads(upload.read_text())
-    predictions = json.loads((best / "predictions.json").read_text())
+    predictions = json.loads((asked / "predictions.json").read_text())
     assert [(str(row["question_id"]), row["answer"]) for row in submitted] == [
         (row["question_id"], row["answer"]) for row in predictions
     ]
@@ -301,7 +358,7 @@ def test_a_question_answerer_is_scored_and_its_answers_submitted(
         path, changes=["train.withhold=photo"], output=tmp_path / "blind.json"
     )  # a model only loaded
     assert blind["withheld"] == "photo" and blind["dataset"] == evaluation["dataset"]
-    assert updown(["evaluate", str(path)]) == 0  # its own predictions again
+    assert json.loads((best / "evaluation.json").read_text()) == evaluation
     from_file = evaluate_recipe(path, predictions=best / "predictions.json", output=tmp_path / "figures.json")
     assert from_file["metrics"] == pytest.approx(trained) and from_file["domains"] == evaluation["domains"]
     assert json.loads((tmp_path / "figures.json").read_text()) == from_file

@@ -27,7 +27,17 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--num-beams", type=positive, metavar="K", help="default: the recipe's final_num_beams")
     parser.add_argument("--java", action="store_true", help="METEOR and SPICE too, which need Java")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value of the recipe")
-    parser.add_argument("--output", metavar="FILE.json", help="where to write the figures as well")
+    parser.add_argument(
+        "--output",
+        metavar="FILE.json|FOLDER",
+        help="write the figures to a file, or to a folder with what each photo or question scored (updown compare)",
+    )
+    parser.add_argument(
+        "--update-card",
+        action="store_true",
+        help="write the figures into the model's folder, for its card; else they are replaced there only by those of "
+        "the recipe's own model, as training's end computed them",
+    )
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -44,6 +54,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         changes=arguments.set,
         java=arguments.java,
         submission=arguments.submission,
+        update_card=arguments.update_card,
     )
     print_figures(evaluation)
     return 0

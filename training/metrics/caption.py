@@ -27,6 +27,10 @@ __all__ = ["CiderD", "bleu", "caption_scores", "document_frequencies", "ptb_toke
 
 BLEU_TINY, BLEU_SMALL = 1e-15, 1e-9
 ROUGE_BETA = 1.2
+ONE_PHOTO = (
+    "CIDEr of a single photo is 0 whatever the caption, because every document frequency is 1 of 1; score more photos "
+    "together"
+)
 
 
 def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[str, Any]:
@@ -169,8 +173,7 @@ def _corpus_ciders(candidates: list[str], references: list[list[str]]) -> dict[s
     """`cider`, `cider_d` and `cider_plain` of every photo, (N,) each."""
     if len(candidates) == 1:
         warnings.warn(
-            "CIDEr of a single photo is 0 whatever the caption, because every document frequency is 1 of 1; score more "
-            "photos together, or give CiderD document frequencies",
+            f"{ONE_PHOTO}, or give CiderD document frequencies",
             stacklevel=4,
         )
         return {name: np.zeros(1) for name in ("cider", "cider_d", "cider_plain")}

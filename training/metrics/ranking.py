@@ -86,7 +86,7 @@ def average_precisions(pairs: RankedPairs, *, ties: str = "expected") -> np.ndar
 
 def ranking_scores(
     pairs: RankedPairs, *, num_queries: int, ties: str = "expected", recall_at: Sequence[int] = RECALL_AT
-) -> tuple[dict[str, float], list[float]]:
+) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Recalls, ranks and mAP over the queries that have a correct item.
 
     Args:
@@ -96,8 +96,8 @@ def ranking_scores(
         recall_at: the K of the recalls.
 
     Returns:
-        `r<K>` for each K and `map`, 0..1, `median_rank` and `mean_rank` of the first correct item, from 1; and the rank
-        of each query, NaN where it has no correct item.
+        `r<K>` for each K and `map`, 0..1, `median_rank` and `mean_rank` of the first correct item, from 1; and for
+        each query its `rank`, `r<K>` and `map`, NaN where it has no correct item.
 
     Raises:
         ValueError: an unknown rule, a K below 1.
@@ -107,12 +107,20 @@ def ranking_scores(
     first = groups.ordinal == 1
     best = _TieGroups(*(values[first] for values in groups))
     ranks = _first_ranks(best, ties)
-    scores = {f"r{k}": float(_found(best, ranks, top_k=k, ties=ties).mean()) for k in recall_at}
+    found = {f"r{k}": _found(best, ranks, top_k=k, ties=ties) for k in recall_at}
+    precisions = _average_precisions(groups, ties)
+    scores = {name: float(values.mean()) for name, values in found.items()}
     scores["median_rank"], scores["mean_rank"] = float(np.median(ranks)), float(ranks.mean())
-    scores["map"] = float(_average_precisions(groups, ties).mean())
-    per_query = np.full(num_queries, math.nan)
-    per_query[best.queries] = ranks
-    return scores, per_query.tolist()
+    scores["map"] = float(precisions.mean())
+    per_query = {"rank": ranks, **found, "map": precisions}
+    return scores, {name: _of_all(values, best.queries, num_queries) for name, values in per_query.items()}
+
+
+def _of_all(values: np.ndarray, queries: np.ndarray, num_queries: int) -> list[float]:
+    """Values of some queries as a list for all, NaN for the others."""
+    whole = np.full(num_queries, math.nan)
+    whole[queries] = values
+    return whole.tolist()
 
 
 def check_rules(ties: str, recall_at: Sequence[int]) -> None:

@@ -84,7 +84,7 @@ def retrieval_scores(
         For each direction `i2t_`, `t2i_`: `r1`, `r5`, `r10` (share of queries with a correct item in the top K) and
         `map`, 0..1; `median_rank` and `mean_rank` of the first correct item, from 1. `rsum`, the sum of all recalls.
         Recalls, mAP and `rsum` also times 100 as `..._x100` (`rsum_x100` is the field's rsum, at most 600). `per_item`:
-        `i2t_rank` (P numbers, NaN for a photo without a text) and `t2i_rank` (N).
+        `i2t_rank`, `i2t_r1`, .. `i2t_map` (P numbers each, NaN for a photo without a text) and `t2i_...` (N).
 
     Raises:
         ValueError: shapes that do not fit, a text whose photo is not there, a NaN score, an unknown rule.
@@ -274,7 +274,7 @@ def _both_directions(
     for name, (pairs, num_queries) in directions.items():
         numbers, per_query = ranking_scores(pairs, num_queries=num_queries, ties=ties, recall_at=recall_at)
         scores |= {f"{name}_{key}": value for key, value in numbers.items()}
-        ranks[f"{name}_rank"] = per_query
+        ranks |= {f"{name}_{key}": values for key, values in per_query.items()}
     scores["rsum"] = math.fsum(scores[f"{name}_r{k}"] for name in directions for k in recall_at)
     hundredfold = {f"{name}_x100": 100 * value for name, value in scores.items() if not name.endswith("_rank")}
     return scores | hundredfold | {"per_item": ranks}

@@ -27,7 +27,8 @@ from modeling_updown import (
 from modeling_updown.losses_updown import self_critical_loss
 from training.data.captioning import load_captions
 from training.extract_regions import random_crop
-from training.metrics.caption import CiderD, caption_scores, ptb_tokenize
+from training.item_scores import item_scores
+from training.metrics.caption import ONE_PHOTO, CiderD, caption_scores, ptb_tokenize
 from training.recipe import EvaluateRecipe, Recipe
 from training.tasks.build import (
     build_config,
@@ -44,6 +45,7 @@ CAPTIONS_PER_PHOTO = 5
 NOT_ASKED = "needs Java; ask for it with --java"
 BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
+MEANS = ("rouge_l", "cider", "cider_d", "cider_plain")  # of these the corpus value is the mean over photos
 # No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
 UNFINISHED = re.compile(
     r"(?:^| )(?:an?|the|this|that|these|those|his|her|its|their|my|your|our|and|or|but|of|with|without|to|from|for|at"
@@ -100,6 +102,17 @@ class CaptioningTask(TopDownTask):
             bounds = self.bounds
             self.scorer = CiderD.from_token_ids(
                 references, end_token_id=bounds["eos_token_id"], pad_token_id=bounds["pad_token_id"]
+            )
+
+    def check_evaluation(self) -> None:
+        """As the base class has it; CIDEr can pick the best of models that caption two photos or more."""
+        super().check_evaluation()
+        settings = self.recipe.evaluate
+        photos = self.evaluation_rows(settings.split, max_photos=settings.max_photos)
+        if len(photos) == 1 and settings.metric.startswith("cider"):
+            raise ValueError(
+                f"evaluate.split is {settings.split!r} with one photo alone, and evaluate.metric is "
+                f"{settings.metric!r}: {ONE_PHOTO}, or choose another metric"
             )
 
     # -- rows ---------------------------------------------------------------------------------------------------------
@@ -308,13 +321,7 @@ class CaptioningTask(TopDownTask):
         rows = self.evaluation_rows(split, max_photos=max_photos)
         predictions = sorted(gather_object(list(self.captioned(model, rows, num_beams))), key=lambda row: row["row"])
         captions = [prediction["caption"] for prediction in predictions]
-        metrics, domains = split_scores(captions, rows)
-        ids = rows["image_id"][:]
-        return Scored(
-            metrics,
-            [{"image_id": image_id, "caption": caption} for image_id, caption in zip(ids, captions, strict=True)],
-            domains,
-        )
+        return scored_captions(captions, rows)
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
         """What an evaluation says: the hundredfold metrics, for each domain too, and how captions were decoded."""
@@ -377,34 +384,48 @@ def words_until_end(words: torch.Tensor, end_token_id: int) -> torch.Tensor:
     return (ended - (words == end_token_id).long()) == 0
 
 
-def split_scores(captions: list[str], rows: Dataset) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """The metrics of one caption a row, over all rows and over those of each domain."""
-    references = rows["captions"][:]
-    names = rows["domain"][:]
+def scored_captions(captions: list[str], rows: Dataset) -> Scored:
+    """One caption a row, scored over all rows, over those of each domain, and photo by photo."""
+    references, names, ids = rows["captions"][:], rows["domain"][:], rows["image_id"][:]
     domains = {}
     for domain in sorted(set(names) - {""}):
         chosen = [i for i, name in enumerate(names) if name == domain]
-        domains[domain] = summary([captions[i] for i in chosen], [references[i] for i in chosen])
-    return summary(captions, references), domains
+        domains[domain], _ = summary([captions[i] for i in chosen], [references[i] for i in chosen])
+    metrics, per_item = summary(captions, references)
+    predictions = [{"image_id": image_id, "caption": caption} for image_id, caption in zip(ids, captions, strict=True)]
+    items = {name: item_scores(ids, per_item[name]) for name in MEANS if name in metrics}
+    return Scored(metrics, predictions, domains, items)
 
 
 def caption_figures(metrics: dict[str, float], domains: dict[str, dict[str, float]]) -> dict[str, Any]:
     """What an evaluation says of captions' metrics: the hundredfold ones, for each domain too."""
     return {
-        "metrics": {name: value for name, value in metrics.items() if name.endswith("_x100")},
+        "metrics": hundredfold(metrics),
         "bad_endings_share": metrics["bad_endings_share"],
-        "domains": {
-            domain: {name: value for name, value in values.items() if name.endswith("_x100")}
-            for domain, values in domains.items()
+        "domains": {domain: hundredfold(values) for domain, values in domains.items()},
+        "not_computed": {
+            **({} if "cider" in metrics else {"cider": ONE_PHOTO}),
+            "meteor": NOT_ASKED,
+            "spice": NOT_ASKED,
         },
-        "not_computed": {"meteor": NOT_ASKED, "spice": NOT_ASKED},
     }
 
 
-def summary(captions: list[str], references: list[list[str]]) -> dict[str, float]:
-    """The corpus values of `caption_scores`, and the share of captions that stop in mid-phrase."""
-    scores = {name: value for name, value in caption_scores(captions, references).items() if name != "per_item"}
-    return {**scores, "bad_endings_share": bad_endings_share(captions)}
+def hundredfold(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics times 100 alone."""
+    return {name: value for name, value in metrics.items() if name.endswith("_x100")}
+
+
+def summary(captions: list[str], references: list[list[str]]) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """The corpus values of `caption_scores` with the share of captions that stop in mid-phrase, and those of photos.
+
+    Of a single photo without CIDEr, which would be 0 whatever the caption.
+    """
+    scores = caption_scores(captions, references)
+    per_item = scores.pop("per_item")
+    if len(captions) == 1:
+        scores = {name: value for name, value in scores.items() if not name.startswith("cider")}
+    return {**scores, "bad_endings_share": bad_endings_share(captions)}, per_item
 
 
 def bad_endings_share(captions: list[str]) -> float:

@@ -1,6 +1,6 @@
 """What `training/train.py` and `training/evaluate.py` ask of a task: the four verbs, and what goes with them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from training.item_scores import ItemScores
 from training.recipe import Recipe
 
 # the recipe's keys that `training/train.py` and `training/evaluate.py` read, whatever the task
@@ -23,11 +24,16 @@ LOOP_READS = (
 
 @dataclass
 class Scored:
-    """What `score` returns: the split's metrics, each photo's prediction, and the metrics of each domain."""
+    """What `score` returns: the split's metrics, each photo's prediction, and the metrics of each domain.
+
+    items: metric -> what each photo or question scored, as `training/item_scores.py` has it, for the metrics that are
+        means over them.
+    """
 
     metrics: dict[str, float]
     predictions: list[dict[str, Any]]
     domains: dict[str, dict[str, float]]
+    items: ItemScores = field(default_factory=dict)
 
 
 class Task(Protocol):

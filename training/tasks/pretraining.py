@@ -159,7 +159,7 @@ class PretrainingTask(RetrievalTask):
             rows = self.evaluation_rows(split, max_photos=max_photos)
             return Scored(figures, [{"image_id": image_id} for image_id in rows["image_id"][:]], {})
         scored = super().score(model, split=split, num_beams=num_beams, max_photos=max_photos)
-        return Scored({**scored.metrics, **figures}, scored.predictions, scored.domains)
+        return Scored({**scored.metrics, **figures}, scored.predictions, scored.domains, scored.items)
 
     def guessed(self, model: Any, rows: Dataset) -> dict[str, float]:
         """`mlm_accuracy` and `object_accuracy`, 0..1; `feature_fit`, the share of the features' variance explained."""

@@ -26,6 +26,7 @@ from modeling_updown.compat_updown import checkpoint_activations
 from modeling_updown.modeling_captioning import PHOTO_INPUTS
 from modeling_updown.momentum_updown import MomentumQueue
 from training.extract_regions import random_crop
+from training.item_scores import item_scores
 from training.metrics.retrieval import fold_scores, retrieval_scores
 from training.recipe import Recipe
 from training.tasks.build import (
@@ -279,18 +280,25 @@ class RetrievalTask(TopDownTask):
         embedded = self.embed(model, rows, captions)
         # in float64: products in float32 would give equal captions different last bits
         similarity = (embedded.images.double() @ embedded.texts.double().T).float().numpy()  # (P, N)
-        metrics, ranked = self.scores(similarity, embedded.owners), similarity
+        metrics, per_query = self.scores(similarity, embedded.owners)
+        ranked = similarity
         if settings.rerank and self.reranks and model.config.weight("itm"):
             before = {f"itc_{name}": value for name, value in metrics.items() if name.endswith("_x100")}
             ranked, photos_of_text = reranked(self, model, rows, captions, similarity)
-            metrics = {**self.scores(ranked, embedded.owners, photos_of_text), **before}
+            metrics, per_query = self.scores(ranked, embedded.owners, photos_of_text)
+            metrics |= before
         texts = list(itertools.chain.from_iterable(captions))
         best = ranked.argmax(axis=1)
         predictions = [
             {"image_id": image_id, "caption": texts[place], "right": bool(embedded.owners[place] == row)}
             for row, (image_id, place) in enumerate(zip(rows["image_id"][:], best.tolist(), strict=True))
         ]
-        return Scored(metrics, predictions, {})
+        items = {
+            name: item_scores(rows["image_id"][:], values, owners=embedded.owners if name.startswith("t2i") else None)
+            for name, values in per_query.items()
+            if f"{name}_x100" in metrics
+        }
+        return Scored(metrics, predictions, {}, items)
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
         """The hundredfold metrics, median and mean ranks, and how many of each query were re-ranked."""
@@ -303,14 +311,17 @@ class RetrievalTask(TopDownTask):
 
     def scores(
         self, texts_of_photo: np.ndarray, owners: np.ndarray, photos_of_text: np.ndarray | None = None
-    ) -> dict[str, float]:
-        """`retrieval_scores` of (P, N), and (N, P) where that ranks photos otherwise; over the recipe's folds."""
+    ) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """`retrieval_scores` of (P, N), and (N, P) where that ranks photos otherwise; over the recipe's folds.
+
+        With what each query scored; folds have a search each, and no such scores.
+        """
         folds = self.recipe.evaluate.folds
         if folds:
             found = fold_scores(texts_of_photo, owners, num_folds=folds, text_to_photo=photos_of_text)
         else:
             found = retrieval_scores(texts_of_photo, owners, text_to_photo=photos_of_text)
-        return {name: value for name, value in found.items() if isinstance(value, float)}
+        return {name: value for name, value in found.items() if isinstance(value, float)}, found.get("per_item", {})
 
     def embed(self, model: Any, rows: Dataset, captions: list[list[str]]) -> Embedded:
         """Photos and captions of a split, each process its share, together."""

@@ -44,7 +44,7 @@ from training.recipe import Recipe
 from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
 from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.top_down import TopDownTask
-from training.tasks.vqa_scores import METRICS, item_accuracies, question_scores, scored_format
+from training.tasks.vqa_scores import METRICS, item_accuracies, question_items, question_scores, scored_format
 from training.word_vectors import word_vectors
 
 SIDES = re.compile(r"\b(?:left|right)", re.IGNORECASE)  # words that a mirrored photo makes wrong
@@ -332,13 +332,12 @@ class VqaTask(TopDownTask):
             | ({} if math.isnan(accuracy) else {"accuracy": accuracy})
             for question_id, answer, accuracy in zip(asked.rows["question_id"][:], answers, correct, strict=True)
         ]
-        metrics, domains, self.not_computed = question_scores(
-            texts,
-            asked.rows,
-            format=scored_format(self.recipe.data, split),
-            choices=[answer.get("choice", "") for answer in answers],
+        choices = [answer.get("choice", "") for answer in answers]
+        format = scored_format(self.recipe.data, split)
+        metrics, domains, self.not_computed = question_scores(texts, asked.rows, format=format, choices=choices)
+        return Scored(
+            metrics, predictions, domains, question_items(texts, asked.rows, choices=choices, metrics=metrics)
         )
-        return Scored(metrics, predictions, domains)
 
     def answered(self, model: Any, asked: Questions) -> Iterator[dict[str, Any]]:
         """This process's share of the questions: row, best answer and its score in 0..1."""

@@ -15,6 +15,7 @@ from datasets import Dataset
 from processors.answer_text_updown import normalize_answer, soft_score
 from training.answer_vocabulary import learned_answers
 from training.data.vqa_rows import vqa_split, vqa_splits
+from training.item_scores import ItemScores, item_scores
 from training.metrics.vqa import (
     aokvqa,
     aokvqa_questions,
@@ -82,6 +83,27 @@ def item_accuracies(answers: Sequence[str], rows: Dataset) -> list[float]:
         for place, score in zip(known, scores, strict=True):
             per_item[place] = score
     return per_item
+
+
+def question_items(
+    answers: Sequence[str], rows: Dataset, *, choices: Sequence[str], metrics: Mapping[str, float]
+) -> ItemScores:
+    """What each question scored, `accuracy` and `multiple_choice`, where the split's figure is the mean of that.
+
+    The evaluations of some data sets score a question otherwise than VQA's accuracy or exact match do.
+    """
+    found = {"accuracy": item_accuracies(answers, rows)}
+    if choices:
+        taken = zip(choices, rows["choices"][:], rows["correct_choice"][:], strict=True)
+        found["multiple_choice"] = [
+            math.nan if number < 0 else float(choice == texts[number]) for choice, texts, number in taken
+        ]
+    entries = {name: item_scores(rows["question_id"][:], values) for name, values in found.items()}
+    return {
+        name: entry
+        for name, entry in entries.items()
+        if name in metrics and math.isclose(sum(entry["values"]) / len(entry["values"]), metrics[name], abs_tol=1e-5)
+    }
 
 
 def _item_accuracies(answers: list[str], true: list[str], rows: Dataset) -> list[float]:

@@ -271,7 +271,8 @@ def test_any_kind_of_numbers_scores_alike(monkeypatch: pytest.MonkeyPatch) -> No
 def test_pairs_that_are_ruled_out_come_last() -> None:
     similarity = np.array([[0.1, -math.inf, 0.3], [-math.inf, math.inf, 0.2]])
     scores = retrieval_scores(similarity, [0, 1, 1], ties="pessimistic")
-    assert scores["per_item"] == {"i2t_rank": [2, 1], "t2i_rank": [1, 1, 2]}
+    assert (scores["per_item"]["i2t_rank"], scores["per_item"]["t2i_rank"]) == ([2, 1], [1, 1, 2])
+    assert (scores["per_item"]["i2t_r1"], scores["per_item"]["t2i_r1"]) == ([0, 1], [1, 1, 0])
 
 
 def test_each_direction_may_have_scores_of_its_own() -> None:
