@@ -73,16 +73,17 @@ def for_all_photos(words: Any, photos: Mapping[str, Any]) -> Any:
     return words
 
 
-def words_of_labels(labels: torch.Tensor | None, *, bos_token_id: int | None, pad_token_id: int | None) -> torch.Tensor:
+def words_of_labels(labels: torch.Tensor | None, config: Any) -> torch.Tensor:
     """The words (N, T) that labels (N, T) were made of, for a `forward` that got labels alone.
 
     A label that is not scored is the start token where it comes first, else padding. Raises `ValueError` without any.
 
-    >>> words_of_labels(torch.tensor([[-100, 5, 2, -100]]), bos_token_id=1, pad_token_id=0).tolist()
+    >>> from transformers import PreTrainedConfig
+    >>> words_of_labels(torch.tensor([[-100, 5, 2, -100]]), PreTrainedConfig(bos_token_id=1, pad_token_id=0)).tolist()
     [[1, 5, 2, 0]]
     """
     if labels is None:
         raise ValueError("Give input_ids: the words so far, at least the one that every caption starts with")
     words = labels.clone()
-    words[:, :1] = words[:, :1].masked_fill(words[:, :1] == IGNORED_LABEL, bos_token_id or 0)
-    return words.masked_fill(words == IGNORED_LABEL, pad_token_id or 0)
+    words[:, :1] = words[:, :1].masked_fill(words[:, :1] == IGNORED_LABEL, config.bos_token_id or 0)
+    return words.masked_fill(words == IGNORED_LABEL, config.pad_token_id or 0)

@@ -164,8 +164,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         if cache is None:
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             cache = CaptioningCache(self.encode_photos(regions))
-        if input_ids is None and inputs_embeds is None:
-            input_ids = words_of_labels(labels, bos_token_id=config.bos_token_id, pad_token_id=config.pad_token_id)
+        input_ids = words_of_labels(labels, config) if input_ids is inputs_embeds is None else input_ids
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         run = self.run_words(words, input_ids, cache, attention_mask, skip=not use_cache)
 

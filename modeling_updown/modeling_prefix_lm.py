@@ -262,8 +262,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
         input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
         holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T), or with that
         cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100
-        where not scored (or `shift_labels`, shifted already), and input_ids if those are left out;
-        -> `UpDownPrefixLMOutput`.
+        where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -273,9 +272,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
-        if input_ids is None and inputs_embeds is None:
-            input_ids = words_of_labels(labels, bos_token_id=config.bos_token_id, pad_token_id=config.pad_token_id)
-        words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
+        words = self.embed_words(input_ids, inputs_embeds, labels)  # (N, T, E)
         photos: Any = one_cache(cache, past_key_values)
         if not isinstance(photos, PrefixCache):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
@@ -301,11 +298,16 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
         )
         return output if return_dict else output.to_tuple()
 
-    def embed_words(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None = None) -> torch.Tensor:
-        """(N, T), or word embeddings (N, T, E) in its place, -> (N, T, E)."""
+    def embed_words(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(N, T), or word embeddings (N, T, E) or labels (N, T) in its place, -> (N, T, E)."""
         if inputs_embeds is not None:
             return inputs_embeds
-        return self.get_input_embeddings()(input_ids)
+        return self.get_input_embeddings()(words_of_labels(labels, self.config) if input_ids is None else input_ids)
 
     def read_regions(
         self, regions: Regions, empty: DynamicCache | None = None, *, num_rows: int

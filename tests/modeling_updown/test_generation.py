@@ -59,7 +59,7 @@ def test_labels_alone_are_their_words(model: Any, pixel_values: torch.Tensor) ->
     begun = LABELS.clone()
     begun[:, 0] = -100
     assert torch.allclose(model(pixel_values=pixel_values, labels=begun).loss, expected.loss)
-    assert words_of_labels(begun, bos_token_id=1, pad_token_id=0).tolist() == words.tolist()
+    assert words_of_labels(begun, model.config).tolist() == words.tolist()
     with pytest.raises(ValueError, match="Give input_ids: the words so far, at least the one that every caption"):
         model(pixel_values=pixel_values)
 
