@@ -7,7 +7,7 @@
     a JSON object with num_boxes, and boxes and features in base64 (VL-BERT's records);
     or base64 of any of these.
 The names of the arrays are those of the format `npz`. Records that are pickles (ViLBERT, MMF, VL-T5) are refused, each
-with the way out. LMDB itself trusts its file: open only databases that came whole.
+with the way out. LMDB itself trusts its file, so it is read without it (lmdb_pages.py).
 """
 
 from collections.abc import Iterator
@@ -32,6 +32,7 @@ from training.data.region_files.arrays import (
 from training.data.region_files.base import Entry, RegionFile, StorePhotos
 from training.data.region_files.beside import Beside
 from training.data.region_files.folders import NAMES, WANTED, npz_of_photo, photo_of_arrays, read_bytes
+from training.data.region_files.lmdb_pages import LmdbPages, Place
 from training.data.region_files.photo import LONGEST_ROW, Photo, checked_count
 
 BOOKKEEPING = frozenset({b"__keys__", b"__len__", b"keys", b"length", b"num_samples"})
@@ -44,27 +45,22 @@ class LmdbFile(RegionFile):
 
     def __init__(self, path: Path, beside: Beside) -> None:
         super().__init__(path, beside)
-        lmdb = import_lmdb()
-        try:
-            self._environment = lmdb.open(str(path), readonly=True, lock=False, subdir=path.is_dir(), readahead=False)
-        except lmdb.Error as error:
-            raise ValueError(f"{path} cannot be opened as an LMDB: {error}") from error
-        self.size = self._environment.stat()["entries"]
-        self._reading = self._environment.begin()
+        self._pages = LmdbPages(path / "data.mdb" if path.is_dir() else path)
+        self.size = len(self._pages)
 
     def close(self) -> None:
-        self._reading.abort()
-        self._environment.close()
+        self._pages.close()
 
     def entries(self) -> Iterator[Entry]:
-        for number, key in enumerate(self._reading.cursor().iternext(keys=True, values=False), start=1):
+        for number, (key, place) in enumerate(self._pages.records(), start=1):
             if key in BOOKKEEPING:
                 continue
             image_id = key.decode("utf-8", "backslashreplace").removesuffix(".npz")
-            yield Entry(image_id, f"{self.path}, record {image_id!r}", key, number)
+            fault = None if isinstance(place, Place) else str(place)
+            yield Entry(image_id, f"{self.path}, record {image_id!r}", place, number, fault)
 
     def decode(self, entry: Entry) -> Photo:
-        arrays = self._decoded(arrays_of_record(self._reading.get(entry.key) or b""))
+        arrays = self._decoded(arrays_of_record(self._pages.value(entry.key)))
         if self.beside.boxes and not {"bbox", "boxes", "norm_bb"} & set(arrays):
             arrays["boxes"] = array_of_npy(read_bytes(self.beside.boxes / f"{entry.image_id}.npy"))
         return photo_of_arrays(arrays, size=self.image_size(entry.image_id))

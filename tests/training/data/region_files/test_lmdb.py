@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import pickle
+import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from tests.training.data.region_files.foreign import (
     six_numbers,
     write_lmdb,
 )
-from training.data.region_files import open_region_file
+from training.data.region_files import FORMATS, open_region_file
 from training.data.region_files.base import RegionFile
 from training.data.region_files.beside import Beside
+from training.data.region_files.lmdb_pages import LmdbPages, Place
 from training.data.region_files.photo import Photo
 
 pytest.importorskip("lmdb", reason="LMDB files need lmdb")
@@ -159,6 +161,60 @@ def test_features_of_half_precision_keep_their_width(tmp_path: Path) -> None:
     assert np.array_equal(read["region_features"], half)
 
 
+@pytest.mark.parametrize("num_records", [0, 1, 40, 3000])
+def test_records_are_those_of_the_library(tmp_path: Path, num_records: int) -> None:
+    """Short and long values and keys, in a tree of one to three levels, with records deleted and written anew."""
+    import lmdb
+
+    draw = random.Random(num_records)
+    records = {
+        str(draw.random()).encode() * draw.choice((1, 1, 20)): draw.randbytes(draw.choice((0, 9, 900, 9000)))
+        for _ in range(num_records)
+    }
+    environment = lmdb.open(str(tmp_path / "db"), map_size=2**26)
+    for start in range(0, num_records, 500):
+        with environment.begin(write=True) as writing:
+            for key, value in list(records.items())[start : start + 500]:
+                writing.put(key, value)
+    with environment.begin(write=True) as writing:
+        for key in list(records)[::3]:
+            writing.delete(key)
+            del records[key]
+    environment.close()
+    pages = LmdbPages(tmp_path / "db" / "data.mdb")
+    read = {key: pages.value(place) for key, place in pages.records() if isinstance(place, Place)}
+    pages.close()
+    assert read == records and list(read) == sorted(records) and len(pages) == len(records)
+
+
+def test_a_damaged_page_costs_its_own_records_alone(tmp_path: Path) -> None:
+    records = {f"{number:04d}": npz_record(PHOTOS[1]) for number in range(400)}
+    folder = write_lmdb(tmp_path / "db", records)
+    content = bytearray((folder / "data.mdb").read_bytes())
+    leaves = [start for start in range(8192, len(content), 4096) if content[start + 10 : start + 12] == b"\x02\x00"]
+    content[leaves[3] + 12 : leaves[3] + 14] = b"\xff\xff"
+    (folder / "data.mdb").write_bytes(content)
+    file = open_region_file(folder)
+    faults = [entry.fault for entry in file.entries() if entry.fault]
+    assert faults == [f"page {leaves[3] // 4096} of the LMDB is damaged"]
+    whole = [entry for entry in file.entries() if not entry.fault]
+    assert 300 < len(whole) < 400
+    assert all(len(file.photo(entry)["region_features"]) == 1 for entry in whole)
+    (folder / "data.mdb").write_bytes(bytes(content[: len(content) // 2]))
+    assert any("cut short" in (entry.fault or "") for entry in open_region_file(folder).entries())
+
+
+def test_databases_within_a_file_and_several_values_a_key(tmp_path: Path) -> None:
+    import lmdb
+
+    environment = lmdb.open(str(tmp_path / "a"), max_dbs=2)
+    with environment.begin(write=True) as writing:
+        writing.put(b"1", b"x", db=environment.open_db(b"inner", txn=writing))
+    environment.close()
+    (entry,) = open_region_file(tmp_path / "a").entries()
+    assert entry.image_id == "inner" and entry.fault == "it is a database of its own, or several values, not a photo"
+
+
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
     (tmp_path / "data.mdb").write_bytes(b"no database" * 1000)
     with pytest.raises(ValueError, match="cannot be opened as an LMDB"):
@@ -172,4 +228,4 @@ def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: p
         photos_of(open_region_file(folder))
     monkeypatch.setitem(sys.modules, "lmdb", None)
     with pytest.raises(ImportError, match=r"need lmdb: pip install 'updown\[features\]'"):
-        open_region_file(folder)
+        FORMATS["lmdb"].write(None, tmp_path / "out")  # type: ignore[arg-type]  asks for the library first
