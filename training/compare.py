@@ -1,8 +1,9 @@
 """Several evaluated models side by side, and whether their differences are more than luck: `updown compare`.
 
-Reads the `evaluation.json` and `predictions.json` that `updown evaluate` left in each model's folder. Where predictions
-carry their own accuracy (answers do), the difference to the first model gets a 95 % interval by a paired bootstrap over
-the questions (Efron and Tibshirani 1993; Koehn 2004).
+Reads the `evaluation.json` and `item_scores.json` that `updown evaluate` left in a folder. For every metric that is a
+mean over items (CIDEr over photos, accuracy over questions, recall over queries) the difference to the first model gets
+a 95 % interval by a paired bootstrap over the items (Efron and Tibshirani 1993; Koehn 2004). CIDEr's document
+frequencies are those of the whole split in every draw.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from training.data.files import read_json
+from training.item_scores import ItemScores, read_item_scores
 
 SAMPLES = 2000
+FIRST_TOLD = ("accuracy", "cider_d", "rsum")  # the metric whose difference stands in the table, where it is there
 
 
 def compare_models(folders: Mapping[str, str | Path], *, seed: int = 0) -> list[dict[str, Any]]:
@@ -24,19 +27,20 @@ def compare_models(folders: Mapping[str, str | Path], *, seed: int = 0) -> list[
         seed: of the bootstrap.
 
     Returns:
-        For each model `name`, `dataset`, `metrics` (x100), `command`, and where both have accuracies `difference_x100`
-        to the first and its `interval_x100` (95 %).
+        For each model `name`, `dataset`, `metrics` (x100), `command`, and where both have scores of items
+        `differences`: metric -> `difference_x100` to the first and its `interval_x100` (95 %); those of the chief
+        metric, `compared`, stand in the row itself too.
 
     Raises:
         ValueError: for fewer than two models, a folder that was not evaluated, and models that were evaluated on
-            different questions.
+            different questions or photos.
     """
     if len(folders) < 2:
         raise ValueError("there is nothing to compare: give two folders or more")
     found = {name: read_evaluation(Path(folder)) for name, folder in folders.items()}
     first, (evaluation, reference) = next(iter(found.items()))
     rows = []
-    for name, (other, accuracies) in found.items():
+    for name, (other, scores) in found.items():
         if other["dataset"] != evaluation["dataset"]:
             raise ValueError(
                 f"{name} was evaluated on {described(other)} and {first} on {described(evaluation)}: "
@@ -44,44 +48,66 @@ def compare_models(folders: Mapping[str, str | Path], *, seed: int = 0) -> list[
             )
         told = ("dataset", "metrics", "command")
         row: dict[str, Any] = {"name": name, **{key: other[key] for key in told if key in other}}
-        if name != first and reference and accuracies:
-            row |= difference(accuracies, reference, seed=seed, names=(name, first))
+        shared = [metric for metric in reference if metric in scores] if name != first else []
+        if shared:
+            differences = {
+                metric: difference(scores[metric], reference[metric], seed=seed, names=(name, first))
+                for metric in shared
+            }
+            chief = next((metric for metric in FIRST_TOLD if metric in differences), shared[0])
+            row |= {"compared": chief, **differences[chief], "differences": differences}
         rows.append(row)
     return rows
 
 
-def read_evaluation(folder: Path) -> tuple[dict[str, Any], dict[str, float]]:
-    """A folder's evaluation, and the accuracy of each prediction by its question; empty where it has none."""
+def read_evaluation(folder: Path) -> tuple[dict[str, Any], ItemScores]:
+    """A folder's evaluation, and the scores of its items by metric; empty where it has none."""
     if not (folder / "evaluation.json").is_file():
         raise ValueError(f"{folder} holds no evaluation.json: run updown evaluate first")
-    evaluation = read_json(folder / "evaluation.json")
-    path = folder / "predictions.json"
-    predictions = read_json(path) if path.is_file() else []
-    return evaluation, {
-        str(found["question_id"]): found["accuracy"] for found in predictions if {"question_id", "accuracy"} <= {*found}
-    }
+    return read_json(folder / "evaluation.json"), read_item_scores(folder)
 
 
 def difference(
-    accuracies: Mapping[str, float], reference: Mapping[str, float], *, seed: int, names: Sequence[str]
+    scores: Mapping[str, Sequence[Any]], reference: Mapping[str, Sequence[Any]], *, seed: int, names: Sequence[str]
 ) -> dict[str, Any]:
-    """The mean difference of accuracies (x100) and its 95 % interval; `ValueError` for different questions."""
-    if set(accuracies) != set(reference):
-        raise ValueError(f"{' and '.join(names)} answered different questions: evaluate both on the same split")
-    differences = np.array([accuracies[question] - reference[question] for question in reference])
-    means = bootstrap_means(differences, seed=seed)
+    """The difference of two means over the same items (x100) and its 95 % interval.
+
+    Raises `ValueError` for different items, or items that stand for another number of queries.
+    """
+    places = {item: place for place, item in enumerate(scores["ids"])}
+    if set(places) != set(reference["ids"]) or len(places) != len(reference["ids"]):
+        raise ValueError(
+            f"{' and '.join(names)} answered different questions, or looked at different photos: evaluate both on the "
+            "same split"
+        )
+    order = [places[item] for item in reference["ids"]]
+    weights = np.array(reference.get("weights", [1] * len(order)), dtype=float)
+    if [scores.get("weights", [1] * len(order))[place] for place in order] != weights.tolist():
+        raise ValueError(f"{' and '.join(names)} were scored on different captions: evaluate both on the same split")
+    gains = np.array(scores["values"], dtype=float)[order] - np.array(reference["values"], dtype=float)
+    means = bootstrap_means(gains, seed=seed, weights=weights)
     low, high = np.percentile(100 * means, [2.5, 97.5]).round(2).tolist()
-    return {"difference_x100": round(100 * differences.mean().item(), 2), "interval_x100": [low, high]}
+    mean = float((gains * weights).sum() / weights.sum())
+    return {"difference_x100": round(100 * mean, 2), "interval_x100": [low, high]}
 
 
-def bootstrap_means(values: np.ndarray, *, seed: int, samples: int = SAMPLES) -> np.ndarray:
+def bootstrap_means(
+    values: np.ndarray, *, seed: int, samples: int = SAMPLES, weights: np.ndarray | None = None
+) -> np.ndarray:
     """The means of so many samples of the values (N,), each of N drawn with replacement: (samples,).
+
+    weights (N,): of each value in the means; all the same by default.
 
     >>> bootstrap_means(np.ones(5), seed=0, samples=2).tolist()
     [1.0, 1.0]
     """
     draw = np.random.default_rng(seed)
-    return np.array([values[draw.integers(len(values), size=len(values))].mean() for _ in range(samples)])
+    weights = np.ones(len(values)) if weights is None else weights
+    weighted, means = values * weights, np.empty(samples)
+    for number in range(samples):
+        drawn = draw.integers(len(values), size=len(values))
+        means[number] = weighted[drawn].sum() / weights[drawn].sum()
+    return means
 
 
 def described(evaluation: Mapping[str, Any]) -> str:
@@ -92,14 +118,44 @@ def described(evaluation: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, names: Mapping[str, str] | None = None) -> str:
-    """The comparison as a Markdown table, with the metrics that all models have, called as `names` says."""
+    """The comparison as a Markdown table, with the metrics that all models have, called as `names` says.
+
+    The last column is the chief metric's difference, named where others have one too.
+    """
     shared = [metric for metric in rows[0]["metrics"] if all(metric in row["metrics"] for row in rows)]
     titles = [(names or {}).get(metric, metric) for metric in shared]
-    lines = [["model", *titles, "difference (95 % interval)"], ["---"] * (len(shared) + 2)]
+    chief = next((row["compared"] for row in rows if len(row.get("differences", {})) > 1), "")
+    of_which = f" of {(names or {}).get(f'{chief}_x100', f'{chief}_x100')}" if chief else ""
+    lines = [["model", *titles, f"difference{of_which} (95 % interval)"], ["---"] * (len(shared) + 2)]
     for row in rows:
-        gain = ""
-        if "difference_x100" in row:
-            low, high = row["interval_x100"]
-            gain = f"{row['difference_x100']:+.2f} ({low:+.2f} to {high:+.2f})"
+        gain = shown(row) if "difference_x100" in row else ""
         lines.append([row["name"], *(f"{row['metrics'][metric]:.2f}" for metric in shared), gain])
+    return markdown(lines)
+
+
+def differences_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Every metric's difference to the first model with its interval, a line a metric; nothing for one metric alone."""
+    others = [row for row in rows if len(row.get("differences", {})) > 1]
+    metrics = list(dict.fromkeys(metric for row in others for metric in row["differences"]))
+    if not metrics:
+        return ""
+    lines = [[f"difference to {rows[0]['name']}", *(row["name"] for row in others)], ["---"] * (len(others) + 1)]
+    for metric in metrics:
+        cells = [shown(row["differences"][metric]) if metric in row["differences"] else "" for row in others]
+        lines.append([f"{metric}_x100", *cells])
+    return markdown(lines)
+
+
+def shown(found: Mapping[str, Any]) -> str:
+    """A difference and its interval.
+
+    >>> shown({"difference_x100": 2.4, "interval_x100": [-0.4, 5.1]})
+    '+2.40 (-0.40 to +5.10)'
+    """
+    low, high = found["interval_x100"]
+    return f"{found['difference_x100']:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table."""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

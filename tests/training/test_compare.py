@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.training.tiny_run import tiny_recipe, tiny_retrieval_recipe, tiny_vqa_recipe, train_here
 from training.cli import main
+from training.commands.compare import named_folders
 from training.compare import bootstrap_means, compare_models, table
+from training.item_scores import item_scores
 
 DATASET = {"name": "DAQUAR", "type": "daquar", "split": "test", "num_questions": 400}
 
@@ -76,6 +79,137 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare_models({"one": one, "longer": longer})
     with pytest.raises(ValueError, match=r"nothing holds no evaluation.json: run updown evaluate first"):
         compare_models({"one": one, "nothing": tmp_path / "nothing"})
+
+
+def scored_items(folder: Path, name: str, items: dict[str, Any], **metrics: float) -> Path:
+    """A folder as `updown evaluate` leaves it, with the scores of its items."""
+    where = evaluated(folder, name, [1.0], metrics={f"{key}_x100": 100 * value for key, value in metrics.items()})
+    (where / "predictions.json").write_text('[{"image_id": "1", "caption": "a dog"}]')
+    (where / "item_scores.json").write_text(json.dumps(items))
+    return where
+
+
+def test_captions_are_compared_by_every_metric_that_is_a_mean_over_photos(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    ids = [str(number) for number in range(200)]
+    one, gain = draw.random(200), draw.normal(0.1, 0.5, size=200)
+    backwards = range(199, -1, -1)  # the photos of the other file come in another order
+    folders = {
+        "one": scored_items(tmp_path, "one", {"cider_d": {"ids": ids, "values": one.tolist()}}, cider_d=one.mean()),
+        "two": scored_items(
+            tmp_path,
+            "two",
+            {"cider_d": {"ids": [ids[i] for i in backwards], "values": [float(one[i] + gain[i]) for i in backwards]}},
+            cider_d=(one + gain).mean(),
+        ),
+    }
+    first, second = compare_models(folders)
+    assert "differences" not in first and second["compared"] == "cider_d"
+    assert second["difference_x100"] == pytest.approx(100 * gain.mean(), abs=0.01)
+    error = 196 * gain.std() / 200**0.5
+    middle = 100 * gain.mean()
+    assert second["interval_x100"] == pytest.approx([middle - error, middle + error], abs=0.1 * error)
+    assert table([first, second]).splitlines()[0] == "| model | cider_d_x100 | difference (95 % interval) |"
+
+
+def test_the_captions_of_a_photo_are_drawn_together(tmp_path: Path) -> None:
+    """Five captions that look at one photo are no five witnesses: the interval is that of the photos."""
+    won = [1.0] * 30 + [0.0] * 70
+    ids, weights = [str(number) for number in range(100)], [5] * 100
+    entry = {"ids": ids, "weights": weights}
+    folders = {
+        name: scored_items(tmp_path, name, {"t2i_r1": {**entry, "values": values}}, t2i_r1=sum(values) / 100)
+        for name, values in {"none": [0.0] * 100, "some": won}.items()
+    }
+    found = compare_models(folders)[1]
+    error = 196 * (0.3 * 0.7 / 100) ** 0.5
+    assert found["interval_x100"] == pytest.approx([30 - error, 30 + error], abs=1.0)
+    other = scored_items(tmp_path, "other", {"t2i_r1": {**entry, "weights": [4] * 100, "values": won}}, t2i_r1=0.3)
+    with pytest.raises(ValueError, match="other and none were scored on different captions"):
+        compare_models({"none": folders["none"], "other": other})
+
+
+def test_a_weighted_mean_is_that_of_the_figure(tmp_path: Path) -> None:
+    owners = [0, 0, 0, 1]
+    entries = [
+        item_scores(["a", "b"], values, owners=owners) for values in ([0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0])
+    ]
+    folders = {str(i): scored_items(tmp_path, str(i), {"t2i_r1": entry}, t2i_r1=0.0) for i, entry in enumerate(entries)}
+    assert compare_models(folders)[1]["difference_x100"] == 50.0  # two of four captions, not a third of a photo
+
+
+def test_several_metrics_have_a_table_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = ["1", "2"]
+    for name, values in {"one": [0.0, 0.0], "two": [1.0, 1.0]}.items():
+        items = {metric: {"ids": ids, "values": values} for metric in ("rouge_l", "cider_d")}
+        scored_items(tmp_path, name, items, rouge_l=values[0], cider_d=values[0])
+    assert main(["compare", str(tmp_path / "one" / "best"), str(tmp_path / "two" / "best")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "| model | rouge_l_x100 | cider_d_x100 | difference of cider_d_x100 (95 % interval) |",
+        "| --- | --- | --- | --- |",
+        "| one | 0.00 | 0.00 |  |",
+        "| two | 100.00 | 100.00 | +100.00 (+100.00 to +100.00) |",
+        "",
+        "| difference to one | two |",
+        "| --- | --- |",
+        "| rouge_l_x100 | +100.00 (+100.00 to +100.00) |",
+        "| cider_d_x100 | +100.00 (+100.00 to +100.00) |",
+    ]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"cider": 3}', '{"cider": {"ids": ["1"], "values": [1, 2]}}'])
+def test_scores_of_another_layout_are_refused(tmp_path: Path, content: str) -> None:
+    one = scored_items(tmp_path, "one", {}, cider=0.0)
+    (one / "item_scores.json").write_text(content)
+    with pytest.raises(ValueError, match="item_scores.json holds no scores of items: write it anew"):
+        compare_models({"one": one, "two": one})
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["exp1/ok/best", "exp2/ok/best"], ["exp1/ok", "exp2/ok"]),
+        (["exp1/ok/best", "exp2/other/best"], ["ok", "other"]),
+        (["a/x/best", "a/y/best", "b/x/best"], ["a/x", "a/y", "b/x"]),
+        (["a/best", "b/a/best"], ["a", "b/a"]),
+        (["best", "x"], ["best", "x"]),
+        (["me=a/best", "a/best"], ["me", "a"]),
+    ],
+)
+def test_folders_are_named_by_what_tells_them_apart(given: list[str], names: list[str]) -> None:
+    assert list(named_folders(given)) == names
+
+
+def test_folders_given_twice_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in (["a/best", "a/best"], ["x=a", "x=b"], ["a=b", "a"]):
+        with pytest.raises(ValueError, match="twice|same name"):
+            named_folders(given)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lr=0.1" / "best").mkdir(parents=True)
+    assert named_folders(["lr=0.1/best", "b"]) == {"lr=0.1": "lr=0.1/best", "b": "b"}
+
+
+@pytest.mark.parametrize("task", ["captioning", "retrieval", "vqa"])
+def test_a_run_leaves_what_is_compared(tmp_path: Path, task: str) -> None:
+    """The means of the items are the figures, metric by metric."""
+    build: Any = {"captioning": tiny_recipe, "retrieval": tiny_retrieval_recipe, "vqa": tiny_vqa_recipe}[task]
+    recipe = build(tmp_path, train={"max_steps": 2})
+    figures = train_here(recipe)
+    best = Path(recipe.output) / "best"
+    items = json.loads((best / "item_scores.json").read_text())
+    assert (
+        set(items)
+        == {
+            "captioning": {"rouge_l", "cider", "cider_d", "cider_plain"},
+            "retrieval": {f"{way}_{name}" for way in ("i2t", "t2i") for name in ("r1", "r5", "r10", "map")},
+            "vqa": {"accuracy"},
+        }[task]
+    )
+    for name, entry in items.items():
+        mean = np.average(entry["values"], weights=entry.get("weights"))
+        assert 100 * mean == pytest.approx(figures[f"{name}_x100"], abs=1e-3)
+    row = compare_models({"one": best, "two": best})[1]
+    assert set(row["differences"]) == set(items) and row["interval_x100"] == [0, 0]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """`updown compare`: evaluated models side by side, and whether their differences are more than luck."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ def add_compare(commands: Any) -> None:
         "compare",
         run_compare,
         summary="set evaluated models side by side, with intervals of their differences",
-        example="updown compare runs/vqa_daquar/best blind=runs/vqa_daquar_blind/best",
+        example="updown compare runs/captioning_flickr8k/best small=runs/captioning_flickr8k_1x1/best",
     )
     parser.add_argument("models", nargs="+", metavar="[NAME=]DIR", help="evaluated folders; the first is the yardstick")
     parser.add_argument(
@@ -25,24 +26,51 @@ def add_compare(commands: Any) -> None:
 
 def run_compare(arguments: argparse.Namespace) -> int:
     """Print the table, and keep it where asked."""
-    from training.compare import compare_models, table
+    from training.compare import compare_models, differences_table, table
     from training.data.files import write_json
 
-    rows = compare_models(dict(map(named_folder, arguments.models)))
-    say(*table(rows).split("\n"))
+    rows = compare_models(named_folders(arguments.models))
+    say(*table(rows).split("
+"))
+    if differences_table(rows):
+        say("", *differences_table(rows).split("
+"))
     if arguments.output:
         write_json(arguments.output, rows)
     return 0
 
 
-def named_folder(text: str) -> tuple[str, str]:
-    """The name and folder of `NAME=DIR`; without a name, the run's.
+def named_folders(arguments: Sequence[str]) -> dict[str, str]:
+    """The name and folder of each `NAME=DIR`; without a name, the run's, and as much before it as tells it from others.
 
-    >>> named_folder("blind=runs/a/best"), named_folder("runs/vqa_daquar/best")
-    (('blind', 'runs/a/best'), ('vqa_daquar', 'runs/vqa_daquar/best'))
+    Raises `ValueError` for a name, or a folder, that is given twice.
+
+    >>> named_folders(["blind=runs/a/best", "runs/vqa_daquar/best"])
+    {'blind': 'runs/a/best', 'vqa_daquar': 'runs/vqa_daquar/best'}
+    >>> named_folders(["exp1/ok/best", "exp2/ok/best"])
+    {'exp1/ok': 'exp1/ok/best', 'exp2/ok': 'exp2/ok/best'}
     """
+    given = [("", text) if Path(text).is_dir() else split_name(text) for text in arguments]
+    bare = [folder for name, folder in given if not name]
+    twice = [word for words in (bare, [name for name, _ in given if name]) for word in words if words.count(word) > 1]
+    if twice:
+        raise ValueError(f"{twice[0]} is given twice: name each folder once, NAME=DIR")
+    parts = {folder: own_parts(folder) for folder in bare}
+    longest = max(map(len, parts.values()), default=1)
+    length = next((n for n in range(1, longest) if len({own[-n:] for own in parts.values()}) == len(parts)), longest)
+    named = {name or "/".join(parts[folder][-length:]): folder for name, folder in given}
+    if len(named) < len(given):
+        raise ValueError(f"two of {', '.join(arguments)} have the same name: name each with NAME=DIR")
+    return named
+
+
+def split_name(text: str) -> tuple[str, str]:
+    """The name, or "", and the folder of `NAME=DIR`."""
     name, equals, folder = text.partition("=")
-    if equals:
-        return name, folder
-    path = Path(text)
-    return (path.parent.name if path.name == "best" else path.name), text
+    return (name, folder) if equals else ("", text)
+
+
+def own_parts(folder: str) -> tuple[str, ...]:
+    """The parts of a folder's path, without the `best` at the end of a run's."""
+    parts = Path(folder).parts
+    return parts[:-1] if parts[-1:] == ("best",) and len(parts) > 1 else parts
