@@ -41,7 +41,7 @@ class RegionsRecipe:
         ends, else the others are left out with a warning.
     soft_labels: keep the detector's probabilities of all classes and attributes in the store: what `mrc_ce` and
         `mrc_kl` learn.
-    flips: every photo is seen mirrored in half of the epochs.
+    flips: every photo is seen mirrored in half of the epochs, unless its texts tell left from right.
     crops: smallest share of a photo's area that training sees of it, in a random crop; 1 shows whole photos. Crops need
         pixels, so no store.
     trained: train the region source with the model.

@@ -29,6 +29,7 @@ from training.data.captioning import load_captions
 from training.extract_regions import random_crop
 from training.item_scores import item_scores
 from training.metrics.caption import ONE_PHOTO, CiderD, caption_scores, ptb_tokenize
+from training.mirroring import tell_sides
 from training.recipe import EvaluateRecipe, Recipe
 from training.tasks.build import (
     build_config,
@@ -96,6 +97,7 @@ class CaptioningTask(TopDownTask):
         self.check_evaluation()
         self.train_rows = self.photos.prepare(rows, flips=recipe.regions.flips)
         self.num_rows = len(self.train_rows)
+        self.sided = tell_sides(self.train_rows["captions"][:] if recipe.regions.flips else [[]] * self.num_rows)
         self.token_ids = self.encode_captions(self.train_rows["captions"][:])
         if recipe.train.objective == "self_critical":
             references = [[row[1:].tolist() for row in rows] for rows in self.token_ids]
@@ -186,10 +188,12 @@ class CaptioningTask(TopDownTask):
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
         """Photos (P) and, for cross-entropy, their captions (P x 5, T).
 
-        Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same.
+        Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same. A
+        photo whose captions tell left from right is never mirrored.
         """
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
         flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
+        flipped &= ~self.sided[indices]
         smallest = self.recipe.regions.crops
         crops = np.stack([random_crop(draw, smallest) for draw in draws]) if smallest < 1 else None
         inputs: dict[str, Any] = self.photos.batch(self.train_rows, indices, flipped=flipped, crops=crops)

@@ -23,6 +23,7 @@ from training.data.detection_rows import DetectionData
 from training.extract_regions import crop, photo_of, random_crop, undecoded
 from training.load_back import load_whole
 from training.metrics.detection import attribute_scores, detection_scores
+from training.mirroring import tell_sides
 from training.recipe import Recipe
 from training.saved_models import check_kind
 from training.tasks.build import (
@@ -84,6 +85,7 @@ class DetectionTask:
             data.rows["object_ids"][:], threshold=recipe.train.repeat_threshold, seed=recipe.seed
         )
         self.num_rows = len(self.photo_numbers)
+        self.sided = tell_sides(shown_names(data) if recipe.regions.flips else [[]] * len(self.train_rows))
         if recipe.init_from:
             self.start_from(recipe.init_from)
         else:
@@ -189,7 +191,7 @@ class DetectionTask:
         if regions.crops < 1:
             part = random_crop(draw, regions.crops)
             photo, found = crop(photo, part), objects_in(found, part)
-        if regions.flips and draw.random() < 0.5:
+        if regions.flips and draw.random() < 0.5 and not self.sided[index]:
             photo, found = (
                 photo.transpose(Transpose.FLIP_LEFT_RIGHT),
                 {**found, "boxes": found["boxes"][:, [2, 1, 0, 3]] * FLIP + FLIP_SHIFT},
@@ -300,6 +302,13 @@ def repeated_photos(object_ids: list[list[int]], *, threshold: float, seed: int)
     times = np.array([max((asked[i] for i in ids), default=1.0) for ids in present])
     chance = np.random.default_rng(seed).random(len(times))
     return np.repeat(np.arange(len(times)), (times + chance).astype(int))
+
+
+def shown_names(data: DetectionData) -> Iterator[list[str]]:
+    """The names of each photo's objects and their attributes."""
+    objects, attributes = data.id2label, data.attribute_id2label
+    for object_ids, attribute_ids in zip(data.rows["object_ids"][:], data.rows["attribute_ids"][:], strict=True):
+        yield [*(objects[i] for i in object_ids), *(attributes[i] for ids in attribute_ids for i in ids)]
 
 
 def named_photo(row: dict[str, Any]) -> PilImage:

@@ -28,6 +28,7 @@ from modeling_updown.momentum_updown import MomentumQueue
 from training.extract_regions import random_crop
 from training.item_scores import item_scores
 from training.metrics.retrieval import fold_scores, retrieval_scores
+from training.mirroring import tell_sides
 from training.recipe import Recipe
 from training.tasks.build import (
     build_config,
@@ -105,6 +106,7 @@ class RetrievalTask(TopDownTask):
         self.check_evaluation()
         self.train_rows = self.photos.prepare(rows, flips=recipe.regions.flips)
         self.num_rows = len(self.train_rows)
+        self.sided = tell_sides(self.train_rows["captions"][:] if recipe.regions.flips else [[]] * self.num_rows)
         self.token_ids = self.encode_captions(self.train_rows["captions"][:])
         self.photo_numbers = np.unique(self.train_rows["image_id"][:], return_inverse=True)[1]  # a mixture may repeat
         if recipe.train.momentum_queue:
@@ -212,11 +214,13 @@ class RetrievalTask(TopDownTask):
         """Photos (P) and captions (N, T), `captions_per_photo` of each.
 
         Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same. A
-        photo that the data repeat stands in a batch once: it would be a wrong one for its own captions.
+        photo whose captions tell left from right is never mirrored, and a photo that the data repeat stands in a batch
+        once: it would be a wrong one for its own captions.
         """
         indices = indices[np.sort(np.unique(self.photo_numbers[indices], return_index=True)[1])]
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
         flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
+        flipped &= ~self.sided[indices]
         smallest = self.recipe.regions.crops
         crops = np.stack([random_crop(draw, smallest) for draw in draws]) if smallest < 1 else None
         inputs: dict[str, Any] = self.photos.batch(self.train_rows, indices, flipped=flipped, crops=crops)

@@ -6,7 +6,6 @@ projected once.
 """
 
 import math
-import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from training.answer_vocabulary import (
 from training.data.vqa import load_vqa
 from training.data.vqa_rows import listed
 from training.data.vqa_submission import write_submission
+from training.mirroring import tell_sides
 from training.recipe import Recipe
 from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
 from training.tasks.interface import LOOP_READS, Scored
@@ -47,7 +47,6 @@ from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_scores import METRICS, item_accuracies, question_items, question_scores, scored_format
 from training.word_vectors import word_vectors
 
-SIDES = re.compile(r"\b(?:left|right)", re.IGNORECASE)  # words that a mirrored photo makes wrong
 SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),
     **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
@@ -445,9 +444,7 @@ def mentions_sides(questions: Questions) -> np.ndarray:
     """Which questions (Q,) tell left from right, in question, answer or choices; mirrored photos make them wrong."""
     rows = questions.rows
     texts = zip(rows["question"][:], rows["answer"][:], rows["answers"][:], rows["choices"][:], strict=True)
-    return np.array(
-        [bool(SIDES.search(" ".join([asked, answer, *more, *choices]))) for asked, answer, more, choices in texts]
-    )
+    return tell_sides([asked, answer, *more, *choices] for asked, answer, more, choices in texts)
 
 
 def best_choice(probabilities: torch.Tensor, ids: np.ndarray) -> int:
