@@ -4,7 +4,9 @@ photos, strings to stop at with a tokenizer of words, labels alone.
 It stands between the user and `GenerationMixin`, for the captioners (`modeling_captioning`, `modeling_prefix_lm`).
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -12,6 +14,9 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from .compat_updown import CachedGenerationMixin
 from .losses_updown import IGNORED_LABEL
+from .outputs_updown import UpDownDetectorOutput
+
+REGION_FIELDS = {field.name for field in fields(UpDownDetectorOutput)}  # what region sources return
 
 
 class PhotoGenerationMixin(CachedGenerationMixin):
@@ -20,9 +25,12 @@ class PhotoGenerationMixin(CachedGenerationMixin):
     def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """As `GenerationMixin.generate`; `inputs` may be `pixel_values` (P, 3, height, width) as well as words (N, T).
 
-        A prompt of one row begins the captions of all P photos. `stop_strings` need `tokenizer=`, as everywhere. Raises
-        `ValueError` for photos given twice.
+        A prompt of one row begins the captions of all P photos. `stop_strings` need `tokenizer=`, as everywhere. All
+        that a region source returns may be given, `generate(**detector(pixel_values))`: fields of it that this model
+        does not read are left out. Raises `ValueError` for photos given twice.
         """
+        read = inspect.signature(self.forward).parameters  # type: ignore[attr-defined]
+        kwargs = {name: value for name, value in kwargs.items() if name in read or name not in REGION_FIELDS}
         if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
             if inputs.dim() != 4:
                 raise ValueError(

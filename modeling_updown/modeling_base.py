@@ -164,8 +164,8 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         """`Regions` of B photos, from pixels (B, 3, height, width) or as given; missing masks are all True.
 
         pixel_mask (B, height, width) bool is True on the photo where photos of different sizes were padded. Raises
-        `ValueError` where neither or both are given, where the width does not fit, or where a photo has no region at
-        all.
+        `ValueError` where neither or both are given, where the width does not fit, where a photo has no region at all,
+        or where a real region is not finite.
         """
         if pixel_values is not None and region_features is None:
             if self.region_source is None:
@@ -173,10 +173,12 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
                     "This model owns no region source, so it cannot take pixel_values: "
                     "extract region_features first, or load a model whose config has a vision_config"
                 )
-            return self.region_source(pixel_values, pixel_mask=pixel_mask)
+            made = self.region_source(pixel_values, pixel_mask=pixel_mask)
+            return self.check_finite(made, made_by="what the region source made of pixel_values: are those finite?")
         if region_features is None or pixel_values is not None:
             raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
-        return Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
+        given = Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
+        return self.check_finite(given, made_by="region_features or region_boxes: extract these regions anew")
 
     def _checked_mask(self, region_features: torch.Tensor, region_mask: torch.Tensor | None) -> torch.Tensor:
         expected = self.config.region_feature_size
@@ -199,3 +201,23 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
             empty = (~region_mask.any(dim=-1)).nonzero().flatten().tolist()
             raise ValueError(f"photos {empty} of the batch have no region at all: region_mask is False everywhere")
         return region_mask
+
+    def check_finite(self, regions: Regions, *, made_by: str) -> Regions:
+        """The same `Regions`; `ValueError` where a real region holds NaN or infinity, which would only become words.
+
+        Sums tell as much as every number does, at a fraction of the work; padding may hold anything.
+        """
+        features, boxes = regions.region_features, regions.region_boxes
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or features.is_meta:
+            return regions
+        total = features.detach().sum(dim=-1, dtype=torch.promote_types(features.dtype, torch.float32))  # (B, R)
+        if boxes is not None:
+            total = total + boxes.detach().sum(dim=-1, dtype=torch.promote_types(boxes.dtype, torch.float32))
+        broken = regions.region_mask & ~total.isfinite()
+        if broken.any():
+            photo, region = broken.nonzero()[0].tolist()
+            raise ValueError(
+                f"region {region} of photo {photo} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
+                f"infinity in {made_by}"
+            )
+        return regions
