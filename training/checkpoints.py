@@ -118,8 +118,8 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, state: RunState) -> 
         set_random_state(read_json(randomness), accelerator.device)
     else:
         warnings.warn(
-            f"{checkpoint} says nothing of the random numbers of process {accelerator.process_index}, as the run had "
-            f"{len(list(checkpoint.glob(random_file('*'))))} then: its dropout and samples will be others",
+            f"{checkpoint} has no random numbers of process {accelerator.process_index}, it was written by "
+            f"{len(list(checkpoint.glob(random_file('*'))))}: from here on dropout and samples are others",
             stacklevel=2,
         )
     known = {entry.name for entry in dataclasses.fields(Progress)}  # another version may have written more

@@ -49,6 +49,7 @@ from training.tasks import build_task
 from training.tasks.interface import Task
 
 STEADIER = "lower train.learning_rate, or set train.clip_norm"
+DISK_FULL = (os.strerror(errno.ENOSPC), "quota exceeded")
 GO_ON = "the same command goes on from the last checkpoint"
 
 
@@ -90,7 +91,7 @@ def one_line(error: Exception) -> str:
             f"a data loader worker was killed ({message}), often for want of memory: lower train.num_workers or "
             f"train.batch_size; {GO_ON}"
         )
-    if os.strerror(errno.ENOSPC) in message:
+    if any(fault in message for fault in DISK_FULL):
         return f"the disk is full ({message}): free some space; {GO_ON}"
     return one_sentence(error)
 

@@ -210,7 +210,7 @@ def test_a_checkpoint_of_another_model_is_told(tmp_path: Path) -> None:
 def test_missing_random_numbers_of_a_process_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator, state = save_steps(tmp_path, 1)
     monkeypatch.setattr(Accelerator, "process_index", 1)
-    with pytest.warns(UserWarning, match="random numbers of process 1, as the run had 1 then"):
+    with pytest.warns(UserWarning, match="has no random numbers of process 1, it was written by 1: from here"):
         assert load_checkpoint(accelerator, tmp_path, state) == Progress(step=1)
 
 

@@ -478,3 +478,4 @@ def test_what_a_loader_worker_said_is_what_is_shown() -> None:
     )
     assert one_line(error) == "no: it"
     assert one_line(ValueError("two\n  lines")) == "two lines"
+    assert one_line(OSError(122, "Disk quota exceeded")).startswith("the disk is full ([Errno 122] Disk quota")
