@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from .compat_updown import loading_pipeline
 from .configuration_updown import UpDownGridConfig
-from .outputs_updown import Regions
+from .outputs_updown import Regions, not_finite
 from .versions_updown import warn_of_newer_libraries
 
 # What a new norm holds, a batch norm its statistics too.
@@ -174,11 +174,22 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
                     "extract region_features first, or load a model whose config has a vision_config"
                 )
             made = self.region_source(pixel_values, pixel_mask=pixel_mask)
-            return self.check_finite(made, made_by="what the region source made of pixel_values: are those finite?")
+            if broken_regions(made).any():
+                if not pixel_values.isfinite().all():
+                    raise ValueError("pixel_values hold NaN or infinity: make them with the model's image processor")
+                raise ValueError(not_finite(self, "region features"))
+            return made
         if region_features is None or pixel_values is not None:
             raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
         given = Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
-        return self.check_finite(given, made_by="region_features or region_boxes: extract these regions anew")
+        broken = broken_regions(given)
+        if broken.any():
+            photo, region = broken.nonzero()[0].tolist()
+            raise ValueError(
+                f"region {region} of photo {photo} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
+                "infinity in region_features or region_boxes: extract these regions anew"
+            )
+        return given
 
     def _checked_mask(self, region_features: torch.Tensor, region_mask: torch.Tensor | None) -> torch.Tensor:
         expected = self.config.region_feature_size
@@ -202,22 +213,16 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
             raise ValueError(f"photos {empty} of the batch have no region at all: region_mask is False everywhere")
         return region_mask
 
-    def check_finite(self, regions: Regions, *, made_by: str) -> Regions:
-        """The same `Regions`; `ValueError` where a real region holds NaN or infinity, which would only become words.
 
-        Sums tell as much as every number does, at a fraction of the work; padding may hold anything.
-        """
-        features, boxes = regions.region_features, regions.region_boxes
-        if torch.compiler.is_compiling() or torch.jit.is_tracing() or features.is_meta:
-            return regions
-        total = features.detach().sum(dim=-1, dtype=torch.promote_types(features.dtype, torch.float32))  # (B, R)
-        if boxes is not None:
-            total = total + boxes.detach().sum(dim=-1, dtype=torch.promote_types(boxes.dtype, torch.float32))
-        broken = regions.region_mask & ~total.isfinite()
-        if broken.any():
-            photo, region = broken.nonzero()[0].tolist()
-            raise ValueError(
-                f"region {region} of photo {photo} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
-                f"infinity in {made_by}"
-            )
-        return regions
+def broken_regions(regions: Regions) -> torch.Tensor:
+    """Which real regions hold NaN or infinity, (B, R) bool; padding may hold anything.
+
+    Sums tell as much as every number does, at a fraction of the work. All False while a compiler or exporter looks on.
+    """
+    features, boxes = regions.region_features, regions.region_boxes
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or features.is_meta:
+        return torch.zeros(1, 1, dtype=torch.bool)
+    total = features.detach().sum(dim=-1, dtype=torch.promote_types(features.dtype, torch.float32))  # (B, R)
+    if boxes is not None:
+        total = total + boxes.detach().sum(dim=-1, dtype=torch.promote_types(boxes.dtype, torch.float32))
+    return regions.region_mask & ~total.isfinite()

@@ -96,21 +96,6 @@ def photo_inputs(
     return inputs
 
 
-def check_finite(numbers: torch.Tensor, model: Any, *, what: str) -> None:
-    """Raises `ValueError` naming the model's folder where numbers that it made are not all finite."""
-    if not bool(torch.isfinite(numbers).all()):
-        folder = getattr(model, "name_or_path", "") or f"the model ({type(model).__name__})"
-        raise ValueError(
-            f"{folder} makes {what} that are no numbers (NaN or infinity): its weights are damaged, or NaN since their "
-            "training, so take another checkpoint; if float16 overflows, load the model with dtype=torch.float32"
-        )
-
-
-def real_regions(regions: Any) -> torch.Tensor:
-    """The features of the regions that are there, (regions of all photos, D); padding may hold anything."""
-    return regions["region_features"][regions["region_mask"]]
-
-
 def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Inputs of single photos -> one batch; pixels and their masks are padded with 0 on the right and below.
 

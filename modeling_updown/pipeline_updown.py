@@ -14,19 +14,18 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, Log
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineIterator
 
+from .outputs_updown import check_finite
 from .pipeline_photos import (
     PHOTO_SETTINGS,
     ListedPhoto,
     ListedPhotos,
     batch_photos,
-    check_finite,
     is_many_photos,
     join_photos,
     naming_photo,
     photo_inputs,
     photo_loader,
     photo_stream,
-    real_regions,
     take_parts,
 )
 
@@ -178,7 +177,6 @@ class UpDownImageToTextPipeline(Pipeline):
             return {"sequences": by_photo(self.model.generate(**inputs, **settings).sequences, num_photos)}
         pixels = {name: inputs.pop(name) for name in ("pixel_values", "pixel_mask") if name in inputs}
         regions = self.model.get_regions(**pixels)
-        check_finite(real_regions(regions), self.model, what="region features")
         inputs |= {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
         output = self.model.generate(**inputs, **settings)
         captions = {"sequences": by_photo(output.sequences, num_photos)}

@@ -20,14 +20,13 @@ from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 from transformers.utils import logging
 
+from .outputs_updown import check_finite
 from .pipeline_photos import (
     PHOTO_SETTINGS,
-    check_finite,
     is_many_photos,
     naming_photo,
     photo_inputs,
     photo_loader,
-    real_regions,
     take_parts,
 )
 from .pipeline_questions import (
@@ -260,7 +259,6 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         photos["pixel_values"] = photos["pixel_values"].to(self.model.dtype)
         if hasattr(self.model, "get_regions"):
             regions = self.model.get_regions(**photos)
-            check_finite(real_regions(regions), self.model, what="region features")
             photos = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
         elif return_regions:
             raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")

@@ -92,6 +92,8 @@ def test_a_source_that_makes_nan_is_named() -> None:
     model = tiny_vqa()
     with torch.no_grad():
         next(model.region_source.parameters()).fill_(float("nan"))
-    with pytest.raises(ValueError, match="what the region source made of pixel_values"):
+    with pytest.raises(ValueError, match=r"the model \(UpDownForVisualQuestionAnswering\) makes region features that"):
         model(torch.tensor([[4]]), pixel_values=torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="pixel_values hold NaN or infinity"):
+        model(torch.tensor([[4]]), pixel_values=torch.full((1, 3, 64, 64), float("nan")))
     assert tiny_grid()(torch.zeros(1, 3, 64, 64)).region_features.isfinite().all()

@@ -229,7 +229,14 @@ def test_evaluate_prints_figures_with_their_units(
     options = ["--split", "test", "--model", "best", "--num-beams", "3", "--java", "--set", "seed=1"]
     assert run("evaluate", "recipe.yaml", *options) == 0
     given = {"split": "test", "model": "best", "num_beams": 3, "java": True, "changes": ["seed=1"]}
-    assert asked == {"recipe": "recipe.yaml", "predictions": None, "output": None, "submission": None, **given}
+    assert asked == {
+        "recipe": "recipe.yaml",
+        "predictions": None,
+        "output": None,
+        "submission": None,
+        "update_card": False,
+        **given,
+    }
     assert capsys.readouterr().out.splitlines() == [
         "Flickr8k test, 1000 photos",
         "  bleu_4_x100         21.34",

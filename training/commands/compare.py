@@ -30,11 +30,9 @@ def run_compare(arguments: argparse.Namespace) -> int:
     from training.data.files import write_json
 
     rows = compare_models(named_folders(arguments.models))
-    say(*table(rows).split("
-"))
+    say(*table(rows).split("\n"))
     if differences_table(rows):
-        say("", *differences_table(rows).split("
-"))
+        say("", *differences_table(rows).split("\n"))
     if arguments.output:
         write_json(arguments.output, rows)
     return 0

@@ -103,14 +103,14 @@ def detect_regions(
     import torch
 
     from modeling_updown import named_regions
-    from modeling_updown.pipeline_photos import check_finite, real_regions
+    from modeling_updown.outputs_updown import check_finite
 
     inputs = image_processor(photo, return_tensors="pt")
     with torch.no_grad():
         if not boxes:
             output = detector(**inputs, **image_processor.region_selection())
             check_finite(output.region_scores[output.region_mask], detector, what="scores of regions")
-            check_finite(real_regions(output), detector, what="region features")
+            check_finite(output.region_features[output.region_mask], detector, what="region features")
             return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
         width, height = photo.size
         outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)
