@@ -31,7 +31,8 @@ $(RUN):
 	$(PYTHON) -m venv $(VENV)
 
 $(INSTALLED): setup.py constraints.txt | $(RUN)
-	@echo "Installing into $(VENV): 3.2 GB to download with PyTorch's build for GPUs, 0.4 GB with the CPU's (see README.md)"
+	@echo "Installing into $(VENV): 3.2 GB to download with PyTorch's build for GPUs, 0.4 GB with the CPU's"
+	@echo "(README.md tells how to take that one), and some minutes without a word"
 	$(RUN) $(LOCKED) --editable .
 	touch $@
 	@echo "$(VENV) takes $$(du -sm $(VENV) | cut -f1) MB"

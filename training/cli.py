@@ -34,14 +34,14 @@ EXAMPLES = """\
 examples:
   updown caption photo.jpg                         one sentence on a photo
   updown caption photos/ --num-beams 5             on every photo of a folder
-  updown caption photo.jpg --words --draw look.png where each word looked
+  updown caption photo.jpg --words --draw look.png   where each word looked
   updown ask photo.jpg "how many dogs are there?" --draw look.png
   updown ask photo.jpg "what colour is it?" --choices red,green,blue
   updown demo                                      the trained captioner on a few photos
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown extract photos/ --output regions/         region features, made once, for training
   updown index photos/ --captions captions.jsonl --output index/     make photos, and texts, searchable
-  updown search "two dogs on a beach" --index index/ --rerank 50 --output sheet.jpg
+  updown search "two dogs on a beach" --index index/ --output sheet.jpg
   updown search photo.jpg --index index/           the texts that describe it; --similar: photos like it
   updown train captioning_scenes --set train.epochs=1   a recipe by its name or its file
   updown evaluate captioning_scenes

@@ -23,7 +23,7 @@ def add_search(commands: Any) -> None:
         "search",
         run_search,
         summary="find the photos that a text describes, or the texts that describe a photo, in an index",
-        example='updown search "two dogs on a beach" --index index/ --rerank 50 --output sheet.jpg\n'
+        example='updown search "two dogs on a beach" --index index/ --output sheet.jpg\n'
         "  updown search photo.jpg --index index/                the indexed texts that describe it\n"
         "  updown search photo.jpg --index index/ --similar      the indexed photos that are like it",
     )
