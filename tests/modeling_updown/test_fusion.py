@@ -17,6 +17,7 @@ from transformers import (
 )
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionModel, UpDownProcessor
+from modeling_updown.compat_updown import checkpoint_activations
 from modeling_updown.modeling_fusion import region_attention, time_features
 
 from ..tiny import (
@@ -273,7 +274,7 @@ class TestTogether:
             second.region_states[real], first.region_states[:, order][real], atol=1e-5, rtol=1e-5
         )
         moved = batch | {"region_boxes": batch["region_boxes"].flip(1)}  # but where they are does
-        assert not torch.allclose(model(ids, **moved).word_states[0], first.word_states[0], atol=1e-2)
+        assert not torch.allclose(model(ids, **moved).word_states[0], first.word_states[0], atol=1e-3)
 
     def test_nan_in_a_padded_region_stays_there(self, model):
         ids, batch = texts(model.config), uneven()
@@ -465,7 +466,7 @@ class TestTraining:
                     setattr(module, name, 0.0)
         model.train()
         expected = gradients_of(model, model(ids, **batch).pooler_output.square().sum())
-        model.activation_checkpointing_enable()
+        checkpoint_activations(model)
         assert model.is_activation_checkpointing
         found = gradients_of(model, model(ids, **batch).pooler_output.square().sum())
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)

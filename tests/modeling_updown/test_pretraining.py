@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoModelForPreTraining, AutoTokenizer, pipeline
 
 from modeling_updown import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
+from modeling_updown.compat_updown import checkpoint_activations
 from modeling_updown.losses_updown import mlm_loss
 
 from ..tiny import (
@@ -375,7 +376,7 @@ class TestLife:
         torch.manual_seed(0)
         full = model(**given)
         expected = gradients_of(model, full.loss)
-        model.activation_checkpointing_enable()
+        checkpoint_activations(model)
         torch.manual_seed(0)
         torch.testing.assert_close(gradients_of(model, model(**given).loss), expected, atol=1e-4, rtol=1e-4)
         with torch.autocast("cpu", dtype=torch.bfloat16):
