@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from .compat_updown import loading_pipeline
 from .configuration_updown import UpDownGridConfig
 from .outputs_updown import Regions, not_finite
+from .saving_updown import without_origin, write_code_again
 from .versions_updown import warn_of_newer_libraries
 
 # What a new norm holds, a batch norm its statistics too.
@@ -59,6 +60,15 @@ class UpDownPreTrainedModel(PreTrainedModel):
     def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any):
         warn_of_newer_libraries()
         super().__init__(config, *args, **kwargs)
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **kwargs: Any) -> None:
+        """As transformers does it; beside a model that was published its code is written again."""
+        if getattr(self.config, "auto_map", None):
+            self.config.auto_map = without_origin(self.config.auto_map)
+            self.config.custom_pipelines = without_origin(vars(self.config).get("custom_pipelines") or {})
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            write_code_again(save_directory, self.config, origin=self.name_or_path)
 
     def check_whole(self, info: Mapping[str, Any]) -> None:
         """Raises `ValueError` naming weights that were not loaded; info: `from_pretrained`'s `output_loading_info`."""

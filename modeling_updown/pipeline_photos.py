@@ -4,6 +4,7 @@ The first hop of `pipeline_updown` and `pipeline_vqa`: whatever was given -> pho
 inputs of one size, padded to a batch. Every photo that is given is either answered for or named in an error.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
@@ -54,6 +55,18 @@ def take_parts(pipeline: Any) -> None:
                 f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
                 "model's folder (if it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
             )
+
+
+def save_parts(pipeline: Any, folder: str | os.PathLike[str], **kwargs: Any) -> None:
+    """Save a pipeline's model and processor into one folder; those of a published model bring their code."""
+    pipeline.model.save_pretrained(folder, **kwargs)
+    if pipeline.processor is None:
+        pipeline.tokenizer.save_pretrained(folder, **kwargs)
+        pipeline.image_processor.save_pretrained(folder, **kwargs)
+        return
+    processor = copy.copy(pipeline.processor)  # with the parts that the pipeline uses, which may have been given to it
+    processor.image_processor, processor.tokenizer = pipeline.image_processor, pipeline.tokenizer
+    processor.save_pretrained(folder, **kwargs)
 
 
 def photo_loader(

@@ -6,6 +6,7 @@ transformers 5 dropped the task; importing `modeling_updown` brings it back, and
 
 import copy
 import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from .pipeline_photos import (
     photo_inputs,
     photo_loader,
     photo_stream,
+    save_parts,
     take_parts,
 )
 
@@ -67,6 +69,10 @@ class UpDownImageToTextPipeline(Pipeline):
     def __init__(self, *args: Any, generate_kwargs: Mapping[str, Any] | None = None, **kwargs: Any):
         super().__init__(*args, **{**(generate_kwargs or {}), **kwargs})  # kept for every call, which may override some
         take_parts(self)
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save the model and its processor; `updown push` adds the code for people without ours."""
+        save_parts(self, save_directory, **kwargs)
 
     def __call__(self, inputs: Any = None, **kwargs: Any) -> Any:
         """Describe one photo or many.

@@ -27,6 +27,7 @@ from .pipeline_photos import (
     naming_photo,
     photo_inputs,
     photo_loader,
+    save_parts,
     take_parts,
 )
 from .pipeline_questions import (
@@ -135,9 +136,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return self.answer_all([replace(row, place=None) for row in rows], **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save the model, its tokenizer and image processor; `updown push` adds the code for people without ours."""
-        for part in (self.model, self.tokenizer, self.image_processor):
-            part.save_pretrained(save_directory, **kwargs)
+        """Save the model and its processor; `updown push` adds the code for people without ours."""
+        save_parts(self, save_directory, **kwargs)
 
     def answer_all(self, rows: Sequence[AskedPhoto], **kwargs: Any) -> list[list[dict[str, Any]]]:
         """The answers of each row, in their order; rows with the same photo share its regions."""

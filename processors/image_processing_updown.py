@@ -22,6 +22,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch.nn import functional as F
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
@@ -456,6 +457,22 @@ class PhotoPreparation(BaseImageProcessor):
         return BatchFeature(
             {"pixel_values": pixel_values, "pixel_mask": [mask > 0 for mask in pixel_mask]}, tensor_type=return_tensors
         )
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """As transformers does it; beside the image processor of a published model its code is written again."""
+        write_image_code(self, save_directory)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def write_image_code(image_processor: Any, folder: str | os.PathLike[str]) -> bool:
+    """Whether it is an image processor of ours from a published folder; then its code is written and named."""
+    if not isinstance(image_processor, PhotoPreparation) or not getattr(image_processor, "auto_map", None):
+        return False
+    os.makedirs(folder, exist_ok=True)
+    custom_object_save(image_processor, folder)
+    twins = (UpDownImageProcessorPil, UpDownImageProcessor)  # without torchvision, and with it
+    image_processor.auto_map = {"AutoImageProcessor": [f"{Path(__file__).stem}.{twin.__name__}" for twin in twins]}
+    return True
 
 
 class UpDownImageProcessor(PhotoPreparation, TorchvisionBackend):

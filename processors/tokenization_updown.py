@@ -8,14 +8,17 @@ captions -> `caption_token_ids` -> `labels` in training, prompt -> tokenizer -> 
 Languages written without spaces need captions that are already split into words.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.dynamic_module_utils import custom_object_save
 
 NORMALIZER = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
 QUESTION_NORMALIZER = normalizers.Sequence(  # as hengyuan-hu/bottom-up-attention-vqa reads a question
@@ -67,6 +70,14 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
 
     vocab_files_names = {"tokenizer_file": "tokenizer.json"}
     model_input_names = ["input_ids", "attention_mask"]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> tuple[str, ...]:
+        """As transformers does it; beside the tokenizer of a published model its code is written again."""
+        if self.init_kwargs.get("auto_map"):
+            os.makedirs(save_directory, exist_ok=True)
+            custom_object_save(self, save_directory)
+            self.init_kwargs["auto_map"] = {"AutoTokenizer": [None, f"{Path(__file__).stem}.{type(self).__name__}"]}
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_captions(

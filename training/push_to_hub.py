@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,11 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.dynamic_module_utils import get_relative_imports
 from transformers.models import auto
 from transformers.pipelines import PIPELINE_REGISTRY
 
 import modeling_updown
-import processors
+from modeling_updown.saving_updown import references_in, write_code
 from training import load_back
 from training.checkpoints import replace_folder
 from training.data.files import write_json
@@ -38,7 +36,6 @@ from training.model_card import ABLATION, COMPARISONS, built_in_tasks, training_
 
 logger = logging.getLogger(__name__)
 
-CODE_FOLDERS = [Path(package.__file__ or "").parent for package in (modeling_updown, processors)]
 # what a Hub folder takes over from a `save_pretrained` folder; training state and pickles stay behind
 COPIED = (
     "*.safetensors",
@@ -321,33 +318,6 @@ def code_files(made: Path, config: PreTrainedConfig) -> list[str]:
         for part in (content, content.get("image_processor") or {}):
             named |= set(references_in(part.get("auto_map", {})))
     return sorted({reference.split(".")[0] for reference in named})
-
-
-def references_in(value: Any) -> Iterable[str]:
-    """Every string in a nested JSON value."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for part in value.values() if isinstance(value, Mapping) else value:
-            yield from references_in(part)
-
-
-def write_code(made: Path, files: Iterable[str]) -> None:
-    """Copy the files named and every sibling that they import, all flat.
-
-    Raises `ValueError` for an import that cannot work on the Hub.
-    """
-    waiting, done = list(files), set()
-    while waiting:
-        name = waiting.pop()
-        if name in done:
-            continue
-        done.add(name)
-        sources = [folder / f"{name}.py" for folder in CODE_FOLDERS if (folder / f"{name}.py").is_file()]
-        if not sources:
-            raise ValueError(f"{name}.py is imported by published code but lies in none of {CODE_FOLDERS}")
-        shutil.copyfile(sources[0], made / f"{name}.py")
-        waiting += get_relative_imports(sources[0])
 
 
 def outputs_here(folder: str | Path) -> dict[str, Any]:
