@@ -10,6 +10,7 @@ Formulas are in `losses_updown.py`, masks in `processors/masking_updown.py`, wei
 words and masked regions share one pass, as in LXMERT (Tan and Bansal 2019, section 3.1).
 """
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -81,6 +82,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         region_seconds: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         photo_index: torch.LongTensor | None = None,
+        photo_ids: torch.LongTensor | None = None,
         masked_input_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         masked_regions: torch.BoolTensor | None = None,
@@ -96,12 +98,13 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     ) -> UpDownPreTrainingOutput | tuple:
         """The losses of all objectives that the inputs allow.
 
-        input_ids (N, T), attention_mask, regions of P photos and photo_index (N,) as for retrieval. masked_input_ids
-        (N, T) and labels (N, T): words with some masked, and those words, -100 elsewhere (without masked_input_ids,
-        input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions, of the same
-        shape: those of them that are learnt, by default all; seen_features (P, R, D): what stands in the masked
-        regions' place, by default zeros. object_probs (P, R, C): the detector's, background first, what masked region
-        classification learns. labels and masked_regions imply return_loss. -> `UpDownPreTrainingOutput`.
+        input_ids (N, T), attention_mask, regions of P photos, photo_index (N,) and photo_ids (P,) as for retrieval.
+        masked_input_ids (N, T) and labels (N, T): words with some masked, and those words, -100 elsewhere (without
+        masked_input_ids, input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden;
+        asked_regions, of the same shape: those of them that are learnt, by default all; seen_features (P, R, D): what
+        stands in the masked regions' place, by default zeros. object_probs (P, R, C): the detector's, background first,
+        what masked region classification learns. labels and masked_regions imply return_loss.
+        -> `UpDownPreTrainingOutput`.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -117,7 +120,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         if config.weight("itc"):
             output.image_embeds = self.project_images(photos)
             output.text_embeds = self.get_text_features(input_ids, attention_mask)
-        embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds}
+        embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds, "photo_ids": photo_ids}
         losses = self.pair_losses(input_ids, attention_mask, photos, rows, **embeds, keys=keys) if learns else {}
         asked: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         if any(asked.values()) or any(config.weight(name) for name in MASKED):
@@ -129,6 +132,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
             losses |= self.guesses(joint, labels, regions, rows, learnt, object_probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
+        output = UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
         return output if return_dict else output.to_tuple()
 
     def pair_losses(self, *pairs: Any, **embeds: Any) -> dict[str, torch.Tensor]:

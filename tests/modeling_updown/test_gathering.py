@@ -1,6 +1,7 @@
 """Rows of all processes: a contrastive loss over two or three of them is that of one with the whole batch."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from modeling_updown.gathering_updown import first_row, gather_owners, gather_rows
 from modeling_updown.losses_updown import itc_loss
+from tests.tiny import tiny_retrieval
 from tests.training.tiny_run import in_processes
 
 OWNERS = [0, 0, 1, 4, 4, 4, 2, -1]  # photo 3 has no text, photo 4 has three, the last text has no photo
@@ -113,3 +115,48 @@ def test_one_process_gets_back_what_it_gave() -> None:
     assert gather_rows(rows) is rows
     assert gather_owners(owners, 2) is owners
     assert first_row(2) == 0
+
+
+HELD = [10, 11, 11, 12]  # photos and, next to each other, texts of two processes: one photo is on both
+
+
+def retrieval_of(places: list[int], photos: list[int]) -> tuple[Any, torch.Tensor]:
+    """The model, and its ITC of these texts (places in `HELD`) and photos (their numbers)."""
+    model = tiny_retrieval(vision_config=None, region_feature_size=6, objectives={"itc": 1.0})
+    chance = torch.Generator().manual_seed(2)
+    features, boxes = torch.randn(13, 3, 6, generator=chance), torch.rand(13, 3, 4, generator=chance)
+    words = torch.randint(5, 40, (len(HELD), 5), generator=chance)
+    owners = torch.tensor([photos.index(HELD[place]) for place in places])
+    regions = {"region_features": features[photos], "region_boxes": boxes[photos]}
+    loss = model(words[places], **regions, photo_index=owners, photo_ids=torch.tensor(photos), return_loss=True).loss
+    return model, loss
+
+
+def learn_a_repeated_photo(folder: str) -> None:
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
+    places = [2 * rank, 2 * rank + 1]
+    model, loss = retrieval_of(places, [HELD[place] for place in places])
+    loss.backward()
+    torch.save({"loss": loss.detach(), **gradients(model)}, Path(folder) / f"{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def test_a_photo_on_two_processes_is_one(tmp_path: Path) -> None:
+    """Loss and gradients of one process with the whole batch, in which the photo stands once."""
+    alone, loss = retrieval_of([0, 1, 2, 3], [10, 11, 12])
+    loss.backward()
+    assert in_processes(learn_a_repeated_photo, str(tmp_path), num_processes=2) == [0, 0]
+    found = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for result in found:
+        assert result["loss"].item() == pytest.approx(loss.item(), abs=1e-6)
+    expected = gradients(alone)
+    assert len(expected) > 20
+    for name, value in expected.items():  # each process's share of the loss is the mean
+        torch.testing.assert_close((found[0][name] + found[1][name]) / 2, value, atol=1e-6, rtol=1e-4)
+
+
+def test_rows_of_one_photo_in_one_process_are_one_too() -> None:
+    _, once = retrieval_of([0, 1, 2, 3], [10, 11, 12])
+    _, twice = retrieval_of([0, 1, 2, 3], [10, 11, 12, 11])
+    assert twice.item() == pytest.approx(once.item(), abs=1e-6)

@@ -245,9 +245,8 @@ class RetrievalTask(TopDownTask):
         self, model: torch.nn.Module, inputs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """The weighted loss times the pairs it is a mean over, the number of pairs, and each objective's loss."""
-        photo_ids = inputs.pop("photo_ids")
         if self.momentum is not None:
-            inputs = self.with_keys(inputs, photo_ids)
+            inputs = self.with_keys(inputs, inputs["photo_ids"])
         output = model(return_loss=True, **inputs)
         pairs = torch.tensor(len(inputs["input_ids"]))
         shown = {name: loss.item() for name, loss in output.losses.items()} if output.losses else {}
