@@ -59,6 +59,10 @@ class UpDownFusionConfig(LabelledConfig):
 
     model_type = "updown_fusion"
     label_fields = {"num_answers": ("id2label", 0)}
+    keys_to_ignore_at_inference = [
+        *("losses", "logits_per_image", "logits_per_text", "object_logits", "region_predictions"),
+        *("hidden_states", "attentions", "region_boxes"),
+    ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
 
     text_config: Any = None
@@ -178,6 +182,14 @@ class UpDownPrefixLMConfig(PreTrainedConfig):
     """
 
     model_type = "updown_prefix_lm"
+    keys_to_ignore_at_inference = [
+        "past_key_values",
+        "cache",
+        "label_log_probs",
+        "hidden_states",
+        "attentions",
+        "region_boxes",
+    ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
 
     text_config: Any = None

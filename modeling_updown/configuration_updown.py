@@ -174,6 +174,7 @@ class UpDownDetectorConfig(LabelledConfig):
 
     model_type = "updown_detector"
     label_fields = {"num_objects": ("id2label", 1), "num_attributes": ("attribute_id2label", 1)}
+    keys_to_ignore_at_inference = ["region_features", "object_probs", "attribute_probs", "losses"]
 
     num_objects: int = 1600
     num_attributes: int = 400
@@ -316,6 +317,14 @@ class UpDownCaptioningConfig(PreTrainedConfig):
     """
 
     model_type = "updown_captioning"
+    keys_to_ignore_at_inference = [
+        "past_key_values",
+        "cache",
+        "label_log_probs",
+        "hidden_states",
+        "attentions",
+        "region_boxes",
+    ]
     sub_configs = {"vision_config": AutoConfig}
 
     vocab_size: int = 10010
@@ -404,6 +413,7 @@ class UpDownVqaConfig(LabelledConfig):
 
     model_type = "updown_vqa"
     label_fields = {"num_answers": ("id2label", 0)}
+    keys_to_ignore_at_inference = ["choice_logits", "hidden_states", "attentions", "counts", "region_boxes"]
     sub_configs = {"vision_config": AutoConfig}
 
     vocab_size: int = 10000

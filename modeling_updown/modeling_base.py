@@ -36,6 +36,7 @@ class UpDownPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = False
     _supports_sdpa = False
     _supports_flash_attn = False
+    accepts_loss_kwargs = False  # losses are means over a batch: transformers' Trainer averages accumulated batches
     _keys_to_ignore_on_load_missing = [r"num_batches_tracked$"]  # no output depends on it, and some savers drop it
 
     @classmethod

@@ -47,11 +47,13 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
 
     config_class = UpDownCaptioningConfig
     main_input_name = "input_ids"
+    accepts_loss_kwargs = True  # the loss is a mean over words, those of accumulated batches too
     _is_stateful = True  # the state cannot be rolled back, so assisted decoding is refused
     _no_split_modules = ["UpDownGrid", "TopDownAttention"]
 
     def __init__(self, config: UpDownCaptioningConfig):
         super().__init__(config)
+        self.loss_type = "ForCausalLM"  # so the Trainer counts the words that are scored: all but the first of a row
         width = config.region_embedding_size or config.region_feature_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.word_embedding_size)  # W_e
         self.region_embedding: nn.Linear | None = None

@@ -240,8 +240,8 @@ class UpDownDetector(UpDownPreTrainedModel):
         boxes: torch.Tensor | Sequence[Any] | None = None,
         box_mask: torch.Tensor | Sequence[Any] | None = None,
         labels: torch.Tensor | None = None,
-        label_boxes: torch.Tensor | None = None,
-        label_attributes: torch.Tensor | None = None,
+        true_boxes: torch.Tensor | None = None,
+        true_attributes: torch.Tensor | None = None,
         photo_sizes: torch.Tensor | None = None,
         draw_seeds: torch.Tensor | None = None,
         min_regions: int | None = None,
@@ -258,8 +258,8 @@ class UpDownDetector(UpDownPreTrainedModel):
             boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: regions are exactly these, in this order, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
-            label_boxes: (B, M, 4) xyxy in 0..1, of the labels.
-            label_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
+            true_boxes: (B, M, 4) xyxy in 0..1, of the labels; once label_boxes, which is read too.
+            true_attributes: (B, M, K) attribute ids 1 .. A, 0 pads; once label_attributes.
             photo_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
             min_regions, max_regions, score_threshold: instead of those of the config.
@@ -271,13 +271,15 @@ class UpDownDetector(UpDownPreTrainedModel):
         groups = list(photos_by_size(pixel_values, pixel_mask))
         boxes = as_tensor(boxes, name="boxes", like=pixel_values)
         box_mask = as_tensor(box_mask, name="box_mask", like=pixel_values)
-        check_given(boxes, labels, label_attributes, num_photos=len(pixel_values), config=self.config)
+        true_boxes = kwargs.get("label_boxes") if true_boxes is None else true_boxes
+        true_attributes = kwargs.get("label_attributes") if true_attributes is None else true_attributes
+        check_given(boxes, labels, true_attributes, num_photos=len(pixel_values), config=self.config)
         losses, parts = [], []
         for photos, pixels in groups:
             group = self.feature_maps(pixels)
             factors = resize_factors(photo_sizes, photos, group.size)
             if labels is not None:
-                true = (labels, label_boxes, label_attributes)
+                true = (labels, true_boxes, true_attributes)
                 objects = [photo_objects(*true, photo=i, size=group.size) for i in photos]
                 seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in photos]
                 losses.append(self._group_losses(group, objects, factors=factors, seeds=seeds))

@@ -125,12 +125,14 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
 
     config_class = UpDownPrefixLMConfig
     main_input_name = "input_ids"
+    accepts_loss_kwargs = True  # the loss is a mean over words, those of accumulated batches too
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _no_split_modules = ["UpDownGrid", "PrefixEmbedding"]
 
     def __init__(self, config: UpDownPrefixLMConfig, language_model: PreTrainedModel | None = None):
         super().__init__(config)
+        self.loss_type = "ForCausalLM"  # so the Trainer counts the words that are scored: all but the first of a row
         if language_model is None:  # in the type of the other weights, whatever the text config's own was
             language_model = AutoModelForCausalLM.from_config(config.text_config, dtype=torch.get_default_dtype())
         check_language_model(language_model, prefix_attention=config.prefix_attention)

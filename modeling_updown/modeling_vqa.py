@@ -136,7 +136,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         choice_input_ids: torch.LongTensor | None = None,
         choice_mask: torch.BoolTensor | None = None,
         labels: torch.FloatTensor | None = None,
-        choice_labels: torch.LongTensor | None = None,
+        correct_choice: torch.LongTensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -147,13 +147,15 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         input_ids (N, T), padded on either side; attention_mask (N, T), by default all but `config.pad_token_id`;
         regions of P photos as `get_regions` takes them; photo_index (N,): which photo each question asks about.
         labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the words of C answers to choose from,
-        choice_mask (N, C): True = a choice; choice_labels (N,): the right one, -100 for none. -> `UpDownVqaOutput`;
-        attentions are always there, since they cost nothing. Raises `ValueError` for numbers that do not fit.
+        choice_mask (N, C): True = a choice; correct_choice (N,), once choice_labels: the right one, -100 for none.
+        -> `UpDownVqaOutput`; attentions are always there, since they cost nothing. Raises `ValueError` for numbers that
+        do not fit.
         """
         config = self.config
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return_dict = config.return_dict if return_dict is None else return_dict
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        correct_choice = kwargs.get("choice_labels") if correct_choice is None else correct_choice
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
         rows = QuestionRows.of(
             photo_index, num_questions=len(question), num_photos=len(regions.region_mask), device=question.device
@@ -165,7 +167,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         logits = self.answers(before)  # (N, A)
         choice_logits = None if choice_input_ids is None else self.choose(joint, choice_input_ids, choice_mask)
         output = UpDownVqaOutput(
-            loss=self.total_loss(logits, labels, choice_logits, choice_labels, kwargs.get("num_items_in_batch")),
+            loss=self.total_loss(logits, labels, choice_logits, correct_choice, kwargs.get("num_items_in_batch")),
             logits=logits,
             choice_logits=choice_logits,
             hidden_states=(question, joint) if output_hidden_states else None,
@@ -266,7 +268,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         logits: torch.Tensor,
         labels: torch.Tensor | None,
         choice_logits: torch.Tensor | None,
-        choice_labels: torch.Tensor | None,
+        correct_choice: torch.Tensor | None,
         num_items_in_batch: torch.Tensor | int | None,
     ) -> torch.Tensor | None:
         """The losses of answers and choices; None without labels."""
@@ -278,10 +280,10 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
                     f"{logits.shape[1]} answers to each of {len(logits)} questions"
                 )
             losses.append(answer_loss(logits, labels, num_items_in_batch=num_items_in_batch))
-        if choice_labels is not None:
+        if correct_choice is not None:
             if choice_logits is None:
-                raise ValueError("choice_labels say which choice is right: give choice_input_ids as well")
-            total = F.cross_entropy(choice_logits, choice_labels, ignore_index=IGNORED_LABEL, reduction="sum")
-            count = (choice_labels != IGNORED_LABEL).sum().clamp(min=1)
+                raise ValueError("correct_choice says which choice is right: give choice_input_ids as well")
+            total = F.cross_entropy(choice_logits, correct_choice, ignore_index=IGNORED_LABEL, reduction="sum")
+            count = (correct_choice != IGNORED_LABEL).sum().clamp(min=1)
             losses.append(total / (count if num_items_in_batch is None else num_items_in_batch))
         return torch.stack(losses).sum() if losses else None

@@ -348,7 +348,7 @@ def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
 
 
 def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Photos' objects as the detector's labels: `labels` (P, N), `label_boxes` (P, N, 4), `label_attributes` (P, N, K).
+    """Photos' objects as the detector's labels: `labels` (P, N), `true_boxes` (P, N, 4), `true_attributes` (P, N, K).
 
     >>> pad_objects([{"boxes": np.zeros((0, 4)), "object_ids": np.array([]), "attribute_ids": []}])["labels"].shape
     torch.Size([1, 1])
@@ -364,7 +364,7 @@ def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         boxes[place, :count] = torch.from_numpy(np.asarray(part["boxes"], dtype=np.float32))
         for row, ids in enumerate(part["attribute_ids"]):
             attributes[place, row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-    return {"labels": labels, "label_boxes": boxes, "label_attributes": attributes}
+    return {"labels": labels, "true_boxes": boxes, "true_attributes": attributes}
 
 
 def coco_result(part: dict[str, Any]) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class VqaTask(TopDownTask):
             "photo_index": torch.arange(len(groups)).repeat_interleave(lengths),
             "labels": self.targets.dense(chosen),
             **(self.choice_inputs([self.choices[i] for i in chosen]) if self.choices else {}),
-            **(self.choice_labels(chosen) if self.choices else {}),
+            **(self.correct_choice(chosen) if self.choices else {}),
         }
 
     def photo_inputs(self, photos: Dataset, places: np.ndarray, *, flipped: np.ndarray) -> dict[str, torch.Tensor]:
@@ -300,10 +300,10 @@ class VqaTask(TopDownTask):
         mask = torch.arange(most) < counts.clamp(min=1)[:, None]
         return {"choice_input_ids": self.padded(rows).unflatten(0, (len(choices), most)), "choice_mask": mask}
 
-    def choice_labels(self, chosen: np.ndarray) -> dict[str, torch.Tensor]:
+    def correct_choice(self, chosen: np.ndarray) -> dict[str, torch.Tensor]:
         """The right choice of each question, -100 where there is none."""
         correct = self.correct_choices[chosen]
-        return {"choice_labels": torch.from_numpy(np.where(correct < 0, IGNORED_LABEL, correct))}
+        return {"correct_choice": torch.from_numpy(np.where(correct < 0, IGNORED_LABEL, correct))}
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 

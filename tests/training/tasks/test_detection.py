@@ -122,7 +122,7 @@ def test_inputs_hold_each_photos_boxes(tmp_path: Path) -> None:
         mask = inputs["pixel_mask"][photo]
         height, width = int(mask.any(dim=1).sum()), int(mask.any(dim=0).sum())
         levels = (inputs["pixel_values"][photo, :, :height, :width] * std + mean).permute(1, 2, 0).numpy()
-        for label, box in zip(inputs["labels"][photo].tolist(), inputs["label_boxes"][photo].numpy(), strict=True):
+        for label, box in zip(inputs["labels"][photo].tolist(), inputs["true_boxes"][photo].numpy(), strict=True):
             if label:
                 expected = painted_box(levels, label - 1)
                 assert box * [width, height, width, height] == pytest.approx(expected, abs=2.0)
@@ -142,7 +142,7 @@ def test_draws_depend_on_seed_epoch_and_photo_alone(tmp_path: Path) -> None:
     together, alone = task.inputs(np.array([4, 1, 5]), epoch=2), task.inputs(np.array([1]), epoch=2)
     count = int((alone["labels"][0] != 0).sum())
     assert torch.equal(together["pixel_values"][1:2], alone["pixel_values"])
-    assert torch.equal(together["label_boxes"][1, :count], alone["label_boxes"][0, :count])
+    assert torch.equal(together["true_boxes"][1, :count], alone["true_boxes"][0, :count])
     assert together["draw_seeds"][1] == alone["draw_seeds"][0]
     again = task.inputs(np.array([1]), epoch=3)
     assert not torch.equal(again["pixel_values"], alone["pixel_values"])
@@ -156,18 +156,18 @@ def test_labels_are_padded_and_crowds_marked(tmp_path: Path) -> None:
     recipe.regions.crops, recipe.regions.flips = 1.0, False
     inputs = prepared(recipe).inputs(np.array([0, 1]), epoch=0)
     assert inputs["labels"].tolist() == [[1, 2, -1]] * 2
-    assert inputs["label_attributes"].tolist() == [[[1, 0], [0, 0], [1, 2]]] * 2
+    assert inputs["true_attributes"].tolist() == [[[1, 0], [0, 0], [1, 2]]] * 2
     few = {"boxes": np.array([[0.0, 0.0, 0.5, 1.0]]), "object_ids": np.array([7]), "attribute_ids": [[]]}
     none = {"boxes": np.zeros((0, 4)), "object_ids": np.array([]), "attribute_ids": []}
     two = {"boxes": np.full((2, 4), 0.25), "object_ids": np.array([1, -1]), "attribute_ids": [[3, 4, 5], []]}
     padded = pad_objects([few, none, two])
     assert padded["labels"].tolist() == [[7, 0], [0, 0], [1, -1]]
-    assert padded["label_boxes"].tolist() == [
+    assert padded["true_boxes"].tolist() == [
         [[0.0, 0.0, 0.5, 1.0], [0.0] * 4],
         [[0.0] * 4] * 2,
         [[0.25] * 4] * 2,
     ]
-    assert padded["label_attributes"][2].tolist() == [[3, 4, 5], [0, 0, 0]]
+    assert padded["true_attributes"][2].tolist() == [[3, 4, 5], [0, 0, 0]]
 
 
 def test_a_crop_keeps_what_is_seen_enough_of_and_every_crowd() -> None:

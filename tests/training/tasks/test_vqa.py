@@ -147,7 +147,7 @@ def test_the_loss_of_groups_is_the_sum_over_questions(folder: Path, tmp_path: Pa
     ]
     assert count.item() == len(expected) == 12 and shown == {}
     assert total.item() == pytest.approx(sum(expected), rel=1e-5)
-    assert ("choice_labels" in inputs) == scores_choices
+    assert ("correct_choice" in inputs) == scores_choices
 
 
 def test_photos_are_mirrored_by_seed_epoch_and_group_alone(folder: Path) -> None:
@@ -468,7 +468,7 @@ def test_given_answers_are_chosen_by_a_head_of_their_own(tmp_path: Path) -> None
     before = task.score(task.model, split="train")
     inputs = task.inputs(np.arange(6), epoch=0)
     assert inputs["choice_mask"].sum(dim=1).tolist() == [2, 3, 4, 2, 3, 1, 2, 3, 4, 2, 3, 1]
-    assert inputs["choice_labels"].tolist() == [1, 0, 3, 1, 0, -100, 1, 0, 3, 1, 0, -100]
+    assert inputs["correct_choice"].tolist() == [1, 0, 3, 1, 0, -100, 1, 0, 3, 1, 0, -100]
     spoken = task.processor.batch_decode(inputs["choice_input_ids"][2], skip_special_tokens=True)
     assert spoken == ["a big one", "blue", "3", "red"]
     with torch.no_grad():
