@@ -21,6 +21,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
@@ -37,7 +38,8 @@ DTYPES = ("float16", "float32")
 PLACES = ("model", "photo_folder", "region_store")
 CURE = "copy the index again, or delete its folder and index again"
 CHECKED_ROWS = 2**16  # vectors at a time
-NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, MemoryError, RecursionError)
+# What numpy lets through of a damaged header, which it parses as Python's literals.
+NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TokenError, TypeError, ArithmeticError, RecursionError)
 COMMIT_SECONDS = 5.0  # of work that a kill may cost
 
 

@@ -8,6 +8,7 @@ code 0 where every file of every end is that of the undisturbed run. It takes a 
 """
 
 import argparse
+import os
 import random
 import shutil
 import sys
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--photos", type=int, default=NUM_PHOTOS)
     arguments = parser.parse_args()
+    os.environ["TQDM_DISABLE"] = "1"
     faults = []
     for work in (extract, index):
         with tempfile.TemporaryDirectory() as scratch:

@@ -47,7 +47,11 @@ STORED_DTYPES = {
 }
 ARROW_DTYPES = {torch.float16: pa.float16(), torch.float32: pa.float32(), torch.int32: pa.int32()}
 CURE = "copy the store again, or delete its folder and extract again"
-LAYOUT_FAULTS = (pa.ArrowException, KeyError, IndexError, AttributeError, RuntimeError, OSError, TypeError)
+# What Arrow, torch and Python raise of a file that is no shard; an OSError of Arrow does not name the file.
+LAYOUT_FAULTS = (
+    *(pa.ArrowException, KeyError, IndexError, AttributeError, RuntimeError, OSError, TypeError, MemoryError),
+    UnicodeDecodeError,
+)
 TORCH_DTYPES = {arrow: dtype for dtype, arrow in ARROW_DTYPES.items()} | {pa.int64(): torch.int64}
 
 
