@@ -26,7 +26,7 @@ from modeling_updown import load_photo
 from training.console import say
 from training.data.photo_marks import other_photos, photo_mark, refuse_other_photos
 from training.data.region_store import RegionStore, RegionStoreWriter
-from training.data.stored_photos import files_of, stored_ids, tell_lost
+from training.data.stored_photos import rows_in_store, tell_lost
 from training.recipe import RegionsRecipe
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
@@ -264,6 +264,20 @@ def marked_photos(rows: Dataset, indices: list[int], broken: list[str]) -> Itera
             yield row["image_id"], photo, photo_mark(row["image"])
 
 
+def marks_of(rows: Dataset, chosen: Sequence[int]) -> list[int]:
+    """The marks of the chosen undecoded rows' photos; of photos inside the data set only the hashed parts are read."""
+    photos = rows.select_columns(["image"]).with_format("arrow")
+    found = (photos[row].column("image")[0] for row in chosen)
+    return [
+        photo_mark(
+            {"path": image["path"].as_py(), "bytes": image["bytes"].as_buffer() if image["bytes"].is_valid else None}
+            if image.is_valid
+            else None
+        )
+        for image in found
+    ]
+
+
 def other_rows(
     rows: Dataset, chosen: Sequence[int], *, known: Mapping[str, int], names: Mapping[str, str] | None = None
 ) -> list[str]:
@@ -274,8 +288,7 @@ def other_rows(
     names = names or {}
     ids = rows["image_id"][:]
     told = [row for row in chosen if known.get(names.get(ids[row], ids[row]))]
-    photos = rows.select_columns(["image"])
-    marks = [photo_mark(photos[row]["image"]) for row in told]
+    marks = marks_of(rows, told)
     by_row = {ids[row]: known[names.get(ids[row], ids[row])] for row in told}
     return other_photos([ids[row] for row in told], marks, known=by_row)
 
@@ -323,7 +336,7 @@ class PhotoRegions:
         held: dict[str, str] = dict(zip(ids, ids, strict=True))
         for flipped in (False, True) if flips else (False,):
             store = self.stores[flipped] = self.open_store(rows, flipped=flipped)
-            names = stored_ids(ids, files_of(rows), store=store)
+            names = rows_in_store(rows, store)
             tell_lost(dict.fromkeys(ids), names, store=store, min_share=self.min_share, warns=warns)
             self.check_marks(rows, store, names)
             self.names[flipped] |= {image_id: name for image_id, name in names.items() if name != image_id}
@@ -344,7 +357,7 @@ class PhotoRegions:
         folder = Path(self.store_folder + ("-flipped" if flipped else ""))
         found = existing_store(folder)
         ids = rows["image_id"][:]
-        names = stored_ids(ids, files_of(rows), store=found) if found is not None else {}
+        names = rows_in_store(rows, found) if found is not None else {}
         self.accelerator.wait_for_everyone()  # all have looked before one of them writes
         if self.source is None:
             return RegionStore(folder)
@@ -432,7 +445,7 @@ def ask_store(regions: RegionsRecipe, rows: Dataset, *, flips: bool = False) -> 
     rows, ids = undecoded(rows.select_columns(["image_id", "image"])), rows["image_id"][:]
     for ending in ("", "-flipped") if flips else ("",):
         store = RegionStore(regions.store + ending)
-        names = stored_ids(ids, files_of(rows), store=store)
+        names = rows_in_store(rows, store)
         tell_lost(dict.fromkeys(ids), names, store=store, min_share=regions.min_share, warns=False)
 
 

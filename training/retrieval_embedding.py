@@ -9,7 +9,6 @@ not. A broken photo is listed and skipped, the rest indexed. Another photo under
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +20,7 @@ from tqdm.auto import tqdm
 
 from training.data.photo_marks import UNKNOWN, other_photos, refuse_other_photos
 from training.data.region_store import RegionStore
+from training.data.stored_photos import named_alike, named_among, plain_name
 from training.extract_regions import RegionMaker, like_sized_batches, marked_photos, other_rows, undecoded
 from training.retrieval_files import IndexWriter, known_mark
 
@@ -242,13 +242,16 @@ def check_store(store: RegionStore, embedder: Embedder) -> None:
 def index_texts(texts: Sequence[tuple[str, str | None]], embedder: Embedder, writer: IndexWriter) -> None:
     """Add the texts that an index lacks, each with the name or id of its photo where that is known.
 
-    A photo's name is matched with the ids of the index, also without its ending.
+    A photo's name is matched with the ids of the index, also without its ending. Raises `ValueError` where it then fits
+    several of them.
     """
-    ids = [entry["id"] for entry in writer.entries["photos"]]
-    known = {Path(image_id).stem: image_id for image_id in ids} | {image_id: image_id for image_id in ids}
-    owned = [
-        (text, None if photo is None else known.get(photo, known.get(Path(photo).stem, photo))) for text, photo in texts
-    ]
+    ids = {entry["id"] for entry in writer.entries["photos"]}
+    alike, place, cure = named_alike(sorted(ids)), f"the index {writer.folder}", "name it as the index does"
+    meant = {}
+    for photo in {photo for _, photo in texts if photo is not None}:
+        found = named_among(photo, ids, alike=alike, place=place, cure=cure)
+        meant[photo] = found or named_among(plain_name(photo), ids, alike=alike, place=place, cure=cure) or photo
+    owned = [(text, None if photo is None else meant[photo]) for text, photo in texts]
     done = {(entry["text"], entry.get("photo")) for entry in writer.entries["texts"]}
     todo = len(set(owned) - done)
     with tqdm(total=todo, desc="texts", unit="text", disable=not todo) as bar:

@@ -4,6 +4,7 @@ A photo's vector is its mean red, green and blue, a text's the mean colour of th
 the brightest photo (so that re-ranking changes the order), or for texts the longest.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -103,13 +104,14 @@ def save_colour_photos(folder: Path, *, shades: int = 3) -> Path:
     return folder
 
 
-def save_colour_store(folder: Path, photos: Path, *, model: ColourModel) -> Path:
+def save_colour_store(folder: Path, photos: Path, *, model: ColourModel, marks: Sequence[int] = ()) -> Path:
     """The regions of a folder's photos, made by the model's own source; returns the folder of the store."""
     paths = sorted(photos.iterdir())
     inputs = colour_processor()(images=[str(path) for path in paths], return_tensors="pt")
     source: Any = model.region_source
     with RegionStoreWriter(folder, fingerprint=source_fingerprint(source, flipped=False)) as writer:
-        writer.append([path.name for path in paths], source(**inputs))
+        known = {"photo_mark": torch.tensor(marks)} if marks else {}
+        writer.append([path.name for path in paths], {**source(**inputs), **known})
     return folder
 
 

@@ -170,20 +170,29 @@ def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
 def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, dict[str, str | None]]:
     """The photo folder, and the path in it of each photo of a store: a file of that name, with any ending.
 
-    Raises `ValueError` where there is no such folder or none of the photos in it.
+    Raises `ValueError` where there is no such folder or none of the photos in it, where several files may be meant, and
+    where they are other photos than those of the store.
     """
     from training.commands.shared import PHOTO_SUFFIXES
+    from training.data.photo_marks import other_photos, photo_mark, refuse_other_photos
+    from training.data.stored_photos import named_alike, named_among
 
     if folder is None:
         return None, {}
     if not folder.is_dir():
         raise ValueError(f"there is no photo folder {folder}")
     names = [path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
-    known = {Path(name).stem: name for name in names} | {name: name for name in names}
-    paths: dict[str, str | None] = {image_id: known.get(image_id) for image_id in store.image_ids}
+    among, alike, cure = set(names), named_alike(names), "keep one of them there"
+    paths = {
+        image_id: named_among(image_id, among, alike=alike, place=str(folder), cure=cure)
+        for image_id in store.image_ids
+    }
     lost = [image_id for image_id, path in paths.items() if path is None]
     if len(lost) == len(paths):
         raise ValueError(f"none of the {len(paths)} photos of {store.folder} is in {folder} (looked for {lost[0]})")
+    found = {image_id: photo_mark({"path": str(folder / path)}) for image_id, path in paths.items() if path}
+    others = other_photos(list(found), list(found.values()), known=store.marks)
+    refuse_other_photos(others, of=len(found), place=store.folder, cure="name the folder of its photos in --photos")
     if lost:
         say(f"{len(lost)} photos of {store.folder} are not in {folder}, such as {lost[0]}", file=sys.stderr)
     return str(folder), paths

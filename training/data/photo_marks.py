@@ -24,7 +24,8 @@ def photo_mark(image: Mapping[str, Any] | None) -> int:
     """
     content, path = (image or {}).get("bytes"), (image or {}).get("path")
     if content:
-        return _mark(len(content), lambda start: content[start : start + BLOCK])
+        view = memoryview(content)
+        return _mark(len(view), lambda start: view[start : start + BLOCK])
     if not path or not os.path.isfile(path):
         return UNKNOWN
     try:
@@ -56,7 +57,7 @@ def refuse_other_photos(others: Sequence[str], *, of: int, place: Any, cure: str
         )
 
 
-def _mark(length: int, block: Callable[[int], bytes]) -> int:
+def _mark(length: int, block: Callable[[int], bytes | memoryview]) -> int:
     starts = (0, BLOCK, 2 * BLOCK) if length <= 3 * BLOCK else (0, (length - BLOCK) // 2, length - BLOCK)
     digest = hashlib.blake2b(str(length).encode(), digest_size=8)
     for start in starts:

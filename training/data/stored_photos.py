@@ -10,7 +10,7 @@ names. So an id that the store lacks is looked for by the name of the row's phot
 import os
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 PHOTO_ENDING = re.compile(r"\.[A-Za-z]{2,5}$")
@@ -37,14 +37,12 @@ def stored_ids(ids: Sequence[str], files: Sequence[str | None], *, store: Any) -
     found: dict[str, str] = {image_id: image_id for image_id in ids if image_id in store}
     if len(found) == len(set(ids)):
         return found
-    by_name: dict[str, list[str]] = {}
-    for image_id in store.image_ids:
-        by_name.setdefault(plain_name(image_id), []).append(image_id)
+    alike = named_alike(store.image_ids)
     owner_of = {image_id: image_id for image_id in found}
     for image_id, file in zip(ids, files, strict=True):
         if image_id in found:
             continue
-        held = _held(image_id, file or image_id, by_name, store)
+        held = named_among(file or image_id, store, alike=alike, place=f"the region store{_place(store)}", cure=TABLE)
         if held is not None:
             found[image_id] = held
             if owner_of.setdefault(held, image_id) != image_id:
@@ -53,6 +51,51 @@ def stored_ids(ids: Sequence[str], files: Sequence[str | None], *, store: Any) -
                     f"store{_place(store)}: {TABLE}"
                 )
     return found
+
+
+def rows_in_store(rows: Any, store: Any) -> dict[str, str]:
+    """`stored_ids` of undecoded rows; the photos of those that the store knows by their ids are not touched."""
+    ids = rows["image_id"][:]
+    absent = [place for place, image_id in enumerate(ids) if image_id not in store]
+    files: list[str | None] = [None] * len(ids)
+    for place, file in zip(absent, files_of(rows.select(absent)) if absent else [], strict=True):
+        files[place] = file
+    return stored_ids(ids, files, store=store)
+
+
+def named_alike(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names by what they are without folder and ending.
+
+    >>> named_alike(["6.jpg", "6.png", "7"])
+    {'6': ['6.jpg', '6.png'], '7': ['7']}
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(plain_name(name), []).append(name)
+    return alike
+
+
+def named_among(
+    name: str, names: Container[str], *, alike: Mapping[str, Sequence[str]], place: str, cure: str
+) -> str | None:
+    """The one of the names that is meant by a name: itself, else that of the file, else the only one that is the same
+    where one of both has no ending: `6` may be `6.jpg`, but `6.jpg` is not `6.png`.
+
+    Raises:
+        ValueError: where several are; `place` says where they are.
+    """
+    found = next((one for one in (name, os.path.basename(name)) if one in names), None)
+    if found is not None:
+        return found
+    fitting = [one for one in alike.get(plain_name(name), []) if not (has_ending(name) and has_ending(one))]
+    if len(fitting) > 1:
+        raise ValueError(f"the photo {name!r} may be any of {', '.join(map(repr, fitting[:3]))} in {place}: {cure}")
+    return fitting[0] if fitting else None
+
+
+def has_ending(name: str) -> bool:
+    """Whether a name ends as a photo's file does."""
+    return PHOTO_ENDING.search(name) is not None
 
 
 def plain_name(name: str) -> str:
@@ -100,18 +143,6 @@ def tell_lost(
 
 
 TABLE = "extract them with a table of file_name and image_id, as `updown extract TABLE.csv` takes it"
-
-
-def _held(image_id: str, file: str, by_name: Mapping[str, Sequence[str]], store: Any) -> str | None:
-    if os.path.basename(file) in store:
-        return os.path.basename(file)
-    fitting = by_name.get(plain_name(file), [])
-    if len(fitting) > 1:
-        raise ValueError(
-            f"the photo {image_id!r} may be any of {', '.join(map(repr, fitting[:3]))} in the region "
-            f"store{_place(store)}: {TABLE}"
-        )
-    return fitting[0] if fitting else None
 
 
 def _place(store: Any) -> str:

@@ -103,6 +103,29 @@ def test_a_store_is_indexed(photos: Path, tmp_path: Path, capsys: pytest.Capture
     assert run(tmp_path, store, "--photos", photos, model="blind") == 2  # its weights are others
 
 
+def test_photos_of_a_store_are_those_it_was_made_of(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    marks = [photo_mark({"path": str(path)}) for path in sorted(photos.iterdir())]
+    store = retrieval_fake.save_colour_store(tmp_path / "regions", photos, model=ColourModel(), marks=marks)
+    retrieval_fake.colour_photo("blue").save(photos / "red0.png")
+    assert run(tmp_path, store, "--photos", photos) == 2
+    assert f"1 of 9 photos are not those that {store} holds under the same ids (red0.png)" in capsys.readouterr().err
+
+
+def test_names_that_fit_two_photos_are_refused(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    retrieval_fake.colour_photo("red").save(photos / "red0.jpg")
+    (tmp_path / "t.csv").write_text("file_name,caption\nred0.png,red\nred1,red\n")
+    assert run(tmp_path, photos, "--captions", tmp_path / "t.csv") == 0
+    assert [entry["photo"] for entry in table(tmp_path, "texts")] == ["red0.png", "red1.png"]
+    (tmp_path / "t.csv").write_text("file_name,caption\nred0,red\n")
+    capsys.readouterr()
+    assert run(tmp_path, photos, "--captions", tmp_path / "t.csv") == 2
+    assert "the photo 'red0' may be any of 'red0.jpg', 'red0.png' in the index" in capsys.readouterr().err
+
+
 def test_a_model_without_a_source_takes_a_store(photos: Path, tmp_path: Path) -> None:
     store = retrieval_fake.save_colour_store(tmp_path / "regions", photos, model=ColourModel())
     assert run(tmp_path, store, model="blind") == 0

@@ -29,6 +29,7 @@ class Store(list):
         ("6.jpg", None, ["6"], "6"),
         ("2", "1.jpg", ["1.jpg", "2.jpg"], "1.jpg"),  # the file tells more than the number
         ("2", "1.jpg", ["2.jpg"], ""),
+        ("6", "6.jpg", ["6.png"], ""),  # another file
         ("6", None, ["16.jpg", "66", "6.7"], ""),
     ],
 )
