@@ -155,6 +155,45 @@ def test_a_detectors_regions_are_extracted_from_a_list(
     assert len(RegionStore(store)) == 4
 
 
+def test_another_folder_with_the_same_names_is_refused(
+    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for number, name in enumerate(("a.jpg", "b.png", "new.png")):
+        tiny.tiny_photo(20 + number).save(other / name)
+    (other / "b.png").write_bytes((photos / "b.png").read_bytes())  # a copy is the same photo
+    store = tmp_path / "regions"
+    assert run(photos, "--source", model, "--output", store) == 0
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    capsys.readouterr()
+    assert run(other, "--source", model, "--output", store) == 2
+    message = (
+        f"1 of 3 photos are not those that the store {store} holds under the same ids (a.jpg): give another folder"
+    )
+    assert message in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in store.iterdir()} == before
+    (other / "a.jpg").unlink()
+    assert run(other, "--source", model, "--output", store) == 0
+    assert sorted(RegionStore(store).image_ids) == ["a.jpg", "b.png", "c.png", "new.png"]
+
+
+def test_photos_inside_a_data_set_are_known_by_content_too(model: Path, photos: Path, tmp_path: Path) -> None:
+    paths = [str(photos / name) for name in ("a.jpg", "b.png")]
+    features = Features({"image": ImageFeature(), "image_id": Value("string")})
+    rows = Dataset.from_dict({"image": paths, "image_id": ["a.jpg", "b.png"]}, features=features)
+    rows.save_to_disk(tmp_path / "saved")
+    store = tmp_path / "regions"
+    assert run(tmp_path / "saved", "--source", model, "--output", store) == 0
+    assert run(photos, "--source", model, "--output", store) == 0  # the same files, in a folder
+    assert len(RegionStore(store)) == 3 and (RegionStore(store).photo_marks > 0).all()
+    tiny.tiny_photo(33).save(photos / "a.jpg")
+    Dataset.from_dict({"image": paths, "image_id": ["a.jpg", "b.png"]}, features=features).save_to_disk(
+        tmp_path / "new"
+    )
+    assert run(tmp_path / "new", "--source", model, "--output", store) == 2
+
+
 def test_the_selection_is_an_option(
     model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
