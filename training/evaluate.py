@@ -82,7 +82,9 @@ def evaluate_recipe(
         if recipe.task not in ("captioning", "vqa"):
             raise ValueError(f"--predictions takes captions or answers, and {recipe_path} is of the task {recipe.task}")
         if recipe.task == "vqa":
-            evaluation, scored = scored_answers(recipe.data, predictions, split=split, name=recipe.data_name)
+            evaluation, scored = scored_answers(
+                recipe.data, predictions, split=split, name=recipe.data_name, targets=recipe.answers.scores
+            )
         else:
             evaluation, scored = scored_predictions(
                 recipe.data, predictions, split=split, name=recipe.data_name, java=java
@@ -239,9 +241,9 @@ def score_answers(data: dict[str, Any], predictions: str | Path, *, split: str, 
 
 
 def scored_answers(
-    data: dict[str, Any], predictions: str | Path, *, split: str, name: str = ""
+    data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "", targets: str = ""
 ) -> tuple[dict[str, Any], Scored]:
-    """As `score_answers`, with the scores behind it."""
+    """As `score_answers`, with the scores behind it; `targets` is a recipe's `answers.scores`."""
     rows = question_rows(data, split=split, photos=False)
     ids = rows["question_id"][:]
     said, choice_of = read_predicted_answers(predictions)
@@ -256,7 +258,7 @@ def scored_answers(
         warnings.warn(aligned.problems(), stacklevel=2)
     choices = [choice_of.get(question_id, "") for question_id in ids] if choice_of else []
     answers, format = list(aligned.predictions), scored_format(data, split)
-    metrics, domains, not_computed = question_scores(answers, rows, format=format, choices=choices)
+    metrics, domains, not_computed = question_scores(answers, rows, format=format, choices=choices, targets=targets)
     said_of = [{"question_id": name, "answer": answer} for name, answer in zip(ids, answers, strict=True)]
     scored = Scored(metrics, said_of, domains, question_items(answers, rows, choices=choices, metrics=metrics))
     evaluation = {

@@ -48,6 +48,7 @@ METRIC_NAMES = {
     "meteor": "METEOR",
     "spice": "SPICE",
     "accuracy": "accuracy",
+    "accuracy_agree_of_three": "accuracy, min(n/3, 1)",
     "binary": "accuracy of yes-or-no and either-or questions",
     "open": "accuracy of open questions",
     "consistency": "consistency",

@@ -69,15 +69,16 @@ class AnswersRecipe:
     file: a list of answers, as `updown build-answers` writes it; empty builds one from the training questions.
     min_count, top: keep answers seen so often, or so many of the commonest; one of both where there is no file.
     spelling: `normalized`, as VQA scores them, or `as_written`, for data sets whose answers are lists ("red, white").
-    scores: soft targets from the annotators, `leave_one_out` (as VQA is scored) or `table` (hengyuan-hu's); `single`
-        trains towards the one answer of each question alone.
+    scores: soft targets from the annotators, `leave_one_out` (as VQA is scored), `table` (hengyuan-hu's) or
+        `agree_of_three`, the paper's min(n/3, 1), in which models are then scored too; `single` trains towards the one
+        answer of each question alone.
     """
 
     file: str = ""
     min_count: int = 0
     top: int = 0
     spelling: Literal["normalized", "as_written"] = "normalized"
-    scores: Literal["leave_one_out", "table", "single"] = "leave_one_out"
+    scores: Literal["leave_one_out", "table", "single", "agree_of_three"] = "leave_one_out"
 
 
 @dataclass

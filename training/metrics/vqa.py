@@ -78,7 +78,8 @@ def vqa_accuracy(
             answers for one and the same and leaves all of them out together.
         variant: "official", the VQA evaluator; "lavis", the copy in LAVIS, which always normalises the prediction and
             of the human answers at most the punctuation; "textvqa", TextVQA's, which normalises everything as the
-            challenge server does.
+            challenge server does; "agree_of_three", the official comparison of answers scored min(n/3, 1) with n of all
+            people agreeing, nobody left out, as papers write the metric (Anderson et al. 2018, section 3.3).
 
     Returns:
         `accuracy` 0..1, `accuracy_x100`, `per_answer_type_x100` and `per_question_type_x100` (type -> 0..100), and
@@ -99,6 +100,8 @@ def vqa_accuracy(
     rows = scorable_rows(predictions, answers)
     agreeing = AGREEING[variant]
     score = _score_with_ids if answer_ids else _score_without_ids
+    if variant == "agree_of_three":
+        score = _score_of_three
     per_item = [math.nan] * len(predictions)
     for row in rows:
         people = answers[row]
@@ -130,11 +133,20 @@ def _textvqa_agreeing(prediction: str, answers: Sequence[str]) -> int:
     return [normalize_answer_evalai(answer) for answer in answers].count(normalize_answer_evalai(prediction))
 
 
-AGREEING = {"official": _official_agreeing, "lavis": _lavis_agreeing, "textvqa": _textvqa_agreeing}
+AGREEING = {
+    "official": _official_agreeing,
+    "lavis": _lavis_agreeing,
+    "textvqa": _textvqa_agreeing,
+    "agree_of_three": _official_agreeing,
+}
 
 
 def _score_with_ids(agreeing: int, people: int) -> float:
     return soft_score(agreeing, num_answers=people)
+
+
+def _score_of_three(agreeing: int, people: int) -> float:
+    return soft_score(agreeing, num_answers=people, form="agree_of_three")
 
 
 def _score_without_ids(agreeing: int, people: int) -> float:

@@ -333,7 +333,9 @@ class VqaTask(TopDownTask):
         ]
         choices = [answer.get("choice", "") for answer in answers]
         format = scored_format(self.recipe.data, split)
-        metrics, domains, self.not_computed = question_scores(texts, asked.rows, format=format, choices=choices)
+        metrics, domains, self.not_computed = question_scores(
+            texts, asked.rows, format=format, choices=choices, targets=self.recipe.answers.scores
+        )
         return Scored(
             metrics, predictions, domains, question_items(texts, asked.rows, choices=choices, metrics=metrics)
         )

@@ -29,6 +29,7 @@ from training.metrics.wups import wups
 
 ANNOTATORS = 10  # of each question of VQA, OK-VQA and VizWiz, whose accuracy needs several
 METRICS = ("accuracy", "multiple_choice")
+OF_THREE = "agree_of_three"
 
 
 def scored_format(data: Mapping[str, Any], split: str) -> str:
@@ -41,7 +42,7 @@ def scored_format(data: Mapping[str, Any], split: str) -> str:
 
 
 def question_scores(
-    answers: Sequence[str], rows: Dataset, *, format: str, choices: Sequence[str] = ()
+    answers: Sequence[str], rows: Dataset, *, format: str, choices: Sequence[str] = (), targets: str = ""
 ) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]:
     """The figures of one answer (and, where a question has choices, one choice) a row of `VQA_FEATURES`.
 
@@ -50,6 +51,8 @@ def question_scores(
         rows: the questions; those whose answers are hidden are not scored.
         format: the data set's, which may have an evaluation of its own.
         choices: the choice of each question, "" where it has none; none at all scores no choice.
+        targets: the recipe's `answers.scores`; with `agree_of_three`, min(n/3, 1) is scored beside the official accuracy
+            where ten people answered each question.
 
     Returns:
         metrics: 0..1, and with `_x100` in the name 0..100; empty where all answers are hidden.
@@ -64,6 +67,8 @@ def question_scores(
     answers, choices = [answers[i] for i in known], [choices[i] for i in known] if choices else []
     true = [texts[code] for code in codes[known]]
     metrics, domains, not_computed = SCORERS.get(format, score_accuracy)(answers, true, rows)
+    if targets == OF_THREE and min(map(len, rows["answers"][:])) >= ANNOTATORS:
+        metrics[f"accuracy_{OF_THREE}"] = vqa_accuracy(answers, rows["answers"][:], variant=OF_THREE)["accuracy"]
     metrics |= choice_accuracy(choices, rows)
     metrics.setdefault("accuracy", metrics.get("multiple_choice", math.nan))
     return {**metrics, **{f"{name}_x100": 100 * value for name, value in metrics.items()}}, domains, not_computed
@@ -93,6 +98,8 @@ def question_items(
     The evaluations of some data sets score a question otherwise than VQA's accuracy or exact match do.
     """
     found = {"accuracy": item_accuracies(answers, rows)}
+    if f"accuracy_{OF_THREE}" in metrics:
+        found[f"accuracy_{OF_THREE}"] = vqa_accuracy(answers, rows["answers"][:], variant=OF_THREE)["per_item"]
     if choices:
         taken = zip(choices, rows["choices"][:], rows["correct_choice"][:], strict=True)
         found["multiple_choice"] = [

@@ -56,6 +56,15 @@ def naive_vqa_accuracy(prediction: str, answers: list[str], *, answer_ids: bool)
     return sum(scores) / len(scores)
 
 
+def test_three_who_agree_are_enough_whoever_is_left_out() -> None:
+    """Normalised as the official evaluator does it: only where people differ."""
+    people = [["Dog."] * n + ["cat"] * (10 - n) for n in range(11)]
+    scores = vqa_accuracy(["the dog"] * 11, people, variant="agree_of_three")
+    assert scores["per_item"] == pytest.approx([0, 1 / 3, 2 / 3, *[1] * 7, 0])
+    official = vqa_accuracy(["the dog"] * 11, people)
+    assert official["per_item"] == pytest.approx([0, 0.3, 0.6, 0.9, *[1] * 6, 0])
+
+
 def test_accuracy_is_the_official_evaluators() -> None:
     rows, types, expected = golden_questions()
     scores = vqa_accuracy(*rows, **types)  # type: ignore[arg-type]

@@ -246,6 +246,7 @@ def test_odd_questions_become_words(tmp_path: Path) -> None:
         ("leave_one_out", [4 / 15, 8 / 15, 8 / 15]),  # of five: alone (0 + 4 x 1/3) / 5, two (2 x 1/3 + 3 x 2/3) / 5
         ("table", [0.3, 0.6, 0.6]),
         ("single", [0.0, 1.0, 0.0]),
+        ("agree_of_three", [1 / 3, 2 / 3, 2 / 3]),
     ],
 )
 def test_targets_are_those_of_the_recipes_scores(tmp_path: Path, scores: Any, expected: list[float]) -> None:

@@ -13,7 +13,7 @@ from training.data.vqa_rows import vqa_dataset
 from training.metrics.vqa import aokvqa, gqa, visual7w, vqa_accuracy
 from training.metrics.wordnet import WordNet
 from training.metrics.wups import wups
-from training.tasks.vqa_scores import item_accuracies, question_scores, scored_format
+from training.tasks.vqa_scores import item_accuracies, question_items, question_scores, scored_format
 
 TEN = [["dog"] * 6 + ["Dog."] * 2 + ["cat"] * 2, ["no"] * 10, ["two"] * 1 + ["2"] * 1 + ["3"] * 8, ["red"] * 10]
 SAID = ["the dog", "No", "2", "red"]
@@ -43,6 +43,22 @@ def test_ten_people_are_scored_as_vqa_scores_them() -> None:
     }
     assert domains["answers: other"]["questions"] == 2 and not_computed == {}
     assert item_accuracies(SAID, rows) == expected["per_item"]
+
+
+def test_targets_of_three_are_scored_so_beside_the_official_accuracy() -> None:
+    people = [["dog"] * n + ["cat"] * (10 - n) for n in range(5)]
+    metrics, _, _ = question_scores(
+        ["A dog."] * 5, questions(answers=people), format="vqa_v2", targets="agree_of_three"
+    )
+    assert metrics["accuracy"] == pytest.approx((0 + 0.3 + 0.6 + 0.9 + 1) / 5)
+    assert metrics["accuracy_agree_of_three"] == pytest.approx((0 + 1 / 3 + 2 / 3 + 1 + 1) / 5)
+    assert metrics["accuracy_agree_of_three_x100"] == pytest.approx(100 * 3 / 5)
+    items = question_items(["A dog."] * 5, questions(answers=people), choices=[], metrics=metrics)
+    assert items["accuracy"]["values"] == [0.0, 0.3, 0.6, 0.9, 1.0]
+    assert items["accuracy_agree_of_three"]["values"] == [0.0, 0.333333, 0.666667, 1.0, 1.0]
+    assert set(question_scores(["A dog."] * 5, questions(answers=people), format="vqa_v2")[0]) == {
+        *("accuracy", "accuracy_x100")
+    }
 
 
 def test_fewer_people_are_an_exact_match_with_the_one_answer() -> None:
