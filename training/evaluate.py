@@ -76,7 +76,7 @@ def evaluate_recipe(
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
         if submission is not None:
-            raise ValueError("--submission writes the answers of a model: leave --predictions out")
+            raise ValueError("--submission writes what a model says: leave --predictions out")
         if update_card:
             raise ValueError("--update-card is of a model's folder: leave --predictions out, or name an --output")
         if recipe.task not in ("captioning", "vqa"):
@@ -159,12 +159,18 @@ def score_folder(
     """Load the folder's model in float32 and score it; returns what `evaluation.json` holds, and the scores."""
     if java and not isinstance(task, CaptioningTask):
         raise ValueError("METEOR and SPICE are metrics of captions: leave --java out")
-    if submission and not isinstance(task, VqaTask):
-        raise ValueError("answers are what is submitted, and this recipe gives none: leave --submission out")
-    if submission:
+    if submission and not isinstance(task, VqaTask | CaptioningTask):
+        raise ValueError("captions and answers are submitted, and this recipe gives none: leave --submission out")
+    if submission and java:
+        raise ValueError("--java compares with captions, which a submission is for want of: leave one of both out")
+    if submission and isinstance(task, VqaTask):
         submission_kind(task.recipe.data, split)  # before hours of answering
     model, _ = task.load(folder)
-    scored = task.score(model.to(task.accelerator.device), split=split, num_beams=num_beams)
+    model = model.to(task.accelerator.device)
+    if submission and isinstance(task, CaptioningTask):
+        scored = task.caption_all(model, split=split, num_beams=num_beams)
+    else:
+        scored = task.score(model, split=split, num_beams=num_beams)
     evaluation = {
         "task": task.hub_task,
         "dataset": dataset_facts(
@@ -181,8 +187,11 @@ def score_folder(
     if java and isinstance(task, CaptioningTask):
         rows = task.evaluation_rows(split)
         add_java_scores(evaluation, [row["caption"] for row in scored.predictions], rows)
-    if submission and isinstance(task, VqaTask) and task.accelerator.is_main_process:
-        task.write_submission(scored, submission, split=split)
+    if submission and task.accelerator.is_main_process:
+        if isinstance(task, VqaTask):
+            task.write_submission(scored, submission, split=split)
+        elif isinstance(task, CaptioningTask):
+            task.write_submission(scored, submission)
     return evaluation, scored
 
 

@@ -18,6 +18,7 @@ from training.evaluate import captions_of, evaluate_command, evaluate_recipe, sc
 from training.metrics.caption import caption_scores
 from training.metrics.vqa import vqa_accuracy
 from training.recipe import EvaluateRecipe
+from training.scenes import draw_scene
 
 REFERENCES = {
     1: ["a red dog runs", "the dog runs fast"],
@@ -153,6 +154,55 @@ def test_another_evaluation_leaves_the_card_alone(tmp_path: Path, capsys: pytest
     }
     assert updown(["evaluate", str(path), "--predictions", str(best / "predictions.json"), "--update-card"]) == 2
     assert "--update-card is of a model's folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format", ["coco", "nocaps"])
+def test_captions_of_photos_that_have_none_are_submitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
+) -> None:
+    """Every photo of the test file once, its id a number, in the order of the file; the card stays as it was."""
+    recipe = tiny_recipe(tmp_path, train={"max_steps": 1})
+    train_here(recipe)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    ids = [30, 7, 12]
+    for number in ids:
+        draw_scene(number, seed=0, image_size=32)[0].save(photos / f"{number:012d}.png")
+    images = [{"id": number, "file_name": f"{number:012d}.png", "width": 32, "height": 32} for number in ids]
+    info = tmp_path / "image_info_test2014.json"
+    info.write_text(json.dumps({"images": images, "licenses": []}))
+    recipe.data = {"format": format, "annotations": {"test": str(info)}, "images": str(photos)}
+    recipe.regions.store = str(tmp_path / "test_regions")
+    path, best, upload = tmp_path / "recipe.yaml", tmp_path / "run" / "best", tmp_path / "new" / "upload.json"
+    path.write_text(yaml.safe_dump(recipe.as_dict()))
+    before = contents(best)
+    capsys.readouterr()
+    assert updown(["evaluate", str(path), "--submission", str(upload)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    reason = "the captions of this split are hidden; its organisers score them"
+    assert printed == [f"{format} test, 3 photos", f"  captions         not computed: {reason}"]
+    submitted = json.loads(upload.read_text())
+    assert [row["image_id"] for row in submitted] == ids
+    assert all(set(row) == {"image_id", "caption"} for row in submitted)
+    assert all(isinstance(row["caption"], str) for row in submitted) and contents(best) == before
+    assert updown(["evaluate", str(path)]) == 2
+    assert "or write what its organisers score with updown evaluate --submission FILE.json" in capsys.readouterr().err
+    (photos / f"{7:012d}.png").write_bytes(b"no photo")
+    command = ["evaluate", str(path), "--submission", str(upload), "--set", f"regions.store={tmp_path / 'others'}"]
+    assert updown(command) == 2
+    assert "1 of the 3 photos of 'test' have no regions, such as 7, and a submission" in capsys.readouterr().err
+
+
+def test_photos_that_have_captions_are_scored_beside_the_submission(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, train={"max_steps": 1})
+    figures = train_here(recipe)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.as_dict()))
+    found = evaluate_recipe(path, submission=tmp_path / "upload.json")
+    assert found["metrics"] == pytest.approx(figures)
+    assert len(json.loads((tmp_path / "upload.json").read_text())) == 8
+    with pytest.raises(ValueError, match="leave one of both out"):
+        evaluate_recipe(path, submission=tmp_path / "upload.json", java=True)
 
 
 def test_one_photo_has_no_cider_and_the_other_figures(tmp_path: Path, data: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("--model", metavar="DIR", help="the model to score (default: the best one of the recipe's run)")
     parser.add_argument("--predictions", metavar="FILE.json", help="score these captions or answers and no model")
-    parser.add_argument("--submission", metavar="FILE.json", help="write answers as the organisers take them")
+    parser.add_argument("--submission", metavar="FILE.json", help="write what is said as the organisers take it")
     parser.add_argument("--split", help="the part of the data (default: the recipe's final split)")
     parser.add_argument("--num-beams", type=positive, metavar="K", help="default: the recipe's final_num_beams")
     parser.add_argument("--java", action="store_true", help="METEOR and SPICE too, which need Java")

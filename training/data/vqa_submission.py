@@ -100,7 +100,7 @@ def _check_complete(by_id: Mapping[str, Any], wanted: Sequence[QuestionId]) -> N
 
 def _vqa(pairs: Sequence[tuple[QuestionId, Any]]) -> list[dict[str, Any]]:
     """`[{"question_id": int, "answer": str}]`, as the evaluation server of VQA and OK-VQA takes it."""
-    return [{"question_id": _number(i), "answer": _answer(answer, i)} for i, answer in pairs]
+    return [{"question_id": as_number(i), "answer": _answer(answer, i)} for i, answer in pairs]
 
 
 def _gqa(pairs: Sequence[tuple[QuestionId, Any]]) -> list[dict[str, Any]]:
@@ -123,7 +123,7 @@ def _visual7w(pairs: Sequence[tuple[QuestionId, Any]]) -> list[dict[str, Any]]:
     """`[{"qa_id": int, "candidates": [{"answer": str}]}]`, the likeliest first, as the toolkit's evaluate.py reads."""
     return [
         {
-            "qa_id": _number(i),
+            "qa_id": as_number(i),
             "candidates": [{"answer": _answer(text, i)} for text in (given if isinstance(given, list) else [given])],
         }
         for i, given in pairs
@@ -138,7 +138,7 @@ SUBMISSIONS: dict[str, Callable[[Sequence[tuple[QuestionId, Any]]], Any]] = {
 }
 
 
-def _number(question_id: QuestionId) -> QuestionId:
+def as_number(question_id: QuestionId) -> QuestionId:
     """A text that is how a number is written, as that number."""
     text = str(question_id)
     return int(text) if text.isdecimal() and str(int(text)) == text else question_id

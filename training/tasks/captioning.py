@@ -4,9 +4,11 @@ Cross-entropy first (the paper, equation 11), then self-critical CIDEr-D (equati
 against the photo's own captions, and their log-probability is pushed by how much they beat a baseline.
 """
 
+import dataclasses
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from modeling_updown import (
 )
 from modeling_updown.losses_updown import self_critical_loss
 from training.data.captioning import load_captions
+from training.data.files import write_json
+from training.data.vqa_submission import as_number
 from training.extract_regions import random_crop
 from training.item_scores import item_scores
 from training.metrics.caption import ONE_PHOTO, CiderD, caption_scores, ptb_tokenize
@@ -43,6 +47,7 @@ from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.top_down import TopDownTask
 
 CAPTIONS_PER_PHOTO = 5
+HIDDEN = "the captions of this split are hidden; its organisers score them"
 NOT_ASKED = "needs Java; ask for it with --java"
 BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
@@ -321,11 +326,43 @@ class CaptioningTask(TopDownTask):
     @torch.no_grad()
     def score(self, model: Any, *, split: str, num_beams: int, max_photos: int = 0) -> Scored:
         """Caption a split, every process its share, and score it with the official metrics (per domain where named)."""
-        model.eval()
         rows = self.evaluation_rows(split, max_photos=max_photos)
-        predictions = sorted(gather_object(list(self.captioned(model, rows, num_beams))), key=lambda row: row["row"])
-        captions = [prediction["caption"] for prediction in predictions]
-        return scored_captions(captions, rows)
+        return scored_captions(self.captions(model, rows, num_beams=num_beams), rows)
+
+    @torch.no_grad()
+    def caption_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
+        """Caption every photo of a split, those whose captions are hidden too; what has captions is scored.
+
+        Raises `ValueError` for photos that cannot be captioned, since organisers want a caption of each.
+        """
+        wanted = self.rows(split)
+        rows = self.photos.prepare(wanted)
+        lost = sorted({*wanted["image_id"]} - {*rows["image_id"]})
+        if lost:
+            raise ValueError(
+                f"{len(lost)} of the {len(wanted)} photos of {split!r} have no regions, such as {lost[0]}, and a "
+                "submission needs a caption of each: make their regions, or mend the photos"
+            )
+        captions = self.captions(model, rows, num_beams=num_beams)
+        told = [i for i, references in enumerate(rows["captions"]) if references]
+        scored = Scored({"bad_endings_share": bad_endings_share(captions)}, [], {})
+        if told:
+            scored = scored_captions([captions[i] for i in told], rows.select(told))
+        ids = rows["image_id"][:]
+        return dataclasses.replace(scored, predictions=caption_predictions(ids, captions))
+
+    def captions(self, model: Any, rows: Dataset, *, num_beams: int) -> list[str]:
+        """A caption of each row, every process making its share."""
+        model.eval()
+        found = sorted(gather_object(list(self.captioned(model, rows, num_beams))), key=lambda row: row["row"])
+        return [prediction["caption"] for prediction in found]
+
+    def write_submission(self, scored: Scored, path: str | Path) -> None:
+        """Write the captions as COCO's, nocaps' and VizWiz' evaluation servers take them.
+
+        That is `[{"image_id": 42, "caption": "a dog"}]`, where ids that are numbers are written as numbers.
+        """
+        write_json(path, [{**row, "image_id": as_number(row["image_id"])} for row in scored.predictions], indent=None)
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
         """What an evaluation says: the hundredfold metrics, for each domain too, and how captions were decoded."""
@@ -360,7 +397,10 @@ def captioned_rows(rows: Dataset, *, split: str) -> Dataset:
     """The rows that have captions to score against; `ValueError` where there is none."""
     with_captions = [i for i, captions in enumerate(rows["captions"]) if captions]
     if not with_captions:
-        raise ValueError(f"the split {split!r} has no captions to score against: evaluate on another split")
+        raise ValueError(
+            f"the split {split!r} has no captions to score against: evaluate on another split, or write what its "
+            "organisers score with updown evaluate --submission FILE.json"
+        )
     return rows if len(with_captions) == len(rows) else rows.select(with_captions)
 
 
@@ -396,9 +436,14 @@ def scored_captions(captions: list[str], rows: Dataset) -> Scored:
         chosen = [i for i, name in enumerate(names) if name == domain]
         domains[domain], _ = summary([captions[i] for i in chosen], [references[i] for i in chosen])
     metrics, per_item = summary(captions, references)
-    predictions = [{"image_id": image_id, "caption": caption} for image_id, caption in zip(ids, captions, strict=True)]
+    predictions = caption_predictions(ids, captions)
     items = {name: item_scores(ids, per_item[name]) for name in MEANS if name in metrics}
     return Scored(metrics, predictions, domains, items)
+
+
+def caption_predictions(ids: Sequence[str], captions: Sequence[str]) -> list[dict[str, str]]:
+    """Captions in COCO's result layout."""
+    return [{"image_id": image_id, "caption": caption} for image_id, caption in zip(ids, captions, strict=True)]
 
 
 def caption_figures(metrics: dict[str, float], domains: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -407,12 +452,16 @@ def caption_figures(metrics: dict[str, float], domains: dict[str, dict[str, floa
         "metrics": hundredfold(metrics),
         "bad_endings_share": metrics["bad_endings_share"],
         "domains": {domain: hundredfold(values) for domain, values in domains.items()},
-        "not_computed": {
-            **({} if "cider" in metrics else {"cider": ONE_PHOTO}),
-            "meteor": NOT_ASKED,
-            "spice": NOT_ASKED,
-        },
+        "not_computed": not_computed(metrics),
     }
+
+
+def not_computed(metrics: dict[str, float]) -> dict[str, str]:
+    """The metrics of captions that are not there, with the reason."""
+    if "bleu_1" not in metrics:
+        return {"captions": HIDDEN}
+    lacking = {} if "cider" in metrics else {"cider": ONE_PHOTO}
+    return {**lacking, "meteor": NOT_ASKED, "spice": NOT_ASKED}
 
 
 def hundredfold(metrics: dict[str, float]) -> dict[str, float]:

@@ -51,8 +51,8 @@ def question_scores(
         rows: the questions; those whose answers are hidden are not scored.
         format: the data set's, which may have an evaluation of its own.
         choices: the choice of each question, "" where it has none; none at all scores no choice.
-        targets: the recipe's `answers.scores`; with `agree_of_three`, min(n/3, 1) is scored beside the official accuracy
-            where ten people answered each question.
+        targets: the recipe's `answers.scores`; with `agree_of_three`, min(n/3, 1) is scored beside the official
+            accuracy where ten people answered each question.
 
     Returns:
         metrics: 0..1, and with `_x100` in the name 0..100; empty where all answers are hidden.
