@@ -81,7 +81,7 @@ def for_all_photos(words: Any, photos: Mapping[str, Any]) -> Any:
     return words
 
 
-def words_of_labels(labels: torch.Tensor | None, config: Any) -> torch.Tensor:
+def words_of_labels(labels: torch.Tensor | None, config: Any) -> Any:
     """The words (N, T) that labels (N, T) were made of, for a `forward` that got labels alone.
 
     A label that is not scored is the start token where it comes first, else padding. Raises `ValueError` without any.

@@ -155,7 +155,7 @@ def photo_stream(photos: Any) -> Any:
 
 def batch_photos(batch: Any) -> Sequence:
     """The photos of one batch of a DataLoader, or of the rows `dataset[:3]`, which come as a dict of lists."""
-    photos = batch.get("image") if isinstance(batch, Mapping) else batch
+    photos: Any = batch.get("image") if isinstance(batch, Mapping) else batch
     return photos if is_many_photos(photos) else [batch]
 
 

@@ -327,7 +327,7 @@ def check_factor(name: str, value: Any) -> None:
         return
     smallest = -LARGEST_FACTOR if name == "image_mean" else SMALLEST_FACTOR
     values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
-    good = (isinstance(number, numbers.Real) and smallest <= number <= LARGEST_FACTOR for number in values)
+    good = (isinstance(number, numbers.Real) and smallest <= float(number) <= LARGEST_FACTOR for number in values)
     if not values or not all(good):
         each = "each" if len(values) > 1 else "it"
         raise ValueError(f"{name} is {value}, but {each} must be a number from {smallest:g} to {LARGEST_FACTOR:g}")

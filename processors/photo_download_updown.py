@@ -68,14 +68,15 @@ class Download(threading.Thread):
         super().__init__(daemon=True, name="photo-download")
         self.url, self.seconds = url, seconds
         self.deadline = time.monotonic() + seconds
-        self.content, self.error = b"", None
+        self.content = b""
+        self.error: Exception | None = None
 
     def run(self) -> None:
         """Fetch; what goes wrong is kept for the thread that waits."""
         try:
             self.content = self.fetch()
         except Exception as error:  # strangers answer with errors of every kind, http.client's are no OSError
-            self.error: Any = error
+            self.error = error
 
     def fetch(self) -> bytes:
         """All bytes, read piece by piece so that an end comes soon after the deadline."""

@@ -62,7 +62,8 @@ def run_caption(arguments: argparse.Namespace) -> int:
     photos = photo_paths(arguments.photos)
     captioner = load_captioner(arguments.model)
     options = {"num_beams": arguments.num_beams} if arguments.num_beams else {}
-    broken, drawn = 0, set()
+    broken = 0
+    drawn: set[Path] = set()
     for path in photos:
         try:
             photo = load_photo(path)

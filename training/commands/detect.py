@@ -72,7 +72,8 @@ def run_detect(arguments: argparse.Namespace) -> int:
     if detector.config.model_type != "updown_detector":
         raise ValueError(f"{arguments.model} holds a grid, which finds no objects: name a detector with --model")
     detector.float().eval()  # saved in half, it would not take the processor's photos
-    broken, found, drawn = 0, {}, set()
+    broken, found = 0, {}
+    drawn: set[Path] = set()
     for path in paths:
         try:
             photo = load_photo(path)
