@@ -2,15 +2,25 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
-from transformers import PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
-from modeling_updown import UpDownCaptioningConfig, UpDownGridConfig
-from tests.tiny import tiny_fusion_config, tiny_prefix_lm_config, tiny_vqa_config
+from modeling_updown import UpDownCaptioningConfig, UpDownGridConfig, UpDownImageProcessor
+from tests.tiny import (
+    save_tiny_captioner,
+    save_tiny_retrieval,
+    save_tiny_vqa,
+    tiny_fusion_config,
+    tiny_photo,
+    tiny_prefix_lm_config,
+    tiny_pyramid_detector,
+    tiny_vqa_config,
+)
 from training.model_card import (
     ablation,
     built_in_tasks,
@@ -45,6 +55,13 @@ def card_of(config: PreTrainedConfig, folder: Path, **measured: Any) -> Any:
     card = ModelCard.load(folder / "README.md")
     assert not re.search(r"{{|{%|None|Undefined|\n\n\n\n", card.content)
     return card
+
+
+def save_tiny_detector(folder: Path) -> Path:
+    """A tiny detector's folder, with a processor for it."""
+    tiny_pyramid_detector().save_pretrained(folder)
+    UpDownImageProcessor(size={"height": 96, "width": 96}).save_pretrained(folder)
+    return folder
 
 
 def write_table(folder: Path, **changes: Any) -> Path:
@@ -286,3 +303,19 @@ def test_names_that_others_gave_stay_words(tmp_path: Path) -> None:
     assert not re.search(r"^# Owned", body.replace("'''\n# Owned", ""), flags=re.MULTILINE)
     assert "started from `a/b`" in body and body.count("```") % 2 == 0
     assert card.data.eval_results[0].dataset_name == name  # in the header, where it is quoted
+
+
+@pytest.mark.parametrize(
+    "save", [save_tiny_captioner, save_tiny_vqa, save_tiny_retrieval, save_tiny_detector], ids=lambda f: f.__name__
+)
+def test_the_example_of_a_card_runs_as_written(
+    save: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder in the place of the repository, with a photo of that name in the working folder."""
+    model, page = save(tmp_path / "model"), tmp_path / "page"
+    page.mkdir()
+    card = card_of(AutoConfig.from_pretrained(model), page)
+    (block,) = re.findall(r"(?ms)^```python\n(.*?)^```", card.text)
+    tiny_photo(1).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.replace("someone/tiny", str(model)), "README.md", "exec"), {})
