@@ -91,8 +91,9 @@ class UpDownPreTrainedModel(PreTrainedModel):
             for name, value in NEW_NORM.items():
                 if getattr(module, name, None) is not None:
                     nn.init.constant_(getattr(module, name), value)  # leaves alone what a checkpoint has filled
-        if hasattr(module, "init_non_persistent_buffers"):
-            module.init_non_persistent_buffers()  # timm's tables, such as Swin's, that no checkpoint holds
+        refill = getattr(module, "init_non_persistent_buffers", None)
+        if callable(refill):
+            refill()  # timm's tables, such as Swin's, that no checkpoint holds
 
 
 def loading_fault(model: PreTrainedModel, info: Mapping[str, Any]) -> str:

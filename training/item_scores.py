@@ -23,7 +23,9 @@ DIGITS = 6
 ItemScores = dict[str, dict[str, list[Any]]]
 
 
-def item_scores(ids: Sequence[str], values: Sequence[float], *, owners: Sequence[int] | None = None) -> dict[str, Any]:
+def item_scores(
+    ids: Sequence[str], values: Sequence[float], *, owners: Sequence[int] | np.ndarray | None = None
+) -> dict[str, Any]:
     """One metric's entry of the file; items without a score (NaN) are left out.
 
     Args:

@@ -74,7 +74,7 @@ class CaptioningTask(TopDownTask):
         *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
     )
-    objectives = ("cross_entropy", "self_critical")
+    objectives: tuple[str, ...] = ("cross_entropy", "self_critical")
     model_class: Any = UpDownForImageCaptioning
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):

@@ -53,12 +53,12 @@ class DetectionTask:
     hub_task = "object-detection"
     counted = "photos"
     model_class = UpDownDetector
-    reads = (
+    reads: tuple[str, ...] = (
         *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
         *("regions.processor", "train.photo_size", "train.repeat_threshold"),
         *("regions.store", "regions.source", "regions.pretrained"),  # refused below, with their cure
     )
-    objectives = ("cross_entropy",)  # the losses are the detector's own
+    objectives: tuple[str, ...] = ("cross_entropy",)  # the losses are the detector's own
     model: Any
     processor: UpDownImageProcessor
 

@@ -29,7 +29,7 @@ class PrefixLMTask(CaptioningTask):
     """A recipe's data, model and processor, and the four verbs on them; see the module's docstring."""
 
     model_class = UpDownPrefixLMForImageCaptioning
-    reads = (
+    reads: tuple[str, ...] = (
         *(key for key in CaptioningTask.reads if not key.startswith("train.scheduled_sampling")),
         *("text.pretrained", "text.learning_rate", "train.gradient_checkpointing"),
     )

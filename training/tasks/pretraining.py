@@ -42,7 +42,7 @@ class PretrainingTask(RetrievalTask):
     model_class = UpDownFusionForPreTraining
     default_objectives = DEFAULT_OBJECTIVES
     metrics = (*METRICS, *FIGURES)
-    reads = (*RetrievalTask.reads, "masks")
+    reads: tuple[str, ...] = (*RetrievalTask.reads, "masks")
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)

@@ -72,7 +72,7 @@ class RetrievalTask(TopDownTask):
         *("train.momentum_queue", "train.momentum_decay", "train.gradient_checkpointing"),
         *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
     )
-    objectives = ("mixed",)  # by the weights of `model.objectives`
+    objectives: tuple[str, ...] = ("mixed",)  # by the weights of `model.objectives`
     model_class: Any = UpDownFusionForImageTextRetrieval
     default_objectives: tuple[str, ...] = ("itc", "itm")
     metrics: tuple[str, ...] = METRICS

@@ -76,11 +76,11 @@ class VqaTask(TopDownTask):
 
     hub_task = "visual-question-answering"
     counted = "questions"
-    reads = (
+    reads: tuple[str, ...] = (
         *(*LOOP_READS, "regions", "answers", "train.objective", "train.questions_per_photo", "train.withhold"),
         *("train.word_vectors", "train.min_word_count"),
     )
-    objectives = ("binary_cross_entropy",)
+    objectives: tuple[str, ...] = ("binary_cross_entropy",)
     model_class = UpDownForVisualQuestionAnswering
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
