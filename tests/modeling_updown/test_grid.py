@@ -199,7 +199,7 @@ def test_weights_of_another_backbone(tmp_path):
         tiny_grid().load_backbone_weights(tmp_path / "other.safetensors")
     whole = tiny_grid().backbone.state_dict()
     save_file(whole | {"conv1.0.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"holds conv1.0.weight of test_resnet in \(1,\) not \("):
+    with pytest.raises(ValueError, match=r"holds conv1.0.weight of test_resnet in \(1,\), not \("):
         tiny_grid().load_backbone_weights(tmp_path / "other.safetensors")
 
 
