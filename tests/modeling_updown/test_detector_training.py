@@ -34,8 +34,8 @@ def labelled_photos() -> dict[str, torch.Tensor]:
         "pixel_values": pixel_values,
         "pixel_mask": pixel_mask,
         "labels": torch.tensor([[3, 7, 3], [12, 0, 0]]),
-        "label_boxes": boxes,
-        "label_attributes": torch.tensor([[[1, 4], [0, 0], [2, 0]], [[5, 0], [0, 0], [0, 0]]]),
+        "true_boxes": boxes,
+        "true_attributes": torch.tensor([[[1, 4], [0, 0], [2, 0]], [[5, 0], [0, 0], [0, 0]]]),
         "draw_seeds": torch.tensor([11, 12]),
     }
 
@@ -99,7 +99,7 @@ def test_weight_of_the_attributes(make):
 def test_attributes_may_be_unknown(make):
     model, batch = make().train(), labelled_photos()
     known = model(**batch).losses
-    batch.pop("label_attributes")
+    batch.pop("true_attributes")
     unknown = model(**batch).losses
     assert unknown["region_attributes"] == 0
     assert all(torch.equal(unknown[name], known[name]) for name in LOSSES - {"region_attributes"})
@@ -111,10 +111,10 @@ def test_photos_of_crowds_and_of_nothing(make):
     """A crowd that fills the photo leaves no background to learn from; a photo without objects is all background."""
     model, batch = make().train(), one_photo(labelled_photos(), 0)
     whole = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
-    crowd = batch | {"labels": torch.tensor([[-1]]), "label_boxes": whole, "label_attributes": None}
+    crowd = batch | {"labels": torch.tensor([[-1]]), "true_boxes": whole, "true_attributes": None}
     assert all(value == 0 for value in model(**crowd).losses.values())
     for labels in (torch.tensor([[0]]), torch.zeros(1, 0, dtype=torch.long)):
-        nothing = crowd | {"labels": labels, "label_boxes": whole[:, : labels.shape[1]]}
+        nothing = crowd | {"labels": labels, "true_boxes": whole[:, : labels.shape[1]]}
         losses = model(**nothing).losses
         assert losses["proposal_objectness"] > 0 and losses["region_class"] > 0
         assert losses["proposal_box"] == losses["region_box"] == losses["region_attributes"] == 0
@@ -124,25 +124,25 @@ def test_photos_of_crowds_and_of_nothing(make):
 def test_padding_of_labels_may_hold_anything():
     model, batch = tiny_detector(), labelled_photos()
     expected = model(**batch).loss
-    batch["label_boxes"][1, 1:] = float("nan")
+    batch["true_boxes"][1, 1:] = float("nan")
     assert torch.equal(model(**batch).loss, expected)
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"label_boxes": None}, r"labels of shape \(2, 3\) need label_boxes of shape \(2, 3, 4\)"),
-        ({"label_boxes": torch.zeros(2, 2, 4)}, r"labels of shape \(2, 3\) need label_boxes of shape \(2, 3, 4\)"),
+        ({"true_boxes": None}, r"labels of shape \(2, 3\) need true_boxes of shape \(2, 3, 4\)"),
+        ({"true_boxes": torch.zeros(2, 2, 4)}, r"labels of shape \(2, 3\) need true_boxes of shape \(2, 3, 4\)"),
         ({"labels": torch.tensor([3, 7])}, r"labels have shape \(2,\), not \(2 photos, objects\)"),
         ({"labels": torch.ones(1, 3).long()}, r"labels have shape \(1, 3\), not \(2 photos, objects\)"),
         ({"labels": torch.full((2, 3), 13)}, "labels hold the id 13, but the model knows 1 .. 12"),
-        ({"label_attributes": torch.full((2, 3, 1), 6)}, "label_attributes hold the id 6, but the model knows 1 .. 5"),
-        ({"label_attributes": torch.ones(2, 3).long()}, r"need label_attributes of shape \(2, 3, 'K'\), not \(2, 3\)"),
-        ({"label_boxes": torch.full((2, 3, 4), 2.0)}, "label_boxes 0 of photo 1, .*, leaves the photo"),
-        ({"label_boxes": torch.full((2, 3, 4), float("nan"))}, "label_boxes 0 of photo 1, .*, is no number"),
+        ({"true_attributes": torch.full((2, 3, 1), 6)}, "true_attributes hold the id 6, but the model knows 1 .. 5"),
+        ({"true_attributes": torch.ones(2, 3).long()}, r"need true_attributes of shape \(2, 3, 'K'\), not \(2, 3\)"),
+        ({"true_boxes": torch.full((2, 3, 4), 2.0)}, "true_boxes 0 of photo 1, .*, leaves the photo"),
+        ({"true_boxes": torch.full((2, 3, 4), float("nan"))}, "true_boxes 0 of photo 1, .*, is no number"),
         (
-            {"label_boxes": torch.tensor([0.5, 0.5, 0.2, 0.9]).expand(2, 3, 4)},
-            "label_boxes 0 of photo 1, .* is not xyxy",
+            {"true_boxes": torch.tensor([0.5, 0.5, 0.2, 0.9]).expand(2, 3, 4)},
+            "true_boxes 0 of photo 1, .* is not xyxy",
         ),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_few_steps_learn_two_photos(make):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 10.0)
         optimizer.step()
-    given = {"boxes": batch["label_boxes"], "box_mask": batch["labels"] > 0}
+    given = {"boxes": batch["true_boxes"], "box_mask": batch["labels"] > 0}
     with torch.no_grad():
         found = model.eval()(batch["pixel_values"], pixel_mask=batch["pixel_mask"], **given)
     assert torch.equal(found.object_ids, batch["labels"])

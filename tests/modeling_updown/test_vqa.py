@@ -286,21 +286,25 @@ class TestChoices:
         model, batch, labels = self.model(), photos(2), soft_labels(2)
         choices = {"choice_input_ids": self.CHOICE_IDS, "choice_mask": self.MASK}
         scores = model(words(2), **batch, **choices).choice_logits
-        both = model(words(2), **batch, **choices, choice_labels=torch.tensor([2, 0])).loss
+        both = model(words(2), **batch, **choices, correct_choice=torch.tensor([2, 0])).loss
         torch.testing.assert_close(both, -(scores[0].log_softmax(0)[2] + scores[1, :2].log_softmax(0)[0]) / 2)
-        first = model(words(2), **batch, **choices, choice_labels=torch.tensor([2, -100])).loss
+        first = model(words(2), **batch, **choices, correct_choice=torch.tensor([2, -100])).loss
         torch.testing.assert_close(first, -scores[0].log_softmax(0)[2])
         open_ended = model(words(2), **batch, labels=labels).loss
-        together = model(words(2), **batch, **choices, labels=labels, choice_labels=torch.tensor([2, -100])).loss
+        together = model(words(2), **batch, **choices, labels=labels, correct_choice=torch.tensor([2, -100])).loss
         torch.testing.assert_close(together, first + open_ended)
-        none = model(words(2), **batch, **choices, choice_labels=torch.tensor([-100, -100])).loss
+        none = model(words(2), **batch, **choices, correct_choice=torch.tensor([-100, -100])).loss
         assert none.item() == 0
 
     def test_gradients_are_finite_where_a_question_has_no_choice(self):
         model, batch = self.model(), photos(2)
         mask = torch.tensor([[True, True, True], [False, False, False]])
         loss = model(
-            words(2), **batch, choice_input_ids=self.CHOICE_IDS, choice_mask=mask, choice_labels=torch.tensor([0, -100])
+            words(2),
+            **batch,
+            choice_input_ids=self.CHOICE_IDS,
+            choice_mask=mask,
+            correct_choice=torch.tensor([0, -100]),
         ).loss
         assert all(gradient.isfinite().all() for gradient in gradients_of(model, loss).values())
 
@@ -317,7 +321,7 @@ class TestChoices:
         with pytest.raises(ValueError, match="config.scores_choices=True"):
             answerer()(words(2), **batch, choice_input_ids=self.CHOICE_IDS)
         with pytest.raises(ValueError, match="give choice_input_ids as well"):
-            self.model()(words(2), **batch, choice_labels=torch.tensor([0, 1]))
+            self.model()(words(2), **batch, correct_choice=torch.tensor([0, 1]))
 
 
 class TestMistakes:
