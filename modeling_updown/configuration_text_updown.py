@@ -17,7 +17,8 @@ class UpDownFusionConfig(LabelledConfig):
 
     text_config (any encoder's config, or its fields with `model_type`, defaults to `BertConfig()`):
         The layers. The encoder takes `inputs_embeds`, `position_ids` and a 4-D mask, as BERT, RoBERTa, DistilBERT and
-        ModernBERT do.
+        ModernBERT do; one that reads words otherwise beside regions than alone, or that padding reaches, is refused
+        when the model is made.
     region_feature_size (`int`, defaults to 2048):
         Width D of the regions that come in.
     region_dropout (`float`, defaults to 0.0):
