@@ -2,11 +2,12 @@
 
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.commands.index import add_retrieval_model, load_retrieval_model
-from training.commands.shared import add_command, is_photo, model_folder, positive, whole_number
+from training.commands.shared import add_command, is_photo, model_folder, one_sentence, positive, whole_number
 from training.console import say, say_json
 
 if TYPE_CHECKING:
@@ -60,18 +61,17 @@ def add_search(commands: Any) -> None:
 
 
 def run_search(arguments: argparse.Namespace) -> int:
-    """Answer each query."""
-    from modeling_updown import load_photo
+    """Answer each query; of several, a photo that cannot be read is named and passed over."""
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.output)
-    photos = {query: load_photo(query) for query in arguments.queries if is_photo(query)}
-    check_queries(arguments, photos)
+    queries, photos = readable_queries(arguments.queries)
+    check_queries(arguments, queries, photos)
     index = open_index(arguments)
     if arguments.faiss:
         index.use_faiss(arguments.faiss)
     answers, unread = [], 0
-    for number, query in enumerate(arguments.queries, start=1):
+    for number, query in queries.items():
         table, found = answered(index, query, photos.get(query), arguments)
         results = described(index, table, found)
         answers.append({"query": query, "found": table, "results": results})
@@ -88,12 +88,32 @@ def run_search(arguments: argparse.Namespace) -> int:
     if arguments.json:
         say_json(answers)
     state_recall(index, arguments.faiss, {answer["found"] for answer in answers})
-    return 1 if unread else 0
+    return 1 if unread or len(queries) < len(arguments.queries) else 0
 
 
-def check_queries(arguments: argparse.Namespace, photos: dict[str, Any]) -> None:
+def readable_queries(given: Sequence[str]) -> tuple[dict[int, str], dict[str, Any]]:
+    """The queries by their numbers from 1, and the photos among them; those that cannot be read are named on stderr.
+
+    Raises what `load_photo` does where no query is left.
+    """
+    from modeling_updown import load_photo
+
+    queries, photos = dict(enumerate(given, start=1)), {}
+    for number, query in enumerate(given, start=1):
+        try:
+            if is_photo(query):
+                photos[query] = load_photo(query)
+        except (OSError, ValueError) as error:
+            del queries[number]
+            if len(given) == 1 or (number == len(given) and not queries):
+                raise
+            say(f"updown search: skipped: {one_sentence(error)}", file=sys.stderr)
+    return queries, photos
+
+
+def check_queries(arguments: argparse.Namespace, queries: Mapping[int, str], photos: Mapping[str, Any]) -> None:
     """`ValueError` for options that do not go with the queries."""
-    words = next((query for query in arguments.queries if query not in photos), None)
+    words = next((query for query in queries.values() if query not in photos), None)
     if words is not None and not words.strip():
         raise ValueError("the query is empty: write what the photo shows")
     if arguments.similar and words is not None:

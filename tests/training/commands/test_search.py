@@ -211,6 +211,23 @@ def test_an_index_without_its_model_texts_or_itself(
     assert "names no model: give it with --model" in capsys.readouterr().err
 
 
+def test_a_photo_that_cannot_be_read_is_named_and_the_others_searched_for(
+    index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    red = tmp_path / "photos" / "red0.png"
+    (tmp_path / "cut.png").write_bytes(red.read_bytes()[:40])
+    sheet = tmp_path / "sheet.png"
+    assert run(index, "gone.jpg", red, tmp_path / "cut.png", "red", "--top-k", 1, "--output", sheet) == 1
+    shown = capsys.readouterr()
+    assert [line for line in shown.out.splitlines() if not line.startswith("  ")] == [str(red), "red"]
+    first, second = shown.err.splitlines()
+    assert first.startswith("updown search: skipped: there is no photo at gone.jpg")
+    assert second.startswith(f"updown search: skipped: {tmp_path / 'cut.png'} is")
+    assert {path.name for path in tmp_path.glob("sheet*")} == {"sheet_2.png", "sheet_4.png"}  # as they were given
+    assert run(index, "gone.jpg", "lost.jpg") == 2
+    assert "updown search: there is no photo at lost.jpg" in capsys.readouterr().err
+
+
 def test_wrong_usage(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, sentence in ((["red", "--top-k", "0"], "'0' is no whole number above 0"), (["--json"], "QUERY")):
         with pytest.raises(SystemExit):
