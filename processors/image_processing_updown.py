@@ -46,6 +46,7 @@ PHOTO_FORMATS = tuple(
 )
 MAX_PHOTO_PIXELS = 2**26  # larger photos are reduced by a whole factor: 67 megapixels are 201 MB in RGB
 MAX_JPEG_PIXELS = 10**9  # a JPEG decodes at 1/8 of its size in little memory, other formats only whole
+SHORTEST_BASE64 = 90  # letters; the smallest PNG has 67 bytes
 # a photo's levels times `rescale_factor`, less `image_mean`, divided by `image_std`: beyond these no photo is left
 SMALLEST_FACTOR, LARGEST_FACTOR = 1e-6, 1e6
 
@@ -61,8 +62,8 @@ def load_photo(source: PhotoSource, *, timeout: float | None = None) -> Image.Im
     `MAX_PHOTO_PIXELS` come back reduced by a whole factor.
 
     Args:
-        source: a path, an http(s) or `data:image/` URL, the bytes of an image file, a file opened in binary mode
-            (`io.BytesIO` and its like; read from its beginning where it can be), or a `PIL.Image`.
+        source: a path, an http(s) or `data:image/` URL, the bytes of an image file or their base64, a file opened in
+            binary mode (`io.BytesIO` and its like; read from its beginning where it can be), or a `PIL.Image`.
         timeout: seconds that the download from an URL may take; by default `DOWNLOAD_SECONDS`.
 
     Raises:
@@ -93,6 +94,9 @@ def _open_stream(source: Any, *, timeout: float | None) -> tuple[str, BinaryIO]:
         return text, io.BytesIO(download_photo(text, timeout=timeout))
     if text.startswith("data:image/"):
         return "the data URL", io.BytesIO(_decode_data_url(text))
+    if len(text) >= SHORTEST_BASE64 and not os.path.isfile(text):
+        with contextlib.suppress(ValueError):  # no base64, so a path after all
+            return "the given base64", io.BytesIO(base64.b64decode("".join(text.split()), validate=True))
     return _open_file(text)
 
 

@@ -101,6 +101,22 @@ def test_bytes_and_open_files_of_every_kind(tmp_path: Path) -> None:
         load_photo(io.BytesIO())
 
 
+def test_base64_as_pipelines_take_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = drawn_photo()
+    text = base64.b64encode(encoded(photo)).decode()
+    smallest = base64.b64encode(encoded(Image.new("1", (1, 1)))).decode()
+    for source in (text, base64.encodebytes(encoded(photo)).decode()):
+        assert same_pixels(load_photo(source), photo)
+    assert load_photo(smallest).size == (1, 1)
+    with pytest.raises(ValueError, match="the given base64 is not a photo"):
+        load_photo("abcd" * 40)
+    with pytest.raises(FileNotFoundError, match="there is no photo at aaa"):
+        load_photo("a" * 120 + ".jpg")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ("a" * 100)).write_bytes(encoded(photo))
+    assert same_pixels(load_photo("a" * 100), photo)  # a file comes first
+
+
 def test_a_file_object_is_read_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_processing_updown, "MAX_DOWNLOAD_BYTES", 2**20)
     with pytest.raises(ValueError, match="holds more than 1 MiB; give the path of the file instead"):
