@@ -69,15 +69,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"left alone: {seen}", flush=True)
         differing, killed, trials = 0, 0, parsed.kills + parsed.truncations
         for number in range(trials):
-            moment = random_moment(draw, timings, phase=list(PHASES)[number % len(PHASES)])
             recipe = small_recipe(Path(folder) / f"trial{number}")
-            in_time = kill_at(recipe, moment)
-            cut = cut_newest(recipe, draw) if number >= parsed.kills else ""
+            in_time, told = interrupted(recipe, draw, timings, number=number, cut=number >= parsed.kills)
             left_alone(recipe)
             found = differences(ending(recipe), expected)
             differing, killed = differing + bool(found), killed + in_time
             outcome = f"DIFFERS in {', '.join(found)}" if found else "the same end"
-            print(f"{number + 1}: {moment}{'' if in_time else ' (it ended first)'}{cut}: {outcome}", flush=True)
+            print(f"{number + 1}: {told}: {outcome}", flush=True)
     print(f"{trials} trials, {killed} killed in the midst, {differing} with another end")
     return int(differing > 0)
 
@@ -95,6 +93,22 @@ def random_moment(draw: random.Random, timings: dict[str, list[float]], *, phase
     """A moment of that phase, by how often it came and how long it took in the run that was left alone."""
     call = draw.randrange(len(timings[phase]))
     return Moment(phase, call, draw.random(), timings[phase][call])
+
+
+def interrupted(
+    recipe: Recipe, draw: random.Random, timings: dict[str, list[float]], *, number: int, cut: bool
+) -> tuple[bool, str]:
+    """Kill a run and, where asked to, cut its newest checkpoint (it is killed again until it has one).
+
+    Returns whether the kill came before the run's end, and what was done.
+    """
+    phases = list(PHASES)[1:] if cut else list(PHASES)  # a run that has not started has no checkpoint
+    while True:
+        moment = random_moment(draw, timings, phase=phases[number % len(phases)])
+        in_time = kill_at(recipe, moment)
+        done = cut_newest(recipe, draw) if cut else ""
+        if done or not cut:
+            return in_time, f"{moment}{'' if in_time else ' (it ended first)'}{done}"
 
 
 def left_alone(recipe: Recipe) -> dict[str, list[float]]:
@@ -174,10 +188,10 @@ class Announced:
 
 
 def cut_newest(recipe: Recipe, draw: random.Random) -> str:
-    """Cut a random file of the newest checkpoint, where there is one, at a random byte; returns what was done."""
+    """Cut a random file of the newest checkpoint at a random byte; returns what was done, "" where there is none."""
     found = checkpoints(Path(recipe.output) / "checkpoints")
     if not found:
-        return "; no checkpoint yet"
+        return ""
     path = draw.choice(sorted(found[-1].iterdir()))
     content = path.read_bytes()
     length = draw.randrange(len(content))
