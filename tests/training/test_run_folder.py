@@ -10,7 +10,7 @@ import yaml
 from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_here
 from training.checkpoints import checkpoints
 from training.recipe import Recipe
-from training.run_folder import ClaimedOutput, check_output, how_to_go_on
+from training.run_folder import ClaimedOutput, check_output, how_to_go_on, keep_recipe
 from training.train import main
 
 
@@ -50,6 +50,7 @@ def test_a_second_run_in_a_folder_is_refused_and_touches_nothing(
 def test_a_lock_ends_with_its_process_though_loader_workers_live_on(tmp_path: Path) -> None:
     recipe, accelerator = bare_recipe(tmp_path / "run"), new_accelerator()
     with ClaimedOutput(recipe, accelerator):
+        keep_recipe(recipe, accelerator)
         worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
         worker.start()
     try:
