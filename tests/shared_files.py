@@ -1,10 +1,14 @@
-"""Where the tests find real photos and golden figures, which stand beside the checkout and are not part of it."""
+"""Where the tests find real photos and golden figures, which stand beside the checkout and are not part of it.
 
+`UPDOWN_TEST_SHARED` names another folder of the same form: sizes and counts come from its golden files, not from tests.
+"""
+
+import os
 from pathlib import Path
 
 import pytest
 
-SHARED_FOLDER = Path(__file__).resolve().parents[1].parent / "shared"
+SHARED_FOLDER = Path(os.environ.get("UPDOWN_TEST_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")
 
 
 def shared(relative: str) -> Path:

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from itertools import pairwise
 from typing import Any
 
@@ -336,6 +337,9 @@ def test_transforms_serve_in_and_out_of_inference_mode() -> None:
     assert len(resnet_updown._transforms(7)[0]) == 94
 
 
+BLOCK = re.compile(r"res(\d)\.(\d+)\.")
+
+
 def golden(part: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     tensors = load_file(shared("golden/reference/frcnn.safetensors"))
     prefix = f"model.{part}."
@@ -346,7 +350,11 @@ def golden(part: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 @pytest.mark.parametrize("photo", ["img0", "img1"])
 def test_backbone_golden(photo: str, gradient: bool) -> None:
     tensors, state = golden("backbone")
-    net = CaffeResNet(depths=(3, 4, 6), stem_channels=8, bottleneck_channels=4, out_channels=16)
+    blocks = {tuple(map(int, found.groups())) for name in state if (found := BLOCK.match(name))}
+    narrow, wide = (state[f"res2.0.{name}.weight"].shape[0] for name in ("conv1", "conv3"))
+    stem = state["stem.conv1.weight"].shape[0]
+    depths = tuple(sum(stage == number for stage, _ in blocks) for number in (2, 3, 4))
+    net = CaffeResNet(depths=depths, stem_channels=stem, bottleneck_channels=narrow, out_channels=wide)
     net.load_state_dict(state)
     with torch.set_grad_enabled(gradient):
         output = net(tensors[f"in.{photo}.pixel_values"])
@@ -358,7 +366,9 @@ def test_backbone_golden(photo: str, gradient: bool) -> None:
 def test_stage_golden(photo: str, gradient: bool) -> None:
     """The first RoIs as the reference pooled them; then all of them, pooled from its map by us."""
     tensors, state = golden("roi_heads.res5")
-    stage = RegionStage(in_channels=64, bottleneck_channels=32, out_channels=128)
+    narrow, incoming = state["0.conv1.weight"].shape[:2]
+    wide = state["0.conv3.weight"].shape[0]
+    stage = RegionStage(in_channels=incoming, bottleneck_channels=narrow, out_channels=wide)
     stage.load_state_dict(state)
     pooled, expected = tensors[f"out.{photo}.roi.pooled"], tensors[f"out.{photo}.roi.features"]
     boxes = tensors[f"out.{photo}.rpn.proposals.0"]

@@ -48,11 +48,12 @@ def inputs(golden: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {"input_ids": golden["in.q"], "region_features": golden["in.v"]}
 
 
-def test_settings_are_the_references(model, variant, described):
+def test_settings_are_the_references(golden, model, variant, described):
     config, dims = model.config, described["dims"]
     assert config.attention == VARIANTS[variant]
     assert (config.vocab_size, config.pad_token_id) == (dims["ntoken"] + 1, dims["ntoken"])
-    assert (config.region_feature_size, config.hidden_size, config.answer_hidden_size) == (24, 20, 40)
+    assert (config.region_feature_size, config.hidden_size) == (dims["v"], dims["hid"])
+    assert config.answer_hidden_size == len(golden[f"{variant}.model.classifier.main.0.weight_v"])
     assert (config.num_answers, config.max_question_words) == (dims["ans"], dims["T"])
     assert (config.activation, config.weight_norm, config.reads_padding) == ("relu", True, True)
     assert config.attention_dropout == (0.2 if variant == "baseline0_newatt" else 0.0)
@@ -67,8 +68,8 @@ def test_every_stage(golden, model, variant):
     question = outputs.hidden_states[0]
     torch.testing.assert_close(question, golden[f"{variant}.out.q_emb"], **TOLERANCE)
     attend, regions = model.attention[0], golden["in.v"]
-    rows = QuestionRows.of(None, num_questions=5, num_photos=5, device="cpu")
-    mask = torch.ones(5, 9, dtype=torch.bool)
+    mask = torch.ones(regions.shape[:2], dtype=torch.bool)
+    rows = QuestionRows.of(None, num_questions=len(regions), num_photos=len(regions), device="cpu")
     weights, scores = attend(question, attend.project_regions(regions), mask, rows)
     torch.testing.assert_close(scores.transpose(1, 2), golden[f"{variant}.out.attention_logits"], **TOLERANCE)
     torch.testing.assert_close(weights, outputs.attentions[0], rtol=0, atol=0)
@@ -117,12 +118,12 @@ def test_padding_on_either_side(golden, model, variant):
 
 
 def test_question_words(described):
-    """Its tokenizer, and its padding to 14 words on the left."""
+    """Its tokenizer, and its padding to so many words on the left."""
     tokenizer = UpDownTokenizer.from_question_vocabulary(described["question_vocab"])
     questions = [row["question"] for row in described["question_tokens"]]
     ids = [row["ids"] for row in described["question_tokens"]]
-    assert len(questions) == 8
+    assert questions
     assert tokenizer(questions).input_ids == ids
     padded = tokenizer(questions, padding="max_length", truncation=True, return_tensors="pt").input_ids
     ntoken = len(described["question_vocab"])
-    assert padded.tolist() == [[ntoken] * (14 - len(row)) + row for row in ids]
+    assert padded.tolist() == [[ntoken] * (described["dims"]["T"] - len(row)) + row for row in ids]

@@ -132,13 +132,15 @@ def test_published_size_is_covered(name):
     attention = "multiply" if name == "baseline0_newatt" else "concat"
     names = vqa_names(attention)
     assert sorted(source) == sorted(names.values())
-    with pytest.warns(UserWarning, match="none of the 3129 answers"):
+    with pytest.warns(UserWarning, match=f"none of the {len(source['classifier.main.3.bias'])} answers"):
         config = vqa_config(source, {}, attention=attention)
     with torch.device("meta"):
         model = UpDownForVisualQuestionAnswering(config)
     assert {n: value.shape for n, value in model.state_dict().items()} == {n: source[names[n]].shape for n in names}
     assert model.num_parameters() == published["n_params"]
-    assert (config.vocab_size, config.hidden_size, config.answer_hidden_size) == (19902, 1024, 2048)
+    assert config.vocab_size == len(source["w_emb.emb.weight"])
+    assert config.hidden_size == source["q_emb.rnn.weight_hh_l0"].shape[1]
+    assert config.answer_hidden_size == len(source["classifier.main.0.weight_v"])
 
 
 def test_words_and_answers_that_are_not_named(tmp_path):

@@ -16,7 +16,7 @@ def golden() -> Any:
 
 
 @pytest.mark.parametrize(("version", "key", "exact"), [("1.1", "v1", "exact_match"), ("2.0", "v2", "exact")])
-@pytest.mark.filterwarnings("ignore:19 of 300 questions have no answers")
+@pytest.mark.filterwarnings("ignore:.* questions have no answers")
 def test_exact_match_and_f1_are_the_official_scripts(version: str, key: str, exact: str) -> None:
     data = golden()
     items, expected = data["inputs"]["items"], data["expected"]

@@ -91,12 +91,15 @@ def test_reward_is_the_reference_implementations_with_the_end_token_as_a_word() 
     from safetensors.numpy import load_file
 
     tensors = load_file(shared("golden/reference/captioner.safetensors"))
-    scorer = CiderD.from_token_ids([tensors[f"sc.gts.{photo}"] for photo in range(4)], end_token_id=0)
-    samples = scorer.reward(torch.from_numpy(tensors["sc.sample_seq"]), torch.arange(4).repeat_interleave(5))
-    greedy = scorer.reward(tensors["sc.greedy_seq"], np.arange(4))
+    photos = len(tensors["sc.greedy_seq"])
+    each = len(tensors["sc.sample_seq"]) // photos
+    scorer = CiderD.from_token_ids([tensors[f"sc.gts.{photo}"] for photo in range(photos)], end_token_id=0)
+    samples = scorer.reward(torch.from_numpy(tensors["sc.sample_seq"]), torch.arange(photos).repeat_interleave(each))
+    greedy = scorer.reward(tensors["sc.greedy_seq"], np.arange(photos))
     assert samples == pytest.approx(tensors["sc.scores_abs"], abs=1e-12)
-    advantages = (samples - greedy.repeat(5))[:, None]
-    assert np.broadcast_to(advantages, (20, 10)) == pytest.approx(tensors["sc.reward_scst"], abs=1e-12)
+    advantages = (samples - greedy.repeat(each))[:, None]
+    rewards = tensors["sc.reward_scst"]
+    assert np.broadcast_to(advantages, rewards.shape) == pytest.approx(rewards, abs=1e-12)
 
 
 def test_bleu_by_hand() -> None:

@@ -57,7 +57,7 @@ def test_meteor_through_the_jar() -> None:
     need_meteor()
     data = golden("caption_adversarial")
     inputs, expected = data["inputs"], data["expected"]["per_item"]["METEOR"]
-    few = slice(80, 90)
+    few = slice(len(expected) // 2, len(expected) // 2 + 10)
     _, per_item = meteor(inputs["candidate"][few], inputs["references"][few])
     assert per_item == pytest.approx(expected[few], abs=1e-12)
 

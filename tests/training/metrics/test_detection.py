@@ -129,7 +129,7 @@ def test_rows_score_as_coco_records_do() -> None:
 def test_rows_score_as_visual_genome_files_do() -> None:
     data = golden("vg_detection")
     inputs, expected = data["inputs"], data["expected"]
-    side = 1000
+    side = 1 + max(edge for image in inputs["images"] for box in image["boxes"] for edge in box)
     rows = [
         {
             "image_id": image["id"],

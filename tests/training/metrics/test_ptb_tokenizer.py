@@ -58,8 +58,7 @@ def test_a_line_break_inside_a_caption_shifts_no_other_caption() -> None:
     data = json.loads(gzip.decompress(shared("golden/metrics/ptb_tokenizer.json.gz").read_bytes()))
     for captions in data["inputs"]["line_shift_inputs"]:
         tokens = ptb_tokenize(captions)
-        assert (tokens[0], tokens[2]) == ("first caption here", "last caption here")
-        assert tokens[1] in ("a b", "line separator", "next line", "vertical tab and form feed")
+        assert len(tokens) == len(captions) and tokens == [" ".join(caption.split()) for caption in captions]
 
 
 @pytest.mark.parametrize("caption", BY_HAND)

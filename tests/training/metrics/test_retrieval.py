@@ -109,11 +109,14 @@ def without_items(scores: dict[str, Any]) -> dict[str, float]:
 # -- golden figures ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", range(6))
-def test_five_captions_a_photo_rank_as_in_vsepp(case: int) -> None:
-    given, expected = golden_cases("retrieval_5cap")[case]
+def test_several_captions_a_photo_rank_as_in_vsepp() -> None:
+    for given, expected in golden_cases("retrieval_5cap"):
+        check_vsepp(given, expected)
+
+
+def check_vsepp(given: dict[str, Any], expected: dict[str, Any]) -> None:
     images, texts = np.array(given["image_emb"]), np.array(given["caption_emb"])
-    owners = np.arange(len(texts)) // 5
+    owners = np.arange(len(texts)) // (len(texts) // len(images))
     if given["kind"] in ("ties", "dup", "const"):  # its ranks follow numpy's unstable sort: ours enclose them
         low, high = (
             retrieval_scores_of_embeddings(images, texts, owners, ties=ties)["per_item"]
@@ -134,9 +137,12 @@ def test_five_captions_a_photo_rank_as_in_vsepp(case: int) -> None:
             assert scores[f"{name}_mean_rank"] == pytest.approx(theirs["meanr"], abs=1e-12)
 
 
-@pytest.mark.parametrize("case", range(7))
-def test_videos_rank_as_in_frozen_in_time_ties_included(case: int) -> None:
-    given, expected = golden_cases("video_retrieval")[case]
+def test_videos_rank_as_in_frozen_in_time_ties_included() -> None:
+    for given, expected in golden_cases("video_retrieval"):
+        check_frozen_in_time(given, expected)
+
+
+def check_frozen_in_time(given: dict[str, Any], expected: dict[str, Any]) -> None:
     similarity = np.array(given["sims"]).T
     owners = np.arange(similarity.shape[1]) // given["queries_per_video"]
     for name, key, ties in (("t2v", "t2i", "optimistic"), ("v2t", "i2t", "average")):
