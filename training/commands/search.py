@@ -70,7 +70,8 @@ def run_search(arguments: argparse.Namespace) -> int:
     index = open_index(arguments)
     if arguments.faiss:
         index.use_faiss(arguments.faiss)
-    answers, unread = [], 0
+    answers: list[dict[str, Any]] = []
+    unread = 0
     for number, query in queries.items():
         table, found = answered(index, query, photos.get(query), arguments)
         results = described(index, table, found)
