@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from training.data.caption_columns import joined_captions, joined_dataset
 from training.data.caption_rows import split_name, wanted_splits
-from training.data.files import PathLike, id_text, read_json, read_lines, records
+from training.data.files import PathLike, all_texts, id_text, read_json, read_lines, records
 from training.data.json_stream import stream_records
 
 LISTED_SPLITS = ("train", "val", "test")
@@ -117,7 +117,7 @@ def _image_id(photo: dict[str, Any], *, place: str) -> str:
 
 def _phrase(region: dict[str, Any], *, place: str) -> str:
     phrase = region.get("phrase")
-    if not isinstance(phrase, str):
+    if not all_texts([phrase]):
         raise ValueError(f"{place} has no 'phrase' of text: {str(region)[:120]}")
     return phrase.strip()
 

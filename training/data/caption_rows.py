@@ -11,7 +11,7 @@ from typing import Any
 
 import datasets
 
-from training.data.files import PathLike, photo_paths
+from training.data.files import PathLike, all_texts, photo_paths
 
 CAPTION_FEATURES = datasets.Features(
     {
@@ -66,9 +66,10 @@ def caption_dataset(
     """
     if len(set(image_ids)) < len(image_ids):
         raise ValueError(f"{source}: the photo {Counter(image_ids).most_common(1)[0][0]!r} is listed twice")
-    strange = next((name for name in names if not isinstance(name, str)), None)
-    if strange is not None:
-        raise ValueError(f"{source}: the photo name {strange!r} is not text")
+    for what, values in (("photo name", names), ("domain", domains or [])):
+        if not all_texts(values):
+            strange = next(value for value in values if not all_texts([value]))
+            raise ValueError(f"{source}: the {what} {strange!a:.60} is not text")
     rows: dict[str, list[Any]] = {
         "image_id": list(image_ids),
         "image": list(names),
@@ -100,8 +101,8 @@ def split_in(name: str) -> str | None:
 
 def split_name(word: str, source: PathLike) -> str:
     """Our name of a split (`validation` and `dev` are val); ValueError for a word that is none."""
-    name = OTHER_WORDS.get(word, word)
-    if name not in SPLITS:
+    name = OTHER_WORDS.get(word, word) if isinstance(word, str) else None
+    if name is None or name not in SPLITS:
         raise ValueError(f"{source}: unknown split {word!r}; the splits are {', '.join((*SPLITS, *OTHER_WORDS))}")
     return name
 
@@ -116,7 +117,7 @@ def wanted_splits(split: str, *, present: set[str], source: PathLike) -> set[str
 
 
 def _clean(texts: Sequence[str], image_id: str, source: PathLike) -> list[str]:
-    if not all(isinstance(text, str) for text in texts):
+    if not all_texts(texts):
         raise ValueError(f"{source}: a caption of the photo {image_id!r} is not text: {str(list(texts))[:120]}")
     return [text.strip() for text in texts if text.strip()]
 

@@ -33,10 +33,12 @@ from training.data.files import (
     column,
     format_reader,
     id_text,
+    list_column,
     read_json,
     read_lines,
     read_table,
     records,
+    text_column,
 )
 from training.scenes import scenes_dataset
 
@@ -123,14 +125,18 @@ def read_karpathy(
     The `image_id` is the COCO id where there is one, else the photo's name without its ending.
     """
     photos = records(read_json(annotations), "images", annotations)
-    names = column(photos, "filename", annotations)
+    names = text_column(photos, "filename", annotations)
+    folders = [photo.get("filepath") or "" for photo in photos]
+    strange = next((folder for folder in folders if not isinstance(folder, str)), None)
+    if strange is not None:
+        raise ValueError(f"{annotations}: the filepath {strange!r:.60} is not text")
     captions = [
         [_sentence_text(sentence, annotations) for sentence in sentences]
-        for sentences in column(photos, "sentences", annotations)
+        for sentences in list_column(photos, "sentences", annotations)
     ]
     return caption_dataset(
         image_ids=[id_text(p.get("cocoid", Path(name).stem)) for p, name in zip(photos, names, strict=True)],
-        names=[os.path.join(p.get("filepath") or "", name) for p, name in zip(photos, names, strict=True)],
+        names=[os.path.join(place, name) for place, name in zip(folders, names, strict=True)],
         captions=captions,
         splits=[file_split] * len(photos) if file_split else column(photos, "split", annotations),
         images=images,
@@ -235,9 +241,8 @@ def read_folder(
     image_column = _choose_column(rows, image_column, IMAGE_COLUMNS, path)
     caption_column = _choose_column(rows, caption_column, CAPTION_COLUMNS, path)
     photos: dict[str, dict[str, Any]] = {}
-    for name, caption, row in zip(
-        column(rows, image_column, path), column(rows, caption_column, path), rows, strict=True
-    ):
+    names = text_column(rows, image_column, path)
+    for name, caption, row in zip(names, column(rows, caption_column, path), rows, strict=True):
         photo = photos.setdefault(name, {"captions": [], "row": row})
         photo["captions"].extend(caption if isinstance(caption, list) else [caption])
     firsts = [photo["row"] for photo in photos.values()]
@@ -368,7 +373,12 @@ def _read_coco_layout(
 def _sentence_text(sentence: Any, path: PathLike) -> str:
     if not isinstance(sentence, dict) or not sentence.keys() & {"raw", "tokens"}:
         raise ValueError(f"{path}: a sentence has neither 'raw' nor 'tokens': {str(sentence)[:120]}")
-    return sentence["raw"] if "raw" in sentence else " ".join(sentence["tokens"])
+    if "raw" in sentence:
+        return sentence["raw"]
+    tokens = sentence["tokens"]
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ValueError(f"{path}: the tokens of a sentence are no list of words: {str(tokens)[:120]}")
+    return " ".join(tokens)
 
 
 def _split_lists_beside(tokens: PathLike) -> dict[str, Path]:

@@ -112,13 +112,35 @@ def column(rows: Sequence[dict[str, Any]], key: str, path: PathLike) -> list[Any
     return values
 
 
+def text_column(rows: Sequence[dict[str, Any]], key: str, path: PathLike) -> list[str]:
+    """`column` of texts; ValueError naming the first value that is none."""
+    return _column_of(rows, key, path, kind=str, words="text")
+
+
+def list_column(rows: Sequence[dict[str, Any]], key: str, path: PathLike) -> list[list[Any]]:
+    """`column` of lists; ValueError naming the first value that is none."""
+    return _column_of(rows, key, path, kind=list, words="a list")
+
+
 def id_text(value: Any) -> str:
     """An id as text: `1.0`, as a column of numbers with a gap writes 1, is `1`, so that it meets the id elsewhere.
+
+    What no UTF-8 file can hold, half of a surrogate pair, is written as `\\ud800`.
 
     >>> id_text(391895), id_text(391895.0), id_text("391895.0"), id_text("a.0")
     ('391895', '391895', '391895.0', 'a.0')
     """
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def all_texts(values: Iterable[Any]) -> bool:
+    """Whether all values are text that a UTF-8 file can hold, which half of a surrogate pair is not."""
+    try:
+        "".join(values).encode()
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return True
 
 
 def photo_paths(names: Sequence[str], folder: PathLike) -> list[str | None]:
@@ -174,6 +196,14 @@ def leads_out(name: str) -> bool:
         return False
     paths = (PurePosixPath(name), PureWindowsPath(name))
     return any(path.is_absolute() or path.drive or path.root or ".." in path.parts for path in paths)
+
+
+def _column_of(rows: Sequence[dict[str, Any]], key: str, path: PathLike, *, kind: type, words: str) -> list[Any]:
+    values = column(rows, key, path)
+    strange = next((row for row, value in enumerate(values) if not isinstance(value, kind)), None)
+    if strange is not None:
+        raise ValueError(f"{path}: the {key} of record {strange} is {values[strange]!r:.60}, not {words}")
+    return values
 
 
 def _report_missing(missing: Sequence[str], total: int, folder: PathLike) -> None:

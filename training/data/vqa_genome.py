@@ -209,8 +209,11 @@ def _visual7w_rows(
                     f"{place} has the answer {answer}, a box: this is Visual7W pointing; give dataset_v7w_telling.json"
                 )
             wrong = pair.get("multiple_choices") or []
-            row = zlib.crc32(question_id.encode()) % (len(wrong) + 1)  # so that no place is the right one
-            mixed = [*wrong[:row], answer, *wrong[row:]] if isinstance(wrong, list) else wrong
+            listed = isinstance(wrong, list)
+            row = (
+                zlib.crc32(question_id.encode()) % (len(wrong) + 1) if listed else 0
+            )  # so that no place is the right one
+            mixed = [*wrong[:row], answer, *wrong[row:]] if listed else wrong
             yield {
                 "question_id": question_id,
                 "image_id": image_id,

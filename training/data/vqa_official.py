@@ -264,7 +264,7 @@ def _annotated(asked: pa.Table, notes: pa.Table, *, questions: str, annotations:
     found = notes.take(rows % len(notes))  # -1 is the last row, the one without answers
     hidden = pc.is_in(asked["split"], value_set=pa.array(HIDDEN_SPLITS)).to_numpy()
     silent = (rows < 0) & ~hidden
-    photo = found["image_id"]
+    photo = found["image_id"].fill_null("")
     other = pc.and_(pc.not_equal(photo, ""), pc.not_equal(photo, asked["image_id"])).to_numpy()
     strange = (rows >= 0) & other
     faults.add(f"questions have no annotation in {annotations} and are left out", _chosen(ids, silent))

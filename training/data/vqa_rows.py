@@ -20,7 +20,7 @@ from datasets.fingerprint import generate_random_fingerprint
 
 from training.data.caption_rows import OTHER_WORDS, SPLITS
 from training.data.caption_rows import NoSuchSplitError as NoSuchSplitError  # for the readers of questions
-from training.data.files import PathLike, id_text, photo_paths
+from training.data.files import PathLike, all_texts, id_text, photo_paths
 
 VQA_FEATURES = datasets.Features(
     {
@@ -185,8 +185,8 @@ def official_photo_paths(names: Sequence[str], folder: PathLike) -> list[str | N
 
 def vqa_split(word: str, source: PathLike) -> str:
     """Our name of a split (`validation` is val, `testdev` is test-dev); ValueError for a word that is none."""
-    name = OTHER_SPLIT_WORDS.get(word, word)
-    if name not in VQA_SPLITS:
+    name = OTHER_SPLIT_WORDS.get(word, word) if isinstance(word, str) else None
+    if name is None or name not in VQA_SPLITS:
         raise ValueError(f"{source}: unknown split {word!r}; the splits are {', '.join(VQA_SPLITS)}")
     return name
 
@@ -251,9 +251,9 @@ def text_column(values: Sequence[Any] | pa.Array, name: str) -> pa.Array:
     if isinstance(values, pa.Array):
         return values
     if name in LISTS:
-        plain = set(map(type, values)) <= {list} and _all_texts(chain.from_iterable(values))
+        plain = set(map(type, values)) <= {list} and all_texts(chain.from_iterable(values))
         return pa.array(values if plain else [value if _is_list_of_texts(value) else None for value in values], kind)
-    plain = _all_texts(values)
+    plain = all_texts(values)
     return pa.array(values if plain else [value if _is_text(value) else None for value in values], kind)
 
 
@@ -307,16 +307,8 @@ def _filtered(table: pa.Table, keep: pa.ChunkedArray, fault: str, faults: Faults
     return table.filter(keep)
 
 
-def _all_texts(values: Iterable[Any]) -> bool:
-    try:
-        "".join(values).encode()
-    except (TypeError, UnicodeEncodeError):  # half of a surrogate pair is no text that a UTF-8 file can hold
-        return False
-    return True
-
-
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and _all_texts(value)
+    return isinstance(value, str) and all_texts(value)
 
 
 def _is_list_of_texts(value: Any) -> bool:

@@ -22,6 +22,10 @@ import torch
 from training.data.region_files.floats import FLOATS
 from training.data.region_files.photo import LONGEST_ROW
 
+ZIP_ERRORS = (  # what zipfile raises over damaged files
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OSError, UnicodeError),
+    *(LookupError, OverflowError),
+)
 NPY_MAGIC, NPZ_MAGIC, PICKLE_MAGIC = b"\x93NUMPY", b"PK\x03\x04", b"\x80"
 PICKLE_CURE = (
     "it is a pickle, which could run anything and is never opened; where it was made and is trusted, write its arrays "
@@ -108,7 +112,7 @@ def arrays_of_npz(content: bytes, *, wanted: Collection[str]) -> dict[str, np.nd
                 if left < 0:
                     raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
                 arrays[name] = array_of_npy(unpacked)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+    except ZIP_ERRORS as error:
         raise ValueError(f"it is no complete .npz file ({error})") from None
     return arrays
 
@@ -118,18 +122,18 @@ def arrays_of_torch(content: bytes, *, wanted: Collection[str]) -> dict[str, np.
 
     Raises `ValueError` where it is damaged, holds other objects, or unpacks to more than `LONGEST_ROW` bytes.
     """
+    size = 0
     try:
         if content.startswith(NPZ_MAGIC):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                if sum(member.file_size for member in archive.infolist()) > LONGEST_ROW:
-                    raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        tensors = loaded if isinstance(loaded, dict) else {"features": loaded}
-        return {name: _numbers(value) for name, value in tensors.items() if name in wanted}
-    except ValueError:
-        raise
+                size = sum(member.file_size for member in archive.infolist())
+        loaded = None if size > LONGEST_ROW else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # the reader of damaged pickles raises nearly everything
         raise ValueError(f"it is no whole file of tensors alone ({' '.join(str(error).split())[:80]})") from None
+    if size > LONGEST_ROW:
+        raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
+    tensors = loaded if isinstance(loaded, dict) else {"features": loaded}
+    return {name: _numbers(value) for name, value in tensors.items() if isinstance(name, str) and name in wanted}
 
 
 def _numbers(value: Any) -> np.ndarray:
@@ -137,6 +141,8 @@ def _numbers(value: Any) -> np.ndarray:
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
     value = value.detach()
+    if value.layout != torch.strided or value.is_quantized:
+        raise ValueError(f"it is a tensor of the layout {value.layout}, not of plain numbers")
     if value.numel() * value.element_size() > LONGEST_ROW:  # a stride of 0 makes much of few bytes
         raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()

@@ -44,8 +44,14 @@ class OpenHdf5(RegionFile):
         super().__init__(path, beside)
         try:
             self._file = import_h5py().File(path, "r")
-            self.look()
         except HDF5_ERRORS as error:
+            raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
+        try:
+            self.look()
+        except (*HDF5_ERRORS, ValueError) as error:
+            self._file.close()
+            if type(error) is ValueError and str(path.stem) in str(error):
+                raise
             raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
 
     @abstractmethod

@@ -52,7 +52,7 @@ class PhotoDatasets(PhotosHdf5):
     """The layout of a data set a photo."""
 
     def look(self) -> None:
-        names = (name for name in self._file if name.endswith(PHOTO_ENDINGS))
+        names = (name for name in self._file if isinstance(name, str) and name.endswith(PHOTO_ENDINGS))
         self.image_ids = list(dict.fromkeys(name.rpartition("_")[0] for name in names))
         self.size = len(self.image_ids)
 
@@ -88,9 +88,10 @@ class PhotoRows(PhotosHdf5):
     def look(self) -> None:
         names = {ours: theirs for ours, theirs in COLUMNS.items() if theirs in self._file}
         self.columns = {ours: self.dataset(theirs) for ours, theirs in names.items()}
-        ids = self.dataset(next(name for name in ID_COLUMNS if name in self._file), text=True)
+        ids = self.dataset(ID_COLUMNS[0] if ID_COLUMNS[0] in self._file else ID_COLUMNS[1], text=True)
         shapes = {name: column.shape for name, column in self.columns.items()}
-        if ids.ndim != 1 or any(shape[0] != len(ids) for shape in shapes.values()) or len(shapes["features"]) < 3:
+        fits = ids.ndim == 1 and all(shape[0] == len(ids) for shape in shapes.values())
+        if not fits or len(shapes.get("features", ())) < 3:
             raise ValueError(f"{self.path}: the shapes {shapes} do not fit the {ids.shape} image ids")
         widest = max(math.prod(column.shape[1:]) * column.dtype.itemsize for column in self.columns.values())
         if widest > LONGEST_ROW or len(ids) * ids.dtype.itemsize > LONGEST_ROW:
@@ -106,7 +107,7 @@ class PhotoRows(PhotosHdf5):
         found = {name: np.asarray(column[entry.key]) for name, column in self.columns.items()}
         features = found["features"]
         if features.ndim == 2 and "num_boxes" not in found:
-            real = np.flatnonzero(features.any(axis=1))
+            real = np.flatnonzero((features != 0).any(axis=1))
             count = checked_count(int(real[-1]) + 1 if len(real) else 0)
             found = {name: column[:count] for name, column in found.items()}
         return found
@@ -116,7 +117,7 @@ def open_hdf5(path: Path, beside: Beside) -> OpenHdf5:
     """The reader of the layout that the file has; `ValueError` where it is none of them."""
     try:
         with import_h5py().File(path, "r") as file:
-            names = list(file)
+            names = [name for name in file if isinstance(name, str)]  # bytes where they are no text
     except HDF5_ERRORS as error:
         raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
     if "image_features" in names:

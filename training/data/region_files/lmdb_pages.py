@@ -2,10 +2,10 @@
 
     data.mdb --LmdbPages.records--> (key, where its value lies) --LmdbPages.value--> bytes
 
-The layout of LMDB 0.9 (mdb.c, data version 1, 64 bits, little-endian). A page has a header of 16 bytes: number,
-padding, flags, and where the pointers to its nodes end. Pages 0 and 1 say, each after another commit, where the tree
-begins. A node is 8 bytes (size or child, flags, length of the key), the key and the value; a long value lies on
-overflow pages. Every number is checked against the file before it is followed, and no page is walked twice.
+The layout of LMDB 0.9 (mdb.c, data version 1, 64 bits, little-endian). Pages have 16 bytes of header: number, padding,
+flags, and where the pointers to its nodes end. Pages 0 and 1 say, each after another commit, where the tree begins. A
+node is 8 bytes (size or child, flags, length of the key), the key and the value; a long value lies on overflow pages.
+Every number is checked against the file before it is followed, and no page is walked twice.
 """
 
 import struct
