@@ -39,7 +39,10 @@ PLACES = ("model", "photo_folder", "region_store")
 CURE = "copy the index again, or delete its folder and index again"
 CHECKED_ROWS = 2**16  # vectors at a time
 # What numpy lets through of a damaged header, which it parses as Python's literals.
-NPY_FAULTS = (OSError, ValueError, EOFError, SyntaxError, TokenError, TypeError, ArithmeticError, RecursionError)
+NPY_FAULTS = (
+    *(OSError, ValueError, EOFError, SyntaxError, TokenError, TypeError, ArithmeticError, RecursionError),
+    IndexError,
+)
 COMMIT_SECONDS = 5.0  # of work that a kill may cost
 
 
@@ -202,7 +205,7 @@ class _TableWriter:
         self._files: list[BinaryIO] = []
         self.width = 0
         if self.rows:
-            self.width, start = _layout(self._paths[0])
+            _, self.width, start = _layout(self._paths[0])
             self._files = [_opened(path, "r+b") for path in self._paths]
             self._write_header()  # before the cut: a kill between them leaves a file that holds what it says
             row_bytes = self.width * self.dtype.itemsize
@@ -372,12 +375,16 @@ def _left_of_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict
     if not known["rows"] or "blocks" not in known or not all(path.is_file() for path in paths):
         return known
     try:
-        width, start = _layout(paths[0])
+        told, width, start = _layout(paths[0])
     except NPY_FAULTS:
-        width, start = 1, paths[0].stat().st_size  # nothing is left of it
+        told, width, start = 0, 1, paths[0].stat().st_size  # nothing is left of it
     row_bytes = width * np.dtype(manifest["dtype"]).itemsize
+    if not row_bytes:
+        return known  # which is refused where it is opened
     lengths = [path.stat().st_size for path in paths]
     if lengths[0] >= start + known["rows"] * row_bytes and lengths[1] >= known["bytes"]:
+        if lengths[0] < start + told * row_bytes:  # cut short where nothing is counted yet
+            _cut(paths[0], rows=known["rows"], width=width, dtype=np.dtype(manifest["dtype"]), start=start)
         return known
     with open(paths[1], "rb") as file:
         content = file.read(known["bytes"])
@@ -421,12 +428,12 @@ def _entry_lines(path: Path, known: Mapping[str, int], *, key: str) -> EntryLine
         raise ValueError(f"cannot read {path} ({error.strerror}); copy the index again") from error
 
 
-def _layout(path: Path) -> tuple[int, int]:
-    """Width of the vectors of an `.npy` that `_open_table` has checked, and where its numbers start."""
+def _layout(path: Path) -> tuple[int, int, int]:
+    """What the header of an `.npy` tells: the number of vectors, their width, and where the numbers start."""
     with open(path, "rb") as file:
         np.lib.format.read_magic(file)
         shape, _, _ = np.lib.format.read_array_header_1_0(file)
-        return shape[1], file.tell()
+        return shape[0], shape[1], file.tell()
 
 
 def _opened(path: Path, mode: Literal["r+b", "w+b"]) -> BinaryIO:

@@ -129,7 +129,7 @@ def damage(kind: str, scratch: Path, files: dict[str, int], *, before: bool) -> 
             print(json.dumps([name, number]), end=" ", flush=True)
             signal.alarm(SECONDS_A_FILE)
             told = [outcome(content, folder, expected=expected)]
-            if number % 5 == 0:
+            if number % 3 == 0:
                 told.append(outcome(go_on, folder, expected=None))
             signal.alarm(0)
             print(json.dumps(told), flush=True)

@@ -293,6 +293,18 @@ def test_what_is_left_of_a_file_that_was_cut_short_is_gone_on_with(
         assert path.read_bytes() == (cut / path.name).read_bytes(), path.name
 
 
+def test_a_cut_through_what_is_not_counted_yet_costs_nothing_that_is(folder: Path) -> None:
+    manifest = (folder / "index.json").read_bytes()
+    with opened(folder) as writer:
+        writer.append("photos", vectors(3, 4), photos(3, 4))
+    (folder / "index.json").write_bytes(manifest)  # as a kill leaves it between the files and the manifest
+    content = (folder / "photos.npy").read_bytes()
+    (folder / "photos.npy").write_bytes(content[:-3])  # its header still tells of five vectors
+    opened(folder).close()
+    assert (np.load(folder / "photos.npy") == vectors(0, 1, 2).astype(np.float16)).all()
+    assert list(read_index(folder)[1]["photos"].entries) == photos(0, 1, 2)
+
+
 def test_an_index_of_before_is_continued_with_checksums(folder: Path) -> None:
     as_of_before(folder)
     with opened(folder) as writer:
