@@ -99,13 +99,11 @@ class UpDownPreTrainedModel(PreTrainedModel):
 def loading_fault(model: PreTrainedModel, info: Mapping[str, Any]) -> str:
     """What a folder lacks of a model, in one sentence; "" where it was loaded whole."""
     place, kind = model.name_or_path or "the checkpoint", type(model).__name__
-    cure = "save the model again, or correct `architectures` in its config.json"
+    cure = "copy or save the model again, or correct `architectures` in its config.json"
     missing, strange = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
     if missing:
-        return (
-            f"{place} lacks {len(missing)} weights of {kind}, such as {missing[0]}, which would be drawn at random: "
-            f"{cure}"
-        )
+        number = f"{len(missing)} weight{'s' if len(missing) > 1 else ''}"
+        return f"{place} lacks {number} of {kind}, such as {missing[0]}, which would be drawn at random: {cure}"
     if strange:
         name, theirs, ours = strange[0]
         return (
