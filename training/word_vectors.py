@@ -280,7 +280,10 @@ def _load_embeddings(place: PathLike) -> torch.Tensor:
         name = next((name for name, parameter in model.named_parameters() if parameter is weight), "")
         stored = _stored_tensor(place, name, shape=weight.shape)
         if stored is None:
-            stored = AutoModel.from_pretrained(place).get_input_embeddings().weight.detach()
+            loaded, info = AutoModel.from_pretrained(place, output_loading_info=True)
+            if name in info["missing_keys"]:
+                raise ValueError(f"its weights lack {name}")
+            stored = loaded.get_input_embeddings().weight.detach()
         return stored
     except (*LOADING_ERRORS, SafetensorError) as error:
         raise ValueError(f"no word embeddings can be read from {place}: {_first_words(error)}") from error

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from tests.tiny import drop_weights
 from training.word_vectors import glove_vectors, tokenizer_vectors, word_vectors
 
 VECTORS = {
@@ -247,6 +248,10 @@ def test_what_has_no_word_vectors_is_refused(bert: Path, tmp_path: Path) -> None
     (cut / "model.safetensors").write_bytes((bert / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(ValueError, match="no word embeddings can be read from .*cut"):
         tokenizer_vectors(cut, ["dog"])
+    without = shutil.copytree(bert, tmp_path / "without")
+    drop_weights(without, "bert.embeddings.word_embeddings")
+    with pytest.raises(ValueError, match="read from .*without: its weights lack embeddings.word_embeddings.weight"):
+        tokenizer_vectors(without, ["dog"])
     wrong = shutil.copytree(bert, tmp_path / "wrong")
     longer = Tokenizer(models.WordLevel({"[UNK]": 0, "dog": 8}, unk_token="[UNK]"))
     longer.pre_tokenizer, longer.normalizer = pre_tokenizers.Whitespace(), normalizers.Lowercase()
