@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
@@ -44,11 +45,17 @@ class UpDownPreTrainedModel(PreTrainedModel):
         """As transformers does it, and what `__init__` froze is frozen: transformers makes loaded weights trainable.
 
         Weights that the folder lacks are drawn at random, with transformers' warning: a head may be new on purpose. A
-        pipeline has no such purpose: raises `ValueError` for a model that one asks for and that is not whole.
+        pipeline has no such purpose: raises `ValueError` for a model that one asks for and that is not whole. Raises
+        `ValueError` for a damaged file of weights, in a pipeline `SafetensorError`, which transformers does not wrap.
         """
         task = loading_pipeline()
         more = {"ignore_mismatched_sizes": True} if task else {}  # to be named here as well, in one sentence
-        model, info = super().from_pretrained(*args, output_loading_info=True, **(kwargs | more))
+        try:
+            model, info = super().from_pretrained(*args, output_loading_info=True, **(kwargs | more))
+        except SafetensorError as error:
+            place = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+            told = f"the weights in {place} are damaged ({error}): copy or save the model again"
+            raise (SafetensorError if task else ValueError)(told) from error
         for module in reversed(list(model.modules())):  # the whole after its parts, as in `__init__`
             if isinstance(module, UpDownPreTrainedModel):
                 module.freeze_as_made()
@@ -101,15 +108,14 @@ def loading_fault(model: PreTrainedModel, info: Mapping[str, Any]) -> str:
     place, kind = model.name_or_path or "the checkpoint", type(model).__name__
     cure = "copy or save the model again, or correct `architectures` in its config.json"
     missing, strange = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
+    number = len(missing or strange)
+    weights = f"{number} weight{'s' if number > 1 else ''}"
     if missing:
-        number = f"{len(missing)} weight{'s' if len(missing) > 1 else ''}"
-        return f"{place} lacks {number} of {kind}, such as {missing[0]}, which would be drawn at random: {cure}"
+        return f"{place} lacks {weights} of {kind}, such as {missing[0]}, which would be drawn at random: {cure}"
     if strange:
         name, theirs, ours = strange[0]
-        return (
-            f"{place} holds {len(strange)} weights in other shapes than {kind} has them, such as {name} in "
-            f"{tuple(theirs)} rather than {tuple(ours)}: {cure}"
-        )
+        shapes = f"{tuple(theirs)} rather than {tuple(ours)}"
+        return f"{place} holds {weights} in other shapes than {kind} has them, such as {name} in {shapes}: {cure}"
     return ""
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from training.shipped import published
 
 # folders of hub_cards; a wheel brings the captioner alone
@@ -16,8 +18,9 @@ TRAINED_DETECTOR = "updown-detector-lite"
 TRAINED_RETRIEVAL = "updown-retrieval-flickr8k"
 TRAINED_VQA = "updown-vqa-daquar-flickr8k"
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
-USER_ERRORS = (OSError, ValueError, TypeError, ImportError)
+USER_ERRORS = (OSError, ValueError, TypeError, ImportError, SafetensorError)
 LONGEST_MESSAGE = 600
+WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def add_command(commands: Any, name: str, run: Any, *, summary: str, example: str) -> argparse.ArgumentParser:
@@ -138,6 +141,8 @@ def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
         raise ValueError(f"there is no model folder {model}, and a Hub id is written OWNER/NAME")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise ValueError(f"{model} holds no config.json: give a folder that save_pretrained wrote")
+    if Path(model).is_dir() and not any(any(Path(model).glob(pattern)) for pattern in WEIGHTS):
+        raise ValueError(f"{model} holds no weights, such as a model.safetensors: copy or save the model again")
     return model
 
 
