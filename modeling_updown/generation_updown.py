@@ -6,17 +6,14 @@ It stands between the user and `GenerationMixin`, for the captioners (`modeling_
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from .arguments_updown import REGION_FIELDS
 from .compat_updown import CachedGenerationMixin
 from .losses_updown import IGNORED_LABEL
-from .outputs_updown import UpDownDetectorOutput
-
-REGION_FIELDS = {field.name for field in fields(UpDownDetectorOutput)}  # what region sources return
 
 
 class PhotoGenerationMixin(CachedGenerationMixin):

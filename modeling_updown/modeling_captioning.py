@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .arguments_updown import refuse_misspelt
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_updown import UpDownCaptioningConfig
@@ -154,6 +155,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         leaves the state untouched. labels (N, T): the input words, shifted here, -100 where not scored (or
         `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
+        refuse_misspelt(self, kwargs)
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states

@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from .arguments_updown import refuse_misspelt
 from .boxes_updown import boxes_from_pixels, clip_boxes, decode_boxes
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import (
@@ -267,6 +268,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
         for a photo without pixels, and for boxes or labels that are not as above.
         """
+        refuse_misspelt(self, kwargs)
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         groups = list(photos_by_size(pixel_values, pixel_mask))
         boxes = as_tensor(boxes, name="boxes", like=pixel_values)

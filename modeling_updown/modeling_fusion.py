@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from .arguments_updown import refuse_misspelt
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
 from .lengths_updown import join_groups, length_groups, text_lengths
@@ -175,6 +176,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         N / P texts next to each other for every photo. causal_words: words see the regions and earlier words alone, and
         regions each other (Prefix-LM). -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
         """
+        refuse_misspelt(self, kwargs)
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states

@@ -27,6 +27,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
+from .arguments_updown import refuse_misspelt
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_text_updown import UpDownPrefixLMConfig
@@ -266,6 +267,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
         cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100
         where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
         """
+        refuse_misspelt(self, kwargs)
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .arguments_updown import refuse_misspelt
 from .configuration_text_updown import UpDownFusionConfig
 from .gathering_updown import gather_owners, gather_rows, one_row_a_photo
 from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
@@ -106,6 +107,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         one; labels are such numbers then. keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them.
         With `output_attentions` each text is read together with its own photo as well. -> `UpDownRetrievalOutput`.
         """
+        refuse_misspelt(self, kwargs)
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         return_dict = config.return_dict if return_dict is None else return_dict

@@ -1,10 +1,12 @@
 """What a region source returns goes into every model whole; what is not finite, or misspelt, is refused."""
 
+import inspect
 from typing import Any
 
 import pytest
 import torch
 
+from modeling_updown.arguments_updown import REGION_FIELDS, refuse_misspelt
 from tests.tiny import (
     tiny_captioner,
     tiny_detector,
@@ -61,6 +63,25 @@ def test_models_read_what_a_detector_returns(make: Any, detected: Any) -> None:
         whole, three = model(input_ids=ids, **detected), model(input_ids=ids, **three_fields(detected))
     assert torch.equal(getattr(whole, "logits" if whole.logits is not None else "object_logits"),
                        getattr(three, "logits" if three.logits is not None else "object_logits"))  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [*READERS, tiny_detector])
+def test_misspelt_arguments_of_forward_are_refused(make: Any, detected: Any) -> None:
+    model = make() if make is tiny_detector else make(**REGIONS_ALONE)
+    wrong = "pixel_valeus" if make is tiny_detector else "region_featurs"
+    with pytest.raises(TypeError, match=f"takes no argument '{wrong}': is '{wrong[:6]}.*s' meant"):
+        model(**{wrong: 1, **({"pixel_values": torch.zeros(1, 3, 64, 64)} if make is tiny_detector else {})})
+
+
+def test_arguments_are_not_taken_for_each_other() -> None:
+    """Names that any of our models takes pass all of them, and so do those of transformers and its tokenizers."""
+    passing = {"token_type_ids", "position_ids", "num_items_in_batch", "shift_labels", "cache_position", "label_boxes"}
+    passing |= {"choice_labels", "label_attributes", "past_key_values", "cache", "special_tokens_mask", *REGION_FIELDS}
+    models = [tiny_detector(), *(make(**REGIONS_ALONE) for make in READERS)]
+    for model in models:
+        passing |= inspect.signature(model.forward).parameters.keys()
+    for model in models:
+        refuse_misspelt(model, dict.fromkeys(passing))
 
 
 @pytest.mark.parametrize("make", READERS)
