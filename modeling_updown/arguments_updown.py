@@ -30,7 +30,7 @@ def refuse_misspelt(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
 
 
 @lru_cache(maxsize=512)
-def _meant(model_class: type[nn.Module], name: str) -> str:
+def _meant(model_class: Any, name: str) -> str:
     """The argument of `forward` that a name is almost, or nothing."""
     known = list(inspect.signature(model_class.forward).parameters)
     return "" if name in known else next(iter(difflib.get_close_matches(name, known, n=1, cutoff=ALMOST)), "")
