@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
 from typing import Any
@@ -24,13 +24,13 @@ def refuse_misspelt(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
     if not kwargs or torch.compiler.is_compiling():
         return
     for name in kwargs:
-        meant = "" if name in REGION_FIELDS else _meant(type(model), name)
+        meant = "" if name in REGION_FIELDS else _meant(type(model).forward, name)
         if meant:
             raise TypeError(f"{type(model).__name__} takes no argument {name!r}: is {meant!r} meant?")
 
 
 @lru_cache(maxsize=512)
-def _meant(model_class: Any, name: str) -> str:
-    """The argument of `forward` that a name is almost, or nothing."""
-    known = list(inspect.signature(model_class.forward).parameters)
+def _meant(forward: Callable[..., Any], name: str) -> str:
+    """The argument that a name is almost, or nothing."""
+    known = list(inspect.signature(forward).parameters)
     return "" if name in known else next(iter(difflib.get_close_matches(name, known, n=1, cutoff=ALMOST)), "")
