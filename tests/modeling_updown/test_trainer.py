@@ -10,10 +10,12 @@ from transformers import EvalPrediction, Trainer, TrainingArguments, default_dat
 
 from tests.tiny import (
     noise_photo,
+    save_tiny_captioner,
     tiny_captioner,
     tiny_encoder_config,
     tiny_fusion_vqa,
     tiny_masked_lm,
+    tiny_photo,
     tiny_prefix_lm,
     tiny_pretraining,
     tiny_pyramid_detector,
@@ -151,3 +153,36 @@ def test_names_of_old_are_read() -> None:
     old = {"label_boxes" if name == "true_boxes" else name: value for name, value in batch.items()}
     with torch.no_grad():
         assert torch.equal(detector(**old).loss, detector(**batch).loss)
+
+
+# as README has it: DIR is a published folder
+IN_README = """
+from transformers import Trainer, TrainingArguments
+from transformers.image_utils import load_image
+from modeling_updown import UpDownForImageCaptioning, UpDownProcessor, caption_token_ids
+
+model, processor = UpDownForImageCaptioning.from_pretrained(DIR), UpDownProcessor.from_pretrained(DIR)
+photos, captions = ["a.jpg", "b.jpg"], ["a dog runs", "two men ride a wave"]
+pixels = processor(images=[load_image(photo) for photo in photos], return_tensors="pt")["pixel_values"]
+words = caption_token_ids(processor.tokenizer, captions, max_tokens=16, config=model.config)
+words["labels"] = words["input_ids"].masked_fill(words["attention_mask"] == 0, -100)
+rows = [{"pixel_values": pixels[i], **{name: ids[i] for name, ids in words.items()}} for i in range(len(photos))]
+trainer = Trainer(model, TrainingArguments("run"), train_dataset=rows, eval_dataset=rows)
+trainer.train()
+print(trainer.evaluate()["eval_loss"])
+"""
+
+
+def test_the_lines_of_readme_run_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("a.jpg", "b.jpg")):
+        tiny_photo(seed).save(name)
+    lines: dict[str, Any] = {"DIR": str(save_tiny_captioner(tmp_path / "model"))}
+    exec(IN_README, lines)
+    printed = float(capsys.readouterr().out.split()[-1])
+    trainer, rows = lines["trainer"], lines["rows"]
+    with torch.no_grad():
+        expected = trainer.model(**default_data_collator(rows)).loss.item()
+    assert printed == pytest.approx(expected, abs=1e-5) and trainer.state.global_step == 3
