@@ -27,6 +27,7 @@ from training.data.region_shards import (
     STORED_DTYPES,
     ShardPhotos,
     fingerprint_differences,
+    holds_no_damage,
     join_photos,
     lock_writer,
     open_shard,
@@ -489,26 +490,6 @@ def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
         fault = "holds no photo yet" if manifests else "is no region store (it has no store.json)"
         raise ValueError(f"{folder} {fault}; make one with `updown extract PHOTOS --output {folder}`")
     return manifests
-
-
-def holds_no_damage(name: str, column: torch.Tensor) -> bool:
-    """Whether a column holds only what a writer takes: finite numbers, boxes in 0..1 whose sides are not negative, ids
-    from 0. The bits of the numbers are compared, which costs a fiftieth of `torch.isfinite` in float16.
-
-    >>> [holds_no_damage("region_scores", torch.tensor([number])) for number in (0.5, -torch.inf, torch.nan)]
-    [True, False, False]
-    """
-    if not column.numel():
-        return True
-    if column.dtype == torch.int32:
-        return bool(column.min() >= 0)
-    if name == "region_boxes":
-        ordered = bool((column[..., 2:] >= column[..., :2]).all())  # False for NaN
-        return ordered and bool((column.min() >= 0) & (column.max() <= 1))
-    bits = column.contiguous().numpy().view({2: np.uint16, 4: np.uint32}[column.dtype.itemsize])
-    infinity = np.array(np.inf, dtype={2: np.float16, 4: np.float32}[column.dtype.itemsize]).view(bits.dtype)
-    signed = bits.view({2: np.int16, 4: np.int32}[bits.itemsize])
-    return bool(signed.max() < infinity) and bool(bits.max() < infinity + (1 << (8 * bits.itemsize - 1)))
 
 
 def _check_agreement(folder: Path, manifests: Mapping[str, Mapping[str, Any]], shards: Sequence[ShardPhotos]) -> None:
