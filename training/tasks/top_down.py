@@ -1,5 +1,6 @@
 """What the tasks of top-down models share: a model with a processor, photos as regions, splits that are scored."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ class TopDownTask:
         """Meet what the recipe's store lacks of the training rows and of those that pick the best model, before
         anything costly is built; where the model owns a region source, it makes what is lacking."""
         recipe = self.recipe
+        if recipe.init_from:
+            with contextlib.suppress(OSError):  # what is no model at all is told where it is loaded
+                check_kind(recipe.init_from, [self.model_class], any_head=True)
         if not recipe.regions.store or recipe.regions.source or recipe.regions.pretrained:
             return
         if recipe.init_from and owns_region_source(recipe.init_from):
