@@ -174,7 +174,7 @@ def test_mistakes_end_in_one_sentence(
 
 
 def test_a_missing_model_of_ours_names_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"name one with --model .the folder hub_cards/none of .*or train one"):
+    with pytest.raises(ValueError, match=r"none is not here.* --model .the folder hub_cards/none of .*or train one"):
         shared.model_folder(None, default=str(tmp_path / "none"))
 
 

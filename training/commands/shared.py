@@ -133,9 +133,9 @@ def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
             return str(ours)
         if model is None or model in (TRAINED_CAPTIONER, TRAINED_DETECTOR, TRAINED_RETRIEVAL, TRAINED_VQA):
             raise ValueError(
-                f"the trained model is not at {ours}, since only the captioner comes with an installed package: name "
-                f"one with --model (the folder hub_cards/{ours.name} of the project's repository, another folder or a "
-                "Hub id), or train one (updown train RECIPE)"
+                f"{ours.name} is not here, since only the captioner comes with an installed package: name a model with "
+                f"--model (the folder hub_cards/{ours.name} of the project's repository, another folder or a Hub id), "
+                "or train one (updown train RECIPE)"
             )
     if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
         raise ValueError(f"there is no model folder {model}, and a Hub id is written OWNER/NAME")

@@ -119,6 +119,6 @@ def test_models_that_answer_no_questions(
     monkeypatch.setattr("training.commands.ask.TRAINED_VQA", str(tmp_path / "absent"))
     assert run(photo, "is it?") == 2
     assert (
-        "absent, since only the captioner comes with an installed package: name one with --model"
+        "absent is not here, since only the captioner comes with an installed package: name a model"
         in capsys.readouterr().err
     )

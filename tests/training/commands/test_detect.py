@@ -167,7 +167,7 @@ def test_models_that_find_no_objects(
     assert capsys.readouterr().err == expected
     monkeypatch.setattr("training.commands.detect.TRAINED_DETECTOR", str(tmp_path / "absent"))
     assert run(photo) == 2
-    assert "the trained model is not at" in capsys.readouterr().err
+    assert "absent is not here, since only the captioner comes" in capsys.readouterr().err
     assert run(photo, "--model", tmp_path / "none") == 2
     assert "there is no model folder" in capsys.readouterr().err
 
