@@ -48,10 +48,9 @@ def read_genome_regions(
             a COCO file (all its `images`), or a text list with a COCO file name or id first in each line.
         image_data: `image_data.json`, which gives a photo's `coco_id`; `exclude` needs it.
         split_lists: the folder with `train.txt`, `val.txt` and `test.txt`, or list files by split, with a photo name
-            first in each line; photos in no list are left out. By default every photo is train.
+            first in each line; photos in no list are left out. Without lists every photo is of `file_split`, or train.
         images: the folder that holds `VG_100K` and `VG_100K_2`, or the photos themselves.
         split: keep only this split.
-        file_split: the split of every photo, where there are no lists; by default train.
 
     Left out with a warning: phrases that are blank, as some of the official file are, and photos without any.
 
@@ -83,9 +82,7 @@ def read_genome_regions(
             _move(phrases_of, ids, texts)
     _move(phrases_of, ids, texts)
     if not sum(map(len, texts)):
-        raise ValueError(
-            f"{region_descriptions} holds no phrase of the photos asked for; are the lists those of its ids?"
-        )
+        raise ValueError(f"{region_descriptions} holds no phrase of the photos asked for; are the lists of its ids?")
     joined = joined_captions(pa.chunked_array(ids), pa.chunked_array(texts), images=images)
     return joined_dataset(joined, split_of=splits)
 
@@ -117,7 +114,7 @@ def _image_id(photo: dict[str, Any], *, place: str) -> str:
 
 def _phrase(region: dict[str, Any], *, place: str) -> str:
     phrase = region.get("phrase")
-    if not all_texts([phrase]):
+    if not isinstance(phrase, str) or not all_texts([phrase]):
         raise ValueError(f"{place} has no 'phrase' of text: {str(region)[:120]}")
     return phrase.strip()
 

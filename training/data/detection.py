@@ -103,11 +103,7 @@ def read_coco_instances(
     if labelled_by is not None:
         listed = _labelled_photos(listed, files, field=labelled_by, left_out=left_out)
     photos = keep_photos(listed, split=split, source=source)
-    sizes = [
-        {photo.image_id: file.size_of(photo) for photo in photos if photo.image_id in file.photos} for file in files
-    ]
-    for file, own in zip(files, sizes, strict=True):
-        check_sizes({photo: own[photo.image_id] for photo in photos if photo.image_id in own}, source=file.path)
+    sizes = [file.sizes_of(photos) for file in files]
     boxes: dict[str, list[MarkedBox]] = {photo.image_id: [] for photo in photos}
     for file, own in zip(files, sizes, strict=True):
         _add_boxes(
@@ -164,9 +160,15 @@ class _CocoFile:
     attributes: list[list[str]]
     crowd: list[bool]
 
-    def size_of(self, photo: Photo) -> tuple[int, int]:
-        record = self.photos[photo.image_id]
-        return photo_size(photo, width=record.get("width"), height=record.get("height"), source=self.path)
+    def sizes_of(self, photos: Sequence[Photo]) -> dict[str, tuple[int, int]]:
+        """Width and height of those of the photos that the file lists, by id."""
+        records = {photo: self.photos[photo.image_id] for photo in photos if photo.image_id in self.photos}
+        sizes = {
+            photo: photo_size(photo, width=record.get("width"), height=record.get("height"), source=self.path)
+            for photo, record in records.items()
+        }
+        check_sizes(sizes, source=self.path)
+        return {photo.image_id: size for photo, size in sizes.items()}
 
 
 def _files_and_folders(

@@ -81,6 +81,7 @@ class Hdf5File(OpenHdf5):
     """The layout of rows, whose photos an index beside it names."""
 
     def look(self) -> None:
+        """The photos are those of the index."""
         self.rows = read_index(self.beside.index or self.path.with_name(f"{self.path.stem}{INDEX_ENDING}.json"))
         self.size = len(self.rows)
         self.columns = {name: self.dataset(name) for name in (*WIDTHS, "pos_boxes") if name in self._file}

@@ -35,6 +35,7 @@ class PhotosHdf5(OpenHdf5):
     """What both layouts share: arrays of a photo under the names of `photo_of_arrays`."""
 
     def decode(self, entry: Entry) -> Photo:
+        """A photo's arrays under the names of a store."""
         try:
             arrays = self.arrays(entry)
         except HDF5_ERRORS as error:
@@ -52,6 +53,7 @@ class PhotoDatasets(PhotosHdf5):
     """The layout of a data set a photo."""
 
     def look(self) -> None:
+        """The photos are those whose names stand before the endings."""
         names = (name for name in self._file if isinstance(name, str) and name.endswith(PHOTO_ENDINGS))
         self.image_ids = list(dict.fromkeys(name.rpartition("_")[0] for name in names))
         self.size = len(self.image_ids)
@@ -61,6 +63,7 @@ class PhotoDatasets(PhotosHdf5):
             yield Entry(image_id, f"{self.path}, photo {image_id!r}", image_id, number)
 
     def arrays(self, entry: Entry) -> dict[str, np.ndarray]:
+        """The data sets named after the photo."""
         found = {
             name: self._whole(f"{entry.key}_{name}")
             for name in ("features", "boxes", "cls_prob", "size")
@@ -86,6 +89,7 @@ class PhotoRows(PhotosHdf5):
     """The layout of a row a photo."""
 
     def look(self) -> None:
+        """The photos are those of the ids, and every column has a row of each."""
         names = {ours: theirs for ours, theirs in COLUMNS.items() if theirs in self._file}
         self.columns = {ours: self.dataset(theirs) for ours, theirs in names.items()}
         ids = self.dataset(ID_COLUMNS[0] if ID_COLUMNS[0] in self._file else ID_COLUMNS[1], text=True)
@@ -104,6 +108,7 @@ class PhotoRows(PhotosHdf5):
             yield Entry(image_id, f"{self.path}, row {row}", row, row + 1)
 
     def arrays(self, entry: Entry) -> dict[str, np.ndarray]:
+        """The photo's row of every column, without padding."""
         found = {name: np.asarray(column[entry.key]) for name, column in self.columns.items()}
         features = found["features"]
         if features.ndim == 2 and "num_boxes" not in found:

@@ -52,6 +52,7 @@ class LmdbFile(RegionFile):
         self._pages.close()
 
     def entries(self) -> Iterator[Entry]:
+        """Every record but those that only say what else there is."""
         for number, (key, place) in enumerate(self._pages.records(), start=1):
             if key in BOOKKEEPING:
                 continue
