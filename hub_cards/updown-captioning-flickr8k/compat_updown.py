@@ -5,6 +5,7 @@ the inputs it hands to `forward`, in the language models and in the mask functio
 dropped without a word and every step then starts anew, so each place that says the name takes it from `CACHE`.
 """
 
+import inspect
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -61,3 +62,16 @@ def checkpoint_activations(model: Any) -> None:
     """
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()
+
+
+def loading_pipeline() -> str:
+    """The task of the pipeline that is loading a model at this moment; "" where somebody else loads one.
+
+    `pipeline` hands `from_pretrained` no sign of itself that gets past the Auto classes, so callers are looked through.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("transformers.pipelines"):
+            return str(frame.f_locals.get("task") or "pipeline")
+        frame = frame.f_back
+    return ""

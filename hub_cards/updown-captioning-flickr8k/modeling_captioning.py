@@ -16,19 +16,22 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .arguments_updown import refuse_misspelt
 from .boxes_updown import box_geometry
-from .compat_updown import CACHE, CachedGenerationMixin, one_cache
+from .compat_updown import CACHE, one_cache
 from .configuration_updown import UpDownCaptioningConfig
+from .generation_updown import PhotoGenerationMixin, words_of_labels
+from .linear_updown import float_type, step_product
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_attention import TopDownAttention
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownCaptioningOutput
-from .recurrence_updown import CaptioningCache, PhotoContext, StepLinear, WordSteps, lstm_step, word_steps
+from .recurrence_updown import CaptioningCache, PhotoContext, WordSteps, lstm_step, word_steps
 
 PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
 
 
-class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
+class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
     """The captioner: equations in the module's docstring, the paper's defaults, `generate` as transformers has it.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
@@ -45,11 +48,13 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
 
     config_class = UpDownCaptioningConfig
     main_input_name = "input_ids"
+    accepts_loss_kwargs = True  # the loss is a mean over words, those of accumulated batches too
     _is_stateful = True  # the state cannot be rolled back, so assisted decoding is refused
     _no_split_modules = ["UpDownGrid", "TopDownAttention"]
 
     def __init__(self, config: UpDownCaptioningConfig):
         super().__init__(config)
+        self.loss_type = "ForCausalLM"  # so the Trainer counts the words that are scored: all but the first of a row
         width = config.region_embedding_size or config.region_feature_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.word_embedding_size)  # W_e
         self.region_embedding: nn.Linear | None = None
@@ -100,7 +105,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
         """Everything of a photo that does not change over words; once per photo."""
         config = self.config
         mask = regions.region_mask
-        features = regions.region_features.to(self.attention_lstm_photo.weight.dtype)  # (P, R, D)
+        features = regions.region_features.to(float_type(self.attention_lstm_photo))  # (P, R, D)
         features = features.masked_fill(~mask[..., None], 0)  # a padded region may hold anything, even NaN
         share = mask.to(features.dtype) / mask.sum(dim=1, keepdim=True)
         pooled = torch.bmm(share[:, None], features).squeeze(1)  # mean v (P, D)
@@ -148,8 +153,9 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
         input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
         holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T): a masked word
         leaves the state untouched. labels (N, T): the input words, shifted here, -100 where not scored (or
-        `shift_labels`, shifted already); -> `UpDownCaptioningOutput`.
+        `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
+        refuse_misspelt(self, kwargs)
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
@@ -162,6 +168,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
         if cache is None:
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             cache = CaptioningCache(self.encode_photos(regions))
+        input_ids = words_of_labels(labels, config) if input_ids is inputs_embeds is None else input_ids
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         run = self.run_words(words, input_ids, cache, attention_mask, skip=not use_cache)
 
@@ -211,7 +218,8 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
             mask = mask.index_select(0, steps.order) if mask is not None and steps.holes else None
         replaced = input_ids if self.training and self.scheduled_sampling_probability > 0 else None
         word_gates = () if replaced is not None else self.attention_lstm_word(steps.pack(words)).split(steps.num_rows)
-        products = self.step_products(num_words)
+        linears = (self.attention_lstm_state, self.language_lstm)
+        products = tuple(step_product(linear, num_steps=num_words) for linear in linears)
 
         run = WordRun(steps, [], [], [])
         for step, rows in enumerate(steps.num_rows):
@@ -249,16 +257,8 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
         attended, weights = self.attention(
             h1, context.keys, context.values, context.mask, rows=rows, rows_per_photo=rows_per_photo
         )
-        gates = language_gates(torch.cat([attended, h1, h2], dim=-1)) + self.language_lstm.bias  # equation 6
-        h2, c2 = lstm_step(gates, c2)
+        h2, c2 = lstm_step(language_gates(torch.cat([attended, h1, h2], dim=-1)), c2)  # equation 6
         return (h1, c1, h2, c2), weights
-
-    def step_products(self, num_words: int) -> tuple:
-        """The two products of every step; in training over many words, with their gradient made once."""
-        linears = (self.attention_lstm_state, self.language_lstm)
-        if num_words > 1 and torch.is_grad_enabled() and all(linear.weight.requires_grad for linear in linears):
-            return tuple(StepLinear(linear.weight) for linear in linears)
-        return tuple(_WithoutBias(linear) for linear in linears)
 
     def sampled_words(self, input_ids: torch.Tensor, run: "WordRun", step: int, rows: int) -> torch.Tensor:
         """Scheduled sampling (Bengio et al. 2015): some input words drawn from the last step's output. -> (rows, E)"""
@@ -316,17 +316,6 @@ class UpDownForImageCaptioning(UpDownTopDownModel, CachedGenerationMixin):
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         return False  # `forward` makes its own cache of two LSTM states
-
-
-class _WithoutBias(nn.Module):
-    """A linear layer's product alone: its bias is added with the other gates, once."""
-
-    def __init__(self, linear: nn.Linear):
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return F.linear(inputs, self.linear.weight)
 
 
 @dataclass

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from .boxes_updown import grid_boxes, pool_boxes, pyramid_boxes
 from .configuration_updown import UpDownGridConfig
-from .modeling_base import UpDownPreTrainedModel
-from .outputs_updown import Regions
+from .modeling_base import UpDownPreTrainedModel, load_backbone
+from .outputs_updown import Regions, check_pixels
 
 
 class UpDownGrid(UpDownPreTrainedModel):
@@ -56,9 +56,7 @@ class UpDownGrid(UpDownPreTrainedModel):
             state = timm.create_model(self.config.backbone, pretrained=True, num_classes=0).state_dict()
         else:
             state = load_file(weights)
-        missing, _ = self.backbone.load_state_dict(state, strict=False)
-        if missing:
-            raise ValueError(f"{weights} lacks {len(missing)} weights of {self.config.backbone}, such as {missing[:3]}")
+        load_backbone(self.backbone, state, name=self.config.backbone, place=weights)
 
     def unfreeze(self) -> None:
         """Train the last `config.trainable_stages` stages of the backbone (0: all of it)."""
@@ -84,8 +82,10 @@ class UpDownGrid(UpDownPreTrainedModel):
     ) -> Any:
         """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes.
 
-        Raises `ValueError` where `pixel_mask` says that photos were padded: cells would be of the padding.
+        Raises `ValueError` for pixels of another shape, and where `pixel_mask` says that photos were padded: cells
+        would be of the padding.
         """
+        check_pixels(pixel_values)
         if pixel_mask is not None and not torch.compiler.is_compiling() and not pixel_mask.all():
             raise ValueError(
                 'a grid takes photos of one size: give its image processor size={"height": ..., "width": ...}, '

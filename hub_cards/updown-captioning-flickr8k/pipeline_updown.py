@@ -4,36 +4,44 @@ The last hop of the flow: photo -> image processor -> `generate` -> tokenizer ->
 transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder.
 """
 
+import copy
 import inspect
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, GenerationMixin
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineIterator
 
+from .outputs_updown import check_finite
 from .pipeline_photos import (
+    PHOTO_SETTINGS,
     ListedPhoto,
     ListedPhotos,
+    batch_photos,
+    is_many_photos,
     join_photos,
     naming_photo,
+    photo_inputs,
     photo_loader,
     photo_stream,
-    stored_photo,
+    save_parts,
     take_parts,
 )
 
 GENERATE_ARGUMENTS = {*vars(GenerationConfig()), *inspect.signature(GenerationMixin.generate).parameters} - {"self"}
+LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 
 
 class UpDownImageToTextPipeline(Pipeline):
     """Describes photos. For one photo a list of captions, `[{"generated_text": ...}]`; for many, a list of such lists.
 
-    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, a PIL image, an array or a tensor.
-    Many photos are a list, a `datasets.Dataset` with a column of images, a generator or any torch data set; for all but
-    the list an iterator comes back, and nothing is held in memory. Settings of `generate` that are not given are those
-    of the model's `generation_config`.
+    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, an open file, a PIL image, an array or
+    a tensor. Many photos are a list, an array (P, ...) or rows `dataset[:3]`; or a `datasets.Dataset` with a column of
+    images, a generator, any torch data set or a DataLoader of batches, for which an iterator comes back, and nothing is
+    held in memory. Settings of `generate` that are not given are those of the model's `generation_config`.
 
     With `return_regions=True` each caption also has
 
@@ -62,6 +70,10 @@ class UpDownImageToTextPipeline(Pipeline):
         super().__init__(*args, **{**(generate_kwargs or {}), **kwargs})  # kept for every call, which may override some
         take_parts(self)
 
+    def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
+        """Save the model and its processor; `updown push` adds the code for people without ours."""
+        save_parts(self, save_directory, **kwargs)
+
     def __call__(self, inputs: Any = None, **kwargs: Any) -> Any:
         """Describe one photo or many.
 
@@ -69,21 +81,27 @@ class UpDownImageToTextPipeline(Pipeline):
             inputs: a photo or many of them, as the class says; `images=` is another name for it.
             prompt: the words every caption starts with, such as `"a photo of"`.
             max_new_tokens, num_beams, num_return_sequences, do_sample, ...: settings of `generate`, also as a dict
-                `generate_kwargs`.
+                `generate_kwargs`. `max_length` counts BOS and the prompt as well.
+            timeout: seconds that the download of a photo may take.
+            do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
             return_regions: add `words`, `region_weights` and `region_boxes` to each caption.
             return_token_ids: add `generated_token_ids`, a list with BOS, EOS and the prompt but without padding.
             batch_size, num_workers: photos captioned together (1 by default), processes that load photos (0).
 
         Raises:
-            ValueError: a photo cannot be read; for one of many the message starts with its index from 0.
-            TypeError: nothing to caption, or an argument that neither the pipeline nor `generate` knows.
+            ValueError: a photo cannot be read; for one of many the message starts with its index from 0. Or the model's
+                numbers are not finite.
+            TypeError: nothing to caption, or an argument that neither the pipeline, the image processor nor `generate`
+                knows.
         """
         photos = kwargs.pop("images", None) if inputs is None else inputs
         if photos is None:
             raise TypeError(
                 "there is no photo to caption: give a path, a URL, a PIL image, an array or a list of these"
             )
-        if isinstance(photos, list | tuple) or getattr(photos, "ndim", 0) == 4:
+        if isinstance(photos, Mapping) and is_many_photos(photos.get("image")):
+            photos = batch_photos(photos)
+        if is_many_photos(photos):
             return list(super().__call__(ListedPhotos(photos), **kwargs))
         return super().__call__(photo_stream(photos), **kwargs)
 
@@ -93,8 +111,10 @@ class UpDownImageToTextPipeline(Pipeline):
         generate_kwargs: Mapping[str, Any] | None = None,
         return_regions: bool | None = None,
         return_token_ids: bool | None = None,
+        timeout: float | None = None,
         **settings: Any,
     ) -> tuple[dict, dict, dict]:
+        photo_settings = {name: settings.pop(name) for name in PHOTO_SETTINGS & settings.keys()}
         unknown = sorted(settings.keys() - GENERATE_ARGUMENTS)
         twice = sorted(settings.keys() & (generate_kwargs or {}).keys())
         if unknown:
@@ -103,7 +123,7 @@ class UpDownImageToTextPipeline(Pipeline):
             raise ValueError(f"{', '.join(twice)} is given both directly and in generate_kwargs: give it once")
         generation = {**(generate_kwargs or {}), **settings}
         steps: tuple[dict[str, Any], ...] = (
-            {"prompt": prompt},
+            {"prompt": prompt, "timeout": timeout, **photo_settings},
             {"return_regions": return_regions, "generate_kwargs": generation or None},
             {"return_token_ids": return_token_ids},
         )
@@ -133,14 +153,15 @@ class UpDownImageToTextPipeline(Pipeline):
         outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
 
-    def preprocess(self, input_: Any, prompt: str | None = None) -> dict[str, torch.Tensor]:
+    def preprocess(self, input_: Any, prompt: str | None = None, **photo_settings: Any) -> dict[str, torch.Tensor]:
         """A photo (or `ListedPhoto`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
         if isinstance(input_, ListedPhoto):
             with naming_photo(input_.place):
-                return self.preprocess(input_.photo, prompt=prompt)
-        inputs = dict(self.image_processor(images=stored_photo(input_), return_tensors="pt"))
+                return self.preprocess(input_.photo, prompt=prompt, **photo_settings)
+        inputs = photo_inputs(self.image_processor, input_, **photo_settings)
         if prompt:
             inputs |= self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+            inputs |= begun(inputs["input_ids"], self.model.config.bos_token_id)
         return inputs
 
     def _forward(
@@ -150,26 +171,47 @@ class UpDownImageToTextPipeline(Pipeline):
         return_regions: bool = False,
     ) -> dict[str, torch.Tensor]:
         """-> `sequences` (B, S, T), S captions a photo, and with `return_regions` their weights and boxes."""
-        settings = self._prepare_generate_kwargs(
-            dict(generate_kwargs or {}), return_dict_in_generate=True, output_attentions=return_regions
-        )
         inputs = {**input_tensors, "pixel_values": input_tensors["pixel_values"].to(self.model.dtype)}
         num_photos = len(inputs["pixel_values"])
-        if not return_regions:
-            return {"sequences": by_photo(self.model.generate(**inputs, **settings).sequences, num_photos)}
+        settings = self.generation_settings(generate_kwargs or {}, words=inputs.get("input_ids"))
+        settings = self._prepare_generate_kwargs(
+            settings, return_dict_in_generate=True, output_attentions=return_regions
+        )
         if not hasattr(self.model, "get_regions"):
-            raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
+            if return_regions:
+                raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
+            return {"sequences": by_photo(self.model.generate(**inputs, **settings).sequences, num_photos)}
         pixels = {name: inputs.pop(name) for name in ("pixel_values", "pixel_mask") if name in inputs}
         regions = self.model.get_regions(**pixels)
         inputs |= {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
         output = self.model.generate(**inputs, **settings)
-        weights = followed_weights(output.attentions, output.sequences, getattr(output, "beam_indices", None))
-        return {
-            "sequences": by_photo(output.sequences, num_photos),
-            "region_weights": by_photo(weights, num_photos),
-            "region_boxes": regions.region_boxes,
-            "region_mask": regions.region_mask,
-        }
+        captions = {"sequences": by_photo(output.sequences, num_photos)}
+        if return_regions:
+            weights = followed_weights(output.attentions, output.sequences, getattr(output, "beam_indices", None))
+            captions |= {
+                "region_weights": by_photo(weights, num_photos),
+                "region_boxes": regions.region_boxes,
+                "region_mask": regions.region_mask,
+            }
+        return captions
+
+    def generation_settings(self, given: Mapping[str, Any], *, words: torch.Tensor | None) -> dict[str, Any]:
+        """The settings of a call for `generate`: a length that the user gave wins over one of the model's own, stop
+        strings find the tokenizer, and scores that are no numbers are met where they are made.
+
+        words: of the prompt (B, T).
+        """
+        settings = {"tokenizer": self.tokenizer, **given}
+        asked = {**self._generate_kwargs, **settings}
+        config = asked.get("generation_config")
+        if config is not None:
+            settings["generation_config"] = with_own_lengths(config, 1 if words is None else words.shape[1])
+        for length, new_tokens in LENGTHS.items():
+            if asked.get(length) is not None and asked.get(new_tokens) is None:
+                settings[new_tokens] = None  # which would win over the other, although it is the model's own setting
+        finite = FiniteScores(self.model)
+        settings["logits_processor"] = LogitsProcessorList([finite, *(asked.get("logits_processor") or ())])
+        return settings
 
     def postprocess(
         self, model_outputs: Mapping[str, torch.Tensor], return_token_ids: bool = False
@@ -205,6 +247,44 @@ class UpDownImageToTextPipeline(Pipeline):
         """The ids of the tokens that end a caption."""
         ends = self.model.generation_config.eos_token_id
         return [] if ends is None else ends if isinstance(ends, list) else [ends]
+
+
+def begun(input_ids: torch.Tensor, start_token_id: int | None) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` of a prompt (1, T), after the token that every caption starts with.
+
+    Tokenizers of language models (GPT-2's, Qwen2's) begin a text with its first word.
+
+    >>> begun(torch.tensor([[7, 8]]), 1)["input_ids"].tolist(), begun(torch.tensor([[1, 7]]), 1)["input_ids"].tolist()
+    ([[1, 7, 8]], [[1, 7]])
+    """
+    if start_token_id is not None and not input_ids[:, :1].eq(start_token_id).any():
+        input_ids = torch.cat([input_ids.new_full((len(input_ids), 1), start_token_id), input_ids], dim=1)
+    return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
+
+
+class FiniteScores(LogitsProcessor):
+    """Stops `generate` at the first word whose scores are no numbers, which it would make some word of."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """The scores (N, V) as they are; words that are ruled out have -inf, but never all."""
+        check_finite(scores.amax(dim=-1), self.model, what="scores of words")
+        return scores
+
+
+def with_own_lengths(config: GenerationConfig, num_words: int) -> GenerationConfig:
+    """A user's config with lengths counted in new tokens: `generate` takes what a config lacks from the model's own,
+    and new tokens would win over lengths there. num_words: those before the first new one.
+    """
+    config = copy.deepcopy(config)
+    for length, new_tokens in LENGTHS.items():
+        value = getattr(config, length, None)
+        if value and getattr(config, new_tokens, None) is None:
+            setattr(config, new_tokens, max(value - num_words, 0))
+            setattr(config, length, None)
+    return config
 
 
 def followed_weights(

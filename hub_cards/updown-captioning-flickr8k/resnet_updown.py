@@ -25,6 +25,8 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
+from .linear_updown import is_plain
+
 STAGES = ("stem", "res2", "res3", "res4")
 POSITIONS_AT_ONCE = 150 * 14 * 14  # cells of regions held in memory together, in float32; twice as many in bfloat16
 BYTES_AT_ONCE = 2**24  # of what one product makes: blocks above 32 MB glibc gives back, and to get them anew is slow
@@ -38,6 +40,12 @@ ONEDNN_DILATION = 2
 
 def _needs_gradient(module: nn.Module, *inputs: torch.Tensor) -> bool:
     return torch.is_grad_enabled() and any(x.requires_grad for x in (*inputs, *module.parameters()))
+
+
+def _reads_weights(module: nn.Module) -> bool:
+    """Whether the weights of convolutions and norms may be read past them: nothing, such as a hook, stands between."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
+    return all(is_plain(layer, NormedConv2d, FrozenBatchNorm2d) for layer in layers)
 
 
 def _fastest_layout(maps: torch.Tensor) -> torch.Tensor:
@@ -76,7 +84,7 @@ class NormedConv2d(nn.Conv2d):
         return self.weight.to(dtype) * scale[:, None, None, None], self.norm.bias.to(dtype) - mean * scale
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if _needs_gradient(self, input):
+        if _needs_gradient(self, input) or not is_plain(self.norm, FrozenBatchNorm2d):
             return self.norm(super().forward(input))
         weight, bias = (x.to(self.weight.dtype) for x in self.folded())
         dilation = ONEDNN_DILATION if self.kernel_size == (1, 1) else self.dilation
@@ -260,6 +268,7 @@ class RegionStage(nn.Sequential):
         return (
             _needs_gradient(self, inputs)
             or self.plain_only
+            or not _reads_weights(self)
             or inputs.device.type != "cpu"
             or inputs.numel() == 0
             or _compute_dtype(self) == torch.float16  # sums over a map could overflow

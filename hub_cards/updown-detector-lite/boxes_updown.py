@@ -78,11 +78,15 @@ def pyramid_boxes(levels: list[int]) -> torch.Tensor:
 
 
 def pool_boxes(feature_map: torch.Tensor, boxes: torch.Tensor, *, output_size: int = 3) -> torch.Tensor:
-    """The mean feature of each box by RoIAlign: maps (B, D, h, w) and boxes (B, R, 4) in 0..1 -> (B, R, D)."""
+    """The mean feature of each box by RoIAlign: maps (B, D, h, w) and boxes (B, R, 4) in 0..1 -> (B, R, D).
+
+    Pooled in float32 at least: torchvision pools no bfloat16, and float16 would round the corners of the boxes.
+    """
     batch, width, map_height, map_width = feature_map.shape
-    in_cells = boxes_to_pixels(boxes, width=map_width, height=map_height).to(feature_map.dtype)
-    pooled = roi_align(feature_map, list(in_cells), output_size=output_size, aligned=True)  # (B * R, D, s, s)
-    return pooled.mean(dim=(-2, -1)).view(batch, -1, width)
+    wide = torch.promote_types(feature_map.dtype, torch.float32)
+    in_cells = boxes_to_pixels(boxes.to(wide), width=map_width, height=map_height)
+    pooled = roi_align(feature_map.to(wide), list(in_cells), output_size=output_size, aligned=True)  # (B * R, D, s, s)
+    return pooled.mean(dim=(-2, -1)).view(batch, -1, width).to(feature_map.dtype)
 
 
 def box_centres(boxes: torch.Tensor, *, plus_one: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,6 +5,7 @@ D feature width, T words, V vocabulary.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from transformers.utils import ModelOutput
@@ -230,3 +231,29 @@ class UpDownPrefixLMOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
+
+
+def check_pixels(pixel_values: torch.Tensor) -> None:
+    """Raises `ValueError` for what is no batch of photos (B, 3, height, width)."""
+    shape = tuple(pixel_values.shape)
+    empty = not torch.compiler.is_compiling() and 0 in shape
+    if len(shape) != 4 or shape[1] != 3 or empty:
+        cure = "make them with the model's image processor"
+        if len(shape) == 3 and shape[0] == 3:
+            cure = "give pixel_values[None] for one photo"
+        raise ValueError(f"pixel_values have shape {shape}, not (photos, 3, height, width): {cure}")
+
+
+def check_finite(numbers: torch.Tensor, model: Any, *, what: str) -> None:
+    """Raises `ValueError` naming the model's folder where numbers that it made are not all finite."""
+    if not bool(torch.isfinite(numbers).all()):
+        raise ValueError(not_finite(model, what))
+
+
+def not_finite(model: Any, what: str) -> str:
+    """What there is to say of a model whose numbers are none."""
+    folder = getattr(model, "name_or_path", "") or f"the model ({type(model).__name__})"
+    return (
+        f"{folder} makes {what} that are no numbers (NaN or infinity): its weights are damaged, or NaN since their "
+        "training, so take another checkpoint; if float16 overflows, load the model with dtype=torch.float32"
+    )

@@ -8,16 +8,17 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .configuration_updown import region_source_config
+from .configuration_updown import LabelledConfig, region_source_config
 
 
 @strict
-class UpDownFusionConfig(PreTrainedConfig):
+class UpDownFusionConfig(LabelledConfig):
     r"""The fusion model: any Hugging Face text encoder, run on words, on regions or on both together.
 
     text_config (any encoder's config, or its fields with `model_type`, defaults to `BertConfig()`):
         The layers. The encoder takes `inputs_embeds`, `position_ids` and a 4-D mask, as BERT, RoBERTa, DistilBERT and
-        ModernBERT do.
+        ModernBERT do; one that reads words otherwise beside regions than alone, or that padding reaches, is refused
+        when the model is made.
     region_feature_size (`int`, defaults to 2048):
         Width D of the regions that come in.
     region_dropout (`float`, defaults to 0.0):
@@ -58,6 +59,11 @@ class UpDownFusionConfig(PreTrainedConfig):
     """
 
     model_type = "updown_fusion"
+    label_fields = {"num_answers": ("id2label", 0)}
+    keys_to_ignore_at_inference = [
+        *("losses", "logits_per_image", "logits_per_text", "object_logits", "region_predictions"),
+        *("hidden_states", "attentions", "region_boxes"),
+    ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
 
     text_config: Any = None
@@ -91,8 +97,6 @@ class UpDownFusionConfig(PreTrainedConfig):
         if self.num_answers is not None and self.id2label is None:  # type: ignore[has-type]
             self.id2label = {i: f"answer {i}" for i in range(self.num_answers)}
         super().__post_init__(**kwargs)
-        self.label2id = {name: i for i, name in self.id2label.items()}
-        self.num_answers = len(self.id2label)
         if self.pad_token_id is None:
             self.pad_token_id = getattr(self.text_config, "pad_token_id", None) or 0
         if self.cls_token_id is None:
@@ -179,6 +183,14 @@ class UpDownPrefixLMConfig(PreTrainedConfig):
     """
 
     model_type = "updown_prefix_lm"
+    keys_to_ignore_at_inference = [
+        "past_key_values",
+        "cache",
+        "label_log_probs",
+        "hidden_states",
+        "attentions",
+        "region_boxes",
+    ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
 
     text_config: Any = None

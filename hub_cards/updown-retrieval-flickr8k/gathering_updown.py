@@ -44,6 +44,22 @@ def gather_owners(owners: torch.Tensor, num_photos: int) -> torch.Tensor:
     return gather_rows(torch.where(owners < 0, owners, shifted))
 
 
+def one_row_a_photo(photo_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first row of each photo, (M,), and which of those each text's photo is, (N,); -1 for a photo of no row.
+
+    photo_ids (P,), text_ids (N,): gathered ids. A photo that several processes hold would be a wrong one for its own
+    texts; among those of one batch it stands once.
+
+    >>> one_row_a_photo(torch.tensor([7, 3, 7]), torch.tensor([3, 7, 7, 5]))
+    (tensor([1, 0]), tensor([ 0,  1,  1, -1]))
+    """
+    ids, place = photo_ids.unique(return_inverse=True)
+    numbers = torch.arange(len(photo_ids), device=photo_ids.device)
+    rows = torch.full_like(ids, len(photo_ids)).scatter_reduce(0, place, numbers, "amin")
+    same = text_ids[:, None] == ids[None, :]  # (N, M)
+    return rows, torch.where(same.any(dim=1), same.long().argmax(dim=1), -1)
+
+
 def first_row(num_rows: int, *, device: torch.device | str = "cpu") -> int:
     """Where this process's rows begin in `gather_rows` of a tensor of `num_rows` rows here; 0 without other processes.
 

@@ -11,9 +11,9 @@ import binascii
 import contextlib
 import io
 import math
+import numbers
 import os
-import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +22,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch.nn import functional as F
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
@@ -29,9 +30,11 @@ from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_S
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import logging
 
+from .photo_download_updown import MAX_DOWNLOAD_BYTES, download_photo
+
 logger = logging.get_logger(__name__)
 
-PhotoSource = str | os.PathLike[str] | bytes | Image.Image
+PhotoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image
 PhotoArray = np.ndarray | torch.Tensor
 
 # formats that hold photos; Pillow would hand others to outside programs (EPS to Ghostscript)
@@ -43,14 +46,15 @@ PHOTO_FORMATS = tuple(
 )
 MAX_PHOTO_PIXELS = 2**26  # larger photos are reduced by a whole factor: 67 megapixels are 201 MB in RGB
 MAX_JPEG_PIXELS = 10**9  # a JPEG decodes at 1/8 of its size in little memory, other formats only whole
-MAX_DOWNLOAD_BYTES = 2**28
-DOWNLOAD_SECONDS = 30
+SHORTEST_BASE64 = 90  # letters; the smallest PNG has 67 bytes
+# a photo's levels times `rescale_factor`, less `image_mean`, divided by `image_std`: beyond these no photo is left
+SMALLEST_FACTOR, LARGEST_FACTOR = 1e-6, 1e6
 
 # value of white for the modes that hold more than 8 bits; the smallest that the photo's brightest pixel reaches is used
 WHITE_LEVELS = {"I;16": (65535,), "I": (255, 65535, 2**31 - 1), "F": (1.0, 255.0, 65535.0)}
 
 
-def load_photo(source: PhotoSource) -> Image.Image:
+def load_photo(source: PhotoSource, *, timeout: float | None = None) -> Image.Image:
     """Loads one photo as RGB, upright, 8 bits a channel.
 
     EXIF rotation is applied; grey, palette, 1-bit, CMYK and 16-bit photos are converted (16 bits are scaled, not
@@ -58,11 +62,13 @@ def load_photo(source: PhotoSource) -> Image.Image:
     `MAX_PHOTO_PIXELS` come back reduced by a whole factor.
 
     Args:
-        source: a path, an http(s) or `data:image/` URL, the bytes of an image file, or a `PIL.Image`.
+        source: a path, an http(s) or `data:image/` URL, the bytes of an image file or their base64, a file opened in
+            binary mode (`io.BytesIO` and its like; read from its beginning where it can be), or a `PIL.Image`.
+        timeout: seconds that the download from an URL may take; by default `DOWNLOAD_SECONDS`.
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
-        ConnectionError: the URL does not answer.
+        ConnectionError: the URL does not answer as it should; see `download_photo`.
         ValueError: the file is empty, no image, damaged, or too large to decode safely.
         TypeError: source is none of the kinds above.
 
@@ -71,21 +77,26 @@ def load_photo(source: PhotoSource) -> Image.Image:
     """
     if isinstance(source, Image.Image):
         return _decode(source, name=getattr(source, "filename", "") or "the given PIL image")
-    name, stream = _open_stream(source)
+    name, stream = _open_stream(source, timeout=timeout)
     with stream:
         return _decode(_open_photo(stream, name=name), name=name)
 
 
-def _open_stream(source: str | os.PathLike[str] | bytes) -> tuple[str, BinaryIO]:
-    if isinstance(source, bytes):
+def _open_stream(source: Any, *, timeout: float | None) -> tuple[str, BinaryIO]:
+    if isinstance(source, bytes | bytearray | memoryview):
         return "the given bytes", io.BytesIO(source)
+    if hasattr(source, "read"):
+        return _read_file_object(source)
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"a photo is a path, URL, bytes, PIL image or array, not {type(source).__name__}")
-    text = os.fspath(source)
-    if text.startswith(("http://", "https://")):
-        return text, io.BytesIO(_download(text))
+        raise TypeError(f"a photo is a path, URL, bytes, open file, PIL image or array, not {type(source).__name__}")
+    text = os.fsdecode(source)
+    if text[:8].lower().startswith(("http://", "https://")):
+        return text, io.BytesIO(download_photo(text, timeout=timeout))
     if text.startswith("data:image/"):
         return "the data URL", io.BytesIO(_decode_data_url(text))
+    if len(text) >= SHORTEST_BASE64 and not os.path.isfile(text):
+        with contextlib.suppress(ValueError):  # no base64, so a path after all
+            return "the given base64", io.BytesIO(base64.b64decode("".join(text.split()), validate=True))
     return _open_file(text)
 
 
@@ -101,16 +112,21 @@ def _open_file(path: str) -> tuple[str, BinaryIO]:
         raise PermissionError(f"{name} may not be read; change its permissions or copy it") from None
 
 
-def _download(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "updown"})
+def _read_file_object(file: Any) -> tuple[str, BinaryIO]:
+    """What an open file holds, which stays open: the caller's file is the caller's to close."""
+    name = getattr(file, "name", None)
+    name = name if isinstance(name, str) else "the given file object"
     try:
-        with urllib.request.urlopen(request, timeout=DOWNLOAD_SECONDS) as response:
-            content = response.read(MAX_DOWNLOAD_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise ConnectionError(f"{url} cannot be downloaded ({error}); check the address or save the photo") from error
+        if file.seekable():
+            file.seek(0)
+        content = file.read(MAX_DOWNLOAD_BYTES + 1)
+    except (AttributeError, TypeError, ValueError, OSError) as error:  # ValueError: closed, or read as UTF-8 text
+        raise ValueError(f'{name} cannot be read as a photo ({error}); give its path, or open it with "rb"') from error
+    if not isinstance(content, bytes):
+        raise TypeError(f'{name} gives {type(content).__name__}, not bytes; open it with "rb"')
     if len(content) > MAX_DOWNLOAD_BYTES:
-        raise ValueError(f"{url} is larger than {MAX_DOWNLOAD_BYTES >> 20} MiB; save a smaller copy of it")
-    return content
+        raise ValueError(f"{name} holds more than {MAX_DOWNLOAD_BYTES >> 20} MiB; give the path of the file instead")
+    return name, io.BytesIO(content)
 
 
 def _decode_data_url(url: str) -> bytes:
@@ -197,8 +213,8 @@ def _to_8_bit(photo: Image.Image) -> Image.Image:
     return Image.fromarray((levels * (255.0 / white)).round().astype(np.uint8))
 
 
-def fetch_photos(images: Any) -> Any:
-    """Loads every path, URL or bytes in a photo or (nested) list of photos; PIL images and arrays pass unchanged.
+def fetch_photos(images: Any, *, timeout: float | None = None) -> Any:
+    """Loads every path, URL, bytes or open file in a photo or (nested) list; PIL images and arrays pass unchanged.
 
     A grey array (H, W) becomes (1, H, W).
 
@@ -206,17 +222,18 @@ def fetch_photos(images: Any) -> Any:
         OSError, ValueError, TypeError: those of `load_photo`.
     """
     if isinstance(images, list | tuple):
-        return [fetch_photos(image) for image in images]
+        return [fetch_photos(image, timeout=timeout) for image in images]
     if isinstance(images, np.ndarray | torch.Tensor):
         return images[None] if images.ndim == 2 else images
-    return images if isinstance(images, Image.Image) else load_photo(images)
+    return images if isinstance(images, Image.Image) else load_photo(images, timeout=timeout)
 
 
 def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArray:
     """Makes an array of a photo, (C, H, W) or (H, W, C), safe to resize: 8 bits or float32, finite, contiguous.
 
-    16-bit and bool arrays are scaled to 0..255. Floats are left as they are; as everywhere in transformers, floats in
-    0..1 need `do_rescale=False`, and a warning says so.
+    Levels of 16-bit and bool arrays are scaled to 0..255. So are floats that all lie in 0..1, as `torchvision` and
+    `skimage` make them, where levels are to be rescaled: they become the 8 bits that they came from. Other floats are
+    left as they are, with a warning where they look normalised already.
 
     Raises:
         ValueError: no pixels, neither 1, 3 nor 4 channels, or a value that is not finite.
@@ -232,10 +249,15 @@ def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArr
         raise ValueError("a photo array holds NaN or infinity; check where it was computed")
     if kind in ("bool", "uint16"):
         return _like(levels * (255.0 if kind == "bool" else 1 / 257), array)
-    if do_rescale and kind.startswith(("float", "bfloat")) and levels.min() >= 0 and levels.max() <= 1:
-        logger.warning_once(
-            "photos given as floats between 0 and 1 are about to be divided by 255; pass do_rescale=False to keep them"
-        )
+    if do_rescale and kind.startswith(("float", "bfloat")):
+        lowest, highest = levels.min(), levels.max()
+        if lowest >= 0 and highest <= 1:
+            return _like((levels * 255.0).round().to(torch.uint8), array)
+        if lowest < 0 and max(-lowest, highest) < 10:
+            logger.warning_once(
+                f"a photo given as floats from {lowest:.2f} to {highest:.2f} looks normalised already, yet it is about "
+                "to be divided by 255: give 0..1 or 0..255, or pass do_rescale=False and do_normalize=False"
+            )
     return _like(levels, array)
 
 
@@ -297,6 +319,24 @@ def check_resized_pixels(images: list[Any], size: SizeDict) -> None:
             )
 
 
+def check_factor(name: str, value: Any) -> None:
+    """Raises `ValueError` for a `rescale_factor`, `image_mean` or `image_std` that leaves nothing of a photo.
+
+    >>> check_factor("image_std", [0.5, 0.0, 0.5])
+    Traceback (most recent call last):
+    ...
+    ValueError: image_std is [0.5, 0.0, 0.5], but each must be a number from 1e-06 to 1e+06
+    """
+    if value is None:
+        return
+    smallest = -LARGEST_FACTOR if name == "image_mean" else SMALLEST_FACTOR
+    values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
+    good = (isinstance(number, numbers.Real) and smallest <= float(number) <= LARGEST_FACTOR for number in values)
+    if not values or not all(good):
+        each = "each" if len(values) > 1 else "it"
+        raise ValueError(f"{name} is {value}, but {each} must be a number from {smallest:g} to {LARGEST_FACTOR:g}")
+
+
 class UpDownImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """What our image processors take beyond transformers' own.
 
@@ -331,16 +371,30 @@ class PhotoPreparation(BaseImageProcessor):
     max_regions: int | None = None
     score_threshold: float | None = None
 
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.check_levels()
+
+    def check_levels(self, **given: Any) -> None:
+        """Raises `ValueError` for settings, `given` or else saved, under which every photo becomes the same numbers."""
+        for name in ("rescale_factor", "image_mean", "image_std"):
+            check_factor(name, given.get(name, getattr(self, name)))
+
     @property
     def model_input_names(self) -> list[str]:  # type: ignore[override]
         """The names of what a call returns."""
         return ["pixel_values", "pixel_mask"] if self.size.shortest_edge else ["pixel_values"]
 
-    def fetch_images(self, image_url_or_urls: Any) -> Any:
-        """Loads paths, URLs and bytes; see `fetch_photos`."""
+    def preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        """Photos -> `pixel_values`, as transformers does it, with the settings of this call checked."""
+        self.check_levels(**{name: value for name, value in kwargs.items() if value is not None})
+        return super().preprocess(images, *args, **kwargs)
+
+    def fetch_images(self, image_url_or_urls: Any, *, timeout: float | None = None) -> Any:
+        """Loads paths, URLs, bytes and open files; see `fetch_photos`."""
         if isinstance(image_url_or_urls, list | tuple) and not image_url_or_urls:
             raise ValueError("the list of photos is empty; give at least one photo")
-        return fetch_photos(image_url_or_urls)
+        return fetch_photos(image_url_or_urls, timeout=timeout)
 
     def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
         """One photo as (3, H, W), its levels unchanged."""
@@ -364,7 +418,14 @@ class PhotoPreparation(BaseImageProcessor):
             outputs: what `UpDownDetector` returns; its regressed boxes are used.
             threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
             target_sizes: (B, 2) or pairs: height and width of each photo in pixels, for boxes in pixels; else 0..1.
+
+        Raises `ValueError` for scores that are not finite, which no threshold would let pass.
         """
+        if not bool(torch.isfinite(outputs["region_scores"][outputs["region_mask"]]).all()):
+            raise ValueError(
+                "the detector makes scores of regions that are no numbers (NaN or infinity): its weights are damaged, "
+                "or NaN since their training, so take another checkpoint"
+            )
         threshold = (self.score_threshold or 0.0) if threshold is None else threshold
         results = []
         for photo in range(len(outputs["region_mask"])):
@@ -400,6 +461,22 @@ class PhotoPreparation(BaseImageProcessor):
         return BatchFeature(
             {"pixel_values": pixel_values, "pixel_mask": [mask > 0 for mask in pixel_mask]}, tensor_type=return_tensors
         )
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
+        """As transformers does it; beside the image processor of a published model its code is written again."""
+        write_image_code(self, save_directory)
+        return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def write_image_code(image_processor: Any, folder: str | os.PathLike[str]) -> bool:
+    """Whether it is an image processor of ours from a published folder; then its code is written and named."""
+    if not isinstance(image_processor, PhotoPreparation) or not getattr(image_processor, "auto_map", None):
+        return False
+    os.makedirs(folder, exist_ok=True)
+    custom_object_save(image_processor, folder)
+    twins = (UpDownImageProcessorPil, UpDownImageProcessor)  # without torchvision, and with it
+    image_processor.auto_map = {"AutoImageProcessor": [f"{Path(__file__).stem}.{twin.__name__}" for twin in twins]}
+    return True
 
 
 class UpDownImageProcessor(PhotoPreparation, TorchvisionBackend):

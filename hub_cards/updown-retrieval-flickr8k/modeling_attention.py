@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .linear_updown import first_product, last_product, linear_layer, score_rows
+
 
 class TopDownAttention(nn.Module):
     """a_i = w_a^T tanh(W_va v_i + W_ha h), alpha = softmax(a), v_hat = sum_i alpha_i v_i (equations 3-5).
@@ -67,28 +69,6 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
 
 
-class NormedLinear(nn.Linear):
-    """A linear layer; with `weight_norm` its weight is `gain` x V / ||V||, one length for the whole matrix.
-
-    That is `weight_norm(dim=None)` of Salimans and Kingma 2016, as hengyuan-hu/bottom-up-attention-vqa has it.
-
-    >>> layer = NormedLinear(3, 2, weight_norm=True)
-    >>> bool(torch.isclose(layer.effective_weight().norm(), layer.gain))
-    True
-    """
-
-    def __init__(self, in_features: int, out_features: int, *, weight_norm: bool = False):
-        super().__init__(in_features, out_features)
-        self.gain = nn.Parameter(torch.ones(())) if weight_norm else None
-
-    def effective_weight(self) -> torch.Tensor:
-        """(out, in)"""
-        return self.weight if self.gain is None else self.weight * (self.gain / self.weight.norm())
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return F.linear(inputs, self.effective_weight(), self.bias)
-
-
 class Nonlinear(nn.Module):
     """The paper's gated tanh, tanh(W x + b) * sigmoid(W' x + b') (equations 8-10), or relu(W x + b).
 
@@ -104,7 +84,7 @@ class Nonlinear(nn.Module):
     ):
         super().__init__()
         self.gated = activation == "gated_tanh"
-        self.linear = NormedLinear(in_size, (1 + self.gated) * out_size, weight_norm=weight_norm)
+        self.linear = linear_layer(in_size, (1 + self.gated) * out_size, weight_norm=weight_norm)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.activate(self.linear(inputs))
@@ -213,7 +193,7 @@ class QuestionAttention(nn.Module):
         num_glimpses: int = 1,
     ):
         super().__init__()
-        self.region_size, self.dropout = region_size, dropout
+        self.region_size, self.query_size, self.dropout = region_size, query_size, dropout
         self.multiplies = attention == "multiply"
         self.joint: Nonlinear | None = None
         self.of_region: Nonlinear | None = None
@@ -225,15 +205,14 @@ class QuestionAttention(nn.Module):
             self.joint = Nonlinear(
                 region_size + query_size, hidden_size, activation=activation, weight_norm=weight_norm
             )
-        self.score = NormedLinear(hidden_size, num_glimpses, weight_norm=weight_norm)  # w_a
+        self.score = linear_layer(hidden_size, num_glimpses, weight_norm=weight_norm)  # w_a
 
     def project_regions(self, features: torch.Tensor) -> torch.Tensor:
         """What of the score does not depend on the question: (P, R, D) -> (P, R, A)."""
         if self.of_region is not None:
             return self.of_region(features)
         assert self.joint is not None  # one of both is there
-        linear = self.joint.linear
-        return F.linear(features, linear.effective_weight()[:, : self.region_size], linear.bias)
+        return first_product(self.joint.linear, features, rest=self.query_size)
 
     def forward(
         self, query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor, rows: QuestionRows
@@ -247,13 +226,14 @@ class QuestionAttention(nn.Module):
         """a (N, G, R)"""
         if self.of_query is not None:
             asked = self.of_query(query)  # (N, A)
-            if not (self.training and self.dropout):
-                weighted = asked[:, None] * self.score.effective_weight()  # (N, G, A)
+            score = None if self.training and self.dropout else score_rows(self.score)  # (G, A)
+            if score is not None:
+                weighted = asked[:, None] * score  # (N, G, A)
                 return rows.products(keys, weighted.to(keys.dtype)) + self.score.bias[:, None]
             hidden = rows.of_photos(keys) * asked[:, None]  # (N, R, A)
         else:
             assert self.joint is not None  # one of both is there
-            asked = F.linear(query, self.joint.linear.effective_weight()[:, self.region_size :])
+            asked = last_product(self.joint.linear, query, rest=self.region_size)
             hidden = self.joint.activate(rows.of_photos(keys) + asked[:, None])
         hidden = F.dropout(hidden, self.dropout, self.training)
         return self.score(hidden).transpose(1, 2)

@@ -4,14 +4,26 @@ A top-down model either owns a region source (`config.vision_config`), and then 
 `region_features, region_boxes, region_mask` that a source or a store made earlier. Both ways give equal results.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from .compat_updown import loading_pipeline
 from .configuration_updown import UpDownGridConfig
-from .outputs_updown import Regions
+from .outputs_updown import Regions, not_finite
+from .saving_updown import without_origin, write_code_again
+from .versions_updown import warn_of_newer_libraries
+
+# What a new norm holds, a batch norm its statistics too.
+NEW_NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0, "num_batches_tracked": 0}
+
+# Tasks whose pipelines are ours and refuse a model with a `loading_fault` themselves: transformers would wrap an error
+# out of `from_pretrained` in two tracebacks.
+CHECKING_PIPELINES = ("image-to-text", "visual-question-answering")
 
 
 class UpDownPreTrainedModel(PreTrainedModel):
@@ -21,18 +33,56 @@ class UpDownPreTrainedModel(PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "pixel_values"
     input_modalities: tuple[str, ...] = ("image", "text")
+    loading_fault = ""
     supports_gradient_checkpointing = False
     _supports_sdpa = False
     _supports_flash_attn = False
+    accepts_loss_kwargs = False  # losses are means over a batch: transformers' Trainer averages accumulated batches
+    _keys_to_ignore_on_load_missing = [r"num_batches_tracked$"]  # no output depends on it, and some savers drop it
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
-        """As transformers does it, and what `__init__` froze is frozen: transformers makes loaded weights trainable."""
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        """As transformers does it, and what `__init__` froze is frozen: transformers makes loaded weights trainable.
+
+        Weights that the folder lacks are drawn at random, with transformers' warning: a head may be new on purpose. A
+        pipeline has no such purpose: raises `ValueError` for a model that one asks for and that is not whole. Raises
+        `ValueError` for a damaged file of weights, in a pipeline `SafetensorError`, which transformers does not wrap.
+        """
+        task = loading_pipeline()
+        more = {"ignore_mismatched_sizes": True} if task else {}  # to be named here as well, in one sentence
+        try:
+            model, info = super().from_pretrained(*args, output_loading_info=True, **(kwargs | more))
+        except SafetensorError as error:
+            place = args[0] if args else kwargs.get("pretrained_model_name_or_path")
+            told = f"the weights in {place} are damaged ({error}): copy or save the model again"
+            raise (SafetensorError if task else ValueError)(told) from error
         for module in reversed(list(model.modules())):  # the whole after its parts, as in `__init__`
             if isinstance(module, UpDownPreTrainedModel):
                 module.freeze_as_made()
+        if task in CHECKING_PIPELINES:
+            model.loading_fault = loading_fault(model, info)
+        elif task:
+            model.check_whole(info)
         return (model, info) if output_loading_info else model
+
+    def __init__(self, config: PreTrainedConfig, *args: Any, **kwargs: Any):
+        warn_of_newer_libraries()
+        super().__init__(config, *args, **kwargs)
+
+    def save_pretrained(self, save_directory: Any, is_main_process: bool = True, **kwargs: Any) -> None:
+        """As transformers does it; beside a model that was published its code is written again."""
+        if getattr(self.config, "auto_map", None):
+            self.config.auto_map = without_origin(self.config.auto_map)
+            self.config.custom_pipelines = without_origin(vars(self.config).get("custom_pipelines") or {})
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            write_code_again(save_directory, self.config, origin=self.name_or_path)
+
+    def check_whole(self, info: Mapping[str, Any]) -> None:
+        """Raises `ValueError` naming weights that were not loaded; info: `from_pretrained`'s `output_loading_info`."""
+        fault = loading_fault(self, info)
+        if fault:
+            raise ValueError(fault)
 
     def freeze_as_made(self) -> None:
         """Leave out of training what `__init__` leaves out of it."""
@@ -45,10 +95,47 @@ class UpDownPreTrainedModel(PreTrainedModel):
             if isinstance(getattr(module, "bias", None), torch.Tensor):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
         elif isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-            if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()
+            for name, value in NEW_NORM.items():
+                if getattr(module, name, None) is not None:
+                    nn.init.constant_(getattr(module, name), value)  # leaves alone what a checkpoint has filled
+        refill = getattr(module, "init_non_persistent_buffers", None)
+        if callable(refill):
+            refill()  # timm's tables, such as Swin's, that no checkpoint holds
+
+
+def loading_fault(model: PreTrainedModel, info: Mapping[str, Any]) -> str:
+    """What a folder lacks of a model, in one sentence; "" where it was loaded whole."""
+    place, kind = model.name_or_path or "the checkpoint", type(model).__name__
+    cure = "copy or save the model again, or correct `architectures` in its config.json"
+    missing, strange = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
+    number = len(missing or strange)
+    weights = f"{number} weight{'s' if number > 1 else ''}"
+    if missing:
+        return f"{place} lacks {weights} of {kind}, such as {missing[0]}, which would be drawn at random: {cure}"
+    if strange:
+        name, theirs, ours = strange[0]
+        shapes = f"{tuple(theirs)} rather than {tuple(ours)}"
+        return f"{place} holds {weights} in other shapes than {kind} has them, such as {name} in {shapes}: {cure}"
+    return ""
+
+
+def load_backbone(
+    module: nn.Module, state: Mapping[str, torch.Tensor], *, name: str, place: Any, parts: tuple[str, ...] = ("",)
+) -> None:
+    """Fill a module, or those `parts` of it, with a backbone's weights; what else `state` holds is passed over.
+
+    name, place: of the backbone and of its weights, for errors. Raises `ValueError` for weights that are missing or
+    have another shape.
+    """
+    ours = {key: tensor for key, tensor in module.state_dict().items() if key.startswith(parts)}
+    missing = [key for key in ours if key not in state and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(f"{place} lacks {len(missing)} weights of {name}, such as {missing[:3]}")
+    strange = [key for key, tensor in ours.items() if key in state and state[key].shape != tensor.shape]
+    if strange:
+        theirs, expected = tuple(state[strange[0]].shape), tuple(ours[strange[0]].shape)
+        raise ValueError(f"{place} holds {strange[0]} of {name} in {theirs}, not {expected}: name its own weights")
+    module.load_state_dict({key: tensor for key, tensor in state.items() if key in ours}, strict=False)
 
 
 class UpDownTopDownModel(UpDownPreTrainedModel):
@@ -93,8 +180,8 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         """`Regions` of B photos, from pixels (B, 3, height, width) or as given; missing masks are all True.
 
         pixel_mask (B, height, width) bool is True on the photo where photos of different sizes were padded. Raises
-        `ValueError` where neither or both are given, where the width does not fit, or where a photo has no region at
-        all.
+        `ValueError` where neither or both are given, where the width does not fit, where a photo has no region at all,
+        or where a real region is not finite.
         """
         if pixel_values is not None and region_features is None:
             if self.region_source is None:
@@ -102,10 +189,23 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
                     "This model owns no region source, so it cannot take pixel_values: "
                     "extract region_features first, or load a model whose config has a vision_config"
                 )
-            return self.region_source(pixel_values, pixel_mask=pixel_mask)
+            made = self.region_source(pixel_values, pixel_mask=pixel_mask)
+            if broken_regions(made).any():
+                if not pixel_values.isfinite().all():
+                    raise ValueError("pixel_values hold NaN or infinity: make them with the model's image processor")
+                raise ValueError(not_finite(self, "region features"))
+            return made
         if region_features is None or pixel_values is not None:
             raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
-        return Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
+        given = Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
+        broken = broken_regions(given)
+        if broken.any():
+            photo, region = broken.nonzero()[0].tolist()
+            raise ValueError(
+                f"region {region} of photo {photo} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
+                "infinity in region_features or region_boxes: extract these regions anew"
+            )
+        return given
 
     def _checked_mask(self, region_features: torch.Tensor, region_mask: torch.Tensor | None) -> torch.Tensor:
         expected = self.config.region_feature_size
@@ -128,3 +228,17 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
             empty = (~region_mask.any(dim=-1)).nonzero().flatten().tolist()
             raise ValueError(f"photos {empty} of the batch have no region at all: region_mask is False everywhere")
         return region_mask
+
+
+def broken_regions(regions: Regions) -> torch.Tensor:
+    """Which real regions hold NaN or infinity, (B, R) bool; padding may hold anything.
+
+    Sums tell as much as every number does, at a fraction of the work. All False while a compiler or exporter looks on.
+    """
+    features, boxes = regions.region_features, regions.region_boxes
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or features.is_meta:
+        return torch.zeros(1, 1, dtype=torch.bool)
+    total = features.detach().sum(dim=-1, dtype=torch.promote_types(features.dtype, torch.float32))  # (B, R)
+    if boxes is not None:
+        total = total + boxes.detach().sum(dim=-1, dtype=torch.promote_types(boxes.dtype, torch.float32))
+    return regions.region_mask & ~total.isfinite()

@@ -19,13 +19,16 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from .arguments_updown import refuse_misspelt
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
 from .lengths_updown import join_groups, length_groups, text_lengths
+from .linear_updown import float_type
 from .modeling_attention import QuestionRows
-from .modeling_base import UpDownTopDownModel
+from .modeling_base import UpDownTopDownModel, loading_fault
 from .outputs_updown import Regions, UpDownFusionOutput
 
+SAME = 1e-4  # rounding of float32 over many layers, of the largest number
 NEEDED = ("inputs_embeds", "attention_mask", "position_ids")
 TIME_WAVES = 16  # of periods from one second to about three hours
 
@@ -49,7 +52,7 @@ class RegionEmbedding(nn.Module):
 
     def forward(self, features: torch.Tensor, boxes: torch.Tensor, seconds: torch.Tensor | None = None) -> torch.Tensor:
         """features (P, R, D), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
-        dtype = self.of_features.weight.dtype
+        dtype = float_type(self.of_features)
         features = F.dropout(features.to(dtype), self.dropout, self.training)
         embedded = self.norm_features(self.of_features(features))
         embedded = embedded + self.norm_boxes(self.of_boxes(box_geometry(boxes).to(dtype)))
@@ -86,14 +89,22 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
         """A model whose text encoder has the weights of a pretrained one, all else new.
 
         name_or_dir: a folder or Hub id whose `config.json` names an encoder; weights are read from safetensors alone
-        and no code of the folder is run. fields: of `UpDownFusionConfig`, such as `region_feature_size`.
+        and no code of the folder is run. fields: of `UpDownFusionConfig`, such as `region_feature_size`. Raises
+        `ValueError` where it lacks some of them.
         """
-        encoder = AutoModel.from_pretrained(
-            name_or_dir, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
+        encoder, info = AutoModel.from_pretrained(
+            name_or_dir,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
         model = cls(UpDownFusionConfig(text_config=encoder.config, **fields))
         fusion: Any = getattr(model, "fusion", model)
         wanted = fusion.text_model.state_dict()
+        fault = loading_fault(encoder, {**info, "missing_keys": info["missing_keys"] & wanted.keys()})
+        if fault:
+            raise ValueError(fault)
         loaded = {name: tensor for name, tensor in encoder.state_dict().items() if name in wanted}
         fusion.text_model.load_state_dict(loaded)
         return model
@@ -131,6 +142,12 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         self.region_embedding = RegionEmbedding(config, size=size)
         self.build_region_source()
         self.post_init()
+        check_passes(self)
+
+    def freeze_as_made(self) -> None:
+        """As the base class has it; `from_pretrained`, which calls it, builds models without weights to check."""
+        super().freeze_as_made()
+        check_passes(self)
 
     def forward(
         self,
@@ -159,6 +176,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         N / P texts next to each other for every photo. causal_words: words see the regions and earlier words alone, and
         regions each other (Prefix-LM). -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
         """
+        refuse_misspelt(self, kwargs)
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
@@ -308,17 +326,19 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         return attention_mask.bool()
 
     def positions(self, input_ids: torch.Tensor | None, word_mask: torch.Tensor) -> torch.Tensor:
-        """Where each word stands, (N, T), as the text encoder counts by itself."""
+        """Where each word stands, (N, T), as the text encoder counts by itself.
+
+        RoBERTa and its kin count from the number after their padding's, and words alone.
+        """
         numbers = torch.arange(word_mask.shape[1], device=word_mask.device).expand(word_mask.shape)
         embeddings: Any = getattr(self.text_model, "embeddings", None)
-        if hasattr(
-            embeddings, "create_position_ids_from_input_ids"
-        ):  # RoBERTa counts words, after its padding's number
-            padding = embeddings.padding_idx
-            if input_ids is None:
-                return numbers + padding + 1
-            return embeddings.create_position_ids_from_input_ids(input_ids, padding)
-        return numbers
+        padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+        if padding is None:
+            return numbers
+        if input_ids is None:
+            return numbers + padding + 1
+        words = (input_ids != padding).long()
+        return words.cumsum(dim=1) * words + padding
 
     def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """States (N, L, H) of words alone or regions alone -> one vector (N, H), as `config.pooling` says."""
@@ -344,11 +364,67 @@ def check_encoder(text_model: PreTrainedModel) -> None:
     """`ValueError` for a text model that cannot run over regions."""
     taken = inspect.signature(text_model.forward).parameters
     missing = [name for name in NEEDED if name not in taken]
+    try:
+        missing += [] if isinstance(text_model.get_input_embeddings(), nn.Embedding) else ["word embeddings"]
+    except NotImplementedError:
+        missing += ["word embeddings"]
     if missing or getattr(text_model.config, "is_encoder_decoder", False):
         raise ValueError(
             f"text_config is a {text_model.config.model_type!r}, which does not take {', '.join(missing or NEEDED)}: "
             "choose an encoder such as bert, roberta, distilbert or modernbert"
         )
+
+
+@torch.no_grad()
+def check_passes(model: UpDownFusionModel) -> None:
+    """`ValueError` for a text encoder that reads words otherwise beside regions than alone, or that padding reaches.
+
+    Three words and two regions tell: words beside padding alone are read as without it, and so are words and regions.
+    Weights that are not there yet (on "meta"), or that a GPU or half precision rounds, tell nothing.
+    """
+    exact = (torch.float32, torch.float64)
+    if any(w.device.type != "cpu" or not w.numel() or w.dtype not in exact for w in model.text_model.parameters()):
+        return
+    training = model.text_model.training
+    model.text_model.eval()
+    try:
+        found = _differences(model)
+    except Exception as error:  # whatever an encoder raises that was not made for this
+        found = {f"it fails over words and regions: {' '.join(str(error).split())[:200]}": float("inf")}
+    finally:
+        model.text_model.train(training)
+    wrong = next((what for what, difference in found.items() if not difference <= SAME), None)
+    if wrong is not None:
+        raise ValueError(
+            f"text_config is a {model.config.text_config.model_type!r}, which cannot read regions beside words "
+            f"({wrong}): choose an encoder such as bert, roberta, distilbert or modernbert"
+        )
+
+
+def _differences(model: UpDownFusionModel) -> dict[str, float]:
+    """How far the states of two readings that should be one are apart, of the largest state; by what would be wrong."""
+    embeddings, padding = model.get_input_embeddings(), model.config.pad_token_id
+    device, size = embeddings.weight.device, embeddings.embedding_dim
+    last = [number for number in range(embeddings.num_embeddings) if number != padding][-2:]
+    words = torch.tensor([[model.config.cls_token_id, *last]], device=device)
+    padded = torch.tensor([[*words[0].tolist(), padding, padding]], device=device)
+    seen = torch.tensor([[True, True, True, False, False]], device=device)
+    regions = torch.linspace(-1, 1, 4 * size, device=device).sin().view(1, 4, size)
+    real = torch.tensor([[True, True, False, False]], device=device)
+    asked: Any = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
+    alone = model(words, **asked).last_hidden_state
+    both = model(words, region_embeds=regions[:, :2], region_mask=real[:, :2], **asked).last_hidden_state
+    photos = {"region_embeds": regions.expand(2, -1, -1), "region_mask": torch.cat([real, torch.zeros_like(real)])}
+    wide = model(padded.expand(2, -1), attention_mask=seen.expand(2, -1), **photos, **asked)
+    both_padded = torch.cat([wide.word_states[:1, :3], wide.region_states[:1, :2]], dim=1)
+    return {
+        "it reads words otherwise than alone": _apart(wide.word_states[1:, :3], alone),
+        "padding changes what it reads": _apart(both_padded, both),
+    }
+
+
+def _apart(states: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((states - expected).abs().max() / expected.abs().max()).item()
 
 
 def first_state(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

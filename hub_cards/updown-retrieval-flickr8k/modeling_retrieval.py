@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .arguments_updown import refuse_misspelt
 from .configuration_text_updown import UpDownFusionConfig
-from .gathering_updown import gather_owners, gather_rows
+from .gathering_updown import gather_owners, gather_rows, one_row_a_photo
 from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
@@ -90,6 +91,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         region_seconds: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         photo_index: torch.LongTensor | None = None,
+        photo_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         return_loss: bool | None = None,
         keys: dict[str, Any] | None = None,
@@ -101,13 +103,15 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
 
         input_ids (N, T), attention_mask (N, T); regions of P photos as `get_regions` takes them. labels (N,), or
         photo_index (N,): the photo each text belongs to, by default N / P texts next to each other for every photo.
-        keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them. With `output_attentions` each text is
-        read together with its own photo as well. -> `UpDownRetrievalOutput`.
+        photo_ids (P,): each photo's number in the data set, by which one that several processes hold is known to be
+        one; labels are such numbers then. keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them.
+        With `output_attentions` each text is read together with its own photo as well. -> `UpDownRetrievalOutput`.
         """
+        refuse_misspelt(self, kwargs)
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         return_dict = config.return_dict if return_dict is None else return_dict
-        owners = photo_index if labels is None else labels
+        owners = photo_index if labels is None else rows_of(labels, photo_ids)
         photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
         if input_ids is None:
             raise ValueError("There is no text to compare with: give input_ids (and attention_mask)")
@@ -119,7 +123,11 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         if labels is not None or return_loss:
             rows = self.rows(owners, input_ids, photos)
             losses = self.pair_losses(
-                input_ids, attention_mask, photos, rows, image_embeds=image_embeds, text_embeds=text_embeds, keys=keys
+                *(input_ids, attention_mask, photos, rows),
+                image_embeds=image_embeds,
+                text_embeds=text_embeds,
+                keys=keys,
+                photo_ids=photo_ids,
             )
         attentions = self.glances(input_ids, attention_mask, photos, owners) if output_attentions else None
         output = UpDownRetrievalOutput(
@@ -283,11 +291,12 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         image_embeds: torch.Tensor | None,
         text_embeds: torch.Tensor | None,
         keys: dict[str, Any] | None,
+        photo_ids: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`itc` over the batch of all processes (and the momentum queue), `itm` over this process's."""
         losses, similarity = {}, None
         if image_embeds is not None and text_embeds is not None:
-            losses["itc"] = self.contrast(image_embeds, text_embeds, rows.photo_index, keys)
+            losses["itc"] = self.contrast(image_embeds, text_embeds, rows.photo_index, keys, photo_ids)
             similarity = (image_embeds.float() @ text_embeds.float().T).detach()  # (P, N)
         if self.config.weight("itm"):
             losses["itm"] = self.matching(input_ids, attention_mask, photos, rows, similarity)
@@ -299,13 +308,19 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         text_embeds: torch.Tensor,
         owners: torch.Tensor,
         keys: dict[str, Any] | None,
+        photo_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """ITC; with `keys` against the momentum copy's embeddings and queue."""
+        """ITC, each photo of all processes once where `photo_ids` tell; with `keys` against the momentum copy's."""
         temperature = self.bounded_temperature().float()
         if keys is not None:
             return momentum_itc_loss(image_embeds.float(), text_embeds.float(), temperature=temperature, **keys)
-        owners = gather_owners(owners, len(image_embeds))
         images, texts = gather_rows(image_embeds.float()), gather_rows(text_embeds.float())
+        if photo_ids is None:
+            owners = gather_owners(owners, len(image_embeds))
+        else:
+            text_ids = photo_ids.index_select(0, owners)
+            kept, owners = one_row_a_photo(gather_rows(photo_ids), gather_rows(text_ids))
+            images = images.index_select(0, kept)
         return itc_loss(images, texts, temperature=temperature, owners=owners)
 
     def matching(
@@ -342,3 +357,20 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         if not losses:
             return None
         return torch.stack([self.config.weight(name) * loss for name, loss in losses.items()]).sum()
+
+
+def rows_of(labels: torch.Tensor, photo_ids: torch.Tensor | None) -> torch.Tensor:
+    """The row of each text's photo, (N,): `labels` themselves or, where photos have numbers, where theirs stands.
+
+    Raises `ValueError` for a number that no photo has.
+
+    >>> rows_of(torch.tensor([40, 7, 40]), torch.tensor([7, 40]))
+    tensor([1, 0, 1])
+    """
+    if photo_ids is None:
+        return labels
+    same = labels[:, None] == photo_ids[None, :]  # (N, P)
+    if not torch.compiler.is_compiling() and not same.any(dim=1).all():
+        lost = labels[~same.any(dim=1)][0].item()
+        raise ValueError(f"labels name photo {lost}, but photo_ids, the photos of the batch, do not")
+    return same.long().argmax(dim=1)

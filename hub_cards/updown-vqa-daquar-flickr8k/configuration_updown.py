@@ -6,10 +6,45 @@ Defaults are those of Anderson et al. 2018 ("Bottom-Up and Top-Down Attention fo
 Answering", the released code); what the reimplementations changed is a field of its own.
 """
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
+
+
+class LabelledConfig(PreTrainedConfig):
+    """A config whose labels say how many outputs there are, whenever and however they are set.
+
+    label_fields: {field that counts: (field that names, labels which do not count, such as "background")}.
+    """
+
+    label_fields: ClassVar[dict[str, tuple[str, int]]] = {}
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As transformers does it; new labels, or a new number of them, take the place of the saved ones."""
+        fields = dict(config_dict)
+        if "label2id" in kwargs and "id2label" not in kwargs:
+            kwargs["id2label"] = {int(i): name for name, i in kwargs["label2id"].items()}
+        kwargs.pop("label2id", None)
+        for count, (names, uncounted) in cls.label_fields.items():
+            if names == "id2label" and kwargs.get("num_labels") is not None:
+                kwargs.setdefault(count, kwargs.pop("num_labels") - uncounted)
+            if kwargs.get(names) is not None:
+                kwargs.pop(count, None)
+                fields[names] = kwargs.pop(names)
+            elif kwargs.get(count) is not None and kwargs[count] != fields.get(count):
+                fields[count], fields[names] = kwargs.pop(count), None
+        return super().from_dict(fields, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; new labels set their number, and `label2id`, too."""
+        super().__setattr__(name, value)
+        for count, (names, uncounted) in self.label_fields.items():
+            if name == names and value is not None:
+                setattr(self, count, len(value) - uncounted)
+        if name == "id2label" and value is not None and self.label_fields:
+            self.label2id = {label: int(i) for i, label in value.items()}
 
 
 @strict
@@ -69,7 +104,7 @@ class UpDownGridConfig(PreTrainedConfig):
 
 
 @strict
-class UpDownDetectorConfig(PreTrainedConfig):
+class UpDownDetectorConfig(LabelledConfig):
     r"""The bottom-up detector: Faster R-CNN with objects and attributes (the paper, section 3.1).
 
     Every convention in which the original Caffe code and its ports differ is one field; defaults are the original's.
@@ -138,6 +173,8 @@ class UpDownDetectorConfig(PreTrainedConfig):
     """
 
     model_type = "updown_detector"
+    label_fields = {"num_objects": ("id2label", 1), "num_attributes": ("attribute_id2label", 1)}
+    keys_to_ignore_at_inference = ["region_features", "object_probs", "attribute_probs", "losses"]
 
     num_objects: int = 1600
     num_attributes: int = 400
@@ -196,13 +233,10 @@ class UpDownDetectorConfig(PreTrainedConfig):
         if self.id2label is None:  # type: ignore[has-type]
             self.id2label = {0: "background", **{i: f"object {i}" for i in range(1, self.num_objects + 1)}}
         super().__post_init__(**kwargs)
-        self.num_objects = len(self.id2label) - 1
-        self.label2id = {name: i for i, name in self.id2label.items()}
         if self.attribute_id2label is None:
             names = {i: f"attribute {i}" for i in range(1, self.num_attributes + 1)}
             self.attribute_id2label = {0: "no attribute", **names}
         self.attribute_id2label = {int(i): name for i, name in self.attribute_id2label.items()}
-        self.num_attributes = len(self.attribute_id2label) - 1
         self.pyramid_levels = [2, 3, 4] if self.pyramid_levels is None else list(self.pyramid_levels)
         self.anchor_sizes = [[64, 128, 256, 512]] if self.anchor_sizes is None else self.anchor_sizes
         self.anchor_ratios = [0.5, 1.0, 2.0] if self.anchor_ratios is None else self.anchor_ratios
@@ -283,6 +317,14 @@ class UpDownCaptioningConfig(PreTrainedConfig):
     """
 
     model_type = "updown_captioning"
+    keys_to_ignore_at_inference = [
+        "past_key_values",
+        "cache",
+        "label_log_probs",
+        "hidden_states",
+        "attentions",
+        "region_boxes",
+    ]
     sub_configs = {"vision_config": AutoConfig}
 
     vocab_size: int = 10010
@@ -322,7 +364,7 @@ class UpDownCaptioningConfig(PreTrainedConfig):
 
 
 @strict
-class UpDownVqaConfig(PreTrainedConfig):
+class UpDownVqaConfig(LabelledConfig):
     r"""The question answerer: question GRU, top-down attention, sigmoid answers (the paper, section 3.3).
 
     vocab_size (`int`, defaults to 10000):
@@ -370,6 +412,8 @@ class UpDownVqaConfig(PreTrainedConfig):
     """
 
     model_type = "updown_vqa"
+    label_fields = {"num_answers": ("id2label", 0)}
+    keys_to_ignore_at_inference = ["choice_logits", "hidden_states", "attentions", "counts", "region_boxes"]
     sub_configs = {"vision_config": AutoConfig}
 
     vocab_size: int = 10000
@@ -408,8 +452,6 @@ class UpDownVqaConfig(PreTrainedConfig):
         if self.id2label is None:  # type: ignore[has-type]
             self.id2label = {i: f"answer {i}" for i in range(self.num_answers)}
         super().__post_init__(**kwargs)
-        self.num_answers = len(self.id2label)
-        self.label2id = {name: i for i, name in self.id2label.items()}
         self.num_attention_heads = self.num_glimpses
         if self.vision_config is not None:
             self.region_feature_size = self.vision_config.region_feature_size

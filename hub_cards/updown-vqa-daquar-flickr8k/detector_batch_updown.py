@@ -12,9 +12,24 @@ import torch
 from .boxes_updown import boxes_to_pixels
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import PhotoObjects
-from .outputs_updown import UpDownDetectorOutput
+from .outputs_updown import UpDownDetectorOutput, check_pixels
 
 BOX_TOLERANCE = 1e-3
+
+
+def as_tensor(given: Any, *, name: str, like: torch.Tensor) -> torch.Tensor | None:
+    """Boxes or their mask as a tensor on the device of `like`; lists and arrays become one.
+
+    Raises `ValueError` for what is no rectangle of numbers, such as lists of different lengths.
+    """
+    if given is None or isinstance(given, torch.Tensor):
+        return given
+    try:
+        return torch.as_tensor(given, device=like.device)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name}: no rectangle of numbers ({error}): photos with fewer boxes are padded, where box_mask is False"
+        ) from error
 
 
 def check_given(
@@ -32,7 +47,7 @@ def check_given(
         raise ValueError(f"labels have shape {tuple(labels.shape)}, not ({num_photos} photos, objects)")
     for name, ids, most in (
         ("labels", labels, config.num_objects),
-        ("label_attributes", attributes, config.num_attributes),
+        ("true_attributes", attributes, config.num_attributes),
     ):
         if ids is not None and ids.numel() and int(ids.max()) > most:
             raise ValueError(f"{name} hold the id {int(ids.max())}, but the model knows 1 .. {most}")
@@ -50,11 +65,7 @@ def photos_by_size(
 
     Raises `ValueError` for a batch of another shape, for a photo without any pixel and for padding on another side.
     """
-    if pixel_values.dim() != 4 or pixel_values.shape[1] != 3 or 0 in pixel_values.shape:
-        raise ValueError(
-            f"pixel_values have shape {tuple(pixel_values.shape)}, not (photos, 3, height, width): "
-            "make them with the model's image processor"
-        )
+    check_pixels(pixel_values)
     if pixel_mask is None:
         yield list(range(len(pixel_values))), pixel_values
         return
@@ -91,15 +102,15 @@ def photo_objects(
     Raises `ValueError` for tensors that are not (B, M), (B, M, 4) and (B, M, K), and for a box that is not xyxy 0..1.
     """
     if boxes is None or boxes.shape != (*labels.shape, 4):
-        raise ValueError(f"labels of shape {tuple(labels.shape)} need label_boxes of shape {(*labels.shape, 4)}")
+        raise ValueError(f"labels of shape {tuple(labels.shape)} need true_boxes of shape {(*labels.shape, 4)}")
     if attributes is not None and (attributes.dim() != 3 or attributes.shape[:2] != labels.shape):
         raise ValueError(
-            f"labels of shape {tuple(labels.shape)} need label_attributes of shape {(*labels.shape, 'K')}, "
+            f"labels of shape {tuple(labels.shape)} need true_attributes of shape {(*labels.shape, 'K')}, "
             f"not {tuple(attributes.shape)}"
         )
     ids = labels[photo]
     own = boxes[photo].float().masked_fill((ids == 0)[:, None], 0)  # padding may hold anything
-    in_pixels = boxes_to_pixels(checked_boxes(own, name="label_boxes", photo=photo), width=size[1], height=size[0])
+    in_pixels = boxes_to_pixels(checked_boxes(own, name="true_boxes", photo=photo), width=size[1], height=size[0])
     real = ids > 0
     attribute_ids = ids.new_zeros(int(real.sum()), 1) if attributes is None else attributes[photo][real]
     return PhotoObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0])

@@ -10,7 +10,7 @@ one group, C objects, A attributes, D feature width.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import roi_align
 
+from .arguments_updown import refuse_misspelt
 from .boxes_updown import boxes_from_pixels, clip_boxes, decode_boxes
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import (
@@ -33,6 +34,7 @@ from .detection_losses_updown import (
     region_losses,
 )
 from .detector_batch_updown import (
+    as_tensor,
     check_given,
     collect_photos,
     given_boxes,
@@ -41,7 +43,8 @@ from .detector_batch_updown import (
     photos_by_size,
     resize_factors,
 )
-from .modeling_base import UpDownPreTrainedModel
+from .linear_updown import float_type
+from .modeling_base import UpDownPreTrainedModel, load_backbone
 from .outputs_updown import UpDownDetectorOutput
 from .proposals_updown import ProposalNetwork, top_proposals
 from .pyramid_updown import PyramidBackbone, PyramidRegions, box_means
@@ -81,7 +84,7 @@ class RegionHeads(nn.Module):
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, D) -> object logits (N, C + 1) and regressions (N, C or 1, 4), in float32."""
         with full_precision(features):
-            features = features.to(self.object_score.weight.dtype)
+            features = features.to(float_type(self.object_score))
             return self.object_score(features).float(), self.box_deltas(features).float().unflatten(1, (-1, 4))
 
     def attributes(self, features: torch.Tensor, object_ids: torch.Tensor) -> torch.Tensor:
@@ -200,16 +203,12 @@ class UpDownDetector(UpDownPreTrainedModel):
             else load_file(weights)
         )
         if not config.is_caffe_resnet:
-            missing, _ = self.backbone.backbone.load_state_dict(state, strict=False)
+            load_backbone(self.backbone.backbone, state, name=name, place=weights)
         elif config.stride_in_1x1:
             raise ValueError(f"{name}'s weights have their strides in the 3x3 convolutions: set stride_in_1x1 to false")
         else:
-            missing, _ = self.load_state_dict(
-                {caffe_name(theirs): value for theirs, value in state.items()}, strict=False
-            )
-            missing = [name for name in missing if name.startswith(("backbone.", "region_stage."))]
-        if missing:
-            raise ValueError(f"{weights} lacks {len(missing)} weights of {name}, such as {missing[:3]}")
+            state = {caffe_name(theirs): value for theirs, value in state.items()}
+            load_backbone(self, state, name=name, place=weights, parts=("backbone.", "region_stage."))
 
     def freeze_stages(self) -> None:
         """Leave `config.frozen_stages` first stages and every norm of the backbone out of training."""
@@ -239,11 +238,11 @@ class UpDownDetector(UpDownPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         pixel_mask: torch.Tensor | None = None,
-        boxes: torch.Tensor | None = None,
-        box_mask: torch.Tensor | None = None,
+        boxes: torch.Tensor | Sequence[Any] | None = None,
+        box_mask: torch.Tensor | Sequence[Any] | None = None,
         labels: torch.Tensor | None = None,
-        label_boxes: torch.Tensor | None = None,
-        label_attributes: torch.Tensor | None = None,
+        true_boxes: torch.Tensor | None = None,
+        true_attributes: torch.Tensor | None = None,
         photo_sizes: torch.Tensor | None = None,
         draw_seeds: torch.Tensor | None = None,
         min_regions: int | None = None,
@@ -257,11 +256,11 @@ class UpDownDetector(UpDownPreTrainedModel):
         Args:
             pixel_values: (B, 3, height, width), as the model's image processor makes them.
             pixel_mask: (B, height, width) bool, True on the photo; padding lies to the right and below.
-            boxes: (B, R, 4) xyxy in 0..1: regions are exactly these, in this order, unregressed.
+            boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: regions are exactly these, in this order, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
-            label_boxes: (B, M, 4) xyxy in 0..1, of the labels.
-            label_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
+            true_boxes: (B, M, 4) xyxy in 0..1, of the labels; once label_boxes, which is read too.
+            true_attributes: (B, M, K) attribute ids 1 .. A, 0 pads; once label_attributes.
             photo_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
             min_regions, max_regions, score_threshold: instead of those of the config.
@@ -269,15 +268,20 @@ class UpDownDetector(UpDownPreTrainedModel):
         Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
         for a photo without pixels, and for boxes or labels that are not as above.
         """
+        refuse_misspelt(self, kwargs)
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         groups = list(photos_by_size(pixel_values, pixel_mask))
-        check_given(boxes, labels, label_attributes, num_photos=len(pixel_values), config=self.config)
+        boxes = as_tensor(boxes, name="boxes", like=pixel_values)
+        box_mask = as_tensor(box_mask, name="box_mask", like=pixel_values)
+        true_boxes = kwargs.get("label_boxes") if true_boxes is None else true_boxes
+        true_attributes = kwargs.get("label_attributes") if true_attributes is None else true_attributes
+        check_given(boxes, labels, true_attributes, num_photos=len(pixel_values), config=self.config)
         losses, parts = [], []
         for photos, pixels in groups:
             group = self.feature_maps(pixels)
             factors = resize_factors(photo_sizes, photos, group.size)
             if labels is not None:
-                true = (labels, label_boxes, label_attributes)
+                true = (labels, true_boxes, true_attributes)
                 objects = [photo_objects(*true, photo=i, size=group.size) for i in photos]
                 seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in photos]
                 losses.append(self._group_losses(group, objects, factors=factors, seeds=seeds))

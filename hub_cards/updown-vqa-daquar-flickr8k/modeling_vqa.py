@@ -17,11 +17,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .arguments_updown import refuse_misspelt
 from .boxes_updown import box_geometry
 from .configuration_updown import UpDownVqaConfig
 from .counting_updown import ObjectCounter, RisingFunction
+from .linear_updown import NormedLinear, float_type, linear_layer
 from .losses_updown import IGNORED_LABEL, answer_loss
-from .modeling_attention import Nonlinear, NormedLinear, QuestionAttention, QuestionRows
+from .modeling_attention import Nonlinear, QuestionAttention, QuestionRows
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownVqaOutput
 from .recurrence_updown import QuestionGRU
@@ -74,7 +76,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         self.of_question = Nonlinear(hidden, hidden, **shared)  # f_q
         self.of_photo = Nonlinear(attended, hidden, **shared)  # f_v
         self.before_answers = Nonlinear(hidden, answer_size, **shared)  # f_o
-        self.answers = NormedLinear(answer_size, config.num_answers, weight_norm=config.weight_norm)  # W_o
+        self.answers = linear_layer(answer_size, config.num_answers, weight_norm=config.weight_norm)  # W_o
         self.counter: ObjectCounter | None = None
         self.of_counts: nn.Linear | None = None
         if config.counted_objects:
@@ -90,19 +92,30 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | NormedLinear):
             std = self.config.initializer_range or 1 / math.sqrt(3 * module.in_features)
             nn.init.normal_(module.weight, std=std)
             nn.init.zeros_(module.bias)
-            gain = getattr(module, "gain", None)
-            if gain is not None and not getattr(gain, "_is_hf_initialized", False):
-                gain.copy_(module.weight.norm())
+            if isinstance(module, NormedLinear) and not getattr(module.gain, "_is_hf_initialized", False):
+                module.gain.copy_(module.weight.norm())
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=WORD_STD)
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 nn.init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, RisingFunction):
             nn.init.ones_(module.slopes)
+
+    @torch.no_grad()
+    def fold_weight_norm(self) -> None:
+        """Put plain layers of the same outputs in the place of normed ones (`config.weight_norm`, which becomes False).
+
+        Adapters (peft) find plain layers alone: to tune a weight-normed model with them, fold it first.
+        """
+        normed = [(name, layer) for name, layer in self.named_modules() if isinstance(layer, NormedLinear)]
+        for name, layer in normed:
+            parent, _, own_name = name.rpartition(".")
+            setattr(self.get_submodule(parent), own_name, layer.folded())
+        self.config.weight_norm = False
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
@@ -124,7 +137,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         choice_input_ids: torch.LongTensor | None = None,
         choice_mask: torch.BoolTensor | None = None,
         labels: torch.FloatTensor | None = None,
-        choice_labels: torch.LongTensor | None = None,
+        correct_choice: torch.LongTensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -135,13 +148,16 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         input_ids (N, T), padded on either side; attention_mask (N, T), by default all but `config.pad_token_id`;
         regions of P photos as `get_regions` takes them; photo_index (N,): which photo each question asks about.
         labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the words of C answers to choose from,
-        choice_mask (N, C): True = a choice; choice_labels (N,): the right one, -100 for none. -> `UpDownVqaOutput`;
-        attentions are always there, since they cost nothing. Raises `ValueError` for numbers that do not fit.
+        choice_mask (N, C): True = a choice; correct_choice (N,), once choice_labels: the right one, -100 for none.
+        -> `UpDownVqaOutput`; attentions are always there, since they cost nothing. Raises `ValueError` for numbers that
+        do not fit.
         """
+        refuse_misspelt(self, kwargs)
         config = self.config
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         return_dict = config.return_dict if return_dict is None else return_dict
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        correct_choice = kwargs.get("choice_labels") if correct_choice is None else correct_choice
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
         rows = QuestionRows.of(
             photo_index, num_questions=len(question), num_photos=len(regions.region_mask), device=question.device
@@ -153,7 +169,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         logits = self.answers(before)  # (N, A)
         choice_logits = None if choice_input_ids is None else self.choose(joint, choice_input_ids, choice_mask)
         output = UpDownVqaOutput(
-            loss=self.total_loss(logits, labels, choice_logits, choice_labels, kwargs.get("num_items_in_batch")),
+            loss=self.total_loss(logits, labels, choice_logits, correct_choice, kwargs.get("num_items_in_batch")),
             logits=logits,
             choice_logits=choice_logits,
             hidden_states=(question, joint) if output_hidden_states else None,
@@ -196,7 +212,8 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         if config.reads_padding:
             padding = words.new_zeros(words.shape[-1])
             if config.pad_token_id is not None:
-                padding = self.embed_tokens.weight[config.pad_token_id].detach()  # zero, and never trained
+                number = torch.tensor([config.pad_token_id], device=words.device)
+                padding = self.embed_tokens(number)[0].detach()  # zero, and never trained
             states = self.question_gru.states_on_padding(padding, config.max_question_words)
             initial = states.index_select(0, config.max_question_words - lengths)
         return self.question_gru(words, lengths, initial)
@@ -226,7 +243,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
     def region_values(self, regions: Regions) -> torch.Tensor:
         """What is attended to: features (P, R, D), of length 1 and with their boxes where the config says so."""
         config, gaps = self.config, ~regions.region_mask[..., None]
-        features = regions.region_features.to(self.embed_tokens.weight.dtype)
+        features = regions.region_features.to(float_type(self.embed_tokens))
         features = features.masked_fill(gaps, 0)  # a padded region may hold anything, even NaN
         if config.normalize_regions:
             features = F.normalize(features, dim=-1)
@@ -253,7 +270,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         logits: torch.Tensor,
         labels: torch.Tensor | None,
         choice_logits: torch.Tensor | None,
-        choice_labels: torch.Tensor | None,
+        correct_choice: torch.Tensor | None,
         num_items_in_batch: torch.Tensor | int | None,
     ) -> torch.Tensor | None:
         """The losses of answers and choices; None without labels."""
@@ -265,10 +282,10 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
                     f"{logits.shape[1]} answers to each of {len(logits)} questions"
                 )
             losses.append(answer_loss(logits, labels, num_items_in_batch=num_items_in_batch))
-        if choice_labels is not None:
+        if correct_choice is not None:
             if choice_logits is None:
-                raise ValueError("choice_labels say which choice is right: give choice_input_ids as well")
-            total = F.cross_entropy(choice_logits, choice_labels, ignore_index=IGNORED_LABEL, reduction="sum")
-            count = (choice_labels != IGNORED_LABEL).sum().clamp(min=1)
+                raise ValueError("correct_choice says which choice is right: give choice_input_ids as well")
+            total = F.cross_entropy(choice_logits, correct_choice, ignore_index=IGNORED_LABEL, reduction="sum")
+            count = (correct_choice != IGNORED_LABEL).sum().clamp(min=1)
             losses.append(total / (count if num_items_in_batch is None else num_items_in_batch))
         return torch.stack(losses).sum() if losses else None

@@ -1,9 +1,10 @@
 """Photos as pipelines get them: one or many, lists, data sets or streams, made ready for the image processor.
 
 The first hop of `pipeline_updown` and `pipeline_vqa`: whatever was given -> photos, each with its place for messages ->
-inputs of one size, padded to a batch.
+inputs of one size, padded to a batch. Every photo that is given is either answered for or named in an error.
 """
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
@@ -12,6 +13,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from transformers.processing_utils import ImagesKwargs
+
+# settings of image processors that a call of a pipeline may change; what comes back and where is the pipeline's matter
+PHOTO_SETTINGS = ({*ImagesKwargs.__annotations__, "exact_resize", "channel_order"}) - {"return_tensors", "device"}
 
 
 class ListedPhoto(NamedTuple):
@@ -38,8 +43,10 @@ class ListedPhotos(Dataset):
 def take_parts(pipeline: Any) -> None:
     """Give a pipeline the image processor and the tokenizer of its processor, where it was given none itself.
 
-    Raises `ValueError` for a pipeline that lacks one of them.
+    Raises `ValueError` for a pipeline that lacks one of them, or whose model was loaded without some of its weights.
     """
+    if getattr(pipeline.model, "loading_fault", ""):
+        raise ValueError(pipeline.model.loading_fault)
     for part in ("image_processor", "tokenizer"):
         if getattr(pipeline, part) is None:
             setattr(pipeline, part, getattr(pipeline.processor, part, None))
@@ -48,6 +55,18 @@ def take_parts(pipeline: Any) -> None:
                 f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
                 "model's folder (if it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
             )
+
+
+def save_parts(pipeline: Any, folder: str | os.PathLike[str], **kwargs: Any) -> None:
+    """Save a pipeline's model and processor into one folder; those of a published model bring their code."""
+    pipeline.model.save_pretrained(folder, **kwargs)
+    if pipeline.processor is None:
+        pipeline.tokenizer.save_pretrained(folder, **kwargs)
+        pipeline.image_processor.save_pretrained(folder, **kwargs)
+        return
+    processor = copy.copy(pipeline.processor)  # with the parts that the pipeline uses, which may have been given to it
+    processor.image_processor, processor.tokenizer = pipeline.image_processor, pipeline.tokenizer
+    processor.save_pretrained(folder, **kwargs)
 
 
 def photo_loader(
@@ -71,6 +90,25 @@ def photo_loader(
     return DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=collate_fn)
 
 
+def photo_inputs(
+    image_processor: Any, photo: Any, *, timeout: float | None = None, **settings: Any
+) -> dict[str, torch.Tensor]:
+    """One photo, or row with one, -> `pixel_values` (1, 3, height, width) and maybe `pixel_mask`.
+
+    timeout: seconds that a download may take; settings: of the image processor. Raises `ValueError` for several photos.
+    """
+    photo = stored_photo(photo)
+    if timeout is not None:
+        photo = image_processor.fetch_images(photo, timeout=timeout)
+    inputs = dict(image_processor(images=photo, return_tensors="pt", **settings))
+    if len(inputs["pixel_values"]) != 1:
+        raise ValueError(
+            f"it holds {len(inputs['pixel_values'])} photos where one is expected: give a flat list of photos, or their"
+            " batches as a torch DataLoader"
+        )
+    return inputs
+
+
 def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """Inputs of single photos -> one batch; pixels and their masks are padded with 0 on the right and below.
 
@@ -88,14 +126,37 @@ def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.
     return joined
 
 
+def is_one_photo(photos: Any) -> bool:
+    """Whether something is a photo although it could be gone through, as bytes and open files could.
+
+    >>> is_one_photo("dog.jpg"), is_one_photo(bytearray(b"...")), is_one_photo(["dog.jpg"])
+    (True, True, False)
+    """
+    return isinstance(photos, str | bytes | bytearray | memoryview) or hasattr(photos, "read")
+
+
+def is_many_photos(photos: Any) -> bool:
+    """Whether something holds several photos at once: a list, or an array (P, 3, height, width)."""
+    return isinstance(photos, list | tuple) or getattr(photos, "ndim", 0) == 4
+
+
 def photo_stream(photos: Any) -> Any:
     """Many photos other than a list -> what pipelines go through lazily, each with its index; one photo as it is."""
+    if is_one_photo(photos):
+        return photos
     if hasattr(photos, "cast_column"):
         photos = image_column(photos)
+    if isinstance(photos, DataLoader):
+        photos = (photo for batch in photos for photo in batch_photos(batch))
     if isinstance(photos, Iterator | IterableDataset):
         return (ListedPhoto(index, photo) for index, photo in enumerate(photos))
-    one_photo = isinstance(photos, str | bytes) or not isinstance(photos, Sequence | Dataset)
-    return photos if one_photo else ListedPhotos(photos)
+    return ListedPhotos(photos) if isinstance(photos, Sequence | Dataset) else photos
+
+
+def batch_photos(batch: Any) -> Sequence:
+    """The photos of one batch of a DataLoader, or of the rows `dataset[:3]`, which come as a dict of lists."""
+    photos: Any = batch.get("image") if isinstance(batch, Mapping) else batch
+    return photos if is_many_photos(photos) else [batch]
 
 
 def image_column(rows: Any) -> Sequence | Iterator:

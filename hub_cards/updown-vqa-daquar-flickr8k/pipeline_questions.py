@@ -10,9 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .pipeline_photos import join_photos, naming_photo, stored_photo, with_undecoded_photos
+from .pipeline_photos import (
+    batch_photos,
+    is_many_photos,
+    is_one_photo,
+    join_photos,
+    naming_photo,
+    stored_photo,
+    with_undecoded_photos,
+)
 
 ROW_COLUMNS = ("image", "question", "choices")
 
@@ -91,8 +99,29 @@ def merged(rows: Sequence[AskedPhoto]) -> tuple[list[AskedPhoto], list[int]]:
     return asked, [place for places in photos.values() for place in places]
 
 
+def batch_rows(batch: Any, question: Any = None) -> Sequence:
+    """The rows of one batch of a DataLoader, or of `dataset[:3]`: photos where there is a `question` about them.
+
+    Raises `ValueError` where its columns have different lengths.
+    """
+    if question is not None or not isinstance(batch, Mapping) or not is_many_photos(batch.get("image")):
+        return batch_photos(batch)
+    columns = {name: batch[name] for name in ROW_COLUMNS if batch.get(name) is not None}
+    number = len(columns["image"])
+    if isinstance(columns.get("question"), str):
+        columns["question"] = [columns["question"]] * number
+    odd = next((name for name, values in columns.items() if len(values) != number), None)
+    if odd is not None:
+        raise ValueError(f"the rows have {number} photos and {len(columns[odd])} of {odd}: give each photo its own")
+    return [{name: values[row] for name, values in columns.items()} for row in range(number)]
+
+
 def asked_stream(rows: Any, question: Any) -> Any:
     """What comes lazily: a data set or stream of rows, or of photos with their questions; None for a single photo."""
+    if is_one_photo(rows):
+        return None
+    if isinstance(rows, DataLoader):
+        rows = (row for batch in rows for row in batch_rows(batch, question))
     of_columns = hasattr(rows, "cast_column")
     if of_columns:
         rows = rows_of_columns(rows, with_question=question is None)
@@ -100,8 +129,7 @@ def asked_stream(rows: Any, question: Any) -> Any:
         if isinstance(question, list):
             raise TypeError("a stream of photos takes one question: stream rows of image and question instead")
         return (asked_photo(row, question, place=place) for place, row in enumerate(rows))
-    many = of_columns or (isinstance(rows, Sequence | Dataset) and not isinstance(rows, str | bytes))
-    if not many:
+    if not of_columns and not isinstance(rows, Sequence | Dataset):
         return None
     check_lengths(rows, question)
     return AskedPhotos(rows, question)

@@ -8,7 +8,8 @@ regions are made once, however many questions are asked about it.
 
 import inspect
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -19,13 +20,23 @@ from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 from transformers.utils import logging
 
-from .pipeline_photos import naming_photo, photo_loader, take_parts
+from .outputs_updown import check_finite
+from .pipeline_photos import (
+    PHOTO_SETTINGS,
+    is_many_photos,
+    naming_photo,
+    photo_inputs,
+    photo_loader,
+    save_parts,
+    take_parts,
+)
 from .pipeline_questions import (
     AskedPhoto,
     AskedPhotos,
     Question,
     asked_photo,
     asked_stream,
+    batch_rows,
     check_lengths,
     checked_choices,
     join_asked,
@@ -42,14 +53,17 @@ QUESTIONS_AT_ONCE = 256  # about photos of one batch: bounds the memory that att
 class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     """Answers questions about photos: for each question a list of `{"score": 0..1, "answer": text}`, the best first.
 
-    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, a PIL image, an array or a tensor.
+    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, an open file, a PIL image, an array or
+    a tensor.
 
     - `vqa(photo, question)`, `vqa({"image": photo, "question": question})`: a list of answers;
     - one photo and a list of questions, a list of photos and one question, two lists of the same length (the first
-      question about the first photo, ...), or a list of such dicts: a list of such lists. Lists were crossed in
-      transformers 4, each question with each photo; here that is `for question in questions: vqa(photos, question)`;
+      question about the first photo, ...), a list of such dicts or rows `dataset[:3]`: a list of such lists. Lists were
+      crossed in transformers 4, each question with each photo; here that is
+      `for question in questions: vqa(photos, question)`;
     - a `datasets.Dataset` (or stream) with the columns `image` and `question`, a generator or torch data set of such
-      dicts, or a data set or generator of photos with one question: an iterator, and nothing is held in memory.
+      dicts, or a data set or generator of photos with one question, or a DataLoader of batches of either: an iterator,
+      and nothing is held in memory.
 
     Scores of answers of the vocabulary are the sigmoid of the model's, each by itself. `choices=[...]`, or a row's own
     `choices`, ranks given answers instead: by the model's head for them (`config.scores_choices`; the scores are their
@@ -93,17 +107,23 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             top_k: answers to each question (5 by default, or all choices); no more than there are.
             choices: the answers to choose from, for every question.
             return_regions: add `region_weights` and `region_boxes` to the best answer.
+            timeout: seconds that the download of a photo may take.
+            padding, truncation: taken as in transformers 4, and of no effect: padding never changes an answer, and
+                questions are always cut where the model stops reading.
+            do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
             batch_size, num_workers: photos answered about together (1 by default), processes that load photos (0).
 
         Raises:
             ValueError: an empty question; choices that are empty, given twice or not in the vocabulary; a photo that
-                cannot be read; each with its index from 0 where there are many.
+                cannot be read; each with its index from 0 where there are many. Or scores that are not finite.
             TypeError: no photo, no question, a question that is not text, an unknown argument.
         """
         if image is None:
             raise TypeError("there is no photo to ask about: give image=... (a path, a URL, a PIL image or an array)")
         question = question_list(question)
-        if isinstance(image, list | tuple) or getattr(image, "ndim", 0) == 4:
+        if isinstance(image, Mapping) and is_many_photos(image.get("image")):
+            image = batch_rows(image, question)
+        if is_many_photos(image):
             check_lengths(image, question)
             photos = AskedPhotos(image, question)
             return self.answer_all([photos[place] for place in range(len(photos))], **kwargs)
@@ -116,9 +136,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return self.answer_all([replace(row, place=None) for row in rows], **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save the model, its tokenizer and image processor; `updown push` adds the code for people without ours."""
-        for part in (self.model, self.tokenizer, self.image_processor):
-            part.save_pretrained(save_directory, **kwargs)
+        """Save the model and its processor; `updown push` adds the code for people without ours."""
+        save_parts(self, save_directory, **kwargs)
 
     def answer_all(self, rows: Sequence[AskedPhoto], **kwargs: Any) -> list[list[dict[str, Any]]]:
         """The answers of each row, in their order; rows with the same photo share its regions."""
@@ -133,15 +152,21 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         top_k: int | None = None,
         choices: Sequence[str] | None = None,
         return_regions: bool | None = None,
-        **unknown: Any,
+        timeout: float | None = None,
+        padding: Any = None,
+        truncation: Any = None,
+        **settings: Any,
     ) -> tuple[dict, dict, dict]:
+        unknown = settings.keys() - PHOTO_SETTINGS
         if unknown:
             raise TypeError(
                 f"visual-question-answering knows no argument {', '.join(sorted(unknown))}: is it misspelt?"
             )
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}, but there is no answer without 1 or more")
-        preprocess: dict[str, Any] = {"told": set()}  # what this call has warned of
+        preprocess: dict[str, Any] = {"told": set(), **settings}  # what this call has warned of
+        if timeout is not None:
+            preprocess["timeout"] = timeout
         if choices is not None:
             preprocess["choices"] = checked_choices(choices, name="choices")
         forward = {} if return_regions is None else {"return_regions": return_regions}
@@ -169,16 +194,13 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return PipelineChunkIterator(outputs, self.postprocess, postprocess_params)
 
     def preprocess(
-        self, input_: AskedPhoto, choices: tuple[str, ...] = (), told: set[str] | None = None
+        self, input_: AskedPhoto, choices: tuple[str, ...] = (), told: set[str] | None = None, **photo_settings: Any
     ) -> dict[str, Any]:
         """A photo -> `photo`, its `pixel_values` (1, 3, height, width) and mask, and its checked `questions`."""
         questions = [self.checked(question, choices, set() if told is None else told) for question in input_.questions]
-        if input_.place is None:
-            photo = self.image_processor(images=input_.photo, return_tensors="pt")
-        else:
-            with naming_photo(input_.place):
-                photo = self.image_processor(images=input_.photo, return_tensors="pt")
-        return {"photo": dict(photo), "questions": questions}
+        with nullcontext() if input_.place is None else naming_photo(input_.place):
+            photo = photo_inputs(self.image_processor, input_.photo, **photo_settings)
+        return {"photo": photo, "questions": questions}
 
     def checked(self, question: Question, choices: tuple[str, ...], told: set[str]) -> Question:
         """A question with its choices looked up; warns, once a call, of words that the model will not read.
@@ -252,8 +274,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             if return_regions:
                 inputs["output_attentions"] = True
             output = self.model(**inputs)
+            if output.logits is not None:
+                check_finite(output.logits, self.model, what="scores of answers")
             for row, question in enumerate(part):
                 answered = {"scores": scores_of(question, output, row)}
+                check_finite(answered["scores"], self.model, what="scores of choices")
                 if return_regions:
                     real = photos["region_mask"][index[row]]
                     answered["region_weights"] = output.attentions[-1][row][:, real].float()

@@ -1,16 +1,16 @@
-"""LSTMs and a GRU one word at a time: the step, its cache for `generate`, which rows run when, cheap weight gradients.
+"""LSTMs and a GRU one word at a time: the step, its cache for `generate`, which rows run when.
 
 Shapes: P photos, N = P x S rows of words (those of one photo next to each other), T words, H hidden, R regions.
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from transformers.cache_utils import Cache, CacheLayerMixin
+
+from .linear_updown import step_product
 
 
 def lstm_step(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -193,22 +193,15 @@ class QuestionGRU(nn.Module):
         if steps.skips:
             state, lengths = state.index_select(0, steps.order), lengths.index_select(0, steps.order)
         running = (lengths[:, None] > places).sum(dim=0).tolist()  # fewer than the rows of a step, which are rounded up
-        product = self.step_product(num_words)
+        product = step_product(self.state_gates, num_steps=num_words)
         ended: list[torch.Tensor] = []
         for step, rows in enumerate(steps.num_rows):
             ended.append(state[rows:])
             state = state[:rows]
-            after = gru_step(from_words[step], product(state) + self.state_gates.bias, state)
+            after = gru_step(from_words[step], product(state), state)
             state = after if running[step] == rows else torch.where(lengths[:rows, None] > step, after, state)
         state = torch.cat([state, *reversed(ended)])
         return state.new_zeros(state.shape).index_copy(0, steps.order, state) if steps.skips else state
-
-    def step_product(self, num_words: int) -> Any:
-        """W_h h of every step; in training over many words, with the weight's gradient made once."""
-        weight = self.state_gates.weight
-        if num_words > 1 and torch.is_grad_enabled() and weight.requires_grad:
-            return StepLinear(weight)
-        return partial(F.linear, weight=weight)
 
     def states_on_padding(self, padding: torch.Tensor, num_steps: int) -> torch.Tensor:
         """The states before any word and after 1 .. `num_steps` times the vector `padding` (E,): (num_steps + 1, H)."""
@@ -217,55 +210,3 @@ class QuestionGRU(nn.Module):
         for _ in range(num_steps):
             states.append(gru_step(from_word, self.state_gates(states[-1]), states[-1]))
         return torch.cat(states)
-
-
-class StepLinear:
-    """x W^T for a weight that is used once per time step, with its gradient made once per batch.
-
-    Autograd would add a whole (out, in) matrix to the gradient at every step; here each step only keeps its input and
-    its output's gradient, and one product over all steps makes the weight's. Same numbers, a fraction of the memory
-    traffic. Under autocast the weight is cast once, not per step.
-    """
-
-    def __init__(self, weight: torch.Tensor):
-        self.tape: list[tuple[torch.Tensor, torch.Tensor]] = []
-        device = weight.device.type
-        if torch.is_autocast_enabled(device):
-            weight = weight.to(torch.get_autocast_dtype(device))
-        self.weight = _CollectWeightGradient.apply(weight, self.tape)
-
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(N, in) -> (N, out), in the weight's type."""
-        return _ProductWithoutWeightGradient.apply(inputs.to(self.weight.dtype), self.weight, self.tape)
-
-
-class _CollectWeightGradient(torch.autograd.Function):
-    """The identity on a weight; its gradient is made from the steps' tape, after the last of them ran backward."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: torch.Tensor, tape: list) -> torch.Tensor:
-        ctx.tape = tape
-        ctx.set_materialize_grads(False)
-        return weight.view_as(weight)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor, None]:
-        inputs, gradients = zip(*ctx.tape, strict=True)
-        ctx.tape.clear()
-        return torch.cat(gradients).T @ torch.cat(inputs), None  # (out, N * steps) @ (N * steps, in)
-
-
-class _ProductWithoutWeightGradient(torch.autograd.Function):
-    """x W^T whose backward passes gradients to x alone and leaves (x, gradient) on the tape."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, tape: list) -> torch.Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.tape = tape
-        return F.linear(inputs, weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
-        inputs, weight = ctx.saved_tensors
-        ctx.tape.append((inputs.detach(), gradient))  # detached: a tape that held the graph would never be freed
-        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None

@@ -8,13 +8,17 @@ captions -> `caption_token_ids` -> `labels` in training, prompt -> tokenizer -> 
 Languages written without spaces need captions that are already split into words.
 """
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.dynamic_module_utils import custom_object_save
 
 NORMALIZER = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
 QUESTION_NORMALIZER = normalizers.Sequence(  # as hengyuan-hu/bottom-up-attention-vqa reads a question
@@ -66,6 +70,14 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
 
     vocab_files_names = {"tokenizer_file": "tokenizer.json"}
     model_input_names = ["input_ids", "attention_mask"]
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> tuple[str, ...]:
+        """As transformers does it; beside the tokenizer of a published model its code is written again."""
+        if self.init_kwargs.get("auto_map"):
+            os.makedirs(save_directory, exist_ok=True)
+            custom_object_save(self, save_directory)
+            self.init_kwargs["auto_map"] = {"AutoTokenizer": [None, f"{Path(__file__).stem}.{type(self).__name__}"]}
+        return super().save_pretrained(save_directory, *args, **kwargs)
 
     @classmethod
     def from_captions(
@@ -204,7 +216,7 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
 
 
 def caption_token_ids(
-    tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], *, max_tokens: int
+    tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], *, max_tokens: int, config: Any = None
 ) -> dict[str, torch.Tensor]:
     """Captions as the rows a captioner is trained on: BOS, the caption's tokens, EOS, padding on the right.
 
@@ -215,6 +227,7 @@ def caption_token_ids(
         tokenizer: an `UpDownTokenizer` or any other.
         captions: N texts; an empty one gives BOS EOS.
         max_tokens: keep at most this many tokens of a caption (16 to 20 in the paper), BOS and EOS not counted.
+        config: of the model that learns them; its BOS, EOS and padding, which `generate` writes with, go first.
 
     Returns:
         `input_ids` and `attention_mask`, both (N, T) int64 with T <= max_tokens + 2.
@@ -230,7 +243,7 @@ def caption_token_ids(
     captions = list(_checked_captions(captions))
     if not captions or max_tokens < 1:
         raise ValueError(f"need at least one caption and one token, got {len(captions)} and max_tokens={max_tokens}")
-    bos, eos, pad = _boundary_ids(tokenizer)
+    bos, eos, pad = boundary_token_ids(tokenizer, config=config).values()
     encoded = tokenizer(
         captions,
         add_special_tokens=False,
@@ -288,16 +301,25 @@ def _build_backend(vocabulary: dict[str, int], *, special_tokens: Mapping[str, s
     return backend
 
 
-def _boundary_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, int]:
-    eos = _first_given(tokenizer.eos_token_id, tokenizer.sep_token_id)
+def boundary_token_ids(tokenizer: PreTrainedTokenizerBase, *, config: Any = None) -> dict[str, int]:
+    """`bos_token_id`, `eos_token_id` and `pad_token_id` of captions: a model config's own where it is given and has
+    them (the first of several EOS), else the tokenizer's, as `caption_token_ids` replaces those that are missing.
+
+    Raises `ValueError` where neither has an EOS.
+    """
+    own_bos, own_eos, own_pad = (
+        getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+    )
+    own_eos = next(iter(own_eos), None) if isinstance(own_eos, list) else own_eos
+    eos = _first_given(own_eos, tokenizer.eos_token_id, tokenizer.sep_token_id)
     if eos is None:
         raise ValueError(
             f"{type(tokenizer).__name__} has neither an EOS nor a SEP token; set tokenizer.eos_token first"
         )
-    bos = _first_given(tokenizer.bos_token_id, tokenizer.cls_token_id, eos)
-    pad = _first_given(tokenizer.pad_token_id, eos)
+    bos = _first_given(own_bos, tokenizer.bos_token_id, tokenizer.cls_token_id, eos)
+    pad = _first_given(own_pad, tokenizer.pad_token_id, eos)
     assert bos is not None and pad is not None
-    return bos, eos, pad
+    return {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
 
 
 def _first_given(*token_ids: int | None) -> int | None:

@@ -1,0 +1,36 @@
+"""Names of arguments: what a region source returns and a model does not read passes, a misspelt name does not."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from .outputs_updown import UpDownDetectorOutput
+
+REGION_FIELDS = {field.name for field in fields(UpDownDetectorOutput)}  # what region sources return
+ALMOST = 0.86  # of difflib's ratio: a letter or two of a word
+
+
+def refuse_misspelt(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
+    """`TypeError` for an argument that `forward` does not take but that looks like one it does.
+
+    Others pass unread, as transformers has it: fields of `Regions`, and what `generate`, a tokenizer or a Trainer adds.
+    """
+    if not kwargs or torch.compiler.is_compiling():
+        return
+    for name in kwargs:
+        meant = "" if name in REGION_FIELDS else _meant(type(model).forward, name)
+        if meant:
+            raise TypeError(f"{type(model).__name__} takes no argument {name!r}: is {meant!r} meant?")
+
+
+@lru_cache(maxsize=512)
+def _meant(forward: Callable[..., Any], name: str) -> str:
+    """The argument that a name is almost, or nothing."""
+    known = list(inspect.signature(forward).parameters)
+    return "" if name in known else next(iter(difflib.get_close_matches(name, known, n=1, cutoff=ALMOST)), "")

@@ -1,0 +1,94 @@
+"""What a captioner's `generate` and `forward` take beyond what transformers has: photos by position, one prompt for all
+photos, strings to stop at with a tokenizer of words, labels alone.
+
+It stands between the user and `GenerationMixin`, for the captioners (`modeling_captioning`, `modeling_prefix_lm`).
+"""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from transformers import StoppingCriteria, StoppingCriteriaList
+
+from .arguments_updown import REGION_FIELDS
+from .compat_updown import CachedGenerationMixin
+from .losses_updown import IGNORED_LABEL
+
+
+class PhotoGenerationMixin(CachedGenerationMixin):
+    """`generate` for models whose main input are words, but which people hand photos first."""
+
+    def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As `GenerationMixin.generate`; `inputs` may be `pixel_values` (P, 3, height, width) as well as words (N, T).
+
+        A prompt of one row begins the captions of all P photos. `stop_strings` need `tokenizer=`, as everywhere. All
+        that a region source returns may be given, `generate(**detector(pixel_values))`: fields of it that this model
+        does not read are left out. Raises `ValueError` for photos given twice.
+        """
+        read = inspect.signature(self.forward).parameters  # type: ignore[attr-defined]
+        kwargs = {name: value for name, value in kwargs.items() if name in read or name not in REGION_FIELDS}
+        if isinstance(inputs, torch.Tensor) and inputs.is_floating_point():
+            if inputs.dim() != 4:
+                raise ValueError(
+                    f"generate got floats of shape {tuple(inputs.shape)} first: give pixel_values "
+                    "(photos, 3, height, width), or region_features by their name"
+                )
+            if any(kwargs.get(name) is not None for name in ("pixel_values", "region_features")):
+                raise ValueError("generate got photos twice: by position and by name")
+            kwargs["pixel_values"], inputs = inputs, None
+        for name in ("input_ids", "attention_mask"):
+            if kwargs.get(name) is not None:
+                kwargs[name] = for_all_photos(kwargs[name], kwargs)
+        stop_strings = kwargs.get("stop_strings") or self.generation_config.stop_strings
+        if stop_strings and kwargs.get("tokenizer") is not None:
+            stops = StopAtStrings(kwargs.pop("tokenizer"), stop_strings)
+            kwargs |= {
+                "stop_strings": None,
+                "stopping_criteria": StoppingCriteriaList([*(kwargs.get("stopping_criteria") or ()), stops]),
+            }
+        return super().generate(for_all_photos(inputs, kwargs), *args, **kwargs)
+
+
+class StopAtStrings(StoppingCriteria):
+    """Ends a caption once one of the strings stands in what was written after the prompt.
+
+    transformers' own takes tokens apart into characters, which a tokenizer of whole words has no way to spell.
+    """
+
+    def __init__(self, tokenizer: Any, stop_strings: str | Sequence[str]):
+        self.tokenizer = tokenizer
+        self.stop_strings = [stop_strings] if isinstance(stop_strings, str) else list(stop_strings)
+        self.prompt_length: int | None = None
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.BoolTensor:
+        """(N, T) words so far -> (N,) bool, True = done."""
+        if self.prompt_length is None:  # first asked after the first word
+            self.prompt_length = input_ids.shape[1] - 1
+        texts = self.tokenizer.batch_decode(input_ids[:, self.prompt_length :], skip_special_tokens=True)
+        done = [any(string in text for string in self.stop_strings) for text in texts]
+        return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
+
+
+def for_all_photos(words: Any, photos: Mapping[str, Any]) -> Any:
+    """Words (1, T), or their mask, once for each of the P photos, (P, T); several rows stay as they are."""
+    given = next((photos[name] for name in ("pixel_values", "region_features") if photos.get(name) is not None), ())
+    if isinstance(words, torch.Tensor) and words.dim() == 2 and len(words) == 1 < len(given):
+        return words.expand(len(given), -1)
+    return words
+
+
+def words_of_labels(labels: torch.Tensor | None, config: Any) -> Any:
+    """The words (N, T) that labels (N, T) were made of, for a `forward` that got labels alone.
+
+    A label that is not scored is the start token where it comes first, else padding. Raises `ValueError` without any.
+
+    >>> from transformers import PreTrainedConfig
+    >>> words_of_labels(torch.tensor([[-100, 5, 2, -100]]), PreTrainedConfig(bos_token_id=1, pad_token_id=0)).tolist()
+    [[1, 5, 2, 0]]
+    """
+    if labels is None:
+        raise ValueError("Give input_ids: the words so far, at least the one that every caption starts with")
+    words = labels.clone()
+    words[:, :1] = words[:, :1].masked_fill(words[:, :1] == IGNORED_LABEL, config.bos_token_id or 0)
+    return words.masked_fill(words == IGNORED_LABEL, config.pad_token_id or 0)

@@ -1,0 +1,163 @@
+"""The few places that read a layer's weight past its `forward`, to save time, and the layer's own call where they may
+not: an adapter beside the weight (peft), a hook that fetches it from disk (accelerate), a quantised or other class.
+
+Both ways give the same numbers to rounding. N rows, V words, H wide.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class NormedLinear(nn.Module):
+    """A linear layer whose weight is `gain` x V / ||V||, one length for the whole matrix; V is `weight`.
+
+    That is `weight_norm(dim=None)` of Salimans and Kingma 2016, as hengyuan-hu/bottom-up-attention-vqa has it. It is no
+    `nn.Linear`: an adapter merged into V would be scaled with it. `folded` makes one.
+
+    >>> layer = NormedLinear(3, 2)
+    >>> bool(torch.isclose(layer.effective_weight().norm(), layer.gain))
+    True
+    """
+
+    def __init__(self, in_features: int, out_features: int):
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features))
+        nn.init.normal_(self.weight, std=in_features**-0.5)
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def effective_weight(self) -> torch.Tensor:
+        """(out, in)"""
+        return self.weight * (self.gain / self.weight.norm())
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return F.linear(inputs, self.effective_weight(), self.bias)
+
+    @torch.no_grad()
+    def folded(self) -> nn.Linear:
+        """The plain layer of the same outputs."""
+        plain = nn.Linear(self.in_features, self.out_features, device=self.weight.device, dtype=self.weight.dtype)
+        plain.weight.copy_(self.effective_weight())
+        plain.bias.copy_(self.bias)
+        return plain.train(self.training)
+
+
+def linear_layer(in_features: int, out_features: int, *, weight_norm: bool = False) -> Any:
+    """An `nn.Linear`, or a `NormedLinear`."""
+    return NormedLinear(in_features, out_features) if weight_norm else nn.Linear(in_features, out_features)
+
+
+def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """Whether a layer is of one of these very classes and calling it does nothing but the class's own `forward`."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return _runs_own_forward(layer, *kinds) and not any(hooks)
+
+
+def _runs_own_forward(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
+    """The same but for hooks: accelerate puts a function of its own in the place of `forward`."""
+    return type(layer) in kinds and getattr(layer.forward, "__func__", None) is type(layer).forward
+
+
+def float_type(module: nn.Module) -> torch.dtype:
+    """The type that a module computes in: that of its first floating-point weight."""
+    return next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), torch.float32)
+
+
+def first_product(layer: Any, inputs: torch.Tensor, *, rest: int) -> torch.Tensor:
+    """W [x, 0] + b: what the first inputs x (..., in - rest) of a linear layer contribute, with the bias."""
+    if is_plain(layer, nn.Linear, NormedLinear):
+        return F.linear(inputs, _weight(layer)[:, : inputs.shape[-1]], layer.bias)
+    return layer(F.pad(inputs, (0, rest)))
+
+
+def last_product(layer: Any, inputs: torch.Tensor, *, rest: int) -> torch.Tensor:
+    """W [0, x]: what the last inputs x (..., in - rest) of a linear layer contribute, without the bias."""
+    if is_plain(layer, nn.Linear, NormedLinear):
+        return F.linear(inputs, _weight(layer)[:, rest:])
+    return layer(F.pad(inputs, (rest, 0))) - layer(inputs.new_zeros(1, rest + inputs.shape[-1]))
+
+
+def score_rows(layer: Any) -> torch.Tensor | None:
+    """The weight (G, in) of a layer whose rows may be multiplied into something else first; None where they may not."""
+    return _weight(layer) if is_plain(layer, nn.Linear, NormedLinear) else None
+
+
+def word_scores(states: torch.Tensor, embedding: Any) -> torch.Tensor:
+    """States (..., H) times every word's embedding -> (..., V).
+
+    Hooks are for words that are looked up (`enable_input_require_grads` of transformers adds one) and none of scores.
+    """
+    if _runs_own_forward(embedding, nn.Embedding):
+        return F.linear(states, embedding.weight)
+    words = torch.arange(len(embedding.weight), device=states.device)
+    return F.linear(states, embedding(words).to(states.dtype))
+
+
+def step_product(layer: Any, *, num_steps: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A linear layer that is used once per time step; in training over many, with its weight's gradient made once."""
+    if num_steps < 2 or not torch.is_grad_enabled() or torch.compiler.is_compiling():  # no compiler follows the tape
+        return layer
+    return StepLinear(layer.weight, layer.bias) if is_plain(layer, nn.Linear) and layer.weight.requires_grad else layer
+
+
+def _weight(layer: Any) -> torch.Tensor:
+    return layer.effective_weight() if isinstance(layer, NormedLinear) else layer.weight
+
+
+class StepLinear:
+    """x W^T + b for a weight that is used once per time step, with its gradient made once per batch.
+
+    Autograd would add a whole (out, in) matrix to the gradient at every step; here each step only keeps its input and
+    its output's gradient, and one product over all steps makes the weight's. Same numbers, a fraction of the memory
+    traffic. Under autocast the weight is cast once, not per step.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
+        self.tape: list[tuple[torch.Tensor, torch.Tensor]] = []
+        device = weight.device.type
+        if torch.is_autocast_enabled(device):
+            weight = weight.to(torch.get_autocast_dtype(device))
+        self.weight, self.bias = _CollectWeightGradient.apply(weight, self.tape), bias
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(N, in) -> (N, out), in the weight's type or, with a bias, in the wider one of both."""
+        product = _ProductWithoutWeightGradient.apply(inputs.to(self.weight.dtype), self.weight, self.tape)
+        return product if self.bias is None else product + self.bias
+
+
+class _CollectWeightGradient(torch.autograd.Function):
+    """The identity on a weight; its gradient is made from the steps' tape, after the last of them ran backward."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: torch.Tensor, tape: list) -> torch.Tensor:
+        ctx.tape = tape
+        ctx.set_materialize_grads(False)
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor, None]:
+        inputs = [pair[0] for pair in ctx.tape]  # two lists: torch 2.6 cannot trace zip(*tape) of an empty tape
+        gradients = [pair[1] for pair in ctx.tape]
+        ctx.tape.clear()
+        return torch.cat(gradients).T @ torch.cat(inputs), None  # (out, N * steps) @ (N * steps, in)
+
+
+class _ProductWithoutWeightGradient(torch.autograd.Function):
+    """x W^T whose backward passes gradients to x alone and leaves (x, gradient) on the tape."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, tape: list) -> torch.Tensor:
+        ctx.save_for_backward(inputs, weight)
+        ctx.tape = tape
+        return F.linear(inputs, weight)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
+        inputs, weight = ctx.saved_tensors
+        ctx.tape.append((inputs.detach(), gradient))  # detached: a tape that held the graph would never be freed
+        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None
