@@ -119,7 +119,7 @@ class TestTuning:
 
     def test_missing_peft_is_named(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "peft", None)
-        with pytest.raises(ImportError, match=r"pip install 'updown\[lora\]'"):
+        with pytest.raises(ImportError, match=r"pip install 'modeling-updown\[lora\]'"):
             prefix_lm(tuning="lora")
 
 

@@ -180,7 +180,7 @@ def test_faiss_finds_the_same(index: PhotoIndex, kind: str) -> None:
 def test_absent_faiss_is_named_only_where_it_is_asked_for(index: PhotoIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
     assert index.search("red").rows
-    with pytest.raises(ImportError, match=r"pip install 'updown\[faiss\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'modeling-updown\[faiss\]'"):
         index.use_faiss()
 
 

@@ -127,7 +127,7 @@ def test_faiss_that_finds_fewer_says_so() -> None:
 
 def test_absent_faiss_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ImportError, match=r"this search needs faiss: pip install 'updown\[faiss\]', or search without"):
+    with pytest.raises(ImportError, match=r"this search needs faiss: pip install 'modeling-updown\[faiss\]', or"):
         FaissSearch(unit_vectors(3))
 
 

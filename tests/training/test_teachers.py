@@ -74,7 +74,7 @@ def test_a_detector_of_transformers_teaches(yolos: Path) -> None:
 
 def test_an_onnx_teacher_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ImportError, match=r"pip install 'updown\[distill\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'modeling-updown\[distill\]'"):
         load_teacher("FastestDet.onnx", names=None, threshold=0.5)
 
 

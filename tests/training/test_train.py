@@ -384,7 +384,7 @@ def test_a_score_that_is_no_number_ends_the_run(tmp_path: Path, monkeypatch: pyt
 
 def test_trackers_that_are_not_installed_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"trackio, which is not installed: pip install 'updown\[tracking\]'"):
+    with pytest.raises(ValueError, match=r"trackio, which is not installed: pip install 'modeling-updown\[tracking\]'"):
         train(tiny_recipe(tmp_path, train={"log_with": "trackio"}), cpu=True)
 
 

@@ -107,7 +107,7 @@ def test_answers_are_split_at_commas() -> None:
 
 def test_without_nltk_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tiny: WordNet) -> None:
     monkeypatch.setitem(sys.modules, "nltk.tokenize", None)
-    with pytest.raises(ImportError, match=r"pip install 'updown\[wups\]', or use form='daquar'"):
+    with pytest.raises(ImportError, match=r"pip install 'modeling-updown\[wups\]', or use form='daquar'"):
         wups([("a dog", "dog")], taxonomy=tiny)
     assert wups([("dog", "dog")], form="daquar", taxonomy=tiny)["wups"] == 1
 

@@ -175,5 +175,5 @@ def test_damaged_bytes_are_named_not_fatal(tmp_path: Path) -> None:
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(EVEN))
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    with pytest.raises(ImportError, match=r"pip install 'updown\[features\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'modeling-updown\[features\]'"):
         open_region_file(path)

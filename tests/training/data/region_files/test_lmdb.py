@@ -224,8 +224,8 @@ def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
 def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = write_lmdb(tmp_path / "db", {"1000": msgpack_record(PHOTOS[0])})
     monkeypatch.setitem(sys.modules, "msgpack", None)
-    with pytest.raises(ImportError, match=r"msgpack values: pip install 'updown\[features\]'"):
+    with pytest.raises(ImportError, match=r"msgpack values: pip install 'modeling-updown\[features\]'"):
         photos_of(open_region_file(folder))
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(ImportError, match=r"need lmdb: pip install 'updown\[features\]'"):
+    with pytest.raises(ImportError, match=r"need lmdb: pip install 'modeling-updown\[features\]'"):
         FORMATS["lmdb"].write(None, tmp_path / "out")  # type: ignore[arg-type]  asks for the library first
