@@ -96,7 +96,7 @@ COMMANDS: dict[str, tuple[Callable[[Path], Path], str, list[str]]] = {
         (drop_weights, "{model} lacks 1 weight of .*{name}"),
         (cut_short, "{model} holds 1 weights? in other shapes .*{name}"),
         (damage_file, "the weights in {model} are damaged"),
-        (remove_file, "{model} holds no weights, such as a model.safetensors: copy or save the model again"),
+        (remove_file, "({model} holds no weights, such as a|.*no file named) model.safetensors"),
     ],
     ids=["missing", "cut short", "damaged", "absent"],
 )

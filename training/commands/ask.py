@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import TRAINED_VQA, add_command, is_photo, model_folder, positive, quiet
+from training.commands.shared import TRAINED_VQA, add_command, check_weights, is_photo, model_folder, positive, quiet
 from training.console import say
 
 
@@ -88,6 +88,7 @@ def load_answerer(model: str | None) -> Any:
 
     with quiet():
         check_kind(folder, [UpDownForVisualQuestionAnswering, UpDownFusionForVisualQuestionAnswering])
+        check_weights(folder)
         return pipeline("visual-question-answering", model=folder)
 
 

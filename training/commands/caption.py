@@ -9,6 +9,7 @@ from typing import Any
 from training.commands.shared import (
     add_command,
     add_model,
+    check_weights,
     exit_code,
     model_folder,
     one_sentence,
@@ -110,6 +111,7 @@ def load_captioner(model: str | None) -> Any:
 
     with quiet():
         check_kind(folder, [UpDownForImageCaptioning, UpDownPrefixLMForImageCaptioning])
+        check_weights(folder)
         return pipeline("image-to-text", model=folder)
 
 

@@ -141,9 +141,13 @@ def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
         raise ValueError(f"there is no model folder {model}, and a Hub id is written OWNER/NAME")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise ValueError(f"{model} holds no config.json: give a folder that save_pretrained wrote")
-    if Path(model).is_dir() and not any(any(Path(model).glob(pattern)) for pattern in WEIGHTS):
-        raise ValueError(f"{model} holds no weights, such as a model.safetensors: copy or save the model again")
     return model
+
+
+def check_weights(folder: str) -> None:
+    """`ValueError` for a model folder without a file of weights, which a pipeline would tell in two tracebacks."""
+    if Path(folder).is_dir() and not any(any(Path(folder).glob(pattern)) for pattern in WEIGHTS):
+        raise ValueError(f"{folder} holds no weights, such as a model.safetensors: copy or save the model again")
 
 
 @contextlib.contextmanager
