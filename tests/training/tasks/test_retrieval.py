@@ -98,7 +98,7 @@ def test_reranking_looks_at_a_photo_once_or_twice(trained: tuple, monkeypatch: p
     captions = rows["captions"][:]
     look = task.photo_inputs
     monkeypatch.setattr(task, "photo_inputs", lambda rows, numbers: (looked.append(numbers), look(rows, numbers))[1])
-    recipe.evaluate.batch_size = 4
+    monkeypatch.setattr(recipe.evaluate, "batch_size", 4)  # the run is shared with the other tests
     similarity = np.random.default_rng(0).random((len(rows), sum(map(len, captions))))
     with torch.no_grad():
         reranked(task, model.eval(), rows, captions, similarity)
