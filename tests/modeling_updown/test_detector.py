@@ -289,7 +289,9 @@ def test_given_boxes_may_be_lists_or_arrays(model):
     expected = model(pixels, boxes=torch.tensor(boxes), box_mask=torch.tensor(mask)).region_features
     assert torch.equal(model(pixels, boxes=boxes, box_mask=mask).region_features, expected)
     assert torch.equal(model(pixels, boxes=np.array(boxes), box_mask=np.array(mask)).region_features, expected)
-    with pytest.raises(ValueError, match="boxes: no rectangle of numbers .*photos with fewer boxes are padded"):
+    with pytest.raises(
+        ValueError, match="boxes or box_mask: no rectangle of numbers .*photos with fewer boxes are padded"
+    ):
         model(pixels, boxes=[boxes[0], boxes[1][:1]])
     with pytest.raises(ValueError, match=r"boxes have shape \(2, 4\), not \(2 photos, boxes, 4\)"):
         model(pixels, boxes=boxes[0])
