@@ -34,7 +34,7 @@ from .detection_losses_updown import (
     region_losses,
 )
 from .detector_batch_updown import (
-    as_tensor,
+    box_tensors,
     check_given,
     collect_photos,
     given_boxes,
@@ -271,8 +271,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         refuse_misspelt(self, kwargs)
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         groups = list(photos_by_size(pixel_values, pixel_mask))
-        boxes = as_tensor(boxes, name="boxes", like=pixel_values)
-        box_mask = as_tensor(box_mask, name="box_mask", like=pixel_values)
+        boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
         true_boxes = kwargs.get("label_boxes") if true_boxes is None else true_boxes
         true_attributes = kwargs.get("label_attributes") if true_attributes is None else true_attributes
         check_given(boxes, labels, true_attributes, num_photos=len(pixel_values), config=self.config)
@@ -281,17 +280,15 @@ class UpDownDetector(UpDownPreTrainedModel):
             group = self.feature_maps(pixels)
             factors = resize_factors(photo_sizes, photos, group.size)
             if labels is not None:
-                true = (labels, true_boxes, true_attributes)
-                objects = [photo_objects(*true, photo=i, size=group.size) for i in photos]
+                true = [photo_objects(labels, true_boxes, true_attributes, photo=i, size=group.size) for i in photos]
                 seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in photos]
-                losses.append(self._group_losses(group, objects, factors=factors, seeds=seeds))
+                losses.append(self._group_losses(group, true, factors=factors, seeds=seeds))
             if labels is not None and self.training:
                 continue
-            if boxes is not None:
-                given = [given_boxes(boxes, box_mask, photo=i, size=group.size) for i in photos]
-                found = self._describe(group, given)
-            else:
+            if boxes is None:
                 found = self._detect(group, rule=rule, factors=factors)
+            else:
+                found = self._describe(group, [given_boxes(boxes, box_mask, photo=i, size=group.size) for i in photos])
             parts += list(zip(photos, found, strict=True))
         output = collect_photos(parts)
         if losses:

@@ -17,18 +17,18 @@ from .outputs_updown import UpDownDetectorOutput, check_pixels
 BOX_TOLERANCE = 1e-3
 
 
-def as_tensor(given: Any, *, name: str, like: torch.Tensor) -> torch.Tensor | None:
-    """Boxes or their mask as a tensor on the device of `like`; lists and arrays become one.
+def box_tensors(boxes: Any, box_mask: Any, *, like: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Given boxes and their mask as tensors on the device of `like`; lists and arrays become tensors.
 
     Raises `ValueError` for what is no rectangle of numbers, such as lists of different lengths.
     """
-    if given is None or isinstance(given, torch.Tensor):
-        return given
     try:
-        return torch.as_tensor(given, device=like.device)
+        given = (None if value is None else torch.as_tensor(value, device=like.device) for value in (boxes, box_mask))
+        return next(given), next(given)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"{name}: no rectangle of numbers ({error}): photos with fewer boxes are padded, where box_mask is False"
+            f"boxes or box_mask: no rectangle of numbers ({error}): photos with fewer boxes are padded, where box_mask "
+            "is False"
         ) from error
 
 
