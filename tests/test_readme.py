@@ -24,7 +24,8 @@ def commands(text: str, program: str) -> list[str]:
     return [line.strip() for line in joined.splitlines() if line.strip().startswith(f"{program} ")]
 
 
-@pytest.mark.parametrize("block", BLOCKS[1:], ids=range(1, len(BLOCKS)))  # the first is run below
+# the first is run below, the Trainer's on a small model in modeling_updown/test_trainer.py
+@pytest.mark.parametrize("block", [block for block in BLOCKS[1:] if "TrainingArguments" not in block])
 def test_python_runs_as_written(block: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     exec(compile(block.replace(YOUR_MODEL, CAPTIONER), "README.md", "exec"), {})

@@ -1,5 +1,6 @@
 """transformers' Trainer trains and evaluates every class without special arguments."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -155,32 +156,20 @@ def test_names_of_old_are_read() -> None:
         assert torch.equal(detector(**old).loss, detector(**batch).loss)
 
 
-# as README has it: DIR is a published folder
-IN_README = """
-from transformers import Trainer, TrainingArguments
-from transformers.image_utils import load_image
-from modeling_updown import UpDownForImageCaptioning, UpDownProcessor, caption_token_ids
-
-model, processor = UpDownForImageCaptioning.from_pretrained(DIR), UpDownProcessor.from_pretrained(DIR)
-photos, captions = ["a.jpg", "b.jpg"], ["a dog runs", "two men ride a wave"]
-pixels = processor(images=[load_image(photo) for photo in photos], return_tensors="pt")["pixel_values"]
-words = caption_token_ids(processor.tokenizer, captions, max_tokens=16, config=model.config)
-words["labels"] = words["input_ids"].masked_fill(words["attention_mask"] == 0, -100)
-rows = [{"pixel_values": pixels[i], **{name: ids[i] for name, ids in words.items()}} for i in range(len(photos))]
-trainer = Trainer(model, TrainingArguments("run"), train_dataset=rows, eval_dataset=rows)
-trainer.train()
-print(trainer.evaluate()["eval_loss"])
-"""
-
-
 def test_the_lines_of_readme_run_as_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"(?ms)^```python\n(.*?)^```", readme)
+    (block,) = (block for block in blocks if "TrainingArguments" in block)
     monkeypatch.chdir(tmp_path)
-    for seed, name in enumerate(("a.jpg", "b.jpg")):
-        tiny_photo(seed).save(name)
-    lines: dict[str, Any] = {"DIR": str(save_tiny_captioner(tmp_path / "model"))}
-    exec(IN_README, lines)
+    photos = tmp_path / "training" / "demo_photos"
+    photos.mkdir(parents=True)
+    for seed, name in enumerate(("riders", "skier")):
+        tiny_photo(seed).save(photos / f"{name}.jpg")
+    save_tiny_captioner(tmp_path / "hub_cards" / "updown-captioning-flickr8k")
+    lines: dict[str, Any] = {}
+    exec(block, lines)
     printed = float(capsys.readouterr().out.split()[-1])
     trainer, rows = lines["trainer"], lines["rows"]
     with torch.no_grad():
