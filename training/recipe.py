@@ -478,11 +478,9 @@ def _build(kind: type, content: dict[str, Any], name: str) -> Any:
     fields = {entry.name: entry for entry in dataclasses.fields(kind)}
     unknown = [key for key in content if key not in fields]
     if unknown:
-        raise ValueError(
-            f"unknown key {', '.join(map(repr, unknown))} in {name}; it takes {', '.join(fields)}"
-            + did_you_mean(unknown[0], fields)
-            + also_elsewhere(unknown[0], name)
-        )
+        guess = did_you_mean(unknown[0], fields) + also_elsewhere(unknown[0], name)
+        taken = "" if guess and name in SECTIONS else f"; it takes {', '.join(fields)}"  # a long list would hide it
+        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {name}{taken}{guess}")
     required = [key for key, entry in fields.items() if entry.default is entry.default_factory is dataclasses.MISSING]
     missing = [key for key in required if key not in content]
     if missing:

@@ -217,10 +217,8 @@ def check_fields(kind: type, fields: Mapping[str, Any], *, section: str) -> None
     known = kind.__annotations__
     unknown = [name for name in fields if name not in known and name != "model_type"]
     if unknown:
-        raise ValueError(
-            f"unknown key {', '.join(map(repr, unknown))} in {section}; it takes {', '.join(known)}"
-            + did_you_mean(unknown[0], known)
-        )
+        told = did_you_mean(unknown[0], known) or f"; it takes {', '.join(known)}"
+        raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {section}{told}")
 
 
 def override_config(
