@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import refuse_misspelt
+from .arguments_updown import asked_outputs
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import answer_loss
 from .modeling_attention import QuestionRows
@@ -78,10 +78,8 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`; attentions, of every layer and head, only where asked
         for, since showing them takes a slower attention. Raises `ValueError` for numbers that do not fit.
         """
-        refuse_misspelt(self, kwargs)
         config = self.config
-        output_attentions = config.output_attentions if output_attentions is None else output_attentions
-        return_dict = config.return_dict if return_dict is None else return_dict
+        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
         if kwargs.get("choice_input_ids") is not None:
@@ -94,14 +92,14 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             photo_index=photo_index,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
+            output_attentions=asked.attentions,
+            output_hidden_states=asked.hidden_states,
             return_dict=True,
         )
         before = F.dropout(self.before_answers(joint.pooler_output), config.answer_dropout, self.training)
         logits = self.answers(before)  # (N, A)
         attentions = None
-        if output_attentions:
+        if asked.attentions:
             words, photos = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), regions.region_mask
             rows = QuestionRows.of(photo_index, num_questions=len(words), num_photos=len(photos), device=words.device)
             attentions = glances(joint.attentions, words, rows.of_photos(photos))
@@ -113,7 +111,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
             attentions=attentions,
             region_boxes=regions.region_boxes,
         )
-        return output if return_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()
 
     def loss_of(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None

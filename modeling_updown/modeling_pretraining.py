@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arguments_updown import refuse_misspelt
+from .arguments_updown import asked_outputs
 from .configuration_text_updown import UpDownFusionConfig
 from .linear_updown import word_scores
 from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
@@ -104,38 +104,34 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         masked_input_ids, input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden;
         asked_regions, of the same shape: those of them that are learnt, by default all; seen_features (P, R, D): what
         stands in the masked regions' place, by default zeros. object_probs (P, R, C): the detector's, background first,
-        what masked region classification learns. labels and masked_regions imply return_loss.
-        -> `UpDownPreTrainingOutput`.
+        what masked region classification learns. labels or masked_regions: return_loss. -> `UpDownPreTrainingOutput`
         """
-        refuse_misspelt(self, kwargs)
         config = self.config
-        output_attentions = config.output_attentions if output_attentions is None else output_attentions
-        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        return_dict = config.return_dict if return_dict is None else return_dict
+        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
         photos = Regions(self.fusion.embed_regions(regions, region_seconds), regions.region_boxes, regions.region_mask)
         rows = self.rows(photo_index, input_ids, photos)
         learns = bool(return_loss) or labels is not None or masked_regions is not None
-        output = UpDownPreTrainingOutput(region_boxes=photos.region_boxes if output_attentions else None)
+        output = UpDownPreTrainingOutput(region_boxes=photos.region_boxes if asked.attentions else None)
         if config.weight("itc"):
             output.image_embeds = self.project_images(photos)
             output.text_embeds = self.get_text_features(input_ids, attention_mask)
         embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds, "photo_ids": photo_ids}
         losses = self.pair_losses(input_ids, attention_mask, photos, rows, **embeds, keys=keys) if learns else {}
-        asked: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
-        if any(asked.values()) or any(config.weight(name) for name in MASKED):
+        shown: Any = {"output_attentions": asked.attentions, "output_hidden_states": asked.hidden_states}
+        if any(shown.values()) or any(config.weight(name) for name in MASKED):
             words = input_ids if masked_input_ids is None else masked_input_ids
             masked = of_pairs(masked_regions, rows)
             seen, mask = self.hide(regions, rows, masked, seen_features, region_seconds)
             seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask}
-            joint = self.fusion(words, **seeing, **asked, return_dict=True)
+            joint = self.fusion(words, **seeing, **shown, return_dict=True)
             learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
             losses |= self.guesses(joint, labels, regions, rows, learnt, object_probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
         output = UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
-        return output if return_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()
 
     def pair_losses(self, *pairs: Any, **embeds: Any) -> dict[str, torch.Tensor]:
         """`itc` and `itm`, and `prefix_lm`: what is learnt of the right pairs as they are."""
@@ -293,11 +289,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
     ) -> UpDownMaskedLMOutput | tuple:
         """Score every word at every place. labels (N, T): the masked words, -100 elsewhere; the rest as the fusion
         model takes it. -> `UpDownMaskedLMOutput`"""
-        refuse_misspelt(self, kwargs)
-        config = self.config
-        output_attentions = config.output_attentions if output_attentions is None else output_attentions
-        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        return_dict = config.return_dict if return_dict is None else return_dict
+        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
         regions = None
         if pixel_values is not None or region_features is not None:
             regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
@@ -308,8 +300,8 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             photo_index=photo_index,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
+            output_attentions=asked.attentions,
+            output_hidden_states=asked.hidden_states,
             return_dict=True,
         )
         logits = word_scores(self.word_head(joint.word_states), self.get_input_embeddings())
@@ -326,4 +318,4 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             attentions=attentions,
             region_boxes=None if regions is None else regions.region_boxes,
         )
-        return output if return_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()

@@ -23,7 +23,7 @@ from datasets import Dataset
 from training.data.files import read_json, write_json
 from training.item_scores import write_item_scores
 from training.metrics.answer_match import align_predictions
-from training.recipe import read_recipe
+from training.recipe import Recipe, read_recipe
 from training.tasks import build_task, check_recipe
 from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, scored_captions
 from training.tasks.interface import Scored, Task
@@ -48,8 +48,7 @@ def evaluate_recipe(
 ) -> dict[str, Any]:
     """Score a recipe's best model, another model, or predictions of any origin, on a split of the recipe's data.
 
-    The figures in the model's folder are replaced by those of the recipe's own model on its final split alone, which
-    training's end wrote there, and by others where `update_card` says so.
+    The recipe's own model on its final split replaces the figures in its folder; others do where `update_card` says so.
 
     Args:
         recipe_path: names the data, the split and the beams.
@@ -62,12 +61,9 @@ def evaluate_recipe(
         submission: a file for the answers, or captions, in the layout that the data set's organisers take.
         update_card: write the evaluation into the model's folder, whatever stands there.
 
-    Returns:
-        What `evaluation.json` holds: `dataset`, `command` (which gives these figures again), `seed`, `decoding`,
-        `metrics` (x100), `bad_endings_share`, `domains` (nocaps), `not_computed` (name -> reason).
-
-    Raises:
-        ValueError: for a recipe, a model, data or predictions that cannot be used.
+    Returns what `evaluation.json` holds: `dataset`, `command` (which gives these figures again), `seed`, `decoding`,
+    `metrics` (x100), `bad_endings_share`, `domains` (nocaps), `not_computed` (name -> reason). Raises `ValueError` for
+    a recipe, a model, data or predictions that cannot be used.
     """
     recipe = read_recipe(recipe_path, changes)
     check_recipe(recipe)
@@ -75,50 +71,61 @@ def evaluate_recipe(
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
-        if submission is not None:
-            raise ValueError("--submission writes what a model says: leave --predictions out")
-        if update_card:
-            raise ValueError("--update-card is of a model's folder: leave --predictions out, or name an --output")
-        if recipe.task not in ("captioning", "vqa"):
-            raise ValueError(f"--predictions takes captions or answers, and {recipe_path} is of the task {recipe.task}")
-        if recipe.task == "vqa":
-            evaluation, scored = scored_answers(
-                recipe.data, predictions, split=split, name=recipe.data_name, targets=recipe.answers.scores
-            )
-        else:
-            evaluation, scored = scored_predictions(
-                recipe.data, predictions, split=split, name=recipe.data_name, java=java
-            )
+        if submission is not None or update_card:
+            raise ValueError("--submission and --update-card are of a model: leave --predictions out")
+        evaluation, scored = score_file(recipe, predictions, split=split, java=java, recipe_path=recipe_path)
         evaluation["command"] = command
     else:
-        folder = Path(model or Path(recipe.output) / "best")
-        if model is None and not folder.is_dir():
-            raise ValueError(f"{folder} is not there: train first (accelerate launch -m training.train {recipe_path})")
-        if update_card and not folder.is_dir():
-            raise ValueError(f"--update-card writes into the model's folder, and {folder} is none: name a folder here")
+        folder = evaluated_folder(recipe, model, recipe_path=recipe_path, update_card=update_card)
         set_seed(recipe.seed)
         task = build_task(recipe, Accelerator())
-        as_trained = model is None and not changes and num_beams is None and split == recipe.evaluate.final_split
+        beams = num_beams or recipe.evaluate.final_num_beams
         evaluation, scored = score_folder(
-            task,
-            folder,
-            split=split,
-            num_beams=num_beams or recipe.evaluate.final_num_beams,
-            command=command,
-            java=java,
-            submission=submission,
+            task, folder, split=split, num_beams=beams, command=command, java=java, submission=submission
         )
         if not task.accelerator.is_main_process:
             return evaluation
+        as_trained = options == {**dict.fromkeys(options), "--split": recipe.evaluate.final_split} and not changes
         if update_card or (as_trained and evaluation["metrics"]):
             write_evaluation(folder, evaluation, scored)
         elif folder.is_dir():
             logger.info("the figures in %s stay as they are; --update-card writes these there", folder)
-    if output is not None and Path(output).suffix == ".json":
-        write_json(Path(output), evaluation)
-    elif output is not None:
-        write_evaluation(Path(output), evaluation, scored)
+    if output is not None:
+        write_output(Path(output), evaluation, scored)
     return evaluation
+
+
+def write_output(path: Path, evaluation: dict[str, Any], scored: Scored) -> None:
+    """Write an evaluation where `--output` says: the figures alone into a file `.json`, all of it into a folder."""
+    if path.suffix == ".json":
+        write_json(path, evaluation)
+    else:
+        write_evaluation(path, evaluation, scored)
+
+
+def evaluated_folder(recipe: Recipe, model: str | None, *, recipe_path: str | Path, update_card: bool) -> Path:
+    """The model's folder; `ValueError` where the recipe has not been trained, or where a card is to change that is not
+    here.
+    """
+    folder = Path(model or Path(recipe.output) / "best")
+    if model is None and not folder.is_dir():
+        raise ValueError(f"{folder} is not there: train first (accelerate launch -m training.train {recipe_path})")
+    if update_card and not folder.is_dir():
+        raise ValueError(f"--update-card writes into the model's folder, and {folder} is none: name a folder here")
+    return folder
+
+
+def score_file(
+    recipe: Recipe, predictions: str | Path, *, split: str, java: bool, recipe_path: str | Path
+) -> tuple[dict[str, Any], Scored]:
+    """Score a file of captions or answers on a split of the recipe's data; `ValueError` for another task's recipe."""
+    if recipe.task == "vqa":
+        return scored_answers(
+            recipe.data, predictions, split=split, name=recipe.data_name, targets=recipe.answers.scores
+        )
+    if recipe.task != "captioning":
+        raise ValueError(f"--predictions takes captions or answers, and {recipe_path} is of the task {recipe.task}")
+    return scored_predictions(recipe.data, predictions, split=split, name=recipe.data_name, java=java)
 
 
 def evaluate_folder(

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -34,3 +34,28 @@ def _meant(forward: Callable[..., Any], name: str) -> str:
     """The argument that a name is almost, or nothing."""
     known = list(inspect.signature(forward).parameters)
     return "" if name in known else next(iter(difflib.get_close_matches(name, known, n=1, cutoff=ALMOST)), "")
+
+
+class Asked(NamedTuple):
+    """What a call wants to get back."""
+
+    attentions: bool
+    hidden_states: bool
+    as_dict: bool
+
+
+def asked_outputs(
+    model: Any,
+    kwargs: Mapping[str, Any],
+    output_attentions: bool | None,
+    output_hidden_states: bool | None,
+    return_dict: bool | None,
+) -> Asked:
+    """How a `forward` begins: misspelt arguments are refused, and None stands for what the config says."""
+    refuse_misspelt(model, kwargs)
+    given = {
+        "output_attentions": output_attentions,
+        "output_hidden_states": output_hidden_states,
+        "return_dict": return_dict,
+    }
+    return Asked(*(getattr(model.config, name) if value is None else value for name, value in given.items()))

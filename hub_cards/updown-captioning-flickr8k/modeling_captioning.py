@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import refuse_misspelt
+from .arguments_updown import asked_outputs
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_updown import UpDownCaptioningConfig
@@ -155,11 +155,8 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         leaves the state untouched. labels (N, T): the input words, shifted here, -100 where not scored (or
         `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
-        refuse_misspelt(self, kwargs)
         config = self.config
-        output_attentions = config.output_attentions if output_attentions is None else output_attentions
-        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        return_dict = config.return_dict if return_dict is None else return_dict
+        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
         targets = kwargs.pop("shift_labels", None)
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
@@ -183,12 +180,12 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
-            hidden_states=(words, run.dense("h1"), run.dense("h2")) if output_hidden_states else None,
-            attentions=(run.dense("weights"),) if output_attentions else None,
-            region_boxes=cache.context.boxes if output_attentions else None,
+            hidden_states=(words, run.dense("h1"), run.dense("h2")) if asked.hidden_states else None,
+            attentions=(run.dense("weights"),) if asked.attentions else None,
+            region_boxes=cache.context.boxes if asked.attentions else None,
             **{CACHE: cache if use_cache else None},
         )
-        return output if return_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()
 
     def run_words(
         self,

@@ -270,13 +270,12 @@ class UpDownDetector(UpDownPreTrainedModel):
         """
         refuse_misspelt(self, kwargs)
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
-        groups = list(photos_by_size(pixel_values, pixel_mask))
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
         true_boxes = kwargs.get("label_boxes") if true_boxes is None else true_boxes
         true_attributes = kwargs.get("label_attributes") if true_attributes is None else true_attributes
         check_given(boxes, labels, true_attributes, num_photos=len(pixel_values), config=self.config)
         losses, parts = [], []
-        for photos, pixels in groups:
+        for photos, pixels in list(photos_by_size(pixel_values, pixel_mask)):
             group = self.feature_maps(pixels)
             factors = resize_factors(photo_sizes, photos, group.size)
             if labels is not None:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .arguments_updown import refuse_misspelt
+from .arguments_updown import asked_outputs
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
 from .lengths_updown import join_groups, length_groups, text_lengths
@@ -176,11 +176,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         N / P texts next to each other for every photo. causal_words: words see the regions and earlier words alone, and
         regions each other (Prefix-LM). -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
         """
-        refuse_misspelt(self, kwargs)
-        config = self.config
-        output_attentions = config.output_attentions if output_attentions is None else output_attentions
-        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        return_dict = config.return_dict if return_dict is None else return_dict
+        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
         has_words = input_ids is not None or inputs_embeds is not None
         if region_embeds is None and (pixel_values is not None or region_features is not None):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
@@ -189,20 +185,20 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         if not has_words and region_embeds is None:
             raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
         texts = (input_ids, inputs_embeds, attention_mask)
-        asked: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
-        with self.showing_attention(output_attentions):
-            output, mask, num_words = self.read(texts, (region_embeds, region_mask, photo_index), causal_words, **asked)
+        shown: Any = {"output_attentions": asked.attentions, "output_hidden_states": asked.hidden_states}
+        with self.showing_attention(asked.attentions):
+            output, mask, num_words = self.read(texts, (region_embeds, region_mask, photo_index), causal_words, **shown)
         states, together = output.last_hidden_state, has_words and region_embeds is not None
         result = UpDownFusionOutput(
             pooler_output=first_state(states, mask) if together else self.pool(states, mask),
             last_hidden_state=states,
             word_states=states[:, :num_words],
             region_states=None if region_embeds is None else states[:, num_words:],
-            hidden_states=output.hidden_states if output_hidden_states else None,
-            attentions=output.attentions if output_attentions else None,
+            hidden_states=output.hidden_states if asked.hidden_states else None,
+            attentions=output.attentions if asked.attentions else None,
             region_boxes=region_boxes,
         )
-        return result if return_dict else result.to_tuple()
+        return result if asked.as_dict else result.to_tuple()
 
     def embed_regions(self, regions: Regions, region_seconds: torch.Tensor | None = None) -> torch.Tensor:
         """`Regions` of P photos -> the encoder's input embeddings (P, R, H); 0 on padding, whatever stands there."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import refuse_misspelt
+from .arguments_updown import asked_outputs
 from .configuration_text_updown import UpDownFusionConfig
 from .gathering_updown import gather_owners, gather_rows, one_row_a_photo
 from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
@@ -107,18 +107,14 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         one; labels are such numbers then. keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them.
         With `output_attentions` each text is read together with its own photo as well. -> `UpDownRetrievalOutput`.
         """
-        refuse_misspelt(self, kwargs)
-        config = self.config
-        output_attentions = config.output_attentions if output_attentions is None else output_attentions
-        return_dict = config.return_dict if return_dict is None else return_dict
+        asked = asked_outputs(self, kwargs, output_attentions, False, return_dict)
         owners = photo_index if labels is None else rows_of(labels, photo_ids)
         photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
         if input_ids is None:
             raise ValueError("There is no text to compare with: give input_ids (and attention_mask)")
         image_embeds = self.project_images(photos)
         text_embeds = self.get_text_features(input_ids, attention_mask)
-        similarity = image_embeds @ text_embeds.T  # (P, N)
-        scaled = similarity / self.bounded_temperature().to(similarity.dtype)
+        scaled = image_embeds @ text_embeds.T / self.bounded_temperature().to(image_embeds.dtype)  # (P, N)
         losses: dict[str, torch.Tensor] = {}
         if labels is not None or return_loss:
             rows = self.rows(owners, input_ids, photos)
@@ -129,7 +125,6 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
                 keys=keys,
                 photo_ids=photo_ids,
             )
-        attentions = self.glances(input_ids, attention_mask, photos, owners) if output_attentions else None
         output = UpDownRetrievalOutput(
             loss=self.weighted(losses),
             losses=losses or None,
@@ -138,10 +133,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             logits_per_text=scaled.T,
             image_embeds=image_embeds,
             text_embeds=text_embeds,
-            attentions=attentions,
-            region_boxes=photos.region_boxes if output_attentions else None,
+            attentions=self.glances(input_ids, attention_mask, photos, owners) if asked.attentions else None,
+            region_boxes=photos.region_boxes if asked.attentions else None,
         )
-        return output if return_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()
 
     # -- the two ways to score -----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import refuse_misspelt
+from .arguments_updown import asked_outputs
 from .boxes_updown import box_geometry
 from .configuration_updown import UpDownVqaConfig
 from .counting_updown import ObjectCounter, RisingFunction
@@ -152,10 +152,8 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         -> `UpDownVqaOutput`; attentions are always there, since they cost nothing. Raises `ValueError` for numbers that
         do not fit.
         """
-        refuse_misspelt(self, kwargs)
         config = self.config
-        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        return_dict = config.return_dict if return_dict is None else return_dict
+        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
         correct_choice = kwargs.get("choice_labels") if correct_choice is None else correct_choice
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
@@ -172,12 +170,12 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
             loss=self.total_loss(logits, labels, choice_logits, correct_choice, kwargs.get("num_items_in_batch")),
             logits=logits,
             choice_logits=choice_logits,
-            hidden_states=(question, joint) if output_hidden_states else None,
+            hidden_states=(question, joint) if asked.hidden_states else None,
             attentions=attentions,
             counts=counts,
             region_boxes=regions.region_boxes,
         )
-        return output if return_dict else output.to_tuple()
+        return output if asked.as_dict else output.to_tuple()
 
     def read(
         self,

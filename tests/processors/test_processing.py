@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoTokenizer
 
 from processors import UpDownImageProcessor, UpDownProcessor, UpDownTokenizer, pad_regions
+from tests.tiny import tiny_fusion_processor, tiny_tokenizer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PHOTO = Image.new("RGB", (40, 30), (255, 0, 0))
@@ -137,3 +139,16 @@ def test_published_folder_loads_without_this_package(tmp_path: Path) -> None:
     assert result["inputs"]["input_ids"] == [[1, 4, 5]]
     assert result["inputs"]["region_features"] == [[[1.0, 2.0]]]
     assert [channel[0][0] for channel in result["inputs"]["pixel_values"][0]] == [1.0, -1.0, -1.0]
+
+
+def test_tokenizer_of_word_pieces(tmp_path):
+    """The processor saves and loads any tokenizer; words it has not seen are made of letters."""
+    tokenizer = tiny_tokenizer()
+    ids = tokenizer("a brown zebra")["input_ids"]
+    assert ids[0] == tokenizer.cls_token_id == 2 and ids[-1] == tokenizer.sep_token_id == 3
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "a brown zebra"
+    assert tokenizer.unk_token_id not in ids and len(ids) == 2 + 2 + 5
+    tiny_fusion_processor().save_pretrained(tmp_path)
+    loaded = UpDownProcessor.from_pretrained(tmp_path)
+    assert loaded(text="a brown zebra")["input_ids"] == ids
+    assert AutoTokenizer.from_pretrained(tmp_path)("a brown zebra")["input_ids"] == ids

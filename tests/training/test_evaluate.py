@@ -153,7 +153,7 @@ def test_another_evaluation_leaves_the_card_alone(tmp_path: Path, capsys: pytest
         name: text for name, text in before.items() if name != "evaluation.json"
     }
     assert updown(["evaluate", str(path), "--predictions", str(best / "predictions.json"), "--update-card"]) == 2
-    assert "--update-card is of a model's folder" in capsys.readouterr().err
+    assert "--submission and --update-card are of a model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format", ["coco", "nocaps"])
