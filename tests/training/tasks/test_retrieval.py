@@ -19,7 +19,8 @@ from training.tasks.reranking import best_places, reranked
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, dict[str, float]]:
     """A tiny run and its final figures."""
-    recipe = tiny_retrieval_recipe(tmp_path_factory.mktemp("retrieval"), train={"epochs": 20})
+    recipe = tiny_retrieval_recipe(tmp_path_factory.mktemp("retrieval"), train={"epochs": 60, "learning_rate": 2e-3})
+    recipe.evaluate.every_epochs = 20
     return recipe, train_here(recipe)
 
 
@@ -33,7 +34,8 @@ def prepared(recipe: Recipe) -> Any:
 def test_training_brings_the_contrastive_loss_down(trained: tuple) -> None:
     recipe, metrics = trained
     losses = log_of(recipe, "itc")
-    assert losses[0] > 2.6 and np.mean(losses[-6:]) < 0.85 * losses[0]
+    chance = (np.log(8) + np.log(16)) / 2  # 2.43, among 8 photos with two captions each; four seeds end at 1.27 to 1.43
+    assert losses[0] > chance and np.mean(losses[-6:]) < 0.75 * chance
     assert 0.6 < log_of(recipe, "itm")[-1] < 0.75  # near the entropy of one right pair among two or three
     assert metrics["i2t_r10_x100"] >= metrics["i2t_r5_x100"] >= metrics["i2t_r1_x100"]
 
@@ -83,7 +85,9 @@ def test_reranking_orders_the_best_by_match_and_leaves_the_rest(trained: tuple) 
         words = processor.tokenizer([texts[i] for i in best], return_tensors="pt", padding=True)
         photo = task.photo_inputs(rows, np.array([2]))
         scores = model.match(words["input_ids"], words["attention_mask"], **photo, photo_index=torch.zeros(3).long())
-    assert np.argsort(-texts_of_photo[2])[:3].tolist() == best[np.argsort(-scores.numpy())].tolist()
+    score_of = dict(zip(best.tolist(), scores.tolist(), strict=True))
+    reordered = [score_of[place] for place in np.argsort(-texts_of_photo[2])[:3].tolist()]
+    assert all(before >= after - 1e-5 for before, after in itertools.pairwise(reordered))  # equal captions may change
     assert np.argsort(-texts_of_photo[2])[3:].tolist() == np.argsort(-similarity[2])[3:].tolist()
     assert photos_of_text.shape == (len(texts), len(rows))
     assert set(np.argsort(-photos_of_text[5])[:3]) == set(np.argsort(-similarity[:, 5])[:3])
