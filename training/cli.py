@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from training.commands.answers import add_build_answers
@@ -62,6 +63,8 @@ training, on as many processes as there are GPUs:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 done except for some photos, 2 a mistake or failure."""
     parsed = build_parser().parse_args(arguments)
+    for name, value in vars(parsed).items():
+        setattr(parsed, name, with_home(value))
     try:
         with notes_shown():
             return parsed.run(parsed)
@@ -75,6 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         say(f"updown {parsed.command}: {one_sentence(error)}", file=sys.stderr)
         return 2
+
+
+def with_home(value: Any) -> Any:
+    """An argument with `~/` at its start as the home folder, which a shell leaves alone in `--output=~/regions`."""
+    if isinstance(value, list):
+        return [with_home(part) for part in value]
+    if isinstance(value, str | Path) and str(value).startswith("~/"):
+        return type(value)(os.path.expanduser(value))
+    return value
 
 
 @contextlib.contextmanager

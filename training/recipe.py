@@ -330,7 +330,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     """
     path = recipe_path(path)
     try:
-        content = yaml.safe_load(read_text(path))
+        content = yaml.load(read_text(path), Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
@@ -461,6 +461,21 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
         content[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ValueError(f"--set {change}: {value!r} is no YAML value") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML as `yaml.safe_load` reads it; a key that stands twice in a section is an error: the first would be lost."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A section; `yaml.YAMLError` that names the line of a repeated key."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
+                place = f"line {key.start_mark.line + 1}"
+                raise yaml.YAMLError(f"the key {key.value!r} stands twice in one section, again in {place}")
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 def _with_home(content: Any) -> Any:

@@ -1,5 +1,6 @@
 """What the captioners take by position, in one row or alone: each equals the same thing said in full."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,3 +90,27 @@ def test_pixels_of_another_shape(make: Any) -> None:
     ):
         with pytest.raises(ValueError, match=rf"pixel_values have shape .*, not \(photos, 3, height, width\): {cure}"):
             model(pixel_values=torch.zeros(shape), **words)
+
+
+def test_the_users_length_wins_over_the_models_own(model: Any, pixel_values: torch.Tensor) -> None:
+    own = model.generation_config.max_new_tokens
+    model.generation_config.max_new_tokens = 9
+    try:
+        settings = {"pixel_values": pixel_values, "min_length": 0, "suppress_tokens": [2]}  # no caption ends early
+        assert model.generate(**settings).shape[1] == 1 + 9
+        assert model.generate(**settings, max_length=5).shape[1] == 5
+        config = GenerationConfig(max_length=6, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+        assert model.generate(**settings, generation_config=config).shape[1] == 6
+        assert config.max_length == 6 and config.max_new_tokens is None
+    finally:
+        model.generation_config.max_new_tokens = own
+
+
+def test_weights_on_disk_write_the_same(model: Any, pixel_values: torch.Tensor, tmp_path: Path) -> None:
+    expected = model.generate(pixel_values, max_new_tokens=5)
+    model.save_pretrained(tmp_path / "model")
+    offloaded = type(model).from_pretrained(
+        tmp_path / "model", device_map={"": "disk"}, offload_folder=str(tmp_path / "disk")
+    )
+    assert offloaded.device.type == "meta"
+    assert torch.equal(offloaded.generate(pixel_values, max_new_tokens=5), expected)

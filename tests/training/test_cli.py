@@ -266,3 +266,13 @@ def test_convert_checkpoint_passes_the_options(
         "output": tmp_path / "out",
     }
     assert f"updown caption PHOTO --model {tmp_path / 'out'}" in capsys.readouterr().out
+
+
+def test_a_home_folder_is_found_in_an_argument(
+    tmp_path: Path, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shell leaves `--output=~/x` as it is."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    assert run("extract", photos / "a.jpg", "--source", model, "--output=~/store") == 0
+    assert (tmp_path / "home" / "store").is_dir() and not (tmp_path / "~").exists()

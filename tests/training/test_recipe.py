@@ -384,3 +384,9 @@ def test_an_empty_output_is_refused(tmp_path: Path, value: str) -> None:
     path = write(tmp_path, SMALL.replace("runs/x", value))
     with pytest.raises(ValueError, match="recipe.yaml: output is empty: name the run's folder, such as runs/"):
         read_recipe(path)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL + "train:\n  epochs: 1\n  batch_size: 4\n  epochs: 2\n")
+    with pytest.raises(ValueError, match="recipe.yaml is not valid YAML: the key 'epochs' stands twice .* in line"):
+        read_recipe(path)

@@ -437,7 +437,7 @@ def test_what_a_detection_recipe_cannot_be_run_with(tmp_path: Path) -> None:
             prepared(recipe)
     recipe = tiny_detection_recipe(tmp_path)
     recipe.model = {**recipe.model, "head_sise": 3}
-    with pytest.raises(ValueError, match="unknown key 'head_sise' in model; it takes num_objects"):
+    with pytest.raises(ValueError, match="unknown key 'head_sise' in model; did you mean 'head_size'"):
         prepared(recipe)
     recipe.model = config_fields(tiny.tiny_pyramid_config(head_size=16))
     with pytest.raises(ValueError, match="region_feature_size is 128: set it to 112"):
