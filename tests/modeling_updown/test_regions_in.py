@@ -118,3 +118,13 @@ def test_a_source_that_makes_nan_is_named() -> None:
     with pytest.raises(ValueError, match="pixel_values hold NaN or infinity"):
         model(torch.tensor([[4]]), pixel_values=torch.full((1, 3, 64, 64), float("nan")))
     assert tiny_grid()(torch.zeros(1, 3, 64, 64)).region_features.isfinite().all()
+
+
+def test_an_exported_captioner_gives_the_same() -> None:
+    """The check of numbers must not stand in an exporter's way, which sees none."""
+    model = tiny_captioner(vision_config=None, region_feature_size=10)
+    draw = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 5, 10, generator=draw)
+    given = {"input_ids": torch.tensor([[1, 5], [1, 7]]), "region_features": features, "use_cache": False}
+    exported = torch.export.export(model, (), given, strict=False).module()
+    torch.testing.assert_close(exported(**given).logits, model(**given).logits)
