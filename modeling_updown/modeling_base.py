@@ -193,7 +193,7 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
             if broken_regions(made) is not None:
                 if not pixel_values.isfinite().all():
                     raise ValueError("pixel_values hold NaN or infinity: make them with the model's image processor")
-                raise ValueError(not_finite(self, "region features"))
+                raise not_finite(self, "region features")
             return made
         if region_features is None or pixel_values is not None:
             raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")

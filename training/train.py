@@ -29,6 +29,7 @@ from accelerate.utils import DistributedType, set_seed
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from modeling_updown.outputs_updown import NotFiniteError
 from training.checkpoints import (
     Progress,
     RunState,
@@ -284,7 +285,8 @@ class Run:
             inputs = {name: value.to(device) for name, value in piece.items()}
             last = number == len(pieces) - 1
             with contextlib.nullcontext() if last else accelerator.no_sync(self.model):
-                total, count, shown = self.task.loss(self.model, inputs)
+                with saying_how_to_be_steadier(progress.step):
+                    total, count, shown = self.task.loss(self.model, inputs)
                 accelerator.backward(total * accelerator.num_processes)  # the mean over processes becomes their sum
             sums += torch.stack([total.detach().float(), count.to(device).float()])
         loss, words = accelerator.reduce(sums, reduction="sum").tolist()
@@ -320,9 +322,10 @@ class Run:
         if progress.epoch % settings.every_epochs == 0 or self.is_over():
             self.check_weights()
             model = self.task.model if self.averaged is None else self.averaged.module
-            metrics = self.task.score(
-                model, split=settings.split, num_beams=settings.num_beams, max_photos=settings.max_photos
-            ).metrics
+            with saying_how_to_be_steadier(progress.step):
+                metrics = self.task.score(
+                    model, split=settings.split, num_beams=settings.num_beams, max_photos=settings.max_photos
+                ).metrics
             score = metrics[settings.metric]
             if not math.isfinite(score):
                 raise ValueError(
@@ -391,6 +394,17 @@ class Run:
                 file.write(json.dumps({"step": self.progress.step, **values}) + "\n")
         if self.recipe.train.log_with:
             self.accelerator.log(values, step=self.progress.step)
+
+
+@contextlib.contextmanager
+def saying_how_to_be_steadier(step: int) -> Iterator[None]:
+    """A model in training that makes numbers that are none is no damaged file: `ValueError` with the cure."""
+    try:
+        yield
+    except NotFiniteError as error:
+        raise ValueError(
+            f"the model makes {error.what} that are no numbers (NaN or infinity) after step {step}: {STEADIER}"
+        ) from error
 
 
 def averaged_model(

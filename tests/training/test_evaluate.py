@@ -7,10 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import training.metrics.caption_java as caption_java
-from tests.training.tiny_run import tiny_recipe, tiny_vqa_recipe, train_here, write_questions
+from tests.tiny import rewrite_weights
+from tests.training.tiny_run import (
+    tiny_detection_recipe,
+    tiny_recipe,
+    tiny_retrieval_recipe,
+    tiny_vqa_recipe,
+    train_here,
+    write_questions,
+)
 from training.cli import build_parser
 from training.cli import main as updown
 from training.data.files import read_table
@@ -154,6 +163,32 @@ def test_another_evaluation_leaves_the_card_alone(tmp_path: Path, capsys: pytest
     }
     assert updown(["evaluate", str(path), "--predictions", str(best / "predictions.json"), "--update-card"]) == 2
     assert "--submission and --update-card are of a model" in capsys.readouterr().err
+
+
+BROKEN = {  # kind of recipe -> a weight of its model, and what becomes no number with it
+    tiny_recipe: ("lm_head.weight", "scores of words"),
+    tiny_vqa_recipe: ("answers.weight", "scores of answers"),
+    tiny_retrieval_recipe: ("image_projection.weight", "embeddings of photos"),
+    tiny_detection_recipe: ("heads.box_deltas.weight", "boxes of regions"),
+}
+
+
+@pytest.mark.parametrize("make_recipe", list(BROKEN), ids=lambda make: make.__name__)
+def test_a_model_whose_numbers_are_none_gets_no_figures(
+    make_recipe: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = make_recipe(tmp_path, train={"epochs": 1})
+    train_here(recipe)
+    path, best = tmp_path / "recipe.yaml", tmp_path / "run" / "best"
+    path.write_text(yaml.safe_dump(recipe.as_dict()))
+    name, what = BROKEN[make_recipe]
+    rewrite_weights(best, lambda weights: {**weights, name: torch.full_like(weights[name], torch.nan)})
+    before = contents(best)
+    capsys.readouterr()
+    assert updown(["evaluate", str(path), "--model", str(best), "--update-card"]) == 2
+    told = capsys.readouterr()
+    assert f"{best} makes {what} that are no numbers (NaN or infinity): its weights are damaged" in told.err
+    assert told.out == "" and contents(best) == before
 
 
 @pytest.mark.parametrize("format", ["coco", "nocaps"])

@@ -26,6 +26,7 @@ from tests.training.tiny_run import (
     new_accelerator,
     tiny_detection_recipe,
     tiny_recipe,
+    tiny_vqa_recipe,
     train_here,
     train_in_processes,
 )
@@ -372,6 +373,26 @@ def test_weights_that_are_no_numbers_after_the_last_step_end_the_run(
     assert steps == ["step-00000006-epoch-0001", "step-00000008-epoch-0001"]  # none of what is broken
     best = load_file(tmp_path / "run" / "best" / "model.safetensors")  # of the first epoch
     assert all(value.isfinite().all() for value in best.values())
+
+
+@pytest.mark.parametrize(
+    ("make_recipe", "rate", "what"),
+    [(tiny_recipe, 3e37, "scores of words"), (tiny_vqa_recipe, 3e37, "scores of answers")],
+    ids=["captioner", "vqa"],
+)
+def test_finite_weights_that_make_no_numbers_end_the_run(
+    make_recipe: Any, rate: float, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    settings = {"learning_rate": rate, "schedule": "constant", "epochs": 1, "max_steps": 1}
+    path.write_text(yaml.safe_dump(make_recipe(tmp_path, train=settings).as_dict()))
+    assert main([str(path), "--cpu"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == (
+        f"training.train: the model makes {what} that are no numbers (NaN or infinity) after step 1: "
+        "lower train.learning_rate, or set train.clip_norm"
+    )
+    assert not (tmp_path / "run" / "best").exists()
 
 
 def test_a_score_that_is_no_number_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm.auto import tqdm
+from transformers import LogitsProcessorList
 
 from modeling_updown import (
     UpDownCaptioningConfig,
@@ -27,6 +28,7 @@ from modeling_updown import (
     caption_token_ids,
 )
 from modeling_updown.losses_updown import self_critical_loss
+from modeling_updown.pipeline_updown import FiniteScores
 from training.data.captioning import load_captions
 from training.data.files import write_json
 from training.data.vqa_submission import as_number
@@ -280,7 +282,7 @@ class CaptioningTask(TopDownTask):
         would drift to it until the gradient is that of another policy.
         """
         settings = self.recipe.train
-        decoding: dict[str, Any] = {"num_return_sequences": settings.samples_per_photo, **self.decoding()}
+        decoding: dict[str, Any] = {"num_return_sequences": settings.samples_per_photo, **self.decoding(self.model)}
         if settings.baseline == "beam":
             decoding |= {"num_beams": settings.samples_per_photo, "do_sample": False}
         else:
@@ -295,7 +297,7 @@ class CaptioningTask(TopDownTask):
         kind = self.recipe.train.baseline
         by_photo = rewards.view(-1, samples)
         if kind == "greedy":
-            greedy = self.decode(photos, num_beams=1, do_sample=False, **self.decoding())
+            greedy = self.decode(photos, num_beams=1, do_sample=False, **self.decoding(self.model))
             return self.reward(greedy, photo_index).repeat_interleave(samples)
         if kind == "beam":
             return by_photo.mean(dim=1).repeat_interleave(samples)
@@ -307,9 +309,12 @@ class CaptioningTask(TopDownTask):
         assert self.scorer is not None  # `prepare` makes it for this objective
         return torch.from_numpy(self.scorer.reward(sequences[:, 1:], photo_index)).float()
 
-    def decoding(self) -> dict[str, Any]:
-        """What every way to decode shares."""
-        return {"max_new_tokens": self.recipe.train.max_words}
+    def decoding(self, model: Any) -> dict[str, Any]:
+        """What every way to decode shares; a model whose scores of words are no numbers is refused."""
+        return {
+            "max_new_tokens": self.recipe.train.max_words,
+            "logits_processor": LogitsProcessorList([FiniteScores(model)]),
+        }
 
     @torch.no_grad()
     def decode(self, photos: dict[str, Any], **decoding: Any) -> torch.Tensor:
@@ -376,16 +381,17 @@ class CaptioningTask(TopDownTask):
         """This process's share of the rows, each with its caption."""
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = np.arange(len(rows))[accelerator.process_index :: accelerator.num_processes]
-        bar = tqdm(total=len(mine), desc=f"captioning, {num_beams} beams", disable=not accelerator.is_main_process)
-        for start in range(0, len(mine), size):
-            indices = mine[start : start + size]
-            photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
-            photos = {name: tensor.to(accelerator.device) for name, tensor in photos.items()}
-            ids = model.generate(**photos, **beams(num_beams, self.recipe.evaluate), **self.decoding())
-            captions = self.processor.batch_decode(ids, skip_special_tokens=True)
-            yield from ({"row": int(i), "caption": text} for i, text in zip(indices, captions, strict=True))
-            bar.update(len(indices))
-        bar.close()
+        with tqdm(
+            total=len(mine), desc=f"captioning, {num_beams} beams", disable=not accelerator.is_main_process
+        ) as bar:
+            for start in range(0, len(mine), size):
+                indices = mine[start : start + size]
+                photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
+                photos = {name: tensor.to(accelerator.device) for name, tensor in photos.items()}
+                ids = model.generate(**photos, **beams(num_beams, self.recipe.evaluate), **self.decoding(model))
+                captions = self.processor.batch_decode(ids, skip_special_tokens=True)
+                yield from ({"row": int(i), "caption": text} for i, text in zip(indices, captions, strict=True))
+                bar.update(len(indices))
 
 
 def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:

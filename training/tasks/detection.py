@@ -18,6 +18,7 @@ from PIL.Image import Transpose
 from tqdm.auto import tqdm
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
+from modeling_updown.outputs_updown import check_detections
 from training.data.detection import load_detection
 from training.data.detection_rows import DetectionData
 from training.extract_regions import crop, photo_of, random_crop, undecoded
@@ -240,25 +241,25 @@ class DetectionTask:
         """
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = list(range(len(rows)))[accelerator.process_index :: accelerator.num_processes]
-        bar = tqdm(total=len(mine), desc="detecting", unit="photo", disable=not accelerator.is_main_process)
-        for start in range(0, len(mine), size):
-            indices = mine[start : start + size]
-            photos = [named_photo(rows[i]) for i in indices]
-            inputs = self.processor(photos, return_tensors="pt").to(accelerator.device)
-            output = model(**inputs, min_regions=1, max_regions=DETECTIONS_A_PHOTO, score_threshold=LOWEST_SCORE)
-            described = [] if boxes is None else self.described(model, inputs, [boxes[i] for i in indices])
-            for place, index in enumerate(indices):
-                kept = output.region_mask[place]
-                part = {
-                    "row": index,
-                    "image_id": rows[index]["image_id"],
-                    "boxes": output.pred_boxes[place][kept].float().cpu().numpy(),
-                    "scores": output.region_scores[place][kept].float().cpu().numpy(),
-                    "object_ids": output.object_ids[place][kept].cpu().numpy(),
-                }
-                yield part | (described[place] if boxes is not None else {})
-            bar.update(len(indices))
-        bar.close()
+        with tqdm(total=len(mine), desc="detecting", unit="photo", disable=not accelerator.is_main_process) as bar:
+            for start in range(0, len(mine), size):
+                indices = mine[start : start + size]
+                photos = [named_photo(rows[i]) for i in indices]
+                inputs = self.processor(photos, return_tensors="pt").to(accelerator.device)
+                output = model(**inputs, min_regions=1, max_regions=DETECTIONS_A_PHOTO, score_threshold=LOWEST_SCORE)
+                check_detections(output, model)
+                described = [] if boxes is None else self.described(model, inputs, [boxes[i] for i in indices])
+                for place, index in enumerate(indices):
+                    kept = output.region_mask[place]
+                    part = {
+                        "row": index,
+                        "image_id": rows[index]["image_id"],
+                        "boxes": output.pred_boxes[place][kept].float().cpu().numpy(),
+                        "scores": output.region_scores[place][kept].float().cpu().numpy(),
+                        "object_ids": output.object_ids[place][kept].cpu().numpy(),
+                    }
+                    yield part | (described[place] if boxes is not None else {})
+                bar.update(len(indices))
 
     def described(self, model: Any, inputs: Any, boxes: list[list[list[float]]]) -> list[dict[str, Any]]:
         """`true_boxes` (N, 4) of each photo and their `attribute_probs` (N, A + 1)."""
@@ -270,6 +271,7 @@ class DetectionTask:
             mask[place, : max(1, len(part))] = True
         device = inputs["pixel_values"].device
         output = model(**inputs, boxes=given.to(device), box_mask=mask.to(device))
+        check_detections(output, model)
         return [
             {
                 "true_boxes": given[place, :count].numpy(),

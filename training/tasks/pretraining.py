@@ -18,6 +18,7 @@ from modeling_updown import UpDownDetectorConfig, UpDownFusionForPreTraining, Up
 from modeling_updown.configuration_text_updown import DEFAULT_OBJECTIVES
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_pretraining import REGION_CLASSES, REGION_FEATURES
+from modeling_updown.outputs_updown import check_finite
 from processors.masking_updown import (
     askable_regions,
     corrupt_regions,
@@ -184,6 +185,9 @@ class PretrainingTask(RetrievalTask):
         del given["photo_ids"]
         device, labels, asked = self.accelerator.device, given.pop("labels", None), given.pop("asked_regions", None)
         output = model(**{name: tensor.to(device) for name, tensor in given.items()})
+        for guess in (output.logits, output.object_logits, output.region_predictions):
+            if guess is not None:
+                check_finite(guess, model, what="guesses at masked words and regions")
         sums = torch.zeros(len(FIGURES), 2, dtype=torch.float64)
         if labels is not None and output.logits is not None:
             hidden = labels != IGNORED_LABEL

@@ -28,6 +28,7 @@ from modeling_updown import (
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_captioning import PHOTO_INPUTS
 from modeling_updown.modeling_vqa import WORD_STD
+from modeling_updown.outputs_updown import check_finite
 from training.answer_vocabulary import (
     AnswerVocabulary,
     answer_lists,
@@ -368,12 +369,15 @@ class VqaTask(TopDownTask):
         if scores_choices:
             inputs |= self.choice_inputs([self.encode_texts(texts) for texts in choices])
         output = model(**{name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()})
+        check_finite(output.logits, model, what="scores of answers")
         probabilities = output.logits.float().sigmoid().cpu()
         for place, (row, texts) in enumerate(zip(rows.tolist(), choices, strict=True)):
             best = int(probabilities[place].argmax())
             found = {"row": row, "answer": self.vocabulary.answers[best], "score": float(probabilities[place, best])}
             if texts and scores_choices:
-                found["choice"] = texts[int(output.choice_logits[place, : len(texts)].argmax())]
+                chances = output.choice_logits[place, : len(texts)]
+                check_finite(chances, model, what="scores of choices")
+                found["choice"] = texts[int(chances.argmax())]
             elif texts:
                 found["choice"] = texts[best_choice(probabilities[place], self.vocabulary.ids_of(texts))]
             yield found
