@@ -235,6 +235,27 @@ def test_an_answerer_of_nan(weights: str, what: str, choices: Any, tmp_path: Pat
         broken(PHOTOS[0], QUESTIONS[0], choices=choices)
 
 
+def test_a_counter_of_nan(tmp_path: Path) -> None:
+    model = tiny.tiny_vqa(counted_objects=3)
+    model.save_pretrained(tmp_path)
+    tiny.tiny_question_processor().save_pretrained(tmp_path)
+    broken = pipeline("visual-question-answering", model=str(tmp_path), device="cpu")
+    assert broken(PHOTOS[0], QUESTIONS[0])
+    spoil(broken.model, "attention.0.score")
+    with pytest.raises(ValueError, match=f"{tmp_path} makes scores of regions to count that are no numbers"):
+        broken(PHOTOS[0], QUESTIONS[0])
+
+
+@pytest.mark.parametrize("weights", ["image_projection", "text_projection", "temperature"])
+def test_a_comparer_of_nan(weights: str, tmp_path: Path) -> None:
+    folder = tiny.save_tiny_retrieval(tmp_path)
+    broken = pipeline("zero-shot-image-classification", model=str(folder), device="cpu")
+    assert broken(PHOTOS[0], candidate_labels=["a dog", "a cat"])
+    spoil(broken.model, weights)
+    with pytest.raises(ValueError, match=f"{tmp_path} makes (embeddings of|scores of photos).* that are no numbers"):
+        broken(PHOTOS[0], candidate_labels=["a dog", "a cat"])
+
+
 def test_a_scorer_of_choices_of_nan() -> None:
     processor = tiny.tiny_question_processor()
     model = tiny.tiny_vqa(scores_choices=True)
@@ -249,8 +270,8 @@ def spoil(model: Any, name: str) -> None:
     """One NaN among the weights of each part with this name; all in one photo's words go through it."""
     with torch.no_grad():
         for key, weight in model.named_parameters():
-            if (name in key and weight.dim() > 1) or (name == "lm_head" and key.endswith("transformer.wte.weight")):
-                weight[..., 0] = float("nan")
+            if (name in key and weight.dim() != 1) or (name == "lm_head" and key.endswith("transformer.wte.weight")):
+                (weight[..., 0] if weight.dim() else weight).fill_(float("nan"))
 
 
 def test_words_that_are_ruled_out_are_no_fault(captioner: Any) -> None:
