@@ -419,13 +419,14 @@ class PhotoPreparation(BaseImageProcessor):
             threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
             target_sizes: (B, 2) or pairs: height and width of each photo in pixels, for boxes in pixels; else 0..1.
 
-        Raises `ValueError` for scores that are not finite, which no threshold would let pass.
+        Raises `ValueError` for scores and boxes that are not finite, which would be left out or lie anywhere.
         """
-        if not bool(torch.isfinite(outputs["region_scores"][outputs["region_mask"]]).all()):
-            raise ValueError(
-                "the detector makes scores of regions that are no numbers (NaN or infinity): its weights are damaged, "
-                "or NaN since their training, so take another checkpoint"
-            )
+        for what, name in (("scores", "region_scores"), ("boxes", "pred_boxes")):
+            if not bool(torch.isfinite(outputs[name][outputs["region_mask"]]).all()):
+                raise ValueError(
+                    f"the detector makes {what} of regions that are no numbers (NaN or infinity): its weights are "
+                    "damaged, or NaN since their training, so take another checkpoint"
+                )
         threshold = (self.score_threshold or 0.0) if threshold is None else threshold
         results = []
         for photo in range(len(outputs["region_mask"])):

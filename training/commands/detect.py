@@ -104,14 +104,13 @@ def detect_regions(
     import torch
 
     from modeling_updown import named_regions
-    from modeling_updown.outputs_updown import check_finite
+    from modeling_updown.outputs_updown import check_detections
 
     inputs = image_processor(photo, return_tensors="pt")
     with torch.no_grad():
         if not boxes:
             output = detector(**inputs, **image_processor.region_selection())
-            check_finite(output.region_scores[output.region_mask], detector, what="scores of regions")
-            check_finite(output.region_features[output.region_mask], detector, what="region features")
+            check_detections(output, detector)
             return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
         width, height = photo.size
         outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)
@@ -119,7 +118,9 @@ def detect_regions(
             sides = ",".join(f"{side:g}" for side in outside)
             raise ValueError(f"the box {sides} leaves the photo of {width} x {height} pixels")
         given = torch.tensor([boxes]) / torch.tensor([width, height, width, height])
-        return named_regions(detector(**inputs, boxes=given), detector.config)[0]
+        output = detector(**inputs, boxes=given)
+        check_detections(output, detector)
+        return named_regions(output, detector.config)[0]
 
 
 def print_regions(path: str, regions: list[dict[str, Any]], *, size: tuple[int, int]) -> None:
