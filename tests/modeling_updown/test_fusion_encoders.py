@@ -91,6 +91,18 @@ def test_what_cannot_read_both_is_refused(model_type: str) -> None:
         UpDownFusionModel(fusion_config(model_type))
 
 
+@pytest.mark.parametrize(("layer", "value"), [("", torch.nan), ("output.dense", 3e38)], ids=["nan", "overflow"])
+def test_weights_that_make_no_numbers_are_no_fault_of_the_kind(layer: str, value: float, tmp_path: Path) -> None:
+    model = UpDownFusionModel(fusion_config("bert"))
+    with torch.no_grad():
+        for name, weight in model.text_model.named_parameters():
+            if layer in name:
+                weight.fill_(value)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=f"{tmp_path} makes states of words that are no numbers .*its weights are"):
+        UpDownFusionModel.from_pretrained(tmp_path)
+
+
 def test_the_check_leaves_no_trace() -> None:
     model, state = UpDownFusionModel(fusion_config("roberta", return_dict=False)), torch.random.get_rng_state()
     check_passes(model)
