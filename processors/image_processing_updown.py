@@ -335,6 +335,8 @@ def check_factor(name: str, value: Any) -> None:
     if not values or not all(good):
         each = "each" if len(values) > 1 else "it"
         raise ValueError(f"{name} is {value}, but {each} must be a number from {smallest:g} to {LARGEST_FACTOR:g}")
+    if name != "rescale_factor" and len(values) not in (1, 3):
+        raise ValueError(f"{name} is {value}, but must be one number, or three: of red, green and blue")
 
 
 class UpDownImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]

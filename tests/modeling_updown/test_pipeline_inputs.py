@@ -1,6 +1,7 @@
 """What people hand to both pipelines: batches of any make, open files, settings of the photos, models that make NaN."""
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,23 @@ def test_strings_to_stop_at(captioner: Any, settings: dict[str, Any]) -> None:
     ):
         end = next((place + 1 for place, word in enumerate(full) if place >= start and stop in word), len(full))
         assert stopped["generated_text"].split() == full[:end]
+
+
+# ---- processors that do not load
+
+
+@pytest.mark.parametrize(
+    ("task", "save"),
+    [("image-to-text", tiny.save_tiny_captioner), ("visual-question-answering", tiny.save_tiny_vqa)],
+)
+@pytest.mark.parametrize(("name", "value"), [("image_std", 0.0), ("rescale_factor", 1e300), ("image_mean", [0.5, 0.5])])
+def test_a_processor_that_does_not_load_says_why(task: str, save: Any, name: str, value: Any, tmp_path: Path) -> None:
+    path = save(tmp_path) / "processor_config.json"
+    saved = json.loads(path.read_text())
+    saved["image_processor"][name] = value
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=rf"no image_processor: that of {tmp_path} does not load .*{name} is .*mend"):
+        pipeline(task, model=str(tmp_path), device="cpu")
 
 
 # ---- models that make no numbers

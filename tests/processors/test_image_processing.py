@@ -384,6 +384,8 @@ def test_floats_that_look_normalised_are_warned_of(monkeypatch: pytest.MonkeyPat
         ({"image_std": 0.0}, "image_std is 0.0, but it must be a number from 1e-06 to 1e.06"),
         ({"image_std": [0.5, 0.0, 0.5]}, r"image_std is [\[(]0.5, 0.0, 0.5[\])], but each must be"),
         ({"image_std": [0.5, -0.5, 0.5]}, "image_std is"),
+        ({"image_std": [0.5, 0.5]}, r"image_std is [\[(]0.5, 0.5[\])], but must be one number, or three"),
+        ({"image_mean": [0.5, 0.5]}, r"image_mean is [\[(]0.5, 0.5[\])], but must be one number, or three"),
         ({"image_mean": [0.5, float("nan"), 0.5]}, "image_mean is .* but each must be a number from -1e.06 to 1e.06"),
         ({"rescale_factor": 1e300}, "rescale_factor is 1e.300, but it must be"),
         ({"rescale_factor": 0.0}, "rescale_factor is 0.0"),
