@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, BertConfig, BertForSequenceClassification
 
-from modeling_updown import UpDownDetectorConfig, UpDownFusionConfig, UpDownVqaConfig
+from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownFusionConfig, UpDownVqaConfig
 from tests.tiny import (
     noise_photo,
     tiny_detector,
@@ -76,6 +76,42 @@ def test_a_detector_of_another_number_of_objects(tmp_path: Path) -> None:
     again = reloaded(tiny_detector(), tmp_path, num_labels=5)  # background among them
     assert again.config.num_objects == 4 and again.config.id2label[4] == "object 4"
     assert reloaded(again, tmp_path, num_objects=2, num_attributes=3).config.num_attributes == 3
+
+
+@pytest.mark.parametrize("make", [tiny_detector, tiny_pyramid_detector], ids=lambda make: make.__name__)
+def test_a_detector_whose_names_begin_at_1(make: Any, tmp_path: Path) -> None:
+    again = reloaded(make(), tmp_path, id2label={1: "cat", "2": "dog"}, attribute_id2label={1: "wet"})
+    assert again.config.id2label == {0: "background", 1: "cat", 2: "dog"} and again.config.num_objects == 2
+    assert again.config.label2id == {"background": 0, "cat": 1, "dog": 2}
+    assert again.config.attribute_id2label == {0: "no attribute", 1: "wet"} and again.config.num_attributes == 1
+    assert again(noise_photo(96, 128)).object_probs.shape[-1] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"id2label": {0: "cat", 1: "dog"}}, "id2label calls id 0 'cat', but .* 'background': number the names from 1"),
+        ({"id2label": {"0": "cat"}}, "id2label calls id 0 'cat'"),
+        ({"label2id": {"dog": 1, "cat": 0}}, "id2label calls id 0 'cat'"),
+        ({"attribute_id2label": {0: "wet", 1: "dry"}}, "attribute_id2label calls id 0 'wet', but .* 'no attribute'"),
+        ({"id2label": {1: "cat", 3: "dog"}}, "id2label names 2 ids beside 0, but not 2: number them 1, 2, 3"),
+    ],
+)
+def test_id_0_of_a_detector_names_nothing(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    tiny_detector().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        UpDownDetector.from_pretrained(tmp_path, ignore_mismatched_sizes=True, **changes)
+    if "label2id" not in changes:
+        with pytest.raises(ValueError, match=message):
+            UpDownDetectorConfig(**changes)
+
+
+@pytest.mark.parametrize("nothing", ["background", "__background__", "BG", "__no_attribute__", "LABEL_0"])
+def test_what_id_0_may_be_called(nothing: str) -> None:
+    config = tiny_detector_config(id2label={0: nothing, 1: "cat"})
+    assert config.num_objects == 1 and config.id2label == {0: nothing, 1: "cat"}
+    config.num_labels = 3
+    assert config.num_objects == 2
 
 
 def test_a_captioners_own_detector_of_other_objects() -> None:

@@ -59,7 +59,7 @@ def test_names_of_photos_and_words_of_models(tmp_path: Path, capsys: pytest.Capt
     tiny.tiny_photo(1).save(photos / f"a{TITLE}.png")
     (photos / f"b{TITLE}.png").write_bytes(b"no photo")
     detector = tiny.tiny_detector()
-    detector.config.id2label = dict.fromkeys(detector.config.id2label, f"dog{TITLE}")
+    detector.config.id2label = dict.fromkeys(range(1, detector.config.num_labels), f"dog{TITLE}")
     detector.save_pretrained(tmp_path / "detector")
     tiny.tiny_processor().image_processor.save_pretrained(tmp_path / "detector")
     capsys.readouterr()
