@@ -257,7 +257,7 @@ def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArr
         return _like(levels * (255.0 if kind == "bool" else 1 / 257), array)
     if do_rescale and kind.startswith(("float", "bfloat")):
         lowest, highest = levels.min(), levels.max()
-        if -OVERSHOOT <= lowest and highest <= 1 + OVERSHOOT:
+        if lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
             return _like((levels.clamp(0, 1) * 255.0).round().to(torch.uint8), array)
         if max(-lowest, highest) < 10:
             logger.warning_once(
@@ -269,7 +269,7 @@ def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArr
 
 def _warn_of_8_bits(highest: float) -> None:
     """A photo of 16 bits is black where its levels are those of 8."""
-    if 1 < highest < 256:
+    if 0 < highest < 256:
         logger.warning_once(
             f"a photo of 16 bits has no level above {highest:.0f} of 65535, so it is as good as black: if these are 8 "
             "bits, give them as uint8"

@@ -378,6 +378,39 @@ def test_floats_that_look_normalised_are_warned_of(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("processor_class", PROCESSORS)
+def test_a_resize_that_overshoots_is_still_a_photo(processor_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(image_processing_updown.logger, "warning_once", warnings.append)
+    processor = processor_class(size={"height": 16, "width": 16})
+    levels = drawn_photo_levels()
+    expected = processor(levels, return_tensors="pt").pixel_values
+    beyond = np.where(levels > 0.9, levels + 0.09, np.where(levels < 0.1, levels - 0.09, levels))
+    clipped = processor(beyond.clip(0, 1), return_tensors="pt").pixel_values
+    assert beyond.max() > 1 and beyond.min() < 0 and (clipped - expected).abs().max() < 0.2
+    for photo in (beyond, torch.tensor(beyond.astype(np.float32)), beyond.clip(min=0), beyond.clip(max=1)):
+        assert (processor(photo, return_tensors="pt").pixel_values - clipped).abs().max() < 1e-6
+    assert warnings == []
+    for lowest, highest in ((-0.2, 1.0), (0.0, 1.2)):
+        UpDownImageProcessor()(np.linspace(lowest, highest, 300, dtype=np.float32).reshape(10, 10, 3))
+    assert ["looks normalised already" in text for text in warnings] == [True, True]
+
+
+def test_8_bits_given_in_16_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(image_processing_updown.logger, "warning_once", warnings.append)
+    processor = UpDownImageProcessor(size={"height": 8, "width": 8})
+    levels = np.asarray(drawn_photo())
+    for fine in (levels, levels.astype(np.uint16) * 257, 0 * levels.astype(np.uint16)):
+        processor(fine)
+    assert warnings == []
+    processor(levels.astype(np.uint16))
+    processor(Image.fromarray(levels[..., 0].astype(np.uint16)))
+    assert len(warnings) == 2
+    for text, channels in zip(warnings, (levels, levels[..., 0]), strict=True):
+        assert f"a photo of 16 bits has no level above {channels.max()} of 65535" in text and "as uint8" in text
+
+
+@pytest.mark.parametrize("processor_class", PROCESSORS)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
