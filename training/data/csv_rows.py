@@ -4,7 +4,8 @@
     0.jpg,a dog, running, fast      --csv_rows--> {"file_name": "0.jpg", "caption": "a dog, running, fast"}
 
 A table of a photo's name and a text is read so, since the rest of the line can only be the text's; in any other a line
-with more fields than the header is an error that names it.
+with more fields than the header is an error that names it, even where the last are empty: a text's own comma may have
+moved what belongs to the others. Lines may end in commas where the header does.
 """
 
 import csv
@@ -34,11 +35,15 @@ def csv_rows(text: str, path: Any, *, text_columns: Collection[str] = TEXT_COLUM
     if not table:
         return []
     header = [name.strip() for name in table[0][2]]
+    while len(header) > 1 and not header[-1]:  # a table whose lines all end in commas
+        header.pop()
+    ends = len(table[0][2]) - len(header)
     places = [place for place, name in enumerate(header) if name in text_columns] if len(header) == 2 else []
     rows = []
     for number, raw, fields in table[1:]:
         if len(fields) > len(header):
-            fields = _joined(fields, raw, delimiter, width=len(header), places=places, place=f"{path}, line {number}")
+            place = f"{path}, line {number}"
+            fields = _joined(fields, raw, delimiter, width=len(header), ends=ends, places=places, place=place)
         rows.append(dict(zip(header, [*fields, *[None] * (len(header) - len(fields))], strict=True)))
     return rows
 
@@ -77,16 +82,25 @@ def _with_plain_quotes(text: str, delimiter: str, path: Any, error: csv.Error) -
 
 
 def _joined(
-    fields: Sequence[str], raw: str, delimiter: str, *, width: int, places: Sequence[int], place: str
+    fields: Sequence[str], raw: str, delimiter: str, *, width: int, ends: int, places: Sequence[int], place: str
 ) -> list[str]:
-    """A row of as many fields as the header, from one of more; `places`: the columns that may take the rest."""
-    if not any(field.strip() for field in fields[width:]):  # a table whose lines all end in commas
+    """A row of as many fields as the header, from one of more.
+
+    Args:
+        ends: delimiters at the end of the header, which a line may have too.
+        places: the columns that may take the rest.
+    """
+    empty = not any(field.strip() for field in fields[width:])
+    if empty and (width <= 2 or len(fields) <= width + ends):  # of two columns neither has moved
         return list(fields[:width])
     if len(places) == 1 and QUOTE not in raw:
         line = raw.rstrip("\r\n")
+        for _ in range(ends):
+            line = line.removesuffix(delimiter)
         first, _, last = line.partition(delimiter) if places[0] == 1 else line.rpartition(delimiter)
         return [first.lstrip(), last.lstrip()]
+    cure = f", or where every line ends in {delimiter!r} end the header in it too" if empty else ""
     raise ValueError(
         f"{place} has {len(fields)} fields, but the header {width}: {raw.strip()[:80]!r}; put quotation marks around a "
-        f"text with {delimiter!r} in it"
+        f"text with {delimiter!r} in it{cure}"
     )

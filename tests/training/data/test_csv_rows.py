@@ -20,6 +20,8 @@ from training.data.vqa import load_vqa
         ('file_name,caption\n0.jpg,"a dog" runs\n', ("0.jpg", '"a dog" runs')),
         ('file_name\tcaption\n0.jpg\t"a dog\n', ("0.jpg", '"a dog')),
         ("\n\nfile_name,caption\n\n0.jpg,a dog\n\n", ("0.jpg", "a dog")),
+        ("file_name,caption,\n0.jpg,a dog, running,\n", ("0.jpg", "a dog, running")),
+        ("file_name,caption,\n0.jpg,a dog, running\n", ("0.jpg", "a dog, running")),
         ("file_name;caption\n0.jpg;a dog, running\n", ("0.jpg", "a dog, running")),
     ],
 )
@@ -31,6 +33,11 @@ def test_the_whole_caption(text: str, expected: tuple[str, str]) -> None:
 def test_a_short_line_has_holes() -> None:
     assert csv_rows("a,b,c\n1,2\n", "a.csv") == [{"a": "1", "b": "2", "c": None}]
     assert csv_rows("a,b\n1,2,,\n", "a.csv") == [{"a": "1", "b": "2"}]
+    assert csv_rows("a,b,c,,\n1,2,3,,\n4,5,6,\n7,8\n", "a.csv") == [
+        {"a": "1", "b": "2", "c": "3"},
+        {"a": "4", "b": "5", "c": "6"},
+        {"a": "7", "b": "8", "c": None},
+    ]
     assert csv_rows("", "a.csv") == []
 
 
@@ -41,6 +48,13 @@ def test_a_short_line_has_holes() -> None:
             "file_name,caption,split\n0.jpg,a dog,val\n1.jpg,a dog, running,val\n",
             "a.csv, line 3 has 4 fields, but the header 3: '1.jpg,a dog, running,val'; put quotation marks",
         ),
+        (
+            "image,caption,source\n0.jpg,a dog, running,\n",
+            "a.csv, line 2 has 4 fields, but the header 3: .*; put quotation marks .*, or where every line ends in ','",
+        ),
+        ("image,question,answer,\n0.jpg,is it red, or blue?,red\n", "line 2 has 4 fields, but the header 3"),
+        ("image,question,answer,\n0.jpg,red?,red,\n1.jpg,is it red, or blue?,red,\n", "line 3 has 5 fields, but the h"),
+        ("image,question,answer\n0.jpg,red?,red,,\n", "line 2 has 5 fields, but the header 3"),
         ("file_name,score\n0.jpg,1,5\n", "line 2 has 3 fields, but the header 2"),
         ('file_name,caption\n"0.jpg",a dog, running\n', "line 2 has 3 fields"),
         ('file_name,caption\n0.jpg,"a dog\n1.jpg,"a cat"\n', "a.csv, line 2: .*; is a quotation mark left open"),
