@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
-from .compat_updown import cache_field_by_version
+from .compat_updown import cache_field_by_version, is_traced
 
 
 @dataclass
@@ -272,7 +272,7 @@ def check_finite(numbers: torch.Tensor, model: Any, *, what: str) -> None:
 
 def check_finite_eagerly(numbers: torch.Tensor, model: Any, *, what: str) -> None:
     """As `check_finite` but where a graph is made, which would keep no check, and on "meta", where no number is."""
-    if not (torch.compiler.is_compiling() or torch.jit.is_tracing() or numbers.is_meta):
+    if not (is_traced() or numbers.is_meta):
         check_finite(numbers, model, what=what)
 
 
