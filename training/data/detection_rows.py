@@ -51,6 +51,8 @@ ROWS_A_CHUNK = 1000
 SIZES_LOOKED_AT = 20
 SQUARE = 1.05  # up to this ratio of the sides, nobody can tell which is which
 BOX_SLACK = 1.05  # of the photo's side, how far a box may reach without a word
+SIDE_ROUNDING = 1e-3  # by which a box given as parts of its photo's sides may end beyond 1
+SHORTEST_SIDE = 8  # pixels: in a photo as small a box of one pixel is an object
 SWAPPED_SHARE = 0.1  # of the photos with boxes
 
 
@@ -207,14 +209,23 @@ def check_sizes(sizes: Mapping[Photo, tuple[int, int]], *, source: PathLike) -> 
 def check_reach(boxes: np.ndarray, *, sizes: np.ndarray, owners: Sequence[str], source: PathLike) -> None:
     """Tells of boxes that reach beyond their photo, where they would not if its width and height were swapped.
 
+    Boxes of which none reaches beyond the first pixel are parts of their photos' sides instead.
+
     Args:
         boxes: (N, 4) x, y, width, height in pixels.
         sizes: (N, 2) width and height of their photos.
         owners: (N,) the photos' ids.
 
     Raises:
-        ValueError: where that is so for a tenth of the photos with boxes; fewer are warned of.
+        ValueError: where that is so for a tenth of the photos with boxes; fewer are warned of. Where all boxes lie in
+            0..1.
     """
+    finite = boxes[np.isfinite(boxes).all(axis=1)]
+    if finite.any() and np.abs(finite).max() <= 1 + SIDE_ROUNDING and sizes.min() >= SHORTEST_SIDE:
+        raise ValueError(
+            f"{source}: all {len(finite)} boxes lie in 0..1, so they are parts of the photos' sides; write them as x, "
+            "y, width, height in pixels (times the photo's width and height)"
+        )
     with np.errstate(invalid="ignore", over="ignore"):
         ends = boxes[:, :2] + boxes[:, 2:]
         beyond = (ends > sizes * BOX_SLACK).any(axis=1)

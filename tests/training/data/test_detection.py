@@ -140,6 +140,14 @@ def test_swapped_sides_show_by_the_boxes(tmp_path: Path, other: int, message: st
             assert len(read(tmp_path, content).rows) == 21
 
 
+def test_boxes_that_are_parts_of_their_photo_are_an_error(tmp_path: Path) -> None:
+    parts = [(10, 18, [0.25, 0.5, 0.5, 0.5]), (11, 18, [0, 0, 1.0005, 1])]
+    with pytest.raises(ValueError, match="all 2 boxes lie in 0..1, so .*; write them as x, y, width, height in pixels"):
+        read(tmp_path, coco(*parts))
+    assert read(tmp_path, coco(*parts, (11, 18, [0, 0, 20, 10]))).rows["boxes"][1][1] == pytest.approx([0, 0, 0.1, 0.1])
+    assert len(read(tmp_path, coco((10, 18, [0, 0, 20, 10]), (11, 18, [0.5, 0, 0.5, 0.5]))).rows) == 2
+
+
 def test_boxes_a_little_beyond_or_beyond_either_way_are_clipped(tmp_path: Path) -> None:
     content = coco((10, 18, [0, 0, 90, 104]), (11, 18, [0, 0, 400, 190]))
     with warnings.catch_warnings():
