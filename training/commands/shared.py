@@ -137,7 +137,7 @@ def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
                 f"--model (the folder hub_cards/{ours.name} of the project's repository, another folder or a Hub id), "
                 "or train one (updown train RECIPE)"
             )
-    if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
+    if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/")):
         raise ValueError(f"there is no model folder {model}, and a Hub id is written OWNER/NAME")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise ValueError(f"{model} holds no config.json: give a folder that save_pretrained wrote")

@@ -51,8 +51,9 @@ def read_text(path: PathLike) -> str:
 
 def read_json(path: PathLike) -> Any:
     """The JSON in a file; ValueError naming file, line and reason where it is broken."""
+    text = read_text(path)
     try:
-        return json.loads(read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}); is it cut short?") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, or ever so many brackets
