@@ -209,7 +209,7 @@ def test_samples_are_drawn_from_all_words(tmp_path: Path) -> None:
     with torch.no_grad():
         task.model.lm_head.bias[unknown] = 50.0
     assert set(task.sample(photos_of(task))[:, 1:].flatten().tolist()) == {unknown}
-    greedy = task.decode(photos_of(task), num_beams=1, do_sample=False, **task.decoding())
+    greedy = task.decode(photos_of(task), num_beams=1, do_sample=False, **task.decoding(task.model))
     assert unknown not in greedy[:, 1:].flatten().tolist()
 
 
