@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -38,6 +40,11 @@ from modeling_updown import (
 )
 from modeling_updown.proposals_updown import top_proposals
 from modeling_updown.resnet_updown import Bottleneck
+
+WHOLE_MODELS_ON_DISK = pytest.mark.skipif(
+    tuple(map(int, accelerate.__version__.split(".")[:2])) < (1, 15),
+    reason="accelerate before 1.15 refuses a model that lies on disk as a whole",
+)
 
 PHOTO_SIDE = 64
 CAPTIONS = [

@@ -106,6 +106,7 @@ def test_the_users_length_wins_over_the_models_own(model: Any, pixel_values: tor
         model.generation_config.max_new_tokens = own
 
 
+@tiny.WHOLE_MODELS_ON_DISK
 def test_weights_on_disk_write_the_same(model: Any, pixel_values: torch.Tensor, tmp_path: Path) -> None:
     expected = model.generate(pixel_values, max_new_tokens=5)
     model.save_pretrained(tmp_path / "model")
