@@ -9,6 +9,7 @@ import inspect
 from dataclasses import fields
 from typing import Any, TypeVar
 
+import torch
 from transformers import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
@@ -62,6 +63,11 @@ def checkpoint_activations(model: Any) -> None:
     """
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable()
+
+
+def is_traced() -> bool:
+    """Whether a compiler, an exporter or a tracer follows the code, to which numbers are unknown."""
+    return torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def loading_pipeline() -> str:

@@ -6,19 +6,23 @@ Defaults are those of Anderson et al. 2018 ("Bottom-Up and Top-Down Attention fo
 Answering", the released code); what the reimplementations changed is a field of its own.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+# what id 0 of a detector's names may be called; the last is what transformers calls it
+NAMES_OF_NOTHING = frozenset({"background", "bg", "no object", "no attribute", "none", "label 0"})
+
 
 class LabelledConfig(PreTrainedConfig):
     """A config whose labels say how many outputs there are, whenever and however they are set.
 
-    label_fields: {field that counts: (field that names, labels which do not count, such as "background")}.
+    label_fields: {field that counts: (field that names, what id 0 is called where it does not count, or None)}.
     """
 
-    label_fields: ClassVar[dict[str, tuple[str, int]]] = {}
+    label_fields: ClassVar[dict[str, tuple[str, str | None]]] = {}
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -27,9 +31,9 @@ class LabelledConfig(PreTrainedConfig):
         if "label2id" in kwargs and "id2label" not in kwargs:
             kwargs["id2label"] = {int(i): name for name, i in kwargs["label2id"].items()}
         kwargs.pop("label2id", None)
-        for count, (names, uncounted) in cls.label_fields.items():
+        for count, (names, nothing) in cls.label_fields.items():
             if names == "id2label" and kwargs.get("num_labels") is not None:
-                kwargs.setdefault(count, kwargs.pop("num_labels") - uncounted)
+                kwargs.setdefault(count, kwargs.pop("num_labels") - (nothing is not None))
             if kwargs.get(names) is not None:
                 kwargs.pop(count, None)
                 fields[names] = kwargs.pop(names)
@@ -39,12 +43,38 @@ class LabelledConfig(PreTrainedConfig):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Set a field; new labels set their number, and `label2id`, too."""
+        nothing = next((nothing for names, nothing in self.label_fields.values() if name == names), None)
+        if nothing is not None and value is not None:
+            value = with_nothing_first(name, value, nothing=nothing)
         super().__setattr__(name, value)
-        for count, (names, uncounted) in self.label_fields.items():
+        for count, (names, nothing) in self.label_fields.items():
             if name == names and value is not None:
-                setattr(self, count, len(value) - uncounted)
+                setattr(self, count, len(value) - (nothing is not None))
         if name == "id2label" and value is not None and self.label_fields:
             self.label2id = {label: int(i) for i, label in value.items()}
+
+
+def with_nothing_first(field: str, names: Mapping[Any, str], *, nothing: str) -> dict[int, str]:
+    """Names of the ids 0 .. C, of which 0 stands for none of the others; where it has no name it gets `nothing`.
+
+    Raises:
+        ValueError: id 0 names something, so that it would never be found, or an id between is missing.
+
+    >>> with_nothing_first("id2label", {1: "cat", 2: "dog"}, nothing="background")
+    {0: 'background', 1: 'cat', 2: 'dog'}
+    """
+    named = dict(sorted((int(i), name) for i, name in names.items()))
+    first = str(named.setdefault(0, nothing))
+    if first.strip("_ ").replace("_", " ").casefold() not in NAMES_OF_NOTHING:
+        raise ValueError(
+            f"{field} calls id 0 {first!r:.60}, but a detector's id 0 is the {nothing!r}: number the names from 1, or "
+            f"put 0: {nothing!r} before them"
+        )
+    named = dict(sorted(named.items()))
+    missing = next((i for i in range(len(named)) if i not in named), None)
+    if missing is not None:
+        raise ValueError(f"{field} names {len(named) - 1} ids beside 0, but not {missing}: number them 1, 2, 3, ...")
+    return named
 
 
 @strict
@@ -113,8 +143,8 @@ class UpDownDetectorConfig(LabelledConfig):
 
     num_objects, num_attributes (`int`, default to 1600, 400):
         C and A, without background and without "no attribute"; taken from `id2label`, `attribute_id2label` where given.
-    attribute_id2label (`dict`, *optional*):
-        Names of the attributes, 0 = "no attribute".
+    id2label, attribute_id2label (`dict`, *optional*):
+        Names of the objects, 1 .. C, and attributes, 1 .. A; 0 is "background" and "no attribute", named or not.
     backbone (`str`, defaults to `"caffe_resnet101"`):
         `caffe_resnet50`, `caffe_resnet101` or `caffe_resnet152`: the C4 layout, one map of stride 16, the last stage on
         each region. Any other name is a timm backbone with a feature pyramid and two fully connected layers.
@@ -173,7 +203,7 @@ class UpDownDetectorConfig(LabelledConfig):
     """
 
     model_type = "updown_detector"
-    label_fields = {"num_objects": ("id2label", 1), "num_attributes": ("attribute_id2label", 1)}
+    label_fields = {"num_objects": ("id2label", "background"), "num_attributes": ("attribute_id2label", "no attribute")}
     keys_to_ignore_at_inference = ["region_features", "object_probs", "attribute_probs", "losses"]
 
     num_objects: int = 1600
@@ -412,7 +442,7 @@ class UpDownVqaConfig(LabelledConfig):
     """
 
     model_type = "updown_vqa"
-    label_fields = {"num_answers": ("id2label", 0)}
+    label_fields = {"num_answers": ("id2label", None)}
     keys_to_ignore_at_inference = ["choice_logits", "hidden_states", "attentions", "counts", "region_boxes"]
     sub_configs = {"vision_config": AutoConfig}
 

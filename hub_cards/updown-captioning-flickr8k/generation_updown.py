@@ -4,6 +4,7 @@ photos, strings to stop at with a tokenizer of words, labels alone.
 It stands between the user and `GenerationMixin`, for the captioners (`modeling_captioning`, `modeling_prefix_lm`).
 """
 
+import copy
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from .arguments_updown import REGION_FIELDS
 from .compat_updown import CachedGenerationMixin
 from .losses_updown import IGNORED_LABEL
 
+LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
+
 
 class PhotoGenerationMixin(CachedGenerationMixin):
     """`generate` for models whose main input are words, but which people hand photos first."""
@@ -24,7 +27,8 @@ class PhotoGenerationMixin(CachedGenerationMixin):
 
         A prompt of one row begins the captions of all P photos. `stop_strings` need `tokenizer=`, as everywhere. All
         that a region source returns may be given, `generate(**detector(pixel_values))`: fields of it that this model
-        does not read are left out. Raises `ValueError` for photos given twice.
+        does not read are left out. A length that the user gives wins over the model's own. Raises `ValueError` for
+        photos given twice.
         """
         read = inspect.signature(self.forward).parameters  # type: ignore[attr-defined]
         kwargs = {name: value for name, value in kwargs.items() if name in read or name not in REGION_FIELDS}
@@ -40,6 +44,10 @@ class PhotoGenerationMixin(CachedGenerationMixin):
         for name in ("input_ids", "attention_mask"):
             if kwargs.get(name) is not None:
                 kwargs[name] = for_all_photos(kwargs[name], kwargs)
+        words = kwargs.get("input_ids") if inputs is None else inputs
+        kwargs |= users_lengths(kwargs, num_words=1 if words is None else words.shape[1])
+        if words is None and self.device.type == "meta":  # transformers would put the first word where the weights are
+            inputs = first_words(self, kwargs)
         stop_strings = kwargs.get("stop_strings") or self.generation_config.stop_strings
         if stop_strings and kwargs.get("tokenizer") is not None:
             stops = StopAtStrings(kwargs.pop("tokenizer"), stop_strings)
@@ -68,6 +76,35 @@ class StopAtStrings(StoppingCriteria):
         texts = self.tokenizer.batch_decode(input_ids[:, self.prompt_length :], skip_special_tokens=True)
         done = [any(string in text for string in self.stop_strings) for text in texts]
         return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
+
+
+def users_lengths(given: Mapping[str, Any], *, num_words: int) -> dict[str, Any]:
+    """What makes the lengths that a user gave to `generate` win over new tokens of the model's own config, which would
+    win over them there. num_words: those before the first new one.
+    """
+    settings: dict[str, Any] = {
+        new_tokens: None
+        for length, new_tokens in LENGTHS.items()
+        if given.get(length) is not None and given.get(new_tokens) is None
+    }
+    if given.get("generation_config") is not None:
+        config = settings["generation_config"] = copy.deepcopy(given["generation_config"])
+        for length, new_tokens in LENGTHS.items():
+            value = getattr(config, length, None)
+            if value and getattr(config, new_tokens, None) is None:
+                setattr(config, new_tokens, max(value - num_words, 0))
+                setattr(config, length, None)
+    return settings
+
+
+def first_words(model: Any, given: Mapping[str, Any]) -> torch.Tensor | None:
+    """The start token of each photo's caption (P, 1), beside the photos; None where photos or the token are absent."""
+    photos = next((given[name] for name in ("pixel_values", "region_features") if given.get(name) is not None), None)
+    config = given.get("generation_config") or model.generation_config
+    token = given.get("bos_token_id", config.bos_token_id)
+    if photos is None or token is None or given.get("inputs_embeds") is not None:
+        return None
+    return torch.full((len(photos), 1), token, dtype=torch.long, device=photos.device)
 
 
 def for_all_photos(words: Any, photos: Mapping[str, Any]) -> Any:

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, IterableDataset
+from transformers import AutoProcessor
 from transformers.processing_utils import ImagesKwargs
 
 # settings of image processors that a call of a pipeline may change; what comes back and where is the pipeline's matter
+PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 PHOTO_SETTINGS = ({*ImagesKwargs.__annotations__, "exact_resize", "channel_order"}) - {"return_tensors", "device"}
 
 
@@ -51,10 +53,26 @@ def take_parts(pipeline: Any) -> None:
         if getattr(pipeline, part) is None:
             setattr(pipeline, part, getattr(pipeline.processor, part, None))
         if getattr(pipeline, part) is None:
+            reason = loading_error(pipeline.model)
+            if reason:
+                raise ValueError(f"the pipeline has no {part}: {reason}; mend it, or give {part}=... or processor=...")
             raise ValueError(
                 f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
                 "model's folder (if it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
             )
+
+
+def loading_error(model: Any) -> str:
+    """Why the processor in a model's folder does not load, which `pipeline` keeps to itself; "" where there is none."""
+    folder = getattr(model, "name_or_path", "")
+    if not any(os.path.isfile(os.path.join(folder, name)) for name in PROCESSOR_FILES):
+        return ""
+    trusted = type(model).__module__.startswith("transformers_modules")  # the model's own code came from such a folder
+    try:
+        AutoProcessor.from_pretrained(folder, trust_remote_code=trusted)
+    except Exception as error:  # whatever a damaged file raises
+        return f"that of {folder} does not load ({' '.join(str(error).split())})"
+    return ""
 
 
 def save_parts(pipeline: Any, folder: str | os.PathLike[str], **kwargs: Any) -> None:

@@ -4,7 +4,6 @@ The last hop of the flow: photo -> image processor -> `generate` -> tokenizer ->
 transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder.
 """
 
-import copy
 import inspect
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, Log
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineIterator
 
+from .generation_updown import users_lengths
 from .outputs_updown import check_finite
 from .pipeline_photos import (
     PHOTO_SETTINGS,
@@ -32,7 +32,6 @@ from .pipeline_photos import (
 )
 
 GENERATE_ARGUMENTS = {*vars(GenerationConfig()), *inspect.signature(GenerationMixin.generate).parameters} - {"self"}
-LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 
 
 class UpDownImageToTextPipeline(Pipeline):
@@ -203,12 +202,7 @@ class UpDownImageToTextPipeline(Pipeline):
         """
         settings = {"tokenizer": self.tokenizer, **given}
         asked = {**self._generate_kwargs, **settings}
-        config = asked.get("generation_config")
-        if config is not None:
-            settings["generation_config"] = with_own_lengths(config, 1 if words is None else words.shape[1])
-        for length, new_tokens in LENGTHS.items():
-            if asked.get(length) is not None and asked.get(new_tokens) is None:
-                settings[new_tokens] = None  # which would win over the other, although it is the model's own setting
+        settings |= users_lengths(asked, num_words=1 if words is None else words.shape[1])
         finite = FiniteScores(self.model)
         settings["logits_processor"] = LogitsProcessorList([finite, *(asked.get("logits_processor") or ())])
         return settings
@@ -272,19 +266,6 @@ class FiniteScores(LogitsProcessor):
         """The scores (N, V) as they are; words that are ruled out have -inf, but never all."""
         check_finite(scores.amax(dim=-1), self.model, what="scores of words")
         return scores
-
-
-def with_own_lengths(config: GenerationConfig, num_words: int) -> GenerationConfig:
-    """A user's config with lengths counted in new tokens: `generate` takes what a config lacks from the model's own,
-    and new tokens would win over lengths there. num_words: those before the first new one.
-    """
-    config = copy.deepcopy(config)
-    for length, new_tokens in LENGTHS.items():
-        value = getattr(config, length, None)
-        if value and getattr(config, new_tokens, None) is None:
-            setattr(config, new_tokens, max(value - num_words, 0))
-            setattr(config, length, None)
-    return config
 
 
 def followed_weights(

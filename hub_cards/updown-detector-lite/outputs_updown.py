@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.utils import ModelOutput
 
-from .compat_updown import cache_field_by_version
+from .compat_updown import cache_field_by_version, is_traced
 
 
 @dataclass
@@ -244,16 +244,44 @@ def check_pixels(pixel_values: torch.Tensor) -> None:
         raise ValueError(f"pixel_values have shape {shape}, not (photos, 3, height, width): {cure}")
 
 
+def check_detections(output: UpDownDetectorOutput, model: Any) -> None:
+    """As `check_finite`, for all that a detector says of the regions that are there."""
+    said = {
+        "scores of regions": output.region_scores,
+        "boxes of regions": output.region_boxes,
+        "regressed boxes": output.pred_boxes,
+        "region features": output.region_features,
+        "scores of attributes": output.attribute_scores,
+    }
+    for what, numbers in said.items():
+        if numbers is not None and output.region_mask is not None:
+            check_finite(numbers[output.region_mask], model, what=what)
+
+
+class NotFiniteError(ValueError):
+    """A model's numbers are none; `what` names them, for a training run that has more to say of its own model."""
+
+    what = "numbers"
+
+
 def check_finite(numbers: torch.Tensor, model: Any, *, what: str) -> None:
-    """Raises `ValueError` naming the model's folder where numbers that it made are not all finite."""
+    """Raises `NotFiniteError` naming the model's folder where numbers that it made are not all finite."""
     if not bool(torch.isfinite(numbers).all()):
-        raise ValueError(not_finite(model, what))
+        raise not_finite(model, what)
 
 
-def not_finite(model: Any, what: str) -> str:
+def check_finite_eagerly(numbers: torch.Tensor, model: Any, *, what: str) -> None:
+    """As `check_finite` but where a graph is made, which would keep no check, and on "meta", where no number is."""
+    if not (is_traced() or numbers.is_meta):
+        check_finite(numbers, model, what=what)
+
+
+def not_finite(model: Any, what: str) -> NotFiniteError:
     """What there is to say of a model whose numbers are none."""
     folder = getattr(model, "name_or_path", "") or f"the model ({type(model).__name__})"
-    return (
+    error = NotFiniteError(
         f"{folder} makes {what} that are no numbers (NaN or infinity): its weights are damaged, or NaN since their "
         "training, so take another checkpoint; if float16 overflows, load the model with dtype=torch.float32"
     )
+    error.what = what
+    return error

@@ -59,7 +59,7 @@ class UpDownFusionConfig(LabelledConfig):
     """
 
     model_type = "updown_fusion"
-    label_fields = {"num_answers": ("id2label", 0)}
+    label_fields = {"num_answers": ("id2label", None)}
     keys_to_ignore_at_inference = [
         *("losses", "logits_per_image", "logits_per_text", "object_logits", "region_predictions"),
         *("hidden_states", "attentions", "region_boxes"),

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from .compat_updown import loading_pipeline
+from .compat_updown import is_traced, loading_pipeline
 from .configuration_updown import UpDownGridConfig
 from .outputs_updown import Regions, not_finite
 from .saving_updown import without_origin, write_code_again
@@ -190,16 +190,16 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
                     "extract region_features first, or load a model whose config has a vision_config"
                 )
             made = self.region_source(pixel_values, pixel_mask=pixel_mask)
-            if broken_regions(made).any():
+            if broken_regions(made) is not None:
                 if not pixel_values.isfinite().all():
                     raise ValueError("pixel_values hold NaN or infinity: make them with the model's image processor")
-                raise ValueError(not_finite(self, "region features"))
+                raise not_finite(self, "region features")
             return made
         if region_features is None or pixel_values is not None:
             raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
         given = Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
         broken = broken_regions(given)
-        if broken.any():
+        if broken is not None:
             photo, region = broken.nonzero()[0].tolist()
             raise ValueError(
                 f"region {region} of photo {photo} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
@@ -224,21 +224,23 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
                 f"region_mask has shape {tuple(region_mask.shape)} but region_features have "
                 f"{tuple(region_features.shape[:2])} photos and regions"
             )
-        if not torch.compiler.is_compiling() and not region_mask.any(dim=-1).all():
+        if not is_traced() and not region_mask.any(dim=-1).all():
             empty = (~region_mask.any(dim=-1)).nonzero().flatten().tolist()
             raise ValueError(f"photos {empty} of the batch have no region at all: region_mask is False everywhere")
         return region_mask
 
 
-def broken_regions(regions: Regions) -> torch.Tensor:
-    """Which real regions hold NaN or infinity, (B, R) bool; padding may hold anything.
+def broken_regions(regions: Regions) -> torch.Tensor | None:
+    """Which real regions hold NaN or infinity, (B, R) bool, or None where none does; padding may hold anything.
 
-    Sums tell as much as every number does, at a fraction of the work. All False while a compiler or exporter looks on.
+    Sums tell as much as every number does, at a fraction of the work. None while a compiler or exporter looks on, which
+    cannot follow where numbers decide.
     """
     features, boxes = regions.region_features, regions.region_boxes
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or features.is_meta:
-        return torch.zeros(1, 1, dtype=torch.bool)
+    if is_traced() or features.is_meta:
+        return None
     total = features.detach().sum(dim=-1, dtype=torch.promote_types(features.dtype, torch.float32))  # (B, R)
     if boxes is not None:
         total = total + boxes.detach().sum(dim=-1, dtype=torch.promote_types(boxes.dtype, torch.float32))
-    return regions.region_mask & ~total.isfinite()
+    broken = regions.region_mask & ~total.isfinite()
+    return broken if broken.any() else None

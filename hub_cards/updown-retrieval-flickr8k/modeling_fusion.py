@@ -26,9 +26,10 @@ from .lengths_updown import join_groups, length_groups, text_lengths
 from .linear_updown import float_type
 from .modeling_attention import QuestionRows
 from .modeling_base import UpDownTopDownModel, loading_fault
-from .outputs_updown import Regions, UpDownFusionOutput
+from .outputs_updown import NotFiniteError, Regions, UpDownFusionOutput, check_finite
 
 SAME = 1e-4  # rounding of float32 over many layers, of the largest number
+STATES = "states of words"
 NEEDED = ("inputs_embeds", "attention_mask", "position_ids")
 TIME_WAVES = 16  # of periods from one second to about three hours
 
@@ -376,7 +377,8 @@ def check_passes(model: UpDownFusionModel) -> None:
     """`ValueError` for a text encoder that reads words otherwise beside regions than alone, or that padding reaches.
 
     Three words and two regions tell: words beside padding alone are read as without it, and so are words and regions.
-    Weights that are not there yet (on "meta"), or that a GPU or half precision rounds, tell nothing.
+    Weights that are not there yet (on "meta"), or that a GPU or half precision rounds, tell nothing; those that are no
+    numbers tell nothing of the encoder's kind, and are named instead.
     """
     exact = (torch.float32, torch.float64)
     if any(w.device.type != "cpu" or not w.numel() or w.dtype not in exact for w in model.text_model.parameters()):
@@ -385,12 +387,16 @@ def check_passes(model: UpDownFusionModel) -> None:
     model.text_model.eval()
     try:
         found = _differences(model)
+    except NotFiniteError:
+        raise
     except Exception as error:  # whatever an encoder raises that was not made for this
         found = {f"it fails over words and regions: {' '.join(str(error).split())[:200]}": float("inf")}
     finally:
         model.text_model.train(training)
     wrong = next((what for what, difference in found.items() if not difference <= SAME), None)
     if wrong is not None:
+        for weight in model.text_model.parameters():
+            check_finite(weight, model, what=STATES)
         raise ValueError(
             f"text_config is a {model.config.text_config.model_type!r}, which cannot read regions beside words "
             f"({wrong}): choose an encoder such as bert, roberta, distilbert or modernbert"
@@ -409,6 +415,7 @@ def _differences(model: UpDownFusionModel) -> dict[str, float]:
     real = torch.tensor([[True, True, False, False]], device=device)
     asked: Any = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
     alone = model(words, **asked).last_hidden_state
+    check_finite(alone, model, what=STATES)
     both = model(words, region_embeds=regions[:, :2], region_mask=real[:, :2], **asked).last_hidden_state
     photos = {"region_embeds": regions.expand(2, -1, -1), "region_mask": torch.cat([real, torch.zeros_like(real)])}
     wide = model(padded.expand(2, -1), attention_mask=seen.expand(2, -1), **photos, **asked)

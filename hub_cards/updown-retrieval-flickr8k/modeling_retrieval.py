@@ -21,7 +21,7 @@ from .gathering_updown import gather_owners, gather_rows, one_row_a_photo
 from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
-from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput
+from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
 
 
 class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
@@ -115,6 +115,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         image_embeds = self.project_images(photos)
         text_embeds = self.get_text_features(input_ids, attention_mask)
         scaled = image_embeds @ text_embeds.T / self.bounded_temperature().to(image_embeds.dtype)  # (P, N)
+        self.check_numbers(scaled, "scores of photos and texts")
         losses: dict[str, torch.Tensor] = {}
         if labels is not None or return_loss:
             rows = self.rows(owners, input_ids, photos)
@@ -158,7 +159,9 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         """N texts (N, T) -> embeddings (N, E) of length 1."""
         self.check_objective("itc", "compares no embeddings")
         joint = self.fusion(input_ids, attention_mask=attention_mask, return_dict=True).pooler_output
-        return F.normalize(self.text_projection(joint), dim=-1)
+        embeddings = F.normalize(self.text_projection(joint), dim=-1)
+        self.check_numbers(embeddings, "embeddings of texts")
+        return embeddings
 
     def match(
         self,
@@ -174,9 +177,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     ) -> torch.Tensor:
         """Log-odds (N,) that each text and its photo belong together; arguments as for `forward`."""
         photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
-        return self.match_logits(
-            input_ids, attention_mask, photos, self.rows(photo_index, input_ids, photos).photo_index
-        )
+        owners = self.rows(photo_index, input_ids, photos).photo_index
+        odds = self.match_logits(input_ids, attention_mask, photos, owners)
+        self.check_numbers(odds, "log-odds of pairs")
+        return odds
 
     def bounded_temperature(self) -> torch.Tensor:
         """The learnt temperature between its bounds; outside of them its gradient still leads back."""
@@ -212,7 +216,14 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         joint = self.fusion(
             region_embeds=photos.region_features, region_mask=photos.region_mask, return_dict=True
         ).pooler_output
-        return F.normalize(self.image_projection(joint), dim=-1)
+        embeddings = F.normalize(self.image_projection(joint), dim=-1)
+        self.check_numbers(embeddings, "embeddings of photos")
+        return embeddings
+
+    def check_numbers(self, numbers: torch.Tensor, what: str) -> None:
+        """`ValueError` for numbers that would rank as if they were some; training looks at its loss instead."""
+        if not self.training:
+            check_finite_eagerly(numbers, self, what=what)
 
     def read_together(
         self,

@@ -49,6 +49,7 @@ MAX_JPEG_PIXELS = 10**9  # a JPEG decodes at 1/8 of its size in little memory, o
 SHORTEST_BASE64 = 90  # letters; the smallest PNG has 67 bytes
 # a photo's levels times `rescale_factor`, less `image_mean`, divided by `image_std`: beyond these no photo is left
 SMALLEST_FACTOR, LARGEST_FACTOR = 1e-6, 1e6
+OVERSHOOT = 0.1  # how far a resize may take levels in 0..1 beyond them: bicubic makes -0.06..1.06 of a sharp edge
 
 # value of white for the modes that hold more than 8 bits; the smallest that the photo's brightest pixel reaches is used
 WHITE_LEVELS = {"I;16": (65535,), "I": (255, 65535, 2**31 - 1), "F": (1.0, 255.0, 65535.0)}
@@ -209,6 +210,8 @@ def _to_rgb(photo: Image.Image) -> Image.Image:
 def _to_8_bit(photo: Image.Image) -> Image.Image:
     levels = np.nan_to_num(np.asarray(photo, dtype=np.float32), posinf=0.0).clip(min=0)
     candidates = WHITE_LEVELS["I;16" if photo.mode.startswith("I;16") else photo.mode]
+    if candidates == WHITE_LEVELS["I;16"]:
+        _warn_of_8_bits(float(levels.max()))
     white = next((level for level in candidates if levels.max() <= level), levels.max())
     return Image.fromarray((levels * (255.0 / white)).round().astype(np.uint8))
 
@@ -232,8 +235,9 @@ def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArr
     """Makes an array of a photo, (C, H, W) or (H, W, C), safe to resize: 8 bits or float32, finite, contiguous.
 
     Levels of 16-bit and bool arrays are scaled to 0..255. So are floats that all lie in 0..1, as `torchvision` and
-    `skimage` make them, where levels are to be rescaled: they become the 8 bits that they came from. Other floats are
-    left as they are, with a warning where they look normalised already.
+    `skimage` make them, where levels are to be rescaled: they become the 8 bits that they came from. A resize that
+    overshoots is cut to 0..1 first. Other floats are left as they are, with a warning where they look normalised
+    already; so is one given for 16 bits that use no more than 8.
 
     Raises:
         ValueError: no pixels, neither 1, 3 nor 4 channels, or a value that is not finite.
@@ -247,18 +251,29 @@ def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArr
     levels = torch.as_tensor(_plain(array)).float()
     if not torch.isfinite(levels).all():
         raise ValueError("a photo array holds NaN or infinity; check where it was computed")
+    if kind == "uint16":
+        _warn_of_8_bits(float(levels.max()))
     if kind in ("bool", "uint16"):
         return _like(levels * (255.0 if kind == "bool" else 1 / 257), array)
     if do_rescale and kind.startswith(("float", "bfloat")):
         lowest, highest = levels.min(), levels.max()
-        if lowest >= 0 and highest <= 1:
-            return _like((levels * 255.0).round().to(torch.uint8), array)
-        if lowest < 0 and max(-lowest, highest) < 10:
+        if lowest >= -OVERSHOOT and highest <= 1 + OVERSHOOT:
+            return _like((levels.clamp(0, 1) * 255.0).round().to(torch.uint8), array)
+        if max(-lowest, highest) < 10:
             logger.warning_once(
                 f"a photo given as floats from {lowest:.2f} to {highest:.2f} looks normalised already, yet it is about "
                 "to be divided by 255: give 0..1 or 0..255, or pass do_rescale=False and do_normalize=False"
             )
     return _like(levels, array)
+
+
+def _warn_of_8_bits(highest: float) -> None:
+    """A photo of 16 bits is black where its levels are those of 8."""
+    if 0 < highest < 256:
+        logger.warning_once(
+            f"a photo of 16 bits has no level above {highest:.0f} of 65535, so it is as good as black: if these are 8 "
+            "bits, give them as uint8"
+        )
 
 
 def _plain(array: PhotoArray) -> PhotoArray:
@@ -335,6 +350,8 @@ def check_factor(name: str, value: Any) -> None:
     if not values or not all(good):
         each = "each" if len(values) > 1 else "it"
         raise ValueError(f"{name} is {value}, but {each} must be a number from {smallest:g} to {LARGEST_FACTOR:g}")
+    if name != "rescale_factor" and len(values) not in (1, 3):
+        raise ValueError(f"{name} is {value}, but must be one number, or three: of red, green and blue")
 
 
 class UpDownImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
@@ -419,13 +436,14 @@ class PhotoPreparation(BaseImageProcessor):
             threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
             target_sizes: (B, 2) or pairs: height and width of each photo in pixels, for boxes in pixels; else 0..1.
 
-        Raises `ValueError` for scores that are not finite, which no threshold would let pass.
+        Raises `ValueError` for scores and boxes that are not finite, which would be left out or lie anywhere.
         """
-        if not bool(torch.isfinite(outputs["region_scores"][outputs["region_mask"]]).all()):
-            raise ValueError(
-                "the detector makes scores of regions that are no numbers (NaN or infinity): its weights are damaged, "
-                "or NaN since their training, so take another checkpoint"
-            )
+        for what, name in (("scores", "region_scores"), ("boxes", "pred_boxes")):
+            if not bool(torch.isfinite(outputs[name][outputs["region_mask"]]).all()):
+                raise ValueError(
+                    f"the detector makes {what} of regions that are no numbers (NaN or infinity): its weights are "
+                    "damaged, or NaN since their training, so take another checkpoint"
+                )
         threshold = (self.score_threshold or 0.0) if threshold is None else threshold
         results = []
         for photo in range(len(outputs["region_mask"])):

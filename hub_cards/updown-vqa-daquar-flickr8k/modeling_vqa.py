@@ -25,7 +25,7 @@ from .linear_updown import NormedLinear, float_type, linear_layer
 from .losses_updown import IGNORED_LABEL, answer_loss
 from .modeling_attention import Nonlinear, QuestionAttention, QuestionRows
 from .modeling_base import UpDownTopDownModel
-from .outputs_updown import Regions, UpDownVqaOutput
+from .outputs_updown import Regions, UpDownVqaOutput, check_finite_eagerly
 from .recurrence_updown import QuestionGRU
 
 WORD_STD = 0.3  # of new word vectors: about that of GloVe's
@@ -234,7 +234,9 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         if self.counter is not None and self.of_counts is not None:
             if regions.region_boxes is None:
                 raise ValueError("This model counts by boxes (config.counted_objects): give region_boxes as well")
-            counts = self.counter(scores[:, 0], rows.of_photos(regions.region_boxes), rows.of_photos(mask))
+            real, first = rows.of_photos(mask), scores[:, 0]
+            check_finite_eagerly(first.masked_fill(~real, 0), self, what="scores of regions to count")
+            counts = self.counter(first, rows.of_photos(regions.region_boxes), real)
             joint = joint + self.of_counts(counts.to(joint.dtype)).relu()
         return joint, tuple(attentions), counts
 
