@@ -51,7 +51,7 @@ from training.tasks.interface import Task
 
 STEADIER = "lower train.learning_rate, or set train.clip_norm"
 DISK_FULL = (os.strerror(errno.ENOSPC), "quota exceeded")
-GO_ON = "the same command goes on from the last checkpoint"
+GO_ON = "the same command goes on from the last checkpoint, if there is one"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -429,7 +429,7 @@ def test_ctrl_c_ends_a_run_in_one_line(
     monkeypatch.setattr(Run, "update_weights", interrupt)
     assert main([str(write_recipe(tmp_path)), "--cpu"]) == 130
     line = told_in_one_line(capsys.readouterr().err)
-    assert line == "training.train: stopped; the same command goes on from the last checkpoint"
+    assert line == "training.train: stopped; the same command goes on from the last checkpoint, if there is one"
 
 
 def test_a_killed_loader_worker_ends_a_run_in_one_line(
