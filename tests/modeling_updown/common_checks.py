@@ -3,6 +3,7 @@
 `common_spec.py` puts them on the test classes in place of theirs.
 """
 
+import tempfile
 from typing import Any
 
 import torch
@@ -179,6 +180,25 @@ def check_seeded_tuples(test: Any) -> None:
                 outputs.append(model(**given, **more, return_dict=return_dict))
             test.assertIsInstance(outputs[1], tuple)
             torch.testing.assert_close(outputs[1], outputs[0].to_tuple())
+
+
+def check_seeded_losses(test: Any) -> None:
+    """The same loss and outputs of every pass and of the model saved and loaded, where matching draws the same wrong
+    pairs."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model_class = test.all_model_classes[0]
+    model = model_class(config).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        loaded = model_class.from_pretrained(folder).eval()
+    outputs = []
+    for same in (model, model, loaded):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            outputs.append(same(**test._prepare_for_class(inputs, model_class)).to_tuple())
+    test.assertGreater(outputs[0][0].item(), 0)
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=0, atol=0)
+    torch.testing.assert_close(outputs[2], outputs[0])
 
 
 def check_glances(test: Any) -> None:
