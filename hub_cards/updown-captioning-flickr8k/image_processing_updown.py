@@ -346,11 +346,13 @@ def check_factor(name: str, value: Any) -> None:
         return
     smallest = -LARGEST_FACTOR if name == "image_mean" else SMALLEST_FACTOR
     values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
+    if name == "rescale_factor":  # a negative one makes a negative of the photo
+        values = [abs(number) if isinstance(number, numbers.Real) else number for number in values]
     good = (isinstance(number, numbers.Real) and smallest <= float(number) <= LARGEST_FACTOR for number in values)
     if not values or not all(good):
         each = "each" if len(values) > 1 else "it"
         raise ValueError(f"{name} is {value}, but {each} must be a number from {smallest:g} to {LARGEST_FACTOR:g}")
-    if name != "rescale_factor" and len(values) not in (1, 3):
+    if name != "rescale_factor" and len(values) not in (1, 3, 4):
         raise ValueError(f"{name} is {value}, but must be one number, or three: of red, green and blue")
 
 
