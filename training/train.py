@@ -108,13 +108,13 @@ def train(recipe: Recipe, *, cpu: bool = False, command: str = "") -> dict[str, 
         set_seed(recipe.seed)
         task = build_task(recipe, accelerator)
         task.prepare()
-        run = Run(recipe, task, accelerator)
+        loop = Run(recipe, task, accelerator)
         keep_recipe(recipe, accelerator)
-        run.resume()
-        while not run.is_over():
-            run.train_epoch()
-            run.evaluate()
-        return run.finish(command or f"accelerate launch -m training.train {recipe.output}/recipe.yaml")
+        loop.resume()
+        while not loop.is_over():
+            loop.train_epoch()
+            loop.evaluate()
+        return loop.finish(command or f"accelerate launch -m training.train {recipe.output}/recipe.yaml")
 
 
 def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .arguments_updown import asked_outputs
+from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .gathering_updown import gather_owners, gather_rows, one_row_a_photo
 from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
@@ -376,7 +377,7 @@ def rows_of(labels: torch.Tensor, photo_ids: torch.Tensor | None) -> torch.Tenso
     if photo_ids is None:
         return labels
     same = labels[:, None] == photo_ids[None, :]  # (N, P)
-    if not torch.compiler.is_compiling() and not same.any(dim=1).all():
+    if not is_traced() and not same.any(dim=1).all():
         lost = labels[~same.any(dim=1)][0].item()
         raise ValueError(f"labels name photo {lost}, but photo_ids, the photos of the batch, do not")
     return same.long().argmax(dim=1)

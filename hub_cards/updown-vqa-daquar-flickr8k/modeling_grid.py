@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .boxes_updown import grid_boxes, pool_boxes, pyramid_boxes
+from .compat_updown import is_traced
 from .configuration_updown import UpDownGridConfig
 from .modeling_base import UpDownPreTrainedModel, load_backbone
 from .outputs_updown import Regions, check_pixels
@@ -86,7 +87,7 @@ class UpDownGrid(UpDownPreTrainedModel):
         would be of the padding.
         """
         check_pixels(pixel_values)
-        if pixel_mask is not None and not torch.compiler.is_compiling() and not pixel_mask.all():
+        if pixel_mask is not None and not is_traced() and not pixel_mask.all():
             raise ValueError(
                 'a grid takes photos of one size: give its image processor size={"height": ..., "width": ...}, '
                 "or one photo at a time"

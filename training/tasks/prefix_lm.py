@@ -14,6 +14,7 @@ from modeling_updown import (
     UpDownTokenizer,
     boundary_token_ids,
 )
+from modeling_updown.compat_updown import checkpoint_activations
 from training.tasks.build import (
     BOUNDARIES,
     build_config,
@@ -38,7 +39,7 @@ class PrefixLMTask(CaptioningTask):
         """As for captioning; layers are made twice where the recipe would rather have memory than time."""
         super().prepare()
         if self.recipe.train.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable()
+            checkpoint_activations(self.model)
 
     def build(self, captions: list[list[str]]) -> Any:
         """A new model: a pretrained language model, or a new one with the words of the training captions."""
