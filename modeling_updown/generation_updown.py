@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 
 from .arguments_updown import REGION_FIELDS
 from .compat_updown import CachedGenerationMixin
 from .losses_updown import IGNORED_LABEL
+from .outputs_updown import check_finite
 
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 
@@ -76,6 +77,18 @@ class StopAtStrings(StoppingCriteria):
         texts = self.tokenizer.batch_decode(input_ids[:, self.prompt_length :], skip_special_tokens=True)
         done = [any(string in text for string in self.stop_strings) for text in texts]
         return torch.tensor(done, device=input_ids.device)  # type: ignore[return-value]
+
+
+class FiniteScores(LogitsProcessor):
+    """Stops `generate` at the first word whose scores are no numbers, which it would make some word of."""
+
+    def __init__(self, model: Any):
+        self.model = model
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """The scores (N, V) as they are; words that are ruled out have -inf, but never all."""
+        check_finite(scores.amax(dim=-1), self.model, what="scores of words")
+        return scores
 
 
 def users_lengths(given: Mapping[str, Any], *, num_words: int) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from accelerate import Accelerator
 
 from training.checkpoints import on_main_process
 from training.data.files import write_atomically
-from training.data.region_shards import lock_writer
+from training.data.region_shards import lock_file, lock_writer
 from training.recipe import Recipe, changed_keys, read_recipe
 
 # What may change between two starts of a run, since no weight depends on it.
 FREE_KEYS = {"train.num_workers", "train.checkpoint_steps", "train.log_with", "train.early_stopping"}
 WRITTEN = ("best", "checkpoints", "log.jsonl")
-LOCK_FILE = ".writer-0.lock"  # what `lock_writer` leaves, so that a run's folder can be told from another
+LOCK_FILE = lock_file(0)  # stays, so that a run's folder can be told from another
 UNFITTED_SCHEDULES = ("step", "constant")  # those that are the same for any number of epochs
 
 

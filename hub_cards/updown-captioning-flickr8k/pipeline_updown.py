@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, GenerationMixin, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineIterator
 
-from .generation_updown import users_lengths
-from .outputs_updown import check_finite
+from .generation_updown import FiniteScores, users_lengths
 from .pipeline_photos import (
     PHOTO_SETTINGS,
     ListedPhoto,
@@ -254,18 +253,6 @@ def begun(input_ids: torch.Tensor, start_token_id: int | None) -> dict[str, torc
     if start_token_id is not None and not input_ids[:, :1].eq(start_token_id).any():
         input_ids = torch.cat([input_ids.new_full((len(input_ids), 1), start_token_id), input_ids], dim=1)
     return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
-
-
-class FiniteScores(LogitsProcessor):
-    """Stops `generate` at the first word whose scores are no numbers, which it would make some word of."""
-
-    def __init__(self, model: Any):
-        self.model = model
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """The scores (N, V) as they are; words that are ruled out have -inf, but never all."""
-        check_finite(scores.amax(dim=-1), self.model, what="scores of words")
-        return scores
 
 
 def followed_weights(

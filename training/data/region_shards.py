@@ -276,16 +276,21 @@ def fingerprint_differences(stored: Mapping[str, Any], expected: Mapping[str, An
     return phrases
 
 
+def lock_file(process_index: int) -> str:
+    """The name of what `lock_writer` holds, and leaves behind."""
+    return f".writer-{process_index}.lock"
+
+
 def lock_writer(folder: Path, process_index: int) -> BinaryIO:
     """Keeps a second writer of the same process index out until the returned file is closed or the process ends."""
-    file = open(folder / f".writer-{process_index}.lock", "wb")  # noqa: SIM115
+    file = open(folder / lock_file(process_index), "wb")  # noqa: SIM115
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.close()
             raise RuntimeError(
-                f"another process writes into {folder} as process {process_index}; "
+                f"another process writes into {folder} as process {process_index}: wait for its end, or "
                 "give every process its own process_index"
             ) from error
     return file

@@ -27,8 +27,8 @@ from modeling_updown import (
     boundary_token_ids,
     caption_token_ids,
 )
+from modeling_updown.generation_updown import FiniteScores
 from modeling_updown.losses_updown import self_critical_loss
-from modeling_updown.pipeline_updown import FiniteScores
 from training.data.captioning import load_captions
 from training.data.files import write_json
 from training.data.vqa_submission import as_number
