@@ -56,17 +56,30 @@ PACKAGES = [
     "processors",
     "training",
     "training.commands",
-    "training.converters",
+    "training.convert",
     "training.data",
-    "training.data.region_files",
+    "training.data.boxes",
+    "training.data.captions",
+    "training.data.questions",
     "training.metrics",
+    "training.metrics.captioning",
+    "training.metrics.detection",
+    "training.metrics.retrieval",
+    "training.metrics.vqa",
+    "training.publish",
+    "training.regions",
+    "training.regions.formats",
+    "training.scenes",
+    "training.search",
     "training.tasks",
+    "training.teachers",
+    "training.text",
 ]
 
 PACKAGE_DATA = {
     "modeling_updown": ["py.typed"],
     "processors": ["py.typed"],
-    "training": ["py.typed", "recipes/*.yaml", "metrics/evaluate_modules/*/*", "demo_photos/*"],
+    "training": ["py.typed", "recipes/*.yaml", "demo_photos/*"],
 }
 
 # in no package, since they belong beside the published models; training/shipped.py finds them in a checkout too

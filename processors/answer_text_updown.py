@@ -1,7 +1,7 @@
 """Answers as text: the official VQA normalisation, and the soft scores that many people's answers give one answer.
 
 One home for both ends of the way of an answer: labels are normalised before they enter the vocabulary, and predictions
-and human answers before they are compared (`training.metrics.vqa`).
+and human answers before they are compared (`training.metrics.vqa.accuracy`).
 
     "The two  dogs!" --strip_punctuation--> "The two  dogs" --normalize_words--> "2 dogs"
 

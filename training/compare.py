@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from training.data.files import read_json
-from training.item_scores import ItemScores, read_item_scores
+from training.metrics.item_scores import ItemScores, read_item_scores
 
 SAMPLES = 2000
 FIRST_TOLD = ("accuracy", "cider_d", "rsum")  # the metric whose difference stands in the table, where it is there

@@ -21,8 +21,8 @@ from accelerate.utils import set_seed
 from datasets import Dataset
 
 from training.data.files import read_json, write_json
-from training.item_scores import write_item_scores
-from training.metrics.answer_match import align_predictions
+from training.metrics.item_scores import write_item_scores
+from training.metrics.vqa.exact_match import align_predictions
 from training.recipe import Recipe, read_recipe
 from training.tasks import build_task, check_recipe
 from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, scored_captions
@@ -353,7 +353,7 @@ def evaluate_command(recipe_path: str | Path, options: dict[str, Any], *, change
 
 def add_java_scores(evaluation: dict[str, Any], captions: list[str], rows: Dataset) -> None:
     """METEOR and SPICE into an evaluation, or why they could not be computed."""
-    from training.metrics.caption_java import all_caption_scores
+    from training.metrics.captioning.java import all_caption_scores
 
     scores = all_caption_scores(captions, rows["captions"][:])
     scaled = {name: value for name, value in scores.items() if name.endswith("_x100")}

@@ -16,8 +16,8 @@ from accelerate import Accelerator
 
 from training.checkpoints import on_main_process
 from training.data.files import write_atomically
-from training.data.region_shards import lock_file, lock_writer
 from training.recipe import Recipe, changed_keys, read_recipe
+from training.regions.shards import lock_file, lock_writer
 
 # What may change between two starts of a run, since no weight depends on it.
 FREE_KEYS = {"train.num_workers", "train.checkpoint_steps", "train.log_with", "train.early_stopping"}

@@ -41,3 +41,11 @@ def check_kind(folder: str | Path, wanted: Sequence[type[Any]], *, any_head: boo
         f"{folder} holds a model of type {config.model_type!r}{f' ({held})' if held else ''}, but {names} is wanted: "
         "name a folder of that kind"
     )
+
+
+def load_whole(kind: Any, model: str, **options: Any) -> Any:
+    """A model by its class or an Auto class; `ValueError` naming weights that are absent or have other shapes, and
+    would be drawn at random."""
+    loaded, info = kind.from_pretrained(model, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    loaded.check_whole(info)
+    return loaded.eval()

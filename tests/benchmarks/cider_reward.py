@@ -14,7 +14,7 @@ from functools import partial
 
 import numpy as np
 
-from training.metrics.caption import CiderD
+from training.metrics.captioning.scores import CiderD
 
 PHOTOS, REFERENCES, VOCABULARY = 2000, 5, 9487
 BATCH_PHOTOS, SAMPLES, STEPS = 50, 5, 16

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from training.metrics.detection import LabelledBoxes, vg_average_precision, vg_detection
+from training.metrics.detection.average_precision import LabelledBoxes, vg_average_precision, vg_detection
 
 CLASSES, TRUE_A_PHOTO, FOUND_A_PHOTO = 1600, 20, 300
 SIDE_PIXELS = 500

@@ -25,12 +25,12 @@ from PIL import Image
 
 from modeling_updown import UpDownImageProcessor
 from tests import tiny
-from tests.training import retrieval_fake
-from tests.training.retrieval_fake import ColourModel, colour_processor
+from tests.training.search import retrieval_fake
+from tests.training.search.retrieval_fake import ColourModel, colour_processor
 from tests.training.tiny_run import new_accelerator, new_process
-from training.extract_regions import extract_regions
-from training.retrieval_embedding import Embedder, index_photos, index_texts
-from training.retrieval_files import IndexWriter
+from training.regions.extract import extract_regions
+from training.search.embedding import Embedder, index_photos, index_texts
+from training.search.index_files import IndexWriter
 
 NUM_PHOTOS = 300  # one full shard, and small ones
 SIZES = [(32, 32), (32, 40), (48, 32), (40, 40), (64, 32)]  # width, height

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.data.region_store import RegionStore, RegionStoreWriter
+from training.regions.store import RegionStore, RegionStoreWriter
 
 NUM_REGIONS, FEATURE_WIDTH, BATCH_SIZE, REPEATS = 36, 2048, 64, 3
 

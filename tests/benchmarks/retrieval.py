@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from training.metrics.retrieval import retrieval_scores, retrieval_scores_of_embeddings
+from training.metrics.retrieval.recall import retrieval_scores, retrieval_scores_of_embeddings
 
 PHOTOS, TEXTS, WIDTH = 5000, 25_000, 256
 LARGE_PHOTOS, LARGE_TEXTS, LARGE_WIDTH = 40_000, 200_000, 64

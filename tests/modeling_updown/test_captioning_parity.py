@@ -15,12 +15,11 @@ from torch.nn import functional as F
 
 from modeling_updown import UpDownForImageCaptioning
 from modeling_updown.losses_updown import self_critical_loss
-from training.convert_checkpoint import convert_checkpoint
-from training.converters.captioning import captioning_weights
-from training.converters.weights import read_weights
-from training.metrics.caption import CiderD
-
-from ..shared_files import shared
+from tests.shared_files import shared
+from training.convert.captioning import captioning_weights
+from training.convert.checkpoint import convert_checkpoint
+from training.convert.weights import read_weights
+from training.metrics.captioning.scores import CiderD
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-4}
 BOTH = pytest.mark.parametrize("tag", ["nomask", "mask"])

@@ -14,9 +14,8 @@ from safetensors.torch import load_file
 
 from modeling_updown import UpDownDetector, UpDownImageProcessor, UpDownImageProcessorPil
 from modeling_updown.proposals_updown import top_proposals
-from training.convert_checkpoint import convert_checkpoint
-
-from ..shared_files import shared
+from tests.shared_files import shared
+from training.convert.checkpoint import convert_checkpoint
 
 PHOTOS = pytest.mark.parametrize("photo", ["img0", "img1"])
 PIXEL = {"atol": 0.01, "rtol": 0}

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from modeling_updown import UpDownGrid, UpDownGridConfig, UpDownImageProcessor
 from modeling_updown.boxes_updown import grid_boxes, pyramid_boxes
+from tests.shared_files import shared
 
-from ..shared_files import shared
 from ..tiny import seeded, tiny_grid, tiny_grid_config
 
 LITE = {"backbone": "tf_efficientnet_lite0", "image_size": 224, "grid_size": 7, "region_feature_size": 1280}

@@ -12,10 +12,9 @@ from safetensors.torch import load_file
 
 from modeling_updown import UpDownForVisualQuestionAnswering, UpDownTokenizer
 from modeling_updown.modeling_attention import QuestionRows
-from training.convert_checkpoint import convert_checkpoint
-from training.converters.vqa import vqa_names
-
-from ..shared_files import shared
+from tests.shared_files import shared
+from training.convert.checkpoint import convert_checkpoint
+from training.convert.vqa import vqa_names
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 VARIANTS = {"baseline0_newatt": "multiply", "baseline0": "concat"}

@@ -203,7 +203,7 @@ def test_unexpected_errors_are_marked() -> None:
 def test_extract_fills_a_store_and_goes_on(
     model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.data.region_store import RegionStore
+    from training.regions.store import RegionStore
 
     store = tmp_path / "regions"
     assert run("extract", photos, "--source", model, "--output", store, "--batch-size", 2) == 1
@@ -247,7 +247,7 @@ def test_evaluate_prints_figures_with_their_units(
 def test_convert_checkpoint_passes_the_options(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import training.convert_checkpoint
+    import training.convert.checkpoint
 
     asked: dict[str, Any] = {}
 
@@ -255,7 +255,7 @@ def test_convert_checkpoint_passes_the_options(
         asked.update(options, format=format, weights=weights)
         return SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(model_type="updown_captioning")))
 
-    monkeypatch.setattr(training.convert_checkpoint, "convert_checkpoint", converted)
+    monkeypatch.setattr(training.convert.checkpoint, "convert_checkpoint", converted)
     (tmp_path / "options.json").write_text(json.dumps({"config": {"rnn_size": 8}}))
     options = ["--config", tmp_path / "options.json", "--output", tmp_path / "out"]
     assert run("convert-checkpoint", "captioning-pytorch", "model.pth", *options) == 0

@@ -11,7 +11,7 @@ from tests.training.tiny_run import tiny_recipe, tiny_retrieval_recipe, tiny_vqa
 from training.cli import main
 from training.commands.compare import named_folders
 from training.compare import bootstrap_means, compare_models, table
-from training.item_scores import item_scores
+from training.metrics.item_scores import item_scores
 
 DATASET = {"name": "DAQUAR", "type": "daquar", "split": "test", "num_questions": 400}
 

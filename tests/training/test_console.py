@@ -17,7 +17,7 @@ from training.console import UNSAFE, printable, say, say_json
 ROOT = Path(__file__).resolve().parents[2]
 TITLE = "\x1b]0;owned\x07"  # retitles the window
 # the checkers of what is published talk to their parent process over standard output
-PRINTING = {"training/console.py", "training/load_back.py"}
+PRINTING = {"training/console.py", "training/publish/check.py"}
 
 
 def test_text_is_shown_and_not_obeyed() -> None:

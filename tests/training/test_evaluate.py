@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-import training.metrics.caption_java as caption_java
+import training.metrics.captioning.java as caption_java
 from tests.tiny import rewrite_weights
 from tests.training.tiny_run import (
     tiny_detection_recipe,
@@ -24,10 +24,10 @@ from training.cli import build_parser
 from training.cli import main as updown
 from training.data.files import read_table
 from training.evaluate import captions_of, evaluate_command, evaluate_recipe, score_answers, score_predictions
-from training.metrics.caption import caption_scores
+from training.metrics.captioning.scores import caption_scores
 from training.metrics.vqa import vqa_accuracy
 from training.recipe import EvaluateRecipe
-from training.scenes import draw_scene
+from training.scenes.draw import draw_scene
 
 REFERENCES = {
     1: ["a red dog runs", "the dog runs fast"],

@@ -17,7 +17,7 @@ from modeling_updown import (
 )
 from modeling_updown.configuration_updown import region_source_config
 from tests.training.tiny_run import new_accelerator
-from training.metrics.caption import caption_scores
+from training.metrics.captioning.scores import caption_scores
 from training.recipe import Recipe, RegionsRecipe, changed_keys, default_of, read_recipe, section_keys, value_of
 from training.tasks import TASKS, build_task, check_recipe
 from training.tasks.build import CHANGEABLE, CUTS, build_config, check_processor_fields, override_config

@@ -31,7 +31,7 @@ from tests.training.tiny_run import (
     train_in_processes,
 )
 from training.checkpoints import checkpoints
-from training.data.region_store import RegionStore
+from training.regions.store import RegionStore
 from training.tasks import build_task
 from training.tasks.interface import Scored
 from training.train import Run, StepPieces, check_whole_weights, epoch_batches, main, one_line, train

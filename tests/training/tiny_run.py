@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState, GradientState
 from tests.tiny import tiny_pyramid_config
 from training.checkpoints import checkpoints
 from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
-from training.scenes import NUMBERS, PHRASES, Scene, draw_scene
+from training.scenes.draw import NUMBERS, PHRASES, Scene, draw_scene
 from training.train import train
 
 NUM_SCENES = {"train": 24, "val": 8, "test": 8}
@@ -132,7 +132,7 @@ def scene_questions(scene: Scene) -> list[tuple[str, str, str]]:
 
 
 def write_questions(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """A JSONL table of questions, as `training/data/vqa_tables.py` reads it; returns its path."""
+    """A JSONL table of questions, as `training/data/questions/tables.py` reads it; returns its path."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 

@@ -47,7 +47,7 @@ def json_path(text: str) -> Path:
 
 def run_build_answers(arguments: argparse.Namespace) -> int:
     """Count, write the list, and print what it reaches."""
-    from training.answer_vocabulary import answer_coverage, build_answers, write_answers
+    from training.data.questions.answer_vocabulary import answer_coverage, build_answers, write_answers
     from training.recipe import read_recipe
     from training.tasks import check_recipe
     from training.tasks.vqa import question_rows

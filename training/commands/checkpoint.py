@@ -44,7 +44,7 @@ def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
     """Convert, and say where the result lies."""
     config = read_options(arguments.config) if arguments.config else {}
 
-    from training.convert_checkpoint import convert_checkpoint
+    from training.convert.checkpoint import convert_checkpoint
 
     for name in ("objects", "attributes"):
         if getattr(arguments, name):

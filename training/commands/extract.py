@@ -61,7 +61,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     import torch
     from accelerate import Accelerator
 
-    from training.extract_regions import extract_regions
+    from training.regions.extract import extract_regions
 
     source, image_processor = load_region_source(arguments.source)
     selection = {name: getattr(arguments, name) for name in ("min_regions", "max_regions", "score_threshold")}
@@ -124,7 +124,7 @@ def listed_photos(path: Path) -> list[tuple[str, str]]:
 
     Raises `ValueError` for a table without a column of `PHOTO_COLUMNS` or of the captions' tables.
     """
-    from training.data.captioning import IMAGE_COLUMNS
+    from training.data.captions.formats import IMAGE_COLUMNS
     from training.data.files import column, read_lines, read_table
 
     if path.suffix.lower() == ".txt":

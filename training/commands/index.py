@@ -12,8 +12,8 @@ from training.commands.shared import TRAINED_RETRIEVAL, add_command, exit_code, 
 from training.console import say
 
 if TYPE_CHECKING:
-    from training.data.region_store import RegionStore
-    from training.retrieval_embedding import Embedder
+    from training.regions.store import RegionStore
+    from training.search.embedding import Embedder
 
 TABLE_SUFFIXES = {".jsonl", ".csv", ".tsv"}
 CAPTION_FILES = ("karpathy", "coco", "flickr_tokens", "flickr30k_entities", "nocaps", "vizwiz")
@@ -76,8 +76,8 @@ def run_index(arguments: argparse.Namespace) -> int:
     texts = read_texts(arguments.captions, format=arguments.captions_format, split=arguments.captions_split)
     rows = None if store_folder else photo_rows(arguments.photos)
 
-    from training.data.region_store import RegionStore
-    from training.retrieval_embedding import Embedder, index_photos, index_store, index_texts
+    from training.regions.store import RegionStore
+    from training.search.embedding import Embedder, index_photos, index_store, index_texts
 
     store = RegionStore(store_folder) if store_folder else None
     folder = model_folder(arguments.model, default=TRAINED_RETRIEVAL)
@@ -115,8 +115,8 @@ def open_writer(
     photo_folder: str | None,
 ) -> Any:
     """The index to write, begun or continued."""
-    from training.retrieval_embedding import check_store
-    from training.retrieval_files import IndexWriter, relative_place
+    from training.search.embedding import check_store
+    from training.search.index_files import IndexWriter, relative_place
 
     fingerprint = embedder.fingerprint()
     if store is not None:
@@ -138,8 +138,7 @@ def load_retrieval_model(folder: str) -> tuple[Any, Any]:
     from transformers import AutoProcessor
 
     import modeling_updown
-    from training.load_back import load_whole
-    from training.saved_models import check_kind
+    from training.saved_models import check_kind, load_whole
 
     with quiet():
         config = check_kind(folder, [modeling_updown.UpDownFusionForImageTextRetrieval])
@@ -174,8 +173,8 @@ def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, 
     where they are other photos than those of the store.
     """
     from training.commands.shared import PHOTO_SUFFIXES
-    from training.data.photo_marks import other_photos, photo_mark, refuse_other_photos
-    from training.data.stored_photos import named_alike, named_among
+    from training.regions.photo_marks import other_photos, photo_mark, refuse_other_photos
+    from training.regions.stored_photos import named_alike, named_among
 
     if folder is None:
         return None, {}
@@ -210,7 +209,7 @@ def read_texts(
             raise ValueError("--captions-format and --captions-split tell how to read --captions: name that file too")
         return []
 
-    from training.data.captioning import CAPTION_FORMATS
+    from training.data.captions.formats import CAPTION_FORMATS
     from training.data.files import read_lines
 
     if format:
@@ -235,7 +234,7 @@ def read_texts(
 
 def table_texts(path: Path) -> list[tuple[str, str | None]]:
     """The texts of a table: a column of captions (in JSONL also lists of them), and one of photo names if there is."""
-    from training.data.captioning import CAPTION_COLUMNS, IMAGE_COLUMNS
+    from training.data.captions.formats import CAPTION_COLUMNS, IMAGE_COLUMNS
     from training.data.files import column, read_table
 
     rows = read_table(path)

@@ -27,7 +27,7 @@ def add_push(commands: Any) -> None:
 
 def run_push(arguments: argparse.Namespace) -> int:
     """Publish, or do everything but that."""
-    from training.push_to_hub import push
+    from training.publish.push import push
 
     with quiet():
         place = push(

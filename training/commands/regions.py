@@ -111,7 +111,7 @@ def convert(arguments: argparse.Namespace) -> int:
     """Files -> a store; broken rows are listed, with exit code 1."""
     import torch
 
-    from training.convert_region_files import convert_region_files
+    from training.regions.convert import convert_region_files
 
     done = convert_region_files(
         arguments.source,
@@ -131,7 +131,7 @@ def convert(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """A store -> files of another format."""
-    from training.convert_region_files import export_region_files
+    from training.regions.convert import export_region_files
 
     if len(arguments.source) > 1:
         raise ValueError("--to writes one store: name one SOURCE")
@@ -145,7 +145,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 def run_check_regions(arguments: argparse.Namespace) -> int:
     """Compare or verify; 0 where the two agree, or the one is what was written, else 1."""
-    from training.check_regions import compare_regions, verify_store
+    from training.regions.compare import compare_regions, verify_store
 
     if arguments.verify == (arguments.b is not None):
         raise ValueError("give A and B to compare them, or one region store and --verify")
@@ -172,7 +172,7 @@ def run_check_regions(arguments: argparse.Namespace) -> int:
 
 def beside_of(arguments: argparse.Namespace) -> Any:
     """What the user gave beside the files."""
-    from training.data.region_files.beside import Beside, read_labels, read_sizes
+    from training.regions.formats.sidecar import Beside, read_labels, read_sizes
 
     labels = getattr(arguments, "labels", None)
     return Beside(

@@ -11,9 +11,9 @@ from training.commands.shared import add_command, is_photo, model_folder, one_se
 from training.console import say, say_json
 
 if TYPE_CHECKING:
-    from training.retrieval_index import Found, PhotoIndex
+    from training.search.index import Found, PhotoIndex
 
-FAISS_KINDS = ("flat", "ivf", "hnsw")  # those of training/retrieval_search.py, which takes long to import
+FAISS_KINDS = ("flat", "ivf", "hnsw")  # those of training/search/nearest.py, which takes long to import
 MOST_NAMED = 5
 
 
@@ -125,8 +125,8 @@ def check_queries(arguments: argparse.Namespace, queries: Mapping[int, str], pho
 
 def open_index(arguments: argparse.Namespace) -> "PhotoIndex":
     """The index, with the model that made it."""
-    from training.retrieval_files import read_manifest, resolved_place
-    from training.retrieval_index import PhotoIndex
+    from training.search.index import PhotoIndex
+    from training.search.index_files import read_manifest, resolved_place
 
     stored = read_manifest(arguments.index)["model"]
     name = arguments.model
@@ -199,7 +199,7 @@ def draw(
 ) -> list[str]:
     """The sheet of one query; returns a line for each photo that cannot be read, whose place stays grey."""
     from modeling_updown import draw_found_photos, draw_found_texts
-    from training.retrieval_index import readable
+    from training.search.index import readable
 
     if table == "texts":
         draw_found_texts(photo, results, path=path)

@@ -167,7 +167,7 @@ def load_region_source(model: str | None, *, default: str = TRAINED_CAPTIONER) -
     from transformers import AutoConfig, AutoImageProcessor, PreTrainedModel
 
     import modeling_updown
-    from training.load_back import load_whole
+    from training.saved_models import load_whole
 
     with quiet():
         config = AutoConfig.from_pretrained(folder)

@@ -27,11 +27,11 @@ from modeling_updown import (
     boundary_token_ids,
 )
 from modeling_updown.configuration_updown import region_source_config
-from training.data.caption_rows import NoSuchSplitError
-from training.data.region_store import RegionStore
-from training.load_back import load_whole
+from training.data.captions.rows import NoSuchSplitError
 from training.recipe import Recipe, RegionsRecipe, did_you_mean
-from training.word_pieces import pretrained_tokenizer
+from training.regions.store import RegionStore
+from training.saved_models import load_whole
+from training.text.word_pieces import pretrained_tokenizer
 
 # no weight depends on these
 CHANGEABLE = (

@@ -29,14 +29,14 @@ from modeling_updown import (
 )
 from modeling_updown.generation_updown import FiniteScores
 from modeling_updown.losses_updown import self_critical_loss
-from training.data.captioning import load_captions
+from training.data.captions.formats import load_captions
 from training.data.files import write_json
-from training.data.vqa_submission import as_number
-from training.extract_regions import random_crop
-from training.item_scores import item_scores
-from training.metrics.caption import ONE_PHOTO, CiderD, caption_scores, ptb_tokenize
-from training.mirroring import tell_sides
+from training.data.mirroring import tell_sides
+from training.data.questions.submission import as_number
+from training.metrics.captioning.scores import ONE_PHOTO, CiderD, caption_scores, ptb_tokenize
+from training.metrics.item_scores import item_scores
 from training.recipe import EvaluateRecipe, Recipe
+from training.regions.extract import random_crop
 from training.tasks.build import (
     build_config,
     build_image_processor,

@@ -19,14 +19,13 @@ from tqdm.auto import tqdm
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
 from modeling_updown.outputs_updown import check_detections
-from training.data.detection import load_detection
-from training.data.detection_rows import DetectionData
-from training.extract_regions import crop, photo_of, random_crop, undecoded
-from training.load_back import load_whole
-from training.metrics.detection import attribute_scores, detection_scores
-from training.mirroring import tell_sides
+from training.data.boxes.formats import load_detection
+from training.data.boxes.rows import DetectionData
+from training.data.mirroring import tell_sides
+from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.recipe import Recipe
-from training.saved_models import check_kind
+from training.regions.extract import crop, photo_of, random_crop, undecoded
+from training.saved_models import check_kind, load_whole
 from training.tasks.build import (
     build_config,
     build_image_processor,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from training.item_scores import ItemScores
+from training.metrics.item_scores import ItemScores
 from training.recipe import Recipe
 
 # the recipe's keys that `training/train.py` and `training/evaluate.py` read, whatever the task
@@ -26,8 +26,8 @@ LOOP_READS = (
 class Scored:
     """What `score` returns: the split's metrics, each photo's prediction, and the metrics of each domain.
 
-    items: metric -> what each photo or question scored, as `training/item_scores.py` has it, for the metrics that are
-        means over them.
+    items: metric -> what each photo or question scored, as `training/metrics/item_scores.py` has it, for the metrics
+        that are means over them.
     """
 
     metrics: dict[str, float]

@@ -27,8 +27,8 @@ from processors.masking_updown import (
     mask_words,
     word_starts,
 )
-from training.data.region_store import RegionStore
 from training.recipe import Recipe
+from training.regions.store import RegionStore
 from training.tasks.interface import Scored
 from training.tasks.retrieval import METRICS, RetrievalTask
 

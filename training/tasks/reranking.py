@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from training.metrics.retrieval import rerank_scores
+from training.metrics.retrieval.recall import rerank_scores
 
 
 def reranked(

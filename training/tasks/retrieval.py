@@ -25,11 +25,11 @@ from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieva
 from modeling_updown.compat_updown import checkpoint_activations
 from modeling_updown.modeling_captioning import PHOTO_INPUTS
 from modeling_updown.momentum_updown import MomentumQueue
-from training.extract_regions import random_crop
-from training.item_scores import item_scores
-from training.metrics.retrieval import fold_scores, retrieval_scores
-from training.mirroring import tell_sides
+from training.data.mirroring import tell_sides
+from training.metrics.item_scores import item_scores
+from training.metrics.retrieval.recall import fold_scores, retrieval_scores
 from training.recipe import Recipe
+from training.regions.extract import random_crop
 from training.tasks.build import (
     build_config,
     build_image_processor,
@@ -42,7 +42,7 @@ from training.tasks.captioning import caption_rows, captioned_rows
 from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.reranking import reranked
 from training.tasks.top_down import TopDownTask
-from training.word_pieces import train_word_pieces
+from training.text.word_pieces import train_word_pieces
 
 DIRECTIONS = ("i2t", "t2i")
 METRICS = ("rsum", *(f"{way}_{name}" for way in DIRECTIONS for name in ("r1", "r5", "r10", "map")))

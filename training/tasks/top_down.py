@@ -10,10 +10,9 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from modeling_updown import UpDownProcessor
-from training.extract_regions import PhotoRegions, ask_store
-from training.load_back import load_whole
 from training.recipe import Recipe
-from training.saved_models import check_kind
+from training.regions.extract import PhotoRegions, ask_store
+from training.saved_models import check_kind, load_whole
 from training.tasks.build import change_region_source, override_config, owns_region_source
 
 

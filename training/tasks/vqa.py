@@ -29,7 +29,8 @@ from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_captioning import PHOTO_INPUTS
 from modeling_updown.modeling_vqa import WORD_STD
 from modeling_updown.outputs_updown import check_finite
-from training.answer_vocabulary import (
+from training.data.mirroring import tell_sides
+from training.data.questions.answer_vocabulary import (
     AnswerVocabulary,
     answer_lists,
     build_answers,
@@ -37,16 +38,15 @@ from training.answer_vocabulary import (
     read_answers,
     soft_targets,
 )
-from training.data.vqa import load_vqa
-from training.data.vqa_rows import listed
-from training.data.vqa_submission import write_submission
-from training.mirroring import tell_sides
+from training.data.questions.formats import load_vqa
+from training.data.questions.rows import listed
+from training.data.questions.submission import write_submission
 from training.recipe import Recipe
 from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
 from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_scores import METRICS, item_accuracies, question_items, question_scores, scored_format
-from training.word_vectors import word_vectors
+from training.text.word_vectors import word_vectors
 
 SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),

@@ -1,4 +1,4 @@
-"""Answers -> the figures of their data set: which of `training/metrics/vqa.py` a split is scored with.
+"""Answers -> the figures of their data set: which of `training/metrics/vqa/accuracy.py` a split is scored with.
 
 VQA's accuracy where ten people answered each question; GQA's, A-OKVQA's, Visual7W's and LXMERT's own; DAQUAR's exact
 match and WUPS; exact match with the one answer elsewhere. Choices have their accuracy beside it.
@@ -13,9 +13,9 @@ import numpy as np
 from datasets import Dataset
 
 from processors.answer_text_updown import normalize_answer, soft_score
-from training.answer_vocabulary import learned_answers
-from training.data.vqa_rows import vqa_split, vqa_splits
-from training.item_scores import ItemScores, item_scores
+from training.data.questions.answer_vocabulary import learned_answers
+from training.data.questions.rows import vqa_split, vqa_splits
+from training.metrics.item_scores import ItemScores, item_scores
 from training.metrics.vqa import (
     aokvqa,
     aokvqa_questions,
@@ -25,7 +25,7 @@ from training.metrics.vqa import (
     visual7w,
     vqa_accuracy,
 )
-from training.metrics.wups import wups
+from training.metrics.vqa.wups import wups
 
 ANNOTATORS = 10  # of each question of VQA, OK-VQA and VizWiz, whose accuracy needs several
 METRICS = ("accuracy", "multiple_choice")

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from tests.shared_files import shared
-from training.answer_vocabulary import read_answers
 from training.commands.answers import add_build_answers
 from training.commands.shared import one_sentence
+from training.data.questions.answer_vocabulary import read_answers
 
 ANSWERS = {
     "train": [("yes", "yes/no"), ("yes", "yes/no"), ("no", "yes/no"), ("two", "number"), ("red", "other")],

@@ -15,8 +15,8 @@ from tests import tiny
 from tests.training.tiny_run import forget_accelerators, in_processes
 from training import cli
 from training.commands.extract import listed_photos, photo_rows
-from training.data.region_store import RegionStore
-from training.extract_regions import source_fingerprint
+from training.regions.extract import source_fingerprint
+from training.regions.store import RegionStore
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests import tiny
 from tests.processors.test_photo_download import answer, server
 from training import cli
 from training.commands.shared import picture_path
-from training.data.region_store import RegionStore
+from training.regions.store import RegionStore
 
 
 @pytest.fixture

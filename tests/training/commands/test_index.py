@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from tests import tiny
-from tests.training import retrieval_fake
-from tests.training.retrieval_fake import ColourModel, colour_processor
+from tests.training.search import retrieval_fake
+from tests.training.search.retrieval_fake import ColourModel, colour_processor
 from training import cli
 from training.commands import index as index_command
 from training.commands.extract import photo_rows
 from training.commands.index import read_texts, row_paths
-from training.data.photo_marks import photo_mark
-from training.retrieval_files import read_index
+from training.regions.photo_marks import photo_mark
+from training.search.index_files import read_index
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.data.region_files import foreign
-from tests.training.data.region_files.foreign import bua_row, foreign_photos, lxmert_row, write_rows
+from tests.training.regions.formats import foreign
+from tests.training.regions.formats.foreign import bua_row, foreign_photos, lxmert_row, write_rows
 from training import cli
 from training.commands.regions import FORMAT_HELP
-from training.data.region_store import RegionStore
+from training.regions.store import RegionStore
 
 PHOTOS = foreign_photos()
 
@@ -132,7 +132,7 @@ def test_tolerances_are_numbers(value: str, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_help_names_every_format() -> None:
-    from training.data.region_files import FORMATS
+    from training.regions.formats import FORMATS
 
     assert FORMAT_HELP.replace(" or ", ", ").split(", ") == list(FORMATS)
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from tests import tiny
-from tests.training import retrieval_fake
-from tests.training.retrieval_fake import ColourModel, colour_processor
+from tests.training.search import retrieval_fake
+from tests.training.search.retrieval_fake import ColourModel, colour_processor
 from training import cli
 from training.commands import index as index_command
 from training.commands import search as search_command
@@ -236,6 +236,6 @@ def test_wrong_usage(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_kinds_of_faiss_are_those_of_the_search() -> None:
-    from training.retrieval_search import FAISS_KINDS
+    from training.search.nearest import FAISS_KINDS
 
     assert search_command.FAISS_KINDS == FAISS_KINDS

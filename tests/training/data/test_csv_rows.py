@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from training.data.captioning import load_captions
+from training.data.captions.formats import load_captions
 from training.data.csv_rows import csv_rows
-from training.data.vqa import load_vqa
+from training.data.questions.formats import load_vqa
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.training.data.vqa_files import write
+from tests.training.data.questions.vqa_files import write
 from training.data import json_stream
 from training.data.json_stream import stream_members, stream_records
 

@@ -11,9 +11,9 @@ from transformers import AutoConfig
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownGridConfig, UpDownImageProcessor
 from tests import tiny
 from tests.training.tiny_run import config_fields
-from training.data.caption_rows import NoSuchSplitError
-from training.data.captioning import load_captions
-from training.data.vqa import load_vqa
+from training.data.captions.formats import load_captions
+from training.data.captions.rows import NoSuchSplitError
+from training.data.questions.formats import load_vqa
 from training.recipe import RegionsRecipe
 from training.tasks.build import build_image_processor, build_region_source, by_split, load_by_split, override_config
 

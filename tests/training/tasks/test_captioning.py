@@ -11,7 +11,7 @@ import torch
 
 from modeling_updown.losses_updown import self_critical_loss, smoothed_cross_entropy
 from tests.training.tiny_run import new_accelerator, tiny_recipe, train_here
-from training.metrics.caption import CiderD
+from training.metrics.captioning.scores import CiderD
 from training.tasks import build_task
 from training.tasks.captioning import CaptioningTask, bad_endings_share, words_until_end
 from training.train import Run

@@ -18,7 +18,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from processors.answer_text_updown import normalize_answer, soft_scores
 from tests.training.tiny_run import new_accelerator, tiny_vqa_recipe, train_here, write_questions
 from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe
-from training.scenes import draw_scene
+from training.scenes.draw import draw_scene
 from training.tasks import build_task
 from training.tasks.interface import Scored
 from training.tasks.vqa import VqaTask, question_groups, question_rows

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from datasets import Dataset
 
-from tests.training.metrics.tiny_wordnet import write_wordnet
-from training.data.vqa_rows import vqa_dataset
+from tests.training.metrics.vqa.tiny_wordnet import write_wordnet
+from training.data.questions.rows import vqa_dataset
 from training.metrics.vqa import aokvqa, gqa, visual7w, vqa_accuracy
-from training.metrics.wordnet import WordNet
-from training.metrics.wups import wups
+from training.metrics.vqa.wordnet import WordNet
+from training.metrics.vqa.wups import wups
 from training.tasks.vqa_scores import item_accuracies, question_items, question_scores, scored_format
 
 TEN = [["dog"] * 6 + ["Dog."] * 2 + ["cat"] * 2, ["no"] * 10, ["two"] * 1 + ["2"] * 1 + ["3"] * 8, ["red"] * 10]

@@ -1,0 +1,200 @@
+"""Folders of one file a photo: MILVLG's, UNITER's and plain .npz, ruotianluo's three folders, and broken ones."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.regions.formats.foreign import ForeignPhoto, assert_photo, foreign_photos, six_numbers
+from training.regions.formats import open_region_file
+from training.regions.formats.base import RegionFile
+from training.regions.formats.record import Photo, file_name
+from training.regions.formats.sidecar import Beside
+
+PHOTOS = foreign_photos()
+
+
+def photos_of(file: RegionFile) -> dict[str, Photo]:
+    return {entry.image_id: file.photo(entry) for entry in file.entries()}
+
+
+def milvlg(photo: ForeignPhoto) -> dict[str, Any]:
+    """What bottom-up-attention.pytorch saves, its pickled `info` included."""
+    sides = {"image_h": photo.height, "image_w": photo.width}
+    info = {"objects_id": photo.objects, **sides}
+    return {"x": photo.features, "bbox": photo.boxes, "num_bbox": len(photo.boxes), "info": info, **sides}
+
+
+def openvqa(photo: ForeignPhoto) -> dict[str, Any]:
+    """Features on their side."""
+    return milvlg(photo) | {"x": photo.features.T}
+
+
+def padded(photo: ForeignPhoto) -> dict[str, Any]:
+    """Rows of zeros behind the real ones."""
+    return milvlg(photo) | {
+        "x": np.pad(photo.features, ((0, 9), (0, 0))),
+        "bbox": np.pad(photo.boxes, ((0, 9), (0, 0))),
+    }
+
+
+def plain(photo: ForeignPhoto) -> dict[str, Any]:
+    return {"features": photo.features.astype(np.float64), "boxes": photo.boxes}
+
+
+SIZES = Beside(sizes={photo.image_id: (photo.height, photo.width) for photo in PHOTOS})
+
+
+@pytest.mark.parametrize(
+    ("arrays", "beside"), [(milvlg, Beside()), (openvqa, Beside()), (padded, Beside()), (plain, SIZES)]
+)
+def test_npz_of_other_projects(tmp_path: Path, arrays: Any, beside: Beside) -> None:
+    for photo in PHOTOS:
+        np.savez_compressed(tmp_path / f"{photo.image_id}.npz", **arrays(photo))
+    (tmp_path / "1000_info.npy").write_bytes(b"a pickle of MMF, never opened")
+    (tmp_path / "README").touch()
+    read = photos_of(open_region_file(tmp_path, beside=beside))
+    assert list(read) == [photo.image_id for photo in PHOTOS]
+    for photo in PHOTOS:
+        assert_photo(read[photo.image_id], photo)
+
+
+def test_uniters_npz_holds_boxes_in_0_1_and_soft_labels(tmp_path: Path) -> None:
+    photo = PHOTOS[0]
+    probs = np.random.default_rng(1).dirichlet(np.ones(5), 3).astype(np.float16)
+    np.savez(
+        tmp_path / "nlvr2_1000.npz",
+        norm_bb=six_numbers(photo).astype(np.float16),
+        features=photo.features.astype(np.float16),
+        conf=photo.object_scores,
+        soft_labels=probs,
+    )
+    read = photos_of(open_region_file(tmp_path))["nlvr2_1000"]
+    assert np.array_equal(read["region_features"], photo.features.astype(np.float16))
+    assert np.array_equal(read["region_boxes"], six_numbers(photo)[:, :4].astype(np.float16).astype(np.float32))
+    assert np.array_equal(read["object_probs"], probs) and np.array_equal(read["region_scores"], photo.object_scores)
+    assert "image_size" not in read
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".npy"])
+def test_ruotianluos_folders(tmp_path: Path, suffix: str) -> None:
+    for name in ("att", "box", "fc"):
+        (tmp_path / f"cocobu_{name}").mkdir()
+    for photo in PHOTOS:
+        if suffix == ".npz":
+            np.savez_compressed(tmp_path / "cocobu_att" / photo.image_id, feat=photo.features)
+        else:
+            np.save(tmp_path / "cocobu_att" / photo.image_id, photo.features)
+        np.save(tmp_path / "cocobu_box" / photo.image_id, photo.boxes)
+        np.save(tmp_path / "cocobu_fc" / photo.image_id, photo.features.mean(0))
+    read = photos_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
+    for photo in PHOTOS:
+        assert_photo(read[photo.image_id], photo)
+    with pytest.raises(ValueError, match="in pixels of a photo whose size is not known: give --sizes"):
+        photos_of(open_region_file(tmp_path / "cocobu_att"))
+    (tmp_path / "cocobu_box").rename(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="it holds no boxes, only .*; name the folder of their ID.npy with --boxes"):
+        photos_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
+    named = Beside(sizes=SIZES.sizes, boxes=tmp_path / "elsewhere")
+    assert_photo(photos_of(open_region_file(tmp_path / "cocobu_att", beside=named))["1002"], PHOTOS[2])
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".npz", ".npy"])
+@pytest.mark.parametrize("shape", [(1, 6, 2, 3), (6, 2, 3), (2, 3, 6)])
+def test_a_map_becomes_its_cells(tmp_path: Path, suffix: str, shape: tuple[int, ...]) -> None:
+    """As grid-feats-vqa saves them: `torch.save(outputs.cpu(), "ID.pth")`."""
+    grid = np.arange(36, dtype=np.float32).reshape(6, 2, 3)  # D, H, W
+    grid = grid.transpose(1, 2, 0) if shape == (2, 3, 6) else grid.reshape(shape)
+    path = tmp_path / f"42{suffix}"
+    if suffix == ".npz":
+        np.savez(path, feat=grid)
+    elif suffix == ".npy":
+        np.save(path, grid)
+    else:
+        torch.save(torch.from_numpy(grid.copy()), path)
+    (read,) = photos_of(open_region_file(tmp_path)).items()
+    assert read[0] == "42"
+    assert read[1]["region_features"][4].tolist() == [4, 10, 16, 22, 28, 34]  # row 1, column 1
+    assert np.allclose(read[1]["region_boxes"][4], [1 / 3, 1 / 2, 2 / 3, 1])
+
+
+def test_tensors_by_name_in_a_pth(tmp_path: Path) -> None:
+    photo = PHOTOS[0]
+    tensors = {"x": torch.from_numpy(photo.features), "bbox": torch.from_numpy(photo.boxes), "image_w": photo.width}
+    torch.save({**tensors, "image_h": torch.tensor(photo.height), "other": "text"}, tmp_path / "1000.pth")
+    torch.save(torch.ones(1, 4, 1, 2, dtype=torch.bfloat16), tmp_path / "b.pth")
+    read = photos_of(open_region_file(tmp_path))
+    assert_photo(read["1000"], photo)
+    assert read["b"]["region_features"].tolist() == [[1] * 4] * 2
+
+
+class Loud:
+    """Unpickling it fails the test."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("a pickle was opened",)
+
+
+def test_a_pth_that_is_no_tensor_is_not_opened(tmp_path: Path) -> None:
+    torch.save(Loud(), tmp_path / "a.pth")
+    torch.save(torch.zeros(1).expand(2**14, 2**14), tmp_path / "b.pth")
+    torch.save(torch.zeros(4, 4, 4), tmp_path / "c.pth")
+    torch.save([1, 2], tmp_path / "d.pth")
+    (tmp_path / "e.pth").write_bytes(b"PK\x03\x04 cut short")
+    file = open_region_file(tmp_path)
+    messages = (
+        "no whole file of tensors alone",
+        "more than a photo takes",
+        "are no map",
+        "shape|boxes",
+        "no whole file",
+    )
+    for entry, message in zip(file.entries(), messages, strict=True):
+        with pytest.raises(ValueError, match=message):
+            file.photo(entry)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": PHOTOS[0].features[:2]}, r"features of shape \(2, 8\) .* are not of 3 boxes"),
+        ({"x": np.ones((7, 7, 8))}, r"features of shape \(7, 7, 8\)"),
+        ({"x": np.array([["a"] * 8] * 3)}, "of type|type <U1"),
+        ({"bbox": PHOTOS[0].boxes[:2]}, r"it has 3 boxes but 2 region_boxes|2 boxes"),
+        ({"bbox": PHOTOS[0].boxes.ravel()}, r"its boxes have the shape \(3,\)"),
+        ({"num_bbox": 4}, r"not of 4 boxes"),
+        ({"num_bbox": "x"}, "its number of boxes is"),
+        ({"image_w": 10}, "reaches outside a photo of 10 x 300 pixels"),
+        ({"image_w": 0}, "0 x 300 pixels are no size"),
+        ({"image_w": np.array([1, 2])}, "are no size of a photo"),
+        ({"conf": np.ones(2)}, "it has 3 boxes but 2 region_scores"),
+        ({"object_ids": np.array([1, -1, 2])}, "its object_ids go from -1 to 2"),
+    ],
+)
+def test_arrays_that_contradict_each_other(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    np.savez(tmp_path / "a.npz", **(milvlg(PHOTOS[0]) | changes))
+    with pytest.raises(ValueError, match=message):
+        photos_of(open_region_file(tmp_path))
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 cut short")
+    (tmp_path / "b.npz").write_bytes(b"<html>not found</html>")
+    (tmp_path / "c.npz").mkdir()
+    file = open_region_file(tmp_path)
+    faults = []
+    for entry in file.entries():
+        with pytest.raises(ValueError) as fault:
+            file.photo(entry)
+        faults.append(str(fault.value).split(" (")[0])
+    assert faults[:2] == ["it is no complete .npz file", "it is no .npz and no .npy file"]
+    assert faults[2].startswith("cannot read")
+
+
+@pytest.mark.parametrize("image_id", ["../a", "a/b", "", ".", "..", ".hidden", "a\0"])
+def test_ids_that_are_no_file_names(image_id: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a file's name"):
+        file_name(image_id, ".npz")
+    assert file_name("dog.jpg", ".npz") == "dog.jpg.npz"

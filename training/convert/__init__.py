@@ -1,0 +1,1 @@
+"""Checkpoints of other projects -> our models, one file a model."""

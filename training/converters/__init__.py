@@ -1,1 +1,0 @@
-"""How other projects' checkpoints become ours: one file a kind of model, and how any checkpoint is read safely."""

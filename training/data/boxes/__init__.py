@@ -1,0 +1,1 @@
+"""Rows of images with boxes: detection."""

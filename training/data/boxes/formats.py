@@ -1,0 +1,362 @@
+"""Detection data sets in their official formats -> `DetectionData`, one row per photo with its boxes.
+
+    annotation file + photo folder --load_detection--> rows, names --> the detector's targets and its metrics
+
+COCO instances (Lin et al. 2014), Visual Genome (Krishna et al. 2017, in visual_genome.py) and the drawn scenes. The
+ids are a detector's: 0 the background, 1..C the classes in the order of their names; attributes likewise.
+
+No photo is opened here but for its header, where its annotation file does not tell its size, and of a few, to see
+whether the file tells the right one.
+"""
+
+import os
+from collections import ChainMap, Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from training.data.boxes.rows import (
+    UNUSABLE_BOXES,
+    DetectionData,
+    LeftOut,
+    Photo,
+    check_reach,
+    check_sizes,
+    clip_boxes,
+    detection_dataset,
+    detection_row,
+    keep_photos,
+    photo_size,
+    pixel_boxes,
+)
+from training.data.boxes.visual_genome import read_visual_genome
+from training.data.captions.formats import SPLIT_WORD
+from training.data.files import PathLike, column, format_reader, id_text, read_json, records
+from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset
+
+# A box of a photo: xyxy 0..1 (4,), object id, attribute ids, crowd.
+MarkedBox = tuple[np.ndarray, int, list[int], bool]
+
+
+def load_detection(format: str, **options: Any) -> DetectionData:
+    """Reads a detection data set by the name of its format, as recipes do.
+
+    Args:
+        format: a key of `DETECTION_FORMATS`.
+        options: the keyword arguments of that format's function; every one has `split`, which keeps one split
+            (`"train"`) or several (`"train+val"`; the scenes draw one).
+
+    Raises:
+        ValueError: for an unknown format or option, a broken file, a file without photos, an unknown split.
+    """
+    return format_reader(DETECTION_FORMATS, format, options, kind="detection")(**options)
+
+
+def read_coco_instances(
+    annotations: PathLike | Sequence[PathLike],
+    *,
+    images: PathLike | Sequence[PathLike] | None = None,
+    split: str | None = None,
+    file_split: str | None = None,
+    split_file: PathLike | None = None,
+    classes: Sequence[str] | None = None,
+    labelled_by: str | None = None,
+) -> DetectionData:
+    """COCO instances: `images`, `annotations` with `bbox` (x, y, width, height in pixels), `categories`.
+
+    Our own extension: a list `attributes` of id and name at the top, and names of them in an annotation's `attributes`.
+    A file is parsed whole, polygons included, so the memory it takes for a moment is several times its size.
+
+    Args:
+        annotations: the JSON, or several that are joined: other photos (train and val), or more boxes of the same
+            photos (pseudo-boxes beside real ones). Categories are the same where their names are, and all names stand
+            in the first file, or in `classes`. A photo's id and file name must agree across files, its size may differ.
+        images: the photo folder, or one for each file; None gives rows without photos.
+        split: keep only these splits.
+        file_split: the split of photos that do not name their own in `karpathy_split`; by default that in the image's
+            `split` (`train2017`), else in the file's name, else train.
+        split_file: a JSON whose images name Karpathy's splits, before all others: COCO captions or instances with
+            `karpathy_split`, or his `dataset_coco.json`.
+        classes: names of the categories to keep, in the order of their ids; by default all, in the order of COCO's ids.
+        labelled_by: an image field (such as `box_source`) that is empty where nobody drew boxes. Photos which no file
+            has it of are left out: they would teach that all they show is background.
+
+    Returns:
+        Photos in the files' order, those without boxes too. Unusable boxes (`clip_boxes`) and those of photos the file
+        does not list are left out, with one warning that counts them.
+
+    Raises:
+        ValueError: naming file and record, for what is no such file.
+    """
+    paths, folders = _files_and_folders(annotations, images)
+    files = [_read_coco_file(path) for path in paths]
+    object_names = _joined_names(files, kind="category", names=[file.object_names for file in files], chosen=classes)
+    attribute_names = _joined_names(files, kind="attribute", names=[file.attribute_names for file in files])
+    source = ", ".join(map(str, paths))
+    karpathy = _karpathy_splits(split_file) if split_file is not None else {}
+    listed = _listed_photos(files, folders=folders, karpathy=karpathy, file_split=file_split)
+    left_out = LeftOut(source)
+    if labelled_by is not None:
+        listed = _labelled_photos(listed, files, field=labelled_by, left_out=left_out)
+    photos = keep_photos(listed, split=split, source=source)
+    sizes = [file.sizes_of(photos) for file in files]
+    boxes: dict[str, list[MarkedBox]] = {photo.image_id: [] for photo in photos}
+    for file, own in zip(files, sizes, strict=True):
+        _add_boxes(
+            boxes, file, sizes=own, object_names=object_names, attribute_names=attribute_names, left_out=left_out
+        )
+    left_out.warn()
+    size_of = ChainMap(*sizes)  # a photo's size is that of the first file that lists it
+    rows = detection_dataset(_coco_row(photo, size=size_of[photo.image_id], boxes=boxes) for photo in photos)
+    return DetectionData(rows, object_names, attribute_names)
+
+
+def read_scenes(num_scenes: int, *, seed: int = 0, image_size: int = 128, split: str = "train") -> DetectionData:
+    """The drawn scenes of training/scenes/draw.py: shapes are the objects, their colours and sizes the attributes.
+
+    Arguments as for `scenes_dataset`; relations as it gives them, regions none.
+    """
+    object_names, attribute_names = list(CORNERS), [*COLOURS, *SIDES]
+    scenes = scenes_dataset(num_scenes, seed=seed, image_size=image_size, split=split)
+    rows = detection_dataset(
+        detection_row(
+            Photo(scene["image_id"], "", None, scene["split"]),
+            size=(image_size, image_size),
+            boxes=np.asarray([thing["box"] for thing in scene["objects"]], dtype=np.float32).reshape(-1, 4),
+            object_ids=[1 + object_names.index(thing["name"]) for thing in scene["objects"]],
+            attribute_ids=[
+                [1 + attribute_names.index(thing[field]) for field in ("colour", "size")] for thing in scene["objects"]
+            ],
+            relations=[(r["subject"], r["object"], r["predicate"]) for r in scene["relations"]],
+            image_bytes=scene["image"]["bytes"],
+        )
+        for scene in scenes.cast_column("image", datasets.Image(decode=False))
+    )
+    return DetectionData(rows, object_names, attribute_names)
+
+
+DETECTION_FORMATS: dict[str, Callable[..., DetectionData]] = {
+    "coco": read_coco_instances,
+    "visual_genome": read_visual_genome,
+    "scenes": read_scenes,
+}
+
+
+@dataclass(frozen=True)
+class _CocoFile:
+    """A COCO file without its polygons: image records by id, names in the order of COCO's ids, a column per field."""
+
+    path: PathLike
+    photos: dict[str, dict[str, Any]]
+    object_names: list[str]
+    attribute_names: list[str]
+    owners: list[str]
+    categories: list[str]
+    boxes: np.ndarray  # (all boxes, 4) x, y, width, height in pixels
+    attributes: list[list[str]]
+    crowd: list[bool]
+
+    def sizes_of(self, photos: Sequence[Photo]) -> dict[str, tuple[int, int]]:
+        """Width and height of those of the photos that the file lists, by id."""
+        records = {photo: self.photos[photo.image_id] for photo in photos if photo.image_id in self.photos}
+        sizes = {
+            photo: photo_size(photo, width=record.get("width"), height=record.get("height"), source=self.path)
+            for photo, record in records.items()
+        }
+        check_sizes(sizes, source=self.path)
+        return {photo.image_id: size for photo, size in sizes.items()}
+
+
+def _files_and_folders(
+    annotations: PathLike | Sequence[PathLike], images: PathLike | Sequence[PathLike] | None
+) -> tuple[list[PathLike], list[PathLike | None]]:
+    """The annotation files, and the photo folder of each."""
+    paths = [annotations] if isinstance(annotations, str | os.PathLike) else list(annotations)
+    folders: list[Any] = (
+        [images] * len(paths) if images is None or isinstance(images, str | os.PathLike) else list(images)
+    )
+    if not paths or len(folders) != len(paths):
+        raise ValueError(f"{len(paths)} annotation files with {len(folders)} photo folders; give one for each, or one")
+    return paths, folders
+
+
+def _read_coco_file(path: PathLike) -> _CocoFile:
+    content = read_json(path)
+    images = records(content, "images", path)
+    photos = {id_text(image_id): record for image_id, record in zip(column(images, "id", path), images, strict=True)}
+    if len(photos) < len(images):
+        twice = Counter(id_text(record["id"]) for record in images).most_common(1)[0][0]
+        raise ValueError(f"{path}: the photo {twice!r} is listed twice")
+    column(images, "file_name", path)
+    category_of = _named_ids(content, "categories", path)
+    has_attributes = "attributes" in content
+    attribute_names = list(_named_ids(content, "attributes", path).values()) if has_attributes else []
+    notes = records(content, "annotations", path) if "annotations" in content else []  # none in a public test file
+    category_ids = [id_text(category_id) for category_id in column(notes, "category_id", path)]
+    unknown = next((i for i, category_id in enumerate(category_ids) if category_id not in category_of), None)
+    if unknown is not None:
+        raise ValueError(
+            f"{path}: record {unknown} of 'annotations' has the category_id {category_ids[unknown]}, which its "
+            "'categories' do not list"
+        )
+    return _CocoFile(
+        path=path,
+        photos=photos,
+        object_names=list(category_of.values()),
+        attribute_names=attribute_names,
+        owners=[id_text(image_id) for image_id in column(notes, "image_id", path)],
+        categories=[category_of[category_id] for category_id in category_ids],
+        boxes=pixel_boxes(column(notes, "bbox", path), source=path, place="'annotations'"),
+        attributes=_attributes_of(notes, known=set(attribute_names), path=path)
+        if has_attributes
+        else [[]] * len(notes),
+        crowd=[bool(note.get("iscrowd")) for note in notes],
+    )
+
+
+def _named_ids(content: dict[str, Any], key: str, path: PathLike) -> dict[str, str]:
+    """The names under `key` by their ids (as text), in the order of the ids."""
+    entries = records(content, key, path)
+    ids, names = [id_text(own) for own in column(entries, "id", path)], column(entries, "name", path)
+    strange = next((i for i in ids if not i.isdecimal()), next((n for n in names if not isinstance(n, str)), None))
+    if strange is not None:
+        raise ValueError(f"{path}: {key!r} needs whole numbers as ids and text as names, it has {strange!r}")
+    for field, values in (("id", ids), ("name", names)):
+        for value, times in Counter(values).items():
+            if times > 1:
+                raise ValueError(f"{path}: the {field} {value!r} stands {times} times in {key!r}; make it unique")
+    return dict(sorted(zip(ids, names, strict=True), key=_number_of))
+
+
+def _number_of(id_and_name: tuple[str, str]) -> int:
+    return int(id_and_name[0])
+
+
+def _attributes_of(notes: Sequence[dict[str, Any]], *, known: Collection[str], path: PathLike) -> list[list[str]]:
+    names = [note.get("attributes") or [] for note in notes]
+    for record, own in enumerate(names):
+        if not isinstance(own, list) or not all(isinstance(name, str) and name in known for name in own):
+            raise ValueError(
+                f"{path}: record {record} of 'annotations' has the attributes {own!r}; give a list of names that stand "
+                "in the file's own list 'attributes'"
+            )
+    return names
+
+
+def _joined_names(
+    files: Sequence[_CocoFile], *, kind: str, names: Sequence[list[str]], chosen: Sequence[str] | None = None
+) -> list[str]:
+    """The names of the first file that has any, or the chosen ones; ValueError where the files do not agree."""
+    if chosen is None:
+        first = next((i for i, own in enumerate(names) if own), 0)
+        for file, own in zip(files, names, strict=True):
+            extra = [name for name in own if name not in names[first]]
+            if extra:
+                cure = "; name those to read with classes=[...]" if kind == "category" else ""
+                raise ValueError(f"{file.path}: the {kind} {extra[0]!r} is none of {files[first].path}{cure}")
+        return names[first]
+    present = {name for own in names for name in own}
+    absent = [name for name in chosen if name not in present]
+    if absent or len(set(chosen)) < len(chosen):
+        fault = f"is no category of {files[0].path}" if absent else "stands twice in classes"
+        raise ValueError(f"the class {(absent or [n for n in chosen if list(chosen).count(n) > 1])[0]!r} {fault}")
+    return list(chosen)
+
+
+def _karpathy_splits(path: PathLike) -> dict[str, str]:
+    """Split by photo id, from a file of COCO's layout with `karpathy_split` or Karpathy's with `cocoid` and `split`."""
+    images = records(read_json(path), "images", path)
+    found = {
+        id_text(i.get("cocoid", i.get("id"))): i.get("split" if "cocoid" in i else "karpathy_split") for i in images
+    }
+    named = {image_id: word for image_id, word in found.items() if word}
+    if not named:
+        raise ValueError(f"{path} names no split: its images need 'karpathy_split', or 'cocoid' and 'split'")
+    return named
+
+
+def _listed_photos(
+    files: Sequence[_CocoFile],
+    *,
+    folders: Sequence[PathLike | None],
+    karpathy: Mapping[str, str],
+    file_split: str | None,
+) -> list[Photo]:
+    """Every photo once, as the first file that lists it has it, but for `karpathy_split`, which any file may have."""
+    marked = {i: word for file in files for i, record in file.photos.items() if (word := record.get("karpathy_split"))}
+    marked.update(karpathy)
+    photos: dict[str, Photo] = {}
+    for file, folder in zip(files, folders, strict=True):
+        from_name = _split_in(Path(file.path).stem) or "train"
+        for image_id, record in file.photos.items():
+            name = record["file_name"]
+            word = marked.get(image_id) or file_split or _split_in(str(record.get("split", ""))) or from_name
+            first = photos.setdefault(image_id, Photo(image_id, name, folder, word))
+            if os.path.basename(str(first.name)) != os.path.basename(str(name)):
+                raise ValueError(
+                    f"{file.path}: the photo {image_id!r} is {name!r}, but {first.name!r} in a file before; files that "
+                    "are joined need the same ids for the same photos"
+                )
+    return list(photos.values())
+
+
+def _labelled_photos(
+    photos: Sequence[Photo], files: Sequence[_CocoFile], *, field: str, left_out: LeftOut
+) -> list[Photo]:
+    labelled = {image_id for file in files for image_id, record in file.photos.items() if record.get(field)}
+    if not labelled:
+        raise ValueError(f"{left_out.source}: no photo has the field {field!r} that labelled_by names")
+    for photo in photos:
+        if photo.image_id not in labelled:
+            left_out.add(f"photos without {field!r}", f"photo {photo.image_id}")
+    return [photo for photo in photos if photo.image_id in labelled]
+
+
+def _split_in(name: str) -> str | None:
+    found = SPLIT_WORD.search(name.lower())
+    return found.group() if found else None
+
+
+def _add_boxes(
+    boxes: dict[str, list[MarkedBox]],
+    file: _CocoFile,
+    *,
+    sizes: Mapping[str, tuple[int, int]],
+    object_names: Sequence[str],
+    attribute_names: Sequence[str],
+    left_out: LeftOut,
+) -> None:
+    """Adds a file's boxes of the photos in `sizes` to those of the files before."""
+    object_ids = {name: i for i, name in enumerate(object_names, start=1)}
+    attribute_ids = {name: i for i, name in enumerate(attribute_names, start=1)}
+    for record, owner in enumerate(file.owners):
+        if owner not in file.photos:
+            left_out.add("boxes of photos the file does not list", f"record {record} of 'annotations' in {file.path}")
+    chosen = [i for i, owner in enumerate(file.owners) if owner in sizes and file.categories[i] in object_ids]
+    if not chosen:
+        return
+    owner_sizes = np.asarray([sizes[file.owners[i]] for i in chosen], dtype=np.float64)
+    check_reach(file.boxes[chosen], sizes=owner_sizes, owners=[file.owners[i] for i in chosen], source=file.path)
+    corners, usable = clip_boxes(file.boxes[chosen], sizes=owner_sizes)
+    for record, box, fit in zip(chosen, corners, usable, strict=True):
+        if fit:
+            marks = [attribute_ids[name] for name in dict.fromkeys(file.attributes[record])]
+            boxes[file.owners[record]].append((box, object_ids[file.categories[record]], marks, file.crowd[record]))
+        else:
+            left_out.add(UNUSABLE_BOXES, f"record {record} of 'annotations' in {file.path}")
+
+
+def _coco_row(photo: Photo, *, size: tuple[int, int], boxes: Mapping[str, Sequence[MarkedBox]]) -> dict[str, Any]:
+    own = boxes[photo.image_id]
+    return detection_row(
+        photo,
+        size=size,
+        boxes=np.asarray([box for box, _, _, _ in own], dtype=np.float32).reshape(-1, 4),
+        object_ids=[object_id for _, object_id, _, _ in own],
+        attribute_ids=[marks for _, _, marks, _ in own],
+        crowd=[crowd for _, _, _, crowd in own],
+    )

@@ -1,0 +1,345 @@
+"""The row of a detection data set, and what its readers share: which photos, how large, which boxes.
+
+    Photo records --keep_photos--> photos of a split that exist
+    pixel boxes --clip_boxes--> xyxy 0..1 --detection_row--> rows --detection_dataset--> datasets.Dataset
+
+The readers are training/data/boxes/formats.py (COCO instances, drawn scenes) and training/data/boxes/visual_genome.py.
+"""
+
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from training.data.captions.rows import split_name, wanted_splits
+from training.data.files import PathLike, photo_paths
+
+BOX = datasets.List(datasets.Value("float32"), length=4)
+DETECTION_FEATURES = datasets.Features(
+    {
+        "image_id": datasets.Value("string"),
+        "image": datasets.Image(),
+        "width": datasets.Value("int32"),
+        "height": datasets.Value("int32"),
+        "split": datasets.Value("string"),
+        "boxes": datasets.List(BOX),
+        "object_ids": datasets.List(datasets.Value("int32")),
+        "attribute_ids": datasets.List(datasets.List(datasets.Value("int32"))),
+        "crowd": datasets.List(datasets.Value("bool")),
+        "relations": datasets.List(
+            {
+                "subject": datasets.Value("int32"),
+                "object": datasets.Value("int32"),
+                "predicate": datasets.Value("string"),
+            }
+        ),
+        "regions": datasets.List({"phrase": datasets.Value("string"), "box": BOX}),
+    }
+)
+UNUSABLE_BOXES = "boxes that are empty, not finite or outside their photo"
+SMALLEST_SIDE = 1e-6  # of a box, as a part of the photo's: below, float32 differences of corners are rounding
+LARGEST_SIDE = 2**31 - 1  # pixels, what an int32 column holds
+SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+ROWS_A_CHUNK = 1000
+SIZES_LOOKED_AT = 20
+SQUARE = 1.05  # up to this ratio of the sides, nobody can tell which is which
+BOX_SLACK = 1.05  # of the photo's side, how far a box may reach without a word
+SIDE_ROUNDING = 1e-3  # by which a box given as parts of its photo's sides may end beyond 1
+SHORTEST_SIDE = 8  # pixels: in a photo as small a box of one pixel is an object
+SWAPPED_SHARE = 0.1  # of the photos with boxes
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """What a detection reader returns: the rows, and the names behind their ids.
+
+    Attributes:
+        rows: one photo a row, the columns of `DETECTION_FEATURES`: `width` and `height` in pixels; `boxes` xyxy 0..1;
+            `object_ids` 1..C and `attribute_ids` 1..A (none for an object without known attributes) as in `id2label`
+            and `attribute_id2label`; `crowd` as COCO's `iscrowd`: neither trained on nor counted as a miss;
+            `relations` with positions in `boxes`; `regions` with a phrase and a box.
+        object_names: C names without the background.
+        attribute_names: A names without "no attribute"; empty where the data set has none.
+    """
+
+    rows: datasets.Dataset
+    object_names: list[str]
+    attribute_names: list[str]
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Names of the object ids, 0 the background, as a detector's config keeps them."""
+        return dict(enumerate(["background", *self.object_names]))
+
+    @property
+    def attribute_id2label(self) -> dict[int, str]:
+        """Names of the attribute ids, 0 for none, as a detector's config keeps them."""
+        return dict(enumerate(["no attribute", *self.attribute_names]))
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo a file lists: its id, its name relative to a folder (None where no photos are given) and its split.
+
+    `path` is known once `keep_photos` found it.
+    """
+
+    image_id: str
+    name: str
+    folder: PathLike | None
+    split: str
+    path: str | None = None
+
+
+class LeftOut:
+    """Counts what a reader leaves out, by reason and with the first case, to tell all of it in one warning."""
+
+    def __init__(self, source: PathLike) -> None:
+        self.source = source
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, str] = {}
+
+    def add(self, reason: str, example: str, *, count: int = 1) -> None:
+        """Counts `count` more of `reason` ("boxes that are empty"); the first `example` is kept."""
+        self.counts[reason] += count
+        self.first.setdefault(reason, example)
+
+    def warn(self) -> None:
+        """Tells the counts, where there are any."""
+        if self.counts:
+            told = "; ".join(f"{count} {reason} (first: {self.first[reason]})" for reason, count in self.counts.items())
+            warnings.warn(f"{self.source}: left out {told}", stacklevel=4)
+
+
+def keep_photos(photos: Sequence[Photo], *, split: str | None, source: PathLike) -> list[Photo]:
+    """The photos of the split that lie in their folder, with their paths; no photo is opened.
+
+    Args:
+        photos: `split` is one of `SPLITS` or a word other projects use for it.
+        split: `"train"` or `"train+restval"` keeps these, None keeps all.
+        source: the file named in errors.
+
+    Raises:
+        ValueError: for an id listed twice, a name that is no text, an unknown split, a split without a photo, and what
+            `photo_paths` raises (it warns of photos that are missing).
+    """
+    if not photos:
+        raise ValueError(f"{source} lists no photo; is it cut short?")
+    twice, times = Counter(photo.image_id for photo in photos).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"{source}: the photo {twice!r} is listed twice")
+    strange = next((photo.name for photo in photos if not isinstance(photo.name, str)), None)
+    if strange is not None:
+        raise ValueError(f"{source}: the photo name {strange!r} is not text")
+    named = [split_name(photo.split, source) for photo in photos]
+    wanted = wanted_splits(split, present=set(named), source=source) if split is not None else set(named)
+    kept = [(photo, name) for photo, name in zip(photos, named, strict=True) if name in wanted]
+    paths: dict[str, str | None] = {}
+    for folder in dict.fromkeys(photo.folder for photo, _ in kept):
+        own = [photo for photo, _ in kept if photo.folder == folder]
+        found = [None] * len(own) if folder is None else photo_paths([photo.name for photo in own], folder)
+        paths.update(zip((photo.image_id for photo in own), found, strict=True))
+    return [
+        Photo(photo.image_id, photo.name, photo.folder, name, paths[photo.image_id])
+        for photo, name in kept
+        if photo.folder is None or paths[photo.image_id] is not None
+    ]
+
+
+def photo_size(photo: Photo, *, width: Any, height: Any, source: PathLike) -> tuple[int, int]:
+    """Width and height in pixels as an annotation file gives them, else as the header of the photo's file does.
+
+    Raises:
+        ValueError: for sizes that are no pixel counts, and where neither file nor photo tells.
+    """
+    if width is None or height is None:
+        if photo.path is None:
+            raise ValueError(
+                f"{source}: the photo {photo.image_id!r} has no width and height; write them into the file, or give "
+                "the photo folder with images="
+            )
+        return _size_in_file(photo.path)
+    sides = (width, height)
+    if not all(isinstance(side, int | float) and 1 <= side <= LARGEST_SIDE and side % 1 == 0 for side in sides):
+        raise ValueError(
+            f"{source}: the photo {photo.image_id!r} has width {width!r} and height {height!r}, which are no pixel "
+            "counts; correct them, or leave them out to have them read from the photo"
+        )
+    return int(width), int(height)
+
+
+def check_sizes(sizes: Mapping[Photo, tuple[int, int]], *, source: PathLike) -> None:
+    """Compares the sizes (width, height) that a file gives with the headers of a few of its photos.
+
+    Photos may be larger or smaller than the file says, as copies are; but where one is upright and the file says it is
+    not, its boxes are those of another photo. Raises ValueError where most are so, and warns of fewer.
+    """
+    oblong = [
+        photo for photo, (width, height) in sizes.items() if photo.path is not None and not _square(width, height)
+    ]
+    turned: list[str] = []
+    looked_at = 0
+    for photo in oblong[:: max(len(oblong) // SIZES_LOOKED_AT, 1)]:
+        try:
+            own = _size_in_file(photo.path or "")
+        except ValueError:  # is met where the photo is opened
+            continue
+        looked_at += 1
+        width, height = sizes[photo]
+        if not _square(*own) and (own[0] > own[1]) != (width > height):
+            turned.append(f"{photo.path} is {own[0]} x {own[1]} pixels, but the file says {width} x {height}")
+    if not turned:
+        return
+    told = (
+        f"{source}: {len(turned)} of {looked_at} photos looked at are not as the file says (first: {turned[0]}); are "
+        "width and height swapped, or the photos turned?"
+    )
+    if 2 * len(turned) > looked_at:
+        raise ValueError(told)
+    warnings.warn(told, stacklevel=4)
+
+
+def check_reach(boxes: np.ndarray, *, sizes: np.ndarray, owners: Sequence[str], source: PathLike) -> None:
+    """Tells of boxes that reach beyond their photo, where they would not if its width and height were swapped.
+
+    Boxes of which none reaches beyond the first pixel are parts of their photos' sides instead.
+
+    Args:
+        boxes: (N, 4) x, y, width, height in pixels.
+        sizes: (N, 2) width and height of their photos.
+        owners: (N,) the photos' ids.
+
+    Raises:
+        ValueError: where that is so for a tenth of the photos with boxes; fewer are warned of. Where all boxes lie in
+            0..1.
+    """
+    finite = boxes[np.isfinite(boxes).all(axis=1)]
+    if finite.any() and np.abs(finite).max() <= 1 + SIDE_ROUNDING and sizes.min() >= SHORTEST_SIDE:
+        raise ValueError(
+            f"{source}: all {len(finite)} boxes lie in 0..1, so they are parts of the photos' sides; write them as x, "
+            "y, width, height in pixels (times the photo's width and height)"
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
+        ends = boxes[:, :2] + boxes[:, 2:]
+        beyond = (ends > sizes * BOX_SLACK).any(axis=1)
+        fits_swapped = (ends <= sizes[:, ::-1] * BOX_SLACK).all(axis=1)
+    wrong = {owner for owner, out in zip(owners, beyond, strict=True) if out}
+    wrong -= {owner for owner, fits in zip(owners, fits_swapped, strict=True) if not fits}
+    if not wrong:
+        return
+    row = next(row for row in np.flatnonzero(beyond).tolist() if owners[row] in wrong)
+    told = (
+        f"{source}: the boxes of {len(wrong)} photos reach beyond them and would not if width and height were swapped "
+        f"(first: photo {owners[row]} of {sizes[row, 0]:g} x {sizes[row, 1]:g} pixels with a box to "
+        f"{ends[row, 0]:g}, {ends[row, 1]:g}); correct the sizes in the file"
+    )
+    if SWAPPED_SHARE * len(set(owners)) <= len(wrong):
+        raise ValueError(told)
+    warnings.warn(told, stacklevel=4)
+
+
+def pixel_boxes(boxes: Sequence[Any], *, source: PathLike, place: str) -> np.ndarray:
+    """N lists of four numbers -> (N, 4) float64; ValueError naming the first that is none: record i of `place`."""
+    array = _as_numbers(boxes)
+    if len(boxes) and array.shape != (len(boxes), 4):
+        strange = next(i for i, box in enumerate(boxes) if _as_numbers(box).shape != (4,))
+        raise ValueError(f"{source}: the box of record {strange} of {place} is not four numbers: {boxes[strange]!r}")
+    return array.reshape(-1, 4)
+
+
+def clip_boxes(boxes: np.ndarray, *, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes x, y, width, height in pixels -> xyxy 0..1 clipped to the photo, and which of them are usable.
+
+    Args:
+        boxes: (N, 4) float64.
+        sizes: (2,) width and height of their photo in pixels, or (N, 2).
+
+    Returns:
+        (N, 4) float32, and (N,) bool: False where the box holds NaN or infinity, or less than `SMALLEST_SIDE` of it is
+        in the photo.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)  # (N, 4)
+        clipped = (corners / np.concatenate([sizes, sizes], axis=-1)).clip(0, 1).astype(np.float32)
+    usable = np.isfinite(corners).all(axis=1) & (clipped[:, 2:] - clipped[:, :2] > SMALLEST_SIDE).all(axis=1)
+    return clipped, usable
+
+
+def detection_row(
+    photo: Photo,
+    *,
+    size: tuple[int, int],
+    boxes: np.ndarray,
+    object_ids: Sequence[int],
+    attribute_ids: Sequence[Sequence[int]],
+    crowd: Sequence[bool] | None = None,
+    relations: Iterable[tuple[int, int, str]] = (),
+    regions: Iterable[tuple[str, np.ndarray]] = (),
+    image_bytes: bytes | None = None,
+) -> dict[str, Any]:
+    """A row of `DETECTION_FEATURES`.
+
+    Args:
+        size: width and height, pixels.
+        boxes: (N, 4) xyxy 0..1; `object_ids`, `attribute_ids` and `crowd` (None: no crowd) are as long.
+        relations: (subject, object, predicate), the first two positions in `boxes`.
+        regions: (phrase, box (4,) xyxy 0..1).
+        image_bytes: the photo itself, where it lies in no file.
+    """
+    if not len(boxes) == len(object_ids) == len(attribute_ids) == len(boxes if crowd is None else crowd):
+        raise ValueError(f"the photo {photo.image_id!r} has unequal numbers of boxes, objects, attributes and crowds")
+    empty = photo.path is None and image_bytes is None
+    return {
+        "image_id": photo.image_id,
+        "image": None if empty else {"bytes": image_bytes, "path": photo.path},
+        "width": size[0],
+        "height": size[1],
+        "split": photo.split,
+        "boxes": boxes.tolist(),
+        "object_ids": object_ids,
+        "attribute_ids": attribute_ids,
+        "crowd": [False] * len(boxes) if crowd is None else crowd,
+        "relations": [{"subject": s, "object": o, "predicate": predicate} for s, o, predicate in relations],
+        "regions": [{"phrase": phrase, "box": box.tolist()} for phrase, box in regions],
+    }
+
+
+def detection_dataset(rows: Iterable[dict[str, Any]]) -> datasets.Dataset:
+    """Rows -> a data set in Arrow memory; `rows` may be a generator, of which a chunk at a time is in Python memory."""
+    rows = iter(rows)
+    schema = DETECTION_FEATURES.arrow_schema
+    chunks = [
+        pa.Table.from_pylist(chunk, schema=schema) for chunk in iter(lambda: list(islice(rows, ROWS_A_CHUNK)), [])
+    ]
+    table = pa.concat_tables(chunks) if chunks else schema.empty_table()
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=DETECTION_FEATURES))
+
+
+def _size_in_file(path: str) -> tuple[int, int]:
+    """The size of the photo as it is decoded: `datasets` turns it as its EXIF orientation says."""
+    try:
+        with Image.open(path) as photo:
+            width, height = photo.size
+            turned = photo.getexif().get(0x0112) in SIDEWAYS
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"cannot read the width and height of the photo {path}: {error}") from error
+    return (height, width) if turned else (width, height)
+
+
+def _square(width: int, height: int) -> bool:
+    return max(width, height) <= SQUARE * min(width, height)
+
+
+def _as_numbers(values: Any) -> np.ndarray:
+    """An array of floats (None becomes NaN), or an empty one of shape (0, 0, 0) where the values are none."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return np.empty((0, 0, 0))

@@ -1,0 +1,208 @@
+"""Several caption data sets as one, for pretraining: COCO, Visual Genome, Conceptual Captions and SBU in UNITER.
+
+    parts, each with the options of load_captions --mixed_captions--> their rows in one data set, one row a photo
+
+It is the mixture of training/data/questions/formats.py, for rows of photos: parts that share photos share rows.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets.fingerprint import generate_random_fingerprint
+
+from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError, split_name
+from training.data.files import PathLike, format_reader
+
+# Formats whose data sets call the same photo by the same id, whatever the file.
+PHOTO_IDS = {"coco": "coco", "visual_genome_regions": "visual_genome"}
+PART_KEYS = ("format", "name", "splits", "share", "limit", "repeat", "photo_ids")
+REPEATED_SPLITS = ("train", "restval")
+Readers = Mapping[str, Callable[..., datasets.Dataset]]
+
+
+@dataclass
+class _Part:
+    """A part of a mixture: its number from 1, rows, what the recipe says of it, name, and whose photo ids it has."""
+
+    number: int
+    table: pa.Table
+    options: Mapping[str, Any]
+    name: str
+    photo_ids: str
+
+
+def mixed_captions(
+    parts: Sequence[Mapping[str, Any]],
+    *,
+    readers: Readers,
+    images: PathLike | None = None,
+    split: str | None = None,
+    seed: int = 0,
+) -> datasets.Dataset:
+    """Several data sets as one, in the order of the parts; the arguments are those of `read_mixture`.
+
+    Args:
+        readers: the function of each format.
+
+    Raises:
+        ValueError: naming the part, for what its reader raises, an unknown key, a share, limit or repeat that is none,
+            and for a photo that two parts have in different splits.
+        NoSuchSplitError: where no part has the split.
+    """
+    if not isinstance(parts, Sequence) or not parts or not all(isinstance(p, Mapping) and "format" in p for p in parts):
+        raise ValueError('parts of a mixture is a list of data sets, [{"format": "karpathy", ...}, ...]')
+    names = _part_names(parts)
+    photo_ids = [
+        str(p.get("photo_ids", PHOTO_IDS.get(p["format"], name))) for p, name in zip(parts, names, strict=True)
+    ]
+    loaded = []
+    for number, options in enumerate(parts, start=1):
+        try:
+            _check_draw(options)
+            rows = _part_rows(options, readers=readers, images=images, split=split)
+        except ValueError as error:
+            raise ValueError(f"part {number} of the mixture ({options['format']}): {error}") from error
+        if rows is not None:
+            drawn = _drawn(_table(rows), options, rng=np.random.default_rng((seed, number)))
+            loaded.append(_Part(number, drawn, options, names[number - 1], photo_ids[number - 1]))
+    if not loaded:
+        raise NoSuchSplitError(f"no part of the mixture has the split {split!r}")
+    named = [_named(part, first_photo_ids=photo_ids[0]) for part in loaded]
+    table = pa.concat_tables(
+        _repeated(table, part.options) for table, part in zip(_joined(named, loaded), loaded, strict=True)
+    )
+    return datasets.Dataset(
+        table, info=datasets.DatasetInfo(features=CAPTION_FEATURES), fingerprint=generate_random_fingerprint()
+    )
+
+
+def _part_names(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each part is called: its `name`, or its format, with its number where an earlier part is called so."""
+    found: list[str] = []
+    for number, part in enumerate(parts, start=1):
+        name = str(part.get("name", part["format"]))
+        found.append(f"{name}{number}" if name in found else name)
+    return found
+
+
+def _part_rows(
+    part: Mapping[str, Any], *, readers: Readers, images: PathLike | None, split: str | None
+) -> datasets.Dataset | None:
+    """The rows of a part, None where it does not take part in the split."""
+    if "split" in part:
+        raise ValueError(f"name its splits as splits: [{part['split']}]")
+    options = {name: value for name, value in part.items() if name not in PART_KEYS}
+    wanted = None if split is None else {split_name(word, "the mixture") for word in split.split("+")}
+    if "splits" in part:
+        words = part["splits"].split("+") if isinstance(part["splits"], str) else part["splits"]
+        own = {split_name(str(word), "splits") for word in words}
+        wanted = own if wanted is None else own & wanted
+        if not wanted:
+            return None
+    if wanted is not None:
+        options["split"] = "+".join(sorted(wanted))
+    reader = format_reader(readers, part["format"], options, kind="caption")
+    if images is not None and "images" in inspect.signature(reader).parameters:
+        options.setdefault("images", images)
+    try:
+        return reader(**options)
+    except NoSuchSplitError:
+        return None
+
+
+def _check_draw(part: Mapping[str, Any]) -> None:
+    share, limit, repeat = part.get("share", 1.0), part.get("limit", 1), part.get("repeat", 1)
+    whole = all(type(number) is int and number >= 1 for number in (limit, repeat))
+    if not isinstance(share, int | float) or not 0 < share <= 1 or not whole:
+        raise ValueError(
+            f"share is {share}, limit {limit} and repeat {repeat}; a share lies in 0..1, the others count photos and "
+            "times"
+        )
+
+
+def _table(rows: datasets.Dataset) -> pa.Table:
+    """The columns of `CAPTION_FEATURES`, photos undecoded."""
+    undecoded = rows.select_columns(list(CAPTION_FEATURES)).cast_column("image", datasets.Image(decode=False))
+    return undecoded.with_format("arrow")[:].cast(CAPTION_FEATURES.arrow_schema)
+
+
+def _drawn(table: pa.Table, part: Mapping[str, Any], *, rng: np.random.Generator) -> pa.Table:
+    """The part's share of its photos, in their order."""
+    size = min(max(round(part.get("share", 1.0) * len(table)), 1), part.get("limit", len(table)))
+    return table if size == len(table) else table.take(np.sort(rng.permutation(len(table))[:size]))
+
+
+def _named(part: _Part, *, first_photo_ids: str) -> pa.Table:
+    """The part's rows with ids that only the same photo has in other parts, and with its name for an empty domain."""
+    table = part.table
+    domain = pc.if_else(pc.equal(table["domain"], ""), part.name, table["domain"])
+    ids = table["image_id"]
+    if part.photo_ids != first_photo_ids:
+        ids = pc.binary_join_element_wise(f"{part.photo_ids}-", ids, "")
+    return _with(_with(table, "domain", domain), "image_id", ids)
+
+
+def _joined(tables: Sequence[pa.Table], parts: Sequence[_Part]) -> list[pa.Table]:
+    """The tables without the photos of earlier ones, to whose captions theirs are added."""
+    found = list(tables)
+    for photo_ids in {part.photo_ids for part in parts}:
+        sharing = [number for number, part in enumerate(parts) if part.photo_ids == photo_ids]
+        if len(sharing) > 1:
+            joined = _joined_photos([tables[number] for number in sharing], [parts[number] for number in sharing])
+            for number, table in zip(sharing, joined, strict=True):
+                found[number] = table
+    return found
+
+
+def _joined_photos(tables: Sequence[pa.Table], parts: Sequence[_Part]) -> list[pa.Table]:
+    """`_joined` for parts on the same photos.
+
+    A photo in different splits would be trained on and scored: ValueError.
+    """
+    home_of: dict[str, tuple[int, int]] = {}  # photo id -> table and row
+    added: list[dict[int, list[str]]] = [{} for _ in tables]  # table -> row -> captions of later parts
+    kept = []
+    for number, table in enumerate(tables):
+        new = np.ones(len(table), dtype=bool)
+        for row, image_id in enumerate(table["image_id"].to_pylist()):
+            home, place = home_of.setdefault(image_id, (number, row))
+            if home == number:
+                continue
+            first, again = tables[home]["split"][place].as_py(), table["split"][row].as_py()
+            if first != again:
+                raise ValueError(
+                    f"the photo {image_id!r} is {first} in part {parts[home].number} of the mixture "
+                    f"({parts[home].name}) and {again} in part {parts[number].number} ({parts[number].name}); leave it "
+                    "out of one of them, or read one split"
+                )
+            new[row] = False
+            added[home].setdefault(place, []).extend(table["captions"][row].as_py())
+        kept.append(new)
+    return [
+        _with_captions(table, more).filter(pa.array(new)) for table, more, new in zip(tables, added, kept, strict=True)
+    ]
+
+
+def _with_captions(table: pa.Table, added: Mapping[int, list[str]]) -> pa.Table:
+    if not added:
+        return table
+    captions = table["captions"].to_pylist()
+    for row, texts in added.items():
+        captions[row] = captions[row] + texts
+    return _with(table, "captions", pa.array(captions, table.schema.field("captions").type))
+
+
+def _repeated(table: pa.Table, part: Mapping[str, Any]) -> pa.Table:
+    """The rows to train on `repeat` times, one copy of all after the other; what is scored stands once."""
+    again = table.filter(pc.is_in(table["split"], value_set=pa.array(REPEATED_SPLITS)))
+    return pa.concat_tables([table, *[again] * (part.get("repeat", 1) - 1)])
+
+
+def _with(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)

@@ -1,0 +1,182 @@
+"""BLEU, ROUGE-L and CIDEr of captions, equal to the official evaluator (coco-caption, `pycocoevalcap`), without Java.
+
+Two ways in:
+
+- `caption_scores` takes raw captions, tokenises them as the official evaluator does and returns every score:
+  captions --ptb_tokenize--> words --bleu, rouge_l, CiderD--> corpus values and one value per photo.
+- `CiderD` is also the reward of self-critical training (Rennie et al. 2017): built once from the training captions, its
+  `reward` scores whole batches of sampled token ids.
+
+Sources: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr, CIDEr-D). METEOR and SPICE, which
+need Java, are in `training.metrics.captioning.java`.
+"""
+
+import itertools
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .cider import CiderD, check_references, document_frequencies
+from .ngrams import CANDIDATE_PADDING, MAX_ORDER, PhotoReferences, WordLists, ngram_ranks, word_ids
+from .ptb_tokenizer import ptb_tokenize
+
+__all__ = ["CiderD", "bleu", "caption_scores", "document_frequencies", "ptb_tokenize", "rouge_l"]
+
+BLEU_TINY, BLEU_SMALL = 1e-15, 1e-9
+ROUGE_BETA = 1.2
+ONE_PHOTO = (
+    "CIDEr of a single photo is 0 whatever the caption, because every document frequency is 1 of 1; score more photos "
+    "together"
+)
+
+
+def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[str, Any]:
+    """Score one caption per photo against that photo's references, as the official evaluator's tables do.
+
+    Args:
+        candidates: one raw caption per photo.
+        references: for each photo, in the same order, its raw reference captions (at least one).
+
+    Returns:
+        `bleu_1` .. `bleu_4` and `rouge_l` in 0..1; `cider` (what tables call CIDEr: the official evaluator's CIDEr is
+        CIDEr-D) and `cider_d`, the same number, in 0..10; `cider_plain`, CIDEr without clipping and length penalty;
+        each also times 100 under `..._x100`; and `per_item`: the same names without `_x100`, each a list of one value
+        per photo. BLEU of the corpus is not the mean of its items. Document frequencies are those of `references`.
+
+    Raises:
+        ValueError, TypeError: different numbers of captions, a photo without references, something not a string, or
+            no reference with any word at all.
+
+    Example:
+        >>> scores = caption_scores(["a dog runs", "a cat"], [["a dog runs fast"], ["a cat sleeps", "the cat"]])
+        >>> round(scores["bleu_1"], 4), round(scores["cider"], 4)
+        (0.8187, 4.1984)
+    """
+    check_captions(candidates, references)
+    first_references = np.cumsum([0, *map(len, references)])
+    flat_references = ptb_tokenize([reference for photo in references for reference in photo])
+    tokenised = [flat_references[a:b] for a, b in itertools.pairwise(first_references)]
+    return tokenised_caption_scores(ptb_tokenize(candidates), tokenised)
+
+
+def tokenised_caption_scores(candidates: list[str], references: list[list[str]]) -> dict[str, Any]:
+    """As `caption_scores`, for captions that are tokenised already (words separated by spaces)."""
+    check_captions(candidates, references)
+    bleus, bleus_per_item = bleu(candidates, references)
+    rouge, rouge_per_item = rouge_l(candidates, references)
+    corpus = {f"bleu_{order}": value for order, value in enumerate(bleus, start=1)} | {"rouge_l": rouge}
+    per_item = {f"bleu_{order}": values for order, values in enumerate(bleus_per_item, start=1)}
+    per_item |= {"rouge_l": rouge_per_item}
+    for name, values in _corpus_ciders(candidates, references).items():
+        corpus[name] = float(values.mean())
+        per_item[name] = values.tolist()
+    hundredfold = {f"{name}_x100": 100 * value for name, value in corpus.items()}
+    return corpus | hundredfold | {"per_item": per_item}
+
+
+def check_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Raise a ValueError or TypeError that names what is wrong with the captions to be scored, if anything is."""
+    if isinstance(candidates, str):
+        raise TypeError("candidates is one string; pass a list with one caption per photo")
+    if len(candidates) != len(references):
+        raise ValueError(
+            f"{len(candidates)} candidates but {len(references)} lists of references; pass one caption and one list of "
+            "references per photo, in the same order"
+        )
+    if not len(candidates):
+        raise ValueError("there are no candidates to score")
+    for number, candidate in enumerate(candidates):
+        if not isinstance(candidate, str):
+            raise TypeError(f"candidates[{number}] is a {type(candidate).__name__}, not a string")
+    check_references(references)
+
+
+def bleu(candidates: list[str], references: list[list[str]]) -> tuple[list[float], list[list[float]]]:
+    """BLEU-1 .. BLEU-4 in 0..1 of tokenised captions: the corpus values, and for each order a list per photo.
+
+    As the official evaluator: the reference length is the closest one (the shorter of two as close), for one photo
+    too; precisions are smoothed by 1e-15 over 1e-9, so a caption without a matching 4-gram has a BLEU-4 near 1e-5,
+    not 0.
+    """
+    vocabulary: dict[str, int] = {}
+    words = WordLists.of([word_ids(caption.split(), vocabulary) for caption in candidates])
+    owned = PhotoReferences([[word_ids(text.split(), vocabulary) for text in photo] for photo in references])
+    guessed = np.maximum(words.lengths[:, None] - np.arange(MAX_ORDER), 0)  # (N, 4) n-grams in each candidate
+    correct = np.zeros_like(guessed)
+    everyone = np.arange(len(candidates))
+    for block in owned.blocks(everyone):
+        photos = everyone[block]
+        columns = words.padded(photos, padding=CANDIDATE_PADDING)  # (T, N)
+        _, counts = owned.matches(columns, photos)
+        for order, (rank, count) in enumerate(zip(ngram_ranks(columns), counts, strict=True)):
+            correct[photos, order] = (rank < count.max(axis=2)).sum(axis=0)
+    lengths = _bleu_reference_lengths(words.lengths, owned)
+    corpus = _bleu_value(correct.sum(axis=0), guessed.sum(axis=0), words.lengths.sum(), lengths.sum())
+    per_item = _bleu_value(correct, guessed, words.lengths, lengths)
+    return corpus.tolist(), per_item.T.tolist()
+
+
+def _bleu_reference_lengths(lengths: np.ndarray, owned: PhotoReferences) -> np.ndarray:
+    """The length (N,) of each photo's reference that is closest to its candidate's, lengths (N,)."""
+    grouped = [owned.captions.lengths[a:b] for a, b in zip(owned.first, owned.first[1:], strict=False)]
+    closest = [min((abs(int(r) - int(c)), int(r)) for r in group) for c, group in zip(lengths, grouped, strict=True)]
+    return np.array([length for _, length in closest])
+
+
+def _bleu_value(correct: np.ndarray, guessed: np.ndarray, length: np.ndarray, reference_length: np.ndarray) -> Any:
+    """correct, guessed (..., 4) -> BLEU-1 .. BLEU-4 (..., 4)."""
+    precisions = np.cumprod((correct + BLEU_TINY) / (guessed + BLEU_SMALL), axis=-1)
+    ratio = (length + BLEU_TINY) / (reference_length + BLEU_SMALL)
+    with np.errstate(under="ignore"):
+        brevity = np.exp(np.minimum(0.0, 1 - 1 / ratio))
+    return precisions ** (1 / np.arange(1, MAX_ORDER + 1)) * np.expand_dims(brevity, -1)
+
+
+def rouge_l(candidates: list[str], references: list[list[str]]) -> tuple[float, list[float]]:
+    """ROUGE-L in 0..1 of tokenised captions: the mean over photos, and the list of one value per photo.
+
+    As the official evaluator: the best precision and the best recall over the references are taken separately
+    (beta 1.2), captions are split at single spaces, so an empty caption is one empty word and equals another.
+    """
+    per_item = [
+        _rouge_l_of_one(c.split(" "), [r.split(" ") for r in rs]) for c, rs in zip(candidates, references, strict=True)
+    ]
+    return math.fsum(per_item) / len(per_item), per_item
+
+
+def _rouge_l_of_one(candidate: list[str], references: list[list[str]]) -> float:
+    bits_of_word: dict[str, int] = {}
+    for place, word in enumerate(candidate):
+        bits_of_word[word] = bits_of_word.get(word, 0) | 1 << place
+    common = [_longest_common_subsequence(bits_of_word, len(candidate), reference) for reference in references]
+    precision = max(common) / len(candidate)
+    recall = max(length / len(reference) for length, reference in zip(common, references, strict=True))
+    if precision == 0 or recall == 0:
+        return 0.0
+    return (1 + ROUGE_BETA**2) * precision * recall / (recall + ROUGE_BETA**2 * precision)
+
+
+def _longest_common_subsequence(bits_of_word: dict[str, int], length: int, others: list[str]) -> int:
+    """Its length, by Hyyro's bit-parallel recurrence: bit t of `open_places` is 0 once place t lengthened it."""
+    everywhere = (1 << length) - 1
+    open_places = everywhere
+    for word in others:
+        matched = open_places & bits_of_word.get(word, 0)
+        open_places = ((open_places + matched) | (open_places - matched)) & everywhere
+    return length - open_places.bit_count()
+
+
+def _corpus_ciders(candidates: list[str], references: list[list[str]]) -> dict[str, np.ndarray]:
+    """`cider`, `cider_d` and `cider_plain` of every photo, (N,) each."""
+    if len(candidates) == 1:
+        warnings.warn(
+            f"{ONE_PHOTO}, or give CiderD document frequencies",
+            stacklevel=4,
+        )
+        return {name: np.zeros(1) for name in ("cider", "cider_d", "cider_plain")}
+    scorer = CiderD(references)
+    cider_d = scorer.score(candidates)
+    return {"cider": cider_d, "cider_d": cider_d, "cider_plain": scorer.score_plain(candidates)}

@@ -1,0 +1,598 @@
+"""Average precision of detected objects and attributes, equal to the two official evaluators.
+
+- COCO (Lin et al. 2014), through `pycocotools`: `coco_detection` takes COCO's own records, `detection_scores` our rows.
+- Visual Genome (the evaluator released with Anderson et al. 2018), vectorised: `vg_detection` takes the contents of its
+  detection files, `vg_object_scores` and `attribute_scores` our rows.
+
+Our rows are those of `training.data.boxes.rows`, one a photo; a prediction is a dict a photo, in the order of the
+rows. Shapes: R regions of a photo, C objects, A attributes, N boxes of all photos end to end.
+"""
+
+import contextlib
+import io
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["attribute_scores", "coco_detection", "detection_scores", "vg_detection", "vg_object_scores"]
+
+COCO_PRECISIONS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
+COCO_RECALLS = ("mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large")
+ROW_COLUMNS = ("image_id", "width", "height", "boxes", "object_ids", "attribute_ids", "crowd")
+VG_OVERLAP = 0.5
+FARTHEST_OUTSIDE = 1.0  # of a photo's side; boxes may stick out a little, those in pixels by far
+PIXEL_DECIMALS = 3  # float32 in 0..1 is off by less; official annotations have two decimals at most
+PAIRS_AT_ONCE = 1 << 20
+UNRANKED = "a detection needs a finite score to be ranked by"
+
+Record = Mapping[str, Any]
+Records = Sequence[Record]
+
+
+class LabelledBoxes(NamedTuple):
+    """Boxes of all photos end to end: photos (N,) from 0, classes (N,) from 1, boxes (N, 4) xyxy pixels, int and float.
+
+    A box with several attributes stands here once for each.
+    """
+
+    photos: np.ndarray
+    classes: np.ndarray
+    boxes: np.ndarray
+
+
+# -- COCO -------------------------------------------------------------------------------------------------------------
+
+
+def coco_detection(
+    detections: Records, annotations: Records, *, images: Records, categories: Records
+) -> dict[str, Any]:
+    """COCO's average precision and recall of boxes, computed by `pycocotools` (which prints nothing here).
+
+    Args:
+        detections: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`; 100 a photo and category
+            count.
+        annotations: `image_id`, `category_id`, `bbox`, and where known `area` (of the mask, in pixels; else that of the
+            box, which decides what is small) and `iscrowd` (never a miss; what lies in it is no mistake). Their `id` is
+            not used, because pycocotools takes an id of 0 for no match.
+        images, categories: each with its `id`.
+
+    Returns:
+        `map` (mean over overlaps 0.50 .. 0.95), `map_50`, `map_75`, `map_small` (below 32 pixels squared),
+        `map_medium`, `map_large` (above 96), `mar_1`, `mar_10`, `mar_100` (recall with so many detections a photo),
+        `mar_small`, `mar_medium`, `mar_large`, all 0..1; each times 100 under `..._x100`; and `per_class`: for each
+        category id `map`, `map_50`, `map_75`, `mar_100` and `precision_50`, the precision at recalls 0, 0.01 .. 1.
+        As officially, a number is -1 where there is nothing to find (under `..._x100` too).
+
+    Raises:
+        ValueError: an unknown photo or category, one that stands twice, a score or box that is no number.
+
+    Example:
+        >>> box = {"image_id": 7, "category_id": 3, "bbox": [10, 10, 50, 50]}
+        >>> scores = coco_detection([box | {"score": 0.9}], [box], images=[{"id": 7}], categories=[{"id": 3}])
+        >>> round(scores["map_x100"], 1), scores["map_large"]
+        (100.0, -1.0)
+    """
+    image_ids, category_ids = _known_ids(images, "images"), _known_ids(categories, "categories")
+    known = {"image_id": image_ids, "category_id": category_ids}
+    truth = [_coco_record(record, known, f"annotations[{n}]") for n, record in enumerate(annotations)]
+    found = [_coco_record(record, known, f"detections[{n}]") for n, record in enumerate(detections)]
+    for number, (record, given) in enumerate(zip(found, detections, strict=True)):
+        if given.get("score") is None or not np.isfinite(given["score"]):
+            raise ValueError(f"detections[{number}] has score {given.get('score')!r}; {UNRANKED}")
+        record |= {"score": float(given["score"]), "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
+    return _run_coco(found, truth, image_ids=image_ids, category_ids=category_ids)
+
+
+def _run_coco(
+    detections: Records, annotations: Records, *, image_ids: Iterable[int], category_ids: Iterable[int]
+) -> dict[str, Any]:
+    from pycocotools.cocoeval import COCOeval  # a dependency, but one that `updown --help` should not wait for
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth, found = (_coco_index(records, image_ids, category_ids) for records in (annotations, detections))
+        evaluator = COCOeval(truth, found, "bbox")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    corpus = dict(zip((*COCO_PRECISIONS, *COCO_RECALLS), evaluator.stats.tolist(), strict=True))
+    hundredfold = {f"{name}_x100": 100 * value if value >= 0 else -1.0 for name, value in corpus.items()}
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]  # (10 overlaps, 101 recalls, categories), any area, 100
+    recall = evaluator.eval["recall"][:, :, 0, -1]
+    ids = sorted(category_ids)
+    per_class = {ids[place]: _coco_class(precision[:, :, place], recall[:, place]) for place in range(len(ids))}
+    return corpus | hundredfold | {"per_class": per_class}
+
+
+def _coco_class(precision: np.ndarray, recall: np.ndarray) -> dict[str, Any]:
+    """One category's numbers from its precision (10, 101) and recall (10,) at overlaps 0.50, 0.55 .. 0.95."""
+    averages = precision.mean(axis=1)  # all -1 where the category has nothing to find
+    return {
+        "map": float(averages.mean()),
+        "map_50": float(averages[0]),
+        "map_75": float(averages[5]),
+        "mar_100": float(recall.mean()),
+        "precision_50": precision[0].tolist(),
+    }
+
+
+def _coco_index(records: Records, image_ids: Iterable[int], category_ids: Iterable[int]) -> Any:
+    """pycocotools' index of records, built without its `loadRes`, which fails where there is no detection at all."""
+    from pycocotools.coco import COCO
+
+    index = COCO()
+    index.dataset = {
+        "images": [{"id": image_id} for image_id in image_ids],
+        "categories": [{"id": category_id} for category_id in category_ids],
+        "annotations": [{**record, "id": number} for number, record in enumerate(records, start=1)],
+    }
+    index.createIndex()
+    return index
+
+
+def _coco_record(record: Record, known: dict[str, dict[int, int]], what: str) -> dict[str, Any]:
+    """What pycocotools reads of one annotation or detection, checked."""
+    for key, ids in known.items():
+        if record.get(key) not in ids:
+            raise ValueError(f"{what} has {key} {record.get(key)!r}, which is not among those given; add it there")
+    box = np.asarray(record.get("bbox"), dtype=np.float64)
+    if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any():
+        raise ValueError(f"{what} has bbox {record.get('bbox')!r}; give x, y, width, height in pixels")
+    area = float(box[2] * box[3] if record.get("area") is None else record["area"])
+    place: dict[str, Any] = {key: record[key] for key in known}
+    return place | {"bbox": box.tolist(), "area": area, "iscrowd": int(record.get("iscrowd") or 0)}
+
+
+def _known_ids(records: Records, what: str) -> dict[Any, int]:
+    """The place of each id; a ValueError where there is none, or one stands twice."""
+    places: dict[Any, int] = {}
+    for number, record in enumerate(records):
+        if places.setdefault(record["id"], number) != number:
+            raise ValueError(f"{what}[{number}] has id {record['id']!r} again; give each once")
+    if not places:
+        raise ValueError(f"there are no {what} to score")
+    return places
+
+
+# -- Visual Genome ----------------------------------------------------------------------------------------------------
+
+
+def vg_detection(
+    images: Records,
+    object_detections: Mapping[Any, Sequence[Any]],
+    *,
+    attribute_detections: Mapping[Any, Sequence[Any]],
+    num_classes: int,
+    num_attributes: int,
+) -> dict[str, dict[str, Any]]:
+    """Visual Genome's average precision at 0.5 of objects and attributes, from the contents of the official files.
+
+    Equal to `vg_eval` and `vg.py` of bottom-up-attention, their quirks included: pixels are inclusive (+1 in widths), a
+    hit overlaps by more than 0.5, a detection is judged by the box it overlaps most even if that one is taken, the area
+    under the whole precision-recall curve counts, and a class without ground truth or without detections has AP 0 and
+    is part of the mean. Chosen where the official code depends on luck or crashes: detections of equal score keep their
+    order; a class without detections has no threshold; a photo that is not in `images` is an error.
+
+    Args:
+        images: `id`, `boxes` (xyxy pixels), `classes` (an id a box) and `attributes` (a list of ids a box).
+        object_detections, attribute_detections: for each class id (an int, or a string as JSON has it) a list of
+            [image id, score, x1, y1, x2, y2].
+        num_classes, num_attributes: how many there are with background and "no attribute", as the official code counts.
+
+    Returns:
+        Under `object` and `attribute` what `vg_average_precision` says.
+
+    Raises:
+        ValueError: a photo twice or unknown, an id out of range, a score or box that is no number.
+    """
+    image_places = {str(image_id): place for image_id, place in _known_ids(images, "images").items()}
+    scores = {}
+    for name, column, found, total in (
+        ("object", "classes", object_detections, num_classes),
+        ("attribute", "attributes", attribute_detections, num_attributes),
+    ):
+        parts = []
+        for place, image in enumerate(images):
+            what = f"images[{place}]"
+            boxes = _boxes(image["boxes"], f"{what}['boxes']")
+            parts.append(_true_boxes(place, boxes, image[column], num_classes=total - 1, what=f"{what}['{column}']")[0])
+        detections, confidences = _file_detections(found, image_places, num_classes=total - 1, what=name)
+        scores[name] = vg_average_precision(detections, confidences, truth=_end_to_end(parts), num_classes=total - 1)
+    return scores
+
+
+def vg_average_precision(
+    detections: LabelledBoxes,
+    scores: np.ndarray,
+    *,
+    truth: LabelledBoxes,
+    num_classes: int,
+    crowd: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Average precision of each class and their means, as `vg_detection` describes, for boxes end to end.
+
+    Args:
+        detections, scores: N boxes and how sure the detector is of each (N,).
+        truth: the ground truth's M boxes.
+        num_classes: classes are 1..num_classes.
+        crowd: (M,) bool, True = a box never counted as missed, nor is what overlaps it most counted as wrong
+            (Pascal's "difficult"); Visual Genome has none.
+
+    Returns:
+        `mean_ap` over all classes, `weighted_mean_ap` (weighed by the boxes of each class), `mean_ap_present` over
+        classes with ground truth, all 0..1 and 0 where there is no ground truth; each times 100 under `..._x100`;
+        `thresholds`, the score of each class with the best F1, or where a class has less than two boxes or a threshold
+        of 0 `mean_threshold`, the mean of the others; and `per_class`: for each class id `ap`, `npos` (boxes), `n_det`.
+    """
+    if num_classes < 1:
+        raise ValueError("there is no class to score; is the background counted in the number of classes?")
+    crowd = np.zeros(len(truth.photos), dtype=bool) if crowd is None else crowd
+    order = np.lexsort((-scores, detections.classes))  # stable: by class, the surest first
+    hits, counted = _judged(LabelledBoxes(*(values[order] for values in detections)), truth, crowd)
+    ranked = scores[order]
+    num_boxes = np.bincount(truth.classes[~crowd], minlength=num_classes + 1)[1:]
+    found = np.bincount(detections.classes, minlength=num_classes + 1)[1:]
+    ends = np.cumsum(found)
+    precisions, thresholds = np.zeros(num_classes), np.zeros(num_classes)
+    for label in np.flatnonzero((num_boxes > 0) & (found > 0)):
+        own = slice(ends[label] - found[label], ends[label])
+        precisions[label], best = _class_precision(hits[own], counted[own], int(num_boxes[label]))
+        thresholds[label] = ranked[own][best] if num_boxes[label] > 1 else 0
+    return _vg_summary(precisions, thresholds, num_boxes, found)
+
+
+def _vg_summary(
+    precisions: np.ndarray, thresholds: np.ndarray, num_boxes: np.ndarray, found: np.ndarray
+) -> dict[str, Any]:
+    """AP, best threshold, boxes and detections of each class, (C,) each -> what `vg_average_precision` returns."""
+    present = num_boxes > 0
+    means = {
+        "mean_ap": float(precisions.mean()),
+        "weighted_mean_ap": float(np.average(precisions, weights=num_boxes)) if present.any() else 0.0,
+        "mean_ap_present": float(precisions[present].mean()) if present.any() else 0.0,
+    }
+    chosen = thresholds != 0
+    mean_threshold = float(thresholds[chosen].mean()) if chosen.any() else 0.0
+    counts = zip(precisions.tolist(), num_boxes.tolist(), found.tolist(), strict=True)
+    return {
+        **means,
+        **{f"{name}_x100": 100 * value for name, value in means.items()},
+        "mean_threshold": mean_threshold,
+        "thresholds": np.where(chosen, thresholds, mean_threshold).tolist(),
+        "per_class": {label: {"ap": ap, "npos": n, "n_det": d} for label, (ap, n, d) in enumerate(counts, start=1)},
+    }
+
+
+def _class_precision(hits: np.ndarray, counted: np.ndarray, num_boxes: int) -> tuple[float, int]:
+    """The area under one class's precision-recall curve, and the place of the detection with the best F1."""
+    hit = np.cumsum(hits)
+    recall, precision = hit / num_boxes, hit / np.maximum(np.cumsum(counted), 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    with np.errstate(invalid="ignore"):
+        half_f1 = np.nan_to_num(precision * recall / (precision + recall))  # 0 / 0 before the first hit
+    return float(envelope[hits].sum() / num_boxes), int(half_f1.argmax())
+
+
+def _judged(detections: LabelledBoxes, truth: LabelledBoxes, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections, the surest first, are hits, and which count at all (those of a crowd do not): (N,) bool each.
+
+    Each detection looks only at the box it overlaps most, so a hit is the first to look at its box: no detection needs
+    to know what became of the others.
+    """
+    nearest, overlap = _nearest(detections, truth)
+    close = np.flatnonzero(overlap > VG_OVERLAP)
+    in_crowd = crowd[nearest[close]]
+    hits, counted = np.zeros(len(nearest), dtype=bool), np.ones(len(nearest), dtype=bool)
+    counted[close[in_crowd]] = False
+    real = close[~in_crowd]
+    hits[real[np.unique(nearest[real], return_index=True)[1]]] = True
+    return hits, counted
+
+
+def _nearest(detections: LabelledBoxes, truth: LabelledBoxes) -> tuple[np.ndarray, np.ndarray]:
+    """For each detection the box of its photo and class that it overlaps most (the first of equals) and the overlap.
+
+    Both (N,); an overlap of -1 where there is no such box.
+    """
+    highest = max((int(boxes.classes.max()) for boxes in (detections, truth) if len(boxes.classes)), default=0) + 1
+    keys = truth.photos * highest + truth.classes
+    order = np.argsort(keys, kind="stable")
+    wanted = detections.photos * highest + detections.classes
+    first, last = (np.searchsorted(keys[order], wanted, side=side) for side in ("left", "right"))
+    nearest, overlap = np.zeros(len(wanted), dtype=np.int64), np.full(len(wanted), -1.0)
+    rivals = np.flatnonzero(last > first)
+    counts = (last - first)[rivals]
+    blocks = np.cumsum(counts) // PAIRS_AT_ONCE  # so that memory does not grow with the pairs
+    for block in np.split(np.arange(len(rivals)), np.flatnonzero(np.diff(blocks)) + 1):
+        if not len(block):
+            continue
+        starts = np.cumsum(counts[block]) - counts[block]
+        owner = np.repeat(np.arange(len(block)), counts[block])  # (P,) pairs
+        places = np.arange(len(owner)) - starts[owner] + first[rivals[block]][owner]
+        pairs = _pixel_overlaps(detections.boxes[rivals[block]][owner], truth.boxes[order[places]])
+        best = np.maximum.reduceat(pairs, starts)
+        candidates = np.where(pairs == best[owner], places, len(keys))
+        nearest[rivals[block]] = order[np.minimum.reduceat(candidates, starts)]
+        overlap[rivals[block]] = best
+    return nearest, overlap
+
+
+def _pixel_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of paired boxes, xyxy in inclusive pixels: (P, 4) and (P, 4) -> (P,)."""
+    shared = np.minimum(boxes[:, 2:], others[:, 2:]) - np.maximum(boxes[:, :2], others[:, :2]) + 1
+    shared_area = np.maximum(shared, 0).prod(axis=1)
+    areas = (boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=1) + (others[:, 2:] - others[:, :2] + 1).prod(axis=1)
+    return shared_area / (areas - shared_area)
+
+
+def _file_detections(
+    found: Mapping[Any, Sequence[Any]], image_places: dict[str, int], *, num_classes: int, what: str
+) -> tuple[LabelledBoxes, np.ndarray]:
+    """Lists of [image id, score, x1, y1, x2, y2] by class -> boxes end to end, and their scores (N,)."""
+    for key, lines in found.items():
+        wrong = [line for line in lines if len(line) != 6 or str(line[0]) not in image_places]
+        if wrong:
+            wanted = "[id of one of images, score, x1, y1, x2, y2]"
+            raise ValueError(f"{what}_detections[{key!r}] hold {wrong[0]!r}; give {wanted}")
+    flat = list(itertools.chain.from_iterable(itertools.chain.from_iterable(found.values())))
+    scores, *sides = np.array([flat[place::6] for place in range(1, 6)], dtype=np.float64)
+    if not np.isfinite(scores).all():
+        place = 6 * int(np.isfinite(scores).argmin())
+        raise ValueError(f"{what}_detections hold {flat[place : place + 6]!r}; {UNRANKED}")
+    photos = np.array([image_places[str(image_id)] for image_id in flat[::6]], dtype=np.int64)
+    labels = np.repeat([int(key) for key in found], [len(lines) for lines in found.values()])
+    labels = _ids(labels, highest=num_classes, what=f"{what}_detections")
+    return LabelledBoxes(photos, labels, _boxes(np.stack(sides, axis=1), f"{what}_detections")), scores
+
+
+# -- our rows ---------------------------------------------------------------------------------------------------------
+
+
+def detection_scores(predictions: Records, rows: Records, *, num_classes: int) -> dict[str, Any]:
+    """COCO's numbers for predictions on rows of `training.data.boxes.rows`, in the same order.
+
+    Args:
+        predictions: a dict a photo: `boxes` (R, 4) xyxy 0..1, `scores` (R,), `object_ids` (R,) from 1 to `num_classes`,
+            as arrays, lists or tensors on the CPU; and, where given, `image_id`, which has to be the row's.
+        rows: `image_id`, `width`, `height`, `boxes`, `object_ids` and `crowd`; a list of dicts or a `datasets.Dataset`,
+            whose photos are not read. A photo that stands twice is scored twice.
+        num_classes: object ids are 1..num_classes.
+
+    Returns:
+        What `coco_detection` returns, with object ids under `per_class`. Since rows have no masks, the area of the box
+        decides what is small, medium or large; COCO's own figures go by the mask there.
+
+    Raises:
+        ValueError: predictions and rows that do not belong together, boxes in pixels, scores that are no numbers,
+            ids out of range.
+
+    Example:
+        >>> row = {"image_id": "7", "width": 200, "height": 100, "boxes": [[0, 0, 0.5, 1]], "object_ids": [2]}
+        >>> scores = detection_scores([{"boxes": [[0, 0, 0.5, 0.8]], "scores": [0.9], "object_ids": [2]}], [row],
+        ...                           num_classes=2)
+        >>> round(scores["map_x100"], 1), round(scores["map_50_x100"], 1)
+        (70.0, 100.0)
+    """
+    detections: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    pairs = _paired(predictions, rows)
+    for photo, (what, prediction, row) in enumerate(pairs, start=1):
+        boxes = _predicted_boxes(prediction, row, what)
+        ids, scores = _predicted_objects(prediction, len(boxes), num_classes=num_classes, what=what)
+        records = _coco_records(photo, boxes, ids, np.zeros(len(ids), dtype=bool))
+        detections += [record | {"score": score} for record, score in zip(records, scores.tolist(), strict=True)]
+        truth, crowd = _true_of_row(photo, row, "object_ids", num_classes)
+        annotations += _coco_records(photo, truth.boxes, truth.classes, crowd)
+    photos, categories = range(1, len(pairs) + 1), range(1, num_classes + 1)
+    return _run_coco(detections, annotations, image_ids=photos, category_ids=categories)
+
+
+def vg_object_scores(
+    predictions: Records, rows: Records, *, num_classes: int, max_per_photo: int = 400, offset_pixels: float = 1.0
+) -> dict[str, Any]:
+    """Visual Genome's average precision of objects at 0.5, for predictions on our rows, in the same order.
+
+    Args:
+        predictions: as for `detection_scores`; or with `object_probs` (R, num_classes + 1), background first, in place
+            of `object_ids` and `scores`: then each region is a detection of every object.
+        rows: as for `detection_scores`.
+        num_classes: object ids are 1..num_classes.
+        max_per_photo: how many detections of a photo count, the surest of all classes (and all that equal the last), as
+            in the released code.
+        offset_pixels: what is added to the coordinates of detections. The released code adds 1 to detections but not to
+            the ground truth, and its published figures contain that; 0 measures without it.
+
+    Returns:
+        What `vg_average_precision` returns. Boxes of a crowd are not missed, nor is what overlaps them wrong. Unlike in
+        the released code, scores are not rounded to three decimals, which would let the luck of the sort decide.
+
+    Raises:
+        ValueError: as `detection_scores`.
+    """
+    columns = ("object_ids", "object_probs")
+    return _vg_scores(predictions, rows, columns=columns, classes=num_classes, most=max_per_photo, offset=offset_pixels)
+
+
+def attribute_scores(
+    predictions: Records, rows: Records, *, num_attributes: int, max_per_photo: int = 400, offset_pixels: float = 1.0
+) -> dict[str, Any]:
+    """Visual Genome's average precision of attributes at 0.5, for predictions on our rows, in the same order.
+
+    The published figures (mean 7.8, weighted 27.8) come from a detector that was given the ground truth's boxes: make
+    the predictions on those for a number to set beside them, on the detector's own for the whole task.
+
+    Args:
+        predictions: a dict a photo: `boxes` (R, 4) xyxy 0..1 and `attribute_probs` (R, num_attributes + 1), "no
+            attribute" first; each region is a detection of every attribute.
+        rows: as for `detection_scores`, and `attribute_ids`, a list a box; 0, no attribute, counts as none.
+        num_attributes: attribute ids are 1..num_attributes.
+        max_per_photo, offset_pixels: as for `vg_object_scores`.
+
+    Returns:
+        What `vg_average_precision` returns.
+
+    Raises:
+        ValueError: as `detection_scores`.
+    """
+    columns, classes = ("attribute_ids", "attribute_probs"), num_attributes
+    return _vg_scores(predictions, rows, columns=columns, classes=classes, most=max_per_photo, offset=offset_pixels)
+
+
+def _vg_scores(
+    predictions: Records, rows: Records, *, columns: tuple[str, str], classes: int, most: int, offset: float
+) -> dict[str, Any]:
+    """Of one kind of label: columns are those of the true ids and of the predicted probabilities."""
+    if most < 1:
+        raise ValueError(f"max_per_photo is {most}; count at least one detection a photo")
+    found, scores, true, crowds = [], [], [], []
+    for place, (what, prediction, row) in enumerate(_paired(predictions, rows)):
+        boxes = _predicted_boxes(prediction, row, what) + offset
+        if columns[0] == "object_ids" and "object_ids" in prediction:
+            ids, ranks = _predicted_objects(prediction, len(boxes), num_classes=classes, what=what)
+            chosen = regions = _surest(ranks, most)
+            labels = ids[chosen]
+        else:
+            ranks = _probs(prediction, columns[1], (len(boxes), classes + 1), what=what)[:, 1:].ravel()
+            chosen = _surest(ranks, most)
+            chosen = chosen[ranks[chosen] > 0]
+            regions, labels = chosen // classes, chosen % classes + 1
+        found.append(LabelledBoxes(np.full(len(chosen), place), labels, boxes[regions]))
+        scores.append(ranks[chosen].astype(np.float64))
+        truth, crowd = _true_of_row(place, row, columns[0], classes)
+        true.append(truth)
+        crowds.append(crowd)
+    detections, truth, crowd = _end_to_end(found), _end_to_end(true), np.concatenate(crowds)
+    return vg_average_precision(detections, np.concatenate(scores), truth=truth, num_classes=classes, crowd=crowd)
+
+
+def _surest(scores: np.ndarray, count: int) -> np.ndarray:
+    """Places of the highest scores (N,), and of all that equal the last of them."""
+    lowest = np.partition(scores, -count)[-count] if len(scores) > count else -np.inf
+    return np.flatnonzero(scores >= lowest)
+
+
+def _paired(predictions: Records, rows: Any) -> list[tuple[str, Record, Record]]:
+    """For each photo what errors call its prediction, the prediction and the row."""
+    if len(predictions) != len(rows):
+        raise ValueError(f"{len(predictions)} predictions but {len(rows)} rows; pass one a photo, in the same order")
+    if not len(rows):
+        raise ValueError("there are no rows to score")
+    if hasattr(rows, "select_columns"):  # a datasets.Dataset would decode its photos
+        rows = rows.select_columns([name for name in ROW_COLUMNS if name in rows.column_names])
+    pairs = []
+    for number, (prediction, row) in enumerate(zip(predictions, rows, strict=True)):
+        image_id = row.get("image_id", number)
+        if str(prediction.get("image_id", image_id)) != str(image_id):
+            raise ValueError(
+                f"predictions[{number}] is of photo {prediction['image_id']!r} but rows[{number}] of {image_id!r}; "
+                "bring them into the same order"
+            )
+        pairs.append((f"predictions[{number}] (photo {image_id})", prediction, row))
+    return pairs
+
+
+def _part(prediction: Record, key: str, what: str) -> Any:
+    if key not in prediction:
+        raise ValueError(f"{what} has no {key!r}; it has {', '.join(sorted(prediction)) or 'nothing'}")
+    return prediction[key]
+
+
+def _predicted_boxes(prediction: Record, row: Record, what: str) -> np.ndarray:
+    return _pixels(_part(prediction, "boxes", what), row, f"{what}['boxes']")
+
+
+def _predicted_objects(prediction: Record, count: int, *, num_classes: int, what: str) -> tuple[np.ndarray, np.ndarray]:
+    """The object ids (R,) and scores (R,) of one photo, checked."""
+    ids = np.asarray(_part(prediction, "object_ids", what))
+    scores = np.asarray(_part(prediction, "scores", what), dtype=np.float64)
+    for name, values in (("object_ids", ids), ("scores", scores)):
+        if values.shape != (count,):
+            raise ValueError(f"{what}[{name!r}] has shape {values.shape}, but there are {count} boxes; give one a box")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{what}['scores'] hold a number that is not finite; {UNRANKED}")
+    return _ids(ids, highest=num_classes, what=f"{what}['object_ids']"), scores
+
+
+def _probs(prediction: Record, key: str, shape: tuple[int, int], *, what: str) -> np.ndarray:
+    """Probabilities (R, classes + 1) of one photo, checked."""
+    probs = np.asarray(_part(prediction, key, what))
+    probs = probs.reshape(shape) if probs.size == 0 and not shape[0] else probs
+    if probs.shape != shape:
+        raise ValueError(f"{what}[{key!r}] has shape {probs.shape}; with {shape[0]} boxes it should have {shape}")
+    if not np.isfinite(probs).all():
+        raise ValueError(f"{what}[{key!r}] hold a number that is not finite; {UNRANKED}")
+    return probs
+
+
+def _true_of_row(place: int, row: Record, column: str, num_classes: int) -> tuple[LabelledBoxes, np.ndarray]:
+    """One row's M boxes in pixels by label, and which of them are a crowd (M,)."""
+    what = f"the row of photo {row.get('image_id', place)}"
+    boxes = _pixels(row["boxes"], row, f"{what}: boxes")
+    truth, owners = _true_boxes(place, boxes, row[column], num_classes=num_classes, what=f"{what}: {column}")
+    given = row.get("crowd")
+    crowd = np.zeros(len(boxes), dtype=bool) if given is None else np.asarray(given, dtype=bool)
+    if crowd.shape != (len(boxes),):
+        raise ValueError(f"{what}: crowd has {len(crowd)} values, but there are {len(boxes)} boxes; give one a box")
+    return truth, crowd[owners]
+
+
+def _true_boxes(
+    place: int, boxes: np.ndarray, labels: Sequence[Any], *, num_classes: int, what: str
+) -> tuple[LabelledBoxes, np.ndarray]:
+    """A photo's true boxes, once for each label (an id or a list of ids a box), and the box each came from."""
+    if len(labels) != len(boxes):
+        raise ValueError(f"{what} are {len(labels)}, but there are {len(boxes)} boxes; give one a box")
+    # a list of attributes may be padded by 0, "no attribute", and may name one twice
+    own = [sorted({int(i) for i in label} - {0}) if np.ndim(label) else [label] for label in labels]
+    owners = np.repeat(np.arange(len(boxes)), [len(label) for label in own])
+    ids = _ids(np.array([i for label in own for i in label]), highest=num_classes, what=what)
+    return LabelledBoxes(np.full(len(owners), place), ids, boxes[owners]), owners
+
+
+def _ids(ids: np.ndarray, *, highest: int, what: str) -> np.ndarray:
+    """Ids (N,) as int64; a ValueError where one is not a whole number from 1 to the highest."""
+    whole = ids.astype(np.int64)
+    wrong = (whole != ids) | (whole < 1) | (whole > highest)
+    if wrong.any():
+        raise ValueError(f"{what} holds {ids[wrong][0]}, but ids go from 1 to {highest}; was another vocabulary used?")
+    return whole
+
+
+def _pixels(boxes: Any, row: Record, what: str) -> np.ndarray:
+    """Boxes in 0..1 (N, 4) -> pixels of the row's photo, rid of the noise of float32."""
+    boxes = _boxes(boxes, what)
+    size = np.array([row["width"], row["height"]] * 2, dtype=np.float64)
+    if not (size >= 1).all():
+        raise ValueError(f"{what}: the photo is said to be {row['width']} x {row['height']} pixels; give its true size")
+    if len(boxes) and (boxes.min() < -FARTHEST_OUTSIDE or boxes.max() > 1 + FARTHEST_OUTSIDE):
+        raise ValueError(f"{what} go from {boxes.min():.4g} to {boxes.max():.4g}; give xyxy in 0..1 of the photo")
+    return np.round(boxes * size, PIXEL_DECIMALS)
+
+
+def _boxes(boxes: Any, what: str) -> np.ndarray:
+    """Boxes xyxy (N, 4) as float64, checked."""
+    array = np.asarray(boxes, dtype=np.float64)
+    array = array.reshape(0, 4) if array.size == 0 else array
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"{what} have shape {array.shape}; give x1, y1, x2, y2 for each")
+    wrong = ~np.isfinite(array).all(axis=1) | (array[:, 2:] < array[:, :2]).any(axis=1)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(f"{what} hold {array[row].tolist()} at {row}; give finite x1 <= x2 and y1 <= y2")
+    return array
+
+
+def _end_to_end(parts: Sequence[LabelledBoxes]) -> LabelledBoxes:
+    return LabelledBoxes(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def _coco_records(photo: int, boxes: np.ndarray, ids: np.ndarray, crowd: np.ndarray) -> list[dict[str, Any]]:
+    """Pixel boxes xyxy (N, 4), object ids (N,), crowd (N,) -> pycocotools' records."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    corners_and_sides = np.concatenate([boxes[:, :2], sides], axis=1).tolist()
+    columns = zip(corners_and_sides, ids.tolist(), sides.prod(axis=1).tolist(), crowd.tolist(), strict=True)
+    return [
+        {"image_id": photo, "category_id": label, "bbox": box, "area": area, "iscrowd": int(in_crowd)}
+        for box, label, area, in_crowd in columns
+    ]

@@ -1,0 +1,31 @@
+"""Metrics of answers, equal to the official evaluators: one file a family, all of them importable from here."""
+
+from .accuracy import (
+    aokvqa,
+    aokvqa_questions,
+    official_report,
+    okvqa,
+    textvqa_accuracy,
+    visual7w,
+    vqa_accuracy,
+)
+from .exact_match import Alignment, align_predictions, exact_match_accuracy, squad_em_f1
+from .gqa import gqa, gqa_questions
+from .wups import wups
+
+__all__ = [
+    "Alignment",
+    "align_predictions",
+    "aokvqa",
+    "aokvqa_questions",
+    "exact_match_accuracy",
+    "gqa",
+    "gqa_questions",
+    "official_report",
+    "okvqa",
+    "squad_em_f1",
+    "textvqa_accuracy",
+    "visual7w",
+    "vqa_accuracy",
+    "wups",
+]

@@ -1,0 +1,484 @@
+"""The card of a published model: what it is, how to use it, and only figures that were measured.
+
+It is rendered from `hub_cards/card_template.md`; every fact comes from the folder's own files: the config, the
+processor, the generation config, the `evaluation.json` that `updown evaluate` wrote, and tables of comparisons
+(`comparisons.json`, `ablation.json`).
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from transformers import PreTrainedConfig
+
+from training.compare import table
+from training.data import files
+from training.publish.card_markdown import as_markdown
+from training.shipped import published
+
+LICENSE = "apache-2.0"
+TEMPLATE = "hub_cards/card_template.md"
+COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model and its variants
+ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
+DIRECTIONS = {"i2t": "photo to text", "t2i": "text to photo"}
+RANKING_NAMES = {
+    "r1": "R@1",
+    "r5": "R@5",
+    "r10": "R@10",
+    "map": "mAP",
+    "median_rank": "median rank",
+    "mean_rank": "mean rank",
+}
+BEFORE = "itc_"  # stands before a metric's name where the match score has not put the best in order yet
+METRIC_NAMES = {
+    "bleu_1": "BLEU-1",
+    "bleu_2": "BLEU-2",
+    "bleu_3": "BLEU-3",
+    "bleu_4": "BLEU-4",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
+    "cider_d": "CIDEr-D",
+    "cider_plain": "CIDEr without clipping",
+    "meteor": "METEOR",
+    "spice": "SPICE",
+    "accuracy": "accuracy",
+    "accuracy_agree_of_three": "accuracy, min(n/3, 1)",
+    "binary": "accuracy of yes-or-no and either-or questions",
+    "open": "accuracy of open questions",
+    "consistency": "consistency",
+    "multiple_choice": "accuracy of multiple choice",
+    "wups_0": "WUPS@0.0",
+    "wups_0.9": "WUPS@0.9",
+    "map": "mAP",
+    "map_50": "AP50",
+    "map_75": "AP75",
+    "map_small": "mAP, small boxes",
+    "map_medium": "mAP, medium boxes",
+    "map_large": "mAP, large boxes",
+    "mar_1": "recall, 1 box a photo",
+    "mar_10": "recall, 10 boxes a photo",
+    "mar_100": "recall, 100 boxes a photo",
+    "mar_small": "recall, small boxes",
+    "mar_medium": "recall, medium boxes",
+    "mar_large": "recall, large boxes",
+    "attribute_mean_ap": "AP50 of attributes, on true boxes",
+    "attribute_weighted_mean_ap": "AP50 of attributes, on true boxes, weighted by frequency",
+    "attribute_mean_ap_present": "AP50 of attributes that occur, on true boxes",
+    **{f"{way}_{key}": f"{shown}, {name}" for way, shown in DIRECTIONS.items() for key, name in RANKING_NAMES.items()},
+    "rsum": "sum of the six recalls",
+    "mlm_accuracy": "masked words guessed",
+    "object_accuracy": "masked regions' class guessed",
+    "feature_fit": "variance of masked regions' features explained",
+}
+# tasks that transformers' own pipelines do, by the Auto class that they load a model with
+BUILT_IN_TASKS = {
+    "AutoModelForObjectDetection": "object-detection",
+    "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
+}
+OBJECTIVE_NAMES = {
+    "itc": "contrast of photos and texts (ITC)",
+    "itm": "matching of photo and text (ITM)",
+    "mlm": "masked words (MLM)",
+    "mrc_ce": "masked regions' class (MRC, hard labels)",
+    "mrc_kl": "masked regions' class (MRC, soft labels)",
+    "mrfr": "masked regions' features (MRFR)",
+    "mim": "masked cells' features (MIM)",
+    "prefix_lm": "the next word (Prefix-LM)",
+}
+TUNING_NAMES = {
+    "full": "all weights of the language model, no adapters",
+    "frozen": "the language model is the pretrained one, its weights never trained",
+    "lora": "adapters of rank {rank} (LoRA) beside the language model's weights; loading them needs peft",
+}
+
+
+def write_card(
+    folder: Path,
+    config: PreTrainedConfig,
+    *,
+    repo_id: str,
+    evaluation: Mapping[str, Any],
+    training: Mapping[str, Any],
+) -> None:
+    """Write `README.md` into a Hub folder; where `evaluation` or `training` is empty, the card says so."""
+    saved = read_json(folder / "config.json")
+    classes = list(saved.get("auto_map", {}))
+    task = next(iter([*saved.get("custom_pipelines", {}), *built_in_tasks(config, classes)]), None)
+    name = repo_id.split("/")[-1]
+    card_data = ModelCardData(
+        license=LICENSE,
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=["updown", config.model_type, "region-features", *more_tags(config, classes)],
+        model_name=name,
+        eval_results=evaluation_results(evaluation, task=task) or None,
+    )
+    shown, told = (
+        as_markdown(evaluation),
+        as_markdown(training),
+    )  # what data sets and recipes are called is others' text
+    card = ModelCard.from_template(
+        card_data,
+        template_path=str(template_path()),
+        name=name,
+        repo_id=repo_id,
+        task=task,
+        head=classes[-1] if classes else "",
+        learns=learnt(config),
+        license=LICENSE,
+        model_type=config.model_type,
+        requirements="torch, torchvision, timm"
+        + (", transformers and peft" if needs_peft(config) else " and transformers"),
+        region_facts=region_facts(config, folder),
+        word_facts=word_facts(config, folder),
+        evaluation=shown,
+        training=told,
+        figures=figures(shown),
+        kinds=kinds(shown),
+        comparisons=compared(folder / COMPARISONS),
+        ablation=ablation(folder / ABLATION),
+    )
+    card.save(folder / "README.md")
+
+
+def built_in_tasks(config: PreTrainedConfig, classes: Iterable[str]) -> list[str]:
+    """The tasks that transformers' own pipelines do with a model of these Auto classes.
+
+    Retrieval that has not learnt to compare (no ITC among its objectives) can only match, which no pipeline does.
+    """
+    tasks = [BUILT_IN_TASKS[name] for name in classes if name in BUILT_IN_TASKS]
+    compares = not hasattr(config, "objectives") or "itc" in learnt(config)
+    return [task for task in tasks if compares or task != "zero-shot-image-classification"]
+
+
+def more_tags(config: PreTrainedConfig, classes: Iterable[str]) -> list[str]:
+    """What else the Hub may find the model by."""
+    if "AutoModelForZeroShotImageClassification" in classes:
+        return ["image-text-retrieval"]
+    return [] if hasattr(config, "text_config") else ["bottom-up-top-down-attention"]
+
+
+def learnt(config: PreTrainedConfig) -> list[str]:
+    """The objectives of a fusion model that weigh something; empty for other models."""
+    return [name for name, weight in (getattr(config, "objectives", None) or {}).items() if weight]
+
+
+def needs_peft(config: PreTrainedConfig) -> bool:
+    """Whether the weights have adapters beside them that peft has to build."""
+    return getattr(config, "tuning", None) == "lora"
+
+
+def template_path() -> Path:
+    """The template: beside the code in a checkout, or where the installer put it."""
+    found = published(Path(TEMPLATE).name)
+    if not found.is_file():
+        raise FileNotFoundError(f"{TEMPLATE} is not installed: install the package again")
+    return found.resolve()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's content, empty where there is no such file."""
+    return files.read_json(path) if path.is_file() else {}
+
+
+def training_facts(folder: Path) -> dict[str, str]:
+    """What the model was trained on, as name and value, from the recipe that lies in its folder or its run's folder."""
+    recipes = [path for path in (folder / "recipe.yaml", folder.parent / "recipe.yaml") if path.is_file()]
+    if not recipes:
+        return {}
+    recipe = yaml.safe_load(recipes[0].read_text(encoding="utf-8"))
+    train = recipe.get("train", {})
+    objective = str(train.get("objective", "")).replace("_", "-")
+    weights = (recipe.get("model") or {}).get("objectives") or read_json(folder / "config.json").get("objectives") or {}
+    facts = {
+        "Data": recipe.get("data_name") or recipe.get("data", {}).get("format"),
+        "Objective": "" if objective == "mixed" else objective,
+        "Objectives": ", ".join(f"{weight:g} x {name.upper()}" for name, weight in weights.items() if weight),
+        "Epochs": train.get("epochs"),
+        "Seed": recipe.get("seed"),
+        "Text model": text_origin((recipe.get("text") or {}).get("pretrained") or ""),
+        "Started from": "a model trained before" if recipe.get("init_from") else None,
+    }
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def text_origin(pretrained: str) -> str:
+    """Where a text model's weights came from, in words that mean something elsewhere: never a path of this machine.
+
+    pretrained: a recipe's `text.pretrained`. A Hub id is shown as it is. Of a folder there is shown what its own
+    config calls the model that it was made from (`_name_or_path`), where that is a Hub id, and else its kind alone.
+
+    >>> text_origin("sentence-transformers/all-MiniLM-L6-v2")
+    'started from `sentence-transformers/all-MiniLM-L6-v2`'
+    """
+    if not pretrained or is_hub_id(pretrained):
+        return f"started from `{pretrained}`" if pretrained else ""
+    config = read_json(Path(pretrained) / "config.json")
+    kind = f"`{config['model_type']}`" if config.get("model_type") else "text model"
+    own_name = config.get("_name_or_path") or ""
+    named = f", which names `{own_name}` as its origin" if is_hub_id(own_name) else ""
+    return f"started from a local copy of a pretrained {kind}{named}"
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name can be NAME or OWNER/NAME on the Hub and is not a path, which begins with a folder that is here.
+
+    >>> is_hub_id("bert-base-uncased"), is_hub_id("/models/bert"), is_hub_id("./bert"), is_hub_id("a/b/c")
+    (True, False, False, False)
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return not Path(name.split("/")[0]).exists()
+
+
+def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Each figure's name, with its unit, and its value: `[("BLEU-4 (x100)", "21.30")]`.
+
+    >>> figures({"metrics": {"bleu_4_x100": 21.3}})
+    [('BLEU-4 (x100)', '21.30')]
+    """
+    return [(metric_name(key), f"{value:.2f}") for key, value in evaluation.get("metrics", {}).items()]
+
+
+def kinds(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Accuracy by the kind of question, with how many there are; empty for other evaluations.
+
+    >>> kinds({"domains": {"answers: number": {"accuracy_x100": 42.8, "questions": 10}}})
+    [('answers: number', '42.80', '10')]
+    """
+    return [
+        (name, f"{values['accuracy_x100']:.2f}", f"{values['questions']:,}")
+        for name, values in (evaluation.get("domains") or {}).items()
+        if {"accuracy_x100", "questions"} <= {*values}
+    ]
+
+
+def compared(path: Path) -> dict[str, Any]:
+    """The comparison in a file of `updown compare`: its table and the commands; empty where there is no file."""
+    rows = as_markdown(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    if not rows:
+        return {}
+    names = {metric: metric_name(metric) for row in rows for metric in row["metrics"]}
+    commands = [f"# {row['name']}\n{row['command']}" for row in rows if row.get("command")]
+    return {"table": table(rows, names=names), "commands": commands, "dataset": rows[0]["dataset"]}
+
+
+def ablation(path: Path) -> dict[str, Any]:
+    """The table in a file about what each part of the model adds; empty where there is no file.
+
+    The file holds `{"title": "What each objective adds", "columns": ["objectives", "R@1 (x100)"], "rows": [["ITC",
+    31.2], ...], "note": "Trained once each, seed 0.", "commands": ["updown evaluate ..."]}`: a cell is text, a number
+    or null (not measured); note and commands may be left out.
+
+    Returns:
+        `title`, `table` (Markdown; numbers with decimals get two), `note` and `commands`.
+
+    Raises:
+        ValueError: for another layout, naming the file and the row.
+    """
+    if not path.is_file():
+        return {}
+    content = files.read_json(path)
+    known = {"title", "columns", "rows", "note", "commands"}
+    if not isinstance(content, dict) or not {"title", "columns", "rows"} <= {*content} <= known:
+        raise ValueError(f"{path} must hold title, columns and rows, maybe note and commands, and nothing else")
+    content = {"note": "", "commands": [], **content}
+    for key, texts in (("title", [content["title"]]), ("note", [content["note"]])):
+        check_texts(path, key, texts)
+    for key in ("columns", "commands"):
+        check_texts(path, key, content[key])
+    check_rows(path, content["rows"], width=len(content["columns"]))
+    lines = [content["columns"], ["---"] * len(content["columns"]), *content["rows"]]
+    return {
+        "title": " ".join(content["title"].split()),
+        "table": "\n".join(f"| {' | '.join(map(cell_text, line))} |" for line in lines),
+        "note": content["note"].strip(),
+        "commands": content["commands"],
+    }
+
+
+def check_texts(path: Path, key: str, texts: Any) -> None:
+    """`ValueError` where what stands under a key is not text throughout."""
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{path}: {key} must be text, not {str(texts)[:80]}")
+
+
+def check_rows(path: Path, rows: Any, *, width: int) -> None:
+    """`ValueError` where a table has nothing in it, or a row another number of cells than columns, or a strange one."""
+    if not width or not isinstance(rows, list) or not rows:
+        raise ValueError(f"{path} holds an empty table: give it one column and one row at least")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, list) or len(row) != width:
+            raise ValueError(f"{path}: row {number} must be a list of {width} cells, one a column: {str(row)[:80]}")
+        strange = [cell for cell in row if not is_cell(cell)]
+        if strange:
+            raise ValueError(
+                f"{path}: row {number} holds {str(strange[0])[:80]}, but a cell is text, a finite number or null"
+            )
+
+
+def is_cell(value: Any) -> bool:
+    """Whether a value can stand in a table."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or (isinstance(value, str | int) and not isinstance(value, bool))
+
+
+def cell_text(value: Any) -> str:
+    """A cell as Markdown.
+
+    >>> cell_text(31.25), cell_text(7), cell_text(None), cell_text("a | b")
+    ('31.25', '7', '-', 'a \\\\| b')
+    """
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else " ".join(str(value).split()).replace("|", "\\|")
+
+
+def metric_name(key: str) -> str:
+    """What the field calls the metric of a key, with its unit.
+
+    >>> metric_name("cider_d_x100"), metric_name("t2i_median_rank"), metric_name("itc_t2i_r1_x100")
+    ('CIDEr-D (x100)', 'text to photo, median rank', 'text to photo, R@1, before re-ranking (x100)')
+    """
+    metric = key.removesuffix("_x100")
+    plain = metric.removeprefix(BEFORE)
+    name = METRIC_NAMES.get(plain, plain) + (", before re-ranking" if plain != metric else "")
+    return name + (" (x100)" if metric != key else "")
+
+
+def evaluation_results(evaluation: Mapping[str, Any], *, task: str | None) -> list[EvalResult]:
+    """The figures as the Hub's `model-index` lists them."""
+    return [
+        EvalResult(
+            task_type=evaluation.get("task") or task or "other",
+            dataset_type=evaluation["dataset"]["type"],
+            dataset_name=evaluation["dataset"]["name"],
+            dataset_split=evaluation["dataset"]["split"],
+            metric_type=key.removesuffix("_x100"),
+            metric_name=metric_name(key),
+            metric_value=value,
+        )
+        for key, value in evaluation.get("metrics", {}).items()
+    ]
+
+
+def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """Where the model's regions come from, as name and value."""
+    source = getattr(config, "vision_config", None)
+    if source is None and hasattr(config, "backbone"):
+        source = config
+    if source is None:
+        return {"Region source": f"none of its own: it takes region features of width {config.region_feature_size}"}
+    facts = {"Region source": f"`{source.model_type}` on `{source.backbone}`"}
+    if source.model_type == "updown_grid":
+        grid = f"the cells of a {source.grid_size} x {source.grid_size} grid"
+        levels = " + ".join(f"{level} x {level}" for level in source.pyramid_levels)
+        facts["Regions a photo"] = f"{source.num_regions}: " + (
+            grid if source.regions == "grid" else f"the boxes of a spatial pyramid, {levels}"
+        )
+    elif source.model_type == "updown_detector":
+        few, many = source.min_regions, source.max_regions
+        chosen = f"{few} to {many}: all whose best class is over {source.score_threshold}"
+        facts |= {
+            "Classes": f"{source.num_objects} objects, {source.num_attributes} attributes",
+            "Regions a photo": f"the {many} surest" if few == many else chosen,
+            "A region's box": {"proposal": "the proposal", "regressed": "regressed"}[source.region_boxes],
+        }
+    return facts | {"Width of a region's feature": str(source.region_feature_size), "Photo": photo_fact(folder)}
+
+
+def photo_fact(folder: Path) -> str:
+    """How the image processor sizes a photo."""
+    saved = read_json(folder / "processor_config.json").get("image_processor")
+    size = (saved or read_json(folder / "preprocessor_config.json")).get("size") or {}
+    if "height" in size:
+        return f"resized to {size['width']} x {size['height']} pixels, whatever its aspect ratio"
+    if "shortest_edge" in size:
+        longest = f", the longer to {size['longest_edge']} at most" if size.get("longest_edge") else ""
+        return f"shorter side resized to {size['shortest_edge']} pixels{longest}, aspect ratio kept"
+    return "as the processor's config says"
+
+
+def word_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What the model can read and write, as name and value."""
+    if config.model_type == "updown_vqa":
+        return question_facts(config)
+    if config.model_type == "updown_fusion":
+        return fusion_facts(config)
+    saved = read_json(folder / "generation_config.json")
+    facts = {}
+    if config.model_type == "updown_prefix_lm":
+        facts = language_model_facts(config)
+    elif getattr(config, "vocab_size", None):
+        facts["Vocabulary"] = f"{config.vocab_size} words, special tokens included"
+    if saved.get("num_beams"):
+        facts["Beams by default"] = str(saved["num_beams"])
+    longest = saved.get("max_new_tokens") or saved.get("max_length")
+    if longest:
+        facts["Longest text by default"] = f"{longest} tokens"
+    return facts
+
+
+def text_model_facts(config: PreTrainedConfig, *, role: str) -> dict[str, str]:
+    """The kind and size of the text model that a model stands on."""
+    size = f"{config.num_hidden_layers} layers of width {config.hidden_size}, {config.num_attention_heads} heads"
+    return {
+        role: f"`{config.text_config.model_type}`, {size}",
+        "Vocabulary": f"{config.vocab_size:,} tokens, special ones included",
+    }
+
+
+def language_model_facts(config: PreTrainedConfig) -> dict[str, str]:
+    """What a prefix language model writes with, and how the regions stand before the words."""
+    seen = {"full": "all regions of the photo", "causal": "the regions before it"}[config.prefix_attention]
+    return {
+        **text_model_facts(config, role="Language model"),
+        "A region sees": seen,
+        "A region's box": "embedded and added" if config.box_embedding else "not read",
+        "Tuning": TUNING_NAMES[config.tuning].format(rank=config.lora_rank),
+    }
+
+
+def fusion_facts(config: PreTrainedConfig) -> dict[str, str]:
+    """What a fusion model reads, what it has learnt, and what its head gives."""
+    facts, saved = text_model_facts(config, role="Text encoder"), config.architectures or []
+    if "UpDownFusionForVisualQuestionAnswering" in saved:
+        return facts | {"Answers": f"{config.num_answers:,}"}
+    objectives = learnt(config) if "UpDownFusionForPreTraining" in saved else []
+    if "UpDownFusionForImageTextRetrieval" in saved:
+        objectives = [name for name in learnt(config) if name in ("itc", "itm")]  # it has no other heads
+    if "itc" in objectives:
+        pooled = {"cls": "the first token's state", "mean": "the mean of all states"}[config.pooling]
+        facts["Embeddings of photos and texts"] = f"width {config.projection_size}, from {pooled}"
+    if objectives:
+        facts["Objectives"] = ", ".join(OBJECTIVE_NAMES[name] for name in objectives)
+    return facts
+
+
+def question_facts(config: PreTrainedConfig) -> dict[str, str]:
+    """What a question answerer reads, how it looks and what it can answer, as name and value."""
+    asked = {"concat": "question and region joined", "multiply": "question times region"}[config.attention]
+    layers = {"gated_tanh": "gated tanh", "relu": "ReLU"}[config.activation]
+    facts = {
+        "Answers": f"{config.num_answers:,}",
+        "Words of questions": f"{config.vocab_size:,}, special tokens included",
+        "Longest question": f"{config.max_question_words} words; longer ones are cut",
+        "Attention": f"{asked}, {layers} layers" + (" with weight normalisation" if config.weight_norm else ""),
+        "Glimpses": str(config.num_glimpses),
+    }
+    if config.num_attention_layers > 1:
+        facts["Stacked attention"] = f"{config.num_attention_layers} layers"
+    counted = f"by the overlaps of the {config.counted_objects} strongest regions"
+    facts["Counting"] = counted if config.counted_objects else "no part of its own"
+    if config.scores_choices:
+        facts["Multiple choice"] = "given answers are scored by their words"
+    return facts

@@ -1,0 +1,150 @@
+"""What a model folder or Hub repository gives when somebody loads it: its classes, their outputs on one photo and two
+texts, and each task's output.
+
+`push_to_hub` calls `outputs_of` twice: here, on the model that is published, and in an interpreter of its own that
+runs this file as a script, where this package cannot be imported. So this file imports nothing of ours.
+"""
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+OWN_PACKAGES = ("modeling_updown", "processors", "training")
+# what a task's pipeline takes beside the photo
+QUESTIONS: dict[str, dict[str, Any]] = {
+    "visual-question-answering": {"question": "what colour is the circle?"},
+    "object-detection": {"threshold": 0.01},
+    "zero-shot-image-classification": {"candidate_labels": ["a red circle", "two dogs on a beach"]},
+}
+TEXTS = ["a red circle", "two dogs run on a beach."]  # of different length, so that one is padded
+NUMBERS = 32  # of each of a model's outputs, that are compared
+RETRIEVAL = "AutoModelForZeroShotImageClassification"
+
+
+class OwnPackageBlocker(MetaPathFinder):
+    """Makes an interpreter in which this package is installed behave as one in which it is not."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Refuses our packages, and leaves every other name to the finders after this one."""
+        if fullname.split(".")[0] in OWN_PACKAGES:
+            raise ImportError(f"the published code imports {fullname}, which others do not have")
+        return None
+
+
+def drawn_photo() -> Any:
+    """A photo to try a model on, the same everywhere: a red circle on a blue-green slope, 96 x 64 pixels."""
+    from PIL import Image, ImageDraw
+
+    photo = Image.merge("RGB", [Image.new("L", (96, 64)), *[Image.linear_gradient("L").resize((96, 64))] * 2])
+    ImageDraw.Draw(photo).ellipse((20, 12, 60, 52), fill=(220, 30, 40))
+    return photo
+
+
+def outputs_of(
+    model: str, *, auto_classes: Sequence[str], tasks: Sequence[str], revision: str | None = None, trust: bool = False
+) -> dict[str, Any]:
+    """Load `model` in every way it offers.
+
+    Args:
+        model: a folder or a Hub id.
+        auto_classes: names of transformers' Auto classes to load it with.
+        tasks: names of pipelines to run on `drawn_photo`.
+        revision: a commit of the Hub repository.
+        trust: run the code that lies with the model.
+
+    Returns:
+        `classes`: {Auto class: name of the class it loads}; `outputs`: {Auto class of a model: `numbers_of` it};
+        `tasks`: {task: what its pipeline returns}.
+
+    Raises:
+        ValueError: the folder lacks weights that one of its classes needs.
+    """
+    import transformers
+
+    options = {"revision": revision or "main", "trust_remote_code": trust}
+    processor = transformers.AutoProcessor.from_pretrained(model, **options)
+    image_processor = transformers.AutoImageProcessor.from_pretrained(model, **options)
+    classes, outputs = {}, {}
+    for name in auto_classes:
+        auto = getattr(transformers, name)
+        if name.startswith("AutoModel"):
+            loaded, info = auto.from_pretrained(
+                model, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            )
+            loaded.eval().check_whole(info)
+            outputs[name] = numbers_of(loaded, inputs_of(processor), compares=name != RETRIEVAL)
+        else:
+            loaded = auto.from_pretrained(model, **options)
+        classes[name] = type(loaded).__name__
+    classes |= {"AutoProcessor": type(processor).__name__, "AutoImageProcessor": type(image_processor).__name__}
+    answers = {}
+    for task in tasks:
+        transformers.set_seed(0)
+        answers[task] = transformers.pipeline(task, model=model, **options)(drawn_photo(), **QUESTIONS.get(task, {}))
+    return {"classes": classes, "outputs": outputs, "tasks": answers}
+
+
+def inputs_of(processor: Any) -> dict[str, Any]:
+    """`drawn_photo` and, where the processor has a tokenizer, `TEXTS` about it."""
+    if not hasattr(processor, "tokenizer"):
+        return dict(processor(images=drawn_photo(), return_tensors="pt"))
+    return dict(processor(images=drawn_photo(), text=TEXTS, padding=True, truncation=True, return_tensors="pt"))
+
+
+def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> dict[str, list[float]]:
+    """Evenly chosen numbers of everything a model returns: {field: up to `NUMBERS` of it}.
+
+    Of a model for retrieval that is what it has learnt: what comparing returns (without it, `compares` is False and
+    `config.objectives` lacks `itc`), and `match`, the log-odds of each text with the photo.
+    """
+    import torch
+
+    objectives = getattr(model.config, "objectives", None) or {}
+    taken = inspect.signature(model.forward).parameters
+    given = {name: tensor for name, tensor in inputs.items() if name in taken}
+    found: dict[str, Any] = {}
+    with torch.no_grad():
+        if compares or objectives.get("itc"):
+            found |= dict(model(**given).items())
+        if hasattr(model, "match") and objectives.get("itm"):
+            found["match"] = model.match(**given)
+    return {name: chosen_numbers(tensor) for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
+
+
+def chosen_numbers(tensor: Any) -> list[float]:
+    """Numbers of a tensor at even distances, the first and the last among them."""
+    import torch
+
+    flat = tensor.float().flatten()
+    return flat[torch.linspace(0, max(0, len(flat) - 1), min(len(flat), NUMBERS)).long()].tolist()
+
+
+def main() -> None:
+    """Print the outputs of a model, loaded without this package, as the last line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--auto-classes", nargs="*", default=[])
+    parser.add_argument("--tasks", nargs="*", default=[])
+    parser.add_argument("--revision")
+    arguments = parser.parse_args()
+    sys.meta_path.insert(0, OwnPackageBlocker())
+    found = outputs_of(
+        arguments.model,
+        auto_classes=arguments.auto_classes,
+        tasks=arguments.tasks,
+        revision=arguments.revision,
+        trust=True,
+    )
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Regions on disk: made, stored, compared, converted."""

@@ -1,0 +1,494 @@
+"""Photos -> region source -> region store: `updown extract`, and what training does at start where a store is named.
+
+Resumable: photos whose id is in the store are passed over, and a run that was killed ends with the files of one that
+was not. A broken photo is listed and skipped, the rest extracted. Another photo under an id of the store is refused.
+"""
+
+import hashlib
+import io
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from datasets import Dataset, Image
+from PIL.Image import Image as PilImage
+from PIL.Image import open as open_photo
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel
+
+from modeling_updown import load_photo
+from training.console import say
+from training.recipe import RegionsRecipe
+from training.regions.photo_marks import other_photos, photo_mark, refuse_other_photos
+from training.regions.store import RegionStore, RegionStoreWriter
+from training.regions.stored_photos import rows_in_store, tell_lost
+
+GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
+DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
+SELECTION_FIELDS = ("min_regions", "max_regions", "score_threshold")
+PROCESSOR_FIELDS = ("size", "exact_resize", "channel_order")
+# what a store keeps of a detector's regions; soft labels are thousands of numbers a region, so only where asked for
+KEPT = (
+    *("region_features", "region_boxes", "region_mask", "region_scores", "object_ids"),
+    *("attribute_ids", "attribute_scores"),
+)
+SOFT_LABELS = ("object_probs", "attribute_probs")
+OTHER_FOLDER = "give another folder, or delete that one to make its regions anew"
+WINDOW_BATCHES = 32  # so many batches are sorted by size at a time
+
+
+def source_fingerprint(
+    source: PreTrainedModel, *, flipped: bool, image_processor: Any = None, selection: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What makes a region source's features: its config and a hash of its weights; of a detector also how its photos
+    are prepared and how many regions it selects.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(source.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    config = source.config
+    is_detector = config.model_type == "updown_detector"
+    described = {name: getattr(config, name) for name in (DETECTOR_FIELDS if is_detector else GRID_FIELDS)}
+    if is_detector:
+        chosen = {name: getattr(config, name) for name in SELECTION_FIELDS} | dict(selection or {})
+        prepared = {name: getattr(image_processor, name, None) for name in PROCESSOR_FIELDS}
+        described |= chosen | {**prepared, "size": dict(prepared["size"] or {})}
+    return {"model_type": config.model_type, **described, "weights": digest.hexdigest()[:16], "flipped": flipped}
+
+
+@torch.no_grad()
+def extract_regions(
+    photos: Dataset,
+    *,
+    source: PreTrainedModel,
+    image_processor: Any,
+    output: str | Path,
+    batch_size: int = 32,
+    flipped: bool = False,
+    selection: Mapping[str, Any] | None = None,
+    soft_labels: bool = False,
+    accelerator: Accelerator | None = None,
+) -> list[str]:
+    """Add the regions of every photo of the rows to the store `output`, which is made if absent.
+
+    Photos of like sizes go through together. Every batch is on the disk before the next begins, so a kill costs one.
+
+    Args:
+        photos: columns image_id (string) and image (a path, or `datasets.Image`).
+        source, image_processor: what makes regions of photos; it is written down in the store.
+        batch_size: photos at a time.
+        flipped: mirror every photo first.
+        selection: of a detector: `min_regions`, `max_regions`, `score_threshold`, instead of its processor's.
+        soft_labels: keep a detector's probabilities of all classes and attributes (masked region classification).
+        accelerator: its device is used and, where there are several processes, every one takes its share of the rows.
+
+    Returns:
+        One line for each photo that could not be read; it is skipped, and tried again by the next call.
+
+    Raises:
+        ValueError: where the store was made otherwise, or of other photos of the same ids, `output` holds something
+            else, or the selection is none.
+    """
+    accelerator = accelerator or Accelerator()
+    source = source.to(accelerator.device).eval()
+    maker = RegionMaker(source, image_processor, accelerator=accelerator, flipped=flipped, soft_labels=soft_labels)
+    maker.select(selection)
+    rows = undecoded(photos)
+    share = range(accelerator.process_index, len(rows), accelerator.num_processes)
+    with RegionStoreWriter(
+        output, fingerprint=maker.fingerprint(), process_index=accelerator.process_index, photos_at_risk=1
+    ) as writer:
+        check_soft_labels(Path(output), soft_labels)
+        accelerator.wait_for_everyone()  # a writer that opens reads the shards of all, and others replace theirs later
+        ids = rows["image_id"][:]
+        done = {row for row in share if ids[row] in writer.done_ids}
+        others = gather_object(other_rows(rows, sorted(done), known=writer.done_marks))
+        refuse_other_photos(others, of=len(rows), place=f"the store {output}", cure=OTHER_FOLDER)
+        todo = len(share) - len(done)
+        with tqdm(total=todo, desc=f"regions -> {output}", unit="photo", disable=not todo) as bar:
+            for indices in like_sized_batches(rows, share, batch_size=batch_size, done=done):
+                maker.add(writer, list(marked_photos(rows, indices, maker.broken)))
+                bar.update(len(indices))
+    broken = gather_object(maker.broken)  # every process waits here for the others
+    if broken and accelerator.is_main_process:
+        head = f"{len(broken)} photos could not be read and were skipped:"
+        say(head, *(f"  {line}" for line in broken), file=sys.stderr)
+    return broken
+
+
+class RegionMaker:
+    """Photos in, regions into a store; `broken` lists those that the image processor or the source refused."""
+
+    def __init__(
+        self,
+        source: PreTrainedModel,
+        image_processor: Any,
+        *,
+        accelerator: Accelerator,
+        flipped: bool,
+        soft_labels: bool,
+    ):
+        self.source, self.image_processor, self.accelerator = source, image_processor, accelerator
+        self.flipped, self.soft_labels = flipped, soft_labels
+        self.selection: dict[str, Any] = {}
+        self.broken: list[str] = []
+
+    def select(self, selection: Mapping[str, Any] | None) -> None:
+        """How many regions a detector keeps: as its processor says, unless told otherwise here.
+
+        Raises `ValueError` for numbers that contradict each other, and for any of a grid.
+        """
+        config = self.source.config
+        if config.model_type == "updown_detector":
+            self.selection = {**self.image_processor.region_selection(), **dict(selection or {})}
+            least, most = (self.selection.get(name, getattr(config, name)) for name in ("min_regions", "max_regions"))
+            if least > most:
+                raise ValueError(f"min_regions {least} is more than max_regions {most}: set the other one too")
+        elif selection or self.soft_labels:
+            raise ValueError(
+                "a grid's regions are neither selected nor named: leave min_regions, max_regions, score_threshold "
+                "and soft labels out"
+            )
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What made these regions."""
+        return source_fingerprint(
+            self.source, flipped=self.flipped, image_processor=self.image_processor, selection=self.selection
+        )
+
+    def add(self, writer: RegionStoreWriter, photos: list[tuple[str, PilImage, int]]) -> None:
+        """One batch; where it is refused, photo by photo, so that one strange photo does not cost the others."""
+        if not photos:
+            return
+        ids, images, marks = zip(*photos, strict=True)
+        try:
+            regions = self.regions(list(images))
+            regions["image_size"] = torch.tensor([[image.height, image.width] for image in images])
+            regions["photo_mark"] = torch.tensor(marks)
+        except (ValueError, RuntimeError) as error:  # torch has no better one for photos too thin or too large for it
+            fault = " ".join(str(error).split())
+        else:
+            fault = self.stored(writer, list(ids), regions)
+        if not fault:
+            return
+        if len(photos) == 1:
+            self.broken.append(f"{ids[0]}: {fault}")
+            return
+        for photo in photos:
+            self.add(writer, [photo])
+
+    def stored(self, writer: RegionStoreWriter, ids: list[str], regions: dict[str, torch.Tensor]) -> str:
+        """Add a batch to the store; returns why it was refused, such as features that are no numbers, or nothing."""
+        try:
+            writer.append(ids, regions)
+        except ValueError as error:
+            return " ".join(str(error).split())
+        return ""
+
+    def regions(self, images: list[PilImage]) -> dict[str, torch.Tensor]:
+        """What the store keeps of the photos' regions."""
+        inputs = self.image_processor(images, return_tensors="pt").to(self.source.device)
+        if self.flipped:
+            inputs = mirror(inputs, torch.ones(len(images), dtype=torch.bool))
+        with self.accelerator.autocast():  # for the source alone: a store cannot be written under it
+            regions = self.source(**inputs, **self.selection)
+        kept = (*KEPT, *SOFT_LABELS) if self.soft_labels else KEPT
+        return {name: regions[name] for name in kept if regions.get(name) is not None}
+
+
+def mirror(inputs: Mapping[str, torch.Tensor], flipped: torch.Tensor) -> dict[str, torch.Tensor]:
+    """`pixel_values` with the photos where `flipped` (P,) mirrored, each inside its own width; padding stays right."""
+    pixels, mask = inputs["pixel_values"].clone(), inputs.get("pixel_mask")
+    for photo in flipped.nonzero().flatten().tolist():
+        width = pixels.shape[-1] if mask is None else int(mask[photo].any(dim=0).sum())
+        pixels[photo, ..., :width] = pixels[photo, ..., :width].flip(-1)
+    return {**inputs, "pixel_values": pixels}
+
+
+def like_sized_batches(
+    rows: Dataset, indices: Sequence[int], *, batch_size: int, done: Collection[int] = frozenset()
+) -> Iterator[list[int]]:
+    """The rows in batches whose photos have like sizes, window by window, without those that are done.
+
+    Those count where the batches are formed, so that a run that goes on computes what it would have computed at first,
+    to the last bit. Only the photos' headers are read here; those that tell no size come last, to be met where they are
+    loaded.
+    """
+    window = batch_size * WINDOW_BATCHES
+    for start in range(0, len(indices), window):
+        within: Sequence[int] = indices[start : start + window]
+        if all(row in done for row in within):
+            continue
+        within = sorted(within, key=partial(size_in_header, rows))
+        batches = (within[place : place + batch_size] for place in range(0, len(within), batch_size))
+        left = ([row for row in batch if row not in done] for batch in batches)
+        yield from (batch for batch in left if batch)
+
+
+def size_in_header(rows: Dataset, index: int) -> tuple[int, int]:
+    """Width and height of an undecoded photo, as its header says; huge where it says nothing."""
+    image = rows[index]["image"] or {}
+    try:
+        with open_photo(io.BytesIO(image["bytes"]) if image.get("bytes") else image["path"]) as photo:
+            return photo.size
+    except Exception:  # headers may be broken in any way; the photo itself is loaded, and complained of, later
+        return (sys.maxsize, sys.maxsize)
+
+
+def undecoded(rows: Dataset) -> Dataset:
+    """The rows with `image` as `{"path", "bytes"}`, so that a broken photo is met where it is loaded, by its name."""
+    return rows.cast_column("image", Image(decode=False))
+
+
+def readable_photos(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage]]:
+    """(image_id, photo) of the undecoded rows that can be read; what is wrong with the others goes into `broken`."""
+    yield from ((image_id, photo) for image_id, photo, _ in marked_photos(rows, indices, broken))
+
+
+def marked_photos(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage, int]]:
+    """The same with the mark of each photo's content."""
+    for index in indices:
+        row = rows[index]
+        try:
+            photo = photo_of(row)
+        except (OSError, ValueError) as error:
+            broken.append(f"{row['image_id']}: {error}")
+        else:
+            yield row["image_id"], photo, photo_mark(row["image"])
+
+
+def marks_of(rows: Dataset, chosen: Sequence[int]) -> list[int]:
+    """The marks of the chosen undecoded rows' photos; of photos inside the data set only the hashed parts are read."""
+    photos = rows.select_columns(["image"]).with_format("arrow")
+    found = (photos[row].column("image")[0] for row in chosen)
+    return [
+        photo_mark(
+            {"path": image["path"].as_py(), "bytes": image["bytes"].as_buffer() if image["bytes"].is_valid else None}
+            if image.is_valid
+            else None
+        )
+        for image in found
+    ]
+
+
+def other_rows(
+    rows: Dataset, chosen: Sequence[int], *, known: Mapping[str, int], names: Mapping[str, str] | None = None
+) -> list[str]:
+    """The ids of the chosen undecoded rows whose photos are others than those that are `known` by these ids.
+
+    names: what `known` calls a row, where it is not the row's id.
+    """
+    names = names or {}
+    ids = rows["image_id"][:]
+    told = [row for row in chosen if known.get(names.get(ids[row], ids[row]))]
+    marks = marks_of(rows, told)
+    by_row = {ids[row]: known[names.get(ids[row], ids[row])] for row in told}
+    return other_photos([ids[row] for row in told], marks, known=by_row)
+
+
+def photo_of(row: dict[str, Any]) -> PilImage:
+    """The photo of an undecoded row; `OSError` or `ValueError` where it cannot be read."""
+    if row["image"] is None:
+        raise ValueError("the row has no photo: name the photo folder in data.images")
+    return load_photo(row["image"]["bytes"] or row["image"]["path"])
+
+
+class PhotoRegions:
+    """A task's photos as the model takes them: from a region store, made where it lacks photos, or as pixels.
+
+    Raises `ValueError` where the recipe leaves no way to regions.
+    """
+
+    def __init__(
+        self, regions: RegionsRecipe, source: PreTrainedModel | None, image_processor: Any, accelerator: Accelerator
+    ):
+        self.store_folder, self.source, self.soft_labels = regions.store, source, regions.soft_labels
+        self.image_processor, self.accelerator = image_processor, accelerator
+        self.min_share = regions.min_share
+        self.stores: dict[bool, RegionStore] = {}
+        self.names: dict[bool, dict[str, str]] = {False: {}, True: {}}  # the stores' ids of rows, where they differ
+        self.columns: tuple[str, ...] = ("region_features", "region_boxes")  # what `batch` reads of a store
+        if self.store_folder and regions.trained:
+            raise ValueError("regions.trained needs pixels at every step: leave regions.store empty")
+        if self.store_folder and regions.crops < 1:
+            raise ValueError("regions.crops needs pixels at every step: leave regions.store empty")
+        if not self.store_folder and source is None:
+            raise ValueError("the model owns no region source: name the folder of its region features in regions.store")
+
+    def prepare(self, rows: Dataset, *, flips: bool = False, warns: bool = True) -> Dataset:
+        """The rows that `batch` can serve: with a store, those whose photos it holds once the others were extracted.
+
+        Every process calls it at the same time. One warning counts the rows that are left out, unless the caller does
+        it. Raises `ValueError` where the store holds fewer than `regions.min_share` of them, or other photos of the
+        same ids.
+        """
+        rows = undecoded(rows)
+        if not self.store_folder:
+            return rows
+        ids = rows["image_id"][:]
+        held: dict[str, str] = dict(zip(ids, ids, strict=True))
+        for flipped in (False, True) if flips else (False,):
+            store = self.stores[flipped] = self.open_store(rows, flipped=flipped)
+            names = rows_in_store(rows, store)
+            tell_lost(dict.fromkeys(ids), names, store=store, min_share=self.min_share, warns=warns)
+            self.check_marks(rows, store, names)
+            self.names[flipped] |= {image_id: name for image_id, name in names.items() if name != image_id}
+            held = {image_id: image_id for image_id in held if image_id in names}
+        return rows if len(held) == len(set(ids)) else rows.select([i for i, one in enumerate(ids) if one in held])
+
+    def check_marks(self, rows: Dataset, store: RegionStore, names: Mapping[str, str]) -> None:
+        """`ValueError` where rows' photos are others than those that the store's regions were made of."""
+        known = store.marks
+        mine = range(self.accelerator.process_index, len(rows), self.accelerator.num_processes)
+        others = gather_object(other_rows(rows, mine, known=known, names=names))
+        refuse_other_photos(
+            others, of=len(rows), place=f"the store {store.folder}", cure=f"{OTHER_FOLDER} (regions.store)"
+        )
+
+    def open_store(self, rows: Dataset, *, flipped: bool) -> RegionStore:
+        """The store (of mirrored photos: `...-flipped`), extracting what it lacks of the rows first."""
+        folder = Path(self.store_folder + ("-flipped" if flipped else ""))
+        found = existing_store(folder)
+        ids = rows["image_id"][:]
+        names = rows_in_store(rows, found) if found is not None else {}
+        self.accelerator.wait_for_everyone()  # all have looked before one of them writes
+        if self.source is None:
+            return RegionStore(folder)
+        if not names.keys() >= set(ids):
+            renamed = {image_id for image_id, name in names.items() if name != image_id}
+            extract_regions(
+                first_of_each(rows, without=renamed),
+                source=self.source,
+                image_processor=self.image_processor,
+                output=folder,
+                flipped=flipped,
+                soft_labels=self.soft_labels or (found is not None and keeps_soft_labels(found)),
+                accelerator=self.accelerator,
+            )
+        store = RegionStore(folder)
+        maker = RegionMaker(
+            self.source, self.image_processor, accelerator=self.accelerator, flipped=flipped, soft_labels=False
+        )
+        maker.select(None)
+        store.check_fingerprint(maker.fingerprint(), on_mismatch="error")
+        return store
+
+    def batch(
+        self, rows: Dataset, indices: np.ndarray, *, flipped: np.ndarray, crops: np.ndarray | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Photos by number in prepared rows: `pixel_values`, or regions.
+
+        Mirrored where `flipped` (P,) says so; with `crops` (P, 4), xyxy in 0..1, those parts of them.
+        """
+        if not self.store_folder:
+            return self.pixels(rows, indices, flipped=torch.from_numpy(flipped), crops=crops)
+        ids = rows[indices.tolist()]["image_id"]
+        sides = [side for side in (False, True) if (flipped == side).any()]
+        chosen = [np.flatnonzero(flipped == side) for side in sides]
+        parts = [
+            self.stores[side].batch(
+                [self.names[side].get(ids[i], ids[i]) for i in photos], dtype=torch.float32, columns=self.columns
+            )
+            for side, photos in zip(sides, chosen, strict=True)
+        ]
+        back = torch.from_numpy(np.argsort(np.concatenate(chosen)))
+        return {name: join_padded([part[name] for part in parts])[back] for name in parts[0]}
+
+    def pixels(
+        self, rows: Dataset, indices: np.ndarray, *, flipped: torch.Tensor, crops: np.ndarray | None = None
+    ) -> dict[str, torch.Tensor]:
+        """`pixel_values` (P, 3, height, width) and, where photos keep their shapes, `pixel_mask`.
+
+        Raises `ValueError` naming a photo that cannot be read, and the cure.
+        """
+        photos = []
+        for row in map(rows.__getitem__, indices.tolist()):
+            try:
+                photos.append(photo_of(row))
+            except (OSError, ValueError) as error:
+                raise ValueError(
+                    f"photo {row['image_id']!r} cannot be read ({error}): take it out of the data, "
+                    "or set regions.store, which lists such photos and leaves them out"
+                ) from error
+        if crops is not None:
+            photos = [crop(photo, box) for photo, box in zip(photos, crops, strict=True)]
+        return mirror(self.image_processor(photos, return_tensors="pt"), flipped)
+
+
+def crop(photo: PilImage, box: np.ndarray) -> PilImage:
+    """The part of a photo inside a box xyxy in 0..1."""
+    width, height = photo.size
+    left, top, right, bottom = (box * (width, height, width, height)).round().astype(int).tolist()
+    return photo.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+
+def random_crop(draw: np.random.Generator, smallest: float) -> np.ndarray:
+    """A box of `smallest` to 1 of the photo's area, 3:4 to 4:3 of its shape: xyxy in 0..1, (4,)."""
+    area, shape = draw.uniform(smallest, 1.0), np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
+    side = np.minimum(1.0, np.sqrt([area * shape, area / shape]))  # width, height
+    corner = draw.uniform(0, 1 - side)
+    return np.concatenate([corner, corner + side])
+
+
+def ask_store(regions: RegionsRecipe, rows: Dataset, *, flips: bool = False) -> None:
+    """Meet what a store that nobody adds to lacks of the rows, before a model is built for them.
+
+    Raises `ValueError` where there is no store, or it holds fewer than `regions.min_share` of the photos.
+    """
+    rows, ids = undecoded(rows.select_columns(["image_id", "image"])), rows["image_id"][:]
+    for ending in ("", "-flipped") if flips else ("",):
+        store = RegionStore(regions.store + ending)
+        names = rows_in_store(rows, store)
+        tell_lost(dict.fromkeys(ids), names, store=store, min_share=regions.min_share, warns=False)
+
+
+def first_of_each(rows: Dataset, *, without: Collection[str]) -> Dataset:
+    """The first row of every id, but for the ids that are left out."""
+    places: dict[str, int] = {}
+    for place, image_id in enumerate(rows["image_id"][:]):
+        places.setdefault(image_id, place)
+    kept = [place for image_id, place in places.items() if image_id not in without]
+    return rows if len(kept) == len(rows) else rows.select(kept)
+
+
+def existing_store(folder: Path) -> RegionStore | None:
+    """A store with photos in it; None where there is none yet, or a broken one, which its writer will name."""
+    try:
+        return RegionStore(folder)
+    except ValueError:
+        return None
+
+
+def check_soft_labels(folder: Path, wanted: bool) -> None:
+    """`ValueError` where a store that is to be continued keeps soft labels and new photos would not, or inversely."""
+    store = existing_store(folder)
+    if store is not None and wanted != keeps_soft_labels(store):
+        raise ValueError(
+            f"the store {folder} keeps {'no ' if wanted else ''}soft labels: go on "
+            f"{'without' if wanted else 'with'} them, or give another folder"
+        )
+
+
+def keeps_soft_labels(store: RegionStore) -> bool:
+    """Whether a store was made with `soft_labels`."""
+    return bool(set(SOFT_LABELS) & set(store.column_names))
+
+
+def join_padded(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Batches of different region counts (P_i, R_i, ...) -> one (sum of P_i, max R_i, ...), padded with zeros.
+
+    >>> join_padded([torch.ones(1, 2), torch.ones(1, 3)]).tolist()
+    [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
+    """
+    longest = max(part.shape[1] for part in parts)
+    padded = [
+        torch.cat([part, part.new_zeros(len(part), longest - part.shape[1], *part.shape[2:])], dim=1) for part in parts
+    ]
+    return torch.cat(padded)

@@ -1,0 +1,136 @@
+"""LMDB: one record a photo, its key the photo's id.
+
+`lmdb`, by what a record begins with:
+    .npz bytes (UNITER's compressed databases, ruotianluo's HybridLoader, and what is written here), .npy bytes;
+    a msgpack map of arrays as `msgpack_numpy` has them (UNITER, scripts/convert_imgdir.py: features, norm_bb, conf,
+        soft_labels; keys `ID.npz`);
+    a JSON object with num_boxes, and boxes and features in base64 (VL-BERT's records);
+    or base64 of any of these.
+The names of the arrays are those of the format `npz`. Records that are pickles (ViLBERT, MMF, VL-T5) are refused, each
+with the way out. LMDB itself trusts its file, so it is read without it (lmdb_pages.py).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.regions.formats.arrays import (
+    NPY_MAGIC,
+    NPZ_MAGIC,
+    PICKLE_CURE,
+    PICKLE_MAGIC,
+    array_of_npy,
+    arrays_of_json,
+    arrays_of_msgpack,
+    arrays_of_npz,
+    base64_array,
+    base64_bytes,
+    base64_numbers,
+)
+from training.regions.formats.base import Entry, RegionFile, StorePhotos
+from training.regions.formats.folders import NAMES, WANTED, npz_of_photo, photo_of_arrays, read_bytes
+from training.regions.formats.lmdb_pages import LmdbPages, Place
+from training.regions.formats.record import LONGEST_ROW, Photo, checked_count
+from training.regions.formats.sidecar import Beside
+
+BOOKKEEPING = frozenset({b"__keys__", b"__len__", b"keys", b"length", b"num_samples"})
+PHOTOS_A_COMMIT = 256
+BYTES_BESIDE_NUMBERS = 2**13  # of a record: the headers of its arrays, and what is left of its last page
+
+
+class LmdbFile(RegionFile):
+    """The format `lmdb`: a folder with data.mdb, or that file itself."""
+
+    def __init__(self, path: Path, beside: Beside) -> None:
+        super().__init__(path, beside)
+        self._pages = LmdbPages(path / "data.mdb" if path.is_dir() else path)
+        self.size = len(self._pages)
+
+    def close(self) -> None:
+        self._pages.close()
+
+    def entries(self) -> Iterator[Entry]:
+        """Every record but those that only say what else there is."""
+        for number, (key, place) in enumerate(self._pages.records(), start=1):
+            if key in BOOKKEEPING:
+                continue
+            image_id = key.decode("utf-8", "backslashreplace").removesuffix(".npz")
+            fault = None if isinstance(place, Place) else str(place)
+            yield Entry(image_id, f"{self.path}, record {image_id!r}", place, number, fault)
+
+    def decode(self, entry: Entry) -> Photo:
+        arrays = self._decoded(arrays_of_record(self._pages.value(entry.key)))
+        if self.beside.boxes and not {"bbox", "boxes", "norm_bb"} & set(arrays):
+            arrays["boxes"] = array_of_npy(read_bytes(self.beside.boxes / f"{entry.image_id}.npy"))
+        return photo_of_arrays(arrays, size=self.image_size(entry.image_id))
+
+    def _decoded(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """A record's fields, with the base64 among them as arrays, one row a box."""
+        count = fields.get("num_boxes", fields.get("num_bbox"))
+        texts = [name for name, value in fields.items() if isinstance(value, str)]
+        if texts and count is None:
+            raise ValueError(f"it holds base64 ({', '.join(texts)}) but no num_boxes")
+        arrays: dict[str, Any] = {}
+        for name in texts:
+            rows = checked_count(count)
+            if name in NAMES["region_features"]:
+                arrays[name] = self.features(fields[name], rows=rows, name=name)
+            elif name in NAMES["region_boxes"]:
+                arrays[name] = base64_numbers(fields[name], name=name, rows=rows, width=4)
+            else:
+                arrays[name] = base64_array(fields[name], name=name, dtype="<f4", rows=rows)
+        return {name: np.asarray(value) for name, value in fields.items() if name not in arrays} | arrays
+
+
+def arrays_of_record(record: bytes, *, unwrapped: bool = False) -> dict[str, Any]:
+    """A record's arrays by name (of a JSON object its fields); `ValueError` for a pickle, damage, an unknown layout."""
+    if len(record) > LONGEST_ROW:
+        raise ValueError(f"it is longer than {LONGEST_ROW} bytes, more than a photo takes")
+    if record.startswith(NPZ_MAGIC):
+        return arrays_of_npz(record, wanted=WANTED)
+    if record.startswith(NPY_MAGIC):
+        return {"features": array_of_npy(record)}
+    if record.startswith(PICKLE_MAGIC):
+        raise ValueError(PICKLE_CURE)
+    if record.startswith(b"{"):
+        return arrays_of_json(record, wanted=WANTED)
+    if record[:1] and (0x81 <= record[0] <= 0x8F or record[0] in (0xDE, 0xDF)):  # a msgpack map
+        return arrays_of_msgpack(record, wanted=WANTED)
+    if unwrapped:
+        raise ValueError("it is base64 of no layout known here")
+    try:
+        content = base64_bytes(record, name="bytes")
+    except ValueError:
+        raise ValueError("it is no .npz, .npy, msgpack map, JSON object or base64 of one of them") from None
+    return arrays_of_record(content, unwrapped=True)
+
+
+def import_lmdb() -> Any:
+    """`lmdb`, or an `ImportError` that names the extra."""
+    try:
+        import lmdb
+    except ImportError as error:
+        raise ImportError("LMDB files need lmdb: pip install 'modeling-updown[features]'") from error
+    return lmdb
+
+
+def write_lmdb(photos: StorePhotos, output: Path) -> None:
+    """Photos -> a folder with an LMDB of the format `lmdb`, whose records are .npz bytes in the names of `npz`."""
+    lmdb = import_lmdb()
+    numbers = int(photos.num_regions.sum()) * photos.numbers_a_region
+    most_bytes = 4 * numbers + BYTES_BESIDE_NUMBERS * len(photos)
+    environment = lmdb.open(str(output), map_size=2 * most_bytes + 2**26)  # an upper bound, not what is written
+    writing = environment.begin(write=True)
+    for number, (image_id, photo) in enumerate(photos, start=1):
+        key = image_id.encode("utf-8")
+        if not 0 < len(key) <= environment.max_key_size():
+            raise ValueError(f"the id {image_id[:60]!r} is too long for a key of LMDB")
+        writing.put(key, npz_of_photo(photo))
+        if number % PHOTOS_A_COMMIT == 0:
+            writing.commit()
+            writing = environment.begin(write=True)
+    writing.commit()
+    environment.close()
+    (output / "lock.mdb").unlink(missing_ok=True)

@@ -1,0 +1,260 @@
+"""VinVL's files (microsoft/scene_graph_benchmark; read by Oscar's oscar_tsv.py): a folder of TSV files.
+
+`vinvl-tsv`:
+    features.tsv: image_id, JSON {"num_boxes", "features": base64 of float32 (R, 2054)}; or the three columns image_id,
+        num_boxes, base64. A row is 2048 features and 6 numbers of the box: x1, y1, x2, y2, width, height in 0..1.
+    predictions.tsv: image_id, JSON {"image_h", "image_w", "num_boxes", "objects": [{"rect": x1 y1 x2 y2 in pixels,
+        "class", "conf", "attributes", "attr_scores"}]}; the objects may hold the features too ("feature"), and then
+        features.tsv may be absent.
+    NAME.lineidx: the byte at which each line begins; imageid2idx.json: the line of each photo.
+
+The source is the folder or one of its TSV files. The 6 numbers are told by their being the box they claim to be; a
+store keeps the features without them. Rows of the two files are matched by id. The lineidx files are written and, since
+a stale one gives wrong rows, not read. Names of classes and attributes need `Beside.labels` to become ids, or are left
+out.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from training.regions.formats.arrays import base64_text
+from training.regions.formats.base import Entry, RegionFile, StorePhotos
+from training.regions.formats.record import (
+    LONGEST_ROW,
+    Photo,
+    box_numbers,
+    checked_count,
+    checked_size,
+    image_size,
+    normalised_boxes,
+    pixel_boxes,
+    size_of_boxes,
+)
+from training.regions.formats.sidecar import Beside, Labels
+from training.regions.formats.tsv import lines_of, tsv_id
+
+FEATURES, PREDICTIONS = "features.tsv", "predictions.tsv"
+BOX_NUMBERS = 6
+SAME_NUMBER = 1e-4
+NONE = "__no_attribute__"
+
+
+class VinvlTsv(RegionFile):
+    """The format `vinvl-tsv`."""
+
+    def __init__(self, path: Path, beside: Beside) -> None:
+        folder = path if path.is_dir() else path.parent
+        predictions = folder / PREDICTIONS
+        super().__init__(path if path.is_file() else folder / FEATURES, beside)
+        if not self.path.is_file():
+            self.path = predictions
+        if not self.path.is_file():
+            raise ValueError(f"{folder} holds neither {FEATURES} nor {PREDICTIONS}")
+        self.size = self.path.stat().st_size
+        self._file = open(self.path, "rb")  # noqa: SIM115  open as long as the reader lives
+        self._predictions_file: Any = None
+        self._predictions: dict[str, tuple[int, int]] = {}
+        if predictions.is_file() and predictions != self.path:
+            self._predictions_file = open(predictions, "rb")  # noqa: SIM115
+            self._predictions = {id_of(line): (start, len(line)) for _, start, line in lines_of(predictions)}
+
+    def close(self) -> None:
+        self._file.close()
+        if self._predictions_file is not None:
+            self._predictions_file.close()
+
+    def entries(self) -> Iterator[Entry]:
+        """Every line; no more than the id of it is looked at."""
+        for number, start, line in lines_of(self.path):
+            place, end = f"{self.path}, line {number}", start + len(line)
+            if len(line) > LONGEST_ROW:
+                yield Entry("", place, start, end, f"the line is longer than {LONGEST_ROW} bytes")
+            else:
+                image_id = id_of(line)
+                yield Entry(image_id, place, (start, len(line)), end, None if image_id else "it has no image id")
+
+    def decode(self, entry: Entry) -> Photo:
+        """Features of the line, boxes and classes of the photo's prediction."""
+        record = record_of(line_at(self._file, entry.key))
+        if "features" in record:
+            count = checked_count(record.get("num_boxes"))
+            features = self.features(text_of(record, "features"), rows=count)
+            found = self._predictions.get(entry.image_id)
+            record = record_of(line_at(self._predictions_file, found)) if found else {}
+        else:
+            features = np.concatenate(
+                [self.features(text_of(one, "feature"), rows=1, name="feature") for one in objects_of(record)]
+            )
+        if "objects" in record and len(objects_of(record)) != len(features):
+            raise ValueError(f"it has {len(features)} feature vectors but {len(objects_of(record))} predicted objects")
+        return self._photo(entry.image_id, features, record)
+
+    def _photo(self, image_id: str, features: np.ndarray, prediction: dict[str, Any]) -> Photo:
+        """Features with or without box numbers (R, W), and the photo's prediction or {} -> the photo."""
+        size = self.image_size(image_id)
+        if {"image_h", "image_w"} <= set(prediction):
+            size = checked_size(prediction["image_h"], prediction["image_w"])
+        features, boxes = split_box_numbers(features)
+        photo: Photo = {"region_features": features}
+        if "objects" in prediction:
+            rects = rects_of(objects_of(prediction))
+            size = size or (size_of_boxes(rects, boxes) if boxes is not None else None)
+            boxes = normalised_boxes(rects, size)
+            photo |= classes_of(objects_of(prediction), self.beside.labels)
+        if boxes is None:
+            raise ValueError(f"its features end in no box numbers and {PREDICTIONS} has no objects of it")
+        photo["region_boxes"] = normalised_boxes(boxes, None)
+        return photo | ({"image_size": np.array(size, dtype=np.int32)} if size else {})
+
+
+def id_of(line: bytes) -> str:
+    """The first column."""
+    return line.partition(b"\t")[0].decode("utf-8", "replace").strip()
+
+
+def line_at(file: Any, key: tuple[int, int]) -> bytes:
+    """A line by the byte where it starts and its length."""
+    start, length = key
+    file.seek(start)
+    return file.read(length)
+
+
+def record_of(line: bytes) -> dict[str, Any]:
+    """What a line says beside the id, as one mapping; `ValueError` where it is damaged."""
+    fields = line.rstrip(b"\r\n").split(b"\t")
+    if len(fields) == 3 and not fields[1].startswith(b"{"):
+        return {"num_boxes": checked_count(fields[1]), "features": fields[2]}
+    try:
+        record = json.loads(fields[1])
+    except (IndexError, ValueError, RecursionError) as error:
+        raise ValueError(f"its second column is no valid JSON ({str(error)[:80]}); is the row cut short?") from None
+    if not isinstance(record, dict):
+        raise ValueError("its second column is no JSON object")
+    return record
+
+
+def text_of(record: dict[str, Any], name: str) -> bytes | str:
+    """A field of base64; `ValueError` where it is absent or something else."""
+    value = record.get(name)
+    if not isinstance(value, bytes | str):
+        raise ValueError(f"its {name} are {value!s:.40}, no base64")
+    return value
+
+
+def objects_of(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The predicted objects; `ValueError` where there is none."""
+    objects = record.get("objects")
+    if not isinstance(objects, list) or not objects or not all(isinstance(one, dict) for one in objects):
+        raise ValueError("it has no predicted objects")
+    return objects
+
+
+def rects_of(objects: list[dict[str, Any]]) -> np.ndarray:
+    """(R, 4) pixel boxes; `ValueError` for an object without one."""
+    try:
+        rects = np.array([one["rect"] for one in objects], dtype=np.float32)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"its objects lack rects of four numbers ({error})") from None
+    return rects
+
+
+def split_box_numbers(features: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features (R, D + 6) -> features (R, D) and boxes 0..1 (R, 4), where the last 6 numbers are those of a box.
+
+    That is: a corner, a later corner, and the two sides between them, width or height first.
+    """
+    numbers = features[:, -BOX_NUMBERS:]
+    if features.shape[1] <= BOX_NUMBERS or not np.isfinite(numbers).all():
+        return features, None
+    sides = numbers[:, 2:4] - numbers[:, :2]
+    inside = (numbers > -SAME_NUMBER).all() and (numbers < 1 + SAME_NUMBER).all()
+    same = any(np.abs(numbers[:, 4:] - order).max() < SAME_NUMBER for order in (sides, sides[:, ::-1]))
+    return (features[:, :-BOX_NUMBERS], numbers[:, :4]) if inside and same else (features, None)
+
+
+def classes_of(objects: list[dict[str, Any]], labels: Labels | None) -> Photo:
+    """`region_scores`, and with labels `object_ids`, `attribute_ids` and `attribute_scores`, of predicted objects."""
+    photo: Photo = {}
+    try:
+        if all("conf" in one for one in objects):
+            photo["region_scores"] = np.array([one["conf"] for one in objects], dtype=np.float32)
+        if labels is None:
+            return photo
+        if all("class" in one for one in objects):
+            photo["object_ids"] = np.array([labels.objects[one["class"]] for one in objects], dtype=np.int32)
+        if all("attributes" in one for one in objects):
+            best = [best_attribute(one, labels) for one in objects]
+            photo["attribute_ids"] = np.array([attribute for attribute, _ in best], dtype=np.int32)
+            photo["attribute_scores"] = np.array([score for _, score in best], dtype=np.float32)
+    except KeyError as error:
+        raise ValueError(
+            f"its object or attribute {error} is not among the labels: are they of this detector?"
+        ) from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"its predicted objects hold strange values ({error})") from None
+    return photo
+
+
+def best_attribute(one: dict[str, Any], labels: Labels) -> tuple[int, float]:
+    """The id and score of an object's strongest attribute; (0, 0) where it has none."""
+    names = one["attributes"]
+    scores = one.get("attr_scores") or [1.0] * len(names)
+    ranked = [
+        (float(score), labels.attributes[name]) for name, score in zip(names, scores, strict=True) if name != NONE
+    ]
+    score, attribute = max(ranked, default=(0.0, 0))
+    return attribute, score
+
+
+def write_vinvl(photos: StorePhotos, output: Path) -> None:
+    """Photos -> a folder of the format `vinvl-tsv`; class and attribute names where labels were given."""
+    output.mkdir()
+    names = {
+        kind: {index: name for name, index in table.items()}
+        for kind, table in (vars(photos.labels) if photos.labels else {}).items()
+    }
+    index: dict[str, int] = {}
+    starts: dict[str, list[int]] = {FEATURES: [], PREDICTIONS: []}
+    with open(output / FEATURES, "wb") as features_file, open(output / PREDICTIONS, "wb") as predictions_file:
+        for row, (image_id, photo) in enumerate(photos):
+            features = np.concatenate([photo["region_features"], box_numbers(photo["region_boxes"])], axis=1)
+            record = {"num_boxes": len(features), "features": base64_text(features, "<f4")}
+            for file, name, content in (
+                (features_file, FEATURES, record),
+                (predictions_file, PREDICTIONS, prediction_of(photo, names)),
+            ):
+                starts[name].append(file.tell())
+                file.write(f"{tsv_id(image_id)}\t{json.dumps(content)}\n".encode())
+            index[image_id] = row
+    for name, offsets in starts.items():
+        lines = "".join(f"{offset}\n" for offset in offsets)
+        (output / name).with_suffix(".lineidx").write_text(lines, encoding="ascii")
+    (output / "imageid2idx.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+def prediction_of(photo: Photo, names: dict[str, dict[int, str]]) -> dict[str, Any]:
+    """A photo's record in predictions.tsv."""
+    height, width = image_size(photo)
+    objects: list[dict[str, Any]] = [{"rect": box} for box in pixel_boxes(photo).tolist()]
+    for region, one in enumerate(objects):
+        if "object_ids" in photo and "objects" in names:
+            one["class"] = name_of(names["objects"], int(photo["object_ids"][region]))
+        if "region_scores" in photo:
+            one["conf"] = float(photo["region_scores"][region])
+        if "attribute_ids" in photo and "attributes" in names:
+            attribute = int(photo["attribute_ids"][region])
+            one["attributes"] = [name_of(names["attributes"], attribute)] if attribute else []
+            scores = photo.get("attribute_scores", np.ones(len(objects)))
+            one["attr_scores"] = [float(scores[region])] if attribute else []
+    return {"image_h": height, "image_w": width, "num_boxes": len(objects), "objects": objects}
+
+
+def name_of(names: dict[int, str], index: int) -> str:
+    """The name of an id; `ValueError` where the labels have none."""
+    if index not in names:
+        raise ValueError(f"the labels have no name for the id {index}: are they of the detector that made the store?")
+    return names[index]

@@ -1,0 +1,582 @@
+"""A folder of region features on disk: float16, memory-mapped, resumable, with the fingerprint of what made them.
+
+    Regions --RegionStoreWriter.append--> folder --RegionStore.batch--> region_features, region_boxes, region_mask
+
+The files are those of `training/regions/shards.py`. One photo of 36 regions of width 2048 takes 148 kB, the 123,287
+photos of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/region_store.py` prints photos a second.
+"""
+
+import json
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import get_worker_info
+
+from training.data.files import PathLike, write_atomically
+from training.regions.shards import (
+    CURE,
+    FORMAT,
+    MANIFEST_NAME,
+    SHARD_NAME,
+    STORED_DTYPES,
+    ShardPhotos,
+    fingerprint_differences,
+    holds_no_damage,
+    join_photos,
+    lock_writer,
+    open_shard,
+    read_manifests,
+    starts_of_counts,
+    write_shard,
+)
+
+Photos = Sequence[str] | Sequence[int] | slice | range | np.ndarray | torch.Tensor
+BOX_TOLERANCE = 1e-3
+VERIFIED_BYTES = 2**28  # stores up to this size are checked whole at opening, in 0.2 s; larger ones on request
+LARGEST_SIDE = 2**24  # pixels
+MOST_WAITING_BYTES = 2**28
+NOTHING_STORED = "; nothing of this batch was stored"
+
+
+class RegionStoreWriter:
+    """Writes regions photo by photo; opening an existing store continues it.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> regions = {"region_features": torch.ones(1, 3, 8), "region_boxes": torch.tensor([[[0.0, 0.0, 1.0, 1.0]] * 3])}
+    >>> with RegionStoreWriter(folder, fingerprint={"backbone": "resnet101"}) as writer:
+    ...     writer.append(["dog.jpg"], regions)
+    >>> RegionStore(folder)["dog.jpg"]["region_features"].shape
+    torch.Size([3, 8])
+
+    Args:
+        folder: made if absent; must be empty or a store.
+        fingerprint: what made the features (model type, backbone, hash of the weights, revision, image size, kind of
+            regions, ...), as JSON values.
+        photos_per_shard: photos wait in memory until so many (or 256 MiB) are there, and are then written as one shard
+            (256 photos of 36 regions of width 2048 are 38 MB). A kill loses only the waiting photos.
+            A last shard that was cut short is made anew.
+        photos_at_risk: after so many photos (at the end of their batch) what waits is written already, as a small shard
+            that the full one replaces later; by default only full shards are written.
+        process_index: each of several processes that write into one folder at once has its own, from 0.
+        feature_dtype: float16, or float32 for twice the space and what was given to the last bit.
+
+    Attributes:
+        done_ids: the ids appended so far; on opening, those on disk, whichever process wrote them.
+        done_marks: the mark of each one's content (`photo_marks.py`), 0 where it is not known.
+
+    Raises:
+        ValueError: for a folder of other things, and for a fingerprint or `feature_dtype` other than the store's.
+        RuntimeError: while another writer holds the same `process_index`.
+    """
+
+    def __init__(
+        self,
+        folder: PathLike,
+        *,
+        fingerprint: Mapping[str, Any],
+        photos_per_shard: int = 256,
+        photos_at_risk: int | None = None,
+        process_index: int = 0,
+        feature_dtype: torch.dtype = torch.float16,
+    ) -> None:
+        self.folder = Path(folder)
+        self.photos_per_shard = photos_per_shard
+        self.photos_at_risk = photos_at_risk or photos_per_shard
+        self.process_index = process_index
+        self.feature_dtype = feature_dtype
+        self._manifest_name = f"store-{process_index}.json" if process_index else "store.json"
+        self._waiting: list[ShardPhotos] = []
+        self._waiting_bytes = 0
+        self._num_saved = 0  # of the waiting batches, so many stand in small shards
+        self._small_shards: list[dict[str, Any]] = []
+        _check_folder_is_free(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_writer(self.folder, process_index)
+        try:
+            self._continue(json.loads(json.dumps(dict(fingerprint))))
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> "RegionStoreWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def append(self, image_ids: Sequence[str], regions: Mapping[str, Any]) -> None:
+        """Adds a batch of photos: all of it or, on an error, nothing.
+
+        Args:
+            image_ids: B ids not yet in the store.
+            regions: `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, optionally `region_mask`
+                (B, R) bool (absent: every region is real), `region_scores` and `region_seconds` (B, R),
+                `object_probs` and `attribute_probs` (B, R, classes), `object_ids` (0 = background) and `attribute_ids`
+                (0 = none) with `attribute_scores` (B, R), and `image_size` (B, 2) height and width in pixels (0, 0
+                where they are not known) and `photo_mark` (B,) of the photos' content (0: not known); a `Regions` or
+                any mapping of tensors or arrays. Padding is not kept.
+
+        Raises:
+            ValueError: naming the photo, for an id that is there already, a photo without regions, numbers that are
+                not finite in float16, boxes that are not xyxy in 0..1; and for widths other than the store's.
+        """
+        self._check_ids(image_ids)
+        photos = _unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
+        _check_numbers(photos)
+        self._check_widths(photos.widths)
+        self._widths = photos.widths
+        self.done_ids.update(image_ids)
+        self.done_marks.update(zip(image_ids, photos.photo_marks.tolist(), strict=True))
+        self._waiting.append(photos)
+        self._waiting_bytes += photos.nbytes
+        num_waiting, num_unsaved = (
+            sum(len(part.image_ids) for part in parts) for parts in (self._waiting, self._waiting[self._num_saved :])
+        )
+        if num_waiting >= self.photos_per_shard or self._waiting_bytes >= MOST_WAITING_BYTES:
+            self.flush()
+        elif num_unsaved >= self.photos_at_risk:
+            self._small_shards.append(self._write_shard(self._waiting[self._num_saved :], replaced=[]))
+            self._num_saved = len(self._waiting)
+
+    def flush(self) -> None:
+        """Writes the waiting photos as one shard; once it returns, a kill cannot lose them."""
+        if not self._waiting:
+            return
+        if len(self._small_shards) != 1 or self._num_saved < len(self._waiting):
+            self._write_shard(self._waiting, replaced=self._small_shards)
+        self._waiting, self._waiting_bytes, self._num_saved, self._small_shards = [], 0, 0, []
+
+    def _write_shard(self, parts: Sequence[ShardPhotos], *, replaced: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Batches as one shard; from the moment the manifest names it, it stands for the shards it replaces."""
+        path = self.folder / f"shard-{self.process_index}-{self._next_number:05d}.arrow"
+        self._next_number += 1
+        entry = write_shard(path, join_photos(parts))
+        kept = [shard for shard in self._manifest["shards"] if shard not in replaced]
+        self._write_manifest({**self._manifest, "shards": [*kept, entry]})
+        for shard in replaced:
+            (self.folder / shard["file"]).unlink()
+        return entry
+
+    def close(self) -> None:
+        """Writes what waits and lets the next writer in."""
+        try:
+            self.flush()
+        finally:
+            self._lock.close()
+
+    def _continue(self, fingerprint: dict[str, Any]) -> None:
+        manifests = read_manifests(self.folder)
+        for manifest in manifests.values():
+            stored = manifest["fingerprint"]
+            differences = fingerprint_differences(stored, {**dict.fromkeys(stored), **fingerprint})
+            if differences:
+                raise ValueError(
+                    f"the store {self.folder} was made otherwise ({'; '.join(differences)}); use another folder"
+                )
+        self._manifest = self._without_a_cut_shard(manifests.get(self._manifest_name, {}))
+        manifests |= {self._manifest_name: self._manifest} if self._manifest else {}
+        shards = _open_shards(self.folder, manifests)
+        self.done_marks = {
+            image_id: mark
+            for shard in shards
+            for image_id, mark in zip(shard.image_ids, shard.photo_marks.tolist(), strict=True)
+        }
+        self.done_ids = set(self.done_marks)
+        self._widths = shards[0].widths if shards else {}
+        if shards and shards[0].columns["region_features"].dtype != self.feature_dtype:
+            raise ValueError(
+                f"the store {self.folder} keeps its features in {shards[0].columns['region_features'].dtype}, not "
+                f"{self.feature_dtype}; go on in the same numbers, or use another folder"
+            )
+        named = {shard["file"] for shard in self._manifest.get("shards", [])}
+        for pattern in (f".{self._manifest_name}.partial", f"*shard-{self.process_index}-*"):
+            for leftover in self.folder.glob(pattern):
+                if leftover.name not in named:
+                    leftover.unlink()
+        self._next_number = 1 + max((int(name[:-6].rpartition("-")[2]) for name in named), default=-1)
+        if not self._manifest:
+            self._write_manifest({"format": FORMAT, "fingerprint": fingerprint, "shards": []})
+        self._take_up_small_shards()
+
+    def _without_a_cut_shard(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        """The manifest without its last shard where that was cut short (a power cut, a full disk), with a warning."""
+        last = next(iter(manifest.get("shards", [])[::-1]), None)
+        path = self.folder / last["file"] if last else None
+        if last is None or path is None or not path.is_file() or path.stat().st_size >= last["bytes"]:
+            return manifest
+        warnings.warn(f"the shard {path} was cut short: its {last['photos']} photos are made again", stacklevel=2)
+        self._write_manifest({**manifest, "shards": manifest["shards"][:-1]})
+        return self._manifest
+
+    def _take_up_small_shards(self) -> None:
+        """The last shards that are no full one together wait again, as before a kill, and so become one in the end.
+
+        Thus the files of a store do not tell how often its writer was killed.
+        """
+        count = size = 0
+        for entry in reversed(self._manifest["shards"]):
+            count, size = count + entry["photos"], size + entry["bytes"]
+            if count >= self.photos_per_shard or size >= MOST_WAITING_BYTES:
+                break
+            photos = open_shard(self.folder / entry["file"], entry, verified=True).cloned()
+            self._waiting.insert(0, photos)
+            self._small_shards.insert(0, entry)
+        self._num_saved = len(self._waiting)
+        self._waiting_bytes = sum(photos.nbytes for photos in self._waiting)
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        write_atomically(self.folder / self._manifest_name, json.dumps(manifest, indent=1).encode())
+        self._manifest = manifest
+
+    def _check_ids(self, image_ids: Sequence[str]) -> None:
+        if isinstance(image_ids, str) or not all(isinstance(image_id, str) for image_id in image_ids):
+            raise ValueError(f"image_ids must be a list of strings, got {str(image_ids)[:80]}")
+        twice = next((image_id for image_id, times in Counter(image_ids).items() if times > 1), None)
+        there = next((image_id for image_id in image_ids if image_id in self.done_ids), None)
+        if twice is not None or there is not None:
+            fault = f"{twice!r} is twice in this batch" if twice is not None else f"{there!r} is already there"
+            raise ValueError(f"cannot add to the store {self.folder}: photo {fault}; skip the ids in writer.done_ids")
+
+    def _check_widths(self, widths: dict[str, int]) -> None:
+        if self._widths and widths != self._widths:
+            raise ValueError(
+                f"these photos have {widths} numbers a region, but the store {self.folder} has {self._widths}; "
+                "were they made by another detector? Give it another folder"
+            )
+
+
+class RegionStore:
+    """Reads a store; safe in several processes at once, and picklable for data loader workers (they map it anew).
+
+    Args:
+        folder: what a `RegionStoreWriter` wrote; photos added later are seen by opening it again.
+
+    Attributes:
+        image_ids: every id, in the order of positions.
+        fingerprint: what made the features.
+        column_names: what it holds of a region.
+        image_sizes: (N, 2) int32, each photo's height and width in pixels; 0 where they are not known.
+        photo_marks: (N,) int64, of each photo's content (`photo_marks.py`); 0 where it is not known: stores that were
+            converted from feature files, or written before photos were marked.
+        num_regions: (N,) how many regions each photo has.
+
+    Raises:
+        ValueError: for a folder that is no store or holds no photo, a shard that is absent, cut short or foreign,
+            an id that two processes wrote, processes that recorded different fingerprints. Of a shard that was damaged
+            after it was written, ids and counts are noticed at every opening, features where the store is no larger
+            than `VERIFIED_BYTES`, and in any store by `verified_shards`.
+    """
+
+    def __init__(self, folder: PathLike) -> None:
+        self._open(folder, verified=None)
+
+    def _open(self, folder: PathLike, *, verified: bool | None) -> None:
+        self.folder = Path(folder)
+        manifests = _manifests(self.folder)
+        if verified is None:
+            verified = sum(entry["bytes"] for entry in _entries(manifests)) <= VERIFIED_BYTES
+        self._shards = _open_shards(self.folder, manifests, verified=verified)
+        self.fingerprint: dict[str, Any] = next(iter(manifests.values()))["fingerprint"]
+        _check_agreement(self.folder, manifests, self._shards)
+        self.image_ids = [image_id for shard in self._shards for image_id in shard.image_ids]
+        self._position_of = {image_id: position for position, image_id in enumerate(self.image_ids)}
+        if len(self._position_of) < len(self.image_ids):
+            twice = Counter(self.image_ids).most_common(1)[0][0]
+            raise ValueError(
+                f"photo {twice!r} is twice in the store {folder}; were its processes given the same photos?"
+            )
+        photos_per_shard = torch.tensor([len(shard.image_ids) for shard in self._shards])
+        self._shard_of = torch.arange(len(self._shards)).repeat_interleave(photos_per_shard).numpy()
+        self._starts = torch.cat([shard.starts[:-1] for shard in self._shards]).numpy()
+        self._ends = torch.cat([shard.starts[1:] for shard in self._shards]).numpy()
+        self.num_regions: np.ndarray = self._ends - self._starts
+        self.image_sizes = torch.cat([shard.image_sizes for shard in self._shards])
+        self.photo_marks = torch.cat([shard.photo_marks for shard in self._shards])
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._position_of
+
+    def __getitem__(self, image_id: str) -> dict[str, torch.Tensor]:
+        """Every column of one photo, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ...
+
+        Where it is known, `image_size` (2,), height and width in pixels, too.
+        """
+        batch = self.batch([image_id], columns=self.column_names)
+        size = self.image_sizes[self._position(image_id)]
+        return {name: value[0] for name, value in batch.items()} | ({"image_size": size} if size.all() else {})
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(state["folder"], verified=False)  # whoever pickled it has looked
+
+    @property
+    def marks(self) -> dict[str, int]:
+        """The mark of each photo's content by its id, 0 where it is not known."""
+        return dict(zip(self.image_ids, self.photo_marks.tolist(), strict=True))
+
+    @property
+    def feature_width(self) -> int:
+        """D, the numbers in a region's feature vector."""
+        return self._shards[0].widths["region_features"]
+
+    @property
+    def feature_dtype(self) -> torch.dtype:
+        """In which numbers the features are stored: float16 or float32."""
+        return self._shards[0].columns["region_features"].dtype
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self._shards[0].columns)
+
+    def batch(
+        self,
+        photos: Photos,
+        *,
+        dtype: torch.dtype | None = None,
+        columns: Sequence[str] = ("region_features", "region_boxes"),
+    ) -> dict[str, torch.Tensor]:
+        """The regions of some photos, padded with zeros to the longest of them.
+
+        Args:
+            photos: B ids, or B positions (list, range, slice, array or tensor of int). Ids are always strings: the
+                int 42 is the 43rd photo, the string "42" the photo of that id.
+            dtype: of the wide columns (features and probabilities; None: as they are stored); boxes, scores and
+                seconds stay float32, ids int32.
+            columns: of `column_names`.
+
+        Returns:
+            The columns, for example `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, and
+            `region_mask` (B, R) bool. Outside data loader workers, neighbouring photos of one shard with equally many
+            regions come as a view of the mapped file: treat it as read-only, or clone it.
+
+        Raises:
+            KeyError: for an id that is not in the store, or a column that it does not hold.
+            IndexError: for a position outside the store, or no photo at all.
+            ValueError: for features that are not finite and boxes outside of 0..1: the store was damaged.
+        """
+        absent = [name for name in columns if name not in self.column_names]
+        if absent:
+            raise KeyError(
+                f"the store {self.folder} holds no {', '.join(absent)}; it holds {', '.join(self.column_names)}"
+            )
+        positions = self._positions(photos)
+        shards, starts, ends = self._shard_of[positions], self._starts[positions], self._ends[positions]
+        counts = ends - starts
+        num_regions = int(counts.max())
+        even = bool((counts == num_regions).all())
+        touching = even and bool((shards == shards[0]).all() and (starts[1:] == ends[:-1]).all())
+        out = {}
+        for name in columns:
+            if touching:
+                flat = self._shards[shards[0]].columns[name][int(starts[0]) : int(ends[-1])]
+                if get_worker_info() is not None:  # torch cannot send a mapped file to the main process
+                    flat = flat.clone()
+            else:
+                pieces = self._pieces(name, shards, starts, ends)
+                flat = torch.cat(pieces) if even else pad_sequence(pieces, batch_first=True).flatten(0, 1)
+            self._check_read(name, flat, positions)
+            value = flat.unflatten(0, (len(positions), num_regions))  # (B, R, width)
+            out[name] = value.to(dtype) if dtype and STORED_DTYPES[name] == torch.float16 else value
+        out["region_mask"] = torch.arange(num_regions) < torch.from_numpy(counts)[:, None]  # (B, R)
+        return out
+
+    def check_fingerprint(
+        self, expected: Mapping[str, Any], *, on_mismatch: Literal["warn", "error"] = "warn"
+    ) -> list[str]:
+        """Compares what made the features with what a model expects; returns one phrase for each differing field.
+
+        Args:
+            expected: only its fields are compared.
+            on_mismatch: warn, or raise ValueError, listing the differing fields.
+        """
+        differences = fingerprint_differences(self.fingerprint, json.loads(json.dumps(dict(expected))))
+        if differences:
+            message = (
+                f"the features in {self.folder} were not made as expected ({'; '.join(differences)}); "
+                "scores may fall silently: extract them again with this model's detector"
+            )
+            if on_mismatch == "error":
+                raise ValueError(message)
+            warnings.warn(message, stacklevel=2)
+        return differences
+
+    def _positions(self, photos: Photos) -> np.ndarray:
+        if isinstance(photos, slice):
+            photos = range(*photos.indices(len(self)))
+        if len(photos) == 0:
+            raise IndexError("an empty batch: give at least one image id or position")
+        if isinstance(photos[0], str):
+            return np.array([self._position(str(image_id)) for image_id in photos])
+        positions = np.asarray(photos)
+        outside = positions[(positions < 0) | (positions >= len(self))]
+        if len(outside):
+            raise IndexError(f"position {outside[0]} is outside the store {self.folder} of {len(self)} photos")
+        return positions
+
+    def _position(self, image_id: str) -> int:
+        if image_id not in self._position_of:
+            raise KeyError(
+                f"photo {image_id!r} is not in the store {self.folder} of {len(self)} photos (its ids look like "
+                f"{self.image_ids[0]!r}); extract it too"
+            )
+        return self._position_of[image_id]
+
+    def _check_read(self, name: str, flat: torch.Tensor, positions: np.ndarray) -> None:
+        """`ValueError` where what was read is nothing that a writer takes; `flat` holds all regions of the photos."""
+        if holds_no_damage(name, flat):
+            return
+        each = flat.unflatten(0, (len(positions), -1))
+        photo = next((i for i, one in enumerate(each) if not holds_no_damage(name, one)), 0)
+        raise ValueError(
+            f"{name} of photo {self.image_ids[positions[photo]]!r} in the store {self.folder} are not finite, or "
+            f"outside of their range: its shard was damaged; {CURE}"
+        )
+
+    def _pieces(self, name: str, shards: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[torch.Tensor]:
+        """One view (R_i, width) a photo."""
+        columns = [shard.columns[name] for shard in self._shards]
+        return [
+            columns[shard][start:end]
+            for shard, start, end in zip(shards.tolist(), starts.tolist(), ends.tolist(), strict=True)
+        ]
+
+
+def _entries(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the manifests say of each shard."""
+    return [entry for manifest in manifests.values() for entry in manifest["shards"]]
+
+
+def _open_shards(
+    folder: Path, manifests: Mapping[str, Mapping[str, Any]], *, verified: bool = False
+) -> list[ShardPhotos]:
+    return [open_shard(folder / entry["file"], entry, verified=verified) for entry in _entries(manifests)]
+
+
+def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardPhotos | None, str]]:
+    """Reads every byte of a store, shard by shard: its entry in the manifest, its photos and "", or None and what is
+    wrong with it.
+
+    That is another checksum than it was written with and, in stores of before that have none, what no writer takes:
+    numbers that are not finite, boxes outside of 0..1, ids below 0. Raises `ValueError` for a folder that is no store.
+    """
+    for entry in _entries(_manifests(Path(folder))):
+        path = Path(folder) / entry["file"]
+        try:
+            photos = open_shard(path, entry, verified=True)
+            _check_numbers(photos)
+        except ValueError as error:
+            message = str(error).removesuffix(NOTHING_STORED)
+            yield entry, None, message if str(path) in message else f"the shard {path} is damaged: {message}; {CURE}"
+        else:
+            yield entry, photos, ""
+
+
+def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
+    """The manifests of a store; `ValueError` for a folder without any photo."""
+    manifests = read_manifests(folder)
+    if not _entries(manifests):
+        fault = "holds no photo yet" if manifests else "is no region store (it has no store.json)"
+        raise ValueError(f"{folder} {fault}; make one with `updown extract PHOTOS --output {folder}`")
+    return manifests
+
+
+def _check_agreement(folder: Path, manifests: Mapping[str, Mapping[str, Any]], shards: Sequence[ShardPhotos]) -> None:
+    first, *others = [manifest["fingerprint"] for manifest in manifests.values()]
+    if any(other != first for other in others):
+        raise ValueError(f"the processes that wrote {folder} recorded different fingerprints; extract again")
+    dtypes = {shard.columns["region_features"].dtype for shard in shards}
+    if len(dtypes) > 1 or any(shard.widths != shards[0].widths for shard in shards):
+        raise ValueError(f"the shards of {folder} hold different columns or widths; extract again")
+
+
+def _check_folder_is_free(folder: Path) -> None:
+    names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    foreign = [name for name in names if not MANIFEST_NAME.fullmatch(name) and not SHARD_NAME.fullmatch(name)]
+    if foreign:
+        raise ValueError(f"{folder} holds other things ({foreign[0]}); give an empty folder or a region store")
+
+
+def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any], *, feature_dtype: torch.dtype) -> ShardPhotos:
+    """A padded batch -> its real regions one after the other, in the stored dtypes, on the CPU."""
+    given = {name: torch.as_tensor(regions[name]) for name in STORED_DTYPES if regions.get(name) is not None}
+    for name in ("region_features", "region_boxes"):
+        if name not in given:
+            raise ValueError(f"the regions hold no {name}; they hold {', '.join(given) or 'nothing'}")
+    shape = given["region_features"].shape[:2]
+    mask = torch.as_tensor(regions["region_mask"]) if regions.get("region_mask") is not None else torch.ones(shape)
+    mask = mask.bool().cpu()
+    wrong = {name: tuple(t.shape) for name, t in {**given, "region_mask": mask}.items() if t.shape[:2] != shape}
+    if wrong or shape[0] != len(image_ids):
+        raise ValueError(
+            f"{len(image_ids)} photos came with region_features of shape {tuple(given['region_features'].shape)}"
+            + (f" and {wrong}" if wrong else "")
+            + "; expected (photos, regions, width)"
+        )
+    dtypes = {**STORED_DTYPES, "region_features": feature_dtype}
+    real = {name: value.detach().cpu()[mask] for name, value in given.items()}
+    return ShardPhotos(
+        image_ids=list(image_ids),
+        starts=starts_of_counts(mask.sum(dim=1)),
+        columns={name: value.to(dtypes[name]).contiguous() for name, value in real.items()},
+        image_sizes=_image_sizes(regions.get("image_size"), num_photos=len(image_ids)),
+        photo_marks=_photo_marks(regions.get("photo_mark"), num_photos=len(image_ids)),
+    )
+
+
+def _photo_marks(given: Any, *, num_photos: int) -> torch.Tensor:
+    """(N,) int64, 0 where they are not known."""
+    marks = torch.zeros(num_photos, dtype=torch.int64) if given is None else torch.as_tensor(given).cpu()
+    if marks.shape != (num_photos,) or marks.dtype != torch.int64:
+        raise ValueError(f"photo_mark should hold an int64 for each of {num_photos} photos, got {tuple(marks.shape)}")
+    return marks
+
+
+def _image_sizes(given: Any, *, num_photos: int) -> torch.Tensor:
+    """(N, 2) int32: height and width in pixels, 0 where they are not known."""
+    if given is None:
+        return torch.zeros(num_photos, 2, dtype=torch.int32)
+    sizes = torch.as_tensor(given).cpu()
+    if sizes.shape != (num_photos, 2) or (sizes < 0).any() or (sizes > LARGEST_SIDE).any():
+        raise ValueError(
+            f"image_size should hold a height and a width in pixels for each of {num_photos} photos, got "
+            f"{sizes.tolist() if sizes.numel() < 9 else tuple(sizes.shape)}"
+        )
+    return sizes.to(torch.int32)
+
+
+def _check_numbers(photos: ShardPhotos) -> None:
+    counts = photos.starts.diff()
+    empty = (counts == 0).nonzero()
+    if len(empty):
+        raise ValueError(f"photo {photos.image_ids[int(empty[0])]!r} has no region; lower the detector's threshold")
+    for name, column in photos.columns.items():
+        bad = ~torch.isfinite(column.reshape(len(column), -1)).all(dim=1)
+        limit = " or beyond float16 (65504)" if column.dtype == torch.float16 else ""
+        _refuse(bad, photos, f"{name} that are NaN, infinite{limit}")
+        if STORED_DTYPES[name] == torch.int32:
+            _refuse(column < 0, photos, f"{name} below 0, which is background or none")
+    boxes = photos.columns["region_boxes"]
+    outside = (boxes < -BOX_TOLERANCE).any(dim=1) | (boxes > 1 + BOX_TOLERANCE).any(dim=1)
+    _refuse(outside, photos, "region_boxes outside 0..1 (divide them by the photo's width and height)")
+    _refuse((boxes[:, 2:] < boxes[:, :2]).any(dim=1), photos, "region_boxes that are not xyxy (x2 < x1 or y2 < y1)")
+    boxes.clamp_(0, 1)
+
+
+def _refuse(bad: torch.Tensor, photos: ShardPhotos, fault: str) -> None:
+    """ValueError naming the photo of the first bad region; `bad` (all regions,) bool."""
+    if bad.any():
+        region = bad.nonzero()[0, 0]
+        photo = int(torch.searchsorted(photos.starts, region, right=True)) - 1
+        raise ValueError(f"photo {photos.image_ids[photo]!r} has {fault}{NOTHING_STORED}")

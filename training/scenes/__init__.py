@@ -1,0 +1,1 @@
+"""Drawn scenes whose every object is known: captions, questions and boxes without a download."""

@@ -1,0 +1,366 @@
+"""Searching photos by text and texts by photo, in an index on disk or in a `datasets.Dataset`.
+
+    text --PhotoIndex.search--> photos     photo --search_texts--> texts     photo --search_similar--> photos
+
+The vectors' dot product finds the nearest (ITC); with `rerank` the model then reads each of the best together with the
+query and orders them by its match score (ITM; both after ALBEF, Li et al. 2021).
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, Image, List, Value, concatenate_datasets
+from PIL.Image import Image as PilImage
+from tqdm.auto import tqdm
+
+from modeling_updown import load_photo
+from training.data.files import PathLike
+from training.regions.extract import photo_of, undecoded
+from training.regions.photo_marks import UNKNOWN, other_photos, photo_mark
+from training.regions.store import RegionStore
+from training.search.embedding import Embedder, VectorSink, embed_photos
+from training.search.index_files import EmbeddingTable, check_fingerprint, known_mark, read_index, resolved_place
+from training.search.nearest import FaissSearch, exact_top_k
+
+RECALL_QUERIES = 100
+
+
+@dataclass
+class Found:
+    """What a search found, the best first.
+
+    rows: of the data set (`PhotoIndex.from_dataset`), else places in the index's photos or texts.
+    scores: cosine of query and result, -1..1.
+    match_probs: how probable it is that they belong together, 0..1; None for what was not re-ranked.
+    unread: one line for each photo that was to be re-ranked and cannot be read; it stands behind those that were.
+    """
+
+    rows: list[int]
+    scores: list[float]
+    match_probs: list[float | None]
+    unread: list[str] = field(default_factory=list)
+
+
+class PhotoIndex:
+    """Photos, and maybe texts, as vectors that can be searched.
+
+    Attributes:
+        photos, texts: their vectors (N, E) and entries; `texts` is empty where only photos were indexed.
+        broken: of `from_dataset`, one line for each photo that could not be read and is not in the index.
+    """
+
+    def __init__(
+        self, embedder: Embedder, photos: EmbeddingTable, texts: EmbeddingTable | None = None, *, rows: Sequence[int]
+    ) -> None:
+        self.embedder, self.photos = embedder, photos
+        self.texts = texts or EmbeddingTable(np.empty((0, photos.embeddings.shape[1]), np.float32), [])
+        self.rows = rows  # what `search` calls each photo
+        self.photo_folder: Path | None = None
+        self.store_folder: Path | None = None
+        self.regions_made_by: dict[str, Any] = {}
+        self.dataset: Dataset | None = None
+        self.broken: list[str] = []
+        self._faiss_kind: str | None = None
+        self._faiss: dict[str, FaissSearch] = {}
+
+    @classmethod
+    def open(
+        cls,
+        folder: PathLike,
+        model: Any,
+        processor: Any,
+        *,
+        photo_folder: PathLike | None = None,
+        batch_size: int = 32,
+    ) -> "PhotoIndex":
+        """An index that `updown index` wrote, with the model that made it; the vectors stay on the disk.
+
+        photo_folder: where the photos lie now, if not where they lay. Raises `ValueError` for an index of another
+        model, one without a photo, and what is no index.
+        """
+        manifest, tables = read_index(folder)
+        embedder = Embedder(model, processor, batch_size=batch_size)
+        check_fingerprint(manifest["fingerprint"], {"model": embedder.fingerprint()["model"]}, folder=folder)
+        if "photos" not in tables:
+            raise ValueError(f"the index {folder} holds no photo yet: go on with `updown index`")
+        widths = {table.embeddings.shape[1] for table in tables.values()}
+        if len(widths) > 1:
+            raise ValueError(f"the photos and texts of the index {folder} differ in width: index them again")
+        index = cls(embedder, tables["photos"], tables.get("texts"), rows=range(len(tables["photos"])))
+        place = photo_folder or (manifest["photo_folder"] and resolved_place(manifest["photo_folder"], folder))
+        index.photo_folder = Path(place) if place else None
+        if manifest["region_store"]:
+            index.store_folder = resolved_place(manifest["region_store"], folder)
+            index.regions_made_by = manifest["fingerprint"].get("regions") or {}
+        return index
+
+    @classmethod
+    def from_dataset(
+        cls, dataset: Dataset, model: Any, processor: Any, *, image_column: str = "image", batch_size: int = 32
+    ) -> "PhotoIndex":
+        """The photos of a data set, in memory; `dataset.select(index.search("two dogs").rows)` are those found.
+
+        Photos that cannot be read are listed in `broken` and left out. Raises `ValueError` where there is no other one.
+        """
+        embedder = Embedder(model, processor, batch_size=batch_size)
+        photos = photo_column(dataset, image_column)
+        sink = VectorSink(embedder)
+        broken = embed_photos(photos, sink)
+        if not sink.kept:
+            raise ValueError(f"none of the {len(dataset)} photos can be read: {'; '.join(broken[:1]) or 'no row'}")
+        kept = sorted((int(name), vector) for name, vector in sink.kept)
+        rows = [row for row, _ in kept]
+        table = EmbeddingTable(np.stack([vector for _, vector in kept]), [{"id": str(row)} for row in rows])
+        index = cls(embedder, table, rows=rows)
+        index.dataset, index.broken = photos, broken
+        return index
+
+    # -- searching ---------------------------------------------------------------------------------------------------
+
+    def search(self, text: str, *, top_k: int = 10, rerank: int = 0) -> Found:
+        """The photos that a text describes; the `rerank` nearest of them are re-ordered by the model's match score."""
+        found = self.nearest("photos", self.embedder.text_vectors([text]), top_k=max(top_k, rerank))
+        if rerank:
+            places = found.rows[:rerank]
+            odds, found.unread = self.photo_odds(text, places)
+            found = reordered(found, odds)
+        found = first(found, top_k)
+        found.rows = [self.rows[place] for place in found.rows]
+        return found
+
+    def search_texts(self, photo: PilImage, *, top_k: int = 10, rerank: int = 0) -> Found:
+        """The indexed texts that describe a photo; `rerank` as in `search`.
+
+        Raises `ValueError` where the index holds no text.
+        """
+        if not len(self.texts):
+            raise ValueError(
+                "the index holds no texts: index again with --captions FILE, or look for photos (--similar)"
+            )
+        regions = self.embedder.regions([photo])
+        found = self.nearest("texts", self.embedder.regions_vectors(regions), top_k=max(top_k, rerank))
+        if rerank:
+            texts = [self.texts.entries[place]["text"] for place in found.rows[:rerank]]
+            odds = self.embedder.match(texts, regions, photo_index=[0] * len(texts))
+            found = reordered(found, odds)
+        return first(found, top_k)
+
+    def search_similar(self, photo: PilImage, *, top_k: int = 10) -> Found:
+        """The photos that are like a photo."""
+        found = self.nearest("photos", self.embedder.regions_vectors(self.embedder.regions([photo])), top_k=top_k)
+        found.rows = [self.rows[place] for place in found.rows]
+        return found
+
+    def nearest(self, table: str, query: np.ndarray, *, top_k: int) -> Found:
+        """Places of the vectors nearest to one query (1, E) among the `photos` or `texts`."""
+        kept = getattr(self, table)
+        if self._faiss_kind is None:
+            scores, rows = exact_top_k(query, kept.embeddings, top_k=top_k)
+        else:
+            scores, rows = self.faiss(table).top_k(query, top_k=top_k)
+        places = rows[0][rows[0] >= 0].tolist()
+        return Found(places, scores[0][: len(places)].tolist(), [None] * len(places))
+
+    def use_faiss(self, kind: str = "flat") -> None:
+        """Search by faiss from here on; `kind` as for `FaissSearch`.
+
+        Raises `ImportError` where it is not installed, and `ValueError` for an unknown kind.
+        """
+        self._faiss_kind, self._faiss = kind, {}
+        self.faiss("photos")
+
+    def faiss(self, table: str) -> FaissSearch:
+        """The faiss index of the `photos` or `texts`, built at its first use."""
+        if table not in self._faiss:
+            self._faiss[table] = FaissSearch(getattr(self, table).embeddings, kind=self._faiss_kind or "flat")
+        return self._faiss[table]
+
+    def faiss_recall(self, table: str) -> float:
+        """The share, 0..1, of the exact top 10 of the `photos` or `texts` that faiss finds.
+
+        Measured on up to 100 queries, evenly taken of the index itself: texts for photos and photos for texts where it
+        has both, else photos for photos.
+        """
+        queries = (self.texts if table == "photos" and len(self.texts) else self.photos).embeddings
+        return self.faiss(table).recall(np.asarray(queries[:: max(1, len(queries) // RECALL_QUERIES)]))
+
+    # -- photos ------------------------------------------------------------------------------------------------------
+
+    def photo(self, place: int) -> PilImage:
+        """The photo at a place of `photos`.
+
+        Raises `OSError` or `ValueError` where it cannot be read, the index does not know where it lies, or another one
+        lies there now.
+        """
+        if self.dataset is not None:
+            return photo_of(self.dataset[self.rows[place]])
+        path, entry = self.photo_path(place), self.photos.entries[place]
+        photo = load_photo(path)
+        if known_mark(entry) not in (UNKNOWN, photo_mark({"path": str(path)})):
+            raise ValueError(f"{path} is another photo than was indexed as {entry['id']!r}: index the photos again")
+        return photo
+
+    def photo_path(self, place: int) -> Path:
+        """Where the photo at a place of `photos` lies.
+
+        Raises `ValueError` where the index does not know, or names a place outside of the photo folder.
+        """
+        entry = self.photos.entries[place]
+        path = entry.get("path")
+        if not isinstance(path, str) or self.photo_folder is None:
+            raise ValueError(
+                f"the index does not know where the photo {entry['id']!r} lies: name its folder in --photos"
+            )
+        joined = Path(os.path.normpath(self.photo_folder / path))
+        if not joined.is_relative_to(os.path.normpath(self.photo_folder)):
+            raise ValueError(f"the path {path!r} of the photo {entry['id']!r} leads out of {self.photo_folder}")
+        return joined
+
+    def captions(self, place: int) -> list[str]:
+        """The indexed texts that belong to the photo at a place of `photos`."""
+        return self.captions_of.get(self.photos.entries[place]["id"], [])
+
+    @property
+    def captions_of(self) -> dict[str, list[str]]:
+        """The indexed texts of each photo by its id."""
+        if not hasattr(self, "_captions_of"):
+            self._captions_of: dict[str, list[str]] = {}
+            for entry in self.texts.entries:
+                if isinstance(entry.get("photo"), str):
+                    self._captions_of.setdefault(entry["photo"], []).append(entry["text"])
+        return self._captions_of
+
+    @property
+    def store(self) -> RegionStore | None:
+        """The region store that was indexed; None where there was none, or where it is gone.
+
+        Raises `ValueError` where another one lies in its place.
+        """
+        if not hasattr(self, "_store"):
+            there = self.store_folder is not None and self.store_folder.is_dir()
+            self._store = RegionStore(self.store_folder) if there else None  # type: ignore[arg-type]
+            if self._store is not None:
+                self._store.check_fingerprint(self.regions_made_by, on_mismatch="error")
+        return self._store
+
+    def stored_regions(self, store: RegionStore, places: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The regions of the photos at some places; `ValueError` where the store has lost one."""
+        ids = [self.photos.entries[place]["id"] for place in places]
+        lost = next((image_id for image_id in ids if image_id not in store), None)
+        if lost is not None:
+            raise ValueError(f"the region store {store.folder} holds no photo {lost!r} any more: index it again")
+        marks = [known_mark(self.photos.entries[place]) for place in places]
+        others = other_photos(ids, marks, known=self.store_marks(store))
+        if others:
+            raise ValueError(
+                f"the region store {store.folder} holds another photo than was indexed as {others[0]!r}: index it again"
+            )
+        return store.batch(ids, dtype=torch.float32)
+
+    def store_marks(self, store: RegionStore) -> dict[str, int]:
+        """The marks of a store's photos, gathered at their first use."""
+        if not hasattr(self, "_store_marks"):
+            self._store_marks = store.marks
+        return self._store_marks
+
+    def photo_odds(self, text: str, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+        """Log-odds (N,) that a text belongs to the photos at N places, NaN for those that cannot be read; and a line
+        for each of these.
+        """
+        odds = np.full(len(places), np.nan, dtype=np.float32)
+        unread: list[str] = []
+        step = self.embedder.batch_size
+        with tqdm(total=len(places), desc="re-ranking", unit="photo", leave=False) as bar:
+            for start in range(0, len(places), step):
+                part = list(range(start, min(start + step, len(places))))
+                if self.store is not None:
+                    regions = self.stored_regions(self.store, [places[number] for number in part])
+                else:
+                    photos, part = readable(self.photo, places, part, unread)
+                    regions = self.embedder.regions(photos) if photos else {}
+                if part:
+                    odds[part] = self.embedder.match([text] * len(part), regions, photo_index=range(len(part)))
+                bar.update(min(step, len(places) - start))
+        return odds, unread
+
+
+def readable(
+    load: Callable[[int], PilImage], places: Sequence[int], chosen: Sequence[int], unread: list[str]
+) -> tuple[list[PilImage], list[int]]:
+    """The photos at the chosen of the places that can be read, and which these are; a line for each other one."""
+    photos, kept = [], []
+    for number in chosen:
+        try:
+            photos.append(load(places[number]))
+        except (OSError, ValueError) as error:
+            unread.append(" ".join(str(error).split()))
+        else:
+            kept.append(number)
+    return photos, kept
+
+
+def reordered(found: Found, odds: np.ndarray) -> Found:
+    """With the first of them in the order of their log-odds (n,), n at most N; those of NaN and the others follow.
+
+    >>> reordered(Found([7, 8, 9], [0.9, 0.8, 0.7], [None] * 3), np.array([-1.0, 1.0])).rows
+    [8, 7, 9]
+    """
+    known = np.flatnonzero(~np.isnan(odds))
+    best = known[np.argsort(-odds[known], kind="stable")].tolist()
+    order = best + [place for place in range(len(found.rows)) if place not in set(best)]
+    probs = dict(zip(best, torch.from_numpy(odds[best]).double().sigmoid().tolist(), strict=True))
+    return Found(
+        [found.rows[place] for place in order],
+        [found.scores[place] for place in order],
+        [probs.get(place) for place in order],
+        found.unread,
+    )
+
+
+def first(found: Found, number: int) -> Found:
+    """The best `number` of them."""
+    return Found(found.rows[:number], found.scores[:number], found.match_probs[:number], found.unread)
+
+
+def photo_column(dataset: Dataset, image_column: str) -> Dataset:
+    """A data set's photos, undecoded, as `image`, with their row as `image_id`; `ValueError` where it has none."""
+    if image_column not in dataset.column_names:
+        raise ValueError(
+            f"the data set has no column {image_column!r}; it has {', '.join(dataset.column_names)}: name yours in "
+            "image_column"
+        )
+    photos = dataset.select_columns([image_column]).cast_column(image_column, Image(decode=False))
+    photos = photos if image_column == "image" else photos.rename_column(image_column, "image")
+    return undecoded(photos.add_column("image_id", [str(row) for row in range(len(dataset))]))
+
+
+def add_embeddings(
+    dataset: Dataset,
+    model: Any,
+    processor: Any,
+    *,
+    image_column: str = "image",
+    embedding_column: str = "image_embedding",
+    batch_size: int = 32,
+) -> Dataset:
+    """The data set with a column of its photos' vectors, of length 1, as `dataset.add_faiss_index` takes it:
+
+        rows = add_embeddings(dataset, model, processor)
+        rows.add_faiss_index("image_embedding")
+        query = Embedder(model, processor).text_vectors(["a dog"])[0]
+        scores, nearest = rows.get_nearest_examples("image_embedding", query)
+
+    Raises `ValueError` naming the first row whose photo cannot be read: every row needs a vector.
+    """
+    index = PhotoIndex.from_dataset(dataset, model, processor, image_column=image_column, batch_size=batch_size)
+    if index.broken:
+        raise ValueError(f"the photo of row {index.broken[0]}: take such rows out with dataset.select")
+    vectors = index.photos.embeddings
+    features = Features({embedding_column: List(Value("float32"), length=vectors.shape[1])})
+    column = Dataset.from_dict({embedding_column: vectors}, features=features)
+    return concatenate_datasets([dataset, column], axis=1)

@@ -1,0 +1,456 @@
+"""An index of photos and texts on disk: vectors in `.npy`, what they belong to in `.jsonl`, and a manifest.
+
+    vectors + entries --IndexWriter.append--> folder --read_index--> tables "photos" and "texts", memory-mapped
+
+    index.json     which model made it, where photos or regions lie, and how long the files below are
+    photos.npy     (N, E) float16 or float32, one vector of length 1 a photo; any program reads it
+    photos.jsonl   one line a photo: {"id": "dog.jpg", "path": "dog.jpg", "mark": 812}, the mark being that of
+                   `photo_marks.py`, absent where it is not known
+    texts.npy, texts.jsonl    the same of texts: {"text": "a dog", "photo": "dog.jpg"}
+
+The files only grow. What the manifest does not count yet is not there: a kill at any moment leaves what it counted, and
+the next writer cuts the rest off. The manifest has checksums of what it counts (`retrieval_checksums.py`), which is
+checked at every opening: 0.8 s a GB. A writer goes on with what is left of files that were cut short. Nothing is ever
+unpickled.
+"""
+
+import json
+import os
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from training.data.files import PathLike, read_json, write_json
+from training.regions.shards import fingerprint_differences, lock_writer
+from training.search.checksums import BLOCK_ROWS, Block, BlockChecksums, blocks_of, first_damaged
+
+FORMAT = "updown-index-1"
+MANIFEST = "index.json"
+TABLES = {"photos": "id", "texts": "text"}  # table -> what every entry of it holds
+NOTHING = {"rows": 0, "bytes": 0}
+DTYPES = ("float16", "float32")
+PLACES = ("model", "photo_folder", "region_store")
+CURE = "copy the index again, or delete its folder and index again"
+CHECKED_ROWS = 2**16  # vectors at a time
+# What numpy lets through of a damaged header, which it parses as Python's literals.
+NPY_FAULTS = (
+    *(OSError, ValueError, EOFError, SyntaxError, TokenError, TypeError, ArithmeticError, RecursionError),
+    IndexError,
+)
+COMMIT_SECONDS = 5.0  # of work that a kill may cost
+
+
+@dataclass
+class EmbeddingTable:
+    """N vectors of length 1, `embeddings` (N, E), maybe memory-mapped, and what they belong to, `entries` (N)."""
+
+    embeddings: np.ndarray
+    entries: Sequence[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+class EntryLines(Sequence[dict[str, Any]]):
+    """The entries of a table, each parsed where it is asked for: a million take their text's room and no more.
+
+    Raises `ValueError` for content of another number of lines and, later, for a line that is no entry with `key`.
+    """
+
+    def __init__(self, path: Path, content: bytes, *, rows: int, key: str) -> None:
+        self.content, self.starts = content, line_starts(content)
+        if len(self) != rows or len(content) != self.starts[-1]:
+            raise ValueError(
+                f"{path} holds {len(self)} entries, not {rows}: copy the index again, or delete it and index again"
+            )
+        self._path, self._key = path, key
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        row = range(len(self))[row]  # also from the end; IndexError beyond it
+        try:
+            entry = json.loads(self.content[self.starts[row] : self.starts[row + 1]])
+        except (ValueError, RecursionError):
+            entry = None
+        if not isinstance(entry, dict) or not isinstance(entry.get(self._key), str):
+            raise ValueError(f"{self._path}, line {row + 1} is no entry with {self._key!r}: copy the index again")
+        return entry
+
+
+class IndexWriter:
+    """Adds vectors to an index; opening an existing one continues it.
+
+    Args:
+        folder: made if absent; must be empty or an index.
+        fingerprint: what made the vectors, as JSON values: `model` of the model, `regions` of its region source.
+        places: `model`, `photo_folder` and `region_store`, as `relative_place` writes them; None where there is none.
+        dtype: `float16`, or `float32` for twice the space.
+        commit_seconds: after so long what was appended is counted, at the end of its batch.
+
+    Attributes:
+        entries: what is there already, by table.
+
+    Raises:
+        ValueError: for a folder of other things, or an index of another model, dtype, or of photos elsewhere.
+        OSError: while another process writes into the folder.
+    """
+
+    def __init__(
+        self,
+        folder: PathLike,
+        *,
+        fingerprint: Mapping[str, Any],
+        places: Mapping[str, str | None],
+        dtype: str = "float16",
+        commit_seconds: float = COMMIT_SECONDS,
+    ) -> None:
+        self.folder, self.commit_seconds = Path(folder), commit_seconds
+        self._committed_at = time.monotonic()
+        about = {"fingerprint": json.loads(json.dumps(dict(fingerprint))), **{name: places[name] for name in PLACES}}
+        new = {"format": FORMAT, **about, "dtype": dtype, "tables": dict.fromkeys(TABLES, NOTHING)}
+        _check_folder_is_free(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.folder)
+        self._tables: dict[str, _TableWriter] = {}
+        try:
+            self.manifest = self._continued(new) if (self.folder / MANIFEST).exists() else new
+            tables = {name: _left_of_table(self.folder, name, self.manifest) for name in TABLES}
+            self.manifest = {**self.manifest, "tables": tables}
+            found = {name: _open_table(self.folder, name, self.manifest) for name in TABLES}
+            self.entries = {name: list(table.entries) if table else [] for name, table in found.items()}
+            self._tables = {
+                name: _TableWriter(self.folder, name, manifest=self.manifest, blocks=_blocks(found[name]))
+                for name in TABLES
+            }
+            self.commit()
+        except BaseException:
+            self._close()
+            raise
+
+    def __enter__(self) -> "IndexWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def append(self, table: str, embeddings: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Adds vectors (n, E) of length 1 and their entries to `photos` or `texts`: all of them or, on an error, none.
+
+        Raises `ValueError` naming the entry whose vector holds NaN or infinity, and for another width than the index's.
+        """
+        key = TABLES[table]
+        bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+        if len(bad):
+            raise ValueError(f"{entries[bad[0]][key]!r} has a vector that holds NaN or infinity; it is not indexed")
+        widths = {writer.width for writer in self._tables.values() if writer.width} | {embeddings.shape[1]}
+        if len(widths) > 1 or len(embeddings) != len(entries):
+            raise ValueError(
+                f"vectors {embeddings.shape} and {len(entries)} entries do not fit an index of width {min(widths)}"
+            )
+        self._tables[table].append(embeddings, entries)
+        self.entries[table] += [dict(entry) for entry in entries]
+        if time.monotonic() - self._committed_at >= self.commit_seconds:
+            self.commit()
+
+    def commit(self) -> None:
+        """From here on a kill cannot lose what was appended."""
+        tables = {name: table.flush() for name, table in self._tables.items()}
+        self.manifest = {**self.manifest, "tables": tables}
+        write_json(self.folder / MANIFEST, self.manifest)
+        self._committed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Counts what was appended, and lets the next writer in."""
+        try:
+            self.commit()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for table in self._tables.values():
+            table.close()
+        self._lock.close()
+
+    def _continued(self, new: Mapping[str, Any]) -> dict[str, Any]:
+        stored = read_manifest(self.folder)
+        check_fingerprint(stored["fingerprint"], new["fingerprint"], folder=self.folder)
+        for name in ("photo_folder", "region_store", "dtype"):
+            if stored[name] != new[name]:
+                raise ValueError(
+                    f"the index {self.folder} was made with {name} {stored[name]}, not {new[name]}: give it another "
+                    "folder, or index the same photos again"
+                )
+        return {**stored, "model": new["model"]}
+
+
+class _TableWriter:
+    """The two growing files of one table; `flush` makes them whole and tells how long they are."""
+
+    def __init__(self, folder: Path, name: str, *, manifest: Mapping[str, Any], blocks: Sequence[Block]) -> None:
+        known = manifest["tables"][name]
+        self.checksums = BlockChecksums(blocks, rows=known["rows"])
+        self.dtype = np.dtype(manifest["dtype"])
+        self.rows, self.bytes = known["rows"], known["bytes"]
+        self._paths = [folder / f"{name}{end}" for end in (".npy", ".jsonl")]
+        self._files: list[BinaryIO] = []
+        self.width = 0
+        if self.rows:
+            _, self.width, start = _layout(self._paths[0])
+            self._files = [_opened(path, "r+b") for path in self._paths]
+            self._write_header()  # before the cut: a kill between them leaves a file that holds what it says
+            row_bytes = self.width * self.dtype.itemsize
+            for file, length in zip(self._files, (start + self.rows * row_bytes, self.bytes), strict=True):
+                file.truncate(length)
+                file.seek(0, os.SEEK_END)
+
+    def append(self, embeddings: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Adds n >= 0 vectors and their entries."""
+        if not self._files:
+            self.width = embeddings.shape[1]
+            self._files = [_opened(path, "w+b") for path in self._paths]
+            self._write_header()
+        numbers = np.ascontiguousarray(embeddings, dtype=self.dtype)
+        lines = [(json.dumps(entry, ensure_ascii=False) + "\n").encode() for entry in entries]
+        for file, content in zip(self._files, (numbers.tobytes(), b"".join(lines)), strict=True):
+            file.write(content)
+        self.checksums.add(numbers, lines)
+        self.rows, self.bytes = self.rows + len(entries), self.bytes + sum(map(len, lines))
+
+    def flush(self) -> dict[str, Any]:
+        """On the disk: the numbers, the header that counts them, the entries."""
+        for file in self._files:
+            file.flush()
+            os.fsync(file.fileno())
+        if self._files:
+            self._write_header()
+            self._files[0].flush()
+        return {"rows": self.rows, "bytes": self.bytes, "blocks": self.checksums.blocks}
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def _write_header(self) -> None:
+        _write_header(self._files[0], rows=self.rows, width=self.width, dtype=self.dtype)
+
+
+def read_index(folder: PathLike) -> tuple[dict[str, Any], dict[str, EmbeddingTable]]:
+    """The manifest of an index, and its tables by name; those without a row are left out.
+
+    What a writer adds later is seen by reading again. Raises `ValueError` for a folder that is no index, or whose files
+    are absent, cut short, foreign, or damaged after they were written.
+    """
+    manifest = read_manifest(Path(folder))
+    tables = {name: _open_table(Path(folder), name, manifest) for name in TABLES}
+    return manifest, {name: table for name, table in tables.items() if table is not None}
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """`index.json`, checked; `ValueError` names the fault."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(f"{folder} is no index (it has no {MANIFEST}): make one with `updown index PHOTOS`")
+    manifest = read_json(path)
+    try:
+        if manifest["format"] != FORMAT:
+            raise ValueError(f"its format is {str(manifest['format'])[:40]!r}, not {FORMAT!r}")
+        if not isinstance(manifest["fingerprint"], dict) or manifest["dtype"] not in DTYPES:
+            raise ValueError("its fingerprint or dtype is none")
+        if not all(isinstance(manifest[name], str | None) for name in PLACES):
+            raise ValueError(f"one of {', '.join(PLACES)} is no path")
+        counts = [manifest["tables"][name][count] for name in TABLES for count in ("rows", "bytes")]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("it counts no rows")
+        blocks = [manifest["tables"][name].get("blocks", []) for name in TABLES]  # indexes written before have none
+        if not all(isinstance(part, list) for part in blocks):
+            raise ValueError("its checksums are no lists")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is no manifest of an index: {str(error)[:200]}") from error
+    return manifest
+
+
+def check_fingerprint(stored: Mapping[str, Any], expected: Mapping[str, Any], *, folder: PathLike) -> None:
+    """`ValueError` where an index was made by another model or region source; only `expected` fields are compared."""
+    for part, kind in (("model", "model"), ("regions", "region source")):
+        differences = fingerprint_differences(stored.get(part) or {}, expected.get(part) or {})
+        if differences:
+            raise ValueError(
+                f"the index {folder} was made with another {kind} ({'; '.join(differences)}): use that one, or index "
+                "the photos again with this one"
+            )
+
+
+def known_mark(entry: Mapping[str, Any]) -> int:
+    """The mark of an indexed photo's content, 0 where it is not known."""
+    mark = entry.get("mark")
+    return mark if type(mark) is int else 0
+
+
+def line_starts(content: bytes) -> np.ndarray:
+    """(N + 1) where each of N lines begins, and where the last one ends; what follows it is no line.
+
+    >>> line_starts(b"a\\nbc\\nd").tolist()
+    [0, 2, 5]
+    """
+    ends = np.flatnonzero(np.frombuffer(content, dtype=np.uint8) == ord("\n")) + 1
+    return np.concatenate([np.zeros(1, dtype=ends.dtype), ends])
+
+
+def relative_place(place: PathLike, folder: PathLike) -> str:
+    """A path as seen from the index's folder, so that both may be moved together; absolute where there is no way."""
+    try:
+        return Path(os.path.relpath(place, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return Path(place).resolve().as_posix()
+
+
+def resolved_place(place: str, folder: PathLike) -> Path:
+    """The opposite of `relative_place`."""
+    return Path(os.path.normpath(Path(folder) / place))
+
+
+def _open_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> EmbeddingTable | None:
+    known = manifest["tables"][name]
+    if not known["rows"]:
+        return None
+    path = folder / f"{name}.npy"
+    try:
+        embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
+        fits = embeddings.ndim == 2 and embeddings.dtype == manifest["dtype"] and embeddings.flags.c_contiguous
+    except NPY_FAULTS as error:
+        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); {CURE}") from error
+    if not fits or len(embeddings) < known["rows"] or not embeddings.shape[1]:
+        raise ValueError(
+            f"{path} holds {embeddings.dtype} of shape {embeddings.shape}, not {known['rows']} vectors of "
+            f"{manifest['dtype']}; {CURE}"
+        )
+    lines = _entry_lines(folder / f"{name}.jsonl", known, key=TABLES[name])
+    table = EmbeddingTable(embeddings[: known["rows"]], lines)
+    _check_content(folder, name, table, known)
+    return table
+
+
+def _blocks(table: EmbeddingTable | None) -> list[Block]:
+    """The checksums of a table as it lies on the disk."""
+    if table is None:
+        return []
+    assert isinstance(table.entries, EntryLines)
+    return blocks_of(table.embeddings, table.entries.content, table.entries.starts)
+
+
+def _check_content(folder: Path, name: str, table: EmbeddingTable, known: Mapping[str, Any]) -> None:
+    """`ValueError` where a table is not what was written or, of an index without checksums, holds no numbers."""
+    if "blocks" not in known:
+        for start in range(0, len(table), CHECKED_ROWS):
+            if not np.isfinite(table.embeddings[start : start + CHECKED_ROWS]).all():
+                raise ValueError(f"{folder / name}.npy holds vectors that are NaN or infinite; {CURE}")
+        return
+    found = _blocks(table)
+    damaged = first_damaged(found, known["blocks"])
+    if damaged is not None:
+        written = known["blocks"][damaged] if damaged < len(known["blocks"]) else None
+        ending = ".jsonl" if written and written[:1] == found[damaged : damaged + 1][0][:1] else ".npy"
+        raise ValueError(
+            f"{folder / name}{ending} was damaged after it was written (the checksum of its rows from "
+            f"{damaged * BLOCK_ROWS} differs); {CURE}"
+        )
+
+
+def _left_of_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest may count of a table: what it does count or, where a file was cut short, the whole blocks before
+    the cut, with a warning.
+    """
+    known = manifest["tables"][name]
+    paths = [folder / f"{name}{end}" for end in (".npy", ".jsonl")]
+    if not known["rows"] or "blocks" not in known or not all(path.is_file() for path in paths):
+        return known
+    try:
+        told, width, start = _layout(paths[0])
+    except NPY_FAULTS:
+        told, width, start = 0, 1, paths[0].stat().st_size  # nothing is left of it
+    row_bytes = width * np.dtype(manifest["dtype"]).itemsize
+    if not row_bytes:
+        return known  # which is refused where it is opened
+    lengths = [path.stat().st_size for path in paths]
+    if lengths[0] >= start + known["rows"] * row_bytes and lengths[1] >= known["bytes"]:
+        if lengths[0] < start + told * row_bytes:  # cut short where nothing is counted yet
+            _cut(paths[0], rows=known["rows"], width=width, dtype=np.dtype(manifest["dtype"]), start=start)
+        return known
+    with open(paths[1], "rb") as file:
+        content = file.read(known["bytes"])
+    starts = line_starts(content)
+    rows = min((lengths[0] - start) // row_bytes, len(starts) - 1) // BLOCK_ROWS * BLOCK_ROWS
+    with open(paths[0], "rb") as file:
+        file.seek(start)
+        vectors = np.frombuffer(file.read(rows * row_bytes), dtype=manifest["dtype"]).reshape(rows, width)
+    damaged = first_damaged(blocks_of(vectors, content, starts), known["blocks"])
+    rows = (len(known["blocks"]) if damaged is None else damaged) * BLOCK_ROWS
+    warnings.warn(
+        f"{folder / name}{'.npy' if lengths[1] >= known['bytes'] else '.jsonl'} was cut short: "
+        f"{known['rows'] - rows} of {known['rows']} {name} are indexed again",
+        stacklevel=2,
+    )
+    if rows:
+        _cut(paths[0], rows=rows, width=width, dtype=np.dtype(manifest["dtype"]), start=start)
+    return {"rows": rows, "bytes": int(starts[rows]), "blocks": known["blocks"][: rows // BLOCK_ROWS]}
+
+
+def _cut(path: Path, *, rows: int, width: int, dtype: np.dtype, start: int) -> None:
+    """Let an `.npy` hold its first rows only."""
+    with open(path, "r+b") as file:
+        _write_header(file, rows=rows, width=width, dtype=dtype)
+        file.truncate(start + rows * width * dtype.itemsize)
+
+
+def _write_header(file: BinaryIO, *, rows: int, width: int, dtype: np.dtype) -> None:
+    """numpy leaves room for a growing number of rows, so that the header keeps its length."""
+    described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {**described, "shape": (rows, width)})
+    file.seek(0, os.SEEK_END)
+
+
+def _entry_lines(path: Path, known: Mapping[str, int], *, key: str) -> EntryLines:
+    try:
+        with open(path, "rb") as file:
+            return EntryLines(path, file.read(known["bytes"]), rows=known["rows"], key=key)
+    except OSError as error:
+        raise ValueError(f"cannot read {path} ({error.strerror}); copy the index again") from error
+
+
+def _layout(path: Path) -> tuple[int, int, int]:
+    """What the header of an `.npy` tells: the number of vectors, their width, and where the numbers start."""
+    with open(path, "rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+        return shape[0], shape[1], file.tell()
+
+
+def _opened(path: Path, mode: Literal["r+b", "w+b"]) -> BinaryIO:
+    return open(path, mode)
+
+
+def _lock(folder: Path) -> BinaryIO:
+    try:
+        return lock_writer(folder, 0)
+    except RuntimeError as error:
+        raise OSError(f"another `updown index` writes into {folder}: wait for it to end") from error
+
+
+def _check_folder_is_free(folder: Path) -> None:
+    ours = {MANIFEST, *(f"{name}{end}" for name in TABLES for end in (".npy", ".jsonl"))}
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: give a folder for the index")
+    if names - ours:
+        raise ValueError(f"{folder} holds other things ({min(names - ours)}); give an empty folder or an index")

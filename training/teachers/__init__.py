@@ -1,0 +1,1 @@
+"""Detectors of other projects that draw boxes for ours to learn."""

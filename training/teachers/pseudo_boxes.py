@@ -1,0 +1,490 @@
+"""Boxes for photos that have none: a teacher's detections, and attributes from captions, as a COCO instances file.
+
+    photos --training/teachers/detectors.py--> Detections --detect--> boxes.json
+    boxes.json + captions --describe_boxes--> the same with "attributes" in every annotation
+    boxes.json --training/data/boxes/formats.py--> rows of a detection data set
+
+Three commands: `detect` makes boxes, `describe` gives boxes that are there attributes, `compare` finds the score from
+which on a teacher's boxes agree best with real ones. Training on such boxes is distillation: the student learns what
+the teacher believes, its mistakes included.
+"""
+
+import argparse
+import inspect
+import os
+import sys
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from PIL.Image import Image as PilImage
+from torchvision.ops import batched_nms, box_convert, box_iou
+from tqdm.auto import tqdm
+
+from training.commands.shared import PHOTO_SUFFIXES, positive
+from training.console import say
+from training.data.boxes.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
+from training.data.captions.formats import CAPTION_FORMATS, load_captions
+from training.data.captions.rows import CAPTION_FEATURES
+from training.data.files import PathLike, column, read_json, records, write_json
+from training.regions.extract import readable_photos, undecoded
+from training.teachers.detectors import Detections, Teacher, load_teacher
+
+# COCO leaves out 10 of the ids 1..90; the names stand in the order of the ids
+COCO_NAMES = (
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
+    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
+    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
+    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
+    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
+    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
+    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
+    *("microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear"),
+    *("hair drier", "toothbrush"),
+)
+COCO_ABSENT_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+COCO_IDS = tuple(number for number in range(1, 91) if number not in COCO_ABSENT_IDS)
+COCO_CATEGORIES = dict(zip(COCO_NAMES, COCO_IDS, strict=True))
+# Darknet's names of COCO classes, which many detectors keep
+OTHER_NAMES = {
+    "motorbike": "motorcycle",
+    "aeroplane": "airplane",
+    "sofa": "couch",
+    "pottedplant": "potted plant",
+    "diningtable": "dining table",
+    "tvmonitor": "tv",
+}
+FORMATS = ("coco", "flickr30k_entities", "flickr_tokens", "karpathy", "nocaps", "vizwiz")
+SMALLEST_SIDE_PIXELS = 1.0
+MATCHING_IOU = 0.5
+
+EXAMPLES = """\
+examples:
+  any photos, the FastestDet teacher (pip install 'modeling-updown[distill]'; coco.names lies beside the ONNX file):
+    python -m training.teachers.pseudo_boxes detect photos/ --teacher FastestDet.onnx --output boxes.json
+  photos with captions, so that boxes get attributes, and a teacher of the Hub:
+    python -m training.teachers.pseudo_boxes detect data/flickr8k/images --format karpathy \\
+        --annotations data/flickr8k/dataset_flickr8k.json --teacher facebook/detr-resnet-50 --output boxes.json
+  attributes for real boxes (or again for made ones):
+    python -m training.teachers.pseudo_boxes describe instances.json --annotations captions.json --output described.json
+  which --threshold to take: detect with --threshold 0.01 on photos that have real boxes, then
+    python -m training.teachers.pseudo_boxes compare boxes.json instances.json
+"""
+
+
+def keep_best(found: Detections, *, nms_iou: float, size: tuple[int, int]) -> Detections:
+    """The boxes, cut to the photo, without those that overlap a better one of their class.
+
+    Args:
+        found: a teacher's boxes of one photo.
+        nms_iou: overlap from which on the lower of two boxes of one class goes (1.0 keeps all).
+        size: (width, height) of the photo in pixels.
+
+    Returns:
+        The boxes left, best first; those under a pixel wide or high are gone too.
+    """
+    boxes = found.boxes.float().clamp(min=0).minimum(torch.tensor(size * 2, dtype=torch.float32))
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(found.labels))}
+    classes = torch.tensor([numbers[label] for label in found.labels], dtype=torch.int64)
+    wide = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_SIDE_PIXELS).all(dim=1)
+    rows = torch.nonzero(wide).squeeze(1)
+    rows = rows[batched_nms(boxes[rows], found.scores[rows].float(), classes[rows], nms_iou)]
+    return Detections(boxes[rows], found.scores[rows], [found.labels[row] for row in rows.tolist()])
+
+
+def folder_rows(folder: PathLike) -> datasets.Dataset:
+    """The photos under a folder, sorted, as caption rows without captions; their id is the path in the folder."""
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no photo folder {folder}")
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+    if not paths:
+        raise ValueError(f"{folder} holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+    ids = [path.relative_to(folder).as_posix() for path in paths]
+    columns = {
+        "image_id": ids,
+        "image": [str(path) for path in paths],
+        "captions": [[] for _ in ids],
+        "split": ["train"] * len(ids),
+        "domain": [""] * len(ids),
+    }
+    return datasets.Dataset.from_dict(columns, features=CAPTION_FEATURES)
+
+
+def detect(
+    rows: datasets.Dataset,
+    teacher: Teacher,
+    *,
+    folder: PathLike = "",
+    threshold: float = 0.6,
+    nms_iou: float = 0.45,
+    batch_size: int = 16,
+    categories: Mapping[str, int] | None = None,
+    box_source: str = "teacher",
+) -> dict[str, Any]:
+    """Boxes of a teacher for every readable photo, as the content of a COCO instances file.
+
+    Args:
+        rows: columns image_id, image, captions, split (training/data/captions/rows.py, or `folder_rows`).
+        teacher: photos -> Detections.
+        folder: where the photos lie; `file_name` is written relative to it.
+        threshold: lowest score of a box.
+        nms_iou: see `keep_best`.
+        batch_size: photos the teacher gets at a time.
+        categories: class name -> COCO id, COCO's own by default; boxes of other classes are counted and left out.
+        box_source: who made the boxes, written down with every photo.
+
+    Returns:
+        `images` (id, file_name, width, height, image_id, split, box_source), `annotations` (bbox xywh in pixels, area,
+        score, iscrowd 0, and the `attributes` that the captions give them), `categories`, `attributes`. The id of a
+        photo is the number its `image_id` is (`000000000009.jpg`: 9) where all are different numbers, else its
+        `image_id`. Captions also correct the names of animals (`labels_by_captions`).
+
+    Raises:
+        ValueError: where no photo can be read, or the teacher knows none of the categories.
+    """
+    rows, categories = undecoded(rows), COCO_CATEGORIES if categories is None else categories
+    names = rows["image_id"][:]
+    place = {name: (row, photo_id) for row, (name, photo_id) in enumerate(zip(names, _photo_ids(names), strict=True))}
+    broken: list[str] = []
+    unknown: Counter[str] = Counter()
+    images, annotations = [], []
+    with tqdm(total=len(rows), desc="boxes", unit="photo") as bar:
+        for start in range(0, len(rows), batch_size):
+            indices = list(range(start, min(start + batch_size, len(rows))))
+            batch = list(readable_photos(rows, indices, broken))
+            boxes = teacher([photo for _, photo in batch]) if batch else []
+            for (name, photo), found in zip(batch, boxes, strict=True):
+                number, photo_id = place[name]
+                row = rows[number]
+                record = _image_record(row, photo, folder=folder)
+                images.append({"id": photo_id, **record, "box_source": box_source})
+                found = _known(found, categories, unknown=unknown, threshold=threshold)
+                found = _relabelled(found, labels_by_captions(found.labels, row["captions"]))
+                found = keep_best(found, nms_iou=nms_iou, size=photo.size)
+                annotations += _box_records(found, row["captions"], photo_id=photo_id, categories=categories)
+            bar.update(len(indices))
+    if broken:
+        head = f"{len(broken)} photos could not be read and were skipped:"
+        say(head, *(f"  {line}" for line in broken), file=sys.stderr)
+    if not images:
+        raise ValueError("none of the photos can be read")
+    _report_unknown(unknown, annotations)
+    return coco_instances(images, annotations, categories)
+
+
+def coco_instances(
+    images: list[dict[str, Any]], annotations: list[dict[str, Any]], categories: Mapping[str, int]
+) -> dict[str, Any]:
+    """The content of an instances file: numbers the annotations from 1, lists categories and `ATTRIBUTES`."""
+    return {
+        "images": images,
+        "annotations": [{"id": number, **record} for number, record in enumerate(annotations, start=1)],
+        "categories": [{"id": number, "name": name} for name, number in categories.items()],
+        "attributes": attribute_records(),
+    }
+
+
+def attribute_records() -> list[dict[str, Any]]:
+    """`ATTRIBUTES` as an instances file lists them."""
+    return [{"id": number, "name": name} for number, name in enumerate(ATTRIBUTES, start=1)]
+
+
+def checked_boxes(content: Any, path: PathLike) -> list[dict[str, Any]]:
+    """The annotations of an instances file; ValueError naming the first without a photo or a box of four numbers."""
+    notes = records(content, "annotations", path)
+    column(notes, "image_id", path)
+    for number, bbox in enumerate(column(notes, "bbox", path)):
+        if not (isinstance(bbox, list) and len(bbox) == 4 and all(isinstance(side, int | float) for side in bbox)):
+            raise ValueError(f"{path}: record {number} of 'annotations' has the bbox {bbox!r}, not x, y, width, height")
+    return notes
+
+
+def categories_of(content: Any, path: PathLike) -> dict[str, int]:
+    """Class name -> id, from the categories of a COCO file."""
+    found = records(content, "categories", path)
+    return dict(zip(column(found, "name", path), column(found, "id", path), strict=True))
+
+
+def describe_boxes(boxes: PathLike, annotations: PathLike) -> dict[str, Any]:
+    """An instances file with `attributes` from a captions file of the COCO layout, read by the photos' ids.
+
+    Boxes of crowds get none. Fields that only the captions file gives an
+    image (a split, say) are added to it.
+
+    Raises:
+        ValueError: for files of another layout, and where they share no photo.
+    """
+    content, written = read_json(boxes), read_json(annotations)
+    images, others = _images_by_id(content, boxes), _images_by_id(written, annotations)
+    if not images.keys() & others.keys():
+        raise ValueError(f"{boxes} and {annotations} share no photo id; are they of the same data set?")
+    captions: dict[Any, list[str]] = defaultdict(list)
+    sentences = records(written, "annotations", annotations)
+    for note, text in zip(sentences, column(sentences, "caption", annotations), strict=True):
+        captions[str(note.get("image_id"))].append(str(text))
+    name_of = {number: name for name, number in categories_of(content, boxes).items()}
+    notes_of: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    notes = [dict(note) for note in checked_boxes(content, boxes)]
+    for note in notes:
+        notes_of[str(note["image_id"])].append(note)
+    for image_id, group in notes_of.items():
+        labels = [name_of.get(note.get("category_id", 0), "") for note in group]
+        # a crowd is nobody's subject, and what is said of several holds of those in front of it
+        areas = [0.0 if note.get("iscrowd") else note["bbox"][2] * note["bbox"][3] for note in group]
+        for note, attributes in zip(group, attributes_of_boxes(labels, areas, captions[image_id]), strict=True):
+            note["attributes"] = [] if note.get("iscrowd") else attributes
+    listed = [{**others.get(image_id, {}), **record} for image_id, record in images.items()]
+    return {**content, "images": listed, "annotations": notes, "attributes": attribute_records()}
+
+
+def best_threshold(made: Sequence[Mapping[str, Any]], real: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The score from which on made boxes agree best with real ones, by F1 over all boxes.
+
+    Best first, a made box takes the free real box of its class that it overlaps most, by half at least (intersection
+    over union). Real crowds are no boxes.
+
+    Args:
+        made, real: annotations of the same photos (image_id, category_id, bbox xywh), the made ones with a score.
+
+    Returns:
+        threshold, precision, recall, f1.
+
+    Raises:
+        ValueError: where there is no real box, or no made one.
+
+    >>> box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}
+    >>> best_threshold([{**box, "score": 0.9}, {**box, "score": 0.4}], [box])["threshold"]
+    0.9
+    """
+    truths: dict[tuple[str, Any], list[Sequence[float]]] = defaultdict(list)
+    for note in real:
+        if not note.get("iscrowd"):
+            truths[str(note["image_id"]), note["category_id"]].append(note["bbox"])
+    total, ranked = sum(map(len, truths.values())), sorted(made, key=lambda note: -note["score"])
+    if not total or not ranked:
+        raise ValueError("there is no box to compare; give made and real boxes of the same photos")
+    free = {key: box_convert(torch.tensor(boxes).double(), "xywh", "xyxy") for key, boxes in truths.items()}
+    hits = np.array([_takes_real_box(note, free) for note in ranked])
+    correct, count = hits.cumsum(), np.arange(1, len(ranked) + 1)
+    f1 = 2 * correct / (count + total)
+    best = int(f1.argmax())
+    return {
+        "threshold": float(ranked[best]["score"]),
+        "precision": float(correct[best] / count[best]),
+        "recall": float(correct[best] / total),
+        "f1": float(f1[best]),
+    }
+
+
+def _takes_real_box(note: Mapping[str, Any], free: dict[tuple[str, Any], torch.Tensor]) -> bool:
+    """Whether a made box matches one of the real boxes left (each (N, 4) xyxy), which is then gone."""
+    key = str(note["image_id"]), note["category_id"]
+    boxes = free.get(key)
+    if boxes is None or not len(boxes):
+        return False
+    overlaps = box_iou(box_convert(torch.tensor([note["bbox"]]).double(), "xywh", "xyxy"), boxes)[0]  # (N,)
+    best = int(overlaps.argmax())
+    if overlaps[best] < MATCHING_IOU:
+        return False
+    free[key] = torch.cat([boxes[:best], boxes[best + 1 :]])
+    return True
+
+
+def _photo_ids(image_ids: Sequence[str]) -> list[int | str]:
+    """COCO's ids are numbers; a photo without one keeps its name, which no photo of another data set has."""
+    stems = [Path(image_id).stem for image_id in image_ids]
+    if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
+        return [int(stem) for stem in stems]
+    return list(image_ids)
+
+
+def _image_record(row: Mapping[str, Any], photo: PilImage, *, folder: PathLike) -> dict[str, Any]:
+    path = row["image"]["path"]
+    name = os.path.relpath(path, folder) if path and folder else path or row["image_id"]
+    width, height = photo.size
+    return {
+        "file_name": Path(name).as_posix(),
+        "width": width,
+        "height": height,
+        "image_id": row["image_id"],
+        "split": row["split"],
+    }
+
+
+def _known(found: Detections, categories: Mapping[str, int], *, unknown: Counter[str], threshold: float) -> Detections:
+    """The boxes of at least `threshold` under the categories' names; the names of the others are counted."""
+    rows = torch.nonzero(found.scores >= threshold).squeeze(1).tolist()
+    labels = [OTHER_NAMES.get(found.labels[row], found.labels[row]) for row in rows]
+    unknown.update(label for label in labels if label not in categories)
+    enough = Detections(found.boxes[rows], found.scores[rows], labels)
+    return _relabelled(enough, [label if label in categories else None for label in labels])
+
+
+def _relabelled(found: Detections, labels: Sequence[str | None]) -> Detections:
+    """The same boxes under other labels, without those whose label is None."""
+    rows = [row for row, label in enumerate(labels) if label is not None]
+    return Detections(found.boxes[rows], found.scores[rows], [label for label in labels if label is not None])
+
+
+def _report_unknown(unknown: Counter[str], annotations: Sequence[Any]) -> None:
+    names = ", ".join(name for name, _ in unknown.most_common(5))
+    if unknown and not annotations:
+        raise ValueError(f"the teacher's classes ({names}, ...) are none of the categories; give them in --categories")
+    if unknown:
+        warnings.warn(f"{unknown.total()} boxes are of classes outside the categories: {names}", stacklevel=3)
+
+
+def _box_records(
+    found: Detections, captions: Iterable[str], *, photo_id: int | str, categories: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    boxes = box_convert(found.boxes, "xyxy", "xywh").double()
+    areas = boxes[:, 2:].prod(dim=1).tolist()
+    attributes = attributes_of_boxes(found.labels, areas, captions)
+    return [
+        {
+            "image_id": photo_id,
+            "category_id": categories[label],
+            "bbox": [round(side, 2) for side in box],
+            "area": round(area, 2),
+            "iscrowd": 0,
+            "score": round(score, 4),
+            "attributes": names,
+        }
+        for label, box, area, score, names in zip(
+            found.labels, boxes.tolist(), areas, found.scores.tolist(), attributes, strict=True
+        )
+    ]
+
+
+def _images_by_id(content: Any, path: PathLike) -> dict[str, dict[str, Any]]:
+    """The image records by their id as text, since files of one data set write it as a number or as text."""
+    found = records(content, "images", path)
+    return {str(image_id): record for image_id, record in zip(column(found, "id", path), found, strict=True)}
+
+
+def share(text: str) -> float:
+    """A number of 0 to 1 on the command line."""
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return number
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The three commands and what they take."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.teachers.pseudo_boxes",
+        description="Boxes and attributes for photos that have none, as COCO instances files.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    made = commands.add_parser("detect", help="boxes of a teacher for every photo")
+    made.add_argument("photos", type=Path, help="the photo folder")
+    made.add_argument("--teacher", required=True, help="a FastestDet .onnx file, or a transformers name or folder")
+    made.add_argument("--names", type=Path, help="its classes, one a line (default: coco.names beside the ONNX)")
+    made.add_argument("--format", choices=FORMATS, help="the format of the captions")
+    made.add_argument("--annotations", type=Path, help="the captions, which give boxes attributes and photos a split")
+    made.add_argument("--categories", type=Path, help="a COCO file whose categories are taken (default: COCO's 80)")
+    made.add_argument("--threshold", type=share, default=0.6, help="lowest score of a box (default: %(default)s)")
+    made.add_argument("--nms-iou", type=share, default=0.45, help="overlap of two boxes of a class (%(default)s)")
+    made.add_argument("--batch-size", type=positive, default=16, help="photos at a time (default: %(default)s)")
+    made.set_defaults(run=run_detect)
+    described = commands.add_parser("describe", help="attributes from captions for boxes that are there")
+    described.add_argument("boxes", type=Path, help="a COCO instances file")
+    described.add_argument("--annotations", type=Path, required=True, help="captions of the same photos, COCO layout")
+    described.set_defaults(run=run_describe)
+    for command in (made, described):
+        command.add_argument("--output", type=Path, required=True, help="the JSON file to write")
+    compared = commands.add_parser("compare", help="the score threshold with the best F1 against real boxes")
+    compared.add_argument("boxes", type=Path, help="made boxes, of a low threshold")
+    compared.add_argument("real", type=Path, help="a COCO instances file of the same photos")
+    compared.add_argument("--without", metavar="FIELD=VALUE", help="leave out photos, such as karpathy_split=test")
+    compared.set_defaults(run=run_compare)
+    return parser
+
+
+def run_detect(arguments: argparse.Namespace) -> None:
+    """`detect`: photos, and captions where there are some -> boxes.json."""
+    if (arguments.format is None) != (arguments.annotations is None):
+        raise ValueError("--format and --annotations go together: the captions, and how they are written")
+    if arguments.format:
+        annotations_option = next(iter(inspect.signature(CAPTION_FORMATS[arguments.format]).parameters))
+        options = {annotations_option: arguments.annotations, "images": arguments.photos}
+        rows = load_captions(arguments.format, **options)
+    else:
+        rows = folder_rows(arguments.photos)
+    chosen = arguments.categories
+    categories = categories_of(read_json(chosen), chosen) if chosen else None
+    content = detect(
+        rows,
+        load_teacher(arguments.teacher, names=arguments.names, threshold=arguments.threshold),
+        folder=arguments.photos,
+        threshold=arguments.threshold,
+        nms_iou=arguments.nms_iou,
+        batch_size=arguments.batch_size,
+        categories=categories,
+        box_source=Path(arguments.teacher).stem if arguments.teacher.endswith(".onnx") else arguments.teacher,
+    )
+    write_json(arguments.output, content, indent=None)
+    say(*summary(content).split("\n"))
+
+
+def run_describe(arguments: argparse.Namespace) -> None:
+    """`describe`: boxes and captions -> boxes with attributes."""
+    content = describe_boxes(arguments.boxes, arguments.annotations)
+    write_json(arguments.output, content, indent=None)
+    say(*summary(content).split("\n"))
+
+
+def run_compare(arguments: argparse.Namespace) -> None:
+    """`compare`: made boxes against real ones -> the threshold to take."""
+    boxes, real = read_json(arguments.boxes), read_json(arguments.real)
+    made, notes = checked_boxes(boxes, arguments.boxes), checked_boxes(real, arguments.real)
+    column(made, "score", arguments.boxes)
+    field, _, value = (arguments.without or "").partition("=")
+    kept = {
+        image_id
+        for image_id, record in _images_by_id(real, arguments.real).items()
+        if not field or str(record.get(field)) != value
+    }
+    kept &= _images_by_id(boxes, arguments.boxes).keys()
+    best = best_threshold(*([note for note in part if str(note["image_id"]) in kept] for part in (made, notes)))
+    say(f"{len(kept)} photos  " + "  ".join(f"{name} {figure:.3f}" for name, figure in best.items()))
+
+
+def summary(content: Mapping[str, Any]) -> str:
+    """Photos, boxes, and how often the commonest classes and each attribute occur."""
+    names = {record["id"]: record["name"] for record in content["categories"]}
+    notes = content["annotations"]
+    classes = Counter(names.get(note["category_id"], "?") for note in notes)
+    attributes = Counter(attribute for note in notes for attribute in note.get("attributes", ()))
+    photos = len(content["images"])
+    return "\n".join(
+        [
+            f"{photos} photos, {len(notes)} boxes, {len(notes) / max(photos, 1):.2f} a photo, "
+            f"{sum(bool(note.get('attributes')) for note in notes)} of them with attributes",
+            "classes: " + ", ".join(f"{name} {count}" for name, count in classes.most_common(20)),
+            "attributes: " + ", ".join(f"{name} {count}" for name, count in attributes.most_common()),
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command: 0 done, 2 a mistake of the user's, told in one sentence."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except (OSError, ValueError, ImportError) as error:
+        say(f"pseudo_boxes {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Words: pretrained vectors and word pieces."""
