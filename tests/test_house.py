@@ -132,7 +132,7 @@ def test_setup_lists_every_package() -> None:
     assert set(listed) == found
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*.yaml")), ids=name_of)
+@pytest.mark.parametrize("path", sorted((ROOT / "training" / "recipes").glob("*/*.yaml")), ids=name_of)
 def test_recipes_parse_and_open_with_their_command(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert isinstance(yaml.safe_load(text), dict)

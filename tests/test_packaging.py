@@ -129,7 +129,7 @@ def test_the_wheel_holds_the_captioner_and_stays_small(setup: dict[str, Any]) ->
         for pattern in patterns
         for path in (ROOT / package).glob(pattern)
     ]
-    assert {"py.typed", "captioning_scenes.yaml", "skier.jpg"} <= {path.name for path in packaged}
+    assert {"py.typed", "scenes.yaml", "skier.jpg"} <= {path.name for path in packaged}
     code = [path for package in setup["PACKAGES"] for path in (ROOT / package.replace(".", "/")).glob("*.py")]
     files = [ROOT / name for name in placed] + packaged + code
     assert sum(path.stat().st_size for path in files if path.is_file()) < LARGEST_WHEEL_BYTES

@@ -17,9 +17,10 @@ from typing import Any, NoReturn
 
 from training.commands.answers import add_build_answers
 from training.commands.ask import add_ask
-from training.commands.caption import add_caption, add_demo
+from training.commands.caption import add_caption
 from training.commands.checkpoint import add_convert_checkpoint
 from training.commands.compare import add_compare
+from training.commands.demo import add_demo
 from training.commands.detect import add_detect
 from training.commands.evaluate import add_evaluate
 from training.commands.extract import add_extract
@@ -44,17 +45,17 @@ examples:
   updown index photos/ --captions captions.jsonl --output index/     make photos, and texts, searchable
   updown search "two dogs on a beach" --index index/ --output sheet.jpg
   updown search photo.jpg --index index/           the texts that describe it; --similar: photos like it
-  updown train captioning_scenes --set train.epochs=1   a recipe by its name or its file
-  updown evaluate captioning_scenes
+  updown train captioning/scenes --set train.epochs=1   a recipe by its name or its file
+  updown evaluate captioning/scenes
   updown compare runs/vqa_daquar/best runs/vqa_daquar_blind/best     side by side, with intervals
-  updown build-answers training/recipes/vqa_v2.yaml --min-count 9 --split train+val --output answers.json
+  updown build-answers training/recipes/vqa/v2.yaml --min-count 9 --split train+val --output answers.json
   updown convert-checkpoint captioning-pytorch model.pth --config options.json --output converted/
   updown convert-regions trainval_36.tsv --output regions/
   updown check-regions regions/ trainval_36.tsv    do two stores or files hold the same regions?
   updown push runs/captioning/best my-name/my-captioner --dry-run --output published/
 
 training, on as many processes as there are GPUs:
-  accelerate launch -m training.train captioning_flickr8k
+  accelerate launch -m training.train captioning/flickr8k
 
 `updown COMMAND --help` tells what a command takes; UPDOWN_DEBUG=1 shows the traceback of an error.
 """

@@ -23,7 +23,8 @@ from datasets import Dataset
 from training.data.files import read_json, write_json
 from training.metrics.item_scores import write_item_scores
 from training.metrics.vqa.exact_match import align_predictions
-from training.recipe import Recipe, read_recipe
+from training.recipe import read_recipe
+from training.recipe_sections import Recipe
 from training.tasks import build_task, check_recipe
 from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, scored_captions
 from training.tasks.interface import Scored, Task

@@ -1,11 +1,14 @@
 """A recipe: the short YAML that says what to train, read into dataclasses. An unknown key is an error.
 
-    recipes/NAME.yaml --read_recipe--> Recipe --training/train.py--> runs/NAME/
+    recipes/TASK/DATASET.yaml --read_recipe--> Recipe --training/train.py--> runs/TASK_DATASET/
+
+A recipe that names another one as its `base` says only what differs from it: sections are joined key by key, and what
+stands in the recipe itself wins.
 
 Each task declares the keys that it reads (`reads`, in its own file); another key with a value of its own is an error
 too (`check_keys`), so that no key is passed over in silence.
 
-Every field is documented here and nowhere else. Values can be changed on the command line: `--set train.epochs=3`.
+Every key is documented in `recipe_sections.py`. Values can be changed on the command line: `--set train.epochs=3`.
 """
 
 import dataclasses
@@ -13,259 +16,14 @@ import difflib
 import os
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
 from training.data.files import read_text
+from training.recipe_sections import SECTIONS, Recipe
 from training.shipped import RECIPES
-
-
-@dataclass
-class RegionsRecipe:
-    """Where regions come from.
-
-    source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one (but
-        for dropouts, trained stages and the `image_size` of a convolutional grid, which may change), and
-        where `store` holds regions made elsewhere, such as converted feature files: the model then owns no source.
-    weights: backbone weights, a `.safetensors`; empty loads timm's from the Hub (or none, with `random_backbone`).
-    pretrained: a saved detector or grid (a folder or Hub id), or a saved model that owns one, image processor included,
-        in the place of `source` and `weights`; of `source` a grid may still be cut otherwise (`regions`, `grid_size`,
-        `pyramid_levels`).
-    random_backbone: start from random backbone weights (tests).
-    store: folder of a region store; features are made once, at start, for photos it lacks. Empty: regions are made
-        from pixels at every step, which training the region source needs.
-    min_share: 0..1, the smallest share of a split's photos that must have regions in the store; with fewer the run
-        ends, else the others are left out with a warning.
-    soft_labels: keep the detector's probabilities of all classes and attributes in the store: what `mrc_ce` and
-        `mrc_kl` learn.
-    flips: every photo is seen mirrored in half of the epochs, unless its texts tell left from right.
-    crops: smallest share of a photo's area that training sees of it, in a random crop; 1 shows whole photos. Crops need
-        pixels, so no store.
-    trained: train the region source with the model.
-    processor: fields of the image processor, such as `size`; what it does not name follows the region source, or the
-        processor of `init_from`.
-    """
-
-    source: dict[str, Any] = field(default_factory=dict)
-    weights: str = ""
-    pretrained: str = ""
-    random_backbone: bool = False
-    store: str = ""
-    min_share: float = 0.5
-    soft_labels: bool = False
-    flips: bool = False
-    crops: float = 1.0
-    trained: bool = False
-    processor: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class AnswersRecipe:
-    """Which answers a question answerer can give, and what it is trained towards.
-
-    file: a list of answers, as `updown build-answers` writes it; empty builds one from the training questions.
-    min_count, top: keep answers seen so often, or so many of the commonest; one of both where there is no file.
-    spelling: `normalized`, as VQA scores them, or `as_written`, for data sets whose answers are lists ("red, white").
-    scores: soft targets from the annotators, `leave_one_out` (as VQA is scored), `table` (hengyuan-hu's) or
-        `agree_of_three`, the paper's min(n/3, 1), in which models are then scored too; `single` trains towards the one
-        answer of each question alone.
-    """
-
-    file: str = ""
-    min_count: int = 0
-    top: int = 0
-    spelling: Literal["normalized", "as_written"] = "normalized"
-    scores: Literal["leave_one_out", "table", "single", "agree_of_three"] = "leave_one_out"
-
-
-@dataclass
-class TextRecipe:
-    """Where the text side of a fusion model or a prefix language model comes from.
-
-    pretrained: a folder or Hub id of a Hugging Face text encoder (or causal language model) with its tokenizer, whose
-        weights the model starts from. Empty: new weights, their sizes in `model.text_config`.
-    vocabulary_size: without `pretrained`: word pieces trained on the captions, at most so many.
-    frozen_layers: the word embeddings and so many of the first layers are not trained.
-    learning_rate: of the pretrained weights; 0 takes `train.learning_rate`.
-    """
-
-    pretrained: str = ""
-    vocabulary_size: int = 8000
-    frozen_layers: int = 0
-    learning_rate: float = 0.0
-
-
-@dataclass
-class MasksRecipe:
-    """What pretraining hides.
-
-    words: share of word pieces (Devlin et al. 2019). whole_words: all pieces of a word together.
-    regions: share of regions. overlap: regions whose IoU with a hidden one is over it are hidden too, and none is asked
-        for that a visible one overlaps so; 1 hides single regions.
-    blocks: hide blocks of neighbouring cells, where the regions are a grid (Bao et al. 2022).
-    swapped, kept: of the hidden regions, the share that shows a region of another photo, or itself; the rest shows
-        zeros.
-    """
-
-    words: float = 0.15
-    whole_words: bool = False
-    regions: float = 0.15
-    overlap: float = 0.4
-    blocks: bool = False
-    swapped: float = 0.0
-    kept: float = 0.0
-
-
-@dataclass
-class TrainRecipe:
-    """How to train.
-
-    objective: `cross_entropy` or `self_critical` for captions, `binary_cross_entropy` for answers, `mixed` for
-        pretraining and retrieval: the objectives of `model.objectives`, by their weights.
-    split: the photos to train on; `train+restval` is Karpathy's COCO training set.
-    epochs, batch_size: passes over the photos (or groups of questions); photos per step over all processes and
-        accumulated pieces.
-    questions_per_photo: question answering: so many questions of a photo are learnt together and share its regions;
-        `batch_size` counts such groups.
-    captions_per_photo: pretraining and retrieval: so many of a photo's captions are learnt together.
-    momentum_queue, momentum_decay: pretraining and retrieval: contrast with a slowly moving copy of the model and so
-        many of its earlier embeddings (ALBEF: 65536, 0.995); 0 does without the copy.
-    gradient_checkpointing: spend time to save memory: what lies between a transformer's layers is made twice.
-    withhold: question answering: train and score without the `photo` or without the `question`, for baselines that show
-        what each adds.
-    word_vectors: question answering: a GloVe text file, or a folder or Hub id of a model with a tokenizer, whose word
-        vectors new ones start from.
-    accumulation: pieces a step's photos are split into on each process.
-    optimizer, learning_rate, region_learning_rate, weight_decay, betas, momentum: `adamw`, `adam`, `adamax` or `sgd`; a
-        separate rate for the region source where it is trained.
-    max_steps: end after so many steps, in whatever epoch; 0 leaves it to `epochs`.
-    schedule, warmup_steps, decay, decay_epochs, decay_steps: `cosine` and `linear` fall to 0 over the run, `step`
-        multiplies by `decay` every `decay_epochs` (or every `decay_steps`, if given), `constant` stays; all after a
-        linear warm-up.
-    clip_norm, clip_value: largest gradient norm and largest single gradient; 0 turns each off.
-    label_smoothing: share of the target spread over the other words (cross-entropy).
-    scheduled_sampling_increase, _epochs, _max: probability of feeding the model's own words rises by `increase` every
-        `epochs` epochs up to `max` (Bengio et al. 2015).
-    samples_per_photo, baseline: self-critical samples, and what their reward is measured against: `greedy`,
-        `mean_of_others`, or `beam`, the paper's: the decoded beam's captions against their mean.
-    sample_temperature: flattens (above 1) or sharpens the sampling distribution.
-    ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 turns it off.
-    photo_size: a detector's training photos become squares of this side; 0 leaves them to its image processor.
-    repeat_threshold: photos of a class that stands in fewer than this share of them are shown more often (Gupta et al.
-        2019, repeat factor sampling); 0 shows each once an epoch.
-    max_words: captions are cut to so many words.
-    min_word_count: rarer words become the unknown word.
-    mixed_precision: `no`, `bf16` or `fp16`.
-    early_stopping: stop after so many evaluations without a better score; 0 never does.
-    checkpoint_steps: steps between checkpoints (one is always written at an epoch's end).
-    num_workers: data loader workers a process.
-    log_with: `tensorboard`, `trackio` or empty.
-    """
-
-    objective: Literal["cross_entropy", "self_critical", "binary_cross_entropy", "mixed"] = "cross_entropy"
-    split: str = "train"
-    epochs: int = 10
-    max_steps: int = 0
-    batch_size: int = 50
-    questions_per_photo: int = 1
-    captions_per_photo: int = 5
-    momentum_queue: int = 0
-    momentum_decay: float = 0.995
-    gradient_checkpointing: bool = False
-    withhold: Literal["", "photo", "question"] = ""
-    word_vectors: str = ""
-    accumulation: int = 1
-    optimizer: Literal["adamw", "adam", "adamax", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
-    region_learning_rate: float = 1e-5
-    weight_decay: float = 0.01
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
-    momentum: float = 0.9
-    schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"
-    warmup_steps: int = 100
-    decay: float = 0.8
-    decay_epochs: int = 3
-    decay_steps: int = 0
-    clip_norm: float = 1.0
-    clip_value: float = 0.0
-    label_smoothing: float = 0.0
-    scheduled_sampling_increase: float = 0.0
-    scheduled_sampling_epochs: int = 5
-    scheduled_sampling_max: float = 0.25
-    samples_per_photo: int = 5
-    baseline: Literal["greedy", "mean_of_others", "beam"] = "greedy"
-    sample_temperature: float = 1.0
-    ema: float = 0.0
-    photo_size: int = 0
-    repeat_threshold: float = 0.0
-    max_words: int = 20
-    min_word_count: int = 5
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    early_stopping: int = 0
-    checkpoint_steps: int = 500
-    num_workers: int = 0
-    log_with: Literal["", "tensorboard", "trackio"] = ""
-
-
-@dataclass
-class EvaluateRecipe:
-    """How to evaluate: the split and beams while training, and for the final figures.
-
-    length_penalty: beams are ranked by log-probability over length to this power (1.0: the mean a word, 0.0: the sum).
-    rerank, rerank_weight: retrieval: so many of the best of each query are put in a new order by the match score (ITM)
-        plus so many times the similarity over the temperature (ITC); 0 leaves the order to ITC.
-    folds: retrieval: a mean over so many parts of the split, each searched by itself (5: COCO's 5 x 1k); 0 takes all.
-    metric: the score that picks the best model. max_photos: only the first so many while training; 0 takes all.
-    """
-
-    split: str = "val"
-    num_beams: int = 1
-    final_split: str = "test"
-    final_num_beams: int = 5
-    length_penalty: float = 1.0
-    batch_size: int = 50
-    rerank: int = 0
-    rerank_weight: float = 0.0
-    folds: int = 0
-    metric: str = "cider_d"
-    every_epochs: int = 1
-    max_photos: int = 0
-
-
-@dataclass
-class Recipe:
-    """One run. `model` holds fields of the model's config.
-
-    data: `format` and the options of that format (`training/data/captions/formats.py`, `vqa.py`, `detection.py`);
-        `annotations`, `questions`, `pairs`, `table`, `images`, `folder` and `num_scenes` may be given split by split,
-        `{train: a.json, val: b.json}`, where a data set keeps them apart; the key names the split of a file whose rows
-        do not name several of their own.
-    output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder. Here and in every path, `~/` is
-        the home folder.
-    init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
-    data_name: the data set's name on the card.
-    """
-
-    task: str
-    output: str
-    data: dict[str, Any]
-    data_name: str = ""
-    seed: int = 0
-    init_from: str = ""
-    regions: RegionsRecipe = field(default_factory=RegionsRecipe)
-    model: dict[str, Any] = field(default_factory=dict)
-    answers: AnswersRecipe = field(default_factory=AnswersRecipe)
-    text: TextRecipe = field(default_factory=TextRecipe)
-    masks: MasksRecipe = field(default_factory=MasksRecipe)
-    train: TrainRecipe = field(default_factory=TrainRecipe)
-    evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
-
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
 
 KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "section", list: "list"}
 ONE_OR_MORE = (
@@ -291,14 +49,6 @@ SHARES = (
     *("train.label_smoothing", "train.ema", "train.repeat_threshold", "train.scheduled_sampling_increase"),
     *("train.momentum_decay", "masks.words", "masks.regions", "masks.swapped", "masks.kept"),
 )
-SECTIONS = {
-    "regions": RegionsRecipe,
-    "answers": AnswersRecipe,
-    "text": TextRecipe,
-    "masks": MasksRecipe,
-    "train": TrainRecipe,
-    "evaluate": EvaluateRecipe,
-}
 # Keys that say nothing beside another key's value: (keys, the other key, the values beside which they are read).
 READ_BESIDE: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
     (("train.momentum",), "train.optimizer", ("sgd",)),
@@ -329,12 +79,7 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     Raises `ValueError` naming the file for an unknown key, a missing one, a value of the wrong kind or range.
     """
     path = recipe_path(path)
-    try:
-        content = yaml.load(read_text(path), Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no keys; see the recipes in training/recipes/")
+    content = read_content(path)
     for change in changes or []:
         _apply_change(content, change)
     content = _with_home(content)
@@ -345,6 +90,43 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
         return recipe
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a recipe's file, joined with those of the recipe that it names as its `base`.
+
+    path: of a file; above: the recipes that led to it. A `base` is a path relative to that file, or the name of a
+    recipe that comes along. Raises `ValueError` for a file that is no recipe, and for recipes that stand on each other.
+    """
+    if path.resolve() in above:
+        raise ValueError(f"{path} stands on itself: its base, or that of its base, is {path}")
+    try:
+        content = yaml.load(read_text(path), Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no keys; see the recipes in training/recipes/")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    if not isinstance(base, str):
+        raise ValueError(f"{path}: base is {base!r}, but must be the path or the name of a recipe")
+    beside = path.parent / base
+    found = beside if beside.is_file() else recipe_path(base)
+    return joined(read_content(found, above=(*above, path.resolve())), content)
+
+
+def joined(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Two nested mappings as one; a value of `own` wins, and a key without a value empties what the base has there.
+
+    >>> joined({"train": {"epochs": 3, "seed": 1}, "text": {"a": 1}}, {"train": {"epochs": 5}, "text": None})
+    {'train': {'epochs': 5, 'seed': 1}, 'text': None}
+    """
+    both = {**base, **own}
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            both[key] = joined(base[key], value)
+    return both
 
 
 def check_keys(recipe: Recipe, readers: Mapping[str, Iterable[str]]) -> None:
@@ -416,18 +198,32 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 
 
 def recipe_path(name: str | Path) -> Path:
-    """A recipe's file: a path, or the bare name of a recipe that comes along, such as `captioning_scenes`.
+    """A recipe's file: a path, or the bare name of a recipe that comes along, such as `captioning/scenes`.
 
-    Raises `ValueError` with the names that are meant where there is neither.
+    The names before there were folders, `captioning_scenes`, still work. Raises `ValueError` with the names that are
+    meant where there is neither.
     """
     path = Path(name)
     if path.is_file():
         return path
-    known = {recipe.stem: recipe for recipe in RECIPES.glob("*.yaml")}
-    if str(path) in known:
-        return known[str(path)]
-    meant = did_you_mean(path.stem, known) or f"; those that come along are {', '.join(sorted(known))}"
+    known = {f"{recipe.parent.name}/{recipe.stem}": recipe for recipe in RECIPES.glob("*/*.yaml")}
+    flat = {flat_name(own_name): own_name for own_name in known}
+    own_name = flat.get(path.stem, str(name))
+    if own_name in known:
+        return known[own_name]
+    wanted = "/".join(path.with_suffix("").parts[-2:])
+    meant = did_you_mean(wanted, known) or f"; those that come along are {', '.join(sorted(known))}"
     raise ValueError(f"{name} is not there, nor does a recipe of that name come along{meant}")
+
+
+def flat_name(name: str) -> str:
+    """What a recipe was called before there were folders, and its run's folder is still.
+
+    >>> flat_name("captioning/scenes"), flat_name("detection/lite")
+    ('captioning_scenes', 'detector_lite')
+    """
+    task, _, dataset = name.partition("/")
+    return f"{'detector' if task == 'detection' else task}_{dataset}"
 
 
 def changed_keys(before: dict[str, Any], after: dict[str, Any], *, prefix: str = "") -> list[str]:

@@ -16,7 +16,8 @@ from accelerate import Accelerator
 
 from training.checkpoints import on_main_process
 from training.data.files import write_atomically
-from training.recipe import Recipe, changed_keys, read_recipe
+from training.recipe import changed_keys, read_recipe
+from training.recipe_sections import Recipe
 from training.regions.shards import lock_file, lock_writer
 
 # What may change between two starts of a run, since no weight depends on it.

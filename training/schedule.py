@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from training.recipe import TrainRecipe
+from training.recipe_sections import TrainRecipe
 
 # weights that come from ImageNet or from a detector: a region source, and the backbone of a detector in training
 PRETRAINED = ("region_source.", "fusion.region_source.", "backbone.backbone.", "backbone.stem.", "backbone.res")

@@ -43,7 +43,8 @@ from training.commands.shared import one_sentence
 from training.commands.train import add_train_arguments
 from training.console import say
 from training.evaluate import evaluate_folder
-from training.recipe import Recipe, read_recipe
+from training.recipe import read_recipe
+from training.recipe_sections import Recipe
 from training.run_folder import ClaimedOutput, how_to_go_on, keep_recipe
 from training.schedule import build_optimizer, build_schedule, scheduled_sampling_probability
 from training.tasks import build_task

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from training.recipe import EvaluateRecipe, Recipe, RegionsRecipe, TrainRecipe, read_recipe
+from training.recipe import read_recipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TrainRecipe
 from training.tasks.detection import DetectionTask
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -25,7 +25,7 @@ from typing import Any
 
 from tests.training.tiny_run import differences, ending, new_process, tiny_recipe
 from training.checkpoints import checkpoints
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.train import train
 
 PHASES = {

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.tiny import save_tiny_captioner, tiny_photo
 from training import cli
-from training.commands import caption, shared
+from training.commands import caption, demo, shared
 
 COMMANDS = (
     *(
@@ -135,7 +135,7 @@ def test_print_words_names_the_strongest_region(capsys: pytest.CaptureFixture[st
 def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", "--model", model, "--output", tmp_path / "out") == 0
     shown = capsys.readouterr().out
-    for name in caption.DEMO_PHOTOS:
+    for name in demo.DEMO_PHOTOS:
         assert f"{name}: " in shown and (tmp_path / "out" / f"demo_{name}.png").is_file()
 
 

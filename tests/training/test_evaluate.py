@@ -26,7 +26,7 @@ from training.data.files import read_table
 from training.evaluate import captions_of, evaluate_command, evaluate_recipe, score_answers, score_predictions
 from training.metrics.captioning.scores import caption_scores
 from training.metrics.vqa import vqa_accuracy
-from training.recipe import EvaluateRecipe
+from training.recipe_sections import EvaluateRecipe
 from training.scenes.draw import draw_scene
 
 REFERENCES = {

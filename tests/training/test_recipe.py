@@ -18,12 +18,13 @@ from modeling_updown import (
 from modeling_updown.configuration_updown import region_source_config
 from tests.training.tiny_run import new_accelerator
 from training.metrics.captioning.scores import caption_scores
-from training.recipe import Recipe, RegionsRecipe, changed_keys, default_of, read_recipe, section_keys, value_of
+from training.recipe import changed_keys, default_of, flat_name, read_recipe, recipe_path, section_keys, value_of
+from training.recipe_sections import Recipe, RegionsRecipe
 from training.tasks import TASKS, build_task, check_recipe
 from training.tasks.build import CHANGEABLE, CUTS, build_config, check_processor_fields, override_config
 from training.tasks.captioning import METRICS
 
-RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*/*.yaml"))
 CONFIGS = {
     "captioning": UpDownCaptioningConfig,
     "detection": UpDownDetectorConfig,
@@ -32,7 +33,6 @@ CONFIGS = {
     "retrieval": UpDownFusionConfig,
     "vqa": UpDownVqaConfig,
 }
-WORDS = {"detection": "detector"}  # of tasks whose model file is named otherwise
 SMALL = "task: captioning\noutput: runs/x\ndata: {format: folder, folder: photos}\n"
 
 
@@ -42,12 +42,12 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_recipes_are_valid_and_name_their_command(path: Path) -> None:
-    recipe = read_recipe(path)
-    assert path.read_text().startswith(f"# accelerate launch -m training.train training/recipes/{path.name}\n")
-    word = WORDS.get(recipe.task, recipe.task)
-    assert recipe.output == f"runs/{path.stem}" and path.stem.startswith(word) and recipe.task in TASKS
+    recipe, own_name = read_recipe(path), f"{path.parent.name}/{path.stem}"
+    assert path.read_text().startswith(f"# accelerate launch -m training.train training/recipes/{own_name}.yaml\n")
+    assert recipe.output == f"runs/{flat_name(own_name)}" and path.parent.name == recipe.task and recipe.task in TASKS
+    assert recipe_path(own_name) == recipe_path(flat_name(own_name)) == path
     build_config(CONFIGS[recipe.task], recipe.model, section="model")
     if recipe.regions.pretrained:
         assert set(recipe.regions.source) <= {*CHANGEABLE, *CUTS}
@@ -60,39 +60,39 @@ def test_shipped_recipes_are_valid_and_name_their_command(path: Path) -> None:
 
 
 def test_there_are_recipes_for_every_stage() -> None:
-    assert {path.stem for path in RECIPES} >= {
-        "captioning_scenes",
-        "captioning_flickr8k",
-        "captioning_flickr8k_1x1",
-        "captioning_flickr8k_pyramid",
-        "captioning_flickr8k_tuned",
-        "captioning_flickr8k_scst",
-        "captioning_coco",
-        "captioning_coco_scst",
-        "captioning_coco_resnet_grid",
-        "captioning_flickr8k_regions",
-        "detector_visual_genome",
-        "detector_coco",
-        "detector_lite",
-        "detector_scenes",
-        "prefix_lm_coco",
-        "prefix_lm_flickr8k",
-        "pretraining_captions",
-        "pretraining_flickr8k",
-        "retrieval_flickr8k_tuned",
-        "retrieval_flickr8k_288",
-        "retrieval_flickr8k_match",
-        "pretraining_scenes",
-        "retrieval_coco",
-        "retrieval_flickr30k",
-        "retrieval_flickr8k",
-        "retrieval_flickr8k_hard",
-        "vqa_v2",
-        "vqa_v2_newatt",
-        "vqa_daquar",
-        "vqa_daquar_flickr8k",
-        "vqa_scenes_grid",
-        "vqa_scenes_regions",
+    assert {f"{path.parent.name}/{path.stem}" for path in RECIPES} >= {
+        "captioning/scenes",
+        "captioning/flickr8k",
+        "captioning/flickr8k_1x1",
+        "captioning/flickr8k_pyramid",
+        "captioning/flickr8k_tuned",
+        "captioning/flickr8k_scst",
+        "captioning/coco",
+        "captioning/coco_scst",
+        "captioning/coco_resnet_grid",
+        "captioning/flickr8k_regions",
+        "detection/visual_genome",
+        "detection/coco",
+        "detection/lite",
+        "detection/scenes",
+        "prefix_lm/coco",
+        "prefix_lm/flickr8k",
+        "pretraining/captions",
+        "pretraining/flickr8k",
+        "retrieval/flickr8k_tuned",
+        "retrieval/flickr8k_288",
+        "retrieval/flickr8k_match",
+        "pretraining/scenes",
+        "retrieval/coco",
+        "retrieval/flickr30k",
+        "retrieval/flickr8k",
+        "retrieval/flickr8k_hard",
+        "vqa/v2",
+        "vqa/v2_newatt",
+        "vqa/daquar",
+        "vqa/daquar_flickr8k",
+        "vqa/scenes_grid",
+        "vqa/scenes_regions",
     }
 
 
@@ -186,11 +186,13 @@ def test_files_that_are_no_recipe(tmp_path: Path) -> None:
 
 def test_a_recipe_that_comes_along_is_named_without_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert read_recipe("captioning_scenes").output == "runs/captioning_scenes"
-    with pytest.raises(ValueError, match=r"captioning_scene is not there.*; did you mean 'captioning_scenes'"):
-        read_recipe("captioning_scene")
-    (tmp_path / "captioning_scenes").write_text(SMALL)  # a file of one's own goes first
-    assert read_recipe("captioning_scenes").output == "runs/x"
+    assert read_recipe("captioning/scenes").output == "runs/captioning_scenes"
+    assert read_recipe("training/recipes/captioning_scenes.yaml") == read_recipe("captioning/scenes")  # as it was named
+    with pytest.raises(ValueError, match=r"captioning/scene is not there.*; did you mean 'captioning/scenes'"):
+        read_recipe("captioning/scene")
+    (tmp_path / "captioning").mkdir()
+    (tmp_path / "captioning" / "scenes").write_text(SMALL)  # a file of one's own goes first
+    assert read_recipe("captioning/scenes").output == "runs/x"
 
 
 def test_changes_that_cannot_be_made(tmp_path: Path) -> None:
@@ -298,7 +300,7 @@ def test_a_key_that_is_not_read_names_the_tasks_that_read_it(tmp_path: Path) -> 
     )
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_recipes_hold_nothing_that_says_nothing(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -390,3 +392,37 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, SMALL + "train:\n  epochs: 1\n  batch_size: 4\n  epochs: 2\n")
     with pytest.raises(ValueError, match="recipe.yaml is not valid YAML: the key 'epochs' stands twice .* in line"):
         read_recipe(path)
+
+
+def test_a_recipe_says_what_differs_from_its_base(tmp_path: Path) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "first.yaml").write_text(
+        "task: captioning\noutput: runs/first\ndata: {format: folder, folder: photos}\n"
+        "regions: {source: {backbone: test_vit, grid_size: 4}, flips: true}\ntrain: {epochs: 7, batch_size: 3}\n"
+    )
+    (folder / "second.yaml").write_text("base: first.yaml\noutput: runs/second\ntrain: {epochs: 2}\n")
+    (tmp_path / "third.yaml").write_text("base: recipes/second.yaml\nregions: {source: null}\nseed: 5\n")
+    first, second = read_recipe(folder / "first.yaml"), read_recipe(folder / "second.yaml")
+    assert (second.output, second.train.epochs, second.train.batch_size) == ("runs/second", 2, 3)
+    assert changed_keys(first.as_dict(), second.as_dict()) == ["output", "train.epochs"]
+    third = read_recipe(tmp_path / "third.yaml", ["train.epochs=9"])
+    assert (third.regions.source, third.regions.flips, third.train.epochs, third.seed) == ({}, True, 9, 5)
+    shipped = tmp_path / "shipped.yaml"
+    shipped.write_text("base: captioning/scenes\nseed: 3\n")
+    assert changed_keys(read_recipe("captioning/scenes").as_dict(), read_recipe(shipped).as_dict()) == ["seed"]
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("second.yaml", r"stands on itself: its base, or that of its base, is .*\.yaml"),
+        ("captionin/scenes", "did you mean 'captioning/scenes'"),
+        ("[1]", r"base is \[1\], but must be the path or the name of a recipe"),
+    ],
+)
+def test_a_base_that_is_none_is_named(tmp_path: Path, base: str, message: str) -> None:
+    (tmp_path / "first.yaml").write_text(SMALL + f"base: {base}\n")
+    (tmp_path / "second.yaml").write_text("base: first.yaml\n")
+    with pytest.raises(ValueError, match=message):
+        read_recipe(tmp_path / "first.yaml")

@@ -9,7 +9,7 @@ import yaml
 
 from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_here
 from training.checkpoints import checkpoints
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.run_folder import ClaimedOutput, check_output, how_to_go_on, keep_recipe
 from training.train import main
 

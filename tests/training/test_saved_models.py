@@ -16,7 +16,7 @@ from tests.training.tiny_run import (
     tiny_vqa_recipe,
 )
 from training.cli import main as updown
-from training.recipe import Recipe, RegionsRecipe
+from training.recipe_sections import Recipe, RegionsRecipe
 from training.tasks import TASKS, build_task
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests import tiny
-from training.recipe import TrainRecipe
+from training.recipe_sections import TrainRecipe
 from training.schedule import (
     PRETRAINED,
     build_optimizer,

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.training.tiny_run import log_of, tiny_retrieval_recipe, train_here, train_in_processes
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # processes draw dropout masks of their own
 

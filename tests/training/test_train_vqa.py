@@ -25,7 +25,7 @@ from tests.training.tiny_run import (
     write_scene_questions,
 )
 from training.data.files import read_table
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.tasks import build_task
 from training.train import Run, main
 

@@ -16,7 +16,7 @@ from accelerate.state import AcceleratorState, GradientState
 
 from tests.tiny import tiny_pyramid_config
 from training.checkpoints import checkpoints
-from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
+from training.recipe_sections import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
 from training.scenes.draw import NUMBERS, PHRASES, Scene, draw_scene
 from training.train import train
 

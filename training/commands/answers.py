@@ -18,7 +18,7 @@ def add_build_answers(commands: Any) -> None:
         "build-answers",
         run_build_answers,
         summary="list the common answers of a recipe's questions, and print how far they reach",
-        example="updown build-answers vqa_v2 --split train+val --min-count 9 --output answers.json",
+        example="updown build-answers vqa/v2 --split train+val --min-count 9 --output answers.json",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="names the data: a YAML file, or one that comes along")
     parser.add_argument("--output", type=json_path, required=True, metavar="FILE.json", help="the list to write")

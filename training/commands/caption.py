@@ -1,4 +1,4 @@
-"""`updown caption` and `updown demo`: sentences for photos, and where each word looked."""
+"""`updown caption`: sentences for photos, and where each word looked."""
 
 import argparse
 import sys
@@ -19,9 +19,6 @@ from training.commands.shared import (
     quiet,
 )
 from training.console import say
-from training.shipped import DEMO_FOLDER
-
-DEMO_PHOTOS = ("skier", "riders", "skateboarder", "tennis", "mountain")  # their licences: demo_photos/README.md
 
 
 def add_caption(commands: Any) -> None:
@@ -40,17 +37,6 @@ def add_caption(commands: Any) -> None:
         type=Path,
         metavar="PICTURE.png",
         help="draw where each word looked; of several photos, PICTURE_name.png for each",
-    )
-
-
-def add_demo(commands: Any) -> None:
-    """`updown demo`."""
-    parser = add_command(
-        commands, "demo", run_demo, summary="describe a few photos that come along", example="updown demo"
-    )
-    add_model(parser)
-    parser.add_argument(
-        "--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="for the pictures (%(default)s)"
     )
 
 
@@ -83,23 +69,6 @@ def run_caption(arguments: argparse.Namespace) -> int:
     return exit_code(broken, of=len(photos))
 
 
-def run_demo(arguments: argparse.Namespace) -> int:
-    """Describe the photos that come along, with the strongest region of each word and a picture of the attention."""
-    from modeling_updown import draw_attention
-
-    photos = demo_photos()
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    captioner = load_captioner(arguments.model)
-    for name, photo in photos.items():
-        result = describe(captioner, photo)
-        say(f"{name}: {result['generated_text']}")
-        print_words(result, size=photo.size)
-        picture = arguments.output / f"demo_{name}.png"
-        draw_attention(photo, result, path=picture)
-        say(f"  drawn: {picture}")
-    return 0
-
-
 def load_captioner(model: str | None) -> Any:
     """The image-to-text pipeline of a model; `ValueError` for a model that writes no captions."""
     folder = model_folder(model)
@@ -113,13 +82,6 @@ def load_captioner(model: str | None) -> Any:
         check_kind(folder, [UpDownForImageCaptioning, UpDownPrefixLMForImageCaptioning])
         check_weights(folder)
         return pipeline("image-to-text", model=folder)
-
-
-def demo_photos() -> dict[str, Any]:
-    """A few photos that come along, by name."""
-    from modeling_updown import load_photo
-
-    return {name: load_photo(DEMO_FOLDER / f"{name}.jpg") for name in DEMO_PHOTOS}
 
 
 def describe(captioner: Any, photo: Any, **options: Any) -> Mapping[str, Any]:

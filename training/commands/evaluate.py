@@ -15,7 +15,7 @@ def add_evaluate(commands: Any) -> None:
         "evaluate",
         run_evaluate,
         summary="score a model, or captions that something else wrote, as a recipe says",
-        example="updown evaluate captioning_flickr8k --split val",
+        example="updown evaluate captioning/flickr8k --split val",
     )
     parser.add_argument(
         "recipe", metavar="RECIPE", help="names the data and the metrics: a YAML file, or one that comes along"

@@ -13,7 +13,7 @@ def add_train(commands: Any) -> None:
         "train",
         run_train,
         summary="train what a recipe describes, or go on where its run stands",
-        example="updown train captioning_scenes --set train.epochs=1",
+        example="updown train captioning/scenes --set train.epochs=1",
     )
     add_train_arguments(parser)
 

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 
 from modeling_updown import load_photo
 from training.console import say
-from training.recipe import RegionsRecipe
+from training.recipe_sections import RegionsRecipe
 from training.regions.photo_marks import other_photos, photo_mark, refuse_other_photos
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.regions.stored_photos import rows_in_store, tell_lost

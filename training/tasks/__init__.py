@@ -2,7 +2,8 @@
 
 from accelerate import Accelerator
 
-from training.recipe import Recipe, check_keys, did_you_mean
+from training.recipe import check_keys, did_you_mean
+from training.recipe_sections import Recipe
 
 from .captioning import CaptioningTask
 from .detection import DetectionTask

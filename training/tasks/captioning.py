@@ -35,7 +35,7 @@ from training.data.mirroring import tell_sides
 from training.data.questions.submission import as_number
 from training.metrics.captioning.scores import ONE_PHOTO, CiderD, caption_scores, ptb_tokenize
 from training.metrics.item_scores import item_scores
-from training.recipe import EvaluateRecipe, Recipe
+from training.recipe_sections import EvaluateRecipe, Recipe
 from training.regions.extract import random_crop
 from training.tasks.build import (
     build_config,

@@ -23,7 +23,7 @@ from training.data.boxes.formats import load_detection
 from training.data.boxes.rows import DetectionData
 from training.data.mirroring import tell_sides
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.regions.extract import crop, photo_of, random_crop, undecoded
 from training.saved_models import check_kind, load_whole
 from training.tasks.build import (

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from training.metrics.item_scores import ItemScores
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 
 # the recipe's keys that `training/train.py` and `training/evaluate.py` read, whatever the task
 LOOP_READS = (

@@ -27,7 +27,7 @@ from processors.masking_updown import (
     mask_words,
     word_starts,
 )
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.regions.store import RegionStore
 from training.tasks.interface import Scored
 from training.tasks.retrieval import METRICS, RetrievalTask

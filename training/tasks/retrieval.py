@@ -28,7 +28,7 @@ from modeling_updown.momentum_updown import MomentumQueue
 from training.data.mirroring import tell_sides
 from training.metrics.item_scores import item_scores
 from training.metrics.retrieval.recall import fold_scores, retrieval_scores
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.regions.extract import random_crop
 from training.tasks.build import (
     build_config,

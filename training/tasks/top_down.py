@@ -10,7 +10,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from modeling_updown import UpDownProcessor
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.regions.extract import PhotoRegions, ask_store
 from training.saved_models import check_kind, load_whole
 from training.tasks.build import change_region_source, override_config, owns_region_source

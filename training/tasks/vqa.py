@@ -41,7 +41,7 @@ from training.data.questions.answer_vocabulary import (
 from training.data.questions.formats import load_vqa
 from training.data.questions.rows import listed
 from training.data.questions.submission import write_submission
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
 from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.top_down import TopDownTask

@@ -163,7 +163,7 @@ def test_arguments_are_checked_first(arguments: list[str], message: str, capsys:
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("--help")
-    assert "example:\n  updown build-answers vqa_v2 " in capsys.readouterr().out
+    assert "example:\n  updown build-answers vqa/v2 " in capsys.readouterr().out
 
 
 def test_real_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

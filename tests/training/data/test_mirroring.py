@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.training.tiny_run import new_accelerator, tiny_detection_recipe, tiny_recipe, tiny_retrieval_recipe
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.tasks import build_task
 
 EPOCHS = 9

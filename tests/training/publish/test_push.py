@@ -42,7 +42,7 @@ ALLOWED_IMPORTS = {"torch", "torchvision", "timm", "transformers", "tokenizers",
 EVALUATION = {
     "task": "image-to-text",
     "dataset": {"name": "Flickr8k", "type": "flickr8k", "split": "test", "num_photos": 1000},
-    "command": "updown evaluate training/recipes/captioning_flickr8k.yaml",
+    "command": "updown evaluate training/recipes/captioning/flickr8k.yaml",
     "seed": 0,
     "decoding": {"num_beams": 5},
     "metrics": {"bleu_4_x100": 21.34, "cider_d_x100": 55.018},

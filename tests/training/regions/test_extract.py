@@ -15,7 +15,7 @@ from modeling_updown import UpDownDetector, UpDownGrid, UpDownGridConfig, UpDown
 from tests import tiny
 from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_here
 from training.data.captions.formats import load_captions
-from training.recipe import RegionsRecipe
+from training.recipe_sections import RegionsRecipe
 from training.regions.extract import (
     PhotoRegions,
     RegionMaker,

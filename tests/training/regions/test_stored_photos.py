@@ -19,7 +19,7 @@ from tests.training.tiny_run import (
     tiny_vqa_recipe,
     write_questions,
 )
-from training.recipe import RegionsRecipe
+from training.recipe_sections import RegionsRecipe
 from training.regions.extract import PhotoRegions, extract_regions
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.tasks import build_task

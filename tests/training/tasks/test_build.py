@@ -14,7 +14,7 @@ from tests.training.tiny_run import config_fields
 from training.data.captions.formats import load_captions
 from training.data.captions.rows import NoSuchSplitError
 from training.data.questions.formats import load_vqa
-from training.recipe import RegionsRecipe
+from training.recipe_sections import RegionsRecipe
 from training.tasks.build import build_image_processor, build_region_source, by_split, load_by_split, override_config
 
 GRID = {"backbone": "test_resnet", "image_size": 64, "grid_size": 3, "region_feature_size": 96}

@@ -16,7 +16,7 @@ from tests import tiny
 from tests.training.tiny_run import config_fields, log_of, new_accelerator, tiny_detection_recipe, train_here
 from training.evaluate import evaluate_recipe
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
-from training.recipe import Recipe
+from training.recipe_sections import Recipe
 from training.scenes.draw import SIDES
 from training.tasks import build_task
 from training.tasks.detection import DetectionTask, objects_in, pad_objects, photo_objects, repeated_photos

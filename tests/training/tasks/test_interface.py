@@ -13,7 +13,8 @@ from tests.training.tiny_run import (
     tiny_retrieval_recipe,
     tiny_vqa_recipe,
 )
-from training.recipe import SECTIONS, Recipe, is_read
+from training.recipe import is_read
+from training.recipe_sections import SECTIONS, Recipe
 from training.tasks import TASKS, build_task
 from training.train import Run
 

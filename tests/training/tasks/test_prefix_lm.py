@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from tests import tiny
 from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_here
-from training.recipe import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
 from training.tasks import build_task
 
 SIZES = {"model_type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 40}

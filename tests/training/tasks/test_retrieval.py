@@ -11,7 +11,7 @@ import torch
 
 from tests.training.tiny_run import log_of, new_accelerator, tiny_retrieval_recipe, train_here
 from training.evaluate import evaluate_folder
-from training.recipe import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
 from training.tasks import build_task
 from training.tasks.reranking import best_places, reranked
 

@@ -10,7 +10,7 @@ import torch
 from modeling_updown import UpDownGrid, UpDownGridConfig, UpDownImageProcessor
 from tests.tiny import save_tiny_captioner, save_tiny_vqa
 from tests.training.tiny_run import new_accelerator, tiny_recipe, tiny_vqa_recipe
-from training.recipe import Recipe, RegionsRecipe
+from training.recipe_sections import Recipe, RegionsRecipe
 from training.tasks import build_task
 from training.tasks.build import change_region_source
 from training.tasks.top_down import TopDownTask

@@ -17,7 +17,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from processors.answer_text_updown import normalize_answer, soft_scores
 from tests.training.tiny_run import new_accelerator, tiny_vqa_recipe, train_here, write_questions
-from training.recipe import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe
+from training.recipe_sections import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe
 from training.scenes.draw import draw_scene
 from training.tasks import build_task
 from training.tasks.interface import Scored

@@ -1,0 +1,47 @@
+"""`updown demo`: a few photos that come along, described, and where each word looked."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from training.commands.caption import describe, load_captioner, print_words
+from training.commands.shared import add_command, add_model
+from training.console import say
+from training.shipped import DEMO_FOLDER
+
+DEMO_PHOTOS = ("skier", "riders", "skateboarder", "tennis", "mountain")  # their licences: demo_photos/README.md
+
+
+def add_demo(commands: Any) -> None:
+    """`updown demo`."""
+    parser = add_command(
+        commands, "demo", run_demo, summary="describe a few photos that come along", example="updown demo"
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="for the pictures (%(default)s)"
+    )
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Describe the photos that come along, with the strongest region of each word and a picture of the attention."""
+    from modeling_updown import draw_attention
+
+    photos = demo_photos()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    captioner = load_captioner(arguments.model)
+    for name, photo in photos.items():
+        result = describe(captioner, photo)
+        say(f"{name}: {result['generated_text']}")
+        print_words(result, size=photo.size)
+        picture = arguments.output / f"demo_{name}.png"
+        draw_attention(photo, result, path=picture)
+        say(f"  drawn: {picture}")
+    return 0
+
+
+def demo_photos() -> dict[str, Any]:
+    """A few photos that come along, by name."""
+    from modeling_updown import load_photo
+
+    return {name: load_photo(DEMO_FOLDER / f"{name}.jpg") for name in DEMO_PHOTOS}
