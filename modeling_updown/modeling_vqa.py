@@ -26,7 +26,7 @@ from .losses_updown import IGNORED_LABEL, answer_loss
 from .modeling_attention import Nonlinear, QuestionAttention, QuestionRows
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownVqaOutput, check_finite_eagerly
-from .recurrence_updown import QuestionGRU
+from .rnn_updown import QuestionGRU
 
 WORD_STD = 0.3  # of new word vectors: about that of GloVe's
 
