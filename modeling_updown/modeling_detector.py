@@ -20,10 +20,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
 from .arguments_updown import refuse_misspelt
-from .boxes_updown import boxes_from_pixels, clip_boxes, decode_boxes
+from .boxes_updown import align_rois, box_means, boxes_from_pixels, clip_boxes, decode_boxes, join_rois
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import (
     Draw,
@@ -47,7 +46,7 @@ from .linear_updown import float_type
 from .modeling_base import UpDownPreTrainedModel, load_backbone
 from .outputs_updown import UpDownDetectorOutput
 from .proposals_updown import ProposalNetwork, top_proposals
-from .pyramid_updown import PyramidBackbone, PyramidRegions, box_means
+from .pyramid_updown import PyramidBackbone, PyramidRegions
 from .region_selection_updown import Selection, SelectionRule, select_jointly, select_per_class
 from .resnet_updown import CaffeResNet, FrozenBatchNorm2d, RegionStage
 
@@ -480,16 +479,10 @@ class UpDownDetector(UpDownPreTrainedModel):
         config = self.config
         if not config.is_caffe_resnet:
             return self.region_stage(group.maps, rois, self.proposals.strides)
-        feature_map, size, scale = group.maps[0], config.region_pool_size, 1 / CAFFE_STRIDE
+        options = {"output_size": config.region_pool_size, "spatial_scale": 1 / CAFFE_STRIDE}
         if config.region_pool == "pool":
-            return self.region_stage(feature_map, rois.float(), output_size=size, spatial_scale=scale)
-        return self.region_stage(roi_align(feature_map.float(), rois.float(), size, scale).to(feature_map.dtype))
-
-
-def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
-    """Each photo's boxes (N_i, 4) -> (N, 5): the number of the photo, and the box."""
-    numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
-    return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
+            return self.region_stage(group.maps[0], rois.float(), **options)
+        return self.region_stage(align_rois(group.maps[0], rois, **options))
 
 
 def caffe_name(name: str) -> str:

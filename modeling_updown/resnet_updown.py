@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import roi_pool
 
+from .boxes_updown import max_pool_rois
 from .linear_updown import is_plain
 
 STAGES = ("stem", "res2", "res3", "res4")
@@ -249,13 +249,11 @@ class RegionStage(nn.Sequential):
                 return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in _even_parts(maps, rows * columns)])
             return self._means_of_pooled(maps, dtype=_compute_dtype(self))
         _check_rois(rois, num_photos=len(maps))
+        options: dict[str, Any] = {"output_size": output_size, "spatial_scale": spatial_scale}
         if len(rois) and not self._runs_plain(maps, (output_size, output_size)):
-            options = {"output_size": output_size, "spatial_scale": spatial_scale, "dtype": _compute_dtype(self)}
-            return self._means_on_map(maps, rois, **options)
-        # torchvision pools few types on a CPU, and a maximum is none the worse for a wider one
-        wide = torch.promote_types(maps.dtype, torch.float32)
-        groups = _even_parts(rois.to(wide), output_size**2)
-        pooled = (roi_pool(maps.to(wide), group, output_size, spatial_scale).to(maps.dtype) for group in groups)
+            return self._means_on_map(maps, rois, **options, dtype=_compute_dtype(self))
+        groups = _even_parts(rois, output_size**2)
+        pooled = (max_pool_rois(maps, group, **options) for group in groups)
         return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in pooled])
 
     def maps(self, pooled: torch.Tensor) -> torch.Tensor:
