@@ -19,7 +19,7 @@ from .arguments_updown import asked_outputs
 from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .gathering_updown import gather_owners, gather_rows, one_row_a_photo
-from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
+from .losses_updown import itc_loss, itm_loss, momentum_itc_loss
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
@@ -381,3 +381,50 @@ def rows_of(labels: torch.Tensor, photo_ids: torch.Tensor | None) -> torch.Tenso
         lost = labels[~same.any(dim=1)][0].item()
         raise ValueError(f"labels name photo {lost}, but photo_ids, the photos of the batch, do not")
     return same.long().argmax(dim=1)
+
+
+@torch.no_grad()
+def hard_negatives(
+    similarity: torch.Tensor,
+    owners: torch.Tensor,
+    *,
+    temperature: torch.Tensor | float,
+    generator: torch.Generator | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A wrong photo for each text and a wrong text for each photo, the likelier the more similar (ALBEF, section 3.2).
+
+    similarity (P, N) of unit-length embeddings, owners (N,) int64. Drawn from softmax(similarity / temperature) with
+    matches at 0, by the largest of logits plus Gumbel noise: that is the same distribution, and nothing underflows
+    however unlike the wrong ones are. Drawn on the generator's device.
+
+    Returns:
+        photo_of_text (N,) and text_of_photo (P,) int64; -1 where all there is belongs together, as in a batch of one
+        photo.
+    """
+    logits = similarity.float() / torch.as_tensor(temperature, device=similarity.device).float()  # (P, N)
+    logits = logits.clamp(min=torch.finfo(logits.dtype).min)  # a similarity of -inf still comes before a match
+    photos = torch.arange(len(logits), device=logits.device)
+    logits = logits.masked_fill(photos[:, None] == owners[None, :], -torch.inf)
+    return _drawn(logits.T, generator), _drawn(logits, generator)
+
+
+def random_negatives(
+    num_photos: int, owners: torch.Tensor, *, generator: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `hard_negatives`, every wrong photo and every wrong text being as likely as another.
+
+    >>> random_negatives(2, torch.tensor([0, 1, 1]))[0]
+    tensor([1, 0, 0])
+    """
+    alike = torch.zeros(num_photos, len(owners), device=owners.device)
+    return hard_negatives(alike, owners, temperature=1.0, generator=generator)
+
+
+def _drawn(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One column of each row (Q, K), drawn from the row's softmax -> (Q,); -1 where a row holds nothing but -inf."""
+    if not logits.numel():
+        return torch.full((len(logits),), -1, device=logits.device)
+    waits = torch.empty(logits.shape, device=logits.device if generator is None else generator.device)
+    noise = -waits.exponential_(generator=generator).clamp(min=torch.finfo(waits.dtype).tiny).log()
+    best, column = (logits + noise.to(logits.device)).max(dim=1)
+    return column.masked_fill(best == -torch.inf, -1)
