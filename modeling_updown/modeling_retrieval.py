@@ -18,8 +18,7 @@ from torch.nn import functional as F
 from .arguments_updown import asked_outputs
 from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
-from .gathering_updown import gather_owners, gather_rows, one_row_a_photo
-from .losses_updown import itc_loss, itm_loss, momentum_itc_loss
+from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_a_photo
 from .modeling_attention import QuestionRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly

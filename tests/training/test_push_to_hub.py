@@ -202,7 +202,7 @@ def test_hub_folder_of_a_retrieval_model(saved_retrieval: Path, published_retrie
     before = json.loads((saved_retrieval / "tokenizer_config.json").read_text())
     assert json.loads((published_retrieval / "tokenizer_config.json").read_text()) == before
     code = {path.stem for path in published_retrieval.glob("*.py")}
-    assert {"modeling_retrieval", "modeling_fusion", "losses_updown", "gathering_updown"} <= code
+    assert {"modeling_retrieval", "modeling_fusion", "losses_updown"} <= code
     trained_with = {"momentum_updown", "masking_updown", "modeling_pretraining", "modeling_fusion_vqa"}
     assert not code & {*trained_with, "pipeline_vqa", "tokenization_updown", "drawing_retrieval_updown"}
     assert (published_retrieval / "spiece.model").is_file() and (published_retrieval / "tokenizer.json").is_file()
