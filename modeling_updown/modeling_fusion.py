@@ -22,7 +22,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from .arguments_updown import asked_outputs
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
-from .lengths_updown import join_groups, length_groups, text_lengths
+from .length_bucketing_updown import join_buckets, length_buckets, text_lengths
 from .linear_updown import float_type
 from .modeling_attention import QuestionRows
 from .modeling_base import UpDownTopDownModel, loading_fault
@@ -212,16 +212,16 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         return embedded.masked_fill(gaps, 0)
 
     def read(self, texts: Any, photos: Any, causal: bool, **asked: Any) -> tuple[Any, torch.Tensor, int]:
-        """What `read_words` or `read_both` reads, where it saves time in groups of texts of about the same length."""
+        """What `read_words` or `read_both` reads, where it saves time in buckets of texts of about the same length."""
         input_ids, inputs_embeds, attention_mask = texts
         region_embeds, region_mask, photo_index = photos
         if region_embeds is not None and region_mask is None:
             region_mask = region_embeds.new_ones(region_embeds.shape[:2], dtype=torch.bool)
         whole = any(asked.values()) or (input_ids is None and inputs_embeds is None)
-        groups = [] if whole else length_groups(self.word_mask(*texts))
+        buckets = [] if whole else length_buckets(self.word_mask(*texts))
         words = (input_ids, inputs_embeds, attention_mask)
-        if groups:
-            return self.read_groups(groups, words, (region_embeds, region_mask, photo_index), causal)
+        if buckets:
+            return self.read_buckets(buckets, words, (region_embeds, region_mask, photo_index), causal)
         if region_embeds is None:
             return self.read_words(*words, causal, **asked)
         return self.read_both(*words, region_embeds, region_mask, photo_index, causal, **asked)
@@ -281,10 +281,10 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         )
         return output, mask, num_words
 
-    def read_groups(
-        self, groups: list[torch.Tensor], texts: tuple[Any, ...], photos: tuple[Any, ...], causal: bool
+    def read_buckets(
+        self, buckets: list[torch.Tensor], texts: tuple[Any, ...], photos: tuple[Any, ...], causal: bool
     ) -> tuple[Any, torch.Tensor, int]:
-        """As `read_words` or `read_both`, a pass for each group of texts, cut to its longest; 0 on what is cut."""
+        """As `read_words` or `read_both`, a pass for each bucket of texts, cut to its longest; 0 on what is cut."""
         region_embeds, region_mask, photo_index = photos
         mask = words = self.word_mask(*texts)
         rows: Any = None
@@ -293,15 +293,15 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             rows = QuestionRows.of(photo_index, **numbers, device=words.device)
             mask = torch.cat([words, rows.of_photos(region_mask)], dim=1)
         states, lengths = [], text_lengths(words)
-        for group in groups:
-            ids, embeds, seen = (part if part is None else part[group, : lengths[group[-1]]] for part in texts)
+        for bucket in buckets:
+            ids, embeds, seen = (part if part is None else part[bucket, : lengths[bucket[-1]]] for part in texts)
             if rows is None:
                 output, _, _ = self.read_words(ids, embeds, seen, causal)
             else:
-                owners = rows.photo_index[group]
+                owners = rows.photo_index[bucket]
                 output, _, _ = self.read_both(ids, embeds, seen, region_embeds, region_mask, owners, causal)
             states.append(output.last_hidden_state)
-        return BaseModelOutput(last_hidden_state=join_groups(states, groups, words)), mask, words.shape[1]
+        return BaseModelOutput(last_hidden_state=join_buckets(states, buckets, words)), mask, words.shape[1]
 
     def word_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, attention_mask: torch.Tensor | None
