@@ -1,4 +1,4 @@
-"""Length bucketing: texts of a batch -> buckets of about the same length, so that a CPU reads words and hardly any padding.
+"""Length bucketing: a batch's texts -> buckets of about the same length, so that a CPU reads hardly any padding.
 
 Captions are short and uneven, and a batch is padded to its longest. What buckets save was measured on a CPU alone, so
 elsewhere a batch stays whole.
@@ -7,7 +7,7 @@ elsewhere a batch stays whole.
 import torch
 from torch.nn import functional as F
 
-BUCKET_ROWS, MOST_BUCKETS = 32, 4  # texts read together: at least so many, in at most so many passes
+BUCKET_ROWS, MOST_BUCKETS = 32, 4  # texts read together: at least that many, in at most that many passes
 WORTHWHILE = 0.8  # of a batch's places, words and padding: more than that is read in one pass
 
 

@@ -24,7 +24,7 @@ from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
 from .length_bucketing_updown import join_buckets, length_buckets, text_lengths
 from .linear_updown import float_type
-from .modeling_attention import QuestionRows
+from .modeling_attention import TextRows
 from .modeling_base import UpDownTopDownModel, loading_fault
 from .outputs_updown import NotFiniteError, Regions, UpDownFusionOutput, check_finite
 
@@ -258,8 +258,8 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
         word_mask = self.word_mask(input_ids, inputs_embeds, attention_mask)
-        rows = QuestionRows.of(
-            photo_index, num_questions=len(inputs_embeds), num_photos=len(region_embeds), device=inputs_embeds.device
+        rows = TextRows.of(
+            photo_index, num_texts=len(inputs_embeds), num_photos=len(region_embeds), device=inputs_embeds.device
         )
         regions = rows.of_photos(region_embeds).to(inputs_embeds.dtype)
         mask = torch.cat([word_mask, rows.of_photos(region_mask)], dim=1)  # (N, L)
@@ -289,8 +289,8 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         mask = words = self.word_mask(*texts)
         rows: Any = None
         if region_embeds is not None:
-            numbers = {"num_questions": len(words), "num_photos": len(region_embeds)}
-            rows = QuestionRows.of(photo_index, **numbers, device=words.device)
+            numbers = {"num_texts": len(words), "num_photos": len(region_embeds)}
+            rows = TextRows.of(photo_index, **numbers, device=words.device)
             mask = torch.cat([words, rows.of_photos(region_mask)], dim=1)
         states, lengths = [], text_lengths(words)
         for bucket in buckets:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .arguments_updown import asked_outputs
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import answer_loss
-from .modeling_attention import QuestionRows
+from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, shares_of_regions
 from .modeling_pretraining import Prediction
 from .outputs_updown import UpDownVqaOutput
@@ -101,7 +101,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         attentions = None
         if asked.attentions:
             words, photos = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), regions.region_mask
-            rows = QuestionRows.of(photo_index, num_questions=len(words), num_photos=len(photos), device=words.device)
+            rows = TextRows.of(photo_index, num_texts=len(words), num_photos=len(photos), device=words.device)
             attentions = glances(joint.attentions, words, rows.of_photos(photos))
         loss = None if labels is None else self.loss_of(logits, labels, kwargs.get("num_items_in_batch"))
         output = UpDownVqaOutput(

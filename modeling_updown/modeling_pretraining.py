@@ -20,7 +20,7 @@ from .arguments_updown import asked_outputs
 from .configuration_text_updown import UpDownFusionConfig
 from .linear_updown import word_scores
 from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
-from .modeling_attention import QuestionRows
+from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
 from .modeling_retrieval import UpDownFusionForImageTextRetrieval
 from .outputs_updown import Regions, UpDownMaskedLMOutput, UpDownPreTrainingOutput
@@ -143,7 +143,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     def hide(
         self,
         regions: Regions,
-        rows: QuestionRows,
+        rows: TextRows,
         masked_regions: torch.Tensor | None,
         seen_features: torch.Tensor | None,
         region_seconds: torch.Tensor | None,
@@ -165,7 +165,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         return word_scores(self.word_head(states), self.get_input_embeddings())
 
     def next_words(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, rows: QuestionRows
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, rows: TextRows
     ) -> torch.Tensor:
         """Prefix-LM: a pass in which words see the regions and the words before them."""
         joint: Any = self.read_together(input_ids, attention_mask, photos, rows.photo_index, causal_words=True)
@@ -183,7 +183,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         joint: Any,
         labels: torch.Tensor | None,
         regions: Regions,
-        rows: QuestionRows,
+        rows: TextRows,
         asked: torch.Tensor | None,
         object_probs: torch.Tensor | None,
         output: UpDownPreTrainingOutput,
@@ -205,7 +205,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         self,
         states: torch.Tensor,
         regions: Regions,
-        rows: QuestionRows,
+        rows: TextRows,
         asked: torch.Tensor | None,
         object_probs: torch.Tensor | None,
         output: UpDownPreTrainingOutput,
@@ -234,7 +234,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         return losses
 
 
-def of_pairs(masks: torch.Tensor | None, rows: QuestionRows) -> torch.Tensor | None:
+def of_pairs(masks: torch.Tensor | None, rows: TextRows) -> torch.Tensor | None:
     """Masks of regions of each photo (P, R), or already of each pair (N, R), -> (N, R)."""
     if masks is None or len(masks) == len(rows.photo_index):
         return masks
@@ -307,8 +307,8 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
         logits = word_scores(self.word_head(joint.word_states), self.get_input_embeddings())
         attentions = joint.attentions
         if attentions is not None and regions is not None:
-            rows = QuestionRows.of(
-                photo_index, num_questions=len(logits), num_photos=len(regions.region_mask), device=logits.device
+            rows = TextRows.of(
+                photo_index, num_texts=len(logits), num_photos=len(regions.region_mask), device=logits.device
             )
             attentions = region_attention(attentions, rows.of_photos(regions.region_mask), num_words=logits.shape[1])
         output = UpDownMaskedLMOutput(

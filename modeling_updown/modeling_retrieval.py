@@ -19,7 +19,7 @@ from .arguments_updown import asked_outputs
 from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_a_photo
-from .modeling_attention import QuestionRows
+from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
 
@@ -271,10 +271,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         images = F.normalize(self.image_projection(regions), dim=-1)
         return self.match_head(texts * images * self.config.projection_size).squeeze(-1)
 
-    def rows(self, owners: torch.Tensor | None, input_ids: torch.Tensor, photos: Regions) -> QuestionRows:
+    def rows(self, owners: torch.Tensor | None, input_ids: torch.Tensor, photos: Regions) -> TextRows:
         """Which photo each text belongs to."""
-        return QuestionRows.of(
-            owners, num_questions=len(input_ids), num_photos=len(photos.region_mask), device=input_ids.device
+        return TextRows.of(
+            owners, num_texts=len(input_ids), num_photos=len(photos.region_mask), device=input_ids.device
         )
 
     def check_objective(self, name: str, lack: str) -> None:
@@ -292,7 +292,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         photos: Regions,
-        rows: QuestionRows,
+        rows: TextRows,
         *,
         image_embeds: torch.Tensor | None,
         text_embeds: torch.Tensor | None,
@@ -334,7 +334,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         photos: Regions,
-        rows: QuestionRows,
+        rows: TextRows,
         similarity: torch.Tensor | None,
     ) -> torch.Tensor:
         """ITM: every right pair, a wrong photo for every text, and a wrong text for every photo.

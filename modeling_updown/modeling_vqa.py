@@ -23,7 +23,7 @@ from .configuration_updown import UpDownVqaConfig
 from .counting_updown import ObjectCounter, RisingFunction
 from .linear_updown import NormedLinear, float_type, linear_layer
 from .losses_updown import IGNORED_LABEL, answer_loss
-from .modeling_attention import Nonlinear, QuestionAttention, QuestionRows
+from .modeling_attention import Nonlinear, QuestionAttention, TextRows
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownVqaOutput, check_finite_eagerly
 from .rnn_updown import QuestionGRU
@@ -157,8 +157,8 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
         correct_choice = kwargs.get("choice_labels") if correct_choice is None else correct_choice
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
-        rows = QuestionRows.of(
-            photo_index, num_questions=len(question), num_photos=len(regions.region_mask), device=question.device
+        rows = TextRows.of(
+            photo_index, num_texts=len(question), num_photos=len(regions.region_mask), device=question.device
         )
         joint, attentions, counts = self.look(
             F.dropout(question, config.question_dropout, self.training), regions, rows
@@ -217,7 +217,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         return self.question_gru(words, lengths, initial)
 
     def look(
-        self, question: torch.Tensor, regions: Regions, rows: QuestionRows
+        self, question: torch.Tensor, regions: Regions, rows: TextRows
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor | None]:
         """q (N, H) and P photos -> h (N, H), the weights of every layer of attention (N, G, R), counts (N, K + 1)."""
         features, mask = self.region_values(regions), regions.region_mask

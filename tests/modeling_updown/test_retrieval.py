@@ -317,7 +317,7 @@ class TestMistakes:
             ({"region_features": torch.zeros(3, 5, 11)}, "11.*expects.*10"),
             ({"region_boxes": None}, "give region_boxes as well"),
             ({"labels": torch.tensor([0, 1, 5])}, "one of 3 photos"),
-            ({"input_ids": texts(lengths=[3, 3]), "return_loss": True}, "2 questions for 3 photos"),
+            ({"input_ids": texts(lengths=[3, 3]), "return_loss": True}, "2 texts for 3 photos"),
         ],
     )
     def test_inputs(self, changes, message):
