@@ -123,7 +123,7 @@ def mrc_ce_loss(
     Args:
         logits: (B, R, C), as many classes as `object_probs`, index 0 = background; or one fewer, without background.
         object_probs: (B, R, C) the detector's distribution, index 0 = background. A constant: it gets no gradient.
-        mask: (B, R) bool, True = masked, and so asked for.
+        mask: (B, R) bool, True = masked, and so predicted.
         average_classes: divide by the number of classes of `logits`.
         weights: (B, R), by which each region's loss is multiplied, such as the detector's confidence.
 
@@ -200,11 +200,11 @@ def contrastive_loss(
     >>> round(contrastive_loss(torch.zeros(2, 3), positives).item(), 4)  # ln 3, of the first query alone
     1.0986
     """
-    logits, asked = at_least_float32(logits), positives.any(dim=1)  # (Q, K), (Q,)
+    logits, has_positive = at_least_float32(logits), positives.any(dim=1)  # (Q, K), (Q,)
     targets = _even_targets(positives, dtype=logits.dtype) if soft_targets is None else soft_targets
-    log_probs = logits.masked_fill(~asked[:, None], 0.0).log_softmax(dim=1)  # (Q, K)
+    log_probs = logits.masked_fill(~has_positive[:, None], 0.0).log_softmax(dim=1)  # (Q, K)
     losses = -(targets * log_probs.masked_fill(targets == 0, 0.0)).sum(dim=1)  # 0 x -inf would be NaN
-    return losses.masked_fill(~asked, 0.0).sum() / asked.sum().clamp(min=1)
+    return losses.masked_fill(~has_positive, 0.0).sum() / has_positive.sum().clamp(min=1)
 
 
 def itc_loss(

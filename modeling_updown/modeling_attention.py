@@ -69,12 +69,12 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
 
 
-class Nonlinear(nn.Module):
+class GatedLayer(nn.Module):
     """The paper's gated tanh, tanh(W x + b) * sigmoid(W' x + b') (equations 8-10), or relu(W x + b).
 
     Both products of the gated tanh are one layer; its first half is W.
 
-    >>> layer = Nonlinear(3, 2, activation="gated_tanh")
+    >>> layer = GatedLayer(3, 2, activation="gated_tanh")
     >>> layer(torch.zeros(1, 3)).shape, layer.linear.out_features
     (torch.Size([1, 2]), 4)
     """
@@ -193,14 +193,14 @@ class QuestionAttention(nn.Module):
         super().__init__()
         self.region_size, self.query_size, self.dropout = region_size, query_size, dropout
         self.multiplies = attention == "multiply"
-        self.joint: Nonlinear | None = None
-        self.of_region: Nonlinear | None = None
-        self.of_query: Nonlinear | None = None
+        self.joint: GatedLayer | None = None
+        self.of_region: GatedLayer | None = None
+        self.of_query: GatedLayer | None = None
         if self.multiplies:
-            self.of_region = Nonlinear(region_size, hidden_size, activation=activation, weight_norm=weight_norm)
-            self.of_query = Nonlinear(query_size, hidden_size, activation=activation, weight_norm=weight_norm)
+            self.of_region = GatedLayer(region_size, hidden_size, activation=activation, weight_norm=weight_norm)
+            self.of_query = GatedLayer(query_size, hidden_size, activation=activation, weight_norm=weight_norm)
         else:
-            self.joint = Nonlinear(
+            self.joint = GatedLayer(
                 region_size + query_size, hidden_size, activation=activation, weight_norm=weight_norm
             )
         self.score = linear_layer(hidden_size, num_glimpses, weight_norm=weight_norm)  # w_a
@@ -223,15 +223,15 @@ class QuestionAttention(nn.Module):
     def scores(self, query: torch.Tensor, keys: torch.Tensor, rows: TextRows) -> torch.Tensor:
         """a (N, G, R)"""
         if self.of_query is not None:
-            asked = self.of_query(query)  # (N, A)
+            projected = self.of_query(query)  # (N, A)
             score = None if self.training and self.dropout else score_rows(self.score)  # (G, A)
             if score is not None:
-                weighted = asked[:, None] * score  # (N, G, A)
+                weighted = projected[:, None] * score  # (N, G, A)
                 return rows.products(keys, weighted.to(keys.dtype)) + self.score.bias[:, None]
-            hidden = rows.of_photos(keys) * asked[:, None]  # (N, R, A)
+            hidden = rows.of_photos(keys) * projected[:, None]  # (N, R, A)
         else:
             assert self.joint is not None  # one of both is there
-            asked = last_product(self.joint.linear, query, rest=self.region_size)
-            hidden = self.joint.activate(rows.of_photos(keys) + asked[:, None])
+            projected = last_product(self.joint.linear, query, rest=self.region_size)
+            hidden = self.joint.activate(rows.of_photos(keys) + projected[:, None])
         hidden = F.dropout(hidden, self.dropout, self.training)
         return self.score(hidden).transpose(1, 2)

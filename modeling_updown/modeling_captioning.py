@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_updown import UpDownCaptioningConfig
@@ -246,7 +246,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
         config = self.config
-        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         targets = kwargs.pop("shift_labels", None)
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
@@ -270,12 +270,12 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
-            hidden_states=(words, run.dense("h1"), run.dense("h2")) if asked.hidden_states else None,
-            attentions=(run.dense("weights"),) if asked.attentions else None,
-            region_boxes=cache.context.boxes if asked.attentions else None,
+            hidden_states=(words, run.dense("h1"), run.dense("h2")) if flags.hidden_states else None,
+            attentions=(run.dense("weights"),) if flags.attentions else None,
+            region_boxes=cache.context.boxes if flags.attentions else None,
             **{CACHE: cache if use_cache else None},
         )
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()
 
     def run_words(
         self,

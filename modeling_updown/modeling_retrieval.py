@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_a_photo
@@ -107,7 +107,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         one; labels are such numbers then. keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them.
         With `output_attentions` each text is read together with its own photo as well. -> `UpDownRetrievalOutput`.
         """
-        asked = asked_outputs(self, kwargs, output_attentions, False, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, False, return_dict)
         owners = photo_index if labels is None else rows_of(labels, photo_ids)
         photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
         if input_ids is None:
@@ -134,10 +134,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             logits_per_text=scaled.T,
             image_embeds=image_embeds,
             text_embeds=text_embeds,
-            attentions=self.glances(input_ids, attention_mask, photos, owners) if asked.attentions else None,
-            region_boxes=photos.region_boxes if asked.attentions else None,
+            attentions=self.word_attention(input_ids, attention_mask, photos, owners) if flags.attentions else None,
+            region_boxes=photos.region_boxes if flags.attentions else None,
         )
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()
 
     # -- the two ways to score -----------------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             **more,
         )
 
-    def glances(
+    def word_attention(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
@@ -316,7 +316,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         keys: dict[str, Any] | None,
         photo_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """ITC, each photo of all processes once where `photo_ids` tell; with `keys` against the momentum copy's."""
+        """ITC, each photo of all processes once given `photo_ids`; with `keys` against the momentum copy's."""
         temperature = self.bounded_temperature().float()
         if keys is not None:
             return momentum_itc_loss(image_embeds.float(), text_embeds.float(), temperature=temperature, **keys)

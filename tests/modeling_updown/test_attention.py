@@ -6,7 +6,7 @@ import torch
 
 from modeling_updown.linear_updown import NormedLinear
 from modeling_updown.modeling_attention import (
-    Nonlinear,
+    GatedLayer,
     TextRows,
     TopDownAttention,
     masked_softmax,
@@ -98,7 +98,7 @@ def test_weight_norm_is_torchs():
 def test_gated_tanh_and_relu(weight_norm):
     inputs = torch.randn(3, 5)
     for activation in ("gated_tanh", "relu"):
-        layer = Nonlinear(5, 4, activation=activation, weight_norm=weight_norm)
+        layer = GatedLayer(5, 4, activation=activation, weight_norm=weight_norm)
         weight = layer.linear.effective_weight() if weight_norm else layer.linear.weight
         products = inputs @ weight.T + layer.linear.bias
         expected = products.relu() if activation == "relu" else products[:, :4].tanh() * products[:, 4:].sigmoid()
