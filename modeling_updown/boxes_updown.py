@@ -135,8 +135,9 @@ def pool_pyramid(
     for number, (feature_map, stride) in enumerate(zip(maps, strides, strict=True)):
         chosen = (level == number).nonzero().flatten()
         if len(chosen):
-            options = {"output_size": size, "spatial_scale": 1 / stride, "sampling_ratio": 2, "aligned": True}
-            aligned = align_rois(feature_map, rois[chosen], **options)
+            aligned = align_rois(
+                feature_map, rois[chosen], output_size=size, spatial_scale=1 / stride, sampling_ratio=2, aligned=True
+            )
             pooled = pooled.index_put((chosen,), aligned.to(pooled.dtype))
     return pooled
 

@@ -36,7 +36,11 @@ TABLES = {
 }
 
 PIPELINES = {  # task -> our module and class, and the Auto class that loads its models
-    "image-to-text": ("modeling_updown.pipeline_updown", "UpDownImageToTextPipeline", "AutoModelForImageTextToText"),
+    "image-to-text": (
+        "modeling_updown.pipeline_captioning",
+        "UpDownImageToTextPipeline",
+        "AutoModelForImageTextToText",
+    ),
     "visual-question-answering": (
         "modeling_updown.pipeline_vqa",
         "UpDownVisualQuestionAnsweringPipeline",

@@ -138,7 +138,7 @@ def test_hub_folder_is_flat_and_whole(saved: Path, published: Path) -> None:
     names = {path.name for path in published.iterdir()}
     weights_and_words = {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"}
     processors = {"processor_config.json", "tokenizer_config.json"}
-    code = {"pipeline_updown.py", "modeling_grid.py", "image_processing_updown.py", "tokenization_updown.py"}
+    code = {"pipeline_captioning.py", "modeling_grid.py", "image_processing_updown.py", "tokenization_updown.py"}
     assert weights_and_words | processors | code | {"README.md"} <= names
     assert not {"optimizer.bin", "__init__.py", "registration_updown.py"} & names
     assert (published / "model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
@@ -166,7 +166,7 @@ def test_every_class_is_named(published: Path) -> None:
     }
     assert config["custom_pipelines"] == {
         "image-to-text": {
-            "impl": "pipeline_updown.UpDownImageToTextPipeline",
+            "impl": "pipeline_captioning.UpDownImageToTextPipeline",
             "pt": ["AutoModelForImageTextToText"],
             "type": "multimodal",
         }
@@ -379,7 +379,7 @@ def test_hub_folder_of_a_question_answerer(published_vqa: Path) -> None:
     }
     code = {path.stem for path in published_vqa.glob("*.py")}
     assert {"pipeline_vqa", "pipeline_questions", "pipeline_photos", "answer_text_updown", "counting_updown"} <= code
-    assert not {"pipeline_updown", "modeling_captioning", "drawing_updown", "registration_updown"} & code
+    assert not {"pipeline_captioning", "modeling_captioning", "drawing_updown", "registration_updown"} & code
     card = ModelCard.load(published_vqa / "README.md")
     assert card.data.pipeline_tag == "visual-question-answering"
     for fact in (
