@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         UpDownRetrievalOutput,
         UpDownVqaOutput,
     )
-    from .pipeline_updown import UpDownImageToTextPipeline
+    from .pipeline_captioning import UpDownImageToTextPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
 __version__ = "0.1.0"
@@ -88,7 +88,7 @@ HOMES = {  # public name -> the module it is imported from
     "UpDownRetrievalOutput": "modeling_updown.outputs_updown",
     "UpDownDetectorOutput": "modeling_updown.outputs_updown",
     "UpDownVqaOutput": "modeling_updown.outputs_updown",
-    "UpDownImageToTextPipeline": "modeling_updown.pipeline_updown",
+    "UpDownImageToTextPipeline": "modeling_updown.pipeline_captioning",
     "UpDownVisualQuestionAnsweringPipeline": "modeling_updown.pipeline_vqa",
     "draw_answer": "modeling_updown.drawing_updown",
     "draw_attention": "modeling_updown.drawing_updown",

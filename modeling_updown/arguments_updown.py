@@ -36,21 +36,21 @@ def _meant(forward: Callable[..., Any], name: str) -> str:
     return "" if name in known else next(iter(difflib.get_close_matches(name, known, n=1, cutoff=ALMOST)), "")
 
 
-class Asked(NamedTuple):
-    """What a call wants to get back."""
+class OutputFlags(NamedTuple):
+    """What a call returns beside logits and loss."""
 
     attentions: bool
     hidden_states: bool
     as_dict: bool
 
 
-def asked_outputs(
+def output_flags(
     model: Any,
     kwargs: Mapping[str, Any],
     output_attentions: bool | None,
     output_hidden_states: bool | None,
     return_dict: bool | None,
-) -> Asked:
+) -> OutputFlags:
     """How a `forward` begins: misspelt arguments are refused, and None stands for what the config says."""
     refuse_misspelt(model, kwargs)
     given = {
@@ -58,4 +58,4 @@ def asked_outputs(
         "output_hidden_states": output_hidden_states,
         "return_dict": return_dict,
     }
-    return Asked(*(getattr(model.config, name) if value is None else value for name, value in given.items()))
+    return OutputFlags(*(getattr(model.config, name) if value is None else value for name, value in given.items()))

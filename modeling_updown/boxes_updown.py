@@ -1,4 +1,4 @@
-"""Box arithmetic. The one convention of the project: xyxy, 0..1 of the photo's width and height, no +1.
+"""Box arithmetic and RoI pooling. The one convention of the project: xyxy, 0..1 of the photo's width and height, no +1.
 
 Inside the detector boxes are pixels of the resized photo; those functions say so, and take `plus_one` for Caffe's
 convention, where a box from pixel 3 to pixel 5 is 3 pixels wide. Suppression and pooling go through torchvision;
@@ -8,7 +8,9 @@ everything is vectorised over any leading dimensions.
 from collections.abc import Sequence
 
 import torch
-from torchvision.ops import nms, roi_align
+from torchvision.ops import nms, roi_align, roi_pool
+
+CANONICAL_CELLS = 14  # a region goes to the level on which its side is about as many cells (224 pixels at stride 16)
 
 
 def boxes_from_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.Tensor:
@@ -87,6 +89,84 @@ def pool_boxes(feature_map: torch.Tensor, boxes: torch.Tensor, *, output_size: i
     in_cells = boxes_to_pixels(boxes.to(wide), width=map_width, height=map_height)
     pooled = roi_align(feature_map.to(wide), list(in_cells), output_size=output_size, aligned=True)  # (B * R, D, s, s)
     return pooled.mean(dim=(-2, -1)).view(batch, -1, width).to(feature_map.dtype)
+
+
+def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
+    """Each photo's boxes (N_i, 4) -> (N, 5): the number of the photo, and the box."""
+    numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
+    return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
+
+
+def max_pool_rois(
+    feature_map: torch.Tensor, rois: torch.Tensor, *, output_size: int, spatial_scale: float
+) -> torch.Tensor:
+    """RoIPool (Girshick 2015), the maximum of each bin of cells: map (n, D, h, w) and rois (N, 5) -> (N, D, s, s).
+
+    rois: number of the photo, then its pixel box; spatial_scale: cells of the map a pixel. torchvision pools few types
+    on a CPU, and a maximum is none the worse for a wider one.
+    """
+    wide = torch.promote_types(feature_map.dtype, torch.float32)
+    return roi_pool(feature_map.to(wide), rois.to(wide), output_size, spatial_scale).to(feature_map.dtype)
+
+
+def align_rois(
+    feature_map: torch.Tensor,
+    rois: torch.Tensor,
+    *,
+    output_size: int,
+    spatial_scale: float,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> torch.Tensor:
+    """RoIAlign (He et al. 2017) in float32, which is all that torchvision has on the CPU; arguments as above and as
+    torchvision has them.
+    """
+    pooled = roi_align(feature_map.float(), rois.float(), output_size, spatial_scale, sampling_ratio, aligned)
+    return pooled.to(feature_map.dtype)
+
+
+def pool_pyramid(
+    maps: Sequence[torch.Tensor], rois: torch.Tensor, strides: Sequence[int], *, size: int
+) -> torch.Tensor:
+    """RoIAlign of each roi (N, 5) on the level where its side is about 14 cells: (N, channels, size, size)."""
+    side = box_area(rois[:, 1:]).sqrt()
+    level = torch.floor(torch.log2(side / (CANONICAL_CELLS * strides[0]) + 1e-6)).clamp(0, len(maps) - 1)
+    pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], size, size)
+    for number, (feature_map, stride) in enumerate(zip(maps, strides, strict=True)):
+        chosen = (level == number).nonzero().flatten()
+        if len(chosen):
+            aligned = align_rois(
+                feature_map, rois[chosen], output_size=size, spatial_scale=1 / stride, sampling_ratio=2, aligned=True
+            )
+            pooled = pooled.index_put((chosen,), aligned.to(pooled.dtype))
+    return pooled
+
+
+def box_means(feature_map: torch.Tensor, rois: torch.Tensor, *, stride: float, samples: int = 6) -> torch.Tensor:
+    """The mean of a map (n, D, h, w) under each roi (N, 5), over RoIAlign's `samples` x `samples` points: (N, D).
+
+    Bilinear weights of points on a grid are a product of those of its rows and columns, so each roi is one row of
+    weights over the cells, and all of them one product of matrices.
+    """
+    rois = rois.float()
+    height, width = feature_map.shape[-2:]
+    rows = sample_weights(rois[:, 2], rois[:, 4], cells=height, stride=stride, samples=samples)  # (N, h)
+    columns = sample_weights(rois[:, 1], rois[:, 3], cells=width, stride=stride, samples=samples)  # (N, w)
+    weights = (rows[:, :, None] * columns[:, None, :]).flatten(1).to(feature_map.dtype)  # (N, h * w)
+    cells = feature_map.flatten(2).transpose(1, 2)  # (n, h * w, D)
+    means = feature_map.new_zeros(len(rois), feature_map.shape[1])
+    for photo in range(len(cells)):
+        own = (rois[:, 0] == photo).nonzero().flatten()
+        means = means.index_put((own,), (weights[own] @ cells[photo]).to(means.dtype))
+    return means
+
+
+def sample_weights(first: torch.Tensor, last: torch.Tensor, *, cells: int, stride: float, samples: int) -> torch.Tensor:
+    """The mean bilinear weight of each of `cells` cells for evenly spread points from pixel `first` to `last` (N,)."""
+    steps = (torch.arange(samples, device=first.device) + 0.5) / samples
+    points = (first[:, None] + (last - first)[:, None] * steps) / stride - 0.5  # (N, samples), in cells
+    distance = points.clamp(0, cells - 1)[..., None] - torch.arange(cells, device=first.device)
+    return (1 - distance.abs()).clamp(min=0).mean(dim=1)  # (N, cells)
 
 
 def box_centres(boxes: torch.Tensor, *, plus_one: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

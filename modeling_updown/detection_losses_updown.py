@@ -6,12 +6,14 @@ resized photo. N boxes, M objects.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from .boxes_updown import box_area, encode_boxes, pairwise_iou
 from .configuration_updown import UpDownDetectorConfig
+from .proposals_updown import top_proposals
 
 CROWD_OVERLAP = 0.5  # a box mostly inside a crowd is neither right nor wrong
 IGNORED = -1
@@ -190,3 +192,55 @@ def attribute_loss(logits: torch.Tensor, attribute_ids: torch.Tensor) -> torch.T
     log_probs = F.log_softmax(logits, dim=-1).gather(1, attribute_ids.clamp(min=0))  # (N, K)
     per_region = -(log_probs * known).sum(dim=1) / known.sum(dim=1).clamp(min=1)
     return per_region.sum() / known.any(dim=1).sum().clamp(min=1)
+
+
+def detector_losses(
+    detector: Any,
+    photos: Any,
+    objects: list[PhotoObjects],
+    *,
+    resize_factors: list[float],
+    seeds: list[int] | None,
+) -> dict[str, torch.Tensor]:
+    """The five losses of an `UpDownDetector` (four without attributes), each summed over n photos of one size.
+
+    photos: their `PhotoMaps`; objects, resize_factors, seeds: one a photo. Boxes are proposed, drawn and described in
+    one pass; without seeds the draw depends on torch's random state.
+    """
+    config = detector.config
+    logits, deltas = detector.proposals(photos.maps)
+    anchors = detector.proposals.anchors(photos.maps)
+    losses: list[dict[str, torch.Tensor]] = []
+    boxes, draws = [], []
+    for i, photo in enumerate(objects):
+        generator = None if seeds is None else torch.Generator().manual_seed(seeds[i])
+        one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
+        proposal = torch.cat(one_logits), torch.cat(one_deltas), torch.cat(anchors)
+        options: dict[str, Any] = {"photo_size": photos.size, "config": config}
+        losses.append(proposal_losses(*proposal, objects=photo, generator=generator, **options))
+        options |= {"resize_factor": resize_factors[i], "training": True}
+        proposed, _ = top_proposals(one_logits, one_deltas, anchors, **options)
+        drawn_boxes, drawn = draw_regions(proposed, photo, config=config, generator=generator)
+        boxes.append(drawn_boxes)
+        draws.append(drawn)
+    losses += drawn_losses(detector, photos, boxes, draws=draws, objects=objects)
+    names = dict.fromkeys(name for part in losses for name in part)
+    return {name: torch.stack([part[name] for part in losses if name in part]).sum() for name in names}
+
+
+def drawn_losses(
+    detector: Any, photos: Any, boxes: list[torch.Tensor], *, draws: list[Draw], objects: list[PhotoObjects]
+) -> list[dict[str, torch.Tensor]]:
+    """Class, box and attribute losses of the boxes drawn in each photo, as `detector_losses` has them."""
+    losses = []
+    features_by_photo = detector.features_by_photo(photos, boxes)
+    for (own_boxes, features), photo, drawn in zip(features_by_photo, objects, draws, strict=True):
+        object_logits, box_deltas = detector.heads(features)
+        losses.append(
+            region_losses(object_logits, box_deltas, own_boxes, drawn=drawn, objects=photo, config=detector.config)
+        )
+        if detector.heads.has_attributes:
+            logits = detector.heads.attributes(features[: len(drawn.target)], photo.object_ids[drawn.target])
+            loss = attribute_loss(logits, photo.attribute_ids[drawn.target])
+            losses[-1]["region_attributes"] = detector.config.attribute_loss_weight * loss
+    return losses

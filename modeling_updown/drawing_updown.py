@@ -318,8 +318,8 @@ def draw_panel(axes: Any, panel: np.ndarray, title: str, boxes: Sequence[np.ndar
     axes.set_title(title, fontsize=13, pad=4, parse_math=False)
     for place, box in enumerate(boxes):
         left, top, right, bottom = box * [width, height, width, height]
-        look = {"linewidth": 1, "linestyle": "--"} if place else {"linewidth": 2}
-        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=BOX_COLOUR, **look))
+        style = {"linewidth": 1, "linestyle": "--"} if place else {"linewidth": 2}
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=BOX_COLOUR, **style))
 
 
 def draw_bars(axes: Any, answers: Sequence[Mapping[str, Any]]) -> None:

@@ -3,44 +3,21 @@
 `caption_loss` is the paper's cross-entropy (section 3.2.3, equation 11); `self_critical_loss` its second stage
 (equations 12-14, after Rennie et al. 2017); `answer_loss` that of question answering (after Teney et al. 2018).
 Pretraining has `mlm_loss` (masked words), `mrc_ce_loss`, `mrc_kl_loss` and `mrfr_loss` (masked regions),
-`prefix_lm_loss`, and from contrastive_losses_updown.py `itc_loss`, `momentum_itc_loss` and `itm_loss` (photo and text).
+`prefix_lm_loss`, and of photo and text `itc_loss` (Radford et al. 2021), `momentum_itc_loss` and `itm_loss` (ALBEF, Li
+et al. 2021).
 
 Those of pretraining are plain means. What takes no part is left out before any arithmetic, so a padded region may hold
 NaN, and where nothing takes part the loss is 0 with gradients of 0. They compute in float32, in float64 where given
 that, whatever autocast says.
+
+`gather_rows` puts the embeddings of all processes side by side before `itc_loss`.
 """
 
+from typing import Any
+
 import torch
+from torch import distributed
 from torch.nn import functional as F
-
-from .contrastive_losses_updown import (
-    at_least_float32,
-    contrastive_loss,
-    hard_negatives,
-    itc_loss,
-    itm_loss,
-    momentum_itc_loss,
-    random_negatives,
-)
-
-__all__ = [
-    "IGNORED_LABEL",
-    "answer_loss",
-    "caption_loss",
-    "contrastive_loss",
-    "hard_negatives",
-    "itc_loss",
-    "itm_loss",
-    "mlm_loss",
-    "momentum_itc_loss",
-    "mrc_ce_loss",
-    "mrc_kl_loss",
-    "mrfr_loss",
-    "prefix_lm_loss",
-    "random_negatives",
-    "self_critical_loss",
-    "smoothed_cross_entropy",
-]
 
 IGNORED_LABEL = -100  # transformers' mark for a position without a label
 
@@ -146,7 +123,7 @@ def mrc_ce_loss(
     Args:
         logits: (B, R, C), as many classes as `object_probs`, index 0 = background; or one fewer, without background.
         object_probs: (B, R, C) the detector's distribution, index 0 = background. A constant: it gets no gradient.
-        mask: (B, R) bool, True = masked, and so asked for.
+        mask: (B, R) bool, True = masked, and so predicted.
         average_classes: divide by the number of classes of `logits`.
         weights: (B, R), by which each region's loss is multiplied, such as the detector's confidence.
 
@@ -207,6 +184,139 @@ def mrfr_loss(
     return _mean_of_regions(losses, mask) / (predicted.shape[-1] if average_width else 1)
 
 
+# -- photo against text: P photos and N texts of a batch, over all processes; text n belongs to photo `owners[n]`.
+# Embeddings come at length 1: nothing is normalised here.
+
+
+def contrastive_loss(
+    logits: torch.Tensor, positives: torch.Tensor, *, soft_targets: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Cross-entropy of queries over keys, a mean over the queries that have a positive key (InfoNCE, Oord et al. 2018).
+
+    logits (Q, K), -inf for a key that takes no part; positives (Q, K) bool. The targets are spread evenly over a
+    query's positives, or are `soft_targets` (Q, K). Returns a scalar, 0 where no query has a positive.
+
+    >>> positives = torch.tensor([[True, True, False], [False, False, False]])
+    >>> round(contrastive_loss(torch.zeros(2, 3), positives).item(), 4)  # ln 3, of the first query alone
+    1.0986
+    """
+    logits, has_positive = at_least_float32(logits), positives.any(dim=1)  # (Q, K), (Q,)
+    targets = _even_targets(positives, dtype=logits.dtype) if soft_targets is None else soft_targets
+    log_probs = logits.masked_fill(~has_positive[:, None], 0.0).log_softmax(dim=1)  # (Q, K)
+    losses = -(targets * log_probs.masked_fill(targets == 0, 0.0)).sum(dim=1)  # 0 x -inf would be NaN
+    return losses.masked_fill(~has_positive, 0.0).sum() / has_positive.sum().clamp(min=1)
+
+
+def itc_loss(
+    image_embeds: torch.Tensor,
+    text_embeds: torch.Tensor,
+    *,
+    temperature: torch.Tensor | float,
+    owners: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Symmetric InfoNCE of photos and texts: the mean of photo to text and text to photo.
+
+    Args:
+        image_embeds: (P, E), each of length 1 (they are not normalised here).
+        text_embeds: (N, E), each of length 1.
+        temperature: what similarities are divided by; learned and clamped to 0.001 .. 0.5 by the model.
+        owners: (N,) int64, the photo of each text. All texts of a photo are its positives, the target spread evenly
+            over them; a text has the one photo. A photo without a text, or a text whose owner is no row of
+            `image_embeds`, is only a negative of the others. Without `owners` text n belongs to photo n.
+
+    Returns:
+        A scalar, float64 for float64 embeddings, else float32.
+
+    Raises:
+        ValueError: no `owners`, and not as many texts as photos.
+
+    >>> embeds = torch.eye(2)
+    >>> round(itc_loss(embeds, embeds, temperature=1.0).item(), 4)  # ln(1 + 1/e)
+    0.3133
+    """
+    photos = torch.arange(len(image_embeds), device=image_embeds.device)
+    if owners is None and len(text_embeds) != len(photos):
+        raise ValueError(f"{len(photos)} photos but {len(text_embeds)} texts: name the photo of each text in owners")
+    positives = photos[:, None] == (photos if owners is None else owners)[None, :]  # (P, N)
+    logits = _similarity(image_embeds, text_embeds) / temperature  # (P, N)
+    return 0.5 * (contrastive_loss(logits, positives) + contrastive_loss(logits.T, positives.T))
+
+
+def momentum_itc_loss(
+    image_embeds: torch.Tensor,
+    text_embeds: torch.Tensor,
+    *,
+    image_keys: torch.Tensor,
+    text_keys: torch.Tensor,
+    image_ids: torch.Tensor,
+    text_ids: torch.Tensor,
+    image_key_ids: torch.Tensor,
+    text_key_ids: torch.Tensor,
+    temperature: torch.Tensor | float,
+    momentum_image_embeds: torch.Tensor | None = None,
+    momentum_text_embeds: torch.Tensor | None = None,
+    alpha: float = 0.0,
+) -> torch.Tensor:
+    """ITC against keys of a slowly moving copy of the model and a queue of earlier ones (ALBEF, equations 1 and 5-6).
+
+    Args:
+        image_embeds, text_embeds: (P, E) and (N, E), each of length 1: the queries, which alone get gradients.
+        image_keys, text_keys: (K, E) and (M, E) of length 1: the copy's embeddings of the batch, then the queue. Leave
+            out places of the queue that nothing has filled yet.
+        image_ids, text_ids, image_key_ids, text_key_ids: (P,), (N,), (K,), (M,) int64: the photo that each is, or
+            belongs to. Equal ids are positives; a query without any is left out.
+        temperature: as in `itc_loss`.
+        momentum_image_embeds, momentum_text_embeds: (P, E) and (N, E): the copy's embeddings of the queries.
+        alpha: 0..1, the share of the targets that is the copy's own softmax; the rest lies evenly on the positives.
+
+    Returns:
+        A scalar: the mean of photo to text and text to photo.
+
+    Raises:
+        ValueError: an alpha above 0 without the copy's embeddings.
+    """
+    sides = (
+        (image_embeds, momentum_image_embeds, text_keys, image_ids[:, None] == text_key_ids[None, :]),
+        (text_embeds, momentum_text_embeds, image_keys, text_ids[:, None] == image_key_ids[None, :]),
+    )
+    losses = []
+    for queries, teacher, keys, positives in sides:
+        logits = _similarity(queries, keys.detach()) / temperature
+        targets = _even_targets(positives, dtype=logits.dtype)
+        if alpha:
+            if teacher is None:
+                raise ValueError("alpha is above 0: give momentum_image_embeds and momentum_text_embeds, or alpha=0")
+            with torch.no_grad():
+                softened = (_similarity(teacher, keys) / temperature).softmax(dim=1)
+            targets = alpha * softened + (1 - alpha) * targets
+        losses.append(contrastive_loss(logits, positives, soft_targets=targets))
+    return 0.5 * (losses[0] + losses[1])
+
+
+def itm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Whether photo and text belong together: binary cross-entropy, a mean over pairs; 0 where there is none.
+
+    logits (B,) log-odds, or (B, 2) for the 2-way softmax with column 1 = they do; labels (B,) bool or 0 and 1.
+
+    Raises:
+        ValueError: logits of another shape.
+
+    >>> round(itm_loss(torch.zeros(3), torch.tensor([1, 0, 0])).item(), 4)  # ln 2
+    0.6931
+    """
+    if logits.shape not in (labels.shape, (*labels.shape, 2)):
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)} and labels {tuple(labels.shape)}: "
+            "give one log-odds, or two scores, for each label"
+        )
+    logits = at_least_float32(logits)
+    if logits.dim() == labels.dim():
+        total = F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype), reduction="sum")
+    else:
+        total = F.cross_entropy(logits, labels.long(), reduction="sum")
+    return total / max(len(labels), 1)
+
+
 def _masked_objects(
     logits: torch.Tensor, object_probs: torch.Tensor, mask: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, bool]:
@@ -225,3 +335,117 @@ def _mean_of_regions(losses: torch.Tensor, mask: torch.Tensor, *, weights: torch
     if weights is not None:
         losses = losses * weights[mask].detach()
     return losses.sum() / max(len(losses), 1)
+
+
+def _similarity(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+    """(Q, E), (K, E) -> (Q, K), never in half precision: divided by 0.001, its rounding would be whole units."""
+    with torch.autocast(queries.device.type, enabled=False):
+        return at_least_float32(queries) @ at_least_float32(keys).T
+
+
+def _even_targets(positives: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
+    """(Q, K) bool -> rows that sum to 1 over the positives, or are 0."""
+    return positives.to(dtype) / positives.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
+    """float16 and bfloat16 become float32, float32 and float64 stay."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+# -- rows of all processes side by side, with gradients: between the encoders and the ITC loss, which so sees every pair
+# of a large batch. Without `torch.distributed`, or with one process, each function returns what it was given.
+
+
+def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
+    """The rows of every process, in the order of the processes: (n, ...) -> (all n, ...), each process its own n.
+
+    Every process gets the same rows and so computes the same loss L over the whole batch. In the backward pass a row's
+    gradient is the sum of what all processes send it. With process k calling backward on c_k x L, the sum of a
+    parameter's gradients over the processes is therefore (sum of c_k) x dL: the gradient of the whole batch in one
+    process, for encoders behind the gather and for a temperature used after it alike. So
+
+    - `total = L * n_k` on each process, gradients summed and divided by the sum of n_k (as the training loop does),
+    - or `L` on each process under DistributedDataParallel, which averages,
+
+    both give dL exactly. Nothing is to be multiplied by the number of processes.
+
+    Every process has to call it, as often and in the same order, with the same trailing shape, type and
+    `requires_grad`, and has to use the result in what it calls backward on: both ways are collective, and a process
+    that stays away lets the others wait.
+    """
+    if not _has_others():
+        return tensor
+    return _GatherRows.apply(tensor, _rows_of_processes(len(tensor), tensor.device))
+
+
+def gather_owners(owners: torch.Tensor, num_photos: int) -> torch.Tensor:
+    """The owners of all processes' texts, as rows of `gather_rows(image_embeds)`: (n,) int64 -> (all n,).
+
+    owners: the row of each text's photo among the `num_photos` of its own process; below 0 for a text of no photo,
+    which stays below 0.
+    """
+    if not _has_others():
+        return owners
+    shifted = owners + first_row(num_photos, device=owners.device)
+    return gather_rows(torch.where(owners < 0, owners, shifted))
+
+
+def one_row_a_photo(photo_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first row of each photo, (M,), and which of those each text's photo is, (N,); -1 for a photo of no row.
+
+    photo_ids (P,), text_ids (N,): gathered ids. A photo that several processes hold would be a wrong one for its own
+    texts; among those of one batch it stands once.
+
+    >>> one_row_a_photo(torch.tensor([7, 3, 7]), torch.tensor([3, 7, 7, 5]))
+    (tensor([1, 0]), tensor([ 0,  1,  1, -1]))
+    """
+    ids, place = photo_ids.unique(return_inverse=True)
+    numbers = torch.arange(len(photo_ids), device=photo_ids.device)
+    rows = torch.full_like(ids, len(photo_ids)).scatter_reduce(0, place, numbers, "amin")
+    same = text_ids[:, None] == ids[None, :]  # (N, M)
+    return rows, torch.where(same.any(dim=1), same.long().argmax(dim=1), -1)
+
+
+def first_row(num_rows: int, *, device: torch.device | str = "cpu") -> int:
+    """Where this process's rows begin in `gather_rows` of a tensor of `num_rows` rows here; 0 without other processes.
+
+    device: one that the processes can talk on (the GPU under NCCL). Collective, as `gather_rows` is.
+    """
+    if not _has_others():
+        return 0
+    return sum(_rows_of_processes(num_rows, device)[: distributed.get_rank()])
+
+
+def _has_others() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def _rows_of_processes(num_rows: int, device: torch.device | str) -> list[int]:
+    """The number of rows of every process."""
+    counts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(counts, torch.tensor([num_rows], device=device))
+    return torch.cat(counts).tolist()
+
+
+class _GatherRows(torch.autograd.Function):
+    """torch's own all_gather wants as many rows of every process, and its gradient is not defined under gloo."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: torch.Tensor, counts: list[int]) -> torch.Tensor:
+        """Pads every process's rows to the most that one has, gathers, and cuts the padding away."""
+        ctx.counts = counts
+        padded = tensor.new_zeros(max(counts), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        gathered = [torch.empty_like(padded) for _ in counts]
+        distributed.all_gather(gathered, padded)
+        return torch.cat([rows[:count] for rows, count in zip(gathered, counts, strict=True)])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """The sum over processes of the gradients of this process's rows."""
+        total = gradient.to(torch.promote_types(gradient.dtype, torch.float32), copy=True).contiguous()
+        distributed.all_reduce(total)  # in float32: half precision would round each addition
+        start = sum(ctx.counts[: distributed.get_rank()])
+        return total[start : start + ctx.counts[distributed.get_rank()]].to(gradient.dtype), None

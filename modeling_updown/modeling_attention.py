@@ -1,7 +1,7 @@
 """Top-down attention over regions (Anderson et al. 2018, equations 3-5), and the layers of question answering.
 
 Regions stand once per photo, queries once per row: N = P photos x S rows each (captions, beams, samples), rows of one
-photo next to each other; questions may also name their photo (`QuestionRows`). Products with regions are made once per
+photo next to each other; texts may also name their photo (`TextRows`). Products with regions are made once per
 photo.
 """
 
@@ -69,12 +69,12 @@ def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
 
 
-class Nonlinear(nn.Module):
+class GatedLayer(nn.Module):
     """The paper's gated tanh, tanh(W x + b) * sigmoid(W' x + b') (equations 8-10), or relu(W x + b).
 
     Both products of the gated tanh are one layer; its first half is W.
 
-    >>> layer = Nonlinear(3, 2, activation="gated_tanh")
+    >>> layer = GatedLayer(3, 2, activation="gated_tanh")
     >>> layer(torch.zeros(1, 3)).shape, layer.linear.out_features
     (torch.Size([1, 2]), 4)
     """
@@ -98,11 +98,11 @@ class Nonlinear(nn.Module):
 
 
 @dataclass
-class QuestionRows:
-    """Which of P photos each of N questions asks about.
+class TextRows:
+    """Which of P photos each of N texts (texts, captions) belongs to.
 
-    photo_index (N,) int64; slot (N,): how many earlier questions ask about the same photo; slots: the most questions of
-    a photo; regular: whether every photo has `slots` questions, those of one photo next to each other.
+    photo_index (N,) int64; slot (N,): how many earlier texts belong to the same photo; slots: the most texts of a
+    photo; regular: whether every photo has `slots` texts, those of one photo next to each other.
     """
 
     photo_index: torch.Tensor
@@ -112,56 +112,54 @@ class QuestionRows:
     regular: bool
 
     @classmethod
-    def of(
-        cls, photo_index: torch.Tensor | None, *, num_questions: int, num_photos: int, device: Any
-    ) -> "QuestionRows":
-        """From each question's photo; without it, as many questions for every photo, next to each other.
+    def of(cls, photo_index: torch.Tensor | None, *, num_texts: int, num_photos: int, device: Any) -> "TextRows":
+        """From each text's photo; without it, the same number of texts for every photo, next to each other.
 
         Raises `ValueError` for numbers that do not fit.
         """
         if photo_index is None:
-            each, odd = divmod(num_questions, num_photos)
+            each, odd = divmod(num_texts, num_photos)
             if odd or not each:
                 raise ValueError(
-                    f"{num_questions} questions for {num_photos} photos: give as many questions for every photo, "
-                    "those of one photo next to each other, or say with photo_index which photo each asks about"
+                    f"{num_texts} texts for {num_photos} photos: give the same number of texts for every photo, "
+                    "those of one photo next to each other, or name the photo of each text in photo_index"
                 )
-            rows = torch.arange(num_questions, device=device)
+            rows = torch.arange(num_texts, device=device)
             return cls(rows // each, rows % each, num_photos, each, regular=True)
         photo_index = photo_index.long()
         if (
-            photo_index.shape != (num_questions,)
-            or not num_questions
+            photo_index.shape != (num_texts,)
+            or not num_texts
             or not 0 <= int(photo_index.min()) <= int(photo_index.max()) < num_photos
         ):
-            raise ValueError(f"photo_index must name one of {num_photos} photos for each of {num_questions} questions")
+            raise ValueError(f"photo_index must name one of {num_photos} photos for each of {num_texts} texts")
         order = photo_index.argsort(stable=True)
         counts = torch.bincount(photo_index, minlength=num_photos)
         starts = counts.cumsum(0) - counts
         slot = torch.empty_like(photo_index)
-        slot[order] = torch.arange(num_questions, device=device) - starts[photo_index[order]]
+        slot[order] = torch.arange(num_texts, device=device) - starts[photo_index[order]]
         return cls(photo_index, slot, num_photos, int(counts.max()), regular=False)
 
     def of_photos(self, photos: torch.Tensor) -> torch.Tensor:
         """(P, ...) -> (N, ...)"""
         return photos if self.regular and self.slots == 1 else photos.index_select(0, self.photo_index)
 
-    def by_photo(self, questions: torch.Tensor) -> torch.Tensor:
-        """(N, ...) -> (P, slots, ...), zero where a photo has fewer questions."""
+    def by_photo(self, texts: torch.Tensor) -> torch.Tensor:
+        """(N, ...) -> (P, slots, ...), zero where a photo has fewer texts."""
         if self.regular:
-            return questions.unflatten(0, (self.num_photos, self.slots))
-        spread = questions.new_zeros(self.num_photos, self.slots, *questions.shape[1:])
-        return spread.index_put((self.photo_index, self.slot), questions)
+            return texts.unflatten(0, (self.num_photos, self.slots))
+        spread = texts.new_zeros(self.num_photos, self.slots, *texts.shape[1:])
+        return spread.index_put((self.photo_index, self.slot), texts)
 
-    def by_question(self, spread: torch.Tensor) -> torch.Tensor:
+    def by_text(self, spread: torch.Tensor) -> torch.Tensor:
         """The way back: (P, slots, ...) -> (N, ...)"""
         return spread.flatten(0, 1) if self.regular else spread[self.photo_index, self.slot]
 
-    def products(self, photos: torch.Tensor, questions: torch.Tensor) -> torch.Tensor:
-        """photos (P, M, K), questions (N, G, K) -> their products (N, G, M), without a copy of a photo per question."""
-        spread = self.by_photo(questions)  # (P, S, G, K)
+    def products(self, photos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        """photos (P, M, K), texts (N, G, K) -> their products (N, G, M), without a copy of a photo per text."""
+        spread = self.by_photo(texts)  # (P, S, G, K)
         products = torch.bmm(spread.flatten(1, 2), photos.transpose(1, 2))  # (P, S x G, M)
-        return self.by_question(products.unflatten(1, spread.shape[1:3]))
+        return self.by_text(products.unflatten(1, spread.shape[1:3]))
 
 
 class QuestionAttention(nn.Module):
@@ -173,7 +171,7 @@ class QuestionAttention(nn.Module):
     Example:
 
     >>> layer = QuestionAttention(region_size=8, query_size=6, hidden_size=4, attention="concat", activation="relu")
-    >>> rows = QuestionRows.of(None, num_questions=4, num_photos=2, device="cpu")
+    >>> rows = TextRows.of(None, num_texts=4, num_photos=2, device="cpu")
     >>> keys, mask = layer.project_regions(torch.randn(2, 3, 8)), torch.tensor([[True, True, False], [True] * 3])
     >>> weights = layer(torch.randn(4, 6), keys, mask, rows)[0]
     >>> weights.shape, weights[0, 0, 2].item()
@@ -195,14 +193,14 @@ class QuestionAttention(nn.Module):
         super().__init__()
         self.region_size, self.query_size, self.dropout = region_size, query_size, dropout
         self.multiplies = attention == "multiply"
-        self.joint: Nonlinear | None = None
-        self.of_region: Nonlinear | None = None
-        self.of_query: Nonlinear | None = None
+        self.joint: GatedLayer | None = None
+        self.of_region: GatedLayer | None = None
+        self.of_query: GatedLayer | None = None
         if self.multiplies:
-            self.of_region = Nonlinear(region_size, hidden_size, activation=activation, weight_norm=weight_norm)
-            self.of_query = Nonlinear(query_size, hidden_size, activation=activation, weight_norm=weight_norm)
+            self.of_region = GatedLayer(region_size, hidden_size, activation=activation, weight_norm=weight_norm)
+            self.of_query = GatedLayer(query_size, hidden_size, activation=activation, weight_norm=weight_norm)
         else:
-            self.joint = Nonlinear(
+            self.joint = GatedLayer(
                 region_size + query_size, hidden_size, activation=activation, weight_norm=weight_norm
             )
         self.score = linear_layer(hidden_size, num_glimpses, weight_norm=weight_norm)  # w_a
@@ -215,25 +213,25 @@ class QuestionAttention(nn.Module):
         return first_product(self.joint.linear, features, rest=self.query_size)
 
     def forward(
-        self, query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor, rows: QuestionRows
+        self, query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor, rows: TextRows
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """query (N, H), keys (P, R, A), mask (P, R) -> alpha and scores before the softmax, both (N, G, R)."""
         scores = self.scores(query, keys, rows)
         weights = masked_softmax(scores.float(), rows.of_photos(mask)[:, None])
         return weights.to(scores.dtype), scores
 
-    def scores(self, query: torch.Tensor, keys: torch.Tensor, rows: QuestionRows) -> torch.Tensor:
+    def scores(self, query: torch.Tensor, keys: torch.Tensor, rows: TextRows) -> torch.Tensor:
         """a (N, G, R)"""
         if self.of_query is not None:
-            asked = self.of_query(query)  # (N, A)
+            projected = self.of_query(query)  # (N, A)
             score = None if self.training and self.dropout else score_rows(self.score)  # (G, A)
             if score is not None:
-                weighted = asked[:, None] * score  # (N, G, A)
+                weighted = projected[:, None] * score  # (N, G, A)
                 return rows.products(keys, weighted.to(keys.dtype)) + self.score.bias[:, None]
-            hidden = rows.of_photos(keys) * asked[:, None]  # (N, R, A)
+            hidden = rows.of_photos(keys) * projected[:, None]  # (N, R, A)
         else:
             assert self.joint is not None  # one of both is there
-            asked = last_product(self.joint.linear, query, rest=self.region_size)
-            hidden = self.joint.activate(rows.of_photos(keys) + asked[:, None])
+            projected = last_product(self.joint.linear, query, rest=self.region_size)
+            hidden = self.joint.activate(rows.of_photos(keys) + projected[:, None])
         hidden = F.dropout(hidden, self.dropout, self.training)
         return self.score(hidden).transpose(1, 2)

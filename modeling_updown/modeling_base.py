@@ -54,8 +54,8 @@ class UpDownPreTrainedModel(PreTrainedModel):
             model, info = super().from_pretrained(*args, output_loading_info=True, **(kwargs | more))
         except SafetensorError as error:
             place = args[0] if args else kwargs.get("pretrained_model_name_or_path")
-            told = f"the weights in {place} are damaged ({error}): copy or save the model again"
-            raise (SafetensorError if task else ValueError)(told) from error
+            message = f"the weights in {place} are damaged ({error}): copy or save the model again"
+            raise (SafetensorError if task else ValueError)(message) from error
         for module in reversed(list(model.modules())):  # the whole after its parts, as in `__init__`
             if isinstance(module, UpDownPreTrainedModel):
                 module.freeze_as_made()
@@ -233,8 +233,8 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
 def broken_regions(regions: Regions) -> torch.Tensor | None:
     """Which real regions hold NaN or infinity, (B, R) bool, or None where none does; padding may hold anything.
 
-    Sums tell as much as every number does, at a fraction of the work. None while a compiler or exporter looks on, which
-    cannot follow where numbers decide.
+    A sum is not finite where one of its numbers is not, at a fraction of the work. None while a compiler or exporter
+    traces, which cannot follow where numbers decide.
     """
     features, boxes = regions.region_features, regions.region_boxes
     if is_traced() or features.is_meta:

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers.cache_utils import Cache, CacheLayerMixin
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_updown import UpDownCaptioningConfig
@@ -26,9 +27,98 @@ from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_attention import TopDownAttention
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownCaptioningOutput
-from .recurrence_updown import CaptioningCache, PhotoContext, WordSteps, lstm_step, word_steps
+from .rnn_updown import WordSteps, lstm_step, word_steps
 
 PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
+
+
+@dataclass
+class PhotoContext:
+    """What a photo contributes to every step: P photos, R regions."""
+
+    keys: torch.Tensor  # W_va v (P, R, A)
+    values: torch.Tensor  # (P, R, D)
+    mask: torch.Tensor  # (P, R) bool
+    gates: torch.Tensor  # the mean region's share of the attention LSTM's gates (P, 4H)
+    boxes: torch.Tensor | None  # (P, R, 4)
+
+    def index_select(self, photos: torch.Tensor) -> "PhotoContext":
+        """The context of the photos named by index (n,)."""
+        keys, values, mask, gates = (
+            field.index_select(0, photos) for field in (self.keys, self.values, self.mask, self.gates)
+        )
+        boxes = None if self.boxes is None else self.boxes.index_select(0, photos)
+        return PhotoContext(keys, values, mask, gates, boxes)
+
+
+class LSTMState(CacheLayerMixin):
+    """One LSTM's hidden state and memory cell, (N, H) each, as a cache layer that beams can reorder."""
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.keys, self.values = key_states, value_states
+        self.num_words = 0
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, num_words: int = 1, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put the state after `num_words` more words in place of the last one."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys, self.values = key_states, value_states
+        self.num_words += num_words
+        return self.keys, self.values
+
+    def get_seq_length(self) -> int:
+        return self.num_words if self.is_initialized else 0
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.get_seq_length() + query_length, 0
+
+    def get_max_length(self) -> int:
+        return -1
+
+    def reset(self) -> None:
+        super().reset()
+        self.num_words = 0
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self.keys, self.values = (x.repeat_interleave(repeats, dim=0) for x in (self.keys, self.values))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        self.keys, self.values = self.keys[indices], self.values[indices]
+
+    def crop(self, max_length: int) -> None:
+        raise RuntimeError("A recurrent state cannot be cropped to fewer words: run the captioner from the first word")
+
+
+class CaptioningCache(Cache):
+    """Both LSTMs' states and the photos' context, made on the first call of `forward` and handed back to it.
+
+    Beams change places inside one photo only, so the context (one entry per photo) is never reordered.
+    """
+
+    def __init__(self, context: PhotoContext):
+        super().__init__(layers=[LSTMState(), LSTMState()])
+        self.context = context
+
+    def states(self, num_rows: int, *, like: torch.Tensor, hidden_size: int) -> tuple[torch.Tensor, ...]:
+        """(h1, c1, h2, c2), each (N, H); zeros before the first word."""
+        if not self.layers[0].is_initialized:
+            return (like.new_zeros(num_rows, hidden_size),) * 4
+        return tuple(tensor for layer in self.layers for tensor in (layer.keys, layer.values))
+
+    def store(self, state: tuple[torch.Tensor, ...], *, num_words: int) -> None:
+        """Keep (h1, c1, h2, c2) after `num_words` more words."""
+        for layer, hidden, cell in zip(self.layers, state[::2], state[1::2], strict=True):
+            layer.update(hidden, cell, num_words=num_words)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        rows = self.layers[0].keys.shape[0]
+        super().batch_select_indices(indices)
+        photos = torch.arange(rows, device=self.context.keys.device)[indices] // (rows // len(self.context.keys))
+        self.context = self.context.index_select(photos)
 
 
 class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
@@ -156,7 +246,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
         config = self.config
-        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         targets = kwargs.pop("shift_labels", None)
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
@@ -180,12 +270,12 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
-            hidden_states=(words, run.dense("h1"), run.dense("h2")) if asked.hidden_states else None,
-            attentions=(run.dense("weights"),) if asked.attentions else None,
-            region_boxes=cache.context.boxes if asked.attentions else None,
+            hidden_states=(words, run.dense("h1"), run.dense("h2")) if flags.hidden_states else None,
+            attentions=(run.dense("weights"),) if flags.attentions else None,
+            region_boxes=cache.context.boxes if flags.attentions else None,
             **{CACHE: cache if use_cache else None},
         )
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()
 
     def run_words(
         self,

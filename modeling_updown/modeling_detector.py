@@ -9,7 +9,6 @@ one group, C objects, A attributes, D feature width.
 """
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +19,20 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
 from .arguments_updown import refuse_misspelt
-from .boxes_updown import boxes_from_pixels, clip_boxes, decode_boxes
-from .configuration_updown import UpDownDetectorConfig
-from .detection_losses_updown import (
-    Draw,
-    PhotoObjects,
-    attribute_loss,
-    draw_regions,
-    proposal_losses,
-    region_losses,
+from .boxes_updown import (
+    align_rois,
+    box_means,
+    boxes_from_pixels,
+    clip_boxes,
+    decode_boxes,
+    fill_up,
+    join_rois,
+    suppress,
 )
+from .configuration_updown import UpDownDetectorConfig
+from .detection_losses_updown import detector_losses
 from .detector_batch_updown import (
     box_tensors,
     check_given,
@@ -47,14 +47,12 @@ from .linear_updown import float_type
 from .modeling_base import UpDownPreTrainedModel, load_backbone
 from .outputs_updown import UpDownDetectorOutput
 from .proposals_updown import ProposalNetwork, top_proposals
-from .pyramid_updown import PyramidBackbone, PyramidRegions, box_means
-from .region_selection_updown import Selection, SelectionRule, select_jointly, select_per_class
-from .resnet_updown import CaffeResNet, FrozenBatchNorm2d, RegionStage
+from .pyramid_updown import PyramidBackbone, PyramidRegions
+from .resnet_updown import CAFFE_DEPTHS, CAFFE_STRIDE, CaffeResNet, FrozenBatchNorm2d, RegionStage, caffe_name
 
-CAFFE_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
-CAFFE_STRIDE = 16
 REGIONS_AT_A_TIME = 300  # a photo's proposals; pooled 14 x 14 maps of 1,024 channels, in float32: 241 MB
 PYRAMID_REGIONS_AT_A_TIME = 512  # pooled 14 x 14 maps of 128 channels, in float32: 51 MB
+FEWEST_CANDIDATES, MOST_CANDIDATES = 256, 4096  # pairs of box and class to begin with
 SMALLEST_SIDE = 32  # a photo of fewer pixels is padded to it, or no cell would be left of the maps
 
 
@@ -100,6 +98,26 @@ class PhotoMaps:
     maps: list[torch.Tensor]
     last: torch.Tensor | None
     size: tuple[int, int]
+
+
+@dataclass
+class Selection:
+    """Which regions were kept: indices (R,) of the boxes, their confidence (R,), and the class it is of (R,)."""
+
+    indices: torch.Tensor
+    scores: torch.Tensor
+    object_ids: torch.Tensor
+
+
+@dataclass
+class SelectionRule:
+    """How many regions to keep: all over `threshold`, but `smallest` to `most`; and how boxes suppress each other."""
+
+    smallest: int
+    most: int
+    threshold: float
+    nms_thresholds: list[float]
+    plus_one: bool = False
 
 
 class UpDownDetector(UpDownPreTrainedModel):
@@ -281,7 +299,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             if labels is not None:
                 true = [photo_objects(labels, true_boxes, true_attributes, photo=i, size=group.size) for i in photos]
                 seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in photos]
-                losses.append(self._group_losses(group, true, factors=factors, seeds=seeds))
+                losses.append(detector_losses(self, group, true, resize_factors=factors, seeds=seeds))
             if labels is not None and self.training:
                 continue
             if boxes is None:
@@ -316,63 +334,6 @@ class UpDownDetector(UpDownPreTrainedModel):
         maps, last = self.backbone(pixel_values)
         return PhotoMaps(maps, last, size)
 
-    def _group_losses(
-        self, group: PhotoMaps, objects: list[PhotoObjects], *, factors: list[float], seeds: list[int] | None
-    ) -> dict[str, torch.Tensor]:
-        """The five losses (four without attributes), each summed over the photos of the group."""
-        config = self.config
-        logits, deltas = self.proposals(group.maps)
-        anchors = self.proposals.anchors(group.maps)
-        losses: list[dict[str, torch.Tensor]] = []
-        boxes, draws = [], []
-        for i, photo in enumerate(objects):
-            generator = None if seeds is None else torch.Generator().manual_seed(seeds[i])
-            one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
-            losses.append(
-                proposal_losses(
-                    torch.cat(one_logits),
-                    torch.cat(one_deltas),
-                    torch.cat(anchors),
-                    objects=photo,
-                    photo_size=group.size,
-                    config=config,
-                    generator=generator,
-                )
-            )
-            proposed, _ = top_proposals(
-                one_logits,
-                one_deltas,
-                anchors,
-                config=config,
-                photo_size=group.size,
-                resize_factor=factors[i],
-                training=True,
-            )
-            drawn_boxes, drawn = draw_regions(proposed, photo, config=config, generator=generator)
-            boxes.append(drawn_boxes)
-            draws.append(drawn)
-        losses += self._drawn_losses(group, boxes, draws=draws, objects=objects)
-        names = dict.fromkeys(name for part in losses for name in part)
-        return {name: torch.stack([part[name] for part in losses if name in part]).sum() for name in names}
-
-    def _drawn_losses(
-        self, group: PhotoMaps, boxes: list[torch.Tensor], *, draws: list[Draw], objects: list[PhotoObjects]
-    ) -> list[dict[str, torch.Tensor]]:
-        """Class, box and attribute losses of the boxes drawn in each photo."""
-        losses = []
-        for (own_boxes, features), photo, drawn in zip(
-            self._features_by_photo(group, boxes), objects, draws, strict=True
-        ):
-            object_logits, box_deltas = self.heads(features)
-            losses.append(
-                region_losses(object_logits, box_deltas, own_boxes, drawn=drawn, objects=photo, config=self.config)
-            )
-            if self.heads.has_attributes:
-                attribute_logits = self.heads.attributes(features[: len(drawn.target)], photo.object_ids[drawn.target])
-                loss = attribute_loss(attribute_logits, photo.attribute_ids[drawn.target])
-                losses[-1]["region_attributes"] = self.config.attribute_loss_weight * loss
-        return losses
-
     def _detect(self, group: PhotoMaps, *, rule: SelectionRule, factors: list[float]) -> Iterator[UpDownDetectorOutput]:
         """The selected regions of each photo of the group, as batches of one."""
         with full_precision(group.maps[0]) if self.config.is_caffe_resnet else contextlib.nullcontext():
@@ -391,7 +352,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             for i in range(len(factors))
         ]
         choose = select_per_class if self.config.nms_per_class else select_jointly
-        for boxes, features in self._features_by_photo(group, proposed):
+        for boxes, features in self.features_by_photo(group, proposed):
             object_logits, box_deltas = self.heads(features)
             probs = object_logits.softmax(dim=-1)
             candidates = (
@@ -403,7 +364,7 @@ class UpDownDetector(UpDownPreTrainedModel):
 
     def _describe(self, group: PhotoMaps, given: list[torch.Tensor]) -> Iterator[UpDownDetectorOutput]:
         """Features, classes and attributes of given boxes, in the order given, as batches of one."""
-        for boxes, features in self._features_by_photo(group, given):
+        for boxes, features in self.features_by_photo(group, given):
             object_logits, box_deltas = self.heads(features)
             scores, best = object_logits.softmax(dim=-1)[:, 1:].max(dim=1)
             everything = Selection(torch.arange(len(boxes), device=boxes.device), scores, best + 1)
@@ -459,7 +420,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         decoded = clip_boxes(decoded, width=size[1], height=size[0], plus_one=config.box_plus_one)
         return torch.cat([boxes[:, None], decoded.expand(-1, config.num_objects, -1)], dim=1)
 
-    def _features_by_photo(
+    def features_by_photo(
         self, group: PhotoMaps, boxes: list[torch.Tensor]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Boxes (N, 4) and region features (N, D), photo by photo."""
@@ -480,29 +441,104 @@ class UpDownDetector(UpDownPreTrainedModel):
         config = self.config
         if not config.is_caffe_resnet:
             return self.region_stage(group.maps, rois, self.proposals.strides)
-        feature_map, size, scale = group.maps[0], config.region_pool_size, 1 / CAFFE_STRIDE
+        options = {"output_size": config.region_pool_size, "spatial_scale": 1 / CAFFE_STRIDE}
         if config.region_pool == "pool":
-            return self.region_stage(feature_map, rois.float(), output_size=size, spatial_scale=scale)
-        return self.region_stage(roi_align(feature_map.float(), rois.float(), size, scale).to(feature_map.dtype))
+            return self.region_stage(group.maps[0], rois.float(), **options)
+        return self.region_stage(align_rois(group.maps[0], rois, **options))
 
 
-def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
-    """Each photo's boxes (N_i, 4) -> (N, 5): the number of the photo, and the box."""
-    numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
-    return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
+# -- which regions are kept: all over the threshold, but 10 to 100, or 36. Each class is suppressed by itself
+# (peteanderson80/bottom-up-attention, `generate_tsv.py`), or the boxes of each region's best class together (the
+# PyTorch port for LXMERT), as `config.nms_per_class` says.
 
 
-def caffe_name(name: str) -> str:
-    """timm's name of a ResNet's weight -> ours in a Caffe-style detector.
+def select_per_class(boxes: torch.Tensor, probs: torch.Tensor, rule: SelectionRule) -> Selection:
+    """Suppress each class by itself; a region's confidence is that of its best class that survived.
 
-    >>> caffe_name("layer2.0.downsample.1.bias"), caffe_name("layer4.1.conv3.weight")
-    ('backbone.res3.0.shortcut.norm.bias', 'region_stage.1.conv3.weight')
+    Where more than `rule.smallest` and at most `rule.most` regions reach the threshold they keep the order of the
+    boxes, otherwise the best come first, as in the original.
+
+    Args:
+        boxes: (N, 4) of the regions, or (N, C + 1, 4) of each class.
+        probs: (N, C + 1), background first.
     """
-    for theirs, ours in (("downsample.0", "shortcut"), ("downsample.1", "shortcut.norm")):
-        name = name.replace(theirs, ours)
-    name = re.sub(r"bn(\d)", r"conv\1.norm", name)
-    stage = re.match(r"layer(\d)\.", name)
-    if stage is None:
-        return f"backbone.stem.{name}"
-    place = "region_stage" if stage[1] == "4" else f"backbone.res{int(stage[1]) + 1}"
-    return f"{place}.{name[stage.end() :]}"
+    smallest = min(rule.smallest, len(boxes))
+    for nms_threshold in rule.nms_thresholds:
+        scores, object_ids = surviving_scores(boxes, probs, rule, nms_threshold=nms_threshold)
+        if int((scores > 0).sum()) >= smallest:
+            break
+    over = (scores >= rule.threshold).nonzero().flatten()
+    if smallest <= len(over) <= rule.most:
+        chosen = over
+    else:
+        order = _best_first(scores, probs)
+        chosen = order[: smallest if len(over) < smallest else rule.most]
+    missing = scores[chosen] <= 0  # fewer survived than must be kept: the best of the suppressed fill up
+    best, best_id = probs[chosen, 1:].max(dim=1)
+    return Selection(
+        chosen,
+        torch.where(missing, best, scores[chosen]),
+        torch.where(missing, best_id + 1, object_ids[chosen]),
+    )
+
+
+def surviving_scores(
+    boxes: torch.Tensor, probs: torch.Tensor, rule: SelectionRule, *, nms_threshold: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """For every box the probability of its best class that no better box of that class suppresses, and that class.
+
+    Exact for every box that `rule` can choose; the score of others may be 0. A pair of box and class is suppressed by
+    better pairs only, so the best pairs are taken first, and more of them until all over the threshold and
+    `rule.smallest` boxes are there, or more boxes than `rule.most`: of the 480,000 pairs of 300 boxes and 1,600
+    classes, hundreds, and never all of them because the classes are equally likely.
+    """
+    foreground = probs[:, 1:]
+    smallest, most = min(rule.smallest, len(boxes)), min(rule.most, len(boxes) - 1)
+    over = int((foreground >= rule.threshold).sum())
+    count = min(max(over, FEWEST_CANDIDATES), MOST_CANDIDATES)
+    while True:
+        count = min(count, foreground.numel())
+        score, pair = foreground.flatten().topk(count)
+        box, label = pair // foreground.shape[1], pair % foreground.shape[1]
+        candidates = boxes[box] if boxes.dim() == 2 else boxes[box, label + 1]
+        kept = suppress(candidates, score, threshold=nms_threshold, groups=label, plus_one=rule.plus_one)
+        kept = kept[score[kept].argsort(stable=True)]  # rising, so that the best is written last
+        scores = foreground.new_zeros(len(boxes)).scatter_reduce(0, box[kept], score[kept], "amax")
+        found = int((scores > 0).sum())
+        if found > most or (count >= over and found >= smallest) or count == foreground.numel():
+            break
+        count *= 4
+    is_best = score[kept] == scores[box[kept]]
+    object_ids = box.new_zeros(len(boxes))
+    object_ids[box[kept][is_best]] = label[kept][is_best] + 1
+    return scores, object_ids
+
+
+def _best_first(scores: torch.Tensor, probs: torch.Tensor) -> torch.Tensor:
+    """All boxes by surviving score, then the suppressed ones by their best probability."""
+    fallback = probs[:, 1:].amax(dim=1)
+    return torch.where(scores > 0, scores + 1, fallback).argsort(descending=True, stable=True)
+
+
+def select_jointly(boxes: torch.Tensor, probs: torch.Tensor, rule: SelectionRule) -> Selection:
+    """Suppress the boxes of all regions' best classes together, by the first threshold that leaves enough.
+
+    Where none leaves enough, the best of the suppressed fill up (the port fails there). `rule.threshold` is applied
+    last, and never leaves fewer than `rule.smallest`; the best come first.
+
+    Args:
+        boxes: (N, 4) of the regions, or (N, C + 1, 4) of each class.
+        probs: (N, C + 1), background first.
+    """
+    scores, best = probs[:, 1:].max(dim=1)
+    object_ids = best + 1
+    chosen_boxes = boxes if boxes.dim() == 2 else boxes[torch.arange(len(boxes), device=boxes.device), object_ids]
+    smallest = min(rule.smallest, len(boxes))
+    for nms_threshold in rule.nms_thresholds:
+        kept = suppress(chosen_boxes, scores, threshold=nms_threshold, plus_one=rule.plus_one)
+        if len(kept) >= smallest:
+            break
+    kept = fill_up(kept, scores, at_least=smallest)
+    over = int((scores[kept] >= rule.threshold).sum())
+    kept = kept[: min(max(over, smallest), rule.most)]
+    return Selection(kept, scores[kept], object_ids[kept])

@@ -4,7 +4,7 @@
     [CLS] words [SEP] r_1 .. r_R  ->  the text encoder                   (after UNITER, Chen et al. 2020, section 3.1)
 
 A pass sees words alone (exactly the text encoder's own pass), regions alone (after a [CLS]), or both. Regions have no
-order: all stand at the text's first position, and where they are is told by their boxes. The heads are in
+order: all stand at the text's first position, and where they are is given by their boxes. The heads are in
 `modeling_retrieval.py`, `modeling_pretraining.py` and `modeling_fusion_vqa.py`.
 """
 
@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
-from .lengths_updown import join_groups, length_groups, text_lengths
+from .length_bucketing_updown import join_buckets, length_buckets, text_lengths
 from .linear_updown import float_type
-from .modeling_attention import QuestionRows
+from .modeling_attention import TextRows
 from .modeling_base import UpDownTopDownModel, loading_fault
 from .outputs_updown import NotFiniteError, Regions, UpDownFusionOutput, check_finite
 
@@ -177,7 +177,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         N / P texts next to each other for every photo. causal_words: words see the regions and earlier words alone, and
         regions each other (Prefix-LM). -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
         """
-        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         has_words = input_ids is not None or inputs_embeds is not None
         if region_embeds is None and (pixel_values is not None or region_features is not None):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
@@ -186,8 +186,8 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         if not has_words and region_embeds is None:
             raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
         texts = (input_ids, inputs_embeds, attention_mask)
-        shown: Any = {"output_attentions": asked.attentions, "output_hidden_states": asked.hidden_states}
-        with self.showing_attention(asked.attentions):
+        shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
+        with self.showing_attention(flags.attentions):
             output, mask, num_words = self.read(texts, (region_embeds, region_mask, photo_index), causal_words, **shown)
         states, together = output.last_hidden_state, has_words and region_embeds is not None
         result = UpDownFusionOutput(
@@ -195,11 +195,11 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             last_hidden_state=states,
             word_states=states[:, :num_words],
             region_states=None if region_embeds is None else states[:, num_words:],
-            hidden_states=output.hidden_states if asked.hidden_states else None,
-            attentions=output.attentions if asked.attentions else None,
+            hidden_states=output.hidden_states if flags.hidden_states else None,
+            attentions=output.attentions if flags.attentions else None,
             region_boxes=region_boxes,
         )
-        return result if asked.as_dict else result.to_tuple()
+        return result if flags.as_dict else result.to_tuple()
 
     def embed_regions(self, regions: Regions, region_seconds: torch.Tensor | None = None) -> torch.Tensor:
         """`Regions` of P photos -> the encoder's input embeddings (P, R, H); 0 on padding, whatever stands there."""
@@ -211,20 +211,20 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         embedded = self.region_embedding(regions.region_features.masked_fill(gaps, 0), boxes, seconds)
         return embedded.masked_fill(gaps, 0)
 
-    def read(self, texts: Any, photos: Any, causal: bool, **asked: Any) -> tuple[Any, torch.Tensor, int]:
-        """What `read_words` or `read_both` reads, where it saves time in groups of texts of about the same length."""
+    def read(self, texts: Any, photos: Any, causal: bool, **flags: Any) -> tuple[Any, torch.Tensor, int]:
+        """What `read_words` or `read_both` reads, where it saves time in buckets of texts of about the same length."""
         input_ids, inputs_embeds, attention_mask = texts
         region_embeds, region_mask, photo_index = photos
         if region_embeds is not None and region_mask is None:
             region_mask = region_embeds.new_ones(region_embeds.shape[:2], dtype=torch.bool)
-        whole = any(asked.values()) or (input_ids is None and inputs_embeds is None)
-        groups = [] if whole else length_groups(self.word_mask(*texts))
+        whole = any(flags.values()) or (input_ids is None and inputs_embeds is None)
+        buckets = [] if whole else length_buckets(self.word_mask(*texts))
         words = (input_ids, inputs_embeds, attention_mask)
-        if groups:
-            return self.read_groups(groups, words, (region_embeds, region_mask, photo_index), causal)
+        if buckets:
+            return self.read_buckets(buckets, words, (region_embeds, region_mask, photo_index), causal)
         if region_embeds is None:
-            return self.read_words(*words, causal, **asked)
-        return self.read_both(*words, region_embeds, region_mask, photo_index, causal, **asked)
+            return self.read_words(*words, causal, **flags)
+        return self.read_both(*words, region_embeds, region_mask, photo_index, causal, **flags)
 
     def read_words(
         self,
@@ -232,13 +232,13 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         inputs_embeds: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
         causal: bool,
-        **asked: bool,
+        **flags: bool,
     ) -> tuple[Any, torch.Tensor, int]:
         """Words alone: the text encoder's own pass, its mask (N, T), and T."""
         mask = self.word_mask(input_ids, inputs_embeds, attention_mask)
         tokens: dict[str, Any] = {"input_ids": input_ids} if inputs_embeds is None else {"inputs_embeds": inputs_embeds}
         seen = mask if not causal else additive(mask[:, None, None] & causal_square(mask), self.dtype)
-        return self.text_model(attention_mask=seen, return_dict=True, **tokens, **asked), mask, mask.shape[1]
+        return self.text_model(attention_mask=seen, return_dict=True, **tokens, **flags), mask, mask.shape[1]
 
     def read_both(
         self,
@@ -249,7 +249,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         region_mask: torch.Tensor,
         photo_index: torch.Tensor | None,
         causal: bool,
-        **asked: bool,
+        **flags: bool,
     ) -> tuple[Any, torch.Tensor, int]:
         """Words (or a [CLS]) and regions in one pass: the encoder's output, its mask (N, L), and T."""
         if input_ids is None and inputs_embeds is None:
@@ -258,8 +258,8 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
         word_mask = self.word_mask(input_ids, inputs_embeds, attention_mask)
-        rows = QuestionRows.of(
-            photo_index, num_questions=len(inputs_embeds), num_photos=len(region_embeds), device=inputs_embeds.device
+        rows = TextRows.of(
+            photo_index, num_texts=len(inputs_embeds), num_photos=len(region_embeds), device=inputs_embeds.device
         )
         regions = rows.of_photos(region_embeds).to(inputs_embeds.dtype)
         mask = torch.cat([word_mask, rows.of_photos(region_mask)], dim=1)  # (N, L)
@@ -277,31 +277,31 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             attention_mask=additive(seen.expand(-1, -1, mask.shape[1], -1), inputs_embeds.dtype),
             position_ids=torch.cat([positions, first.expand(-1, regions.shape[1])], dim=1),
             return_dict=True,
-            **asked,
+            **flags,
         )
         return output, mask, num_words
 
-    def read_groups(
-        self, groups: list[torch.Tensor], texts: tuple[Any, ...], photos: tuple[Any, ...], causal: bool
+    def read_buckets(
+        self, buckets: list[torch.Tensor], texts: tuple[Any, ...], photos: tuple[Any, ...], causal: bool
     ) -> tuple[Any, torch.Tensor, int]:
-        """As `read_words` or `read_both`, a pass for each group of texts, cut to its longest; 0 on what is cut."""
+        """As `read_words` or `read_both`, a pass for each bucket of texts, cut to its longest; 0 on what is cut."""
         region_embeds, region_mask, photo_index = photos
         mask = words = self.word_mask(*texts)
         rows: Any = None
         if region_embeds is not None:
-            numbers = {"num_questions": len(words), "num_photos": len(region_embeds)}
-            rows = QuestionRows.of(photo_index, **numbers, device=words.device)
+            numbers = {"num_texts": len(words), "num_photos": len(region_embeds)}
+            rows = TextRows.of(photo_index, **numbers, device=words.device)
             mask = torch.cat([words, rows.of_photos(region_mask)], dim=1)
         states, lengths = [], text_lengths(words)
-        for group in groups:
-            ids, embeds, seen = (part if part is None else part[group, : lengths[group[-1]]] for part in texts)
+        for bucket in buckets:
+            ids, embeds, seen = (part if part is None else part[bucket, : lengths[bucket[-1]]] for part in texts)
             if rows is None:
                 output, _, _ = self.read_words(ids, embeds, seen, causal)
             else:
-                owners = rows.photo_index[group]
+                owners = rows.photo_index[bucket]
                 output, _, _ = self.read_both(ids, embeds, seen, region_embeds, region_mask, owners, causal)
             states.append(output.last_hidden_state)
-        return BaseModelOutput(last_hidden_state=join_groups(states, groups, words)), mask, words.shape[1]
+        return BaseModelOutput(last_hidden_state=join_buckets(states, buckets, words)), mask, words.shape[1]
 
     def word_mask(
         self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None, attention_mask: torch.Tensor | None
@@ -376,9 +376,9 @@ def check_encoder(text_model: PreTrainedModel) -> None:
 def check_passes(model: UpDownFusionModel) -> None:
     """`ValueError` for a text encoder that reads words otherwise beside regions than alone, or that padding reaches.
 
-    Three words and two regions tell: words beside padding alone are read as without it, and so are words and regions.
-    Weights that are not there yet (on "meta"), or that a GPU or half precision rounds, tell nothing; those that are no
-    numbers tell nothing of the encoder's kind, and are named instead.
+    Tested on three words and two regions: words beside padding alone are read as without it, and so are words and
+    regions. Weights that are not there yet (on "meta"), or that a GPU or half precision rounds, are not tested; those
+    that are not finite are an error of their own.
     """
     exact = (torch.float32, torch.float64)
     if any(w.device.type != "cpu" or not w.numel() or w.dtype not in exact for w in model.text_model.parameters()):
@@ -413,12 +413,12 @@ def _differences(model: UpDownFusionModel) -> dict[str, float]:
     seen = torch.tensor([[True, True, True, False, False]], device=device)
     regions = torch.linspace(-1, 1, 4 * size, device=device).sin().view(1, 4, size)
     real = torch.tensor([[True, True, False, False]], device=device)
-    asked: Any = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
-    alone = model(words, **asked).last_hidden_state
+    flags: Any = {"output_attentions": False, "output_hidden_states": False, "return_dict": True}
+    alone = model(words, **flags).last_hidden_state
     check_finite(alone, model, what=STATES)
-    both = model(words, region_embeds=regions[:, :2], region_mask=real[:, :2], **asked).last_hidden_state
+    both = model(words, region_embeds=regions[:, :2], region_mask=real[:, :2], **flags).last_hidden_state
     photos = {"region_embeds": regions.expand(2, -1, -1), "region_mask": torch.cat([real, torch.zeros_like(real)])}
-    wide = model(padded.expand(2, -1), attention_mask=seen.expand(2, -1), **photos, **asked)
+    wide = model(padded.expand(2, -1), attention_mask=seen.expand(2, -1), **photos, **flags)
     both_padded = torch.cat([wide.word_states[:1, :3], wide.region_states[:1, :2]], dim=1)
     return {
         "it reads words otherwise than alone": _apart(wide.word_states[1:, :3], alone),

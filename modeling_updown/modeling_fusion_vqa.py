@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import answer_loss
-from .modeling_attention import QuestionRows
+from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, shares_of_regions
 from .modeling_pretraining import Prediction
 from .outputs_updown import UpDownVqaOutput
@@ -79,7 +79,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         for, since showing them takes a slower attention. Raises `ValueError` for numbers that do not fit.
         """
         config = self.config
-        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
         if kwargs.get("choice_input_ids") is not None:
@@ -92,17 +92,17 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             photo_index=photo_index,
-            output_attentions=asked.attentions,
-            output_hidden_states=asked.hidden_states,
+            output_attentions=flags.attentions,
+            output_hidden_states=flags.hidden_states,
             return_dict=True,
         )
         before = F.dropout(self.before_answers(joint.pooler_output), config.answer_dropout, self.training)
         logits = self.answers(before)  # (N, A)
         attentions = None
-        if asked.attentions:
+        if flags.attentions:
             words, photos = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), regions.region_mask
-            rows = QuestionRows.of(photo_index, num_questions=len(words), num_photos=len(photos), device=words.device)
-            attentions = glances(joint.attentions, words, rows.of_photos(photos))
+            rows = TextRows.of(photo_index, num_texts=len(words), num_photos=len(photos), device=words.device)
+            attentions = cls_attention(joint.attentions, words, rows.of_photos(photos))
         loss = None if labels is None else self.loss_of(logits, labels, kwargs.get("num_items_in_batch"))
         output = UpDownVqaOutput(
             loss=loss,
@@ -111,7 +111,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
             attentions=attentions,
             region_boxes=regions.region_boxes,
         )
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()
 
     def loss_of(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None
@@ -125,7 +125,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         return answer_loss(logits, labels, num_items_in_batch=num_items_in_batch)
 
 
-def glances(
+def cls_attention(
     attentions: tuple[torch.Tensor, ...], word_mask: torch.Tensor, region_mask: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     """Each layer's attention (N, heads, L, L) -> how the first token, [CLS], weighed the regions, (N, heads, R).

@@ -27,7 +27,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_text_updown import UpDownPrefixLMConfig
@@ -268,7 +268,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
         where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
         """
         config = self.config
-        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         targets = kwargs.get("shift_labels")
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
@@ -278,13 +278,13 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
         if not isinstance(photos, PrefixCache):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             photos = self.read_regions(regions, photos, num_rows=len(words))
-        with self.eager_attention(asked.attentions):
+        with self.eager_attention(flags.attentions):
             logits, hidden_states, attentions = self.run_words(
                 words,
                 photos,
                 attention_mask,
-                output_attentions=asked.attentions,
-                output_hidden_states=asked.hidden_states,
+                output_attentions=flags.attentions,
+                output_hidden_states=flags.hidden_states,
                 logits_to_keep=logits_to_keep if targets is None else 0,
             )
         loss, label_log_probs = self.score_labels(logits, targets, kwargs.get("num_items_in_batch"))
@@ -294,10 +294,10 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
             label_log_probs=label_log_probs,
             hidden_states=hidden_states,
             attentions=attentions,
-            region_boxes=photos.region_boxes if asked.attentions else None,
+            region_boxes=photos.region_boxes if flags.attentions else None,
             **{CACHE: photos if use_cache and isinstance(photos, PrefixCache) else None},
         )
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()
 
     def embed_words(
         self,

@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .configuration_text_updown import UpDownFusionConfig
 from .linear_updown import word_scores
 from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
-from .modeling_attention import QuestionRows
+from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
 from .modeling_retrieval import UpDownFusionForImageTextRetrieval
 from .outputs_updown import Regions, UpDownMaskedLMOutput, UpDownPreTrainingOutput
@@ -107,20 +107,20 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         what masked region classification learns. labels or masked_regions: return_loss. -> `UpDownPreTrainingOutput`
         """
         config = self.config
-        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
         photos = Regions(self.fusion.embed_regions(regions, region_seconds), regions.region_boxes, regions.region_mask)
         rows = self.rows(photo_index, input_ids, photos)
         learns = bool(return_loss) or labels is not None or masked_regions is not None
-        output = UpDownPreTrainingOutput(region_boxes=photos.region_boxes if asked.attentions else None)
+        output = UpDownPreTrainingOutput(region_boxes=photos.region_boxes if flags.attentions else None)
         if config.weight("itc"):
             output.image_embeds = self.project_images(photos)
             output.text_embeds = self.get_text_features(input_ids, attention_mask)
         embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds, "photo_ids": photo_ids}
         losses = self.pair_losses(input_ids, attention_mask, photos, rows, **embeds, keys=keys) if learns else {}
-        shown: Any = {"output_attentions": asked.attentions, "output_hidden_states": asked.hidden_states}
+        shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
         if any(shown.values()) or any(config.weight(name) for name in MASKED):
             words = input_ids if masked_input_ids is None else masked_input_ids
             masked = of_pairs(masked_regions, rows)
@@ -128,10 +128,10 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask}
             joint = self.fusion(words, **seeing, **shown, return_dict=True)
             learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
-            losses |= self.guesses(joint, labels, regions, rows, learnt, object_probs, output)
+            losses |= self.masked_losses(joint, labels, regions, rows, learnt, object_probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
         output = UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()
 
     def pair_losses(self, *pairs: Any, **embeds: Any) -> dict[str, torch.Tensor]:
         """`itc` and `itm`, and `prefix_lm`: what is learnt of the right pairs as they are."""
@@ -143,7 +143,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     def hide(
         self,
         regions: Regions,
-        rows: QuestionRows,
+        rows: TextRows,
         masked_regions: torch.Tensor | None,
         seen_features: torch.Tensor | None,
         region_seconds: torch.Tensor | None,
@@ -165,7 +165,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         return word_scores(self.word_head(states), self.get_input_embeddings())
 
     def next_words(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, rows: QuestionRows
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, rows: TextRows
     ) -> torch.Tensor:
         """Prefix-LM: a pass in which words see the regions and the words before them."""
         joint: Any = self.read_together(input_ids, attention_mask, photos, rows.photo_index, causal_words=True)
@@ -174,21 +174,21 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         return self.word_loss(joint.word_states[:, :-1], labels[:, 1:])  # `prefix_lm_loss`, its words alone
 
     def word_loss(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """`mlm_loss` of states (N, T, H) for labels (N, T); only words that are asked for are scored at all."""
-        asked = labels != IGNORED_LABEL
-        return mlm_loss(self.word_logits(states[asked])[None], labels[asked][None])
+        """`mlm_loss` of states (N, T, H) for labels (N, T); only words with a label are scored at all."""
+        scored = labels != IGNORED_LABEL
+        return mlm_loss(self.word_logits(states[scored])[None], labels[scored][None])
 
-    def guesses(
+    def masked_losses(
         self,
         joint: Any,
         labels: torch.Tensor | None,
         regions: Regions,
-        rows: QuestionRows,
-        asked: torch.Tensor | None,
+        rows: TextRows,
+        learnt: torch.Tensor | None,
         object_probs: torch.Tensor | None,
         output: UpDownPreTrainingOutput,
     ) -> dict[str, torch.Tensor]:
-        """The losses of the masked pass, and in `output` what was guessed."""
+        """The losses of the masked pass, and in `output` what was predicted; learnt (N, R): the regions that count."""
         losses = {}
         output.hidden_states = joint.hidden_states
         if joint.attentions is not None:
@@ -199,14 +199,14 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
                 output.logits = self.word_logits(joint.word_states)
             if self.config.weight("mlm") and labels is not None:
                 losses["mlm"] = self.word_loss(joint.word_states, labels)
-        return losses | self.region_losses(joint.region_states, regions, rows, asked, object_probs, output)
+        return losses | self.region_losses(joint.region_states, regions, rows, learnt, object_probs, output)
 
     def region_losses(
         self,
         states: torch.Tensor,
         regions: Regions,
-        rows: QuestionRows,
-        asked: torch.Tensor | None,
+        rows: TextRows,
+        learnt: torch.Tensor | None,
         object_probs: torch.Tensor | None,
         output: UpDownPreTrainingOutput,
     ) -> dict[str, torch.Tensor]:
@@ -215,9 +215,9 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         logits: Any = self.object_head(states) if hasattr(self, "object_head") else None
         features: Any = self.feature_head(states) if hasattr(self, "feature_head") else None
         output.object_logits, output.region_predictions = logits, features
-        if asked is None:
+        if learnt is None:
             return losses
-        hidden = asked & rows.of_photos(regions.region_mask)
+        hidden = learnt & rows.of_photos(regions.region_mask)
         for name, loss in (("mrc_ce", mrc_ce_loss), ("mrc_kl", mrc_kl_loss)):
             if config.weight(name):
                 probs = regions.object_probs if object_probs is None else object_probs
@@ -234,7 +234,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         return losses
 
 
-def of_pairs(masks: torch.Tensor | None, rows: QuestionRows) -> torch.Tensor | None:
+def of_pairs(masks: torch.Tensor | None, rows: TextRows) -> torch.Tensor | None:
     """Masks of regions of each photo (P, R), or already of each pair (N, R), -> (N, R)."""
     if masks is None or len(masks) == len(rows.photo_index):
         return masks
@@ -289,7 +289,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
     ) -> UpDownMaskedLMOutput | tuple:
         """Score every word at every place. labels (N, T): the masked words, -100 elsewhere; the rest as the fusion
         model takes it. -> `UpDownMaskedLMOutput`"""
-        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         regions = None
         if pixel_values is not None or region_features is not None:
             regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
@@ -300,15 +300,15 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             photo_index=photo_index,
-            output_attentions=asked.attentions,
-            output_hidden_states=asked.hidden_states,
+            output_attentions=flags.attentions,
+            output_hidden_states=flags.hidden_states,
             return_dict=True,
         )
         logits = word_scores(self.word_head(joint.word_states), self.get_input_embeddings())
         attentions = joint.attentions
         if attentions is not None and regions is not None:
-            rows = QuestionRows.of(
-                photo_index, num_questions=len(logits), num_photos=len(regions.region_mask), device=logits.device
+            rows = TextRows.of(
+                photo_index, num_texts=len(logits), num_photos=len(regions.region_mask), device=logits.device
             )
             attentions = region_attention(attentions, rows.of_photos(regions.region_mask), num_words=logits.shape[1])
         output = UpDownMaskedLMOutput(
@@ -318,4 +318,4 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             attentions=attentions,
             region_boxes=None if regions is None else regions.region_boxes,
         )
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()

@@ -15,12 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
-from .gathering_updown import gather_owners, gather_rows, one_row_a_photo
-from .losses_updown import hard_negatives, itc_loss, itm_loss, momentum_itc_loss, random_negatives
-from .modeling_attention import QuestionRows
+from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_a_photo
+from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
 
@@ -108,7 +107,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         one; labels are such numbers then. keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them.
         With `output_attentions` each text is read together with its own photo as well. -> `UpDownRetrievalOutput`.
         """
-        asked = asked_outputs(self, kwargs, output_attentions, False, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, False, return_dict)
         owners = photo_index if labels is None else rows_of(labels, photo_ids)
         photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
         if input_ids is None:
@@ -135,10 +134,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             logits_per_text=scaled.T,
             image_embeds=image_embeds,
             text_embeds=text_embeds,
-            attentions=self.glances(input_ids, attention_mask, photos, owners) if asked.attentions else None,
-            region_boxes=photos.region_boxes if asked.attentions else None,
+            attentions=self.word_attention(input_ids, attention_mask, photos, owners) if flags.attentions else None,
+            region_boxes=photos.region_boxes if flags.attentions else None,
         )
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()
 
     # -- the two ways to score -----------------------------------------------------------------------------------
 
@@ -245,7 +244,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             **more,
         )
 
-    def glances(
+    def word_attention(
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
@@ -272,10 +271,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         images = F.normalize(self.image_projection(regions), dim=-1)
         return self.match_head(texts * images * self.config.projection_size).squeeze(-1)
 
-    def rows(self, owners: torch.Tensor | None, input_ids: torch.Tensor, photos: Regions) -> QuestionRows:
+    def rows(self, owners: torch.Tensor | None, input_ids: torch.Tensor, photos: Regions) -> TextRows:
         """Which photo each text belongs to."""
-        return QuestionRows.of(
-            owners, num_questions=len(input_ids), num_photos=len(photos.region_mask), device=input_ids.device
+        return TextRows.of(
+            owners, num_texts=len(input_ids), num_photos=len(photos.region_mask), device=input_ids.device
         )
 
     def check_objective(self, name: str, lack: str) -> None:
@@ -293,7 +292,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         photos: Regions,
-        rows: QuestionRows,
+        rows: TextRows,
         *,
         image_embeds: torch.Tensor | None,
         text_embeds: torch.Tensor | None,
@@ -317,7 +316,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         keys: dict[str, Any] | None,
         photo_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """ITC, each photo of all processes once where `photo_ids` tell; with `keys` against the momentum copy's."""
+        """ITC, each photo of all processes once given `photo_ids`; with `keys` against the momentum copy's."""
         temperature = self.bounded_temperature().float()
         if keys is not None:
             return momentum_itc_loss(image_embeds.float(), text_embeds.float(), temperature=temperature, **keys)
@@ -335,7 +334,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         photos: Regions,
-        rows: QuestionRows,
+        rows: TextRows,
         similarity: torch.Tensor | None,
     ) -> torch.Tensor:
         """ITM: every right pair, a wrong photo for every text, and a wrong text for every photo.
@@ -381,3 +380,50 @@ def rows_of(labels: torch.Tensor, photo_ids: torch.Tensor | None) -> torch.Tenso
         lost = labels[~same.any(dim=1)][0].item()
         raise ValueError(f"labels name photo {lost}, but photo_ids, the photos of the batch, do not")
     return same.long().argmax(dim=1)
+
+
+@torch.no_grad()
+def hard_negatives(
+    similarity: torch.Tensor,
+    owners: torch.Tensor,
+    *,
+    temperature: torch.Tensor | float,
+    generator: torch.Generator | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A wrong photo for each text and a wrong text for each photo, the likelier the more similar (ALBEF, section 3.2).
+
+    similarity (P, N) of unit-length embeddings, owners (N,) int64. Drawn from softmax(similarity / temperature) with
+    matches at 0, by the largest of logits plus Gumbel noise: that is the same distribution, and nothing underflows
+    however unlike the wrong ones are. Drawn on the generator's device.
+
+    Returns:
+        photo_of_text (N,) and text_of_photo (P,) int64; -1 where all there is belongs together, as in a batch of one
+        photo.
+    """
+    logits = similarity.float() / torch.as_tensor(temperature, device=similarity.device).float()  # (P, N)
+    logits = logits.clamp(min=torch.finfo(logits.dtype).min)  # a similarity of -inf still comes before a match
+    photos = torch.arange(len(logits), device=logits.device)
+    logits = logits.masked_fill(photos[:, None] == owners[None, :], -torch.inf)
+    return _drawn(logits.T, generator), _drawn(logits, generator)
+
+
+def random_negatives(
+    num_photos: int, owners: torch.Tensor, *, generator: torch.Generator | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `hard_negatives`, every wrong photo and every wrong text being as likely as another.
+
+    >>> random_negatives(2, torch.tensor([0, 1, 1]))[0]
+    tensor([1, 0, 0])
+    """
+    alike = torch.zeros(num_photos, len(owners), device=owners.device)
+    return hard_negatives(alike, owners, temperature=1.0, generator=generator)
+
+
+def _drawn(logits: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """One column of each row (Q, K), drawn from the row's softmax -> (Q,); -1 where a row holds nothing but -inf."""
+    if not logits.numel():
+        return torch.full((len(logits),), -1, device=logits.device)
+    waits = torch.empty(logits.shape, device=logits.device if generator is None else generator.device)
+    noise = -waits.exponential_(generator=generator).clamp(min=torch.finfo(waits.dtype).tiny).log()
+    best, column = (logits + noise.to(logits.device)).max(dim=1)
+    return column.masked_fill(best == -torch.inf, -1)

@@ -17,16 +17,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import asked_outputs
+from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
 from .configuration_updown import UpDownVqaConfig
 from .counting_updown import ObjectCounter, RisingFunction
 from .linear_updown import NormedLinear, float_type, linear_layer
 from .losses_updown import IGNORED_LABEL, answer_loss
-from .modeling_attention import Nonlinear, QuestionAttention, QuestionRows
+from .modeling_attention import GatedLayer, QuestionAttention, TextRows
 from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownVqaOutput, check_finite_eagerly
-from .recurrence_updown import QuestionGRU
+from .rnn_updown import QuestionGRU
 
 WORD_STD = 0.3  # of new word vectors: about that of GloVe's
 
@@ -71,21 +71,21 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         )
         attended = config.num_glimpses * width
         self.next_query = nn.ModuleList(  # what a layer of attention found, added to the question of the next one
-            Nonlinear(attended, hidden, **shared) for _ in range(config.num_attention_layers - 1)
+            GatedLayer(attended, hidden, **shared) for _ in range(config.num_attention_layers - 1)
         )
-        self.of_question = Nonlinear(hidden, hidden, **shared)  # f_q
-        self.of_photo = Nonlinear(attended, hidden, **shared)  # f_v
-        self.before_answers = Nonlinear(hidden, answer_size, **shared)  # f_o
+        self.of_question = GatedLayer(hidden, hidden, **shared)  # f_q
+        self.of_photo = GatedLayer(attended, hidden, **shared)  # f_v
+        self.before_answers = GatedLayer(hidden, answer_size, **shared)  # f_o
         self.answers = linear_layer(answer_size, config.num_answers, weight_norm=config.weight_norm)  # W_o
         self.counter: ObjectCounter | None = None
         self.of_counts: nn.Linear | None = None
         if config.counted_objects:
             self.counter = ObjectCounter(num_objects=config.counted_objects)
             self.of_counts = nn.Linear(config.counted_objects + 1, hidden)
-        self.of_choice: Nonlinear | None = None
+        self.of_choice: GatedLayer | None = None
         self.choice_score: nn.Linear | None = None
         if config.scores_choices:
-            self.of_choice = Nonlinear(hidden, hidden, **shared)
+            self.of_choice = GatedLayer(hidden, hidden, **shared)
             self.choice_score = nn.Linear(hidden, 1)
         self.build_region_source()
         self.post_init()
@@ -153,14 +153,14 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         do not fit.
         """
         config = self.config
-        asked = asked_outputs(self, kwargs, output_attentions, output_hidden_states, return_dict)
+        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
         correct_choice = kwargs.get("choice_labels") if correct_choice is None else correct_choice
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
-        rows = QuestionRows.of(
-            photo_index, num_questions=len(question), num_photos=len(regions.region_mask), device=question.device
+        rows = TextRows.of(
+            photo_index, num_texts=len(question), num_photos=len(regions.region_mask), device=question.device
         )
-        joint, attentions, counts = self.look(
+        joint, attentions, counts = self.attend(
             F.dropout(question, config.question_dropout, self.training), regions, rows
         )
         before = F.dropout(self.before_answers(joint), config.answer_dropout, self.training)
@@ -170,12 +170,12 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
             loss=self.total_loss(logits, labels, choice_logits, correct_choice, kwargs.get("num_items_in_batch")),
             logits=logits,
             choice_logits=choice_logits,
-            hidden_states=(question, joint) if asked.hidden_states else None,
+            hidden_states=(question, joint) if flags.hidden_states else None,
             attentions=attentions,
             counts=counts,
             region_boxes=regions.region_boxes,
         )
-        return output if asked.as_dict else output.to_tuple()
+        return output if flags.as_dict else output.to_tuple()
 
     def read(
         self,
@@ -216,20 +216,21 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
             initial = states.index_select(0, config.max_question_words - lengths)
         return self.question_gru(words, lengths, initial)
 
-    def look(
-        self, question: torch.Tensor, regions: Regions, rows: QuestionRows
+    def attend(
+        self, question: torch.Tensor, regions: Regions, rows: TextRows
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor | None]:
         """q (N, H) and P photos -> h (N, H), the weights of every layer of attention (N, G, R), counts (N, K + 1)."""
         features, mask = self.region_values(regions), regions.region_mask
         query, attentions = question, []
-        attend: Any  # a QuestionAttention
-        for place, attend in enumerate(self.attention):
-            weights, scores = attend(query, attend.project_regions(features), mask, rows)
+        layer: Any  # a QuestionAttention
+        for place, layer in enumerate(self.attention):
+            weights, scores = layer(query, layer.project_regions(features), mask, rows)
             attentions.append(weights)
-            found = rows.products(features.transpose(1, 2), weights.to(features.dtype)).flatten(1)  # v_hat (N, G x D)
+            pooled = rows.products(features.transpose(1, 2), weights.to(features.dtype))
+            attended = pooled.flatten(1)  # v_hat (N, G x D)
             if place < len(self.next_query):
-                query = query + self.next_query[place](found)
-        joint = self.of_question(query) * self.of_photo(found)
+                query = query + self.next_query[place](attended)
+        joint = self.of_question(query) * self.of_photo(attended)
         counts = None
         if self.counter is not None and self.of_counts is not None:
             if regions.region_boxes is None:

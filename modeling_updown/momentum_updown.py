@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .gathering_updown import gather_rows
+from .losses_updown import gather_rows
 
 
 class MomentumQueue(nn.Module):

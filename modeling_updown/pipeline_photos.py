@@ -1,7 +1,7 @@
 """Photos as pipelines get them: one or many, lists, data sets or streams, made ready for the image processor.
 
-The first hop of `pipeline_updown` and `pipeline_vqa`: whatever was given -> photos, each with its place for messages ->
-inputs of one size, padded to a batch. Every photo that is given is either answered for or named in an error.
+The first hop of `pipeline_captioning` and `pipeline_vqa`: whatever was given -> photos, each with its place for
+messages -> inputs of one size, padded to a batch. Every photo given is either answered for or named in an error.
 """
 
 import copy

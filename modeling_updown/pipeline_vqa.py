@@ -164,7 +164,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             )
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}, but there is no answer without 1 or more")
-        preprocess: dict[str, Any] = {"told": set(), **settings}  # what this call has warned of
+        preprocess: dict[str, Any] = {"warned": set(), **settings}  # of what this call has warned
         if timeout is not None:
             preprocess["timeout"] = timeout
         if choices is not None:
@@ -194,29 +194,30 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return PipelineChunkIterator(outputs, self.postprocess, postprocess_params)
 
     def preprocess(
-        self, input_: AskedPhoto, choices: tuple[str, ...] = (), told: set[str] | None = None, **photo_settings: Any
+        self, input_: AskedPhoto, choices: tuple[str, ...] = (), warned: set[str] | None = None, **photo_settings: Any
     ) -> dict[str, Any]:
         """A photo -> `photo`, its `pixel_values` (1, 3, height, width) and mask, and its checked `questions`."""
-        questions = [self.checked(question, choices, set() if told is None else told) for question in input_.questions]
+        warned = set() if warned is None else warned
+        questions = [self.checked(question, choices, warned) for question in input_.questions]
         with nullcontext() if input_.place is None else naming_photo(input_.place):
             photo = photo_inputs(self.image_processor, input_.photo, **photo_settings)
         return {"photo": photo, "questions": questions}
 
-    def checked(self, question: Question, choices: tuple[str, ...], told: set[str]) -> Question:
+    def checked(self, question: Question, choices: tuple[str, ...], warned: set[str]) -> Question:
         """A question with its choices looked up; warns, once a call, of words that the model will not read.
 
         Raises `ValueError` for choices that the model cannot score.
         """
         words = self.tokenizer(question.text, add_special_tokens=False, verbose=False)["input_ids"]
         most = self.max_words - self.tokenizer.num_special_tokens_to_add()
-        if len(words) > most and "long" not in told:
-            told.add("long")
+        if len(words) > most and "long" not in warned:
+            warned.add("long")
             logger.warning(
                 f"{question.name} has {len(words)} words, of which the model reads the first {most}; "
                 "other long ones are cut without a word"
             )
-        if not set(words) - {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id} and "unknown" not in told:
-            told.add("unknown")
+        if not set(words) - {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id} and "unknown" not in warned:
+            warned.add("unknown")
             logger.warning(
                 f"{question.name} ({question.text[:40]!r}) has no word that the model knows, so the photo alone "
                 "decides; other such ones are answered without a word"

@@ -11,12 +11,10 @@ import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
-from .boxes_updown import box_area
+from .boxes_updown import pool_pyramid
 
 AFTER_THE_STAGES = {"conv_head", "bn2", "final_conv", "norm_pre", "head"}  # what the pyramid's levels do not pass
-CANONICAL_CELLS = 14  # a region goes to the level on which its side is about as many cells (224 pixels at stride 16)
 
 
 class PyramidBackbone(nn.Module):
@@ -91,51 +89,3 @@ class PyramidRegions(nn.Module):
         """Maps (n, channels, h, w) and rois (N, 5), photo number and pixel box, -> (N, width)."""
         pooled = pool_pyramid(maps, rois, strides, size=self.pool_size)  # (N, channels, pool, pool)
         return F.relu(self.output(F.relu(self.hidden(pooled.flatten(1)))))
-
-
-def pool_pyramid(
-    maps: Sequence[torch.Tensor], rois: torch.Tensor, strides: Sequence[int], *, size: int
-) -> torch.Tensor:
-    """RoIAlign of each roi (N, 5) on the level where its side is about 14 cells: (N, channels, size, size)."""
-    side = box_area(rois[:, 1:]).sqrt()
-    level = torch.floor(torch.log2(side / (CANONICAL_CELLS * strides[0]) + 1e-6)).clamp(0, len(maps) - 1)
-    pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], size, size)
-    for number, (feature_map, stride) in enumerate(zip(maps, strides, strict=True)):
-        chosen = (level == number).nonzero().flatten()
-        if len(chosen):
-            aligned = align(feature_map, rois[chosen], stride=stride, size=size)
-            pooled = pooled.index_put((chosen,), aligned.to(pooled.dtype))
-    return pooled
-
-
-def box_means(feature_map: torch.Tensor, rois: torch.Tensor, *, stride: float, samples: int = 6) -> torch.Tensor:
-    """The mean of a map (n, D, h, w) under each roi (N, 5), over RoIAlign's `samples` x `samples` points: (N, D).
-
-    Bilinear weights of points on a grid are a product of those of its rows and columns, so each roi is one row of
-    weights over the cells, and all of them one product of matrices.
-    """
-    rois = rois.float()
-    height, width = feature_map.shape[-2:]
-    rows = sample_weights(rois[:, 2], rois[:, 4], cells=height, stride=stride, samples=samples)  # (N, h)
-    columns = sample_weights(rois[:, 1], rois[:, 3], cells=width, stride=stride, samples=samples)  # (N, w)
-    weights = (rows[:, :, None] * columns[:, None, :]).flatten(1).to(feature_map.dtype)  # (N, h * w)
-    cells = feature_map.flatten(2).transpose(1, 2)  # (n, h * w, D)
-    means = feature_map.new_zeros(len(rois), feature_map.shape[1])
-    for photo in range(len(cells)):
-        own = (rois[:, 0] == photo).nonzero().flatten()
-        means = means.index_put((own,), (weights[own] @ cells[photo]).to(means.dtype))
-    return means
-
-
-def sample_weights(first: torch.Tensor, last: torch.Tensor, *, cells: int, stride: float, samples: int) -> torch.Tensor:
-    """The mean bilinear weight of each of `cells` cells for evenly spread points from pixel `first` to `last` (N,)."""
-    steps = (torch.arange(samples, device=first.device) + 0.5) / samples
-    points = (first[:, None] + (last - first)[:, None] * steps) / stride - 0.5  # (N, samples), in cells
-    distance = points.clamp(0, cells - 1)[..., None] - torch.arange(cells, device=first.device)
-    return (1 - distance.abs()).clamp(min=0).mean(dim=1)  # (N, cells)
-
-
-def align(feature_map: torch.Tensor, rois: torch.Tensor, *, stride: float, size: int) -> torch.Tensor:
-    """RoIAlign with 2 x 2 samples a cell, in float32, which is all that torchvision has on the CPU."""
-    pooled = roi_align(feature_map.float(), rois.float(), size, 1 / stride, sampling_ratio=2, aligned=True)
-    return pooled.to(feature_map.dtype)

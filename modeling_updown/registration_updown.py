@@ -4,7 +4,7 @@ Importing our models takes seconds (torch, timm), importing this package must no
 
 1. the modules of transformers that keep the Auto tables are watched (`WATCHED`), since they load lazily themselves;
 2. once such a module is there, a `Tripwire` stands in each of its tables (see `TABLES`);
-3. the first look that may concern us (one of our configs or model types, or all entries) registers all our classes by
+3. the first lookup that may concern us (one of our configs or model types, or all entries) registers all our classes by
    the Auto classes' public `register` and takes the tripwires away: from then on all is as if done at once;
 4. our pipelines, which are small, are registered as soon as `transformers.pipelines` is there.
 """
@@ -36,7 +36,11 @@ TABLES = {
 }
 
 PIPELINES = {  # task -> our module and class, and the Auto class that loads its models
-    "image-to-text": ("modeling_updown.pipeline_updown", "UpDownImageToTextPipeline", "AutoModelForImageTextToText"),
+    "image-to-text": (
+        "modeling_updown.pipeline_captioning",
+        "UpDownImageToTextPipeline",
+        "AutoModelForImageTextToText",
+    ),
     "visual-question-answering": (
         "modeling_updown.pipeline_vqa",
         "UpDownVisualQuestionAnsweringPipeline",
@@ -152,7 +156,7 @@ class PublishedPipelines:
 class Tripwire(MutableMapping):
     """Stands in for the extra entries of one Auto table until somebody looks for ours.
 
-    Looks for other packages' entries pass: transformers' modules look up their own configs while they are imported,
+    Lookups of other packages' entries pass: transformers' modules look up their own configs while they are imported,
     when ours could not be imported yet.
     """
 
@@ -165,7 +169,7 @@ class Tripwire(MutableMapping):
         table._extra_content = self
         self.placed.append(self)
 
-    def look(self) -> dict:
+    def all_entries(self) -> dict:
         """The entries, ours among them."""
         with Tripwire.lock:
             if not Tripwire.registering and self.placed:
@@ -186,13 +190,13 @@ class Tripwire(MutableMapping):
     def __getitem__(self, key: Any) -> Any:
         name = key if isinstance(key, str) else getattr(key, "__module__", "")
         ours = name.startswith(("updown_", "modeling_updown"))  # a model type, or a config class
-        return (self.look() if ours else self.entries)[key]
+        return (self.all_entries() if ours else self.entries)[key]
 
     def __iter__(self) -> Iterator:
-        return iter(self.look())
+        return iter(self.all_entries())
 
     def __len__(self) -> int:
-        return len(self.look())
+        return len(self.all_entries())
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.entries[key] = value

@@ -15,6 +15,7 @@ domain, and memory stays bounded however many regions there are.
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,10 +24,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.ops import roi_pool
 
+from .boxes_updown import max_pool_rois
 from .linear_updown import is_plain
 
+CAFFE_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
+CAFFE_STRIDE = 16
 STAGES = ("stem", "res2", "res3", "res4")
 POSITIONS_AT_ONCE = 150 * 14 * 14  # cells of regions held in memory together, in float32; twice as many in bfloat16
 BYTES_AT_ONCE = 2**24  # of what one product makes: blocks above 32 MB glibc gives back, and to get them anew is slow
@@ -249,13 +252,11 @@ class RegionStage(nn.Sequential):
                 return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in _even_parts(maps, rows * columns)])
             return self._means_of_pooled(maps, dtype=_compute_dtype(self))
         _check_rois(rois, num_photos=len(maps))
+        options: dict[str, Any] = {"output_size": output_size, "spatial_scale": spatial_scale}
         if len(rois) and not self._runs_plain(maps, (output_size, output_size)):
-            options = {"output_size": output_size, "spatial_scale": spatial_scale, "dtype": _compute_dtype(self)}
-            return self._means_on_map(maps, rois, **options)
-        # torchvision pools few types on a CPU, and a maximum is none the worse for a wider one
-        wide = torch.promote_types(maps.dtype, torch.float32)
-        groups = _even_parts(rois.to(wide), output_size**2)
-        pooled = (roi_pool(maps.to(wide), group, output_size, spatial_scale).to(maps.dtype) for group in groups)
+            return self._means_on_map(maps, rois, **options, dtype=_compute_dtype(self))
+        groups = _even_parts(rois, output_size**2)
+        pooled = (max_pool_rois(maps, group, **options) for group in groups)
         return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in pooled])
 
     def maps(self, pooled: torch.Tensor) -> torch.Tensor:
@@ -316,6 +317,22 @@ class RegionStage(nn.Sequential):
                 options = {"num_regions": len(part), "dilation": self.dilation}
                 means.append(_means(blocks, own, carried, place=place, **options))
         return torch.cat(means)
+
+
+def caffe_name(name: str) -> str:
+    """timm's name of a ResNet's weight -> ours in a Caffe-style detector.
+
+    >>> caffe_name("layer2.0.downsample.1.bias"), caffe_name("layer4.1.conv3.weight")
+    ('backbone.res3.0.shortcut.norm.bias', 'region_stage.1.conv3.weight')
+    """
+    for theirs, ours in (("downsample.0", "shortcut"), ("downsample.1", "shortcut.norm")):
+        name = name.replace(theirs, ours)
+    name = re.sub(r"bn(\d)", r"conv\1.norm", name)
+    stage = re.match(r"layer(\d)\.", name)
+    if stage is None:
+        return f"backbone.stem.{name}"
+    place = "region_stage" if stage[1] == "4" else f"backbone.res{int(stage[1]) + 1}"
+    return f"{place}.{name[stage.end() :]}"
 
 
 # res5 for inference on a CPU. M = p * p * n rows are the cells of n regions, one beside the other in the order

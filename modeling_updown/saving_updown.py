@@ -15,6 +15,8 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+RENAMED = {"pipeline_updown": "pipeline_captioning"}  # files that earlier published folders name, and what they are now
+
 
 def code_folders() -> list[Path]:
     """Where our code lies: beside this file, and where the package is installed that of the processors too."""
@@ -94,13 +96,14 @@ def write_code_again(folder: str | Path, config: Any, *, origin: str) -> None:
 
 def without_origin(value: Any) -> Any:
     """References as a folder names its own files: `owner/name--file.Class`, as loading from the Hub has it, without
-    the repository.
+    the repository, and by the file's name of today.
 
     >>> without_origin({"AutoModel": "someone/model--file.Class", "AutoTokenizer": [None, "file.Class"]})
     {'AutoModel': 'file.Class', 'AutoTokenizer': [None, 'file.Class']}
     """
     if isinstance(value, str):
-        return value.split("--")[-1]
+        file, dot, name = value.split("--")[-1].partition(".")
+        return RENAMED.get(file, file) + dot + name
     if isinstance(value, Mapping):
         return {name: without_origin(part) for name, part in value.items()}
     return [without_origin(part) for part in value] if isinstance(value, list | tuple) else value

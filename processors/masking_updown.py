@@ -27,7 +27,7 @@ def mask_words(
     word_starts: torch.Tensor | None = None,
     random_ids: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Chooses word pieces to guess: 80 % become the mask token, 10 % a random piece, 10 % stay (Devlin et al. 2019).
+    """Chooses word pieces to predict: 80 % become the mask token, 10 % a random piece, 10 % stay (Devlin et al. 2019).
 
     Every maskable piece is chosen with `probability`; in a text where none was, the one that came closest.
 
@@ -70,12 +70,12 @@ def mask_words(
 def word_starts(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """Which ids of a tokenizer start a word: (V,) bool, for whole-word masking.
 
-    Told by the marker that most pieces have: WordPiece's `##` before a piece that continues a word, or `Ġ` (byte-level
-    BPE) or `▁` (sentencepiece) before one that starts one. There a full stop or comma belongs to the word it follows.
-    Special tokens start a word; where no piece has a marker all do.
+    Recognised by the marker that most pieces have: WordPiece's `##` before a piece that continues a word, or `Ġ`
+    (byte-level BPE) or `▁` (sentencepiece) before one that starts one. There a full stop or comma belongs to the word
+    it follows. Special tokens start a word; where no piece has a marker all do.
 
     Raises:
-        ValueError: a tokenizer that marks the ends of words instead (`</w>`, as CLIP's), which ids alone cannot tell.
+        ValueError: a tokenizer that marks the ends of words instead (`</w>`, as CLIP's), which ids alone do not show.
     """
     vocabulary = tokenizer.get_vocab()
     count = {

@@ -6,8 +6,8 @@ import torch
 
 from modeling_updown.linear_updown import NormedLinear
 from modeling_updown.modeling_attention import (
-    Nonlinear,
-    QuestionRows,
+    GatedLayer,
+    TextRows,
     TopDownAttention,
     masked_softmax,
 )
@@ -98,7 +98,7 @@ def test_weight_norm_is_torchs():
 def test_gated_tanh_and_relu(weight_norm):
     inputs = torch.randn(3, 5)
     for activation in ("gated_tanh", "relu"):
-        layer = Nonlinear(5, 4, activation=activation, weight_norm=weight_norm)
+        layer = GatedLayer(5, 4, activation=activation, weight_norm=weight_norm)
         weight = layer.linear.effective_weight() if weight_norm else layer.linear.weight
         products = inputs @ weight.T + layer.linear.bias
         expected = products.relu() if activation == "relu" else products[:, :4].tanh() * products[:, 4:].sigmoid()
@@ -110,13 +110,13 @@ def test_rows_of_questions(index):
     """Questions to photos and back; products of each question with its own photo."""
     owners = [0, 0, 1, 1, 2, 2] if index is None else index
     photo_index = None if index is None else torch.tensor(index)
-    rows = QuestionRows.of(photo_index, num_questions=len(owners), num_photos=PHOTOS, device="cpu")
+    rows = TextRows.of(photo_index, num_texts=len(owners), num_photos=PHOTOS, device="cpu")
     assert rows.photo_index.tolist() == owners
     assert rows.slot.tolist() == [owners[:place].count(owner) for place, owner in enumerate(owners)]
     assert rows.slots == max(owners.count(photo) for photo in range(PHOTOS))
     photos, questions = torch.randn(PHOTOS, REGIONS, WIDTH), torch.randn(len(owners), 2, WIDTH)
     torch.testing.assert_close(rows.of_photos(photos), photos[owners])
-    torch.testing.assert_close(rows.by_question(rows.by_photo(questions)), questions)
+    torch.testing.assert_close(rows.by_text(rows.by_photo(questions)), questions)
     expected = torch.stack([
         question @ photos[owner].T for question, owner in zip(questions, owners, strict=True)
     ])  # fmt: skip

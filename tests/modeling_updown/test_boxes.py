@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from torchvision.ops import box_iou
+from torchvision.ops import box_iou, roi_align, roi_pool
 
 from modeling_updown.boxes_updown import (
+    align_rois,
     box_area,
     box_centres,
     box_geometry,
@@ -19,8 +20,10 @@ from modeling_updown.boxes_updown import (
     encode_boxes,
     fill_up,
     grid_boxes,
+    max_pool_rois,
     pairwise_iou,
     pool_boxes,
+    pool_pyramid,
     pyramid_boxes,
     suppress,
 )
@@ -253,3 +256,73 @@ def test_filling_up():
     assert fill_up(torch.tensor([2]), scores, at_least=3).tolist() == [2, 1, 3]  # of equals the first
     assert fill_up(torch.tensor([0, 1]), scores, at_least=2).tolist() == [0, 1]
     assert fill_up(torch.tensor([3]), scores, at_least=9).tolist() == [3, 2, 1, 0]
+
+
+# ---- regions pooled from the levels of a feature pyramid
+
+STRIDES = [8, 16, 32, 64]
+SAMPLED = {"output_size": 3, "spatial_scale": 1 / 16, "sampling_ratio": 2, "aligned": True}
+
+
+def flat_maps(values: list[float]) -> list[torch.Tensor]:
+    """One map a level, constant, so that a pooled value tells its level."""
+    return [torch.full((2, 1, 512 // stride, 512 // stride), v) for stride, v in zip(STRIDES, values, strict=True)]
+
+
+def test_level_of_a_region_is_that_of_the_paper():
+    """Lin et al. 2017, equation 1, with stride 16 for a side of 224 pixels; never beyond the levels there are."""
+    rois = torch.tensor([
+        [0, 0, 0, 10, 10], [0, 0, 0, 111, 111], [0, 0, 0, 112, 112], [0, 0, 0, 223, 223], [1, 0, 0, 224, 224],
+        [1, 0, 0, 400, 500], [1, 0, 0, 512, 512], [0, 0, 0, 56, 448], [0, 5, 5, 5, 5],
+    ]).float()  # fmt: skip
+    pooled = pool_pyramid(flat_maps([0, 1, 2, 3]), rois, STRIDES, size=2)
+    for roi, found in zip(rois.tolist(), pooled, strict=True):
+        side = math.sqrt((roi[3] - roi[1]) * (roi[4] - roi[2]))
+        # their level 4 has stride 16 and is our number 1
+        level = math.floor(4 + math.log2(max(side, 1e-9) / 224)) - 3
+        assert found.unique().tolist() == [min(max(level, 0), 3)], roi
+    assert pooled[:, 0, 0, 0].tolist() == [0, 0, 0, 0, 1, 1, 2, 0, 0]
+
+
+def test_pooling_keeps_the_order_and_the_photo():
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(2, 3, 256 // stride, 256 // stride, generator=generator) for stride in STRIDES]
+    corner = torch.rand(12, 2, generator=generator) * 100
+    side = torch.rand(12, 2, generator=generator) * 150
+    photos = (torch.arange(12) % 2).float()[:, None]
+    rois = torch.cat([photos, corner, corner + side], dim=1)
+    pooled = pool_pyramid(maps, rois, STRIDES, size=3)
+    for row, roi in enumerate(rois):
+        alone = pool_pyramid(maps, rois[row : row + 1], STRIDES, size=3)
+        torch.testing.assert_close(pooled[row], alone[0])
+        other = roi.clone()
+        other[0] = 1 - roi[0]
+        assert not torch.allclose(pool_pyramid(maps, other[None], STRIDES, size=3)[0], pooled[row])
+    assert pool_pyramid(maps, rois[:0], STRIDES, size=3).shape == (0, 3, 3, 3)
+
+
+def test_aligning_a_linear_map_gives_its_value_at_the_middle():
+    """f(x, y) = 2x - y in pixels, on the cells' centres: the mean of a box inside is f of its middle."""
+    stride = 16
+    y, x = torch.meshgrid((torch.arange(10) + 0.5) * stride, (torch.arange(14) + 0.5) * stride, indexing="ij")
+    rois = torch.tensor([[0.0, 40, 30, 100, 120], [0, 20, 20, 30, 140]])
+    pooled = align_rois((2 * x - y)[None, None], rois, **SAMPLED).mean(dim=(1, 2, 3))
+    torch.testing.assert_close(pooled, torch.tensor([2 * 70.0 - 75, 2 * 25.0 - 80]), atol=1e-3, rtol=0)
+
+
+def test_half_precision_is_pooled_in_full():
+    feature_map = torch.randn(1, 4, 8, 8).bfloat16()
+    rois = torch.tensor([[0.0, 10, 10, 90, 100]])
+    pooled = align_rois(feature_map, rois.bfloat16(), **SAMPLED)
+    expected = roi_align(feature_map.float(), rois, 3, 1 / 16, sampling_ratio=2, aligned=True)
+    assert pooled.dtype == torch.bfloat16
+    torch.testing.assert_close(pooled, expected.bfloat16())
+
+
+def test_maxima_of_half_precision_are_those_of_float32():
+    """torchvision pools no bfloat16 on a CPU; cells are rounded already, so nothing is lost."""
+    feature_map = torch.randn(2, 4, 9, 9, generator=torch.Generator().manual_seed(0)).bfloat16()
+    rois = torch.tensor([[0.0, 8, 8, 90, 100], [1, 0, 0, 140, 30]])
+    pooled = max_pool_rois(feature_map, rois, output_size=3, spatial_scale=1 / 16)
+    assert pooled.dtype == torch.bfloat16
+    assert torch.equal(pooled.float(), roi_pool(feature_map.float(), rois, 3, 1 / 16))

@@ -508,7 +508,7 @@ class TestMistakes:
             ({"region_boxes": None}, "embeds boxes: give region_boxes as well"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8), "region_features": None}, "owns no region source"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8)}, "Give either pixel_values or region_features"),
-            ({"input_ids": texts(lengths=[3] * 4)}, "4 questions for 3 photos.*photo_index"),
+            ({"input_ids": texts(lengths=[3] * 4)}, "4 texts for 3 photos.*photo_index"),
             ({"input_ids": texts(lengths=[3])[0]}, r"of shape \(texts, words\)"),
             ({"attention_mask": torch.ones(3, 5)}, r"attention_mask has shape \(3, 5\).*\(3, 12\)"),
             ({"photo_index": torch.tensor([0, 1, 3])}, "one of 3 photos"),

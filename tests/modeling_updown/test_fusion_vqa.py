@@ -182,7 +182,7 @@ class TestMistakes:
             ({"region_features": torch.zeros(3, 5, 11)}, "11.*expects.*10"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8), "region_features": None}, "owns no region source"),
             ({"region_boxes": None}, "give region_boxes as well"),
-            ({"input_ids": texts(lengths=[3] * 4)}, "4 questions for 3 photos"),
+            ({"input_ids": texts(lengths=[3] * 4)}, "4 texts for 3 photos"),
             ({"labels": torch.zeros(3, 5)}, r"labels have shape \(3, 5\).*each of 6 answers to each of 3 questions"),
             ({"choice_input_ids": torch.ones(3, 2, 4)}, "scores no choices, only the answers of config.id2label"),
         ],

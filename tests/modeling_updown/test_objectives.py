@@ -9,7 +9,6 @@ import torch
 
 from modeling_updown.losses_updown import (
     contrastive_loss,
-    hard_negatives,
     itc_loss,
     itm_loss,
     mlm_loss,
@@ -18,7 +17,6 @@ from modeling_updown.losses_updown import (
     mrc_kl_loss,
     mrfr_loss,
     prefix_lm_loss,
-    random_negatives,
 )
 
 Rows = Sequence[list[float]]
@@ -317,72 +315,6 @@ def test_itm_of_no_pair_and_of_extreme_scores(width: tuple[int, ...]) -> None:
 def test_itm_refuses_other_shapes() -> None:
     with pytest.raises(ValueError, match=r"logits have shape \(3, 1\) and labels \(3,\): give one log-odds, or two"):
         itm_loss(torch.zeros(3, 1), torch.zeros(3))
-
-
-# -- negatives -------------------------------------------------------------------------------------------------------
-
-
-def shares(draw: Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]], *, times: int = 4000) -> list[Any]:
-    """How often each photo is drawn for each text (N, P), and each text for each photo (P, N)."""
-    generator = torch.Generator().manual_seed(0)
-    drawn = [draw(generator) for _ in range(times)]
-    photos, texts = (torch.stack(side) for side in zip(*drawn, strict=True))  # (times, N), (times, P)
-    return [
-        torch.stack([(photos == p).double().mean(dim=0) for p in range(texts.shape[1])], dim=1),
-        torch.stack([(texts == n).double().mean(dim=0) for n in range(photos.shape[1])], dim=1),
-    ]
-
-
-def test_hard_negatives_follow_the_softmax_with_matches_at_zero() -> None:
-    owners, similarity = torch.tensor(OWNERS), random(4, 6).tanh()
-    expected = [(similarity.T / 0.5).softmax(dim=1), (similarity / 0.5).softmax(dim=1)]
-    matches = torch.arange(4)[:, None] == owners
-    for known, matched in zip(expected, (matches.T, matches), strict=True):
-        known[matched] = 0
-        known /= known.sum(dim=1, keepdim=True)
-    found = shares(lambda chance: hard_negatives(similarity, owners, temperature=0.5, generator=chance))
-    for known, share, matched in zip(expected, found, (matches.T, matches), strict=True):
-        assert share[matched].sum() == 0
-        torch.testing.assert_close(share, known, atol=0.03, rtol=0)  # 4 standard errors of 4,000 draws
-
-
-def test_random_negatives_are_even() -> None:
-    photos, texts = shares(lambda chance: random_negatives(4, torch.tensor(OWNERS), generator=chance))
-    for share, matched in ((photos, photos == 0), (texts, texts == 0)):
-        even = (~matched).double() / (~matched).sum(dim=1, keepdim=True)
-        torch.testing.assert_close(share, even, atol=0.03, rtol=0)
-    matches = torch.arange(4)[:, None] == torch.tensor(OWNERS)
-    assert torch.equal(photos == 0, matches.T) and torch.equal(texts == 0, matches)
-
-
-@pytest.mark.parametrize("wrong", [-1.0, -1e30, -math.inf, math.nan])
-def test_negatives_survive_similarities_that_underflow(wrong: float) -> None:
-    """The right pairs alone have any probability in float32, and are still never drawn."""
-    similarity = torch.full((3, 3), wrong).fill_diagonal_(1.0)
-    for dtype in (torch.float32, torch.bfloat16):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            drawn = hard_negatives(similarity.to(dtype), torch.arange(3), temperature=torch.tensor(0.001))
-        for chosen in drawn:
-            assert chosen.dtype == torch.int64 and (chosen >= 0).all() and (chosen != torch.arange(3)).all()
-
-
-def test_there_is_no_negative_in_a_batch_of_one_photo() -> None:
-    similarity = torch.ones(1, 3, requires_grad=True)
-    photos, texts = hard_negatives(similarity, torch.zeros(3, dtype=torch.long), temperature=0.07)
-    assert photos.tolist() == [-1, -1, -1] and texts.tolist() == [-1]
-    photos, texts = random_negatives(2, torch.tensor([0, 0]))
-    assert photos.tolist() == [1, 1] and texts[0] == -1 and texts[1] in (0, 1)
-    photos, texts = random_negatives(2, torch.zeros(0, dtype=torch.long))
-    assert photos.tolist() == [] and texts.tolist() == [-1, -1]
-
-
-def test_a_generator_fixes_the_draw() -> None:
-    similarity, owners = torch.zeros(20, 20), torch.arange(20)
-    first, again, other = (
-        hard_negatives(similarity, owners, temperature=1.0, generator=torch.Generator().manual_seed(seed))[0]
-        for seed in (1, 1, 2)
-    )
-    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

@@ -1,14 +1,11 @@
 """The feature pyramid: where its maps come from, which level a region is pooled from, and what stays frozen."""
 
-import math
-
 import pytest
 import timm
 import torch
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
-from modeling_updown.pyramid_updown import PyramidBackbone, PyramidRegions, align, frozen_parts, pool_pyramid
+from modeling_updown.pyramid_updown import PyramidBackbone, PyramidRegions, frozen_parts
 from tests.tiny import noise_photo, tiny_pyramid_detector
 
 STRIDES = [8, 16, 32, 64]
@@ -66,69 +63,15 @@ def test_other_backbones(name, levels):
     assert last.shape == (1, made.last_channels, 3, 4)
 
 
-# ---- pooling
-
-
-def flat_maps(values: list[float]) -> list[torch.Tensor]:
-    """One map a level, constant, so that a pooled value tells its level."""
-    return [torch.full((2, 1, 512 // stride, 512 // stride), v) for stride, v in zip(STRIDES, values, strict=True)]
-
-
-def test_level_of_a_region_is_that_of_the_paper():
-    """Lin et al. 2017, equation 1, with stride 16 for a side of 224 pixels; never beyond the levels there are."""
-    rois = torch.tensor([
-        [0, 0, 0, 10, 10], [0, 0, 0, 111, 111], [0, 0, 0, 112, 112], [0, 0, 0, 223, 223], [1, 0, 0, 224, 224],
-        [1, 0, 0, 400, 500], [1, 0, 0, 512, 512], [0, 0, 0, 56, 448], [0, 5, 5, 5, 5],
-    ]).float()  # fmt: skip
-    pooled = pool_pyramid(flat_maps([0, 1, 2, 3]), rois, STRIDES, size=2)
-    for roi, found in zip(rois.tolist(), pooled, strict=True):
-        side = math.sqrt((roi[3] - roi[1]) * (roi[4] - roi[2]))
-        # their level 4 has stride 16 and is our number 1
-        level = math.floor(4 + math.log2(max(side, 1e-9) / 224)) - 3
-        assert found.unique().tolist() == [min(max(level, 0), 3)], roi
-    assert pooled[:, 0, 0, 0].tolist() == [0, 0, 0, 0, 1, 1, 2, 0, 0]
-
-
-def test_pooling_keeps_the_order_and_the_photo():
-    generator = torch.Generator().manual_seed(0)
-    maps = [torch.randn(2, 3, 256 // stride, 256 // stride, generator=generator) for stride in STRIDES]
-    corner = torch.rand(12, 2, generator=generator) * 100
-    side = torch.rand(12, 2, generator=generator) * 150
-    photos = (torch.arange(12) % 2).float()[:, None]
-    rois = torch.cat([photos, corner, corner + side], dim=1)
-    pooled = pool_pyramid(maps, rois, STRIDES, size=3)
-    for row, roi in enumerate(rois):
-        alone = pool_pyramid(maps, rois[row : row + 1], STRIDES, size=3)
-        torch.testing.assert_close(pooled[row], alone[0])
-        other = roi.clone()
-        other[0] = 1 - roi[0]
-        assert not torch.allclose(pool_pyramid(maps, other[None], STRIDES, size=3)[0], pooled[row])
-    assert pool_pyramid(maps, rois[:0], STRIDES, size=3).shape == (0, 3, 3, 3)
-
-
-def test_aligning_a_linear_map_gives_its_value_at_the_middle():
-    """f(x, y) = 2x - y in pixels, on the cells' centres: the mean of a box inside is f of its middle."""
-    stride = 16
-    y, x = torch.meshgrid((torch.arange(10) + 0.5) * stride, (torch.arange(14) + 0.5) * stride, indexing="ij")
-    rois = torch.tensor([[0.0, 40, 30, 100, 120], [0, 20, 20, 30, 140]])
-    pooled = align((2 * x - y)[None, None], rois, stride=stride, size=3).mean(dim=(1, 2, 3))
-    torch.testing.assert_close(pooled, torch.tensor([2 * 70.0 - 75, 2 * 25.0 - 80]), atol=1e-3, rtol=0)
-
-
-def test_half_precision_is_pooled_in_full():
-    feature_map = torch.randn(1, 4, 8, 8).bfloat16()
-    rois = torch.tensor([[0.0, 10, 10, 90, 100]])
-    pooled = align(feature_map, rois.bfloat16(), stride=16, size=3)
-    expected = roi_align(feature_map.float(), rois, 3, 1 / 16, sampling_ratio=2, aligned=True)
-    assert pooled.dtype == torch.bfloat16
-    torch.testing.assert_close(pooled, expected.bfloat16())
+# ---- the regions
 
 
 def test_head_is_two_layers():
     torch.manual_seed(0)
     head = PyramidRegions(channels=1, pool_size=2, width=5)
     rois = torch.tensor([[0.0, 0, 0, 50, 50], [1, 0, 0, 300, 300]])
-    maps = flat_maps([1.0, 2.0, 3.0, 4.0])
+    values = zip(STRIDES, [1.0, 2.0, 3.0, 4.0], strict=True)
+    maps = [torch.full((2, 1, 512 // stride, 512 // stride), value) for stride, value in values]
     inputs = torch.tensor([[1.0] * 4, [2.0] * 4])
     expected = F.relu(
         F.relu(inputs @ head.hidden.weight.T + head.hidden.bias) @ head.output.weight.T + head.output.bias

@@ -3,6 +3,7 @@ transformers' own zero-shot pipeline on it."""
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from transformers import AutoModelForZeroShotImageClassification, AutoProcessor, pipeline
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieval, UpDownFusionModel
-from modeling_updown.losses_updown import hard_negatives, random_negatives
+from modeling_updown.modeling_retrieval import hard_negatives, random_negatives
 
 from ..tiny import (
     CAPTIONS,
@@ -316,7 +317,7 @@ class TestMistakes:
             ({"region_features": torch.zeros(3, 5, 11)}, "11.*expects.*10"),
             ({"region_boxes": None}, "give region_boxes as well"),
             ({"labels": torch.tensor([0, 1, 5])}, "one of 3 photos"),
-            ({"input_ids": texts(lengths=[3, 3]), "return_loss": True}, "2 questions for 3 photos"),
+            ({"input_ids": texts(lengths=[3, 3]), "return_loss": True}, "2 texts for 3 photos"),
         ],
     )
     def test_inputs(self, changes, message):
@@ -421,3 +422,74 @@ class TestPipeline:
         torch.testing.assert_close(
             matched, model.match(inputs["input_ids"], inputs["attention_mask"], **given), atol=1e-5, rtol=1e-5
         )
+
+
+# -- negatives -------------------------------------------------------------------------------------------------------
+
+TEXT_OWNERS = [2, 0, 0, 3, 2, 0]  # photo 1 has no text, photo 0 has three
+
+
+def shares(draw: Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]], *, times: int = 4000) -> list[Any]:
+    """How often each photo is drawn for each text (N, P), and each text for each photo (P, N)."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw(generator) for _ in range(times)]
+    photos, texts = (torch.stack(side) for side in zip(*drawn, strict=True))  # (times, N), (times, P)
+    return [
+        torch.stack([(photos == p).double().mean(dim=0) for p in range(texts.shape[1])], dim=1),
+        torch.stack([(texts == n).double().mean(dim=0) for n in range(photos.shape[1])], dim=1),
+    ]
+
+
+def test_hard_negatives_follow_the_softmax_with_matches_at_zero() -> None:
+    owners, similarity = (
+        torch.tensor(TEXT_OWNERS),
+        torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64).tanh(),
+    )
+    expected = [(similarity.T / 0.5).softmax(dim=1), (similarity / 0.5).softmax(dim=1)]
+    matches = torch.arange(4)[:, None] == owners
+    for known, matched in zip(expected, (matches.T, matches), strict=True):
+        known[matched] = 0
+        known /= known.sum(dim=1, keepdim=True)
+    found = shares(lambda chance: hard_negatives(similarity, owners, temperature=0.5, generator=chance))
+    for known, share, matched in zip(expected, found, (matches.T, matches), strict=True):
+        assert share[matched].sum() == 0
+        torch.testing.assert_close(share, known, atol=0.03, rtol=0)  # 4 standard errors of 4,000 draws
+
+
+def test_random_negatives_are_even() -> None:
+    photos, texts = shares(lambda chance: random_negatives(4, torch.tensor(TEXT_OWNERS), generator=chance))
+    for share, matched in ((photos, photos == 0), (texts, texts == 0)):
+        even = (~matched).double() / (~matched).sum(dim=1, keepdim=True)
+        torch.testing.assert_close(share, even, atol=0.03, rtol=0)
+    matches = torch.arange(4)[:, None] == torch.tensor(TEXT_OWNERS)
+    assert torch.equal(photos == 0, matches.T) and torch.equal(texts == 0, matches)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, -1e30, -math.inf, math.nan])
+def test_negatives_survive_similarities_that_underflow(wrong: float) -> None:
+    """The right pairs alone have any probability in float32, and are still never drawn."""
+    similarity = torch.full((3, 3), wrong).fill_diagonal_(1.0)
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            drawn = hard_negatives(similarity.to(dtype), torch.arange(3), temperature=torch.tensor(0.001))
+        for chosen in drawn:
+            assert chosen.dtype == torch.int64 and (chosen >= 0).all() and (chosen != torch.arange(3)).all()
+
+
+def test_there_is_no_negative_in_a_batch_of_one_photo() -> None:
+    similarity = torch.ones(1, 3, requires_grad=True)
+    photos, texts = hard_negatives(similarity, torch.zeros(3, dtype=torch.long), temperature=0.07)
+    assert photos.tolist() == [-1, -1, -1] and texts.tolist() == [-1]
+    photos, texts = random_negatives(2, torch.tensor([0, 0]))
+    assert photos.tolist() == [1, 1] and texts[0] == -1 and texts[1] in (0, 1)
+    photos, texts = random_negatives(2, torch.zeros(0, dtype=torch.long))
+    assert photos.tolist() == [] and texts.tolist() == [-1, -1]
+
+
+def test_a_generator_fixes_the_draw() -> None:
+    similarity, owners = torch.zeros(20, 20), torch.arange(20)
+    first, again, other = (
+        hard_negatives(similarity, owners, temperature=1.0, generator=torch.Generator().manual_seed(seed))[0]
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)

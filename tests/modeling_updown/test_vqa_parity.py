@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_updown import UpDownForVisualQuestionAnswering, UpDownTokenizer
-from modeling_updown.modeling_attention import QuestionRows
+from modeling_updown.modeling_attention import TextRows
 from tests.shared_files import shared
 from training.convert.checkpoint import convert_checkpoint
 from training.convert.vqa import vqa_names
@@ -68,7 +68,7 @@ def test_every_stage(golden, model, variant):
     torch.testing.assert_close(question, golden[f"{variant}.out.q_emb"], **TOLERANCE)
     attend, regions = model.attention[0], golden["in.v"]
     mask = torch.ones(regions.shape[:2], dtype=torch.bool)
-    rows = QuestionRows.of(None, num_questions=len(regions), num_photos=len(regions), device="cpu")
+    rows = TextRows.of(None, num_texts=len(regions), num_photos=len(regions), device="cpu")
     weights, scores = attend(question, attend.project_regions(regions), mask, rows)
     torch.testing.assert_close(scores.transpose(1, 2), golden[f"{variant}.out.attention_logits"], **TOLERANCE)
     torch.testing.assert_close(weights, outputs.attentions[0], rtol=0, atol=0)

@@ -110,6 +110,21 @@ def test_a_model_that_was_never_published_brings_no_code(tmp_path: Path) -> None
     assert "auto_map" not in json.loads((tmp_path / "again" / "config.json").read_text())
 
 
+def test_a_folder_with_the_pipeline_under_its_earlier_name(tmp_path: Path) -> None:
+    """It loads with and without our package, and is saved again under the name of today."""
+    source, again = tmp_path / "published", tmp_path / "again"
+    publish_folder(save_tiny_captioner(tmp_path / "saved"), source, repo_id="someone/tiny")
+    config = (source / "config.json").read_text()
+    (source / "config.json").write_text(config.replace("pipeline_captioning.", "pipeline_updown."))
+    (source / "pipeline_captioning.py").rename(source / "pipeline_updown.py")
+    check_published(str(source), expected=outputs_here(source))
+    pipeline("image-to-text", model=str(source)).save_pretrained(again)
+    assert (again / "pipeline_captioning.py").is_file() and not (again / "pipeline_updown.py").exists()
+    named = json.loads((again / "config.json").read_text())["custom_pipelines"]["image-to-text"]["impl"]
+    assert named == "pipeline_captioning.UpDownImageToTextPipeline"
+    check_published(str(again), expected=outputs_here(source))
+
+
 def test_a_model_saved_into_its_own_folder_keeps_its_code(tmp_path: Path) -> None:
     folder = tmp_path / "published"
     publish_folder(save_tiny_captioner(tmp_path / "saved"), folder, repo_id="someone/tiny")

@@ -1,14 +1,12 @@
-"""LSTMs and a GRU one word at a time: the step, its cache for `generate`, which rows run when.
+"""LSTM and GRU, one word at a time: their arithmetic, which rows run when, and the GRU that reads questions.
 
-Shapes: P photos, N = P x S rows of words (those of one photo next to each other), T words, H hidden, R regions.
+Shapes: N rows of words, T words, E wide, H hidden.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache, CacheLayerMixin
 
 from .linear_updown import step_product
 
@@ -28,95 +26,6 @@ def gru_step(from_word: torch.Tensor, from_state: torch.Tensor, hidden: torch.Te
     reset, update = (from_word[:, : 2 * width] + from_state[:, : 2 * width]).sigmoid().chunk(2, dim=-1)
     candidate = (from_word[:, 2 * width :] + reset * from_state[:, 2 * width :]).tanh()
     return candidate + update * (hidden - candidate)
-
-
-@dataclass
-class PhotoContext:
-    """What a photo contributes to every step: P photos, R regions."""
-
-    keys: torch.Tensor  # W_va v (P, R, A)
-    values: torch.Tensor  # (P, R, D)
-    mask: torch.Tensor  # (P, R) bool
-    gates: torch.Tensor  # the mean region's share of the attention LSTM's gates (P, 4H)
-    boxes: torch.Tensor | None  # (P, R, 4)
-
-    def index_select(self, photos: torch.Tensor) -> "PhotoContext":
-        """The context of the photos named by index (n,)."""
-        keys, values, mask, gates = (
-            field.index_select(0, photos) for field in (self.keys, self.values, self.mask, self.gates)
-        )
-        boxes = None if self.boxes is None else self.boxes.index_select(0, photos)
-        return PhotoContext(keys, values, mask, gates, boxes)
-
-
-class LSTMState(CacheLayerMixin):
-    """One LSTM's hidden state and memory cell, (N, H) each, as a cache layer that beams can reorder."""
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        self.dtype, self.device = key_states.dtype, key_states.device
-        self.keys, self.values = key_states, value_states
-        self.num_words = 0
-        self.is_initialized = True
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, num_words: int = 1, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put the state after `num_words` more words in place of the last one."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        self.keys, self.values = key_states, value_states
-        self.num_words += num_words
-        return self.keys, self.values
-
-    def get_seq_length(self) -> int:
-        return self.num_words if self.is_initialized else 0
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.get_seq_length() + query_length, 0
-
-    def get_max_length(self) -> int:
-        return -1
-
-    def reset(self) -> None:
-        super().reset()
-        self.num_words = 0
-
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        self.keys, self.values = (x.repeat_interleave(repeats, dim=0) for x in (self.keys, self.values))
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        self.keys, self.values = self.keys[indices], self.values[indices]
-
-    def crop(self, max_length: int) -> None:
-        raise RuntimeError("A recurrent state cannot be cropped to fewer words: run the captioner from the first word")
-
-
-class CaptioningCache(Cache):
-    """Both LSTMs' states and the photos' context, made on the first call of `forward` and handed back to it.
-
-    Beams change places inside one photo only, so the context (one entry per photo) is never reordered.
-    """
-
-    def __init__(self, context: PhotoContext):
-        super().__init__(layers=[LSTMState(), LSTMState()])
-        self.context = context
-
-    def states(self, num_rows: int, *, like: torch.Tensor, hidden_size: int) -> tuple[torch.Tensor, ...]:
-        """(h1, c1, h2, c2), each (N, H); zeros before the first word."""
-        if not self.layers[0].is_initialized:
-            return (like.new_zeros(num_rows, hidden_size),) * 4
-        return tuple(tensor for layer in self.layers for tensor in (layer.keys, layer.values))
-
-    def store(self, state: tuple[torch.Tensor, ...], *, num_words: int) -> None:
-        """Keep (h1, c1, h2, c2) after `num_words` more words."""
-        for layer, hidden, cell in zip(self.layers, state[::2], state[1::2], strict=True):
-            layer.update(hidden, cell, num_words=num_words)
-
-    def batch_select_indices(self, indices: torch.Tensor) -> None:
-        rows = self.layers[0].keys.shape[0]
-        super().batch_select_indices(indices)
-        photos = torch.arange(rows, device=self.context.keys.device)[indices] // (rows // len(self.context.keys))
-        self.context = self.context.index_select(photos)
 
 
 @dataclass

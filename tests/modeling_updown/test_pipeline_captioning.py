@@ -19,7 +19,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import modeling_updown
 from modeling_updown import UpDownImageToTextPipeline
-from modeling_updown.pipeline_updown import followed_weights, without_padding
+from modeling_updown.pipeline_captioning import followed_weights, without_padding
 from tests import tiny
 
 CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
@@ -49,7 +49,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         custom_pipelines={
             "image-to-text": {
-                "impl": "pipeline_updown.UpDownImageToTextPipeline",
+                "impl": "pipeline_captioning.UpDownImageToTextPipeline",
                 "pt": ["AutoModelForImageTextToText"],
                 "type": "multimodal",
             }

@@ -1,31 +1,31 @@
-"""Texts of a batch -> groups of about the same length, so that a CPU reads words and hardly any padding.
+"""Length bucketing: a batch's texts -> buckets of about the same length, so that a CPU reads hardly any padding.
 
-Captions are short and uneven, and a batch is padded to its longest. What groups save was measured on a CPU alone, so
+Captions are short and uneven, and a batch is padded to its longest. What buckets save was measured on a CPU alone, so
 elsewhere a batch stays whole.
 """
 
 import torch
 from torch.nn import functional as F
 
-GROUP_ROWS, MOST_GROUPS = 32, 4  # texts read together: at least so many, in at most so many passes
+BUCKET_ROWS, MOST_BUCKETS = 32, 4  # texts read together: at least that many, in at most that many passes
 WORTHWHILE = 0.8  # of a batch's places, words and padding: more than that is read in one pass
 
 
-def length_groups(mask: torch.Tensor) -> list[torch.Tensor]:
+def length_buckets(mask: torch.Tensor) -> list[torch.Tensor]:
     """Which texts to read together: row numbers, the shortest texts first; nothing where one pass is as good.
 
     mask (N, T) bool, True = a word.
 
     >>> mask = torch.arange(12) < torch.tensor([12, 3] * 64)[:, None]
-    >>> [len(rows) for rows in length_groups(mask)], length_groups(mask[:50]), length_groups(mask[:, :3])
+    >>> [len(rows) for rows in length_buckets(mask)], length_buckets(mask[:50]), length_buckets(mask[:, :3])
     ([32, 32, 32, 32], [], [])
     """
-    if mask.device.type != "cpu" or len(mask) < 2 * GROUP_ROWS or torch.compiler.is_compiling():
+    if mask.device.type != "cpu" or len(mask) < 2 * BUCKET_ROWS or torch.compiler.is_compiling():
         return []
     lengths = text_lengths(mask)
-    groups = list(lengths.argsort(stable=True).tensor_split(min(len(mask) // GROUP_ROWS, MOST_GROUPS)))
-    read = sum(len(rows) * int(lengths[rows[-1]]) for rows in groups)
-    return groups if read <= WORTHWHILE * mask.numel() else []
+    buckets = list(lengths.argsort(stable=True).tensor_split(min(len(mask) // BUCKET_ROWS, MOST_BUCKETS)))
+    read = sum(len(rows) * int(lengths[rows[-1]]) for rows in buckets)
+    return buckets if read <= WORTHWHILE * mask.numel() else []
 
 
 def text_lengths(mask: torch.Tensor) -> torch.Tensor:
@@ -37,14 +37,14 @@ def text_lengths(mask: torch.Tensor) -> torch.Tensor:
     return mask.shape[1] - mask.flip(1).to(torch.uint8).argmax(dim=1)
 
 
-def join_groups(states: list[torch.Tensor], groups: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
+def join_buckets(states: list[torch.Tensor], buckets: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
     """States of all texts in their own order, (N, T + R, H), 0 on words that were cut off.
 
-    states: of each group of n rows, its texts cut to their longest t, (n, t + R, H); mask (N, T).
+    states: of each bucket of n rows, its texts cut to their longest t, (n, t + R, H); mask (N, T).
     """
     lengths, longest, parts = text_lengths(mask), mask.shape[1], []
-    for rows, read in zip(groups, states, strict=True):
+    for rows, read in zip(buckets, states, strict=True):
         length = int(lengths[rows[-1]])
         words, regions = read.split([length, read.shape[1] - length], dim=1)
         parts.append(torch.cat([F.pad(words, (0, 0, 0, longest - length)), regions], dim=1))
-    return torch.cat(parts)[torch.cat(groups).argsort()]
+    return torch.cat(parts)[torch.cat(buckets).argsort()]

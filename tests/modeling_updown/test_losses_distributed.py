@@ -9,8 +9,7 @@ from torch import distributed, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from modeling_updown.gathering_updown import first_row, gather_owners, gather_rows
-from modeling_updown.losses_updown import itc_loss
+from modeling_updown.losses_updown import first_row, gather_owners, gather_rows, itc_loss
 from tests.tiny import tiny_retrieval
 from tests.training.tiny_run import in_processes
 

@@ -1,11 +1,11 @@
-"""Texts read in groups of a length: what one padded pass gives, and less padding."""
+"""Texts read in buckets of a length: what one padded pass gives, and less padding."""
 
 from typing import Any
 
 import pytest
 import torch
 
-from modeling_updown import UpDownFusionModel, lengths_updown
+from modeling_updown import UpDownFusionModel, length_bucketing_updown
 
 from .test_fusion import ENCODERS, fusion, texts, uneven
 from .vqa_twin import gradients_of
@@ -16,15 +16,15 @@ def model(request) -> UpDownFusionModel:
     return fusion(text_config=ENCODERS[request.param])
 
 
-class TestLengthGroups:
+class TestLengthBuckets:
     """A CPU reads texts of a length together: the same states and gradients as in one padded pass, and less padding."""
 
     MANY = [12, 3, 4, 9, 3, 5, 4, 12, 3]
     OWNERS = torch.tensor([0, 1, 2, 2, 1, 0, 0, 1, 2])
 
     @pytest.fixture(autouse=True)
-    def small_groups(self, monkeypatch):
-        monkeypatch.setattr(lengths_updown, "GROUP_ROWS", 2)
+    def small_buckets(self, monkeypatch):
+        monkeypatch.setattr(length_bucketing_updown, "BUCKET_ROWS", 2)
 
     @staticmethod
     def in_one_pass(model: UpDownFusionModel, **given: Any) -> Any:
@@ -76,7 +76,7 @@ class TestLengthGroups:
         assert shapes == [(3, 3), (2, 4), (2, 9), (2, 12)]
 
     @pytest.mark.parametrize("lengths", [[12, 12, 12, 11, 12, 12], [12, 3, 5]])
-    def test_one_pass_where_groups_gain_nothing(self, lengths, monkeypatch):
+    def test_one_pass_where_buckets_gain_nothing(self, lengths, monkeypatch):
         assert self.read(fusion(), monkeypatch, texts(None, lengths)) == [(len(lengths), 12)]
 
     def test_left_padding_stays_whole(self, monkeypatch):

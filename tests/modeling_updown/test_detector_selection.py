@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modeling_updown import region_selection_updown
-from modeling_updown.region_selection_updown import (
+from modeling_updown import modeling_detector
+from modeling_updown.modeling_detector import (
     MOST_CANDIDATES,
     SelectionRule,
     select_jointly,
@@ -174,9 +174,9 @@ def test_probabilities_of_zero_are_no_obstacle():
 def test_many_classes_are_suppressed_in_bounded_time(monkeypatch, threshold):
     """Of an untrained detector's 300 x 1,600 equally likely pairs only the best few thousand are looked at."""
     seen = []
-    real = region_selection_updown.suppress
+    real = modeling_detector.suppress
     monkeypatch.setattr(
-        region_selection_updown, "suppress", lambda boxes, *a, **k: seen.append(len(boxes)) or real(boxes, *a, **k)
+        modeling_detector, "suppress", lambda boxes, *a, **k: seen.append(len(boxes)) or real(boxes, *a, **k)
     )
     boxes, probs = detections(300, 1600, seed=0, sharpness=0.01)
     chosen = select_per_class(boxes * 5, probs, rule(10, 100, threshold))
