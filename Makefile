@@ -41,7 +41,7 @@ $(TESTABLE): $(INSTALLED)
 	$(RUN) $(LOCKED) --editable ".[test]"
 	touch $@
 
-demo: $(INSTALLED)  ## caption a few photos with the trained model, and draw where it looked
+demo: $(INSTALLED)  ## caption a few images with the trained model, and draw where it looked
 	$(VENV)/bin/updown demo
 
 test: lint  ## everything that has to hold: style, types, tests and doctests

@@ -30,7 +30,7 @@ EXTRAS = {
     "metrics": ["pycocoevalcap>=1.2"],  # METEOR and SPICE (they need Java), and the referee of our own metrics
     "features": ["h5py>=3.11", "lmdb>=1.5.1", "msgpack>=1.1"],  # feature files of other projects in HDF5 and LMDB
     "distill": ["onnxruntime>=1.21"],  # a teacher in ONNX that draws pseudo-boxes
-    "faiss": ["faiss-cpu>=1.9"],  # searching millions of photos; without it the search is exact and in numpy
+    "faiss": ["faiss-cpu>=1.9"],  # searching millions of images; without it the search is exact and in numpy
     "lora": ["peft>=0.20"],  # adapters of low rank in a prefix language model
     "wups": ["nltk>=3.9.1"],  # WUPS of phrases (NExT-OE's); WordNet itself is `apt install wordnet-base`
     "tracking": ["tensorboard>=2.18", "trackio>=0.2"],

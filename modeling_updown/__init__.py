@@ -1,4 +1,4 @@
-"""The one public door of UpDown: photo -> `Regions` -> words, answers, scores.
+"""The one public door of UpDown: image -> `Regions` -> words, answers, scores.
 
 `import modeling_updown` makes transformers know our classes and pipelines (`registration_updown`) and exports the names
 below, the processors' among them. A name is imported when it is first used, so the import itself costs next to nothing.
@@ -12,6 +12,7 @@ below, the processors' among them. A name is imported when it is first used, so 
 
 import importlib
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
         boundary_token_ids,
         caption_token_ids,
         check_regions,
-        load_photo,
+        load_image,
         pad_regions,
     )
     from processors.answer_text_updown import normalize_answer
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
     from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
     from .drawing_regions_updown import draw_regions, named_regions
-    from .drawing_retrieval_updown import draw_found_photos, draw_found_texts
+    from .drawing_retrieval_updown import draw_found_images, draw_found_texts
     from .drawing_updown import draw_answer, draw_attention
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
@@ -92,7 +93,7 @@ HOMES = {  # public name -> the module it is imported from
     "UpDownVisualQuestionAnsweringPipeline": "modeling_updown.pipeline_vqa",
     "draw_answer": "modeling_updown.drawing_updown",
     "draw_attention": "modeling_updown.drawing_updown",
-    "draw_found_photos": "modeling_updown.drawing_retrieval_updown",
+    "draw_found_images": "modeling_updown.drawing_retrieval_updown",
     "draw_found_texts": "modeling_updown.drawing_retrieval_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",
     "named_regions": "modeling_updown.drawing_regions_updown",
@@ -103,16 +104,21 @@ HOMES = {  # public name -> the module it is imported from
     "boundary_token_ids": "processors",
     "caption_token_ids": "processors",
     "check_regions": "processors",
-    "load_photo": "processors",
+    "load_image": "processors",
     "normalize_answer": "processors.answer_text_updown",
     "pad_regions": "processors",
 }
+
+OLD_NAMES = {"load_photo": "load_image", "draw_found_photos": "draw_found_images"}  # before -> now
 
 __all__ = list(HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name on its first use."""
+    """Import a public name on its first use; one that has a new name now works on, with a `DeprecationWarning`."""
+    if name in OLD_NAMES:
+        warnings.warn(f"{name} is now called {OLD_NAMES[name]}", DeprecationWarning, stacklevel=2)
+        return getattr(sys.modules[__name__], OLD_NAMES[name])
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; its names are {', '.join(sorted(HOMES))}")
     value = getattr(importlib.import_module(HOMES[name]), name)

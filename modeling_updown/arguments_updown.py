@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import lru_cache
@@ -14,6 +15,7 @@ from .outputs_updown import UpDownDetectorOutput
 
 REGION_FIELDS = {field.name for field in fields(UpDownDetectorOutput)}  # what region sources return
 ALMOST = 0.86  # of difflib's ratio: a letter or two of a word
+OLD_NAMES = {"image_index": "photo_index", "image_ids": "photo_ids"}  # argument -> its name before
 
 
 def refuse_misspelt(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
@@ -59,3 +61,20 @@ def output_flags(
         "return_dict": return_dict,
     }
     return OutputFlags(*(getattr(model.config, name) if value is None else value for name, value in given.items()))
+
+
+def by_old_names(kwargs: dict[str, Any], **arguments: Any) -> tuple[Any, ...]:
+    """The arguments, of which `kwargs` may hold some under the name they had before; these are taken out of it.
+
+    Each of them is a `DeprecationWarning`. Raises `TypeError` where one is given under both names.
+    """
+    for name, value in arguments.items():
+        old = OLD_NAMES[name]
+        given = kwargs.pop(old, None)
+        if given is None:
+            continue
+        if value is not None:
+            raise TypeError(f"{old} is the earlier name of {name}: give {name} alone")
+        warnings.warn(f"{old} is now called {name}", DeprecationWarning, stacklevel=3)
+        arguments[name] = given
+    return tuple(arguments.values())

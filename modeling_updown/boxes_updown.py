@@ -1,6 +1,6 @@
-"""Box arithmetic and RoI pooling. The one convention of the project: xyxy, 0..1 of the photo's width and height, no +1.
+"""Box arithmetic and RoI pooling. The one convention of the project: xyxy, 0..1 of the image's width and height, no +1.
 
-Inside the detector boxes are pixels of the resized photo; those functions say so, and take `plus_one` for Caffe's
+Inside the detector boxes are pixels of the resized image; those functions say so, and take `plus_one` for Caffe's
 convention, where a box from pixel 3 to pixel 5 is 3 pixels wide. Suppression and pooling go through torchvision;
 everything is vectorised over any leading dimensions.
 """
@@ -14,7 +14,7 @@ CANONICAL_CELLS = 14  # a region goes to the level on which its side is about as
 
 
 def boxes_from_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.Tensor:
-    """Pixel boxes xyxy (..., 4) -> 0..1, clipped to the photo.
+    """Pixel boxes xyxy (..., 4) -> 0..1, clipped to the image.
 
     >>> boxes_from_pixels(torch.tensor([[0.0, 50.0, 200.0, 100.0]]), width=200, height=100)
     tensor([[0.0000, 0.5000, 1.0000, 1.0000]])
@@ -24,7 +24,7 @@ def boxes_from_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.
 
 
 def boxes_to_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.Tensor:
-    """Boxes in 0..1 (..., 4) -> pixels of a photo of that size."""
+    """Boxes in 0..1 (..., 4) -> pixels of an image of that size."""
     return boxes * torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
 
 
@@ -64,7 +64,7 @@ def grid_boxes(rows: int, columns: int) -> torch.Tensor:
 
 def pyramid_boxes(levels: list[int]) -> torch.Tensor:
     """A spatial pyramid: level n has n x n boxes of side 2 / (n + 1), evenly spread, each overlapping its neighbour by
-    half (Lazebnik et al. 2006 with overlap). Level 1 is the whole photo. -> (sum of n^2, 4)
+    half (Lazebnik et al. 2006 with overlap). Level 1 is the whole image. -> (sum of n^2, 4)
 
     >>> pyramid_boxes([1, 3]).shape
     torch.Size([10, 4])
@@ -92,7 +92,7 @@ def pool_boxes(feature_map: torch.Tensor, boxes: torch.Tensor, *, output_size: i
 
 
 def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
-    """Each photo's boxes (N_i, 4) -> (N, 5): the number of the photo, and the box."""
+    """Each image's boxes (N_i, 4) -> (N, 5): the number of the image, and the box."""
     numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
     return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
 
@@ -102,7 +102,7 @@ def max_pool_rois(
 ) -> torch.Tensor:
     """RoIPool (Girshick 2015), the maximum of each bin of cells: map (n, D, h, w) and rois (N, 5) -> (N, D, s, s).
 
-    rois: number of the photo, then its pixel box; spatial_scale: cells of the map a pixel. torchvision pools few types
+    rois: number of the image, then its pixel box; spatial_scale: cells of the map a pixel. torchvision pools few types
     on a CPU, and a maximum is none the worse for a wider one.
     """
     wide = torch.promote_types(feature_map.dtype, torch.float32)
@@ -155,9 +155,9 @@ def box_means(feature_map: torch.Tensor, rois: torch.Tensor, *, stride: float, s
     weights = (rows[:, :, None] * columns[:, None, :]).flatten(1).to(feature_map.dtype)  # (N, h * w)
     cells = feature_map.flatten(2).transpose(1, 2)  # (n, h * w, D)
     means = feature_map.new_zeros(len(rois), feature_map.shape[1])
-    for photo in range(len(cells)):
-        own = (rois[:, 0] == photo).nonzero().flatten()
-        means = means.index_put((own,), (weights[own] @ cells[photo]).to(means.dtype))
+    for image in range(len(cells)):
+        own = (rois[:, 0] == image).nonzero().flatten()
+        means = means.index_put((own,), (weights[own] @ cells[image]).to(means.dtype))
     return means
 
 
@@ -212,7 +212,7 @@ def decode_boxes(
 
 
 def clip_boxes(boxes: torch.Tensor, *, width: int, height: int, plus_one: bool = False) -> torch.Tensor:
-    """Pixel boxes (..., 4) inside a photo: up to its last pixel with `plus_one`, else up to its side."""
+    """Pixel boxes (..., 4) inside an image: up to its last pixel with `plus_one`, else up to its side."""
     last = boxes.new_tensor([width, height, width, height]) - float(plus_one)
     return torch.minimum(boxes.clamp(min=0), last)
 

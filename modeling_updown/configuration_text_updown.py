@@ -35,7 +35,7 @@ class UpDownFusionConfig(LabelledConfig):
         product of what ITC compares, words' mean and regions' mean, each having seen the other (after ViLBERT, Lu et
         al. 2019). The product starts from what ITC knows.
     projection_size (`int`, defaults to 256):
-        Width E of the embeddings that photos and texts are compared by (ALBEF).
+        Width E of the embeddings that images and texts are compared by (ALBEF).
     temperature, min_temperature, max_temperature (`float`, default to 0.07, 0.001, 0.5):
         Where the learnt temperature of those comparisons starts, and its bounds.
     objectives (`dict[str, float]`, *optional*):
@@ -145,7 +145,7 @@ class UpDownFusionConfig(LabelledConfig):
         self.text_config.vocab_size = value
 
 
-# What a fusion model can learn: photo-text contrast and matching, masked words, masked regions' class (hard or soft
+# What a fusion model can learn: image-text contrast and matching, masked words, masked regions' class (hard or soft
 # labels), masked regions' feature, masked cells of a grid, and the next word.
 OBJECTIVES = ("itc", "itm", "mlm", "mrc_ce", "mrc_kl", "mrfr", "mim", "prefix_lm")
 DEFAULT_OBJECTIVES = ("itc", "itm", "mlm", "mrc_kl", "mrfr")
@@ -164,7 +164,7 @@ class UpDownPrefixLMConfig(PreTrainedConfig):
     region_dropout (`float`, defaults to 0.0):
         Dropout of the embedded regions.
     prefix_attention (`"full"` or `"causal"`, defaults to `"full"`):
-        Whether each region sees all regions of its photo or, as language models do by themselves, those before it.
+        Whether each region sees all regions of its image or, as language models do by themselves, those before it.
     tuning (`"full"`, `"frozen"` or `"lora"`, defaults to `"full"`):
         What of the language model trains: all, nothing, or adapters of low rank beside its weights (Hu et al. 2022;
         they need the library peft). The regions' embedding always trains. `model.set_tuning` changes it.

@@ -84,7 +84,7 @@ class UpDownGridConfig(PreTrainedConfig):
     backbone (`str`, defaults to `"resnet101"`):
         Any timm model name, CNN or ViT.
     image_size (`int`, defaults to 224):
-        Side in pixels that the image processor gives photos; a ViT is built for it.
+        Side in pixels that the image processor gives images; a ViT is built for it.
     regions (`"grid"` or `"pyramid"`, defaults to `"grid"`):
         `"grid"` averages the last map to `grid_size` x `grid_size` cells; `"pyramid"` pools the boxes of
         `pyramid_levels` from it with RoIAlign.
@@ -127,7 +127,7 @@ class UpDownGridConfig(PreTrainedConfig):
 
     @property
     def num_regions(self) -> int:
-        """Regions a photo: `grid_size` squared, or the boxes of all pyramid levels."""
+        """Regions an image: `grid_size` squared, or the boxes of all pyramid levels."""
         if self.regions == "grid":
             return self.grid_size**2
         return sum(level**2 for level in self.pyramid_levels or [])
@@ -166,7 +166,7 @@ class UpDownDetectorConfig(LabelledConfig):
     region_feature_size (`int`, defaults to 2048):
         Width D of one region's feature.
     anchor_sizes (`list[list[int]]`, defaults to `[[64, 128, 256, 512]]`), anchor_ratios (`list[float]`):
-        Sides in pixels of the resized photo, for each map; height over width (0.5, 1, 2).
+        Sides in pixels of the resized image, for each map; height over width (0.5, 1, 2).
     anchor_style (`"caffe"` or `"detectron2"`, defaults to `"caffe"`):
         Caffe's anchors are rounded, sorted by ratio, centred at 7.5 + 16 i; detectron2's are exact, sorted by size,
         centred at 16 i.
@@ -179,7 +179,7 @@ class UpDownDetectorConfig(LabelledConfig):
         2000) are those of training.
     min_proposal_side (`int`, defaults to 16), filter_before_nms_cut (`bool`, defaults to `True`):
         Smaller proposals are dropped, before the cut to `proposals_before_nms` (Caffe) or after it (detectron2). Caffe
-        multiplies the side by the photo's resize factor, which `forward` knows where it is given `photo_sizes`.
+        multiplies the side by the image's resize factor, which `forward` knows where it is given `image_sizes`.
     region_pool (`"pool"` or `"align"`, defaults to `"pool"`), region_pool_size (`int`, defaults to 14):
         Quantised RoIPool or RoIAlign, and its cells a side.
     box_weights (`list[float]`, defaults to `[10, 10, 5, 5]`), class_agnostic_boxes (`bool`, defaults to `False`):
@@ -197,7 +197,7 @@ class UpDownDetectorConfig(LabelledConfig):
     object_embedding_size, attribute_hidden_size (`int`, default to 256, 512):
         The attribute head: an embedding of the object class joins the region's feature, then one hidden layer.
     rpn_batch_size, region_batch_size, rpn_positive_iou, rpn_negative_iou, region_positive_iou (64, 64, 0.7, 0.3, 0.5):
-        Training: anchors and regions drawn a photo, half of them positive, and what counts as positive or negative.
+        Training: anchors and regions drawn an image, half of them positive, and what counts as positive or negative.
     rpn_smooth_l1_beta, region_smooth_l1_beta, attribute_loss_weight (default to 1/9, 1, 0.5):
         Training: where smooth L1 turns linear (Caffe's sigma is beta to the power -1/2), and the attributes' weight.
     """

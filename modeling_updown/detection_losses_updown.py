@@ -1,8 +1,8 @@
-"""What trains the detector: boxes matched to the photo's objects, drawn in balance, and four losses on them.
+"""What trains the detector: boxes matched to the image's objects, drawn in balance, and four losses on them.
 
 Ren et al. 2015 for proposals, classes and boxes; Anderson et al. 2018 for attributes, as their Caffe layers compute
-them: a region may have several, whose cross-entropies are averaged. Everything is of one photo; boxes are pixels of the
-resized photo. N boxes, M objects.
+them: a region may have several, whose cross-entropies are averaged. Everything is of one image; boxes are pixels of the
+resized image. N boxes, M objects.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ IGNORED = -1
 
 
 @dataclass
-class PhotoObjects:
-    """The true objects of a photo.
+class ImageObjects:
+    """The true objects of an image.
 
     boxes (M, 4) pixels; object_ids (M,) int64, 1 .. C; attribute_ids (M, K) int64, 0 where there are fewer than K;
     crowd (N, 4) pixels: areas in which nothing counts as background.
@@ -45,7 +45,7 @@ class Draw:
 @torch.no_grad()
 def match_boxes(
     boxes: torch.Tensor,
-    objects: PhotoObjects,
+    objects: ImageObjects,
     *,
     positive_iou: float,
     negative_iou: float,
@@ -99,13 +99,13 @@ def proposal_losses(
     deltas: torch.Tensor,
     anchors: torch.Tensor,
     *,
-    objects: PhotoObjects,
-    photo_size: tuple[int, int],
+    objects: ImageObjects,
+    image_size: tuple[int, int],
     config: UpDownDetectorConfig,
     generator: torch.Generator | None = None,
 ) -> dict[str, torch.Tensor]:
     """Objectness and regression of the anchors (N, 4): logits (N,), deltas (N, 4) -> two scalars, a mean each over the
-    anchors drawn. Anchors that reach over the photo's edge take no part, as in Caffe, unless all do, or unless they
+    anchors drawn. Anchors that reach over the image's edge take no part, as in Caffe, unless all do, or unless they
     alone fit an object.
     """
     target, label = match_boxes(
@@ -116,7 +116,7 @@ def proposal_losses(
         best_counts=True,
         plus_one=config.box_plus_one,
     )
-    last = anchors.new_tensor([photo_size[1], photo_size[0]]) - float(config.box_plus_one)
+    last = anchors.new_tensor([image_size[1], image_size[0]]) - float(config.box_plus_one)
     inside = (anchors[:, :2] >= 0).all(dim=1) & (anchors[:, 2:] <= last).all(dim=1)
     if inside.any():
         label[~inside & (label == 0)] = IGNORED
@@ -136,7 +136,7 @@ def proposal_losses(
 
 def draw_regions(
     proposals: torch.Tensor,
-    objects: PhotoObjects,
+    objects: ImageObjects,
     *,
     config: UpDownDetectorConfig,
     generator: torch.Generator | None = None,
@@ -157,7 +157,7 @@ def region_losses(
     boxes: torch.Tensor,
     *,
     drawn: Draw,
-    objects: PhotoObjects,
+    objects: ImageObjects,
     config: UpDownDetectorConfig,
 ) -> dict[str, torch.Tensor]:
     """Class and regression of the drawn boxes (N, 4), positives first: logits (N, C + 1), deltas (N, C or 1, 4) -> two
@@ -196,51 +196,51 @@ def attribute_loss(logits: torch.Tensor, attribute_ids: torch.Tensor) -> torch.T
 
 def detector_losses(
     detector: Any,
-    photos: Any,
-    objects: list[PhotoObjects],
+    images: Any,
+    objects: list[ImageObjects],
     *,
     resize_factors: list[float],
     seeds: list[int] | None,
 ) -> dict[str, torch.Tensor]:
-    """The five losses of an `UpDownDetector` (four without attributes), each summed over n photos of one size.
+    """The five losses of an `UpDownDetector` (four without attributes), each summed over n images of one size.
 
-    photos: their `PhotoMaps`; objects, resize_factors, seeds: one a photo. Boxes are proposed, drawn and described in
+    images: their `ImageMaps`; objects, resize_factors, seeds: one an image. Boxes are proposed, drawn and described in
     one pass; without seeds the draw depends on torch's random state.
     """
     config = detector.config
-    logits, deltas = detector.proposals(photos.maps)
-    anchors = detector.proposals.anchors(photos.maps)
+    logits, deltas = detector.proposals(images.maps)
+    anchors = detector.proposals.anchors(images.maps)
     losses: list[dict[str, torch.Tensor]] = []
     boxes, draws = [], []
-    for i, photo in enumerate(objects):
+    for i, image in enumerate(objects):
         generator = None if seeds is None else torch.Generator().manual_seed(seeds[i])
         one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
         proposal = torch.cat(one_logits), torch.cat(one_deltas), torch.cat(anchors)
-        options: dict[str, Any] = {"photo_size": photos.size, "config": config}
-        losses.append(proposal_losses(*proposal, objects=photo, generator=generator, **options))
+        options: dict[str, Any] = {"image_size": images.size, "config": config}
+        losses.append(proposal_losses(*proposal, objects=image, generator=generator, **options))
         options |= {"resize_factor": resize_factors[i], "training": True}
         proposed, _ = top_proposals(one_logits, one_deltas, anchors, **options)
-        drawn_boxes, drawn = draw_regions(proposed, photo, config=config, generator=generator)
+        drawn_boxes, drawn = draw_regions(proposed, image, config=config, generator=generator)
         boxes.append(drawn_boxes)
         draws.append(drawn)
-    losses += drawn_losses(detector, photos, boxes, draws=draws, objects=objects)
+    losses += drawn_losses(detector, images, boxes, draws=draws, objects=objects)
     names = dict.fromkeys(name for part in losses for name in part)
     return {name: torch.stack([part[name] for part in losses if name in part]).sum() for name in names}
 
 
 def drawn_losses(
-    detector: Any, photos: Any, boxes: list[torch.Tensor], *, draws: list[Draw], objects: list[PhotoObjects]
+    detector: Any, images: Any, boxes: list[torch.Tensor], *, draws: list[Draw], objects: list[ImageObjects]
 ) -> list[dict[str, torch.Tensor]]:
-    """Class, box and attribute losses of the boxes drawn in each photo, as `detector_losses` has them."""
+    """Class, box and attribute losses of the boxes drawn in each image, as `detector_losses` has them."""
     losses = []
-    features_by_photo = detector.features_by_photo(photos, boxes)
-    for (own_boxes, features), photo, drawn in zip(features_by_photo, objects, draws, strict=True):
+    features_by_image = detector.features_by_image(images, boxes)
+    for (own_boxes, features), image, drawn in zip(features_by_image, objects, draws, strict=True):
         object_logits, box_deltas = detector.heads(features)
         losses.append(
-            region_losses(object_logits, box_deltas, own_boxes, drawn=drawn, objects=photo, config=detector.config)
+            region_losses(object_logits, box_deltas, own_boxes, drawn=drawn, objects=image, config=detector.config)
         )
         if detector.heads.has_attributes:
-            logits = detector.heads.attributes(features[: len(drawn.target)], photo.object_ids[drawn.target])
-            loss = attribute_loss(logits, photo.attribute_ids[drawn.target])
+            logits = detector.heads.attributes(features[: len(drawn.target)], image.object_ids[drawn.target])
+            loss = attribute_loss(logits, image.attribute_ids[drawn.target])
             losses[-1]["region_attributes"] = detector.config.attribute_loss_weight * loss
     return losses

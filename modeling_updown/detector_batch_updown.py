@@ -1,7 +1,7 @@
-"""A batch of photos -> groups of one size without padding, and back: what `UpDownDetector.forward` takes and returns.
+"""A batch of images -> groups of one size without padding, and back: what `UpDownDetector.forward` takes and returns.
 
-Here everything that a user hands in is checked, and a mistake named with the photo and the row. Boxes come as 0..1 and
-go on as pixels of the resized photo. B photos, R regions, M labelled objects, K attributes an object.
+Here everything that a user hands in is checked, and a mistake named with the image and the row. Boxes come as 0..1 and
+go on as pixels of the resized image. B images, R regions, M labelled objects, K attributes an object.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import torch
 
 from .boxes_updown import boxes_to_pixels
 from .configuration_updown import UpDownDetectorConfig
-from .detection_losses_updown import PhotoObjects
+from .detection_losses_updown import ImageObjects
 from .outputs_updown import UpDownDetectorOutput, check_pixels
 
 BOX_TOLERANCE = 1e-3
@@ -27,7 +27,7 @@ def box_tensors(boxes: Any, box_mask: Any, *, like: torch.Tensor) -> tuple[torch
         return next(given), next(given)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"boxes or box_mask: no rectangle of numbers ({error}): photos with fewer boxes are padded, where box_mask "
+            f"boxes or box_mask: no rectangle of numbers ({error}): images with fewer boxes are padded, where box_mask "
             "is False"
         ) from error
 
@@ -37,14 +37,14 @@ def check_given(
     labels: torch.Tensor | None,
     attributes: torch.Tensor | None,
     *,
-    num_photos: int,
+    num_images: int,
     config: UpDownDetectorConfig,
 ) -> None:
-    """Raise a `ValueError` where given boxes (B, R, 4), labels (B, M) or their attributes cannot be of B photos."""
-    if boxes is not None and (boxes.dim() != 3 or boxes.shape[::2] != (num_photos, 4)):
-        raise ValueError(f"boxes have shape {tuple(boxes.shape)}, not ({num_photos} photos, boxes, 4)")
-    if labels is not None and (labels.dim() != 2 or len(labels) != num_photos):
-        raise ValueError(f"labels have shape {tuple(labels.shape)}, not ({num_photos} photos, objects)")
+    """Raise a `ValueError` where given boxes (B, R, 4), labels (B, M) or their attributes cannot be of B images."""
+    if boxes is not None and (boxes.dim() != 3 or boxes.shape[::2] != (num_images, 4)):
+        raise ValueError(f"boxes have shape {tuple(boxes.shape)}, not ({num_images} images, boxes, 4)")
+    if labels is not None and (labels.dim() != 2 or len(labels) != num_images):
+        raise ValueError(f"labels have shape {tuple(labels.shape)}, not ({num_images} images, objects)")
     for name, ids, most in (
         ("labels", labels, config.num_objects),
         ("true_attributes", attributes, config.num_attributes),
@@ -53,17 +53,17 @@ def check_given(
             raise ValueError(f"{name} hold the id {int(ids.max())}, but the model knows 1 .. {most}")
 
 
-def photo_number(part: tuple[int, Any]) -> int:
-    """The first of a pair: what the photos of a batch are sorted by."""
+def image_number(part: tuple[int, Any]) -> int:
+    """The first of a pair: what the images of a batch are sorted by."""
     return part[0]
 
 
-def photos_by_size(
+def images_by_size(
     pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None
 ) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """The photos of a batch by their size without padding: their numbers, and (n, 3, height, width).
+    """The images of a batch by their size without padding: their numbers, and (n, 3, height, width).
 
-    Raises `ValueError` for a batch of another shape, for a photo without any pixel and for padding on another side.
+    Raises `ValueError` for a batch of another shape, for an image without any pixel and for padding on another side.
     """
     check_pixels(pixel_values)
     if pixel_mask is None:
@@ -74,30 +74,30 @@ def photos_by_size(
     mask = pixel_mask.bool()
     sizes = torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1).tolist()
     for height, width in sorted({tuple(size) for size in sizes}):
-        photos = [i for i, size in enumerate(sizes) if size == [height, width]]
+        images = [i for i, size in enumerate(sizes) if size == [height, width]]
         if not height:
-            raise ValueError(f"photos {photos} of the batch have no pixel: pixel_mask is False everywhere")
-        if not mask[photos, :height, :width].all():
-            raise ValueError(f"pixel_mask of photos {photos} is no rectangle from the upper left corner on")
-        yield photos, pixel_values[photos, :, :height, :width]
+            raise ValueError(f"images {images} of the batch have no pixel: pixel_mask is False everywhere")
+        if not mask[images, :height, :width].all():
+            raise ValueError(f"pixel_mask of images {images} is no rectangle from the upper left corner on")
+        yield images, pixel_values[images, :, :height, :width]
 
 
-def resize_factors(photo_sizes: torch.Tensor | None, photos: list[int], size: tuple[int, int]) -> list[float]:
-    """By how much each photo was enlarged; 1 where its size before is not known."""
-    if photo_sizes is None:
-        return [1.0] * len(photos)
-    return [size[0] / float(photo_sizes[i][0]) for i in photos]
+def resize_factors(image_sizes: torch.Tensor | None, images: list[int], size: tuple[int, int]) -> list[float]:
+    """By how much each image was enlarged; 1 where its size before is not known."""
+    if image_sizes is None:
+        return [1.0] * len(images)
+    return [size[0] / float(image_sizes[i][0]) for i in images]
 
 
-def photo_objects(
+def image_objects(
     labels: torch.Tensor,
     boxes: torch.Tensor | None,
     attributes: torch.Tensor | None,
     *,
-    photo: int,
+    image: int,
     size: tuple[int, int],
-) -> PhotoObjects:
-    """One photo's labels (of B) without padding, boxes in pixels of the resized photo.
+) -> ImageObjects:
+    """One image's labels (of B) without padding, boxes in pixels of the resized image.
 
     Raises `ValueError` for tensors that are not (B, M), (B, M, 4) and (B, M, K), and for a box that is not xyxy 0..1.
     """
@@ -108,59 +108,59 @@ def photo_objects(
             f"labels of shape {tuple(labels.shape)} need true_attributes of shape {(*labels.shape, 'K')}, "
             f"not {tuple(attributes.shape)}"
         )
-    ids = labels[photo]
-    own = boxes[photo].float().masked_fill((ids == 0)[:, None], 0)  # padding may hold anything
-    in_pixels = boxes_to_pixels(checked_boxes(own, name="true_boxes", photo=photo), width=size[1], height=size[0])
+    ids = labels[image]
+    own = boxes[image].float().masked_fill((ids == 0)[:, None], 0)  # padding may hold anything
+    in_pixels = boxes_to_pixels(checked_boxes(own, name="true_boxes", image=image), width=size[1], height=size[0])
     real = ids > 0
-    attribute_ids = ids.new_zeros(int(real.sum()), 1) if attributes is None else attributes[photo][real]
-    return PhotoObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0])
+    attribute_ids = ids.new_zeros(int(real.sum()), 1) if attributes is None else attributes[image][real]
+    return ImageObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0])
 
 
 def given_boxes(
-    boxes: torch.Tensor, box_mask: torch.Tensor | None, *, photo: int, size: tuple[int, int]
+    boxes: torch.Tensor, box_mask: torch.Tensor | None, *, image: int, size: tuple[int, int]
 ) -> torch.Tensor:
-    """One photo's given boxes (R, 4) in 0..1 -> pixels of the resized photo, without padding.
+    """One image's given boxes (R, 4) in 0..1 -> pixels of the resized image, without padding.
 
     Raises `ValueError` for tensors of another shape, for a box that is not xyxy in 0..1, and for no box at all.
     """
     if box_mask is not None and box_mask.shape != boxes.shape[:2]:
         raise ValueError(f"box_mask has shape {tuple(box_mask.shape)}, boxes {tuple(boxes.shape)}")
-    own = boxes[photo].float() if box_mask is None else boxes[photo][box_mask[photo].bool()].float()
+    own = boxes[image].float() if box_mask is None else boxes[image][box_mask[image].bool()].float()
     if not len(own):
         raise ValueError(
-            f"photo {photo} of the batch has no box: give at least one, such as [0, 0, 1, 1] for the whole"
+            f"image {image} of the batch has no box: give at least one, such as [0, 0, 1, 1] for the whole"
         )
-    return boxes_to_pixels(checked_boxes(own, name="boxes", photo=photo), width=size[1], height=size[0])
+    return boxes_to_pixels(checked_boxes(own, name="boxes", image=image), width=size[1], height=size[0])
 
 
-def checked_boxes(own: torch.Tensor, *, name: str, photo: int) -> torch.Tensor:
-    """One photo's boxes (R, 4), clipped to 0..1; a box without any area is a point or a line, and is kept.
+def checked_boxes(own: torch.Tensor, *, name: str, image: int) -> torch.Tensor:
+    """One image's boxes (R, 4), clipped to 0..1; a box without any area is a point or a line, and is kept.
 
-    Raises `ValueError` naming the first box that is not xyxy, leaves the photo or is no number.
+    Raises `ValueError` naming the first box that is not xyxy, leaves the image or is no number.
     """
     outside = (own < -BOX_TOLERANCE).any(dim=1) | (own > 1 + BOX_TOLERANCE).any(dim=1)
     for wrong, fault in (
         (~torch.isfinite(own).all(dim=1), "is no number"),
-        (outside, "leaves the photo; boxes are xyxy in 0..1, so divide pixels by the photo's width and height"),
+        (outside, "leaves the image; boxes are xyxy in 0..1, so divide pixels by the image's width and height"),
         ((own[:, 2:] < own[:, :2]).any(dim=1), "is not xyxy: its right or lower side comes first"),
     ):
         if wrong.any():
             row = int(wrong.nonzero()[0])
-            raise ValueError(f"{name} {row} of photo {photo}, {[round(x, 4) for x in own[row].tolist()]}, {fault}")
+            raise ValueError(f"{name} {row} of image {image}, {[round(x, 4) for x in own[row].tolist()]}, {fault}")
     return own.clamp(0, 1)
 
 
-def collect_photos(parts: list[tuple[int, UpDownDetectorOutput]]) -> UpDownDetectorOutput:
-    """Batches of one photo, each with its number -> one batch in their order, empty where there is none.
+def collect_images(parts: list[tuple[int, UpDownDetectorOutput]]) -> UpDownDetectorOutput:
+    """Batches of one image, each with its number -> one batch in their order, empty where there is none.
 
-    Photos are padded with zeros to the most regions; padding is False in the mask.
+    Images are padded with zeros to the most regions; padding is False in the mask.
     """
     if not parts:
         return UpDownDetectorOutput()
-    photos = [photo for _, photo in sorted(parts, key=photo_number)]
-    longest = max(photo.region_mask.shape[1] for photo in photos)
+    images = [image for _, image in sorted(parts, key=image_number)]
+    longest = max(image.region_mask.shape[1] for image in images)
     joined: dict[str, Any] = {
-        name: torch.cat([pad_regions_to(photo[name], longest) for photo in photos]) for name in photos[0]
+        name: torch.cat([pad_regions_to(image[name], longest) for image in images]) for name in images[0]
     }
     return UpDownDetectorOutput(**joined)
 
@@ -171,6 +171,6 @@ def pad_regions_to(values: torch.Tensor, longest: int) -> torch.Tensor:
     return torch.cat([values, values.new_zeros(1, missing, *values.shape[2:])], dim=1) if missing else values
 
 
-def mean_losses(losses: list[dict[str, torch.Tensor]], *, num_photos: int) -> dict[str, torch.Tensor]:
-    """Losses summed over the photos of each group -> their means over all photos of the batch."""
-    return {name: torch.stack([part[name] for part in losses]).sum() / num_photos for name in losses[0]}
+def mean_losses(losses: list[dict[str, torch.Tensor]], *, num_images: int) -> dict[str, torch.Tensor]:
+    """Losses summed over the images of each group -> their means over all images of the batch."""
+    return {name: torch.stack([part[name] for part in losses]).sum() / num_images for name in losses[0]}

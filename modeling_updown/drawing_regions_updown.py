@@ -1,6 +1,6 @@
-"""What a detector found, as a picture: the photo with its regions outlined and named, "red car 0.92".
+"""What a detector found, as a picture: the image with its regions outlined and named, "red car 0.92".
 
-A last, optional hop of the flow: photo -> detector -> `named_regions` -> picture, in the manner of figure 2 of Anderson
+A last, optional hop of the flow: image -> detector -> `named_regions` -> picture, in the manner of figure 2 of Anderson
 et al. 2018.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from processors import load_photo
+from processors import load_image
 
 from .drawing_updown import check_picture
 from .outputs_updown import UpDownDetectorOutput
@@ -25,26 +25,26 @@ SURE_ATTRIBUTE = 0.3  # a less probable attribute is not written
 
 
 def named_regions(output: UpDownDetectorOutput, config: Any) -> list[list[dict[str, Any]]]:
-    """A detector's output -> for each photo its regions, in the order of the output.
+    """A detector's output -> for each image its regions, in the order of the output.
 
     Each is a dict of `label`, `score`, `box` (four floats, xyxy in 0..1) and, where the detector knows attributes,
     `attribute` and `attribute_score`. `config` is the detector's, for the names.
     """
-    photos = []
-    for photo, mask in enumerate(output.region_mask):
+    images = []
+    for image, mask in enumerate(output.region_mask):
         regions = []
         for row in mask.nonzero().flatten().tolist():
             region = {
-                "label": config.id2label[int(output.object_ids[photo, row])],  # type: ignore[index]
-                "score": output.region_scores[photo, row].item(),  # type: ignore[index]
-                "box": output.region_boxes[photo, row].tolist(),
+                "label": config.id2label[int(output.object_ids[image, row])],  # type: ignore[index]
+                "score": output.region_scores[image, row].item(),  # type: ignore[index]
+                "box": output.region_boxes[image, row].tolist(),
             }
             if output.attribute_ids is not None and output.attribute_scores is not None:
-                region["attribute"] = config.attribute_id2label[int(output.attribute_ids[photo, row])]
-                region["attribute_score"] = output.attribute_scores[photo, row].item()
+                region["attribute"] = config.attribute_id2label[int(output.attribute_ids[image, row])]
+                region["attribute_score"] = output.attribute_scores[image, row].item()
             regions.append(region)
-        photos.append(regions)
-    return photos
+        images.append(regions)
+    return images
 
 
 def region_text(region: Mapping[str, Any]) -> str:
@@ -58,16 +58,16 @@ def region_text(region: Mapping[str, Any]) -> str:
 
 
 def draw_regions(
-    photo: Any,
+    image: Any,
     regions: Sequence[Mapping[str, Any]],
     *,
     max_regions: int = 25,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Outline a photo's regions, each in a colour of its own and with its name.
+    """Outline an image's regions, each in a colour of its own and with its name.
 
     Args:
-        photo: a path, URL, bytes or PIL image.
+        image: a path, URL, bytes or PIL image.
         regions: of `named_regions`; the `max_regions` surest are drawn, the surest on top.
         path: where to save the picture as well; the suffix says the format.
 
@@ -87,7 +87,7 @@ def draw_regions(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError("draw_regions needs matplotlib: pip install matplotlib") from error
-    pixels = np.asarray(load_photo(photo))
+    pixels = np.asarray(load_image(image))
     height, width = pixels.shape[:2]
     scale = PICTURE_PIXELS / max(height, width) / DOTS_PER_INCH
     figure = Figure(figsize=(max(width * scale, 0.1), max(height * scale, 0.1)), dpi=DOTS_PER_INCH)
@@ -108,7 +108,7 @@ def draw_regions(
 
 
 def outline_region(axes: Any, region: Mapping[str, Any], *, colour: str, size: tuple[int, int]) -> None:
-    """One box and its name, written inside where the photo ends above it; `size` is the photo's width and height."""
+    """One box and its name, written inside where the image ends above it; `size` is the image's width and height."""
     from matplotlib.patches import Rectangle
 
     width, height = size

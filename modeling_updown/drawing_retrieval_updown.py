@@ -1,6 +1,6 @@
-"""What a search found, as a picture: a contact sheet of ranked photos, or a photo beside its texts.
+"""What a search found, as a picture: a contact sheet of ranked images, or an image beside its texts.
 
-A last, optional hop of the flow: text or photo -> `UpDownFusionForImageTextRetrieval` -> ranked photos or texts ->
+A last, optional hop of the flow: text or image -> `UpDownFusionForImageTextRetrieval` -> ranked images or texts ->
 picture.
 """
 
@@ -14,8 +14,8 @@ from PIL import Image
 
 from .drawing_updown import BOX_COLOUR, DOTS_PER_INCH, EMPTY_COLOUR, OTHER_COLOUR, check_picture, rendered
 
-TILE_INCHES = 2.5  # width of one photo's place
-SHAPES = (0.66, 1.25)  # its height over its width: the photos' median, but within these
+TILE_INCHES = 2.5  # width of one image's place
+SHAPES = (0.66, 1.25)  # its height over its width: the images' median, but within these
 GAP_INCHES = 0.14
 MARGIN_INCHES = 0.16
 MOST_COLUMNS = 5
@@ -25,47 +25,47 @@ HEAD_LETTERS = 7  # of the query in an inch
 TEXT_LETTERS, TEXT_LINES = 66, 3
 LIST_INCHES = 6.2
 PALE_TEXT = "#6f6a64"
-Tile = tuple[Image.Image | None, str, str, list[str]]  # photo, rank, scores, lines of the caption
+Tile = tuple[Image.Image | None, str, str, list[str]]  # image, rank, scores, lines of the caption
 Box = tuple[float, float, float, float]  # left, top, width, height in inches from the figure's upper left corner
 
 
-def draw_found_photos(
-    photos: Sequence[Image.Image | None],
+def draw_found_images(
+    images: Sequence[Image.Image | None],
     results: Sequence[Mapping[str, Any]],
     *,
     query: str = "",
-    query_photo: Image.Image | None = None,
+    query_image: Image.Image | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Draw the photos that were found on one sheet, the best first, five in a row.
+    """Draw the images that were found on one sheet, the best first, five in a row.
 
     Args:
-        photos: the found ones; the place of a None stays empty.
-        results: one mapping a photo: `rank` (from 1), `score` (-1..1), `match` (0..1, *optional*), and what stands
+        images: the found ones; the place of a None stays empty.
+        results: one mapping an image: `rank` (from 1), `score` (-1..1), `match` (0..1, *optional*), and what stands
             below it: the first of its `captions`, else its `id` (both *optional*).
         query: the text that was searched for, to stand above.
-        query_photo: or the photo, to stand first.
+        query_image: or the image, to stand first.
         path: where to save the picture as well; the suffix says the format.
 
     Raises:
-        ValueError: nothing was found, photos and results differ in number, or no picture can be saved at the path.
+        ValueError: nothing was found, images and results differ in number, or no picture can be saved at the path.
         ImportError: matplotlib is not installed.
 
-    >>> sheet = draw_found_photos([Image.new("RGB", (64, 48))] * 7, [{"rank": n, "score": 0.5} for n in range(1, 8)])
+    >>> sheet = draw_found_images([Image.new("RGB", (64, 48))] * 7, [{"rank": n, "score": 0.5} for n in range(1, 8)])
     >>> sheet.width
     1471
     """
     check_picture(path)
-    if not results or len(photos) != len(results):
-        raise ValueError(f"{len(photos)} photos and {len(results)} results: give one photo for each, and at least one")
-    tiles: list[Tile] = [(photo, *tile_texts(result)) for photo, result in zip(photos, results, strict=True)]
-    if query_photo is not None:
-        tiles.insert(0, (query_photo, "", "searched for", []))
+    if not results or len(images) != len(results):
+        raise ValueError(f"{len(images)} images and {len(results)} results: give one image for each, and at least one")
+    tiles: list[Tile] = [(image, *tile_texts(result)) for image, result in zip(images, results, strict=True)]
+    if query_image is not None:
+        tiles.insert(0, (query_image, "", "searched for", []))
     columns = min(len(tiles), MOST_COLUMNS)
     width = 2 * MARGIN_INCHES + columns * TILE_INCHES + (columns - 1) * GAP_INCHES
     head = textwrap.wrap(query, width=int(width * HEAD_LETTERS))
     head_height = MARGIN_INCHES + 0.34 * len(head)
-    shapes = [photo.height / photo.width for photo, *_ in tiles if photo is not None] or [0.75]
+    shapes = [image.height / image.width for image, *_ in tiles if image is not None] or [0.75]
     size = (TILE_INCHES, TILE_INCHES * float(np.clip(np.median(shapes), *SHAPES)))
     rows = [tiles[start : start + columns] for start in range(0, len(tiles), columns)]
     heights = [size[1] + 0.32 + LINE_INCHES * max(len(tile[3]) for tile in row) + GAP_INCHES for row in rows]
@@ -79,10 +79,10 @@ def draw_found_photos(
 
 
 def draw_tile(figure: Any, tile: Tile, *, box: Box) -> None:
-    """One photo in a box, and below it its rank, scores and caption; without a rank it is framed."""
-    photo, rank, scores, caption = tile
+    """One image in a box, and below it its rank, scores and caption; without a rank it is framed."""
+    image, rank, scores, caption = tile
     left, top, _, height = box
-    place_photo(figure, photo, box, frame=None if rank else BOX_COLOUR)
+    place_image(figure, image, box, frame=None if rank else BOX_COLOUR)
     below = top + height + 0.07
     write(figure, left, below, rank, fontsize=12, fontweight="bold")
     write(figure, left + 0.12 * len(rank) + (0.07 if rank else 0), below + 0.02, scores, color=PALE_TEXT)
@@ -90,12 +90,12 @@ def draw_tile(figure: Any, tile: Tile, *, box: Box) -> None:
 
 
 def draw_found_texts(
-    photo: Image.Image, results: Sequence[Mapping[str, Any]], *, path: str | os.PathLike[str] | None = None
+    image: Image.Image, results: Sequence[Mapping[str, Any]], *, path: str | os.PathLike[str] | None = None
 ) -> Image.Image:
-    """Draw a photo and, beside it, the texts that were found for it, the best first.
+    """Draw an image and, beside it, the texts that were found for it, the best first.
 
     Args:
-        photo: what was searched with.
+        image: what was searched with.
         results: one mapping a text: `rank` (from 1), `score` (-1..1), `match` (0..1, *optional*) and `text`. A bar is
             as long as the match where there is one, else as the score.
         path: where to save the picture as well; the suffix says the format.
@@ -113,13 +113,13 @@ def draw_found_texts(
         raise ValueError("there is no result to draw")
     texts = [textwrap.wrap(str(r["text"]), TEXT_LETTERS, max_lines=TEXT_LINES, placeholder=" ...") for r in results]
     heights = [0.34 + 0.2 * max(len(lines), 1) for lines in texts]
-    photo_width = 4.0
-    photo_height = min(max(photo_width * photo.height / photo.width, 0.3), 1.4 * photo_width)
+    image_width = 4.0
+    image_height = min(max(image_width * image.height / image.width, 0.3), 1.4 * image_width)
     figure = empty_figure(
-        photo_width + LIST_INCHES + 2.26 * MARGIN_INCHES, max(photo_height, sum(heights)) + 2 * MARGIN_INCHES
+        image_width + LIST_INCHES + 2.26 * MARGIN_INCHES, max(image_height, sum(heights)) + 2 * MARGIN_INCHES
     )
-    place_photo(figure, photo, (MARGIN_INCHES, MARGIN_INCHES, photo_width, photo_height), background="white")
-    left, top = photo_width + 2.26 * MARGIN_INCHES, MARGIN_INCHES
+    place_image(figure, image, (MARGIN_INCHES, MARGIN_INCHES, image_width, image_height), background="white")
+    left, top = image_width + 2.26 * MARGIN_INCHES, MARGIN_INCHES
     bar = LIST_INCHES - 2.6
     for result, lines, height in zip(results, texts, heights, strict=True):
         rank, scores, _ = tile_texts(result)
@@ -170,7 +170,7 @@ def write(figure: Any, left: float, top: float, text: str, **style: Any) -> None
 
 
 def fill(figure: Any, box: Box, colour: str, *, frame: str | None = None) -> None:
-    """A filled box behind the photos; with a frame's colour, that frame before them, and not filled."""
+    """A filled box behind the images; with a frame's colour, that frame before them, and not filled."""
     from matplotlib.patches import Rectangle
 
     left, top, width, height = box
@@ -189,24 +189,24 @@ def fill(figure: Any, box: Box, colour: str, *, frame: str | None = None) -> Non
     )
 
 
-def place_photo(
+def place_image(
     figure: Any,
-    photo: Image.Image | None,
+    image: Image.Image | None,
     box: Box,
     *,
     background: str = EMPTY_COLOUR,
     frame: str | None = None,
 ) -> None:
-    """A whole photo in the middle of a box, which a frame may surround."""
+    """A whole image in the middle of a box, which a frame may surround."""
     left, top, width, height = box
     fill(figure, box, background)
-    if photo is None:
+    if image is None:
         write(figure, left + width / 2, top + height / 2, "cannot be read", ha="center", va="center", color=PALE_TEXT)
     else:
-        scale = min(width / photo.width, height / photo.height)
-        shown = (max(photo.width * scale, 0.02), max(photo.height * scale, 0.02))  # inches
+        scale = min(width / image.width, height / image.height)
+        shown = (max(image.width * scale, 0.02), max(image.height * scale, 0.02))  # inches
         pixels = (max(round(shown[0] * DOTS_PER_INCH), 1), max(round(shown[1] * DOTS_PER_INCH), 1))
-        small = photo.convert("RGB").resize(pixels, Image.Resampling.LANCZOS)
+        small = image.convert("RGB").resize(pixels, Image.Resampling.LANCZOS)
         across, down = figure.get_size_inches()
         corner = (left + (width - shown[0]) / 2, top + (height - shown[1]) / 2)
         axes = figure.add_axes(

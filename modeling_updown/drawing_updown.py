@@ -1,4 +1,4 @@
-"""What a model looked at, as a picture: the photo, then once more with the attended regions lit, for every word of a
+"""What a model looked at, as a picture: the image, then once more with the attended regions lit, for every word of a
 caption or for an answer.
 
 The last, optional hop of the flow: a result of `pipeline("image-to-text")` or `pipeline("visual-question-answering")`
@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from processors import load_photo
+from processors import load_image
 
 PANEL_INCHES = 2.4  # width of one panel
 ANSWER_PANEL_INCHES = 3.4  # of an answer, which has fewer
-TALLEST = 2.0  # height of a panel over its width; a taller photo is drawn narrower
+TALLEST = 2.0  # height of a panel over its width; a taller image is drawn narrower
 DOTS_PER_INCH = 110
 MAX_COLUMNS = 5
-SHADE = 0.45  # how much of the photo's own light is left where nothing is attended
+SHADE = 0.45  # how much of the image's own light is left where nothing is attended
 PALE_LIMIT = 2.0  # heat is scaled to its own maximum, but at least to this many times even attention
 HEAT_COLOUR = np.array([1.0, 0.62, 0.11])
 BOX_COLOUR = "#ff9d1c"
@@ -39,20 +39,20 @@ LONGEST_ANSWER = 30
 
 
 def draw_attention(
-    photo: Any,
+    image: Any,
     result: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     *,
     max_words: int = 19,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Draw where the captioner looked for each word: the photo under its caption, then a panel for every word.
+    """Draw where the captioner looked for each word: the image under its caption, then a panel for every word.
 
-    The photo is bright and warm where the attention lies and dim elsewhere; the region that weighs most is outlined.
+    The image is bright and warm where the attention lies and dim elsewhere; the region that weighs most is outlined.
     Cells of a grid become a smooth map, overlapping boxes are painted one over the other. Brightness is relative to the
     word's own maximum; attention spread evenly over all regions stays half dark.
 
     Args:
-        photo: what was captioned: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
+        image: what was captioned: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
         result: one caption of the pipeline with `return_regions=True`, or the list of them (the first is drawn).
         max_words: words drawn at most.
         path: where to save the picture as well; the suffix says the format.
@@ -70,7 +70,7 @@ def draw_attention(
     check_picture(path)
     result = result if isinstance(result, Mapping) else result[0]
     words, weights, boxes = checked_regions(result)
-    pixels = photo_pixels(photo)
+    pixels = image_pixels(image)
     words, weights = words[:max_words], weights[:max_words]
     panels = [pixels, *(light_regions(pixels, heat_map(row, boxes, pixels.shape[:2])) for row in weights)]
     titles = ["", *words]
@@ -82,20 +82,20 @@ def draw_attention(
 
 
 def draw_answer(
-    photo: Any,
+    image: Any,
     answers: Sequence[Mapping[str, Any]],
     *,
     question: str = "",
     max_answers: int = 5,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Draw where the model looked for its answer: the question, the photo, the attended regions lit, and the answers.
+    """Draw where the model looked for its answer: the question, the image, the attended regions lit, and the answers.
 
     There is a panel for every glimpse, lit as in `draw_attention`; the region that weighs most is outlined, and thinly
     up to two more of at least half its weight. The last panel has a bar for every answer, as long as its score (0..1).
 
     Args:
-        photo: what was asked about: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
+        image: what was asked about: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
         answers: the pipeline's answers to one question, with `return_regions=True`.
         question: what was asked, to stand above.
         max_answers: answers drawn at most.
@@ -115,7 +115,7 @@ def draw_answer(
     if isinstance(answers, Mapping) or not answers or not all(isinstance(answer, Mapping) for answer in answers):
         raise ValueError("draw_answer takes the pipeline's answers to one question, a list of dicts: pick one list")
     weights, boxes = checked_weights(answers[0], kind="glimpses")
-    pixels, answers = photo_pixels(photo), answers[:max_answers]
+    pixels, answers = image_pixels(image), answers[:max_answers]
     figure, axes = empty_panels(
         len(weights) + 2,
         pixels.shape[:2],
@@ -204,23 +204,23 @@ def checked_weights(result: Mapping[str, Any], *, kind: str) -> tuple[np.ndarray
     return weights, boxes
 
 
-def photo_pixels(photo: Any) -> np.ndarray:
-    """A photo as (h, w, 3) in 0..1, small enough for a panel."""
-    if isinstance(photo, np.ndarray | torch.Tensor):
-        levels = photo if isinstance(photo, np.ndarray) else photo.cpu().numpy()
+def image_pixels(image: Any) -> np.ndarray:
+    """An image as (h, w, 3) in 0..1, small enough for a panel."""
+    if isinstance(image, np.ndarray | torch.Tensor):
+        levels = image if isinstance(image, np.ndarray) else image.cpu().numpy()
         if levels.ndim == 3 and levels.shape[-1] not in (3, 4) and levels.shape[0] in (3, 4):
             levels = levels.transpose(1, 2, 0)
         if levels.dtype != np.uint8:
             levels = (levels.astype(np.float32) * (255 if levels.max() <= 1 else 1)).clip(0, 255).astype(np.uint8)
-        photo = Image.fromarray(levels)
-    photo = load_photo(photo)
+        image = Image.fromarray(levels)
+    image = load_image(image)
     side = round(2 * PANEL_INCHES * DOTS_PER_INCH)
-    photo.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return np.asarray(photo, dtype=np.float32) / 255
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image, dtype=np.float32) / 255
 
 
 def heat_map(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Weights (R,) of boxes (R, 4) spread over a photo of `size` (height, width): 0..1.
+    """Weights (R,) of boxes (R, 4) spread over an image of `size` (height, width): 0..1.
 
     Each pixel has the weights of all boxes over it; even attention everywhere would be 1 / `PALE_LIMIT` of full light.
     """
@@ -240,11 +240,11 @@ def heat_map(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> n
 
 
 def light_regions(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """The photo (h, w, 3), dim and grey where `heat` (h, w) is 0, bright and warm where it is 1."""
+    """The image (h, w, 3), dim and grey where `heat` (h, w) is 0, bright and warm where it is 1."""
     heat = heat[..., None]
     grey = pixels.mean(axis=-1, keepdims=True)
     dim = SHADE * (0.5 * grey + 0.5 * pixels)
-    warm = 1 - (1 - pixels) * (1 - 0.35 * HEAT_COLOUR)  # a screen of the heat's colour over the photo
+    warm = 1 - (1 - pixels) * (1 - 0.35 * HEAT_COLOUR)  # a screen of the heat's colour over the image
     return dim * (1 - heat) + warm * heat
 
 
@@ -266,9 +266,9 @@ def empty_panels(
     panel_inches: float = PANEL_INCHES,
     last_inches: float = 0.0,
 ) -> tuple[Any, list[Any]]:
-    """A figure with its caption, and the axes of `number` panels of the shape of a photo of `size` (height, width).
+    """A figure with its caption, and the axes of `number` panels of the shape of an image of `size` (height, width).
 
-    With `last_inches` the last is no photo, but fills the width of its place and is so high.
+    With `last_inches` the last is no image, but fills the width of its place and is so high.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -277,8 +277,8 @@ def empty_panels(
         raise ImportError("drawing needs matplotlib: pip install matplotlib") from error
     shape = size[0] / size[1]
     panel_width = min(1, TALLEST / shape)  # of the place
-    photo_height = max(panel_inches * panel_width * shape, 0.05)
-    panel_height = max(photo_height, last_inches) + 0.3  # inches, with the title
+    image_height = max(panel_inches * panel_width * shape, 0.05)
+    panel_height = max(image_height, last_inches) + 0.3  # inches, with the title
     columns = min(number, MAX_COLUMNS)
     rows = math.ceil(number / columns)
     lines = textwrap.wrap(caption, width=round(22 * columns * panel_inches / PANEL_INCHES)) or [""]
@@ -292,7 +292,7 @@ def empty_panels(
         row, column = divmod(place, columns)
         top = 1 - (head + row * panel_height + 0.3) / total
         last = last_inches and place == number - 1
-        height, width = (last_inches, 1.0) if last else (photo_height, panel_width)
+        height, width = (last_inches, 1.0) if last else (image_height, panel_width)
         left = (column + 0.02 + 0.96 * (1 - width) / 2) / columns
         axes.append(
             figure.add_axes((left, top - (height - 0.02) / total, 0.96 * width / columns, (height - 0.02) / total))
@@ -309,7 +309,7 @@ def rendered(figure: Any) -> Image.Image:
 
 
 def draw_panel(axes: Any, panel: np.ndarray, title: str, boxes: Sequence[np.ndarray] | np.ndarray) -> None:
-    """One photo with its title and outlined boxes, the first of them boldly."""
+    """One image with its title and outlined boxes, the first of them boldly."""
     from matplotlib.patches import Rectangle
 
     height, width = panel.shape[:2]

@@ -1,5 +1,5 @@
-"""What a captioner's `generate` and `forward` take beyond what transformers has: photos by position, one prompt for all
-photos, strings to stop at with a tokenizer of words, labels alone.
+"""What a captioner's `generate` and `forward` take beyond what transformers has: images by position, one prompt for all
+images, strings to stop at with a tokenizer of words, labels alone.
 
 It stands between the user and `GenerationMixin`, for the captioners (`modeling_captioning`, `modeling_prefix_lm`).
 """
@@ -20,16 +20,16 @@ from .outputs_updown import check_finite
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 
 
-class PhotoGenerationMixin(CachedGenerationMixin):
-    """`generate` for models whose main input are words, but which people hand photos first."""
+class ImageGenerationMixin(CachedGenerationMixin):
+    """`generate` for models whose main input are words, but which people hand images first."""
 
     def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         """As `GenerationMixin.generate`; `inputs` may be `pixel_values` (P, 3, height, width) as well as words (N, T).
 
-        A prompt of one row begins the captions of all P photos. `stop_strings` need `tokenizer=`, as everywhere. All
+        A prompt of one row begins the captions of all P images. `stop_strings` need `tokenizer=`, as everywhere. All
         that a region source returns may be given, `generate(**detector(pixel_values))`: fields of it that this model
         does not read are left out. A length that the user gives wins over the model's own. Raises `ValueError` for
-        photos given twice.
+        images given twice.
         """
         read = inspect.signature(self.forward).parameters  # type: ignore[attr-defined]
         kwargs = {name: value for name, value in kwargs.items() if name in read or name not in REGION_FIELDS}
@@ -37,14 +37,14 @@ class PhotoGenerationMixin(CachedGenerationMixin):
             if inputs.dim() != 4:
                 raise ValueError(
                     f"generate got floats of shape {tuple(inputs.shape)} first: give pixel_values "
-                    "(photos, 3, height, width), or region_features by their name"
+                    "(images, 3, height, width), or region_features by their name"
                 )
             if any(kwargs.get(name) is not None for name in ("pixel_values", "region_features")):
-                raise ValueError("generate got photos twice: by position and by name")
+                raise ValueError("generate got images twice: by position and by name")
             kwargs["pixel_values"], inputs = inputs, None
         for name in ("input_ids", "attention_mask"):
             if kwargs.get(name) is not None:
-                kwargs[name] = for_all_photos(kwargs[name], kwargs)
+                kwargs[name] = for_all_images(kwargs[name], kwargs)
         words = kwargs.get("input_ids") if inputs is None else inputs
         kwargs |= users_lengths(kwargs, num_words=1 if words is None else words.shape[1])
         if words is None and self.device.type == "meta":  # transformers would put the first word where the weights are
@@ -56,7 +56,7 @@ class PhotoGenerationMixin(CachedGenerationMixin):
                 "stop_strings": None,
                 "stopping_criteria": StoppingCriteriaList([*(kwargs.get("stopping_criteria") or ()), stops]),
             }
-        return super().generate(for_all_photos(inputs, kwargs), *args, **kwargs)
+        return super().generate(for_all_images(inputs, kwargs), *args, **kwargs)
 
 
 class StopAtStrings(StoppingCriteria):
@@ -111,18 +111,18 @@ def users_lengths(given: Mapping[str, Any], *, num_words: int) -> dict[str, Any]
 
 
 def first_words(model: Any, given: Mapping[str, Any]) -> torch.Tensor | None:
-    """The start token of each photo's caption (P, 1), beside the photos; None where photos or the token are absent."""
-    photos = next((given[name] for name in ("pixel_values", "region_features") if given.get(name) is not None), None)
+    """The start token of each image's caption (P, 1), beside the images; None where images or the token are absent."""
+    images = next((given[name] for name in ("pixel_values", "region_features") if given.get(name) is not None), None)
     config = given.get("generation_config") or model.generation_config
     token = given.get("bos_token_id", config.bos_token_id)
-    if photos is None or token is None or given.get("inputs_embeds") is not None:
+    if images is None or token is None or given.get("inputs_embeds") is not None:
         return None
-    return torch.full((len(photos), 1), token, dtype=torch.long, device=photos.device)
+    return torch.full((len(images), 1), token, dtype=torch.long, device=images.device)
 
 
-def for_all_photos(words: Any, photos: Mapping[str, Any]) -> Any:
-    """Words (1, T), or their mask, once for each of the P photos, (P, T); several rows stay as they are."""
-    given = next((photos[name] for name in ("pixel_values", "region_features") if photos.get(name) is not None), ())
+def for_all_images(words: Any, images: Mapping[str, Any]) -> Any:
+    """Words (1, T), or their mask, once for each of the P images, (P, T); several rows stay as they are."""
+    given = next((images[name] for name in ("pixel_values", "region_features") if images.get(name) is not None), ())
     if isinstance(words, torch.Tensor) and words.dim() == 2 and len(words) == 1 < len(given):
         return words.expand(len(given), -1)
     return words

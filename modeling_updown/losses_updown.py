@@ -3,7 +3,7 @@
 `caption_loss` is the paper's cross-entropy (section 3.2.3, equation 11); `self_critical_loss` its second stage
 (equations 12-14, after Rennie et al. 2017); `answer_loss` that of question answering (after Teney et al. 2018).
 Pretraining has `mlm_loss` (masked words), `mrc_ce_loss`, `mrc_kl_loss` and `mrfr_loss` (masked regions),
-`prefix_lm_loss`, and of photo and text `itc_loss` (Radford et al. 2021), `momentum_itc_loss` and `itm_loss` (ALBEF, Li
+`prefix_lm_loss`, and of image and text `itc_loss` (Radford et al. 2021), `momentum_itc_loss` and `itm_loss` (ALBEF, Li
 et al. 2021).
 
 Those of pretraining are plain means. What takes no part is left out before any arithmetic, so a padded region may hold
@@ -98,7 +98,7 @@ def mlm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def prefix_lm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """-log p(w_t | photo, w_<t) by teacher forcing, a mean over the words of all captions (not over captions).
+    """-log p(w_t | image, w_<t) by teacher forcing, a mean over the words of all captions (not over captions).
 
     logits (N, T, V), labels (N, T) int64 as transformers has them: the input ids, with -100 on the prefix and the
     padding; the shift happens here, the logits at t are scored on the label at t + 1. Returns a scalar.
@@ -184,7 +184,7 @@ def mrfr_loss(
     return _mean_of_regions(losses, mask) / (predicted.shape[-1] if average_width else 1)
 
 
-# -- photo against text: P photos and N texts of a batch, over all processes; text n belongs to photo `owners[n]`.
+# -- image against text: P images and N texts of a batch, over all processes; text n belongs to image `owners[n]`.
 # Embeddings come at length 1: nothing is normalised here.
 
 
@@ -214,30 +214,30 @@ def itc_loss(
     temperature: torch.Tensor | float,
     owners: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Symmetric InfoNCE of photos and texts: the mean of photo to text and text to photo.
+    """Symmetric InfoNCE of images and texts: the mean of image to text and text to image.
 
     Args:
         image_embeds: (P, E), each of length 1 (they are not normalised here).
         text_embeds: (N, E), each of length 1.
         temperature: what similarities are divided by; learned and clamped to 0.001 .. 0.5 by the model.
-        owners: (N,) int64, the photo of each text. All texts of a photo are its positives, the target spread evenly
-            over them; a text has the one photo. A photo without a text, or a text whose owner is no row of
-            `image_embeds`, is only a negative of the others. Without `owners` text n belongs to photo n.
+        owners: (N,) int64, the image of each text. All texts of an image are its positives, the target spread evenly
+            over them; a text has the one image. An image without a text, or a text whose owner is no row of
+            `image_embeds`, is only a negative of the others. Without `owners` text n belongs to image n.
 
     Returns:
         A scalar, float64 for float64 embeddings, else float32.
 
     Raises:
-        ValueError: no `owners`, and not as many texts as photos.
+        ValueError: no `owners`, and not as many texts as images.
 
     >>> embeds = torch.eye(2)
     >>> round(itc_loss(embeds, embeds, temperature=1.0).item(), 4)  # ln(1 + 1/e)
     0.3133
     """
-    photos = torch.arange(len(image_embeds), device=image_embeds.device)
-    if owners is None and len(text_embeds) != len(photos):
-        raise ValueError(f"{len(photos)} photos but {len(text_embeds)} texts: name the photo of each text in owners")
-    positives = photos[:, None] == (photos if owners is None else owners)[None, :]  # (P, N)
+    images = torch.arange(len(image_embeds), device=image_embeds.device)
+    if owners is None and len(text_embeds) != len(images):
+        raise ValueError(f"{len(images)} images but {len(text_embeds)} texts: name the image of each text in owners")
+    positives = images[:, None] == (images if owners is None else owners)[None, :]  # (P, N)
     logits = _similarity(image_embeds, text_embeds) / temperature  # (P, N)
     return 0.5 * (contrastive_loss(logits, positives) + contrastive_loss(logits.T, positives.T))
 
@@ -263,14 +263,14 @@ def momentum_itc_loss(
         image_embeds, text_embeds: (P, E) and (N, E), each of length 1: the queries, which alone get gradients.
         image_keys, text_keys: (K, E) and (M, E) of length 1: the copy's embeddings of the batch, then the queue. Leave
             out places of the queue that nothing has filled yet.
-        image_ids, text_ids, image_key_ids, text_key_ids: (P,), (N,), (K,), (M,) int64: the photo that each is, or
+        image_ids, text_ids, image_key_ids, text_key_ids: (P,), (N,), (K,), (M,) int64: the image that each is, or
             belongs to. Equal ids are positives; a query without any is left out.
         temperature: as in `itc_loss`.
         momentum_image_embeds, momentum_text_embeds: (P, E) and (N, E): the copy's embeddings of the queries.
         alpha: 0..1, the share of the targets that is the copy's own softmax; the rest lies evenly on the positives.
 
     Returns:
-        A scalar: the mean of photo to text and text to photo.
+        A scalar: the mean of image to text and text to image.
 
     Raises:
         ValueError: an alpha above 0 without the copy's embeddings.
@@ -294,7 +294,7 @@ def momentum_itc_loss(
 
 
 def itm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Whether photo and text belong together: binary cross-entropy, a mean over pairs; 0 where there is none.
+    """Whether image and text belong together: binary cross-entropy, a mean over pairs; 0 where there is none.
 
     logits (B,) log-odds, or (B, 2) for the 2-way softmax with column 1 = they do; labels (B,) bool or 0 and 1.
 
@@ -379,30 +379,30 @@ def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
     return _GatherRows.apply(tensor, _rows_of_processes(len(tensor), tensor.device))
 
 
-def gather_owners(owners: torch.Tensor, num_photos: int) -> torch.Tensor:
+def gather_owners(owners: torch.Tensor, num_images: int) -> torch.Tensor:
     """The owners of all processes' texts, as rows of `gather_rows(image_embeds)`: (n,) int64 -> (all n,).
 
-    owners: the row of each text's photo among the `num_photos` of its own process; below 0 for a text of no photo,
+    owners: the row of each text's image among the `num_images` of its own process; below 0 for a text of no image,
     which stays below 0.
     """
     if not _has_others():
         return owners
-    shifted = owners + first_row(num_photos, device=owners.device)
+    shifted = owners + first_row(num_images, device=owners.device)
     return gather_rows(torch.where(owners < 0, owners, shifted))
 
 
-def one_row_a_photo(photo_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first row of each photo, (M,), and which of those each text's photo is, (N,); -1 for a photo of no row.
+def one_row_an_image(image_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first row of each image, (M,), and which of those each text's image is, (N,); -1 for an image of no row.
 
-    photo_ids (P,), text_ids (N,): gathered ids. A photo that several processes hold would be a wrong one for its own
+    image_ids (P,), text_ids (N,): gathered ids. An image that several processes hold would be a wrong one for its own
     texts; among those of one batch it stands once.
 
-    >>> one_row_a_photo(torch.tensor([7, 3, 7]), torch.tensor([3, 7, 7, 5]))
+    >>> one_row_an_image(torch.tensor([7, 3, 7]), torch.tensor([3, 7, 7, 5]))
     (tensor([1, 0]), tensor([ 0,  1,  1, -1]))
     """
-    ids, place = photo_ids.unique(return_inverse=True)
-    numbers = torch.arange(len(photo_ids), device=photo_ids.device)
-    rows = torch.full_like(ids, len(photo_ids)).scatter_reduce(0, place, numbers, "amin")
+    ids, place = image_ids.unique(return_inverse=True)
+    numbers = torch.arange(len(image_ids), device=image_ids.device)
+    rows = torch.full_like(ids, len(image_ids)).scatter_reduce(0, place, numbers, "amin")
     same = text_ids[:, None] == ids[None, :]  # (N, M)
     return rows, torch.where(same.any(dim=1), same.long().argmax(dim=1), -1)
 

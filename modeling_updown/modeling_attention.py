@@ -1,8 +1,8 @@
 """Top-down attention over regions (Anderson et al. 2018, equations 3-5), and the layers of question answering.
 
-Regions stand once per photo, queries once per row: N = P photos x S rows each (captions, beams, samples), rows of one
-photo next to each other; texts may also name their photo (`TextRows`). Products with regions are made once per
-photo.
+Regions stand once per image, queries once per row: N = P images x S rows each (captions, beams, samples), rows of one
+image next to each other; texts may also name their image (`TextRows`). Products with regions are made once per
+image.
 """
 
 from dataclasses import dataclass
@@ -43,9 +43,9 @@ class TopDownAttention(nn.Module):
         mask: torch.Tensor,
         *,
         rows: torch.Tensor | None = None,
-        rows_per_photo: int = 1,
+        rows_per_image: int = 1,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weigh each photo's regions for each of its rows.
+        """Weigh each image's regions for each of its rows.
 
         query (N, H), keys = W_va v (P, R, A), values (P, R, D), mask (P, R) -> v_hat (N, D), alpha (N, R).
         With `rows` (n,), query holds only those of the N = P x S rows, and so does what is returned.
@@ -56,11 +56,11 @@ class TopDownAttention(nn.Module):
             scores = self.score(torch.tanh(keys[:, None] + query)).squeeze(-1)  # (P, S, R)
             weights = masked_softmax(scores, mask[:, None]).to(values.dtype)
             return torch.bmm(weights, values).flatten(0, 1), weights.flatten(0, 1)
-        photos = rows // rows_per_photo
-        hidden = keys.index_select(0, photos).add_(query[:, None]).tanh_()  # (n, R, A), in place: nothing else holds it
-        weights = masked_softmax(self.score(hidden).squeeze(-1), mask[photos]).to(values.dtype)  # (n, R)
-        spread = weights.new_zeros(keys.shape[0] * rows_per_photo, keys.shape[1]).index_copy(0, rows, weights)
-        attended = torch.bmm(spread.unflatten(0, (-1, rows_per_photo)), values)  # (P, S, D)
+        images = rows // rows_per_image
+        hidden = keys.index_select(0, images).add_(query[:, None]).tanh_()  # (n, R, A), in place: nothing else holds it
+        weights = masked_softmax(self.score(hidden).squeeze(-1), mask[images]).to(values.dtype)  # (n, R)
+        spread = weights.new_zeros(keys.shape[0] * rows_per_image, keys.shape[1]).index_copy(0, rows, weights)
+        attended = torch.bmm(spread.unflatten(0, (-1, rows_per_image)), values)  # (P, S, D)
         return attended.flatten(0, 1).index_select(0, rows), weights
 
 
@@ -99,66 +99,66 @@ class GatedLayer(nn.Module):
 
 @dataclass
 class TextRows:
-    """Which of P photos each of N texts (texts, captions) belongs to.
+    """Which of P images each of N texts (texts, captions) belongs to.
 
-    photo_index (N,) int64; slot (N,): how many earlier texts belong to the same photo; slots: the most texts of a
-    photo; regular: whether every photo has `slots` texts, those of one photo next to each other.
+    image_index (N,) int64; slot (N,): how many earlier texts belong to the same image; slots: the most texts of an
+    image; regular: whether every image has `slots` texts, those of one image next to each other.
     """
 
-    photo_index: torch.Tensor
+    image_index: torch.Tensor
     slot: torch.Tensor
-    num_photos: int
+    num_images: int
     slots: int
     regular: bool
 
     @classmethod
-    def of(cls, photo_index: torch.Tensor | None, *, num_texts: int, num_photos: int, device: Any) -> "TextRows":
-        """From each text's photo; without it, the same number of texts for every photo, next to each other.
+    def of(cls, image_index: torch.Tensor | None, *, num_texts: int, num_images: int, device: Any) -> "TextRows":
+        """From each text's image; without it, the same number of texts for every image, next to each other.
 
         Raises `ValueError` for numbers that do not fit.
         """
-        if photo_index is None:
-            each, odd = divmod(num_texts, num_photos)
+        if image_index is None:
+            each, odd = divmod(num_texts, num_images)
             if odd or not each:
                 raise ValueError(
-                    f"{num_texts} texts for {num_photos} photos: give the same number of texts for every photo, "
-                    "those of one photo next to each other, or name the photo of each text in photo_index"
+                    f"{num_texts} texts for {num_images} images: give the same number of texts for every image, "
+                    "those of one image next to each other, or name the image of each text in image_index"
                 )
             rows = torch.arange(num_texts, device=device)
-            return cls(rows // each, rows % each, num_photos, each, regular=True)
-        photo_index = photo_index.long()
+            return cls(rows // each, rows % each, num_images, each, regular=True)
+        image_index = image_index.long()
         if (
-            photo_index.shape != (num_texts,)
+            image_index.shape != (num_texts,)
             or not num_texts
-            or not 0 <= int(photo_index.min()) <= int(photo_index.max()) < num_photos
+            or not 0 <= int(image_index.min()) <= int(image_index.max()) < num_images
         ):
-            raise ValueError(f"photo_index must name one of {num_photos} photos for each of {num_texts} texts")
-        order = photo_index.argsort(stable=True)
-        counts = torch.bincount(photo_index, minlength=num_photos)
+            raise ValueError(f"image_index must name one of {num_images} images for each of {num_texts} texts")
+        order = image_index.argsort(stable=True)
+        counts = torch.bincount(image_index, minlength=num_images)
         starts = counts.cumsum(0) - counts
-        slot = torch.empty_like(photo_index)
-        slot[order] = torch.arange(num_texts, device=device) - starts[photo_index[order]]
-        return cls(photo_index, slot, num_photos, int(counts.max()), regular=False)
+        slot = torch.empty_like(image_index)
+        slot[order] = torch.arange(num_texts, device=device) - starts[image_index[order]]
+        return cls(image_index, slot, num_images, int(counts.max()), regular=False)
 
-    def of_photos(self, photos: torch.Tensor) -> torch.Tensor:
+    def of_images(self, images: torch.Tensor) -> torch.Tensor:
         """(P, ...) -> (N, ...)"""
-        return photos if self.regular and self.slots == 1 else photos.index_select(0, self.photo_index)
+        return images if self.regular and self.slots == 1 else images.index_select(0, self.image_index)
 
-    def by_photo(self, texts: torch.Tensor) -> torch.Tensor:
-        """(N, ...) -> (P, slots, ...), zero where a photo has fewer texts."""
+    def by_image(self, texts: torch.Tensor) -> torch.Tensor:
+        """(N, ...) -> (P, slots, ...), zero where an image has fewer texts."""
         if self.regular:
-            return texts.unflatten(0, (self.num_photos, self.slots))
-        spread = texts.new_zeros(self.num_photos, self.slots, *texts.shape[1:])
-        return spread.index_put((self.photo_index, self.slot), texts)
+            return texts.unflatten(0, (self.num_images, self.slots))
+        spread = texts.new_zeros(self.num_images, self.slots, *texts.shape[1:])
+        return spread.index_put((self.image_index, self.slot), texts)
 
     def by_text(self, spread: torch.Tensor) -> torch.Tensor:
         """The way back: (P, slots, ...) -> (N, ...)"""
-        return spread.flatten(0, 1) if self.regular else spread[self.photo_index, self.slot]
+        return spread.flatten(0, 1) if self.regular else spread[self.image_index, self.slot]
 
-    def products(self, photos: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-        """photos (P, M, K), texts (N, G, K) -> their products (N, G, M), without a copy of a photo per text."""
-        spread = self.by_photo(texts)  # (P, S, G, K)
-        products = torch.bmm(spread.flatten(1, 2), photos.transpose(1, 2))  # (P, S x G, M)
+    def products(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        """images (P, M, K), texts (N, G, K) -> their products (N, G, M), without a copy of an image per text."""
+        spread = self.by_image(texts)  # (P, S, G, K)
+        products = torch.bmm(spread.flatten(1, 2), images.transpose(1, 2))  # (P, S x G, M)
         return self.by_text(products.unflatten(1, spread.shape[1:3]))
 
 
@@ -166,12 +166,12 @@ class QuestionAttention(nn.Module):
     """a_i = w_a^T f_a([v_i, q]), alpha = softmax(a) (the paper, section 3.3), for G glimpses.
 
     `attention="multiply"` is a_i = w_a^T (f_v(v_i) * f_q(q)), hengyuan-hu's. W [v, q] = W_v v + W_q q, so that the
-    regions' product is made once per photo however many questions are asked.
+    regions' product is made once per image however many questions are asked.
 
     Example:
 
     >>> layer = QuestionAttention(region_size=8, query_size=6, hidden_size=4, attention="concat", activation="relu")
-    >>> rows = TextRows.of(None, num_texts=4, num_photos=2, device="cpu")
+    >>> rows = TextRows.of(None, num_texts=4, num_images=2, device="cpu")
     >>> keys, mask = layer.project_regions(torch.randn(2, 3, 8)), torch.tensor([[True, True, False], [True] * 3])
     >>> weights = layer(torch.randn(4, 6), keys, mask, rows)[0]
     >>> weights.shape, weights[0, 0, 2].item()
@@ -217,7 +217,7 @@ class QuestionAttention(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """query (N, H), keys (P, R, A), mask (P, R) -> alpha and scores before the softmax, both (N, G, R)."""
         scores = self.scores(query, keys, rows)
-        weights = masked_softmax(scores.float(), rows.of_photos(mask)[:, None])
+        weights = masked_softmax(scores.float(), rows.of_images(mask)[:, None])
         return weights.to(scores.dtype), scores
 
     def scores(self, query: torch.Tensor, keys: torch.Tensor, rows: TextRows) -> torch.Tensor:
@@ -228,10 +228,10 @@ class QuestionAttention(nn.Module):
             if score is not None:
                 weighted = projected[:, None] * score  # (N, G, A)
                 return rows.products(keys, weighted.to(keys.dtype)) + self.score.bias[:, None]
-            hidden = rows.of_photos(keys) * projected[:, None]  # (N, R, A)
+            hidden = rows.of_images(keys) * projected[:, None]  # (N, R, A)
         else:
             assert self.joint is not None  # one of both is there
             projected = last_product(self.joint.linear, query, rest=self.region_size)
-            hidden = self.joint.activate(rows.of_photos(keys) + projected[:, None])
+            hidden = self.joint.activate(rows.of_images(keys) + projected[:, None])
         hidden = F.dropout(hidden, self.dropout, self.training)
         return self.score(hidden).transpose(1, 2)

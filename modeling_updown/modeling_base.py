@@ -177,10 +177,10 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         region_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
     ) -> Regions:
-        """`Regions` of B photos, from pixels (B, 3, height, width) or as given; missing masks are all True.
+        """`Regions` of B images, from pixels (B, 3, height, width) or as given; missing masks are all True.
 
-        pixel_mask (B, height, width) bool is True on the photo where photos of different sizes were padded. Raises
-        `ValueError` where neither or both are given, where the width does not fit, where a photo has no region at all,
+        pixel_mask (B, height, width) bool is True on the image where images of different sizes were padded. Raises
+        `ValueError` where neither or both are given, where the width does not fit, where an image has no region at all,
         or where a real region is not finite.
         """
         if pixel_values is not None and region_features is None:
@@ -200,9 +200,9 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         given = Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
         broken = broken_regions(given)
         if broken is not None:
-            photo, region = broken.nonzero()[0].tolist()
+            image, region = broken.nonzero()[0].tolist()
             raise ValueError(
-                f"region {region} of photo {photo} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
+                f"region {region} of image {image} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
                 "infinity in region_features or region_boxes: extract these regions anew"
             )
         return given
@@ -210,10 +210,10 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
     def _checked_mask(self, region_features: torch.Tensor, region_mask: torch.Tensor | None) -> torch.Tensor:
         expected = self.config.region_feature_size
         if region_features.dim() == 3 and not region_features.shape[1]:
-            raise ValueError("region_features hold no region at all: every photo needs one or more")
+            raise ValueError("region_features hold no region at all: every image needs one or more")
         if region_features.dim() != 3 or region_features.shape[-1] != expected:
             raise ValueError(
-                f"region_features have shape {tuple(region_features.shape)} but the model expects (photos, regions, "
+                f"region_features have shape {tuple(region_features.shape)} but the model expects (images, regions, "
                 f"{expected}); were they extracted with another detector?"
             )
         if region_mask is None:
@@ -222,11 +222,11 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         if region_mask.shape != region_features.shape[:2]:
             raise ValueError(
                 f"region_mask has shape {tuple(region_mask.shape)} but region_features have "
-                f"{tuple(region_features.shape[:2])} photos and regions"
+                f"{tuple(region_features.shape[:2])} images and regions"
             )
         if not is_traced() and not region_mask.any(dim=-1).all():
             empty = (~region_mask.any(dim=-1)).nonzero().flatten().tolist()
-            raise ValueError(f"photos {empty} of the batch have no region at all: region_mask is False everywhere")
+            raise ValueError(f"images {empty} of the batch have no region at all: region_mask is False everywhere")
         return region_mask
 
 

@@ -5,7 +5,7 @@
     x2_t = [v_hat, h1_t]                     language LSTM    (equation 6)
     p    = softmax(W_p h2_t + b)             words            (equation 7)
 
-What does not change over time is computed once: W_va v and the mean region's share of the LSTM gates once per photo
+What does not change over time is computed once: W_va v and the mean region's share of the LSTM gates once per image
 (not per caption or beam), the words' share of the gates in one product for a whole batch of captions.
 """
 
@@ -21,7 +21,7 @@ from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_updown import UpDownCaptioningConfig
-from .generation_updown import PhotoGenerationMixin, words_of_labels
+from .generation_updown import ImageGenerationMixin, words_of_labels
 from .linear_updown import float_type, step_product
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_attention import TopDownAttention
@@ -29,12 +29,12 @@ from .modeling_base import UpDownTopDownModel
 from .outputs_updown import Regions, UpDownCaptioningOutput
 from .rnn_updown import WordSteps, lstm_step, word_steps
 
-PHOTO_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
+IMAGE_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
 
 
 @dataclass
-class PhotoContext:
-    """What a photo contributes to every step: P photos, R regions."""
+class ImageContext:
+    """What an image contributes to every step: P images, R regions."""
 
     keys: torch.Tensor  # W_va v (P, R, A)
     values: torch.Tensor  # (P, R, D)
@@ -42,13 +42,13 @@ class PhotoContext:
     gates: torch.Tensor  # the mean region's share of the attention LSTM's gates (P, 4H)
     boxes: torch.Tensor | None  # (P, R, 4)
 
-    def index_select(self, photos: torch.Tensor) -> "PhotoContext":
-        """The context of the photos named by index (n,)."""
+    def index_select(self, images: torch.Tensor) -> "ImageContext":
+        """The context of the images named by index (n,)."""
         keys, values, mask, gates = (
-            field.index_select(0, photos) for field in (self.keys, self.values, self.mask, self.gates)
+            field.index_select(0, images) for field in (self.keys, self.values, self.mask, self.gates)
         )
-        boxes = None if self.boxes is None else self.boxes.index_select(0, photos)
-        return PhotoContext(keys, values, mask, gates, boxes)
+        boxes = None if self.boxes is None else self.boxes.index_select(0, images)
+        return ImageContext(keys, values, mask, gates, boxes)
 
 
 class LSTMState(CacheLayerMixin):
@@ -94,12 +94,12 @@ class LSTMState(CacheLayerMixin):
 
 
 class CaptioningCache(Cache):
-    """Both LSTMs' states and the photos' context, made on the first call of `forward` and handed back to it.
+    """Both LSTMs' states and the images' context, made on the first call of `forward` and handed back to it.
 
-    Beams change places inside one photo only, so the context (one entry per photo) is never reordered.
+    Beams change places inside one image only, so the context (one entry per image) is never reordered.
     """
 
-    def __init__(self, context: PhotoContext):
+    def __init__(self, context: ImageContext):
         super().__init__(layers=[LSTMState(), LSTMState()])
         self.context = context
 
@@ -117,15 +117,15 @@ class CaptioningCache(Cache):
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         rows = self.layers[0].keys.shape[0]
         super().batch_select_indices(indices)
-        photos = torch.arange(rows, device=self.context.keys.device)[indices] // (rows // len(self.context.keys))
-        self.context = self.context.index_select(photos)
+        images = torch.arange(rows, device=self.context.keys.device)[indices] // (rows // len(self.context.keys))
+        self.context = self.context.index_select(images)
 
 
-class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
+class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
     """The captioner: equations in the module's docstring, the paper's defaults, `generate` as transformers has it.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
-    S rows of words per photo (captions, beams): N = P x S, rows of one photo next to each other.
+    S rows of words per image (captions, beams): N = P x S, rows of one image next to each other.
 
     Example:
 
@@ -191,8 +191,8 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
     def set_output_embeddings(self, new_embeddings: nn.Linear) -> None:
         self.lm_head = new_embeddings
 
-    def encode_photos(self, regions: Regions) -> PhotoContext:
-        """Everything of a photo that does not change over words; once per photo."""
+    def encode_images(self, regions: Regions) -> ImageContext:
+        """Everything of an image that does not change over words; once per image."""
         config = self.config
         mask = regions.region_mask
         features = regions.region_features.to(float_type(self.attention_lstm_photo))  # (P, R, D)
@@ -209,7 +209,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
             features = F.dropout(features.relu(), config.region_dropout, self.training)
             pooled = F.dropout(self.pooled_embedding(pooled).relu(), config.region_dropout, self.training)
         keys = self.attention.project_regions(features)
-        return PhotoContext(keys, features, mask, self.attention_lstm_photo(pooled), regions.region_boxes)
+        return ImageContext(keys, features, mask, self.attention_lstm_photo(pooled), regions.region_boxes)
 
     def embed_words(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None = None) -> torch.Tensor:
         """(...), or the word embedding's output (..., E) in its place, -> (..., E)."""
@@ -240,7 +240,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
     ) -> UpDownCaptioningOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
+        input_ids (N, T); regions of P images as `get_regions` takes them, or the `cache` of an earlier call, which
         holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T): a masked word
         leaves the state untouched. labels (N, T): the input words, shifted here, -100 where not scored (or
         `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
@@ -254,7 +254,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         cache = one_cache(cache, past_key_values)
         if cache is None:
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-            cache = CaptioningCache(self.encode_photos(regions))
+            cache = CaptioningCache(self.encode_images(regions))
         input_ids = words_of_labels(labels, config) if input_ids is inputs_embeds is None else input_ids
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
         run = self.run_words(words, input_ids, cache, attention_mask, skip=not use_cache)
@@ -289,18 +289,18 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         """Take both LSTMs over the words (N, T, E) from the cache's state; without `skip` the cache ends after them."""
         num_rows, num_words = words.shape[:2]
         context = cache.context
-        rows_per_photo, odd = divmod(num_rows, len(context.keys))
-        if odd or not rows_per_photo:
+        rows_per_image, odd = divmod(num_rows, len(context.keys))
+        if odd or not rows_per_image:
             raise ValueError(
-                f"{num_rows} rows of words for {len(context.keys)} photos: "
-                "give the same number of captions for every photo, those of one photo next to each other"
+                f"{num_rows} rows of words for {len(context.keys)} images: "
+                "give the same number of captions for every image, those of one image next to each other"
             )
         mask = None if attention_mask is None else attention_mask[:, -num_words:].bool()
         steps = word_steps(mask, num_rows=num_rows, num_words=num_words, skip=skip)
-        photo_gates = context.gates.repeat_interleave(rows_per_photo, dim=0)  # (N, 4H)
-        state = cache.states(num_rows, like=photo_gates, hidden_size=self.config.hidden_size)
+        image_gates = context.gates.repeat_interleave(rows_per_image, dim=0)  # (N, 4H)
+        state = cache.states(num_rows, like=image_gates, hidden_size=self.config.hidden_size)
         if steps.skips:
-            photo_gates = photo_gates.index_select(0, steps.order)
+            image_gates = image_gates.index_select(0, steps.order)
             state = tuple(tensor.index_select(0, steps.order) for tensor in state)
             mask = mask.index_select(0, steps.order) if mask is not None and steps.holes else None
         replaced = input_ids if self.training and self.scheduled_sampling_probability > 0 else None
@@ -317,7 +317,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
                 gates = self.attention_lstm_word(self.sampled_words(replaced, run, step, rows))
             before = tuple(tensor[:rows] for tensor in state)
             state, weights = self.step(
-                gates + photo_gates[:rows], before, context, products, rows=here, rows_per_photo=rows_per_photo
+                gates + image_gates[:rows], before, context, products, rows=here, rows_per_image=rows_per_image
             )
             if mask is not None and not mask[:rows, step].all():
                 keep = mask[:rows, step, None]
@@ -331,18 +331,18 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         self,
         gates: torch.Tensor,
         state: tuple[torch.Tensor, ...],
-        context: PhotoContext,
+        context: ImageContext,
         products: tuple,
         *,
         rows: torch.Tensor | None,
-        rows_per_photo: int,
+        rows_per_image: int,
     ) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
-        """One word on: gates (n, 4H) of word and photo, state (h1, c1, h2, c2) of (n, H) -> state, alpha (n, R)."""
+        """One word on: gates (n, 4H) of word and image, state (h1, c1, h2, c2) of (n, H) -> state, alpha (n, R)."""
         attention_state, language_gates = products
         h1, c1, h2, c2 = state
         h1, c1 = lstm_step(gates + attention_state(torch.cat([h2, h1], dim=-1)), c1)  # equation 2
         attended, weights = self.attention(
-            h1, context.keys, context.values, context.mask, rows=rows, rows_per_photo=rows_per_photo
+            h1, context.keys, context.values, context.mask, rows=rows, rows_per_image=rows_per_image
         )
         h2, c2 = lstm_step(language_gates(torch.cat([attended, h1, h2], dim=-1)), c2)  # equation 6
         return (h1, c1, h2, c2), weights
@@ -379,10 +379,10 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
     def prepare_inputs_for_generation(
         self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs: Any
     ) -> dict:
-        """As transformers does it, without photos once the cache holds their context."""
+        """As transformers does it, without images once the cache holds their context."""
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         if inputs.get(CACHE) is not None:
-            for name in PHOTO_INPUTS:
+            for name in IMAGE_INPUTS:
                 inputs.pop(name, None)
         return inputs
 
@@ -393,12 +393,12 @@ class UpDownForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
         input_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, dict]:
-        """Repeat the words for beams and samples, never the photos: `forward` takes S rows a photo."""
-        photos = {name: kwargs.pop(name) for name in PHOTO_INPUTS if name in kwargs}
+        """Repeat the words for beams and samples, never the images: `forward` takes S rows an image."""
+        images = {name: kwargs.pop(name) for name in IMAGE_INPUTS if name in kwargs}
         input_ids, kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )
-        return input_ids, {**kwargs, **photos}
+        return input_ids, {**kwargs, **images}
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:

@@ -1,10 +1,10 @@
-"""photo -> `Regions`: the bottom-up detector of Anderson et al. 2018, Faster R-CNN with objects and attributes.
+"""image -> `Regions`: the bottom-up detector of Anderson et al. 2018, Faster R-CNN with objects and attributes.
 
     pixel_values --backbone--> maps --ProposalNetwork--> boxes --RoI pooling, region stage--> features --RegionHeads-->
     object and attribute probabilities, regressed boxes --selection--> Regions
 
-Photos of a batch are cut free of their padding and go through in groups of one size, so a photo's regions are the same
-alone and in any batch. Inside, boxes are pixels of the resized photo; outside, 0..1. B photos, R regions, N boxes of
+Images of a batch are cut free of their padding and go through in groups of one size, so an image's regions are the same
+alone and in any batch. Inside, boxes are pixels of the resized image; outside, 0..1. B images, R regions, N boxes of
 one group, C objects, A attributes, D feature width.
 """
 
@@ -36,11 +36,11 @@ from .detection_losses_updown import detector_losses
 from .detector_batch_updown import (
     box_tensors,
     check_given,
-    collect_photos,
+    collect_images,
     given_boxes,
+    image_objects,
+    images_by_size,
     mean_losses,
-    photo_objects,
-    photos_by_size,
     resize_factors,
 )
 from .linear_updown import float_type
@@ -50,10 +50,10 @@ from .proposals_updown import ProposalNetwork, top_proposals
 from .pyramid_updown import PyramidBackbone, PyramidRegions
 from .resnet_updown import CAFFE_DEPTHS, CAFFE_STRIDE, CaffeResNet, FrozenBatchNorm2d, RegionStage, caffe_name
 
-REGIONS_AT_A_TIME = 300  # a photo's proposals; pooled 14 x 14 maps of 1,024 channels, in float32: 241 MB
+REGIONS_AT_A_TIME = 300  # an image's proposals; pooled 14 x 14 maps of 1,024 channels, in float32: 241 MB
 PYRAMID_REGIONS_AT_A_TIME = 512  # pooled 14 x 14 maps of 128 channels, in float32: 51 MB
 FEWEST_CANDIDATES, MOST_CANDIDATES = 256, 4096  # pairs of box and class to begin with
-SMALLEST_SIDE = 32  # a photo of fewer pixels is padded to it, or no cell would be left of the maps
+SMALLEST_SIDE = 32  # an image of fewer pixels is padded to it, or no cell would be left of the maps
 
 
 def full_precision(tensor: torch.Tensor) -> contextlib.AbstractContextManager:
@@ -92,8 +92,8 @@ class RegionHeads(nn.Module):
 
 
 @dataclass
-class PhotoMaps:
-    """The maps of n photos of one size: the backbone's, and its last map where that joins the features."""
+class ImageMaps:
+    """The maps of n images of one size: the backbone's, and its last map where that joins the features."""
 
     maps: list[torch.Tensor]
     last: torch.Tensor | None
@@ -261,7 +261,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         labels: torch.Tensor | None = None,
         true_boxes: torch.Tensor | None = None,
         true_attributes: torch.Tensor | None = None,
-        photo_sizes: torch.Tensor | None = None,
+        image_sizes: torch.Tensor | None = None,
         draw_seeds: torch.Tensor | None = None,
         min_regions: int | None = None,
         max_regions: int | None = None,
@@ -269,47 +269,47 @@ class UpDownDetector(UpDownPreTrainedModel):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Detect the regions of B photos, or describe given boxes; with `labels`, the loss.
+        """Detect the regions of B images, or describe given boxes; with `labels`, the loss.
 
         Args:
             pixel_values: (B, 3, height, width), as the model's image processor makes them.
-            pixel_mask: (B, height, width) bool, True on the photo; padding lies to the right and below.
+            pixel_mask: (B, height, width) bool, True on the image; padding lies to the right and below.
             boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: regions are exactly these, in this order, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
             true_boxes: (B, M, 4) xyxy in 0..1, of the labels; once label_boxes, which is read too.
             true_attributes: (B, M, K) attribute ids 1 .. A, 0 pads; once label_attributes.
-            photo_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
+            image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
             min_regions, max_regions, score_threshold: instead of those of the config.
 
         Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
-        for a photo without pixels, and for boxes or labels that are not as above.
+        for an image without pixels, and for boxes or labels that are not as above.
         """
         refuse_misspelt(self, kwargs)
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
         true_boxes = kwargs.get("label_boxes") if true_boxes is None else true_boxes
         true_attributes = kwargs.get("label_attributes") if true_attributes is None else true_attributes
-        check_given(boxes, labels, true_attributes, num_photos=len(pixel_values), config=self.config)
+        check_given(boxes, labels, true_attributes, num_images=len(pixel_values), config=self.config)
         losses, parts = [], []
-        for photos, pixels in list(photos_by_size(pixel_values, pixel_mask)):
+        for images, pixels in list(images_by_size(pixel_values, pixel_mask)):
             group = self.feature_maps(pixels)
-            factors = resize_factors(photo_sizes, photos, group.size)
+            factors = resize_factors(image_sizes, images, group.size)
             if labels is not None:
-                true = [photo_objects(labels, true_boxes, true_attributes, photo=i, size=group.size) for i in photos]
-                seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in photos]
+                true = [image_objects(labels, true_boxes, true_attributes, image=i, size=group.size) for i in images]
+                seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in images]
                 losses.append(detector_losses(self, group, true, resize_factors=factors, seeds=seeds))
             if labels is not None and self.training:
                 continue
             if boxes is None:
                 found = self._detect(group, rule=rule, factors=factors)
             else:
-                found = self._describe(group, [given_boxes(boxes, box_mask, photo=i, size=group.size) for i in photos])
-            parts += list(zip(photos, found, strict=True))
-        output = collect_photos(parts)
+                found = self._describe(group, [given_boxes(boxes, box_mask, image=i, size=group.size) for i in images])
+            parts += list(zip(images, found, strict=True))
+        output = collect_images(parts)
         if losses:
-            output.losses = mean_losses(losses, num_photos=len(pixel_values))
+            output.losses = mean_losses(losses, num_images=len(pixel_values))
             output.loss = torch.stack(list(output.losses.values())).sum()
         return output if return_dict is None or return_dict else output.to_tuple()
 
@@ -322,20 +322,20 @@ class UpDownDetector(UpDownPreTrainedModel):
         threshold = config.score_threshold if threshold is None else threshold
         return SelectionRule(smallest, most, threshold, config.nms_thresholds, config.box_plus_one)
 
-    def feature_maps(self, pixel_values: torch.Tensor) -> PhotoMaps:
-        """n photos of one size without padding (n, 3, height, width) -> their maps."""
+    def feature_maps(self, pixel_values: torch.Tensor) -> ImageMaps:
+        """n images of one size without padding (n, 3, height, width) -> their maps."""
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
         missing_rows, missing_columns = (max(0, SMALLEST_SIDE - side) for side in size)
         if missing_rows or missing_columns:
             pixel_values = F.pad(pixel_values, (0, missing_columns, 0, missing_rows))
         if self.config.is_caffe_resnet:
             with full_precision(pixel_values):
-                return PhotoMaps([self.backbone(pixel_values)], None, size)
+                return ImageMaps([self.backbone(pixel_values)], None, size)
         maps, last = self.backbone(pixel_values)
-        return PhotoMaps(maps, last, size)
+        return ImageMaps(maps, last, size)
 
-    def _detect(self, group: PhotoMaps, *, rule: SelectionRule, factors: list[float]) -> Iterator[UpDownDetectorOutput]:
-        """The selected regions of each photo of the group, as batches of one."""
+    def _detect(self, group: ImageMaps, *, rule: SelectionRule, factors: list[float]) -> Iterator[UpDownDetectorOutput]:
+        """The selected regions of each image of the group, as batches of one."""
         with full_precision(group.maps[0]) if self.config.is_caffe_resnet else contextlib.nullcontext():
             logits, deltas = self.proposals(group.maps)
         anchors = self.proposals.anchors(group.maps)
@@ -345,14 +345,14 @@ class UpDownDetector(UpDownPreTrainedModel):
                 [part[i] for part in deltas],
                 anchors,
                 config=self.config,
-                photo_size=group.size,
+                image_size=group.size,
                 resize_factor=factors[i],
                 at_least=rule.smallest,
             )[0]
             for i in range(len(factors))
         ]
         choose = select_per_class if self.config.nms_per_class else select_jointly
-        for boxes, features in self.features_by_photo(group, proposed):
+        for boxes, features in self.features_by_image(group, proposed):
             object_logits, box_deltas = self.heads(features)
             probs = object_logits.softmax(dim=-1)
             candidates = (
@@ -360,19 +360,19 @@ class UpDownDetector(UpDownPreTrainedModel):
             )
             with torch.no_grad():
                 chosen = choose(candidates.detach(), probs.detach(), rule)
-            yield self._photo_output(chosen, boxes, features, object_logits, box_deltas, size=group.size)
+            yield self._image_output(chosen, boxes, features, object_logits, box_deltas, size=group.size)
 
-    def _describe(self, group: PhotoMaps, given: list[torch.Tensor]) -> Iterator[UpDownDetectorOutput]:
+    def _describe(self, group: ImageMaps, given: list[torch.Tensor]) -> Iterator[UpDownDetectorOutput]:
         """Features, classes and attributes of given boxes, in the order given, as batches of one."""
-        for boxes, features in self.features_by_photo(group, given):
+        for boxes, features in self.features_by_image(group, given):
             object_logits, box_deltas = self.heads(features)
             scores, best = object_logits.softmax(dim=-1)[:, 1:].max(dim=1)
             everything = Selection(torch.arange(len(boxes), device=boxes.device), scores, best + 1)
-            output = self._photo_output(everything, boxes, features, object_logits, box_deltas, size=group.size)
+            output = self._image_output(everything, boxes, features, object_logits, box_deltas, size=group.size)
             output.region_boxes = boxes_from_pixels(boxes, width=group.size[1], height=group.size[0])[None]
             yield output
 
-    def _photo_output(
+    def _image_output(
         self,
         chosen: Selection,
         boxes: torch.Tensor,
@@ -382,7 +382,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         *,
         size: tuple[int, int],
     ) -> UpDownDetectorOutput:
-        """The chosen regions of one photo, boxes in 0..1, as a batch of one."""
+        """The chosen regions of one image, boxes in 0..1, as a batch of one."""
         config, rows = self.config, chosen.indices
         object_logits, boxes = object_logits[rows], boxes[rows]
         regressed = self._regressed(box_deltas[rows], boxes, size)  # (R, C + 1, 4)
@@ -420,15 +420,15 @@ class UpDownDetector(UpDownPreTrainedModel):
         decoded = clip_boxes(decoded, width=size[1], height=size[0], plus_one=config.box_plus_one)
         return torch.cat([boxes[:, None], decoded.expand(-1, config.num_objects, -1)], dim=1)
 
-    def features_by_photo(
-        self, group: PhotoMaps, boxes: list[torch.Tensor]
+    def features_by_image(
+        self, group: ImageMaps, boxes: list[torch.Tensor]
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Boxes (N, 4) and region features (N, D), photo by photo."""
+        """Boxes (N, 4) and region features (N, D), image by image."""
         features = self.region_features(group, boxes)
         yield from zip(boxes, features.split([len(part) for part in boxes]), strict=True)
 
-    def region_features(self, group: PhotoMaps, boxes: list[torch.Tensor]) -> torch.Tensor:
-        """Pixel boxes of each photo of the group -> region features (N, D), in chunks that bound the memory."""
+    def region_features(self, group: ImageMaps, boxes: list[torch.Tensor]) -> torch.Tensor:
+        """Pixel boxes of each image of the group -> region features (N, D), in chunks that bound the memory."""
         rois = join_rois(boxes)
         chunks = rois.split(REGIONS_AT_A_TIME if self.config.is_caffe_resnet else PYRAMID_REGIONS_AT_A_TIME)
         features = torch.cat([self._region_vectors(group, chunk) for chunk in chunks])
@@ -437,7 +437,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         mean = box_means(group.last, rois, stride=self.backbone.last_stride)
         return torch.cat([features, mean.to(features.dtype)], dim=1)
 
-    def _region_vectors(self, group: PhotoMaps, rois: torch.Tensor) -> torch.Tensor:
+    def _region_vectors(self, group: ImageMaps, rois: torch.Tensor) -> torch.Tensor:
         config = self.config
         if not config.is_caffe_resnet:
             return self.region_stage(group.maps, rois, self.proposals.strides)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .arguments_updown import output_flags
+from .arguments_updown import by_old_names, output_flags
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
 from .length_bucketing_updown import join_buckets, length_buckets, text_lengths
@@ -128,7 +128,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
     >>> bert = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
     >>> model = UpDownFusionModel(UpDownFusionConfig(text_config=bert, region_feature_size=8)).eval()
     >>> regions = {"region_features": torch.randn(1, 4, 8), "region_boxes": torch.tensor([[[0, 0, 0.5, 1]] * 4])}
-    >>> out = model(torch.tensor([[2, 7, 9], [2, 8, 0]]), **regions)  # two texts about one photo
+    >>> out = model(torch.tensor([[2, 7, 9], [2, 8, 0]]), **regions)  # two texts about one image
     >>> out.word_states.shape, out.region_states.shape, out.pooler_output.shape
     (torch.Size([2, 3, 16]), torch.Size([2, 4, 16]), torch.Size([2, 16]))
     """
@@ -162,7 +162,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         region_embeds: torch.Tensor | None = None,
-        photo_index: torch.LongTensor | None = None,
+        image_index: torch.LongTensor | None = None,
         causal_words: bool = False,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -172,11 +172,12 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         """Run the transformer over words, regions or both.
 
         input_ids (N, T), or their embeddings `inputs_embeds` (N, T, H); attention_mask (N, T), by default all but the
-        padding token; regions of P photos as `get_regions` takes them, or `region_embeds` (P, R, H), what
-        `embed_regions` made of them, with `region_mask`; photo_index (N,): which photo each text goes with, by default
-        N / P texts next to each other for every photo. causal_words: words see the regions and earlier words alone, and
+        padding token; regions of P images as `get_regions` takes them, or `region_embeds` (P, R, H), what
+        `embed_regions` made of them, with `region_mask`; image_index (N,): which image each text goes with, by default
+        N / P texts next to each other for every image. causal_words: words see the regions and earlier words alone, and
         regions each other (Prefix-LM). -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
         """
+        (image_index,) = by_old_names(kwargs, image_index=image_index)
         flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         has_words = input_ids is not None or inputs_embeds is not None
         if region_embeds is None and (pixel_values is not None or region_features is not None):
@@ -188,7 +189,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         texts = (input_ids, inputs_embeds, attention_mask)
         shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
         with self.showing_attention(flags.attentions):
-            output, mask, num_words = self.read(texts, (region_embeds, region_mask, photo_index), causal_words, **shown)
+            output, mask, num_words = self.read(texts, (region_embeds, region_mask, image_index), causal_words, **shown)
         states, together = output.last_hidden_state, has_words and region_embeds is not None
         result = UpDownFusionOutput(
             pooler_output=first_state(states, mask) if together else self.pool(states, mask),
@@ -202,7 +203,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         return result if flags.as_dict else result.to_tuple()
 
     def embed_regions(self, regions: Regions, region_seconds: torch.Tensor | None = None) -> torch.Tensor:
-        """`Regions` of P photos -> the encoder's input embeddings (P, R, H); 0 on padding, whatever stands there."""
+        """`Regions` of P images -> the encoder's input embeddings (P, R, H); 0 on padding, whatever stands there."""
         if regions.region_boxes is None:
             raise ValueError("This model embeds boxes: give region_boxes as well")
         gaps = ~regions.region_mask[..., None]
@@ -211,20 +212,20 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         embedded = self.region_embedding(regions.region_features.masked_fill(gaps, 0), boxes, seconds)
         return embedded.masked_fill(gaps, 0)
 
-    def read(self, texts: Any, photos: Any, causal: bool, **flags: Any) -> tuple[Any, torch.Tensor, int]:
+    def read(self, texts: Any, images: Any, causal: bool, **flags: Any) -> tuple[Any, torch.Tensor, int]:
         """What `read_words` or `read_both` reads, where it saves time in buckets of texts of about the same length."""
         input_ids, inputs_embeds, attention_mask = texts
-        region_embeds, region_mask, photo_index = photos
+        region_embeds, region_mask, image_index = images
         if region_embeds is not None and region_mask is None:
             region_mask = region_embeds.new_ones(region_embeds.shape[:2], dtype=torch.bool)
         whole = any(flags.values()) or (input_ids is None and inputs_embeds is None)
         buckets = [] if whole else length_buckets(self.word_mask(*texts))
         words = (input_ids, inputs_embeds, attention_mask)
         if buckets:
-            return self.read_buckets(buckets, words, (region_embeds, region_mask, photo_index), causal)
+            return self.read_buckets(buckets, words, (region_embeds, region_mask, image_index), causal)
         if region_embeds is None:
             return self.read_words(*words, causal, **flags)
-        return self.read_both(*words, region_embeds, region_mask, photo_index, causal, **flags)
+        return self.read_both(*words, region_embeds, region_mask, image_index, causal, **flags)
 
     def read_words(
         self,
@@ -247,7 +248,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         attention_mask: torch.Tensor | None,
         region_embeds: torch.Tensor,
         region_mask: torch.Tensor,
-        photo_index: torch.Tensor | None,
+        image_index: torch.Tensor | None,
         causal: bool,
         **flags: bool,
     ) -> tuple[Any, torch.Tensor, int]:
@@ -259,16 +260,16 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             inputs_embeds = self.get_input_embeddings()(input_ids)
         word_mask = self.word_mask(input_ids, inputs_embeds, attention_mask)
         rows = TextRows.of(
-            photo_index, num_texts=len(inputs_embeds), num_photos=len(region_embeds), device=inputs_embeds.device
+            image_index, num_texts=len(inputs_embeds), num_images=len(region_embeds), device=inputs_embeds.device
         )
-        regions = rows.of_photos(region_embeds).to(inputs_embeds.dtype)
-        mask = torch.cat([word_mask, rows.of_photos(region_mask)], dim=1)  # (N, L)
+        regions = rows.of_images(region_embeds).to(inputs_embeds.dtype)
+        mask = torch.cat([word_mask, rows.of_images(region_mask)], dim=1)  # (N, L)
         num_words = word_mask.shape[1]
         seen = mask[:, None, None]  # (N, 1, 1, L)
         if causal:
             allowed = mask.new_ones(mask.shape[1], mask.shape[1])
             allowed[:num_words, :num_words] = causal_square(word_mask)
-            allowed[num_words:, :num_words] = False  # the photo is the prefix: it sees no word
+            allowed[num_words:, :num_words] = False  # the image is the prefix: it sees no word
             seen = seen & allowed
         positions = self.positions(input_ids, word_mask)  # (N, T)
         first = positions.gather(1, word_mask.to(torch.uint8).argmax(dim=1, keepdim=True))  # of words, not of padding
@@ -282,23 +283,23 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         return output, mask, num_words
 
     def read_buckets(
-        self, buckets: list[torch.Tensor], texts: tuple[Any, ...], photos: tuple[Any, ...], causal: bool
+        self, buckets: list[torch.Tensor], texts: tuple[Any, ...], images: tuple[Any, ...], causal: bool
     ) -> tuple[Any, torch.Tensor, int]:
         """As `read_words` or `read_both`, a pass for each bucket of texts, cut to its longest; 0 on what is cut."""
-        region_embeds, region_mask, photo_index = photos
+        region_embeds, region_mask, image_index = images
         mask = words = self.word_mask(*texts)
         rows: Any = None
         if region_embeds is not None:
-            numbers = {"num_texts": len(words), "num_photos": len(region_embeds)}
-            rows = TextRows.of(photo_index, **numbers, device=words.device)
-            mask = torch.cat([words, rows.of_photos(region_mask)], dim=1)
+            numbers = {"num_texts": len(words), "num_images": len(region_embeds)}
+            rows = TextRows.of(image_index, **numbers, device=words.device)
+            mask = torch.cat([words, rows.of_images(region_mask)], dim=1)
         states, lengths = [], text_lengths(words)
         for bucket in buckets:
             ids, embeds, seen = (part if part is None else part[bucket, : lengths[bucket[-1]]] for part in texts)
             if rows is None:
                 output, _, _ = self.read_words(ids, embeds, seen, causal)
             else:
-                owners = rows.photo_index[bucket]
+                owners = rows.image_index[bucket]
                 output, _, _ = self.read_both(ids, embeds, seen, region_embeds, region_mask, owners, causal)
             states.append(output.last_hidden_state)
         return BaseModelOutput(last_hidden_state=join_buckets(states, buckets, words)), mask, words.shape[1]
@@ -417,8 +418,8 @@ def _differences(model: UpDownFusionModel) -> dict[str, float]:
     alone = model(words, **flags).last_hidden_state
     check_finite(alone, model, what=STATES)
     both = model(words, region_embeds=regions[:, :2], region_mask=real[:, :2], **flags).last_hidden_state
-    photos = {"region_embeds": regions.expand(2, -1, -1), "region_mask": torch.cat([real, torch.zeros_like(real)])}
-    wide = model(padded.expand(2, -1), attention_mask=seen.expand(2, -1), **photos, **flags)
+    images = {"region_embeds": regions.expand(2, -1, -1), "region_mask": torch.cat([real, torch.zeros_like(real)])}
+    wide = model(padded.expand(2, -1), attention_mask=seen.expand(2, -1), **images, **flags)
     both_padded = torch.cat([wide.word_states[:1, :3], wide.region_states[:1, :2]], dim=1)
     return {
         "it reads words otherwise than alone": _apart(wide.word_states[1:, :3], alone),

@@ -1,9 +1,9 @@
 """`Regions` and a question -> an answer, by the fusion model.
 
-    z = [CLS] of question and photo read together
+    z = [CLS] of question and image read together
     p = sigmoid(W_o dropout(LN(GELU(W z))))          answers, each by itself  (after LXMERT, Tan and Bansal 2019)
 
-Labels, loss and what is returned are those of `modeling_vqa.py`; N questions may share P photos, whose regions are
+Labels, loss and what is returned are those of `modeling_vqa.py`; N questions may share P images, whose regions are
 embedded once.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import output_flags
+from .arguments_updown import by_old_names, output_flags
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import answer_loss
 from .modeling_attention import TextRows
@@ -25,8 +25,8 @@ from .outputs_updown import UpDownVqaOutput
 class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
     """A question answerer on the fusion model; see the module's docstring.
 
-    Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask` of P photos,
-    and N questions about them: one a photo, S next to each other for every photo, or as `photo_index` says.
+    Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask` of P images,
+    and N questions about them: one an image, S next to each other for every image, or as `image_index` says.
 
     Example:
 
@@ -64,7 +64,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         region_seconds: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        photo_index: torch.LongTensor | None = None,
+        image_index: torch.LongTensor | None = None,
         labels: torch.FloatTensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -74,11 +74,12 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         """Score every answer to each question.
 
         input_ids (N, T) with the tokenizer's special tokens, attention_mask (N, T), by default all but the padding
-        token; regions of P photos as `get_regions` takes them; photo_index (N,): which photo each question asks about.
+        token; regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about.
         labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`; attentions, of every layer and head, only where asked
         for, since showing them takes a slower attention. Raises `ValueError` for numbers that do not fit.
         """
         config = self.config
+        (image_index,) = by_old_names(kwargs, image_index=image_index)
         flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
@@ -91,7 +92,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
             region_mask=regions.region_mask,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
-            photo_index=photo_index,
+            image_index=image_index,
             output_attentions=flags.attentions,
             output_hidden_states=flags.hidden_states,
             return_dict=True,
@@ -100,9 +101,9 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         logits = self.answers(before)  # (N, A)
         attentions = None
         if flags.attentions:
-            words, photos = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), regions.region_mask
-            rows = TextRows.of(photo_index, num_texts=len(words), num_photos=len(photos), device=words.device)
-            attentions = cls_attention(joint.attentions, words, rows.of_photos(photos))
+            words, images = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), regions.region_mask
+            rows = TextRows.of(image_index, num_texts=len(words), num_images=len(images), device=words.device)
+            attentions = cls_attention(joint.attentions, words, rows.of_images(images))
         loss = None if labels is None else self.loss_of(logits, labels, kwargs.get("num_items_in_batch"))
         output = UpDownVqaOutput(
             loss=loss,

@@ -1,4 +1,4 @@
-"""photo -> `Regions` without a detector: the cells of a timm backbone's last map, or a pyramid of boxes over it.
+"""image -> `Regions` without a detector: the cells of a timm backbone's last map, or a pyramid of boxes over it.
 
 The grid is the paper's ResNet baseline (section 4, "ResNet": the last map averaged to 10 x 10; 1 x 1, 7 x 7 and
 14 x 14 are its variations).
@@ -83,14 +83,14 @@ class UpDownGrid(UpDownPreTrainedModel):
     ) -> Any:
         """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes.
 
-        Raises `ValueError` for pixels of another shape, and where `pixel_mask` says that photos were padded: cells
+        Raises `ValueError` for pixels of another shape, and where `pixel_mask` says that images were padded: cells
         would be of the padding.
         """
         check_pixels(pixel_values)
         if pixel_mask is not None and not is_traced() and not pixel_mask.all():
             raise ValueError(
-                'a grid takes photos of one size: give its image processor size={"height": ..., "width": ...}, '
-                "or one photo at a time"
+                'a grid takes images of one size: give its image processor size={"height": ..., "width": ...}, '
+                "or one image at a time"
             )
         feature_map = self.feature_map(pixel_values)  # (B, D, h, w)
         batch, width = feature_map.shape[:2]
@@ -109,7 +109,7 @@ class UpDownGrid(UpDownPreTrainedModel):
         return regions if return_dict is None or return_dict else regions.to_tuple()
 
     def boxes(self) -> torch.Tensor:
-        """Where the regions of any photo are: (R, 4)."""
+        """Where the regions of any image are: (R, 4)."""
         if self.config.regions == "pyramid":
             return pyramid_boxes(self.config.pyramid_levels)
         return grid_boxes(self.config.grid_size, self.config.grid_size)
@@ -129,7 +129,7 @@ def build_backbone(config: UpDownGridConfig) -> nn.Module:
     options = {"num_classes": 0, "global_pool": ""}
     try:
         return timm.create_model(config.backbone, pretrained=False, img_size=config.image_size, **options)
-    except TypeError:  # CNNs take photos of any size and know no img_size
+    except TypeError:  # CNNs take images of any size and know no img_size
         return timm.create_model(config.backbone, pretrained=False, **options)
 
 

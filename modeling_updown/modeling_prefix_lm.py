@@ -2,10 +2,10 @@
 
     r_i = W LN(v_i) + W_b [x1, y1, x2, y2, width, height, area]         a region in the space of word embeddings
     L   = -sum_t log p(w_t | w_<t, r_1 .. r_R)                          Prefix-LM (Raffel et al. 2020, section 3.2.1;
-                                                                        for photos SimVLM, Wang et al. 2022)
+                                                                        for images SimVLM, Wang et al. 2022)
 
 Regions see each other, words see the regions and the words before them. No region sees a word, so the regions go
-through the language model once a photo and leave keys and values behind, which all captions and beams of the photo
+through the language model once an image and leave keys and values behind, which all captions and beams of the image
 share. What trains of the language model is `config.tuning`: all, nothing (as Frozen, Tsimpoukelli et al. 2021) or
 adapters of low rank (LoRA, Hu et al. 2022).
 """
@@ -31,11 +31,11 @@ from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_text_updown import UpDownPrefixLMConfig
-from .generation_updown import PhotoGenerationMixin, words_of_labels
+from .generation_updown import ImageGenerationMixin, words_of_labels
 from .linear_updown import float_type
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_base import UpDownTopDownModel, loading_fault
-from .modeling_captioning import PHOTO_INPUTS
+from .modeling_captioning import IMAGE_INPUTS
 from .outputs_updown import Regions, UpDownPrefixLMOutput
 
 NEEDED = ("inputs_embeds", "position_ids", CACHE)
@@ -48,7 +48,7 @@ WRAPPED, ADAPTER = ".base_layer.", ".lora_"
 
 @dataclass
 class Prefix:
-    """The regions of P photos as the language model takes them."""
+    """The regions of P images as the language model takes them."""
 
     states: torch.Tensor  # (P, R, E)
     region_mask: torch.Tensor  # (P, R) bool
@@ -59,7 +59,7 @@ class PrefixCache(Cache):
     """Keys and values of the regions and of the words so far, for N rows; its length counts words, as `generate` does.
 
     text: the language model's own cache of the same layers, whose length counts the regions too.
-    region_mask (N, R) bool and region_boxes (P, R, 4): what the later words have to know of the photos.
+    region_mask (N, R) bool and region_boxes (P, R, 4): what the later words have to know of the images.
     """
 
     def __init__(self, text: DynamicCache, region_mask: torch.Tensor, region_boxes: torch.Tensor | None):
@@ -92,7 +92,7 @@ class PrefixEmbedding(nn.Module):
         self.of_boxes = nn.Linear(7, size, bias=False) if config.box_embedding else None  # W_b
 
     def forward(self, regions: Regions) -> Prefix:
-        """R regions of P photos -> `Prefix`; a padded region may hold anything, even NaN."""
+        """R regions of P images -> `Prefix`; a padded region may hold anything, even NaN."""
         padding = ~regions.region_mask[..., None]
         dtype = float_type(self.of_features)
         features = regions.region_features.to(dtype).masked_fill(padding, 0)
@@ -106,11 +106,11 @@ class PrefixEmbedding(nn.Module):
         return Prefix(states, regions.region_mask, regions.region_boxes)
 
 
-class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin):
-    """Captions photos with any Hugging Face causal language model; see the module's docstring.
+class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
+    """Captions images with any Hugging Face causal language model; see the module's docstring.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask`. There may be
-    S rows of words per photo (captions, beams): N = P x S, rows of one photo next to each other.
+    S rows of words per image (captions, beams): N = P x S, rows of one image next to each other.
 
     Example:
 
@@ -262,7 +262,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
     ) -> UpDownPrefixLMOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P photos as `get_regions` takes them, or the `cache` of an earlier call, which
+        input_ids (N, T); regions of P images as `get_regions` takes them, or the `cache` of an earlier call, which
         holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T), or with that
         cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100
         where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
@@ -274,14 +274,14 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         words = self.embed_words(input_ids, inputs_embeds, labels)  # (N, T, E)
-        photos: Any = one_cache(cache, past_key_values)
-        if not isinstance(photos, PrefixCache):
+        images: Any = one_cache(cache, past_key_values)
+        if not isinstance(images, PrefixCache):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-            photos = self.read_regions(regions, photos, num_rows=len(words))
+            images = self.read_regions(regions, images, num_rows=len(words))
         with self.eager_attention(flags.attentions):
             logits, hidden_states, attentions = self.run_words(
                 words,
-                photos,
+                images,
                 attention_mask,
                 output_attentions=flags.attentions,
                 output_hidden_states=flags.hidden_states,
@@ -294,8 +294,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
             label_log_probs=label_log_probs,
             hidden_states=hidden_states,
             attentions=attentions,
-            region_boxes=photos.region_boxes if flags.attentions else None,
-            **{CACHE: photos if use_cache and isinstance(photos, PrefixCache) else None},
+            region_boxes=images.region_boxes if flags.attentions else None,
+            **{CACHE: images if use_cache and isinstance(images, PrefixCache) else None},
         )
         return output if flags.as_dict else output.to_tuple()
 
@@ -313,13 +313,13 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
     def read_regions(
         self, regions: Regions, empty: DynamicCache | None = None, *, num_rows: int
     ) -> Prefix | PrefixCache:
-        """Take the regions through the language model, once a photo; the cache has their keys and values for N rows.
+        """Take the regions through the language model, once an image; the cache has their keys and values for N rows.
 
         empty: the cache to fill, such as `generate` makes it. Where layers checkpoint gradients and so keep no keys
         and values, the regions are embedded only.
         """
         prefix = self.prefix_embedding(regions)
-        rows_per_photo = check_rows(num_rows, len(prefix.states))
+        rows_per_image = check_rows(num_rows, len(prefix.states))
         if checkpoints_layers(self.language_model):
             return prefix
         text = DynamicCache(config=self.language_model.config.get_text_config(decoder=True)) if empty is None else empty
@@ -337,14 +337,14 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
             **{CACHE: text},
         )
         cache = PrefixCache(text, prefix.region_mask, prefix.region_boxes)
-        if rows_per_photo > 1:
-            cache.batch_repeat_interleave(rows_per_photo)
+        if rows_per_image > 1:
+            cache.batch_repeat_interleave(rows_per_image)
         return cache
 
     def run_words(
         self,
         words: torch.Tensor,
-        photos: Prefix | PrefixCache,
+        images: Prefix | PrefixCache,
         attention_mask: torch.Tensor | None,
         *,
         output_attentions: bool,
@@ -355,15 +355,15 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
         one pass. -> logits, hidden states and region weights, as in `UpDownPrefixLMOutput`.
         """
         num_rows, num_words = words.shape[:2]
-        num_regions = photos.region_mask.shape[1]
+        num_regions = images.region_mask.shape[1]
         inputs: dict[str, Any] = {"inputs_embeds": words, "logits_to_keep": logits_to_keep}
-        if isinstance(photos, PrefixCache):
-            length = photos.get_seq_length() + num_words
-            mask = torch.cat([photos.region_mask, word_mask(attention_mask, words, length=length)], dim=1)
-            inputs |= {"attention_mask": mask.long(), CACHE: photos.text, "use_cache": True}
+        if isinstance(images, PrefixCache):
+            length = images.get_seq_length() + num_words
+            mask = torch.cat([images.region_mask, word_mask(attention_mask, words, length=length)], dim=1)
+            inputs |= {"attention_mask": mask.long(), CACHE: images.text, "use_cache": True}
         else:
-            rows_per_photo = num_rows // len(photos.states)
-            states, regions = (x.repeat_interleave(rows_per_photo, dim=0) for x in (photos.states, photos.region_mask))
+            rows_per_image = num_rows // len(images.states)
+            states, regions = (x.repeat_interleave(rows_per_image, dim=0) for x in (images.states, images.region_mask))
             states = torch.cat([states, words], dim=1)  # (N, R + T, E)
             mask = torch.cat([regions, word_mask(attention_mask, words, length=num_words)], dim=1)
             inputs |= {"inputs_embeds": states, "logits_to_keep": num_words, "use_cache": False}
@@ -374,7 +374,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
             **inputs, output_attentions=output_attentions, output_hidden_states=output_hidden_states
         )
         hidden_states, attentions = output.hidden_states, None
-        if output_hidden_states and isinstance(photos, Prefix):
+        if output_hidden_states and isinstance(images, Prefix):
             hidden_states = tuple(states[:, num_regions:] for states in hidden_states)
         if output_attentions:
             attentions = (region_weights(output.attentions, num_regions, num_words=num_words),)
@@ -441,10 +441,10 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
     def prepare_inputs_for_generation(
         self, input_ids: torch.LongTensor, inputs_embeds: torch.FloatTensor | None = None, **kwargs: Any
     ) -> dict:
-        """As transformers does it, without photos once the cache holds their keys and values."""
+        """As transformers does it, without images once the cache holds their keys and values."""
         inputs = super().prepare_inputs_for_generation(input_ids, inputs_embeds=inputs_embeds, **kwargs)
         if isinstance(inputs.get(CACHE), PrefixCache):
-            for name in PHOTO_INPUTS:
+            for name in IMAGE_INPUTS:
                 inputs.pop(name, None)
         return inputs
 
@@ -455,18 +455,18 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, PhotoGenerationMixin)
         input_ids: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, dict]:
-        """Repeat the words for beams and samples, never the photos: `forward` takes S rows a photo.
+        """Repeat the words for beams and samples, never the images: `forward` takes S rows an image.
 
-        Pixels become regions here, so that the region source runs once a photo without a cache too.
+        Pixels become regions here, so that the region source runs once an image without a cache too.
         """
-        photos = {name: kwargs.pop(name) for name in PHOTO_INPUTS if name in kwargs}
-        if photos.get("pixel_values") is not None and not isinstance(kwargs.get(CACHE), PrefixCache):
-            regions = self.get_regions(**photos)
-            photos = {name: regions[name] for name in PHOTO_INPUTS if name in regions}
+        images = {name: kwargs.pop(name) for name in IMAGE_INPUTS if name in kwargs}
+        if images.get("pixel_values") is not None and not isinstance(kwargs.get(CACHE), PrefixCache):
+            regions = self.get_regions(**images)
+            images = {name: regions[name] for name in IMAGE_INPUTS if name in regions}
         input_ids, kwargs = super()._expand_inputs_for_generation(
             expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **kwargs
         )
-        return input_ids, {**kwargs, **photos}
+        return input_ids, {**kwargs, **images}
 
 
 def check_language_model(language_model: PreTrainedModel, *, prefix_attention: str) -> None:
@@ -500,15 +500,15 @@ def checkpoints_layers(language_model: PreTrainedModel) -> bool:
     return any(getattr(layer, "gradient_checkpointing", False) and layer.training for layer in language_model.modules())
 
 
-def check_rows(num_rows: int, num_photos: int) -> int:
-    """How many rows of words each photo has; `ValueError` where that is no whole number."""
-    rows_per_photo, odd = divmod(num_rows, num_photos)
-    if odd or not rows_per_photo:
+def check_rows(num_rows: int, num_images: int) -> int:
+    """How many rows of words each image has; `ValueError` where that is no whole number."""
+    rows_per_image, odd = divmod(num_rows, num_images)
+    if odd or not rows_per_image:
         raise ValueError(
-            f"{num_rows} rows of words for {num_photos} photos: "
-            "give the same number of captions for every photo, those of one photo next to each other"
+            f"{num_rows} rows of words for {num_images} images: "
+            "give the same number of captions for every image, those of one image next to each other"
         )
-    return rows_per_photo
+    return rows_per_image
 
 
 def check_length(length: int, num_regions: int, text_config: Any) -> None:

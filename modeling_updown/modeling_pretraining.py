@@ -1,6 +1,6 @@
 """Pretraining on regions and words: every objective of the region-feature era on the fusion model.
 
-    itc, itm             photo and text, compared and matched          (`modeling_retrieval.py`)
+    itc, itm             image and text, compared and matched          (`modeling_retrieval.py`)
     mlm                  masked words, read off the other words and the regions
     mrc_ce, mrc_kl       masked regions' object class: the detector's best, or its whole distribution
     mrfr, mim            masked regions' feature; `mim` is its name where the regions are the cells of a grid
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arguments_updown import output_flags
+from .arguments_updown import by_old_names, output_flags
 from .configuration_text_updown import UpDownFusionConfig
 from .linear_updown import word_scores
 from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
@@ -82,8 +82,8 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         pixel_mask: torch.BoolTensor | None = None,
         region_seconds: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        photo_index: torch.LongTensor | None = None,
-        photo_ids: torch.LongTensor | None = None,
+        image_index: torch.LongTensor | None = None,
+        image_ids: torch.LongTensor | None = None,
         masked_input_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         masked_regions: torch.BoolTensor | None = None,
@@ -99,29 +99,29 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     ) -> UpDownPreTrainingOutput | tuple:
         """The losses of all objectives that the inputs allow.
 
-        input_ids (N, T), attention_mask, regions of P photos, photo_index (N,) and photo_ids (P,) as for retrieval.
+        input_ids (N, T), attention_mask, regions of P images, image_index (N,) and image_ids (P,) as for retrieval.
         masked_input_ids (N, T) and labels (N, T): words with some masked, and those words, -100 elsewhere (without
         masked_input_ids, input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden;
         asked_regions, of the same shape: those of them that are learnt, by default all; seen_features (P, R, D): what
         stands in the masked regions' place, by default zeros. object_probs (P, R, C): the detector's, background first,
         what masked region classification learns. labels or masked_regions: return_loss. -> `UpDownPreTrainingOutput`
         """
-        config = self.config
+        image_index, image_ids = by_old_names(kwargs, image_index=image_index, image_ids=image_ids)
         flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-        photos = Regions(self.fusion.embed_regions(regions, region_seconds), regions.region_boxes, regions.region_mask)
-        rows = self.rows(photo_index, input_ids, photos)
+        images = Regions(self.fusion.embed_regions(regions, region_seconds), regions.region_boxes, regions.region_mask)
+        rows = self.rows(image_index, input_ids, images)
         learns = bool(return_loss) or labels is not None or masked_regions is not None
-        output = UpDownPreTrainingOutput(region_boxes=photos.region_boxes if flags.attentions else None)
-        if config.weight("itc"):
-            output.image_embeds = self.project_images(photos)
+        output = UpDownPreTrainingOutput(region_boxes=images.region_boxes if flags.attentions else None)
+        if self.config.weight("itc"):
+            output.image_embeds = self.project_images(images)
             output.text_embeds = self.get_text_features(input_ids, attention_mask)
-        embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds, "photo_ids": photo_ids}
-        losses = self.pair_losses(input_ids, attention_mask, photos, rows, **embeds, keys=keys) if learns else {}
+        embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds, "image_ids": image_ids}
+        losses = self.pair_losses(input_ids, attention_mask, images, rows, **embeds, keys=keys) if learns else {}
         shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
-        if any(shown.values()) or any(config.weight(name) for name in MASKED):
+        if any(shown.values()) or any(self.config.weight(name) for name in MASKED):
             words = input_ids if masked_input_ids is None else masked_input_ids
             masked = of_pairs(masked_regions, rows)
             seen, mask = self.hide(regions, rows, masked, seen_features, region_seconds)
@@ -149,15 +149,15 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         region_seconds: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The regions of each pair as the masked pass sees them, embedded (N, R, H), and their mask (N, R)."""
-        mask = rows.of_photos(regions.region_mask)
-        features, boxes = rows.of_photos(regions.region_features), rows.of_photos(regions.region_boxes)
+        mask = rows.of_images(regions.region_mask)
+        features, boxes = rows.of_images(regions.region_features), rows.of_images(regions.region_boxes)
         if masked_regions is not None:
             if seen_features is not None:
-                hidden = rows.of_photos(seen_features).to(features.dtype)
+                hidden = rows.of_images(seen_features).to(features.dtype)
             else:
                 hidden = torch.zeros_like(features)
             features = torch.where(masked_regions[..., None], hidden, features)
-        seconds = None if region_seconds is None else rows.of_photos(region_seconds)
+        seconds = None if region_seconds is None else rows.of_images(region_seconds)
         return self.fusion.embed_regions(Regions(features, boxes, mask), seconds), mask
 
     def word_logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -165,10 +165,10 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         return word_scores(self.word_head(states), self.get_input_embeddings())
 
     def next_words(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, rows: TextRows
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, images: Regions, rows: TextRows
     ) -> torch.Tensor:
         """Prefix-LM: a pass in which words see the regions and the words before them."""
-        joint: Any = self.read_together(input_ids, attention_mask, photos, rows.photo_index, causal_words=True)
+        joint: Any = self.read_together(input_ids, attention_mask, images, rows.image_index, causal_words=True)
         mask = self.fusion.word_mask(input_ids, None, attention_mask)
         labels = input_ids.masked_fill(~mask, IGNORED_LABEL)
         return self.word_loss(joint.word_states[:, :-1], labels[:, 1:])  # `prefix_lm_loss`, its words alone
@@ -192,7 +192,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         losses = {}
         output.hidden_states = joint.hidden_states
         if joint.attentions is not None:
-            mask = rows.of_photos(regions.region_mask)
+            mask = rows.of_images(regions.region_mask)
             output.attentions = region_attention(joint.attentions, mask, num_words=joint.word_states.shape[1])
         if hasattr(self, "word_head"):
             if not self.training or labels is None:
@@ -217,7 +217,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         output.object_logits, output.region_predictions = logits, features
         if learnt is None:
             return losses
-        hidden = learnt & rows.of_photos(regions.region_mask)
+        hidden = learnt & rows.of_images(regions.region_mask)
         for name, loss in (("mrc_ce", mrc_ce_loss), ("mrc_kl", mrc_kl_loss)):
             if config.weight(name):
                 probs = regions.object_probs if object_probs is None else object_probs
@@ -226,28 +226,28 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
                         f"{name} learns the detector's object_probs, which these regions lack: extract them with a "
                         "detector and its soft labels, or leave that objective out"
                     )
-                losses[name] = loss(logits.float(), rows.of_photos(probs).float(), hidden)
+                losses[name] = loss(logits.float(), rows.of_images(probs).float(), hidden)
         for name in REGION_FEATURES:
             if config.weight(name):
-                target = rows.of_photos(regions.region_features).detach().float()
+                target = rows.of_images(regions.region_features).detach().float()
                 losses[name] = mrfr_loss(features.float(), target, hidden)
         return losses
 
 
 def of_pairs(masks: torch.Tensor | None, rows: TextRows) -> torch.Tensor | None:
-    """Masks of regions of each photo (P, R), or already of each pair (N, R), -> (N, R)."""
-    if masks is None or len(masks) == len(rows.photo_index):
+    """Masks of regions of each image (P, R), or already of each pair (N, R), -> (N, R)."""
+    if masks is None or len(masks) == len(rows.image_index):
         return masks
-    if len(masks) != rows.num_photos:
+    if len(masks) != rows.num_images:
         raise ValueError(
-            f"masked_regions and asked_regions are of {len(masks)} rows, but there are {rows.num_photos} photos and "
-            f"{len(rows.photo_index)} texts: give a row for each photo, or for each text"
+            f"masked_regions and asked_regions are of {len(masks)} rows, but there are {rows.num_images} images and "
+            f"{len(rows.image_index)} texts: give a row for each image, or for each text"
         )
-    return rows.of_photos(masks)
+    return rows.of_images(masks)
 
 
 class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
-    """Masked words, read off the other words and, where there is a photo, its regions.
+    """Masked words, read off the other words and, where there is an image, its regions.
 
     Example:
 
@@ -280,7 +280,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
         region_seconds: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        photo_index: torch.LongTensor | None = None,
+        image_index: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
@@ -289,6 +289,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
     ) -> UpDownMaskedLMOutput | tuple:
         """Score every word at every place. labels (N, T): the masked words, -100 elsewhere; the rest as the fusion
         model takes it. -> `UpDownMaskedLMOutput`"""
+        (image_index,) = by_old_names(kwargs, image_index=image_index)
         flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         regions = None
         if pixel_values is not None or region_features is not None:
@@ -299,7 +300,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             region_mask=None if regions is None else regions.region_mask,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
-            photo_index=photo_index,
+            image_index=image_index,
             output_attentions=flags.attentions,
             output_hidden_states=flags.hidden_states,
             return_dict=True,
@@ -308,9 +309,9 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
         attentions = joint.attentions
         if attentions is not None and regions is not None:
             rows = TextRows.of(
-                photo_index, num_texts=len(logits), num_photos=len(regions.region_mask), device=logits.device
+                image_index, num_texts=len(logits), num_images=len(regions.region_mask), device=logits.device
             )
-            attentions = region_attention(attentions, rows.of_photos(regions.region_mask), num_words=logits.shape[1])
+            attentions = region_attention(attentions, rows.of_images(regions.region_mask), num_words=logits.shape[1])
         output = UpDownMaskedLMOutput(
             loss=None if labels is None else mlm_loss(logits, labels),
             logits=logits,

@@ -1,11 +1,11 @@
-"""Photo <-> text: matching and retrieval on the fusion model.
+"""Image <-> text: matching and retrieval on the fusion model.
 
-    s_ij = v_i . t_j              two passes, photo and text apart: fast, and all pairs at once   (ITC)
+    s_ij = v_i . t_j              two passes, image and text apart: fast, and all pairs at once   (ITC)
     z    = [CLS] of both together, log-odds = w . z + b: slower and surer, for the best candidates (ITM)
 
 (or, with `config.match_by="product"`, z = v'_i * t'_j of the same two vectors, each made in the presence of the other.)
 v and t are the passes' vectors (`config.pooling`), projected and scaled to length 1. Losses are `itc_loss` and
-`itm_loss` of `losses_updown.py` (after ALBEF, Li et al. 2021, sections 3.2 and 3.3). Over several processes every photo
+`itm_loss` of `losses_updown.py` (after ALBEF, Li et al. 2021, sections 3.2 and 3.3). Over several processes every image
 is compared with the texts of all.
 """
 
@@ -15,19 +15,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import output_flags
+from .arguments_updown import by_old_names, output_flags
 from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
-from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_a_photo
+from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_an_image
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
 
 
 class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
-    """Finds photos for texts and texts for photos: embeddings to search by, and a match score to re-rank the best.
+    """Finds images for texts and texts for images: embeddings to search by, and a match score to re-rank the best.
 
-    Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask` of P photos,
+    Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask` of P images,
     and N texts.
 
     Example:
@@ -40,7 +40,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     >>> texts = torch.tensor([[2, 7, 9], [2, 8, 0], [2, 5, 5]])
     >>> model(texts, **regions).logits_per_image.shape
     torch.Size([2, 3])
-    >>> model.match(texts, photo_index=torch.tensor([0, 0, 1]), **regions).shape
+    >>> model.match(texts, image_index=torch.tensor([0, 0, 1]), **regions).shape
     torch.Size([3])
     """
 
@@ -90,8 +90,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         pixel_mask: torch.BoolTensor | None = None,
         region_seconds: torch.FloatTensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        photo_index: torch.LongTensor | None = None,
-        photo_ids: torch.LongTensor | None = None,
+        image_index: torch.LongTensor | None = None,
+        image_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         return_loss: bool | None = None,
         keys: dict[str, Any] | None = None,
@@ -99,32 +99,33 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> UpDownRetrievalOutput | tuple:
-        """Compare every photo with every text; with labels or `return_loss`, the losses too.
+        """Compare every image with every text; with labels or `return_loss`, the losses too.
 
-        input_ids (N, T), attention_mask (N, T); regions of P photos as `get_regions` takes them. labels (N,), or
-        photo_index (N,): the photo each text belongs to, by default N / P texts next to each other for every photo.
-        photo_ids (P,): each photo's number in the data set, by which one that several processes hold is known to be
+        input_ids (N, T), attention_mask (N, T); regions of P images as `get_regions` takes them. labels (N,), or
+        image_index (N,): the image each text belongs to, by default N / P texts next to each other for every image.
+        image_ids (P,): each image's number in the data set, by which one that several processes hold is known to be
         one; labels are such numbers then. keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them.
-        With `output_attentions` each text is read together with its own photo as well. -> `UpDownRetrievalOutput`.
+        With `output_attentions` each text is read together with its own image as well. -> `UpDownRetrievalOutput`.
         """
+        image_index, image_ids = by_old_names(kwargs, image_index=image_index, image_ids=image_ids)
         flags = output_flags(self, kwargs, output_attentions, False, return_dict)
-        owners = photo_index if labels is None else rows_of(labels, photo_ids)
-        photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+        owners = image_index if labels is None else rows_of(labels, image_ids)
+        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
         if input_ids is None:
             raise ValueError("There is no text to compare with: give input_ids (and attention_mask)")
-        image_embeds = self.project_images(photos)
+        image_embeds = self.project_images(images)
         text_embeds = self.get_text_features(input_ids, attention_mask)
         scaled = image_embeds @ text_embeds.T / self.bounded_temperature().to(image_embeds.dtype)  # (P, N)
-        self.check_numbers(scaled, "scores of photos and texts")
+        self.check_numbers(scaled, "scores of images and texts")
         losses: dict[str, torch.Tensor] = {}
         if labels is not None or return_loss:
-            rows = self.rows(owners, input_ids, photos)
+            rows = self.rows(owners, input_ids, images)
             losses = self.pair_losses(
-                *(input_ids, attention_mask, photos, rows),
+                *(input_ids, attention_mask, images, rows),
                 image_embeds=image_embeds,
                 text_embeds=text_embeds,
                 keys=keys,
-                photo_ids=photo_ids,
+                image_ids=image_ids,
             )
         output = UpDownRetrievalOutput(
             loss=self.weighted(losses),
@@ -134,8 +135,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             logits_per_text=scaled.T,
             image_embeds=image_embeds,
             text_embeds=text_embeds,
-            attentions=self.word_attention(input_ids, attention_mask, photos, owners) if flags.attentions else None,
-            region_boxes=photos.region_boxes if flags.attentions else None,
+            attentions=self.word_attention(input_ids, attention_mask, images, owners) if flags.attentions else None,
+            region_boxes=images.region_boxes if flags.attentions else None,
         )
         return output if flags.as_dict else output.to_tuple()
 
@@ -150,9 +151,9 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         pixel_mask: torch.Tensor | None = None,
         region_seconds: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """P photos, or their regions -> embeddings (P, E) of length 1."""
+        """P images, or their regions -> embeddings (P, E) of length 1."""
         return self.project_images(
-            self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+            self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
         )
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -173,12 +174,15 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         region_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
         region_seconds: torch.Tensor | None = None,
+        image_index: torch.Tensor | None = None,
         photo_index: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Log-odds (N,) that each text and its photo belong together; arguments as for `forward`."""
-        photos = self.photos(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
-        owners = self.rows(photo_index, input_ids, photos).photo_index
-        odds = self.match_logits(input_ids, attention_mask, photos, owners)
+        """Log-odds (N,) that each text and its image belong together; arguments as for `forward`; `photo_index` was
+        `image_index`."""
+        (image_index,) = by_old_names({"photo_index": photo_index}, image_index=image_index)
+        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+        owners = self.rows(image_index, input_ids, images).image_index
+        odds = self.match_logits(input_ids, attention_mask, images, owners)
         self.check_numbers(odds, "log-odds of pairs")
         return odds
 
@@ -192,7 +196,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
 
     # -- passes -----------------------------------------------------------------------------------------------------
 
-    def photos(
+    def images(
         self,
         pixel_values: torch.Tensor | None,
         region_features: torch.Tensor | None,
@@ -201,7 +205,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         pixel_mask: torch.Tensor | None = None,
         region_seconds: torch.Tensor | None = None,
     ) -> Regions:
-        """Regions of P photos whose `region_features` are the encoder's input embeddings (P, R, H), made once."""
+        """Regions of P images whose `region_features` are the encoder's input embeddings (P, R, H), made once."""
         regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
         embedded = self.fusion.embed_regions(regions, region_seconds)
         return Regions(embedded, regions.region_boxes, regions.region_mask)
@@ -210,14 +214,14 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         """As the fusion model has it."""
         return self.fusion.get_regions(*arguments, **named)
 
-    def project_images(self, photos: Regions) -> torch.Tensor:
+    def project_images(self, images: Regions) -> torch.Tensor:
         """(P, E) of length 1, from a pass over the regions alone."""
         self.check_objective("itc", "compares no embeddings")
         joint = self.fusion(
-            region_embeds=photos.region_features, region_mask=photos.region_mask, return_dict=True
+            region_embeds=images.region_features, region_mask=images.region_mask, return_dict=True
         ).pooler_output
         embeddings = F.normalize(self.image_projection(joint), dim=-1)
-        self.check_numbers(embeddings, "embeddings of photos")
+        self.check_numbers(embeddings, "embeddings of images")
         return embeddings
 
     def check_numbers(self, numbers: torch.Tensor, what: str) -> None:
@@ -229,17 +233,17 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        photos: Regions,
-        photo_index: torch.Tensor,
+        images: Regions,
+        image_index: torch.Tensor,
         **more: Any,
     ) -> UpDownFusionOutput:
-        """Each text with its photo in one pass."""
+        """Each text with its image in one pass."""
         return self.fusion(
             input_ids,
             attention_mask=attention_mask,
-            region_embeds=photos.region_features,
-            region_mask=photos.region_mask,
-            photo_index=photo_index,
+            region_embeds=images.region_features,
+            region_mask=images.region_mask,
+            image_index=image_index,
             return_dict=True,
             **more,
         )
@@ -248,33 +252,33 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        photos: Regions,
+        images: Regions,
         owners: torch.Tensor | None,
     ) -> tuple[torch.Tensor, ...]:
-        """How each word of each text weighed its photo's regions where both are read together, (N, T, R) a layer."""
-        rows = self.rows(owners, input_ids, photos)
-        joint = self.read_together(input_ids, attention_mask, photos, rows.photo_index, output_attentions=True)
-        mask = rows.of_photos(photos.region_mask)
+        """How each word of each text weighed its image's regions where both are read together, (N, T, R) a layer."""
+        rows = self.rows(owners, input_ids, images)
+        joint = self.read_together(input_ids, attention_mask, images, rows.image_index, output_attentions=True)
+        mask = rows.of_images(images.region_mask)
         return region_attention(joint.attentions or (), mask, num_words=input_ids.shape[1])
 
     def match_logits(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, photos: Regions, photo_index: torch.Tensor
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, images: Regions, image_index: torch.Tensor
     ) -> torch.Tensor:
-        """(N,) log-odds of each text with the photo that `photo_index` names."""
+        """(N,) log-odds of each text with the image that `image_index` names."""
         self.check_objective("itm", "scores no pairs")
-        joint: Any = self.read_together(input_ids, attention_mask, photos, photo_index)
+        joint: Any = self.read_together(input_ids, attention_mask, images, image_index)
         if self.config.match_by == "cls":
             return self.match_head(joint.pooler_output).squeeze(-1)
         words = mean_state(joint.word_states, self.fusion.word_mask(input_ids, None, attention_mask))
-        regions = mean_state(joint.region_states, photos.region_mask.index_select(0, photo_index))
+        regions = mean_state(joint.region_states, images.region_mask.index_select(0, image_index))
         texts = F.normalize(self.text_projection(words), dim=-1)
-        images = F.normalize(self.image_projection(regions), dim=-1)
-        return self.match_head(texts * images * self.config.projection_size).squeeze(-1)
+        image_vectors = F.normalize(self.image_projection(regions), dim=-1)
+        return self.match_head(texts * image_vectors * self.config.projection_size).squeeze(-1)
 
-    def rows(self, owners: torch.Tensor | None, input_ids: torch.Tensor, photos: Regions) -> TextRows:
-        """Which photo each text belongs to."""
+    def rows(self, owners: torch.Tensor | None, input_ids: torch.Tensor, images: Regions) -> TextRows:
+        """Which image each text belongs to."""
         return TextRows.of(
-            owners, num_texts=len(input_ids), num_photos=len(photos.region_mask), device=input_ids.device
+            owners, num_texts=len(input_ids), num_images=len(images.region_mask), device=input_ids.device
         )
 
     def check_objective(self, name: str, lack: str) -> None:
@@ -291,21 +295,21 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        photos: Regions,
+        images: Regions,
         rows: TextRows,
         *,
         image_embeds: torch.Tensor | None,
         text_embeds: torch.Tensor | None,
         keys: dict[str, Any] | None,
-        photo_ids: torch.Tensor | None = None,
+        image_ids: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """`itc` over the batch of all processes (and the momentum queue), `itm` over this process's."""
         losses, similarity = {}, None
         if image_embeds is not None and text_embeds is not None:
-            losses["itc"] = self.contrast(image_embeds, text_embeds, rows.photo_index, keys, photo_ids)
+            losses["itc"] = self.contrast(image_embeds, text_embeds, rows.image_index, keys, image_ids)
             similarity = (image_embeds.float() @ text_embeds.float().T).detach()  # (P, N)
         if self.config.weight("itm"):
-            losses["itm"] = self.matching(input_ids, attention_mask, photos, rows, similarity)
+            losses["itm"] = self.matching(input_ids, attention_mask, images, rows, similarity)
         return losses
 
     def contrast(
@@ -314,18 +318,18 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         text_embeds: torch.Tensor,
         owners: torch.Tensor,
         keys: dict[str, Any] | None,
-        photo_ids: torch.Tensor | None = None,
+        image_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """ITC, each photo of all processes once given `photo_ids`; with `keys` against the momentum copy's."""
+        """ITC, each image of all processes once given `image_ids`; with `keys` against the momentum copy's."""
         temperature = self.bounded_temperature().float()
         if keys is not None:
             return momentum_itc_loss(image_embeds.float(), text_embeds.float(), temperature=temperature, **keys)
         images, texts = gather_rows(image_embeds.float()), gather_rows(text_embeds.float())
-        if photo_ids is None:
+        if image_ids is None:
             owners = gather_owners(owners, len(image_embeds))
         else:
-            text_ids = photo_ids.index_select(0, owners)
-            kept, owners = one_row_a_photo(gather_rows(photo_ids), gather_rows(text_ids))
+            text_ids = image_ids.index_select(0, owners)
+            kept, owners = one_row_an_image(gather_rows(image_ids), gather_rows(text_ids))
             images = images.index_select(0, kept)
         return itc_loss(images, texts, temperature=temperature, owners=owners)
 
@@ -333,29 +337,29 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         self,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
-        photos: Regions,
+        images: Regions,
         rows: TextRows,
         similarity: torch.Tensor | None,
     ) -> torch.Tensor:
-        """ITM: every right pair, a wrong photo for every text, and a wrong text for every photo.
+        """ITM: every right pair, a wrong image for every text, and a wrong text for every image.
 
         similarity (P, N) as ITC sees it; the wrong ones are hard where the config says so and ITC is learnt.
         """
-        owners = rows.photo_index
+        owners = rows.image_index
         if self.config.hard_negatives and similarity is not None:
-            wrong_photo, wrong_text = hard_negatives(
+            wrong_image, wrong_text = hard_negatives(
                 similarity, owners, temperature=self.bounded_temperature().float().detach()
             )
         else:
-            wrong_photo, wrong_text = random_negatives(rows.num_photos, owners)
+            wrong_image, wrong_text = random_negatives(rows.num_images, owners)
         texts = torch.arange(len(owners), device=owners.device)
-        photos_too = torch.arange(rows.num_photos, device=owners.device)
-        texts = torch.cat([texts, texts[wrong_photo >= 0], wrong_text[wrong_text >= 0]])
-        images = torch.cat([owners, wrong_photo[wrong_photo >= 0], photos_too[wrong_text >= 0]])
+        images_too = torch.arange(rows.num_images, device=owners.device)
+        texts = torch.cat([texts, texts[wrong_image >= 0], wrong_text[wrong_text >= 0]])
+        image_rows = torch.cat([owners, wrong_image[wrong_image >= 0], images_too[wrong_text >= 0]])
         labels = torch.zeros(len(texts), device=owners.device)
         labels[: len(owners)] = 1
         mask = None if attention_mask is None else attention_mask.index_select(0, texts)
-        logits = self.match_logits(input_ids.index_select(0, texts), mask, photos, images)
+        logits = self.match_logits(input_ids.index_select(0, texts), mask, images, image_rows)
         return itm_loss(logits.float(), labels)
 
     def weighted(self, losses: dict[str, torch.Tensor]) -> torch.Tensor | None:
@@ -365,20 +369,20 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         return torch.stack([self.config.weight(name) * loss for name, loss in losses.items()]).sum()
 
 
-def rows_of(labels: torch.Tensor, photo_ids: torch.Tensor | None) -> torch.Tensor:
-    """The row of each text's photo, (N,): `labels` themselves or, where photos have numbers, where theirs stands.
+def rows_of(labels: torch.Tensor, image_ids: torch.Tensor | None) -> torch.Tensor:
+    """The row of each text's image, (N,): `labels` themselves or, where images have numbers, where theirs stands.
 
-    Raises `ValueError` for a number that no photo has.
+    Raises `ValueError` for a number that no image has.
 
     >>> rows_of(torch.tensor([40, 7, 40]), torch.tensor([7, 40]))
     tensor([1, 0, 1])
     """
-    if photo_ids is None:
+    if image_ids is None:
         return labels
-    same = labels[:, None] == photo_ids[None, :]  # (N, P)
+    same = labels[:, None] == image_ids[None, :]  # (N, P)
     if not is_traced() and not same.any(dim=1).all():
         lost = labels[~same.any(dim=1)][0].item()
-        raise ValueError(f"labels name photo {lost}, but photo_ids, the photos of the batch, do not")
+        raise ValueError(f"labels name image {lost}, but image_ids, the images of the batch, do not")
     return same.long().argmax(dim=1)
 
 
@@ -390,32 +394,32 @@ def hard_negatives(
     temperature: torch.Tensor | float,
     generator: torch.Generator | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A wrong photo for each text and a wrong text for each photo, the likelier the more similar (ALBEF, section 3.2).
+    """A wrong image for each text and a wrong text for each image, the likelier the more similar (ALBEF, section 3.2).
 
     similarity (P, N) of unit-length embeddings, owners (N,) int64. Drawn from softmax(similarity / temperature) with
     matches at 0, by the largest of logits plus Gumbel noise: that is the same distribution, and nothing underflows
     however unlike the wrong ones are. Drawn on the generator's device.
 
     Returns:
-        photo_of_text (N,) and text_of_photo (P,) int64; -1 where all there is belongs together, as in a batch of one
-        photo.
+        image_of_text (N,) and text_of_image (P,) int64; -1 where all there is belongs together, as in a batch of one
+        image.
     """
     logits = similarity.float() / torch.as_tensor(temperature, device=similarity.device).float()  # (P, N)
     logits = logits.clamp(min=torch.finfo(logits.dtype).min)  # a similarity of -inf still comes before a match
-    photos = torch.arange(len(logits), device=logits.device)
-    logits = logits.masked_fill(photos[:, None] == owners[None, :], -torch.inf)
+    images = torch.arange(len(logits), device=logits.device)
+    logits = logits.masked_fill(images[:, None] == owners[None, :], -torch.inf)
     return _drawn(logits.T, generator), _drawn(logits, generator)
 
 
 def random_negatives(
-    num_photos: int, owners: torch.Tensor, *, generator: torch.Generator | None = None
+    num_images: int, owners: torch.Tensor, *, generator: torch.Generator | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `hard_negatives`, every wrong photo and every wrong text being as likely as another.
+    """As `hard_negatives`, every wrong image and every wrong text being as likely as another.
 
     >>> random_negatives(2, torch.tensor([0, 1, 1]))[0]
     tensor([1, 0, 0])
     """
-    alike = torch.zeros(num_photos, len(owners), device=owners.device)
+    alike = torch.zeros(num_images, len(owners), device=owners.device)
     return hard_negatives(alike, owners, temperature=1.0, generator=generator)
 
 

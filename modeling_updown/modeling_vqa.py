@@ -2,11 +2,11 @@
 
     q     = GRU(words)                                    question
     a_i   = w_a^T f_a([v_i, q]), alpha = softmax(a)       attention
-    h     = f_q(q) * f_v(sum_i alpha_i v_i)               question and photo together
+    h     = f_q(q) * f_v(sum_i alpha_i v_i)               question and image together
     p     = sigmoid(W_o f_o(h))                           answers, each by itself
 
 f is the gated tanh. hengyuan-hu/bottom-up-attention-vqa replaced it by weight-normed ReLUs and the attention by
-w_a^T (f_v(v_i) * f_q(q)); both are fields of the config. N questions may share P photos: products with a photo's
+w_a^T (f_v(v_i) * f_q(q)); both are fields of the config. N questions may share P images: products with an image's
 regions are made once, whatever is asked about it.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import output_flags
+from .arguments_updown import by_old_names, output_flags
 from .boxes_updown import box_geometry
 from .configuration_updown import UpDownVqaConfig
 from .counting_updown import ObjectCounter, RisingFunction
@@ -34,8 +34,8 @@ WORD_STD = 0.3  # of new word vectors: about that of GloVe's
 class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
     """The question answerer: equations in the module's docstring, the paper's defaults.
 
-    Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask` of P photos,
-    and N questions about them: one a photo, S next to each other for every photo, or as `photo_index` says.
+    Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask` of P images,
+    and N questions about them: one an image, S next to each other for every image, or as `image_index` says.
 
     Example:
 
@@ -133,7 +133,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         pixel_mask: torch.BoolTensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
-        photo_index: torch.LongTensor | None = None,
+        image_index: torch.LongTensor | None = None,
         choice_input_ids: torch.LongTensor | None = None,
         choice_mask: torch.BoolTensor | None = None,
         labels: torch.FloatTensor | None = None,
@@ -146,19 +146,20 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         """Score every answer to each question.
 
         input_ids (N, T), padded on either side; attention_mask (N, T), by default all but `config.pad_token_id`;
-        regions of P photos as `get_regions` takes them; photo_index (N,): which photo each question asks about.
+        regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about.
         labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the words of C answers to choose from,
         choice_mask (N, C): True = a choice; correct_choice (N,), once choice_labels: the right one, -100 for none.
         -> `UpDownVqaOutput`; attentions are always there, since they cost nothing. Raises `ValueError` for numbers that
         do not fit.
         """
         config = self.config
+        (image_index,) = by_old_names(kwargs, image_index=image_index)
         flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
         correct_choice = kwargs.get("choice_labels") if correct_choice is None else correct_choice
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
         rows = TextRows.of(
-            photo_index, num_texts=len(question), num_photos=len(regions.region_mask), device=question.device
+            image_index, num_texts=len(question), num_images=len(regions.region_mask), device=question.device
         )
         joint, attentions, counts = self.attend(
             F.dropout(question, config.question_dropout, self.training), regions, rows
@@ -219,7 +220,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
     def attend(
         self, question: torch.Tensor, regions: Regions, rows: TextRows
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor | None]:
-        """q (N, H) and P photos -> h (N, H), the weights of every layer of attention (N, G, R), counts (N, K + 1)."""
+        """q (N, H) and P images -> h (N, H), the weights of every layer of attention (N, G, R), counts (N, K + 1)."""
         features, mask = self.region_values(regions), regions.region_mask
         query, attentions = question, []
         layer: Any  # a QuestionAttention
@@ -235,9 +236,9 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         if self.counter is not None and self.of_counts is not None:
             if regions.region_boxes is None:
                 raise ValueError("This model counts by boxes (config.counted_objects): give region_boxes as well")
-            real, first = rows.of_photos(mask), scores[:, 0]
+            real, first = rows.of_images(mask), scores[:, 0]
             check_finite_eagerly(first.masked_fill(~real, 0), self, what="scores of regions to count")
-            counts = self.counter(first, rows.of_photos(regions.region_boxes), real)
+            counts = self.counter(first, rows.of_images(regions.region_boxes), real)
             joint = joint + self.of_counts(counts.to(joint.dtype)).relu()
         return joint, tuple(attentions), counts
 

@@ -17,10 +17,10 @@ from .losses_updown import gather_rows
 
 
 class MomentumQueue(nn.Module):
-    """The copy and its queue, of `size` photos and as many texts.
+    """The copy and its queue, of `size` images and as many texts.
 
     size: places of the queue, 65,536 in ALBEF; 0 keeps the copy alone. decay: m, 0.995 in ALBEF.
-    Buffers: `image_queue`, `text_queue` (size, E), and the photo ids (size,) of what lies there, -1 where nothing does.
+    Buffers: `image_queue`, `text_queue` (size, E), and the image ids (size,) of what lies there, -1 where nothing does.
     """
 
     def __init__(self, model: Any, *, size: int, decay: float = 0.995):
@@ -34,7 +34,7 @@ class MomentumQueue(nn.Module):
         self.text_queue = nn.Buffer(torch.zeros(size, width))
         self.image_ids = nn.Buffer(torch.full((size,), -1))
         self.text_ids = nn.Buffer(torch.full((size,), -1))
-        self.pushed = nn.Buffer(torch.zeros(2, dtype=torch.long))  # photos and texts, ever
+        self.pushed = nn.Buffer(torch.zeros(2, dtype=torch.long))  # images and texts, ever
 
     @torch.no_grad()
     def follow(self, model: Any) -> None:
@@ -50,29 +50,29 @@ class MomentumQueue(nn.Module):
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None,
         *,
-        photo_ids: torch.Tensor,
+        image_ids: torch.Tensor,
         owners: torch.Tensor,
         alpha: float = 0.0,
     ) -> dict[str, Any]:
         """What `momentum_itc_loss` compares this process's batch with; the batch then joins the queue.
 
-        regions: `region_features`, `region_boxes`, `region_mask` of P photos; input_ids, attention_mask (N, T);
-        photo_ids (P,): the photos' numbers in the data set; owners (N,): the row of each text's photo. Collective:
+        regions: `region_features`, `region_boxes`, `region_mask` of P images; input_ids, attention_mask (N, T);
+        image_ids (P,): the images' numbers in the data set; owners (N,): the row of each text's image. Collective:
         every process calls it with its share of the batch.
         """
         named = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
         images = self.copy.get_image_features(**named).float()
         texts = self.copy.get_text_features(input_ids, attention_mask).float()
-        text_ids = photo_ids[owners]
+        text_ids = image_ids[owners]
         all_images, all_texts = gather_rows(images), gather_rows(texts)
-        all_image_ids, all_text_ids = gather_rows(photo_ids), gather_rows(text_ids)
+        all_image_ids, all_text_ids = gather_rows(image_ids), gather_rows(text_ids)
         kept_images, kept_texts = self.image_ids >= 0, self.text_ids >= 0
         keys = {
             "image_keys": torch.cat([all_images, self.image_queue[kept_images]]),
             "text_keys": torch.cat([all_texts, self.text_queue[kept_texts]]),
             "image_key_ids": torch.cat([all_image_ids, self.image_ids[kept_images]]),
             "text_key_ids": torch.cat([all_text_ids, self.text_ids[kept_texts]]),
-            "image_ids": photo_ids,
+            "image_ids": image_ids,
             "text_ids": text_ids,
             "momentum_image_embeds": images,
             "momentum_text_embeds": texts,
@@ -85,10 +85,10 @@ class MomentumQueue(nn.Module):
     def push(
         self, side: int, queue: torch.Tensor, ids: torch.Tensor, embeds: torch.Tensor, new_ids: torch.Tensor
     ) -> None:
-        """Write embeddings into one side's queue (0 photos, 1 texts), over the oldest."""
+        """Write embeddings into one side's queue (0 images, 1 texts), over the oldest."""
         if not self.size:
             return
-        order = new_ids.argsort(stable=True)[-self.size :]  # whatever process a photo was on
+        order = new_ids.argsort(stable=True)[-self.size :]  # whatever process an image was on
         embeds, new_ids = embeds[order], new_ids[order]
         places = (self.pushed[side] + torch.arange(len(embeds), device=embeds.device)) % self.size
         queue[places], ids[places] = embeds, new_ids

@@ -1,6 +1,6 @@
 """What flows between the two halves (`Regions`) and what the heads return.
 
-Photo -> region source or store -> `Regions` -> top-down model -> words, answers, scores. Shapes: B photos, R regions,
+Image -> region source or store -> `Regions` -> top-down model -> words, answers, scores. Shapes: B images, R regions,
 D feature width, T words, V vocabulary.
 """
 
@@ -15,10 +15,10 @@ from .compat_updown import cache_field_by_version, is_traced
 
 @dataclass
 class Regions(ModelOutput):
-    """The regions of B photos, padded to R: the one currency between bottom-up and top-down.
+    """The regions of B images, padded to R: the one currency between bottom-up and top-down.
 
     region_features (`torch.Tensor` of shape (B, R, D)): one vector per region.
-    region_boxes (`torch.Tensor` of shape (B, R, 4)): xyxy in 0..1 of the photo's width and height.
+    region_boxes (`torch.Tensor` of shape (B, R, 4)): xyxy in 0..1 of the image's width and height.
     region_mask (`torch.Tensor` of shape (B, R), bool): True = a real region.
     region_scores (`torch.Tensor` of shape (B, R), *optional*): the detector's confidence, 0..1.
     object_probs, attribute_probs (`torch.Tensor` of shape (B, R, classes + 1), *optional*): soft labels; index 0 is
@@ -52,7 +52,7 @@ class UpDownDetectorOutput(Regions):
     pred_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): the regressed box of each region's class, xyxy in 0..1.
     loss (scalar, *optional*): the sum of `losses`.
     losses (dict of scalars, *optional*): `proposal_objectness`, `proposal_box`, `region_class`, `region_box` and, with
-        attributes, `region_attributes`, each a mean over photos and with its weight.
+        attributes, `region_attributes`, each a mean over images and with its weight.
     """
 
     object_ids: torch.Tensor | None = None
@@ -97,12 +97,12 @@ class UpDownVqaOutput(ModelOutput):
     loss (scalar, *optional*): of the labels, a mean over questions; that of the choices is added.
     logits (`torch.Tensor` of shape (N, A)): a score of each answer; its sigmoid is in 0..1.
     choice_logits (`torch.Tensor` of shape (N, C), *optional*): a score of each choice given; -inf where there is none.
-    hidden_states (tuple of two tensors of shape (N, H), *optional*): the question's state, and what question and photo
+    hidden_states (tuple of two tensors of shape (N, H), *optional*): the question's state, and what question and image
         make together; of the fusion model, of shape (N, L, H), those of the embeddings and of every layer.
     attentions (tuple of tensors of shape (N, G, R), *optional*): how the regions were weighed for each question, one a
         layer of attention; of the fusion model by [CLS], each head being a glimpse.
     counts (`torch.Tensor` of shape (N, K + 1), *optional*): how sure counting-aware attention is of 0 .. K objects.
-    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the images.
     """
 
     loss: torch.Tensor | None = None
@@ -124,7 +124,7 @@ class UpDownFusionOutput(ModelOutput):
         same, apart. Without words, T is 1: the [CLS] token.
     hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer.
     attentions (tuple of tensors of shape (N, heads, L, L), *optional*): of every layer.
-    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the images.
     """
 
     pooler_output: torch.Tensor | None = None
@@ -138,15 +138,15 @@ class UpDownFusionOutput(ModelOutput):
 
 @dataclass
 class UpDownRetrievalOutput(ModelOutput):
-    """What `UpDownFusionForImageTextRetrieval` returns for P photos and N texts.
+    """What `UpDownFusionForImageTextRetrieval` returns for P images and N texts.
 
     loss (scalar, *optional*): the weighted sum of `losses`.
     losses (dict of scalars, *optional*): each objective by itself, without its weight.
-    logits, logits_per_image (`torch.Tensor` of shape (P, N)): similarity of photo and text over the temperature.
+    logits, logits_per_image (`torch.Tensor` of shape (P, N)): similarity of image and text over the temperature.
     logits_per_text (`torch.Tensor` of shape (N, P)): the same, transposed.
     image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E)): of length 1.
     attentions (tuple of tensors of shape (N, T, R), *optional*): how the regions were weighed for each word of each
-        text with its own photo, one a layer, summing to 1.
+        text with its own image, one a layer, summing to 1.
     region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are.
     """
 
@@ -163,7 +163,7 @@ class UpDownRetrievalOutput(ModelOutput):
 
 @dataclass
 class UpDownPreTrainingOutput(ModelOutput):
-    """What `UpDownFusionForPreTraining` returns for N pairs of P photos; C object classes with background.
+    """What `UpDownFusionForPreTraining` returns for N pairs of P images; C object classes with background.
 
     loss (scalar, *optional*), losses (dict of scalars, *optional*): as above.
     logits (`torch.Tensor` of shape (N, T, V), *optional*): of every word, from the pass whose words are masked; None
@@ -190,7 +190,7 @@ class UpDownPreTrainingOutput(ModelOutput):
 
 @dataclass
 class UpDownMaskedLMOutput(ModelOutput):
-    """What `UpDownFusionForMaskedLM` returns for N texts, with or without their photos.
+    """What `UpDownFusionForMaskedLM` returns for N texts, with or without their images.
 
     loss (scalar, *optional*): cross-entropy of the masked words, a mean over them.
     logits (`torch.Tensor` of shape (N, T, V)): of every word.
@@ -221,7 +221,7 @@ class UpDownPrefixLMOutput(ModelOutput):
     hidden_states (tuple of L + 1 tensors of shape (N, T, H), *optional*): of the words' embeddings and of every layer.
     attentions (tuple of one tensor of shape (N, T, R), *optional*): how the regions were weighed for each word: the
         last layer's attention, a mean over heads, scaled to sum to 1 over the regions.
-    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the photos.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the images.
     """
 
     loss: torch.Tensor | None = None
@@ -234,14 +234,14 @@ class UpDownPrefixLMOutput(ModelOutput):
 
 
 def check_pixels(pixel_values: torch.Tensor) -> None:
-    """Raises `ValueError` for what is no batch of photos (B, 3, height, width)."""
+    """Raises `ValueError` for what is no batch of images (B, 3, height, width)."""
     shape = tuple(pixel_values.shape)
     empty = not torch.compiler.is_compiling() and 0 in shape
     if len(shape) != 4 or shape[1] != 3 or empty:
         cure = "make them with the model's image processor"
         if len(shape) == 3 and shape[0] == 3:
-            cure = "give pixel_values[None] for one photo"
-        raise ValueError(f"pixel_values have shape {shape}, not (photos, 3, height, width): {cure}")
+            cure = "give pixel_values[None] for one image"
+        raise ValueError(f"pixel_values have shape {shape}, not (images, 3, height, width): {cure}")
 
 
 def check_detections(output: UpDownDetectorOutput, model: Any) -> None:

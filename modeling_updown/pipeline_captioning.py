@@ -1,6 +1,6 @@
-"""`pipeline("image-to-text")`: a photo in, a caption out, as in transformers 4, and the regions behind each word.
+"""`pipeline("image-to-text")`: an image in, a caption out, as in transformers 4, and the regions behind each word.
 
-The last hop of the flow: photo -> image processor -> `generate` -> tokenizer -> `[{"generated_text": "a dog runs"}]`.
+The last hop of the flow: image -> image processor -> `generate` -> tokenizer -> `[{"generated_text": "a dog runs"}]`.
 transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder.
 """
 
@@ -15,17 +15,17 @@ from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import PipelineIterator
 
 from .generation_updown import FiniteScores, users_lengths
-from .pipeline_photos import (
-    PHOTO_SETTINGS,
-    ListedPhoto,
-    ListedPhotos,
-    batch_photos,
-    is_many_photos,
-    join_photos,
-    naming_photo,
-    photo_inputs,
-    photo_loader,
-    photo_stream,
+from .pipeline_images import (
+    IMAGE_SETTINGS,
+    ListedImage,
+    ListedImages,
+    batch_images,
+    image_inputs,
+    image_loader,
+    image_stream,
+    is_many_images,
+    join_images,
+    naming_image,
     save_parts,
     take_parts,
 )
@@ -34,18 +34,18 @@ GENERATE_ARGUMENTS = {*vars(GenerationConfig()), *inspect.signature(GenerationMi
 
 
 class UpDownImageToTextPipeline(Pipeline):
-    """Describes photos. For one photo a list of captions, `[{"generated_text": ...}]`; for many, a list of such lists.
+    """Describes images. For one image a list of captions, `[{"generated_text": ...}]`; for many, a list of such lists.
 
-    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, an open file, a PIL image, an array or
-    a tensor. Many photos are a list, an array (P, ...) or rows `dataset[:3]`; or a `datasets.Dataset` with a column of
-    images, a generator, any torch data set or a DataLoader of batches, for which an iterator comes back, and nothing is
-    held in memory. Settings of `generate` that are not given are those of the model's `generation_config`.
+    An image is whatever the image processor takes: a path, an http(s) URL, bytes, an open file, a PIL image, an array
+    or a tensor. Many images are a list, an array (P, ...) or rows `dataset[:3]`; or a `datasets.Dataset` with a column
+    of images, a generator, any torch data set or a DataLoader of batches, for which an iterator comes back, and nothing
+    is held in memory. Settings of `generate` that are not given are those of the model's `generation_config`.
 
     With `return_regions=True` each caption also has
 
     - `words`: the words of the caption as the tokenizer has them, without special tokens (T of them);
     - `region_weights`: tensor (T, R), how the regions were weighed when that word was written, each row summing to 1;
-    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the photo's width and height.
+    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
 
     Example:
 
@@ -73,35 +73,35 @@ class UpDownImageToTextPipeline(Pipeline):
         save_parts(self, save_directory, **kwargs)
 
     def __call__(self, inputs: Any = None, **kwargs: Any) -> Any:
-        """Describe one photo or many.
+        """Describe one image or many.
 
         Args:
-            inputs: a photo or many of them, as the class says; `images=` is another name for it.
+            inputs: an image or many of them, as the class says; `images=` is another name for it.
             prompt: the words every caption starts with, such as `"a photo of"`.
             max_new_tokens, num_beams, num_return_sequences, do_sample, ...: settings of `generate`, also as a dict
                 `generate_kwargs`. `max_length` counts BOS and the prompt as well.
-            timeout: seconds that the download of a photo may take.
+            timeout: seconds that the download of an image may take.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
             return_regions: add `words`, `region_weights` and `region_boxes` to each caption.
             return_token_ids: add `generated_token_ids`, a list with BOS, EOS and the prompt but without padding.
-            batch_size, num_workers: photos captioned together (1 by default), processes that load photos (0).
+            batch_size, num_workers: images captioned together (1 by default), processes that load images (0).
 
         Raises:
-            ValueError: a photo cannot be read; for one of many the message starts with its index from 0. Or the model's
-                numbers are not finite.
+            ValueError: an image cannot be read; for one of many the message starts with its index from 0. Or the
+                model's numbers are not finite.
             TypeError: nothing to caption, or an argument that neither the pipeline, the image processor nor `generate`
                 knows.
         """
-        photos = kwargs.pop("images", None) if inputs is None else inputs
-        if photos is None:
+        images = kwargs.pop("images", None) if inputs is None else inputs
+        if images is None:
             raise TypeError(
-                "there is no photo to caption: give a path, a URL, a PIL image, an array or a list of these"
+                "there is no image to caption: give a path, a URL, a PIL image, an array or a list of these"
             )
-        if isinstance(photos, Mapping) and is_many_photos(photos.get("image")):
-            photos = batch_photos(photos)
-        if is_many_photos(photos):
-            return list(super().__call__(ListedPhotos(photos), **kwargs))
-        return super().__call__(photo_stream(photos), **kwargs)
+        if isinstance(images, Mapping) and is_many_images(images.get("image")):
+            images = batch_images(images)
+        if is_many_images(images):
+            return list(super().__call__(ListedImages(images), **kwargs))
+        return super().__call__(image_stream(images), **kwargs)
 
     def _sanitize_parameters(
         self,
@@ -112,7 +112,7 @@ class UpDownImageToTextPipeline(Pipeline):
         timeout: float | None = None,
         **settings: Any,
     ) -> tuple[dict, dict, dict]:
-        photo_settings = {name: settings.pop(name) for name in PHOTO_SETTINGS & settings.keys()}
+        image_settings = {name: settings.pop(name) for name in IMAGE_SETTINGS & settings.keys()}
         unknown = sorted(settings.keys() - GENERATE_ARGUMENTS)
         twice = sorted(settings.keys() & (generate_kwargs or {}).keys())
         if unknown:
@@ -121,7 +121,7 @@ class UpDownImageToTextPipeline(Pipeline):
             raise ValueError(f"{', '.join(twice)} is given both directly and in generate_kwargs: give it once")
         generation = {**(generate_kwargs or {}), **settings}
         steps: tuple[dict[str, Any], ...] = (
-            {"prompt": prompt, "timeout": timeout, **photo_settings},
+            {"prompt": prompt, "timeout": timeout, **image_settings},
             {"return_regions": return_regions, "generate_kwargs": generation or None},
             {"return_token_ids": return_token_ids},
         )
@@ -139,24 +139,24 @@ class UpDownImageToTextPipeline(Pipeline):
         forward_params: Any,
         postprocess_params: Any,
     ) -> Any:
-        """As transformers does it, but photos of different sizes are padded to one batch, with their mask."""
-        loader = photo_loader(
+        """As transformers does it, but images of different sizes are padded to one batch, with their mask."""
+        loader = image_loader(
             inputs,
             self.preprocess,
             preprocess_params,
             num_workers=num_workers,
             batch_size=batch_size,
-            collate_fn=join_photos,
+            collate_fn=join_images,
         )
         outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
         return PipelineIterator(outputs, self.postprocess, postprocess_params)
 
-    def preprocess(self, input_: Any, prompt: str | None = None, **photo_settings: Any) -> dict[str, torch.Tensor]:
-        """A photo (or `ListedPhoto`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
-        if isinstance(input_, ListedPhoto):
-            with naming_photo(input_.place):
-                return self.preprocess(input_.photo, prompt=prompt, **photo_settings)
-        inputs = photo_inputs(self.image_processor, input_, **photo_settings)
+    def preprocess(self, input_: Any, prompt: str | None = None, **image_settings: Any) -> dict[str, torch.Tensor]:
+        """An image (or `ListedImage`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
+        if isinstance(input_, ListedImage):
+            with naming_image(input_.place):
+                return self.preprocess(input_.image, prompt=prompt, **image_settings)
+        inputs = image_inputs(self.image_processor, input_, **image_settings)
         if prompt:
             inputs |= self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
             inputs |= begun(inputs["input_ids"], self.model.config.bos_token_id)
@@ -168,9 +168,9 @@ class UpDownImageToTextPipeline(Pipeline):
         generate_kwargs: Mapping[str, Any] | None = None,
         return_regions: bool = False,
     ) -> dict[str, torch.Tensor]:
-        """-> `sequences` (B, S, T), S captions a photo, and with `return_regions` their weights and boxes."""
+        """-> `sequences` (B, S, T), S captions an image, and with `return_regions` their weights and boxes."""
         inputs = {**input_tensors, "pixel_values": input_tensors["pixel_values"].to(self.model.dtype)}
-        num_photos = len(inputs["pixel_values"])
+        num_images = len(inputs["pixel_values"])
         settings = self.generation_settings(generate_kwargs or {}, words=inputs.get("input_ids"))
         settings = self._prepare_generate_kwargs(
             settings, return_dict_in_generate=True, output_attentions=return_regions
@@ -178,16 +178,16 @@ class UpDownImageToTextPipeline(Pipeline):
         if not hasattr(self.model, "get_regions"):
             if return_regions:
                 raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
-            return {"sequences": by_photo(self.model.generate(**inputs, **settings).sequences, num_photos)}
+            return {"sequences": by_image(self.model.generate(**inputs, **settings).sequences, num_images)}
         pixels = {name: inputs.pop(name) for name in ("pixel_values", "pixel_mask") if name in inputs}
         regions = self.model.get_regions(**pixels)
         inputs |= {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
         output = self.model.generate(**inputs, **settings)
-        captions = {"sequences": by_photo(output.sequences, num_photos)}
+        captions = {"sequences": by_image(output.sequences, num_images)}
         if return_regions:
             weights = followed_weights(output.attentions, output.sequences, getattr(output, "beam_indices", None))
             captions |= {
-                "region_weights": by_photo(weights, num_photos),
+                "region_weights": by_image(weights, num_images),
                 "region_boxes": regions.region_boxes,
                 "region_mask": regions.region_mask,
             }
@@ -209,7 +209,7 @@ class UpDownImageToTextPipeline(Pipeline):
     def postprocess(
         self, model_outputs: Mapping[str, torch.Tensor], return_token_ids: bool = False
     ) -> list[dict[str, Any]]:
-        """What `_forward` made of one photo (B = 1) -> one dict a caption."""
+        """What `_forward` made of one image (B = 1) -> one dict a caption."""
         captions = []
         for number, sequence in enumerate(model_outputs["sequences"][0].tolist()):
             caption: dict[str, Any] = {
@@ -272,9 +272,9 @@ def followed_weights(
     return torch.cat(steps, dim=1)
 
 
-def by_photo(tensor: torch.Tensor, num_photos: int) -> torch.Tensor:
-    """(B * S, ...) -> (B, S, ...), S captions a photo."""
-    return tensor.unflatten(0, (num_photos, -1))
+def by_image(tensor: torch.Tensor, num_images: int) -> torch.Tensor:
+    """(B * S, ...) -> (B, S, ...), S captions an image."""
+    return tensor.unflatten(0, (num_images, -1))
 
 
 def without_padding(sequence: Sequence[int], end_token_ids: Iterable[int]) -> list[int]:

@@ -1,7 +1,7 @@
-"""Photos and the questions about them, as they are given to a pipeline: in pairs, lists, rows, data sets or streams.
+"""Images and the questions about them, as they are given to a pipeline: in pairs, lists, rows, data sets or streams.
 
-The first hop of `pipeline_vqa`: whatever was given -> `AskedPhoto`s, checked -> a batch in which each photo stands once
-and each question says which photo it is about.
+The first hop of `pipeline_vqa`: whatever was given -> `AskedImage`s, checked -> a batch in which each image stands once
+and each question says which image it is about.
 """
 
 import os
@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from .pipeline_photos import (
-    batch_photos,
-    is_many_photos,
-    is_one_photo,
-    join_photos,
-    naming_photo,
-    stored_photo,
-    with_undecoded_photos,
+from .pipeline_images import (
+    batch_images,
+    is_many_images,
+    is_one_image,
+    join_images,
+    naming_image,
+    stored_image,
+    with_undecoded_images,
 )
 
 ROW_COLUMNS = ("image", "question", "choices")
@@ -44,16 +44,17 @@ class Question:
 
 
 @dataclass(frozen=True)
-class AskedPhoto:
-    """A photo and everything that is asked about it; `place` is its first question's, None where there is one photo."""
+class AskedImage:
+    """An image and everything that is asked about it; `place` is its first question's, None where there is one
+    image."""
 
-    photo: Any
+    image: Any
     questions: tuple[Question, ...]
     place: int | None = None
 
 
-class AskedPhotos(Dataset):
-    """A sequence of rows, or of photos with one question or a list of one each, as a torch data set."""
+class AskedImages(Dataset):
+    """A sequence of rows, or of images with one question or a list of one each, as a torch data set."""
 
     def __init__(self, rows: Any, question: str | list[str] | None = None):
         self.rows, self.question = rows, question
@@ -61,12 +62,12 @@ class AskedPhotos(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> AskedPhoto:
-        with naming_photo(index):
+    def __getitem__(self, index: int) -> AskedImage:
+        with naming_image(index):
             row = self.rows[index]
-        if isinstance(row, AskedPhoto):
+        if isinstance(row, AskedImage):
             return row
-        return asked_photo(row, self.question[index] if isinstance(self.question, list) else self.question, place=index)
+        return asked_image(row, self.question[index] if isinstance(self.question, list) else self.question, place=index)
 
 
 def question_list(question: Any) -> Any:
@@ -78,47 +79,47 @@ def question_list(question: Any) -> Any:
     return [question[place] for place in range(len(question))]
 
 
-def check_lengths(photos: Any, question: Any) -> None:
-    """Raises `ValueError` where each photo should have its question, but there are more of the ones or the others."""
-    if isinstance(question, list) and len(question) != len(photos):
+def check_lengths(images: Any, question: Any) -> None:
+    """Raises `ValueError` where each image should have its question, but there are more of the ones or the others."""
+    if isinstance(question, list) and len(question) != len(images):
         raise ValueError(
-            f"{len(photos)} photos and {len(question)} questions: give a question for each photo, or one for all"
+            f"{len(images)} images and {len(question)} questions: give a question for each image, or one for all"
         )
 
 
-def merged(rows: Sequence[AskedPhoto]) -> tuple[list[AskedPhoto], list[int]]:
-    """Rows that ask about the same photo as one, and which row each of their questions was, one after another."""
-    photos: dict[Any, list[int]] = {}
+def merged(rows: Sequence[AskedImage]) -> tuple[list[AskedImage], list[int]]:
+    """Rows that ask about the same image as one, and which row each of their questions was, one after another."""
+    images: dict[Any, list[int]] = {}
     for place, row in enumerate(rows):
-        same = row.photo if isinstance(row.photo, str | bytes | os.PathLike) else id(row.photo)
-        photos.setdefault(same, []).append(place)
+        same = row.image if isinstance(row.image, str | bytes | os.PathLike) else id(row.image)
+        images.setdefault(same, []).append(place)
     asked = [
         replace(rows[places[0]], questions=tuple(question for place in places for question in rows[place].questions))
-        for places in photos.values()
+        for places in images.values()
     ]
-    return asked, [place for places in photos.values() for place in places]
+    return asked, [place for places in images.values() for place in places]
 
 
 def batch_rows(batch: Any, question: Any = None) -> Sequence:
-    """The rows of one batch of a DataLoader, or of `dataset[:3]`: photos where there is a `question` about them.
+    """The rows of one batch of a DataLoader, or of `dataset[:3]`: images where there is a `question` about them.
 
     Raises `ValueError` where its columns have different lengths.
     """
-    if question is not None or not isinstance(batch, Mapping) or not is_many_photos(batch.get("image")):
-        return batch_photos(batch)
+    if question is not None or not isinstance(batch, Mapping) or not is_many_images(batch.get("image")):
+        return batch_images(batch)
     columns = {name: batch[name] for name in ROW_COLUMNS if batch.get(name) is not None}
     number = len(columns["image"])
     if isinstance(columns.get("question"), str):
         columns["question"] = [columns["question"]] * number
     odd = next((name for name, values in columns.items() if len(values) != number), None)
     if odd is not None:
-        raise ValueError(f"the rows have {number} photos and {len(columns[odd])} of {odd}: give each photo its own")
+        raise ValueError(f"the rows have {number} images and {len(columns[odd])} of {odd}: give each image its own")
     return [{name: values[row] for name, values in columns.items()} for row in range(number)]
 
 
 def asked_stream(rows: Any, question: Any) -> Any:
-    """What comes lazily: a data set or stream of rows, or of photos with their questions; None for a single photo."""
-    if is_one_photo(rows):
+    """What comes lazily: a data set or stream of rows, or of images with their questions; None for a single image."""
+    if is_one_image(rows):
         return None
     if isinstance(rows, DataLoader):
         rows = (row for batch in rows for row in batch_rows(batch, question))
@@ -127,17 +128,17 @@ def asked_stream(rows: Any, question: Any) -> Any:
         rows = rows_of_columns(rows, with_question=question is None)
     if isinstance(rows, Iterator | IterableDataset):
         if isinstance(question, list):
-            raise TypeError("a stream of photos takes one question: stream rows of image and question instead")
-        return (asked_photo(row, question, place=place) for place, row in enumerate(rows))
+            raise TypeError("a stream of images takes one question: stream rows of image and question instead")
+        return (asked_image(row, question, place=place) for place, row in enumerate(rows))
     if not of_columns and not isinstance(rows, Sequence | Dataset):
         return None
     check_lengths(rows, question)
-    return AskedPhotos(rows, question)
+    return AskedImages(rows, question)
 
 
 def rows_of_columns(rows: Any, *, with_question: bool) -> Any:
-    """A `datasets.Dataset` (or a streamed one) with its photos undecoded, whatever their column is called."""
-    rows, column = with_undecoded_photos(rows)
+    """A `datasets.Dataset` (or a streamed one) with its images undecoded, whatever their column is called."""
+    rows, column = with_undecoded_images(rows)
     names = rows.column_names or [column, "question"]
     if with_question and "question" not in names:
         raise ValueError(f"none of the columns {names} is called question: rename the one that holds the questions")
@@ -148,8 +149,8 @@ def rows_of_columns(rows: Any, *, with_question: bool) -> Any:
     return rows if hasattr(rows, "__len__") else iter(rows)
 
 
-def asked_photo(row: Any, question: Any = None, *, place: int | None = None) -> AskedPhoto:
-    """A photo and a question, or a row of both, checked.
+def asked_image(row: Any, question: Any = None, *, place: int | None = None) -> AskedImage:
+    """An image and a question, or a row of both, checked.
 
     Raises `TypeError` or `ValueError` that says which question it is where there are many.
     """
@@ -162,16 +163,16 @@ def asked_photo(row: Any, question: Any = None, *, place: int | None = None) -> 
         question, choices = row["question"], row.get("choices")
         row = row.get("image")
         if row is None:
-            raise ValueError(f"{name} has no photo: its image is missing or empty")
+            raise ValueError(f"{name} has no image: its image is missing or empty")
     if not isinstance(question, str):
         raise TypeError(f"{name} is a {type(question).__name__}, not text")
     if not question.strip():
         raise ValueError(f"{name} is empty: ask something, such as 'what is it?'")
     choices = checked_choices(choices, name=f"the choices of {name}") if choices is not None and len(choices) else ()
     if place is None:
-        return AskedPhoto(stored_photo(row), (Question(question, None, choices),))
-    with naming_photo(place):
-        return AskedPhoto(stored_photo(row), (Question(question, place, choices),), place)
+        return AskedImage(stored_image(row), (Question(question, None, choices),))
+    with naming_image(place):
+        return AskedImage(stored_image(row), (Question(question, place, choices),), place)
 
 
 def checked_choices(choices: Any, *, name: str) -> tuple[str, ...]:
@@ -188,23 +189,23 @@ def checked_choices(choices: Any, *, name: str) -> tuple[str, ...]:
 
 
 def join_asked(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Photos with their questions -> one batch; neighbours that are the same photo become one.
+    """Images with their questions -> one batch; neighbours that are the same image become one.
 
-    `photos` as `join_photos` has them, `questions` of all (N), and `photo_index` (N,), which photo each asks about.
+    `images` as `join_images` has them, `questions` of all (N), and `image_index` (N,), which image each asks about.
     """
-    photos: list[Mapping[str, torch.Tensor]] = []
-    photo_index: list[int] = []
+    images: list[Mapping[str, torch.Tensor]] = []
+    image_index: list[int] = []
     for item in items:
-        if not photos or not is_same_photo(photos[-1], item["photo"]):
-            photos.append(item["photo"])
-        photo_index += [len(photos) - 1] * len(item["questions"])
+        if not images or not is_same_image(images[-1], item["photo"]):
+            images.append(item["photo"])
+        image_index += [len(images) - 1] * len(item["questions"])
     return {
-        "photos": join_photos(photos),
-        "photo_index": torch.tensor(photo_index),
+        "photos": join_images(images),
+        "image_index": torch.tensor(image_index),
         "questions": [question for item in items for question in item["questions"]],
     }
 
 
-def is_same_photo(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
-    """Whether two photos are equal, pixel for pixel."""
+def is_same_image(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two images are equal, pixel for pixel."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

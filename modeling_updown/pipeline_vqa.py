@@ -1,8 +1,8 @@
-"""`pipeline("visual-question-answering")`: a photo and a question in, scored answers out, as in transformers 4.
+"""`pipeline("visual-question-answering")`: an image and a question in, scored answers out, as in transformers 4.
 
-    photo, questions --preprocess--> pixels, words --model--> scores --postprocess--> [{"score": 0.93, "answer": "2"}]
+    image, questions --preprocess--> pixels, words --model--> scores --postprocess--> [{"score": 0.93, "answer": "2"}]
 
-transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder. A photo's
+transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder. An image's
 regions are made once, however many questions are asked about it.
 """
 
@@ -21,20 +21,20 @@ from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineItera
 from transformers.utils import logging
 
 from .outputs_updown import check_finite
-from .pipeline_photos import (
-    PHOTO_SETTINGS,
-    is_many_photos,
-    naming_photo,
-    photo_inputs,
-    photo_loader,
+from .pipeline_images import (
+    IMAGE_SETTINGS,
+    image_inputs,
+    image_loader,
+    is_many_images,
+    naming_image,
     save_parts,
     take_parts,
 )
 from .pipeline_questions import (
-    AskedPhoto,
-    AskedPhotos,
+    AskedImage,
+    AskedImages,
     Question,
-    asked_photo,
+    asked_image,
     asked_stream,
     batch_rows,
     check_lengths,
@@ -47,22 +47,22 @@ from .pipeline_questions import (
 logger = logging.get_logger(__name__)
 
 NUM_ANSWERS = 5  # by default, as in transformers 4
-QUESTIONS_AT_ONCE = 256  # about photos of one batch: bounds the memory that attention takes
+QUESTIONS_AT_ONCE = 256  # about images of one batch: bounds the memory that attention takes
 
 
 class UpDownVisualQuestionAnsweringPipeline(Pipeline):
-    """Answers questions about photos: for each question a list of `{"score": 0..1, "answer": text}`, the best first.
+    """Answers questions about images: for each question a list of `{"score": 0..1, "answer": text}`, the best first.
 
-    A photo is whatever the image processor takes: a path, an http(s) URL, bytes, an open file, a PIL image, an array or
-    a tensor.
+    An image is whatever the image processor takes: a path, an http(s) URL, bytes, an open file, a PIL image, an array
+    or a tensor.
 
-    - `vqa(photo, question)`, `vqa({"image": photo, "question": question})`: a list of answers;
-    - one photo and a list of questions, a list of photos and one question, two lists of the same length (the first
-      question about the first photo, ...), a list of such dicts or rows `dataset[:3]`: a list of such lists. Lists were
-      crossed in transformers 4, each question with each photo; here that is
-      `for question in questions: vqa(photos, question)`;
+    - `vqa(image, question)`, `vqa({"image": image, "question": question})`: a list of answers;
+    - one image and a list of questions, a list of images and one question, two lists of the same length (the first
+      question about the first image, ...), a list of such dicts or rows `dataset[:3]`: a list of such lists. Lists were
+      crossed in transformers 4, each question with each image; here that is
+      `for question in questions: vqa(images, question)`;
     - a `datasets.Dataset` (or stream) with the columns `image` and `question`, a generator or torch data set of such
-      dicts, or a data set or generator of photos with one question, or a DataLoader of batches of either: an iterator,
+      dicts, or a data set or generator of images with one question, or a DataLoader of batches of either: an iterator,
       and nothing is held in memory.
 
     Scores of answers of the vocabulary are the sigmoid of the model's, each by itself. `choices=[...]`, or a row's own
@@ -73,7 +73,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     - `region_weights`: tensor (G, R), how each of G glimpses weighed the regions, each row summing to 1 (of stacked
       attention the last layer);
-    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the photo's width and height.
+    - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
 
     Example:
 
@@ -102,48 +102,48 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         """Answer one question or many.
 
         Args:
-            image: a photo, many of them, or rows of photo and question, as the class says.
+            image: an image, many of them, or rows of image and question, as the class says.
             question: a question or a list of them; None where `image` holds the questions.
             top_k: answers to each question (5 by default, or all choices); no more than there are.
             choices: the answers to choose from, for every question.
             return_regions: add `region_weights` and `region_boxes` to the best answer.
-            timeout: seconds that the download of a photo may take.
+            timeout: seconds that the download of an image may take.
             padding, truncation: taken as in transformers 4, and of no effect: padding never changes an answer, and
                 questions are always cut where the model stops reading.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
-            batch_size, num_workers: photos answered about together (1 by default), processes that load photos (0).
+            batch_size, num_workers: images answered about together (1 by default), processes that load images (0).
 
         Raises:
-            ValueError: an empty question; choices that are empty, given twice or not in the vocabulary; a photo that
+            ValueError: an empty question; choices that are empty, given twice or not in the vocabulary; an image that
                 cannot be read; each with its index from 0 where there are many. Or scores that are not finite.
-            TypeError: no photo, no question, a question that is not text, an unknown argument.
+            TypeError: no image, no question, a question that is not text, an unknown argument.
         """
         if image is None:
-            raise TypeError("there is no photo to ask about: give image=... (a path, a URL, a PIL image or an array)")
+            raise TypeError("there is no image to ask about: give image=... (a path, a URL, a PIL image or an array)")
         question = question_list(question)
-        if isinstance(image, Mapping) and is_many_photos(image.get("image")):
+        if isinstance(image, Mapping) and is_many_images(image.get("image")):
             image = batch_rows(image, question)
-        if is_many_photos(image):
+        if is_many_images(image):
             check_lengths(image, question)
-            photos = AskedPhotos(image, question)
-            return self.answer_all([photos[place] for place in range(len(photos))], **kwargs)
+            images = AskedImages(image, question)
+            return self.answer_all([images[place] for place in range(len(images))], **kwargs)
         stream = asked_stream(image, question)
         if stream is not None:
             return super().__call__(stream, **kwargs)
         if not isinstance(question, list):
-            return self.answer_all([asked_photo(image, question)], **kwargs)[0]
-        rows = [asked_photo(image, text, place=place) for place, text in enumerate(question)]
+            return self.answer_all([asked_image(image, question)], **kwargs)[0]
+        rows = [asked_image(image, text, place=place) for place, text in enumerate(question)]
         return self.answer_all([replace(row, place=None) for row in rows], **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
         """Save the model and its processor; `updown push` adds the code for people without ours."""
         save_parts(self, save_directory, **kwargs)
 
-    def answer_all(self, rows: Sequence[AskedPhoto], **kwargs: Any) -> list[list[dict[str, Any]]]:
-        """The answers of each row, in their order; rows with the same photo share its regions."""
-        photos, places = merged(rows)
+    def answer_all(self, rows: Sequence[AskedImage], **kwargs: Any) -> list[list[dict[str, Any]]]:
+        """The answers of each row, in their order; rows with the same image share its regions."""
+        images, places = merged(rows)
         answers: list[Any] = [None] * len(rows)
-        for place, found in zip(places, super().__call__(AskedPhotos(photos), **kwargs), strict=True):
+        for place, found in zip(places, super().__call__(AskedImages(images), **kwargs), strict=True):
             answers[place] = found
         return answers
 
@@ -157,7 +157,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         truncation: Any = None,
         **settings: Any,
     ) -> tuple[dict, dict, dict]:
-        unknown = settings.keys() - PHOTO_SETTINGS
+        unknown = settings.keys() - IMAGE_SETTINGS
         if unknown:
             raise TypeError(
                 f"visual-question-answering knows no argument {', '.join(sorted(unknown))}: is it misspelt?"
@@ -181,8 +181,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         forward_params: Any,
         postprocess_params: Any,
     ) -> Any:
-        """As transformers does it, but a photo goes with all its questions, and each question has its own answers."""
-        loader = photo_loader(
+        """As transformers does it, but an image goes with all its questions, and each question has its own answers."""
+        loader = image_loader(
             inputs,
             self.preprocess,
             preprocess_params,
@@ -194,14 +194,14 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return PipelineChunkIterator(outputs, self.postprocess, postprocess_params)
 
     def preprocess(
-        self, input_: AskedPhoto, choices: tuple[str, ...] = (), warned: set[str] | None = None, **photo_settings: Any
+        self, input_: AskedImage, choices: tuple[str, ...] = (), warned: set[str] | None = None, **image_settings: Any
     ) -> dict[str, Any]:
-        """A photo -> `photo`, its `pixel_values` (1, 3, height, width) and mask, and its checked `questions`."""
+        """An image -> `image`, its `pixel_values` (1, 3, height, width) and mask, and its checked `questions`."""
         warned = set() if warned is None else warned
         questions = [self.checked(question, choices, warned) for question in input_.questions]
-        with nullcontext() if input_.place is None else naming_photo(input_.place):
-            photo = photo_inputs(self.image_processor, input_.photo, **photo_settings)
-        return {"photo": photo, "questions": questions}
+        with nullcontext() if input_.place is None else naming_image(input_.place):
+            image = image_inputs(self.image_processor, input_.image, **image_settings)
+        return {"photo": image, "questions": questions}
 
     def checked(self, question: Question, choices: tuple[str, ...], warned: set[str]) -> Question:
         """A question with its choices looked up; warns, once a call, of words that the model will not read.
@@ -219,7 +219,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         if not set(words) - {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id} and "unknown" not in warned:
             warned.add("unknown")
             logger.warning(
-                f"{question.name} ({question.text[:40]!r}) has no word that the model knows, so the photo alone "
+                f"{question.name} ({question.text[:40]!r}) has no word that the model knows, so the image alone "
                 "decides; other such ones are answered without a word"
             )
         choices = choices or question.choices
@@ -255,23 +255,23 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     def _forward(self, input_tensors: dict[str, Any], return_regions: bool = False) -> dict[str, Any]:
         """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes."""
-        photos, questions = dict(input_tensors["photos"]), input_tensors["questions"]
-        photo_index = input_tensors["photo_index"]  # (N,)
-        photos["pixel_values"] = photos["pixel_values"].to(self.model.dtype)
+        images, questions = dict(input_tensors["photos"]), input_tensors["questions"]
+        image_index = input_tensors["image_index"]  # (N,)
+        images["pixel_values"] = images["pixel_values"].to(self.model.dtype)
         if hasattr(self.model, "get_regions"):
-            regions = self.model.get_regions(**photos)
-            photos = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
+            regions = self.model.get_regions(**images)
+            images = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
         elif return_regions:
             raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
-        shares = "photo_index" in inspect.signature(self.model.forward).parameters
+        shares = "image_index" in inspect.signature(self.model.forward).parameters
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
-            part, index = (rows[start : start + QUESTIONS_AT_ONCE] for rows in (questions, photo_index))
+            part, index = (rows[start : start + QUESTIONS_AT_ONCE] for rows in (questions, image_index))
             inputs: dict[str, Any] = self.text_inputs(part)
             if shares:
-                inputs |= {**photos, "photo_index": index}
+                inputs |= {**images, "image_index": index}
             else:
-                inputs |= {name: tensor.index_select(0, index) for name, tensor in photos.items()}
+                inputs |= {name: tensor.index_select(0, index) for name, tensor in images.items()}
             if return_regions:
                 inputs["output_attentions"] = True
             output = self.model(**inputs)
@@ -281,9 +281,9 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
                 answered = {"scores": scores_of(question, output, row)}
                 check_finite(answered["scores"], self.model, what="scores of choices")
                 if return_regions:
-                    real = photos["region_mask"][index[row]]
+                    real = images["region_mask"][index[row]]
                     answered["region_weights"] = output.attentions[-1][row][:, real].float()
-                    answered["region_boxes"] = photos["region_boxes"][index[row]][real].float()
+                    answered["region_boxes"] = images["region_boxes"][index[row]][real].float()
                 found.append(answered)
         return {"found": found, "questions": questions}
 
@@ -311,7 +311,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return {"input_ids": input_ids.to(self.device), "attention_mask": mask.long().to(self.device)}
 
     def postprocess(self, model_outputs: dict[str, Any], top_k: int | None = None) -> Iterator[list[dict[str, Any]]]:
-        """What `_forward` found about a batch of photos -> each question's answers, one question after another."""
+        """What `_forward` found about a batch of images -> each question's answers, one question after another."""
         for question, found in zip(model_outputs["questions"], model_outputs["found"], strict=True):
             scores = found.pop("scores")
             names: Any = question.choices or self.model.config.id2label

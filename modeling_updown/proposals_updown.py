@@ -1,8 +1,8 @@
 """feature maps -> proposals: anchors, the region proposal network (Ren et al. 2015), and the choice of its best boxes.
 
-The first stage of the detector. Boxes are pixels of the resized photo. Conventions of the original (Caffe) and of its
+The first stage of the detector. Boxes are pixels of the resized image. Conventions of the original (Caffe) and of its
 ports are fields of `UpDownDetectorConfig`; parity with both is tested in tests/modeling_updown/test_detector_parity.py.
-Shapes: n photos of one size, A anchors a cell, K proposals.
+Shapes: n images of one size, A anchors a cell, K proposals.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from .configuration_updown import UpDownDetectorConfig
 
 
 def cell_anchors(sizes: Sequence[int], ratios: Sequence[float], *, style: str, stride: int = 16) -> torch.Tensor:
-    """The anchors of the cell at the photo's corner: (len(sizes) * len(ratios), 4) pixels.
+    """The anchors of the cell at the image's corner: (len(sizes) * len(ratios), 4) pixels.
 
     `detectron2`: exact boxes of area size^2 around (0, 0), size by size. `caffe`: py-faster-rcnn's `generate_anchors`,
     whose sides are rounded for a box of `stride` pixels and then multiplied, around that cell's middle, ratio by ratio.
@@ -85,22 +85,22 @@ def top_proposals(
     anchors: Sequence[torch.Tensor],
     *,
     config: UpDownDetectorConfig,
-    photo_size: tuple[int, int],
+    image_size: tuple[int, int],
     resize_factor: float = 1.0,
     at_least: int = 1,
     training: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best boxes of one photo.
+    """The best boxes of one image.
 
     Args:
         logits, deltas, anchors: of each map, (N_m,), (N_m, 4), (N_m, 4); any score that rises with the logit will do.
-        photo_size: height and width of the resized photo in pixels.
-        resize_factor: by which the photo was resized; the smallest side of a proposal is multiplied by it.
+        image_size: height and width of the resized image in pixels.
+        resize_factor: by which the image was resized; the smallest side of a proposal is multiplied by it.
         at_least: where suppression leaves fewer, the best suppressed boxes fill up.
         training: keep as many as training wants.
 
     Returns:
-        Pixel boxes (K, 4) and their logits (K,), the best first; the whole photo where every box is too small.
+        Pixel boxes (K, 4) and their logits (K,), the best first; the whole image where every box is too small.
     """
     before = config.train_proposals_before_nms if training else config.proposals_before_nms
     after = config.train_proposals_after_nms if training else config.proposals_after_nms
@@ -108,16 +108,16 @@ def top_proposals(
         _best_of_map(
             *map_parts,
             config=config,
-            photo_size=photo_size,
+            image_size=image_size,
             smallest=config.min_proposal_side * resize_factor,
             most=before,
         )
         for map_parts in zip(logits, deltas, anchors, strict=True)
     ]
     boxes, scores = (torch.cat(column) for column in zip(*parts, strict=True))
-    if not len(boxes):  # every box is too small: a photo of a few pixels
+    if not len(boxes):  # every box is too small: an image of a few pixels
         whole = (
-            boxes.new_tensor([[0, 0, photo_size[1], photo_size[0]]])
+            boxes.new_tensor([[0, 0, image_size[1], image_size[0]]])
             - boxes.new_tensor([0, 0, 1, 1]) * config.box_plus_one
         )
         return whole, scores.new_zeros(1)
@@ -139,7 +139,7 @@ def _best_of_map(
     anchors: torch.Tensor,
     *,
     config: UpDownDetectorConfig,
-    photo_size: tuple[int, int],
+    image_size: tuple[int, int],
     smallest: float,
     most: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,7 +149,7 @@ def _best_of_map(
         order, logits = order[:most], logits[:most]
         deltas, anchors = deltas[order], anchors[order]
     boxes = decode_boxes(deltas, anchors, plus_one=config.box_plus_one, max_growth=config.max_box_growth)
-    boxes = clip_boxes(boxes, width=photo_size[1], height=photo_size[0], plus_one=config.box_plus_one)
+    boxes = clip_boxes(boxes, width=image_size[1], height=image_size[0], plus_one=config.box_plus_one)
     size = box_centres(boxes, plus_one=config.box_plus_one)[1]
     large = (size >= smallest).all(dim=1) & (size > 0).all(dim=1) & torch.isfinite(boxes).all(dim=1)
     boxes, logits = boxes[large], logits[large]

@@ -1,4 +1,4 @@
-"""photo -> feature pyramid of any timm CNN (Lin et al. 2017), and two fully connected layers on its regions.
+"""image -> feature pyramid of any timm CNN (Lin et al. 2017), and two fully connected layers on its regions.
 
 The detector's light half: where `UpDownDetectorConfig.backbone` names a timm model. The Caffe-style ResNet of the
 original is `resnet_updown.py`.
@@ -86,6 +86,6 @@ class PyramidRegions(nn.Module):
         self.output = nn.Linear(width, width)
 
     def forward(self, maps: Sequence[torch.Tensor], rois: torch.Tensor, strides: Sequence[int]) -> torch.Tensor:
-        """Maps (n, channels, h, w) and rois (N, 5), photo number and pixel box, -> (N, width)."""
+        """Maps (n, channels, h, w) and rois (N, 5), image number and pixel box, -> (N, width)."""
         pooled = pool_pyramid(maps, rois, strides, size=self.pool_size)  # (N, channels, pool, pool)
         return F.relu(self.output(F.relu(self.hidden(pooled.flatten(1)))))

@@ -1,4 +1,4 @@
-"""The detector's Caffe-style ResNet ("C4"): conv1 to res4 on the photo, res5 on each region (He et al. 2016).
+"""The detector's Caffe-style ResNet ("C4"): conv1 to res4 on the image, res5 on each region (He et al. 2016).
 
 Anderson et al. 2018 share stem, res2, res3 and res4 between the proposals and the regions; each region is pooled from
 the res4 map to 14 x 14 and runs through res5, whose mean is the region's feature:
@@ -36,7 +36,7 @@ BYTES_AT_ONCE = 2**24  # of what one product makes: blocks above 32 MB glibc giv
 KERNELS_AT_ONCE = 8  # frequencies whose weights are made together
 LARGEST_SIDE = 8  # of maps convolved by Fourier transforms, whose work grows with its fourth power
 LEVELS = 16  # sizes of pooled bins that are told apart, in powers of two
-# Means nothing to a kernel of one cell; but with one thread torch gives a photo's 1x1 convolutions to MKL, at half the
+# Means nothing to a kernel of one cell; but with one thread torch gives an image's 1x1 convolutions to MKL, at half the
 # speed of oneDNN's on the AMD processor this was measured on, unless they are dilated.
 ONEDNN_DILATION = 2
 
@@ -205,11 +205,11 @@ class RegionStage(nn.Sequential):
 
     - `stage(pooled)`: pooled (N, in_channels, p, p);
     - `stage(feature_map, rois)`: the same of torchvision's `roi_pool(feature_map, rois, output_size, spatial_scale)`
-      (bins quantised as in Girshick 2015). feature_map (B, in_channels, h, w); rois (N, 5): number of the photo in the
+      (bins quantised as in Girshick 2015). feature_map (B, in_channels, h, w); rois (N, 5): number of the image in the
       batch, then its box xyxy in pixels; output_size: p; spatial_scale: cells of the map a pixel.
 
     The references run it with stride 1 and dilation 2, so that 14 x 14 cells stay 14 x 14. Parameters are named as in
-    the references (0.conv1.norm.weight, ...). Raises `ValueError` for a roi that is not finite or names no photo.
+    the references (0.conv1.norm.weight, ...). Raises `ValueError` for a roi that is not finite or names no image.
 
     >>> stage = RegionStage(depth=2, in_channels=8, bottleneck_channels=4, out_channels=16)
     >>> stage(torch.zeros(3, 8, 14, 14)).shape
@@ -251,7 +251,7 @@ class RegionStage(nn.Sequential):
             if self._runs_plain(maps, (rows, columns)):
                 return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in _even_parts(maps, rows * columns)])
             return self._means_of_pooled(maps, dtype=_compute_dtype(self))
-        _check_rois(rois, num_photos=len(maps))
+        _check_rois(rois, num_images=len(maps))
         options: dict[str, Any] = {"output_size": output_size, "spatial_scale": spatial_scale}
         if len(rois) and not self._runs_plain(maps, (output_size, output_size)):
             return self._means_on_map(maps, rois, **options, dtype=_compute_dtype(self))
@@ -506,14 +506,14 @@ def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return torch.stack(analysis), torch.stack(synthesis, dim=1) / length**2, torch.stack(kernel)
 
 
-# RoI pooling of distinct bins: a bin is a rectangle of cells of one photo's map.
+# RoI pooling of distinct bins: a bin is a rectangle of cells of one image's map.
 
 
-def _check_rois(rois: torch.Tensor, *, num_photos: int) -> None:
+def _check_rois(rois: torch.Tensor, *, num_images: int) -> None:
     if not bool(torch.isfinite(rois).all()):
-        raise ValueError("a region's box is not finite (NaN or infinity): were its photo or the weights broken?")
-    if len(rois) and not 0 <= int(rois[:, 0].min()) <= int(rois[:, 0].max()) < num_photos:
-        raise ValueError(f"a region names a photo outside the batch of {num_photos}: rois[:, 0] counts from 0")
+        raise ValueError("a region's box is not finite (NaN or infinity): were its image or the weights broken?")
+    if len(rois) and not 0 <= int(rois[:, 0].min()) <= int(rois[:, 0].max()) < num_images:
+        raise ValueError(f"a region names an image outside the batch of {num_images}: rois[:, 0] counts from 0")
 
 
 def _edges(start: torch.Tensor, end: torch.Tensor, *, output_size: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -541,8 +541,8 @@ def _bin_numbers(rois: torch.Tensor, shape: torch.Size, *, output_size: int, spa
 
 
 def _radices(shape: torch.Size) -> tuple[int, ...]:
-    photos, height, width, _ = shape
-    return photos, height + 1, height + 1, width + 1, width + 1
+    images, height, width, _ = shape
+    return images, height + 1, height + 1, width + 1, width + 1
 
 
 def _doublings(length: torch.Tensor) -> torch.Tensor:
@@ -576,12 +576,12 @@ def _window_maxima(cells: torch.Tensor, doublings: int, *, dim: int) -> torch.Te
 def _maxima_of_corners(windows: torch.Tensor, edges: torch.Tensor, *, size: tuple[int, int]) -> torch.Tensor:
     """Maxima (m, D) of the windows of that size at the corners of each bin; edges (5, m) as in `_bin_numbers`."""
     _, height, width, channels = windows.shape
-    photo, y0, y1, x0, x1 = edges
+    image, y0, y1, x0, x1 = edges
     flat = windows.reshape(-1, channels)
     maxima: torch.Tensor | None = None
     for y in (y0, y1 - size[0])[: size[0]]:  # a window of one cell is its own other end
         for x in (x0, x1 - size[1])[: size[1]]:
-            place = (photo * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+            place = (image * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
             corner = flat.index_select(0, place)
             maxima = corner if maxima is None else torch.maximum(maxima, corner, out=maxima)
     assert maxima is not None

@@ -1,6 +1,6 @@
-"""Photos to `pixel_values`: loading whatever a user calls a photo, then resizing and normalising it.
+"""Images to `pixel_values`: loading whatever a user calls an image, then resizing and normalising it.
 
-It stands first in the flow: photo -> image processor -> `pixel_values` -> region source. The defaults are those of the
+It stands first in the flow: image -> image processor -> `pixel_values` -> region source. The defaults are those of the
 timm backbones this project trains on (224 x 224, bicubic, mean and standard deviation 0.5); the detector of Anderson
 et al. 2018 instead keeps the aspect ratio (`size={"shortest_edge": 600, "longest_edge": 1000}`), which adds padding
 and a `pixel_mask`.
@@ -30,37 +30,37 @@ from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_S
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import logging
 
-from .photo_download_updown import MAX_DOWNLOAD_BYTES, download_photo
+from .image_download_updown import MAX_DOWNLOAD_BYTES, download_image
 
 logger = logging.get_logger(__name__)
 
-PhotoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image
-PhotoArray = np.ndarray | torch.Tensor
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image
+ImageArray = np.ndarray | torch.Tensor
 
-# formats that hold photos; Pillow would hand others to outside programs (EPS to Ghostscript)
+# formats that hold images; Pillow would hand others to outside programs (EPS to Ghostscript)
 Image.init()
-PHOTO_FORMATS = tuple(
+IMAGE_FORMATS = tuple(
     name
     for name in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "ICO")
     if name in Image.OPEN
 )
-MAX_PHOTO_PIXELS = 2**26  # larger photos are reduced by a whole factor: 67 megapixels are 201 MB in RGB
+MAX_IMAGE_PIXELS = 2**26  # larger images are reduced by a whole factor: 67 megapixels are 201 MB in RGB
 MAX_JPEG_PIXELS = 10**9  # a JPEG decodes at 1/8 of its size in little memory, other formats only whole
 SHORTEST_BASE64 = 90  # letters; the smallest PNG has 67 bytes
-# a photo's levels times `rescale_factor`, less `image_mean`, divided by `image_std`: beyond these no photo is left
+# an image's levels times `rescale_factor`, less `image_mean`, divided by `image_std`: beyond these no image is left
 SMALLEST_FACTOR, LARGEST_FACTOR = 1e-6, 1e6
 OVERSHOOT = 0.1  # how far a resize may take levels in 0..1 beyond them: bicubic makes -0.06..1.06 of a sharp edge
 
-# value of white for the modes that hold more than 8 bits; the smallest that the photo's brightest pixel reaches is used
+# value of white for the modes that hold more than 8 bits; the smallest that the image's brightest pixel reaches is used
 WHITE_LEVELS = {"I;16": (65535,), "I": (255, 65535, 2**31 - 1), "F": (1.0, 255.0, 65535.0)}
 
 
-def load_photo(source: PhotoSource, *, timeout: float | None = None) -> Image.Image:
-    """Loads one photo as RGB, upright, 8 bits a channel.
+def load_image(source: ImageSource, *, timeout: float | None = None) -> Image.Image:
+    """Loads one image as RGB, upright, 8 bits a channel.
 
-    EXIF rotation is applied; grey, palette, 1-bit, CMYK and 16-bit photos are converted (16 bits are scaled, not
-    clipped); transparency is laid on white; of an animation the first frame is taken. Photos over
-    `MAX_PHOTO_PIXELS` come back reduced by a whole factor.
+    EXIF rotation is applied; grey, palette, 1-bit, CMYK and 16-bit images are converted (16 bits are scaled, not
+    clipped); transparency is laid on white; of an animation the first frame is taken. Images over
+    `MAX_IMAGE_PIXELS` come back reduced by a whole factor.
 
     Args:
         source: a path, an http(s) or `data:image/` URL, the bytes of an image file or their base64, a file opened in
@@ -69,18 +69,18 @@ def load_photo(source: PhotoSource, *, timeout: float | None = None) -> Image.Im
 
     Raises:
         FileNotFoundError, IsADirectoryError: there is no such file.
-        ConnectionError: the URL does not answer as it should; see `download_photo`.
+        ConnectionError: the URL does not answer as it should; see `download_image`.
         ValueError: the file is empty, no image, damaged, or too large to decode safely.
         TypeError: source is none of the kinds above.
 
-    >>> load_photo(Image.new("RGBA", (4, 2), (255, 0, 0, 0))).getpixel((0, 0))
+    >>> load_image(Image.new("RGBA", (4, 2), (255, 0, 0, 0))).getpixel((0, 0))
     (255, 255, 255)
     """
     if isinstance(source, Image.Image):
         return _decode(source, name=getattr(source, "filename", "") or "the given PIL image")
     name, stream = _open_stream(source, timeout=timeout)
     with stream:
-        return _decode(_open_photo(stream, name=name), name=name)
+        return _decode(_open_image(stream, name=name), name=name)
 
 
 def _open_stream(source: Any, *, timeout: float | None) -> tuple[str, BinaryIO]:
@@ -89,10 +89,10 @@ def _open_stream(source: Any, *, timeout: float | None) -> tuple[str, BinaryIO]:
     if hasattr(source, "read"):
         return _read_file_object(source)
     if not isinstance(source, str | os.PathLike):
-        raise TypeError(f"a photo is a path, URL, bytes, open file, PIL image or array, not {type(source).__name__}")
+        raise TypeError(f"an image is a path, URL, bytes, open file, PIL image or array, not {type(source).__name__}")
     text = os.fsdecode(source)
     if text[:8].lower().startswith(("http://", "https://")):
-        return text, io.BytesIO(download_photo(text, timeout=timeout))
+        return text, io.BytesIO(download_image(text, timeout=timeout))
     if text.startswith("data:image/"):
         return "the data URL", io.BytesIO(_decode_data_url(text))
     if len(text) >= SHORTEST_BASE64 and not os.path.isfile(text):
@@ -104,10 +104,10 @@ def _open_stream(source: Any, *, timeout: float | None) -> tuple[str, BinaryIO]:
 def _open_file(path: str) -> tuple[str, BinaryIO]:
     name = path if len(path) <= 200 else path[:200] + "..."
     if os.path.isdir(path):
-        raise IsADirectoryError(f"{name} is a folder; give the path of one photo in it")
+        raise IsADirectoryError(f"{name} is a folder; give the path of one image in it")
     try:
         if not os.path.isfile(path):
-            raise FileNotFoundError(f"there is no photo at {name}; check the path (working folder {Path.cwd()})")
+            raise FileNotFoundError(f"there is no image at {name}; check the path (working folder {Path.cwd()})")
         return name, open(path, "rb")
     except PermissionError:
         raise PermissionError(f"{name} may not be read; change its permissions or copy it") from None
@@ -122,7 +122,7 @@ def _read_file_object(file: Any) -> tuple[str, BinaryIO]:
             file.seek(0)
         content = file.read(MAX_DOWNLOAD_BYTES + 1)
     except (AttributeError, TypeError, ValueError, OSError) as error:  # ValueError: closed, or read as UTF-8 text
-        raise ValueError(f'{name} cannot be read as a photo ({error}); give its path, or open it with "rb"') from error
+        raise ValueError(f'{name} cannot be read as an image ({error}); give its path, or open it with "rb"') from error
     if not isinstance(content, bytes):
         raise TypeError(f'{name} gives {type(content).__name__}, not bytes; open it with "rb"')
     if len(content) > MAX_DOWNLOAD_BYTES:
@@ -135,39 +135,39 @@ def _decode_data_url(url: str) -> bytes:
     try:
         return base64.b64decode(payload, validate=True)
     except binascii.Error as error:
-        raise ValueError(f"{header[:40]} is not followed by base64 ({error}); encode the photo again") from error
+        raise ValueError(f"{header[:40]} is not followed by base64 ({error}); encode the image again") from error
 
 
-def _open_photo(stream: BinaryIO, *, name: str) -> Image.Image:
+def _open_image(stream: BinaryIO, *, name: str) -> Image.Image:
     """Reads the header only, and sets a large JPEG to decode at 1/2, 1/4 or 1/8 of its size."""
     start = stream.read(2)
     if not start:
         raise ValueError(f"{name} is empty (0 bytes); download or copy it again")
     try:
-        photo = Image.open(stream, formats=PHOTO_FORMATS)
+        image = Image.open(stream, formats=IMAGE_FORMATS)
     except UnidentifiedImageError:
-        raise ValueError(f"{name} is not a photo ({', '.join(PHOTO_FORMATS)}); convert it to JPEG or PNG") from None
+        raise ValueError(f"{name} is not an image ({', '.join(IMAGE_FORMATS)}); convert it to JPEG or PNG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         if start != b"\xff\xd8":
             raise _too_large(name, cure="or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from None
-        photo = _open_huge_jpeg(stream, name=name)
+        image = _open_huge_jpeg(stream, name=name)
     except Exception as error:  # decoders meet hostile headers with errors of every kind
         raise _damaged(name, error) from error
-    if isinstance(photo, JpegImageFile):
-        factor = _reduction(photo.size)
-        photo.draft("RGB", (photo.width // factor, photo.height // factor))
-    return photo
+    if isinstance(image, JpegImageFile):
+        factor = _reduction(image.size)
+        image.draft("RGB", (image.width // factor, image.height // factor))
+    return image
 
 
 def _open_huge_jpeg(stream: BinaryIO, *, name: str) -> JpegImageFile:
     """A JPEG over Pillow's limit of pixels, if it can be decoded at a fraction of its size in little memory."""
     stream.seek(0)
-    photo = JpegImageFile(stream)
-    if photo.info.get("progressive"):
+    image = JpegImageFile(stream)
+    if image.info.get("progressive"):
         raise _too_large(name, cure="or as a baseline JPEG (a progressive one is held whole in memory)")
-    if math.prod(photo.size) > MAX_JPEG_PIXELS:
-        raise _too_large(name, cure=f"below {MAX_JPEG_PIXELS} (it is {photo.width} x {photo.height})")
-    return photo
+    if math.prod(image.size) > MAX_JPEG_PIXELS:
+        raise _too_large(name, cure=f"below {MAX_JPEG_PIXELS} (it is {image.width} x {image.height})")
+    return image
 
 
 def _too_large(name: str, *, cure: str) -> ValueError:
@@ -178,61 +178,61 @@ def _damaged(name: str, error: Exception) -> ValueError:
     return ValueError(f"{name} is damaged or cut short ({error}); download or copy it again")
 
 
-def _decode(photo: Image.Image, *, name: str) -> Image.Image:
-    if 0 in photo.size:
-        raise ValueError(f"{name} is {photo.width} x {photo.height} pixels; a photo needs at least one pixel")
+def _decode(image: Image.Image, *, name: str) -> Image.Image:
+    if 0 in image.size:
+        raise ValueError(f"{name} is {image.width} x {image.height} pixels; an image needs at least one pixel")
     try:
-        photo.load()
+        image.load()
         with contextlib.suppress(Exception):  # broken EXIF data says nothing about the pixels
-            photo = ImageOps.exif_transpose(photo)
-        photo = _to_rgb(photo)
+            image = ImageOps.exif_transpose(image)
+        image = _to_rgb(image)
     except Exception as error:  # decoders meet damaged files with errors of every kind
         raise _damaged(name, error) from error
-    factor = _reduction(photo.size)
-    return photo if factor == 1 else photo.reduce(factor)
+    factor = _reduction(image.size)
+    return image if factor == 1 else image.reduce(factor)
 
 
 def _reduction(size: tuple[int, int]) -> int:
-    return math.ceil(math.sqrt(math.prod(size) / MAX_PHOTO_PIXELS))
+    return math.ceil(math.sqrt(math.prod(size) / MAX_IMAGE_PIXELS))
 
 
-def _to_rgb(photo: Image.Image) -> Image.Image:
-    if photo.mode.startswith("I") or photo.mode == "F":
-        photo = _to_8_bit(photo)
-    if not photo.has_transparency_data:
-        return photo.convert("RGB")
-    transparent = photo.convert("RGBA")
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bit(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    transparent = image.convert("RGBA")
     white = Image.new("RGB", transparent.size, "white")
     white.paste(transparent, mask=transparent.getchannel("A"))
     return white
 
 
-def _to_8_bit(photo: Image.Image) -> Image.Image:
-    levels = np.nan_to_num(np.asarray(photo, dtype=np.float32), posinf=0.0).clip(min=0)
-    candidates = WHITE_LEVELS["I;16" if photo.mode.startswith("I;16") else photo.mode]
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    levels = np.nan_to_num(np.asarray(image, dtype=np.float32), posinf=0.0).clip(min=0)
+    candidates = WHITE_LEVELS["I;16" if image.mode.startswith("I;16") else image.mode]
     if candidates == WHITE_LEVELS["I;16"]:
         _warn_of_8_bits(float(levels.max()))
     white = next((level for level in candidates if levels.max() <= level), levels.max())
     return Image.fromarray((levels * (255.0 / white)).round().astype(np.uint8))
 
 
-def fetch_photos(images: Any, *, timeout: float | None = None) -> Any:
-    """Loads every path, URL, bytes or open file in a photo or (nested) list; PIL images and arrays pass unchanged.
+def load_images(images: Any, *, timeout: float | None = None) -> Any:
+    """Loads every path, URL, bytes or open file in an image or (nested) list; PIL images and arrays pass unchanged.
 
     A grey array (H, W) becomes (1, H, W).
 
     Raises:
-        OSError, ValueError, TypeError: those of `load_photo`.
+        OSError, ValueError, TypeError: those of `load_image`.
     """
     if isinstance(images, list | tuple):
-        return [fetch_photos(image, timeout=timeout) for image in images]
+        return [load_images(image, timeout=timeout) for image in images]
     if isinstance(images, np.ndarray | torch.Tensor):
         return images[None] if images.ndim == 2 else images
-    return images if isinstance(images, Image.Image) else load_photo(images, timeout=timeout)
+    return images if isinstance(images, Image.Image) else load_image(images, timeout=timeout)
 
 
-def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArray:
-    """Makes an array of a photo, (C, H, W) or (H, W, C), safe to resize: 8 bits or float32, finite, contiguous.
+def check_image_array(array: ImageArray, *, do_rescale: bool | None) -> ImageArray:
+    """Makes an array of an image, (C, H, W) or (H, W, C), safe to resize: 8 bits or float32, finite, contiguous.
 
     Levels of 16-bit and bool arrays are scaled to 0..255. So are floats that all lie in 0..1, as `torchvision` and
     `skimage` make them, where levels are to be rescaled: they become the 8 bits that they came from. A resize that
@@ -244,13 +244,13 @@ def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArr
     """
     shape = tuple(array.shape)
     if 0 in shape or not ({shape[0], shape[-1]} & {1, 3, 4}):
-        raise ValueError(f"a photo array has shape {shape}; give (3, height, width) or (height, width, 3)")
+        raise ValueError(f"an image array has shape {shape}; give (3, height, width) or (height, width, 3)")
     kind = str(array.dtype).removeprefix("torch.")
     if kind == "uint8":
         return _plain(array)
     levels = torch.as_tensor(_plain(array)).float()
     if not torch.isfinite(levels).all():
-        raise ValueError("a photo array holds NaN or infinity; check where it was computed")
+        raise ValueError("an image array holds NaN or infinity; check where it was computed")
     if kind == "uint16":
         _warn_of_8_bits(float(levels.max()))
     if kind in ("bool", "uint16"):
@@ -261,32 +261,32 @@ def check_photo_array(array: PhotoArray, *, do_rescale: bool | None) -> PhotoArr
             return _like((levels.clamp(0, 1) * 255.0).round().to(torch.uint8), array)
         if max(-lowest, highest) < 10:
             logger.warning_once(
-                f"a photo given as floats from {lowest:.2f} to {highest:.2f} looks normalised already, yet it is about "
-                "to be divided by 255: give 0..1 or 0..255, or pass do_rescale=False and do_normalize=False"
+                f"an image given as floats from {lowest:.2f} to {highest:.2f} looks normalised already, yet it is "
+                f"about to be divided by 255: give 0..1 or 0..255, or pass do_rescale=False and do_normalize=False"
             )
     return _like(levels, array)
 
 
 def _warn_of_8_bits(highest: float) -> None:
-    """A photo of 16 bits is black where its levels are those of 8."""
+    """An image of 16 bits is black where its levels are those of 8."""
     if 0 < highest < 256:
         logger.warning_once(
-            f"a photo of 16 bits has no level above {highest:.0f} of 65535, so it is as good as black: if these are 8 "
+            f"an image of 16 bits has no level above {highest:.0f} of 65535, so it is as good as black: if these are 8 "
             "bits, give them as uint8"
         )
 
 
-def _plain(array: PhotoArray) -> PhotoArray:
+def _plain(array: ImageArray) -> ImageArray:
     # torch takes neither negative strides (channels flipped with [..., ::-1]) nor read-only memory
     return np.require(array, requirements=["C", "W"]) if isinstance(array, np.ndarray) else array
 
 
-def _like(levels: torch.Tensor, array: PhotoArray) -> PhotoArray:
+def _like(levels: torch.Tensor, array: ImageArray) -> ImageArray:
     return levels.numpy() if isinstance(array, np.ndarray) else levels
 
 
 def resize_exactly(images: list[Any], size: SizeDict) -> list[torch.Tensor]:
-    """Photos (C, H, W) resized in float32, bilinear, without smoothing, as the detectors of Caffe's line were fed.
+    """Images (C, H, W) resized in float32, bilinear, without smoothing, as the detectors of Caffe's line were fed.
 
     The shorter side becomes `size.shortest_edge`, unless the longer would exceed `size.longest_edge`; both are rounded
     half up. Without a shortest edge, to `size.height` x `size.width`.
@@ -295,7 +295,7 @@ def resize_exactly(images: list[Any], size: SizeDict) -> list[torch.Tensor]:
     for image in images:
         levels = torch.as_tensor(_plain(image))
         target = (size.height, size.width) if size.height else aspect_size(levels.shape[-2:], size)
-        channels = (  # one at a time: in float32 a photo takes four times its memory
+        channels = (  # one at a time: in float32 an image takes four times its memory
             F.interpolate(channel[None, None].float(), size=target, mode="bilinear", align_corners=False)[0]
             for channel in levels
         )
@@ -303,39 +303,39 @@ def resize_exactly(images: list[Any], size: SizeDict) -> list[torch.Tensor]:
     return resized
 
 
-def aspect_size(photo_size: Sequence[int], size: SizeDict) -> tuple[int, int]:
-    """(height, width) of a photo resized with its aspect ratio; a side has at least one pixel.
+def aspect_size(image_size: Sequence[int], size: SizeDict) -> tuple[int, int]:
+    """(height, width) of an image resized with its aspect ratio; a side has at least one pixel.
 
     >>> aspect_size((427, 640), SizeDict(shortest_edge=600, longest_edge=1000))
     (600, 899)
     """
-    scale = size.shortest_edge / min(photo_size)
-    if size.longest_edge and scale * max(photo_size) > size.longest_edge:
-        scale = size.longest_edge / max(photo_size)
-    height, width = (max(1, int(side * scale + 0.5)) for side in photo_size)
+    scale = size.shortest_edge / min(image_size)
+    if size.longest_edge and scale * max(image_size) > size.longest_edge:
+        scale = size.longest_edge / max(image_size)
+    height, width = (max(1, int(side * scale + 0.5)) for side in image_size)
     return height, width
 
 
 def check_resized_pixels(images: list[Any], size: SizeDict) -> None:
-    """Refuses to blow a long thin photo up to gigabytes: a 20000 x 1 photo at shortest edge 600 has 7 gigapixels.
+    """Refuses to blow a long thin image up to gigabytes: a 20000 x 1 image at shortest edge 600 has 7 gigapixels.
 
     Raises:
-        ValueError: a photo (C, H, W) would hold over `MAX_PHOTO_PIXELS` after resizing.
+        ValueError: an image (C, H, W) would hold over `MAX_IMAGE_PIXELS` after resizing.
     """
     for image in images:
         height, width = image.shape[-2:]
         scale = size.shortest_edge / min(height, width)
         if size.longest_edge:
             scale = min(scale, size.longest_edge / max(height, width))
-        if height * width * scale**2 > MAX_PHOTO_PIXELS:
+        if height * width * scale**2 > MAX_IMAGE_PIXELS:
             raise ValueError(
-                f"a photo of {width} x {height} pixels is too long and thin to be resized to shortest edge "
-                f'{size.shortest_edge}; add "longest_edge" to size or crop the photo'
+                f"an image of {width} x {height} pixels is too long and thin to be resized to shortest edge "
+                f'{size.shortest_edge}; add "longest_edge" to size or crop the image'
             )
 
 
 def check_factor(name: str, value: Any) -> None:
-    """Raises `ValueError` for a `rescale_factor`, `image_mean` or `image_std` that leaves nothing of a photo.
+    """Raises `ValueError` for a `rescale_factor`, `image_mean` or `image_std` that leaves nothing of an image.
 
     >>> check_factor("image_std", [0.5, 0.0, 0.5])
     Traceback (most recent call last):
@@ -346,7 +346,7 @@ def check_factor(name: str, value: Any) -> None:
         return
     smallest = -LARGEST_FACTOR if name == "image_mean" else SMALLEST_FACTOR
     values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
-    if name == "rescale_factor":  # a negative one makes a negative of the photo
+    if name == "rescale_factor":  # a negative one makes a negative of the image
         values = [abs(number) if isinstance(number, numbers.Real) else number for number in values]
     good = (isinstance(number, numbers.Real) and smallest <= float(number) <= LARGEST_FACTOR for number in values)
     if not values or not all(good):
@@ -372,7 +372,7 @@ class UpDownImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[cal
     score_threshold: float | int | None
 
 
-class PhotoPreparation(BaseImageProcessor):
+class ImagePreparation(BaseImageProcessor):
     """What both backends share: the defaults, loading, and padding with a mask where the aspect ratio is kept."""
 
     resample = Image.Resampling.BICUBIC
@@ -395,7 +395,7 @@ class PhotoPreparation(BaseImageProcessor):
         self.check_levels()
 
     def check_levels(self, **given: Any) -> None:
-        """Raises `ValueError` for settings, `given` or else saved, under which every photo becomes the same numbers."""
+        """Raises `ValueError` for settings, `given` or else saved, under which every image becomes the same numbers."""
         for name in ("rescale_factor", "image_mean", "image_std"):
             check_factor(name, given.get(name, getattr(self, name)))
 
@@ -405,38 +405,39 @@ class PhotoPreparation(BaseImageProcessor):
         return ["pixel_values", "pixel_mask"] if self.size.shortest_edge else ["pixel_values"]
 
     def preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
-        """Photos -> `pixel_values`, as transformers does it, with the settings of this call checked."""
+        """Images -> `pixel_values`, as transformers does it, with the settings of this call checked."""
         self.check_levels(**{name: value for name, value in kwargs.items() if value is not None})
         return super().preprocess(images, *args, **kwargs)
 
     def fetch_images(self, image_url_or_urls: Any, *, timeout: float | None = None) -> Any:
-        """Loads paths, URLs, bytes and open files; see `fetch_photos`."""
+        """Loads paths, URLs, bytes and open files; see `load_images`."""
         if isinstance(image_url_or_urls, list | tuple) and not image_url_or_urls:
-            raise ValueError("the list of photos is empty; give at least one photo")
-        return fetch_photos(image_url_or_urls, timeout=timeout)
+            raise ValueError("the list of images is empty; give at least one image")
+        return load_images(image_url_or_urls, timeout=timeout)
 
     def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
-        """One photo as (3, H, W), its levels unchanged."""
+        """One image as (3, H, W), its levels unchanged."""
         if not isinstance(image, Image.Image):
-            image = check_photo_array(image, do_rescale=kwargs.get("do_rescale"))
+            image = check_image_array(image, do_rescale=kwargs.get("do_rescale"))
         elif kwargs.get("do_convert_rgb"):
-            image = load_photo(image)
+            image = load_image(image)
         return super().process_image(image, *args, **kwargs)
 
     def region_selection(self) -> dict[str, Any]:
-        """How many regions of a photo to keep, as the detector's `forward` takes it; empty where its config decides."""
+        """How many regions of an image to keep, as the detector's `forward` takes it; empty where its config
+        decides."""
         chosen = {name: getattr(self, name) for name in ("min_regions", "max_regions", "score_threshold")}
         return {name: value for name, value in chosen.items() if value is not None}
 
     def post_process_object_detection(
         self, outputs: Any, threshold: float | None = None, target_sizes: Any = None
     ) -> list[dict[str, torch.Tensor]]:
-        """A detector's outputs -> for each photo `scores`, `labels` and `boxes` (xyxy), the best first.
+        """A detector's outputs -> for each image `scores`, `labels` and `boxes` (xyxy), the best first.
 
         Args:
             outputs: what `UpDownDetector` returns; its regressed boxes are used.
             threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
-            target_sizes: (B, 2) or pairs: height and width of each photo in pixels, for boxes in pixels; else 0..1.
+            target_sizes: (B, 2) or pairs: height and width of each image in pixels, for boxes in pixels; else 0..1.
 
         Raises `ValueError` for scores and boxes that are not finite, which would be left out or lie anywhere.
         """
@@ -448,14 +449,14 @@ class PhotoPreparation(BaseImageProcessor):
                 )
         threshold = (self.score_threshold or 0.0) if threshold is None else threshold
         results = []
-        for photo in range(len(outputs["region_mask"])):
-            kept = outputs["region_mask"][photo] & (outputs["region_scores"][photo] >= threshold)
-            scores, order = outputs["region_scores"][photo][kept].sort(descending=True, stable=True)
-            boxes = outputs["pred_boxes"][photo][kept][order]
+        for image in range(len(outputs["region_mask"])):
+            kept = outputs["region_mask"][image] & (outputs["region_scores"][image] >= threshold)
+            scores, order = outputs["region_scores"][image][kept].sort(descending=True, stable=True)
+            boxes = outputs["pred_boxes"][image][kept][order]
             if target_sizes is not None:
-                height, width = (float(side) for side in target_sizes[photo])
+                height, width = (float(side) for side in target_sizes[image])
                 boxes = boxes * boxes.new_tensor([width, height, width, height])
-            results.append({"scores": scores, "labels": outputs["object_ids"][photo][kept][order], "boxes": boxes})
+            results.append({"scores": scores, "labels": outputs["object_ids"][image][kept][order], "boxes": boxes})
         return results
 
     def _preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
@@ -490,7 +491,7 @@ class PhotoPreparation(BaseImageProcessor):
 
 def write_image_code(image_processor: Any, folder: str | os.PathLike[str]) -> bool:
     """Whether it is an image processor of ours from a published folder; then its code is written and named."""
-    if not isinstance(image_processor, PhotoPreparation) or not getattr(image_processor, "auto_map", None):
+    if not isinstance(image_processor, ImagePreparation) or not getattr(image_processor, "auto_map", None):
         return False
     os.makedirs(folder, exist_ok=True)
     custom_object_save(image_processor, folder)
@@ -499,13 +500,13 @@ def write_image_code(image_processor: Any, folder: str | os.PathLike[str]) -> bo
     return True
 
 
-class UpDownImageProcessor(PhotoPreparation, TorchvisionBackend):
-    """Photos to `pixel_values` (B, 3, H, W) float32 in RGB order, on torch tensors.
+class UpDownImageProcessor(ImagePreparation, TorchvisionBackend):
+    """Images to `pixel_values` (B, 3, H, W) float32 in RGB order, on torch tensors.
 
-    Every photo is resized to `size` (224 x 224 without regard to its aspect ratio), divided by 255 and normalised with
+    Every image is resized to `size` (224 x 224 without regard to its aspect ratio), divided by 255 and normalised with
     mean and standard deviation 0.5 to -1..1. With `size={"shortest_edge": s, "longest_edge": l}` the aspect ratio is
-    kept, photos are padded with 0 on the right and below to the largest of the batch, and `pixel_mask` (B, H, W) bool
-    is True on real pixels. Accepts all that `load_photo` accepts, arrays, and lists of these.
+    kept, images are padded with 0 on the right and below to the largest of the batch, and `pixel_mask` (B, H, W) bool
+    is True on real pixels. Accepts all that `load_image` accepts, arrays, and lists of these.
 
     Example:
         >>> processor = UpDownImageProcessor()
@@ -515,5 +516,5 @@ class UpDownImageProcessor(PhotoPreparation, TorchvisionBackend):
     """
 
 
-class UpDownImageProcessorPil(PhotoPreparation, PilBackend):
+class UpDownImageProcessorPil(ImagePreparation, PilBackend):
     """The twin of `UpDownImageProcessor` that works on Pillow and numpy; its outputs differ by rounding only."""

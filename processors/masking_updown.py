@@ -3,7 +3,7 @@
 It stands in the collation of a batch: word pieces and regions -> what is masked -> what the model is shown and what it
 is asked for. Devlin et al. 2019 for words; Chen et al. 2020 (UNITER), Tan & Bansal 2019 (LXMERT) and Lu et al. 2020
 (12-in-1) for regions; Bao et al. 2022 (BEiT) for blocks. All chance comes from the generator given, on its device, so
-a seed fixes a batch. B photos, R regions, N texts, T tokens, V vocabulary; masks are bool, True = real, or = masked.
+a seed fixes a batch. B images, R regions, N texts, T tokens, V vocabulary; masks are bool, True = real, or = masked.
 """
 
 import torch
@@ -107,12 +107,12 @@ def mask_regions(
     """Chooses regions to hide, overlapping ones together, so that one cannot be read off its neighbour.
 
     A region is drawn with `probability`, and with it every region whose IoU with it is over `overlap` (Lu et al. 2020:
-    0.4). In each photo the drawing ends once as many regions are hidden as independent draws would have hidden, so the
-    share stays near `probability` however much boxes overlap. At least one region of a photo is hidden and, where it
+    0.4). In each image the drawing ends once as many regions are hidden as independent draws would have hidden, so the
+    share stays near `probability` however much boxes overlap. At least one region of an image is hidden and, where it
     has two or more, at least one stays (where one draw hides all, the region whose turn would come last).
 
     Only neighbours of a drawn region are hidden, not neighbours of neighbours: the 36 boxes of a detector hang together
-    in chains, and hiding whole chains would leave photos of a few boxes. Such a neighbour may itself overlap a region
+    in chains, and hiding whole chains would leave images of a few boxes. Such a neighbour may itself overlap a region
     that stays; `askable_regions` tells which are safe to ask for.
 
     Args:
@@ -171,7 +171,7 @@ def mask_blocks(
         region_mask: (B, R) bool, R the cells in reading order, as `grid_boxes` has them; False = never hidden.
         grid_size: rows and columns of the grid.
         generator: where chance comes from.
-        probability: 0..1, the share of the real cells to hide, rounded; at least one cell of a photo is hidden and,
+        probability: 0..1, the share of the real cells to hide, rounded; at least one cell of an image is hidden and,
             where it has two or more, at least one stays.
         smallest_block: cells; a block is smaller where less is left to hide, and where so many make no rectangle or
             none that fits the grid.
@@ -214,7 +214,7 @@ def corrupt_regions(
     swapped: float = 0.0,
     kept: float = 0.0,
 ) -> torch.Tensor:
-    """What the model is shown of hidden regions: zeros, or for a share of them another photo's region or their own.
+    """What the model is shown of hidden regions: zeros, or for a share of them another image's region or their own.
 
     LXMERT has `swapped=0.1, kept=0.1`, UNITER neither.
 
@@ -223,8 +223,8 @@ def corrupt_regions(
         masked: (B, R) bool, True = hidden.
         generator: where chance comes from.
         region_mask: (B, R) bool: the regions that may be swapped in; without it all may.
-        swapped: 0..1, the share of hidden regions shown as a random region of another photo of the batch, as it is
-            before anything is hidden; zeros where there is no other photo with a region.
+        swapped: 0..1, the share of hidden regions shown as a random region of another image of the batch, as it is
+            before anything is hidden; zeros where there is no other image with a region.
         kept: 0..1, the share shown as they are.
 
     Returns:
@@ -234,13 +234,13 @@ def corrupt_regions(
     swap = masked & (kind < swapped)
     zeroed = masked & (kind >= swapped + kept)
     usable = torch.ones_like(masked) if region_mask is None else region_mask
-    donors = usable.flatten().nonzero().squeeze(1)  # (M,) photo by photo
+    donors = usable.flatten().nonzero().squeeze(1)  # (M,) image by image
     own = usable.sum(dim=1, keepdim=True)  # (B, 1)
-    first = own.cumsum(dim=0) - own  # (B, 1) where a photo's own regions begin among the donors
+    first = own.cumsum(dim=0) - own  # (B, 1) where an image's own regions begin among the donors
     others = len(donors) - own
     zeroed |= swap & (others == 0)
     pick = (_uniform(masked.shape, generator, device=masked.device).double() * others).long()  # (B, R) in 0 .. others-1
-    pick = torch.where(pick >= first, pick + own, pick)  # past the photo's own
+    pick = torch.where(pick >= first, pick + own, pick)  # past the image's own
     swap &= others > 0
     shown = features.masked_fill(zeroed[..., None], 0.0)
     shown[swap] = features.flatten(0, 1)[donors[pick[swap]]]
@@ -276,7 +276,7 @@ def _random_block(
     largest: torch.Tensor,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """One block a photo around one of its free cells: free (B, R) bool, areas (B, 1) in cells -> (B, R) bool.
+    """One block an image around one of its free cells: free (B, R) bool, areas (B, 1) in cells -> (B, R) bool.
 
     No block has more than `largest` cells, or than one where that is 0.
     """

@@ -1,6 +1,6 @@
-"""One object for all that a top-down model takes: photos or regions, and text.
+"""One object for all that a top-down model takes: images or regions, and text.
 
-It stands at both ends of the flow: `processor(images=photo, text=prompt, return_tensors="pt")` makes the arguments of
+It stands at both ends of the flow: `processor(images=image, text=prompt, return_tensors="pt")` makes the arguments of
 `generate`, and `processor.batch_decode(ids, skip_special_tokens=True)` makes words of what comes back.
 """
 
@@ -52,12 +52,12 @@ class UpDownProcessor(ProcessorMixin):
         regions: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature:
-        """Makes a model's arguments of photos, text and regions; any of them may be missing, but not all.
+        """Makes a model's arguments of images, text and regions; any of them may be missing, but not all.
 
         Args:
-            images: a photo or a list of photos, each a path, URL, bytes, PIL image or array.
+            images: an image or a list of images, each a path, URL, bytes, PIL image or array.
             text: a prompt or a list of prompts; several of different length need `padding=True`.
-            regions: the regions of one photo, of a list of photos, or a batch (B, R, ...) as a detector returns it;
+            regions: the regions of one image, of a list of images, or a batch (B, R, ...) as a detector returns it;
                 the names are those of `region_batching_updown`.
             kwargs: what the image processor and the tokenizer take, `return_tensors="pt"` above all.
 
@@ -66,7 +66,7 @@ class UpDownProcessor(ProcessorMixin):
             `region_boxes`, `region_mask` and the optional region names for regions.
 
         Raises:
-            ValueError: nothing given, or what `load_photo` and `check_regions` refuse.
+            ValueError: nothing given, or what `load_image` and `check_regions` refuse.
         """
         if images is None and text is None and regions is None:
             raise ValueError("there is nothing to process; give images, text or regions")
@@ -74,14 +74,14 @@ class UpDownProcessor(ProcessorMixin):
         if images is not None or text is not None:
             features.update(super().__call__(images=images, text=text, **kwargs))
         if regions is not None:
-            photos = _photos(regions)
-            check_regions(photos)
-            features.update(pad_regions(photos))
+            each_image = _images(regions)
+            check_regions(each_image)
+            features.update(pad_regions(each_image))
         return_tensors: Any = kwargs.get("return_tensors")
         return BatchFeature(features, tensor_type=return_tensors)
 
 
-def _photos(regions: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _images(regions: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     if not isinstance(regions, Mapping):
         return regions
     batched = getattr(regions.get("region_features"), "ndim", 2) == 3

@@ -1,10 +1,10 @@
-"""Region features of single photos to one padded batch, and the checks that meet a user's own features at the door.
+"""Region features of single images to one padded batch, and the checks that meet a user's own features at the door.
 
-It stands between a region store, or features from elsewhere, and a top-down model: a mapping a photo -> `pad_regions`
+It stands between a region store, or features from elsewhere, and a top-down model: a mapping an image -> `pad_regions`
 -> `region_features`, `region_boxes`, `region_mask` of every model's `forward`.
 
-One photo is a mapping from these names to numpy arrays or torch tensors of R rows: `region_features` (R, D),
-`region_boxes` (R, 4) xyxy in 0..1 of the photo's width and height, and, if known, `region_mask` (R,) bool with True =
+One image is a mapping from these names to numpy arrays or torch tensors of R rows: `region_features` (R, D),
+`region_boxes` (R, 4) xyxy in 0..1 of the image's width and height, and, if known, `region_mask` (R,) bool with True =
 real region, `region_scores` (R,) confidences, `object_probs` (R, C), `attribute_probs` (R, A), `region_seconds` (R,).
 Other keys are ignored.
 """
@@ -29,31 +29,31 @@ BOX_SLACK = 1e-3  # boxes stored as float16 may stand this far outside 0..1
 
 
 def pad_regions(regions: Sequence[Mapping[str, Any]], *, num_regions: int | None = None) -> dict[str, torch.Tensor]:
-    """Pads the regions of B photos with zeros to one batch; masked-out rows of a photo are dropped first.
+    """Pads the regions of B images with zeros to one batch; masked-out rows of an image are dropped first.
 
     Args:
-        regions: B mappings, one a photo, as the module describes them.
-        num_regions: keep at most this many regions a photo, in their order: those with the highest `region_scores`,
+        regions: B mappings, one an image, as the module describes them.
+        num_regions: keep at most this many regions an image, in their order: those with the highest `region_scores`,
             without scores the first.
 
     Returns:
         `region_features` (B, R, D) and `region_boxes` (B, R, 4) float32, `region_mask` (B, R) bool, and those of the
-        optional names that the photos have, float32; R is the largest count of the batch.
+        optional names that the images have, float32; R is the largest count of the batch.
 
     Raises:
-        ValueError: no photo, a photo without a region, a name that only some photos have, or shapes that do not fit.
+        ValueError: no image, an image without a region, a name that only some images have, or shapes that do not fit.
 
     >>> one = {"region_features": np.ones((1, 3)), "region_boxes": np.zeros((1, 4))}
     >>> two = {"region_features": np.ones((2, 3)), "region_boxes": np.zeros((2, 4))}
     >>> pad_regions([one, two])["region_mask"].tolist()
     [[True, False], [True, True]]
     """
-    photos = _checked_photos(regions)
+    images = _checked_images(regions)
     if num_regions is not None:
-        photos = [_keep_best(photo, num_regions) for photo in photos]
-    counts = torch.tensor([len(photo["region_boxes"]) for photo in photos])  # (B,)
+        images = [_keep_best(image, num_regions) for image in images]
+    counts = torch.tensor([len(image["region_boxes"]) for image in images])  # (B,)
     region_mask = torch.arange(int(counts.max())) < counts[:, None]  # (B, R)
-    batch = {name: pad_sequence([photo[name] for photo in photos], batch_first=True) for name in photos[0]}
+    batch = {name: pad_sequence([image[name] for image in images], batch_first=True) for name in images[0]}
     batch["region_mask"] = region_mask.to(batch["region_features"].device)
     return batch
 
@@ -62,28 +62,28 @@ def check_regions(regions: Sequence[Mapping[str, Any]], *, feature_width: int | 
     """Refuses regions that a model would silently misread; masked-out rows may hold anything.
 
     Args:
-        regions: B mappings, one a photo, as the module describes them.
+        regions: B mappings, one an image, as the module describes them.
         feature_width: the D that the model expects, where known.
 
     Raises:
         ValueError: what `pad_regions` raises, features of another width, a value that is not finite, or a box that is
-            not xyxy in 0..1. The message names the photo and the region by their index from 0.
+            not xyxy in 0..1. The message names the image and the region by their index from 0.
     """
-    photos = _checked_photos(regions)
-    width = photos[0]["region_features"].shape[1]
+    images = _checked_images(regions)
+    width = images[0]["region_features"].shape[1]
     if feature_width is not None and width != feature_width:
         raise ValueError(
             f"region_features have width {width} but the model expects {feature_width}; "
             "were they extracted with another detector?"
         )
-    for index, (photo, given) in enumerate(zip(photos, regions, strict=True)):
-        real = _real_rows(given, index=index)  # rows of the photo as the user knows them
-        for name, values in photo.items():
+    for index, (image, given) in enumerate(zip(images, regions, strict=True)):
+        real = _real_rows(given, index=index)  # rows of the image as the user knows them
+        for name, values in image.items():
             broken = ~torch.isfinite(values).flatten(1).all(1) if values.ndim > 1 else ~torch.isfinite(values)  # (R,)
             if broken.any():
                 row = int(real[broken.cpu()][0])
-                raise ValueError(f"{name} of photo {index}, region {row} holds NaN or infinity; extract it again")
-        _check_boxes(photo["region_boxes"], index=index, real=real)
+                raise ValueError(f"{name} of image {index}, region {row} holds NaN or infinity; extract it again")
+        _check_boxes(image["region_boxes"], index=index, real=real)
 
 
 def split_regions(regions: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -92,53 +92,53 @@ def split_regions(regions: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{name: regions[name][index] for name in names} for index in range(len(regions["region_features"]))]
 
 
-def _checked_photos(regions: Sequence[Mapping[str, Any]]) -> list[dict[str, torch.Tensor]]:
+def _checked_images(regions: Sequence[Mapping[str, Any]]) -> list[dict[str, torch.Tensor]]:
     if isinstance(regions, Mapping):
-        raise ValueError("regions are one mapping; give a list with one mapping a photo")
-    photos = [_real_regions(photo, index=index) for index, photo in enumerate(regions)]
-    if not photos:
-        raise ValueError("the list of regions is empty; give at least one photo")
-    for index, photo in enumerate(photos):
-        if photo.keys() != photos[0].keys():
-            odd = sorted(photo.keys() ^ photos[0].keys())
-            raise ValueError(f"photos 0 and {index} do not both have {', '.join(odd)}; give them to all photos or none")
-        for name, values in photo.items():
-            if values.shape[1:] != photos[0][name].shape[1:]:
-                widths = f"{photos[0][name].shape[-1]} and {values.shape[-1]}"
-                raise ValueError(f"{name} of photos 0 and {index} have widths {widths}; extract them with one detector")
-    return photos
+        raise ValueError("regions are one mapping; give a list with one mapping an image")
+    images = [_real_regions(image, index=index) for index, image in enumerate(regions)]
+    if not images:
+        raise ValueError("the list of regions is empty; give at least one image")
+    for index, image in enumerate(images):
+        if image.keys() != images[0].keys():
+            odd = sorted(image.keys() ^ images[0].keys())
+            raise ValueError(f"images 0 and {index} do not both have {', '.join(odd)}; give them to all images or none")
+        for name, values in image.items():
+            if values.shape[1:] != images[0][name].shape[1:]:
+                widths = f"{images[0][name].shape[-1]} and {values.shape[-1]}"
+                raise ValueError(f"{name} of images 0 and {index} have widths {widths}; extract them with one detector")
+    return images
 
 
-def _real_regions(photo: Mapping[str, Any], *, index: int) -> dict[str, torch.Tensor]:
-    real = _real_rows(photo, index=index)
+def _real_regions(image: Mapping[str, Any], *, index: int) -> dict[str, torch.Tensor]:
+    real = _real_rows(image, index=index)
     if not len(real):
-        raise ValueError(f"photo {index} has no region; give it one box over the whole photo or leave the photo out")
-    rows = len(photo["region_features"])
+        raise ValueError(f"image {index} has no region; give it one box over the whole image or leave the image out")
+    rows = len(image["region_features"])
     tensors = {}
     for name, columns in COLUMNS.items():
-        if photo.get(name) is None:
+        if image.get(name) is None:
             continue
-        values = _float_tensor(photo[name])
+        values = _float_tensor(image[name])
         fits = values.ndim == (2 if columns else 1) and len(values) == rows
         if not fits or (name == "region_boxes" and values.shape[1] != 4):
-            raise ValueError(f"{name} of photo {index} has shape {tuple(values.shape)}; expected ({rows}{columns})")
+            raise ValueError(f"{name} of image {index} has shape {tuple(values.shape)}; expected ({rows}{columns})")
         tensors[name] = values if len(real) == rows else values[real]
     return tensors
 
 
-def _real_rows(photo: Mapping[str, Any], *, index: int) -> torch.Tensor:
+def _real_rows(image: Mapping[str, Any], *, index: int) -> torch.Tensor:
     for name in REQUIRED_NAMES:
-        if photo.get(name) is None:
-            raise ValueError(f"photo {index} has no {name}; regions need both {' and '.join(REQUIRED_NAMES)}")
-    rows = len(photo["region_features"])
-    if photo.get("region_mask") is None:
+        if image.get(name) is None:
+            raise ValueError(f"image {index} has no {name}; regions need both {' and '.join(REQUIRED_NAMES)}")
+    rows = len(image["region_features"])
+    if image.get("region_mask") is None:
         return torch.arange(rows)
-    mask = photo["region_mask"]
+    mask = image["region_mask"]
     mask = mask if isinstance(mask, torch.Tensor) else torch.tensor(np.asarray(mask))
     if mask.dtype != torch.bool or mask.shape != (rows,):
         kind = str(mask.dtype).removeprefix("torch.")
         raise ValueError(
-            f"region_mask of photo {index} is {kind} of shape {tuple(mask.shape)}; "
+            f"region_mask of image {index} is {kind} of shape {tuple(mask.shape)}; "
             f"expected bool of shape ({rows},), True = real region"
         )
     return mask.nonzero()[:, 0].cpu()
@@ -149,23 +149,23 @@ def _float_tensor(values: Any) -> torch.Tensor:
     return values.float() if isinstance(values, torch.Tensor) else torch.tensor(np.asarray(values), dtype=torch.float32)
 
 
-def _keep_best(photo: dict[str, torch.Tensor], num_regions: int) -> dict[str, torch.Tensor]:
+def _keep_best(image: dict[str, torch.Tensor], num_regions: int) -> dict[str, torch.Tensor]:
     if num_regions < 1:
-        raise ValueError(f"num_regions is {num_regions}; keep at least one region a photo")
-    if len(photo["region_boxes"]) <= num_regions:
-        return photo
-    if "region_scores" not in photo:
-        return {name: values[:num_regions] for name, values in photo.items()}
-    best_first = photo["region_scores"].argsort(descending=True, stable=True)
+        raise ValueError(f"num_regions is {num_regions}; keep at least one region an image")
+    if len(image["region_boxes"]) <= num_regions:
+        return image
+    if "region_scores" not in image:
+        return {name: values[:num_regions] for name, values in image.items()}
+    best_first = image["region_scores"].argsort(descending=True, stable=True)
     kept = best_first[:num_regions].sort().values
-    return {name: values[kept] for name, values in photo.items()}
+    return {name: values[kept] for name, values in image.items()}
 
 
 def _check_boxes(boxes: torch.Tensor, *, index: int, real: torch.Tensor) -> None:
     outside = ((boxes < -BOX_SLACK) | (boxes > 1 + BOX_SLACK)).any(1)  # (R,)
     if outside.any():
         row = int(outside.nonzero()[0, 0])
-        cure = "divide x by the photo's width and y by its height" if boxes.max() > 2 else "clip them to the photo"
+        cure = "divide x by the image's width and y by its height" if boxes.max() > 2 else "clip them to the image"
         raise ValueError(f"{_box_text(boxes, index, real, row)} is outside 0..1; {cure}")
     turned = (boxes[:, 2:] < boxes[:, :2]).any(1)  # (R,)
     if turned.any():
@@ -175,4 +175,4 @@ def _check_boxes(boxes: torch.Tensor, *, index: int, real: torch.Tensor) -> None
 
 def _box_text(boxes: torch.Tensor, index: int, real: torch.Tensor, row: int) -> str:
     corners = [round(value, 4) for value in boxes[row].tolist()]
-    return f"the box {corners} of photo {index}, region {int(real[row])}"
+    return f"the box {corners} of image {index}, region {int(real[row])}"

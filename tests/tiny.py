@@ -1,6 +1,6 @@
-"""Every tiny model, processor and photo of the tests: random weights, a vocabulary of some 30 words, photos of 64 x 64.
+"""Every tiny model, processor and image of the tests: random weights, a vocabulary of some 30 words, images of 64 x 64.
 
-The weights are drawn large and from a fixed seed, so that captions differ between photos and are the same in every run.
+The weights are drawn large and from a fixed seed, so that captions differ between images and are the same in every run.
 """
 
 import re
@@ -46,7 +46,7 @@ WHOLE_MODELS_ON_DISK = pytest.mark.skipif(
     reason="accelerate before 1.15 refuses a model that lies on disk as a whole",
 )
 
-PHOTO_SIDE = 64
+IMAGE_SIDE = 64
 CAPTIONS = [
     "a brown dog runs through the grass",
     "two men ride a wave on the ocean",
@@ -66,7 +66,7 @@ def tiny_grid_config(**changes: Any) -> UpDownGridConfig:
     """A grid of 3 x 3 cells over timm's smallest ResNet."""
     fields: dict[str, Any] = {
         "backbone": "test_resnet",
-        "image_size": PHOTO_SIDE,
+        "image_size": IMAGE_SIDE,
         "grid_size": 3,
         "region_feature_size": 96,
     }
@@ -74,8 +74,8 @@ def tiny_grid_config(**changes: Any) -> UpDownGridConfig:
 
 
 def tiny_processor() -> UpDownProcessor:
-    """The processor of `tiny_captioner`: 64 x 64 photos, the words of `CAPTIONS`."""
-    side = {"height": PHOTO_SIDE, "width": PHOTO_SIDE}
+    """The processor of `tiny_captioner`: 64 x 64 images, the words of `CAPTIONS`."""
+    side = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
     return UpDownProcessor(UpDownImageProcessor(size=side), UpDownTokenizer.from_captions(CAPTIONS, min_count=1))
 
 
@@ -98,8 +98,8 @@ def tiny_captioner(**changes: Any) -> UpDownForImageCaptioning:
 
 
 def tiny_question_processor() -> UpDownProcessor:
-    """The processor of `tiny_vqa`: 64 x 64 photos, the words of `QUESTIONS` and of `ANSWERS`."""
-    side = {"height": PHOTO_SIDE, "width": PHOTO_SIDE}
+    """The processor of `tiny_vqa`: 64 x 64 images, the words of `QUESTIONS` and of `ANSWERS`."""
+    side = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
     return UpDownProcessor(UpDownImageProcessor(size=side), UpDownTokenizer.from_questions(QUESTIONS, texts=ANSWERS))
 
 
@@ -141,8 +141,8 @@ def tiny_tokenizer(**changes: Any) -> PreTrainedTokenizerFast:
 
 
 def tiny_fusion_processor() -> UpDownProcessor:
-    """The processor of the fusion models: 64 x 64 photos, the pieces of `tiny_tokenizer`."""
-    return UpDownProcessor(UpDownImageProcessor(size={"height": PHOTO_SIDE, "width": PHOTO_SIDE}), tiny_tokenizer())
+    """The processor of the fusion models: 64 x 64 images, the pieces of `tiny_tokenizer`."""
+    return UpDownProcessor(UpDownImageProcessor(size={"height": IMAGE_SIDE, "width": IMAGE_SIDE}), tiny_tokenizer())
 
 
 def tiny_encoder_config(**changes: Any) -> BertConfig:
@@ -296,14 +296,14 @@ def tiny_pyramid_detector(**changes: Any) -> UpDownDetector:
 
 @torch.no_grad()
 def decided(config: UpDownDetectorConfig) -> UpDownDetector:
-    """A detector with seeded weights, whose boxes on a photo clearly differ in score, class and attribute.
+    """A detector with seeded weights, whose boxes on an image clearly differ in score, class and attribute.
 
     Plain random weights give every box nearly the same scores, and then rounding decides.
     """
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = UpDownDetector(config).eval()
-        heads, pixels = model.heads, noise_photo(160, 192)
+        heads, pixels = model.heads, noise_image(160, 192)
         for module in model.modules():
             if isinstance(module, Bottleneck):
                 module.conv3.norm.weight.fill_(0.3)  # else each of 16 blocks doubles the variance
@@ -313,7 +313,7 @@ def decided(config: UpDownDetectorConfig) -> UpDownDetector:
         spread(model.proposals.deltas, torch.cat(hidden), deviation=0.3)
         logits, deltas = ([part[0] for part in parts] for parts in model.proposals(maps.maps))
         anchors = model.proposals.anchors(maps.maps)
-        boxes, _ = top_proposals(logits, deltas, anchors, config=config, photo_size=maps.size)
+        boxes, _ = top_proposals(logits, deltas, anchors, config=config, image_size=maps.size)
         features = model.region_features(maps, [boxes])
         spread(heads.object_score, features, deviation=2.0)
         spread(heads.box_deltas, features, deviation=0.5)
@@ -337,7 +337,7 @@ def spread(layer: torch.nn.Module, inputs: torch.Tensor, *, deviation: float) ->
     layer.bias.copy_(-weight @ mean)
 
 
-def noise_photo(height: int, width: int, *, seed: int = 0) -> torch.Tensor:
+def noise_image(height: int, width: int, *, seed: int = 0) -> torch.Tensor:
     """Pixel values (1, 3, height, width) of coarse noise and of fine noise, normalised."""
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(1, 3, -(-height // 16), -(-width // 16), generator=generator)
@@ -346,7 +346,7 @@ def noise_photo(height: int, width: int, *, seed: int = 0) -> torch.Tensor:
 
 
 def seeded(model_class: type, config: Any) -> Any:
-    """A model with weights that depend on nothing but its config, whose backbone tells photos apart."""
+    """A model with weights that depend on nothing but its config, whose backbone tells images apart."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = model_class(config).eval()
@@ -402,7 +402,7 @@ def drop_weights(folder: Path, start: str) -> None:
     rewrite_weights(folder, lambda w: {name: tensor for name, tensor in w.items() if not name.startswith(start)})
 
 
-def tiny_photo(seed: int = 0, *, width: int = 80, height: int = 60) -> Image.Image:
-    """A photo of large random patches of colour."""
+def tiny_image(seed: int = 0, *, width: int = 80, height: int = 60) -> Image.Image:
+    """An image of large random patches of colour."""
     patches = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(patches).resize((width, height), Image.Resampling.NEAREST)

@@ -2,7 +2,7 @@
 
 Each command reads its arguments, calls one function of the package, and prints. What is heavy is imported inside the
 commands, so that `--help` answers at once. A mistake of the user's ends in one sentence and exit code 2
-(`UPDOWN_DEBUG=1` shows where it came from); photos that cannot be read are named and passed over, with exit code 1.
+(`UPDOWN_DEBUG=1` shows where it came from); images that cannot be read are named and passed over, with exit code 1.
 """
 
 import argparse
@@ -34,17 +34,17 @@ from training.console import PrintableFormatter, printable, printable_warning, s
 
 EXAMPLES = """\
 examples:
-  updown caption photo.jpg                         one sentence on a photo
-  updown caption photos/ --num-beams 5             on every photo of a folder
+  updown caption photo.jpg                         one sentence on an image
+  updown caption photos/ --num-beams 5             on every image of a folder
   updown caption photo.jpg --words --draw look.png   where each word looked
   updown ask photo.jpg "how many dogs are there?" --draw look.png
   updown ask photo.jpg "what colour is it?" --choices red,green,blue
-  updown demo                                      the trained captioner on a few photos
+  updown demo                                      the trained captioner on a few images
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown extract photos/ --output regions/         region features, made once, for training
-  updown index photos/ --captions captions.jsonl --output index/     make photos, and texts, searchable
+  updown index photos/ --captions captions.jsonl --output index/     make images, and texts, searchable
   updown search "two dogs on a beach" --index index/ --output sheet.jpg
-  updown search photo.jpg --index index/           the texts that describe it; --similar: photos like it
+  updown search photo.jpg --index index/           the texts that describe it; --similar: images like it
   updown train captioning/scenes --set train.epochs=1   a recipe by its name or its file
   updown evaluate captioning/scenes
   updown compare runs/vqa_daquar/best runs/vqa_daquar_blind/best     side by side, with intervals
@@ -62,7 +62,7 @@ training, on as many processes as there are GPUs:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 done except for some photos, 2 a mistake or failure."""
+    """Run one command; returns the exit code: 0 done, 1 done except for some images, 2 a mistake or failure."""
     parsed = build_parser().parse_args(arguments)
     for name, value in vars(parsed).items():
         setattr(parsed, name, with_home(value))
@@ -128,7 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Every command with its arguments."""
     parser = Parser(
         prog="updown",
-        description="Bottom-up and top-down attention for photos: regions in, sentences and answers out.",
+        description="Bottom-up and top-down attention for images: regions in, sentences and answers out.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

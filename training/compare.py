@@ -1,7 +1,7 @@
 """Several evaluated models side by side, and whether their differences are more than luck: `updown compare`.
 
 Reads the `evaluation.json` and `item_scores.json` that `updown evaluate` left in a folder. For every metric that is a
-mean over items (CIDEr over photos, accuracy over questions, recall over queries) the difference to the first model gets
+mean over items (CIDEr over images, accuracy over questions, recall over queries) the difference to the first model gets
 a 95 % interval by a paired bootstrap over the items (Efron and Tibshirani 1993; Koehn 2004). CIDEr's document
 frequencies are those of the whole split in every draw.
 """
@@ -33,7 +33,7 @@ def compare_models(folders: Mapping[str, str | Path], *, seed: int = 0) -> list[
 
     Raises:
         ValueError: for fewer than two models, a folder that was not evaluated, and models that were evaluated on
-            different questions or photos.
+            different questions or images.
     """
     if len(folders) < 2:
         raise ValueError("there is nothing to compare: give two folders or more")
@@ -77,7 +77,7 @@ def difference(
     places = {item: place for place, item in enumerate(scores["ids"])}
     if set(places) != set(reference["ids"]) or len(places) != len(reference["ids"]):
         raise ValueError(
-            f"{' and '.join(names)} answered different questions, or looked at different photos: evaluate both on the "
+            f"{' and '.join(names)} answered different questions, or looked at different images: evaluate both on the "
             "same split"
         )
     order = [places[item] for item in reference["ids"]]
@@ -113,7 +113,11 @@ def bootstrap_means(
 def described(evaluation: Mapping[str, Any]) -> str:
     """The data of an evaluation in a few words."""
     dataset = evaluation["dataset"]
-    numbers = [f"{value} {name.removeprefix('num_')}" for name, value in dataset.items() if name.startswith("num_")]
+    numbers = [
+        f"{value} {name.removeprefix('num_').replace('photos', 'images')}"
+        for name, value in dataset.items()
+        if name.startswith("num_")
+    ]
     return f"{dataset['name']} {dataset['split']} ({', '.join(numbers)})"
 
 

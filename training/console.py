@@ -1,6 +1,6 @@
 """What the commands write to a terminal: text from files, models and servers is shown there, never obeyed.
 
-A photo's name, a model's word or a server's answer may hold an escape sequence that moves the cursor, retitles the
+An image's name, a model's word or a server's answer may hold an escape sequence that moves the cursor, retitles the
 window or hides a line. Every command prints by `say`, one line an argument.
 """
 

@@ -2,7 +2,7 @@
 
 An evaluation is three files: `evaluation.json` (figures, the command, seed, decoding; what the card shows),
 `predictions.json` (captions in COCO's result layout, `[{"image_id", "caption"}]`, answers in VQA's, `[{"question_id",
-"answer"}]`) and `item_scores.json` (what each photo or question scored; what `updown compare` reads). Training's end
+"answer"}]`) and `item_scores.json` (what each image or question scored; what `updown compare` reads). Training's end
 writes them into the model's folder, and so does `updown evaluate RECIPE.yaml` on the recipe's own run. Any other
 evaluation writes them into the folder `--output` and leaves the model's card alone, but for `--update-card`.
 """
@@ -57,7 +57,7 @@ def evaluate_recipe(
         predictions: a file in COCO's result layout (captions) or VQA's (answers); no model is loaded then.
         split, num_beams: by default the recipe's `final_split` and `final_num_beams`.
         output: a file `.json` for what is returned, or a folder for it with the predictions and the scores of items.
-        changes: to the recipe, such as `data.images=photos`.
+        changes: to the recipe, such as `data.images=images`.
         java: METEOR and SPICE as well; where Java is absent, `not_computed` says so.
         submission: a file for the answers, or captions, in the layout that the data set's organisers take.
         update_card: write the evaluation into the model's folder, whatever stands there.
@@ -206,13 +206,13 @@ def score_folder(
 def score_predictions(
     data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "", java: bool = False
 ) -> dict[str, Any]:
-    """Score a file in COCO's result layout against the captions of a data set, without any model or photo.
+    """Score a file in COCO's result layout against the captions of a data set, without any model or image.
 
     Args:
         data: a recipe's `data` section: `format` and the options of that format.
-        predictions: `[{"image_id": 42, "caption": "a dog"}, ...]`, one entry for each photo of the split that has
+        predictions: `[{"image_id": 42, "caption": "a dog"}, ...]`, one entry for each image of the split that has
             captions; ids may be numbers or strings.
-        split: the photos to score.
+        split: the images to score.
         name: the data set's, as a card shows it.
         java: METEOR and SPICE as well.
 
@@ -226,8 +226,8 @@ def scored_predictions(
     data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "", java: bool = False
 ) -> tuple[dict[str, Any], Scored]:
     """As `score_predictions`, with the scores behind it."""
-    without_photos = {"images": None} if "images" in data else {}
-    rows = captioned_rows(caption_rows({**data, **without_photos}, split=split), split=split)
+    without_images = {"images": None} if "images" in data else {}
+    rows = captioned_rows(caption_rows({**data, **without_images}, split=split), split=split)
     captions = captions_of(read_predictions(predictions), rows["image_id"][:], source=predictions)
     scored = scored_captions(captions, rows)
     evaluation = {
@@ -242,7 +242,7 @@ def scored_predictions(
 
 
 def score_answers(data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "") -> dict[str, Any]:
-    """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or photo.
+    """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or image.
 
     Args:
         data: a recipe's `data` section.
@@ -261,7 +261,7 @@ def scored_answers(
     data: dict[str, Any], predictions: str | Path, *, split: str, name: str = "", targets: str = ""
 ) -> tuple[dict[str, Any], Scored]:
     """As `score_answers`, with the scores behind it; `targets` is a recipe's `answers.scores`."""
-    rows = question_rows(data, split=split, photos=False)
+    rows = question_rows(data, split=split, images=False)
     ids = rows["question_id"][:]
     said, choice_of = read_predicted_answers(predictions)
     try:
@@ -325,16 +325,16 @@ def captions_of(predictions: Sequence[tuple[str, str]], image_ids: Sequence[str]
     faults = {
         "caption given twice": [image_id for image_id, count in times.items() if count > 1],
         "caption missing": [image_id for image_id in image_ids if image_id not in times],
-        "photo unknown": sorted(set(times) - set(image_ids)),
+        "image unknown": sorted(set(times) - set(image_ids)),
     }
     told = [f"{len(ids)} x {fault}: {', '.join(ids[:5])}" for fault, ids in faults.items() if ids]
     if told:
-        raise ValueError(f"the photos of {source} are not those of the split ({'; '.join(told)})")
+        raise ValueError(f"the images of {source} are not those of the split ({'; '.join(told)})")
     return [caption_of[image_id] for image_id in image_ids]
 
 
 def dataset_facts(data: dict[str, Any], *, name: str, split: str, counted: str, number: int) -> dict[str, Any]:
-    """What an evaluation says of its data, with the number of what was `counted`, photos or questions."""
+    """What an evaluation says of its data, with the number of what was `counted`, images or questions."""
     return {"name": name or data["format"], "type": data["format"], "split": split, f"num_{counted}": number}
 
 

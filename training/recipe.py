@@ -22,6 +22,7 @@ from typing import Any, Literal
 import yaml
 
 from training.data.files import read_text
+from training.recipe_names import changed_name, with_new_names
 from training.recipe_sections import SECTIONS, Recipe
 from training.shipped import RECIPES
 
@@ -29,9 +30,9 @@ KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or 
 ONE_OR_MORE = (
     *("train.epochs", "train.batch_size", "train.accumulation", "train.max_words", "train.min_word_count"),
     *(
-        "train.questions_per_photo",
-        "train.captions_per_photo",
-        "train.samples_per_photo",
+        "train.questions_per_image",
+        "train.captions_per_image",
+        "train.samples_per_image",
         "train.checkpoint_steps",
         "train.decay_epochs",
         "train.scheduled_sampling_epochs",
@@ -40,8 +41,8 @@ ONE_OR_MORE = (
 )
 ZERO_OR_MORE = (
     *("train.learning_rate", "train.region_learning_rate", "train.weight_decay", "train.warmup_steps"),
-    *("train.clip_norm", "train.clip_value", "train.early_stopping", "train.num_workers", "evaluate.max_photos"),
-    *("train.photo_size", "train.max_steps", "train.decay_steps", "answers.min_count", "answers.top"),
+    *("train.clip_norm", "train.clip_value", "train.early_stopping", "train.num_workers", "evaluate.max_images"),
+    *("train.image_size", "train.max_steps", "train.decay_steps", "answers.min_count", "answers.top"),
     *("train.momentum_queue", "text.frozen_layers", "text.learning_rate", "evaluate.rerank", "evaluate.rerank_weight"),
     *("evaluate.folds", "text.vocabulary_size", "masks.overlap"),
 )
@@ -56,7 +57,7 @@ READ_BESIDE: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
     (("train.decay", "train.decay_epochs", "train.decay_steps"), "train.schedule", ("step",)),
     (("train.label_smoothing", "train.scheduled_sampling_increase"), "train.objective", ("cross_entropy",)),
     (
-        ("train.samples_per_photo", "train.baseline", "train.sample_temperature"),
+        ("train.samples_per_image", "train.baseline", "train.sample_temperature"),
         "train.objective",
         ("self_critical",),
     ),
@@ -80,10 +81,10 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     """
     path = recipe_path(path)
     content = read_content(path)
-    for change in changes or []:
-        _apply_change(content, change)
-    content = _with_home(content)
     try:
+        for change in changes or []:
+            _apply_change(content, changed_name(change))
+        content = _with_home(with_new_names(content))
         sections = {name: _build(kind, content.pop(name, None) or {}, name) for name, kind in SECTIONS.items()}
         recipe = _build(Recipe, {**content, **sections}, "the recipe")
         _check_ranges(recipe)
@@ -106,6 +107,7 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds no keys; see the recipes in training/recipes/")
+    content = with_new_names(content, source=f"{path}: ")
     base = content.pop("base", None)
     if base is None:
         return content
@@ -171,7 +173,7 @@ def is_read(key: str, reads: Iterable[str]) -> bool:
 
 
 def section_keys() -> list[str]:
-    """Every key of every section: `regions.source`, ..., `evaluate.max_photos`."""
+    """Every key of every section: `regions.source`, ..., `evaluate.max_images`."""
     return [f"{name}.{entry.name}" for name, kind in SECTIONS.items() for entry in dataclasses.fields(kind)]
 
 
@@ -334,7 +336,7 @@ def _check_ranges(recipe: Recipe) -> None:
     if not recipe.output.strip():
         raise ValueError("output is empty: name the run's folder, such as runs/captioning")
     if not recipe.data.get("format"):
-        raise ValueError("data lacks format, such as `format: folder` for your own photos")
+        raise ValueError("data lacks format, such as `format: folder` for your own images")
     for lowest, keys in ((1, ONE_OR_MORE), (0, ZERO_OR_MORE + SHARES)):
         for section, name in (key.split(".") for key in keys):
             value = getattr(getattr(recipe, section), name)
@@ -348,7 +350,7 @@ def _check_ranges(recipe: Recipe) -> None:
         raise ValueError(f"regions: crops is {recipe.regions.crops}, but must be above 0 and at most 1")
     if len(train.betas) != 2:
         raise ValueError(f"train: betas is {train.betas}, but must be two numbers")
-    if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_photo < 2:
+    if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_image < 2:
         raise ValueError(
-            f"train: baseline {train.baseline!r} compares samples of a photo: raise samples_per_photo to 2"
+            f"train: baseline {train.baseline!r} compares samples of an image: raise samples_per_image to 2"
         )

@@ -20,15 +20,15 @@ class RegionsRecipe:
         in the place of `source` and `weights`; of `source` a grid may still be cut otherwise (`regions`, `grid_size`,
         `pyramid_levels`).
     random_backbone: start from random backbone weights (tests).
-    store: folder of a region store; features are made once, at start, for photos it lacks. Empty: regions are made
+    store: folder of a region store; features are made once, at start, for images it lacks. Empty: regions are made
         from pixels at every step, which training the region source needs.
-    min_share: 0..1, the smallest share of a split's photos that must have regions in the store; with fewer the run
+    min_share: 0..1, the smallest share of a split's images that must have regions in the store; with fewer the run
         ends, else the others are left out with a warning.
     soft_labels: keep the detector's probabilities of all classes and attributes in the store: what `mrc_ce` and
         `mrc_kl` learn.
-    flips: every photo is seen mirrored in half of the epochs, unless its texts tell left from right.
-    crops: smallest share of a photo's area that training sees of it, in a random crop; 1 shows whole photos. Crops need
-        pixels, so no store.
+    flips: every image is seen mirrored in half of the epochs, unless its texts tell left from right.
+    crops: smallest share of an image's area that training sees of it, in a random crop; 1 shows whole images. Crops
+        need pixels, so no store.
     trained: train the region source with the model.
     processor: fields of the image processor, such as `size`; what it does not name follows the region source, or the
         processor of `init_from`.
@@ -91,7 +91,7 @@ class MasksRecipe:
     regions: share of regions. overlap: regions whose IoU with a hidden one is over it are hidden too, and none is asked
         for that a visible one overlaps so; 1 hides single regions.
     blocks: hide blocks of neighbouring cells, where the regions are a grid (Bao et al. 2022).
-    swapped, kept: of the hidden regions, the share that shows a region of another photo, or itself; the rest shows
+    swapped, kept: of the hidden regions, the share that shows a region of another image, or itself; the rest shows
         zeros.
     """
 
@@ -110,20 +110,20 @@ class TrainRecipe:
 
     objective: `cross_entropy` or `self_critical` for captions, `binary_cross_entropy` for answers, `mixed` for
         pretraining and retrieval: the objectives of `model.objectives`, by their weights.
-    split: the photos to train on; `train+restval` is Karpathy's COCO training set.
-    epochs, batch_size: passes over the photos (or groups of questions); photos per step over all processes and
+    split: the images to train on; `train+restval` is Karpathy's COCO training set.
+    epochs, batch_size: passes over the images (or groups of questions); images per step over all processes and
         accumulated pieces.
-    questions_per_photo: question answering: so many questions of a photo are learnt together and share its regions;
+    questions_per_image: question answering: so many questions of an image are learnt together and share its regions;
         `batch_size` counts such groups.
-    captions_per_photo: pretraining and retrieval: so many of a photo's captions are learnt together.
+    captions_per_image: pretraining and retrieval: so many of an image's captions are learnt together.
     momentum_queue, momentum_decay: pretraining and retrieval: contrast with a slowly moving copy of the model and so
         many of its earlier embeddings (ALBEF: 65536, 0.995); 0 does without the copy.
     gradient_checkpointing: spend time to save memory: what lies between a transformer's layers is made twice.
-    withhold: question answering: train and score without the `photo` or without the `question`, for baselines that show
+    withhold: question answering: train and score without the `image` or without the `question`, for baselines that show
         what each adds.
     word_vectors: question answering: a GloVe text file, or a folder or Hub id of a model with a tokenizer, whose word
         vectors new ones start from.
-    accumulation: pieces a step's photos are split into on each process.
+    accumulation: pieces a step's images are split into on each process.
     optimizer, learning_rate, region_learning_rate, weight_decay, betas, momentum: `adamw`, `adam`, `adamax` or `sgd`; a
         separate rate for the region source where it is trained.
     max_steps: end after so many steps, in whatever epoch; 0 leaves it to `epochs`.
@@ -134,12 +134,12 @@ class TrainRecipe:
     label_smoothing: share of the target spread over the other words (cross-entropy).
     scheduled_sampling_increase, _epochs, _max: probability of feeding the model's own words rises by `increase` every
         `epochs` epochs up to `max` (Bengio et al. 2015).
-    samples_per_photo, baseline: self-critical samples, and what their reward is measured against: `greedy`,
+    samples_per_image, baseline: self-critical samples, and what their reward is measured against: `greedy`,
         `mean_of_others`, or `beam`, the paper's: the decoded beam's captions against their mean.
     sample_temperature: flattens (above 1) or sharpens the sampling distribution.
     ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 turns it off.
-    photo_size: a detector's training photos become squares of this side; 0 leaves them to its image processor.
-    repeat_threshold: photos of a class that stands in fewer than this share of them are shown more often (Gupta et al.
+    image_size: a detector's training images become squares of this side; 0 leaves them to its image processor.
+    repeat_threshold: images of a class that stands in fewer than this share of them are shown more often (Gupta et al.
         2019, repeat factor sampling); 0 shows each once an epoch.
     max_words: captions are cut to so many words.
     min_word_count: rarer words become the unknown word.
@@ -155,12 +155,12 @@ class TrainRecipe:
     epochs: int = 10
     max_steps: int = 0
     batch_size: int = 50
-    questions_per_photo: int = 1
-    captions_per_photo: int = 5
+    questions_per_image: int = 1
+    captions_per_image: int = 5
     momentum_queue: int = 0
     momentum_decay: float = 0.995
     gradient_checkpointing: bool = False
-    withhold: Literal["", "photo", "question"] = ""
+    withhold: Literal["", "image", "question"] = ""
     word_vectors: str = ""
     accumulation: int = 1
     optimizer: Literal["adamw", "adam", "adamax", "sgd"] = "adamw"
@@ -180,11 +180,11 @@ class TrainRecipe:
     scheduled_sampling_increase: float = 0.0
     scheduled_sampling_epochs: int = 5
     scheduled_sampling_max: float = 0.25
-    samples_per_photo: int = 5
+    samples_per_image: int = 5
     baseline: Literal["greedy", "mean_of_others", "beam"] = "greedy"
     sample_temperature: float = 1.0
     ema: float = 0.0
-    photo_size: int = 0
+    image_size: int = 0
     repeat_threshold: float = 0.0
     max_words: int = 20
     min_word_count: int = 5
@@ -203,7 +203,7 @@ class EvaluateRecipe:
     rerank, rerank_weight: retrieval: so many of the best of each query are put in a new order by the match score (ITM)
         plus so many times the similarity over the temperature (ITC); 0 leaves the order to ITC.
     folds: retrieval: a mean over so many parts of the split, each searched by itself (5: COCO's 5 x 1k); 0 takes all.
-    metric: the score that picks the best model. max_photos: only the first so many while training; 0 takes all.
+    metric: the score that picks the best model. max_images: only the first so many while training; 0 takes all.
     """
 
     split: str = "val"
@@ -217,7 +217,7 @@ class EvaluateRecipe:
     folds: int = 0
     metric: str = "cider_d"
     every_epochs: int = 1
-    max_photos: int = 0
+    max_images: int = 0
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What comes along with the code: recipes, the demo's photos, and the card's template and captioner of `hub_cards/`.
+"""What comes along with the code: recipes, the demo's images, and the card's template and captioner of `hub_cards/`.
 
 In a checkout they lie where they are kept; a wheel puts what is in no package under `share/updown/`.
 """

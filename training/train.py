@@ -149,7 +149,7 @@ def check_whole_weights(kind: DistributedType) -> None:
 
 
 def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The photos of every step of an epoch, (steps, batch_size); what does not fill a batch waits for the next epoch.
+    """The images of every step of an epoch, (steps, batch_size); what does not fill a batch waits for the next epoch.
 
     >>> epoch_batches(5, batch_size=2, seed=0, epoch=0).tolist()
     [[2, 4], [3, 0]]
@@ -184,7 +184,7 @@ class Run:
         batch_size = min(recipe.train.batch_size, task.num_rows)
         if batch_size < accelerator.num_processes * recipe.train.accumulation:
             raise ValueError(
-                f"{batch_size} photos a step leave some of {accelerator.num_processes} processes x "
+                f"{batch_size} images a step leave some of {accelerator.num_processes} processes x "
                 f"{recipe.train.accumulation} pieces without any: raise train.batch_size or lower train.accumulation"
             )
         self.steps_per_epoch = task.num_rows // batch_size
@@ -325,7 +325,7 @@ class Run:
             model = self.task.model if self.averaged is None else self.averaged.module
             with saying_how_to_be_steadier(progress.step):
                 metrics = self.task.score(
-                    model, split=settings.split, num_beams=settings.num_beams, max_photos=settings.max_photos
+                    model, split=settings.split, num_beams=settings.num_beams, max_images=settings.max_images
                 ).metrics
             score = metrics[settings.metric]
             if not math.isfinite(score):

@@ -1,10 +1,10 @@
-"""The full-size captioner: photos and captions a second, beside an obvious implementation and the PyTorch reference.
+"""The full-size captioner: images and captions a second, beside an obvious implementation and the PyTorch reference.
 
     OMP_NUM_THREADS=2 python tests/benchmarks/captioner.py
     OMP_NUM_THREADS=2 python tests/benchmarks/captioner.py --profile
 
 52 million weights (region embedding 1000, 36 regions of 2048, 9,487 words and the end), 16 words a caption, random
-weights, no caption ends early, CIDEr excluded. The obvious implementation (torch's LSTM cells, a photo's regions
+weights, no caption ends early, CIDEr excluded. The obvious implementation (torch's LSTM cells, an image's regions
 repeated for each of its captions and beams, every step's product on its own) runs in the same process right after ours.
 The reference's figures come from another machine, so the rate of float32 matrix products, measured here around each
 line, stands beside that machine's.
@@ -27,36 +27,36 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from modeling_updown import UpDownCaptioningConfig, UpDownForImageCaptioning
 from tests.benchmarks.yardstick import matrix_gflops
 
-REGIONS, WIDTH, HIDDEN, ROWS, NUM_WORDS, CAPTIONS_A_PHOTO = 36, 2048, 1000, 9488, 16, 5
+REGIONS, WIDTH, HIDDEN, ROWS, NUM_WORDS, CAPTIONS_AN_IMAGE = 36, 2048, 1000, 9488, 16, 5
 REFERENCE_GFLOPS = {torch.float32: 52.0, torch.bfloat16: 176.0}
-# (beams, photos) -> photos a second; photos -> captions a second, forward and backward, in float32
+# (beams, images) -> images a second; images -> captions a second, forward and backward, in float32
 REFERENCE_GENERATION = {(1, 1): 9.0, (1, 10): 36.5, (1, 50): 88.0, (5, 1): 3.1, (5, 10): 9.8, (5, 50): 12.9}
 REFERENCE_TRAINING = {10: 20.0, 50: 34.0}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=int, nargs="+", default=[1, 10, 50], help="batch sizes out of 1, 10 and 50")
+    parser.add_argument("--images", type=int, nargs="+", default=[1, 10, 50], help="batch sizes out of 1, 10 and 50")
     parser.add_argument("--repeats", type=int, default=2, help="timed runs of each figure, after one to warm up")
     parser.add_argument("--profile", action="store_true", help="show where the time goes instead")
     arguments = parser.parse_args()
     ours, obvious = full_size_model(), ObviousCaptioner()
     if arguments.profile:
-        profile("beam 5, 50 photos", partial(generate, ours, photos=50, beams=5))
-        profile("cross-entropy, 50 x 5 captions", partial(train_step, ours, photos=50))
+        profile("beam 5, 50 images", partial(generate, ours, images=50, beams=5))
+        profile("cross-entropy, 50 x 5 captions", partial(train_step, ours, images=50))
         return
     print(f"{torch.get_num_threads()} threads; matrix products of 2048-cubes in GFLOP/s: {yardsticks()}")
     print(f"{'':42}{'a second':>9}{'obvious':>9}{'ratio':>7}{'reference':>11}{'ratio':>7}{'GFLOP/s':>9}")
-    for (beams, photos), reference in REFERENCE_GENERATION.items():
-        if photos in arguments.photos:
-            what = f"beam {beams}, {photos} photos" if beams > 1 else f"greedy, {photos} photos"
-            work = [partial(generate, model, photos=photos, beams=beams) for model in (ours, obvious)]
-            compare(what, work, photos, reference=reference, repeats=arguments.repeats)
-    for photos, reference in REFERENCE_TRAINING.items():
-        for dtype in REFERENCE_GFLOPS if photos in arguments.photos else ():
-            what = f"cross-entropy, {photos} x {CAPTIONS_A_PHOTO} captions, {name(dtype)}"
-            work = [partial(train_step, model, photos=photos, dtype=dtype) for model in (ours, obvious)]
-            compare(what, work, photos * CAPTIONS_A_PHOTO, reference=reference, repeats=arguments.repeats)
+    for (beams, images), reference in REFERENCE_GENERATION.items():
+        if images in arguments.images:
+            what = f"beam {beams}, {images} images" if beams > 1 else f"greedy, {images} images"
+            work = [partial(generate, model, images=images, beams=beams) for model in (ours, obvious)]
+            compare(what, work, images, reference=reference, repeats=arguments.repeats)
+    for images, reference in REFERENCE_TRAINING.items():
+        for dtype in REFERENCE_GFLOPS if images in arguments.images else ():
+            what = f"cross-entropy, {images} x {CAPTIONS_AN_IMAGE} captions, {name(dtype)}"
+            work = [partial(train_step, model, images=images, dtype=dtype) for model in (ours, obvious)]
+            compare(what, work, images * CAPTIONS_AN_IMAGE, reference=reference, repeats=arguments.repeats)
 
 
 def full_size_model() -> UpDownForImageCaptioning:
@@ -91,17 +91,17 @@ class ObviousCaptioner(nn.Module):
         self.language_lstm = nn.LSTMCell(2 * HIDDEN, HIDDEN)
         self.logit = nn.Linear(HIDDEN, ROWS)
 
-    def photos(self, features: torch.Tensor, rows_per_photo: int) -> list[torch.Tensor]:
-        """Pooled vector, regions and their keys, repeated for each row of a photo."""
+    def images(self, features: torch.Tensor, rows_per_image: int) -> list[torch.Tensor]:
+        """Pooled vector, regions and their keys, repeated for each row of an image."""
         pooled, regions = (self.pooled(features.mean(dim=1)).relu(), self.region(features).relu())
         pooled, regions = self.drop(pooled), self.drop(regions)
-        return [x.repeat_interleave(rows_per_photo, dim=0) for x in (pooled, regions, self.key(regions))]
+        return [x.repeat_interleave(rows_per_image, dim=0) for x in (pooled, regions, self.key(regions))]
 
     def step(
-        self, words: torch.Tensor, photos: list[torch.Tensor], state: tuple[torch.Tensor, ...]
+        self, words: torch.Tensor, images: list[torch.Tensor], state: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """log p of the next word (rows, V), and the state after this one."""
-        (pooled, regions, keys), (h1, c1, h2, c2) = photos, state
+        (pooled, regions, keys), (h1, c1, h2, c2) = images, state
         word = self.drop(self.embed(words).relu())
         h1, c1 = self.attention_lstm(torch.cat([h2, pooled, word], dim=1), (h1, c1))
         weights = self.score(torch.tanh(keys + self.query(h1)[:, None])).squeeze(2).softmax(dim=1)
@@ -113,25 +113,25 @@ class ObviousCaptioner(nn.Module):
         return F.dropout(x, 0.5, self.training)
 
     def loss(self, words: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        photos = self.photos(features, CAPTIONS_A_PHOTO)
+        images = self.images(features, CAPTIONS_AN_IMAGE)
         state: tuple[torch.Tensor, ...] = (features.new_zeros(len(words), HIDDEN),) * 4
         log_probs = []
         for step in range(NUM_WORDS):
-            scores, state = self.step(words[:, step], photos, state)
+            scores, state = self.step(words[:, step], images, state)
             log_probs.append(scores)
         return F.nll_loss(torch.stack(log_probs, dim=1).flatten(0, 1).float(), words[:, 1:].flatten())
 
     @torch.no_grad()
     def search(self, features: torch.Tensor, beams: int) -> torch.Tensor:
         """Beam search in which nothing ends; one beam is greedy."""
-        photos = self.photos(features, beams)
+        images = self.images(features, beams)
         state: tuple[torch.Tensor, ...] = (features.new_zeros(len(features) * beams, HIDDEN),) * 4
         captions = torch.zeros(len(features) * beams, 1, dtype=torch.long)
         totals = torch.full((len(features), beams), -1e9)
         totals[:, 0] = 0
         first_rows = torch.arange(len(features))[:, None] * beams
         for _ in range(NUM_WORDS):
-            log_probs, state = self.step(captions[:, -1], photos, state)
+            log_probs, state = self.step(captions[:, -1], images, state)
             candidates = (totals.view(-1, 1) + log_probs).view(len(features), -1)
             totals, chosen = candidates.topk(beams, dim=1)
             rows = (first_rows + chosen // ROWS).flatten()
@@ -140,23 +140,23 @@ class ObviousCaptioner(nn.Module):
         return captions.view(len(features), beams, -1)[:, 0]
 
 
-def generate(model: Any, *, photos: int, beams: int) -> None:
-    """Captions of 16 words for random photos."""
+def generate(model: Any, *, images: int, beams: int) -> None:
+    """Captions of 16 words for random images."""
     model.eval()
-    features = torch.randn(photos, REGIONS, WIDTH)
+    features = torch.randn(images, REGIONS, WIDTH)
     if isinstance(model, ObviousCaptioner):
         captions = model.search(features, beams)
     else:
         settings: dict[str, Any] = {"num_beams": beams, "max_new_tokens": NUM_WORDS, "eos_token_id": None}
         captions = model.generate(region_features=features, **settings)
-    assert captions.shape == (photos, NUM_WORDS + 1)
+    assert captions.shape == (images, NUM_WORDS + 1)
 
 
-def train_step(model: Any, *, photos: int, dtype: torch.dtype = torch.float32) -> None:
+def train_step(model: Any, *, images: int, dtype: torch.dtype = torch.float32) -> None:
     """Cross-entropy of random captions, forward and backward."""
     model.train()
-    features = torch.randn(photos, REGIONS, WIDTH)
-    words = torch.randint(1, ROWS, (photos * CAPTIONS_A_PHOTO, NUM_WORDS + 1))
+    features = torch.randn(images, REGIONS, WIDTH)
+    words = torch.randint(1, ROWS, (images * CAPTIONS_AN_IMAGE, NUM_WORDS + 1))
     model.zero_grad()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         if isinstance(model, ObviousCaptioner):
@@ -168,7 +168,7 @@ def train_step(model: Any, *, photos: int, dtype: torch.dtype = torch.float32) -
 
 
 def compare(what: str, work: Sequence[Callable[[], None]], count: int, *, reference: float, repeats: int) -> None:
-    """Time ours and the obvious one on `count` photos or captions, by turns; the fastest run of each counts."""
+    """Time ours and the obvious one on `count` images or captions, by turns; the fastest run of each counts."""
     for run in work:
         run()
     gflops = [matrix_gflops()]

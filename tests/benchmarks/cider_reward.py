@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.cider_reward
 
-Prints captions a second for both (5 samples of 50 photos a batch, 5 references a photo), their ratio, and captions for
+Prints captions a second for both (5 samples of 50 images a batch, 5 references an image), their ratio, and captions for
 each GFLOP that this machine's matrix product did in the same run.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 
 from training.metrics.captioning.scores import CiderD
 
-PHOTOS, REFERENCES, VOCABULARY = 2000, 5, 9487
-BATCH_PHOTOS, SAMPLES, STEPS = 50, 5, 16
+IMAGES, REFERENCES, VOCABULARY = 2000, 5, 9487
+BATCH_IMAGES, SAMPLES, STEPS = 50, 5, 16
 END = 0
 
 Ngrams = Counter[tuple[int, ...]]
@@ -28,22 +28,22 @@ def ngrams(caption: Sequence[int], order: int) -> Ngrams:
 
 
 def counted_documents(references: Sequence[Sequence[Sequence[int]]]) -> Ngrams:
-    """In how many photos each n-gram stands."""
+    """In how many images each n-gram stands."""
     frequencies: Ngrams = Counter()
-    for photo in references:
-        frequencies.update({ngram for caption in photo for order in range(1, 5) for ngram in ngrams(caption, order)})
+    for image in references:
+        frequencies.update({ngram for caption in image for order in range(1, 5) for ngram in ngrams(caption, order)})
     return frequencies
 
 
 def naive_cider_d(
-    candidate: Sequence[int], references: Sequence[Sequence[int]], *, frequencies: Ngrams, num_photos: int
+    candidate: Sequence[int], references: Sequence[Sequence[int]], *, frequencies: Ngrams, num_images: int
 ) -> float:
     """CIDEr-D straight from its formula, one caption at a time."""
     total = 0.0
     for order in range(1, 5):
-        weighted = tf_idf(candidate, order, frequencies=frequencies, num_photos=num_photos)
+        weighted = tf_idf(candidate, order, frequencies=frequencies, num_images=num_images)
         for reference in references:
-            other = tf_idf(reference, order, frequencies=frequencies, num_photos=num_photos)
+            other = tf_idf(reference, order, frequencies=frequencies, num_images=num_images)
             shared = sum(min(value, other[ngram]) * other[ngram] for ngram, value in weighted.items() if ngram in other)
             norm = math.hypot(*weighted.values()) * math.hypot(*other.values())
             gap = max(len(candidate) - 1, 0) - max(len(reference) - 1, 0)
@@ -56,17 +56,17 @@ def naive_rewards(
     references: Sequence[Sequence[Sequence[int]]],
     *,
     frequencies: Ngrams,
-    num_photos: int,
+    num_images: int,
 ) -> list[float]:
     return [
-        naive_cider_d(caption, photo, frequencies=frequencies, num_photos=num_photos)
-        for caption, photo in zip(captions, references, strict=True)
+        naive_cider_d(caption, image, frequencies=frequencies, num_images=num_images)
+        for caption, image in zip(captions, references, strict=True)
     ]
 
 
-def tf_idf(caption: Sequence[int], order: int, *, frequencies: Ngrams, num_photos: int) -> dict[tuple[int, ...], float]:
+def tf_idf(caption: Sequence[int], order: int, *, frequencies: Ngrams, num_images: int) -> dict[tuple[int, ...], float]:
     return {
-        ngram: count * (math.log(num_photos) - math.log(max(1, frequencies[ngram])))
+        ngram: count * (math.log(num_images) - math.log(max(1, frequencies[ngram])))
         for ngram, count in ngrams(caption, order).items()
     }
 
@@ -78,13 +78,13 @@ def random_caption(generator: np.random.Generator) -> list[int]:
 
 
 def random_batch(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Sampled token ids (250, 16), padded with the end token, and their photos (250,)."""
-    photos = np.repeat(generator.permutation(PHOTOS)[:BATCH_PHOTOS], SAMPLES)
-    sequences = np.full((len(photos), STEPS), END)
+    """Sampled token ids (250, 16), padded with the end token, and their images (250,)."""
+    images = np.repeat(generator.permutation(IMAGES)[:BATCH_IMAGES], SAMPLES)
+    sequences = np.full((len(images), STEPS), END)
     for row in sequences:
         caption = random_caption(generator)
         row[: len(caption)] = caption
-    return sequences, photos
+    return sequences, images
 
 
 def best_seconds(work: Callable[[], object], *, repeats: int) -> float:
@@ -99,18 +99,18 @@ def best_seconds(work: Callable[[], object], *, repeats: int) -> float:
 
 def main() -> None:
     generator = np.random.default_rng(0)
-    references = [[random_caption(generator) for _ in range(REFERENCES)] for _ in range(PHOTOS)]
+    references = [[random_caption(generator) for _ in range(REFERENCES)] for _ in range(IMAGES)]
     scorer = CiderD.from_token_ids(references, end_token_id=END)
     frequencies = counted_documents(references)
-    sequences, photos = random_batch(generator)
+    sequences, images = random_batch(generator)
     captions = [row[: row.index(END) + 1] for row in sequences.tolist()]
 
-    photos_references = [references[photo] for photo in photos.tolist()]
-    naive = partial(naive_rewards, captions, photos_references, frequencies=frequencies, num_photos=PHOTOS)
-    assert np.allclose(scorer.reward(sequences, photos), naive(), atol=1e-9)
+    images_references = [references[image] for image in images.tolist()]
+    naive = partial(naive_rewards, captions, images_references, frequencies=frequencies, num_images=IMAGES)
+    assert np.allclose(scorer.reward(sequences, images), naive(), atol=1e-9)
     matrix = np.ones((1024, 1024), np.float32)
     giga_flops = 2 * 1024**3 / 1e9 / best_seconds(partial(np.matmul, matrix, matrix), repeats=5)
-    fast = len(captions) / best_seconds(partial(scorer.reward, sequences, photos), repeats=30)
+    fast = len(captions) / best_seconds(partial(scorer.reward, sequences, images), repeats=30)
     slow = len(captions) / best_seconds(naive, repeats=3)
     print(f"reward {fast:,.0f} captions/s, plain Python {slow:,.0f} captions/s, ratio {fast / slow:.0f}")
     print(f"matrix product {giga_flops:.0f} GFLOP/s; reward {fast / giga_flops:,.0f} captions for each GFLOP")

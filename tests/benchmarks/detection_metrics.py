@@ -17,9 +17,9 @@ import numpy as np
 
 from training.metrics.detection.average_precision import LabelledBoxes, vg_average_precision, vg_detection
 
-CLASSES, TRUE_A_PHOTO, FOUND_A_PHOTO = 1600, 20, 300
+CLASSES, TRUE_AN_IMAGE, FOUND_AN_IMAGE = 1600, 20, 300
 SIDE_PIXELS = 500
-PHOTOS, FULL_PHOTOS = 500, 5000
+IMAGES, FULL_IMAGES = 500, 5000
 
 
 def naive_average_precisions(
@@ -27,7 +27,7 @@ def naive_average_precisions(
 ) -> list[float]:
     """The average precision of classes 1 .. num_classes - 1, straight from the rules, one detection at a time.
 
-    As the official evaluator does, it goes through all photos for each class.
+    As the official evaluator does, it goes through all images for each class.
     """
     precisions = []
     for label in range(1, num_classes):
@@ -77,35 +77,37 @@ def random_boxes(generator: np.random.Generator, count: int) -> np.ndarray:
     return np.concatenate([corner, corner + generator.integers(5, 60, (count, 2))], axis=1).astype(np.float64)
 
 
-def random_boxes_of_photos(
-    generator: np.random.Generator, photos: int, *, num_classes: int
+def random_boxes_of_images(
+    generator: np.random.Generator, images: int, *, num_classes: int
 ) -> tuple[LabelledBoxes, LabelledBoxes, np.ndarray]:
     """Ground truth, detections (most of them near a true box) and their scores; some classes are frequent."""
-    total = photos * TRUE_A_PHOTO
+    total = images * TRUE_AN_IMAGE
     classes = 1 + np.minimum(generator.pareto(0.6, total) * 5, num_classes - 1).astype(np.int64)
-    truth = LabelledBoxes(np.repeat(np.arange(photos), TRUE_A_PHOTO), classes, random_boxes(generator, total))
-    near = np.repeat(np.arange(total), FOUND_A_PHOTO // TRUE_A_PHOTO)
+    truth = LabelledBoxes(np.repeat(np.arange(images), TRUE_AN_IMAGE), classes, random_boxes(generator, total))
+    near = np.repeat(np.arange(total), FOUND_AN_IMAGE // TRUE_AN_IMAGE)
     moved = truth.boxes[near] + generator.integers(-4, 5, (len(near), 4))
     moved[:, 2:] = np.maximum(moved[:, 2:], moved[:, :2])
     wrong = generator.random(len(near)) < 0.4
     labels = np.where(wrong, generator.integers(1, num_classes + 1, len(near)), classes[near])
     # no two of a class are as sure as each other, so that no order of equals has to be agreed on
-    return truth, LabelledBoxes(truth.photos[near], labels, moved), generator.permutation(len(near)) / len(near)
+    return truth, LabelledBoxes(truth.images[near], labels, moved), generator.permutation(len(near)) / len(near)
 
 
 def as_files(
-    truth: LabelledBoxes, detections: LabelledBoxes, scores: np.ndarray, *, photos: int
+    truth: LabelledBoxes, detections: LabelledBoxes, scores: np.ndarray, *, num_images: int
 ) -> tuple[list[dict[str, Any]], dict[int, list[list[Any]]]]:
     """The same as the lists that `vg_detection` takes."""
-    images: list[dict[str, Any]] = [{"id": str(n), "boxes": [], "classes": [], "attributes": []} for n in range(photos)]
-    for photo, label, box in zip(*(values.tolist() for values in truth), strict=True):
-        images[photo]["boxes"].append(box)
-        images[photo]["classes"].append(label)
-        images[photo]["attributes"].append([])
+    images: list[dict[str, Any]] = [
+        {"id": str(n), "boxes": [], "classes": [], "attributes": []} for n in range(num_images)
+    ]
+    for image, label, box in zip(*(values.tolist() for values in truth), strict=True):
+        images[image]["boxes"].append(box)
+        images[image]["classes"].append(label)
+        images[image]["attributes"].append([])
     found: dict[int, list[list[Any]]] = defaultdict(list)
     columns = zip(*(values.tolist() for values in detections), scores.tolist(), strict=True)
-    for photo, label, box, score in columns:
-        found[label].append([str(photo), score, *box])
+    for image, label, box, score in columns:
+        found[label].append([str(image), score, *box])
     return images, found
 
 
@@ -121,8 +123,8 @@ def best_seconds(work: Callable[[], object], *, repeats: int) -> float:
 
 def main() -> None:
     generator = np.random.default_rng(0)
-    truth, detections, scores = random_boxes_of_photos(generator, PHOTOS, num_classes=CLASSES)
-    images, found = as_files(truth, detections, scores, photos=PHOTOS)
+    truth, detections, scores = random_boxes_of_images(generator, IMAGES, num_classes=CLASSES)
+    images, found = as_files(truth, detections, scores, num_images=IMAGES)
     ours = partial(
         vg_detection, images, found, attribute_detections={}, num_classes=CLASSES + 1, num_attributes=400 + 1
     )
@@ -134,9 +136,9 @@ def main() -> None:
     arrays = partial(vg_average_precision, detections, scores, truth=truth, num_classes=CLASSES)
     bare = len(scores) / best_seconds(arrays, repeats=3)
     print(f"from arrays {bare:,.0f} detections/s, ratio {bare / slow:.1f}")
-    truth, detections, scores = random_boxes_of_photos(generator, FULL_PHOTOS, num_classes=CLASSES)
+    truth, detections, scores = random_boxes_of_images(generator, FULL_IMAGES, num_classes=CLASSES)
     full = best_seconds(partial(vg_average_precision, detections, scores, truth=truth, num_classes=CLASSES), repeats=1)
-    print(f"{FULL_PHOTOS:,} photos, {CLASSES:,} classes, {len(scores):,} detections from arrays: {full:.1f} s")
+    print(f"{FULL_IMAGES:,} images, {CLASSES:,} classes, {len(scores):,} detections from arrays: {full:.1f} s")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The whole detector on a photo of 600 x 900: ResNet-101, 300 proposals, 1,600 classes, in float32 and bfloat16.
+"""The whole detector on an image of 600 x 900: ResNet-101, 300 proposals, 1,600 classes, in float32 and bfloat16.
 
-    OMP_NUM_THREADS=2 python -m tests.benchmarks.detector [PHOTO ...]
+    OMP_NUM_THREADS=2 python -m tests.benchmarks.detector [IMAGE ...]
 
 Ours beside the same detector with obvious stages (nn.Conv2d, nn.BatchNorm2d, ReLU, torchvision's RoIPool, everything
 on 300 maps of 14 x 14, as the references run it), in turns in one process, the fastest of each, and beside what the
 PyTorch reference was measured to take (14 to 16 s where products of matrices ran at 52 GFLOP/s). Weights are random,
-their norms set from the photos, so that activations and decisions are of a trained network's size. "Same" counts the
+their norms set from the images, so that activations and decisions are of a trained network's size. "Same" counts the
 regions of the obvious float32 detector that are found again: a box with IoU over 0.9, and of those the label. Memory is
 the peak above what importing torch took, in a process of its own.
 """
@@ -32,7 +32,7 @@ from tests.benchmarks.yardstick import matrix_gflops
 
 HEIGHT, WIDTH, REPEATS = 600, 900, 3
 REFERENCE_SECONDS, REFERENCE_GFLOPS = 15.0, 52.0
-SHARED_PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
+SHARED_IMAGES = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
 # the conventions of the PyTorch port, which was measured: 36 regions, one suppression over all classes
 PORT: dict[str, Any] = {
     "min_proposal_side": 0,
@@ -58,18 +58,18 @@ class ObviousStage(nn.Module):
         return self.stage(roi_pool(feature_map, rois, output_size, spatial_scale))
 
 
-def photo_pixels(paths: list[str]) -> torch.Tensor:
-    """Photos (B, 3, 600, 900), BGR minus Caffe's means; drawn noise of several scales where there is no photo."""
+def image_pixels(paths: list[str]) -> torch.Tensor:
+    """Images (B, 3, 600, 900), BGR minus Caffe's means; drawn noise of several scales where there is no image."""
     if not paths:
         generator = torch.Generator().manual_seed(0)
         scales = [torch.randn(1, 3, 600 // s, 900 // s, generator=generator) for s in (4, 20, 100)]
         return 40 * sum(nn.functional.interpolate(scale, (HEIGHT, WIDTH), mode="bicubic") for scale in scales)
-    photos = [np.asarray(Image.open(path).convert("RGB").resize((WIDTH, HEIGHT))) for path in paths]
-    return torch.stack([torch.from_numpy(photo[..., ::-1].copy()).permute(2, 0, 1).float() - MEANS for photo in photos])
+    images = [np.asarray(Image.open(path).convert("RGB").resize((WIDTH, HEIGHT))) for path in paths]
+    return torch.stack([torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1).float() - MEANS for image in images])
 
 
 def calibrated_detector(pixels: torch.Tensor) -> UpDownDetector:
-    """The paper's detector, random, its norms set to what they meet on the photos and its heads to decided answers."""
+    """The paper's detector, random, its norms set to what they meet on the images and its heads to decided answers."""
     torch.manual_seed(0)
     detector = UpDownDetector(UpDownDetectorConfig(**PORT)).eval()
     hooks = [
@@ -120,13 +120,13 @@ def obvious_twin(detector: UpDownDetector) -> UpDownDetector:
 def same_share(found: Any, expected: Any) -> tuple[float, float]:
     """Which share of the expected regions is found again, and which share of those with the same label."""
     boxes, labels, total = 0, 0, 0
-    for photo in range(len(expected.region_mask)):
-        theirs, ours = expected.region_mask[photo], found.region_mask[photo]
+    for image in range(len(expected.region_mask)):
+        theirs, ours = expected.region_mask[image], found.region_mask[image]
         overlap, match = pairwise_iou(
-            expected.region_boxes[photo][theirs], found.region_boxes[photo][ours].float()
+            expected.region_boxes[image][theirs], found.region_boxes[image][ours].float()
         ).max(1)
         again = overlap > 0.9
-        same = expected.object_ids[photo][theirs] == found.object_ids[photo][ours][match]
+        same = expected.object_ids[image][theirs] == found.object_ids[image][ours][match]
         boxes, labels, total = boxes + int(again.sum()), labels + int((again & same).sum()), total + len(again)
     return boxes / total, labels / max(boxes, 1)
 
@@ -139,17 +139,17 @@ def run(detector: UpDownDetector, pixels: torch.Tensor, dtype: torch.dtype) -> A
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("photos", nargs="*")
+    parser.add_argument("images", nargs="*")
     parser.add_argument("--memory-of", choices=("float32", "bfloat16"), help="print the peak of one run only")
     arguments = parser.parse_args()
-    paths = arguments.photos or [str(path) for path in sorted(SHARED_PHOTOS.glob("*.jpg"))]
+    paths = arguments.images or [str(path) for path in sorted(SHARED_IMAGES.glob("*.jpg"))]
     if arguments.memory_of:
         before = peak_megabytes()
         detector = UpDownDetector(UpDownDetectorConfig(**PORT)).eval()
-        run(detector, photo_pixels(paths)[:1], getattr(torch, arguments.memory_of))
+        run(detector, image_pixels(paths)[:1], getattr(torch, arguments.memory_of))
         print(peak_megabytes() - before)
         return
-    pixels = photo_pixels(paths)
+    pixels = image_pixels(paths)
     detector = calibrated_detector(pixels)
     works = {
         "obvious float32": (obvious_twin(detector), torch.float32),
@@ -169,7 +169,7 @@ def main() -> None:
     count = int(outputs["obvious float32"].region_mask.sum())
     print(
         f"{torch.get_num_threads()} threads, products of matrices at {yard:.0f} GFLOP/s; "
-        f"{count} regions of {len(pixels)} photos"
+        f"{count} regions of {len(pixels)} images"
     )
     normalised = REFERENCE_SECONDS * REFERENCE_GFLOPS / yard
     for name, seconds in times.items():

@@ -29,10 +29,10 @@ from tests.training.search import retrieval_fake
 from tests.training.search.retrieval_fake import ColourModel, colour_processor
 from tests.training.tiny_run import new_accelerator, new_process
 from training.regions.extract import extract_regions
-from training.search.embedding import Embedder, index_photos, index_texts
+from training.search.embedding import Embedder, index_images, index_texts
 from training.search.index_files import IndexWriter
 
-NUM_PHOTOS = 300  # one full shard, and small ones
+NUM_IMAGES = 300  # one full shard, and small ones
 SIZES = [(32, 32), (32, 40), (48, 32), (40, 40), (64, 32)]  # width, height
 JOURNALS = ("shard-*.arrow", "*.npy", "*.jsonl")  # what grows; manifests are replaced whole
 
@@ -41,14 +41,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="of each kind (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--photos", type=int, default=NUM_PHOTOS)
+    parser.add_argument("--images", type=int, default=NUM_IMAGES)
     arguments = parser.parse_args()
     os.environ["TQDM_DISABLE"] = "1"
     faults = []
     for work in (extract, index):
         with tempfile.TemporaryDirectory() as scratch:
-            photos = draw_photos(Path(scratch) / "photos", count=arguments.photos)
-            told = kills(work, photos, Path(scratch), count=arguments.kills, seed=arguments.seed)
+            images = draw_images(Path(scratch) / "photos", count=arguments.images)
+            told = kills(work, images, Path(scratch), count=arguments.kills, seed=arguments.seed)
             for number, (moment, cut, fault) in enumerate(told, start=1):
                 what = f"{work.__name__}, kill {number} after {moment:.2f} s" + (f", {cut} cut short" if cut else "")
                 print(f"{what}: {fault or 'equal'}", flush=True)
@@ -57,27 +57,27 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def draw_photos(folder: Path, *, count: int) -> Path:
-    """Photos of several sizes, whose content follows from their number."""
+def draw_images(folder: Path, *, count: int) -> Path:
+    """Images of several sizes, whose content follows from their number."""
     folder.mkdir(parents=True)
     draw = np.random.default_rng(0)
     for number in range(count):
         levels = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
-        photo = Image.fromarray(levels).resize(SIZES[number % len(SIZES)], Image.Resampling.NEAREST)
-        photo.save(folder / f"{number:04d}.png")
+        image = Image.fromarray(levels).resize(SIZES[number % len(SIZES)], Image.Resampling.NEAREST)
+        image.save(folder / f"{number:04d}.png")
     return folder
 
 
-def rows_in(photos: Path) -> Dataset:
-    paths = sorted(photos.iterdir())
+def rows_in(images: Path) -> Dataset:
+    paths = sorted(images.iterdir())
     return Dataset.from_dict({"image_id": [path.name for path in paths], "image": [str(path) for path in paths]})
 
 
-def extract(photos: str, output: str) -> None:
+def extract(images: str, output: str) -> None:
     """What the killed process of an extraction does."""
     warnings.simplefilter("ignore")  # of files that were cut short: they are meant to be
     extract_regions(
-        rows_in(Path(photos)),
+        rows_in(Path(images)),
         source=tiny.tiny_pyramid_detector(max_regions=6),
         image_processor=UpDownImageProcessor(size={"shortest_edge": 32, "longest_edge": 64}),
         output=output,
@@ -86,20 +86,20 @@ def extract(photos: str, output: str) -> None:
     )
 
 
-def index(photos: str, output: str) -> None:
-    """What the killed process of an indexing does: photos and texts, counted on the disk after every batch."""
+def index(images: str, output: str) -> None:
+    """What the killed process of an indexing does: images and texts, counted on the disk after every batch."""
     warnings.simplefilter("ignore")
     embedder = Embedder(ColourModel(), colour_processor(), batch_size=8)
     places = {"model": "m", "photo_folder": None, "region_store": None}
     words = list(retrieval_fake.COLOURS)
     texts = [(f"a {words[number % 3]} thing {'and another ' * (number % 7)}{number}", None) for number in range(200)]
     with IndexWriter(output, fingerprint=embedder.fingerprint(), places=places, commit_seconds=0) as writer:
-        index_photos(rows_in(Path(photos)), embedder, writer, paths={})
+        index_images(rows_in(Path(images)), embedder, writer, paths={})
         index_texts(texts, embedder, writer)
 
 
 def kills(
-    work: Callable[[str, str], None], photos: Path, scratch: Path, *, count: int, seed: int
+    work: Callable[[str, str], None], images: Path, scratch: Path, *, count: int, seed: int
 ) -> Iterator[tuple[float, str, str]]:
     """Of each kill: when it fell, in seconds; the file that was cut short, or ""; and what differs in the end, or "".
 
@@ -107,20 +107,20 @@ def kills(
     """
     draw = random.Random(seed)
     whole, output = scratch / "whole", scratch / "killed"
-    run(work, photos, whole)
-    seconds = run(work, photos, output)  # the second process starts faster than the first
+    run(work, images, whole)
+    seconds = run(work, images, output)  # the second process starts faster than the first
     for number in range(count):
         shutil.rmtree(output, ignore_errors=True)
         moment = draw.uniform(0, seconds)
-        run(work, photos, output, kill_after=moment)
+        run(work, images, output, kill_after=moment)
         cut = cut_newest(output, draw) if number % 2 else ""
-        run(work, photos, output)
+        run(work, images, output)
         yield moment, cut, difference(whole, output)
 
 
-def run(work: Callable[[str, str], None], photos: Path, output: Path, *, kill_after: float | None = None) -> float:
+def run(work: Callable[[str, str], None], images: Path, output: Path, *, kill_after: float | None = None) -> float:
     """The seconds that the work took in a process of its own, which is killed after so many."""
-    process: Any = new_process(work, str(photos), str(output))
+    process: Any = new_process(work, str(images), str(output))
     started = time.monotonic()
     process.start()
     process.join(timeout=kill_after)

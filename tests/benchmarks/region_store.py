@@ -1,8 +1,8 @@
-"""Photos a second from a region store in a warm cache, beside two yardsticks measured in the same run.
+"""Images a second from a region store in a warm cache, beside two yardsticks measured in the same run.
 
-    python -m tests.benchmarks.region_store --photos 2000
+    python -m tests.benchmarks.region_store --images 2000
 
-The yardsticks: a 2048-cube float32 matrix product (how fast this machine is at all), and one .npy file a photo (what
+The yardsticks: a 2048-cube float32 matrix product (how fast this machine is at all), and one .npy file an image (what
 most code for region features does). Every batch is read to its last number, so that a view of the file counts as read.
 """
 
@@ -23,28 +23,28 @@ NUM_REGIONS, FEATURE_WIDTH, BATCH_SIZE, REPEATS = 36, 2048, 64, 3
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=int, default=2000, help="photos of 36 x 2048 float16, 148 kB each")
-    num_photos = parser.parse_args().photos
+    parser.add_argument("--images", type=int, default=2000, help="images of 36 x 2048 float16, 148 kB each")
+    num_images = parser.parse_args().images
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_seconds = write_both(folder, num_photos)
+        write_seconds = write_both(folder, num_images)
         store = RegionStore(folder / "store")
-        shuffled = random.Random(0).sample(range(num_photos), num_photos)
-        npy = photos_a_second(lambda batch: read_npy(folder / "npy", batch), shuffled)
+        shuffled = random.Random(0).sample(range(num_images), num_images)
+        npy = images_a_second(lambda batch: read_npy(folder / "npy", batch), shuffled)
         gflops = matrix_gflops()
         print(f"matrix product, 2048 cube, float32, {torch.get_num_threads()} threads: {gflops:.0f} GFLOP/s")
-        print(f"store written, fsync included: {num_photos / write_seconds:.0f} photos/s")
-        print(f"one .npy a photo, shuffled: {npy:.0f} photos/s")
-        for name, order in {"shuffled": shuffled, "in order": range(num_photos)}.items():
+        print(f"store written, fsync included: {num_images / write_seconds:.0f} images/s")
+        print(f"one .npy an image, shuffled: {npy:.0f} images/s")
+        for name, order in {"shuffled": shuffled, "in order": range(num_images)}.items():
             for dtype in (torch.float16, torch.float32):
-                rate = photos_a_second(lambda batch, dtype=dtype: store.batch(batch, dtype=dtype), order)
+                rate = images_a_second(lambda batch, dtype=dtype: store.batch(batch, dtype=dtype), order)
                 print(
-                    f"store, {name}, {dtype}: {rate:.0f} photos/s = {rate / npy:.1f} x one .npy a photo, "
-                    f"{rate / gflops:.0f} photos/GFLOP"
+                    f"store, {name}, {dtype}: {rate:.0f} images/s = {rate / npy:.1f} x one .npy an image, "
+                    f"{rate / gflops:.0f} images/GFLOP"
                 )
 
 
-def write_both(folder: Path, num_photos: int) -> float:
+def write_both(folder: Path, num_images: int) -> float:
     """Writes random features as a store and as .npy files; the seconds the store took."""
     (folder / "npy").mkdir()
     generator = torch.Generator().manual_seed(0)
@@ -52,25 +52,25 @@ def write_both(folder: Path, num_photos: int) -> float:
     boxes = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(BATCH_SIZE, NUM_REGIONS, 4)
     seconds = 0.0
     with RegionStoreWriter(folder / "store", fingerprint={"backbone": "none"}) as writer:
-        for first in range(0, num_photos, BATCH_SIZE):
-            ids = [str(i) for i in range(first, min(first + BATCH_SIZE, num_photos))]
+        for first in range(0, num_images, BATCH_SIZE):
+            ids = [str(i) for i in range(first, min(first + BATCH_SIZE, num_images))]
             start = time.perf_counter()
             writer.append(ids, {"region_features": features[: len(ids)], "region_boxes": boxes[: len(ids)]})
             seconds += time.perf_counter() - start
-            for image_id, photo in zip(ids, features.numpy(), strict=False):
-                np.save(folder / "npy" / f"{image_id}.npy", photo)
+            for image_id, image in zip(ids, features.numpy(), strict=False):
+                np.save(folder / "npy" / f"{image_id}.npy", image)
         start = time.perf_counter()
         writer.flush()
         return seconds + time.perf_counter() - start
 
 
 def read_npy(folder: Path, positions: Sequence[int]) -> dict[str, torch.Tensor]:
-    photos = [np.load(folder / f"{position}.npy") for position in positions]
-    return {"region_features": torch.from_numpy(np.stack(photos))}
+    images = [np.load(folder / f"{position}.npy") for position in positions]
+    return {"region_features": torch.from_numpy(np.stack(images))}
 
 
-def photos_a_second(read: Callable[[Sequence[int]], dict[str, torch.Tensor]], order: Sequence[int]) -> float:
-    """The best of a few passes over all photos in batches; the first pass warms the cache."""
+def images_a_second(read: Callable[[Sequence[int]], dict[str, torch.Tensor]], order: Sequence[int]) -> float:
+    """The best of a few passes over all images in batches; the first pass warms the cache."""
     best = 0.0
     for _ in range(REPEATS + 1):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The detector's ResNet-101 on one photo of 600 x 900: res4 map, and res5 on 300 regions, beside obvious ones.
+"""The detector's ResNet-101 on one image of 600 x 900: res4 map, and res5 on 300 regions, beside obvious ones.
 
     OMP_NUM_THREADS=2 python tests/benchmarks/resnet_stage.py
     OMP_NUM_THREADS=1 python tests/benchmarks/resnet_stage.py --processor-time    # on a machine that others use

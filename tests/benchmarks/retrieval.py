@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.retrieval
 
-Prints seconds of both on 5,000 photos x 25,000 texts (COCO's test split), their ratio, and the memory that each took at
+Prints seconds of both on 5,000 images x 25,000 texts (COCO's test split), their ratio, and the memory that each took at
 its peak, once for scores as a trained model gives them and once for random ones, the worst case; then seconds and
-memory for embeddings of the same size, and of 40,000 photos and 200,000 texts, whose 8 * 10^9 scores are never held.
+memory for embeddings of the same size, and of 40,000 images and 200,000 texts, whose 8 * 10^9 scores are never held.
 Every measurement has a process of its own, so that its memory is its own too.
 """
 
@@ -21,8 +21,8 @@ import numpy as np
 
 from training.metrics.retrieval.recall import retrieval_scores, retrieval_scores_of_embeddings
 
-PHOTOS, TEXTS, WIDTH = 5000, 25_000, 256
-LARGE_PHOTOS, LARGE_TEXTS, LARGE_WIDTH = 40_000, 200_000, 64
+IMAGES, TEXTS, WIDTH = 5000, 25_000, 256
+LARGE_IMAGES, LARGE_TEXTS, LARGE_WIDTH = 40_000, 200_000, 64
 LIFT = {"trained": 4.0, "random": 0.0}  # of the correct pairs' scores over the others', whose deviation is 1
 RAM_UNIT = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss, in MiB
 
@@ -30,27 +30,27 @@ Measured = Mapping[str, float]
 
 
 def random_scores(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A similarity matrix float32 (P, N), and the photo of each text (N,), in no order."""
+    """A similarity matrix float32 (P, N), and the image of each text (N,), in no order."""
     generator = np.random.default_rng(0)
-    owners = generator.permutation(np.arange(TEXTS) % PHOTOS)
-    similarity = generator.standard_normal((PHOTOS, TEXTS), dtype=np.float32)
+    owners = generator.permutation(np.arange(TEXTS) % IMAGES)
+    similarity = generator.standard_normal((IMAGES, TEXTS), dtype=np.float32)
     similarity[owners, np.arange(TEXTS)] += LIFT[kind]
     return similarity, owners
 
 
 def naive_ranks(similarity: np.ndarray, owners: np.ndarray) -> tuple[list[int], list[int]]:
-    """The rank of each photo and of each text, from 1, by one argsort a query."""
+    """The rank of each image and of each text, from 1, by one argsort a query."""
     own: list[list[int]] = [[] for _ in similarity]
-    for text, photo in enumerate(owners.tolist()):
-        own[photo].append(text)
-    photos, texts = [], []
+    for text, image in enumerate(owners.tolist()):
+        own[image].append(text)
+    images, texts = [], []
     for row, correct in zip(similarity, own, strict=True):
         ranks = np.empty(len(row), np.int64)
         ranks[np.argsort(-row)] = np.arange(1, len(row) + 1)
-        photos.append(int(ranks[correct].min()))
-    for column, photo in zip(similarity.T, owners, strict=True):
-        texts.append(1 + int(np.flatnonzero(np.argsort(-column) == photo)[0]))
-    return photos, texts
+        images.append(int(ranks[correct].min()))
+    for column, image in zip(similarity.T, owners, strict=True):
+        texts.append(1 + int(np.flatnonzero(np.argsort(-column) == image)[0]))
+    return images, texts
 
 
 def measured(work: Callable[..., object], *arguments: Any, repeats: int) -> tuple[Measured, object]:
@@ -77,15 +77,15 @@ def naive(kind: str) -> tuple[Measured, Any]:
     return measured(naive_ranks, *random_scores(kind), repeats=1)
 
 
-def embeddings(photos: int, texts: int, width: int) -> Measured:
-    """Scores of embeddings of length 1, each text's a noisy copy of its photo's."""
+def embeddings(images: int, texts: int, width: int) -> Measured:
+    """Scores of embeddings of length 1, each text's a noisy copy of its image's."""
     generator = np.random.default_rng(0)
-    images = generator.standard_normal((photos, width), dtype=np.float32)
-    owners = generator.permutation(np.arange(texts) % photos)
-    captions = images[owners] + 2 * generator.standard_normal((texts, width), dtype=np.float32)
-    for rows in (images, captions):
+    image_vectors = generator.standard_normal((images, width), dtype=np.float32)
+    owners = generator.permutation(np.arange(texts) % images)
+    captions = image_vectors[owners] + 2 * generator.standard_normal((texts, width), dtype=np.float32)
+    for rows in (image_vectors, captions):
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    return measured(retrieval_scores_of_embeddings, images, captions, owners, repeats=1)[0]
+    return measured(retrieval_scores_of_embeddings, image_vectors, captions, owners, repeats=1)[0]
 
 
 def alone(work: Callable[..., Any], *arguments: Any) -> Any:
@@ -106,13 +106,13 @@ def main() -> None:
         (fast, ranks), (slow, naive_result) = alone(ours, kind), alone(naive, kind)
         apart = np.concatenate(ranks) - np.concatenate(naive_result)
         assert np.abs(apart).max() < 2 and np.mean(apart != 0) < 0.01  # float32 scores coincide now and then
-        print(f"{PHOTOS:,} x {TEXTS:,} scores, {kind}")
+        print(f"{IMAGES:,} x {TEXTS:,} scores, {kind}")
         print(f"  {told('counted', fast)}; {told('sorted for each query', slow)}")
         print(f"  ratio {slow['seconds'] / fast['seconds']:.1f}")
-    sizes = [(PHOTOS, TEXTS, WIDTH), (LARGE_PHOTOS, LARGE_TEXTS, LARGE_WIDTH)]
-    for photos, texts, width in sizes[:1] if skip_large else sizes:
-        found = alone(embeddings, photos, texts, width)
-        print(told(f"{photos:,} x {texts:,} embeddings of width {width}", found))
+    sizes = [(IMAGES, TEXTS, WIDTH), (LARGE_IMAGES, LARGE_TEXTS, LARGE_WIDTH)]
+    for images, texts, width in sizes[:1] if skip_large else sizes:
+        found = alone(embeddings, images, texts, width)
+        print(told(f"{images:,} x {texts:,} embeddings of width {width}", found))
 
 
 if __name__ == "__main__":

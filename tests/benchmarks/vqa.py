@@ -6,8 +6,8 @@
 25 million weights as hengyuan-hu/bottom-up-attention-vqa has them (36 regions of 2048, state 1024, 19,901 words, 3,129
 answers, weight norm, attention by products), random weights, 128 questions at once. A training step is forward,
 backward, the gradient's norm cut at 0.25 and Adamax. Questions have 14 words each, or 3 to 14 (6.4 on average, padded
-on the left to 14 by the reference), the latter one a photo or four. The obvious implementation (torch's GRU over the
-padding, torch's own weight norm, a photo's regions repeated for each of its questions) runs in the same process right
+on the left to 14 by the reference), the latter one an image or four. The obvious implementation (torch's GRU over the
+padding, torch's own weight norm, an image's regions repeated for each of its questions) runs in the same process right
 after ours. In bfloat16, training runs under autocast, evaluation with weights and regions of that type.
 
 The reference's figures (full questions, float32) come from another machine, whose float32 matrix products ran at 52
@@ -45,7 +45,7 @@ LENGTHS, SHARES = range(3, 15), [3, 13, 24, 22, 14, 9, 6, 3.5, 2, 1.5, 1, 1]  # 
 
 @dataclass
 class Questions:
-    """A batch: words (N, 14) left-padded, regions of P photos, soft labels (N, A)."""
+    """A batch: words (N, 14) left-padded, regions of P images, soft labels (N, A)."""
 
     words: torch.Tensor
     regions: torch.Tensor
@@ -58,9 +58,9 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="show where the time goes instead")
     arguments = parser.parse_args()
     batches = {
-        "14 words": made_questions(full=True, photos=QUESTIONS),
-        "3-14 words": made_questions(full=False, photos=QUESTIONS),
-        "3-14 words, 4 a photo": made_questions(full=False, photos=QUESTIONS // 4),
+        "14 words": made_questions(full=True, images=QUESTIONS),
+        "3-14 words": made_questions(full=False, images=QUESTIONS),
+        "3-14 words, 4 an image": made_questions(full=False, images=QUESTIONS // 4),
     }
     if arguments.profile:
         for what, batch in batches.items():
@@ -83,7 +83,7 @@ def main() -> None:
             compare(f"evaluation, {what}", work, REFERENCE_EVALUATION, plain, repeats=arguments.repeats, dtype=dtype)
 
 
-def made_questions(*, full: bool, photos: int) -> Questions:
+def made_questions(*, full: bool, images: int) -> Questions:
     """128 random questions; of 14 words each, or of lengths that come in the shares above, in random order."""
     generator = torch.Generator().manual_seed(0)
     words = torch.randint(PAD, (QUESTIONS, NUM_WORDS), generator=generator)
@@ -92,7 +92,7 @@ def made_questions(*, full: bool, photos: int) -> Questions:
         lengths = LENGTHS[0] + torch.searchsorted(ends, torch.arange(QUESTIONS), right=True).clamp(max=len(LENGTHS) - 1)
         lengths = lengths[torch.randperm(QUESTIONS, generator=generator)]
         words[torch.arange(NUM_WORDS) < NUM_WORDS - lengths[:, None]] = PAD
-    regions = torch.rand(photos, REGIONS, WIDTH, generator=generator)
+    regions = torch.rand(images, REGIONS, WIDTH, generator=generator)
     answers = torch.randint(ANSWERS, (QUESTIONS, 3), generator=generator)
     labels = torch.zeros(QUESTIONS, ANSWERS).scatter(1, answers, torch.tensor([1.0, 0.6, 0.3]).expand(QUESTIONS, 3))
     return Questions(words, regions, labels)

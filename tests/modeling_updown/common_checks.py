@@ -87,7 +87,7 @@ def check_question_attention(test: Any) -> None:
 
 
 def check_question_states(test: Any) -> None:
-    """The question's state and what question and photo make together, (questions, H) each, by argument or config."""
+    """The question's state and what question and image make together, (questions, H) each, by argument or config."""
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
     by_argument = UpDownForVisualQuestionAnswering(config).eval()
     test.assertIsNone(by_argument(**inputs).hidden_states)

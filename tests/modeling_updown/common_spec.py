@@ -82,7 +82,7 @@ class CaptionSpec(ModelSpec):
     }
     skip: dict[str, str] = {
         "test_model_base_model_prefix": "no base model under a head: every word runs through the whole captioner",
-        "test_generate_without_input_ids": "a caption is of a photo: generate wants regions or pixels",
+        "test_generate_without_input_ids": "a caption is of an image: generate wants regions or pixels",
     }
 
     def prepare_inputs(self, config: UpDownCaptioningConfig) -> dict[str, torch.Tensor]:
@@ -399,7 +399,7 @@ class PixelFusionSpec(FusionSpec):
 
 
 class RetrievalSpec(FusionSpec):
-    """Retrieval on the fusion model: a text for each photo."""
+    """Retrieval on the fusion model: a text for each image."""
 
     name = "Retrieval"
     all_model_classes = (UpDownFusionForImageTextRetrieval,)
@@ -412,7 +412,7 @@ class RetrievalSpec(FusionSpec):
     }
     skip = dict.fromkeys(
         ("test_hidden_states_output", "test_retain_grad_hidden_states_attentions"),
-        "photos and texts are read in passes of their own, each with other states",
+        "images and texts are read in passes of their own, each with other states",
     ) | dict.fromkeys(
         (
             f"test_get_{part}_features_{what}"

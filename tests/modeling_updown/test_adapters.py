@@ -44,7 +44,7 @@ def folded(model: Any) -> Any:
 
 
 def inputs_of(name: str, model: Any) -> dict[str, torch.Tensor]:
-    """Two photos, two texts each, of three and six words, and labels."""
+    """Two images, two texts each, of three and six words, and labels."""
     chance = torch.Generator().manual_seed(0)
     corners = torch.rand(2, REGIONS, 2, generator=chance) / 2
     given = {
@@ -120,11 +120,11 @@ def test_weights_elsewhere_are_fetched(name: str, offload: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("grad", [False, True])
 def test_detector_on_disk(grad: bool, tmp_path: Path) -> None:
-    model, photo = tiny_detector(), torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    model, image = tiny_detector(), torch.randn(1, 3, 96, 128, generator=torch.Generator().manual_seed(0))
     with torch.set_grad_enabled(grad):
-        expected = model(photo)
+        expected = model(image)
         disk_offload(model, tmp_path, execution_device="cpu", offload_buffers=True)
-        found = model(photo)
+        found = model(image)
     assert found.object_ids.tolist() == expected.object_ids.tolist()
     torch.testing.assert_close(found.region_features, expected.region_features, atol=1e-4, rtol=1e-4)
 

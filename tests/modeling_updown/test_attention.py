@@ -12,7 +12,7 @@ from modeling_updown.modeling_attention import (
     masked_softmax,
 )
 
-PHOTOS, ROWS, REGIONS, WIDTH, QUERY = 3, 2, 5, 8, 6
+IMAGES, ROWS, REGIONS, WIDTH, QUERY = 3, 2, 5, 8, 6
 
 
 def made(*, bias: bool) -> tuple[TopDownAttention, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -20,14 +20,14 @@ def made(*, bias: bool) -> tuple[TopDownAttention, torch.Tensor, torch.Tensor, t
     torch.manual_seed(0)
     attention = TopDownAttention(region_size=WIDTH, query_size=QUERY, attention_size=4, bias=bias)
     mask = torch.arange(REGIONS) < torch.tensor([5, 3, 1])[:, None]
-    return attention, torch.randn(PHOTOS, REGIONS, WIDTH), torch.randn(PHOTOS * ROWS, QUERY), mask
+    return attention, torch.randn(IMAGES, REGIONS, WIDTH), torch.randn(IMAGES * ROWS, QUERY), mask
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_equations_of_the_paper(bias):
     attention, regions, queries, mask = made(bias=bias)
     attended, weights = attention(queries, attention.project_regions(regions), regions, mask)
-    for row in range(PHOTOS * ROWS):
+    for row in range(IMAGES * ROWS):
         real = regions[row // ROWS][mask[row // ROWS]]
         scores = []
         for region in real:
@@ -44,7 +44,7 @@ def test_some_rows_equal_those_of_all(rows):
     attention, regions, queries, mask = made(bias=True)
     keys, index = attention.project_regions(regions), torch.tensor(rows)
     expected = attention(queries, keys, regions, mask)
-    found = attention(queries[index], keys, regions, mask, rows=index, rows_per_photo=ROWS)
+    found = attention(queries[index], keys, regions, mask, rows=index, rows_per_image=ROWS)
     for mine, of_all in zip(found, expected, strict=True):
         if len(set(rows)) == len(rows):
             torch.testing.assert_close(mine, of_all[index])
@@ -60,7 +60,7 @@ def test_gradients_of_some_rows_equal_those_of_all():
         if rows is None:
             attended = attention(given, keys, features, mask)[0][index]
         else:
-            attended = attention(given[rows], keys, features, mask, rows=rows, rows_per_photo=ROWS)[0]
+            attended = attention(given[rows], keys, features, mask, rows=rows, rows_per_image=ROWS)[0]
         attended.square().sum().backward()
         gradients.append([features.grad, given.grad, *(p.grad.clone() for p in attention.parameters())])
     torch.testing.assert_close(gradients[0], gradients[1])
@@ -107,17 +107,17 @@ def test_gated_tanh_and_relu(weight_norm):
 
 @pytest.mark.parametrize("index", [None, [0, 1, 2], [2, 0, 0, 2, 0], [1], [0, 0, 0, 0, 0, 0, 2]])
 def test_rows_of_questions(index):
-    """Questions to photos and back; products of each question with its own photo."""
+    """Questions to images and back; products of each question with its own image."""
     owners = [0, 0, 1, 1, 2, 2] if index is None else index
-    photo_index = None if index is None else torch.tensor(index)
-    rows = TextRows.of(photo_index, num_texts=len(owners), num_photos=PHOTOS, device="cpu")
-    assert rows.photo_index.tolist() == owners
+    image_index = None if index is None else torch.tensor(index)
+    rows = TextRows.of(image_index, num_texts=len(owners), num_images=IMAGES, device="cpu")
+    assert rows.image_index.tolist() == owners
     assert rows.slot.tolist() == [owners[:place].count(owner) for place, owner in enumerate(owners)]
-    assert rows.slots == max(owners.count(photo) for photo in range(PHOTOS))
-    photos, questions = torch.randn(PHOTOS, REGIONS, WIDTH), torch.randn(len(owners), 2, WIDTH)
-    torch.testing.assert_close(rows.of_photos(photos), photos[owners])
-    torch.testing.assert_close(rows.by_text(rows.by_photo(questions)), questions)
+    assert rows.slots == max(owners.count(image) for image in range(IMAGES))
+    images, questions = torch.randn(IMAGES, REGIONS, WIDTH), torch.randn(len(owners), 2, WIDTH)
+    torch.testing.assert_close(rows.of_images(images), images[owners])
+    torch.testing.assert_close(rows.by_text(rows.by_image(questions)), questions)
     expected = torch.stack([
-        question @ photos[owner].T for question, owner in zip(questions, owners, strict=True)
+        question @ images[owner].T for question, owner in zip(questions, owners, strict=True)
     ])  # fmt: skip
-    torch.testing.assert_close(rows.products(photos, questions), expected)
+    torch.testing.assert_close(rows.products(images, questions), expected)

@@ -49,7 +49,7 @@ def test_loading_tells_what_was_missing_where_it_is_asked(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("make", OWNERS, ids=lambda make: make.__name__)
-def test_photos_without_any_region_are_refused(make: Any) -> None:
+def test_images_without_any_region_are_refused(make: Any) -> None:
     model = make()
     width = model.config.region_feature_size
     with pytest.raises(ValueError, match="hold no region at all"):

@@ -284,13 +284,13 @@ def test_level_of_a_region_is_that_of_the_paper():
     assert pooled[:, 0, 0, 0].tolist() == [0, 0, 0, 0, 1, 1, 2, 0, 0]
 
 
-def test_pooling_keeps_the_order_and_the_photo():
+def test_pooling_keeps_the_order_and_the_image():
     generator = torch.Generator().manual_seed(0)
     maps = [torch.randn(2, 3, 256 // stride, 256 // stride, generator=generator) for stride in STRIDES]
     corner = torch.rand(12, 2, generator=generator) * 100
     side = torch.rand(12, 2, generator=generator) * 150
-    photos = (torch.arange(12) % 2).float()[:, None]
-    rois = torch.cat([photos, corner, corner + side], dim=1)
+    images = (torch.arange(12) % 2).float()[:, None]
+    rois = torch.cat([images, corner, corner + side], dim=1)
     pooled = pool_pyramid(maps, rois, STRIDES, size=3)
     for row, roi in enumerate(rois):
         alone = pool_pyramid(maps, rois[row : row + 1], STRIDES, size=3)

@@ -23,13 +23,13 @@ def captioner(**changes: Any) -> UpDownForImageCaptioning:
     return tiny_captioner(**{"vision_config": None, "region_feature_size": WIDTH, "vocab_size": WORDS, **changes})
 
 
-def regions(photos: int = 3, count: int = 5, *, seed: int = 0, width: int = WIDTH) -> dict[str, torch.Tensor]:
+def regions(images: int = 3, count: int = 5, *, seed: int = 0, width: int = WIDTH) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    corners = torch.rand(photos, count, 2, generator=generator) / 2
+    corners = torch.rand(images, count, 2, generator=generator) / 2
     return {
-        "region_features": torch.randn(photos, count, width, generator=generator),
+        "region_features": torch.randn(images, count, width, generator=generator),
         "region_boxes": torch.cat([corners, corners + 0.5], dim=-1),
-        "region_mask": torch.ones(photos, count, dtype=torch.bool),
+        "region_mask": torch.ones(images, count, dtype=torch.bool),
     }
 
 
@@ -51,16 +51,16 @@ def model(request) -> UpDownForImageCaptioning:
 
 class TestForward:
     def test_batch_equals_single(self, model):
-        """Photos of 5, 3 and 1 regions, captions of 6, 4 and 2 words: padded together, and each alone."""
-        photos, ids = regions(), words(3)
+        """Images of 5, 3 and 1 regions, captions of 6, 4 and 2 words: padded together, and each alone."""
+        images, ids = regions(), words(3)
         counts, lengths = [5, 3, 1], [6, 4, 2]
-        photos["region_mask"] = torch.arange(5) < torch.tensor(counts)[:, None]
+        images["region_mask"] = torch.arange(5) < torch.tensor(counts)[:, None]
         mask = torch.arange(6) < torch.tensor(lengths)[:, None]
         labels = ids.masked_fill(~mask, -100)
-        batch = model(ids, **photos, attention_mask=mask, labels=labels, output_attentions=True)
+        batch = model(ids, **images, attention_mask=mask, labels=labels, output_attentions=True)
         total = 0.0
         for n, (count, length) in enumerate(zip(counts, lengths, strict=True)):
-            one = {name: value[n : n + 1, :count] for name, value in photos.items()}
+            one = {name: value[n : n + 1, :count] for name, value in images.items()}
             alone = model(ids[n : n + 1, :length], **one, labels=ids[n : n + 1, :length], output_attentions=True)
             torch.testing.assert_close(batch.logits[n, :length], alone.logits[0], atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(
@@ -71,23 +71,23 @@ class TestForward:
             total += alone.loss * (length - 1)
         torch.testing.assert_close(batch.loss, total / sum(length - 1 for length in lengths))
 
-    def test_several_captions_a_photo_equal_each_alone(self, model):
-        photos, ids = regions(), words(6)
-        together = model(ids, **photos).logits
+    def test_several_captions_an_image_equal_each_alone(self, model):
+        images, ids = regions(), words(6)
+        together = model(ids, **images).logits
         for row in range(6):
-            one = {name: value[row // 2 : row // 2 + 1] for name, value in photos.items()}
+            one = {name: value[row // 2 : row // 2 + 1] for name, value in images.items()}
             torch.testing.assert_close(together[row : row + 1], model(ids[row : row + 1], **one).logits)
 
     def test_finished_captions_are_skipped_without_a_trace(self, model):
         """40 captions of 1 to 8 words: with the mask (rows leave as they end), and with every row run to the end."""
-        photos, ids = regions(8), words(40, 8)
+        images, ids = regions(8), words(40, 8)
         lengths = torch.arange(40) % 8 + 1
         mask = torch.arange(8) < lengths[:, None]
         labels = ids.masked_fill(~mask, -100)
         gradients = []
         for attention_mask in (mask, None):
             model.zero_grad()
-            output = model(ids, **photos, attention_mask=attention_mask, labels=labels, output_hidden_states=True)
+            output = model(ids, **images, attention_mask=attention_mask, labels=labels, output_hidden_states=True)
             output.loss.backward()
             gradients.append([parameter.grad.clone() for parameter in model.parameters()])
             if attention_mask is not None:
@@ -101,37 +101,37 @@ class TestForward:
     @pytest.mark.parametrize("use_cache", [True, False])
     def test_masked_words_leave_no_trace(self, model, use_cache):
         """On the left, on the right, and both in one batch."""
-        ids, photos = words(2, 4), regions(2)
+        ids, images = words(2, 4), regions(2)
         mask = torch.tensor([[0, 1, 1, 1], [1, 1, 1, 0]])
-        logits = model(ids, **photos, attention_mask=mask, use_cache=use_cache).logits
+        logits = model(ids, **images, attention_mask=mask, use_cache=use_cache).logits
         for row, real in enumerate((slice(1, 4), slice(0, 3))):
-            one = {name: value[row : row + 1] for name, value in photos.items()}
+            one = {name: value[row : row + 1] for name, value in images.items()}
             torch.testing.assert_close(logits[row, real], model(ids[row : row + 1, real], **one).logits[0])
 
     def test_nan_in_a_padded_region_stays_there(self, model):
-        photos = regions()
-        photos["region_mask"][:, 4] = False
-        clean = model(words(3), **photos, labels=words(3))
-        photos["region_features"][:, 4] = float("nan")
-        photos["region_boxes"][:, 4] = float("nan")
+        images = regions()
+        images["region_mask"][:, 4] = False
+        clean = model(words(3), **images, labels=words(3))
+        images["region_features"][:, 4] = float("nan")
+        images["region_boxes"][:, 4] = float("nan")
         model.zero_grad()
-        dirty = model(words(3), **photos, labels=words(3))
+        dirty = model(words(3), **images, labels=words(3))
         torch.testing.assert_close(clean.logits, dirty.logits, rtol=0, atol=0)
         dirty.loss.backward()
         assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
     def test_mean_region_is_of_the_real_ones(self):
-        """A photo of one region twice and a padded one is the photo of that region once."""
-        model, photos = captioner(), regions(1, 3)
-        photos["region_features"][:, 1] = photos["region_features"][:, 0]
-        photos["region_mask"][:, 2] = False
-        once = {name: value[:, :1] for name, value in photos.items()}
-        torch.testing.assert_close(model(words(1), **photos).logits, model(words(1), **once).logits)
+        """An image of one region twice and a padded one is the image of that region once."""
+        model, images = captioner(), regions(1, 3)
+        images["region_features"][:, 1] = images["region_features"][:, 0]
+        images["region_mask"][:, 2] = False
+        once = {name: value[:, :1] for name, value in images.items()}
+        torch.testing.assert_close(model(words(1), **images).logits, model(words(1), **once).logits)
 
     def test_equations_of_the_paper(self):
         """Equations 1 to 7 with torch's own LSTM cells, and every gate matrix cut from ours."""
-        model, photos, ids = captioner(), regions(2), words(2, 4)
-        h, v = 32, photos["region_features"]
+        model, images, ids = captioner(), regions(2), words(2, 4)
+        h, v = 32, images["region_features"]
         cells = [torch.nn.LSTMCell(h + WIDTH + 16, h), torch.nn.LSTMCell(WIDTH + h, h)]
         state = model.attention_lstm_state.weight
         cells[0].weight_ih.data = torch.cat(
@@ -151,58 +151,58 @@ class TestForward:
             alpha = (hidden.tanh() @ attention.score.weight.T).softmax(dim=1)  # (2, R, 1)
             h2, c2 = cells[1](torch.cat([(alpha * v).sum(dim=1), h1], dim=1), (h2, c2))
             logits.append(h2 @ model.lm_head.weight.T + model.lm_head.bias)
-        torch.testing.assert_close(model(ids, **photos).logits, torch.stack(logits, dim=1), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(model(ids, **images).logits, torch.stack(logits, dim=1), atol=1e-5, rtol=1e-5)
 
     def test_label_log_probs_and_logits_to_keep(self, model):
-        photos, ids = regions(), words(3)
-        output = model(ids, **photos, labels=ids)
+        images, ids = regions(), words(3)
+        output = model(ids, **images, labels=ids)
         log_probs = output.logits.log_softmax(dim=-1)[:, :-1]
         expected = log_probs.gather(2, ids[:, 1:, None]).squeeze(2)
         torch.testing.assert_close(output.label_log_probs[:, :-1], expected)
         assert output.label_log_probs[:, -1].abs().max() == 0
         torch.testing.assert_close(output.loss, -expected.mean())
-        torch.testing.assert_close(model(ids, **photos, logits_to_keep=2).logits, output.logits[:, -2:])
+        torch.testing.assert_close(model(ids, **images, logits_to_keep=2).logits, output.logits[:, -2:])
         shifted = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)
-        torch.testing.assert_close(model(ids, **photos, shift_labels=shifted).loss, output.loss)
-        counted = model(ids, **photos, labels=ids, num_items_in_batch=30).loss
+        torch.testing.assert_close(model(ids, **images, shift_labels=shifted).loss, output.loss)
+        counted = model(ids, **images, labels=ids, num_items_in_batch=30).loss
         torch.testing.assert_close(counted, output.loss * 15 / 30)
 
     def test_scheduled_sampling(self):
         """0 is teacher forcing; at 1 the words fed are the model's own, whatever the caption says; only in training."""
-        model, photos = captioner().train(), regions()
+        model, images = captioner().train(), regions()
         model.scheduled_sampling_probability = 1.0
         ids = words(3)
         other = torch.cat([ids[:, :1], words(3, 5, seed=1)], dim=1)
         outputs = []
         for given in (ids, other):
             torch.manual_seed(0)
-            outputs.append(model(given, **photos, labels=ids).logits)
+            outputs.append(model(given, **images, labels=ids).logits)
         torch.testing.assert_close(outputs[0], outputs[1])
-        assert not torch.allclose(outputs[0], model.eval()(ids, **photos, labels=ids).logits)
+        assert not torch.allclose(outputs[0], model.eval()(ids, **images, labels=ids).logits)
 
     def test_dropout_only_in_training(self):
         model = captioner(region_embedding_size=10, region_dropout=0.5, word_dropout=0.5, output_dropout=0.5)
-        photos, ids = regions(), words(3)
-        torch.testing.assert_close(model(ids, **photos).logits, model(ids, **photos).logits)
+        images, ids = regions(), words(3)
+        torch.testing.assert_close(model(ids, **images).logits, model(ids, **images).logits)
         model.train()
-        assert not torch.allclose(model(ids, **photos).logits, model(ids, **photos).logits)
+        assert not torch.allclose(model(ids, **images).logits, model(ids, **images).logits)
 
     def test_bfloat16_autocast(self, model):
-        photos, ids = regions(), words(3)
-        full = model(ids, **photos, labels=ids)
+        images, ids = regions(), words(3)
+        full = model(ids, **images, labels=ids)
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            half = model(ids, **photos, labels=ids)
+            half = model(ids, **images, labels=ids)
         half.loss.backward()
         assert abs(half.loss.item() - full.loss.item()) < 0.03 * full.loss.item()
         assert half.loss.dtype == torch.float32
         assert model.language_lstm.weight.grad.dtype == torch.float32
 
     def test_compiled_forward(self):
-        model, photos, ids = captioner(), regions(), words(3)
+        model, images, ids = captioner(), regions(), words(3)
         compiled, results = torch.compile(model, backend="aot_eager"), []
         for run in (model, compiled):
             model.zero_grad()
-            logits = run(ids, **photos).logits
+            logits = run(ids, **images).logits
             logits.square().mean().backward()
             results.append((logits, model.language_lstm.weight.grad, model.attention_lstm_state.weight.grad))
         torch.testing.assert_close(results[1], results[0], atol=1e-5, rtol=1e-5)
@@ -214,24 +214,24 @@ class TestMistakes:
         [
             ({"region_features": torch.zeros(3, 5, 11)}, "11.*expects.*12.*another detector"),
             ({"region_features": torch.zeros(5, WIDTH)}, r"\(5, 12\)"),
-            ({"region_mask": torch.zeros(3, 5, dtype=torch.bool)}, r"photos \[0, 1, 2\].*no region at all"),
+            ({"region_mask": torch.zeros(3, 5, dtype=torch.bool)}, r"images \[0, 1, 2\].*no region at all"),
             ({"region_mask": torch.ones(3, 4, dtype=torch.bool)}, r"region_mask has shape \(3, 4\)"),
             ({"region_features": None}, "Give either pixel_values or region_features"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8)}, "Give either"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8), "region_features": None}, "owns no region source"),
-            ({"input_ids": torch.ones(4, 2, dtype=torch.long)}, "4 rows of words for 3 photos"),
-            ({"input_ids": torch.ones(2, 2, dtype=torch.long)}, "2 rows of words for 3 photos"),
+            ({"input_ids": torch.ones(4, 2, dtype=torch.long)}, "4 rows of words for 3 images"),
+            ({"input_ids": torch.ones(2, 2, dtype=torch.long)}, "2 rows of words for 3 images"),
         ],
     )
     def test_inputs(self, changes, message):
         with pytest.raises(ValueError, match=message):
             captioner()(**({"input_ids": words(3)} | regions() | changes))
 
-    def test_one_photo_without_regions_is_named(self):
-        photos = regions()
-        photos["region_mask"][1] = False
-        with pytest.raises(ValueError, match=r"photos \[1\] of the batch"):
-            captioner().generate(**photos)
+    def test_one_image_without_regions_is_named(self):
+        images = regions()
+        images["region_mask"][1] = False
+        with pytest.raises(ValueError, match=r"images \[1\] of the batch"):
+            captioner().generate(**images)
 
     def test_config(self):
         with pytest.raises(ValueError, match="give region_embedding_size as well"):
@@ -266,13 +266,13 @@ class TestGenerate:
 
     @pytest.mark.parametrize("settings", ["greedy", "beam"])
     def test_batch_equals_single(self, model, settings):
-        """Photos of 5, 3 and 1 regions."""
-        photos = regions()
-        photos["region_mask"] = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
-        batch = model.generate(**photos, **SETTINGS[settings], max_new_tokens=8)
+        """Images of 5, 3 and 1 regions."""
+        images = regions()
+        images["region_mask"] = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
+        batch = model.generate(**images, **SETTINGS[settings], max_new_tokens=8)
         rows = len(batch) // 3
         for n, count in enumerate((5, 3, 1)):
-            one = {name: value[n : n + 1, :count] for name, value in photos.items()}
+            one = {name: value[n : n + 1, :count] for name, value in images.items()}
             alone = model.generate(**one, **SETTINGS[settings], max_new_tokens=8)
             mine = batch[n * rows : (n + 1) * rows]
             assert mine[:, : alone.shape[1]].tolist() == alone.tolist()
@@ -282,11 +282,11 @@ class TestGenerate:
     @pytest.mark.parametrize("settings", ["greedy", "beam"])
     def test_left_padded_prompts(self, model, settings):
         prompts = torch.tensor([[PAD, PAD, BOS, 5], [BOS, 5, 6, 7], [PAD, BOS, 8, 9]])
-        mask, photos = (prompts != PAD).long(), regions()
-        batch = model.generate(prompts, attention_mask=mask, **photos, **SETTINGS[settings], max_new_tokens=6)
+        mask, images = (prompts != PAD).long(), regions()
+        batch = model.generate(prompts, attention_mask=mask, **images, **SETTINGS[settings], max_new_tokens=6)
         rows = len(batch) // 3
         for n, prompt in enumerate(prompts):
-            one = {name: value[n : n + 1] for name, value in photos.items()}
+            one = {name: value[n : n + 1] for name, value in images.items()}
             alone = model.generate(prompt[prompt != PAD][None], **one, **SETTINGS[settings], max_new_tokens=6)
             start = (prompt == PAD).sum()
             mine = batch[n * rows : (n + 1) * rows, start:]
@@ -295,17 +295,17 @@ class TestGenerate:
 
     def test_long_padding_on_the_left(self, model):
         """As transformers' own test has it: 32 padding tokens change no logit."""
-        ids, photos = words(3), regions()
+        ids, images = words(3), regions()
         padded = torch.nn.functional.pad(ids, (32, 0), value=PAD)
         mask = (torch.arange(38) >= 32).long().expand(3, -1)
         for use_cache in (True, False):
-            logits = model(padded, attention_mask=mask, **photos, use_cache=use_cache).logits[:, -1]
-            torch.testing.assert_close(logits, model(ids, **photos).logits[:, -1], atol=1e-5, rtol=1e-5)
+            logits = model(padded, attention_mask=mask, **images, use_cache=use_cache).logits[:, -1]
+            torch.testing.assert_close(logits, model(ids, **images).logits[:, -1], atol=1e-5, rtol=1e-5)
 
     @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
     def test_beam_search_is_exhaustive_where_it_can_be(self, length_penalty):
         """5 words, 4 steps, as many beams as running captions can be: the best of all captions, and their order."""
-        model, photos, steps = captioner(vocab_size=5), regions(4), 4
+        model, images, steps = captioner(vocab_size=5), regions(4), 4
         running = [word for word in range(5) if word != EOS]
         captions = [
             (*start, last)
@@ -316,13 +316,13 @@ class TestGenerate:
         lengths = torch.tensor([len(caption) for caption in captions])
         rows = torch.tensor([[BOS, *caption, *[PAD] * (steps - len(caption))] for caption in captions])
         with torch.no_grad():
-            log_probs = model(rows.repeat(4, 1), **photos).logits[:, :-1].log_softmax(dim=-1)
+            log_probs = model(rows.repeat(4, 1), **images).logits[:, :-1].log_softmax(dim=-1)
         chosen = log_probs.gather(2, rows[:, 1:, None].repeat(4, 1, 1)).squeeze(2).view(4, len(rows), steps)
         scores = (chosen * (torch.arange(steps) < lengths[:, None])).sum(dim=2) / lengths**length_penalty
         best = scores.topk(3, dim=1)
         beams = len(running) ** (steps - 1)
         output = model.generate(
-            **photos,
+            **images,
             num_beams=beams,
             num_return_sequences=3,
             max_new_tokens=steps,
@@ -339,10 +339,10 @@ class TestGenerate:
 
     def test_early_stopping_keeps_the_best_without_length_penalty(self):
         """With length_penalty=0 a longer caption cannot win later, so False and "never" agree; True may stop sooner."""
-        model, photos = captioner(), regions(6)
+        model, images = captioner(), regions(6)
         settings = {"num_beams": 4, "length_penalty": 0.0, "max_new_tokens": 8, "return_dict_in_generate": True}
         found = {
-            early_stopping: model.generate(**photos, **settings, early_stopping=early_stopping, output_scores=True)
+            early_stopping: model.generate(**images, **settings, early_stopping=early_stopping, output_scores=True)
             for early_stopping in (False, "never", True)
         }
         assert found[False].sequences.tolist() == found["never"].sequences.tolist()
@@ -351,10 +351,10 @@ class TestGenerate:
     @pytest.mark.parametrize("beams", [1, 4])
     def test_attention_of_the_chosen_words(self, model, beams):
         """Follow the beams: weights sum to 1 and equal those of the finished caption, teacher-forced."""
-        photos = regions()
-        photos["region_mask"][1, 3:] = False
+        images = regions()
+        images["region_mask"][1, 3:] = False
         output = model.generate(
-            **photos, num_beams=beams, max_new_tokens=7, output_attentions=True, return_dict_in_generate=True,
+            **images, num_beams=beams, max_new_tokens=7, output_attentions=True, return_dict_in_generate=True,
             output_scores=True,
         )  # fmt: skip
         ids = output.sequences
@@ -363,7 +363,7 @@ class TestGenerate:
         steps = ids.shape[1] - 1
         weights = torch.stack([output.attentions[t][0][rows[:, t], -1] for t in range(steps)], dim=1)
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(3, steps))
-        forced = model(ids, **photos, output_attentions=True).attentions[0]
+        forced = model(ids, **images, output_attentions=True).attentions[0]
         real = (ids[:, :-1] != PAD) & (ids[:, :-1] != EOS)
         torch.testing.assert_close(weights[real], forced[:, :-1][real], atol=1e-5, rtol=1e-5)
         assert weights[1, :, 3:].abs().max() == 0
@@ -373,31 +373,31 @@ class TestGenerate:
             torch.testing.assert_close(scores.sum(dim=1) / lengths, output.sequences_scores, atol=1e-5, rtol=1e-5)
 
     def test_sampling_follows_the_seed(self):
-        model, photos = captioner(), regions()
+        model, images = captioner(), regions()
         drawn = []
         for seed in (0, 0, 1):
             torch.manual_seed(seed)
-            drawn.append(model.generate(**photos, do_sample=True, num_return_sequences=4, max_new_tokens=8).tolist())
+            drawn.append(model.generate(**images, do_sample=True, num_return_sequences=4, max_new_tokens=8).tolist())
         assert drawn[0] == drawn[1] != drawn[2]
 
     def test_sampling_draws_the_models_distribution(self):
-        """2,000 first words of one photo against its softmax."""
-        model, photos = captioner(initializer_range=0.3), regions(1)
+        """2,000 first words of one image against its softmax."""
+        model, images = captioner(initializer_range=0.3), regions(1)
         torch.manual_seed(0)
-        drawn = model.generate(**photos, do_sample=True, top_k=0, num_return_sequences=2000, max_new_tokens=1)[:, 1]
-        expected = model(torch.tensor([[BOS]]), **photos).logits[0, -1].softmax(dim=-1)
+        drawn = model.generate(**images, do_sample=True, top_k=0, num_return_sequences=2000, max_new_tokens=1)[:, 1]
+        expected = model(torch.tensor([[BOS]]), **images).logits[0, -1].softmax(dim=-1)
         observed = torch.bincount(drawn, minlength=WORDS) / 2000
         assert (observed - expected).abs().max() < 4 * (0.25 / 2000) ** 0.5
 
     @pytest.mark.parametrize("name", ["cache", "past_key_values"])
     def test_continuing_from_a_cache(self, model, name):
         """3 words, then one more from the returned state: the caption of 4 words."""
-        photos, ids = regions(), words(3, 3)
+        images, ids = regions(), words(3, 3)
         settings = {"do_sample": False, "eos_token_id": None, "return_dict_in_generate": True}
-        whole = model.generate(ids, **photos, **settings, max_new_tokens=4)
-        part = model.generate(ids, **photos, **settings, max_new_tokens=3)
+        whole = model.generate(ids, **images, **settings, max_new_tokens=4)
+        part = model.generate(ids, **images, **settings, max_new_tokens=3)
         assert part[CACHE].get_seq_length() == 5  # the last word has not been read yet
-        again = model.generate(part.sequences, **photos, **{name: part[CACHE]}, **settings, max_new_tokens=1)
+        again = model.generate(part.sequences, **images, **{name: part[CACHE]}, **settings, max_new_tokens=1)
         assert again.sequences.tolist() == whole.sequences.tolist()
         for layer, expected in zip(again[CACHE].layers, whole[CACHE].layers, strict=True):
             torch.testing.assert_close(layer.keys, expected.keys)
@@ -406,12 +406,12 @@ class TestGenerate:
     @pytest.mark.parametrize("beams", [1, 2])
     def test_prompt_as_embeddings(self, model, beams):
         """`inputs_embeds` in place of the prompt's ids: the same caption, with the ids given beside them or not."""
-        photos, ids = regions(), words(3, 3)
+        images, ids = regions(), words(3, 3)
         settings = {"num_beams": beams, "max_new_tokens": 5, "min_new_tokens": 5}
-        expected = model.generate(ids, **photos, **settings)
+        expected = model.generate(ids, **images, **settings)
         embeddings = model.get_input_embeddings()(ids)
-        assert model.generate(ids, inputs_embeds=embeddings, **photos, **settings).tolist() == expected.tolist()
-        alone = model.generate(inputs_embeds=embeddings, **photos, **settings)
+        assert model.generate(ids, inputs_embeds=embeddings, **images, **settings).tolist() == expected.tolist()
+        alone = model.generate(inputs_embeds=embeddings, **images, **settings)
         assert alone.tolist() == expected[:, 3:].tolist()
 
     def test_wrong_cache_is_refused(self):
@@ -436,14 +436,14 @@ class TestLife:
         model.save_pretrained(tmp_path)
         loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
         assert type(loaded) is UpDownForImageCaptioning
-        photos, ids = regions(), words(3)
+        images, ids = regions(), words(3)
         for name, value in model.state_dict().items():
             assert torch.equal(value, loaded.state_dict()[name]), name
-        torch.testing.assert_close(loaded(ids, **photos).logits, model(ids, **photos).logits, rtol=0, atol=1e-5)
+        torch.testing.assert_close(loaded(ids, **images).logits, model(ids, **images).logits, rtol=0, atol=1e-5)
         assert [path.name for path in tmp_path.glob("*.safetensors")] == ["model.safetensors"]
 
     def test_pixels_equal_their_regions(self, tmp_path):
-        """A model that owns its source captions photos as it captions that source's regions, after loading too."""
+        """A model that owns its source captions images as it captions that source's regions, after loading too."""
         model = tiny_captioner()
         pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         expected = model.generate(**model.region_source(pixels), max_new_tokens=6, num_beams=2)
@@ -466,12 +466,12 @@ class TestLife:
         assert not model.region_source.backbone.training
 
     def test_resized_vocabulary(self):
-        model, photos, ids = captioner(), regions(), words(3)
-        before = model(ids, **photos).logits
+        model, images, ids = captioner(), regions(), words(3)
+        before = model(ids, **images).logits
         model.resize_token_embeddings(WORDS + 3)
         assert (model.config.vocab_size, model.lm_head.out_features, len(model.lm_head.bias)) == (23, 23, 23)
-        torch.testing.assert_close(model(ids, **photos).logits[..., :WORDS], before)
-        model.generate(**photos, max_new_tokens=3)
+        torch.testing.assert_close(model(ids, **images).logits[..., :WORDS], before)
+        model.generate(**images, max_new_tokens=3)
 
     def test_initialisation(self):
         """Forget gates start at 1, weights at 0.01 (both the paper's), other biases at 0."""

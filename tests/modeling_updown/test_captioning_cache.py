@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from modeling_updown.modeling_captioning import CaptioningCache, LSTMState, PhotoContext
+from modeling_updown.modeling_captioning import CaptioningCache, ImageContext, LSTMState
 
 
-def made_cache(photos: int = 2, rows: int = 4) -> CaptioningCache:
-    """Two photos of two rows each; every number of a row or photo is its index."""
-    by_photo = torch.arange(photos).float()
-    context = PhotoContext(
-        keys=by_photo[:, None, None].expand(-1, 3, 5),
-        values=by_photo[:, None, None].expand(-1, 3, 6),
-        mask=torch.ones(photos, 3, dtype=torch.bool),
-        gates=by_photo[:, None].expand(-1, 8),
+def made_cache(images: int = 2, rows: int = 4) -> CaptioningCache:
+    """Two images of two rows each; every number of a row or image is its index."""
+    by_image = torch.arange(images).float()
+    context = ImageContext(
+        keys=by_image[:, None, None].expand(-1, 3, 5),
+        values=by_image[:, None, None].expand(-1, 3, 6),
+        mask=torch.ones(images, 3, dtype=torch.bool),
+        gates=by_image[:, None].expand(-1, 8),
         boxes=None,
     )
     cache = CaptioningCache(context)
@@ -33,14 +33,14 @@ class TestCache:
         cache.reset()
         assert cache.get_seq_length() == 0
 
-    def test_beams_change_places_inside_a_photo(self):
+    def test_beams_change_places_inside_an_image(self):
         cache = made_cache()
         cache.reorder_cache(torch.tensor([1, 1, 3, 2]))
         for layer in cache.layers:
             assert layer.keys[:, 0].tolist() == layer.values[:, 0].tolist() == [1, 1, 3, 2]
         assert cache.context.gates[:, 0].tolist() == [0, 1]
 
-    def test_photos_are_selected_with_their_rows(self):
+    def test_images_are_selected_with_their_rows(self):
         cache = made_cache()
         cache.batch_select_indices(torch.tensor([2, 3]))
         assert cache.layers[1].values[:, 0].tolist() == [2, 3]

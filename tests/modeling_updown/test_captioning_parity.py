@@ -48,7 +48,7 @@ def model() -> UpDownForImageCaptioning:
     return convert_checkpoint("captioning-pytorch", weights, config=options).model
 
 
-def photos(golden: dict[str, torch.Tensor], tag: str) -> dict[str, torch.Tensor]:
+def images(golden: dict[str, torch.Tensor], tag: str) -> dict[str, torch.Tensor]:
     if tag == "nomask":
         return {"region_features": golden["in.att_feats"]}
     return {"region_features": golden["in.att_feats_masked"], "region_mask": golden["in.att_masks"].bool()}
@@ -63,7 +63,7 @@ def captions(golden: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_teacher_forced_log_probs_and_attention(golden, model, tag):
     inputs = captions(golden)["input_ids"][:, :-1]
     with torch.no_grad():
-        output = model(inputs, **photos(golden, tag), output_attentions=True)
+        output = model(inputs, **images(golden, tag), output_attentions=True)
     expected = golden[f"out.{tag}.tf.logprobs"]
     ran = expected.abs().sum(dim=-1) > 0  # the reference leaves zeros after the last word of the longest caption
     torch.testing.assert_close(output.logits.log_softmax(dim=-1)[ran], expected[ran], **TOLERANCE)
@@ -76,7 +76,7 @@ def test_teacher_forced_log_probs_and_attention(golden, model, tag):
 @BOTH
 def test_cross_entropy(golden, model, tag):
     with torch.no_grad():
-        output = model(**captions(golden), **photos(golden, tag))
+        output = model(**captions(golden), **images(golden, tag))
     torch.testing.assert_close(output.loss, golden[f"out.{tag}.xe_loss"][0], **TOLERANCE)
     words_scored = captions(golden)["attention_mask"].sum(dim=1) - 1
     caption_losses = -output.label_log_probs.sum(dim=1) / words_scored
@@ -87,7 +87,7 @@ def test_cross_entropy(golden, model, tag):
 def test_label_smoothing(golden, model, tag, monkeypatch):
     monkeypatch.setattr(model.config, "label_smoothing", 0.1)
     with torch.no_grad():
-        loss = model(**captions(golden), **photos(golden, tag)).loss
+        loss = model(**captions(golden), **images(golden, tag)).loss
     torch.testing.assert_close(loss, golden[f"out.{tag}.label_smoothing_0.1_loss"][0], **TOLERANCE)
 
 
@@ -97,7 +97,7 @@ def test_gradient_of_every_reference_parameter(golden, model, tag, skip_finished
     """The converter is a differentiable map, so the loss has gradients in the reference's own parameters."""
     source = read_weights(shared("golden/reference/captioner.safetensors"))
     source = {name: value.requires_grad_() for name, value in source.items()}
-    inputs = captions(golden) | photos(golden, tag)
+    inputs = captions(golden) | images(golden, tag)
     if not skip_finished:
         inputs.pop("attention_mask")
     torch.func.functional_call(model, captioning_weights(source), kwargs=inputs).loss.backward()
@@ -110,7 +110,7 @@ def test_gradient_of_every_reference_parameter(golden, model, tag, skip_finished
 def test_greedy(golden, model, tag):
     expected = golden[f"out.{tag}.greedy.seq"]
     output = model.generate(
-        **photos(golden, tag),
+        **images(golden, tag),
         num_beams=1,
         max_new_tokens=expected.shape[1],
         return_dict_in_generate=True,
@@ -132,17 +132,17 @@ def test_greedy(golden, model, tag):
 
 
 class NextWord:
-    """log p of every next word after a prefix, for one photo; each prefix is run once, without a cache."""
+    """log p of every next word after a prefix, for one image; each prefix is run once, without a cache."""
 
-    def __init__(self, model: UpDownForImageCaptioning, photo: dict[str, torch.Tensor], suppressed: int | None):
-        self.model, self.photo, self.suppressed = model, photo, suppressed
+    def __init__(self, model: UpDownForImageCaptioning, image: dict[str, torch.Tensor], suppressed: int | None):
+        self.model, self.image, self.suppressed = model, image, suppressed
         self.known: dict[tuple[int, ...], np.ndarray] = {}
 
     def __call__(self, prefixes: list[tuple[int, ...]]) -> list[np.ndarray]:
         new = [prefix for prefix in prefixes if prefix not in self.known]
         if new:
             with torch.no_grad():
-                logits = self.model(torch.tensor([[0, *prefix] for prefix in new]), **self.photo).logits[:, -1]
+                logits = self.model(torch.tensor([[0, *prefix] for prefix in new]), **self.image).logits[:, -1]
             log_probs = logits.log_softmax(dim=-1)
             if self.suppressed is not None:
                 log_probs[:, self.suppressed] -= 1000
@@ -175,10 +175,10 @@ def slow_beam_search(
 
 def searched(golden, model, tag, search, *, refill: bool) -> Iterator[list[tuple[float, tuple[int, ...]]]]:
     beams, divisor, _, suppress = SEARCHES[search]
-    inputs = photos(golden, tag)
+    inputs = images(golden, tag)
     suppressed = model.config.vocab_size + UNKNOWN if suppress else None
-    for photo in range(len(inputs["region_features"])):
-        alone = {name: tensor[photo : photo + 1] for name, tensor in inputs.items()}
+    for image in range(len(inputs["region_features"])):
+        alone = {name: tensor[image : image + 1] for name, tensor in inputs.items()}
         next_word = NextWord(model, alone, suppressed)
         num_words = golden[f"out.{tag}.{search}.seq"].shape[-1]
         yield slow_beam_search(next_word, beams=beams, num_words=num_words, divisor=divisor, refill=refill)
@@ -189,11 +189,11 @@ def padded(found: list[tuple[float, tuple[int, ...]]], num_words: int) -> list[l
 
 
 def generated(golden, model, tag, search) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sequences (photos, beams, words) and scores (photos, beams) of `generate`."""
+    """Sequences (images, beams, words) and scores (images, beams) of `generate`."""
     beams, _, settings, suppress = SEARCHES[search]
     expected = golden[f"out.{tag}.{search}.seq"]
     output = model.generate(
-        **photos(golden, tag),
+        **images(golden, tag),
         **settings,
         num_beams=beams,
         num_return_sequences=beams,
@@ -212,27 +212,27 @@ def generated(golden, model, tag, search) -> tuple[torch.Tensor, torch.Tensor]:
 def test_reference_beam_search_on_our_steps(golden, model, tag, search):
     """The reference's own search, with its shrinking table, run on our step distributions, gives its captions."""
     expected, scores = golden[f"out.{tag}.{search}.seq"], golden[f"out.{tag}.{search}.scores"]
-    for photo, found in enumerate(searched(golden, model, tag, search, refill=False)):
-        assert padded(found, expected.shape[-1]) == expected[photo].tolist()
+    for image, found in enumerate(searched(golden, model, tag, search, refill=False)):
+        assert padded(found, expected.shape[-1]) == expected[image].tolist()
         found_scores = torch.tensor([score for score, _ in found])
-        torch.testing.assert_close(found_scores, scores[photo], **TOLERANCE)
+        torch.testing.assert_close(found_scores, scores[image], **TOLERANCE)
 
 
 @BOTH
 @pytest.mark.parametrize("search", [name for name, (*_, settings, _) in SEARCHES.items() if settings])
 def test_generate_beam_search(golden, model, tag, search):
-    """`generate` equals the slow search that refills; it equals the golden captions in every photo where refilling
-    changes nothing, and its best caption is the golden one in every photo."""
+    """`generate` equals the slow search that refills; it equals the golden captions in every image where refilling
+    changes nothing, and its best caption is the golden one in every image."""
     words, scores = generated(golden, model, tag, search)
     expected = golden[f"out.{tag}.{search}.seq"]
     shrunk = searched(golden, model, tag, search, refill=False)
-    for photo, found in enumerate(searched(golden, model, tag, search, refill=True)):
-        assert words[photo].tolist() == padded(found, expected.shape[-1])
-        torch.testing.assert_close(scores[photo], torch.tensor([score for score, _ in found]), **TOLERANCE)
-        if padded(next(shrunk), expected.shape[-1]) == words[photo].tolist():
-            assert torch.equal(words[photo], expected[photo])
-            torch.testing.assert_close(scores[photo], golden[f"out.{tag}.{search}.scores"][photo], **TOLERANCE)
-        assert torch.equal(words[photo, 0], expected[photo, 0])
+    for image, found in enumerate(searched(golden, model, tag, search, refill=True)):
+        assert words[image].tolist() == padded(found, expected.shape[-1])
+        torch.testing.assert_close(scores[image], torch.tensor([score for score, _ in found]), **TOLERANCE)
+        if padded(next(shrunk), expected.shape[-1]) == words[image].tolist():
+            assert torch.equal(words[image], expected[image])
+            torch.testing.assert_close(scores[image], golden[f"out.{tag}.{search}.scores"][image], **TOLERANCE)
+        assert torch.equal(words[image, 0], expected[image, 0])
 
 
 @pytest.fixture(scope="module")
@@ -245,15 +245,15 @@ def self_critical(golden) -> dict[str, torch.Tensor]:
 
 
 def test_self_critical_rewards(golden, self_critical):
-    """CIDEr-D on token ids, the end token a word of its own; the baseline is the greedy caption of the same photo."""
-    num_photos = len(golden["sc.greedy_seq"])
-    references = [golden[f"sc.gts.{photo}"].tolist() for photo in range(num_photos)]
+    """CIDEr-D on token ids, the end token a word of its own; the baseline is the greedy caption of the same image."""
+    num_images = len(golden["sc.greedy_seq"])
+    references = [golden[f"sc.gts.{image}"].tolist() for image in range(num_images)]
     scorer = CiderD.from_token_ids(references, end_token_id=0)
-    samples = len(self_critical["words"]) // num_photos
-    owners = torch.arange(num_photos).repeat_interleave(samples)
+    samples = len(self_critical["words"]) // num_images
+    owners = torch.arange(num_images).repeat_interleave(samples)
     scores = scorer.reward(self_critical["words"], owners)
     np.testing.assert_allclose(scores, golden["sc.scores_abs"].numpy(), atol=1e-4)
-    greedy = scorer.reward(golden["sc.greedy_seq"], torch.arange(num_photos))
+    greedy = scorer.reward(golden["sc.greedy_seq"], torch.arange(num_images))
     np.testing.assert_allclose(scores - greedy.repeat(samples), golden["sc.reward_scst"][:, 0].numpy(), atol=1e-4)
 
 

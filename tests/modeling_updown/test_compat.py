@@ -23,7 +23,7 @@ def model(request):
     return WRITERS[request.param]().eval()
 
 
-def photos(count=2):
+def images(count=2):
     draw = torch.Generator().manual_seed(0)
     corners = torch.rand(count, 3, 2, generator=draw) / 2
     boxes = torch.cat([corners, corners + 0.4], dim=-1)
@@ -46,8 +46,8 @@ def test_outputs_are_read_under_both_names(output):
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_reads_one_word_after_the_cache(model, name):
     ids = torch.tensor([[1, 5, 6, 7], [1, 8, 9, 10]])
-    whole = model(ids, **photos()).logits[:, -1]
-    cache = model(ids[:, :3], **photos()).cache
+    whole = model(ids, **images()).logits[:, -1]
+    cache = model(ids[:, :3], **images()).cache
     torch.testing.assert_close(model(ids[:, 3:], **{name: cache}).logits[:, -1], whole, atol=1e-5, rtol=1e-5)
 
 
@@ -55,10 +55,10 @@ def test_forward_reads_one_word_after_the_cache(model, name):
 def test_generate_reads_each_word_once(model, num_beams):
     """A cache that `generate` loses, or that `forward` swallows, shows here: all words would be read at every step."""
     settings = {"num_beams": num_beams, "max_new_tokens": 5, "min_new_tokens": 5}
-    without = model.generate(**photos(), **settings, use_cache=False)
+    without = model.generate(**images(), **settings, use_cache=False)
     read: list[int] = []
     model.register_forward_pre_hook(lambda _, args, given: read.append(given["input_ids"].shape[1]), with_kwargs=True)
-    assert torch.equal(model.generate(**photos(), **settings), without)
+    assert torch.equal(model.generate(**images(), **settings), without)
     assert read == [1] * 5
 
 
@@ -66,9 +66,9 @@ def test_two_caches_are_refused(model):
     caches = {name: DynamicCache() for name in NAMES}
     assert one_cache(caches["cache"], caches["cache"]) is caches["cache"]
     with pytest.raises(ValueError, match="two names of one thing"):
-        model(torch.tensor([[1]]), **photos(1), **caches)
+        model(torch.tensor([[1]]), **images(1), **caches)
     with pytest.raises(ValueError, match="two names of one thing"):
-        model.generate(**photos(1), **caches)
+        model.generate(**images(1), **caches)
 
 
 def test_activations_are_made_twice():

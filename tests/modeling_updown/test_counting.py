@@ -26,7 +26,7 @@ def slow_iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def slow_counts(counter: ObjectCounter, scores: Sequence[float], boxes: Sequence[Sequence[float]]) -> list[float]:
-    """The counting component on the real regions of one photo, by loops: sections 4.2.1 to 4.2.3 of the paper."""
+    """The counting component on the real regions of one image, by loops: sections 4.2.1 to 4.2.3 of the paper."""
     count = counter.num_objects
     f = [function.slopes.double().tolist() for function in counter.functions]
     order = sorted(range(len(scores)), key=lambda region: -scores[region])[:count]
@@ -59,7 +59,7 @@ def apart(count: int) -> torch.Tensor:
 
 
 def counts_of(counter: ObjectCounter, scores: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
-    """Of one photo whose regions are all real."""
+    """Of one image whose regions are all real."""
     return counter(scores[None], boxes[None], torch.ones(1, len(scores), dtype=torch.bool))[0]
 
 
@@ -83,7 +83,7 @@ def test_equations_of_the_paper(num_objects, num_regions):
         boxes = torch.cat([corners, corners + 0.1 + torch.rand(3, num_regions, 2) * 0.4], dim=-1)
         counts = counter(scores, boxes, torch.ones(3, num_regions, dtype=torch.bool))
         expected = [
-            slow_counts(counter, *photo) for photo in zip(scores.double().tolist(), boxes.tolist(), strict=True)
+            slow_counts(counter, *image) for image in zip(scores.double().tolist(), boxes.tolist(), strict=True)
         ]
         torch.testing.assert_close(counts, torch.tensor(expected), atol=2e-5, rtol=1e-4)
         assert counts.min() >= 0 and counts.sum(dim=1).max() <= 1 + 1e-5

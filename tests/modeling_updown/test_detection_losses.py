@@ -9,7 +9,7 @@ import torch
 from modeling_updown.boxes_updown import encode_boxes
 from modeling_updown.detection_losses_updown import (
     Draw,
-    PhotoObjects,
+    ImageObjects,
     attribute_loss,
     draw_balanced,
     draw_regions,
@@ -23,16 +23,16 @@ SIZE = (90, 120)
 NOTHING = torch.zeros(0, 4)
 
 
-def photo(num_objects: int = 3, *, crowd: torch.Tensor = NOTHING, seed: int = 0) -> PhotoObjects:
+def image(num_objects: int = 3, *, crowd: torch.Tensor = NOTHING, seed: int = 0) -> ImageObjects:
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(num_objects, 2, generator=generator) * 50
     side = torch.rand(num_objects, 2, generator=generator) * 30 + 10
     attributes = torch.tensor([[1, 3], [2, 0], [0, 0]])[:num_objects]
-    return PhotoObjects(torch.cat([corner, corner + side], dim=1), torch.arange(1, num_objects + 1), attributes, crowd)
+    return ImageObjects(torch.cat([corner, corner + side], dim=1), torch.arange(1, num_objects + 1), attributes, crowd)
 
 
-def boxes_near(objects: PhotoObjects, count: int = 60, *, seed: int = 1) -> torch.Tensor:
-    """Boxes around the objects and anywhere, some over the photo's edge."""
+def boxes_near(objects: ImageObjects, count: int = 60, *, seed: int = 1) -> torch.Tensor:
+    """Boxes around the objects and anywhere, some over the image's edge."""
     generator = torch.Generator().manual_seed(seed)
     near = objects.boxes.repeat(count // 6, 1)
     near = near + 6 * torch.randn(near.shape, generator=generator)
@@ -77,7 +77,7 @@ def slow_match(boxes, objects, *, positive_iou, negative_iou, best_counts, plus_
 @pytest.mark.parametrize("best_counts", [True, False])
 @pytest.mark.parametrize(("positive", "negative"), [(0.7, 0.3), (0.5, 0.5)])
 def test_matching_against_slow_twin(positive, negative, best_counts, plus_one):
-    objects = photo(crowd=torch.tensor([[60.0, 40, 115, 85]]))
+    objects = image(crowd=torch.tensor([[60.0, 40, 115, 85]]))
     boxes = boxes_near(objects)
     rule = {
         "positive_iou": positive,
@@ -92,7 +92,7 @@ def test_matching_against_slow_twin(positive, negative, best_counts, plus_one):
 
 
 def test_an_object_keeps_its_best_box_however_bad_it_is():
-    objects = PhotoObjects(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([1]), torch.tensor([[0]]), NOTHING)
+    objects = ImageObjects(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([1]), torch.tensor([[0]]), NOTHING)
     boxes = torch.tensor([[5.0, 5, 15, 15], [8, 8, 18, 18], [50, 50, 60, 60]])
     rule = {"positive_iou": 0.7, "negative_iou": 0.3, "plus_one": False}
     assert match_boxes(boxes, objects, best_counts=True, **rule)[1].tolist() == [1, 0, 0]
@@ -102,12 +102,12 @@ def test_an_object_keeps_its_best_box_however_bad_it_is():
 
 def test_crowd_is_never_background():
     crowd = torch.tensor([[40.0, 0, 100, 60]])
-    objects = PhotoObjects(torch.tensor([[0.0, 0, 30, 30]]), torch.tensor([1]), torch.tensor([[0]]), crowd)
+    objects = ImageObjects(torch.tensor([[0.0, 0, 30, 30]]), torch.tensor([1]), torch.tensor([[0]]), crowd)
     boxes = torch.tensor([[0.0, 0, 30, 30], [45, 5, 70, 30], [30, 0, 60, 10], [29, 0, 49, 10], [0, 50, 20, 80]])
     rule = {"positive_iou": 0.5, "negative_iou": 0.5, "best_counts": False, "plus_one": False}
     # inside; two thirds inside; 9 of 20 inside; outside
     assert match_boxes(boxes, objects, **rule)[1].tolist() == [1, -1, -1, 0, 0]
-    only_crowd = PhotoObjects(NOTHING, torch.zeros(0, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long), crowd)
+    only_crowd = ImageObjects(NOTHING, torch.zeros(0, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long), crowd)
     assert match_boxes(boxes, only_crowd, **rule)[1].tolist() == [0, -1, -1, 0, 0]
     proposals = boxes_near(objects, 120)
     config = tiny_detector_config(region_batch_size=200)
@@ -118,13 +118,13 @@ def test_crowd_is_never_background():
     assert len(background) > 20 and (inside.prod(dim=1) <= 0.5 * area).all()
 
 
-def test_photo_without_objects_is_background():
-    empty = PhotoObjects(NOTHING, torch.zeros(0, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long), NOTHING)
-    boxes, config = boxes_near(photo(), 120), tiny_detector_config()
+def test_image_without_objects_is_background():
+    empty = ImageObjects(NOTHING, torch.zeros(0, dtype=torch.long), torch.zeros(0, 1, dtype=torch.long), NOTHING)
+    boxes, config = boxes_near(image(), 120), tiny_detector_config()
     target, label = match_boxes(boxes, empty, positive_iou=0.7, negative_iou=0.3, best_counts=True, plus_one=True)
     assert label.tolist() == target.tolist() == [0] * len(boxes)
     losses = proposal_losses(
-        torch.zeros(len(boxes)), torch.zeros(len(boxes), 4), boxes, objects=empty, photo_size=SIZE, config=config
+        torch.zeros(len(boxes)), torch.zeros(len(boxes), 4), boxes, objects=empty, image_size=SIZE, config=config
     )
     assert losses["proposal_objectness"].item() == pytest.approx(math.log(2)) and losses["proposal_box"] == 0
     drawn_boxes, drawn = draw_regions(boxes, empty, config=config)
@@ -166,7 +166,7 @@ def test_draw_follows_its_generator_alone():
 
 
 def test_true_boxes_are_proposals_too():
-    objects = photo()
+    objects = image()
     far = torch.tensor([[100.0, 70, 118, 88]])
     boxes, drawn = draw_regions(far, objects, config=tiny_detector_config())
     assert sorted(drawn.positive.tolist()) == [1, 2, 3]
@@ -197,12 +197,12 @@ def test_proposal_losses_against_slow_twin(make):
     """A batch that takes every anchor, so nothing depends on the draw."""
     config = make(rpn_batch_size=10_000)
     extra = float(config.box_plus_one)
-    objects = photo()
+    objects = image()
     anchors = boxes_near(objects)
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(len(anchors), generator=generator)
     deltas = torch.randn(len(anchors), 4, generator=generator)
-    found = proposal_losses(logits, deltas, anchors, objects=objects, photo_size=SIZE, config=config)
+    found = proposal_losses(logits, deltas, anchors, objects=objects, image_size=SIZE, config=config)
 
     rule = {"positive_iou": 0.7, "negative_iou": 0.3, "best_counts": True, "plus_one": config.box_plus_one}
     targets, labels = slow_match(anchors, objects, **rule)
@@ -227,11 +227,11 @@ def test_proposal_losses_against_slow_twin(make):
 
 
 def test_an_object_only_outer_anchors_fit_keeps_them():
-    corner = PhotoObjects(torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([1]), torch.tensor([[0]]), NOTHING)
+    corner = ImageObjects(torch.tensor([[0.0, 0, 20, 20]]), torch.tensor([1]), torch.tensor([[0]]), NOTHING)
     anchors = torch.tensor([[-2.0, -2, 21, 21], [40, 40, 60, 60]])
     config = tiny_pyramid_config()
     losses = proposal_losses(
-        torch.tensor([0.0, 0.0]), torch.zeros(2, 4), anchors, objects=corner, photo_size=SIZE, config=config
+        torch.tensor([0.0, 0.0]), torch.zeros(2, 4), anchors, objects=corner, image_size=SIZE, config=config
     )
     wanted = slow_encode(anchors[0].tolist(), [0, 0, 20, 20], 0.0, (1, 1, 1, 1))
     expected = sum(caffe_smooth_l1(value, 3.0) for value in wanted) / 2
@@ -242,7 +242,7 @@ def test_an_object_only_outer_anchors_fit_keeps_them():
 @pytest.mark.parametrize("make", [tiny_detector_config, tiny_pyramid_config])
 def test_region_losses_against_slow_twin(make, agnostic):
     config = make(region_batch_size=10_000, class_agnostic_boxes=agnostic)
-    objects = photo()
+    objects = image()
     boxes, drawn = draw_regions(boxes_near(objects), objects, config=config)
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(len(boxes), 13, generator=generator)
@@ -264,7 +264,7 @@ def test_region_losses_against_slow_twin(make, agnostic):
 
 
 def test_a_perfect_regression_costs_nothing():
-    config, objects = tiny_detector_config(), photo()
+    config, objects = tiny_detector_config(), image()
     boxes, drawn = draw_regions(boxes_near(objects), objects, config=config)
     drawn = Draw(drawn.positive, drawn.target, drawn.negative[:0])
     boxes = boxes[: len(drawn.positive)]
@@ -300,13 +300,13 @@ def test_attribute_loss_is_smallest_at_an_even_split():
 
 def test_gradients_of_the_losses():
     """gradcheck in float64 through both regressions and the attributes."""
-    config, objects = tiny_detector_config(rpn_batch_size=10_000), photo()
-    objects = PhotoObjects(objects.boxes.double(), objects.object_ids, objects.attribute_ids, NOTHING.double())
+    config, objects = tiny_detector_config(rpn_batch_size=10_000), image()
+    objects = ImageObjects(objects.boxes.double(), objects.object_ids, objects.attribute_ids, NOTHING.double())
     anchors = boxes_near(objects, 24).double()
     logits, deltas = torch.randn(len(anchors)).double(), torch.randn(len(anchors), 4).double()
     inputs = (logits.requires_grad_(), deltas.requires_grad_())
     assert torch.autograd.gradcheck(
-        lambda x, y: tuple(proposal_losses(x, y, anchors, objects=objects, photo_size=SIZE, config=config).values()),
+        lambda x, y: tuple(proposal_losses(x, y, anchors, objects=objects, image_size=SIZE, config=config).values()),
         inputs,
     )
     scores = torch.randn(3, 6).double().requires_grad_()

@@ -15,18 +15,18 @@ from modeling_updown import UpDownDetector, UpDownForImageCaptioning
 from modeling_updown.modeling_detector import caffe_name
 from modeling_updown.resnet_updown import FrozenBatchNorm2d
 from tests import tiny
-from tests.tiny import noise_photo, tiny_detector, tiny_detector_config, tiny_pyramid_detector
+from tests.tiny import noise_image, tiny_detector, tiny_detector_config, tiny_pyramid_detector
 
 MAKERS: dict[str, Callable[..., UpDownDetector]] = {"caffe": tiny_detector, "pyramid": tiny_pyramid_detector}
 BOTH = pytest.mark.parametrize("make", list(MAKERS.values()), ids=list(MAKERS))
 LOSSES = {"proposal_objectness", "proposal_box", "region_class", "region_box", "region_attributes"}
 
 
-def labelled_photos() -> dict[str, torch.Tensor]:
-    """Two photos, three objects in one and one in the other; the smaller photo is padded."""
+def labelled_images() -> dict[str, torch.Tensor]:
+    """Two images, three objects in one and one in the other; the smaller image is padded."""
     pixel_values, pixel_mask = torch.zeros(2, 3, 96, 128), torch.zeros(2, 96, 128, dtype=torch.bool)
-    pixel_values[0], pixel_mask[0] = noise_photo(96, 128)[0], True
-    pixel_values[1, :, :64, :96], pixel_mask[1, :64, :96] = noise_photo(64, 96, seed=1)[0], True
+    pixel_values[0], pixel_mask[0] = noise_image(96, 128)[0], True
+    pixel_values[1, :, :64, :96], pixel_mask[1, :64, :96] = noise_image(64, 96, seed=1)[0], True
     boxes = torch.zeros(2, 3, 4)
     boxes[0] = torch.tensor([[0.1, 0.1, 0.5, 0.6], [0.5, 0.4, 0.95, 0.9], [0.0, 0.5, 0.3, 1.0]])
     boxes[1, 0] = torch.tensor([0.2, 0.2, 0.8, 0.9])
@@ -40,7 +40,7 @@ def labelled_photos() -> dict[str, torch.Tensor]:
     }
 
 
-def one_photo(batch: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
+def one_image(batch: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
     return {name: value[row : row + 1] for name, value in batch.items()}
 
 
@@ -48,11 +48,11 @@ def one_photo(batch: dict[str, torch.Tensor], row: int) -> dict[str, torch.Tenso
 
 
 @BOTH
-def test_loss_is_the_mean_of_the_photos(make):
-    """Each photo's losses are the same alone and in the batch, whatever it is padded to; in training and evaluation."""
-    model, batch = make(), labelled_photos()
+def test_loss_is_the_mean_of_the_images(make):
+    """Each image's losses are the same alone and in the batch, whatever it is padded to; in training and evaluation."""
+    model, batch = make(), labelled_images()
     with torch.no_grad():
-        together, alone = model(**batch), [model(**one_photo(batch, row)) for row in range(2)]
+        together, alone = model(**batch), [model(**one_image(batch, row)) for row in range(2)]
         training = model.train()(**batch)
     assert set(together.losses) == LOSSES
     for name, value in together.losses.items():
@@ -67,7 +67,7 @@ def test_loss_is_the_mean_of_the_photos(make):
 
 @BOTH
 def test_draw_depends_on_the_seeds_alone(make):
-    model, batch = make(region_batch_size=8, rpn_batch_size=8), labelled_photos()
+    model, batch = make(region_batch_size=8, rpn_batch_size=8), labelled_images()
     with torch.no_grad():
         torch.manual_seed(1)
         first = model(**batch).loss
@@ -87,7 +87,7 @@ def test_draw_depends_on_the_seeds_alone(make):
 
 @BOTH
 def test_weight_of_the_attributes(make):
-    batch = labelled_photos()
+    batch = labelled_images()
     with torch.no_grad():
         once, twice = (make(attribute_loss_weight=weight)(**batch) for weight in (0.5, 1.0))
     torch.testing.assert_close(2 * once.losses["region_attributes"], twice.losses["region_attributes"])
@@ -97,7 +97,7 @@ def test_weight_of_the_attributes(make):
 @BOTH
 @torch.no_grad()
 def test_attributes_may_be_unknown(make):
-    model, batch = make().train(), labelled_photos()
+    model, batch = make().train(), labelled_images()
     known = model(**batch).losses
     batch.pop("true_attributes")
     unknown = model(**batch).losses
@@ -107,9 +107,9 @@ def test_attributes_may_be_unknown(make):
 
 @BOTH
 @torch.no_grad()
-def test_photos_of_crowds_and_of_nothing(make):
-    """A crowd that fills the photo leaves no background to learn from; a photo without objects is all background."""
-    model, batch = make().train(), one_photo(labelled_photos(), 0)
+def test_images_of_crowds_and_of_nothing(make):
+    """A crowd that fills the image leaves no background to learn from; an image without objects is all background."""
+    model, batch = make().train(), one_image(labelled_images(), 0)
     whole = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
     crowd = batch | {"labels": torch.tensor([[-1]]), "true_boxes": whole, "true_attributes": None}
     assert all(value == 0 for value in model(**crowd).losses.values())
@@ -122,7 +122,7 @@ def test_photos_of_crowds_and_of_nothing(make):
 
 @torch.no_grad()
 def test_padding_of_labels_may_hold_anything():
-    model, batch = tiny_detector(), labelled_photos()
+    model, batch = tiny_detector(), labelled_images()
     expected = model(**batch).loss
     batch["true_boxes"][1, 1:] = float("nan")
     assert torch.equal(model(**batch).loss, expected)
@@ -133,22 +133,22 @@ def test_padding_of_labels_may_hold_anything():
     [
         ({"true_boxes": None}, r"labels of shape \(2, 3\) need true_boxes of shape \(2, 3, 4\)"),
         ({"true_boxes": torch.zeros(2, 2, 4)}, r"labels of shape \(2, 3\) need true_boxes of shape \(2, 3, 4\)"),
-        ({"labels": torch.tensor([3, 7])}, r"labels have shape \(2,\), not \(2 photos, objects\)"),
-        ({"labels": torch.ones(1, 3).long()}, r"labels have shape \(1, 3\), not \(2 photos, objects\)"),
+        ({"labels": torch.tensor([3, 7])}, r"labels have shape \(2,\), not \(2 images, objects\)"),
+        ({"labels": torch.ones(1, 3).long()}, r"labels have shape \(1, 3\), not \(2 images, objects\)"),
         ({"labels": torch.full((2, 3), 13)}, "labels hold the id 13, but the model knows 1 .. 12"),
         ({"true_attributes": torch.full((2, 3, 1), 6)}, "true_attributes hold the id 6, but the model knows 1 .. 5"),
         ({"true_attributes": torch.ones(2, 3).long()}, r"need true_attributes of shape \(2, 3, 'K'\), not \(2, 3\)"),
-        ({"true_boxes": torch.full((2, 3, 4), 2.0)}, "true_boxes 0 of photo 1, .*, leaves the photo"),
-        ({"true_boxes": torch.full((2, 3, 4), float("nan"))}, "true_boxes 0 of photo 1, .*, is no number"),
+        ({"true_boxes": torch.full((2, 3, 4), 2.0)}, "true_boxes 0 of image 1, .*, leaves the image"),
+        ({"true_boxes": torch.full((2, 3, 4), float("nan"))}, "true_boxes 0 of image 1, .*, is no number"),
         (
             {"true_boxes": torch.tensor([0.5, 0.5, 0.2, 0.9]).expand(2, 3, 4)},
-            "true_boxes 0 of photo 1, .* is not xyxy",
+            "true_boxes 0 of image 1, .* is not xyxy",
         ),
     ],
 )
 def test_mistakes_in_the_labels(given, message):
     with pytest.raises(ValueError, match=message):
-        tiny_detector()(**(labelled_photos() | given))
+        tiny_detector()(**(labelled_images() | given))
 
 
 # ---- gradients
@@ -171,7 +171,7 @@ def test_gradient_reaches_res4_but_not_the_frozen_stages(unfrozen_again):
     if unfrozen_again:
         model.requires_grad_(False)
         model.unfreeze()
-    model(**labelled_photos()).loss.backward()
+    model(**labelled_images()).loss.backward()
     parts = trained_parts(model)
     assert set(parts) >= {
         "backbone.res4", "region_stage.0", "region_stage.2", "proposals.conv", "proposals.objectness",
@@ -190,7 +190,7 @@ def test_gradient_reaches_the_last_stages_of_a_timm_backbone(unfrozen_again):
     if unfrozen_again:
         model.requires_grad_(False)
         model.unfreeze()
-    model(**labelled_photos()).loss.backward()
+    model(**labelled_images()).loss.backward()
     parts = trained_parts(model)
     stages = {part.rpartition(".")[2] for part in parts if part.startswith("backbone.backbone")}
     assert stages == {"layer2", "layer3", "layer4"}  # two are frozen: the stem and layer1
@@ -200,8 +200,8 @@ def test_gradient_reaches_the_last_stages_of_a_timm_backbone(unfrozen_again):
 
 
 @BOTH
-def test_a_step_on_two_photos_lowers_the_loss(make):
-    model, batch = make().train(), labelled_photos()
+def test_a_step_on_two_images_lowers_the_loss(make):
+    model, batch = make().train(), labelled_images()
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     losses = []
@@ -220,9 +220,9 @@ def test_a_step_on_two_photos_lowers_the_loss(make):
 
 
 @BOTH
-def test_a_few_steps_learn_two_photos(make):
+def test_a_few_steps_learn_two_images(make):
     """After 40 steps the classes of the true boxes are known."""
-    model, batch = make().train(), labelled_photos()
+    model, batch = make().train(), labelled_images()
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=2e-3)
     for step in range(40):
@@ -241,7 +241,7 @@ def test_region_losses_reach_the_features_handed_on():
     """What a captioner does to the regions flows back into the backbone, from detected and from given boxes."""
     for given in ({}, {"boxes": torch.tensor([[[0.1, 0.1, 0.9, 0.9]]])}):
         model = tiny_detector()
-        model(noise_photo(96, 128), **given).region_features.square().sum().backward()
+        model(noise_image(96, 128), **given).region_features.square().sum().backward()
         parts = trained_parts(model)
         assert parts["backbone.res4"] > 0 and parts["region_stage.0"] > 0
         assert "backbone.res3" not in parts and "proposals.conv" not in parts
@@ -296,7 +296,7 @@ def captioner() -> UpDownForImageCaptioning:
 
 @torch.no_grad()
 def test_captions_from_pixels_are_those_from_features(captioner):
-    batch = labelled_photos()
+    batch = labelled_images()
     pixels = {name: batch[name] for name in ("pixel_values", "pixel_mask")}
     regions = tiny_detector()(**pixels)
     handed = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
@@ -307,14 +307,14 @@ def test_captions_from_pixels_are_those_from_features(captioner):
     captions = captioner.generate(**pixels, **options)
     assert torch.equal(captions, captioner.generate(**handed, **options))
     for row in range(2):
-        alone = noise_photo(96, 128) if row == 0 else noise_photo(64, 96, seed=1)
+        alone = noise_image(96, 128) if row == 0 else noise_image(64, 96, seed=1)
         logits = captioner(words[row : row + 1], pixel_values=alone).logits
         torch.testing.assert_close(seen.logits[row : row + 1], logits, atol=1e-3, rtol=1e-3)
 
 
 def test_captioner_trains_through_the_detector(captioner):
     """Frozen as made; after `unfreeze_regions` the words reach res4 but never the frozen stages and norms."""
-    batch = labelled_photos()
+    batch = labelled_images()
     inputs = {"input_ids": torch.tensor([[1, 5, 6, 7], [1, 9, 4, 8]])}
     inputs |= {"labels": inputs["input_ids"], "pixel_values": batch["pixel_values"], "pixel_mask": batch["pixel_mask"]}
     captioner.train()(**inputs).loss.backward()
@@ -333,7 +333,7 @@ def test_captioner_with_a_detector_is_saved_whole(captioner, tmp_path):
     loaded = UpDownForImageCaptioning.from_pretrained(tmp_path)
     assert type(loaded.region_source) is UpDownDetector
     assert loaded.config.vision_config.anchor_sizes == [[16, 32, 64]] and loaded.region_source.config.max_regions == 12
-    photo, words = noise_photo(96, 128), torch.tensor([[1, 5, 6]])
+    image, words = noise_image(96, 128), torch.tensor([[1, 5, 6]])
     with torch.no_grad():
-        expected = captioner(words, pixel_values=photo).logits
-        torch.testing.assert_close(loaded(words, pixel_values=photo).logits, expected)
+        expected = captioner(words, pixel_values=image).logits
+        torch.testing.assert_close(loaded(words, pixel_values=image).logits, expected)

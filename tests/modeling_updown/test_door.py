@@ -144,7 +144,7 @@ def test_auto_classes_know_ours(folder: Path) -> None:
     assert isinstance(AutoImageProcessor.from_pretrained(folder), modeling_updown.UpDownImageProcessor)
     twin = AutoImageProcessor.from_pretrained(folder, backend="pil")
     assert isinstance(twin, modeling_updown.UpDownImageProcessorPil)
-    assert twin.size["height"] == tiny.PHOTO_SIDE
+    assert twin.size["height"] == tiny.IMAGE_SIDE
 
 
 def test_private_names_of_transformers_are_still_there() -> None:
@@ -291,5 +291,12 @@ def test_foreign_processors_imported_earlier_are_refused(tmp_path: Path) -> None
 
 def test_empty_folder_named_processors_is_harmless(tmp_path: Path) -> None:
     (tmp_path / "processors").mkdir()
-    code = "import modeling_updown; print(modeling_updown.HOMES['load_photo'])"
+    code = "import modeling_updown; print(modeling_updown.HOMES['load_image'])"
     assert run_python(code, first_on_path=tmp_path).stdout == "processors\n"
+
+
+@pytest.mark.parametrize(("old", "new"), modeling_updown.OLD_NAMES.items())
+def test_names_of_before_work_on(old: str, new: str) -> None:
+    with pytest.warns(DeprecationWarning, match=f"^{old} is now called {new}$"):
+        found = getattr(modeling_updown, old)
+    assert found is getattr(modeling_updown, new) and old not in modeling_updown.__all__

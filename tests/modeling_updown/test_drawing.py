@@ -11,7 +11,7 @@ from PIL import Image
 
 from modeling_updown import draw_answer, draw_attention
 from modeling_updown.boxes_updown import grid_boxes
-from modeling_updown.drawing_updown import PALE_LIMIT, heat_map, light_regions, photo_pixels, strongest_regions
+from modeling_updown.drawing_updown import PALE_LIMIT, heat_map, image_pixels, light_regions, strongest_regions
 from tests import tiny
 
 CORNERS = np.array([[0.0, 0.0, 0.5, 0.5], [0.25, 0.25, 0.75, 0.75], [0.0, 0.0, 1.0, 0.5]])
@@ -73,9 +73,9 @@ def test_light_follows_heat() -> None:
 
 
 def test_each_word_has_its_panel() -> None:
-    """Nine words on a white photo: the brightest ninth of each panel is the cell that its word attends to."""
-    photo = Image.new("RGB", (300, 300), "white")
-    picture = np.asarray(draw_attention(photo, one_result(num_words=9)), dtype=float)
+    """Nine words on a white image: the brightest ninth of each panel is the cell that its word attends to."""
+    image = Image.new("RGB", (300, 300), "white")
+    picture = np.asarray(draw_attention(image, one_result(num_words=9)), dtype=float)
     panel = picture.shape[1] // 5
     assert picture.shape[:2] == (picture.shape[0], 1320)
     top = picture.shape[0] - round(110 * 2 * (2.4 + 0.3))  # where the first of two rows begins
@@ -87,40 +87,40 @@ def test_each_word_has_its_panel() -> None:
 
 
 def test_words_are_cut_to_the_limit(tmp_path: Path) -> None:
-    tall = draw_attention(tiny.tiny_photo(), one_result(num_words=25), path=tmp_path / "attention.png")
-    short = draw_attention(tiny.tiny_photo(), one_result(num_words=25), max_words=4)
+    tall = draw_attention(tiny.tiny_image(), one_result(num_words=25), path=tmp_path / "attention.png")
+    short = draw_attention(tiny.tiny_image(), one_result(num_words=25), max_words=4)
     assert Image.open(tmp_path / "attention.png").size == tall.size
     assert tall.width == short.width == 1320
     assert tall.height > 3 * short.height
 
 
-def test_photos_of_every_kind(tmp_path: Path) -> None:
-    photo = tiny.tiny_photo()
-    photo.save(tmp_path / "photo.png")
-    array = np.asarray(photo)
+def test_images_of_every_kind(tmp_path: Path) -> None:
+    image = tiny.tiny_image()
+    image.save(tmp_path / "photo.png")
+    array = np.asarray(image)
     expected = array / 255
     for kind in (
-        photo,
+        image,
         tmp_path / "photo.png",
         array,
         torch.from_numpy(array.copy()).permute(2, 0, 1),
         (array / 255).astype(np.float32),
     ):
-        np.testing.assert_allclose(photo_pixels(kind), expected, atol=1 / 255)
+        np.testing.assert_allclose(image_pixels(kind), expected, atol=1 / 255)
     large = Image.new("RGB", (3000, 1000))
-    assert photo_pixels(large).shape == (176, 528, 3)
+    assert image_pixels(large).shape == (176, 528, 3)
     assert large.size == (3000, 1000)
-    assert photo_pixels(np.full((4, 6), 128, dtype=np.uint8)).shape == (4, 6, 3)
+    assert image_pixels(np.full((4, 6), 128, dtype=np.uint8)).shape == (4, 6, 3)
 
 
 def test_odd_results_are_drawn() -> None:
-    photo = tiny.tiny_photo()
+    image = tiny.tiny_image()
     wordless = one_result(num_words=0, generated_text="")
-    assert draw_attention(photo, wordless).width == 264
-    assert draw_attention(photo, [one_result(1, generated_text="a $5 dog $ _^ \u00e9")]).width == 528
+    assert draw_attention(image, wordless).width == 264
+    assert draw_attention(image, [one_result(1, generated_text="a $5 dog $ _^ \u00e9")]).width == 528
     listed = one_result(2)
     listed |= {name: listed[name].tolist() for name in ("region_weights", "region_boxes")}
-    assert draw_attention(photo, listed) == draw_attention(photo, one_result(2))
+    assert draw_attention(image, listed) == draw_attention(image, one_result(2))
 
 
 @pytest.mark.parametrize(
@@ -133,18 +133,18 @@ def test_odd_results_are_drawn() -> None:
 )
 def test_misfits_are_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        draw_attention(tiny.tiny_photo(), one_result(**changes))
+        draw_attention(tiny.tiny_image(), one_result(**changes))
 
 
 def test_result_without_regions_is_refused() -> None:
     with pytest.raises(ValueError, match="has no words, region_weights, region_boxes: call .* return_regions=True"):
-        draw_attention(tiny.tiny_photo(), [{"generated_text": "a dog"}])
+        draw_attention(tiny.tiny_image(), [{"generated_text": "a dog"}])
 
 
 def test_absent_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match="drawing needs matplotlib: pip install matplotlib"):
-        draw_attention(tiny.tiny_photo(), one_result())
+        draw_attention(tiny.tiny_image(), one_result())
 
 
 def some_answers(weights: torch.Tensor, boxes: torch.Tensor | None = None, **scores: Any) -> list[dict[str, Any]]:
@@ -155,14 +155,14 @@ def some_answers(weights: torch.Tensor, boxes: torch.Tensor | None = None, **sco
 
 
 def test_each_glimpse_has_its_panel() -> None:
-    """Two glimpses on a white photo: the plain photo, the cell that each looks at, and the bars."""
+    """Two glimpses on a white image: the plain image, the cell that each looks at, and the bars."""
     weights = torch.eye(9)[[2, 6]]
-    photo = Image.new("RGB", (300, 300), "white")
-    picture = np.asarray(draw_answer(photo, some_answers(weights, yes=0.75, no=0.25), question="is it?"), dtype=float)
+    image = Image.new("RGB", (300, 300), "white")
+    picture = np.asarray(draw_answer(image, some_answers(weights, yes=0.75, no=0.25), question="is it?"), dtype=float)
     assert picture.shape[1] == 4 * 374  # 3.4 inches of 110 dots each
     panels = picture[75 : 75 + 354, :].reshape(354, 4, 374, 3)[:, :3, 10:364]  # (height, panel, width, 3)
     cells = panels.reshape(3, 118, 3, 3, 118, 3).mean(axis=(1, 4, 5))  # (row, panel, column)
-    assert cells[:, 0].min() > 250  # nothing over the photo itself
+    assert cells[:, 0].min() > 250  # nothing over the image itself
     assert [cells[:, panel].argmax() for panel in (1, 2)] == [2, 6]
 
 
@@ -187,9 +187,9 @@ def test_strongest_regions_are_outlined() -> None:
 
 
 def test_odd_answers_are_drawn(tmp_path: Path) -> None:
-    photo = tiny.tiny_photo()
+    image = tiny.tiny_image()
     long = some_answers(torch.eye(9)[:7], None, **{"$x_^ " * 30: 1.0, "\U0001f642": 0.0})
-    drawn = draw_answer(photo, long, question="why? " * 100 + "\U0001f642 $_", path=tmp_path / "answer.jpg")
+    drawn = draw_answer(image, long, question="why? " * 100 + "\U0001f642 $_", path=tmp_path / "answer.jpg")
     assert drawn.width == 5 * 374  # nine panels in two rows
     with Image.open(tmp_path / "answer.jpg") as saved:
         assert saved.size == drawn.size
@@ -198,7 +198,7 @@ def test_odd_answers_are_drawn(tmp_path: Path) -> None:
         picture = draw_answer(Image.new("RGB", (width, height)), one)
         assert picture.width == 3 * 374 and 60 < picture.height < 1000
     listed = [{**one[0], "region_weights": torch.eye(9)[:1].tolist()}]
-    assert draw_answer(photo, listed) == draw_answer(photo, one)
+    assert draw_answer(image, listed) == draw_answer(image, one)
 
 
 @pytest.mark.parametrize(
@@ -215,4 +215,4 @@ def test_odd_answers_are_drawn(tmp_path: Path) -> None:
 )
 def test_what_is_no_answer_is_refused(answers: Any, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        draw_answer(tiny.tiny_photo(), answers)
+        draw_answer(tiny.tiny_image(), answers)

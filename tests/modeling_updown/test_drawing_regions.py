@@ -31,24 +31,24 @@ def drawn_in(picture: Image.Image, colour: str) -> tuple[np.ndarray, ...]:
 
 def test_regions_are_named_in_the_order_of_the_output() -> None:
     detector = tiny.tiny_detector()
-    output = detector(torch.cat([tiny.noise_photo(64, 96, seed=seed) for seed in (1, 2)]), score_threshold=0.6)
+    output = detector(torch.cat([tiny.noise_image(64, 96, seed=seed) for seed in (1, 2)]), score_threshold=0.6)
     output.region_mask[1, 2] = False
-    photos = named_regions(output, detector.config)
-    assert [len(regions) for regions in photos] == output.region_mask.sum(dim=1).tolist()
-    for photo, regions in enumerate(photos):
-        rows = output.region_mask[photo].nonzero().flatten().tolist()
+    images = named_regions(output, detector.config)
+    assert [len(regions) for regions in images] == output.region_mask.sum(dim=1).tolist()
+    for image, regions in enumerate(images):
+        rows = output.region_mask[image].nonzero().flatten().tolist()
         for found, row in zip(regions, rows, strict=True):
             assert all(isinstance(side, float) for side in (found["score"], *found["box"]))
-            assert found["label"] == f"object {int(output.object_ids[photo, row])}"
-            assert found["attribute"] == f"attribute {int(output.attribute_ids[photo, row])}"
-            assert found["score"] == output.region_scores[photo, row].item()
-            assert found["attribute_score"] == output.attribute_scores[photo, row].item()
-            assert found["box"] == output.region_boxes[photo, row].tolist()
+            assert found["label"] == f"object {int(output.object_ids[image, row])}"
+            assert found["attribute"] == f"attribute {int(output.attribute_ids[image, row])}"
+            assert found["score"] == output.region_scores[image, row].item()
+            assert found["attribute_score"] == output.attribute_scores[image, row].item()
+            assert found["box"] == output.region_boxes[image, row].tolist()
 
 
 def test_a_detector_without_attributes_names_none() -> None:
     detector = tiny.tiny_detector(num_attributes=0)
-    regions = named_regions(detector(tiny.noise_photo(64, 64)), detector.config)[0]
+    regions = named_regions(detector(tiny.noise_image(64, 64)), detector.config)[0]
     assert set(regions[0]) == {"label", "score", "box"} and region_text(regions[0]).startswith("object ")
 
 
@@ -74,7 +74,7 @@ def test_a_box_is_outlined_where_it_is() -> None:
     assert (np.asarray(picture)[:150] == 255).all()
 
 
-def test_a_name_stands_inside_where_the_photo_ends_above() -> None:
+def test_a_name_stands_inside_where_the_image_ends_above() -> None:
     picture = np.asarray(draw_regions(WHITE, [region([0.2, 0.0, 0.7, 0.9])]))
     assert (picture[10:40, 210:260] != 255).any()
 
@@ -92,7 +92,7 @@ def test_the_surest_are_drawn_and_the_surest_on_top() -> None:
 
 def test_pictures_are_saved_as_their_suffix_says(tmp_path: Path) -> None:
     for name, kind in (("look.png", "PNG"), ("look.jpg", "JPEG")):
-        picture = draw_regions(tiny.tiny_photo(), [region([0.1, 0.1, 0.6, 0.9])], path=tmp_path / name)
+        picture = draw_regions(tiny.tiny_image(), [region([0.1, 0.1, 0.6, 0.9])], path=tmp_path / name)
         with Image.open(tmp_path / name) as saved:
             assert saved.format == kind and saved.size == picture.size == (1000, 750)
     with pytest.raises(ValueError, match="no picture can be saved as .*look.xyz"):
@@ -100,7 +100,7 @@ def test_pictures_are_saved_as_their_suffix_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3000, 4), (4, 3000), (2500, 1500)])
-def test_photos_of_every_shape_are_drawn(size: tuple[int, int]) -> None:
+def test_images_of_every_shape_are_drawn(size: tuple[int, int]) -> None:
     picture = draw_regions(Image.new("RGB", size, "white"), [region([0.0, 0.0, 1.0, 1.0])] * 9)
     assert max(picture.size) == pytest.approx(1000, abs=1) and min(picture.size) >= 1
 

@@ -26,9 +26,9 @@ from ..tiny import (
     tiny_fusion_config,
     tiny_fusion_processor,
     tiny_grid_config,
-    tiny_photo,
+    tiny_image,
 )
-from .vqa_twin import WIDTH, gradients_of, photo, photos
+from .vqa_twin import WIDTH, gradients_of, images, one_image
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,
@@ -72,8 +72,8 @@ def texts(config: Any = None, lengths: list[int] = LENGTHS, *, seed: int = 0) ->
 
 
 def uneven() -> dict[str, torch.Tensor]:
-    """Three photos of 5, 3 and 1 regions."""
-    batch = photos()
+    """Three images of 5, 3 and 1 regions."""
+    batch = images()
     batch["region_mask"] = torch.arange(5) < torch.tensor([5, 3, 1])[:, None]
     return batch
 
@@ -167,7 +167,7 @@ class TestRegionEmbedding:
     @pytest.mark.parametrize("timed", [False, True])
     def test_formula(self, timed):
         """LN(W_f f + b) + LN(W_b box + b), number by number (UNITER, section 3.1), and of time LN(W_t time + b)."""
-        model, batch = fusion(time_embedding=timed).double(), photos(1)
+        model, batch = fusion(time_embedding=timed).double(), images(1)
         batch |= {name: batch[name].double() for name in ("region_features", "region_boxes")}
         seconds = torch.tensor([[0.0, 1.5, 3.0, 60.0, 4000.0]])
         embedding = model.region_embedding
@@ -198,7 +198,7 @@ class TestRegionEmbedding:
         torch.testing.assert_close(features[1, [15, 31]], torch.tensor([1.0, 0.0]), atol=1e-4, rtol=0)
 
     def test_time_matters_where_it_is_embedded(self):
-        batch = photos(1)
+        batch = images(1)
         seconds = torch.tensor([[0.0, 1.5, 3.0, 4.5, 6.0]])
         timed = fusion(time_embedding=True)
         states = timed(texts(lengths=[4]), **batch, region_seconds=seconds).word_states
@@ -216,7 +216,7 @@ class TestTogether:
     @torch.no_grad()
     def test_equal_the_encoder_over_embeddings_side_by_side(self, model):
         """Words at their own positions, all regions at the text's first one."""
-        ids, batch = texts(model.config, [6, 6, 6]), photos()
+        ids, batch = texts(model.config, [6, 6, 6]), images()
         output = model(ids, **batch)
         words = model.get_input_embeddings()(ids)
         regions = model.embed_regions(model.get_regions(None, *batch.values()))
@@ -235,11 +235,11 @@ class TestTogether:
 
     @torch.no_grad()
     def test_batch_equals_single(self, model):
-        """Texts of 12, 5 and 9 words about photos of 5, 3 and 1 regions: together, and each alone without padding."""
+        """Texts of 12, 5 and 9 words about images of 5, 3 and 1 regions: together, and each alone without padding."""
         ids, batch = texts(model.config), uneven()
         together, seen = model(ids, **batch), model(**batch)
         for n, (length, count) in enumerate(zip(LENGTHS, [5, 3, 1], strict=True)):
-            one = photo(batch, n, count=count)
+            one = one_image(batch, n, count=count)
             alone = model(ids[n : n + 1, :length], **one)
             for ours, expected in (
                 (together.word_states[n, :length], alone.word_states[0]),
@@ -252,7 +252,7 @@ class TestTogether:
 
     @torch.no_grad()
     def test_regions_alone_stand_after_a_cls(self, model):
-        batch = photos()
+        batch = images()
         ids = torch.full((3, 1), model.config.cls_token_id)
         found, expected = model(**batch), model(ids, **batch, attention_mask=torch.ones(3, 1))
         torch.testing.assert_close(found.last_hidden_state, expected.last_hidden_state, rtol=0, atol=0)
@@ -295,7 +295,7 @@ class TestTogether:
         torch.testing.assert_close(model(ids, **batch, region_seconds=dirty).word_states, expected, rtol=0, atol=0)
 
     @pytest.mark.parametrize("index", [None, [0, 0, 1, 1, 2, 2], [2, 0, 0, 2, 0, 1], [1, 1, 1, 1, 1, 1]])
-    def test_several_texts_a_photo_equal_each_alone(self, index):
+    def test_several_texts_an_image_equal_each_alone(self, index):
         model, batch = fusion(), uneven()
         ids = texts(lengths=[6, 2, 3, 1, 6, 5])
         owners = [0, 0, 1, 1, 2, 2] if index is None else index
@@ -303,10 +303,10 @@ class TestTogether:
         for together in (True, False):
             regions = batch | {"region_features": batch["region_features"].clone().requires_grad_()}
             if together:
-                joint = model(ids, **regions, photo_index=None if index is None else torch.tensor(index)).pooler_output
+                joint = model(ids, **regions, image_index=None if index is None else torch.tensor(index)).pooler_output
             else:
                 joint = torch.cat(
-                    [model(ids[n : n + 1], **photo(regions, owner)).pooler_output for n, owner in enumerate(owners)]
+                    [model(ids[n : n + 1], **one_image(regions, owner)).pooler_output for n, owner in enumerate(owners)]
                 )
             gradients = gradients_of(model, joint.square().sum())
             results.append((joint, gradients, regions["region_features"].grad))
@@ -329,8 +329,8 @@ class TestTogether:
 
     @torch.no_grad()
     def test_text_of_padding_alone(self, model):
-        """It is read as it stands; with a mask that hides all of it, the photo is."""
-        batch = photos(1)
+        """It is read as it stands; with a mask that hides all of it, the image is."""
+        batch = images(1)
         ids = torch.full((1, 3), model.config.pad_token_id)
         assert model(ids, **batch).pooler_output.isfinite().all()
         output = model(ids, **batch, attention_mask=torch.zeros(1, 3))
@@ -338,7 +338,7 @@ class TestTogether:
 
     @torch.no_grad()
     def test_hidden_states_and_tuples(self, model):
-        ids, batch = texts(model.config), photos()
+        ids, batch = texts(model.config), images()
         output = model(ids, **batch, output_hidden_states=True)
         assert len(output.hidden_states) == 3
         torch.testing.assert_close(output.hidden_states[-1], output.last_hidden_state)
@@ -376,7 +376,7 @@ class TestCausalWords:
     @torch.no_grad()
     def test_words_see_every_region(self, model):
         """And regions see each other."""
-        ids, batch = texts(model.config, [4]), photos(1)
+        ids, batch = texts(model.config, [4]), images(1)
         before = model(ids, **batch, causal_words=True)
         changed = batch["region_features"].clone()
         changed[:, 4] += 1
@@ -447,7 +447,7 @@ class TestAttention:
 
 class TestTraining:
     def test_gradients_reach_every_weight(self, model):
-        ids, batch = texts(model.config), photos()
+        ids, batch = texts(model.config), images()
         output = model(ids, **batch)
         gradients = gradients_of(model, output.last_hidden_state.square().sum())
         missing = [name for name, _ in model.named_parameters() if name not in gradients]
@@ -493,8 +493,8 @@ class TestTraining:
     def test_compiled_forward(self):
         model, ids, batch, index = fusion(), texts(), uneven(), torch.tensor([2, 0, 0])
         compiled = torch.compile(model, backend="eager")
-        expected = model(ids, **batch, photo_index=index).last_hidden_state
-        found = compiled(ids, **batch, photo_index=index).last_hidden_state
+        expected = model(ids, **batch, image_index=index).last_hidden_state
+        found = compiled(ids, **batch, image_index=index).last_hidden_state
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -503,22 +503,22 @@ class TestMistakes:
         ("changes", "message"),
         [
             ({"region_features": torch.zeros(3, 5, 11)}, "11.*expects.*10.*another detector"),
-            ({"region_mask": torch.zeros(3, 5, dtype=torch.bool)}, r"photos \[0, 1, 2\].*no region at all"),
+            ({"region_mask": torch.zeros(3, 5, dtype=torch.bool)}, r"images \[0, 1, 2\].*no region at all"),
             ({"region_mask": torch.ones(3, 4, dtype=torch.bool)}, r"region_mask has shape \(3, 4\)"),
             ({"region_boxes": None}, "embeds boxes: give region_boxes as well"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8), "region_features": None}, "owns no region source"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8)}, "Give either pixel_values or region_features"),
-            ({"input_ids": texts(lengths=[3] * 4)}, "4 texts for 3 photos.*photo_index"),
+            ({"input_ids": texts(lengths=[3] * 4)}, "4 texts for 3 images.*image_index"),
             ({"input_ids": texts(lengths=[3])[0]}, r"of shape \(texts, words\)"),
             ({"attention_mask": torch.ones(3, 5)}, r"attention_mask has shape \(3, 5\).*\(3, 12\)"),
-            ({"photo_index": torch.tensor([0, 1, 3])}, "one of 3 photos"),
-            ({"photo_index": torch.tensor([0, 1])}, "one of 3 photos"),
+            ({"image_index": torch.tensor([0, 1, 3])}, "one of 3 images"),
+            ({"image_index": torch.tensor([0, 1])}, "one of 3 images"),
             ({"input_ids": None, "region_features": None}, "nothing to read"),
         ],
     )
     def test_inputs(self, changes, message):
         with pytest.raises(ValueError, match=message):
-            fusion()(**({"input_ids": texts()} | photos() | changes))
+            fusion()(**({"input_ids": texts()} | images() | changes))
 
     @pytest.mark.parametrize(
         ("fields", "message"),
@@ -562,7 +562,7 @@ class TestLife:
     @torch.no_grad()
     def test_pixels_equal_their_regions(self, tmp_path):
         model, processor = tiny_fusion(), tiny_fusion_processor()
-        inputs = processor(images=[tiny_photo(0), tiny_photo(1)], text=CAPTIONS, padding=True, return_tensors="pt")
+        inputs = processor(images=[tiny_image(0), tiny_image(1)], text=CAPTIONS, padding=True, return_tensors="pt")
         regions = model.region_source(inputs["pixel_values"])
         words = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         given = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}

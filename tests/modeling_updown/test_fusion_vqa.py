@@ -19,12 +19,12 @@ from ..tiny import (
     save_tiny_fusion_vqa,
     tiny_encoder_config,
     tiny_fusion_vqa,
-    tiny_photo,
+    tiny_image,
     tiny_pretraining,
     tiny_tokenizer,
 )
 from .test_fusion import normed, product, texts, uneven
-from .vqa_twin import WIDTH, gradients_of, photo, photos, soft_labels
+from .vqa_twin import WIDTH, gradients_of, images, one_image, soft_labels
 
 LENGTHS = [7, 4, 6, 5, 7]
 OWNERS = [0, 0, 1, 2, 2]
@@ -37,8 +37,8 @@ def answerer(**changes: Any) -> UpDownFusionForVisualQuestionAnswering:
 
 
 def batch() -> dict[str, Any]:
-    """Five questions of 4 to 7 pieces about photos of 5, 3 and 1 regions."""
-    return {"input_ids": texts(lengths=LENGTHS), "photo_index": torch.tensor(OWNERS), **uneven()}
+    """Five questions of 4 to 7 pieces about images of 5, 3 and 1 regions."""
+    return {"input_ids": texts(lengths=LENGTHS), "image_index": torch.tensor(OWNERS), **uneven()}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ class TestEquations:
         logits = model(**given).logits
         names = ("region_features", "region_boxes", "region_mask")
         for n, (owner, length) in enumerate(zip(OWNERS, LENGTHS, strict=True)):
-            one = photo({name: given[name] for name in names}, owner, count=[5, 3, 1][owner])
+            one = one_image({name: given[name] for name in names}, owner, count=[5, 3, 1][owner])
             joint = model.fusion(given["input_ids"][n : n + 1, :length], **one).pooler_output[0].tolist()
             hidden = product(model.before_answers.linear, joint)
             hidden = [0.5 * x * (1 + math.erf(x / math.sqrt(2))) for x in hidden]
@@ -79,7 +79,7 @@ class TestEquations:
         model, given = answerer(), batch()
         given["input_ids"] = F.pad(given["input_ids"], (2, 0))  # padding on the left as well
         output = model(**given, output_attentions=True)
-        names = ("region_features", "region_boxes", "region_mask", "photo_index")
+        names = ("region_features", "region_boxes", "region_mask", "image_index")
         joint = model.fusion(given["input_ids"], **{name: given[name] for name in names}, output_attentions=True)
         assert len(output.attentions) == 2
         for shown, layer in zip(output.attentions, joint.attentions, strict=True):
@@ -91,7 +91,7 @@ class TestEquations:
                     expected = [weight / sum(weights) for weight in weights]
                     assert shown[n, head].tolist() == pytest.approx(expected, abs=1e-6)
             torch.testing.assert_close(shown.sum(dim=-1), torch.ones(5, 4))
-            assert shown[~given["region_mask"][given["photo_index"]][:, None].expand_as(shown)].eq(0).all()
+            assert shown[~given["region_mask"][given["image_index"]][:, None].expand_as(shown)].eq(0).all()
         assert model(**given).attentions is None
         torch.testing.assert_close(output.logits, model(**given).logits, atol=1e-5, rtol=1e-5)
 
@@ -114,7 +114,7 @@ class TestForward:
             count = [5, 3, 1][owner]
             one = model(
                 given["input_ids"][n : n + 1, :length],
-                **photo({name: given[name] for name in names}, owner, count=count),
+                **one_image({name: given[name] for name in names}, owner, count=count),
                 labels=labels[n : n + 1],
                 output_attentions=True,
             )
@@ -126,16 +126,16 @@ class TestForward:
 
     @torch.no_grad()
     def test_words_may_be_given_in_other_ways(self):
-        """Next to each other for every photo, as embeddings, with a mask of their own."""
+        """Next to each other for every image, as embeddings, with a mask of their own."""
         model, given = answerer(), batch()
-        given["input_ids"], given["photo_index"] = texts(lengths=[6, 5, 4, 6, 2, 3]), torch.tensor([0, 0, 1, 1, 2, 2])
+        given["input_ids"], given["image_index"] = texts(lengths=[6, 5, 4, 6, 2, 3]), torch.tensor([0, 0, 1, 1, 2, 2])
         expected = model(**given).logits
-        ids, index = given.pop("input_ids"), given.pop("photo_index")
+        ids, index = given.pop("input_ids"), given.pop("image_index")
         torch.testing.assert_close(model(ids, **given).logits, expected, atol=1e-6, rtol=1e-6)
         noise = ids.masked_fill(ids == 0, 9)
         torch.testing.assert_close(model(noise, **given, attention_mask=(ids != 0).long()).logits, expected)
         words = model.get_input_embeddings()(noise)
-        found = model(inputs_embeds=words, **given, attention_mask=ids != 0, photo_index=index, output_attentions=True)
+        found = model(inputs_embeds=words, **given, attention_mask=ids != 0, image_index=index, output_attentions=True)
         torch.testing.assert_close(found.logits, expected, atol=1e-5, rtol=1e-5)
 
     def test_nan_in_a_padded_region_stays_there(self):
@@ -182,14 +182,14 @@ class TestMistakes:
             ({"region_features": torch.zeros(3, 5, 11)}, "11.*expects.*10"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8), "region_features": None}, "owns no region source"),
             ({"region_boxes": None}, "give region_boxes as well"),
-            ({"input_ids": texts(lengths=[3] * 4)}, "4 texts for 3 photos"),
+            ({"input_ids": texts(lengths=[3] * 4)}, "4 texts for 3 images"),
             ({"labels": torch.zeros(3, 5)}, r"labels have shape \(3, 5\).*each of 6 answers to each of 3 questions"),
             ({"choice_input_ids": torch.ones(3, 2, 4)}, "scores no choices, only the answers of config.id2label"),
         ],
     )
     def test_inputs(self, changes, message):
         with pytest.raises(ValueError, match=message):
-            answerer()(**({"input_ids": texts()} | photos() | changes))
+            answerer()(**({"input_ids": texts()} | images() | changes))
 
 
 class TestLife:
@@ -225,7 +225,7 @@ class TestLife:
             AutoModelForVisualQuestionAnswering.from_pretrained(folder),
             AutoProcessor.from_pretrained(folder),
         )
-        inputs = processor(images=[tiny_photo(0), tiny_photo(1)], text=QUESTIONS, padding=True, return_tensors="pt")
+        inputs = processor(images=[tiny_image(0), tiny_image(1)], text=QUESTIONS, padding=True, return_tensors="pt")
         regions = model.region_source(inputs["pixel_values"])
         words = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         given = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
@@ -234,7 +234,7 @@ class TestLife:
         assert not torch.allclose(expected[0], expected[1], atol=0.01)
 
     def test_a_few_steps_learn(self):
-        model, given, right = answerer(), photos(4), torch.tensor([0, 3, 5, 1])
+        model, given, right = answerer(), images(4), torch.tensor([0, 3, 5, 1])
         ids, labels = texts(lengths=[5, 4, 6, 5]), F.one_hot(right, len(ANSWERS)).float()
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         for _ in range(30):
@@ -249,10 +249,10 @@ class TestLife:
 class TestPipeline:
     @torch.no_grad()
     def test_answers_are_those_of_the_model(self, folder):
-        """Photos and questions in word pieces, [CLS] and [SEP] among them, whatever their number."""
+        """Images and questions in word pieces, [CLS] and [SEP] among them, whatever their number."""
         vqa = pipeline("visual-question-answering", model=str(folder), device="cpu")
         assert type(vqa.model) is UpDownFusionForVisualQuestionAnswering
-        pictures = [tiny_photo(seed) for seed in range(2)]
+        pictures = [tiny_image(seed) for seed in range(2)]
         found = vqa([pictures[0], pictures[0], pictures[1], pictures[1]], QUESTIONS, top_k=6)
         for picture, question, answers in zip([0, 0, 1, 1], QUESTIONS, found, strict=True):
             inputs = vqa.image_processor(images=pictures[picture], return_tensors="pt")
@@ -267,7 +267,7 @@ class TestPipeline:
     def test_regions_of_an_answer(self, folder):
         """How each head of the last layer's [CLS] weighed them; they can be drawn."""
         vqa = pipeline("visual-question-answering", model=str(folder), device="cpu")
-        picture = tiny_photo(3)
+        picture = tiny_image(3)
         found = vqa(picture, QUESTIONS[0], top_k=2, return_regions=True)
         inputs = vqa.image_processor(images=picture, return_tensors="pt")
         ids = torch.tensor([tiny_tokenizer()(QUESTIONS[0])["input_ids"]])
@@ -290,7 +290,7 @@ class TestPipeline:
         monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
         monkeypatch.setattr(logging.getLogger("modeling_updown"), "propagate", True)
         vqa = pipeline("visual-question-answering", model=str(folder), device="cpu")
-        picture = tiny_photo(0)
+        picture = tiny_image(0)
         fitting = vqa(picture, "dog " * 62)
         assert "of which the model reads" not in caplog.text
         cut = vqa(picture, "dog " * 80)
@@ -301,10 +301,10 @@ class TestPipeline:
     @torch.no_grad()
     def test_choices_are_ranked_by_the_vocabulary(self, folder):
         vqa = pipeline("visual-question-answering", model=str(folder), device="cpu")
-        everything = {answer["answer"]: answer["score"] for answer in vqa(tiny_photo(1), QUESTIONS[1], top_k=6)}
-        found = vqa(tiny_photo(1), QUESTIONS[1], choices=["no", "red"])
+        everything = {answer["answer"]: answer["score"] for answer in vqa(tiny_image(1), QUESTIONS[1], top_k=6)}
+        found = vqa(tiny_image(1), QUESTIONS[1], choices=["no", "red"])
         assert {answer["answer"]: answer["score"] for answer in found} == pytest.approx(
             {name: everything[name] for name in ("no", "red")}, abs=1e-6
         )
         with pytest.raises(ValueError, match="'purple' are not among the 6 answers"):
-            vqa(tiny_photo(1), QUESTIONS[1], choices=["no", "purple"])
+            vqa(tiny_image(1), QUESTIONS[1], choices=["no", "purple"])

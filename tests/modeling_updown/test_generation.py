@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from modeling_updown.generation_updown import words_of_labels
 from tests import tiny
 
-PHOTOS = [tiny.tiny_photo(seed) for seed in range(3)]
+IMAGES = [tiny.tiny_image(seed) for seed in range(3)]
 LABELS = torch.tensor([[1, 5, 6, 2], [1, 5, 2, -100], [1, 9, 2, -100]])
 
 
@@ -21,33 +21,33 @@ def model(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(scope="module")
 def pixel_values() -> torch.Tensor:
-    return tiny.tiny_processor()(images=PHOTOS, return_tensors="pt").pixel_values
+    return tiny.tiny_processor()(images=IMAGES, return_tensors="pt").pixel_values
 
 
-def test_photos_by_position(model: Any, pixel_values: torch.Tensor) -> None:
+def test_images_by_position(model: Any, pixel_values: torch.Tensor) -> None:
     expected = model.generate(pixel_values=pixel_values, max_new_tokens=5)
     assert len({tuple(row) for row in expected.tolist()}) > 1
     assert torch.equal(model.generate(pixel_values, max_new_tokens=5), expected)
     config = GenerationConfig(max_new_tokens=5, bos_token_id=1, eos_token_id=2, pad_token_id=0)
     assert torch.equal(model.generate(pixel_values, config), expected)
-    with pytest.raises(ValueError, match="generate got photos twice: by position and by name"):
+    with pytest.raises(ValueError, match="generate got images twice: by position and by name"):
         model.generate(pixel_values, pixel_values=pixel_values)
-    with pytest.raises(ValueError, match=r"floats of shape \(3, 64, 64\) first: give pixel_values \(photos, 3"):
+    with pytest.raises(ValueError, match=r"floats of shape \(3, 64, 64\) first: give pixel_values \(images, 3"):
         model.generate(pixel_values[0])
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_beams": 2, "num_return_sequences": 2}])
-def test_one_prompt_goes_with_all_photos(model: Any, pixel_values: torch.Tensor, settings: dict[str, Any]) -> None:
+def test_one_prompt_goes_with_all_images(model: Any, pixel_values: torch.Tensor, settings: dict[str, Any]) -> None:
     processor = tiny.tiny_processor()
-    one = processor(images=PHOTOS, text="two men", return_tensors="pt")
-    three = processor(images=PHOTOS, text=["two men"] * 3, return_tensors="pt")
+    one = processor(images=IMAGES, text="two men", return_tensors="pt")
+    three = processor(images=IMAGES, text=["two men"] * 3, return_tensors="pt")
     expected = model.generate(**three, max_new_tokens=5, **settings)
     assert torch.equal(model.generate(**one, max_new_tokens=5, **settings), expected)
     regions = {name: value for name, value in model.get_regions(pixel_values).items() if value is not None}
     assert torch.equal(model.generate(one.input_ids, **regions, max_new_tokens=5, **settings), expected)
     alone = model.generate(three.input_ids, pixel_values=pixel_values[:1], max_new_tokens=5, **settings)
-    assert len(alone) == len(expected)  # three captions of one photo, as before
-    with pytest.raises(ValueError, match="2 rows of words for 3 photos"):
+    assert len(alone) == len(expected)  # three captions of one image, as before
+    with pytest.raises(ValueError, match="2 rows of words for 3 images"):
         model.generate(three.input_ids[:2], pixel_values=pixel_values, max_new_tokens=5)
 
 
@@ -84,11 +84,11 @@ def test_pixels_of_another_shape(make: Any) -> None:
     model = make()
     words = {} if make in (tiny.tiny_grid, tiny.tiny_detector) else {"input_ids": torch.tensor([[1, 5]])}
     for shape, cure in (
-        ((3, 64, 64), r"give pixel_values\[None\] for one photo"),
+        ((3, 64, 64), r"give pixel_values\[None\] for one image"),
         ((1, 1, 64, 64), "make them with the model's image processor"),
         ((1, 1, 3, 64, 64), "make them with the model's image processor"),
     ):
-        with pytest.raises(ValueError, match=rf"pixel_values have shape .*, not \(photos, 3, height, width\): {cure}"):
+        with pytest.raises(ValueError, match=rf"pixel_values have shape .*, not \(images, 3, height, width\): {cure}"):
             model(pixel_values=torch.zeros(shape), **words)
 
 

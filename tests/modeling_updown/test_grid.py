@@ -39,8 +39,8 @@ def grid(backbone: str, **changes: Any) -> UpDownGrid:
     return seeded(UpDownGrid, UpDownGridConfig(**(fields | changes)))
 
 
-def pixels(side: int, photos: int = 2) -> torch.Tensor:
-    return torch.rand(photos, 3, side, side, generator=torch.Generator().manual_seed(0))
+def pixels(side: int, images: int = 2) -> torch.Tensor:
+    return torch.rand(images, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def timm_twin(model: UpDownGrid, **options: Any) -> torch.nn.Module:
@@ -87,8 +87,8 @@ def test_regions_are_the_cells_in_reading_order(backbone):
 
 @EVERY_BACKBONE
 @torch.no_grad()
-def test_order_follows_the_photo(backbone):
-    """A patch in the lower left corner of the photo changes that corner's cell, not the other corners' cells."""
+def test_order_follows_the_image(backbone):
+    """A patch in the lower left corner of the image changes that corner's cell, not the other corners' cells."""
     _, side, cells = BACKBONES[backbone]
     model = grid(backbone, grid_size=cells)
     changed, cell = pixels(side, 1), side // cells
@@ -111,7 +111,7 @@ def test_smaller_grids_average_and_larger_ones_interpolate():
 
 
 @torch.no_grad()
-def test_photos_that_are_not_square():
+def test_images_that_are_not_square():
     model = tiny_grid()
     found = model(torch.rand(1, 3, 64, 160))
     feature_map = model.feature_map(torch.rand(1, 3, 64, 160))
@@ -227,9 +227,9 @@ def test_real_weights_give_timms_own_features():
     reference.load_state_dict(load_file(weights))
     ramp = np.linspace(0, 255, 224, dtype=np.uint8)
     across, down = np.tile(ramp, (224, 1)), np.tile(ramp[:, None], (1, 224))
-    photo = Image.fromarray(np.stack([across, down, np.full_like(across, 90)], axis=2))
+    image = Image.fromarray(np.stack([across, down, np.full_like(across, 90)], axis=2))
     processor = UpDownImageProcessor(size={"height": 224, "width": 224})
-    pixel_values = processor(photo, return_tensors="pt")["pixel_values"]
+    pixel_values = processor(image, return_tensors="pt")["pixel_values"]
     found = model(pixel_values)
     expected = reference.forward_features(pixel_values)  # (1, 1280, 7, 7)
     assert found.region_features.shape == (1, 49, 1280)

@@ -1,4 +1,4 @@
-"""Whole models in bfloat16 and float16 on a CPU, photo to logits, give what float32 gives up to their rounding."""
+"""Whole models in bfloat16 and float16 on a CPU, image to logits, give what float32 gives up to their rounding."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +9,14 @@ from transformers import AutoImageProcessor, AutoModelForZeroShotImageClassifica
 
 from modeling_updown.boxes_updown import pool_boxes, pyramid_boxes
 from tests.tiny import (
-    noise_photo,
+    noise_image,
     tiny_captioner,
     tiny_detector,
     tiny_detector_config,
     tiny_fusion_vqa,
     tiny_grid_config,
+    tiny_image,
     tiny_masked_lm,
-    tiny_photo,
     tiny_prefix_lm,
     tiny_pretraining,
     tiny_pyramid_detector,
@@ -43,22 +43,22 @@ PUBLISHED = Path(__file__).parents[2] / "hub_cards" / "updown-retrieval-flickr8k
 
 
 @torch.no_grad()
-def logits(model: Any, **photo: torch.Tensor) -> torch.Tensor:
-    """Logits of one photo and one text, in float32."""
+def logits(model: Any, **image: torch.Tensor) -> torch.Tensor:
+    """Logits of one image and one text, in float32."""
     ids = torch.tensor([[2, 7, 8, 3]])
-    output = model(input_ids=ids, attention_mask=torch.ones_like(ids), **photo)
+    output = model(input_ids=ids, attention_mask=torch.ones_like(ids), **image)
     assert output.logits.dtype in (model.dtype, torch.float32)
     return output.logits.float()
 
 
 @torch.no_grad()
-def regions_of(model: Any, photo: torch.Tensor) -> torch.Tensor:
-    """The features of a photo's regions by the model's own source."""
-    return model.region_source(photo).region_features
+def regions_of(model: Any, image: torch.Tensor) -> torch.Tensor:
+    """The features of an image's regions by the model's own source."""
+    return model.region_source(image).region_features
 
 
 def boxes() -> torch.Tensor:
-    """Five boxes, one of them the whole photo: (1, 5, 4)."""
+    """Five boxes, one of them the whole image: (1, 5, 4)."""
     corners = torch.rand(1, 5, 4).sort(dim=-1).values
     corners[0, 0] = torch.tensor([0.0, 0.0, 1.0, 1.0])
     return corners
@@ -67,14 +67,14 @@ def boxes() -> torch.Tensor:
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("make", OWNERS, ids=lambda make: make.__name__)
 def test_models_with_their_own_regions(make: Any, source: str) -> None:
-    photo, model = noise_photo(64, 64), make(vision_config=SOURCES[source])
-    expected = logits(model, pixel_values=photo)
+    image, model = noise_image(64, 64), make(vision_config=SOURCES[source])
+    expected = logits(model, pixel_values=image)
     for dtype, rounding in ROUNDING.items():
         half = make(vision_config=SOURCES[source]).to(dtype)
-        assert (logits(half, pixel_values=photo.to(dtype)) - expected).abs().max() < 4 * rounding
-        features = regions_of(half, photo.to(dtype))
+        assert (logits(half, pixel_values=image.to(dtype)) - expected).abs().max() < 4 * rounding
+        features = regions_of(half, image.to(dtype))
         assert features.dtype == dtype
-        assert (features.float() - regions_of(model, photo)).abs().max() < 0.3 * LARGEST_FEATURE * rounding
+        assert (features.float() - regions_of(model, image)).abs().max() < 0.3 * LARGEST_FEATURE * rounding
 
 
 @pytest.mark.parametrize("make", OWNERS, ids=lambda make: make.__name__)
@@ -93,12 +93,12 @@ def test_models_on_given_regions(make: Any) -> None:
 @pytest.mark.parametrize("make", [tiny_detector, tiny_pyramid_detector], ids=lambda make: make.__name__)
 @torch.no_grad()
 def test_detectors(make: Any, dtype: torch.dtype) -> None:
-    photo, model, half = noise_photo(96, 128), make(), make().to(dtype)
-    boxes = model(photo).region_boxes
-    expected, found = model(photo, boxes=boxes), half(photo.to(dtype), boxes=boxes)
+    image, model, half = noise_image(96, 128), make(), make().to(dtype)
+    boxes = model(image).region_boxes
+    expected, found = model(image, boxes=boxes), half(image.to(dtype), boxes=boxes)
     for name in ("object_probs", "attribute_probs", "pred_boxes"):
         assert torch.allclose(found[name].float(), expected[name], atol=ROUNDING[dtype])
-    assert torch.allclose(half(photo.to(dtype)).region_scores[0, 0], model(photo).region_scores[0, 0], atol=0.05)
+    assert torch.allclose(half(image.to(dtype)).region_scores[0, 0], model(image).region_scores[0, 0], atol=0.05)
 
 
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
@@ -115,7 +115,7 @@ def test_boxes_are_pooled_where_they_lie(dtype: torch.dtype) -> None:
 
 def test_a_caffe_detector_is_half_precise_too() -> None:
     config = tiny_detector_config(score_threshold=0.0)
-    assert config.is_caffe_resnet and tiny_detector().bfloat16()(noise_photo(64, 64).bfloat16()).region_mask.all()
+    assert config.is_caffe_resnet and tiny_detector().bfloat16()(noise_image(64, 64).bfloat16()).region_mask.all()
 
 
 @pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the published models are not beside the code")
@@ -124,7 +124,7 @@ def test_a_caffe_detector_is_half_precise_too() -> None:
 def test_the_published_retrieval_model(dtype: torch.dtype) -> None:
     processor = AutoProcessor.from_pretrained(PUBLISHED)
     assert AutoImageProcessor.from_pretrained(PUBLISHED).size
-    inputs = processor(images=tiny_photo(), text=["a dog", "red and blue patches"], padding=True, return_tensors="pt")
+    inputs = processor(images=tiny_image(), text=["a dog", "red and blue patches"], padding=True, return_tensors="pt")
     expected = AutoModelForZeroShotImageClassification.from_pretrained(PUBLISHED)(**inputs)
     half = AutoModelForZeroShotImageClassification.from_pretrained(PUBLISHED, dtype=dtype)
     found = half(**inputs.to(dtype))

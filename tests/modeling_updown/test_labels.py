@@ -9,7 +9,7 @@ from transformers import AutoConfig, BertConfig, BertForSequenceClassification
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownFusionConfig, UpDownVqaConfig
 from tests.tiny import (
-    noise_photo,
+    noise_image,
     tiny_detector,
     tiny_detector_config,
     tiny_encoder_config,
@@ -51,7 +51,7 @@ def test_a_model_of_other_answers(make: Any, way: str, tmp_path: Path) -> None:
     assert again.config.id2label == (expected or again.config.id2label)
     assert again.config.label2id == {name: i for i, name in again.config.id2label.items()}
     ids = torch.tensor([[2, 3]])
-    assert again(input_ids=ids, pixel_values=noise_photo(64, 64)).logits.shape == (1, 2)
+    assert again(input_ids=ids, pixel_values=noise_image(64, 64)).logits.shape == (1, 2)
     assert all(torch.equal(w, again.state_dict()[n]) for n, w in model.state_dict().items() if "answers" not in n)
 
 
@@ -67,7 +67,7 @@ def test_a_detector_of_other_objects_and_attributes(make: Any, tmp_path: Path) -
     objects, attributes = {0: "background", 1: "cat", 2: "dog"}, {0: "no attribute", 1: "wet"}
     again = reloaded(make(), tmp_path, id2label=objects, attribute_id2label=attributes)
     assert (again.config.num_objects, again.config.num_attributes) == (2, 1)
-    regions = again(noise_photo(96, 128))
+    regions = again(noise_image(96, 128))
     assert regions.object_probs.shape[-1] == 3 and regions.attribute_probs.shape[-1] == 2
     assert set(regions.object_ids.flatten().tolist()) <= {1, 2}
 
@@ -84,7 +84,7 @@ def test_a_detector_whose_names_begin_at_1(make: Any, tmp_path: Path) -> None:
     assert again.config.id2label == {0: "background", 1: "cat", 2: "dog"} and again.config.num_objects == 2
     assert again.config.label2id == {"background": 0, "cat": 1, "dog": 2}
     assert again.config.attribute_id2label == {0: "no attribute", 1: "wet"} and again.config.num_attributes == 1
-    assert again(noise_photo(96, 128)).object_probs.shape[-1] == 3
+    assert again(noise_image(96, 128)).object_probs.shape[-1] == 3
 
 
 @pytest.mark.parametrize(

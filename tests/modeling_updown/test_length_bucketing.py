@@ -37,9 +37,9 @@ class TestLengthBuckets:
         mask, batch = ids != model.config.pad_token_id, uneven()
         words: Any = {"input_ids": ids, "causal_words": causal}
         embeds = {"inputs_embeds": model.get_input_embeddings()(ids).detach(), "attention_mask": mask}
-        kinds = [words, words | batch | {"photo_index": self.OWNERS}]
+        kinds = [words, words | batch | {"image_index": self.OWNERS}]
         if model.config.text_config.model_type != "roberta":  # of embeddings it counts the padding too
-            kinds.append(embeds | batch | {"photo_index": self.OWNERS})
+            kinds.append(embeds | batch | {"image_index": self.OWNERS})
         for given in kinds:
             found, expected = model(**given), self.in_one_pass(model, **given)
             assert found.last_hidden_state.shape == expected.last_hidden_state.shape

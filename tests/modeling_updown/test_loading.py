@@ -12,7 +12,7 @@ from modeling_updown import UpDownDetector, UpDownGrid
 from tests.tiny import (
     WHOLE_MODELS_ON_DISK,
     drop_weights,
-    noise_photo,
+    noise_image,
     rewrite_weights,
     tiny_captioner,
     tiny_detector,
@@ -32,7 +32,7 @@ NEW_STATISTICS = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
 
 
 def with_statistics(model: Any) -> Any:
-    """The model with norms that have seen photos: new ones hold what a reset would leave."""
+    """The model with norms that have seen images: new ones hold what a reset would leave."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             module.running_mean.normal_(std=0.1)
@@ -111,7 +111,7 @@ def test_tables_that_no_checkpoint_holds_are_made_anew(backbone: str, tmp_path: 
     model = UpDownGrid(config).eval()
     model.save_pretrained(tmp_path)
     with torch.no_grad():
-        pixels = noise_photo(side, side)
+        pixels = noise_image(side, side)
         before = model(pixels).region_features
         after = UpDownGrid.from_pretrained(tmp_path)(pixels).region_features
     assert torch.allclose(after, before, atol=1e-5)
@@ -123,7 +123,7 @@ def test_a_detector_gives_the_same_regions_without_the_counts(make: Any, tmp_pat
     saved(model, tmp_path)
     rewrite_weights(tmp_path, lambda w: {name: tensor for name, tensor in w.items() if tensor.is_floating_point()})
     with torch.no_grad():
-        before, after = model(noise_photo(96, 128)), UpDownDetector.from_pretrained(tmp_path)(noise_photo(96, 128))
+        before, after = model(noise_image(96, 128)), UpDownDetector.from_pretrained(tmp_path)(noise_image(96, 128))
     assert torch.equal(after.region_features, before.region_features)
     assert torch.equal(after.region_boxes, before.region_boxes)
 
@@ -143,6 +143,6 @@ def test_weights_left_on_disk_give_the_same(make: Any, tmp_path: Path) -> None:
     assert "disk" in loaded.hf_device_map.values()
     ids = torch.tensor([[2, 7, 8, 3]])
     texts = {} if make in SOURCES else {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    outputs = [one(pixel_values=noise_photo(96, 96), **texts) for one in (loaded, model)]
+    outputs = [one(pixel_values=noise_image(96, 96), **texts) for one in (loaded, model)]
     name = "region_features" if make in SOURCES else "logits"
     assert torch.allclose(outputs[0][name], outputs[1][name], atol=1e-5)

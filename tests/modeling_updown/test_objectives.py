@@ -21,7 +21,7 @@ from modeling_updown.losses_updown import (
 
 Rows = Sequence[list[float]]
 
-OWNERS = [2, 0, 0, 3, 2, 0]  # photo 1 has no text, photo 0 has three
+OWNERS = [2, 0, 0, 3, 2, 0]  # image 1 has no text, image 0 has three
 TEMPERATURES = [0.001, 0.07, 0.5]
 MASK = [[True, False, True], [False, False, True]]
 
@@ -116,19 +116,19 @@ def test_itc_of_pairs(temperature: float) -> None:
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_itc_counts_every_caption_of_a_photo_as_right(temperature: float) -> None:
+def test_itc_counts_every_caption_of_an_image_as_right(temperature: float) -> None:
     images, texts = embeddings(4, seed=0), embeddings(6, seed=1)
     expected = slow_itc(images.tolist(), texts.tolist(), OWNERS, temperature)
     close(itc_loss(images, texts, temperature=temperature, owners=torch.tensor(OWNERS)), expected)
 
 
 def test_itc_by_hand() -> None:
-    """Two photos at right angles, each with a text equal to it: every softmax is e^(1/t) against e^0."""
+    """Two images at right angles, each with a text equal to it: every softmax is e^(1/t) against e^0."""
     found = itc_loss(torch.eye(2).double(), torch.eye(2).double(), temperature=0.5)
     close(found, math.log(1 + math.exp(-2)))
 
 
-def test_a_text_of_no_photo_is_a_negative_only() -> None:
+def test_a_text_of_no_image_is_a_negative_only() -> None:
     images, texts = embeddings(2, seed=0), embeddings(3, seed=1)
     owners = [0, -1, 1]
     expected = slow_itc(images.tolist(), texts.tolist(), owners, 0.1)
@@ -138,14 +138,14 @@ def test_a_text_of_no_photo_is_a_negative_only() -> None:
 
 
 def test_itc_asks_for_owners_where_counts_differ() -> None:
-    with pytest.raises(ValueError, match="4 photos but 6 texts: name the photo of each text in owners"):
+    with pytest.raises(ValueError, match="4 images but 6 texts: name the image of each text in owners"):
         itc_loss(embeddings(4, seed=0), embeddings(6, seed=1), temperature=0.1)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
 def test_momentum_itc(temperature: float, alpha: float) -> None:
-    """Six texts of four photos, and a queue that holds another caption of photo 13 and two strangers."""
+    """Six texts of four images, and a queue that holds another caption of image 13 and two strangers."""
     image_ids, text_ids = [12, 11, 13, 14], [13, 12, 12, 14, 13, 12]
     copies = embeddings(4, seed=2), embeddings(6, seed=3)
     image_keys = torch.cat([copies[0], embeddings(3, seed=4)])
@@ -174,7 +174,7 @@ def test_momentum_itc(temperature: float, alpha: float) -> None:
         teachers=copies[0].tolist(),
         alpha=alpha,
     )
-    to_photo = slow_side(
+    to_image = slow_side(
         texts.tolist(),
         image_keys.tolist(),
         lambda q, k: text_ids[q] == image_key_ids[k],
@@ -182,7 +182,7 @@ def test_momentum_itc(temperature: float, alpha: float) -> None:
         teachers=copies[1].tolist(),
         alpha=alpha,
     )
-    close(found, (to_text + to_photo) / 2)
+    close(found, (to_text + to_image) / 2)
 
 
 def momentum_of(images: torch.Tensor, texts: torch.Tensor, **changes: Any) -> torch.Tensor:
@@ -328,7 +328,7 @@ def test_mlm_is_the_mean_over_masked_words() -> None:
 
 
 def test_prefix_lm_scores_the_word_after() -> None:
-    """A photo of two regions, then a caption; another with a shorter one."""
+    """An image of two regions, then a caption; another with a shorter one."""
     logits = random(2, 6, 5)
     labels = [[-100, -100, 3, 1, 4, 0], [-100, -100, 2, 0, -100, -100]]
     expected = slow_words([row[:-1] for row in logits.tolist()], [row[1:] for row in labels])

@@ -23,7 +23,7 @@ from modeling_updown.pipeline_captioning import followed_weights, without_paddin
 from tests import tiny
 
 CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
-PHOTOS = [tiny.tiny_photo(seed) for seed in range(5)]
+IMAGES = [tiny.tiny_image(seed) for seed in range(5)]
 
 
 @pytest.fixture(scope="module")
@@ -73,38 +73,38 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 def texts(outputs: Any) -> list[str]:
-    """The first caption of each photo."""
+    """The first caption of each image."""
     return [captions[0]["generated_text"] for captions in outputs]
 
 
-def in_bytes(photo: Image.Image) -> bytes:
+def in_bytes(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    photo.save(stream, "PNG")
+    image.save(stream, "PNG")
     return stream.getvalue()
 
 
-def by_hand(captioner: UpDownImageToTextPipeline, photo: Any, **settings: Any) -> list[str]:
-    """The captions of a photo without the pipeline."""
-    pixel_values = captioner.image_processor(images=photo, return_tensors="pt").pixel_values
+def by_hand(captioner: UpDownImageToTextPipeline, image: Any, **settings: Any) -> list[str]:
+    """The captions of an image without the pipeline."""
+    pixel_values = captioner.image_processor(images=image, return_tensors="pt").pixel_values
     ids = captioner.model.generate(pixel_values=pixel_values, **settings)
     return captioner.tokenizer.batch_decode(ids, skip_special_tokens=True)
 
 
 def test_output_is_that_of_old(captioner: UpDownImageToTextPipeline) -> None:
-    expected = [by_hand(captioner, photo)[0] for photo in PHOTOS]
+    expected = [by_hand(captioner, image)[0] for image in IMAGES]
     assert len(set(expected)) > 2  # else the comparisons below would prove little
-    assert captioner(PHOTOS[0]) == [{"generated_text": expected[0]}]
-    assert captioner(images=PHOTOS[0]) == [{"generated_text": expected[0]}]
-    assert captioner(PHOTOS) == [[{"generated_text": text}] for text in expected]
-    assert captioner([PHOTOS[0]]) == [[{"generated_text": expected[0]}]]
+    assert captioner(IMAGES[0]) == [{"generated_text": expected[0]}]
+    assert captioner(images=IMAGES[0]) == [{"generated_text": expected[0]}]
+    assert captioner(IMAGES) == [[{"generated_text": text}] for text in expected]
+    assert captioner([IMAGES[0]]) == [[{"generated_text": expected[0]}]]
     assert captioner([]) == []
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2}])
 def test_batch_is_single(captioner: UpDownImageToTextPipeline, settings: dict[str, Any]) -> None:
     asked = settings | {"return_regions": True, "return_token_ids": True}
-    alone = [captioner(photo, **asked) for photo in PHOTOS]
-    for many in (captioner(PHOTOS, batch_size=3, **asked), captioner(PHOTOS, **asked)):
+    alone = [captioner(image, **asked) for image in IMAGES]
+    for many in (captioner(IMAGES, batch_size=3, **asked), captioner(IMAGES, **asked)):
         for captions, expected in zip(many, alone, strict=True):
             for caption, wanted in zip(captions, expected, strict=True):
                 for name in ("generated_text", "words", "generated_token_ids"):
@@ -115,7 +115,7 @@ def test_batch_is_single(captioner: UpDownImageToTextPipeline, settings: dict[st
 
 @pytest.fixture(scope="module", params=[tiny.tiny_detector, tiny.tiny_pyramid_detector])
 def detecting_captioner(request: pytest.FixtureRequest) -> UpDownImageToTextPipeline:
-    """A captioner on a detector, whose photos keep their shapes and have regions of unlike number."""
+    """A captioner on a detector, whose images keep their shapes and have regions of unlike number."""
     detector = request.param(score_threshold=0.6)
     model: Any = tiny.tiny_captioner(vision_config=detector.config)
     model.region_source.load_state_dict(detector.state_dict())
@@ -131,41 +131,41 @@ def detecting_captioner(request: pytest.FixtureRequest) -> UpDownImageToTextPipe
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_beams": 3, "prompt": "two men"}])
-def test_photos_of_several_sizes_make_a_batch(
+def test_images_of_several_sizes_make_a_batch(
     detecting_captioner: UpDownImageToTextPipeline, settings: dict[str, Any]
 ) -> None:
     sizes = [(64, 48), (100, 60), (48, 64), (30, 90), (64, 64), (64, 48), (96, 30)]  # width, height
-    photos = [tiny.tiny_photo(seed, width=width, height=height) for seed, (width, height) in enumerate(sizes)]
+    images = [tiny.tiny_image(seed, width=width, height=height) for seed, (width, height) in enumerate(sizes)]
     asked = settings | {"return_regions": True}
-    alone = [detecting_captioner(photo, **asked) for photo in photos]
+    alone = [detecting_captioner(image, **asked) for image in images]
     assert len({captions[0]["generated_text"] for captions in alone}) > 3
     assert len({len(captions[0]["region_boxes"]) for captions in alone}) > 1
-    rows = datasets.Dataset.from_dict({"image": photos})
+    rows = datasets.Dataset.from_dict({"image": images})
     for many in (
-        detecting_captioner(photos, batch_size=3, **asked),
+        detecting_captioner(images, batch_size=3, **asked),
         list(detecting_captioner(rows, batch_size=4, **asked)),
-        list(detecting_captioner((photo for photo in photos), batch_size=2, **asked)),
+        list(detecting_captioner((image for image in images), batch_size=2, **asked)),
     ):
         for (caption,), (expected,) in zip(many, alone, strict=True):
             assert caption["generated_text"] == expected["generated_text"] and caption["words"] == expected["words"]
             assert torch.allclose(caption["region_boxes"], expected["region_boxes"], atol=1e-5)
             assert torch.allclose(caption["region_weights"], expected["region_weights"], atol=1e-4)
-    (named,) = detecting_captioner(photos[1], **settings)
+    (named,) = detecting_captioner(images[1], **settings)
     assert named["generated_text"] == alone[1][0]["generated_text"]
 
 
-def test_a_grid_takes_photos_of_one_size_or_one_at_a_time() -> None:
+def test_a_grid_takes_images_of_one_size_or_one_at_a_time() -> None:
     image_processor = modeling_updown.UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})
     tokenizer = tiny.tiny_processor().tokenizer
     on_a_grid = UpDownImageToTextPipeline(
         tiny.tiny_captioner(), image_processor=image_processor, tokenizer=tokenizer, device="cpu"
     )
-    photos = [tiny.tiny_photo(0, width=64, height=48), tiny.tiny_photo(1, width=48, height=64)]
-    with pytest.raises(ValueError, match='a grid takes photos of one size: give its image processor size={"height"'):
-        on_a_grid(photos, batch_size=2)
-    alone = on_a_grid(photos)
-    assert on_a_grid([photos[0], photos[0]], batch_size=2) == [alone[0]] * 2  # a mask that is True everywhere
-    assert [on_a_grid(photo) for photo in photos] == alone
+    images = [tiny.tiny_image(0, width=64, height=48), tiny.tiny_image(1, width=48, height=64)]
+    with pytest.raises(ValueError, match='a grid takes images of one size: give its image processor size={"height"'):
+        on_a_grid(images, batch_size=2)
+    alone = on_a_grid(images)
+    assert on_a_grid([images[0], images[0]], batch_size=2) == [alone[0]] * 2  # a mask that is True everywhere
+    assert [on_a_grid(image) for image in images] == alone
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_a_grid_takes_photos_of_one_size_or_one_at_a_time() -> None:
 )
 def test_region_weights_are_those_of_the_words(captioner: UpDownImageToTextPipeline, settings: dict[str, Any]) -> None:
     """Whatever search found the caption, its weights are those of reading it word by word."""
-    for photo in PHOTOS[:3]:
-        pixel_values = captioner.image_processor(images=photo, return_tensors="pt").pixel_values
-        for caption in captioner(photo, return_regions=True, return_token_ids=True, **settings):
+    for image in IMAGES[:3]:
+        pixel_values = captioner.image_processor(images=image, return_tensors="pt").pixel_values
+        for caption in captioner(image, return_regions=True, return_token_ids=True, **settings):
             ids = torch.tensor([caption["generated_token_ids"]])
             read = captioner.model(ids[:, :-1], pixel_values=pixel_values, output_attentions=True)
             special = torch.isin(ids[0, 1:], torch.tensor(captioner.tokenizer.all_special_ids))
@@ -201,25 +201,25 @@ def test_beams_are_followed() -> None:
 
 
 def test_prompt_begins_the_caption(captioner: UpDownImageToTextPipeline) -> None:
-    for text in texts(captioner(PHOTOS, prompt="A photo of", batch_size=2)):
+    for text in texts(captioner(IMAGES, prompt="A photo of", batch_size=2)):
         assert text.split()[0] == "a"  # the tiny vocabulary knows neither "photo" nor "of"
-    for captions in captioner(PHOTOS, prompt="two dogs", num_beams=2, return_regions=True):
+    for captions in captioner(IMAGES, prompt="two dogs", num_beams=2, return_regions=True):
         assert captions[0]["words"][0] == "two"
 
 
 def test_settings_come_from_the_model_unless_given(captioner: UpDownImageToTextPipeline) -> None:
-    photo = PHOTOS[0]
-    assert len(captioner(photo, return_token_ids=True)[0]["generated_token_ids"]) <= 7
+    image = IMAGES[0]
+    assert len(captioner(image, return_token_ids=True)[0]["generated_token_ids"]) <= 7
     model = tiny.tiny_captioner()
     model.generation_config = GenerationConfig(
         max_new_tokens=3, num_beams=3, bos_token_id=1, eos_token_id=2, pad_token_id=0
     )
     own = UpDownImageToTextPipeline(model, processor=tiny.tiny_processor(), device="cpu")
-    assert own(photo)[0]["generated_text"] == by_hand(own, photo)[0]
-    assert len(own(photo, return_token_ids=True, min_new_tokens=3)[0]["generated_token_ids"]) == 4
-    wanted = by_hand(own, photo, max_new_tokens=9, num_beams=2)
-    assert texts([own(photo, max_new_tokens=9, num_beams=2)]) == wanted
-    assert texts([own(photo, max_new_tokens=9, generate_kwargs={"num_beams": 2})]) == wanted
+    assert own(image)[0]["generated_text"] == by_hand(own, image)[0]
+    assert len(own(image, return_token_ids=True, min_new_tokens=3)[0]["generated_token_ids"]) == 4
+    wanted = by_hand(own, image, max_new_tokens=9, num_beams=2)
+    assert texts([own(image, max_new_tokens=9, num_beams=2)]) == wanted
+    assert texts([own(image, max_new_tokens=9, generate_kwargs={"num_beams": 2})]) == wanted
     made_so = UpDownImageToTextPipeline(
         model,
         processor=tiny.tiny_processor(),
@@ -228,25 +228,25 @@ def test_settings_come_from_the_model_unless_given(captioner: UpDownImageToTextP
         generate_kwargs={"num_beams": 2},
         return_token_ids=True,
     )
-    assert texts([made_so(photo)]) == wanted
-    assert "generated_token_ids" in made_so(photo)[0]
-    assert texts([made_so(photo, max_new_tokens=3)]) == by_hand(own, photo, max_new_tokens=3, num_beams=2)
+    assert texts([made_so(image)]) == wanted
+    assert "generated_token_ids" in made_so(image)[0]
+    assert texts([made_so(image, max_new_tokens=3)]) == by_hand(own, image, max_new_tokens=3, num_beams=2)
 
 
-def test_photos_of_every_kind(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
-    photo = PHOTOS[1]
-    photo.save(tmp_path / "photo.png")
-    array = np.array(photo)
+def test_images_of_every_kind(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
+    image = IMAGES[1]
+    image.save(tmp_path / "photo.png")
+    array = np.array(image)
     kinds = [
         str(tmp_path / "photo.png"),
         tmp_path / "photo.png",
-        in_bytes(photo),
+        in_bytes(image),
         array,
         torch.from_numpy(array).permute(2, 0, 1),
-        {"image": photo, "captions": []},
+        {"image": image, "captions": []},
         {"bytes": None, "path": str(tmp_path / "photo.png")},
     ]
-    expected = captioner(photo)
+    expected = captioner(image)
     for kind in kinds:
         assert captioner(kind) == expected
     assert captioner(kinds) == [expected] * len(kinds)
@@ -255,15 +255,15 @@ def test_photos_of_every_kind(captioner: UpDownImageToTextPipeline, tmp_path: Pa
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1", "I;16"])
-def test_photos_of_every_mode(captioner: UpDownImageToTextPipeline, mode: str) -> None:
+def test_images_of_every_mode(captioner: UpDownImageToTextPipeline, mode: str) -> None:
     assert isinstance(captioner(Image.new(mode, (50, 30)))[0]["generated_text"], str)
     blank = Image.new(mode, (1, 1))
-    assert captioner([blank, PHOTOS[0]], batch_size=2)[1] == captioner(PHOTOS[0])
+    assert captioner([blank, IMAGES[0]], batch_size=2)[1] == captioner(IMAGES[0])
 
 
 def test_data_sets_and_streams(captioner: UpDownImageToTextPipeline) -> None:
-    expected = captioner(PHOTOS)
-    rows = datasets.Dataset.from_dict({"image": PHOTOS, "image_id": list("abcde")})
+    expected = captioner(IMAGES)
+    rows = datasets.Dataset.from_dict({"image": IMAGES, "image_id": list("abcde")})
     renamed = rows.rename_column("image", "picture")
     many: list[Any] = [
         rows,
@@ -272,11 +272,11 @@ def test_data_sets_and_streams(captioner: UpDownImageToTextPipeline) -> None:
         rows.with_format("torch"),
         rows.to_iterable_dataset(),
         KeyDataset(rows, "image"),
-        (photo for photo in PHOTOS),
-        iter(PHOTOS),
+        (image for image in IMAGES),
+        iter(IMAGES),
     ]
-    for photos in many:
-        stream = captioner(photos, batch_size=2)
+    for images in many:
+        stream = captioner(images, batch_size=2)
         assert not isinstance(stream, list)
         assert list(stream) == expected
 
@@ -284,23 +284,23 @@ def test_data_sets_and_streams(captioner: UpDownImageToTextPipeline) -> None:
 def test_streams_are_lazy(captioner: UpDownImageToTextPipeline) -> None:
     taken = []
 
-    def photos() -> Iterator[Image.Image]:
-        for index, photo in enumerate(PHOTOS):
+    def images() -> Iterator[Image.Image]:
+        for index, image in enumerate(IMAGES):
             taken.append(index)
-            yield photo
+            yield image
 
-    stream = iter(captioner(photos()))
+    stream = iter(captioner(images()))
     next(stream)
     assert len(taken) <= 2
 
 
-def test_broken_photo_is_named(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
-    whole = in_bytes(PHOTOS[0])
+def test_broken_image_is_named(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
+    whole = in_bytes(IMAGES[0])
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"^photo 1 cannot be read: .*cut\.png"):
-        captioner([PHOTOS[0], str(tmp_path / "cut.png"), PHOTOS[1]])
-    with pytest.raises(ValueError, match=r"^photo 2 cannot be read: there is no photo at .*gone\.jpg"):
-        captioner([PHOTOS[0], PHOTOS[1], "gone.jpg"], batch_size=3)
+    with pytest.raises(ValueError, match=r"^image 1 cannot be read: .*cut\.png"):
+        captioner([IMAGES[0], str(tmp_path / "cut.png"), IMAGES[1]])
+    with pytest.raises(ValueError, match=r"^image 2 cannot be read: there is no image at .*gone\.jpg"):
+        captioner([IMAGES[0], IMAGES[1], "gone.jpg"], batch_size=3)
     with pytest.raises(FileNotFoundError, match=r"gone\.jpg"):
         captioner("gone.jpg")
     image = datasets.Image()
@@ -308,28 +308,28 @@ def test_broken_photo_is_named(captioner: UpDownImageToTextPipeline, tmp_path: P
         {"image": [{"bytes": whole, "path": None}, {"bytes": whole[:60], "path": None}]},
         features=datasets.Features({"image": image}),
     )
-    for photos in (rows, rows.to_iterable_dataset(), KeyDataset(rows, "image"), (b for b in (whole, b"no photo"))):
-        stream = iter(captioner(photos))
-        assert next(stream) == captioner(PHOTOS[0])
-        with pytest.raises(ValueError, match="^photo 1 cannot be read: "):
+    for images in (rows, rows.to_iterable_dataset(), KeyDataset(rows, "image"), (b for b in (whole, b"no image"))):
+        stream = iter(captioner(images))
+        assert next(stream) == captioner(IMAGES[0])
+        with pytest.raises(ValueError, match="^image 1 cannot be read: "):
             next(stream)
-    with pytest.raises(ValueError, match='photo 0 .* a row without a photo: it needs "image"'):
+    with pytest.raises(ValueError, match='image 0 .* a row without an image: it needs "image"'):
         captioner([{"file": "dog.jpg"}])
 
 
 def test_arguments_are_checked(captioner: UpDownImageToTextPipeline) -> None:
     with pytest.raises(TypeError, match="knows no argument num_beans, nor does generate"):
-        captioner(PHOTOS[0], num_beans=3)
+        captioner(IMAGES[0], num_beans=3)
     with pytest.raises(ValueError, match="num_beams is given both directly and in generate_kwargs"):
-        captioner(PHOTOS[0], num_beams=3, generate_kwargs={"num_beams": 2})
-    with pytest.raises(TypeError, match="there is no photo to caption"):
+        captioner(IMAGES[0], num_beams=3, generate_kwargs={"num_beams": 2})
+    with pytest.raises(TypeError, match="there is no image to caption"):
         captioner()
     with pytest.raises(ValueError, match="the pipeline has no image_processor: give image_processor="):
         pipeline("image-to-text", model=captioner.model, tokenizer=captioner.tokenizer)
     parts = pipeline(
         "image-to-text", model=captioner.model, tokenizer=captioner.tokenizer, image_processor=captioner.image_processor
     )
-    assert parts(PHOTOS[0]) == captioner(PHOTOS[0])
+    assert parts(IMAGES[0]) == captioner(IMAGES[0])
 
 
 def test_model_without_region_source_says_so() -> None:
@@ -337,14 +337,14 @@ def test_model_without_region_source_says_so() -> None:
     fed = UpDownImageToTextPipeline(model, processor=tiny.tiny_processor(), device="cpu")
     for asked in ({}, {"return_regions": True}):
         with pytest.raises(ValueError, match="owns no region source"):
-            fed(PHOTOS[0], **asked)
+            fed(IMAGES[0], **asked)
 
 
 def test_half_precision(captioner: UpDownImageToTextPipeline) -> None:
     half = pipeline(
         "image-to-text", model=tiny.tiny_captioner().bfloat16(), processor=tiny.tiny_processor(), device="cpu"
     )
-    (caption,) = half(PHOTOS[0], max_new_tokens=3, return_regions=True)
+    (caption,) = half(IMAGES[0], max_new_tokens=3, return_regions=True)
     assert caption["region_weights"].dtype == torch.float32
     assert torch.allclose(caption["region_weights"].sum(-1), torch.ones(len(caption["words"])), atol=0.02)
 
@@ -361,19 +361,19 @@ def test_installed_loads_published_folders(captioner: UpDownImageToTextPipeline,
         loaded = pipeline("image-to-text", model=str(published), trust_remote_code=flag, device="cpu")
         assert type(loaded) is UpDownImageToTextPipeline
         assert type(loaded.model) is modeling_updown.UpDownForImageCaptioning
-        assert loaded(PHOTOS, max_new_tokens=6) == captioner(PHOTOS)
+        assert loaded(IMAGES, max_new_tokens=6) == captioner(IMAGES)
 
 
 def test_pipeline_saves_what_it_loads(captioner: UpDownImageToTextPipeline, tmp_path: Path) -> None:
     captioner.save_pretrained(tmp_path)
-    assert pipeline("image-to-text", model=str(tmp_path), device="cpu")(PHOTOS) == captioner(PHOTOS)
+    assert pipeline("image-to-text", model=str(tmp_path), device="cpu")(IMAGES) == captioner(IMAGES)
 
 
 def test_published_folder_loads_without_our_package(
     captioner: UpDownImageToTextPipeline, published: Path, tmp_path: Path
 ) -> None:
     """A fresh process, elsewhere, in which nothing named like our packages can be imported."""
-    PHOTOS[0].save(tmp_path / "photo.png")
+    IMAGES[0].save(tmp_path / "photo.png")
     code = f"""
         import importlib.abc, json, sys
 
@@ -385,17 +385,17 @@ def test_published_folder_loads_without_our_package(
         sys.meta_path.insert(0, Absent())
         from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
 
-        folder, photo = {str(published)!r}, {str(tmp_path / "photo.png")!r}
+        folder, image = {str(published)!r}, {str(tmp_path / "photo.png")!r}
         try:
             pipeline("image-to-text", model=folder, trust_remote_code=False)
         except ValueError as error:
             print("trust_remote_code=True" in str(error))
         captioner = pipeline("image-to-text", model=folder, trust_remote_code=True, device="cpu")
-        (caption,) = captioner(photo, max_new_tokens=6, num_beams=2, return_regions=True)
+        (caption,) = captioner(image, max_new_tokens=6, num_beams=2, return_regions=True)
         print(json.dumps([caption["generated_text"], caption["region_weights"].tolist()]))
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
         model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
-        ids = model.generate(**processor(images=photo, return_tensors="pt"), max_new_tokens=6, num_beams=2)
+        ids = model.generate(**processor(images=image, return_tensors="pt"), max_new_tokens=6, num_beams=2)
         print(processor.batch_decode(ids, skip_special_tokens=True)[0])
     """
     result = subprocess.run(
@@ -403,7 +403,7 @@ def test_published_folder_loads_without_our_package(
     )
     assert result.returncode == 0, result.stderr[-3000:]
     refused, caption, text = result.stdout.strip().splitlines()
-    (wanted,) = captioner(PHOTOS[0], num_beams=2, return_regions=True)
+    (wanted,) = captioner(IMAGES[0], num_beams=2, return_regions=True)
     assert refused == "True"
     assert text == wanted["generated_text"]
     assert json.loads(caption)[0] == wanted["generated_text"]

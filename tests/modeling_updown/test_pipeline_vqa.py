@@ -22,19 +22,19 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import modeling_updown
 from modeling_updown import UpDownVisualQuestionAnsweringPipeline
-from modeling_updown.pipeline_questions import AskedPhoto, Question, join_asked, merged, question_list
+from modeling_updown.pipeline_questions import AskedImage, Question, join_asked, merged, question_list
 from modeling_updown.pipeline_vqa import QUESTIONS_AT_ONCE, scores_of
 from tests import tiny
 
-PHOTOS = [tiny.tiny_photo(seed) for seed in range(4)]
+IMAGES = [tiny.tiny_image(seed) for seed in range(4)]
 QUESTIONS = [*tiny.QUESTIONS[:3], "is there a red ball?"]
 ROWS: list[dict[str, Any]] = [
-    {"image": photo, "question": question} for photo, question in zip(PHOTOS, QUESTIONS, strict=True)
+    {"image": image, "question": question} for image, question in zip(IMAGES, QUESTIONS, strict=True)
 ]
 
 
 def answerer(model: Any, **options: Any) -> Any:
-    """The pipeline of a model with the tiny words and photos."""
+    """The pipeline of a model with the tiny words and images."""
     processor = tiny.tiny_question_processor()
     return pipeline("visual-question-answering", model=model, processor=processor, device="cpu", **options)
 
@@ -50,9 +50,9 @@ def choosing() -> UpDownVisualQuestionAnsweringPipeline:
     return answerer(tiny.tiny_vqa(scores_choices=True, num_glimpses=2, num_attention_layers=2))
 
 
-def by_hand(vqa: Any, photo: Any, question: str) -> Any:
+def by_hand(vqa: Any, image: Any, question: str) -> Any:
     """The model's output without the pipeline."""
-    inputs = dict(vqa.image_processor(images=photo, return_tensors="pt"))
+    inputs = dict(vqa.image_processor(images=image, return_tensors="pt"))
     inputs |= vqa.tokenizer(question, truncation=True, return_tensors="pt")
     with torch.no_grad():
         return vqa.model(**inputs)
@@ -64,9 +64,9 @@ def ranked(scores: torch.Tensor, names: Any, top_k: int) -> list[dict[str, Any]]
     return [{"score": pytest.approx(float(scores[number]), abs=1e-5), "answer": names[number]} for number in order]
 
 
-def in_bytes(photo: Image.Image) -> bytes:
+def in_bytes(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    photo.save(stream, "PNG")
+    image.save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -83,27 +83,27 @@ def test_output_is_that_of_old(vqa: UpDownVisualQuestionAnsweringPipeline) -> No
         scores = by_hand(vqa, row["image"], row["question"]).logits[0].sigmoid()
         expected.append(ranked(scores, tiny.ANSWERS, 5))
     assert len({answers[0]["answer"] for answers in expected}) > 1  # else the comparisons below would prove little
-    assert vqa(image=PHOTOS[0], question=QUESTIONS[0]) == expected[0]
-    for found in (vqa(PHOTOS[0], QUESTIONS[0]), vqa(ROWS[0]), vqa({**ROWS[0], "choices": []})):
+    assert vqa(image=IMAGES[0], question=QUESTIONS[0]) == expected[0]
+    for found in (vqa(IMAGES[0], QUESTIONS[0]), vqa(ROWS[0]), vqa({**ROWS[0], "choices": []})):
         assert found == expected[0]
-    assert vqa(PHOTOS[0], QUESTIONS[0], top_k=2) == expected[0][:2]
-    assert len(vqa(PHOTOS[0], QUESTIONS[0], top_k=1000)) == len(tiny.ANSWERS)
+    assert vqa(IMAGES[0], QUESTIONS[0], top_k=2) == expected[0][:2]
+    assert len(vqa(IMAGES[0], QUESTIONS[0], top_k=1000)) == len(tiny.ANSWERS)
     assert vqa(ROWS) == expected
     assert vqa([ROWS[0]]) == [expected[0]]
-    assert vqa(image=PHOTOS, question=QUESTIONS) == expected
-    assert vqa(tuple(PHOTOS), tuple(QUESTIONS), batch_size=3) == expected
-    assert vqa([]) == vqa([], []) == vqa([], "is it?") == vqa(PHOTOS[0], []) == []
+    assert vqa(image=IMAGES, question=QUESTIONS) == expected
+    assert vqa(tuple(IMAGES), tuple(QUESTIONS), batch_size=3) == expected
+    assert vqa([]) == vqa([], []) == vqa([], "is it?") == vqa(IMAGES[0], []) == []
 
 
-def test_one_photo_or_one_question_goes_with_all(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
-    for_all = [vqa(PHOTOS[1], question) for question in QUESTIONS]
-    of_all = [vqa(photo, QUESTIONS[1]) for photo in PHOTOS]
-    assert same(vqa(PHOTOS[1], QUESTIONS), for_all)
-    assert same(vqa(PHOTOS[1], datasets.Dataset.from_dict({"question": QUESTIONS})["question"]), for_all)
-    assert same(vqa([PHOTOS[1]] * 4, QUESTIONS), for_all)
-    assert same(vqa(PHOTOS, QUESTIONS[1]), of_all)
-    assert same(vqa(np.stack([np.array(photo) for photo in PHOTOS]), QUESTIONS[1], batch_size=4), of_all)
-    assert same(vqa(PHOTOS[1], QUESTIONS[:1]), for_all[:1])
+def test_one_image_or_one_question_goes_with_all(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
+    for_all = [vqa(IMAGES[1], question) for question in QUESTIONS]
+    of_all = [vqa(image, QUESTIONS[1]) for image in IMAGES]
+    assert same(vqa(IMAGES[1], QUESTIONS), for_all)
+    assert same(vqa(IMAGES[1], datasets.Dataset.from_dict({"question": QUESTIONS})["question"]), for_all)
+    assert same(vqa([IMAGES[1]] * 4, QUESTIONS), for_all)
+    assert same(vqa(IMAGES, QUESTIONS[1]), of_all)
+    assert same(vqa(np.stack([np.array(image) for image in IMAGES]), QUESTIONS[1], batch_size=4), of_all)
+    assert same(vqa(IMAGES[1], QUESTIONS[:1]), for_all[:1])
 
 
 def test_batch_is_single(choosing: UpDownVisualQuestionAnsweringPipeline) -> None:
@@ -116,8 +116,8 @@ def test_batch_is_single(choosing: UpDownVisualQuestionAnsweringPipeline) -> Non
 
 
 @pytest.mark.parametrize("detector", [tiny.tiny_detector, tiny.tiny_pyramid_detector])
-def test_photos_of_several_sizes_make_a_batch(detector: Any) -> None:
-    """On a detector, photos keep their shapes and have regions of unlike number."""
+def test_images_of_several_sizes_make_a_batch(detector: Any) -> None:
+    """On a detector, images keep their shapes and have regions of unlike number."""
     source = detector(score_threshold=0.6)
     model: Any = tiny.tiny_vqa(vision_config=source.config)
     model.region_source.load_state_dict(source.state_dict())
@@ -125,35 +125,35 @@ def test_photos_of_several_sizes_make_a_batch(detector: Any) -> None:
     processor.image_processor = modeling_updown.UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})
     vqa = UpDownVisualQuestionAnsweringPipeline(model, processor=processor, device="cpu")
     sizes = [(64, 48), (100, 60), (48, 64), (30, 90)]  # width, height
-    photos = [tiny.tiny_photo(seed, width=width, height=height) for seed, (width, height) in enumerate(sizes)]
-    alone = [vqa(photo, text, return_regions=True) for photo, text in zip(photos, QUESTIONS, strict=True)]
+    images = [tiny.tiny_image(seed, width=width, height=height) for seed, (width, height) in enumerate(sizes)]
+    alone = [vqa(image, text, return_regions=True) for image, text in zip(images, QUESTIONS, strict=True)]
     assert len({len(answers[0]["region_boxes"]) for answers in alone}) > 1
-    for answers, expected in zip(vqa(photos, QUESTIONS, batch_size=3, return_regions=True), alone, strict=True):
+    for answers, expected in zip(vqa(images, QUESTIONS, batch_size=3, return_regions=True), alone, strict=True):
         assert [answer["answer"] for answer in answers] == [answer["answer"] for answer in expected]
         assert torch.allclose(answers[0]["region_boxes"], expected[0]["region_boxes"], atol=1e-5)
         assert torch.allclose(answers[0]["region_weights"], expected[0]["region_weights"], atol=1e-4)
 
 
-def test_regions_of_a_photo_are_made_once(vqa: UpDownVisualQuestionAnsweringPipeline, tmp_path: Path) -> None:
+def test_regions_of_an_image_are_made_once(vqa: UpDownVisualQuestionAnsweringPipeline, tmp_path: Path) -> None:
     batches: list[int] = []
     hook = vqa.model.region_source.register_forward_hook(lambda _, pixels, __: batches.append(len(pixels[0])))
-    PHOTOS[0].save(tmp_path / "a.png")
+    IMAGES[0].save(tmp_path / "a.png")
     many = [QUESTIONS[number % 4] for number in range(QUESTIONS_AT_ONCE + 3)]
-    found = vqa(PHOTOS[0], many)
+    found = vqa(IMAGES[0], many)
     vqa([{"image": str(tmp_path / "a.png"), "question": text} for text in QUESTIONS])
     vqa([ROWS[0], ROWS[1], {**ROWS[0], "question": QUESTIONS[2]}])
-    shared = datasets.Dataset.from_dict({"image": [PHOTOS[0]] * 3 + [PHOTOS[1]], "question": QUESTIONS})
+    shared = datasets.Dataset.from_dict({"image": [IMAGES[0]] * 3 + [IMAGES[1]], "question": QUESTIONS})
     of_set = list(vqa(shared, batch_size=4))
     hook.remove()
     assert batches == [1, 1, 1, 1, 2]  # of a data set, neighbours in a batch
-    assert same(of_set, [vqa(PHOTOS[place // 3], text) for place, text in enumerate(QUESTIONS)])
-    assert same(found, [vqa(PHOTOS[0], QUESTIONS[number % 4]) for number in range(4)] * 64 + found[:3])
+    assert same(of_set, [vqa(IMAGES[place // 3], text) for place, text in enumerate(QUESTIONS)])
+    assert same(found, [vqa(IMAGES[0], QUESTIONS[number % 4]) for number in range(4)] * 64 + found[:3])
 
 
 def test_data_sets_and_streams(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
     expected = vqa(ROWS)
-    of_one_question = vqa(PHOTOS, QUESTIONS[0])
-    rows = datasets.Dataset.from_dict({"image": PHOTOS, "question": QUESTIONS, "question_id": list("abcd")})
+    of_one_question = vqa(IMAGES, QUESTIONS[0])
+    rows = datasets.Dataset.from_dict({"image": IMAGES, "question": QUESTIONS, "question_id": list("abcd")})
     streams: list[tuple[Any, Any]] = [
         (rows, None),
         (rows.rename_column("image", "picture"), None),
@@ -164,13 +164,13 @@ def test_data_sets_and_streams(vqa: UpDownVisualQuestionAnsweringPipeline) -> No
         (KeyDataset(rows, "image"), QUESTIONS),
         (rows["image"], rows["question"]),
     ]
-    for photos, question in streams:
-        stream = vqa(photos, question, batch_size=3)
+    for images, question in streams:
+        stream = vqa(images, question, batch_size=3)
         assert not isinstance(stream, list)
         assert same(list(stream), expected)
-    one_question = (rows, rows.remove_columns("question"), rows["image"], KeyDataset(rows, "image"), iter(PHOTOS))
-    for num_workers, photos in zip((0, 0, 0, 0, 2), one_question, strict=True):
-        assert same(list(vqa(photos, QUESTIONS[0], num_workers=num_workers)), of_one_question)
+    one_question = (rows, rows.remove_columns("question"), rows["image"], KeyDataset(rows, "image"), iter(IMAGES))
+    for num_workers, images in zip((0, 0, 0, 0, 2), one_question, strict=True):
+        assert same(list(vqa(images, QUESTIONS[0], num_workers=num_workers)), of_one_question)
 
 
 def test_streams_are_lazy(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
@@ -185,19 +185,19 @@ def test_streams_are_lazy(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
     assert len(taken) <= 2
 
 
-def test_photos_of_every_kind(vqa: UpDownVisualQuestionAnsweringPipeline, tmp_path: Path) -> None:
-    photo = PHOTOS[1]
-    photo.save(tmp_path / "photo.png")
-    array = np.array(photo)
+def test_images_of_every_kind(vqa: UpDownVisualQuestionAnsweringPipeline, tmp_path: Path) -> None:
+    image = IMAGES[1]
+    image.save(tmp_path / "photo.png")
+    array = np.array(image)
     kinds = [
         str(tmp_path / "photo.png"),
         tmp_path / "photo.png",
-        in_bytes(photo),
+        in_bytes(image),
         array,
         torch.from_numpy(array).permute(2, 0, 1),
         {"bytes": None, "path": str(tmp_path / "photo.png")},
     ]
-    expected = vqa(photo, QUESTIONS[0])
+    expected = vqa(image, QUESTIONS[0])
     for kind in kinds:
         assert same(vqa(kind, QUESTIONS[0]), expected)
         assert same(vqa({"image": kind, "question": QUESTIONS[0]}), expected)
@@ -207,12 +207,12 @@ def test_photos_of_every_kind(vqa: UpDownVisualQuestionAnsweringPipeline, tmp_pa
 def test_choices_by_the_vocabulary(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
     """Spelt as people spell them; the score is that of the answer as the vocabulary has it."""
     choices = ["Yes.", "two", "brown", "At a table"]
-    scores = by_hand(vqa, PHOTOS[0], QUESTIONS[0]).logits[0].sigmoid()
+    scores = by_hand(vqa, IMAGES[0], QUESTIONS[0]).logits[0].sigmoid()
     expected = ranked(torch.stack([scores[tiny.ANSWERS.index(name)] for name in ("yes", "2", "brown")]), choices, 3)
-    assert vqa(PHOTOS[0], QUESTIONS[0], choices=choices[:3]) == expected
-    assert vqa(PHOTOS[0], QUESTIONS[0], choices=choices[:3], top_k=1) == expected[:1]
+    assert vqa(IMAGES[0], QUESTIONS[0], choices=choices[:3]) == expected
+    assert vqa(IMAGES[0], QUESTIONS[0], choices=choices[:3], top_k=1) == expected[:1]
     with pytest.raises(ValueError, match="the question: the choices 'purple', '7' are not among the 6 answers of the"):
-        vqa(PHOTOS[0], QUESTIONS[0], choices=["purple", "yes", "7"])
+        vqa(IMAGES[0], QUESTIONS[0], choices=["purple", "yes", "7"])
     named = answerer(
         tiny.tiny_vqa(id2label={0: "night stand", 1: "yes", 2: "at table", 3: "At the table", 4: "at a table"})
     )
@@ -237,7 +237,7 @@ def test_choices_by_the_head(choosing: UpDownVisualQuestionAnsweringPipeline) ->
         assert same(answers, choosing(row))
     ids = [choosing.tokenizer(text).input_ids or [1] for text in rows[0]["choices"]]
     widest = max(map(len, ids))
-    inputs = dict(choosing.image_processor(images=PHOTOS[0], return_tensors="pt"))
+    inputs = dict(choosing.image_processor(images=IMAGES[0], return_tensors="pt"))
     inputs |= choosing.tokenizer(QUESTIONS[0], return_tensors="pt")
     padded = torch.tensor([[row + [0] * (widest - len(row)) for row in ids]])
     with torch.no_grad():
@@ -252,39 +252,39 @@ def test_regions_are_those_of_the_model(
     vqa: UpDownVisualQuestionAnsweringPipeline, choosing: UpDownVisualQuestionAnsweringPipeline
 ) -> None:
     for asked, glimpses in ((vqa, 1), (choosing, 2)):
-        best, *others = asked(PHOTOS[0], QUESTIONS[0], return_regions=True)
-        output = by_hand(asked, PHOTOS[0], QUESTIONS[0])
+        best, *others = asked(IMAGES[0], QUESTIONS[0], return_regions=True)
+        output = by_hand(asked, IMAGES[0], QUESTIONS[0])
         assert torch.allclose(best["region_weights"], output.attentions[-1][0], atol=1e-6)
         assert torch.allclose(best["region_weights"].sum(dim=-1), torch.ones(glimpses))
         assert torch.equal(best["region_boxes"], output.region_boxes[0])
         assert not any("region_weights" in answer for answer in others)
     made_so = answerer(tiny.tiny_vqa(), return_regions=True, top_k=1)
-    assert [set(answer) for answer in made_so(PHOTOS[0], QUESTIONS[0])] == [
+    assert [set(answer) for answer in made_so(IMAGES[0], QUESTIONS[0])] == [
         {"score", "answer", "region_weights", "region_boxes"}
     ]
-    assert same(made_so(PHOTOS[0], QUESTIONS[0], return_regions=False), vqa(PHOTOS[0], QUESTIONS[0], top_k=1))
+    assert same(made_so(IMAGES[0], QUESTIONS[0], return_regions=False), vqa(IMAGES[0], QUESTIONS[0], top_k=1))
 
 
 @pytest.mark.parametrize(
     ("image", "question", "sentence"),
     [
-        (PHOTOS[0], "", "the question is empty: ask something"),
-        (PHOTOS[0], " \n", "the question is empty"),
-        (PHOTOS[0], ["is it?", "\t"], "question 1 is empty"),
-        (PHOTOS[0], 7, "the question is a int, not text"),
-        (PHOTOS[0], b"is it?", "the question is a bytes, not text"),
-        (PHOTOS[:2], ["is it?", None], "question 1 is missing: ask vqa"),
-        (PHOTOS[:2], ["is it?", 2.5], "question 1 is a float, not text"),
-        (PHOTOS[0], None, "the question is missing: ask vqa.image=..., question='...'., or give rows"),
-        (None, "is it?", "there is no photo to ask about: give image=..."),
-        ({"question": "is it?"}, None, "the question has no photo: its image is missing or empty"),
-        ([ROWS[0], {"image": None, "question": "is it?"}], None, "question 1 has no photo"),
-        ([PHOTOS[0], "a.jpg"], None, "question 0 is missing"),
-        (PHOTOS[:3], ["is it?"] * 2, "3 photos and 2 questions: give a question for each photo, or one for all"),
-        (iter(PHOTOS), QUESTIONS, "a stream of photos takes one question: stream rows"),
+        (IMAGES[0], "", "the question is empty: ask something"),
+        (IMAGES[0], " \n", "the question is empty"),
+        (IMAGES[0], ["is it?", "\t"], "question 1 is empty"),
+        (IMAGES[0], 7, "the question is a int, not text"),
+        (IMAGES[0], b"is it?", "the question is a bytes, not text"),
+        (IMAGES[:2], ["is it?", None], "question 1 is missing: ask vqa"),
+        (IMAGES[:2], ["is it?", 2.5], "question 1 is a float, not text"),
+        (IMAGES[0], None, "the question is missing: ask vqa.image=..., question='...'., or give rows"),
+        (None, "is it?", "there is no image to ask about: give image=..."),
+        ({"question": "is it?"}, None, "the question has no image: its image is missing or empty"),
+        ([ROWS[0], {"image": None, "question": "is it?"}], None, "question 1 has no image"),
+        ([IMAGES[0], "a.jpg"], None, "question 0 is missing"),
+        (IMAGES[:3], ["is it?"] * 2, "3 images and 2 questions: give a question for each image, or one for all"),
+        (iter(IMAGES), QUESTIONS, "a stream of images takes one question: stream rows"),
         ([{**ROWS[0], "choices": "yes"}], None, "the choices of question 0 must be a list"),
         ([{**ROWS[0], "choices": ["yes", "no", "yes "]}], None, "the choices of question 0 hold 'yes' twice"),
-        (datasets.Dataset.from_dict({"image": PHOTOS}), None, "none of the columns .'image'. is called question"),
+        (datasets.Dataset.from_dict({"image": IMAGES}), None, "none of the columns .'image'. is called question"),
     ],
 )
 def test_what_cannot_be_asked(
@@ -310,9 +310,9 @@ def test_settings_are_checked(
     vqa: UpDownVisualQuestionAnsweringPipeline, settings: dict[str, Any], sentence: str
 ) -> None:
     nothing: list[Any] = []
-    for photos in (PHOTOS[0], nothing):
+    for images in (IMAGES[0], nothing):
         with pytest.raises((ValueError, TypeError), match=f"^{sentence}"):
-            vqa(photos, "is it?", **settings)
+            vqa(images, "is it?", **settings)
 
 
 def test_long_questions_are_cut_with_one_warning(
@@ -320,14 +320,14 @@ def test_long_questions_are_cut_with_one_warning(
 ) -> None:
     long = "how many men ride on the wave is there a brown dog " * 42  # 12 words each
     with caplog.at_level(logging.WARNING):
-        found = vqa(PHOTOS[:3], long, batch_size=2)
+        found = vqa(IMAGES[:3], long, batch_size=2)
     assert [record.getMessage() for record in caplog.records] == [
         "question 0 has 504 words, of which the model reads the first 14; other long ones are cut without a word"
     ]
-    assert same(found[0], vqa(PHOTOS[0], " ".join(long.split()[:14])))
+    assert same(found[0], vqa(IMAGES[0], " ".join(long.split()[:14])))
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        vqa(PHOTOS[0], long)  # another call says it again
+        vqa(IMAGES[0], long)  # another call says it again
     assert [record.getMessage().split(",")[0] for record in caplog.records] == ["the question has 504 words"]
 
 
@@ -336,44 +336,44 @@ def test_questions_without_a_known_word_are_answered(
     vqa: UpDownVisualQuestionAnsweringPipeline, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        answers = vqa(PHOTOS[0], text)
+        answers = vqa(IMAGES[0], text)
     assert [record.getMessage().split(",")[0] for record in caplog.records] == [
         f"the question ({text!r}) has no word that the model knows"
     ]
     assert len(answers) == 5 and all(0 < answer["score"] < 1 for answer in answers)
-    assert same(vqa(PHOTOS[0], [QUESTIONS[0], text]), [vqa(PHOTOS[0], QUESTIONS[0]), answers])
+    assert same(vqa(IMAGES[0], [QUESTIONS[0], text]), [vqa(IMAGES[0], QUESTIONS[0]), answers])
     caplog.clear()
-    vqa(PHOTOS[0], "is it a zebra?")
+    vqa(IMAGES[0], "is it a zebra?")
     assert not caplog.records
 
 
-def test_broken_photo_is_named(vqa: UpDownVisualQuestionAnsweringPipeline, tmp_path: Path) -> None:
-    whole = in_bytes(PHOTOS[0])
+def test_broken_image_is_named(vqa: UpDownVisualQuestionAnsweringPipeline, tmp_path: Path) -> None:
+    whole = in_bytes(IMAGES[0])
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match=r"^photo 1 cannot be read: .*cut\.png"):
-        vqa([PHOTOS[0], str(tmp_path / "cut.png"), PHOTOS[1]], QUESTIONS[0])
-    with pytest.raises(ValueError, match=r"^photo 2 cannot be read: there is no photo at .*gone\.jpg"):
+    with pytest.raises(ValueError, match=r"^image 1 cannot be read: .*cut\.png"):
+        vqa([IMAGES[0], str(tmp_path / "cut.png"), IMAGES[1]], QUESTIONS[0])
+    with pytest.raises(ValueError, match=r"^image 2 cannot be read: there is no image at .*gone\.jpg"):
         vqa([*ROWS[:2], {"image": "gone.jpg", "question": "is it?"}], batch_size=3)
     for questions in ("is it?", ["is it?", "where?"]):
-        with pytest.raises(FileNotFoundError, match=r"^there is no photo at gone\.jpg"):
+        with pytest.raises(FileNotFoundError, match=r"^there is no image at gone\.jpg"):
             vqa("gone.jpg", questions)
     rows = datasets.Dataset.from_dict(
         {"image": [{"bytes": whole, "path": None}, {"bytes": whole[:60], "path": None}], "question": QUESTIONS[:2]},
         features=datasets.Features({"image": datasets.Image(), "question": datasets.Value("string")}),
     )
-    for photos in (rows, rows.to_iterable_dataset(), rows.rename_column("image", "picture")):
-        stream = iter(vqa(photos))
-        assert same(next(stream), vqa(PHOTOS[0], QUESTIONS[0]))
-        with pytest.raises(ValueError, match="^photo 1 cannot be read: "):
+    for images in (rows, rows.to_iterable_dataset(), rows.rename_column("image", "picture")):
+        stream = iter(vqa(images))
+        assert same(next(stream), vqa(IMAGES[0], QUESTIONS[0]))
+        with pytest.raises(ValueError, match="^image 1 cannot be read: "):
             next(stream)
-    with pytest.raises(ValueError, match='photo 0 .* a row without a photo: it needs "image"'):
+    with pytest.raises(ValueError, match='image 0 .* a row without an image: it needs "image"'):
         vqa([{"image": {"file": "dog.jpg"}, "question": "is it?"}])
 
 
 def test_model_without_region_source_says_so() -> None:
     fed = answerer(tiny.tiny_vqa(vision_config=None, region_feature_size=96))
     with pytest.raises(ValueError, match="owns no region source"):
-        fed(PHOTOS[0], "is it?")
+        fed(IMAGES[0], "is it?")
 
 
 def test_parts_are_asked_for(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
@@ -386,9 +386,9 @@ def test_parts_are_asked_for(vqa: UpDownVisualQuestionAnsweringPipeline) -> None
 
 
 def test_half_precision(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
-    (best, *_) = answerer(tiny.tiny_vqa().bfloat16())(PHOTOS[0], QUESTIONS[0], return_regions=True)
+    (best, *_) = answerer(tiny.tiny_vqa().bfloat16())(IMAGES[0], QUESTIONS[0], return_regions=True)
     assert best["region_weights"].dtype == torch.float32
-    assert best["score"] == pytest.approx(vqa(PHOTOS[0], QUESTIONS[0])[0]["score"], abs=0.02)
+    assert best["score"] == pytest.approx(vqa(IMAGES[0], QUESTIONS[0])[0]["score"], abs=0.02)
 
 
 def test_questions_padded_on_the_left_are_the_same(vqa: UpDownVisualQuestionAnsweringPipeline) -> None:
@@ -400,10 +400,10 @@ def test_questions_padded_on_the_left_are_the_same(vqa: UpDownVisualQuestionAnsw
         model, tokenizer=tokenizer, image_processor=vqa.image_processor, device="cpu"
     )
     questions = ["is there a dog", "how many?", "zebra"]
-    alone = [left(PHOTOS[0], question) for question in questions]
-    assert same(left(PHOTOS[0], questions), alone)
+    alone = [left(IMAGES[0], question) for question in questions]
+    assert same(left(IMAGES[0], questions), alone)
     padded = tokenizer(questions[:2], padding=True, return_tensors="pt")
-    pixels = vqa.image_processor(images=[PHOTOS[0]] * 2, return_tensors="pt")
+    pixels = vqa.image_processor(images=[IMAGES[0]] * 2, return_tensors="pt")
     with torch.no_grad():
         logits = model(**pixels, **padded).logits
     for answers, row in zip(alone, logits, strict=False):
@@ -422,13 +422,13 @@ def test_other_peoples_models_answer_too(tmp_path: Path) -> None:
         image_processor=tiny.tiny_question_processor().image_processor,
         device="cpu",
     )
-    alone = [[other(photo, text) for text in ("is it red?", "red")] for photo in PHOTOS[:2]]
+    alone = [[other(image, text) for text in ("is it red?", "red")] for image in IMAGES[:2]]
     assert {answer["answer"] for answer in alone[0][0]} == {"yes", "no", "red"}
-    assert same(other(PHOTOS[0], ["is it red?", "red"]), alone[0])
-    rows = [{"image": photo, "question": text} for photo in PHOTOS[:2] for text in ("is it red?", "red")]
+    assert same(other(IMAGES[0], ["is it red?", "red"]), alone[0])
+    rows = [{"image": image, "question": text} for image in IMAGES[:2] for text in ("is it red?", "red")]
     assert same(other(rows, batch_size=2), [*alone[0], *alone[1]])
     with pytest.raises(ValueError, match="ViltForQuestionAnswering weighs no regions: leave out return_regions=True"):
-        other(PHOTOS[0], "red", return_regions=True)
+        other(IMAGES[0], "red", return_regions=True)
 
 
 def test_pipeline_saves_what_it_loads(vqa: UpDownVisualQuestionAnsweringPipeline, tmp_path: Path) -> None:
@@ -437,21 +437,21 @@ def test_pipeline_saves_what_it_loads(vqa: UpDownVisualQuestionAnsweringPipeline
     assert same(pipeline("visual-question-answering", model=str(tmp_path), device="cpu")(ROWS), vqa(ROWS))
 
 
-def test_rows_about_one_photo_are_merged() -> None:
+def test_rows_about_one_image_are_merged() -> None:
     texts = [
-        (photo, Question(str(place), place)) for place, photo in enumerate(["a.jpg", PHOTOS[0], "a.jpg", b"a", b"a"])
+        (image, Question(str(place), place)) for place, image in enumerate(["a.jpg", IMAGES[0], "a.jpg", b"a", b"a"])
     ]
-    photos, places = merged([AskedPhoto(photo, (question,), question.place) for photo, question in texts])
-    assert [[question.text for question in photo.questions] for photo in photos] == [["0", "2"], ["1"], ["3", "4"]]
+    images, places = merged([AskedImage(image, (question,), question.place) for image, question in texts])
+    assert [[question.text for question in image.questions] for image in images] == [["0", "2"], ["1"], ["3", "4"]]
     assert places == [0, 2, 1, 3, 4]
 
 
-def test_a_batch_has_each_photo_once() -> None:
-    photos = [{"pixel_values": torch.full((1, 3, 2, 2), float(number))} for number in (1, 1, 2, 1)]
-    items = [{"photo": photo, "questions": [place, place]} for place, photo in enumerate(photos)]
+def test_a_batch_has_each_image_once() -> None:
+    images = [{"pixel_values": torch.full((1, 3, 2, 2), float(number))} for number in (1, 1, 2, 1)]
+    items = [{"photo": image, "questions": [place, place]} for place, image in enumerate(images)]
     joined = join_asked(items)
     assert joined["photos"]["pixel_values"][:, 0, 0, 0].tolist() == [1, 2, 1]
-    assert joined["photo_index"].tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
+    assert joined["image_index"].tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
     assert joined["questions"] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 

@@ -26,7 +26,7 @@ from ..tiny import (
     CAPTIONS,
     save_tiny_prefix_lm,
     tiny_grid_config,
-    tiny_photo,
+    tiny_image,
     tiny_prefix_lm,
     tiny_processor,
     tiny_text_config,
@@ -68,30 +68,30 @@ class TestTuning:
         """They change nothing at first, they alone train with the regions' embedding, they come back from a folder,
         and merged they are weights like all others."""
         pytest.importorskip("peft")
-        plain, photos, ids = prefix_lm(model_type), regions(), words(3)
+        plain, images, ids = prefix_lm(model_type), regions(), words(3)
         model = prefix_lm(model_type)
         model.set_tuning("lora")
-        torch.testing.assert_close(model(ids, **photos).logits, plain(ids, **photos).logits, rtol=0, atol=0)
+        torch.testing.assert_close(model(ids, **images).logits, plain(ids, **images).logits, rtol=0, atol=0)
         trained = self.trained(model)
         adapters = {name for name in trained if ".lora_" in name}
         assert trained - adapters == {name for name in trained if name.startswith("prefix_embedding.")}
         layers = 4 if model_type == "gpt2" else 7  # c_attn, c_proj, c_fc, c_proj; q, k, v, o, gate, up, down
         assert len(adapters) == 2 * layers * 2
-        expected = model(ids, **photos).logits
+        expected = model(ids, **images).logits
         model.save_pretrained(tmp_path / "adapters")
         loaded = AutoModelForImageTextToText.from_pretrained(tmp_path / "adapters")
         assert loaded.config.tuning == "lora" and self.trained(loaded) == trained
         loaded = Model.from_pretrained(tmp_path / "adapters")
-        torch.testing.assert_close(loaded(ids, **photos).logits, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(loaded(ids, **images).logits, expected, rtol=0, atol=1e-6)
         loaded.merge_adapters()
         assert loaded.config.tuning == "full" and all(p.requires_grad for p in loaded.parameters())
-        torch.testing.assert_close(loaded(ids, **photos).logits, expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(loaded(ids, **images).logits, expected, atol=1e-5, rtol=1e-5)
         assert loaded.state_dict().keys() == plain.state_dict().keys()
         loaded.save_pretrained(tmp_path / "merged")
         again = Model.from_pretrained(tmp_path / "merged")
-        torch.testing.assert_close(again(ids, **photos).logits, expected, atol=1e-5, rtol=1e-5)
-        ids = again.generate(**photos, max_new_tokens=6)
-        assert ids.tolist() == model.generate(**photos, max_new_tokens=6).tolist()
+        torch.testing.assert_close(again(ids, **images).logits, expected, atol=1e-5, rtol=1e-5)
+        ids = again.generate(**images, max_new_tokens=6)
+        assert ids.tolist() == model.generate(**images, max_new_tokens=6).tolist()
 
     def test_adapters_of_a_new_model(self):
         """Second factors start at 0; rank, scale and layers are the config's."""
@@ -131,11 +131,11 @@ class TestLife:
         assert type(AutoModelForImageTextToText.from_pretrained(tmp_path)) is Model
         for name, value in model.state_dict().items():
             assert torch.equal(value, loaded.state_dict()[name]), name
-        photos, ids = regions(), words(3)
-        torch.testing.assert_close(loaded(ids, **photos).logits, model(ids, **photos).logits, rtol=0, atol=1e-5)
+        images, ids = regions(), words(3)
+        torch.testing.assert_close(loaded(ids, **images).logits, model(ids, **images).logits, rtol=0, atol=1e-5)
         half = Model.from_pretrained(tmp_path, dtype=torch.bfloat16)
         assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
-        assert half(ids, **photos).logits.isfinite().all()
+        assert half(ids, **images).logits.isfinite().all()
 
     @pytest.mark.parametrize("model_type", ["gpt2", "llama"])
     def test_from_pretrained_text(self, model_type, tmp_path):
@@ -183,30 +183,30 @@ class TestLife:
         assert any(parameter.grad is not None for parameter in loaded.region_source.parameters())
 
     def test_resized_vocabulary(self, model):
-        photos, ids = regions(), words(3)
-        before = model(ids, **photos).logits
+        images, ids = regions(), words(3)
+        before = model(ids, **images).logits
         model.resize_token_embeddings(WORDS + 3)
         assert (model.config.vocab_size, model.config.text_config.vocab_size) == (23, 23)
-        torch.testing.assert_close(model(ids, **photos).logits[..., :WORDS], before)
-        assert model.generate(**photos, max_new_tokens=3).shape == (3, 4)
+        torch.testing.assert_close(model(ids, **images).logits[..., :WORDS], before)
+        assert model.generate(**images, max_new_tokens=3).shape == (3, 4)
 
 
 class TestPipeline:
     def test_image_to_text(self, tmp_path):
         """Captions with the regions behind their words, which can be drawn."""
         captioner = pipeline("image-to-text", model=str(save_tiny_prefix_lm(tmp_path)))
-        photos = [tiny_photo(seed) for seed in range(3)]
-        results = captioner(photos, return_regions=True, num_beams=2, max_new_tokens=5, batch_size=2)
+        images = [tiny_image(seed) for seed in range(3)]
+        results = captioner(images, return_regions=True, num_beams=2, max_new_tokens=5, batch_size=2)
         model, processor = captioner.model, AutoProcessor.from_pretrained(tmp_path)
         assert type(model) is Model and type(processor) is UpDownProcessor
-        ids = model.generate(**processor(images=photos, return_tensors="pt"), num_beams=2, max_new_tokens=5)
+        ids = model.generate(**processor(images=images, return_tensors="pt"), num_beams=2, max_new_tokens=5)
         expected = [text.strip() for text in tiny_processor().batch_decode(ids, skip_special_tokens=True)]
         assert [result["generated_text"] for (result,) in results] == expected
         for (result,) in results:
             assert result["region_weights"].shape == (len(result["words"]), 9)
             torch.testing.assert_close(result["region_weights"].sum(dim=-1), torch.ones(len(result["words"])))
             assert result["region_boxes"].shape == (9, 4)
-        assert draw_attention(photos[0], results[0]).width > 0
+        assert draw_attention(images[0], results[0]).width > 0
 
     def test_any_hugging_face_tokenizer(self, tmp_path):
         """Byte pairs, whose end token is BOS and padding too, as GPT-2 has it."""
@@ -219,10 +219,10 @@ class TestPipeline:
         UpDownProcessor(UpDownImageProcessor(size=side), byte_pairs).save_pretrained(tmp_path)
         captioner = pipeline("image-to-text", model=str(tmp_path))
         settings = {"max_new_tokens": 4, "min_new_tokens": 4, "return_token_ids": True}
-        (result,) = captioner(tiny_photo(), **settings)
+        (result,) = captioner(tiny_image(), **settings)
         assert result["generated_text"] == byte_pairs.decode(result["generated_token_ids"][1:]).strip()
         assert captioner.tokenizer.encode("a brown dog") == byte_pairs.encode("a brown dog")
-        (asked,) = captioner(tiny_photo(), prompt="a brown dog", **settings)
+        (asked,) = captioner(tiny_image(), prompt="a brown dog", **settings)
         assert asked["generated_text"].startswith("a brown dog")
         words = byte_pairs.encode("a brown dog")
         assert asked["generated_token_ids"][: len(words) + 1] == [0, *words]  # as it was trained: the start token first

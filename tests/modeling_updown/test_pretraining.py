@@ -24,7 +24,7 @@ from ..tiny import (
 )
 from .test_fusion import texts, uneven
 from .test_retrieval import OWNERS, batch_of_five, slow_itc, slow_itm
-from .vqa_twin import WIDTH, gradients_of, photos
+from .vqa_twin import WIDTH, gradients_of, images
 
 OBJECTIVES = ("itc", "itm", "mlm", "mrc_ce", "mrc_kl", "mrfr", "mim", "prefix_lm")
 CLASSES, MASK, SHOWN = 13, 4, 1e-5  # classes with background; the [MASK] token; how near a figure by hand has to be
@@ -37,8 +37,8 @@ def pretraining(**changes: Any) -> UpDownFusionForPreTraining:
 
 
 def batch() -> dict[str, Any]:
-    """Five texts about three photos: word 2 of each and word 3 of the first are masked; of photo 0 regions 1 and 3, of
-    photo 1 region 0, of photo 2 a padded one (so nothing)."""
+    """Five texts about three images: word 2 of each and word 3 of the first are masked; of image 0 regions 1 and 3, of
+    image 1 region 0, of image 2 a padded one (so nothing)."""
     given = batch_of_five()
     ids = given["input_ids"]
     masked = torch.zeros(ids.shape, dtype=torch.bool)
@@ -55,7 +55,7 @@ def batch() -> dict[str, Any]:
 
 
 def hidden_pairs(given: dict[str, Any]) -> list[tuple[int, int, int]]:
-    """Text, photo and region of every region that is learnt."""
+    """Text, image and region of every region that is learnt."""
     real = given["masked_regions"] & given["region_mask"]
     return [(n, p, r) for n, p in enumerate(OWNERS) for r in range(5) if real[p, r]]
 
@@ -83,7 +83,7 @@ def by_hand(model: Any, given: dict[str, Any], output: Any, seed: int) -> dict[s
 
 @torch.no_grad()
 def slow_prefix_lm(model: Any, given: dict[str, Any]) -> float:
-    """-log p of each word after the photo and the words before it, each read by itself."""
+    """-log p of each word after the image and the words before it, each read by itself."""
     losses = []
     for row, owner in zip(given["input_ids"], OWNERS, strict=True):
         one = {name: given[name][owner : owner + 1] for name in ("region_features", "region_boxes", "region_mask")}
@@ -147,7 +147,7 @@ class TestObjectives:
     def test_what_is_given_decides_what_is_learnt(self):
         model, given = pretraining(), batch()
         words = {name: given[name] for name in ("input_ids", "region_features", "region_boxes", "region_mask")}
-        index = {"photo_index": given["photo_index"]}
+        index = {"image_index": given["image_index"]}
         assert model(**words, **index).loss is None
         assert set(model(**words, **index, return_loss=True).losses) == {"itc", "itm"}
         assert set(model(**words, **index, labels=given["labels"]).losses) == {"itc", "itm", "mlm"}
@@ -161,9 +161,9 @@ class TestObjectives:
         assert fewer.losses["mrfr"].item() == pytest.approx(expected["mrfr"], rel=SHOWN)
 
     def test_masks_of_pairs(self):
-        """Of each text's own photo: as of photos where they agree; a text may have its own."""
+        """Of each text's own image: as of images where they agree; a text may have its own."""
         model, given = pretraining(objectives={"mrfr": 1}), batch()
-        each = given["masked_regions"][given["photo_index"]]
+        each = given["masked_regions"][given["image_index"]]
         torch.testing.assert_close(model(**(given | {"masked_regions": each})).loss, model(**given).loss)
         each[1] = False
         output = model(**(given | {"masked_regions": each}))
@@ -173,7 +173,7 @@ class TestObjectives:
             if n != 1
         ]
         assert output.loss.item() == pytest.approx(sum(apart) / len(apart), rel=SHOWN)
-        with pytest.raises(ValueError, match="of 4 rows, but there are 3 photos and 5 texts"):
+        with pytest.raises(ValueError, match="of 4 rows, but there are 3 images and 5 texts"):
             model(**(given | {"masked_regions": torch.zeros(4, 5, dtype=torch.bool)}))
 
     def test_nothing_masked(self):
@@ -217,11 +217,11 @@ class TestMasking:
         torch.testing.assert_close(plain.logits, first.logits, rtol=0, atol=0)  # input_ids may be the masked ones
 
     def test_what_stands_in_place_of_hidden_regions(self):
-        """Zeros, or what is given, such as a region of another photo."""
+        """Zeros, or what is given, such as a region of another image."""
         model, given = pretraining(objectives={"mrfr": 1}), batch()
         zeros = given["region_features"].masked_fill(given["masked_regions"][..., None], 0)
         names = {"region_boxes": given["region_boxes"], "region_mask": given["region_mask"]}
-        shown = {"masked_input_ids": given["masked_input_ids"], "photo_index": given["photo_index"]} | names
+        shown = {"masked_input_ids": given["masked_input_ids"], "image_index": given["image_index"]} | names
         expected = model(given["input_ids"], region_features=zeros, **shown).region_predictions
         torch.testing.assert_close(model(**given).region_predictions, expected)
         others = given["region_features"].flip(0)
@@ -256,7 +256,7 @@ class TestHeads:
     def test_words_are_scored_by_their_own_embeddings(self):
         model, given = pretraining(objectives={"mlm": 1}), batch()
         output = model(**given)
-        regions = {name: given[name] for name in ("region_features", "region_boxes", "region_mask", "photo_index")}
+        regions = {name: given[name] for name in ("region_features", "region_boxes", "region_mask", "image_index")}
         hidden = regions["region_features"].masked_fill(given["masked_regions"][..., None], 0)
         states = model.fusion(given["masked_input_ids"], **(regions | {"region_features": hidden})).word_states
         weight = model.fusion.text_model.embeddings.word_embeddings.weight
@@ -282,7 +282,7 @@ class TestHeads:
         with pytest.raises(ValueError, match="mrc_kl learns the detector's object_probs, which these regions lack"):
             model(**given)
         with pytest.raises(ValueError, match="no text to learn from"):
-            model(**photos())
+            model(**images())
 
     @torch.no_grad()
     def test_own_detector_gives_the_targets(self):
@@ -334,7 +334,7 @@ class TestLife:
         model, given = pretraining(), batch()
         model.save_pretrained(tmp_path)
         loaded = UpDownFusionForMaskedLM.from_pretrained(tmp_path)
-        names = ("region_features", "region_boxes", "region_mask", "photo_index")
+        names = ("region_features", "region_boxes", "region_mask", "image_index")
         regions = {name: given[name] for name in names}
         expected = model(given["input_ids"], **regions).logits
         torch.testing.assert_close(loaded(given["input_ids"], **regions).logits, expected, atol=1e-5, rtol=1e-5)
@@ -342,7 +342,7 @@ class TestLife:
     def test_a_few_steps_bring_every_loss_down(self):
         quiet = tiny_encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         model = pretraining(objectives=dict.fromkeys(OBJECTIVES, 1.0), text_config=quiet)
-        regions, ids = photos(4), texts(lengths=[6, 5, 4, 6])
+        regions, ids = images(4), texts(lengths=[6, 5, 4, 6])
         labels = torch.full_like(ids, -100)
         labels[:, 2] = ids[:, 2]
         hidden = torch.zeros(4, 5, dtype=torch.bool)
@@ -390,7 +390,7 @@ class TestLife:
 
 class TestMaskedLM:
     @torch.no_grad()
-    def test_with_and_without_photos(self):
+    def test_with_and_without_images(self):
         """Scores by the words' own embeddings; the loss is a mean over the masked."""
         model, given = tiny_masked_lm(vision_config=None, region_feature_size=WIDTH), uneven()
         ids = texts()

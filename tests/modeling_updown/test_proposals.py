@@ -119,7 +119,7 @@ def test_golden_proposals(golden):
     boxes, scores = top_proposals(
         **golden_layer(golden),
         config=caffe_proposals(),
-        photo_size=(int(height), int(width)),
+        image_size=(int(height), int(width)),
         resize_factor=scale,
     )
     torch.testing.assert_close(boxes, golden["rpn.proposals"], atol=1e-2, rtol=0)
@@ -139,7 +139,7 @@ def overlap(first: list[float], second: list[float], plus_one: bool) -> float:
 
 
 def slow_proposals(maps: list[tuple], config: UpDownDetectorConfig, size: tuple[int, int], smallest: float) -> list:
-    """(score, box, map) of one photo, the best first: what `top_proposals` does, box by box."""
+    """(score, box, map) of one image, the best first: what `top_proposals` does, box by box."""
     extra = float(config.box_plus_one)
     survivors = []
     for level, (logits, deltas, anchors) in enumerate(maps):
@@ -190,7 +190,7 @@ def test_against_slow_twin(make, num_maps, changes, seed):
     config, size, factor = make(**changes), (90, 110), 1.5
     maps = random_maps(num_maps, seed=seed)
     logits, deltas, anchors = map(list, zip(*maps, strict=True))
-    boxes, scores = top_proposals(logits, deltas, anchors, config=config, photo_size=size, resize_factor=factor)
+    boxes, scores = top_proposals(logits, deltas, anchors, config=config, image_size=size, resize_factor=factor)
     expected = slow_proposals(maps, config, size, config.min_proposal_side * factor)
     assert 10 < len(expected) == len(boxes)
     torch.testing.assert_close(scores, torch.tensor([score for score, _, _ in expected]))
@@ -201,8 +201,8 @@ def test_maps_do_not_suppress_each_other():
     one_map = random_maps(1, seed=0)[0]
     config = tiny_pyramid_config(proposals_after_nms=1000, rpn_nms_threshold=0.1)
     lists = [[part] for part in one_map]
-    alone, _ = top_proposals(*lists, config=config, photo_size=(90, 110))
-    twice, _ = top_proposals(*[part * 2 for part in lists], config=config, photo_size=(90, 110))
+    alone, _ = top_proposals(*lists, config=config, image_size=(90, 110))
+    twice, _ = top_proposals(*[part * 2 for part in lists], config=config, image_size=(90, 110))
     assert len(twice) == 2 * len(alone) < 2 * 120
     assert torch.equal(twice[::2], alone) and torch.equal(twice[1::2], alone)
 
@@ -210,7 +210,7 @@ def test_maps_do_not_suppress_each_other():
 def test_too_few_are_filled_up_with_the_best_suppressed():
     box = torch.tensor([[10.0, 10.0, 40.0, 40.0]]).expand(6, 4)
     logits = torch.tensor([0.1, 0.6, 0.3, 0.5, 0.2, 0.4])
-    arguments = {"config": tiny_detector_config(), "photo_size": (90, 110)}
+    arguments = {"config": tiny_detector_config(), "image_size": (90, 110)}
     maps = ([logits], [torch.zeros(6, 4)], [box])
     assert top_proposals(*maps, **arguments)[1].tolist() == pytest.approx([0.6])
     assert top_proposals(*maps, at_least=3, **arguments)[1].tolist() == pytest.approx([0.6, 0.5, 0.4])
@@ -218,19 +218,19 @@ def test_too_few_are_filled_up_with_the_best_suppressed():
 
 
 @pytest.mark.parametrize(("make", "whole"), [(tiny_detector_config, [0, 0, 2, 1]), (tiny_pyramid_config, [0, 0, 3, 2])])
-def test_photo_of_a_few_pixels_is_one_proposal(make, whole):
+def test_image_of_a_few_pixels_is_one_proposal(make, whole):
     logits, deltas, anchors = (list(part) for part in zip(*random_maps(1, seed=0), strict=True))
-    boxes, scores = top_proposals(logits, deltas, anchors, config=make(), photo_size=(2, 3))
+    boxes, scores = top_proposals(logits, deltas, anchors, config=make(), image_size=(2, 3))
     assert boxes.tolist() == [whole] and scores.tolist() == [0]
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_regressions_that_are_no_numbers_are_dropped():
-    """An untrained network may give anything; an infinite box is the whole photo."""
+    """An untrained network may give anything; an infinite box is the whole image."""
     maps = ([torch.tensor([3.0, 2.0, 1.0])], [torch.zeros(3, 4)], [torch.tensor([[8.0, 8.0, 40.0, 40.0]]).expand(3, 4)])
     maps[1][0][0, 0] = float("nan")
     maps[1][0][1, 2:] = 1000.0  # exp overflows
-    boxes, scores = top_proposals(*maps, config=tiny_detector_config(), photo_size=(90, 110))
+    boxes, scores = top_proposals(*maps, config=tiny_detector_config(), image_size=(90, 110))
     assert scores.tolist() == [2, 1]
     assert boxes[0].tolist() == [0, 0, 109, 89]
     assert boxes[1].tolist() == [8, 8, 41, 41]  # the +1 of Caffe's decoding
@@ -239,7 +239,7 @@ def test_regressions_that_are_no_numbers_are_dropped():
 def test_training_keeps_as_many_as_training_wants():
     config = tiny_detector_config(rpn_nms_threshold=1.0)  # nothing is suppressed
     logits, deltas, anchors = (list(part) for part in zip(*random_maps(1, seed=0, anchors_a_map=400), strict=True))
-    arguments = {"config": config, "photo_size": (90, 110)}
+    arguments = {"config": config, "image_size": (90, 110)}
     assert len(top_proposals(logits, deltas, anchors, **arguments)[0]) == config.proposals_after_nms == 40
     boxes, _ = top_proposals(logits, deltas, anchors, training=True, **arguments)
     assert len(boxes) == config.train_proposals_after_nms == 80

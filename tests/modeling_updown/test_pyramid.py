@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from modeling_updown.pyramid_updown import PyramidBackbone, PyramidRegions, frozen_parts
-from tests.tiny import noise_photo, tiny_pyramid_detector
+from tests.tiny import noise_image, tiny_pyramid_detector
 
 STRIDES = [8, 16, 32, 64]
 
@@ -23,19 +23,19 @@ def backbone() -> PyramidBackbone:
 @torch.no_grad()
 def test_maps_are_summed_from_coarse_to_fine(backbone):
     """The twin adds each coarser level by repeating its cells; 72 x 104 pixels leave odd sizes."""
-    photo = noise_photo(72, 104)
-    levels = backbone.backbone.forward_intermediates(photo, indices=[2, 3, 4], intermediates_only=True)
+    image = noise_image(72, 104)
+    levels = backbone.backbone.forward_intermediates(image, indices=[2, 3, 4], intermediates_only=True)
     fine, middle, coarse = (lateral(level) for lateral, level in zip(backbone.lateral, levels, strict=True))
     assert [part.shape[-2:] for part in (fine, middle, coarse)] == [(9, 13), (5, 7), (3, 4)]
     middle = middle + repeated(coarse, middle)
     fine = fine + repeated(middle, fine)
     expected = [smooth(level) for smooth, level in zip(backbone.smooth, (fine, middle, coarse), strict=True)]
     expected.append(expected[-1][..., ::2, ::2])
-    maps, last = backbone(photo)
+    maps, last = backbone(image)
     assert backbone.strides == STRIDES
     for found, wanted in zip(maps, expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(last, backbone.backbone.forward_features(photo), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(last, backbone.backbone.forward_features(image), atol=1e-5, rtol=1e-5)
     assert (last.shape[1], backbone.last_stride) == (backbone.last_channels, 32)
 
 
@@ -48,7 +48,7 @@ def repeated(coarse: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def test_without_joining_there_is_no_last_map():
     plain = PyramidBackbone("test_resnet", levels=[2, 3, 4], channels=6, joined=False).eval()
-    assert plain(noise_photo(64, 64))[1] is None
+    assert plain(noise_image(64, 64))[1] is None
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_without_joining_there_is_no_last_map():
 @torch.no_grad()
 def test_other_backbones(name, levels):
     made = PyramidBackbone(name, levels=levels, channels=5, joined=True).eval()
-    maps, last = made(noise_photo(96, 128))
+    maps, last = made(noise_image(96, 128))
     assert made.strides == STRIDES and made.last_stride == 32
     assert [part.shape for part in maps] == [(1, 5, 96 // s, 128 // s) for s in (8, 16, 32)] + [(1, 5, 2, 2)]
     assert last.shape == (1, made.last_channels, 3, 4)
@@ -81,9 +81,9 @@ def test_head_is_two_layers():
 
 @torch.no_grad()
 def test_joined_features_are_where_the_box_is():
-    """On a photo whose sides are no multiples of 32 as well: the last map's stride is the backbone's own."""
+    """On an image whose sides are no multiples of 32 as well: the last map's stride is the backbone's own."""
     model = tiny_pyramid_detector()
-    maps = model.feature_maps(noise_photo(72, 200))
+    maps = model.feature_maps(noise_image(72, 200))
     maps.last = torch.arange(maps.last.shape[-1]).float().expand_as(maps.last).contiguous()  # column numbers
     boxes = torch.tensor([[48.0, 10, 80, 60], [112, 20, 144, 50]])
     joined = model.region_features(maps, [boxes])[:, 32:]

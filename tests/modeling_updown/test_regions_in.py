@@ -94,11 +94,11 @@ def test_a_real_region_is_finite(make: Any, bad: float) -> None:
     regions["region_features"][1, 3] = regions["region_boxes"][1, 3] = bad  # of padding
     model(input_ids=ids, **regions)
     regions["region_features"][1, 2, 5] = bad
-    message = r"region 2 of photo 1 of the batch \(and 0 more\) holds NaN or infinity in region_features"
+    message = r"region 2 of image 1 of the batch \(and 0 more\) holds NaN or infinity in region_features"
     with pytest.raises(ValueError, match=message):
         model(input_ids=ids, **regions)
     regions["region_features"][1, 2, 5], regions["region_boxes"][0, 0, 0] = 0, bad
-    with pytest.raises(ValueError, match="region 0 of photo 0"):
+    with pytest.raises(ValueError, match="region 0 of image 0"):
         model(input_ids=ids, **regions)
 
 

@@ -45,13 +45,13 @@ def pooled_regions(count: int = 5, *, side: int = 14, dtype: torch.dtype = torch
     return torch.randn(count, CHANNELS, side, side, generator=torch.Generator().manual_seed(2)).relu().to(dtype)
 
 
-def ugly_rois(count: int = 60, *, photos: int = 3) -> torch.Tensor:
-    """Boxes of all sizes, over the edges, of less than a cell, turned inside out and wholly outside the photo."""
+def ugly_rois(count: int = 60, *, images: int = 3) -> torch.Tensor:
+    """Boxes of all sizes, over the edges, of less than a cell, turned inside out and wholly outside the image."""
     generator = torch.Generator().manual_seed(3)
     centre = torch.rand(count, 2, generator=generator) * 16 * torch.tensor([MAP_WIDTH, MAP_HEIGHT])
     half = torch.rand(count, 2, generator=generator) ** 2 * 16 * MAP_HEIGHT
-    photo = torch.randint(photos, (count, 1), generator=generator).float()
-    rois = torch.cat([photo, centre - half, centre + half], dim=1)
+    image = torch.randint(images, (count, 1), generator=generator).float()
+    rois = torch.cat([image, centre - half, centre + half], dim=1)
     rois[:8, 1:] = torch.tensor(
         [
             [-900.0, -900.0, -800.0, -800.0],
@@ -67,8 +67,8 @@ def ugly_rois(count: int = 60, *, photos: int = 3) -> torch.Tensor:
     return rois
 
 
-def feature_map(photos: int = 3) -> torch.Tensor:
-    return torch.randn(photos, CHANNELS, MAP_HEIGHT, MAP_WIDTH, generator=torch.Generator().manual_seed(4))
+def feature_map(images: int = 3) -> torch.Tensor:
+    return torch.randn(images, CHANNELS, MAP_HEIGHT, MAP_WIDTH, generator=torch.Generator().manual_seed(4))
 
 
 def plain_norm(x: torch.Tensor, norm: FrozenBatchNorm2d) -> torch.Tensor:
@@ -112,10 +112,10 @@ def plain_backbone(x: torch.Tensor, net: CaffeResNet, **options: Any) -> torch.T
 @pytest.mark.parametrize("in_1x1", [True, False])
 def test_backbone_is_the_plain_one(gradient: bool, size: tuple[int, int], in_1x1: bool) -> None:
     net = tiny_backbone(stride_in_1x1=in_1x1, num_groups=1 if in_1x1 else 2).double()
-    photo = torch.randn(2, 3, *size, dtype=torch.float64)
+    image = torch.randn(2, 3, *size, dtype=torch.float64)
     with torch.set_grad_enabled(gradient):
-        output = net(photo)
-        expected = plain_backbone(photo, net, in_1x1=in_1x1, groups=1 if in_1x1 else 2)
+        output = net(image)
+        expected = plain_backbone(image, net, in_1x1=in_1x1, groups=1 if in_1x1 else 2)
     assert output.requires_grad == gradient
     torch.testing.assert_close(output, expected, rtol=1e-9, atol=1e-9)
 
@@ -347,8 +347,8 @@ def golden(part: str) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]
 
 
 @pytest.mark.parametrize("gradient", [True, False], ids=["layers", "folded"])
-@pytest.mark.parametrize("photo", ["img0", "img1"])
-def test_backbone_golden(photo: str, gradient: bool) -> None:
+@pytest.mark.parametrize("image", ["img0", "img1"])
+def test_backbone_golden(image: str, gradient: bool) -> None:
     tensors, state = golden("backbone")
     blocks = {tuple(map(int, found.groups())) for name in state if (found := BLOCK.match(name))}
     narrow, wide = (state[f"res2.0.{name}.weight"].shape[0] for name in ("conv1", "conv3"))
@@ -357,25 +357,25 @@ def test_backbone_golden(photo: str, gradient: bool) -> None:
     net = CaffeResNet(depths=depths, stem_channels=stem, bottleneck_channels=narrow, out_channels=wide)
     net.load_state_dict(state)
     with torch.set_grad_enabled(gradient):
-        output = net(tensors[f"in.{photo}.pixel_values"])
-    torch.testing.assert_close(output.detach(), tensors[f"out.{photo}.backbone.res4"], rtol=1e-5, atol=1e-4)
+        output = net(tensors[f"in.{image}.pixel_values"])
+    torch.testing.assert_close(output.detach(), tensors[f"out.{image}.backbone.res4"], rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("gradient", [True, False], ids=["layers", "folded"])
-@pytest.mark.parametrize("photo", ["img0", "img1"])
-def test_stage_golden(photo: str, gradient: bool) -> None:
+@pytest.mark.parametrize("image", ["img0", "img1"])
+def test_stage_golden(image: str, gradient: bool) -> None:
     """The first RoIs as the reference pooled them; then all of them, pooled from its map by us."""
     tensors, state = golden("roi_heads.res5")
     narrow, incoming = state["0.conv1.weight"].shape[:2]
     wide = state["0.conv3.weight"].shape[0]
     stage = RegionStage(in_channels=incoming, bottleneck_channels=narrow, out_channels=wide)
     stage.load_state_dict(state)
-    pooled, expected = tensors[f"out.{photo}.roi.pooled"], tensors[f"out.{photo}.roi.features"]
-    boxes = tensors[f"out.{photo}.rpn.proposals.0"]
+    pooled, expected = tensors[f"out.{image}.roi.pooled"], tensors[f"out.{image}.roi.features"]
+    boxes = tensors[f"out.{image}.rpn.proposals.0"]
     rois = torch.cat([boxes.new_zeros(len(boxes), 1), boxes], dim=1)
     with torch.set_grad_enabled(gradient):
         first = stage(pooled).detach()
-        every = stage(tensors[f"out.{photo}.backbone.res4"], rois, output_size=pooled.shape[-1]).detach()
+        every = stage(tensors[f"out.{image}.backbone.res4"], rois, output_size=pooled.shape[-1]).detach()
     torch.testing.assert_close(first, expected[: len(pooled)], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(every, expected, rtol=1e-5, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Photo against text: similarities and losses by hand, ITM's pairs as they were drawn, what can be searched by, and
+"""Image against text: similarities and losses by hand, ITM's pairs as they were drawn, what can be searched by, and
 transformers' own zero-shot pipeline on it."""
 
 import logging
@@ -20,12 +20,12 @@ from ..tiny import (
     tiny_encoder_config,
     tiny_fusion_config,
     tiny_fusion_processor,
-    tiny_photo,
+    tiny_image,
     tiny_pretraining,
     tiny_retrieval,
 )
 from .test_fusion import texts, uneven
-from .vqa_twin import WIDTH, gradients_of, photo, photos
+from .vqa_twin import WIDTH, gradients_of, images, one_image
 
 OWNERS = [0, 0, 1, 2, 2]  # of five texts
 
@@ -41,8 +41,8 @@ def retrieval(**changes: Any) -> UpDownFusionForImageTextRetrieval:
 
 
 def batch_of_five() -> dict[str, Any]:
-    """Five texts of 4 to 7 words about photos of 5, 3 and 1 regions."""
-    return {"input_ids": texts(lengths=[7, 4, 6, 5, 7]), "photo_index": torch.tensor(OWNERS), **uneven()}
+    """Five texts of 4 to 7 words about images of 5, 3 and 1 regions."""
+    return {"input_ids": texts(lengths=[7, 4, 6, 5, 7]), "image_index": torch.tensor(OWNERS), **uneven()}
 
 
 def unit(vector: torch.Tensor) -> torch.Tensor:
@@ -54,35 +54,35 @@ def log_softmax(scores: list[float]) -> list[float]:
 
 
 def slow_itc(similarity: torch.Tensor, owners: list[int], temperature: float) -> float:
-    """Both ways, pair by pair; all texts of a photo are its positives (`itc` of the objectives)."""
+    """Both ways, pair by pair; all texts of an image are its positives (`itc` of the objectives)."""
     scores = (similarity.double() / temperature).tolist()
-    of_photos = []
+    of_images = []
     for p, row in enumerate(scores):
         right = [n for n, owner in enumerate(owners) if owner == p]
         if right:
-            of_photos.append(-sum(log_softmax(row)[n] for n in right) / len(right))
+            of_images.append(-sum(log_softmax(row)[n] for n in right) / len(right))
     of_texts = [-log_softmax([row[n] for row in scores])[owner] for n, owner in enumerate(owners)]
-    return (sum(of_photos) / len(of_photos) + sum(of_texts) / len(of_texts)) / 2
+    return (sum(of_images) / len(of_images) + sum(of_texts) / len(of_texts)) / 2
 
 
 def slow_itm(model: Any, batch: dict[str, Any], seed: int) -> float:
-    """Pair by pair: every text with its photo, every text with the wrong photo drawn for it, every photo with the wrong
+    """Pair by pair: every text with its image, every text with the wrong image drawn for it, every image with the wrong
     text drawn for it."""
     names = ("region_features", "region_boxes", "region_mask")
-    regions, ids, owners = {name: batch[name] for name in names}, batch["input_ids"], batch["photo_index"]
+    regions, ids, owners = {name: batch[name] for name in names}, batch["input_ids"], batch["image_index"]
     torch.manual_seed(seed)
     if model.config.hard_negatives and model.config.weight("itc"):
         similarity = model.get_image_features(**regions) @ model.get_text_features(ids).T
-        wrong_photo, wrong_text = hard_negatives(similarity, owners, temperature=model.temperature)
+        wrong_image, wrong_text = hard_negatives(similarity, owners, temperature=model.temperature)
     else:
-        wrong_photo, wrong_text = random_negatives(len(batch["region_mask"]), owners)
+        wrong_image, wrong_text = random_negatives(len(batch["region_mask"]), owners)
     pairs = [(n, owner, 1) for n, owner in enumerate(owners.tolist())]
-    pairs += [(n, wrong_photo[n].item(), 0) for n in range(len(owners))]
+    pairs += [(n, wrong_image[n].item(), 0) for n in range(len(owners))]
     pairs += [(text, chosen, 0) for chosen, text in enumerate(wrong_text.tolist())]
     assert all((owners[text] == chosen) == right for text, chosen, right in pairs)
     total = 0.0
     for text, chosen, right in pairs:
-        log_odds = model.match(ids[text : text + 1], **photo(regions, chosen)).item()
+        log_odds = model.match(ids[text : text + 1], **one_image(regions, chosen)).item()
         total += math.log1p(math.exp(-log_odds if right else log_odds))
     return total / len(pairs)
 
@@ -100,7 +100,9 @@ class TestSimilarity:
         ids = batch_of_five()["input_ids"]
         output = model(ids, **batch)
         for p, count in enumerate([5, 3, 1]):
-            image = unit(model.image_projection.weight @ model.fusion(**photo(batch, p, count=count)).pooler_output[0])
+            image = unit(
+                model.image_projection.weight @ model.fusion(**one_image(batch, p, count=count)).pooler_output[0]
+            )
             torch.testing.assert_close(output.image_embeds[p], image, atol=1e-5, rtol=1e-5)
             for n, length in enumerate([7, 4, 6, 5, 7]):
                 text = unit(model.text_projection.weight @ model.fusion(ids[n : n + 1, :length]).pooler_output[0])
@@ -150,7 +152,7 @@ class TestSimilarity:
 class TestLosses:
     @pytest.mark.parametrize("hard", [True, False])
     def test_weighted_sum_of_objectives(self, hard):
-        """2 ITC + 0.5 ITM, each computed pair by pair; labels say the same as photo_index."""
+        """2 ITC + 0.5 ITM, each computed pair by pair; labels say the same as image_index."""
         model = retrieval(objectives={"itc": 2, "itm": 0.5}, hard_negatives=hard, temperature=0.3)
         batch = batch_of_five()
         torch.manual_seed(5)
@@ -162,24 +164,24 @@ class TestLosses:
         assert output.losses["itm"].item() == pytest.approx(itm, abs=1e-5)
         assert output.loss.item() == pytest.approx(2 * itc + 0.5 * itm, abs=1e-5)
         torch.manual_seed(5)
-        labelled = model(labels=batch.pop("photo_index"), **batch)
+        labelled = model(labels=batch.pop("image_index"), **batch)
         torch.testing.assert_close(labelled.loss, output.loss)
 
     def test_texts_next_to_each_other_without_an_index(self):
         model, batch = retrieval(), batch_of_five()
         ids, index = batch.pop("input_ids"), torch.tensor([0, 0, 1, 1, 2, 2])
-        del batch["photo_index"]
+        del batch["image_index"]
         ids = torch.cat([ids, ids[:1]])
         losses = []
-        for given in ({}, {"photo_index": index}, {"labels": index}):
+        for given in ({}, {"image_index": index}, {"labels": index}):
             torch.manual_seed(1)
             losses.append(model(ids, **batch, **given, return_loss=True).loss)
         torch.testing.assert_close(losses[0], losses[1])
         torch.testing.assert_close(losses[0], losses[2])
 
-    def test_one_photo_alone(self):
+    def test_one_image_alone(self):
         """There is no wrong pair: ITC is ln of the number of texts, over which its target is spread; all is finite."""
-        model, batch = retrieval(), photos(1)
+        model, batch = retrieval(), images(1)
         for count in (1, 3):
             output = model(texts(lengths=[4] * count), **batch, return_loss=True)
             gradients = gradients_of(model, output.loss)
@@ -187,13 +189,13 @@ class TestLosses:
         assert model(texts(lengths=[4]), **batch, return_loss=True).losses["itc"].item() == pytest.approx(0, abs=1e-6)
 
     def test_hard_negatives_are_the_similar_ones(self):
-        """At the lowest temperature the most similar wrong photo and text are drawn."""
+        """At the lowest temperature the most similar wrong image and text are drawn."""
         model, batch = retrieval(temperature=0.001), batch_of_five()
         similarity = (model(**batch).logits * 0.001).detach()
-        owners = batch["photo_index"]
+        owners = batch["image_index"]
         wrong = similarity.masked_fill(torch.arange(3)[:, None] == owners, -9)
-        wrong_photo, wrong_text = hard_negatives(similarity, owners, temperature=model.temperature.detach())
-        assert torch.equal(wrong_photo, wrong.argmax(dim=0)) and torch.equal(wrong_text, wrong.argmax(dim=1))
+        wrong_image, wrong_text = hard_negatives(similarity, owners, temperature=model.temperature.detach())
+        assert torch.equal(wrong_image, wrong.argmax(dim=0)) and torch.equal(wrong_text, wrong.argmax(dim=1))
 
     def test_keys_of_a_momentum_copy(self):
         """With the model's own embeddings as keys and no queue it is the plain loss."""
@@ -211,8 +213,8 @@ class TestLosses:
         torch.testing.assert_close(model(**batch, return_loss=True, keys=keys).loss, output.loss)
 
     def test_overfits(self):
-        """A few steps on four photos with a caption each: both losses fall, and everything is found."""
-        model, batch = retrieval(text_config=tiny_encoder_config(hidden_dropout_prob=0.0)), photos(4)
+        """A few steps on four images with a caption each: both losses fall, and everything is found."""
+        model, batch = retrieval(text_config=tiny_encoder_config(hidden_dropout_prob=0.0)), images(4)
         ids = texts(lengths=[6, 5, 4, 6])
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         model.train()
@@ -229,7 +231,7 @@ class TestLosses:
         assert (
             last.logits_per_image.argmax(dim=1).tolist() == last.logits_per_text.argmax(dim=1).tolist() == [0, 1, 2, 3]
         )
-        matched = [[model.match(ids[n : n + 1], **photo(batch, p)).item() for n in range(4)] for p in range(4)]
+        matched = [[model.match(ids[n : n + 1], **one_image(batch, p)).item() for n in range(4)] for p in range(4)]
         assert torch.tensor(matched).argmax(dim=1).tolist() == [0, 1, 2, 3]
 
 
@@ -241,7 +243,7 @@ class TestMatch:
         found = model.match(**batch)
         names = ("region_features", "region_boxes", "region_mask")
         for n, owner in enumerate(OWNERS):
-            one = photo({name: batch[name] for name in names}, owner)
+            one = one_image({name: batch[name] for name in names}, owner)
             joint = model.fusion(batch["input_ids"][n : n + 1], **one).pooler_output[0]
             expected = (model.match_head.weight[0] @ joint + model.match_head.bias[0]).item()
             assert found[n].item() == pytest.approx(expected, abs=1e-5)
@@ -259,7 +261,7 @@ class TestMatch:
             found = model.match(**batch)
             for n, owner in enumerate(OWNERS):
                 names = ("region_features", "region_boxes", "region_mask")
-                one = photo({name: batch[name] for name in names}, owner)
+                one = one_image({name: batch[name] for name in names}, owner)
                 joint = model.fusion(batch["input_ids"][n : n + 1], **one)
                 there = batch["input_ids"][n] != model.config.pad_token_id
                 words, seen = joint.word_states[0][there].mean(dim=0), one["region_mask"][0]
@@ -284,13 +286,13 @@ class TestMatch:
 
     @torch.no_grad()
     def test_attention_of_each_word(self):
-        """Of every text with its own photo: sums to 1, exactly 0 on padding."""
+        """Of every text with its own image: sums to 1, exactly 0 on padding."""
         model, batch = retrieval(), batch_of_five()
         output = model(**batch, output_attentions=True)
         assert [layer.shape for layer in output.attentions] == [(5, 7, 5)] * 2
         for layer in output.attentions:
             torch.testing.assert_close(layer.sum(dim=-1), torch.ones(5, 7))
-            padding = ~batch["region_mask"][batch["photo_index"]]
+            padding = ~batch["region_mask"][batch["image_index"]]
             assert layer[padding[:, None].expand_as(layer)].eq(0).all()
         assert torch.equal(output.region_boxes, batch["region_boxes"])
         torch.testing.assert_close(output.logits, model(**batch).logits, atol=1e-5, rtol=1e-5)
@@ -298,7 +300,7 @@ class TestMatch:
 
 class TestMistakes:
     def test_heads_are_named_that_are_not_there(self):
-        ids, batch = texts(), photos()
+        ids, batch = texts(), images()
         searching = retrieval(objectives={"itc": 1})
         assert not hasattr(searching, "match_head") and set(searching(ids, **batch, return_loss=True).losses) == {"itc"}
         with pytest.raises(ValueError, match="scores no pairs: .* leaves out 'itm'"):
@@ -316,13 +318,13 @@ class TestMistakes:
             ({"region_features": None}, "Give either pixel_values or region_features"),
             ({"region_features": torch.zeros(3, 5, 11)}, "11.*expects.*10"),
             ({"region_boxes": None}, "give region_boxes as well"),
-            ({"labels": torch.tensor([0, 1, 5])}, "one of 3 photos"),
-            ({"input_ids": texts(lengths=[3, 3]), "return_loss": True}, "2 texts for 3 photos"),
+            ({"labels": torch.tensor([0, 1, 5])}, "one of 3 images"),
+            ({"input_ids": texts(lengths=[3, 3]), "return_loss": True}, "2 texts for 3 images"),
         ],
     )
     def test_inputs(self, changes, message):
         with pytest.raises(ValueError, match=message):
-            retrieval()(**({"input_ids": texts()} | photos() | changes))
+            retrieval()(**({"input_ids": texts()} | images() | changes))
 
 
 class TestLife:
@@ -394,7 +396,7 @@ class TestPipeline:
         classify = pipeline("zero-shot-image-classification", model=str(folder), device="cpu")
         assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
         assert type(classify.model) is UpDownFusionForImageTextRetrieval
-        labels, picture = ["a dog", "two men", "the ocean"], tiny_photo(1)
+        labels, picture = ["a dog", "two men", "the ocean"], tiny_image(1)
         inputs = tiny_fusion_processor()(
             images=picture, text=[f"This is a photo of {label}." for label in labels], padding=True, return_tensors="pt"
         )
@@ -403,7 +405,7 @@ class TestPipeline:
         assert [answer["label"] for answer in found] == [labels[row] for row in expected.argsort(descending=True)]
         for answer in found:
             assert answer["score"] == pytest.approx(expected[labels.index(answer["label"])].item(), abs=1e-6)
-        many = classify([picture, tiny_photo(2)], candidate_labels=labels)
+        many = classify([picture, tiny_image(2)], candidate_labels=labels)
         assert [answer["label"] for answer in many[0]] == [answer["label"] for answer in found]
         assert many[0][0]["score"] != many[1][0]["score"]
 
@@ -412,7 +414,7 @@ class TestPipeline:
         model, processor = (
             auto.from_pretrained(folder) for auto in (AutoModelForZeroShotImageClassification, AutoProcessor)
         )
-        inputs = processor(images=[tiny_photo(0), tiny_photo(1)], text=CAPTIONS, padding=True, return_tensors="pt")
+        inputs = processor(images=[tiny_image(0), tiny_image(1)], text=CAPTIONS, padding=True, return_tensors="pt")
         output = model(**inputs)
         assert output.logits_per_image.shape == (2, 4)
         regions = model.region_source(inputs["pixel_values"])
@@ -426,17 +428,17 @@ class TestPipeline:
 
 # -- negatives -------------------------------------------------------------------------------------------------------
 
-TEXT_OWNERS = [2, 0, 0, 3, 2, 0]  # photo 1 has no text, photo 0 has three
+TEXT_OWNERS = [2, 0, 0, 3, 2, 0]  # image 1 has no text, image 0 has three
 
 
 def shares(draw: Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]], *, times: int = 4000) -> list[Any]:
-    """How often each photo is drawn for each text (N, P), and each text for each photo (P, N)."""
+    """How often each image is drawn for each text (N, P), and each text for each image (P, N)."""
     generator = torch.Generator().manual_seed(0)
     drawn = [draw(generator) for _ in range(times)]
-    photos, texts = (torch.stack(side) for side in zip(*drawn, strict=True))  # (times, N), (times, P)
+    images, texts = (torch.stack(side) for side in zip(*drawn, strict=True))  # (times, N), (times, P)
     return [
-        torch.stack([(photos == p).double().mean(dim=0) for p in range(texts.shape[1])], dim=1),
-        torch.stack([(texts == n).double().mean(dim=0) for n in range(photos.shape[1])], dim=1),
+        torch.stack([(images == p).double().mean(dim=0) for p in range(texts.shape[1])], dim=1),
+        torch.stack([(texts == n).double().mean(dim=0) for n in range(images.shape[1])], dim=1),
     ]
 
 
@@ -457,12 +459,12 @@ def test_hard_negatives_follow_the_softmax_with_matches_at_zero() -> None:
 
 
 def test_random_negatives_are_even() -> None:
-    photos, texts = shares(lambda chance: random_negatives(4, torch.tensor(TEXT_OWNERS), generator=chance))
-    for share, matched in ((photos, photos == 0), (texts, texts == 0)):
+    images, texts = shares(lambda chance: random_negatives(4, torch.tensor(TEXT_OWNERS), generator=chance))
+    for share, matched in ((images, images == 0), (texts, texts == 0)):
         even = (~matched).double() / (~matched).sum(dim=1, keepdim=True)
         torch.testing.assert_close(share, even, atol=0.03, rtol=0)
     matches = torch.arange(4)[:, None] == torch.tensor(TEXT_OWNERS)
-    assert torch.equal(photos == 0, matches.T) and torch.equal(texts == 0, matches)
+    assert torch.equal(images == 0, matches.T) and torch.equal(texts == 0, matches)
 
 
 @pytest.mark.parametrize("wrong", [-1.0, -1e30, -math.inf, math.nan])
@@ -476,14 +478,14 @@ def test_negatives_survive_similarities_that_underflow(wrong: float) -> None:
             assert chosen.dtype == torch.int64 and (chosen >= 0).all() and (chosen != torch.arange(3)).all()
 
 
-def test_there_is_no_negative_in_a_batch_of_one_photo() -> None:
+def test_there_is_no_negative_in_a_batch_of_one_image() -> None:
     similarity = torch.ones(1, 3, requires_grad=True)
-    photos, texts = hard_negatives(similarity, torch.zeros(3, dtype=torch.long), temperature=0.07)
-    assert photos.tolist() == [-1, -1, -1] and texts.tolist() == [-1]
-    photos, texts = random_negatives(2, torch.tensor([0, 0]))
-    assert photos.tolist() == [1, 1] and texts[0] == -1 and texts[1] in (0, 1)
-    photos, texts = random_negatives(2, torch.zeros(0, dtype=torch.long))
-    assert photos.tolist() == [] and texts.tolist() == [-1, -1]
+    images, texts = hard_negatives(similarity, torch.zeros(3, dtype=torch.long), temperature=0.07)
+    assert images.tolist() == [-1, -1, -1] and texts.tolist() == [-1]
+    images, texts = random_negatives(2, torch.tensor([0, 0]))
+    assert images.tolist() == [1, 1] and texts[0] == -1 and texts[1] in (0, 1)
+    images, texts = random_negatives(2, torch.zeros(0, dtype=torch.long))
+    assert images.tolist() == [] and texts.tolist() == [-1, -1]
 
 
 def test_a_generator_fixes_the_draw() -> None:

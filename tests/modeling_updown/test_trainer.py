@@ -10,13 +10,13 @@ import torch
 from transformers import EvalPrediction, Trainer, TrainingArguments, default_data_collator
 
 from tests.tiny import (
-    noise_photo,
+    noise_image,
     save_tiny_captioner,
     tiny_captioner,
     tiny_encoder_config,
     tiny_fusion_vqa,
+    tiny_image,
     tiny_masked_lm,
-    tiny_photo,
     tiny_prefix_lm,
     tiny_pretraining,
     tiny_pyramid_detector,
@@ -45,7 +45,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 
 
 def rows_of(name: str, model: Any) -> list[dict[str, Any]]:
-    """A data set of six rows, as torch stacks them: photo, text, labels."""
+    """A data set of six rows, as torch stacks them: image, text, labels."""
     if name == "detector":
         return [detector_row(number) for number in range(ROWS)]
     chance, rows = torch.Generator().manual_seed(0), []
@@ -66,9 +66,9 @@ def rows_of(name: str, model: Any) -> list[dict[str, Any]]:
             choices = torch.randint(5, 20, (3, 2), generator=chance)
             row |= {"choice_input_ids": choices, "correct_choice": torch.tensor(number % 3)}
         if name == "retrieval":
-            row |= {"photo_ids": torch.tensor(100 + number), "labels": torch.tensor(100 + number)}
+            row |= {"image_ids": torch.tensor(100 + number), "labels": torch.tensor(100 + number)}
         if name == "pretraining":
-            row |= {"photo_ids": torch.tensor(number), "masked_regions": torch.arange(REGIONS) % 2 == number % 2}
+            row |= {"image_ids": torch.tensor(number), "masked_regions": torch.arange(REGIONS) % 2 == number % 2}
         rows.append(row)
     return rows
 
@@ -76,7 +76,7 @@ def rows_of(name: str, model: Any) -> list[dict[str, Any]]:
 def detector_row(number: int) -> dict[str, Any]:
     box = torch.tensor([0.1, 0.2, 0.6, 0.8])
     return {
-        "pixel_values": noise_photo(64, 96, seed=number)[0],
+        "pixel_values": noise_image(64, 96, seed=number)[0],
         "labels": torch.tensor([1 + number, 12]),
         "true_boxes": torch.stack([box, box / 2]),
         "draw_seeds": torch.tensor(number),
@@ -163,10 +163,10 @@ def test_the_lines_of_readme_run_as_written(
     blocks = re.findall(r"(?ms)^```python\n(.*?)^```", readme)
     (block,) = (block for block in blocks if "TrainingArguments" in block)
     monkeypatch.chdir(tmp_path)
-    photos = tmp_path / "training" / "demo_photos"
-    photos.mkdir(parents=True)
+    images = tmp_path / "training" / "demo_photos"
+    images.mkdir(parents=True)
     for seed, name in enumerate(("riders", "skier")):
-        tiny_photo(seed).save(photos / f"{name}.jpg")
+        tiny_image(seed).save(images / f"{name}.jpg")
     save_tiny_captioner(tmp_path / "hub_cards" / "updown-captioning-flickr8k")
     lines: dict[str, Any] = {}
     exec(block, lines)

@@ -1,4 +1,4 @@
-"""The question answerer's own promises: the paper's equations, a batch is its members, padding cannot be seen, photos
+"""The question answerer's own promises: the paper's equations, a batch is its members, padding cannot be seen, images
 are shared, mistakes are named. Parity with the reference is in test_vqa_parity.py."""
 
 import itertools
@@ -11,7 +11,7 @@ from transformers import AutoModelForVisualQuestionAnswering
 from modeling_updown import UpDownForVisualQuestionAnswering, UpDownVqaConfig
 from modeling_updown.linear_updown import NormedLinear
 
-from ..tiny import ANSWERS, QUESTIONS, tiny_grid_config, tiny_photo, tiny_question_processor, tiny_vqa, tiny_vqa_config
+from ..tiny import ANSWERS, QUESTIONS, tiny_grid_config, tiny_image, tiny_question_processor, tiny_vqa, tiny_vqa_config
 from .vqa_twin import (
     PAD,
     REGIONS,
@@ -20,9 +20,9 @@ from .vqa_twin import (
     SlowAnswerer,
     answerer,
     gradients_of,
+    images,
+    one_image,
     padded,
-    photo,
-    photos,
     soft_labels,
     words,
 )
@@ -48,8 +48,8 @@ def model(request) -> UpDownForVisualQuestionAnswering:
 class TestEquations:
     @pytest.mark.parametrize("fields", EVERY_COMBINATION, ids=lambda fields: "-".join(map(str, fields.values())))
     def test_slow_twin(self, fields):
-        """Every combination: 2 questions about photos of 5 and 3 regions, one of whose questions is shorter."""
-        model, batch = answerer(**fields, answer_hidden_size=9), photos(2)
+        """Every combination: 2 questions about images of 5 and 3 regions, one of whose questions is shorter."""
+        model, batch = answerer(**fields, answer_hidden_size=9), images(2)
         batch["region_mask"][1, 3:] = False
         ids = padded(words(2), [6, 4], side="right")
         output = model(ids, **batch, labels=soft_labels(2), output_hidden_states=True)
@@ -75,7 +75,7 @@ class TestEquations:
 
     def test_references_question(self):
         """hengyuan-hu's GRU runs over the padding first."""
-        model, batch = answerer(**VARIANTS["hengyuan-hu"]), photos(1)
+        model, batch = answerer(**VARIANTS["hengyuan-hu"]), images(1)
         expected = SlowAnswerer(model).answer([4, 9, 2], batch["region_features"][0], batch["region_boxes"][0])
         logits = model(torch.tensor([[4, 9, 2]]), **batch).logits[0]
         torch.testing.assert_close(logits.double(), expected["logits"], atol=1e-5, rtol=1e-4)
@@ -84,7 +84,7 @@ class TestEquations:
 
     def test_loss(self, model):
         """Binary cross-entropy, summed over answers, a mean over questions."""
-        labels, batch = soft_labels(3), photos()
+        labels, batch = soft_labels(3), images()
         output = model(words(3), **batch, labels=labels)
         p = output.logits.double().sigmoid()
         expected = -(labels * p.log() + (1 - labels) * (1 - p).log()).sum() / 3
@@ -93,10 +93,10 @@ class TestEquations:
         torch.testing.assert_close(counted, output.loss * 3 / 12)
 
     def test_attention_in_training_is_that_of_evaluation(self):
-        """With dropout, products of photo and question are made one by one; without, in one product a photo."""
+        """With dropout, products of image and question are made one by one; without, in one product an image."""
         for attention, activation in itertools.product(CHOICES["attention"], CHOICES["activation"]):
             model = answerer(attention=attention, activation=activation, attention_dropout=1e-12, num_glimpses=2)
-            batch = photos()
+            batch = images()
             expected = model(words(6), **batch)
             found = model.train()(words(6), **batch)
             torch.testing.assert_close(found.attentions, expected.attentions)
@@ -104,7 +104,7 @@ class TestEquations:
 
     def test_dropout_only_in_training(self):
         """Each of the five by itself."""
-        batch, ids = photos(), words(3)
+        batch, ids = images(), words(3)
         for name in ("word", "question", "region", "attention", "answer"):
             for attention in CHOICES["attention"]:
                 model = answerer(attention=attention, **{f"{name}_dropout": 0.5})
@@ -115,15 +115,15 @@ class TestEquations:
 
 class TestForward:
     def test_batch_equals_single(self, model):
-        """Photos of 5, 3 and 1 regions, questions of 6, 1 and 4 words: together, and each alone without padding."""
-        batch, labels = photos(), soft_labels(3)
+        """Images of 5, 3 and 1 regions, questions of 6, 1 and 4 words: together, and each alone without padding."""
+        batch, labels = images(), soft_labels(3)
         counts, lengths = [5, 3, 1], [6, 1, 4]
         batch["region_mask"] = torch.arange(REGIONS) < torch.tensor(counts)[:, None]
         ids = padded(words(3), lengths, side="right")
         together = model(ids, **batch, labels=labels)
         total = 0.0
         for n, (count, length) in enumerate(zip(counts, lengths, strict=True)):
-            one = model(ids[n : n + 1, :length], **photo(batch, n, count=count), labels=labels[n : n + 1])
+            one = model(ids[n : n + 1, :length], **one_image(batch, n, count=count), labels=labels[n : n + 1])
             torch.testing.assert_close(together.logits[n], one.logits[0], atol=1e-5, rtol=1e-5)
             for ours, alone in zip(together.attentions, one.attentions, strict=True):
                 torch.testing.assert_close(ours[n, :, :count], alone[0], atol=1e-5, rtol=1e-5)
@@ -135,7 +135,7 @@ class TestForward:
 
     def test_padding_side_does_not_matter(self, model):
         """Left, right, wider, gaps in the middle, a mask over other words: the same logits and gradients."""
-        lengths, batch, labels, ids = [6, 1, 4], photos(), soft_labels(3), words(3)
+        lengths, batch, labels, ids = [6, 1, 4], images(), soft_labels(3), words(3)
         right, left = (padded(ids, lengths, side=side) for side in ("right", "left"))
         noise = torch.where(right == PAD, 7, right)
         spread = torch.stack([right, torch.zeros_like(right)], dim=2).flatten(1)  # a gap after every word
@@ -155,7 +155,7 @@ class TestForward:
         assert gradients[0]["embed_tokens.weight"][PAD].eq(0).all()
 
     def test_nan_in_a_padded_region_stays_there(self, model):
-        batch, labels = photos(), soft_labels(3)
+        batch, labels = images(), soft_labels(3)
         batch["region_mask"][:, 4] = False
         batch["region_mask"][1, :2] = False  # gaps may stand anywhere
         clean = model(words(3), **batch, labels=labels)
@@ -170,12 +170,12 @@ class TestForward:
         "index", [None, [0, 0, 1, 1, 2, 2], [2, 0, 0, 2, 0, 1], [1, 1, 1, 1, 1, 1], [2, 2, 0, 0, 2, 0]]
     )
     @pytest.mark.parametrize("training", [False, True])
-    def test_several_questions_a_photo_equal_each_alone(self, model, index, training):
-        """Two for each photo, or as `photo_index` says; logits, attention, and the gradient of weights and regions.
+    def test_several_questions_an_image_equal_each_alone(self, model, index, training):
+        """Two for each image, or as `image_index` says; logits, attention, and the gradient of weights and regions.
         In training (with dropout that drops nothing) attention takes another way."""
         model.train(training)
         model.config.attention_dropout = model.attention[0].dropout = 1e-12
-        batch, labels = photos(), soft_labels(6)
+        batch, labels = images(), soft_labels(6)
         batch["region_mask"][1, 3:] = False
         ids = padded(words(6), [6, 2, 3, 1, 6, 5], side="left")
         owners = [0, 0, 1, 1, 2, 2] if index is None else index
@@ -183,12 +183,12 @@ class TestForward:
         for together in (True, False):
             regions = batch | {"region_features": batch["region_features"].clone().requires_grad_()}
             if together:
-                photo_index = None if index is None else torch.tensor(index)
-                output = model(ids, **regions, photo_index=photo_index, labels=labels)
+                image_index = None if index is None else torch.tensor(index)
+                output = model(ids, **regions, image_index=image_index, labels=labels)
                 logits, attention, loss = output.logits, output.attentions[-1], output.loss
             else:
                 alone = [
-                    model(ids[n : n + 1], **photo(regions, owner), labels=labels[n : n + 1])
+                    model(ids[n : n + 1], **one_image(regions, owner), labels=labels[n : n + 1])
                     for n, owner in enumerate(owners)
                 ]
                 logits = torch.cat([one.logits for one in alone])
@@ -198,11 +198,11 @@ class TestForward:
             results.append((logits, attention, gradients, regions["region_features"].grad))
         torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-4)
         if index is not None and 0 not in index:
-            assert results[0][3][0].eq(0).all()  # nobody asked about that photo
+            assert results[0][3][0].eq(0).all()  # nobody asked about that image
 
     def test_long_questions_are_cut(self, model):
         """At 14 words, whichever side the padding is on; 500 words are no trouble."""
-        ids, batch = words(3, 500), photos()
+        ids, batch = words(3, 500), images()
         expected = model(ids[:, :14], **batch).logits
         for given in (ids, F.pad(ids, (5, 0)), F.pad(ids, (0, 5))):
             torch.testing.assert_close(model(given, **batch).logits, expected)
@@ -212,9 +212,9 @@ class TestForward:
     @pytest.mark.parametrize("count", [0, 1, 6])
     def test_empty_question(self, model, count):
         """Nothing but padding, or no column at all, as tokenizers (in floats) make it: the state before any word."""
-        batch = photos(2)
+        batch = images(2)
         empty = torch.zeros(1, count) if count == 0 else torch.zeros(1, count, dtype=torch.long)
-        output = model(empty, **photo(batch, 0), labels=soft_labels(1), output_hidden_states=True)
+        output = model(empty, **one_image(batch, 0), labels=soft_labels(1), output_hidden_states=True)
         assert all(gradient.isfinite().all() for gradient in gradients_of(model, output.loss).values())
         if not model.config.reads_padding:
             assert output.hidden_states[0].eq(0).all()
@@ -222,7 +222,7 @@ class TestForward:
         torch.testing.assert_close(beside.logits[0], output.logits[0], atol=1e-6, rtol=1e-5)
 
     def test_bfloat16_autocast_and_weights(self, model):
-        batch, labels = photos(), soft_labels(3)
+        batch, labels = images(), soft_labels(3)
         full = model(words(3), **batch, labels=labels)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             half = model(words(3), **batch, labels=labels)
@@ -238,13 +238,13 @@ class TestForward:
 
     @torch.no_grad()
     def test_compiled_forward(self):
-        model, batch, index = answerer(**VARIANTS["hengyuan-hu"]), photos(), torch.tensor([2, 0, 0, 1])
+        model, batch, index = answerer(**VARIANTS["hengyuan-hu"]), images(), torch.tensor([2, 0, 0, 1])
         compiled = torch.compile(model, backend="eager")
-        given = {"input_ids": padded(words(4), [6, 2, 3, 1], side="right"), "photo_index": index} | batch
+        given = {"input_ids": padded(words(4), [6, 2, 3, 1], side="right"), "image_index": index} | batch
         torch.testing.assert_close(compiled(**given).logits, model(**given).logits, atol=1e-5, rtol=1e-5)
 
     def test_hidden_states_and_tuples(self, model):
-        batch = photos()
+        batch = images()
         output = model(words(3), **batch, output_hidden_states=True)
         question, joint = output.hidden_states
         before = model.before_answers(joint)
@@ -266,7 +266,7 @@ class TestChoices:
 
     def test_equations(self):
         """w^T (h * f_c(GRU(choice))), choice by choice."""
-        model, batch = self.model(), photos(2)
+        model, batch = self.model(), images(2)
         output = model(
             words(2), **batch, choice_input_ids=self.CHOICE_IDS, choice_mask=self.MASK, output_hidden_states=True
         )
@@ -283,7 +283,7 @@ class TestChoices:
 
     def test_loss(self):
         """Cross-entropy of the right one, a mean over those questions that have one; answers and choices add up."""
-        model, batch, labels = self.model(), photos(2), soft_labels(2)
+        model, batch, labels = self.model(), images(2), soft_labels(2)
         choices = {"choice_input_ids": self.CHOICE_IDS, "choice_mask": self.MASK}
         scores = model(words(2), **batch, **choices).choice_logits
         both = model(words(2), **batch, **choices, correct_choice=torch.tensor([2, 0])).loss
@@ -297,7 +297,7 @@ class TestChoices:
         assert none.item() == 0
 
     def test_gradients_are_finite_where_a_question_has_no_choice(self):
-        model, batch = self.model(), photos(2)
+        model, batch = self.model(), images(2)
         mask = torch.tensor([[True, True, True], [False, False, False]])
         loss = model(
             words(2),
@@ -309,7 +309,7 @@ class TestChoices:
         assert all(gradient.isfinite().all() for gradient in gradients_of(model, loss).values())
 
     def test_order_of_choices_does_not_matter(self):
-        model, batch = self.model(), photos(2)
+        model, batch = self.model(), images(2)
         scores, flipped = (
             model(words(2), **batch, choice_input_ids=ids).choice_logits
             for ids in (self.CHOICE_IDS, self.CHOICE_IDS.flip(1))
@@ -317,7 +317,7 @@ class TestChoices:
         torch.testing.assert_close(scores.flip(1), flipped)
 
     def test_mistakes(self):
-        batch = photos(2)
+        batch = images(2)
         with pytest.raises(ValueError, match="config.scores_choices=True"):
             answerer()(words(2), **batch, choice_input_ids=self.CHOICE_IDS)
         with pytest.raises(ValueError, match="give choice_input_ids as well"):
@@ -329,43 +329,43 @@ class TestMistakes:
         ("changes", "message"),
         [
             ({"region_features": torch.zeros(3, 5, 11)}, "11.*expects.*10.*another detector"),
-            ({"region_mask": torch.zeros(3, 5, dtype=torch.bool)}, r"photos \[0, 1, 2\].*no region at all"),
+            ({"region_mask": torch.zeros(3, 5, dtype=torch.bool)}, r"images \[0, 1, 2\].*no region at all"),
             ({"region_mask": torch.ones(3, 4, dtype=torch.bool)}, r"region_mask has shape \(3, 4\)"),
             ({"region_features": None}, "Give either pixel_values or region_features"),
             ({"pixel_values": torch.zeros(3, 3, 8, 8), "region_features": None}, "owns no region source"),
-            ({"input_ids": words(4)}, "4 texts for 3 photos.*photo_index"),
-            ({"input_ids": words(2)}, "2 texts for 3 photos"),
-            ({"input_ids": words(0)}, "0 texts for 3 photos"),
+            ({"input_ids": words(4)}, "4 texts for 3 images.*image_index"),
+            ({"input_ids": words(2)}, "2 texts for 3 images"),
+            ({"input_ids": words(0)}, "0 texts for 3 images"),
             ({"input_ids": None}, "either input_ids or inputs_embeds"),
             ({"inputs_embeds": torch.zeros(3, 6, 12)}, "either input_ids or inputs_embeds"),
             ({"attention_mask": torch.ones(3, 5)}, r"attention_mask has shape \(3, 5\).*\(3, 6\)"),
-            ({"photo_index": torch.tensor([0, 1, 3])}, "one of 3 photos for each of 3 texts"),
-            ({"photo_index": torch.tensor([0, -1, 2])}, "one of 3 photos"),
-            ({"photo_index": torch.tensor([0, 1])}, "one of 3 photos for each of 3 texts"),
-            ({"input_ids": words(0), "photo_index": torch.zeros(0, dtype=torch.long)}, "each of 0 texts"),
+            ({"image_index": torch.tensor([0, 1, 3])}, "one of 3 images for each of 3 texts"),
+            ({"image_index": torch.tensor([0, -1, 2])}, "one of 3 images"),
+            ({"image_index": torch.tensor([0, 1])}, "one of 3 images for each of 3 texts"),
+            ({"input_ids": words(0), "image_index": torch.zeros(0, dtype=torch.long)}, "each of 0 texts"),
             ({"labels": torch.zeros(3, 5)}, r"labels have shape \(3, 5\).*each of 6 answers to each of 3 questions"),
             ({"labels": torch.zeros(3, dtype=torch.long)}, r"labels have shape \(3,\)"),
         ],
     )
     def test_inputs(self, changes, message):
         with pytest.raises(ValueError, match=message):
-            answerer()(**({"input_ids": words(3)} | photos() | changes))
+            answerer()(**({"input_ids": words(3)} | images() | changes))
 
-    def test_one_photo_without_regions_is_named(self):
-        batch = photos()
+    def test_one_image_without_regions_is_named(self):
+        batch = images()
         batch["region_mask"][1] = False
-        with pytest.raises(ValueError, match=r"photos \[1\] of the batch"):
+        with pytest.raises(ValueError, match=r"images \[1\] of the batch"):
             answerer()(words(3), **batch)
 
-    def test_photo_index_of_any_integers(self):
-        batch, expected = photos(), answerer()(words(2), **photos(), photo_index=torch.tensor([2, 0])).logits
-        found = answerer()(words(2), **batch, photo_index=torch.tensor([2, 0], dtype=torch.int32)).logits
+    def test_image_index_of_any_integers(self):
+        batch, expected = images(), answerer()(words(2), **images(), image_index=torch.tensor([2, 0])).logits
+        found = answerer()(words(2), **batch, image_index=torch.tensor([2, 0], dtype=torch.int32)).logits
         torch.testing.assert_close(found, expected)
 
     @pytest.mark.parametrize("fields", [{"box_embedding": True}, {"counted_objects": 3}])
     def test_boxes_are_asked_for(self, fields):
         with pytest.raises(ValueError, match="give region_boxes as well"):
-            answerer(**fields)(words(3), region_features=photos()["region_features"])
+            answerer(**fields)(words(3), region_features=images()["region_features"])
         with pytest.raises(ValueError, match="owns no region source"):
             answerer().unfreeze_regions()
 
@@ -403,7 +403,7 @@ class TestLife:
         assert loaded.config.id2label == model.config.id2label
         for name, value in model.state_dict().items():
             assert torch.equal(value, loaded.state_dict()[name]), name
-        batch = photos()
+        batch = images()
         torch.testing.assert_close(loaded(words(3), **batch).logits, model(words(3), **batch).logits, rtol=0, atol=0)
         assert [path.name for path in tmp_path.glob("*.safetensors")] == ["model.safetensors"]
         half = UpDownForVisualQuestionAnswering.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -411,7 +411,7 @@ class TestLife:
 
     def test_parts_added_on_loading_start_as_new(self, tmp_path):
         """Weight norm over trained weights changes nothing; a new counter has its functions straight."""
-        model, batch = answerer(), photos()
+        model, batch = answerer(), images()
         model.save_pretrained(tmp_path)
         normed = UpDownForVisualQuestionAnswering.from_pretrained(tmp_path, weight_norm=True)
         torch.testing.assert_close(
@@ -446,9 +446,9 @@ class TestLife:
         assert abs(model.embed_tokens.weight[1:].std().item() - 0.3) < 0.01
 
     def test_pixels_equal_their_regions(self, tmp_path):
-        """A model that owns its source answers about photos as about that source's regions, after loading too."""
+        """A model that owns its source answers about images as about that source's regions, after loading too."""
         model, processor = tiny_vqa(), tiny_question_processor()
-        inputs = processor(images=[tiny_photo(0), tiny_photo(1)], text=QUESTIONS, padding=True, return_tensors="pt")
+        inputs = processor(images=[tiny_image(0), tiny_image(1)], text=QUESTIONS, padding=True, return_tensors="pt")
         pixels, ids = inputs["pixel_values"], inputs["input_ids"]
         with torch.no_grad():
             regions = model.region_source(pixels)
@@ -473,15 +473,15 @@ class TestLife:
         assert not model.region_source.backbone.training
 
     def test_resized_vocabulary(self, model):
-        batch, before = photos(), model(words(3), **photos()).logits
+        batch, before = images(), model(words(3), **images()).logits
         model.resize_token_embeddings(WORDS + 3)
         assert model.config.vocab_size == WORDS + 3
         torch.testing.assert_close(model(words(3), **batch).logits, before)
         assert model(torch.full((3, 2), WORDS + 2), **batch).logits.isfinite().all()
 
     def test_a_few_steps_learn(self, model):
-        """Four photos and questions whose answers differ: the loss falls to a fraction, and every answer is right."""
-        batch, ids, right = photos(4), words(4), torch.tensor([0, 3, 5, 1])
+        """Four images and questions whose answers differ: the loss falls to a fraction, and every answer is right."""
+        batch, ids, right = images(4), words(4), torch.tensor([0, 3, 5, 1])
         labels = F.one_hot(right, len(ANSWERS)).float()
         optimizer = torch.optim.Adamax(model.parameters(), lr=0.03)
         model.train()

@@ -68,7 +68,7 @@ def test_every_stage(golden, model, variant):
     torch.testing.assert_close(question, golden[f"{variant}.out.q_emb"], **TOLERANCE)
     attend, regions = model.attention[0], golden["in.v"]
     mask = torch.ones(regions.shape[:2], dtype=torch.bool)
-    rows = TextRows.of(None, num_texts=len(regions), num_photos=len(regions), device="cpu")
+    rows = TextRows.of(None, num_texts=len(regions), num_images=len(regions), device="cpu")
     weights, scores = attend(question, attend.project_regions(regions), mask, rows)
     torch.testing.assert_close(scores.transpose(1, 2), golden[f"{variant}.out.attention_logits"], **TOLERANCE)
     torch.testing.assert_close(weights, outputs.attentions[0], rtol=0, atol=0)

@@ -39,7 +39,7 @@ def answerer(**changes: Any) -> UpDownForVisualQuestionAnswering:
     return model
 
 
-def photos(count: int = 3, regions: int = REGIONS, *, seed: int = 0) -> dict[str, torch.Tensor]:
+def images(count: int = 3, regions: int = REGIONS, *, seed: int = 0) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(count, regions, 2, generator=generator) / 2
     return {
@@ -49,8 +49,8 @@ def photos(count: int = 3, regions: int = REGIONS, *, seed: int = 0) -> dict[str
     }
 
 
-def photo(batch: dict[str, torch.Tensor], index: int, *, count: int = REGIONS) -> dict[str, torch.Tensor]:
-    """One photo's first regions, alone."""
+def one_image(batch: dict[str, torch.Tensor], index: int, *, count: int = REGIONS) -> dict[str, torch.Tensor]:
+    """One image's first regions, alone."""
     return {name: value[index : index + 1, :count] for name, value in batch.items()}
 
 
@@ -78,7 +78,7 @@ def gradients_of(model: UpDownForVisualQuestionAnswering, loss: torch.Tensor) ->
 
 
 class SlowAnswerer:
-    """One question about one photo of real regions, in float64 and by loops, from the model's tensors alone."""
+    """One question about one image of real regions, in float64 and by loops, from the model's tensors alone."""
 
     def __init__(self, model: UpDownForVisualQuestionAnswering):
         self.model, self.config = model, model.config

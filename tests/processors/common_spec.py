@@ -26,7 +26,9 @@ class ProcSpec:
     image_processor_kwargs: dict[str, Any] = {"size": {"height": 20, "width": 20}}
     processor_class = UpDownProcessor
     skip = {
-        "test_backends_equivalence": "takes a photo from the Hub; test_image_processing.py compares the backends itself"
+        "test_backends_equivalence": (
+            "takes an image from the Hub; test_image_processing.py compares the backends itself"
+        )
     }
 
     @staticmethod

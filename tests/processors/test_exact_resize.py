@@ -39,7 +39,7 @@ def noise(width: int, height: int, *, seed: int = 0) -> Image.Image:
 
 
 @pytest.mark.parametrize(
-    ("photo", "expected"),
+    ("image", "expected"),
     [
         ((512, 512), (600, 600)),
         ((400, 600), (600, 900)),
@@ -52,8 +52,8 @@ def noise(width: int, height: int, *, seed: int = 0) -> Image.Image:
         ((1, 1), (600, 600)),
     ],
 )
-def test_size_keeps_the_aspect_ratio(photo, expected):
-    assert aspect_size(photo, SizeDict(shortest_edge=600, longest_edge=1000)) == expected
+def test_size_keeps_the_aspect_ratio(image, expected):
+    assert aspect_size(image, SizeDict(shortest_edge=600, longest_edge=1000)) == expected
 
 
 def test_without_a_longest_edge_only_the_shorter_counts():
@@ -97,7 +97,7 @@ def test_resizing_against_slow_twin(width, height):
 @BACKENDS
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_red_square(backend, order):
-    """A red photo, and which plane of `pixel_values` is bright; means are in the order of the planes."""
+    """A red image, and which plane of `pixel_values` is bright; means are in the order of the planes."""
     processor = backend(**(CAFFE | {"channel_order": order}))
     pixels = processor(Image.new("RGB", (80, 60), RED), return_tensors="pt").pixel_values[0, :, 30, 30]
     planes = torch.tensor([0.0, 0.0, 255.0] if order == "bgr" else [255.0, 0.0, 0.0])
@@ -106,31 +106,31 @@ def test_red_square(backend, order):
 
 @BACKENDS
 def test_order_is_that_of_arrays_too(backend):
-    photo = noise(80, 60)
+    image = noise(80, 60)
     processor = backend(**CAFFE)
-    expected = processor(photo, return_tensors="pt").pixel_values
-    for same in (np.asarray(photo), torch.tensor(np.asarray(photo)).permute(2, 0, 1)):
+    expected = processor(image, return_tensors="pt").pixel_values
+    for same in (np.asarray(image), torch.tensor(np.asarray(image)).permute(2, 0, 1)):
         assert torch.equal(processor(same, return_tensors="pt").pixel_values, expected)
     reversed_planes = backend(**(CAFFE | {"channel_order": "rgb", "image_mean": CAFFE["image_mean"][::-1]}))
-    torch.testing.assert_close(reversed_planes(photo, return_tensors="pt").pixel_values.flip(1), expected)
+    torch.testing.assert_close(reversed_planes(image, return_tensors="pt").pixel_values.flip(1), expected)
 
 
 @BACKENDS
 def test_order_can_be_chosen_at_the_call(backend):
-    processor, photo = backend(**CAFFE), noise(80, 60)
-    there = processor(photo, channel_order="rgb", return_tensors="pt").pixel_values
-    assert torch.equal(there, backend(**(CAFFE | {"channel_order": "rgb"}))(photo, return_tensors="pt").pixel_values)
+    processor, image = backend(**CAFFE), noise(80, 60)
+    there = processor(image, channel_order="rgb", return_tensors="pt").pixel_values
+    assert torch.equal(there, backend(**(CAFFE | {"channel_order": "rgb"}))(image, return_tensors="pt").pixel_values)
     with pytest.raises(ValueError, match="channel_order is 'gbr'; choose 'rgb' or 'bgr'"):
-        processor(photo, channel_order="gbr")
+        processor(image, channel_order="gbr")
 
 
 # ---- both together
 
 
 def test_backends_agree():
-    photos = [noise(90, 60), noise(30, 200, seed=1)]
+    images = [noise(90, 60), noise(30, 200, seed=1)]
     first, second = (
-        backend(**CAFFE)(photos, return_tensors="pt") for backend in (UpDownImageProcessor, UpDownImageProcessorPil)
+        backend(**CAFFE)(images, return_tensors="pt") for backend in (UpDownImageProcessor, UpDownImageProcessorPil)
     )
     torch.testing.assert_close(first.pixel_values, second.pixel_values, atol=1e-4, rtol=0)
     assert torch.equal(first.pixel_mask, second.pixel_mask)
@@ -138,12 +138,12 @@ def test_backends_agree():
 
 @BACKENDS
 def test_batch_is_padded_after_the_means(backend):
-    photos = [noise(90, 60), noise(30, 200, seed=1), Image.new("L", (50, 50), 7)]
+    images = [noise(90, 60), noise(30, 200, seed=1), Image.new("L", (50, 50), 7)]
     processor = backend(**CAFFE)
-    batch = processor(photos, return_tensors="pt")
+    batch = processor(images, return_tensors="pt")
     assert batch.pixel_values.shape == (3, 3, 100, 90) and batch.pixel_mask.dtype == torch.bool
-    for row, photo in enumerate(photos):
-        alone = processor(photo, return_tensors="pt").pixel_values[0]
+    for row, image in enumerate(images):
+        alone = processor(image, return_tensors="pt").pixel_values[0]
         height, width = alone.shape[1:]
         assert torch.equal(batch.pixel_values[row, :, :height, :width], alone)
         assert batch.pixel_mask[row].sum() == height * width == batch.pixel_mask[row, :height, :width].sum()
@@ -182,9 +182,9 @@ def test_saved_with_the_processor(backend, tmp_path: Path):
     assert loaded.to_dict() == processor.to_dict()
     assert loaded.region_selection() == {"min_regions": 5, "max_regions": 20, "score_threshold": 0.25}
     assert loaded.channel_order == "bgr" and loaded.exact_resize is True
-    photo = noise(90, 60)
+    image = noise(90, 60)
     assert torch.equal(
-        loaded(photo, return_tensors="pt").pixel_values, processor(photo, return_tensors="pt").pixel_values
+        loaded(image, return_tensors="pt").pixel_values, processor(image, return_tensors="pt").pixel_values
     )
     assert type(AutoImageProcessor.from_pretrained(tmp_path)) is UpDownImageProcessor
     assert backend().region_selection() == {}  # nothing chosen: the detector's config decides
@@ -218,14 +218,14 @@ def test_post_processing_threshold_and_units():
     everything = UpDownImageProcessor().post_process_object_detection(
         outputs(), target_sizes=torch.tensor([[1, 1]] * 2)
     )
-    assert [len(photo["labels"]) for photo in everything] == [3, 4]
+    assert [len(image["labels"]) for image in everything] == [3, 4]
     none = processor.post_process_object_detection(outputs(), threshold=0.95)
-    assert [photo["boxes"].shape for photo in none] == [(0, 4), (0, 4)]
+    assert [image["boxes"].shape for image in none] == [(0, 4), (0, 4)]
 
 
 def test_selection_settings_do_not_reach_the_pixels():
-    photo = noise(90, 60)
-    plain = UpDownImageProcessor()(photo, return_tensors="pt").pixel_values
+    image = noise(90, 60)
+    plain = UpDownImageProcessor()(image, return_tensors="pt").pixel_values
     chosen = UpDownImageProcessor(min_regions=3, score_threshold=0.5)
-    assert torch.equal(chosen(photo, return_tensors="pt").pixel_values, plain)
+    assert torch.equal(chosen(image, return_tensors="pt").pixel_values, plain)
     assert SimpleNamespace(**chosen.to_dict()).min_regions == 3

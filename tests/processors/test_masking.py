@@ -199,12 +199,12 @@ def test_whole_words_and_those_marked_at_their_end() -> None:
 # -- regions ---------------------------------------------------------------------------------------------------------
 
 
-def crowded_boxes(photos: int, regions: int, *, seed: int = 0) -> torch.Tensor:
+def crowded_boxes(images: int, regions: int, *, seed: int = 0) -> torch.Tensor:
     """Boxes as a detector finds them: of all sizes, around a few things each, so that many overlap."""
-    centres = torch.rand(photos, 6, 2, generator=chance(seed))
-    near = torch.randint(6, (photos, regions, 1), generator=chance(seed + 1)).expand(-1, -1, 2)
-    centre = centres.gather(1, near) + 0.05 * torch.randn(photos, regions, 2, generator=chance(seed + 2))
-    side = 0.1 + 0.25 * torch.rand(photos, regions, 2, generator=chance(seed + 3))
+    centres = torch.rand(images, 6, 2, generator=chance(seed))
+    near = torch.randint(6, (images, regions, 1), generator=chance(seed + 1)).expand(-1, -1, 2)
+    centre = centres.gather(1, near) + 0.05 * torch.randn(images, regions, 2, generator=chance(seed + 2))
+    side = 0.1 + 0.25 * torch.rand(images, regions, 2, generator=chance(seed + 3))
     return torch.cat([centre - side / 2, centre + side / 2], dim=-1).clamp(0, 1)
 
 
@@ -231,7 +231,7 @@ def test_cells_are_drawn_independently() -> None:
 @pytest.mark.parametrize("with_boxes", [False, True])
 @pytest.mark.parametrize("probability", [0.0, 0.15, 1.0])
 def test_one_region_is_hidden_and_one_stays(with_boxes: bool, probability: float) -> None:
-    """Also where every box is the same, so that each overlaps all others; and photos of one and of no region."""
+    """Also where every box is the same, so that each overlaps all others; and images of one and of no region."""
     real = torch.arange(6) < torch.tensor([0, 1, 2, 6]).repeat(100)[:, None]
     boxes = torch.tensor([0.2, 0.2, 0.6, 0.8]).expand(400, 6, 4) if with_boxes else None
     hidden = mask_regions(real, boxes, generator=chance(), probability=probability)
@@ -257,26 +257,26 @@ def slow_regions(boxes: list[list[float]], turns: list[int], wanted: int, overla
 
 @pytest.mark.parametrize("overlap", [0.1, 0.4, 1.0, None])
 def test_overlapping_regions_are_hidden_together(overlap: float | None) -> None:
-    """The same draw, one photo at a time, by a loop."""
+    """The same draw, one image at a time, by a loop."""
     boxes = crowded_boxes(50, 20)
     real = torch.ones(50, 20, dtype=torch.bool)
     hidden = mask_regions(real, boxes, generator=chance(), overlap=overlap)
     draws = torch.rand(50, 20, generator=chance())
-    for photo in range(50):
-        wanted = max(1, int((draws[photo] < 0.15).sum()))
-        turns = draws[photo].argsort().tolist()
+    for image in range(50):
+        wanted = max(1, int((draws[image] < 0.15).sum()))
+        turns = draws[image].argsort().tolist()
         limit = 2.0 if overlap is None else overlap
-        known = slow_regions(boxes[photo].tolist(), turns, wanted, limit)
-        assert set(hidden[photo].nonzero().flatten().tolist()) == known
+        known = slow_regions(boxes[image].tolist(), turns, wanted, limit)
+        assert set(hidden[image].nonzero().flatten().tolist()) == known
     askable = askable_regions(hidden, real, boxes, overlap=overlap)
-    for photo in range(50):
-        visible = [box for box, gone in zip(boxes[photo].tolist(), hidden[photo].tolist(), strict=True) if not gone]
+    for image in range(50):
+        visible = [box for box, gone in zip(boxes[image].tolist(), hidden[image].tolist(), strict=True) if not gone]
         for region in range(20):
-            leaks = any(slow_iou(boxes[photo, region].tolist(), box) > (overlap or 1.0) for box in visible)
-            assert askable[photo, region].item() == (hidden[photo, region].item() and not leaks)
+            leaks = any(slow_iou(boxes[image, region].tolist(), box) > (overlap or 1.0) for box in visible)
+            assert askable[image, region].item() == (hidden[image, region].item() and not leaks)
 
 
-def test_heavy_overlap_does_not_hide_the_photo() -> None:
+def test_heavy_overlap_does_not_hide_the_image() -> None:
     """36 boxes of which most overlap another: the share hidden stays near 15 %, and most of it may be asked for."""
     boxes, real = crowded_boxes(500, 36), torch.ones(500, 36, dtype=torch.bool)
     hidden = mask_regions(real, boxes, generator=chance())
@@ -357,9 +357,9 @@ def test_blocks_need_the_grid() -> None:
 # -- what is shown ---------------------------------------------------------------------------------------------------
 
 
-def numbered_features(photos: int, regions: int) -> torch.Tensor:
-    """Region r of photo b holds 1000 b + r + 1 everywhere."""
-    return (1000.0 * torch.arange(photos)[:, None] + torch.arange(regions) + 1)[..., None].repeat(1, 1, 3)
+def numbered_features(images: int, regions: int) -> torch.Tensor:
+    """Region r of image b holds 1000 b + r + 1 everywhere."""
+    return (1000.0 * torch.arange(images)[:, None] + torch.arange(regions) + 1)[..., None].repeat(1, 1, 3)
 
 
 def test_hidden_regions_are_zero_by_default() -> None:
@@ -371,7 +371,7 @@ def test_hidden_regions_are_zero_by_default() -> None:
     assert shown[1, 2, 0] == 1003 and features[0, 0, 0] == 1
 
 
-def test_shares_are_swapped_with_real_regions_of_other_photos() -> None:
+def test_shares_are_swapped_with_real_regions_of_other_images() -> None:
     features = numbered_features(5, 400)
     real = torch.arange(400) < torch.tensor([400, 1, 300, 0, 200])[:, None]
     features[~real] = math.nan
@@ -383,11 +383,11 @@ def test_shares_are_swapped_with_real_regions_of_other_photos() -> None:
     assert zeroed.double().mean() == pytest.approx(0.5, abs=0.04) and kept.double().mean() == pytest.approx(
         0.2, abs=0.04
     )
-    values, photo = shown[hidden][swapped], hidden.nonzero()[:, 0][swapped]
+    values, image = shown[hidden][swapped], hidden.nonzero()[:, 0][swapped]
     assert torch.equal(values, values[:, :1].expand(-1, 3)) and values.isfinite().all()
-    donor_photo, donor_region = (values[:, 0].long() - 1) // 1000, (values[:, 0].long() - 1) % 1000
-    assert (donor_photo != photo).all() and real[donor_photo, donor_region].all()
-    from_first = Counter(donor_photo[photo == 0].tolist())  # of 1 + 300 + 200 others
+    donor_image, donor_region = (values[:, 0].long() - 1) // 1000, (values[:, 0].long() - 1) % 1000
+    assert (donor_image != image).all() and real[donor_image, donor_region].all()
+    from_first = Counter(donor_image[image == 0].tolist())  # of 1 + 300 + 200 others
     assert from_first[2] / from_first.total() == pytest.approx(0.6, abs=0.1)
 
 

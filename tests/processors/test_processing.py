@@ -1,4 +1,4 @@
-"""The processor: one call for photos, text and regions, and folders that load with and without this package."""
+"""The processor: one call for images, text and regions, and folders that load with and without this package."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from processors import UpDownImageProcessor, UpDownProcessor, UpDownTokenizer, p
 from tests.tiny import tiny_fusion_processor, tiny_tokenizer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PHOTO = Image.new("RGB", (40, 30), (255, 0, 0))
+IMAGE = Image.new("RGB", (40, 30), (255, 0, 0))
 
 SAVE_SCRIPT = """
 import sys
@@ -32,11 +32,11 @@ LOAD_SCRIPT = """
 import json, sys
 sys.modules.update({"processors": None, "modeling_updown": None})  # importing them fails, installed or not
 from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer
-folder, photo = sys.argv[1:]
+folder, image = sys.argv[1:]
 autos = (AutoProcessor, AutoTokenizer, AutoImageProcessor)
 parts = [auto.from_pretrained(folder, trust_remote_code=True) for auto in autos]
 regions = {"region_features": [[1.0, 2.0]], "region_boxes": [[0.0, 0.0, 1.0, 1.0]]}
-inputs = parts[0](images=photo, text="A dog!", regions=regions, return_tensors="pt")
+inputs = parts[0](images=image, text="A dog!", regions=regions, return_tensors="pt")
 print(json.dumps({
     "classes": [type(part).__name__ for part in parts],
     "padding_side": parts[1].padding_side,
@@ -57,8 +57,8 @@ def regions_of(count: int) -> dict[str, np.ndarray]:
     return {"region_features": np.arange(count * 3, dtype=np.float32).reshape(count, 3), "region_boxes": boxes}
 
 
-def test_photos_and_text_together(processor: UpDownProcessor) -> None:
-    inputs = processor(images=[PHOTO, PHOTO], text=["a", "a dog"], padding=True, return_tensors="pt")
+def test_images_and_text_together(processor: UpDownProcessor) -> None:
+    inputs = processor(images=[IMAGE, IMAGE], text=["a", "a dog"], padding=True, return_tensors="pt")
     assert list(inputs) == ["input_ids", "attention_mask", "pixel_values"]
     assert set(processor.model_input_names) == set(inputs)
     assert inputs.input_ids.tolist() == [[0, 1, 4], [1, 4, 5]]
@@ -66,7 +66,7 @@ def test_photos_and_text_together(processor: UpDownProcessor) -> None:
 
 
 def test_each_input_may_come_alone(processor: UpDownProcessor) -> None:
-    assert list(processor(images=PHOTO, return_tensors="pt")) == ["pixel_values"]
+    assert list(processor(images=IMAGE, return_tensors="pt")) == ["pixel_values"]
     assert list(processor(text="a", return_tensors="pt")) == ["input_ids", "attention_mask"]
     regions = processor(regions=regions_of(2), return_tensors="pt")
     assert list(regions) == ["region_features", "region_boxes", "region_mask"]
@@ -74,22 +74,22 @@ def test_each_input_may_come_alone(processor: UpDownProcessor) -> None:
         processor()
 
 
-def test_regions_of_one_photo_many_photos_or_a_batch(processor: UpDownProcessor) -> None:
-    photos = [regions_of(2), regions_of(3)]
-    expected = pad_regions(photos)
-    many = processor(regions=photos, return_tensors="pt")
+def test_regions_of_one_image_many_images_or_a_batch(processor: UpDownProcessor) -> None:
+    images = [regions_of(2), regions_of(3)]
+    expected = pad_regions(images)
+    many = processor(regions=images, return_tensors="pt")
     batch = processor(regions=expected, return_tensors="pt")
     for name, tensor in expected.items():
         assert torch.equal(many[name], tensor) and torch.equal(batch[name], tensor)
     assert many.region_mask.tolist() == [[True, True, False], [True, True, True]]
-    alone = processor(regions=photos[0], return_tensors="pt")
+    alone = processor(regions=images[0], return_tensors="pt")
     assert torch.equal(alone.region_features[0], expected["region_features"][0, :2])
-    assert isinstance(processor(regions=photos, return_tensors="np").region_mask, np.ndarray)
+    assert isinstance(processor(regions=images, return_tensors="np").region_mask, np.ndarray)
 
 
 def test_bad_regions_are_met_at_the_door(processor: UpDownProcessor) -> None:
     pixels: dict[str, Any] = {**regions_of(1), "region_boxes": [[0, 0, 320, 240]]}
-    with pytest.raises(ValueError, match="photo 0, region 0 is outside 0..1; divide x by the photo's width"):
+    with pytest.raises(ValueError, match="image 0, region 0 is outside 0..1; divide x by the image's width"):
         processor(regions=pixels)
 
 
@@ -104,8 +104,8 @@ def test_one_folder_holds_both_parts(processor: UpDownProcessor, tmp_path: Path)
     assert sorted(os.listdir(tmp_path)) == ["processor_config.json", "tokenizer.json", "tokenizer_config.json"]
     tokenizer = UpDownTokenizer.from_pretrained(tmp_path)
     loaded = UpDownProcessor(UpDownImageProcessor.from_pretrained(tmp_path), tokenizer)
-    first = processor(images=PHOTO, text="a dog", return_tensors="pt")
-    second = loaded(images=PHOTO, text="a dog", return_tensors="pt")
+    first = processor(images=IMAGE, text="a dog", return_tensors="pt")
+    second = loaded(images=IMAGE, text="a dog", return_tensors="pt")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -122,17 +122,17 @@ def run_script(script: str, *arguments: Path, folder: Path, python_path: Path | 
 
 def test_published_folder_loads_without_this_package(tmp_path: Path) -> None:
     """The classes' files lie in the folder, as on the Hub; a Python that cannot import this package loads them."""
-    folder, photo = tmp_path / "published", tmp_path / "photo.png"
-    PHOTO.save(photo)
+    folder, image = tmp_path / "published", tmp_path / "photo.png"
+    IMAGE.save(image)
     run_script(SAVE_SCRIPT, folder, folder=tmp_path, python_path=CHECKOUT)
     assert {path.name for path in folder.glob("*.py")} == {
         "image_processing_updown.py",
-        "photo_download_updown.py",
+        "image_download_updown.py",
         "processing_updown.py",
         "region_batching_updown.py",
         "tokenization_updown.py",
     }
-    result = json.loads(run_script(LOAD_SCRIPT, folder, photo, folder=tmp_path, python_path=None))
+    result = json.loads(run_script(LOAD_SCRIPT, folder, image, folder=tmp_path, python_path=None))
     assert result["classes"] == ["UpDownProcessor", "UpDownTokenizer", "UpDownImageProcessor"]
     assert result["padding_side"] == "left"
     assert result["caption"] == "a dog runs"

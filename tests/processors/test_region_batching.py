@@ -1,4 +1,4 @@
-"""Regions of single photos to one batch: against a loop, and against what users' own features look like."""
+"""Regions of single images to one batch: against a loop, and against what users' own features look like."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ import torch
 from processors.region_batching_updown import check_regions, pad_regions, split_regions
 
 
-def photo_regions(count: int, *, width: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
+def image_regions(count: int, *, width: int = 5, seed: int = 0) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     corners = rng.random((count, 2, 2)).astype(np.float32)
     return {
@@ -19,71 +19,71 @@ def photo_regions(count: int, *, width: int = 5, seed: int = 0) -> dict[str, np.
     }
 
 
-def changed(photo: dict[str, Any], **values: Any) -> dict[str, Any]:
-    return {**photo, **values}
+def changed(image: dict[str, Any], **values: Any) -> dict[str, Any]:
+    return {**image, **values}
 
 
-def with_value(photo: dict[str, Any], name: str, row: Any, value: Any) -> dict[str, np.ndarray]:
-    values = photo[name].copy()
+def with_value(image: dict[str, Any], name: str, row: Any, value: Any) -> dict[str, np.ndarray]:
+    values = image[name].copy()
     values[row] = value
-    return {**photo, name: values}
+    return {**image, name: values}
 
 
 def test_padding_equals_a_loop() -> None:
-    photos = [photo_regions(count, seed=count) for count in (3, 1, 4)]
-    batch = pad_regions(photos)
+    images = [image_regions(count, seed=count) for count in (3, 1, 4)]
+    batch = pad_regions(images)
     assert batch["region_mask"].tolist() == [[True] * 3 + [False], [True] + [False] * 3, [True] * 4]
-    for index, photo in enumerate(photos):
-        count = len(photo["region_scores"])
-        for name, values in photo.items():
+    for index, image in enumerate(images):
+        count = len(image["region_scores"])
+        for name, values in image.items():
             assert batch[name].dtype == torch.float32
             assert np.array_equal(batch[name][index, :count].numpy(), values)
             assert not batch[name][index, count:].any()
 
 
 def test_num_regions_keeps_the_best_in_their_order() -> None:
-    photo = changed(photo_regions(5), region_scores=np.array([0.1, 0.9, 0.5, 0.9, 0.2], np.float32))
-    batch = pad_regions([photo, photo_regions(2)], num_regions=3)
-    assert torch.equal(batch["region_features"][0], torch.tensor(photo["region_features"][[1, 2, 3]]))
+    image = changed(image_regions(5), region_scores=np.array([0.1, 0.9, 0.5, 0.9, 0.2], np.float32))
+    batch = pad_regions([image, image_regions(2)], num_regions=3)
+    assert torch.equal(batch["region_features"][0], torch.tensor(image["region_features"][[1, 2, 3]]))
     assert batch["region_scores"][0].tolist() == pytest.approx([0.9, 0.5, 0.9])
     assert batch["region_mask"].sum(1).tolist() == [3, 2]
-    unscored = {name: values for name, values in photo.items() if name != "region_scores"}
+    unscored = {name: values for name, values in image.items() if name != "region_scores"}
     assert torch.equal(
-        pad_regions([unscored], num_regions=2)["region_boxes"][0], torch.tensor(photo["region_boxes"][:2])
+        pad_regions([unscored], num_regions=2)["region_boxes"][0], torch.tensor(image["region_boxes"][:2])
     )
     with pytest.raises(ValueError, match="num_regions is 0; keep at least one"):
-        pad_regions([photo], num_regions=0)
+        pad_regions([image], num_regions=0)
 
 
 def test_masked_out_rows_are_dropped() -> None:
-    photo = photo_regions(4)
+    image = image_regions(4)
     mask = np.array([False, True, False, True])
-    broken_padding = with_value(changed(photo, region_mask=mask), "region_features", 0, np.nan)
+    broken_padding = with_value(changed(image, region_mask=mask), "region_features", 0, np.nan)
     check_regions([broken_padding])
     batch = pad_regions([broken_padding])
     assert batch["region_features"].shape == (1, 2, 5)
-    assert np.array_equal(batch["region_boxes"][0].numpy(), photo["region_boxes"][[1, 3]])
+    assert np.array_equal(batch["region_boxes"][0].numpy(), image["region_boxes"][[1, 3]])
 
 
 def test_split_is_the_opposite_of_pad() -> None:
-    photos = [photo_regions(count, seed=count) for count in (2, 3)]
-    batch = pad_regions(photos)
+    images = [image_regions(count, seed=count) for count in (2, 3)]
+    batch = pad_regions(images)
     again = pad_regions(split_regions(batch))
     assert batch.keys() == again.keys()
     assert all(torch.equal(batch[name], again[name]) for name in batch)
 
 
 def test_torch_numpy_lists_and_half_precision() -> None:
-    photo = photo_regions(3)
-    expected = pad_regions([photo])["region_features"]
-    as_tensors = {name: torch.tensor(values) for name, values in photo.items()}
-    as_lists = {name: values.tolist() for name, values in photo.items()}
-    frozen = {name: values.copy() for name, values in photo.items()}
+    image = image_regions(3)
+    expected = pad_regions([image])["region_features"]
+    as_tensors = {name: torch.tensor(values) for name, values in image.items()}
+    as_lists = {name: values.tolist() for name, values in image.items()}
+    frozen = {name: values.copy() for name, values in image.items()}
     frozen["region_features"].flags.writeable = False
     for same in (as_tensors, as_lists, frozen):
         check_regions([same], feature_width=5)
         assert torch.equal(pad_regions([same])["region_features"], expected)
-    half = {name: values.astype(np.float16) for name, values in photo.items()}
+    half = {name: values.astype(np.float16) for name, values in image.items()}
     assert (pad_regions([half])["region_features"] - expected).abs().max() < 2e-3
 
 
@@ -94,68 +94,68 @@ def test_gradients_reach_features_given_as_tensors() -> None:
 
 
 def test_other_keys_and_missing_options_are_ignored() -> None:
-    photo = changed(photo_regions(2), image_id="17", region_seconds=None, object_probs=np.ones((2, 7)))
-    batch = pad_regions([photo])
+    image = changed(image_regions(2), image_id="17", region_seconds=None, object_probs=np.ones((2, 7)))
+    batch = pad_regions([image])
     assert set(batch) == {"region_features", "region_boxes", "region_scores", "object_probs", "region_mask"}
     assert batch["object_probs"].shape == (1, 2, 7)
 
 
-GOOD = photo_regions(3)
+GOOD = image_regions(3)
 
 
 @pytest.mark.parametrize(
-    ("photo", "message"),
+    ("image", "message"),
     [
-        (with_value(GOOD, "region_features", (2, 1), np.nan), "region_features of photo 1, region 2 holds NaN"),
-        (with_value(GOOD, "region_scores", 0, np.inf), "region_scores of photo 1, region 0 holds NaN or infinity"),
+        (with_value(GOOD, "region_features", (2, 1), np.nan), "region_features of image 1, region 2 holds NaN"),
+        (with_value(GOOD, "region_scores", 0, np.inf), "region_scores of image 1, region 0 holds NaN or infinity"),
         (
             with_value(GOOD, "region_boxes", 1, (10, 20, 300, 200)),
-            r"box \[10.0, 20.0, 300.0, 200.0\] of photo 1, region 1 is outside 0..1; divide x by the photo's width",
+            r"box \[10.0, 20.0, 300.0, 200.0\] of image 1, region 1 is outside 0..1; divide x by the image's width",
         ),
-        (with_value(GOOD, "region_boxes", 0, (-0.2, 0, 0.5, 1.1)), "region 0 is outside 0..1; clip them to the photo"),
+        (with_value(GOOD, "region_boxes", 0, (-0.2, 0, 0.5, 1.1)), "region 0 is outside 0..1; clip them to the image"),
         (
             with_value(GOOD, "region_boxes", 2, (0.5, 0, 0.2, 1)),
             "region 2 ends before it begins; boxes are x1, y1, x2, y2",
         ),
         (
             with_value(changed(GOOD, region_mask=np.array([False, True, True])), "region_features", 2, np.nan),
-            "photo 1, region 2 holds NaN",
+            "image 1, region 2 holds NaN",
         ),
-        ({name: values[:0] for name, values in GOOD.items()}, "photo 1 has no region; give it one box over the whole"),
-        (changed(GOOD, region_mask=np.zeros(3, bool)), "photo 1 has no region"),
-        (changed(GOOD, region_mask=np.ones(3)), r"region_mask of photo 1 is float64 of shape \(3,\); expected bool"),
+        ({name: values[:0] for name, values in GOOD.items()}, "image 1 has no region; give it one box over the whole"),
+        (changed(GOOD, region_mask=np.zeros(3, bool)), "image 1 has no region"),
+        (changed(GOOD, region_mask=np.ones(3)), r"region_mask of image 1 is float64 of shape \(3,\); expected bool"),
         (changed(GOOD, region_mask=np.ones(4, bool)), r"shape \(4,\); expected bool of shape \(3,\), True = real"),
         (
             changed(GOOD, region_boxes=np.zeros((2, 4))),
-            r"region_boxes of photo 1 has shape \(2, 4\); expected \(3, 4\)",
+            r"region_boxes of image 1 has shape \(2, 4\); expected \(3, 4\)",
         ),
         (changed(GOOD, region_boxes=np.zeros((3, 5))), r"shape \(3, 5\); expected \(3, 4\)"),
         (
             changed(GOOD, region_features=np.zeros(3)),
-            r"region_features of photo 1 has shape \(3,\); expected \(3, width\)",
+            r"region_features of image 1 has shape \(3,\); expected \(3, width\)",
         ),
-        (changed(GOOD, region_boxes=None), "photo 1 has no region_boxes; regions need both"),
-        (changed(GOOD, region_scores=None), "photos 0 and 1 do not both have region_scores"),
-        (photo_regions(3, width=6), "region_features of photos 0 and 1 have widths 5 and 6"),
+        (changed(GOOD, region_boxes=None), "image 1 has no region_boxes; regions need both"),
+        (changed(GOOD, region_scores=None), "images 0 and 1 do not both have region_scores"),
+        (image_regions(3, width=6), "region_features of images 0 and 1 have widths 5 and 6"),
     ],
 )
-def test_each_fault_is_one_sentence_with_its_place(photo: dict[str, Any], message: str) -> None:
+def test_each_fault_is_one_sentence_with_its_place(image: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_regions([GOOD, photo])
+        check_regions([GOOD, image])
 
 
 def test_features_of_another_detector() -> None:
     message = "width 1024 but the model expects 2048; were they extracted with another detector"
     with pytest.raises(ValueError, match=message):
-        check_regions([photo_regions(2, width=1024)], feature_width=2048)
-    check_regions([photo_regions(2, width=1024)], feature_width=1024)
+        check_regions([image_regions(2, width=1024)], feature_width=2048)
+    check_regions([image_regions(2, width=1024)], feature_width=1024)
 
 
 def test_boxes_rounded_by_half_precision_pass() -> None:
     check_regions([with_value(GOOD, "region_boxes", 0, (-0.0004, 0, 1.0005, 1))])
 
 
-def test_lists_of_photos_are_asked_for() -> None:
+def test_lists_of_images_are_asked_for() -> None:
     with pytest.raises(ValueError, match="one mapping; give a list"):
         pad_regions(GOOD)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="list of regions is empty"):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.tiny import save_tiny_captioner, tiny_photo
+from tests.tiny import save_tiny_captioner, tiny_image
 from training import cli
 from training.commands import caption, demo, shared
 
@@ -40,14 +40,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder with two photos, a broken one between them, and a text."""
+def images(tmp_path: Path) -> Path:
+    """A folder with two images, a broken one between them, and a text."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    tiny_photo(1).save(folder / "a.jpg")
-    tiny_photo(2).save(folder / "c.png")
+    tiny_image(1).save(folder / "a.jpg")
+    tiny_image(2).save(folder / "c.png")
     (folder / "b.jpg").write_bytes((folder / "a.jpg").read_bytes()[:300])
-    (folder / "notes.txt").write_text("no photo")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -80,7 +80,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     [
         ([], "the following arguments are required: COMMAND"),
         (["describe"], "invalid choice: 'describe'"),
-        (["caption"], "the following arguments are required: PHOTO"),
+        (["caption"], "the following arguments are required: IMAGE"),
         (["caption", "a.jpg", "--num-beams", "0"], "'0' is no whole number above 0"),
         (["extract", "a.jpg"], "the following arguments are required: --output"),
     ],
@@ -93,15 +93,15 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
 
 
 def test_caption_prints_what_the_pipeline_says(
-    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from transformers import pipeline
 
     picture = tmp_path / "look.png"
-    assert run("caption", photos / "a.jpg", "--model", model, "--num-beams", 3, "--words", "--draw", picture) == 0
+    assert run("caption", images / "a.jpg", "--model", model, "--num-beams", 3, "--words", "--draw", picture) == 0
     first, *words, drawn = capsys.readouterr().out.splitlines()
-    said = pipeline("image-to-text", model=model)(str(photos / "a.jpg"), num_beams=3)[0]["generated_text"]
-    assert first == f"{photos / 'a.jpg'}: {said}"
+    said = pipeline("image-to-text", model=model)(str(images / "a.jpg"), num_beams=3)[0]["generated_text"]
+    assert first == f"{images / 'a.jpg'}: {said}"
     assert [line.split()[0] for line in words] == said.split()
     assert all(" on region " in line and line.endswith(" pixels") for line in words)
     assert drawn == f"  drawn: {picture}"
@@ -109,17 +109,17 @@ def test_caption_prints_what_the_pipeline_says(
         assert min(image.size) > 100
 
 
-def test_a_broken_photo_is_named_and_the_rest_captioned(
-    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_broken_image_is_named_and_the_rest_captioned(
+    model: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("caption", photos, tmp_path / "none.jpg", "--model", model, "--draw", tmp_path / "look.png") == 1
+    assert run("caption", images, tmp_path / "none.jpg", "--model", model, "--draw", tmp_path / "look.png") == 1
     shown = capsys.readouterr()
     captions = [line for line in shown.out.splitlines() if not line.startswith("  drawn")]
-    assert [line.split(": ")[0] for line in captions] == [str(photos / "a.jpg"), str(photos / "c.png")]
+    assert [line.split(": ")[0] for line in captions] == [str(images / "a.jpg"), str(images / "c.png")]
     assert len(shown.err.splitlines()) == 2
-    assert "b.jpg is damaged or cut short" in shown.err and "there is no photo at" in shown.err
+    assert "b.jpg is damaged or cut short" in shown.err and "there is no image at" in shown.err
     assert (tmp_path / "look_a.png").is_file() and (tmp_path / "look_c.png").is_file()
-    assert run("caption", photos / "b.jpg", "--model", model) == 2
+    assert run("caption", images / "b.jpg", "--model", model) == 2
 
 
 def test_print_words_names_the_strongest_region(capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,7 +135,7 @@ def test_print_words_names_the_strongest_region(capsys: pytest.CaptureFixture[st
 def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("demo", "--model", model, "--output", tmp_path / "out") == 0
     shown = capsys.readouterr().out
-    for name in demo.DEMO_PHOTOS:
+    for name in demo.DEMO_IMAGES:
         assert f"{name}: " in shown and (tmp_path / "out" / f"demo_{name}.png").is_file()
 
 
@@ -150,7 +150,7 @@ def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.Captu
             ["caption", "a.jpg", "--model", "{photos}"],
             "photos holds no config.json: give a folder",
         ),
-        (["caption", "{empty}"], "empty holds no photo"),
+        (["caption", "{empty}"], "empty holds no image"),
         (
             ["convert-checkpoint", "captioning-pytorch", "w.pth", "--config", "{text}", "--output", "o"],
             "no valid JSON",
@@ -159,14 +159,14 @@ def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.Captu
         (["evaluate", "none.yaml"], "none.yaml"),
         (["push", "{photos}", "someone/tiny"], "photos holds no config.json"),
         (["push", "{photos}", "someone/tiny", "--dry-run"], "add --output FOLDER"),
-        (["extract", "{photos}/a.jpg", "{photos}/a.jpg", "--output", "o"], "several photos have the id a.jpg"),
+        (["extract", "{photos}/a.jpg", "{photos}/a.jpg", "--output", "o"], "several images have the id a.jpg"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    arguments: list[str], message: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    places = {"photos": photos, "empty": tmp_path / "empty", "text": photos / "notes.txt"}
+    places = {"photos": images, "empty": tmp_path / "empty", "text": images / "notes.txt"}
     assert run(*[argument.format(**places) for argument in arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and message in shown.err
@@ -190,7 +190,7 @@ def test_a_model_of_ours_is_named_without_a_path(monkeypatch: pytest.MonkeyPatch
 
 def test_debug_shows_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("UPDOWN_DEBUG", "1")
-    with pytest.raises(ValueError, match="holds no photo"):
+    with pytest.raises(ValueError, match="holds no image"):
         run("caption", tmp_path)
 
 
@@ -201,16 +201,16 @@ def test_unexpected_errors_are_marked() -> None:
 
 
 def test_extract_fills_a_store_and_goes_on(
-    model: str, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from training.regions.store import RegionStore
 
     store = tmp_path / "regions"
-    assert run("extract", photos, "--source", model, "--output", store, "--batch-size", 2) == 1
+    assert run("extract", images, "--source", model, "--output", store, "--batch-size", 2) == 1
     shown = capsys.readouterr()
-    assert shown.out == f"{store}: the regions of 2 photos\n" and "b.jpg" in shown.err
+    assert shown.out == f"{store}: the regions of 2 images\n" and "b.jpg" in shown.err
     assert RegionStore(store).batch(["a.jpg", "c.png"])["region_features"].shape == (2, 9, 96)
-    assert run("extract", photos / "a.jpg", "--source", model, "--output", store) == 0
+    assert run("extract", images / "a.jpg", "--source", model, "--output", store) == 0
 
 
 def test_evaluate_prints_figures_with_their_units(
@@ -238,7 +238,7 @@ def test_evaluate_prints_figures_with_their_units(
         **given,
     }
     assert capsys.readouterr().out.splitlines() == [
-        "Flickr8k test, 1000 photos",
+        "Flickr8k test, 1000 images",
         "  bleu_4_x100         21.34",
         "  spice            not computed: no Java",
     ]
@@ -265,14 +265,14 @@ def test_convert_checkpoint_passes_the_options(
         "config": {"config": {"rnn_size": 8}},
         "output": tmp_path / "out",
     }
-    assert f"updown caption PHOTO --model {tmp_path / 'out'}" in capsys.readouterr().out
+    assert f"updown caption IMAGE --model {tmp_path / 'out'}" in capsys.readouterr().out
 
 
 def test_a_home_folder_is_found_in_an_argument(
-    tmp_path: Path, photos: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A shell leaves `--output=~/x` as it is."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
-    assert run("extract", photos / "a.jpg", "--source", model, "--output=~/store") == 0
+    assert run("extract", images / "a.jpg", "--source", model, "--output=~/store") == 0
     assert (tmp_path / "home" / "store").is_dir() and not (tmp_path / "~").exists()

@@ -89,11 +89,11 @@ def scored_items(folder: Path, name: str, items: dict[str, Any], **metrics: floa
     return where
 
 
-def test_captions_are_compared_by_every_metric_that_is_a_mean_over_photos(tmp_path: Path) -> None:
+def test_captions_are_compared_by_every_metric_that_is_a_mean_over_images(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     ids = [str(number) for number in range(200)]
     one, gain = draw.random(200), draw.normal(0.1, 0.5, size=200)
-    backwards = range(199, -1, -1)  # the photos of the other file come in another order
+    backwards = range(199, -1, -1)  # the images of the other file come in another order
     folders = {
         "one": scored_items(tmp_path, "one", {"cider_d": {"ids": ids, "values": one.tolist()}}, cider_d=one.mean()),
         "two": scored_items(
@@ -112,8 +112,8 @@ def test_captions_are_compared_by_every_metric_that_is_a_mean_over_photos(tmp_pa
     assert table([first, second]).splitlines()[0] == "| model | cider_d_x100 | difference (95 % interval) |"
 
 
-def test_the_captions_of_a_photo_are_drawn_together(tmp_path: Path) -> None:
-    """Five captions that look at one photo are no five witnesses: the interval is that of the photos."""
+def test_the_captions_of_an_image_are_drawn_together(tmp_path: Path) -> None:
+    """Five captions that look at one image are no five witnesses: the interval is that of the images."""
     won = [1.0] * 30 + [0.0] * 70
     ids, weights = [str(number) for number in range(100)], [5] * 100
     entry = {"ids": ids, "weights": weights}
@@ -135,7 +135,7 @@ def test_a_weighted_mean_is_that_of_the_figure(tmp_path: Path) -> None:
         item_scores(["a", "b"], values, owners=owners) for values in ([0.0, 0.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0])
     ]
     folders = {str(i): scored_items(tmp_path, str(i), {"t2i_r1": entry}, t2i_r1=0.0) for i, entry in enumerate(entries)}
-    assert compare_models(folders)[1]["difference_x100"] == 50.0  # two of four captions, not a third of a photo
+    assert compare_models(folders)[1]["difference_x100"] == 50.0  # two of four captions, not a third of an image
 
 
 def test_several_metrics_have_a_table_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import tiny
-from tests.processors.test_photo_download import server
+from tests.processors.test_image_download import server
 from training import cli
 from training.console import UNSAFE, printable, say, say_json
 
@@ -53,20 +53,20 @@ def test_commands_print_by_say_alone() -> None:
         assert name in PRINTING or not prints, f"{name} prints at {prints}: use training.console.say"
 
 
-def test_names_of_photos_and_words_of_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    tiny.tiny_photo(1).save(photos / f"a{TITLE}.png")
-    (photos / f"b{TITLE}.png").write_bytes(b"no photo")
+def test_names_of_images_and_words_of_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "photos"
+    images.mkdir()
+    tiny.tiny_image(1).save(images / f"a{TITLE}.png")
+    (images / f"b{TITLE}.png").write_bytes(b"no image")
     detector = tiny.tiny_detector()
     detector.config.id2label = dict.fromkeys(range(1, detector.config.num_labels), f"dog{TITLE}")
     detector.save_pretrained(tmp_path / "detector")
     tiny.tiny_processor().image_processor.save_pretrained(tmp_path / "detector")
     capsys.readouterr()
-    assert cli.main(["detect", str(photos), "--model", str(tmp_path / "detector"), "--threshold", "0"]) == 1
+    assert cli.main(["detect", str(images), "--model", str(tmp_path / "detector"), "--threshold", "0"]) == 1
     shown = capsys.readouterr()
     assert "a\\x1b]0;owned\\x07.png: " in shown.out and "dog\\x1b]0;owned\\x07" in shown.out
-    assert "skipped" in shown.err and "b\\x1b]0;owned\\x07.png is not a photo" in shown.err
+    assert "skipped" in shown.err and "b\\x1b]0;owned\\x07.png is not an image" in shown.err
     assert not any(UNSAFE.search(line) for line in (shown.out + shown.err).split("\n"))
 
 
@@ -84,7 +84,7 @@ def test_answers_of_servers_and_names_in_mistakes(capsys: pytest.CaptureFixture[
 def test_warnings_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings(), cli.notes_shown():
         warnings.simplefilter("always")
-        logging.getLogger("training.data").warning("no photo %s\nat all", TITLE)
-        text = warnings.formatwarning(UserWarning(f"no photo {TITLE}"), UserWarning, "files.py", 3)
-    assert text == "UserWarning: no photo \\x1b]0;owned\\x07\n"
-    assert capsys.readouterr().err == "no photo \\x1b]0;owned\\x07\nat all\n"
+        logging.getLogger("training.data").warning("no image %s\nat all", TITLE)
+        text = warnings.formatwarning(UserWarning(f"no image {TITLE}"), UserWarning, "files.py", 3)
+    assert text == "UserWarning: no image \\x1b]0;owned\\x07\n"
+    assert capsys.readouterr().err == "no image \\x1b]0;owned\\x07\nat all\n"

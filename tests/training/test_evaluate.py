@@ -41,7 +41,7 @@ DOMAINS = {1: "in-domain", 2: "in-domain", 3: "out-domain", 4: "out-domain"}
 
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, Any]:
-    """The `data` section of four photos with domains, of which only the captions are there."""
+    """The `data` section of four images with domains, of which only the captions are there."""
     notes = [{"image_id": i, "caption": text} for i, texts in REFERENCES.items() for text in texts]
     images = [{"id": i, "file_name": f"{i}.jpg", "domain": DOMAINS[i]} for i in REFERENCES]
     (tmp_path / "val.json").write_text(json.dumps({"images": images, "annotations": notes}))
@@ -59,7 +59,7 @@ def hundredfold(ids: list[int]) -> dict[str, float]:
     return {name: value for name, value in scores.items() if name.endswith("_x100")}
 
 
-def test_a_file_of_captions_is_scored_without_model_or_photos(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_a_file_of_captions_is_scored_without_model_or_images(tmp_path: Path, data: dict[str, Any]) -> None:
     backwards = {str(i): CAPTIONS[i] for i in (4, 3, 2, 1)}
     found = score_predictions(data, write_predictions(tmp_path, backwards), split="val", name="nocaps validation")
     assert found["metrics"] == pytest.approx(hundredfold([1, 2, 3, 4]))
@@ -74,7 +74,7 @@ def test_a_file_of_captions_is_scored_without_model_or_photos(tmp_path: Path, da
     ("captions", "sentence"),
     [
         ({1: "a", 2: "b"}, r"\(2 x caption missing: 3, 4\)"),
-        ({**CAPTIONS, 9: "a"}, r"\(1 x photo unknown: 9\)"),
+        ({**CAPTIONS, 9: "a"}, r"\(1 x image unknown: 9\)"),
         ({**CAPTIONS, "1": "a"}, r"\(1 x caption given twice: 1\)"),
     ],
 )
@@ -168,7 +168,7 @@ def test_another_evaluation_leaves_the_card_alone(tmp_path: Path, capsys: pytest
 BROKEN = {  # kind of recipe -> a weight of its model, and what becomes no number with it
     tiny_recipe: ("lm_head.weight", "scores of words"),
     tiny_vqa_recipe: ("answers.weight", "scores of answers"),
-    tiny_retrieval_recipe: ("image_projection.weight", "embeddings of photos"),
+    tiny_retrieval_recipe: ("image_projection.weight", "embeddings of images"),
     tiny_detection_recipe: ("heads.box_deltas.weight", "boxes of regions"),
 }
 
@@ -192,21 +192,21 @@ def test_a_model_whose_numbers_are_none_gets_no_figures(
 
 
 @pytest.mark.parametrize("format", ["coco", "nocaps"])
-def test_captions_of_photos_that_have_none_are_submitted(
+def test_captions_of_images_that_have_none_are_submitted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], format: str
 ) -> None:
-    """Every photo of the test file once, its id a number, in the order of the file; the card stays as it was."""
+    """Every image of the test file once, its id a number, in the order of the file; the card stays as it was."""
     recipe = tiny_recipe(tmp_path, train={"max_steps": 1})
     train_here(recipe)
-    photos = tmp_path / "photos"
-    photos.mkdir()
+    image_folder = tmp_path / "photos"
+    image_folder.mkdir()
     ids = [30, 7, 12]
     for number in ids:
-        draw_scene(number, seed=0, image_size=32)[0].save(photos / f"{number:012d}.png")
+        draw_scene(number, seed=0, image_size=32)[0].save(image_folder / f"{number:012d}.png")
     images = [{"id": number, "file_name": f"{number:012d}.png", "width": 32, "height": 32} for number in ids]
     info = tmp_path / "image_info_test2014.json"
     info.write_text(json.dumps({"images": images, "licenses": []}))
-    recipe.data = {"format": format, "annotations": {"test": str(info)}, "images": str(photos)}
+    recipe.data = {"format": format, "annotations": {"test": str(info)}, "images": str(image_folder)}
     recipe.regions.store = str(tmp_path / "test_regions")
     path, best, upload = tmp_path / "recipe.yaml", tmp_path / "run" / "best", tmp_path / "new" / "upload.json"
     path.write_text(yaml.safe_dump(recipe.as_dict()))
@@ -215,20 +215,20 @@ def test_captions_of_photos_that_have_none_are_submitted(
     assert updown(["evaluate", str(path), "--submission", str(upload)]) == 0
     printed = capsys.readouterr().out.splitlines()
     reason = "the captions of this split are hidden; its organisers score them"
-    assert printed == [f"{format} test, 3 photos", f"  captions         not computed: {reason}"]
+    assert printed == [f"{format} test, 3 images", f"  captions         not computed: {reason}"]
     submitted = json.loads(upload.read_text())
     assert [row["image_id"] for row in submitted] == ids
     assert all(set(row) == {"image_id", "caption"} for row in submitted)
     assert all(isinstance(row["caption"], str) for row in submitted) and contents(best) == before
     assert updown(["evaluate", str(path)]) == 2
     assert "or write what its organisers score with updown evaluate --submission FILE.json" in capsys.readouterr().err
-    (photos / f"{7:012d}.png").write_bytes(b"no photo")
+    (image_folder / f"{7:012d}.png").write_bytes(b"no image")
     command = ["evaluate", str(path), "--submission", str(upload), "--set", f"regions.store={tmp_path / 'others'}"]
     assert updown(command) == 2
-    assert "1 of the 3 photos of 'test' have no regions, such as 7, and a submission" in capsys.readouterr().err
+    assert "1 of the 3 images of 'test' have no regions, such as 7, and a submission" in capsys.readouterr().err
 
 
-def test_photos_that_have_captions_are_scored_beside_the_submission(tmp_path: Path) -> None:
+def test_images_that_have_captions_are_scored_beside_the_submission(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path, train={"max_steps": 1})
     figures = train_here(recipe)
     path = tmp_path / "recipe.yaml"
@@ -240,23 +240,23 @@ def test_photos_that_have_captions_are_scored_beside_the_submission(tmp_path: Pa
         evaluate_recipe(path, submission=tmp_path / "upload.json", java=True)
 
 
-def test_one_photo_has_no_cider_and_the_other_figures(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_one_image_has_no_cider_and_the_other_figures(tmp_path: Path, data: dict[str, Any]) -> None:
     image = {"id": 1, "file_name": "1.jpg", "domain": "in-domain"}
     notes = [{"image_id": 1, "caption": text} for text in REFERENCES[1]]
     (tmp_path / "val.json").write_text(json.dumps({"images": [image], "annotations": notes}))
-    with pytest.warns(UserWarning, match="CIDEr of a single photo"):
+    with pytest.warns(UserWarning, match="CIDEr of a single image"):
         found = score_predictions(data, write_predictions(tmp_path, {1: CAPTIONS[1]}), split="val")
     assert set(found["metrics"]) == {"bleu_1_x100", "bleu_2_x100", "bleu_3_x100", "bleu_4_x100", "rouge_l_x100"}
     assert found["metrics"]["bleu_1_x100"] == pytest.approx(100 * math.exp(1 - 4 / 3))  # all words, one too few
-    assert "CIDEr of a single photo is 0 whatever the caption" in found["not_computed"]["cider"]
+    assert "CIDEr of a single image is 0 whatever the caption" in found["not_computed"]["cider"]
     assert not any(name.startswith("cider") for name in found["domains"]["in-domain"])
 
 
-def test_cider_cannot_pick_the_best_of_models_that_caption_one_photo(tmp_path: Path) -> None:
-    recipe = tiny_recipe(tmp_path, evaluate=EvaluateRecipe(max_photos=1))
-    with pytest.raises(ValueError, match="'val' with one photo alone, and evaluate.metric is 'cider_d'"):
+def test_cider_cannot_pick_the_best_of_models_that_caption_one_image(tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path, evaluate=EvaluateRecipe(max_images=1))
+    with pytest.raises(ValueError, match="'val' with one image alone, and evaluate.metric is 'cider_d'"):
         train_here(recipe)
-    recipe = tiny_recipe(tmp_path, evaluate=EvaluateRecipe(max_photos=1, metric="bleu_1"), train={"max_steps": 1})
+    recipe = tiny_recipe(tmp_path, evaluate=EvaluateRecipe(max_images=1, metric="bleu_1"), train={"max_steps": 1})
     assert train_here(recipe)["cider_x100"] >= 0
 
 
@@ -289,7 +289,7 @@ SAID = {"1": "red", "2": "2", "3": "yes", "4": "dog"}
 
 @pytest.fixture
 def asked(tmp_path: Path) -> dict[str, Any]:
-    """The `data` section of four questions; their photos are nowhere."""
+    """The `data` section of four questions; their images are nowhere."""
     rows = [
         {"question_id": name, "image": f"{name}.png", "question": "What?", "answers": people, "split": "val"}
         for name, people in PEOPLE.items()
@@ -305,7 +305,7 @@ def write_answers(folder: Path, content: Any) -> Path:
 
 
 @pytest.mark.parametrize("names", [("question_id", "answer"), ("questionId", "prediction"), ()])
-def test_a_file_of_answers_is_scored_without_model_or_photos(
+def test_a_file_of_answers_is_scored_without_model_or_images(
     tmp_path: Path, asked: dict[str, Any], names: tuple[str, ...]
 ) -> None:
     listed = (
@@ -378,10 +378,10 @@ def test_choices_are_scored_beside_the_answers(tmp_path: Path) -> None:
     assert found["metrics"] == pytest.approx({"accuracy_x100": 100 * (2 / 3 + 1) / 3, "multiple_choice_x100": 200 / 3})
 
 
-def write_official_files(photos: Path, folder: Path) -> dict[str, Any]:
+def write_official_files(images: Path, folder: Path) -> dict[str, Any]:
     """The scenes' questions as VQA v2's files, answers of the test split hidden; returns the `data` section."""
-    data: dict[str, Any] = {"format": "vqa_v2", "images": str(photos), "questions": {}, "annotations": {"test": None}}
-    rows = list(enumerate(read_table(photos / "questions.jsonl")))
+    data: dict[str, Any] = {"format": "vqa_v2", "images": str(images), "questions": {}, "annotations": {"test": None}}
+    rows = list(enumerate(read_table(images / "questions.jsonl")))
     for split, subtype in {"train": "train2014", "val": "val2014", "test": "test2015"}.items():
         chosen = [(number, row) for number, row in rows if row["split"] == split]
         questions = [
@@ -440,9 +440,9 @@ def test_a_question_answerer_is_scored_and_its_answers_submitted(
     again = updown(shlex.split(evaluation["command"])[1:])
     assert again == 0 and json.loads((best / "evaluation.json").read_text()) == evaluation
     blind = evaluate_recipe(
-        path, changes=["train.withhold=photo"], output=tmp_path / "blind.json"
+        path, changes=["train.withhold=image"], output=tmp_path / "blind.json"
     )  # a model only loaded
-    assert blind["withheld"] == "photo" and blind["dataset"] == evaluation["dataset"]
+    assert blind["withheld"] == "image" and blind["dataset"] == evaluation["dataset"]
     assert json.loads((best / "evaluation.json").read_text()) == evaluation
     from_file = evaluate_recipe(path, predictions=best / "predictions.json", output=tmp_path / "figures.json")
     assert from_file["metrics"] == pytest.approx(trained) and from_file["domains"] == evaluation["domains"]

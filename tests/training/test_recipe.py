@@ -33,7 +33,7 @@ CONFIGS = {
     "retrieval": UpDownFusionConfig,
     "vqa": UpDownVqaConfig,
 }
-SMALL = "task: captioning\noutput: runs/x\ndata: {format: folder, folder: photos}\n"
+SMALL = "task: captioning\noutput: runs/x\ndata: {format: folder, folder: images}\n"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -102,7 +102,7 @@ def test_values_are_read_into_sections(tmp_path: Path) -> None:
     assert (recipe.train.learning_rate, recipe.train.mixed_precision, recipe.train.epochs) == (1e-3, "no", 3)
     assert (recipe.init_from, recipe.model, recipe.regions) == ("", {}, RegionsRecipe())
     assert recipe.train.betas == [0.9, 0.98] and recipe.evaluate.final_num_beams == 5
-    assert (recipe.train.photo_size, recipe.train.repeat_threshold, recipe.train.max_steps) == (0, 0.0, 0)
+    assert (recipe.train.image_size, recipe.train.repeat_threshold, recipe.train.max_steps) == (0, 0.0, 0)
 
 
 def test_a_written_recipe_reads_back_as_it_was(tmp_path: Path) -> None:
@@ -146,11 +146,11 @@ MISTAKES = {
     "train: label_smoothing is 1.0, but must be below 1": "train: {label_smoothing: 1}",
     "train: schedule is 'wavy'; choose one of 'cosine', 'linear'": "train: {schedule: wavy}",
     "train: betas is [0.9], but must be two numbers": "train: {betas: [0.9]}",
-    "raise samples_per_photo to 2": "train: {objective: self_critical, baseline: beam, samples_per_photo: 1}",
+    "raise samples_per_image to 2": "train: {objective: self_critical, baseline: beam, samples_per_image: 1}",
     "regions: flips is 'often', which is no true or false": "regions: {flips: often}",
     "evaluate: batch_size is 0, but must be 1 or more": "evaluate: {batch_size: 0}",
-    "train: photo_size is -1, but must be 0 or more": "train: {photo_size: -1}",
-    "train: photo_size is 0.5, which is no whole number": "train: {photo_size: 0.5}",
+    "train: image_size is -1, but must be 0 or more": "train: {image_size: -1}",
+    "train: image_size is 0.5, which is no whole number": "train: {image_size: 0.5}",
     "train: repeat_threshold is 1.0, but must be below 1": "train: {repeat_threshold: 1}",
     "train: repeat_threshold is -0.1, but must be 0 or more": "train: {repeat_threshold: -0.1}",
     "train: max_steps is -3, but must be 0 or more": "train: {max_steps: -3}",
@@ -222,7 +222,7 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     "answers.spelling": "as_written",
     "answers.scores": "single",
     "train.objective": "mixed",
-    "train.withhold": "photo",
+    "train.withhold": "image",
     "train.optimizer": "sgd",
     "train.schedule": "linear",
     "train.baseline": "beam",
@@ -234,21 +234,21 @@ train.split train.epochs train.max_steps train.batch_size train.accumulation tra
 train.region_learning_rate train.weight_decay train.betas train.momentum train.schedule train.warmup_steps train.decay
 train.decay_epochs train.decay_steps train.clip_norm train.clip_value train.ema train.mixed_precision
 train.early_stopping train.checkpoint_steps train.num_workers train.log_with evaluate.split evaluate.final_split
-evaluate.batch_size evaluate.metric evaluate.every_epochs evaluate.max_photos regions.source regions.weights
+evaluate.batch_size evaluate.metric evaluate.every_epochs evaluate.max_images regions.source regions.weights
 regions.pretrained regions.random_backbone regions.store regions.flips regions.crops regions.processor
 """
 TOP_DOWN = "regions.soft_labels regions.min_share regions.trained train.objective"
 WRITES = """
-train.label_smoothing train.max_words train.min_word_count train.samples_per_photo train.baseline
+train.label_smoothing train.max_words train.min_word_count train.samples_per_image train.baseline
 train.sample_temperature evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
 """
 CONTRASTS = """
-text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_photo train.max_words
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
 train.momentum_queue train.momentum_decay train.gradient_checkpointing evaluate.rerank evaluate.rerank_weight
 evaluate.folds
 """
 ANSWERS = """
-answers.file answers.min_count answers.top answers.spelling answers.scores train.questions_per_photo train.withhold
+answers.file answers.min_count answers.top answers.spelling answers.scores train.questions_per_image train.withhold
 train.word_vectors train.min_word_count
 """
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
@@ -259,7 +259,7 @@ READ_BY = {
     "retrieval": [TOP_DOWN, CONTRASTS],
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS],
     "vqa": [TOP_DOWN, ANSWERS],
-    "detection": ["train.photo_size train.repeat_threshold"],
+    "detection": ["train.image_size train.repeat_threshold"],
 }
 
 
@@ -323,7 +323,7 @@ def test_an_objective_of_another_task_is_refused(task: str, objective: Any) -> N
         ("train: {momentum: 0.5}", "train.momentum of the recipe says nothing, since train.optimizer is 'adamw'"),
         ("train: {optimizer: sgd, betas: [0.5, 0.6]}", "train.betas of the recipe says nothing"),
         ("train: {decay: 0.5, decay_steps: 3}", "train.decay, train.decay_steps of the recipe says nothing"),
-        ("train: {samples_per_photo: 9}", "it is read where that is 'self_critical'"),
+        ("train: {samples_per_image: 9}", "it is read where that is 'self_critical'"),
         ("train: {objective: self_critical, label_smoothing: 0.1}", "train.label_smoothing of the recipe says"),
         ("init_from: x\nregions: {weights: w}", "regions.weights of the recipe says nothing, since init_from is 'x'"),
     ],
@@ -365,7 +365,7 @@ def test_a_home_folder_is_found_in_every_path_of_a_recipe(tmp_path: Path, monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     path = write(
         tmp_path,
-        "task: vqa\noutput: ~/runs/x\ninit_from: ~/a/best\ndata_name: about ~5 photos\n"
+        "task: vqa\noutput: ~/runs/x\ninit_from: ~/a/best\ndata_name: about ~5 images\n"
         "data: {format: folder, folder: {train: ~/train, val: [~/val, here/~]}}\n"
         "regions: {store: ~/store, weights: ~/w.safetensors}\nanswers: {file: ~/answers.json}\n",
     )
@@ -374,7 +374,7 @@ def test_a_home_folder_is_found_in_every_path_of_a_recipe(tmp_path: Path, monkey
     assert (recipe.output, recipe.init_from, recipe.data_name) == (
         f"{home}/runs/x",
         f"{home}/a/best",
-        "about ~5 photos",
+        "about ~5 images",
     )
     assert recipe.data["folder"] == {"train": f"{home}/train", "val": [f"{home}/val", "here/~"]}
     assert (recipe.regions.store, recipe.regions.weights) == (f"{home}/store", f"{home}/w.safetensors")
@@ -398,7 +398,7 @@ def test_a_recipe_says_what_differs_from_its_base(tmp_path: Path) -> None:
     folder = tmp_path / "recipes"
     folder.mkdir()
     (folder / "first.yaml").write_text(
-        "task: captioning\noutput: runs/first\ndata: {format: folder, folder: photos}\n"
+        "task: captioning\noutput: runs/first\ndata: {format: folder, folder: images}\n"
         "regions: {source: {backbone: test_vit, grid_size: 4}, flips: true}\ntrain: {epochs: 7, batch_size: 3}\n"
     )
     (folder / "second.yaml").write_text("base: first.yaml\noutput: runs/second\ntrain: {epochs: 2}\n")

@@ -117,7 +117,7 @@ def test_a_command_names_a_folder_of_another_kind(
     tmp_path: Path, folders: dict[str, Path], command: str, takes: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "photo.png"
-    tiny.tiny_photo().save(path)
+    tiny.tiny_image().save(path)
     more = {"caption": [], "ask": ["what?"], "index": ["--output", str(tmp_path / "index")]}[command]
     for name in set(folders) - set(takes):
         assert updown([command, str(path), *more, "--model", str(folders[name])]) == 2

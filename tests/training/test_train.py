@@ -98,14 +98,14 @@ def test_accumulated_pieces_take_the_steps_of_one_batch(tmp_path: Path) -> None:
     assert losses[2] == pytest.approx(losses[0], abs=1e-4)
 
 
-def test_an_epoch_sees_every_photo_once_in_an_order_of_its_own() -> None:
+def test_an_epoch_sees_every_image_once_in_an_order_of_its_own() -> None:
     batches = [
         epoch_batches(10, batch_size=3, seed=seed, epoch=epoch) for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))
     ]
     assert batches[0].shape == (3, 3) and len(set(batches[0].flatten())) == 9
     assert (batches[0] == batches[1]).all()
     assert (batches[0] != batches[2]).any() and (batches[0] != batches[3]).any()
-    assert epoch_batches(4, batch_size=50, seed=0, epoch=0).shape == (1, 4)  # fewer photos than a batch
+    assert epoch_batches(4, batch_size=50, seed=0, epoch=0).shape == (1, 4)  # fewer images than a batch
 
 
 # -- kill and resume -------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_an_epoch_sees_every_photo_once_in_an_order_of_its_own() -> None:
 @pytest.mark.parametrize("objective", ["cross_entropy", "self_critical"])
 def test_a_killed_run_ends_with_the_weights_of_one_never_killed(tmp_path: Path, objective: str) -> None:
     settings = {**HARD, "objective": objective, "scheduled_sampling_increase": 0.5, "scheduled_sampling_max": 0.5}
-    settings |= {"samples_per_photo": 3, "baseline": "mean_of_others"}
+    settings |= {"samples_per_image": 3, "baseline": "mean_of_others"}
     recipe = tiny_recipe(tmp_path, train=settings, output=str(tmp_path / "whole"))
     recipe.regions.flips = True
     recipe.model = {**recipe.model, "word_dropout": 0.3, "output_dropout": 0.3}
@@ -147,7 +147,7 @@ def test_a_killed_detection_run_ends_with_the_weights_of_one_never_killed(tmp_pa
 
 
 def test_two_killed_processes_end_with_the_weights_of_two_never_killed(tmp_path: Path) -> None:
-    settings = {**HARD, "objective": "self_critical", "samples_per_photo": 3, "baseline": "mean_of_others"}
+    settings = {**HARD, "objective": "self_critical", "samples_per_image": 3, "baseline": "mean_of_others"}
     recipe = tiny_recipe(tmp_path, train=settings, output=str(tmp_path / "whole"))
     killed = copy.deepcopy(recipe)
     killed.output = str(tmp_path / "killed")
@@ -298,7 +298,7 @@ MISTAKES = {
     },
     "there is no model folder runs/nowhere/best: train the recipe": {"init_from": "runs/nowhere/best"},
     "evaluate.metric is 'glory'; choose one of bleu_1": {"evaluate": {"metric": "glory"}},
-    "photos a step leave some of 1 processes x 8 pieces without any": {
+    "images a step leave some of 1 processes x 8 pieces without any": {
         "train": {"batch_size": 4, "accumulation": 8, "min_word_count": 1}
     },
 }

@@ -34,7 +34,7 @@ HARD = {"epochs": 2, "checkpoint_steps": 2, "ema": 0.9, "early_stopping": 5}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos, questions and regions of the runs here."""
+    """Images, questions and regions of the runs here."""
     return tmp_path_factory.mktemp("vqa")
 
 
@@ -116,25 +116,25 @@ PAINTS = {"red": (220, 30, 30), "green": (20, 160, 40), "blue": (30, 60, 220), "
 
 
 @pytest.mark.parametrize("activation", ["gated_tanh", "relu"])
-def test_without_the_photo_questions_can_still_be_learnt(tmp_path: Path, activation: str) -> None:
+def test_without_the_image_questions_can_still_be_learnt(tmp_path: Path, activation: str) -> None:
     """A region of zeros would make h = f_q(q) * f_v(0) zero for every question, and ReLUs would never leave it."""
     write_scene_questions(tmp_path / "photos", num_scenes={"train": 6})
     taught = {"What color is it?": "red", "How many are there?": "2", "Where is it?": "here"}
     rows = [
-        {"image": f"train-{photo}.png", "question": question, "answer": answer, "split": "train"}
-        for photo in range(6)
+        {"image": f"train-{image}.png", "question": question, "answer": answer, "split": "train"}
+        for image in range(6)
         for question, answer in taught.items()
     ]
     write_questions(tmp_path / "photos" / "questions.jsonl", rows)
     model = {"hidden_size": 24, "word_embedding_size": 16, "activation": activation}
-    train = {"withhold": "photo", "epochs": 25, "learning_rate": 2e-2, "schedule": "constant"}
+    train = {"withhold": "image", "epochs": 25, "learning_rate": 2e-2, "schedule": "constant"}
     recipe = tiny_vqa_recipe(tmp_path, model=model, train=train)
     recipe.evaluate.split, recipe.evaluate.final_split, recipe.evaluate.every_epochs = "train", "train", 25
     assert train_here(recipe)["accuracy_x100"] == 100.0
 
 
-def test_the_photo_teaches_what_the_question_cannot(tmp_path: Path) -> None:
-    """Colours of plain photos: learnt with the photo, guessed without it."""
+def test_the_image_teaches_what_the_question_cannot(tmp_path: Path) -> None:
+    """Colours of plain images: learnt with the image, guessed without it."""
     (tmp_path / "plain").mkdir()
     noise, rows = np.random.default_rng(0), []
     for index in range(32):
@@ -145,7 +145,7 @@ def test_the_photo_teaches_what_the_question_cannot(tmp_path: Path) -> None:
         rows[-1] |= {"split": "train" if index < 20 else "val"}
     table = write_questions(tmp_path / "paints.jsonl", rows)
     scores = {}
-    for withheld in ("", "photo"):
+    for withheld in ("", "image"):
         recipe = tiny_vqa_recipe(
             tmp_path,
             data={"format": "table", "table": str(table), "images": str(tmp_path / "plain")},
@@ -154,14 +154,14 @@ def test_the_photo_teaches_what_the_question_cannot(tmp_path: Path) -> None:
         )
         recipe.evaluate.final_split, recipe.evaluate.every_epochs = "val", 20
         scores[withheld] = train_here(recipe)["accuracy_x100"]
-    assert scores["photo"] == 25.0
+    assert scores["image"] == 25.0
     assert scores[""] > 90.0
 
 
 def test_questions_on_drawn_scenes_train_without_any_file(tmp_path: Path) -> None:
     numbers = {"train": 24, "val": 8, "test": 8}
     recipe = tiny_vqa_recipe(tmp_path, data={"format": "scenes", "num_scenes": numbers, "image_size": 32})
-    recipe.train.learning_rate, recipe.train.questions_per_photo = 1e-2, 8
+    recipe.train.learning_rate, recipe.train.questions_per_image = 1e-2, 8
     recipe.train.epochs = recipe.evaluate.every_epochs = 8
     figures = train_here(recipe)
     assert set(figures) == {"accuracy_x100", "multiple_choice_x100"} and 0 < figures["multiple_choice_x100"] < 100
@@ -185,12 +185,12 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "answers: top is -1, but must be 0 or more": {"answers": {"top": -1}},
     "cannot read nowhere.json": {"answers": {"file": "nowhere.json"}},
     "answers.pkl is a pickle": {"answers": {"file": "answers.pkl"}},
-    "train: withhold is 'regions'; choose one of '', 'photo', 'question'": {"train": {"withhold": "regions"}},
-    "train: questions_per_photo is 0, but must be 1 or more": {"train": {"questions_per_photo": 0}},
+    "train: withhold is 'regions'; choose one of '', 'image', 'question'": {"train": {"withhold": "regions"}},
+    "train: questions_per_image is 0, but must be 1 or more": {"train": {"questions_per_image": 0}},
     "unknown VQA format 'karpathy'; choose one of vqa_v2": {"data": {"format": "karpathy", "images": "."}},
     "the VQA format 'vqa_v2' needs questions": {"data": {"format": "vqa_v2"}},
     "evaluate.final_split is 'dev2'": {"evaluate": {"metric": "accuracy", "final_split": "dev2"}},
-    "regions.crops is 0.5: questions ask about whole photos, leave it out": {"regions": {"crops": 0.5}},
+    "regions.crops is 0.5: questions ask about whole images, leave it out": {"regions": {"crops": 0.5}},
     "of whose questions none has a choice that is known to be right": {"evaluate": {"metric": "multiple_choice"}},
     "unknown key 'glimpses' in model": {"model": {"glimpses": 2}},
     "num_glimpses=0 must be 1 or more": {"model": {"num_glimpses": 0}},

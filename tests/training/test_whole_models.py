@@ -26,8 +26,8 @@ from tests.tiny import (
     tiny_encoder_config,
     tiny_fusion,
     tiny_fusion_processor,
+    tiny_image,
     tiny_masked_lm,
-    tiny_photo,
     tiny_processor,
     tiny_text_config,
 )
@@ -51,8 +51,8 @@ def save_tiny_detector(folder: Path) -> Path:
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    tiny_photo().save(tmp_path / "photo.png")
+def image(tmp_path: Path) -> Path:
+    tiny_image().save(tmp_path / "photo.png")
     return tmp_path / "photo.png"
 
 
@@ -73,9 +73,9 @@ def remove_file(folder: Path, name: str) -> None:
 
 
 COMMANDS: dict[str, tuple[Callable[[Path], Path], str, list[str]]] = {
-    "caption": (save_tiny_captioner, "lm_head.weight", ["caption", "PHOTO", "--model", "MODEL"]),
-    "ask": (save_tiny_vqa, "answers.weight", ["ask", "PHOTO", "what is it?", "--model", "MODEL"]),
-    "detect": (save_tiny_detector, "heads.object_score.weight", ["detect", "PHOTO", "--model", "MODEL"]),
+    "caption": (save_tiny_captioner, "lm_head.weight", ["caption", "IMAGE", "--model", "MODEL"]),
+    "ask": (save_tiny_vqa, "answers.weight", ["ask", "IMAGE", "what is it?", "--model", "MODEL"]),
+    "detect": (save_tiny_detector, "heads.object_score.weight", ["detect", "IMAGE", "--model", "MODEL"]),
     "extract": (
         save_tiny_captioner,
         "region_source.backbone.bn1.running_mean",
@@ -101,11 +101,11 @@ COMMANDS: dict[str, tuple[Callable[[Path], Path], str, list[str]]] = {
     ids=["missing", "cut short", "damaged", "absent"],
 )
 def test_commands_refuse_a_model_without_its_weights(
-    command: str, damage: Any, told: str, photo: Path, tmp_path: Path, capsys: Any
+    command: str, damage: Any, told: str, image: Path, tmp_path: Path, capsys: Any
 ) -> None:
     save, name, words = COMMANDS[command]
     model, out = save(tmp_path / "model"), tmp_path / "out"
-    places = {"PHOTO": str(photo), "FOLDER": str(tmp_path), "MODEL": str(model), "OUT": str(out)}
+    places = {"IMAGE": str(image), "FOLDER": str(tmp_path), "MODEL": str(model), "OUT": str(out)}
     arguments = [places.get(word, word) for word in words]
     assert main(arguments) == 0
     out.rename(tmp_path / "before") if out.exists() else None
@@ -150,15 +150,15 @@ def test_a_built_model_runs_in_a_pipeline_whatever_it_was_loaded_from(tmp_path: 
     drop_weights(folder, "lm_head.bias")
     model = AutoModelForImageTextToText.from_pretrained(folder)
     captioner = pipeline("image-to-text", model=model, processor=tiny_processor())
-    assert captioner(tiny_photo())[0]["generated_text"]
+    assert captioner(tiny_image())[0]["generated_text"]
 
 
-def test_counts_of_batches_may_be_missing(photo: Path, tmp_path: Path, capsys: Any) -> None:
+def test_counts_of_batches_may_be_missing(image: Path, tmp_path: Path, capsys: Any) -> None:
     folder = save_tiny_captioner(tmp_path / "model")
-    assert main(["caption", str(photo), "--model", str(folder)]) == 0
+    assert main(["caption", str(image), "--model", str(folder)]) == 0
     before = capsys.readouterr().out
     rewrite_weights(folder, lambda w: {name: tensor for name, tensor in w.items() if tensor.is_floating_point()})
-    assert main(["caption", str(photo), "--model", str(folder)]) == 0
+    assert main(["caption", str(image), "--model", str(folder)]) == 0
     assert capsys.readouterr().out == before
 
 

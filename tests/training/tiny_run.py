@@ -60,11 +60,11 @@ def tiny_detection_recipe(folder: Path, *, train: dict[str, Any] | None = None, 
 
 
 def tiny_vqa_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
-    """Questions on scenes of 32 pixels, regions as in `tiny_recipe`, two questions a group; `photos` is made if absent.
+    """Questions on scenes of 32 pixels, regions as in `tiny_recipe`, two questions a group; `images` is made if absent.
 
     Give `data` for other questions.
     """
-    settings = {"objective": "binary_cross_entropy", "epochs": 2, "batch_size": 8, "questions_per_photo": 2}
+    settings = {"objective": "binary_cross_entropy", "epochs": 2, "batch_size": 8, "questions_per_image": 2}
     settings |= {"learning_rate": 3e-3, "warmup_steps": 0, "min_word_count": 1}
     source = {"backbone": "test_vit", "image_size": 32, "grid_size": 2, "region_feature_size": 64}
     if "data" not in changes and not (folder / "photos").exists():
@@ -84,7 +84,7 @@ def tiny_vqa_recipe(folder: Path, *, train: dict[str, Any] | None = None, **chan
 
 def tiny_retrieval_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
     """Captions of scenes and regions as in `tiny_recipe`, a BERT of two layers with word pieces of the captions."""
-    settings = {"objective": "mixed", "epochs": 2, "batch_size": 8, "captions_per_photo": 2, "max_words": 12}
+    settings = {"objective": "mixed", "epochs": 2, "batch_size": 8, "captions_per_image": 2, "max_words": 12}
     settings |= {"learning_rate": 5e-3, "warmup_steps": 5}
     source = {"backbone": "test_vit", "image_size": 32, "grid_size": 2, "region_feature_size": 64}
     sizes: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -108,8 +108,8 @@ def write_scene_questions(folder: Path, *, num_scenes: Mapping[str, int] = NUM_S
     folder.mkdir(parents=True)
     for seed, (split, number) in enumerate(num_scenes.items()):
         for index in range(number):
-            photo, scene = draw_scene(index, seed=seed, image_size=32)
-            photo.save(folder / f"{split}-{index}.png")
+            image, scene = draw_scene(index, seed=seed, image_size=32)
+            image.save(folder / f"{split}-{index}.png")
             for question, kind, answer in scene_questions(scene):
                 people = [answer] * 6 + [f"{answer.title()}."] * (index % 3) + ["maybe"] * (4 - index % 3)
                 about = {"image": f"{split}-{index}.png", "image_id": f"{split}-{index}", "split": split}

@@ -57,7 +57,7 @@ def run_build_answers(arguments: argparse.Namespace) -> int:
     if recipe.task != "vqa":
         raise ValueError(f"{arguments.recipe} is of the task {recipe.task}, which has no answers; take one of vqa")
     split = arguments.split or recipe.train.split
-    rows = question_rows(recipe.data, split=split, photos=False)
+    rows = question_rows(recipe.data, split=split, images=False)
     vocabulary = build_answers(
         rows,
         min_count=arguments.min_count,

@@ -1,4 +1,4 @@
-"""`updown ask`: questions about a photo, their answers, and where the model looked for each."""
+"""`updown ask`: questions about an image, their answers, and where the model looked for each."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import TRAINED_VQA, add_command, check_weights, is_photo, model_folder, positive, quiet
+from training.commands.shared import TRAINED_VQA, add_command, check_weights, is_image, model_folder, positive, quiet
 from training.console import say
 
 
@@ -17,10 +17,10 @@ def add_ask(commands: Any) -> None:
         commands,
         "ask",
         run_ask,
-        summary="answer questions about a photo",
+        summary="answer questions about an image",
         example='updown ask dogs.jpg "how many dogs are there?" "what colour is the ball?" --draw look.png',
     )
-    parser.add_argument("photo", metavar="PHOTO", help="a file or a URL")
+    parser.add_argument("image", metavar="IMAGE", help="a file or a URL")
     parser.add_argument("questions", nargs="+", metavar="QUESTION", help="in quotes; several are answered one by one")
     parser.add_argument(
         "--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained question answerer)"
@@ -44,33 +44,33 @@ def add_ask(commands: Any) -> None:
 
 def run_ask(arguments: argparse.Namespace) -> int:
     """Answer each question, and draw where the model looked if asked to."""
-    from modeling_updown import draw_answer, load_photo
+    from modeling_updown import draw_answer, load_image
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.draw)
     check_questions(arguments.questions)
-    photo, questions = load_photo(arguments.photo), arguments.questions
+    image, questions = load_image(arguments.image), arguments.questions
     answerer = load_answerer(arguments.model)
     choices = None if arguments.choices is None else split_choices(arguments.choices)
     options = {"top_k": arguments.top_k, "choices": choices, "return_regions": bool(arguments.draw)}
     one = len(questions) == 1
-    found = [answerer(photo, questions[0], **options)] if one else answerer(photo, questions, **options)
+    found = [answerer(image, questions[0], **options)] if one else answerer(image, questions, **options)
     for number, (question, answers) in enumerate(zip(questions, found, strict=True), start=1):
         print_answers(question, answers)
         if arguments.draw:
             picture = arguments.draw if one else arguments.draw.with_stem(f"{arguments.draw.stem}_{number}")
-            draw_answer(photo, answers, question=question, path=picture)
+            draw_answer(image, answers, question=question, path=picture)
             say(f"  drawn: {picture}")
     return 0
 
 
 def check_questions(questions: Sequence[str]) -> None:
-    """Raises `ValueError` where a question is a second photo."""
+    """Raises `ValueError` where a question is a second image."""
     for question in questions:
-        if is_photo(question) and (not set(question) & set(string.whitespace) or os.path.isfile(question)):
+        if is_image(question) and (not set(question) & set(string.whitespace) or os.path.isfile(question)):
             raise ValueError(
-                f"{question} is a photo, not a question, and questions are asked about one photo: run the command once "
-                "for each photo"
+                f"{question} is an image, not a question, and questions are asked about one image: run the command "
+                f"once for each image"
             )
 
 

@@ -1,4 +1,4 @@
-"""`updown caption`: sentences for photos, and where each word looked."""
+"""`updown caption`: sentences for images, and where each word looked."""
 
 import argparse
 import sys
@@ -11,9 +11,9 @@ from training.commands.shared import (
     add_model,
     check_weights,
     exit_code,
+    image_paths,
     model_folder,
     one_sentence,
-    photo_paths,
     picture_path,
     positive,
     quiet,
@@ -24,9 +24,9 @@ from training.console import say
 def add_caption(commands: Any) -> None:
     """`updown caption`."""
     parser = add_command(
-        commands, "caption", run_caption, summary="describe photos", example="updown caption dog.jpg --draw look.png"
+        commands, "caption", run_caption, summary="describe images", example="updown caption dog.jpg --draw look.png"
     )
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a file, a folder of photos, or a URL")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of images, or a URL")
     add_model(parser)
     parser.add_argument(
         "--num-beams", type=positive, metavar="K", help="beam search with K beams (default: the model's)"
@@ -36,37 +36,37 @@ def add_caption(commands: Any) -> None:
         "--draw",
         type=Path,
         metavar="PICTURE.png",
-        help="draw where each word looked; of several photos, PICTURE_name.png for each",
+        help="draw where each word looked; of several images, PICTURE_name.png for each",
     )
 
 
 def run_caption(arguments: argparse.Namespace) -> int:
-    """Describe each photo; one that cannot be read is named and passed over."""
-    from modeling_updown import draw_attention, load_photo
+    """Describe each image; one that cannot be read is named and passed over."""
+    from modeling_updown import draw_attention, load_image
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.draw)
-    photos = photo_paths(arguments.photos)
+    images = image_paths(arguments.images)
     captioner = load_captioner(arguments.model)
     options = {"num_beams": arguments.num_beams} if arguments.num_beams else {}
     broken = 0
     drawn: set[Path] = set()
-    for path in photos:
+    for path in images:
         try:
-            photo = load_photo(path)
+            image = load_image(path)
         except (OSError, ValueError) as error:
             say(f"updown caption: skipped: {one_sentence(error)}", file=sys.stderr)
             broken += 1
             continue
-        result = describe(captioner, photo, **options)
+        result = describe(captioner, image, **options)
         say(f"{path}: {result['generated_text']}")
         if arguments.words:
-            print_words(result, size=photo.size)
+            print_words(result, size=image.size)
         if arguments.draw:
-            picture = picture_path(arguments.draw, path, alone=len(photos) == 1, taken=drawn)
-            draw_attention(photo, result, path=picture)
+            picture = picture_path(arguments.draw, path, alone=len(images) == 1, taken=drawn)
+            draw_attention(image, result, path=picture)
             say(f"  drawn: {picture}")
-    return exit_code(broken, of=len(photos))
+    return exit_code(broken, of=len(images))
 
 
 def load_captioner(model: str | None) -> Any:
@@ -84,14 +84,14 @@ def load_captioner(model: str | None) -> Any:
         return pipeline("image-to-text", model=folder)
 
 
-def describe(captioner: Any, photo: Any, **options: Any) -> Mapping[str, Any]:
-    """The pipeline's first caption of a photo, with its words and the regions they looked at."""
-    result = captioner(photo, return_regions=True, **options)
+def describe(captioner: Any, image: Any, **options: Any) -> Mapping[str, Any]:
+    """The pipeline's first caption of an image, with its words and the regions they looked at."""
+    result = captioner(image, return_regions=True, **options)
     return result[0] if isinstance(result, list) else result
 
 
 def print_words(result: Mapping[str, Any], *, size: tuple[int, int]) -> None:
-    """Each word with its strongest region, in pixels of a photo of `size` (width, height)."""
+    """Each word with its strongest region, in pixels of an image of `size` (width, height)."""
     width, height = size
     for word, weights in zip(result["words"], result["region_weights"], strict=True):
         strongest = max(range(len(weights)), key=lambda region: float(weights[region]))

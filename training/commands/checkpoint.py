@@ -13,9 +13,9 @@ from training.data.files import read_lines, read_text
 
 FORMAT_HELP = "captioning-pytorch, vqa-pytorch, frcnn-vg or detectron2-vg"
 COMMANDS = {  # what a converted model is tried with
-    "updown_captioning": "updown caption PHOTO --model {folder}",
-    "updown_vqa": 'updown ask PHOTO "QUESTION?" --model {folder}',
-    "updown_detector": "updown detect PHOTO --model {folder}",
+    "updown_captioning": "updown caption IMAGE --model {folder}",
+    "updown_vqa": 'updown ask IMAGE "QUESTION?" --model {folder}',
+    "updown_detector": "updown detect IMAGE --model {folder}",
 }
 
 

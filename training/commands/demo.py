@@ -1,4 +1,4 @@
-"""`updown demo`: a few photos that come along, described, and where each word looked."""
+"""`updown demo`: a few images that come along, described, and where each word looked."""
 
 import argparse
 from pathlib import Path
@@ -9,13 +9,13 @@ from training.commands.shared import add_command, add_model
 from training.console import say
 from training.shipped import DEMO_FOLDER
 
-DEMO_PHOTOS = ("skier", "riders", "skateboarder", "tennis", "mountain")  # their licences: demo_photos/README.md
+DEMO_IMAGES = ("skier", "riders", "skateboarder", "tennis", "mountain")  # their licences: demo_photos/README.md
 
 
 def add_demo(commands: Any) -> None:
     """`updown demo`."""
     parser = add_command(
-        commands, "demo", run_demo, summary="describe a few photos that come along", example="updown demo"
+        commands, "demo", run_demo, summary="describe a few images that come along", example="updown demo"
     )
     add_model(parser)
     parser.add_argument(
@@ -24,24 +24,24 @@ def add_demo(commands: Any) -> None:
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Describe the photos that come along, with the strongest region of each word and a picture of the attention."""
+    """Describe the images that come along, with the strongest region of each word and a picture of the attention."""
     from modeling_updown import draw_attention
 
-    photos = demo_photos()
+    images = demo_images()
     arguments.output.mkdir(parents=True, exist_ok=True)
     captioner = load_captioner(arguments.model)
-    for name, photo in photos.items():
-        result = describe(captioner, photo)
+    for name, image in images.items():
+        result = describe(captioner, image)
         say(f"{name}: {result['generated_text']}")
-        print_words(result, size=photo.size)
+        print_words(result, size=image.size)
         picture = arguments.output / f"demo_{name}.png"
-        draw_attention(photo, result, path=picture)
+        draw_attention(image, result, path=picture)
         say(f"  drawn: {picture}")
     return 0
 
 
-def demo_photos() -> dict[str, Any]:
-    """A few photos that come along, by name."""
-    from modeling_updown import load_photo
+def demo_images() -> dict[str, Any]:
+    """A few images that come along, by name."""
+    from modeling_updown import load_image
 
-    return {name: load_photo(DEMO_FOLDER / f"{name}.jpg") for name in DEMO_PHOTOS}
+    return {name: load_image(DEMO_FOLDER / f"{name}.jpg") for name in DEMO_IMAGES}

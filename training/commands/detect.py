@@ -1,4 +1,4 @@
-"""`updown detect`: photos -> named, attributed boxes, in words, as JSON, or drawn."""
+"""`updown detect`: images -> named, attributed boxes, in words, as JSON, or drawn."""
 
 import argparse
 import json
@@ -12,9 +12,9 @@ from training.commands.shared import (
     add_command,
     check_output_file,
     exit_code,
+    image_paths,
     load_region_source,
     one_sentence,
-    photo_paths,
     picture_path,
 )
 from training.console import say
@@ -26,10 +26,10 @@ def add_detect(commands: Any) -> None:
         commands,
         "detect",
         run_detect,
-        summary="find, name and box the objects of photos, or name boxes of your own",
+        summary="find, name and box the objects of images, or name boxes of your own",
         example="updown detect street.jpg --draw street_boxes.png",
     )
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="a file, a folder of photos, or a URL")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of images, or a URL")
     parser.add_argument(
         "--model", metavar="DIR_OR_HUB_ID", help="a saved detector, or a model with one (default: the light detector)"
     )
@@ -42,10 +42,10 @@ def add_detect(commands: Any) -> None:
         help="name this box, in pixels, and look for no others; may be given several times",
     )
     parser.add_argument(
-        "--draw", type=Path, metavar="PICTURE.png", help="draw the boxes; of several photos, PICTURE_name.png for each"
+        "--draw", type=Path, metavar="PICTURE.png", help="draw the boxes; of several images, PICTURE_name.png for each"
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE.json", help="write the regions of every photo, boxes in 0..1"
+        "--json", type=Path, metavar="FILE.json", help="write the regions of every image, boxes in 0..1"
     )
 
 
@@ -61,33 +61,33 @@ def pixel_box(text: str) -> list[float]:
 
 
 def run_detect(arguments: argparse.Namespace) -> int:
-    """Detect on each photo; one that cannot be read is named and passed over."""
-    from modeling_updown import draw_regions, load_photo
+    """Detect on each image; one that cannot be read is named and passed over."""
+    from modeling_updown import draw_regions, load_image
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.draw)
     check_output_file(arguments.json)
-    paths = photo_paths(arguments.photos)
+    paths = image_paths(arguments.images)
     detector, image_processor = load_region_source(arguments.model, default=TRAINED_DETECTOR)
     if detector.config.model_type != "updown_detector":
         raise ValueError(f"{arguments.model} holds a grid, which finds no objects: name a detector with --model")
-    detector.float().eval()  # saved in half, it would not take the processor's photos
+    detector.float().eval()  # saved in half, it would not take the processor's images
     broken, found = 0, {}
     drawn: set[Path] = set()
     for path in paths:
         try:
-            photo = load_photo(path)
-            regions = detect_regions(detector, image_processor, photo, boxes=arguments.box)
-        except (OSError, ValueError, RuntimeError) as error:  # torch has no better one for a photo too thin for it
+            image = load_image(path)
+            regions = detect_regions(detector, image_processor, image, boxes=arguments.box)
+        except (OSError, ValueError, RuntimeError) as error:  # torch has no better one for an image too thin for it
             say(f"updown detect: skipped {path}: {one_sentence(error)}", file=sys.stderr)
             broken += 1
             continue
         shown = [region for region in regions if arguments.box or region["score"] >= arguments.threshold]
         found[path] = shown
-        print_regions(path, shown, size=photo.size)
+        print_regions(path, shown, size=image.size)
         if arguments.draw and shown:
             picture = picture_path(arguments.draw, path, alone=len(paths) == 1, taken=drawn)
-            draw_regions(photo, shown, path=picture)
+            draw_regions(image, shown, path=picture)
             say(f"  drawn: {picture}")
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -95,28 +95,28 @@ def run_detect(arguments: argparse.Namespace) -> int:
 
 
 def detect_regions(
-    detector: Any, image_processor: Any, photo: Any, *, boxes: list[list[float]] | None = None
+    detector: Any, image_processor: Any, image: Any, *, boxes: list[list[float]] | None = None
 ) -> list[dict[str, Any]]:
-    """The named regions of one photo, the surest first; of `boxes` in pixels, these and in their order.
+    """The named regions of one image, the surest first; of `boxes` in pixels, these and in their order.
 
-    Raises `ValueError` for a box that leaves the photo, and for scores that are not finite.
+    Raises `ValueError` for a box that leaves the image, and for scores that are not finite.
     """
     import torch
 
     from modeling_updown import named_regions
     from modeling_updown.outputs_updown import check_detections
 
-    inputs = image_processor(photo, return_tensors="pt")
+    inputs = image_processor(image, return_tensors="pt")
     with torch.no_grad():
         if not boxes:
             output = detector(**inputs, **image_processor.region_selection())
             check_detections(output, detector)
             return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
-        width, height = photo.size
+        width, height = image.size
         outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)
         if outside:
             sides = ",".join(f"{side:g}" for side in outside)
-            raise ValueError(f"the box {sides} leaves the photo of {width} x {height} pixels")
+            raise ValueError(f"the box {sides} leaves the image of {width} x {height} pixels")
         given = torch.tensor([boxes]) / torch.tensor([width, height, width, height])
         output = detector(**inputs, boxes=given)
         check_detections(output, detector)
@@ -124,7 +124,7 @@ def detect_regions(
 
 
 def print_regions(path: str, regions: list[dict[str, Any]], *, size: tuple[int, int]) -> None:
-    """Each region on a line, its box in pixels of a photo of `size` (width, height)."""
+    """Each region on a line, its box in pixels of an image of `size` (width, height)."""
     from modeling_updown.drawing_regions_updown import region_text
 
     say(f"{path}: {len(regions)} regions")

@@ -30,7 +30,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument(
         "--output",
         metavar="FILE.json|FOLDER",
-        help="write the figures to a file, or to a folder with what each photo or question scored (updown compare)",
+        help="write the figures to a file, or to a folder with what each image or question scored (updown compare)",
     )
     parser.add_argument(
         "--update-card",
@@ -63,7 +63,11 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 def print_figures(evaluation: Mapping[str, Any]) -> None:
     """Each figure on a line, and what was not computed with its reason."""
     dataset = evaluation["dataset"]
-    numbers = [f"{value} {name.removeprefix('num_')}" for name, value in dataset.items() if name.startswith("num_")]
+    numbers = [
+        f"{value} {name.removeprefix('num_').replace('photos', 'images')}"
+        for name, value in dataset.items()
+        if name.startswith("num_")
+    ]
     say(f"{dataset['name']} {dataset['split']}, {', '.join(numbers)}")
     for name, value in evaluation["metrics"].items():
         say(f"  {name:<16} {value:8.2f}")

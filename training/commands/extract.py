@@ -1,4 +1,4 @@
-"""`updown extract`: photos -> a region store."""
+"""`updown extract`: images -> a region store."""
 
 import argparse
 import os
@@ -9,13 +9,13 @@ from typing import Any
 from training.commands.shared import (
     add_command,
     exit_code,
+    image_paths,
     load_region_source,
-    photo_paths,
     positive,
 )
 from training.console import say
 
-PHOTO_COLUMNS = ("photo", "path")  # of tables, besides those of captions
+MORE_IMAGE_COLUMNS = ("photo", "path")  # of tables, besides those of captions
 LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".jsonl"}
 
 
@@ -25,19 +25,19 @@ def add_extract(commands: Any) -> None:
         commands,
         "extract",
         run_extract,
-        summary="make the region features of photos; run again, it goes on where it stopped",
+        summary="make the region features of images; run again, it goes on where it stopped",
         example="updown extract photos/ --output regions/ --source hub_cards/updown-detector-lite\n"
         "  accelerate launch -m training.cli extract photos.txt --output regions/   on several GPUs",
     )
     parser.add_argument(
-        "photos",
+        "images",
         nargs="+",
-        metavar="PHOTO",
-        help="a file, a folder of photos, a list of paths (.txt), a table with file_name (or image, photo, path) and "
+        metavar="IMAGE",
+        help="a file, a folder of images, a list of paths (.txt), a table with file_name (or image, photo, path) and "
         "maybe image_id (.csv, .tsv, .jsonl), or a folder that datasets' save_to_disk wrote",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the region store to write")
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="photos at a time (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at a time (%(default)s)")
     parser.add_argument(
         "--source",
         metavar="DIR_OR_HUB_ID",
@@ -55,8 +55,8 @@ def add_extract(commands: Any) -> None:
 
 
 def run_extract(arguments: argparse.Namespace) -> int:
-    """Region features of every photo into a store."""
-    rows = photo_rows(arguments.photos)
+    """Region features of every image into a store."""
+    rows = image_rows(arguments.images)
 
     import torch
     from accelerate import Accelerator
@@ -71,7 +71,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     )
     broken = extract_regions(
         rows,
-        source=source.float(),  # saved in half, it would not take the processor's photos
+        source=source.float(),  # saved in half, it would not take the processor's images
         image_processor=image_processor,
         output=arguments.output,
         batch_size=arguments.batch_size,
@@ -80,14 +80,15 @@ def run_extract(arguments: argparse.Namespace) -> int:
         accelerator=accelerator,
     )
     if accelerator.is_main_process:
-        say(f"{arguments.output}: the regions of {len(rows) - len(broken)} photos")
+        say(f"{arguments.output}: the regions of {len(rows) - len(broken)} images")
     return exit_code(len(broken), of=len(rows))
 
 
-def photo_rows(arguments: Sequence[str]) -> Any:
-    """What the arguments name, as a data set of `image_id` and `image`; a photo's id is its file name if none is given.
+def image_rows(arguments: Sequence[str]) -> Any:
+    """What the arguments name, as a data set of `image_id` and `image`; an image's id is its file name if none is
+    given.
 
-    Raises `ValueError` for a list without a photo, a table without a column of photos, a data set of several splits,
+    Raises `ValueError` for a list without an image, a table without a column of images, a data set of several splits,
     and for an id that stands twice.
     """
     from datasets import Dataset, Image, concatenate_datasets
@@ -96,15 +97,15 @@ def photo_rows(arguments: Sequence[str]) -> Any:
     for argument in arguments:
         place = Path(argument)
         if place.suffix.lower() in LIST_SUFFIXES and place.is_file():
-            listed = listed_photos(place)
+            listed = listed_images(place)
             names += [name for name, _ in listed]
             paths += [path for _, path in listed]
         elif (place / "dataset_info.json").is_file():
-            parts.append(saved_photos(place))
+            parts.append(saved_images(place))
         elif (place / "dataset_dict.json").is_file():
             raise ValueError(f"{place} holds the splits of a data set: name one of the folders in it")
         else:
-            found = photo_paths([argument])
+            found = image_paths([argument])
             names += [Path(path).name for path in found]
             paths += found
     parts += [Dataset.from_dict({"image_id": names, "image": paths})] if names else []
@@ -114,15 +115,15 @@ def photo_rows(arguments: Sequence[str]) -> Any:
         seen: set[str] = set()
         twice = next(name for name in ids if name in seen or seen.add(name))  # type: ignore[func-returns-value]
         raise ValueError(
-            f"several photos have the id {twice}: extract the folders one by one, or give a table with image_id"
+            f"several images have the id {twice}: extract the folders one by one, or give a table with image_id"
         )
     return rows
 
 
-def listed_photos(path: Path) -> list[tuple[str, str]]:
-    """(image_id, path) of each photo of a list or table, once where several rows have it; paths are relative to it.
+def listed_images(path: Path) -> list[tuple[str, str]]:
+    """(image_id, path) of each image of a list or table, once where several rows have it; paths are relative to it.
 
-    Raises `ValueError` for a table without a column of `PHOTO_COLUMNS` or of the captions' tables.
+    Raises `ValueError` for a table without a column of `MORE_IMAGE_COLUMNS` or of the captions' tables.
     """
     from training.data.captions.formats import IMAGE_COLUMNS
     from training.data.files import column, read_lines, read_table
@@ -132,7 +133,7 @@ def listed_photos(path: Path) -> list[tuple[str, str]]:
         ids = [Path(name).name for name in names]
     else:
         table = read_table(path)
-        usual = (*IMAGE_COLUMNS, *PHOTO_COLUMNS)
+        usual = (*IMAGE_COLUMNS, *MORE_IMAGE_COLUMNS)
         chosen = next((name for name in usual if name in table[0]), None)
         if chosen is None:
             raise ValueError(f"{path} has no column {' or '.join(usual)}; it has {', '.join(table[0])}")
@@ -140,12 +141,12 @@ def listed_photos(path: Path) -> list[tuple[str, str]]:
         given = [str(value) if (value := row.get("image_id")) is not None else "" for row in table]
         ids = [image_id or Path(name).name for image_id, name in zip(given, names, strict=True)]
     if not names:
-        raise ValueError(f"{path} lists no photo")
+        raise ValueError(f"{path} lists no image")
     return [(image_id, str(path.parent / name)) for image_id, name in dict.fromkeys(zip(ids, names, strict=True))]
 
 
-def saved_photos(folder: Path) -> Any:
-    """A saved data set's photos: columns `image` and, where it has one, `image_id` (else the rows' numbers)."""
+def saved_images(folder: Path) -> Any:
+    """A saved data set's images: columns `image` and, where it has one, `image_id` (else the rows' numbers)."""
     from datasets import load_from_disk
 
     rows = load_from_disk(str(folder))

@@ -1,4 +1,4 @@
-"""`updown index`: photos or a region store, and maybe texts -> an index that `updown search` searches."""
+"""`updown index`: images or a region store, and maybe texts -> an index that `updown search` searches."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from training.commands.extract import photo_rows
+from training.commands.extract import image_rows
 from training.commands.shared import TRAINED_RETRIEVAL, add_command, exit_code, model_folder, positive, quiet
 from training.console import say
 
@@ -25,28 +25,29 @@ def add_index(commands: Any) -> None:
         commands,
         "index",
         run_index,
-        summary="make photos, and texts, searchable; run again, it goes on where it stopped",
+        summary="make images, and texts, searchable; run again, it goes on where it stopped",
         example="updown index photos/ --output index/\n"
-        "  updown index photos/ --captions captions.jsonl --output index/     texts to be found for photos, too\n"
+        "  updown index photos/ --captions captions.jsonl --output index/     texts to be found for images, too\n"
         "  updown extract photos/ --output regions/ --source MODEL            regions made once, on several GPUs ...\n"
-        "  updown index regions/ --photos photos/ --model MODEL --output index/   ... make re-ranking fast",
+        "  updown index regions/ --images photos/ --model MODEL --output index/   ... make re-ranking fast",
     )
     parser.add_argument(
-        "photos",
+        "images",
         nargs="+",
-        metavar="PHOTO",
-        help="a folder of photos, a file, a list or table of paths (as `updown extract` takes them), or one region "
+        metavar="IMAGE",
+        help="a folder of images, a file, a list or table of paths (as `updown extract` takes them), or one region "
         "store, made by the model's own region source",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the index to write")
     add_retrieval_model(parser)
     parser.add_argument(
-        "--photos",
-        dest="photo_folder",
+        "--images",
+        dest="image_folder",
         type=Path,
         metavar="FOLDER",
-        help="where the photos of a region store lie, to be shown when they are found",
+        help="where the images of a region store lie, to be shown when they are found",
     )
+    parser.add_argument("--photos", dest="image_folder", type=Path, help=argparse.SUPPRESS)  # its name before
     parser.add_argument(
         "--captions",
         type=Path,
@@ -57,7 +58,7 @@ def add_index(commands: Any) -> None:
         "--captions-format", choices=CAPTION_FILES, metavar="NAME", help=f"or of a data set: {', '.join(CAPTION_FILES)}"
     )
     parser.add_argument("--captions-split", metavar="SPLIT", help="of a data set: this split's captions only")
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="photos at a time (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at a time (%(default)s)")
     parser.add_argument(
         "--dtype", choices=("float16", "float32"), default="float16", help="of the vectors on the disk (%(default)s)"
     )
@@ -69,32 +70,32 @@ def add_retrieval_model(parser: argparse.ArgumentParser, *, default: str = "the 
 
 
 def run_index(arguments: argparse.Namespace) -> int:
-    """Vectors of every photo and text into an index."""
-    store_folder = only_store(arguments.photos)
-    if arguments.photo_folder and not store_folder:
-        raise ValueError("--photos tells where the photos of a region store lie: leave it out for photos themselves")
+    """Vectors of every image and text into an index."""
+    store_folder = only_store(arguments.images)
+    if arguments.image_folder and not store_folder:
+        raise ValueError("--images tells where the images of a region store lie: leave it out for images themselves")
     texts = read_texts(arguments.captions, format=arguments.captions_format, split=arguments.captions_split)
-    rows = None if store_folder else photo_rows(arguments.photos)
+    rows = None if store_folder else image_rows(arguments.images)
 
     from training.regions.store import RegionStore
-    from training.search.embedding import Embedder, index_photos, index_store, index_texts
+    from training.search.embedding import Embedder, index_images, index_store, index_texts
 
     store = RegionStore(store_folder) if store_folder else None
     folder = model_folder(arguments.model, default=TRAINED_RETRIEVAL)
     embedder = Embedder(*load_retrieval_model(folder), batch_size=arguments.batch_size)
-    photo_folder, paths = store_paths(store, arguments.photo_folder) if store else row_paths(rows)
+    image_folder, paths = store_paths(store, arguments.image_folder) if store else row_paths(rows)
     broken: list[str] = []
-    with open_writer(arguments, embedder, store, model=folder, photo_folder=photo_folder) as writer:
+    with open_writer(arguments, embedder, store, model=folder, image_folder=image_folder) as writer:
         if store is not None:
             index_store(store, embedder, writer, paths=paths)
         else:
-            broken = index_photos(rows, embedder, writer, paths=paths)
+            broken = index_images(rows, embedder, writer, paths=paths)
         index_texts(texts, embedder, writer)
         counts = {name: len(entries) for name, entries in writer.entries.items()}
     if broken:
-        head = f"{len(broken)} photos could not be read and were skipped:"
+        head = f"{len(broken)} images could not be read and were skipped:"
         say(head, *(f"  {line}" for line in broken), file=sys.stderr)
-    say(f"{arguments.output}: {counts['photos']} photos and {counts['texts']} texts")
+    say(f"{arguments.output}: {counts['photos']} images and {counts['texts']} texts")
     return exit_code(len(broken), of=len(rows) if rows is not None else len(store or ()))
 
 
@@ -112,7 +113,7 @@ def open_writer(
     store: "RegionStore | None",
     *,
     model: str,
-    photo_folder: str | None,
+    image_folder: str | None,
 ) -> Any:
     """The index to write, begun or continued."""
     from training.search.embedding import check_store
@@ -123,11 +124,11 @@ def open_writer(
         check_store(store, embedder)
         fingerprint["regions"] = store.fingerprint
     elif embedder.maker is None:
-        raise ValueError(f"the model {model} owns no region source, so it takes no photos: give a region store")
+        raise ValueError(f"the model {model} owns no region source, so it takes no images: give a region store")
     output = arguments.output
     places = {
         "model": relative_place(model, output) if Path(model).is_dir() else model,
-        "photo_folder": relative_place(photo_folder, output) if photo_folder else None,
+        "photo_folder": relative_place(image_folder, output) if image_folder else None,
         "region_store": relative_place(store.folder, output) if store is not None else None,
     }
     return IndexWriter(output, fingerprint=fingerprint, places=places, dtype=arguments.dtype)
@@ -147,9 +148,9 @@ def load_retrieval_model(folder: str) -> tuple[Any, Any]:
 
 
 def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
-    """The folder that all photos lie in, and each photo's path in it by id; None for photos inside a data set.
+    """The folder that all images lie in, and each image's path in it by id; None for images inside a data set.
 
-    Raises `ValueError` for a photo at an URL.
+    Raises `ValueError` for an image at an URL.
     """
     places = {
         image_id: None if (image or {}).get("bytes") else (image or {}).get("path")
@@ -158,7 +159,7 @@ def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
     }
     far = next((place for place in places.values() if place and "://" in place), None)
     if far is not None:
-        raise ValueError(f"an index holds photos of this computer, and {far} is none: download it first")
+        raise ValueError(f"an index holds images of this computer, and {far} is none: download it first")
     full = {image_id: os.path.abspath(place) for image_id, place in places.items() if place}
     if not full:
         return None, {}
@@ -167,20 +168,20 @@ def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
 
 
 def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, dict[str, str | None]]:
-    """The photo folder, and the path in it of each photo of a store: a file of that name, with any ending.
+    """The image folder, and the path in it of each image of a store: a file of that name, with any ending.
 
-    Raises `ValueError` where there is no such folder or none of the photos in it, where several files may be meant, and
-    where they are other photos than those of the store.
+    Raises `ValueError` where there is no such folder or none of the images in it, where several files may be meant, and
+    where they are other images than those of the store.
     """
-    from training.commands.shared import PHOTO_SUFFIXES
-    from training.regions.photo_marks import other_photos, photo_mark, refuse_other_photos
-    from training.regions.stored_photos import named_alike, named_among
+    from training.commands.shared import IMAGE_SUFFIXES
+    from training.regions.image_marks import image_mark, other_images, refuse_other_images
+    from training.regions.stored_images import named_alike, named_among
 
     if folder is None:
         return None, {}
     if not folder.is_dir():
-        raise ValueError(f"there is no photo folder {folder}")
-    names = [path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in PHOTO_SUFFIXES]
+        raise ValueError(f"there is no image folder {folder}")
+    names = [path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
     among, alike, cure = set(names), named_alike(names), "keep one of them there"
     paths = {
         image_id: named_among(image_id, among, alike=alike, place=str(folder), cure=cure)
@@ -188,19 +189,19 @@ def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, 
     }
     lost = [image_id for image_id, path in paths.items() if path is None]
     if len(lost) == len(paths):
-        raise ValueError(f"none of the {len(paths)} photos of {store.folder} is in {folder} (looked for {lost[0]})")
-    found = {image_id: photo_mark({"path": str(folder / path)}) for image_id, path in paths.items() if path}
-    others = other_photos(list(found), list(found.values()), known=store.marks)
-    refuse_other_photos(others, of=len(found), place=store.folder, cure="name the folder of its photos in --photos")
+        raise ValueError(f"none of the {len(paths)} images of {store.folder} is in {folder} (looked for {lost[0]})")
+    found = {image_id: image_mark({"path": str(folder / path)}) for image_id, path in paths.items() if path}
+    others = other_images(list(found), list(found.values()), known=store.marks)
+    refuse_other_images(others, of=len(found), place=store.folder, cure="name the folder of its images in --images")
     if lost:
-        say(f"{len(lost)} photos of {store.folder} are not in {folder}, such as {lost[0]}", file=sys.stderr)
+        say(f"{len(lost)} images of {store.folder} are not in {folder}, such as {lost[0]}", file=sys.stderr)
     return str(folder), paths
 
 
 def read_texts(
     path: Path | None, *, format: str | None = None, split: str | None = None
 ) -> list[tuple[str, str | None]]:
-    """The texts of a file, each with the name or id of its photo where the file has one.
+    """The texts of a file, each with the name or id of its image where the file has one.
 
     Raises `ValueError` for a file of another kind, or without a text.
     """
@@ -233,7 +234,7 @@ def read_texts(
 
 
 def table_texts(path: Path) -> list[tuple[str, str | None]]:
-    """The texts of a table: a column of captions (in JSONL also lists of them), and one of photo names if there is."""
+    """The texts of a table: a column of captions (in JSONL also lists of them), and one of image names if there is."""
     from training.data.captions.formats import CAPTION_COLUMNS, IMAGE_COLUMNS
     from training.data.files import column, read_table
 
@@ -241,14 +242,14 @@ def table_texts(path: Path) -> list[tuple[str, str | None]]:
     text_column = next((name for name in CAPTION_COLUMNS if name in rows[0]), None)
     if text_column is None:
         raise ValueError(f"{path} has no column {' or '.join(CAPTION_COLUMNS)}; it has {', '.join(rows[0])}")
-    photo_column = next((name for name in IMAGE_COLUMNS if name in rows[0]), None)
+    image_column = next((name for name in IMAGE_COLUMNS if name in rows[0]), None)
     texts: list[tuple[str, str | None]] = []
     for number, (captions, row) in enumerate(zip(column(rows, text_column, path), rows, strict=True)):
-        photo = row.get(photo_column) if photo_column else None
+        image = row.get(image_column) if image_column else None
         for caption in captions if isinstance(captions, list) else [captions]:
             if not isinstance(caption, str):
                 raise ValueError(f"{path}: a caption of record {number} is not text: {str(caption)[:80]}")
-            texts += [(caption.strip(), None if photo is None else str(photo))] if caption.strip() else []
+            texts += [(caption.strip(), None if image is None else str(image))] if caption.strip() else []
     if not texts:
         raise ValueError(f"{path} holds no text")
     return texts

@@ -68,9 +68,9 @@ def add_check_regions(commands: Any) -> None:
         help="of features, relative, and of scores (%(default)s)",
     )
     parser.add_argument(
-        "--box-tolerance", type=tolerance, default=1e-3, metavar="T", help="of boxes, 0..1 of the photo (%(default)s)"
+        "--box-tolerance", type=tolerance, default=1e-3, metavar="T", help="of boxes, 0..1 of the image (%(default)s)"
     )
-    parser.add_argument("--worst", type=whole_number, default=5, metavar="N", help="photos to print (%(default)s)")
+    parser.add_argument("--worst", type=whole_number, default=5, metavar="N", help="images to print (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     add_beside(parser)
 
@@ -81,7 +81,7 @@ def add_beside(parser: argparse.ArgumentParser) -> None:
         "--sizes",
         type=Path,
         metavar="FILE.json",
-        help='for boxes in pixels of unknown photos: {"image id": [height, width]}, or {"images": [...]} as of COCO',
+        help='for boxes in pixels of unknown images: {"image id": [height, width]}, or {"images": [...]} as of COCO',
     )
     parser.add_argument(
         "--source-dtype",
@@ -121,12 +121,12 @@ def convert(arguments: argparse.Namespace) -> int:
         fingerprint={"made_by": arguments.made_by} if arguments.made_by else None,
         feature_dtype={"float16": torch.float16, "float32": torch.float32}[arguments.dtype],
     )
-    if not done.num_photos:
-        raise ValueError(f"{arguments.source[0]} holds no photo")
+    if not done.num_images:
+        raise ValueError(f"{arguments.source[0]} holds no image")
     print_broken(done.broken)
     there = f", {done.num_there:,} were there already" if done.num_there else ""
-    say(f"{arguments.output}: {done.num_added:,} photos added{there}")
-    return exit_code(len(done.broken), of=done.num_photos)
+    say(f"{arguments.output}: {done.num_added:,} images added{there}")
+    return exit_code(len(done.broken), of=done.num_images)
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -152,7 +152,8 @@ def run_check_regions(arguments: argparse.Namespace) -> int:
     if arguments.verify:
         check = verify_store(arguments.a)
         if arguments.json:
-            say_json({**asdict(check), "sound": check.sound})
+            facts = {name.replace("num_images", "num_photos"): value for name, value in asdict(check).items()}
+            say_json({**facts, "sound": check.sound})
         else:
             say(*check.lines())
         return 0 if check.sound else 1

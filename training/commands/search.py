@@ -1,4 +1,4 @@
-"""`updown search`: photos for texts, texts for photos, or photos like a photo; in words, as JSON, or drawn."""
+"""`updown search`: images for texts, texts for images, or images like an image; in words, as JSON, or drawn."""
 
 import argparse
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.commands.index import add_retrieval_model, load_retrieval_model
-from training.commands.shared import add_command, is_photo, model_folder, one_sentence, positive, whole_number
+from training.commands.shared import add_command, is_image, model_folder, one_sentence, positive, whole_number
 from training.console import say, say_json
 
 if TYPE_CHECKING:
-    from training.search.index import Found, PhotoIndex
+    from training.search.index import Found, ImageIndex
 
 FAISS_KINDS = ("flat", "ivf", "hnsw")  # those of training/search/nearest.py, which takes long to import
 MOST_NAMED = 5
@@ -23,12 +23,12 @@ def add_search(commands: Any) -> None:
         commands,
         "search",
         run_search,
-        summary="find the photos that a text describes, or the texts that describe a photo, in an index",
+        summary="find the images that a text describes, or the texts that describe an image, in an index",
         example='updown search "two dogs on a beach" --index index/ --output sheet.jpg\n'
         "  updown search photo.jpg --index index/                the indexed texts that describe it\n"
-        "  updown search photo.jpg --index index/ --similar      the indexed photos that are like it",
+        "  updown search photo.jpg --index index/ --similar      the indexed images that are like it",
     )
-    parser.add_argument("queries", nargs="+", metavar="QUERY", help="a text in quotes, or a photo: a file or a URL")
+    parser.add_argument("queries", nargs="+", metavar="QUERY", help="a text in quotes, or an image: a file or a URL")
     parser.add_argument("--index", type=Path, required=True, metavar="FOLDER", help="what `updown index` wrote")
     add_retrieval_model(parser, default="the one that made the index")
     parser.add_argument("--top-k", type=positive, default=10, metavar="K", help="results to each query (%(default)s)")
@@ -39,7 +39,7 @@ def add_search(commands: Any) -> None:
         metavar="N",
         help="read the N nearest together with the query and order them anew: slower and surer (%(default)s)",
     )
-    parser.add_argument("--similar", action="store_true", help="for a photo, find photos like it instead of texts")
+    parser.add_argument("--similar", action="store_true", help="for an image, find images like it instead of texts")
     parser.add_argument(
         "--output",
         type=Path,
@@ -48,32 +48,33 @@ def add_search(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.add_argument(
-        "--photos", type=Path, metavar="FOLDER", help="where the photos lie now, if not where they were indexed"
+        "--images", type=Path, metavar="FOLDER", help="where the images lie now, if not where they were indexed"
     )
+    parser.add_argument("--photos", dest="images", type=Path, help=argparse.SUPPRESS)  # its name before
     parser.add_argument(
         "--faiss",
         nargs="?",
         const="flat",
         choices=FAISS_KINDS,
-        help="search with faiss: flat finds the same as without; ivf and hnsw, for many queries to millions of photos, "
+        help="search with faiss: flat finds the same as without; ivf and hnsw, for many queries to millions of images, "
         "miss some and tell how many",
     )
 
 
 def run_search(arguments: argparse.Namespace) -> int:
-    """Answer each query; of several, a photo that cannot be read is named and passed over."""
+    """Answer each query; of several, an image that cannot be read is named and passed over."""
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.output)
-    queries, photos = readable_queries(arguments.queries)
-    check_queries(arguments, queries, photos)
+    queries, images = readable_queries(arguments.queries)
+    check_queries(arguments, queries, images)
     index = open_index(arguments)
     if arguments.faiss:
         index.use_faiss(arguments.faiss)
     answers: list[dict[str, Any]] = []
     unread = 0
     for number, query in queries.items():
-        table, found = answered(index, query, photos.get(query), arguments)
+        table, found = answered(index, query, images.get(query), arguments)
         results = described(index, table, found)
         answers.append({"query": query, "found": table, "results": results})
         if not arguments.json:
@@ -82,7 +83,7 @@ def run_search(arguments: argparse.Namespace) -> int:
         if arguments.output:
             alone = len(arguments.queries) == 1
             picture = arguments.output if alone else arguments.output.with_stem(f"{arguments.output.stem}_{number}")
-            lost += draw(index, query, photos.get(query), table, results, found, path=picture)
+            lost += draw(index, query, images.get(query), table, results, found, path=picture)
             say(f"  drawn: {picture}", file=sys.stderr if arguments.json else sys.stdout)
         name_unread(lost)
         unread += len(lost)
@@ -93,39 +94,39 @@ def run_search(arguments: argparse.Namespace) -> int:
 
 
 def readable_queries(given: Sequence[str]) -> tuple[dict[int, str], dict[str, Any]]:
-    """The queries by their numbers from 1, and the photos among them; those that cannot be read are named on stderr.
+    """The queries by their numbers from 1, and the images among them; those that cannot be read are named on stderr.
 
-    Raises what `load_photo` does where no query is left.
+    Raises what `load_image` does where no query is left.
     """
-    from modeling_updown import load_photo
+    from modeling_updown import load_image
 
-    queries, photos = dict(enumerate(given, start=1)), {}
+    queries, images = dict(enumerate(given, start=1)), {}
     for number, query in enumerate(given, start=1):
         try:
-            if is_photo(query):
-                photos[query] = load_photo(query)
+            if is_image(query):
+                images[query] = load_image(query)
         except (OSError, ValueError) as error:
             del queries[number]
             if len(given) == 1 or (number == len(given) and not queries):
                 raise
             say(f"updown search: skipped: {one_sentence(error)}", file=sys.stderr)
-    return queries, photos
+    return queries, images
 
 
-def check_queries(arguments: argparse.Namespace, queries: Mapping[int, str], photos: Mapping[str, Any]) -> None:
+def check_queries(arguments: argparse.Namespace, queries: Mapping[int, str], images: Mapping[str, Any]) -> None:
     """`ValueError` for options that do not go with the queries."""
-    words = next((query for query in queries.values() if query not in photos), None)
+    words = next((query for query in queries.values() if query not in images), None)
     if words is not None and not words.strip():
-        raise ValueError("the query is empty: write what the photo shows")
+        raise ValueError("the query is empty: write what the image shows")
     if arguments.similar and words is not None:
-        raise ValueError(f"--similar finds photos like a photo, and {words[:60]!r} is none: leave it out")
+        raise ValueError(f"--similar finds images like an image, and {words[:60]!r} is none: leave it out")
     if arguments.similar and arguments.rerank:
-        raise ValueError("--rerank matches texts with photos, --similar photos with photos: leave one of them out")
+        raise ValueError("--rerank matches texts with images, --similar images with images: leave one of them out")
 
 
-def open_index(arguments: argparse.Namespace) -> "PhotoIndex":
+def open_index(arguments: argparse.Namespace) -> "ImageIndex":
     """The index, with the model that made it."""
-    from training.search.index import PhotoIndex
+    from training.search.index import ImageIndex
     from training.search.index_files import read_manifest, resolved_place
 
     stored = read_manifest(arguments.index)["model"]
@@ -138,21 +139,21 @@ def open_index(arguments: argparse.Namespace) -> "PhotoIndex":
             raise ValueError(f"the model that made the index is not at {beside} any more: name it with --model")
         name = str(beside) if beside.is_dir() else stored
     loaded = load_retrieval_model(model_folder(name))
-    return PhotoIndex.open(arguments.index, *loaded, photo_folder=arguments.photos)
+    return ImageIndex.open(arguments.index, *loaded, image_folder=arguments.images)
 
 
-def answered(index: "PhotoIndex", query: str, photo: Any, arguments: argparse.Namespace) -> tuple[str, "Found"]:
+def answered(index: "ImageIndex", query: str, image: Any, arguments: argparse.Namespace) -> tuple[str, "Found"]:
     """What was searched, `photos` or `texts`, and what was found there."""
-    if photo is None:
+    if image is None:
         return "photos", index.search(query, top_k=arguments.top_k, rerank=arguments.rerank)
     if arguments.similar:
-        return "photos", index.search_similar(photo, top_k=arguments.top_k)
-    return "texts", index.search_texts(photo, top_k=arguments.top_k, rerank=arguments.rerank)
+        return "photos", index.search_similar(image, top_k=arguments.top_k)
+    return "texts", index.search_texts(image, top_k=arguments.top_k, rerank=arguments.rerank)
 
 
-def described(index: "PhotoIndex", table: str, found: "Found") -> list[dict[str, Any]]:
-    """Each result as a dict: `rank` from 1, `score` (-1..1), with re-ranking `match` (0..1 or None), and of a photo its
-    `id`, `path` (None where it is not known) and `captions`, of a text `text` and the `photo` it was indexed with.
+def described(index: "ImageIndex", table: str, found: "Found") -> list[dict[str, Any]]:
+    """Each result as a dict: `rank` from 1, `score` (-1..1), with re-ranking `match` (0..1 or None), and of an image
+    its `id`, `path` (None where it is not known) and `captions`, of a text `text` and the `image` it was indexed with.
     """
     reranked = any(prob is not None for prob in found.match_probs)
     results = []
@@ -164,14 +165,14 @@ def described(index: "PhotoIndex", table: str, found: "Found") -> list[dict[str,
             entry = index.texts.entries[place]
             results.append(result | {"text": entry["text"], "photo": entry.get("photo")})
         else:
-            results.append(result | {"id": index.photos.entries[place]["id"], **photo_facts(index, place)})
+            results.append(result | {"id": index.images.entries[place]["id"], **image_facts(index, place)})
     return results
 
 
-def photo_facts(index: "PhotoIndex", place: int) -> dict[str, Any]:
-    """`path` and `captions` of a photo."""
+def image_facts(index: "ImageIndex", place: int) -> dict[str, Any]:
+    """`path` and `captions` of an image."""
     try:
-        path: str | None = str(index.photo_path(place))
+        path: str | None = str(index.image_path(place))
     except ValueError:
         path = None
     return {"path": path, "captions": index.captions(place)}
@@ -188,27 +189,27 @@ def print_results(query: str, table: str, results: list[dict[str, Any]]) -> None
 
 
 def draw(
-    index: "PhotoIndex",
+    index: "ImageIndex",
     query: str,
-    photo: Any,
+    image: Any,
     table: str,
     results: list[dict[str, Any]],
     found: "Found",
     *,
     path: Path,
 ) -> list[str]:
-    """The sheet of one query; returns a line for each photo that cannot be read, whose place stays grey."""
-    from modeling_updown import draw_found_photos, draw_found_texts
+    """The sheet of one query; returns a line for each image that cannot be read, whose place stays grey."""
+    from modeling_updown import draw_found_images, draw_found_texts
     from training.search.index import readable
 
     if table == "texts":
-        draw_found_texts(photo, results, path=path)
+        draw_found_texts(image, results, path=path)
         return []
     lost: list[str] = []
-    photos, kept = readable(index.photo, found.rows, range(len(found.rows)), lost)
-    shown = dict(zip(kept, photos, strict=True))
+    images, kept = readable(index.image, found.rows, range(len(found.rows)), lost)
+    shown = dict(zip(kept, images, strict=True))
     pictures = [shown.get(place) for place in range(len(results))]
-    draw_found_photos(pictures, results, query="" if photo is not None else query, query_photo=photo, path=path)
+    draw_found_images(pictures, results, query="" if image is not None else query, query_image=image, path=path)
     return lost
 
 
@@ -217,11 +218,15 @@ def name_unread(lines: list[str]) -> None:
     if lines:
         more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
         named = [f"  {line}" for line in (*lines[:MOST_NAMED], *more)]
-        say(f"{len(lines)} photos could not be read:", *named, file=sys.stderr)
+        say(f"{len(lines)} images could not be read:", *named, file=sys.stderr)
 
 
-def state_recall(index: "PhotoIndex", kind: str | None, tables: set[str]) -> None:
+def state_recall(index: "ImageIndex", kind: str | None, tables: set[str]) -> None:
     """On stderr, how much an approximate search finds of what the exact one does."""
     for table in sorted(tables) if kind in ("ivf", "hnsw") else []:
         share = index.faiss_recall(table)
-        say(f"faiss {kind} finds {share:.1%} of the 10 nearest {table} (measured on this index)", file=sys.stderr)
+        say(
+            f"faiss {kind} finds {share:.1%} of the 10 nearest {table.replace('photos', 'images')} (measured on this "
+            f"index)",
+            file=sys.stderr,
+        )

@@ -1,4 +1,4 @@
-"""What the commands share: arguments, photos named on the command line, models by folder, errors on one line."""
+"""What the commands share: arguments, images named on the command line, models by folder, errors on one line."""
 
 import argparse
 import contextlib
@@ -17,7 +17,7 @@ TRAINED_CAPTIONER = "updown-captioning-flickr8k"
 TRAINED_DETECTOR = "updown-detector-lite"
 TRAINED_RETRIEVAL = "updown-retrieval-flickr8k"
 TRAINED_VQA = "updown-vqa-daquar-flickr8k"
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError, SafetensorError)
 LONGEST_MESSAGE = 600
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -37,7 +37,7 @@ def add_command(commands: Any, name: str, run: Any, *, summary: str, example: st
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """`--model`, which the commands that describe photos share."""
+    """`--model`, which the commands that describe images share."""
     parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained captioner)")
 
 
@@ -66,48 +66,48 @@ def one_sentence(error: Exception) -> str:
 
 
 def exit_code(broken: int, *, of: int) -> int:
-    """0 where every photo was read, 1 where some were not, 2 where none was."""
+    """0 where every image was read, 1 where some were not, 2 where none was."""
     if not broken:
         return 0
     return 2 if broken == of else 1
 
 
-def photo_paths(arguments: Sequence[str]) -> list[str]:
-    """Files and URLs as they are, and each folder's photos in the order of their names.
+def image_paths(arguments: Sequence[str]) -> list[str]:
+    """Files and URLs as they are, and each folder's images in the order of their names.
 
-    Raises `ValueError` for a folder without any photo.
+    Raises `ValueError` for a folder without any image.
     """
     paths = []
     for argument in arguments:
         if not Path(argument).is_dir():
             paths.append(argument)
             continue
-        inside = sorted(str(path) for path in Path(argument).iterdir() if path.suffix.lower() in PHOTO_SUFFIXES)
+        inside = sorted(str(path) for path in Path(argument).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         if not inside:
-            raise ValueError(f"{argument} holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+            raise ValueError(f"{argument} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
         paths += inside
     return paths
 
 
-def is_photo(text: str) -> bool:
-    """Whether an argument is a photo's path or URL rather than words.
+def is_image(text: str) -> bool:
+    """Whether an argument is an image's path or URL rather than words.
 
-    >>> is_photo("dog.jpg"), is_photo("https://example.org/a"), is_photo("two dogs on a beach")
+    >>> is_image("dog.jpg"), is_image("https://example.org/a"), is_image("two dogs on a beach")
     (True, True, False)
     """
     return (
         text.startswith(("http://", "https://"))
-        or os.path.splitext(text)[1].lower() in PHOTO_SUFFIXES
+        or os.path.splitext(text)[1].lower() in IMAGE_SUFFIXES
         or os.path.isfile(text)
     )
 
 
-def picture_path(picture: Path, photo: str, *, alone: bool, taken: set[Path]) -> Path:
-    """Where what belongs to a photo is drawn: `look.png`, or `look_dog.png` where there are several photos.
+def picture_path(picture: Path, image: str, *, alone: bool, taken: set[Path]) -> Path:
+    """Where what belongs to an image is drawn: `look.png`, or `look_dog.png` where there are several images.
 
     taken: the pictures drawn before, to which this one is added; of a second dog, `look_dog_2.png`.
     """
-    stem = picture.stem if alone else f"{picture.stem}_{Path(photo).stem}"
+    stem = picture.stem if alone else f"{picture.stem}_{Path(image).stem}"
     path, number = picture.with_stem(stem), 2
     while path in taken:
         path, number = picture.with_stem(f"{stem}_{number}"), number + 1

@@ -1,6 +1,6 @@
 """ruotianluo/ImageCaptioning.pytorch's UpDownModel -> `UpDownForImageCaptioning` (`captioning-pytorch`).
 
-Its LSTM cells hold one matrix per side; ours hold one per thing that changes at the same pace (photo, word, state), so
+Its LSTM cells hold one matrix per side; ours hold one per thing that changes at the same pace (image, word, state), so
 the columns are split and joined, and the two biases are added. It was fed the mean of the regions beside the regions;
 ours takes that mean itself. Parity: tests/modeling_updown/test_captioning_parity.py.
 """
@@ -94,8 +94,8 @@ def captioning_config(weights: Weights, options: Mapping[str, Any]) -> UpDownCap
     pooled_width = weights["fc_embed.0.weight"].shape[1]
     if pooled_width != region_feature_size:
         raise ValueError(
-            f"this checkpoint takes a photo vector of width {pooled_width} beside regions of width "
-            f"{region_feature_size}; only checkpoints whose photo vector is the regions' mean can be converted"
+            f"this checkpoint takes an image vector of width {pooled_width} beside regions of width "
+            f"{region_feature_size}; only checkpoints whose image vector is the regions' mean can be converted"
         )
     return UpDownCaptioningConfig(
         vocab_size=weights["embed.0.weight"].shape[0],
@@ -119,7 +119,7 @@ def captioning_config(weights: Weights, options: Mapping[str, Any]) -> UpDownCap
 def captioning_weights(source: Weights) -> Weights:
     """Our weights as a (linear, differentiable) function of ruotianluo's.
 
-    att_lstm.weight_ih has the columns [h2, photo, word] and lang_lstm.weight_ih [v_hat, h1]; ours are
+    att_lstm.weight_ih has the columns [h2, image, word] and lang_lstm.weight_ih [v_hat, h1]; ours are
     attention_lstm_photo, attention_lstm_word, attention_lstm_state [h2, h1] and language_lstm [v_hat, h1, h2].
     """
     hidden, word = source["logit.weight"].shape[1], source["embed.0.weight"].shape[1]
@@ -129,10 +129,10 @@ def captioning_weights(source: Weights) -> Weights:
             f"core.att_lstm.weight_ih has {inputs.shape[1]} columns, not the {2 * hidden + word} of two states of "
             f"{hidden} and a word of {word}: is this another model of that project?"
         )
-    from_state, from_photo, from_word = inputs.split([hidden, hidden, word], dim=1)
+    from_state, from_image, from_word = inputs.split([hidden, hidden, word], dim=1)
     return {
         **{ours: source[theirs] for ours, theirs in CAPTIONING_NAMES.items()},
-        "attention_lstm_photo.weight": from_photo,
+        "attention_lstm_photo.weight": from_image,
         "attention_lstm_photo.bias": source["core.att_lstm.bias_ih"] + source["core.att_lstm.bias_hh"],
         "attention_lstm_word.weight": from_word,
         "attention_lstm_state.weight": torch.cat([from_state, source["core.att_lstm.weight_hh"]], dim=1),

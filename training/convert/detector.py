@@ -268,7 +268,7 @@ def _section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def image_processor(options: Mapping[str, Any], config: UpDownDetectorConfig) -> UpDownImageProcessor:
-    """Photos as the checkpoint's code prepares them, but for its mix of channel orders."""
+    """Images as the checkpoint's code prepares them, but for its mix of channel orders."""
     inputs, model = _section(options, "input"), _section(options, "model") or options
     is_caffe = config.anchor_style == "caffe"
     return UpDownImageProcessor(

@@ -3,7 +3,7 @@
     file_name,caption
     0.jpg,a dog, running, fast      --csv_rows--> {"file_name": "0.jpg", "caption": "a dog, running, fast"}
 
-A table of a photo's name and a text is read so, since the rest of the line can only be the text's; in any other a line
+A table of an image's name and a text is read so, since the rest of the line can only be the text's; in any other a line
 with more fields than the header is an error that names it, even where the last are empty: a text's own comma may have
 moved what belongs to the others. Lines may end in commas where the header does.
 """

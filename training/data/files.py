@@ -1,10 +1,10 @@
-"""What every reader of official formats needs: JSON, lines, tables and photo folders, with errors that name the file.
+"""What every reader of official formats needs: JSON, lines, tables and image folders, with errors that name the file.
 
     file --read_json | read_lines | read_table--> records --column--> one list per field
-    names + folder --photo_paths--> the path of each photo, or None where it is missing
+    names + folder --image_paths--> the path of each image, or None where it is missing
     content --write_json | write_atomically--> a file that is either whole or not there
 
-Whether a photo exists is asked of one directory listing per folder, so 120,000 photos take a fraction of a second.
+Whether an image exists is asked of one directory listing per folder, so 120,000 images take a fraction of a second.
 """
 
 import inspect
@@ -144,26 +144,26 @@ def all_texts(values: Iterable[Any]) -> bool:
     return True
 
 
-def photo_paths(names: Sequence[str], folder: PathLike) -> list[str | None]:
-    """The path of each photo in `folder`, None (and one warning naming up to five) where it is missing.
+def image_paths(names: Sequence[str], folder: PathLike) -> list[str | None]:
+    """The path of each image in `folder`, None (and one warning naming up to five) where it is missing.
 
     Args:
-        names: paths relative to `folder`; a photo not found there is also looked for by its bare file name.
+        names: paths relative to `folder`; an image not found there is also looked for by its bare file name.
 
     Raises:
-        ValueError: where the folder is absent or empty, a name leads out of it, or every photo is missing.
+        ValueError: where the folder is absent or empty, a name leads out of it, or every image is missing.
     """
     root = os.path.abspath(folder)
     if not os.path.isdir(root):
-        raise ValueError(f"there is no photo folder {folder}")
+        raise ValueError(f"there is no image folder {folder}")
     paths = [os.path.normpath(os.path.join(root, name)) for name in names]
     prefix = os.path.join(root, "")
     outside = next((name for name, path in zip(names, paths, strict=True) if not path.startswith(prefix)), None)
     if outside is not None:
-        raise ValueError(f"the photo name {outside!r} leads out of {folder}; write names relative to that folder")
+        raise ValueError(f"the image name {outside!r} leads out of {folder}; write names relative to that folder")
     present = {path for place in {root, *map(os.path.dirname, paths)} for path in _files_in(place)}
     if not present:
-        raise ValueError(f"the photo folder {folder} holds no file")
+        raise ValueError(f"the image folder {folder} holds no file")
     bare = [os.path.join(root, os.path.basename(path)) for path in paths]
     found = [
         path if path in present else fallback if fallback in present else None
@@ -173,8 +173,8 @@ def photo_paths(names: Sequence[str], folder: PathLike) -> list[str | None]:
     return found
 
 
-def check_photo_names(rows: Any, column: str, *, cure: str) -> None:
-    """Raises `ValueError` where a data set's column of text names photos outside the working folder.
+def check_image_names(rows: Any, column: str, *, cure: str) -> None:
+    """Raises `ValueError` where a data set's column of text names images outside the working folder.
 
     A data set from elsewhere must not choose which of this computer's files are read. Addresses on the web pass, and so
     does a column of images, whose paths the loader of the data set made.
@@ -184,11 +184,11 @@ def check_photo_names(rows: Any, column: str, *, cure: str) -> None:
     for batch in rows.select_columns([column]).iter(batch_size=10_000):
         odd = next((name for name in batch[column] if isinstance(name, str) and leads_out(name)), None)
         if odd is not None:
-            raise ValueError(f"the photo name {odd!r} in the column {column} leads out of the working folder; {cure}")
+            raise ValueError(f"the image name {odd!r} in the column {column} leads out of the working folder; {cure}")
 
 
 def leads_out(name: str) -> bool:
-    """Whether a photo's name can be another place than one below the folder that it is taken in.
+    """Whether an image's name can be another place than one below the folder that it is taken in.
 
     >>> [leads_out(name) for name in ("a/b.jpg", "/etc/b.jpg", "a/../../b.jpg", r"C:\\b.jpg", "https://c.org/b.jpg")]
     [False, True, True, True, False]
@@ -212,8 +212,8 @@ def _report_missing(missing: Sequence[str], total: int, folder: PathLike) -> Non
         return
     listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
     if len(missing) == total:
-        raise ValueError(f"none of the {total} photos is in {folder} (looked for {listed}); is it the right folder?")
-    warnings.warn(f"{len(missing)} of {total} photos are not in {folder} and are left out: {listed}", stacklevel=2)
+        raise ValueError(f"none of the {total} images is in {folder} (looked for {listed}); is it the right folder?")
+    warnings.warn(f"{len(missing)} of {total} images are not in {folder} and are left out: {listed}", stacklevel=2)
 
 
 def _files_in(place: str) -> list[str]:

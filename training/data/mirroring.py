@@ -1,4 +1,4 @@
-"""Which photos training may mirror: those whose texts do not tell left from right.
+"""Which images training may mirror: those whose texts do not tell left from right.
 
 The one place that knows the words; every task whose recipe has `regions.flips` asks it.
 """
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-SIDES = re.compile(r"\b(?:left|right)", re.IGNORECASE)  # words that a mirrored photo makes wrong
+SIDES = re.compile(r"\b(?:left|right)", re.IGNORECASE)  # words that a mirrored image makes wrong
 
 
 def tell_sides(texts: Iterable[Sequence[str]]) -> np.ndarray:
-    """For each photo or question, whether one of its texts tells left from right, (N,) bool.
+    """For each image or question, whether one of its texts tells left from right, (N,) bool.
 
     >>> tell_sides([["a dog", "A dog to the LEFT"], ["the copyright"], ["the rightmost"], []]).tolist()
     [True, False, True, False]

@@ -3,8 +3,8 @@
     {"cider_d": {"ids": ["7", "9"], "values": [0.42, 1.3]},
      "t2i_r1": {"ids": ["7", "9"], "values": [0.4, 0.2], "weights": [5, 5]}}
 
-Items are what a bootstrap may draw anew: photos, or questions. A photo's captions are no items, since they look at the
-same photo: their mean and their number (`weights`) stand for them. Metrics that are no mean over items (BLEU, METEOR,
+Items are what a bootstrap may draw anew: images, or questions. An image's captions are no items, since they look at the
+same image: their mean and their number (`weights`) stand for them. Metrics that are no mean over items (BLEU, METEOR,
 average precision of boxes, WUPS of a threshold over answers that are not scored one by one) are not in the file.
 """
 

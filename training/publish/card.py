@@ -26,7 +26,7 @@ LICENSE = "apache-2.0"
 TEMPLATE = "hub_cards/card_template.md"
 COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model and its variants
 ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
-DIRECTIONS = {"i2t": "photo to text", "t2i": "text to photo"}
+DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
 RANKING_NAMES = {
     "r1": "R@1",
     "r5": "R@5",
@@ -61,9 +61,9 @@ METRIC_NAMES = {
     "map_small": "mAP, small boxes",
     "map_medium": "mAP, medium boxes",
     "map_large": "mAP, large boxes",
-    "mar_1": "recall, 1 box a photo",
-    "mar_10": "recall, 10 boxes a photo",
-    "mar_100": "recall, 100 boxes a photo",
+    "mar_1": "recall, 1 box an image",
+    "mar_10": "recall, 10 boxes an image",
+    "mar_100": "recall, 100 boxes an image",
     "mar_small": "recall, small boxes",
     "mar_medium": "recall, medium boxes",
     "mar_large": "recall, large boxes",
@@ -82,8 +82,8 @@ BUILT_IN_TASKS = {
     "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
 }
 OBJECTIVE_NAMES = {
-    "itc": "contrast of photos and texts (ITC)",
-    "itm": "matching of photo and text (ITM)",
+    "itc": "contrast of images and texts (ITC)",
+    "itm": "matching of image and text (ITM)",
     "mlm": "masked words (MLM)",
     "mrc_ce": "masked regions' class (MRC, hard labels)",
     "mrc_kl": "masked regions' class (MRC, soft labels)",
@@ -347,7 +347,7 @@ def metric_name(key: str) -> str:
     """What the field calls the metric of a key, with its unit.
 
     >>> metric_name("cider_d_x100"), metric_name("t2i_median_rank"), metric_name("itc_t2i_r1_x100")
-    ('CIDEr-D (x100)', 'text to photo, median rank', 'text to photo, R@1, before re-ranking (x100)')
+    ('CIDEr-D (x100)', 'text to image, median rank', 'text to image, R@1, before re-ranking (x100)')
     """
     metric = key.removesuffix("_x100")
     plain = metric.removeprefix(BEFORE)
@@ -382,7 +382,7 @@ def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     if source.model_type == "updown_grid":
         grid = f"the cells of a {source.grid_size} x {source.grid_size} grid"
         levels = " + ".join(f"{level} x {level}" for level in source.pyramid_levels)
-        facts["Regions a photo"] = f"{source.num_regions}: " + (
+        facts["Regions an image"] = f"{source.num_regions}: " + (
             grid if source.regions == "grid" else f"the boxes of a spatial pyramid, {levels}"
         )
     elif source.model_type == "updown_detector":
@@ -390,14 +390,14 @@ def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
         chosen = f"{few} to {many}: all whose best class is over {source.score_threshold}"
         facts |= {
             "Classes": f"{source.num_objects} objects, {source.num_attributes} attributes",
-            "Regions a photo": f"the {many} surest" if few == many else chosen,
+            "Regions an image": f"the {many} surest" if few == many else chosen,
             "A region's box": {"proposal": "the proposal", "regressed": "regressed"}[source.region_boxes],
         }
-    return facts | {"Width of a region's feature": str(source.region_feature_size), "Photo": photo_fact(folder)}
+    return facts | {"Width of a region's feature": str(source.region_feature_size), "Image": image_fact(folder)}
 
 
-def photo_fact(folder: Path) -> str:
-    """How the image processor sizes a photo."""
+def image_fact(folder: Path) -> str:
+    """How the image processor sizes an image."""
     saved = read_json(folder / "processor_config.json").get("image_processor")
     size = (saved or read_json(folder / "preprocessor_config.json")).get("size") or {}
     if "height" in size:
@@ -439,7 +439,7 @@ def text_model_facts(config: PreTrainedConfig, *, role: str) -> dict[str, str]:
 
 def language_model_facts(config: PreTrainedConfig) -> dict[str, str]:
     """What a prefix language model writes with, and how the regions stand before the words."""
-    seen = {"full": "all regions of the photo", "causal": "the regions before it"}[config.prefix_attention]
+    seen = {"full": "all regions of the image", "causal": "the regions before it"}[config.prefix_attention]
     return {
         **text_model_facts(config, role="Language model"),
         "A region sees": seen,
@@ -458,7 +458,7 @@ def fusion_facts(config: PreTrainedConfig) -> dict[str, str]:
         objectives = [name for name in learnt(config) if name in ("itc", "itm")]  # it has no other heads
     if "itc" in objectives:
         pooled = {"cls": "the first token's state", "mean": "the mean of all states"}[config.pooling]
-        facts["Embeddings of photos and texts"] = f"width {config.projection_size}, from {pooled}"
+        facts["Embeddings of images and texts"] = f"width {config.projection_size}, from {pooled}"
     if objectives:
         facts["Objectives"] = ", ".join(OBJECTIVE_NAMES[name] for name in objectives)
     return facts

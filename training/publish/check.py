@@ -1,4 +1,4 @@
-"""What a model folder or Hub repository gives when somebody loads it: its classes, their outputs on one photo and two
+"""What a model folder or Hub repository gives when somebody loads it: its classes, their outputs on one image and two
 texts, and each task's output.
 
 `push_to_hub` calls `outputs_of` twice: here, on the model that is published, and in an interpreter of its own that
@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 OWN_PACKAGES = ("modeling_updown", "processors", "training")
-# what a task's pipeline takes beside the photo
+# what a task's pipeline takes beside the image
 QUESTIONS: dict[str, dict[str, Any]] = {
     "visual-question-answering": {"question": "what colour is the circle?"},
     "object-detection": {"threshold": 0.01},
@@ -39,13 +39,13 @@ class OwnPackageBlocker(MetaPathFinder):
         return None
 
 
-def drawn_photo() -> Any:
-    """A photo to try a model on, the same everywhere: a red circle on a blue-green slope, 96 x 64 pixels."""
+def drawn_image() -> Any:
+    """An image to try a model on, the same everywhere: a red circle on a blue-green slope, 96 x 64 pixels."""
     from PIL import Image, ImageDraw
 
-    photo = Image.merge("RGB", [Image.new("L", (96, 64)), *[Image.linear_gradient("L").resize((96, 64))] * 2])
-    ImageDraw.Draw(photo).ellipse((20, 12, 60, 52), fill=(220, 30, 40))
-    return photo
+    image = Image.merge("RGB", [Image.new("L", (96, 64)), *[Image.linear_gradient("L").resize((96, 64))] * 2])
+    ImageDraw.Draw(image).ellipse((20, 12, 60, 52), fill=(220, 30, 40))
+    return image
 
 
 def outputs_of(
@@ -56,7 +56,7 @@ def outputs_of(
     Args:
         model: a folder or a Hub id.
         auto_classes: names of transformers' Auto classes to load it with.
-        tasks: names of pipelines to run on `drawn_photo`.
+        tasks: names of pipelines to run on `drawn_image`.
         revision: a commit of the Hub repository.
         trust: run the code that lies with the model.
 
@@ -88,22 +88,22 @@ def outputs_of(
     answers = {}
     for task in tasks:
         transformers.set_seed(0)
-        answers[task] = transformers.pipeline(task, model=model, **options)(drawn_photo(), **QUESTIONS.get(task, {}))
+        answers[task] = transformers.pipeline(task, model=model, **options)(drawn_image(), **QUESTIONS.get(task, {}))
     return {"classes": classes, "outputs": outputs, "tasks": answers}
 
 
 def inputs_of(processor: Any) -> dict[str, Any]:
-    """`drawn_photo` and, where the processor has a tokenizer, `TEXTS` about it."""
+    """`drawn_image` and, where the processor has a tokenizer, `TEXTS` about it."""
     if not hasattr(processor, "tokenizer"):
-        return dict(processor(images=drawn_photo(), return_tensors="pt"))
-    return dict(processor(images=drawn_photo(), text=TEXTS, padding=True, truncation=True, return_tensors="pt"))
+        return dict(processor(images=drawn_image(), return_tensors="pt"))
+    return dict(processor(images=drawn_image(), text=TEXTS, padding=True, truncation=True, return_tensors="pt"))
 
 
 def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> dict[str, list[float]]:
     """Evenly chosen numbers of everything a model returns: {field: up to `NUMBERS` of it}.
 
     Of a model for retrieval that is what it has learnt: what comparing returns (without it, `compares` is False and
-    `config.objectives` lacks `itc`), and `match`, the log-odds of each text with the photo.
+    `config.objectives` lacks `itc`), and `match`, the log-odds of each text with the image.
     """
     import torch
 

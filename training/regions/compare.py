@@ -1,11 +1,11 @@
-"""Do two stores or files hold the same regions? `updown check-regions A B`, photo by photo and box by box; and is a
+"""Do two stores or files hold the same regions? `updown check-regions A B`, image by image and box by box; and is a
 store what it was when it was written? `updown check-regions STORE --verify`.
 
-    A, B --match_boxes--> pairs of regions --photo_difference--> PhotoDifference --RegionsComparison--> verdict
+    A, B --match_boxes--> pairs of regions --image_difference--> ImageDifference --RegionsComparison--> verdict
     store --verify_store--> StoreCheck
 
 For one who made features anew, ported a detector or converted a file: it says how far boxes, features and classes lie
-apart, and in which photos most. The order of a photo's regions does not matter; boxes are matched by IoU.
+apart, and in which images most. The order of an image's regions does not matter; boxes are matched by IoU.
 """
 
 import contextlib
@@ -21,24 +21,24 @@ from modeling_updown.boxes_updown import pairwise_iou
 from training.data.files import PathLike
 from training.regions.formats import STORE, guess_format, open_region_file
 from training.regions.formats.base import Entry, RegionFile
-from training.regions.formats.record import Photo
+from training.regions.formats.record import ImageRecord
 from training.regions.formats.sidecar import Beside
-from training.regions.photo_marks import UNKNOWN
+from training.regions.image_marks import UNKNOWN
 from training.regions.store import RegionStore, verified_shards
 
 MATCHING_IOU = 0.5
-SAME_BOX = 1e-4  # of the photo's sides; such boxes match even where they are empty and have no IoU
+SAME_BOX = 1e-4  # of the image's sides; such boxes match even where they are empty and have no IoU
 FIRST_NAMED, MOST_LISTED = 5, 100
 ID_COLUMNS = ("object_ids", "attribute_ids")
 SCORE_COLUMNS = ("region_scores", "attribute_scores")
 
 
 @dataclass(frozen=True)
-class PhotoDifference:
-    """How far apart a photo's regions are in A and B; differences are the largest over its matched regions.
+class ImageDifference:
+    """How far apart an image's regions are in A and B; differences are the largest over its matched regions.
 
     num_regions: in A and in B; num_matched: pairs with an IoU of at least `MATCHING_IOU`.
-    box_difference: of a side, 0..1 of the photo's; box_pixels: in pixels, None where the photo's size is not known.
+    box_difference: of a side, 0..1 of the image's; box_pixels: in pixels, None where the image's size is not known.
     cosine: the lowest of two feature vectors; feature_difference: of two numbers of a feature.
     feature_error: that difference over the larger of the two numbers and 1; rounding to float16 is 5e-4 at most.
     score_difference: of the scores that both sides have; num_other_classes: matched regions of another object or
@@ -79,66 +79,66 @@ class PhotoDifference:
 
 @dataclass(frozen=True)
 class RegionsComparison:
-    """What a comparison of A and B found; `photos` holds those that both have, the worst first.
+    """What a comparison of A and B found; `images` holds those that both have, the worst first.
 
     broken: a line for each row that could not be read.
     """
 
     tolerance: float
     box_tolerance: float
-    num_photos: tuple[int, int]
+    num_images: tuple[int, int]
     only_in_a: list[str]
     only_in_b: list[str]
     broken: list[str]
-    photos: list[PhotoDifference]
+    images: list[ImageDifference]
 
     @property
-    def differing(self) -> list[PhotoDifference]:
-        """The photos beyond the tolerances."""
+    def differing(self) -> list[ImageDifference]:
+        """The images beyond the tolerances."""
         return [
-            photo for photo in self.photos if not photo.same(tolerance=self.tolerance, box_tolerance=self.box_tolerance)
+            image for image in self.images if not image.same(tolerance=self.tolerance, box_tolerance=self.box_tolerance)
         ]
 
     @property
     def same(self) -> bool:
-        """Whether A and B hold the same photos and, within the tolerances, the same regions."""
-        return bool(self.photos) and not (self.only_in_a or self.only_in_b or self.broken or self.differing)
+        """Whether A and B hold the same images and, within the tolerances, the same regions."""
+        return bool(self.images) and not (self.only_in_a or self.only_in_b or self.broken or self.differing)
 
     def summary(self) -> dict[str, Any]:
-        """The figures over all photos, as JSON values."""
-        matched = [photo for photo in self.photos if photo.num_matched]
-        pixels = [photo.box_pixels for photo in matched if photo.box_pixels is not None]
+        """The figures over all images, as JSON values."""
+        matched = [image for image in self.images if image.num_matched]
+        pixels = [image.box_pixels for image in matched if image.box_pixels is not None]
         return {
             "same": self.same,
             "tolerance": self.tolerance,
             "box_tolerance": self.box_tolerance,
-            "num_photos": list(self.num_photos),
-            "num_photos_in_both": len(self.photos),
+            "num_photos": list(self.num_images),
+            "num_photos_in_both": len(self.images),
             "num_differing": len(self.differing),
             "only_in_a": self.only_in_a,
             "only_in_b": self.only_in_b,
             "broken": self.broken,
-            "num_regions": [sum(photo.num_regions[side] for photo in self.photos) for side in (0, 1)],
-            "num_matched": sum(photo.num_matched for photo in self.photos),
-            "largest_box_difference": max((photo.box_difference for photo in matched), default=0.0),
+            "num_regions": [sum(image.num_regions[side] for image in self.images) for side in (0, 1)],
+            "num_matched": sum(image.num_matched for image in self.images),
+            "largest_box_difference": max((image.box_difference for image in matched), default=0.0),
             "largest_box_pixels": max(pixels, default=None),
-            "lowest_cosine": min((photo.cosine for photo in matched), default=None),
-            "median_cosine": float(np.median([photo.cosine for photo in matched])) if matched else None,
-            "largest_feature_difference": max((photo.feature_difference for photo in matched), default=0.0),
-            "largest_feature_error": max((photo.feature_error for photo in matched), default=0.0),
-            "largest_score_difference": max((photo.score_difference for photo in matched), default=0.0),
-            "num_other_classes": sum(photo.num_other_classes for photo in matched),
+            "lowest_cosine": min((image.cosine for image in matched), default=None),
+            "median_cosine": float(np.median([image.cosine for image in matched])) if matched else None,
+            "largest_feature_difference": max((image.feature_difference for image in matched), default=0.0),
+            "largest_feature_error": max((image.feature_error for image in matched), default=0.0),
+            "largest_score_difference": max((image.score_difference for image in matched), default=0.0),
+            "num_other_classes": sum(image.num_other_classes for image in matched),
         }
 
     def as_json(self, *, worst: int) -> dict[str, Any]:
-        """The summary and the worst photos."""
-        return {**self.summary(), "worst": [asdict(photo) for photo in self.photos[:worst]]}
+        """The summary and the worst images."""
+        return {**self.summary(), "worst": [asdict(image) for image in self.images[:worst]]}
 
     def lines(self, *, worst: int) -> list[str]:
-        """The summary, the worst photos, and the verdict, for people."""
+        """The summary, the worst images, and the verdict, for people."""
         found = self.summary()
         lines = [
-            f"photos: {self.num_photos[0]:,} in A, {self.num_photos[1]:,} in B, {len(self.photos):,} in both",
+            f"images: {self.num_images[0]:,} in A, {self.num_images[1]:,} in B, {len(self.images):,} in both",
             *(f"only in {side}: {named(ids)}" for side, ids in (("A", self.only_in_a), ("B", self.only_in_b)) if ids),
             *(f"cannot be read: {line}" for line in self.broken[:MOST_LISTED]),
             f"regions: {found['num_regions'][0]:,} in A, {found['num_regions'][1]:,} in B, "
@@ -148,27 +148,27 @@ class RegionsComparison:
             pixels = found["largest_box_pixels"]
             in_pixels = "" if pixels is None else f", {pixels:.2f} pixels"
             lines += [
-                f"boxes: at most {found['largest_box_difference']:.2g} of the photo apart{in_pixels}",
-                f"features: cosine at least {found['lowest_cosine']:.6f}, in the median photo "
+                f"boxes: at most {found['largest_box_difference']:.2g} of the image apart{in_pixels}",
+                f"features: cosine at least {found['lowest_cosine']:.6f}, in the median image "
                 f"{found['median_cosine']:.6f}; at most {found['largest_feature_difference']:.2g} apart, "
                 f"relative {found['largest_feature_error']:.2g}",
                 f"scores: at most {found['largest_score_difference']:.2g} apart; "
                 f"{found['num_other_classes']:,} matched regions of another class",
             ]
         if worst and self.differing:
-            lines += ["worst photos:", *(f"  {photo.line()}" for photo in self.differing[:worst])]
+            lines += ["worst images:", *(f"  {image.line()}" for image in self.differing[:worst])]
         return [*lines, self.verdict()]
 
     def verdict(self) -> str:
         """One line: the same, or what differs."""
         within = f"within {self.tolerance:g} (boxes {self.box_tolerance:g})"
         if self.same:
-            return f"the same: all {len(self.photos):,} photos agree {within}"
-        if not self.photos and not self.broken:
-            return "different: A and B have no photo in common; are their ids written alike?"
+            return f"the same: all {len(self.images):,} images agree {within}"
+        if not self.images and not self.broken:
+            return "different: A and B have no image in common; are their ids written alike?"
         faults = [
-            f"{len(self.differing):,} of {len(self.photos):,} photos do not agree {within}" if self.differing else "",
-            f"{len(self.only_in_a) + len(self.only_in_b):,} photos are on one side only"
+            f"{len(self.differing):,} of {len(self.images):,} images do not agree {within}" if self.differing else "",
+            f"{len(self.only_in_a) + len(self.only_in_b):,} images are on one side only"
             if self.only_in_a or self.only_in_b
             else "",
             f"{len(self.broken):,} rows cannot be read" if self.broken else "",
@@ -180,11 +180,11 @@ class RegionsComparison:
 class StoreCheck:
     """What reading every byte of a store found; `faults` has a line for each shard that was damaged.
 
-    num_marked: photos that the store knows by their content. has_checksums: whether damage to any byte shows.
+    num_marked: images that the store knows by their content. has_checksums: whether damage to any byte shows.
     """
 
     folder: str
-    num_photos: int
+    num_images: int
     num_marked: int
     has_checksums: bool
     faults: list[str]
@@ -201,17 +201,17 @@ class StoreCheck:
             if self.has_checksums
             else "its numbers can be regions'; it was written without checksums, so other damage does not show"
         )
-        unknown = self.num_photos - self.num_marked
+        unknown = self.num_images - self.num_marked
         marks = (
-            f"{unknown:,} of {self.num_photos:,} photos are known by their ids alone (converted from files, or written "
-            "before photos were marked): photos replaced under their names are not noticed"
+            f"{unknown:,} of {self.num_images:,} images are known by their ids alone (converted from files, or written "
+            "before images were marked): images replaced under their names are not noticed"
         )
         return [
             *self.faults,
             *([marks] if unknown and not self.faults else []),
             f"{self.folder}: {len(self.faults):,} damaged shards"
             if self.faults
-            else f"{self.folder}: {self.num_photos:,} photos, {checked}",
+            else f"{self.folder}: {self.num_images:,} images, {checked}",
         ]
 
 
@@ -221,11 +221,11 @@ def verify_store(folder: PathLike) -> StoreCheck:
     Raises:
         ValueError: for a folder that is no store, and for one whose shards do not belong together.
     """
-    num_photos, num_marked, checksums, faults = 0, 0, [], []
+    num_images, num_marked, checksums, faults = 0, 0, [], []
     with tqdm(desc=f"verifying {folder}", unit="B", unit_scale=True) as bar:
-        for entry, photos, fault in verified_shards(folder):
-            num_photos += entry["photos"]
-            num_marked += 0 if photos is None else int((photos.photo_marks != UNKNOWN).sum())
+        for entry, images, fault in verified_shards(folder):
+            num_images += entry["photos"]
+            num_marked += 0 if images is None else int((images.image_marks != UNKNOWN).sum())
             checksums.append("crc32" in entry)
             faults += [fault] if fault else []
             bar.update(entry["bytes"])
@@ -233,7 +233,7 @@ def verify_store(folder: PathLike) -> StoreCheck:
         RegionStore(folder)
     return StoreCheck(
         folder=str(folder),
-        num_photos=num_photos,
+        num_images=num_images,
         num_marked=num_marked,
         has_checksums=all(checksums),
         faults=faults,
@@ -248,12 +248,12 @@ def compare_regions(
     box_tolerance: float = 1e-3,
     beside: Beside | None = None,
 ) -> RegionsComparison:
-    """Compare the photos of two region stores, or of files of any format that can be converted.
+    """Compare the images of two region stores, or of files of any format that can be converted.
 
     Args:
         tolerance: of features, relative to the larger of a number and 1, and of scores.
-        box_tolerance: of the sides of boxes, 0..1 of the photo's.
-        beside: sizes of photos and boxes that the files do not hold; sizes that one side knows serve the other too.
+        box_tolerance: of the sides of boxes, 0..1 of the image's.
+        beside: sizes of images and boxes that the files do not hold; sizes that one side knows serve the other too.
 
     Raises:
         ValueError: for a path that is no store and of no known format, and for features of different widths.
@@ -263,28 +263,28 @@ def compare_regions(
     known = {image_id: size for path in paths for image_id, size in stored_sizes(path).items()}
     beside = replace(beside, sizes={**known, **beside.sizes})
     broken: list[str] = []
-    photos = []
+    images = []
     with contextlib.ExitStack() as opened:
         files = {path: opened.enter_context(open_region_file(path, beside=beside)) for path in dict.fromkeys(paths)}
         entries = [entries_by_id(files[path], broken) for path in paths]
-        for image_id in tqdm([one for one in entries[0] if one in entries[1]], desc="comparing", unit="photo"):
+        for image_id in tqdm([one for one in entries[0] if one in entries[1]], desc="comparing", unit="image"):
             pair = [read(files[path], side[image_id], broken) for path, side in zip(paths, entries, strict=True)]
             if pair[0] is not None and pair[1] is not None:
-                photos.append(photo_difference(image_id, pair[0], pair[1]))
-    photos.sort(key=lambda photo: badness(photo, tolerance, box_tolerance), reverse=True)
+                images.append(image_difference(image_id, pair[0], pair[1]))
+    images.sort(key=lambda image: badness(image, tolerance, box_tolerance), reverse=True)
     return RegionsComparison(
         tolerance=tolerance,
         box_tolerance=box_tolerance,
-        num_photos=(len(entries[0]), len(entries[1])),
+        num_images=(len(entries[0]), len(entries[1])),
         only_in_a=[one for one in entries[0] if one not in entries[1]],
         only_in_b=[one for one in entries[1] if one not in entries[0]],
         broken=broken,
-        photos=photos,
+        images=images,
     )
 
 
 def stored_sizes(path: Path) -> dict[str, tuple[int, int]]:
-    """The sizes of photos that a region store knows; {} for anything else."""
+    """The sizes of images that a region store knows; {} for anything else."""
     if guess_format(path) != STORE:
         return {}
     store = RegionStore(path)
@@ -293,34 +293,34 @@ def stored_sizes(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def entries_by_id(file: RegionFile, broken: list[str]) -> dict[str, Entry]:
-    """The photos of a file; rows without an id and ids met again go into `broken`."""
+    """The images of a file; rows without an id and ids met again go into `broken`."""
     entries: dict[str, Entry] = {}
     for entry in file.entries():
         if entry.fault is not None:
             broken.append(f"{entry.place}: {entry.fault}")
         elif entry.image_id in entries:
             first = entries[entry.image_id].place
-            broken.append(f"{entry.place}: photo {entry.image_id!r} was there before, at {first}")
+            broken.append(f"{entry.place}: image {entry.image_id!r} was there before, at {first}")
         else:
             entries[entry.image_id] = entry
     return entries
 
 
-def read(file: RegionFile, entry: Entry, broken: list[str]) -> Photo | None:
-    """A photo, or None, and why it cannot be read into `broken`."""
+def read(file: RegionFile, entry: Entry, broken: list[str]) -> ImageRecord | None:
+    """An image, or None, and why it cannot be read into `broken`."""
     try:
-        return file.photo(entry)
+        return file.image(entry)
     except ValueError as error:
         broken.append(f"{entry.place}: {error}")
         return None
 
 
-def photo_difference(image_id: str, a: Photo, b: Photo) -> PhotoDifference:
-    """The difference of one photo in A and B; `ValueError` for features of different widths."""
-    features = [photo["region_features"].astype(np.float32) for photo in (a, b)]
+def image_difference(image_id: str, a: ImageRecord, b: ImageRecord) -> ImageDifference:
+    """The difference of one image in A and B; `ValueError` for features of different widths."""
+    features = [image["region_features"].astype(np.float32) for image in (a, b)]
     if features[0].shape[1] != features[1].shape[1]:
         raise ValueError(
-            f"photo {image_id!r} has features of width {features[0].shape[1]} in A and {features[1].shape[1]} in B: "
+            f"image {image_id!r} has features of width {features[0].shape[1]} in A and {features[1].shape[1]} in B: "
             "these are two detectors' features, or one side keeps box numbers beside them"
         )
     cosines = cosine_matrix(*features)
@@ -329,7 +329,7 @@ def photo_difference(image_id: str, a: Photo, b: Photo) -> PhotoDifference:
     boxes_apart = np.abs(a["region_boxes"][rows] - b["region_boxes"][columns])
     apart = np.abs(pair[0] - pair[1])
     size = a.get("image_size", b.get("image_size"))
-    return PhotoDifference(
+    return ImageDifference(
         image_id=image_id,
         num_regions=(len(features[0]), len(features[1])),
         num_matched=len(rows),
@@ -380,7 +380,7 @@ def cosine_matrix(features: np.ndarray, others: np.ndarray) -> np.ndarray:
     return (directions[0] @ directions[1].T).clip(-1, 1) + np.logical_and.outer(*zero)
 
 
-def other_classes(a: Photo, b: Photo, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def other_classes(a: ImageRecord, b: ImageRecord, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """(M,) bool: matched regions whose object or attribute differs, where both sides name them."""
     differs = np.zeros(len(rows), dtype=bool)
     for name in ID_COLUMNS:
@@ -389,15 +389,15 @@ def other_classes(a: Photo, b: Photo, rows: np.ndarray, columns: np.ndarray) -> 
     return differs
 
 
-def badness(photo: PhotoDifference, tolerance: float, box_tolerance: float) -> tuple[int, int, float]:
-    """What the worst photos have most of: regions without a twin, then another class, then distance in tolerances."""
+def badness(image: ImageDifference, tolerance: float, box_tolerance: float) -> tuple[int, int, float]:
+    """What the worst images have most of: regions without a twin, then another class, then distance in tolerances."""
     return (
-        sum(photo.num_regions) - 2 * photo.num_matched,
-        photo.num_other_classes,
+        sum(image.num_regions) - 2 * image.num_matched,
+        image.num_other_classes,
         max(
-            photo.box_difference / max(box_tolerance, 1e-12),
-            photo.feature_error / max(tolerance, 1e-12),
-            photo.score_difference / max(tolerance, 1e-12),
+            image.box_difference / max(box_tolerance, 1e-12),
+            image.feature_error / max(tolerance, 1e-12),
+            image.score_difference / max(tolerance, 1e-12),
         ),
     )
 

@@ -3,7 +3,7 @@
     updown convert-regions trainval_36.tsv --output regions/
     updown convert-regions regions/ --to lxmert-tsv --output val_obj36.tsv
 
-One photo at a time is in memory, so a file may be larger than the machine; killed and started again, a conversion goes
+One image at a time is in memory, so a file may be larger than the machine; killed and started again, a conversion goes
 on where it stopped. A broken row is listed with its file and line, and the rest converted. The formats are those of
 `training/regions/formats`.
 """
@@ -21,9 +21,9 @@ import torch
 from tqdm.auto import tqdm
 
 from training.data.files import PathLike
-from training.regions.formats import FORMATS, STORE, StorePhotos, guess_format, open_region_file
+from training.regions.formats import FORMATS, STORE, StoreImages, guess_format, open_region_file
 from training.regions.formats.base import Entry, RegionFile
-from training.regions.formats.record import Photo
+from training.regions.formats.record import ImageRecord
 from training.regions.formats.sidecar import Beside
 from training.regions.store import RegionStore, RegionStoreWriter
 
@@ -32,14 +32,14 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}|{postfix} [{elapsed}<{remaining}]"
 
 @dataclass
 class Conversion:
-    """What a conversion did: photos added, photos that the store had before, and a line for each broken row."""
+    """What a conversion did: images added, images that the store had before, and a line for each broken row."""
 
     num_added: int = 0
     num_there: int = 0
     broken: list[str] = field(default_factory=list)
 
     @property
-    def num_photos(self) -> int:
+    def num_images(self) -> int:
         """All rows that were met."""
         return self.num_added + self.num_there + len(self.broken)
 
@@ -52,22 +52,22 @@ def convert_region_files(
     beside: Beside | None = None,
     fingerprint: Mapping[str, Any] | None = None,
     feature_dtype: torch.dtype = torch.float16,
-    photos_per_shard: int = 256,
+    images_per_shard: int = 256,
 ) -> Conversion:
-    """Add the photos of files or folders of one format to the region store `output`, which is made if absent.
+    """Add the images of files or folders of one format to the region store `output`, which is made if absent.
 
     Args:
         source: one path or several, such as the four parts of the adaptive trainval features.
         format: a key of `FORMATS`; None: told by the content.
-        beside: what the files do not hold: sizes of photos, an index, boxes, labels.
+        beside: what the files do not hold: sizes of images, an index, boxes, labels.
         fingerprint: what made the features, as far as it is known; it is written down in the store with the format.
         feature_dtype: float16 halves the disk and rounds features by at most 1 in 2,048, far less than two ports of one
             detector differ; float32 keeps every bit, for reference features and for values beyond 65,504.
-        photos_per_shard: so many photos at most does a kill lose.
+        images_per_shard: so many images at most does a kill lose.
 
     Returns:
         The counts, and one line for each row that is broken: cut short, not decodable, contradicting its number of
-        boxes, not finite, with boxes outside the photo, or of an id that was there before it.
+        boxes, not finite, with boxes outside the image, or of an id that was there before it.
 
     Raises:
         ValueError: for an unknown format, sources of several formats, a store that was made otherwise.
@@ -84,23 +84,23 @@ def convert_region_files(
     with contextlib.ExitStack() as opened:
         files = [opened.enter_context(open_region_file(path, format=name, beside=beside)) for path in paths]
         writer = RegionStoreWriter(
-            output, fingerprint=made_of, photos_per_shard=photos_per_shard, feature_dtype=feature_dtype
+            output, fingerprint=made_of, images_per_shard=images_per_shard, feature_dtype=feature_dtype
         )
-        return add_photos(files, opened.enter_context(writer))
+        return add_images(files, opened.enter_context(writer))
 
 
-def add_photos(files: Sequence[RegionFile], writer: RegionStoreWriter) -> Conversion:
-    """Every photo of the files that the writer's store lacks, with a progress bar."""
+def add_images(files: Sequence[RegionFile], writer: RegionStoreWriter) -> Conversion:
+    """Every image of the files that the writer's store lacks, with a progress bar."""
     conversion, before = Conversion(), frozenset(writer.done_ids)
     first_place: dict[str, str] = {}
     for entry, file in with_progress(files, conversion, goal=writer.folder):
         try:
             if entry.fault is None and entry.image_id in first_place:
-                raise ValueError(f"photo {entry.image_id!r} was there before, at {first_place[entry.image_id]}")
+                raise ValueError(f"image {entry.image_id!r} was there before, at {first_place[entry.image_id]}")
             if entry.image_id in before:
                 conversion.num_there += 1
             else:
-                writer.append([entry.image_id], batch_of_one(file.photo(entry)))
+                writer.append([entry.image_id], batch_of_one(file.image(entry)))
                 conversion.num_added += 1
             first_place[entry.image_id] = entry.place
         except ValueError as error:
@@ -108,25 +108,25 @@ def add_photos(files: Sequence[RegionFile], writer: RegionStoreWriter) -> Conver
     return conversion
 
 
-def batch_of_one(photo: Photo) -> dict[str, torch.Tensor]:
-    """A photo's columns as tensors of their own, with a leading batch dimension of 1."""
+def batch_of_one(image: ImageRecord) -> dict[str, torch.Tensor]:
+    """An image's columns as tensors of their own, with a leading batch dimension of 1."""
     return {
-        name: torch.from_numpy(column.astype(column.dtype.newbyteorder("=")))[None] for name, column in photo.items()
+        name: torch.from_numpy(column.astype(column.dtype.newbyteorder("=")))[None] for name, column in image.items()
     }
 
 
 def with_progress(
     files: Sequence[RegionFile], conversion: Conversion, *, goal: Path
 ) -> Iterator[tuple[Entry, RegionFile]]:
-    """Every entry with its file; meanwhile a bar shows how much is read, photos a second and the time left."""
+    """Every entry with its file; meanwhile a bar shows how much is read, images a second and the time left."""
     started = time.monotonic()
     with tqdm(total=sum(file.size for file in files), desc=f"regions -> {goal}", bar_format=BAR) as bar:
         read_before = 0
         for file in files:
             for entry in file.entries():
                 yield entry, file
-                rate = (conversion.num_photos - conversion.num_there) / max(time.monotonic() - started, 1e-3)
-                bar.set_postfix_str(f"{conversion.num_photos:,} photos, {rate:,.0f} photos/s", refresh=False)
+                rate = (conversion.num_images - conversion.num_there) / max(time.monotonic() - started, 1e-3)
+                bar.set_postfix_str(f"{conversion.num_images:,} images, {rate:,.0f} images/s", refresh=False)
                 bar.update(read_before + entry.end - bar.n)
             read_before += file.size
 
@@ -134,19 +134,19 @@ def with_progress(
 def export_region_files(
     store: PathLike, *, output: PathLike, format: str, beside: Beside | None = None
 ) -> tuple[str, ...]:
-    """Write all photos of a region store in another format.
+    """Write all images of a region store in another format.
 
     Args:
         output: the file, or for formats of several files the folder, to write; it must not exist. It appears when it
             is whole.
         format: a key of `FORMATS`.
-        beside: sizes of the photos where the store does not know them, and labels for VinVL's names.
+        beside: sizes of the images where the store does not know them, and labels for VinVL's names.
 
     Returns:
         The columns of the store that the format has no place for.
 
     Raises:
-        ValueError: for an unknown format, an output that exists, and, naming the photo, for what the format cannot say.
+        ValueError: for an unknown format, an output that exists, and, naming the image, for what the format cannot say.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r} of region files; known are {', '.join(FORMATS)}")
@@ -154,15 +154,15 @@ def export_region_files(
     if output.exists():
         raise ValueError(f"{output} exists: remove it, or write to another place")
     regions = RegionStore(store)
-    photos = StorePhotos(regions, beside or Beside())
+    images = StoreImages(regions, beside or Beside())
     partial = output.with_name(f".{output.name}.partial")
     remove(partial)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        FORMATS[format].write(photos, partial)
+        FORMATS[format].write(images, partial)
         partial.rename(output)
     except ValueError as error:
-        raise ValueError(f"{store}, photo {photos.current!r}: {error}") from error
+        raise ValueError(f"{store}, image {images.current!r}: {error}") from error
     finally:
         remove(partial)
     kept = {"region_features", "region_boxes", *FORMATS[format].keeps}

@@ -1,7 +1,7 @@
-"""Photos -> region source -> region store: `updown extract`, and what training does at start where a store is named.
+"""Images -> region source -> region store: `updown extract`, and what training does at start where a store is named.
 
-Resumable: photos whose id is in the store are passed over, and a run that was killed ends with the files of one that
-was not. A broken photo is listed and skipped, the rest extracted. Another photo under an id of the store is refused.
+Resumable: images whose id is in the store are passed over, and a run that was killed ends with the files of one that
+was not. A broken image is listed and skipped, the rest extracted. Another image under an id of the store is refused.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset, Image
 from PIL.Image import Image as PilImage
-from PIL.Image import open as open_photo
+from PIL.Image import open as open_image
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
-from modeling_updown import load_photo
+from modeling_updown import load_image
 from training.console import say
 from training.recipe_sections import RegionsRecipe
-from training.regions.photo_marks import other_photos, photo_mark, refuse_other_photos
+from training.regions.image_marks import image_mark, other_images, refuse_other_images
 from training.regions.store import RegionStore, RegionStoreWriter
-from training.regions.stored_photos import rows_in_store, tell_lost
+from training.regions.stored_images import rows_in_store, tell_lost
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
 DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
@@ -46,7 +46,7 @@ WINDOW_BATCHES = 32  # so many batches are sorted by size at a time
 def source_fingerprint(
     source: PreTrainedModel, *, flipped: bool, image_processor: Any = None, selection: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What makes a region source's features: its config and a hash of its weights; of a detector also how its photos
+    """What makes a region source's features: its config and a hash of its weights; of a detector also how its images
     are prepared and how many regions it selects.
     """
     digest = hashlib.sha256()
@@ -65,7 +65,7 @@ def source_fingerprint(
 
 @torch.no_grad()
 def extract_regions(
-    photos: Dataset,
+    images: Dataset,
     *,
     source: PreTrainedModel,
     image_processor: Any,
@@ -76,55 +76,55 @@ def extract_regions(
     soft_labels: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[str]:
-    """Add the regions of every photo of the rows to the store `output`, which is made if absent.
+    """Add the regions of every image of the rows to the store `output`, which is made if absent.
 
-    Photos of like sizes go through together. Every batch is on the disk before the next begins, so a kill costs one.
+    Images of like sizes go through together. Every batch is on the disk before the next begins, so a kill costs one.
 
     Args:
-        photos: columns image_id (string) and image (a path, or `datasets.Image`).
-        source, image_processor: what makes regions of photos; it is written down in the store.
-        batch_size: photos at a time.
-        flipped: mirror every photo first.
+        images: columns image_id (string) and image (a path, or `datasets.Image`).
+        source, image_processor: what makes regions of images; it is written down in the store.
+        batch_size: images at a time.
+        flipped: mirror every image first.
         selection: of a detector: `min_regions`, `max_regions`, `score_threshold`, instead of its processor's.
         soft_labels: keep a detector's probabilities of all classes and attributes (masked region classification).
         accelerator: its device is used and, where there are several processes, every one takes its share of the rows.
 
     Returns:
-        One line for each photo that could not be read; it is skipped, and tried again by the next call.
+        One line for each image that could not be read; it is skipped, and tried again by the next call.
 
     Raises:
-        ValueError: where the store was made otherwise, or of other photos of the same ids, `output` holds something
+        ValueError: where the store was made otherwise, or of other images of the same ids, `output` holds something
             else, or the selection is none.
     """
     accelerator = accelerator or Accelerator()
     source = source.to(accelerator.device).eval()
     maker = RegionMaker(source, image_processor, accelerator=accelerator, flipped=flipped, soft_labels=soft_labels)
     maker.select(selection)
-    rows = undecoded(photos)
+    rows = undecoded(images)
     share = range(accelerator.process_index, len(rows), accelerator.num_processes)
     with RegionStoreWriter(
-        output, fingerprint=maker.fingerprint(), process_index=accelerator.process_index, photos_at_risk=1
+        output, fingerprint=maker.fingerprint(), process_index=accelerator.process_index, images_at_risk=1
     ) as writer:
         check_soft_labels(Path(output), soft_labels)
         accelerator.wait_for_everyone()  # a writer that opens reads the shards of all, and others replace theirs later
         ids = rows["image_id"][:]
         done = {row for row in share if ids[row] in writer.done_ids}
         others = gather_object(other_rows(rows, sorted(done), known=writer.done_marks))
-        refuse_other_photos(others, of=len(rows), place=f"the store {output}", cure=OTHER_FOLDER)
+        refuse_other_images(others, of=len(rows), place=f"the store {output}", cure=OTHER_FOLDER)
         todo = len(share) - len(done)
-        with tqdm(total=todo, desc=f"regions -> {output}", unit="photo", disable=not todo) as bar:
+        with tqdm(total=todo, desc=f"regions -> {output}", unit="image", disable=not todo) as bar:
             for indices in like_sized_batches(rows, share, batch_size=batch_size, done=done):
-                maker.add(writer, list(marked_photos(rows, indices, maker.broken)))
+                maker.add(writer, list(marked_images(rows, indices, maker.broken)))
                 bar.update(len(indices))
     broken = gather_object(maker.broken)  # every process waits here for the others
     if broken and accelerator.is_main_process:
-        head = f"{len(broken)} photos could not be read and were skipped:"
+        head = f"{len(broken)} images could not be read and were skipped:"
         say(head, *(f"  {line}" for line in broken), file=sys.stderr)
     return broken
 
 
 class RegionMaker:
-    """Photos in, regions into a store; `broken` lists those that the image processor or the source refused."""
+    """Images in, regions into a store; `broken` lists those that the image processor or the source refused."""
 
     def __init__(
         self,
@@ -163,26 +163,26 @@ class RegionMaker:
             self.source, flipped=self.flipped, image_processor=self.image_processor, selection=self.selection
         )
 
-    def add(self, writer: RegionStoreWriter, photos: list[tuple[str, PilImage, int]]) -> None:
-        """One batch; where it is refused, photo by photo, so that one strange photo does not cost the others."""
-        if not photos:
+    def add(self, writer: RegionStoreWriter, images: list[tuple[str, PilImage, int]]) -> None:
+        """One batch; where it is refused, image by image, so that one strange image does not cost the others."""
+        if not images:
             return
-        ids, images, marks = zip(*photos, strict=True)
+        ids, opened, marks = zip(*images, strict=True)
         try:
-            regions = self.regions(list(images))
-            regions["image_size"] = torch.tensor([[image.height, image.width] for image in images])
+            regions = self.regions(list(opened))
+            regions["image_size"] = torch.tensor([[image.height, image.width] for image in opened])
             regions["photo_mark"] = torch.tensor(marks)
-        except (ValueError, RuntimeError) as error:  # torch has no better one for photos too thin or too large for it
+        except (ValueError, RuntimeError) as error:  # torch has no better one for images too thin or too large for it
             fault = " ".join(str(error).split())
         else:
             fault = self.stored(writer, list(ids), regions)
         if not fault:
             return
-        if len(photos) == 1:
+        if len(images) == 1:
             self.broken.append(f"{ids[0]}: {fault}")
             return
-        for photo in photos:
-            self.add(writer, [photo])
+        for image in images:
+            self.add(writer, [image])
 
     def stored(self, writer: RegionStoreWriter, ids: list[str], regions: dict[str, torch.Tensor]) -> str:
         """Add a batch to the store; returns why it was refused, such as features that are no numbers, or nothing."""
@@ -193,7 +193,7 @@ class RegionMaker:
         return ""
 
     def regions(self, images: list[PilImage]) -> dict[str, torch.Tensor]:
-        """What the store keeps of the photos' regions."""
+        """What the store keeps of the images' regions."""
         inputs = self.image_processor(images, return_tensors="pt").to(self.source.device)
         if self.flipped:
             inputs = mirror(inputs, torch.ones(len(images), dtype=torch.bool))
@@ -204,21 +204,21 @@ class RegionMaker:
 
 
 def mirror(inputs: Mapping[str, torch.Tensor], flipped: torch.Tensor) -> dict[str, torch.Tensor]:
-    """`pixel_values` with the photos where `flipped` (P,) mirrored, each inside its own width; padding stays right."""
+    """`pixel_values` with the images where `flipped` (P,) mirrored, each inside its own width; padding stays right."""
     pixels, mask = inputs["pixel_values"].clone(), inputs.get("pixel_mask")
-    for photo in flipped.nonzero().flatten().tolist():
-        width = pixels.shape[-1] if mask is None else int(mask[photo].any(dim=0).sum())
-        pixels[photo, ..., :width] = pixels[photo, ..., :width].flip(-1)
+    for image in flipped.nonzero().flatten().tolist():
+        width = pixels.shape[-1] if mask is None else int(mask[image].any(dim=0).sum())
+        pixels[image, ..., :width] = pixels[image, ..., :width].flip(-1)
     return {**inputs, "pixel_values": pixels}
 
 
 def like_sized_batches(
     rows: Dataset, indices: Sequence[int], *, batch_size: int, done: Collection[int] = frozenset()
 ) -> Iterator[list[int]]:
-    """The rows in batches whose photos have like sizes, window by window, without those that are done.
+    """The rows in batches whose images have like sizes, window by window, without those that are done.
 
     Those count where the batches are formed, so that a run that goes on computes what it would have computed at first,
-    to the last bit. Only the photos' headers are read here; those that tell no size come last, to be met where they are
+    to the last bit. Only the images' headers are read here; those that tell no size come last, to be met where they are
     loaded.
     """
     window = batch_size * WINDOW_BATCHES
@@ -233,43 +233,43 @@ def like_sized_batches(
 
 
 def size_in_header(rows: Dataset, index: int) -> tuple[int, int]:
-    """Width and height of an undecoded photo, as its header says; huge where it says nothing."""
-    image = rows[index]["image"] or {}
+    """Width and height of an undecoded image, as its header says; huge where it says nothing."""
+    stored = rows[index]["image"] or {}
     try:
-        with open_photo(io.BytesIO(image["bytes"]) if image.get("bytes") else image["path"]) as photo:
-            return photo.size
-    except Exception:  # headers may be broken in any way; the photo itself is loaded, and complained of, later
+        with open_image(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"]) as image:
+            return image.size
+    except Exception:  # headers may be broken in any way; the image itself is loaded, and complained of, later
         return (sys.maxsize, sys.maxsize)
 
 
 def undecoded(rows: Dataset) -> Dataset:
-    """The rows with `image` as `{"path", "bytes"}`, so that a broken photo is met where it is loaded, by its name."""
+    """The rows with `image` as `{"path", "bytes"}`, so that a broken image is met where it is loaded, by its name."""
     return rows.cast_column("image", Image(decode=False))
 
 
-def readable_photos(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage]]:
-    """(image_id, photo) of the undecoded rows that can be read; what is wrong with the others goes into `broken`."""
-    yield from ((image_id, photo) for image_id, photo, _ in marked_photos(rows, indices, broken))
+def readable_images(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage]]:
+    """(image_id, image) of the undecoded rows that can be read; what is wrong with the others goes into `broken`."""
+    yield from ((image_id, image) for image_id, image, _ in marked_images(rows, indices, broken))
 
 
-def marked_photos(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage, int]]:
-    """The same with the mark of each photo's content."""
+def marked_images(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage, int]]:
+    """The same with the mark of each image's content."""
     for index in indices:
         row = rows[index]
         try:
-            photo = photo_of(row)
+            image = image_of(row)
         except (OSError, ValueError) as error:
             broken.append(f"{row['image_id']}: {error}")
         else:
-            yield row["image_id"], photo, photo_mark(row["image"])
+            yield row["image_id"], image, image_mark(row["image"])
 
 
 def marks_of(rows: Dataset, chosen: Sequence[int]) -> list[int]:
-    """The marks of the chosen undecoded rows' photos; of photos inside the data set only the hashed parts are read."""
-    photos = rows.select_columns(["image"]).with_format("arrow")
-    found = (photos[row].column("image")[0] for row in chosen)
+    """The marks of the chosen undecoded rows' images; of images inside the data set only the hashed parts are read."""
+    images = rows.select_columns(["image"]).with_format("arrow")
+    found = (images[row].column("image")[0] for row in chosen)
     return [
-        photo_mark(
+        image_mark(
             {"path": image["path"].as_py(), "bytes": image["bytes"].as_buffer() if image["bytes"].is_valid else None}
             if image.is_valid
             else None
@@ -281,7 +281,7 @@ def marks_of(rows: Dataset, chosen: Sequence[int]) -> list[int]:
 def other_rows(
     rows: Dataset, chosen: Sequence[int], *, known: Mapping[str, int], names: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The ids of the chosen undecoded rows whose photos are others than those that are `known` by these ids.
+    """The ids of the chosen undecoded rows whose images are others than those that are `known` by these ids.
 
     names: what `known` calls a row, where it is not the row's id.
     """
@@ -290,18 +290,18 @@ def other_rows(
     told = [row for row in chosen if known.get(names.get(ids[row], ids[row]))]
     marks = marks_of(rows, told)
     by_row = {ids[row]: known[names.get(ids[row], ids[row])] for row in told}
-    return other_photos([ids[row] for row in told], marks, known=by_row)
+    return other_images([ids[row] for row in told], marks, known=by_row)
 
 
-def photo_of(row: dict[str, Any]) -> PilImage:
-    """The photo of an undecoded row; `OSError` or `ValueError` where it cannot be read."""
+def image_of(row: dict[str, Any]) -> PilImage:
+    """The image of an undecoded row; `OSError` or `ValueError` where it cannot be read."""
     if row["image"] is None:
-        raise ValueError("the row has no photo: name the photo folder in data.images")
-    return load_photo(row["image"]["bytes"] or row["image"]["path"])
+        raise ValueError("the row has no image: name the image folder in data.images")
+    return load_image(row["image"]["bytes"] or row["image"]["path"])
 
 
-class PhotoRegions:
-    """A task's photos as the model takes them: from a region store, made where it lacks photos, or as pixels.
+class ImageRegions:
+    """A task's images as the model takes them: from a region store, made where it lacks images, or as pixels.
 
     Raises `ValueError` where the recipe leaves no way to regions.
     """
@@ -323,10 +323,10 @@ class PhotoRegions:
             raise ValueError("the model owns no region source: name the folder of its region features in regions.store")
 
     def prepare(self, rows: Dataset, *, flips: bool = False, warns: bool = True) -> Dataset:
-        """The rows that `batch` can serve: with a store, those whose photos it holds once the others were extracted.
+        """The rows that `batch` can serve: with a store, those whose images it holds once the others were extracted.
 
         Every process calls it at the same time. One warning counts the rows that are left out, unless the caller does
-        it. Raises `ValueError` where the store holds fewer than `regions.min_share` of them, or other photos of the
+        it. Raises `ValueError` where the store holds fewer than `regions.min_share` of them, or other images of the
         same ids.
         """
         rows = undecoded(rows)
@@ -344,16 +344,16 @@ class PhotoRegions:
         return rows if len(held) == len(set(ids)) else rows.select([i for i, one in enumerate(ids) if one in held])
 
     def check_marks(self, rows: Dataset, store: RegionStore, names: Mapping[str, str]) -> None:
-        """`ValueError` where rows' photos are others than those that the store's regions were made of."""
+        """`ValueError` where rows' images are others than those that the store's regions were made of."""
         known = store.marks
         mine = range(self.accelerator.process_index, len(rows), self.accelerator.num_processes)
         others = gather_object(other_rows(rows, mine, known=known, names=names))
-        refuse_other_photos(
+        refuse_other_images(
             others, of=len(rows), place=f"the store {store.folder}", cure=f"{OTHER_FOLDER} (regions.store)"
         )
 
     def open_store(self, rows: Dataset, *, flipped: bool) -> RegionStore:
-        """The store (of mirrored photos: `...-flipped`), extracting what it lacks of the rows first."""
+        """The store (of mirrored images: `...-flipped`), extracting what it lacks of the rows first."""
         folder = Path(self.store_folder + ("-flipped" if flipped else ""))
         found = existing_store(folder)
         ids = rows["image_id"][:]
@@ -383,7 +383,7 @@ class PhotoRegions:
     def batch(
         self, rows: Dataset, indices: np.ndarray, *, flipped: np.ndarray, crops: np.ndarray | None = None
     ) -> dict[str, torch.Tensor]:
-        """Photos by number in prepared rows: `pixel_values`, or regions.
+        """Images by number in prepared rows: `pixel_values`, or regions.
 
         Mirrored where `flipped` (P,) says so; with `crops` (P, 4), xyxy in 0..1, those parts of them.
         """
@@ -394,9 +394,9 @@ class PhotoRegions:
         chosen = [np.flatnonzero(flipped == side) for side in sides]
         parts = [
             self.stores[side].batch(
-                [self.names[side].get(ids[i], ids[i]) for i in photos], dtype=torch.float32, columns=self.columns
+                [self.names[side].get(ids[i], ids[i]) for i in images], dtype=torch.float32, columns=self.columns
             )
-            for side, photos in zip(sides, chosen, strict=True)
+            for side, images in zip(sides, chosen, strict=True)
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(chosen)))
         return {name: join_padded([part[name] for part in parts])[back] for name in parts[0]}
@@ -404,33 +404,33 @@ class PhotoRegions:
     def pixels(
         self, rows: Dataset, indices: np.ndarray, *, flipped: torch.Tensor, crops: np.ndarray | None = None
     ) -> dict[str, torch.Tensor]:
-        """`pixel_values` (P, 3, height, width) and, where photos keep their shapes, `pixel_mask`.
+        """`pixel_values` (P, 3, height, width) and, where images keep their shapes, `pixel_mask`.
 
-        Raises `ValueError` naming a photo that cannot be read, and the cure.
+        Raises `ValueError` naming an image that cannot be read, and the cure.
         """
-        photos = []
+        images = []
         for row in map(rows.__getitem__, indices.tolist()):
             try:
-                photos.append(photo_of(row))
+                images.append(image_of(row))
             except (OSError, ValueError) as error:
                 raise ValueError(
-                    f"photo {row['image_id']!r} cannot be read ({error}): take it out of the data, "
-                    "or set regions.store, which lists such photos and leaves them out"
+                    f"image {row['image_id']!r} cannot be read ({error}): take it out of the data, "
+                    "or set regions.store, which lists such images and leaves them out"
                 ) from error
         if crops is not None:
-            photos = [crop(photo, box) for photo, box in zip(photos, crops, strict=True)]
-        return mirror(self.image_processor(photos, return_tensors="pt"), flipped)
+            images = [crop(image, box) for image, box in zip(images, crops, strict=True)]
+        return mirror(self.image_processor(images, return_tensors="pt"), flipped)
 
 
-def crop(photo: PilImage, box: np.ndarray) -> PilImage:
-    """The part of a photo inside a box xyxy in 0..1."""
-    width, height = photo.size
+def crop(image: PilImage, box: np.ndarray) -> PilImage:
+    """The part of an image inside a box xyxy in 0..1."""
+    width, height = image.size
     left, top, right, bottom = (box * (width, height, width, height)).round().astype(int).tolist()
-    return photo.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 def random_crop(draw: np.random.Generator, smallest: float) -> np.ndarray:
-    """A box of `smallest` to 1 of the photo's area, 3:4 to 4:3 of its shape: xyxy in 0..1, (4,)."""
+    """A box of `smallest` to 1 of the image's area, 3:4 to 4:3 of its shape: xyxy in 0..1, (4,)."""
     area, shape = draw.uniform(smallest, 1.0), np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
     side = np.minimum(1.0, np.sqrt([area * shape, area / shape]))  # width, height
     corner = draw.uniform(0, 1 - side)
@@ -440,7 +440,7 @@ def random_crop(draw: np.random.Generator, smallest: float) -> np.ndarray:
 def ask_store(regions: RegionsRecipe, rows: Dataset, *, flips: bool = False) -> None:
     """Meet what a store that nobody adds to lacks of the rows, before a model is built for them.
 
-    Raises `ValueError` where there is no store, or it holds fewer than `regions.min_share` of the photos.
+    Raises `ValueError` where there is no store, or it holds fewer than `regions.min_share` of the images.
     """
     rows, ids = undecoded(rows.select_columns(["image_id", "image"])), rows["image_id"][:]
     for ending in ("", "-flipped") if flips else ("",):
@@ -459,7 +459,7 @@ def first_of_each(rows: Dataset, *, without: Collection[str]) -> Dataset:
 
 
 def existing_store(folder: Path) -> RegionStore | None:
-    """A store with photos in it; None where there is none yet, or a broken one, which its writer will name."""
+    """A store with images in it; None where there is none yet, or a broken one, which its writer will name."""
     try:
         return RegionStore(folder)
     except ValueError:
@@ -467,7 +467,7 @@ def existing_store(folder: Path) -> RegionStore | None:
 
 
 def check_soft_labels(folder: Path, wanted: bool) -> None:
-    """`ValueError` where a store that is to be continued keeps soft labels and new photos would not, or inversely."""
+    """`ValueError` where a store that is to be continued keeps soft labels and new images would not, or inversely."""
     store = existing_store(folder)
     if store is not None and wanted != keeps_soft_labels(store):
         raise ValueError(

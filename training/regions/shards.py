@@ -1,11 +1,11 @@
 """The files of a region store: shards in Arrow, the manifests that name them, and how both are written safely.
 
-    ShardPhotos --write_shard--> shard-<process>-<number>.arrow --open_shard--> ShardPhotos on mapped memory
+    ShardImages --write_shard--> shard-<process>-<number>.arrow --open_shard--> ShardImages on mapped memory
 
 A shard is one Arrow file of one record batch: `image_id` (string), where they are known `image_size` (height and width
-in pixels, int32) and `photo_mark` (of the photo's content, int64, see `photo_marks.py`) and, a list for each photo,
+in pixels, int32) and `image_mark` (of the image's content, int64, see `image_marks.py`) and, a list for each image,
 `region_features` (float16, or float32 where that was asked for), `region_boxes` (float32) and what else the detector
-gave. All features of a shard thus lie in one flat buffer, and a photo is a slice of it. A shard counts only once a
+gave. All features of a shard thus lie in one flat buffer, and an image is a slice of it. A shard counts only once a
 manifest (`store.json`, and `store-<process>.json` of further processes) names it; both are written under another name
 and renamed, so a kill at any moment leaves what was there before. The manifest holds two checksums of each shard
 (CRC-32): of the whole file, and of what says which regions are whose (`index_crc32`), checked at every opening.
@@ -57,19 +57,19 @@ TORCH_DTYPES = {arrow: dtype for dtype, arrow in ARROW_DTYPES.items()} | {pa.int
 
 
 @dataclass
-class ShardPhotos:
-    """N photos and their regions, one photo after the other without padding.
+class ShardImages:
+    """N images and their regions, one image after the other without padding.
 
-    `starts` (N + 1) int64: photo i has the regions `starts[i]:starts[i + 1]`; `columns`: name -> (all regions, width),
+    `starts` (N + 1) int64: image i has the regions `starts[i]:starts[i + 1]`; `columns`: name -> (all regions, width),
     or (all regions,) for scores, seconds and ids; `image_sizes` (N, 2) int32: height and width in pixels, and
-    `photo_marks` (N,) int64, both 0 where they are not known.
+    `image_marks` (N,) int64, both 0 where they are not known.
     """
 
     image_ids: list[str]
     starts: torch.Tensor
     columns: dict[str, torch.Tensor]
     image_sizes: torch.Tensor
-    photo_marks: torch.Tensor
+    image_marks: torch.Tensor
 
     @property
     def widths(self) -> dict[str, int]:
@@ -85,46 +85,46 @@ class ShardPhotos:
     def index_crc32(self) -> int:
         """The checksum of what says which regions are whose."""
         ids = json.dumps(self.image_ids).encode()
-        numbers = (self.starts, self.image_sizes, self.photo_marks)
+        numbers = (self.starts, self.image_sizes, self.image_marks)
         return zlib.crc32(b"".join([ids, *(part.contiguous().numpy().tobytes() for part in numbers)]))
 
-    def cloned(self) -> "ShardPhotos":
+    def cloned(self) -> "ShardImages":
         """The same in memory of its own."""
-        return ShardPhotos(
+        return ShardImages(
             image_ids=list(self.image_ids),
             starts=self.starts.clone(),
             columns={name: column.clone() for name, column in self.columns.items()},
             image_sizes=self.image_sizes.clone(),
-            photo_marks=self.photo_marks.clone(),
+            image_marks=self.image_marks.clone(),
         )
 
 
-def join_photos(parts: Sequence[ShardPhotos]) -> ShardPhotos:
-    """Several batches of photos as one."""
+def join_images(parts: Sequence[ShardImages]) -> ShardImages:
+    """Several batches of images as one."""
     counts = torch.cat([part.starts.diff() for part in parts])
-    return ShardPhotos(
+    return ShardImages(
         image_ids=[image_id for part in parts for image_id in part.image_ids],
         starts=starts_of_counts(counts),
         columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
         image_sizes=torch.cat([part.image_sizes for part in parts]),
-        photo_marks=torch.cat([part.photo_marks for part in parts]),
+        image_marks=torch.cat([part.image_marks for part in parts]),
     )
 
 
 def starts_of_counts(counts: torch.Tensor) -> torch.Tensor:
-    """(N,) regions a photo -> (N + 1) where each photo starts, and the end."""
+    """(N,) regions an image -> (N + 1) where each image starts, and the end."""
     return torch.nn.functional.pad(counts.cumsum(dim=0), (1, 0))
 
 
-def write_shard(path: Path, photos: ShardPhotos) -> dict[str, Any]:
+def write_shard(path: Path, images: ShardImages) -> dict[str, Any]:
     """Writes one shard and returns its entry for the manifest."""
-    arrays: dict[str, pa.Array] = {"image_id": pa.array(photos.image_ids, pa.string())}
-    if photos.image_sizes.any():
-        arrays["image_size"] = pa.FixedSizeListArray.from_arrays(pa.array(photos.image_sizes.reshape(-1).numpy()), 2)
-    if photos.photo_marks.any():
-        arrays["photo_mark"] = pa.array(photos.photo_marks.numpy())
-    starts = pa.array(photos.starts.numpy())
-    for name, column in photos.columns.items():
+    arrays: dict[str, pa.Array] = {"image_id": pa.array(images.image_ids, pa.string())}
+    if images.image_sizes.any():
+        arrays["image_size"] = pa.FixedSizeListArray.from_arrays(pa.array(images.image_sizes.reshape(-1).numpy()), 2)
+    if images.image_marks.any():
+        arrays["photo_mark"] = pa.array(images.image_marks.numpy())
+    starts = pa.array(images.starts.numpy())
+    for name, column in images.columns.items():
         numbers = pa.array(column.reshape(-1).numpy(), ARROW_DTYPES[column.dtype])
         regions = pa.FixedSizeListArray.from_arrays(numbers, column.shape[1]) if column.dim() == 2 else numbers
         arrays[name] = pa.LargeListArray.from_arrays(starts, regions)
@@ -136,15 +136,15 @@ def write_shard(path: Path, photos: ShardPhotos) -> dict[str, Any]:
     write_atomically(path, content)
     return {
         "file": path.name,
-        "photos": len(photos.image_ids),
+        "photos": len(images.image_ids),
         "regions": int(starts[-1].as_py()),
         "bytes": content.size,
         "crc32": zlib.crc32(content),
-        "index_crc32": photos.index_crc32,
+        "index_crc32": images.index_crc32,
     }
 
 
-def open_shard(path: Path, entry: Mapping[str, Any], *, verified: bool = False) -> ShardPhotos:
+def open_shard(path: Path, entry: Mapping[str, Any], *, verified: bool = False) -> ShardImages:
     """Maps a shard into memory without reading its features, but for their checksum where it is to be `verified`.
 
     The mapping is private: writing into a tensor changes this process' memory, never the file.
@@ -165,14 +165,14 @@ def open_shard(path: Path, entry: Mapping[str, Any], *, verified: bool = False) 
         mapped = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
         if verified:
             check_content(path, mapped, entry)
-        photos = _photos_in(mapped)
+        images = _images_in(mapped)
     except LAYOUT_FAULTS as error:
         fault = " ".join(str(error).split())[:200]
         raise ValueError(
             f"the shard {path} is no region shard ({fault}); delete its folder and extract again"
         ) from error
-    _check_shapes(path, photos, entry)
-    return photos
+    _check_shapes(path, images, entry)
+    return images
 
 
 def check_content(path: Path, mapped: torch.Tensor, entry: Mapping[str, Any]) -> None:
@@ -181,15 +181,15 @@ def check_content(path: Path, mapped: torch.Tensor, entry: Mapping[str, Any]) ->
         raise ValueError(f"the shard {path} is no region shard as it was written (its checksum differs); {CURE}")
 
 
-def _photos_in(mapped: torch.Tensor) -> ShardPhotos:
-    """The photos of a mapped shard; any of `LAYOUT_FAULTS` where it is none."""
+def _images_in(mapped: torch.Tensor) -> ShardImages:
+    """The images of a mapped shard; any of `LAYOUT_FAULTS` where it is none."""
     batch = pa.ipc.open_file(pa.py_buffer(mapped.numpy())).get_batch(0)
     batch.validate(full=True)  # before any text is read: an offset that leads out of the file ends the interpreter
     image_ids = batch.column("image_id").to_pylist()
     if None in image_ids or any(batch.column(name).null_count for name in batch.schema.names):
-        raise KeyError("a photo or a region has no value")
+        raise KeyError("an image or a region has no value")
     known = batch.schema.names
-    return ShardPhotos(
+    return ShardImages(
         image_ids=image_ids,
         starts=_mapped_tensor(batch.column("region_features").offsets, mapped),
         columns={name: _mapped_tensor(batch.column(name).values, mapped) for name in STORED_DTYPES if name in known},
@@ -198,7 +198,7 @@ def _photos_in(mapped: torch.Tensor) -> ShardPhotos:
             if "image_size" in known
             else torch.zeros(len(image_ids), 2, dtype=torch.int32)
         ),
-        photo_marks=(
+        image_marks=(
             _mapped_tensor(batch.column("photo_mark"), mapped)
             if "photo_mark" in known
             else torch.zeros(len(image_ids), dtype=torch.int64)
@@ -206,29 +206,29 @@ def _photos_in(mapped: torch.Tensor) -> ShardPhotos:
     )
 
 
-def _check_shapes(path: Path, photos: ShardPhotos, entry: Mapping[str, Any]) -> None:
+def _check_shapes(path: Path, images: ShardImages, entry: Mapping[str, Any]) -> None:
     """`ValueError` where the parts of a shard do not fit each other, their kinds of numbers, or the manifest."""
-    num_photos = len(photos.image_ids)
-    regions = {len(column) for column in photos.columns.values()} | {int(photos.starts[-1]), entry["regions"]}
+    num_images = len(images.image_ids)
+    regions = {len(column) for column in images.columns.values()} | {int(images.starts[-1]), entry["regions"]}
     shapes_fit = (
         len(regions) == 1
-        and photos.image_sizes.shape == (num_photos, 2)
-        and photos.photo_marks.shape == (num_photos,)
-        and photos.starts.shape == (num_photos + 1,)
-        and num_photos == entry["photos"]
-        and {"region_features", "region_boxes"} <= set(photos.columns)
-        and photos.columns["region_features"].dim() == 2
-        and photos.columns["region_boxes"].shape[1:] == (4,)
+        and images.image_sizes.shape == (num_images, 2)
+        and images.image_marks.shape == (num_images,)
+        and images.starts.shape == (num_images + 1,)
+        and num_images == entry["photos"]
+        and {"region_features", "region_boxes"} <= set(images.columns)
+        and images.columns["region_features"].dim() == 2
+        and images.columns["region_boxes"].shape[1:] == (4,)
     )
     features_in = (torch.float16, torch.float32)
     kinds_fit = all(
         column.dtype in (features_in if name == "region_features" else (STORED_DTYPES[name],))
-        for name, column in photos.columns.items()
+        for name, column in images.columns.items()
     )
-    starts_fit = shapes_fit and photos.starts[0] == 0 and bool((photos.starts.diff() >= 1).all())
+    starts_fit = shapes_fit and images.starts[0] == 0 and bool((images.starts.diff() >= 1).all())
     if not (starts_fit and kinds_fit):
         raise ValueError(f"the shard {path} contradicts itself or its manifest; {CURE}")
-    if "index_crc32" in entry and photos.index_crc32 != entry["index_crc32"]:
+    if "index_crc32" in entry and images.index_crc32 != entry["index_crc32"]:
         raise ValueError(f"the shard {path} is no region shard as it was written (its ids or counts differ); {CURE}")
 
 

@@ -2,8 +2,8 @@
 
     Regions --RegionStoreWriter.append--> folder --RegionStore.batch--> region_features, region_boxes, region_mask
 
-The files are those of `training/regions/shards.py`. One photo of 36 regions of width 2048 takes 148 kB, the 123,287
-photos of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/region_store.py` prints photos a second.
+The files are those of `training/regions/shards.py`. One image of 36 regions of width 2048 takes 148 kB, the 123,287
+images of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/region_store.py` prints images a second.
 """
 
 import json
@@ -25,10 +25,10 @@ from training.regions.shards import (
     MANIFEST_NAME,
     SHARD_NAME,
     STORED_DTYPES,
-    ShardPhotos,
+    ShardImages,
     fingerprint_differences,
     holds_no_damage,
-    join_photos,
+    join_images,
     lock_writer,
     open_shard,
     read_manifests,
@@ -36,7 +36,7 @@ from training.regions.shards import (
     write_shard,
 )
 
-Photos = Sequence[str] | Sequence[int] | slice | range | np.ndarray | torch.Tensor
+Images = Sequence[str] | Sequence[int] | slice | range | np.ndarray | torch.Tensor
 BOX_TOLERANCE = 1e-3
 VERIFIED_BYTES = 2**28  # stores up to this size are checked whole at opening, in 0.2 s; larger ones on request
 LARGEST_SIDE = 2**24  # pixels
@@ -45,7 +45,7 @@ NOTHING_STORED = "; nothing of this batch was stored"
 
 
 class RegionStoreWriter:
-    """Writes regions photo by photo; opening an existing store continues it.
+    """Writes regions image by image; opening an existing store continues it.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -59,17 +59,17 @@ class RegionStoreWriter:
         folder: made if absent; must be empty or a store.
         fingerprint: what made the features (model type, backbone, hash of the weights, revision, image size, kind of
             regions, ...), as JSON values.
-        photos_per_shard: photos wait in memory until so many (or 256 MiB) are there, and are then written as one shard
-            (256 photos of 36 regions of width 2048 are 38 MB). A kill loses only the waiting photos.
+        images_per_shard: images wait in memory until so many (or 256 MiB) are there, and are then written as one shard
+            (256 images of 36 regions of width 2048 are 38 MB). A kill loses only the waiting images.
             A last shard that was cut short is made anew.
-        photos_at_risk: after so many photos (at the end of their batch) what waits is written already, as a small shard
+        images_at_risk: after so many images (at the end of their batch) what waits is written already, as a small shard
             that the full one replaces later; by default only full shards are written.
         process_index: each of several processes that write into one folder at once has its own, from 0.
         feature_dtype: float16, or float32 for twice the space and what was given to the last bit.
 
     Attributes:
         done_ids: the ids appended so far; on opening, those on disk, whichever process wrote them.
-        done_marks: the mark of each one's content (`photo_marks.py`), 0 where it is not known.
+        done_marks: the mark of each one's content (`image_marks.py`), 0 where it is not known.
 
     Raises:
         ValueError: for a folder of other things, and for a fingerprint or `feature_dtype` other than the store's.
@@ -81,18 +81,18 @@ class RegionStoreWriter:
         folder: PathLike,
         *,
         fingerprint: Mapping[str, Any],
-        photos_per_shard: int = 256,
-        photos_at_risk: int | None = None,
+        images_per_shard: int = 256,
+        images_at_risk: int | None = None,
         process_index: int = 0,
         feature_dtype: torch.dtype = torch.float16,
     ) -> None:
         self.folder = Path(folder)
-        self.photos_per_shard = photos_per_shard
-        self.photos_at_risk = photos_at_risk or photos_per_shard
+        self.images_per_shard = images_per_shard
+        self.images_at_risk = images_at_risk or images_per_shard
         self.process_index = process_index
         self.feature_dtype = feature_dtype
         self._manifest_name = f"store-{process_index}.json" if process_index else "store.json"
-        self._waiting: list[ShardPhotos] = []
+        self._waiting: list[ShardImages] = []
         self._waiting_bytes = 0
         self._num_saved = 0  # of the waiting batches, so many stand in small shards
         self._small_shards: list[dict[str, Any]] = []
@@ -112,7 +112,7 @@ class RegionStoreWriter:
         self.close()
 
     def append(self, image_ids: Sequence[str], regions: Mapping[str, Any]) -> None:
-        """Adds a batch of photos: all of it or, on an error, nothing.
+        """Adds a batch of images: all of it or, on an error, nothing.
 
         Args:
             image_ids: B ids not yet in the store.
@@ -120,44 +120,44 @@ class RegionStoreWriter:
                 (B, R) bool (absent: every region is real), `region_scores` and `region_seconds` (B, R),
                 `object_probs` and `attribute_probs` (B, R, classes), `object_ids` (0 = background) and `attribute_ids`
                 (0 = none) with `attribute_scores` (B, R), and `image_size` (B, 2) height and width in pixels (0, 0
-                where they are not known) and `photo_mark` (B,) of the photos' content (0: not known); a `Regions` or
+                where they are not known) and `photo_mark` (B,) of the images' content (0: not known); a `Regions` or
                 any mapping of tensors or arrays. Padding is not kept.
 
         Raises:
-            ValueError: naming the photo, for an id that is there already, a photo without regions, numbers that are
+            ValueError: naming the image, for an id that is there already, an image without regions, numbers that are
                 not finite in float16, boxes that are not xyxy in 0..1; and for widths other than the store's.
         """
         self._check_ids(image_ids)
-        photos = _unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
-        _check_numbers(photos)
-        self._check_widths(photos.widths)
-        self._widths = photos.widths
+        images = _unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
+        _check_numbers(images)
+        self._check_widths(images.widths)
+        self._widths = images.widths
         self.done_ids.update(image_ids)
-        self.done_marks.update(zip(image_ids, photos.photo_marks.tolist(), strict=True))
-        self._waiting.append(photos)
-        self._waiting_bytes += photos.nbytes
+        self.done_marks.update(zip(image_ids, images.image_marks.tolist(), strict=True))
+        self._waiting.append(images)
+        self._waiting_bytes += images.nbytes
         num_waiting, num_unsaved = (
             sum(len(part.image_ids) for part in parts) for parts in (self._waiting, self._waiting[self._num_saved :])
         )
-        if num_waiting >= self.photos_per_shard or self._waiting_bytes >= MOST_WAITING_BYTES:
+        if num_waiting >= self.images_per_shard or self._waiting_bytes >= MOST_WAITING_BYTES:
             self.flush()
-        elif num_unsaved >= self.photos_at_risk:
+        elif num_unsaved >= self.images_at_risk:
             self._small_shards.append(self._write_shard(self._waiting[self._num_saved :], replaced=[]))
             self._num_saved = len(self._waiting)
 
     def flush(self) -> None:
-        """Writes the waiting photos as one shard; once it returns, a kill cannot lose them."""
+        """Writes the waiting images as one shard; once it returns, a kill cannot lose them."""
         if not self._waiting:
             return
         if len(self._small_shards) != 1 or self._num_saved < len(self._waiting):
             self._write_shard(self._waiting, replaced=self._small_shards)
         self._waiting, self._waiting_bytes, self._num_saved, self._small_shards = [], 0, 0, []
 
-    def _write_shard(self, parts: Sequence[ShardPhotos], *, replaced: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    def _write_shard(self, parts: Sequence[ShardImages], *, replaced: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Batches as one shard; from the moment the manifest names it, it stands for the shards it replaces."""
         path = self.folder / f"shard-{self.process_index}-{self._next_number:05d}.arrow"
         self._next_number += 1
-        entry = write_shard(path, join_photos(parts))
+        entry = write_shard(path, join_images(parts))
         kept = [shard for shard in self._manifest["shards"] if shard not in replaced]
         self._write_manifest({**self._manifest, "shards": [*kept, entry]})
         for shard in replaced:
@@ -186,7 +186,7 @@ class RegionStoreWriter:
         self.done_marks = {
             image_id: mark
             for shard in shards
-            for image_id, mark in zip(shard.image_ids, shard.photo_marks.tolist(), strict=True)
+            for image_id, mark in zip(shard.image_ids, shard.image_marks.tolist(), strict=True)
         }
         self.done_ids = set(self.done_marks)
         self._widths = shards[0].widths if shards else {}
@@ -211,7 +211,7 @@ class RegionStoreWriter:
         path = self.folder / last["file"] if last else None
         if last is None or path is None or not path.is_file() or path.stat().st_size >= last["bytes"]:
             return manifest
-        warnings.warn(f"the shard {path} was cut short: its {last['photos']} photos are made again", stacklevel=2)
+        warnings.warn(f"the shard {path} was cut short: its {last['photos']} images are made again", stacklevel=2)
         self._write_manifest({**manifest, "shards": manifest["shards"][:-1]})
         return self._manifest
 
@@ -223,13 +223,13 @@ class RegionStoreWriter:
         count = size = 0
         for entry in reversed(self._manifest["shards"]):
             count, size = count + entry["photos"], size + entry["bytes"]
-            if count >= self.photos_per_shard or size >= MOST_WAITING_BYTES:
+            if count >= self.images_per_shard or size >= MOST_WAITING_BYTES:
                 break
-            photos = open_shard(self.folder / entry["file"], entry, verified=True).cloned()
-            self._waiting.insert(0, photos)
+            images = open_shard(self.folder / entry["file"], entry, verified=True).cloned()
+            self._waiting.insert(0, images)
             self._small_shards.insert(0, entry)
         self._num_saved = len(self._waiting)
-        self._waiting_bytes = sum(photos.nbytes for photos in self._waiting)
+        self._waiting_bytes = sum(images.nbytes for images in self._waiting)
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         write_atomically(self.folder / self._manifest_name, json.dumps(manifest, indent=1).encode())
@@ -242,12 +242,12 @@ class RegionStoreWriter:
         there = next((image_id for image_id in image_ids if image_id in self.done_ids), None)
         if twice is not None or there is not None:
             fault = f"{twice!r} is twice in this batch" if twice is not None else f"{there!r} is already there"
-            raise ValueError(f"cannot add to the store {self.folder}: photo {fault}; skip the ids in writer.done_ids")
+            raise ValueError(f"cannot add to the store {self.folder}: image {fault}; skip the ids in writer.done_ids")
 
     def _check_widths(self, widths: dict[str, int]) -> None:
         if self._widths and widths != self._widths:
             raise ValueError(
-                f"these photos have {widths} numbers a region, but the store {self.folder} has {self._widths}; "
+                f"these images have {widths} numbers a region, but the store {self.folder} has {self._widths}; "
                 "were they made by another detector? Give it another folder"
             )
 
@@ -256,19 +256,19 @@ class RegionStore:
     """Reads a store; safe in several processes at once, and picklable for data loader workers (they map it anew).
 
     Args:
-        folder: what a `RegionStoreWriter` wrote; photos added later are seen by opening it again.
+        folder: what a `RegionStoreWriter` wrote; images added later are seen by opening it again.
 
     Attributes:
         image_ids: every id, in the order of positions.
         fingerprint: what made the features.
         column_names: what it holds of a region.
-        image_sizes: (N, 2) int32, each photo's height and width in pixels; 0 where they are not known.
-        photo_marks: (N,) int64, of each photo's content (`photo_marks.py`); 0 where it is not known: stores that were
-            converted from feature files, or written before photos were marked.
-        num_regions: (N,) how many regions each photo has.
+        image_sizes: (N, 2) int32, each image's height and width in pixels; 0 where they are not known.
+        image_marks: (N,) int64, of each image's content (`image_marks.py`); 0 where it is not known: stores that were
+            converted from feature files, or written before images were marked.
+        num_regions: (N,) how many regions each image has.
 
     Raises:
-        ValueError: for a folder that is no store or holds no photo, a shard that is absent, cut short or foreign,
+        ValueError: for a folder that is no store or holds no image, a shard that is absent, cut short or foreign,
             an id that two processes wrote, processes that recorded different fingerprints. Of a shard that was damaged
             after it was written, ids and counts are noticed at every opening, features where the store is no larger
             than `VERIFIED_BYTES`, and in any store by `verified_shards`.
@@ -290,15 +290,15 @@ class RegionStore:
         if len(self._position_of) < len(self.image_ids):
             twice = Counter(self.image_ids).most_common(1)[0][0]
             raise ValueError(
-                f"photo {twice!r} is twice in the store {folder}; were its processes given the same photos?"
+                f"image {twice!r} is twice in the store {folder}; were its processes given the same images?"
             )
-        photos_per_shard = torch.tensor([len(shard.image_ids) for shard in self._shards])
-        self._shard_of = torch.arange(len(self._shards)).repeat_interleave(photos_per_shard).numpy()
+        images_per_shard = torch.tensor([len(shard.image_ids) for shard in self._shards])
+        self._shard_of = torch.arange(len(self._shards)).repeat_interleave(images_per_shard).numpy()
         self._starts = torch.cat([shard.starts[:-1] for shard in self._shards]).numpy()
         self._ends = torch.cat([shard.starts[1:] for shard in self._shards]).numpy()
         self.num_regions: np.ndarray = self._ends - self._starts
         self.image_sizes = torch.cat([shard.image_sizes for shard in self._shards])
-        self.photo_marks = torch.cat([shard.photo_marks for shard in self._shards])
+        self.image_marks = torch.cat([shard.image_marks for shard in self._shards])
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -307,7 +307,7 @@ class RegionStore:
         return image_id in self._position_of
 
     def __getitem__(self, image_id: str) -> dict[str, torch.Tensor]:
-        """Every column of one photo, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ...
+        """Every column of one image, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ...
 
         Where it is known, `image_size` (2,), height and width in pixels, too.
         """
@@ -323,8 +323,8 @@ class RegionStore:
 
     @property
     def marks(self) -> dict[str, int]:
-        """The mark of each photo's content by its id, 0 where it is not known."""
-        return dict(zip(self.image_ids, self.photo_marks.tolist(), strict=True))
+        """The mark of each image's content by its id, 0 where it is not known."""
+        return dict(zip(self.image_ids, self.image_marks.tolist(), strict=True))
 
     @property
     def feature_width(self) -> int:
@@ -342,28 +342,28 @@ class RegionStore:
 
     def batch(
         self,
-        photos: Photos,
+        images: Images,
         *,
         dtype: torch.dtype | None = None,
         columns: Sequence[str] = ("region_features", "region_boxes"),
     ) -> dict[str, torch.Tensor]:
-        """The regions of some photos, padded with zeros to the longest of them.
+        """The regions of some images, padded with zeros to the longest of them.
 
         Args:
-            photos: B ids, or B positions (list, range, slice, array or tensor of int). Ids are always strings: the
-                int 42 is the 43rd photo, the string "42" the photo of that id.
+            images: B ids, or B positions (list, range, slice, array or tensor of int). Ids are always strings: the
+                int 42 is the 43rd image, the string "42" the image of that id.
             dtype: of the wide columns (features and probabilities; None: as they are stored); boxes, scores and
                 seconds stay float32, ids int32.
             columns: of `column_names`.
 
         Returns:
             The columns, for example `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, and
-            `region_mask` (B, R) bool. Outside data loader workers, neighbouring photos of one shard with equally many
+            `region_mask` (B, R) bool. Outside data loader workers, neighbouring images of one shard with equally many
             regions come as a view of the mapped file: treat it as read-only, or clone it.
 
         Raises:
             KeyError: for an id that is not in the store, or a column that it does not hold.
-            IndexError: for a position outside the store, or no photo at all.
+            IndexError: for a position outside the store, or no image at all.
             ValueError: for features that are not finite and boxes outside of 0..1: the store was damaged.
         """
         absent = [name for name in columns if name not in self.column_names]
@@ -371,7 +371,7 @@ class RegionStore:
             raise KeyError(
                 f"the store {self.folder} holds no {', '.join(absent)}; it holds {', '.join(self.column_names)}"
             )
-        positions = self._positions(photos)
+        positions = self._positions(images)
         shards, starts, ends = self._shard_of[positions], self._starts[positions], self._ends[positions]
         counts = ends - starts
         num_regions = int(counts.max())
@@ -412,40 +412,40 @@ class RegionStore:
             warnings.warn(message, stacklevel=2)
         return differences
 
-    def _positions(self, photos: Photos) -> np.ndarray:
-        if isinstance(photos, slice):
-            photos = range(*photos.indices(len(self)))
-        if len(photos) == 0:
+    def _positions(self, images: Images) -> np.ndarray:
+        if isinstance(images, slice):
+            images = range(*images.indices(len(self)))
+        if len(images) == 0:
             raise IndexError("an empty batch: give at least one image id or position")
-        if isinstance(photos[0], str):
-            return np.array([self._position(str(image_id)) for image_id in photos])
-        positions = np.asarray(photos)
+        if isinstance(images[0], str):
+            return np.array([self._position(str(image_id)) for image_id in images])
+        positions = np.asarray(images)
         outside = positions[(positions < 0) | (positions >= len(self))]
         if len(outside):
-            raise IndexError(f"position {outside[0]} is outside the store {self.folder} of {len(self)} photos")
+            raise IndexError(f"position {outside[0]} is outside the store {self.folder} of {len(self)} images")
         return positions
 
     def _position(self, image_id: str) -> int:
         if image_id not in self._position_of:
             raise KeyError(
-                f"photo {image_id!r} is not in the store {self.folder} of {len(self)} photos (its ids look like "
+                f"image {image_id!r} is not in the store {self.folder} of {len(self)} images (its ids look like "
                 f"{self.image_ids[0]!r}); extract it too"
             )
         return self._position_of[image_id]
 
     def _check_read(self, name: str, flat: torch.Tensor, positions: np.ndarray) -> None:
-        """`ValueError` where what was read is nothing that a writer takes; `flat` holds all regions of the photos."""
+        """`ValueError` where what was read is nothing that a writer takes; `flat` holds all regions of the images."""
         if holds_no_damage(name, flat):
             return
         each = flat.unflatten(0, (len(positions), -1))
-        photo = next((i for i, one in enumerate(each) if not holds_no_damage(name, one)), 0)
+        image = next((i for i, one in enumerate(each) if not holds_no_damage(name, one)), 0)
         raise ValueError(
-            f"{name} of photo {self.image_ids[positions[photo]]!r} in the store {self.folder} are not finite, or "
+            f"{name} of image {self.image_ids[positions[image]]!r} in the store {self.folder} are not finite, or "
             f"outside of their range: its shard was damaged; {CURE}"
         )
 
     def _pieces(self, name: str, shards: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[torch.Tensor]:
-        """One view (R_i, width) a photo."""
+        """One view (R_i, width) an image."""
         columns = [shard.columns[name] for shard in self._shards]
         return [
             columns[shard][start:end]
@@ -460,12 +460,12 @@ def _entries(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def _open_shards(
     folder: Path, manifests: Mapping[str, Mapping[str, Any]], *, verified: bool = False
-) -> list[ShardPhotos]:
+) -> list[ShardImages]:
     return [open_shard(folder / entry["file"], entry, verified=verified) for entry in _entries(manifests)]
 
 
-def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardPhotos | None, str]]:
-    """Reads every byte of a store, shard by shard: its entry in the manifest, its photos and "", or None and what is
+def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardImages | None, str]]:
+    """Reads every byte of a store, shard by shard: its entry in the manifest, its images and "", or None and what is
     wrong with it.
 
     That is another checksum than it was written with and, in stores of before that have none, what no writer takes:
@@ -474,25 +474,25 @@ def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardPho
     for entry in _entries(_manifests(Path(folder))):
         path = Path(folder) / entry["file"]
         try:
-            photos = open_shard(path, entry, verified=True)
-            _check_numbers(photos)
+            images = open_shard(path, entry, verified=True)
+            _check_numbers(images)
         except ValueError as error:
             message = str(error).removesuffix(NOTHING_STORED)
             yield entry, None, message if str(path) in message else f"the shard {path} is damaged: {message}; {CURE}"
         else:
-            yield entry, photos, ""
+            yield entry, images, ""
 
 
 def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
-    """The manifests of a store; `ValueError` for a folder without any photo."""
+    """The manifests of a store; `ValueError` for a folder without any image."""
     manifests = read_manifests(folder)
     if not _entries(manifests):
-        fault = "holds no photo yet" if manifests else "is no region store (it has no store.json)"
-        raise ValueError(f"{folder} {fault}; make one with `updown extract PHOTOS --output {folder}`")
+        fault = "holds no image yet" if manifests else "is no region store (it has no store.json)"
+        raise ValueError(f"{folder} {fault}; make one with `updown extract IMAGES --output {folder}`")
     return manifests
 
 
-def _check_agreement(folder: Path, manifests: Mapping[str, Mapping[str, Any]], shards: Sequence[ShardPhotos]) -> None:
+def _check_agreement(folder: Path, manifests: Mapping[str, Mapping[str, Any]], shards: Sequence[ShardImages]) -> None:
     first, *others = [manifest["fingerprint"] for manifest in manifests.values()]
     if any(other != first for other in others):
         raise ValueError(f"the processes that wrote {folder} recorded different fingerprints; extract again")
@@ -508,7 +508,7 @@ def _check_folder_is_free(folder: Path) -> None:
         raise ValueError(f"{folder} holds other things ({foreign[0]}); give an empty folder or a region store")
 
 
-def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any], *, feature_dtype: torch.dtype) -> ShardPhotos:
+def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any], *, feature_dtype: torch.dtype) -> ShardImages:
     """A padded batch -> its real regions one after the other, in the stored dtypes, on the CPU."""
     given = {name: torch.as_tensor(regions[name]) for name in STORED_DTYPES if regions.get(name) is not None}
     for name in ("region_features", "region_boxes"):
@@ -520,63 +520,63 @@ def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any], *, feature_d
     wrong = {name: tuple(t.shape) for name, t in {**given, "region_mask": mask}.items() if t.shape[:2] != shape}
     if wrong or shape[0] != len(image_ids):
         raise ValueError(
-            f"{len(image_ids)} photos came with region_features of shape {tuple(given['region_features'].shape)}"
+            f"{len(image_ids)} images came with region_features of shape {tuple(given['region_features'].shape)}"
             + (f" and {wrong}" if wrong else "")
-            + "; expected (photos, regions, width)"
+            + "; expected (images, regions, width)"
         )
     dtypes = {**STORED_DTYPES, "region_features": feature_dtype}
     real = {name: value.detach().cpu()[mask] for name, value in given.items()}
-    return ShardPhotos(
+    return ShardImages(
         image_ids=list(image_ids),
         starts=starts_of_counts(mask.sum(dim=1)),
         columns={name: value.to(dtypes[name]).contiguous() for name, value in real.items()},
-        image_sizes=_image_sizes(regions.get("image_size"), num_photos=len(image_ids)),
-        photo_marks=_photo_marks(regions.get("photo_mark"), num_photos=len(image_ids)),
+        image_sizes=_image_sizes(regions.get("image_size"), num_images=len(image_ids)),
+        image_marks=_image_marks(regions.get("photo_mark"), num_images=len(image_ids)),
     )
 
 
-def _photo_marks(given: Any, *, num_photos: int) -> torch.Tensor:
+def _image_marks(given: Any, *, num_images: int) -> torch.Tensor:
     """(N,) int64, 0 where they are not known."""
-    marks = torch.zeros(num_photos, dtype=torch.int64) if given is None else torch.as_tensor(given).cpu()
-    if marks.shape != (num_photos,) or marks.dtype != torch.int64:
-        raise ValueError(f"photo_mark should hold an int64 for each of {num_photos} photos, got {tuple(marks.shape)}")
+    marks = torch.zeros(num_images, dtype=torch.int64) if given is None else torch.as_tensor(given).cpu()
+    if marks.shape != (num_images,) or marks.dtype != torch.int64:
+        raise ValueError(f"photo_mark should hold an int64 for each of {num_images} images, got {tuple(marks.shape)}")
     return marks
 
 
-def _image_sizes(given: Any, *, num_photos: int) -> torch.Tensor:
+def _image_sizes(given: Any, *, num_images: int) -> torch.Tensor:
     """(N, 2) int32: height and width in pixels, 0 where they are not known."""
     if given is None:
-        return torch.zeros(num_photos, 2, dtype=torch.int32)
+        return torch.zeros(num_images, 2, dtype=torch.int32)
     sizes = torch.as_tensor(given).cpu()
-    if sizes.shape != (num_photos, 2) or (sizes < 0).any() or (sizes > LARGEST_SIDE).any():
+    if sizes.shape != (num_images, 2) or (sizes < 0).any() or (sizes > LARGEST_SIDE).any():
         raise ValueError(
-            f"image_size should hold a height and a width in pixels for each of {num_photos} photos, got "
+            f"image_size should hold a height and a width in pixels for each of {num_images} images, got "
             f"{sizes.tolist() if sizes.numel() < 9 else tuple(sizes.shape)}"
         )
     return sizes.to(torch.int32)
 
 
-def _check_numbers(photos: ShardPhotos) -> None:
-    counts = photos.starts.diff()
+def _check_numbers(images: ShardImages) -> None:
+    counts = images.starts.diff()
     empty = (counts == 0).nonzero()
     if len(empty):
-        raise ValueError(f"photo {photos.image_ids[int(empty[0])]!r} has no region; lower the detector's threshold")
-    for name, column in photos.columns.items():
+        raise ValueError(f"image {images.image_ids[int(empty[0])]!r} has no region; lower the detector's threshold")
+    for name, column in images.columns.items():
         bad = ~torch.isfinite(column.reshape(len(column), -1)).all(dim=1)
         limit = " or beyond float16 (65504)" if column.dtype == torch.float16 else ""
-        _refuse(bad, photos, f"{name} that are NaN, infinite{limit}")
+        _refuse(bad, images, f"{name} that are NaN, infinite{limit}")
         if STORED_DTYPES[name] == torch.int32:
-            _refuse(column < 0, photos, f"{name} below 0, which is background or none")
-    boxes = photos.columns["region_boxes"]
+            _refuse(column < 0, images, f"{name} below 0, which is background or none")
+    boxes = images.columns["region_boxes"]
     outside = (boxes < -BOX_TOLERANCE).any(dim=1) | (boxes > 1 + BOX_TOLERANCE).any(dim=1)
-    _refuse(outside, photos, "region_boxes outside 0..1 (divide them by the photo's width and height)")
-    _refuse((boxes[:, 2:] < boxes[:, :2]).any(dim=1), photos, "region_boxes that are not xyxy (x2 < x1 or y2 < y1)")
+    _refuse(outside, images, "region_boxes outside 0..1 (divide them by the image's width and height)")
+    _refuse((boxes[:, 2:] < boxes[:, :2]).any(dim=1), images, "region_boxes that are not xyxy (x2 < x1 or y2 < y1)")
     boxes.clamp_(0, 1)
 
 
-def _refuse(bad: torch.Tensor, photos: ShardPhotos, fault: str) -> None:
-    """ValueError naming the photo of the first bad region; `bad` (all regions,) bool."""
+def _refuse(bad: torch.Tensor, images: ShardImages, fault: str) -> None:
+    """ValueError naming the image of the first bad region; `bad` (all regions,) bool."""
     if bad.any():
         region = bad.nonzero()[0, 0]
-        photo = int(torch.searchsorted(photos.starts, region, right=True)) - 1
-        raise ValueError(f"photo {photos.image_ids[photo]!r} has {fault}{NOTHING_STORED}")
+        image = int(torch.searchsorted(images.starts, region, right=True)) - 1
+        raise ValueError(f"image {images.image_ids[image]!r} has {fault}{NOTHING_STORED}")

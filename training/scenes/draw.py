@@ -1,6 +1,6 @@
 """Procedurally drawn scenes with a full scene graph: the data set that needs no download, for tests and first runs.
 
-    (seed, index) --draw_scene--> photo, Scene --scene_captions--> captions
+    (seed, index) --draw_scene--> image, Scene --scene_captions--> captions
     scenes_dataset --> the caption columns of training/data/captions/rows.py, and `objects`, `relations`
 
 Each scene holds one to five flat shapes of a colour and a size on a light, slightly noisy ground. A large circle or
@@ -45,7 +45,7 @@ COLOURS = {
     "black": (25, 25, 25),
 }
 DARK_COLOURS = ("red", "blue", "green", "purple", "black")
-SIDES = {"small": 0.17, "large": 0.36}  # of a shape, as a part of the photo's side
+SIDES = {"small": 0.17, "large": 0.36}  # of a shape, as a part of the image's side
 WORDS = ("go", "stop", "exit", "open", "sale", "taxi")
 WORD_CARRIERS = ("circle", "square")
 NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -105,15 +105,15 @@ def scenes_dataset(num_scenes: int, *, seed: int = 0, image_size: int = 128, spl
     Args:
         num_scenes: rows.
         seed: another seed gives other scenes; so does another split of the same seed.
-        image_size: side of the square photos, pixels.
+        image_size: side of the square images, pixels.
         split: train, val, test or restval.
 
     Returns:
-        The columns of `CAPTION_FEATURES` (photos as PNG bytes in memory, five captions each), `objects` (name, colour,
+        The columns of `CAPTION_FEATURES` (images as PNG bytes in memory, five captions each), `objects` (name, colour,
         size, box xyxy 0..1, text) and `relations` (subject, predicate, object: positions in `objects`).
 
     Raises:
-        ValueError: for an unknown split, no scene, or photos too small to see anything in.
+        ValueError: for an unknown split, no scene, or images too small to see anything in.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; the splits of the scenes are {', '.join(SPLITS)}")
@@ -128,15 +128,15 @@ def scenes_dataset(num_scenes: int, *, seed: int = 0, image_size: int = 128, spl
 
 
 def draw_scene(index: int, *, seed: int, image_size: int = 128) -> tuple[Image.Image, Scene]:
-    """Scene `index` of a seed and its photo (RGB, `image_size` pixels square); the same arguments, the same pixels."""
+    """Scene `index` of a seed and its image (RGB, `image_size` pixels square); the same arguments, the same pixels."""
     scene = make_scene(index, seed=seed)
     side = 2 * image_size  # drawn twice as large and reduced, for smooth edges
-    photo = Image.new("RGB", (side, side))
-    photo.paste(_ground(index, seed=seed, side=side))
-    draw = ImageDraw.Draw(photo)
+    image = Image.new("RGB", (side, side))
+    image.paste(_ground(index, seed=seed, side=side))
+    draw = ImageDraw.Draw(image)
     for thing in scene.objects:
         _draw_object(draw, thing, side=side)
-    return photo.reduce(2), scene
+    return image.reduce(2), scene
 
 
 def make_scene(index: int, *, seed: int) -> Scene:
@@ -182,9 +182,9 @@ def scene_captions(scene: Scene, *, seed: int = 0) -> list[str]:
 
 
 def _row(index: int, *, seed: int, image_size: int) -> dict[str, object]:
-    photo, scene = draw_scene(index, seed=seed, image_size=image_size)
+    image, scene = draw_scene(index, seed=seed, image_size=image_size)
     png = io.BytesIO()
-    photo.save(png, format="PNG", compress_level=1)
+    image.save(png, format="PNG", compress_level=1)
     return {
         "image": {"bytes": png.getvalue(), "path": None},
         "captions": scene_captions(scene, seed=index),

@@ -78,9 +78,9 @@ def scene_question_rows(
     if per_scene < 1:
         raise ValueError(f"per_scene is {per_scene}; ask at least one question a scene")
     scenes = scenes_dataset(num_scenes, seed=seed, image_size=image_size, split=split)
-    photos = scenes.cast_column("image", datasets.Image(decode=False))
+    images = scenes.cast_column("image", datasets.Image(decode=False))
     columns: dict[str, list[Any]] = {name: [] for name in VQA_FEATURES}
-    for row in photos:
+    for row in images:
         rng = random.Random(f"questions-{row['image_id']}")
         for number, asked in enumerate(chosen_questions(row["objects"], rng=rng, most=per_scene)):
             choices = choices_of(asked, rng=rng)

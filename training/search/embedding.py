@@ -1,10 +1,10 @@
-"""Photos, regions and texts -> vectors by a retrieval model, and an index on disk filled with them.
+"""Images, regions and texts -> vectors by a retrieval model, and an index on disk filled with them.
 
-    photos --region source--> regions --Embedder.regions_vectors--> (P, E)      texts --Embedder.text_vectors--> (N, E)
-    photos | region store | texts --index_photos, index_store, index_texts--> IndexWriter
+    images --region source--> regions --Embedder.regions_vectors--> (P, E)      texts --Embedder.text_vectors--> (N, E)
+    images | region store | texts --index_images, index_store, index_texts--> IndexWriter
 
 Resumable: what the index holds already is passed over, and a run that was killed ends with the files of one that was
-not. A broken photo is listed and skipped, the rest indexed. Another photo under an id of the index is refused.
+not. A broken image is listed and skipped, the rest indexed. Another image under an id of the index is refused.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from datasets import Dataset
 from PIL.Image import Image as PilImage
 from tqdm.auto import tqdm
 
-from training.regions.extract import RegionMaker, like_sized_batches, marked_photos, other_rows, undecoded
-from training.regions.photo_marks import UNKNOWN, other_photos, refuse_other_photos
+from training.regions.extract import RegionMaker, like_sized_batches, marked_images, other_rows, undecoded
+from training.regions.image_marks import UNKNOWN, other_images, refuse_other_images
 from training.regions.store import RegionStore
-from training.regions.stored_photos import named_alike, named_among, plain_name
+from training.regions.stored_images import named_alike, named_among, plain_name
 from training.search.index_files import IndexWriter, known_mark
 
 REGION_INPUTS = ("region_features", "region_boxes", "region_mask")
@@ -31,12 +31,12 @@ FIRST_POSITIONS = 2  # RoBERTa and its kin count positions from 2
 
 
 class Embedder:
-    """A retrieval model with its processor: photos, regions and texts in, vectors and match scores out.
+    """A retrieval model with its processor: images, regions and texts in, vectors and match scores out.
 
     Args:
         model: `UpDownFusionForImageTextRetrieval`, or any with its `get_image_features`, `get_text_features`, `match`.
-        processor: of photos and texts, such as `UpDownProcessor`.
-        batch_size: photos, texts or pairs at a time.
+        processor: of images and texts, such as `UpDownProcessor`.
+        batch_size: images, texts or pairs at a time.
     """
 
     def __init__(self, model: Any, processor: Any, *, batch_size: int = 32) -> None:
@@ -66,18 +66,18 @@ class Embedder:
         return {"model": made_by, "regions": self.maker.fingerprint() if self.maker else None}
 
     @torch.no_grad()
-    def regions(self, photos: Sequence[PilImage]) -> dict[str, torch.Tensor]:
-        """The regions of P photos: `region_features` (P, R, D), `region_boxes` (P, R, 4), `region_mask` (P, R).
+    def regions(self, images: Sequence[PilImage]) -> dict[str, torch.Tensor]:
+        """The regions of P images: `region_features` (P, R, D), `region_boxes` (P, R, 4), `region_mask` (P, R).
 
         Raises `ValueError` where the model owns no region source.
         """
         if self.maker is None:
-            raise ValueError("the model owns no region source, so it takes no photos: index a store of regions")
-        return inputs_of(self.maker.regions(list(photos)))
+            raise ValueError("the model owns no region source, so it takes no images: index a store of regions")
+        return inputs_of(self.maker.regions(list(images)))
 
     @torch.no_grad()
     def regions_vectors(self, regions: Mapping[str, torch.Tensor]) -> np.ndarray:
-        """The regions of P photos -> vectors (P, E) of length 1, float32."""
+        """The regions of P images -> vectors (P, E) of length 1, float32."""
         inputs = {name: value.to(self.device) for name, value in inputs_of(regions).items()}
         return self.model.get_image_features(**inputs).float().cpu().numpy()
 
@@ -92,26 +92,26 @@ class Embedder:
 
     @torch.no_grad()
     def match(
-        self, texts: Sequence[str], regions: Mapping[str, torch.Tensor], *, photo_index: Sequence[int]
+        self, texts: Sequence[str], regions: Mapping[str, torch.Tensor], *, image_index: Sequence[int]
     ) -> np.ndarray:
-        """Log-odds (N,) float32 that each text and its photo belong together, N of any number.
+        """Log-odds (N,) float32 that each text and its image belong together, N of any number.
 
-        photo_index: N rows of the photos whose regions are given (P, R, ...).
+        image_index: N rows of the images whose regions are given (P, R, ...).
         """
         odds = [np.empty(0, dtype=np.float32)]
         for start in range(0, len(texts), self.batch_size):
-            photos, inverse = np.unique(photo_index[start : start + self.batch_size], return_inverse=True)
-            chosen = {name: value[photos].to(self.device) for name, value in inputs_of(regions).items()}
+            images, inverse = np.unique(image_index[start : start + self.batch_size], return_inverse=True)
+            chosen = {name: value[images].to(self.device) for name, value in inputs_of(regions).items()}
             owners = torch.from_numpy(inverse).to(self.device)
             words = self.words(texts[start : start + self.batch_size])
-            odds.append(self.model.match(**words, **chosen, photo_index=owners).float().cpu().numpy())
+            odds.append(self.model.match(**words, **chosen, image_index=owners).float().cpu().numpy())
         return np.concatenate(odds)
 
     def words(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (N, T); `ValueError` for a text of blanks alone."""
         empty = next((place for place, text in enumerate(texts) if not text.strip()), None)
         if empty is not None:
-            raise ValueError(f"text {empty} is empty: write what the photo shows")
+            raise ValueError(f"text {empty} is empty: write what the image shows")
         positions = getattr(getattr(self.model.config, "text_config", None), "max_position_embeddings", None)
         longest = min(self.processor.tokenizer.model_max_length, (positions or 10**6) - FIRST_POSITIONS)
         inputs = self.processor(
@@ -134,7 +134,7 @@ class VectorSink:
         self.kept: list[tuple[str, np.ndarray]] = []
 
     def append(self, image_ids: Sequence[str], regions: Mapping[str, torch.Tensor]) -> None:
-        """P photos by id; `ValueError` where their vectors are no numbers."""
+        """P images by id; `ValueError` where their vectors are no numbers."""
         vectors = self.embedder.regions_vectors(regions)
         if self.writer is not None:
             marks = regions["photo_mark"].tolist() if "photo_mark" in regions else [UNKNOWN] * len(image_ids)
@@ -146,50 +146,50 @@ class VectorSink:
             return
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
-            raise ValueError(f"photo {image_ids[bad[0]]!r} has a vector that holds NaN or infinity")
+            raise ValueError(f"image {image_ids[bad[0]]!r} has a vector that holds NaN or infinity")
         self.kept += list(zip(image_ids, vectors, strict=True))
 
 
-def embed_photos(photos: Dataset, sink: VectorSink, *, skip: set[str] | None = None) -> list[str]:
-    """Every photo's vector into a sink, photos of like sizes together; returns one line for each that cannot be read.
+def embed_images(images: Dataset, sink: VectorSink, *, skip: set[str] | None = None) -> list[str]:
+    """Every image's vector into a sink, images of like sizes together; returns one line for each that cannot be read.
 
-    photos: columns image_id (string) and image (a path, or `datasets.Image`); those whose id is in `skip` are left out.
+    images: columns image_id (string) and image (a path, or `datasets.Image`); those whose id is in `skip` are left out.
     """
     embedder = sink.embedder
     if embedder.maker is None:
-        raise ValueError("the model owns no region source, so it takes no photos: index a store of regions")
-    rows = undecoded(photos)
+        raise ValueError("the model owns no region source, so it takes no images: index a store of regions")
+    rows = undecoded(images)
     ids = rows["image_id"][:]
     done = {row for row, image_id in enumerate(ids) if image_id in (skip or set())}
     todo = len(rows) - len(done)
     embedder.maker.broken = []
-    with torch.no_grad(), tqdm(total=todo, desc="photos", unit="photo", disable=not todo) as bar:
+    with torch.no_grad(), tqdm(total=todo, desc="images", unit="image", disable=not todo) as bar:
         for indices in like_sized_batches(rows, range(len(rows)), batch_size=embedder.batch_size, done=done):
-            readable = list(marked_photos(rows, indices, embedder.maker.broken))
+            readable = list(marked_images(rows, indices, embedder.maker.broken))
             embedder.maker.add(sink, readable)  # type: ignore[arg-type]  # all it asks of a writer is `append`
             bar.update(len(indices))
     return embedder.maker.broken
 
 
-def index_photos(
-    photos: Dataset, embedder: Embedder, writer: IndexWriter, *, paths: Mapping[str, str | None]
+def index_images(
+    images: Dataset, embedder: Embedder, writer: IndexWriter, *, paths: Mapping[str, str | None]
 ) -> list[str]:
-    """Add the photos that an index lacks; returns one line for each that cannot be read.
+    """Add the images that an index lacks; returns one line for each that cannot be read.
 
-    photos: columns image_id (string) and image. paths: each one's, relative to the index's photo folder, or None.
+    images: columns image_id (string) and image. paths: each one's, relative to the index's image folder, or None.
 
-    Raises `ValueError` where the index holds other photos of the same ids.
+    Raises `ValueError` where the index holds other images of the same ids.
     """
     sink = VectorSink(embedder, writer=writer)
     sink.paths = dict(paths)
-    known, rows = marks_in(writer), undecoded(photos)
+    known, rows = marks_in(writer), undecoded(images)
     others = other_rows(rows, range(len(rows)), known=known)
-    refuse_other_photos(others, of=len(rows), place=f"the index {writer.folder}", cure=OTHER_INDEX)
-    return embed_photos(rows, sink, skip=set(known))
+    refuse_other_images(others, of=len(rows), place=f"the index {writer.folder}", cure=OTHER_INDEX)
+    return embed_images(rows, sink, skip=set(known))
 
 
 def marks_in(writer: IndexWriter) -> dict[str, int]:
-    """The mark of each indexed photo's content by its id, 0 where it is not known."""
+    """The mark of each indexed image's content by its id, 0 where it is not known."""
     return {entry["id"]: known_mark(entry) for entry in writer.entries["photos"]}
 
 
@@ -208,19 +208,19 @@ def unfinished(things: Sequence[T], *, batch_size: int, done: Collection[T]) -> 
 def index_store(
     store: RegionStore, embedder: Embedder, writer: IndexWriter, *, paths: Mapping[str, str | None] | None = None
 ) -> None:
-    """Add the photos of a region store that an index lacks.
+    """Add the images of a region store that an index lacks.
 
-    paths: of each photo, relative to the index's photo folder; a photo without one can be found, but not shown.
+    paths: of each image, relative to the index's image folder; an image without one can be found, but not shown.
 
-    Raises `ValueError` where the index holds other photos of the same ids.
+    Raises `ValueError` where the index holds other images of the same ids.
     """
     sink = VectorSink(embedder, writer=writer)
     sink.paths = dict(paths or {})
     known, marks = marks_in(writer), store.marks
-    others = other_photos(list(marks), list(marks.values()), known=known)
-    refuse_other_photos(others, of=len(store), place=f"the index {writer.folder}", cure=OTHER_INDEX)
+    others = other_images(list(marks), list(marks.values()), known=known)
+    refuse_other_images(others, of=len(store), place=f"the index {writer.folder}", cure=OTHER_INDEX)
     todo = len(marks.keys() - known.keys())
-    with tqdm(total=todo, desc="photos", unit="photo", disable=not todo) as bar:
+    with tqdm(total=todo, desc="images", unit="image", disable=not todo) as bar:
         for ids in unfinished(store.image_ids, batch_size=embedder.batch_size, done=known):
             found = torch.tensor([marks[image_id] for image_id in ids])
             sink.append(ids, {**store.batch(ids, dtype=torch.float32), "photo_mark": found})
@@ -240,22 +240,22 @@ def check_store(store: RegionStore, embedder: Embedder) -> None:
 
 
 def index_texts(texts: Sequence[tuple[str, str | None]], embedder: Embedder, writer: IndexWriter) -> None:
-    """Add the texts that an index lacks, each with the name or id of its photo where that is known.
+    """Add the texts that an index lacks, each with the name or id of its image where that is known.
 
-    A photo's name is matched with the ids of the index, also without its ending. Raises `ValueError` where it then fits
-    several of them.
+    An image's name is matched with the ids of the index, also without its ending. Raises `ValueError` where it then
+    fits several of them.
     """
     ids = {entry["id"] for entry in writer.entries["photos"]}
     alike, place, cure = named_alike(sorted(ids)), f"the index {writer.folder}", "name it as the index does"
     meant = {}
-    for photo in {photo for _, photo in texts if photo is not None}:
-        found = named_among(photo, ids, alike=alike, place=place, cure=cure)
-        meant[photo] = found or named_among(plain_name(photo), ids, alike=alike, place=place, cure=cure) or photo
-    owned = [(text, None if photo is None else meant[photo]) for text, photo in texts]
+    for image in {image for _, image in texts if image is not None}:
+        found = named_among(image, ids, alike=alike, place=place, cure=cure)
+        meant[image] = found or named_among(plain_name(image), ids, alike=alike, place=place, cure=cure) or image
+    owned = [(text, None if image is None else meant[image]) for text, image in texts]
     done = {(entry["text"], entry.get("photo")) for entry in writer.entries["texts"]}
     todo = len(set(owned) - done)
     with tqdm(total=todo, desc="texts", unit="text", disable=not todo) as bar:
         for part in unfinished(list(dict.fromkeys(owned)), batch_size=embedder.batch_size, done=done):
-            entries = [{"text": text, "photo": photo} for text, photo in part]
+            entries = [{"text": text, "photo": image} for text, image in part]
             writer.append("texts", embedder.text_vectors([text for text, _ in part]), entries)
             bar.update(len(part))

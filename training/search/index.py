@@ -1,6 +1,6 @@
-"""Searching photos by text and texts by photo, in an index on disk or in a `datasets.Dataset`.
+"""Searching images by text and texts by image, in an index on disk or in a `datasets.Dataset`.
 
-    text --PhotoIndex.search--> photos     photo --search_texts--> texts     photo --search_similar--> photos
+    text --ImageIndex.search--> images     image --search_texts--> texts     image --search_similar--> images
 
 The vectors' dot product finds the nearest (ITC); with `rerank` the model then reads each of the best together with the
 query and orders them by its match score (ITM; both after ALBEF, Li et al. 2021).
@@ -18,12 +18,12 @@ from datasets import Dataset, Features, Image, List, Value, concatenate_datasets
 from PIL.Image import Image as PilImage
 from tqdm.auto import tqdm
 
-from modeling_updown import load_photo
+from modeling_updown import load_image
 from training.data.files import PathLike
-from training.regions.extract import photo_of, undecoded
-from training.regions.photo_marks import UNKNOWN, other_photos, photo_mark
+from training.regions.extract import image_of, undecoded
+from training.regions.image_marks import UNKNOWN, image_mark, other_images
 from training.regions.store import RegionStore
-from training.search.embedding import Embedder, VectorSink, embed_photos
+from training.search.embedding import Embedder, VectorSink, embed_images
 from training.search.index_files import EmbeddingTable, check_fingerprint, known_mark, read_index, resolved_place
 from training.search.nearest import FaissSearch, exact_top_k
 
@@ -34,10 +34,10 @@ RECALL_QUERIES = 100
 class Found:
     """What a search found, the best first.
 
-    rows: of the data set (`PhotoIndex.from_dataset`), else places in the index's photos or texts.
+    rows: of the data set (`ImageIndex.from_dataset`), else places in the index's images or texts.
     scores: cosine of query and result, -1..1.
     match_probs: how probable it is that they belong together, 0..1; None for what was not re-ranked.
-    unread: one line for each photo that was to be re-ranked and cannot be read; it stands behind those that were.
+    unread: one line for each image that was to be re-ranked and cannot be read; it stands behind those that were.
     """
 
     rows: list[int]
@@ -46,21 +46,21 @@ class Found:
     unread: list[str] = field(default_factory=list)
 
 
-class PhotoIndex:
-    """Photos, and maybe texts, as vectors that can be searched.
+class ImageIndex:
+    """Images, and maybe texts, as vectors that can be searched.
 
     Attributes:
-        photos, texts: their vectors (N, E) and entries; `texts` is empty where only photos were indexed.
-        broken: of `from_dataset`, one line for each photo that could not be read and is not in the index.
+        images, texts: their vectors (N, E) and entries; `texts` is empty where only images were indexed.
+        broken: of `from_dataset`, one line for each image that could not be read and is not in the index.
     """
 
     def __init__(
-        self, embedder: Embedder, photos: EmbeddingTable, texts: EmbeddingTable | None = None, *, rows: Sequence[int]
+        self, embedder: Embedder, images: EmbeddingTable, texts: EmbeddingTable | None = None, *, rows: Sequence[int]
     ) -> None:
-        self.embedder, self.photos = embedder, photos
-        self.texts = texts or EmbeddingTable(np.empty((0, photos.embeddings.shape[1]), np.float32), [])
-        self.rows = rows  # what `search` calls each photo
-        self.photo_folder: Path | None = None
+        self.embedder, self.images = embedder, images
+        self.texts = texts or EmbeddingTable(np.empty((0, images.embeddings.shape[1]), np.float32), [])
+        self.rows = rows  # what `search` calls each image
+        self.image_folder: Path | None = None
         self.store_folder: Path | None = None
         self.regions_made_by: dict[str, Any] = {}
         self.dataset: Dataset | None = None
@@ -75,25 +75,25 @@ class PhotoIndex:
         model: Any,
         processor: Any,
         *,
-        photo_folder: PathLike | None = None,
+        image_folder: PathLike | None = None,
         batch_size: int = 32,
-    ) -> "PhotoIndex":
+    ) -> "ImageIndex":
         """An index that `updown index` wrote, with the model that made it; the vectors stay on the disk.
 
-        photo_folder: where the photos lie now, if not where they lay. Raises `ValueError` for an index of another
-        model, one without a photo, and what is no index.
+        image_folder: where the images lie now, if not where they lay. Raises `ValueError` for an index of another
+        model, one without an image, and what is no index.
         """
         manifest, tables = read_index(folder)
         embedder = Embedder(model, processor, batch_size=batch_size)
         check_fingerprint(manifest["fingerprint"], {"model": embedder.fingerprint()["model"]}, folder=folder)
         if "photos" not in tables:
-            raise ValueError(f"the index {folder} holds no photo yet: go on with `updown index`")
+            raise ValueError(f"the index {folder} holds no image yet: go on with `updown index`")
         widths = {table.embeddings.shape[1] for table in tables.values()}
         if len(widths) > 1:
-            raise ValueError(f"the photos and texts of the index {folder} differ in width: index them again")
+            raise ValueError(f"the images and texts of the index {folder} differ in width: index them again")
         index = cls(embedder, tables["photos"], tables.get("texts"), rows=range(len(tables["photos"])))
-        place = photo_folder or (manifest["photo_folder"] and resolved_place(manifest["photo_folder"], folder))
-        index.photo_folder = Path(place) if place else None
+        place = image_folder or (manifest["photo_folder"] and resolved_place(manifest["photo_folder"], folder))
+        index.image_folder = Path(place) if place else None
         if manifest["region_store"]:
             index.store_folder = resolved_place(manifest["region_store"], folder)
             index.regions_made_by = manifest["fingerprint"].get("regions") or {}
@@ -102,69 +102,73 @@ class PhotoIndex:
     @classmethod
     def from_dataset(
         cls, dataset: Dataset, model: Any, processor: Any, *, image_column: str = "image", batch_size: int = 32
-    ) -> "PhotoIndex":
-        """The photos of a data set, in memory; `dataset.select(index.search("two dogs").rows)` are those found.
+    ) -> "ImageIndex":
+        """The images of a data set, in memory; `dataset.select(index.search("two dogs").rows)` are those found.
 
-        Photos that cannot be read are listed in `broken` and left out. Raises `ValueError` where there is no other one.
+        Images that cannot be read are listed in `broken` and left out. Raises `ValueError` where there is no other one.
         """
         embedder = Embedder(model, processor, batch_size=batch_size)
-        photos = photo_column(dataset, image_column)
+        images = images_of_column(dataset, image_column)
         sink = VectorSink(embedder)
-        broken = embed_photos(photos, sink)
+        broken = embed_images(images, sink)
         if not sink.kept:
-            raise ValueError(f"none of the {len(dataset)} photos can be read: {'; '.join(broken[:1]) or 'no row'}")
+            raise ValueError(f"none of the {len(dataset)} images can be read: {'; '.join(broken[:1]) or 'no row'}")
         kept = sorted((int(name), vector) for name, vector in sink.kept)
         rows = [row for row, _ in kept]
         table = EmbeddingTable(np.stack([vector for _, vector in kept]), [{"id": str(row)} for row in rows])
         index = cls(embedder, table, rows=rows)
-        index.dataset, index.broken = photos, broken
+        index.dataset, index.broken = images, broken
         return index
 
     # -- searching ---------------------------------------------------------------------------------------------------
 
     def search(self, text: str, *, top_k: int = 10, rerank: int = 0) -> Found:
-        """The photos that a text describes; the `rerank` nearest of them are re-ordered by the model's match score."""
+        """The images that a text describes; the `rerank` nearest of them are re-ordered by the model's match score."""
         found = self.nearest("photos", self.embedder.text_vectors([text]), top_k=max(top_k, rerank))
         if rerank:
             places = found.rows[:rerank]
-            odds, found.unread = self.photo_odds(text, places)
+            odds, found.unread = self.image_odds(text, places)
             found = reordered(found, odds)
         found = first(found, top_k)
         found.rows = [self.rows[place] for place in found.rows]
         return found
 
-    def search_texts(self, photo: PilImage, *, top_k: int = 10, rerank: int = 0) -> Found:
-        """The indexed texts that describe a photo; `rerank` as in `search`.
+    def search_texts(self, image: PilImage, *, top_k: int = 10, rerank: int = 0) -> Found:
+        """The indexed texts that describe an image; `rerank` as in `search`.
 
         Raises `ValueError` where the index holds no text.
         """
         if not len(self.texts):
             raise ValueError(
-                "the index holds no texts: index again with --captions FILE, or look for photos (--similar)"
+                "the index holds no texts: index again with --captions FILE, or look for images (--similar)"
             )
-        regions = self.embedder.regions([photo])
+        regions = self.embedder.regions([image])
         found = self.nearest("texts", self.embedder.regions_vectors(regions), top_k=max(top_k, rerank))
         if rerank:
             texts = [self.texts.entries[place]["text"] for place in found.rows[:rerank]]
-            odds = self.embedder.match(texts, regions, photo_index=[0] * len(texts))
+            odds = self.embedder.match(texts, regions, image_index=[0] * len(texts))
             found = reordered(found, odds)
         return first(found, top_k)
 
-    def search_similar(self, photo: PilImage, *, top_k: int = 10) -> Found:
-        """The photos that are like a photo."""
-        found = self.nearest("photos", self.embedder.regions_vectors(self.embedder.regions([photo])), top_k=top_k)
+    def search_similar(self, image: PilImage, *, top_k: int = 10) -> Found:
+        """The images that are like an image."""
+        found = self.nearest("photos", self.embedder.regions_vectors(self.embedder.regions([image])), top_k=top_k)
         found.rows = [self.rows[place] for place in found.rows]
         return found
 
     def nearest(self, table: str, query: np.ndarray, *, top_k: int) -> Found:
         """Places of the vectors nearest to one query (1, E) among the `photos` or `texts`."""
-        kept = getattr(self, table)
+        kept = self.table(table)
         if self._faiss_kind is None:
             scores, rows = exact_top_k(query, kept.embeddings, top_k=top_k)
         else:
             scores, rows = self.faiss(table).top_k(query, top_k=top_k)
         places = rows[0][rows[0] >= 0].tolist()
         return Found(places, scores[0][: len(places)].tolist(), [None] * len(places))
+
+    def table(self, name: str) -> EmbeddingTable:
+        """The vectors of the `photos` or `texts`, as the files of an index call them."""
+        return {"photos": self.images, "texts": self.texts}[name]
 
     def use_faiss(self, kind: str = "flat") -> None:
         """Search by faiss from here on; `kind` as for `FaissSearch`.
@@ -177,57 +181,57 @@ class PhotoIndex:
     def faiss(self, table: str) -> FaissSearch:
         """The faiss index of the `photos` or `texts`, built at its first use."""
         if table not in self._faiss:
-            self._faiss[table] = FaissSearch(getattr(self, table).embeddings, kind=self._faiss_kind or "flat")
+            self._faiss[table] = FaissSearch(self.table(table).embeddings, kind=self._faiss_kind or "flat")
         return self._faiss[table]
 
     def faiss_recall(self, table: str) -> float:
         """The share, 0..1, of the exact top 10 of the `photos` or `texts` that faiss finds.
 
-        Measured on up to 100 queries, evenly taken of the index itself: texts for photos and photos for texts where it
-        has both, else photos for photos.
+        Measured on up to 100 queries, evenly taken of the index itself: texts for images and images for texts where it
+        has both, else images for images.
         """
-        queries = (self.texts if table == "photos" and len(self.texts) else self.photos).embeddings
+        queries = (self.texts if table == "photos" and len(self.texts) else self.images).embeddings
         return self.faiss(table).recall(np.asarray(queries[:: max(1, len(queries) // RECALL_QUERIES)]))
 
-    # -- photos ------------------------------------------------------------------------------------------------------
+    # -- images ------------------------------------------------------------------------------------------------------
 
-    def photo(self, place: int) -> PilImage:
-        """The photo at a place of `photos`.
+    def image(self, place: int) -> PilImage:
+        """The image at a place of `images`.
 
         Raises `OSError` or `ValueError` where it cannot be read, the index does not know where it lies, or another one
         lies there now.
         """
         if self.dataset is not None:
-            return photo_of(self.dataset[self.rows[place]])
-        path, entry = self.photo_path(place), self.photos.entries[place]
-        photo = load_photo(path)
-        if known_mark(entry) not in (UNKNOWN, photo_mark({"path": str(path)})):
-            raise ValueError(f"{path} is another photo than was indexed as {entry['id']!r}: index the photos again")
-        return photo
+            return image_of(self.dataset[self.rows[place]])
+        path, entry = self.image_path(place), self.images.entries[place]
+        image = load_image(path)
+        if known_mark(entry) not in (UNKNOWN, image_mark({"path": str(path)})):
+            raise ValueError(f"{path} is another image than was indexed as {entry['id']!r}: index the images again")
+        return image
 
-    def photo_path(self, place: int) -> Path:
-        """Where the photo at a place of `photos` lies.
+    def image_path(self, place: int) -> Path:
+        """Where the image at a place of `images` lies.
 
-        Raises `ValueError` where the index does not know, or names a place outside of the photo folder.
+        Raises `ValueError` where the index does not know, or names a place outside of the image folder.
         """
-        entry = self.photos.entries[place]
+        entry = self.images.entries[place]
         path = entry.get("path")
-        if not isinstance(path, str) or self.photo_folder is None:
+        if not isinstance(path, str) or self.image_folder is None:
             raise ValueError(
-                f"the index does not know where the photo {entry['id']!r} lies: name its folder in --photos"
+                f"the index does not know where the image {entry['id']!r} lies: name its folder in --images"
             )
-        joined = Path(os.path.normpath(self.photo_folder / path))
-        if not joined.is_relative_to(os.path.normpath(self.photo_folder)):
-            raise ValueError(f"the path {path!r} of the photo {entry['id']!r} leads out of {self.photo_folder}")
+        joined = Path(os.path.normpath(self.image_folder / path))
+        if not joined.is_relative_to(os.path.normpath(self.image_folder)):
+            raise ValueError(f"the path {path!r} of the image {entry['id']!r} leads out of {self.image_folder}")
         return joined
 
     def captions(self, place: int) -> list[str]:
-        """The indexed texts that belong to the photo at a place of `photos`."""
-        return self.captions_of.get(self.photos.entries[place]["id"], [])
+        """The indexed texts that belong to the image at a place of `images`."""
+        return self.captions_of.get(self.images.entries[place]["id"], [])
 
     @property
     def captions_of(self) -> dict[str, list[str]]:
-        """The indexed texts of each photo by its id."""
+        """The indexed texts of each image by its id."""
         if not hasattr(self, "_captions_of"):
             self._captions_of: dict[str, list[str]] = {}
             for entry in self.texts.entries:
@@ -249,42 +253,42 @@ class PhotoIndex:
         return self._store
 
     def stored_regions(self, store: RegionStore, places: Sequence[int]) -> dict[str, torch.Tensor]:
-        """The regions of the photos at some places; `ValueError` where the store has lost one."""
-        ids = [self.photos.entries[place]["id"] for place in places]
+        """The regions of the images at some places; `ValueError` where the store has lost one."""
+        ids = [self.images.entries[place]["id"] for place in places]
         lost = next((image_id for image_id in ids if image_id not in store), None)
         if lost is not None:
-            raise ValueError(f"the region store {store.folder} holds no photo {lost!r} any more: index it again")
-        marks = [known_mark(self.photos.entries[place]) for place in places]
-        others = other_photos(ids, marks, known=self.store_marks(store))
+            raise ValueError(f"the region store {store.folder} holds no image {lost!r} any more: index it again")
+        marks = [known_mark(self.images.entries[place]) for place in places]
+        others = other_images(ids, marks, known=self.store_marks(store))
         if others:
             raise ValueError(
-                f"the region store {store.folder} holds another photo than was indexed as {others[0]!r}: index it again"
+                f"the region store {store.folder} holds another image than was indexed as {others[0]!r}: index it again"
             )
         return store.batch(ids, dtype=torch.float32)
 
     def store_marks(self, store: RegionStore) -> dict[str, int]:
-        """The marks of a store's photos, gathered at their first use."""
+        """The marks of a store's images, gathered at their first use."""
         if not hasattr(self, "_store_marks"):
             self._store_marks = store.marks
         return self._store_marks
 
-    def photo_odds(self, text: str, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
-        """Log-odds (N,) that a text belongs to the photos at N places, NaN for those that cannot be read; and a line
+    def image_odds(self, text: str, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+        """Log-odds (N,) that a text belongs to the images at N places, NaN for those that cannot be read; and a line
         for each of these.
         """
         odds = np.full(len(places), np.nan, dtype=np.float32)
         unread: list[str] = []
         step = self.embedder.batch_size
-        with tqdm(total=len(places), desc="re-ranking", unit="photo", leave=False) as bar:
+        with tqdm(total=len(places), desc="re-ranking", unit="image", leave=False) as bar:
             for start in range(0, len(places), step):
                 part = list(range(start, min(start + step, len(places))))
                 if self.store is not None:
                     regions = self.stored_regions(self.store, [places[number] for number in part])
                 else:
-                    photos, part = readable(self.photo, places, part, unread)
-                    regions = self.embedder.regions(photos) if photos else {}
+                    images, part = readable(self.image, places, part, unread)
+                    regions = self.embedder.regions(images) if images else {}
                 if part:
-                    odds[part] = self.embedder.match([text] * len(part), regions, photo_index=range(len(part)))
+                    odds[part] = self.embedder.match([text] * len(part), regions, image_index=range(len(part)))
                 bar.update(min(step, len(places) - start))
         return odds, unread
 
@@ -292,16 +296,16 @@ class PhotoIndex:
 def readable(
     load: Callable[[int], PilImage], places: Sequence[int], chosen: Sequence[int], unread: list[str]
 ) -> tuple[list[PilImage], list[int]]:
-    """The photos at the chosen of the places that can be read, and which these are; a line for each other one."""
-    photos, kept = [], []
+    """The images at the chosen of the places that can be read, and which these are; a line for each other one."""
+    images, kept = [], []
     for number in chosen:
         try:
-            photos.append(load(places[number]))
+            images.append(load(places[number]))
         except (OSError, ValueError) as error:
             unread.append(" ".join(str(error).split()))
         else:
             kept.append(number)
-    return photos, kept
+    return images, kept
 
 
 def reordered(found: Found, odds: np.ndarray) -> Found:
@@ -327,16 +331,16 @@ def first(found: Found, number: int) -> Found:
     return Found(found.rows[:number], found.scores[:number], found.match_probs[:number], found.unread)
 
 
-def photo_column(dataset: Dataset, image_column: str) -> Dataset:
-    """A data set's photos, undecoded, as `image`, with their row as `image_id`; `ValueError` where it has none."""
+def images_of_column(dataset: Dataset, image_column: str) -> Dataset:
+    """A data set's images, undecoded, as `image`, with their row as `image_id`; `ValueError` where it has none."""
     if image_column not in dataset.column_names:
         raise ValueError(
             f"the data set has no column {image_column!r}; it has {', '.join(dataset.column_names)}: name yours in "
             "image_column"
         )
-    photos = dataset.select_columns([image_column]).cast_column(image_column, Image(decode=False))
-    photos = photos if image_column == "image" else photos.rename_column(image_column, "image")
-    return undecoded(photos.add_column("image_id", [str(row) for row in range(len(dataset))]))
+    images = dataset.select_columns([image_column]).cast_column(image_column, Image(decode=False))
+    images = images if image_column == "image" else images.rename_column(image_column, "image")
+    return undecoded(images.add_column("image_id", [str(row) for row in range(len(dataset))]))
 
 
 def add_embeddings(
@@ -348,19 +352,19 @@ def add_embeddings(
     embedding_column: str = "image_embedding",
     batch_size: int = 32,
 ) -> Dataset:
-    """The data set with a column of its photos' vectors, of length 1, as `dataset.add_faiss_index` takes it:
+    """The data set with a column of its images' vectors, of length 1, as `dataset.add_faiss_index` takes it:
 
         rows = add_embeddings(dataset, model, processor)
         rows.add_faiss_index("image_embedding")
         query = Embedder(model, processor).text_vectors(["a dog"])[0]
         scores, nearest = rows.get_nearest_examples("image_embedding", query)
 
-    Raises `ValueError` naming the first row whose photo cannot be read: every row needs a vector.
+    Raises `ValueError` naming the first row whose image cannot be read: every row needs a vector.
     """
-    index = PhotoIndex.from_dataset(dataset, model, processor, image_column=image_column, batch_size=batch_size)
+    index = ImageIndex.from_dataset(dataset, model, processor, image_column=image_column, batch_size=batch_size)
     if index.broken:
-        raise ValueError(f"the photo of row {index.broken[0]}: take such rows out with dataset.select")
-    vectors = index.photos.embeddings
+        raise ValueError(f"the image of row {index.broken[0]}: take such rows out with dataset.select")
+    vectors = index.images.embeddings
     features = Features({embedding_column: List(Value("float32"), length=vectors.shape[1])})
     column = Dataset.from_dict({embedding_column: vectors}, features=features)
     return concatenate_datasets([dataset, column], axis=1)

@@ -1,11 +1,11 @@
-"""An index of photos and texts on disk: vectors in `.npy`, what they belong to in `.jsonl`, and a manifest.
+"""An index of images and texts on disk: vectors in `.npy`, what they belong to in `.jsonl`, and a manifest.
 
     vectors + entries --IndexWriter.append--> folder --read_index--> tables "photos" and "texts", memory-mapped
 
-    index.json     which model made it, where photos or regions lie, and how long the files below are
-    photos.npy     (N, E) float16 or float32, one vector of length 1 a photo; any program reads it
-    photos.jsonl   one line a photo: {"id": "dog.jpg", "path": "dog.jpg", "mark": 812}, the mark being that of
-                   `photo_marks.py`, absent where it is not known
+    index.json     which model made it, where images or regions lie, and how long the files below are
+    photos.npy     (N, E) float16 or float32, one vector of length 1 an image; any program reads it
+    photos.jsonl   one line an image: {"id": "dog.jpg", "path": "dog.jpg", "mark": 812}, the mark being that of
+                   `image_marks.py`, absent where it is not known
     texts.npy, texts.jsonl    the same of texts: {"text": "a dog", "photo": "dog.jpg"}
 
 The files only grow. What the manifest does not count yet is not there: a kill at any moment leaves what it counted, and
@@ -93,7 +93,7 @@ class IndexWriter:
     Args:
         folder: made if absent; must be empty or an index.
         fingerprint: what made the vectors, as JSON values: `model` of the model, `regions` of its region source.
-        places: `model`, `photo_folder` and `region_store`, as `relative_place` writes them; None where there is none.
+        places: `model`, `image_folder` and `region_store`, as `relative_place` writes them; None where there is none.
         dtype: `float16`, or `float32` for twice the space.
         commit_seconds: after so long what was appended is counted, at the end of its batch.
 
@@ -101,7 +101,7 @@ class IndexWriter:
         entries: what is there already, by table.
 
     Raises:
-        ValueError: for a folder of other things, or an index of another model, dtype, or of photos elsewhere.
+        ValueError: for a folder of other things, or an index of another model, dtype, or of images elsewhere.
         OSError: while another process writes into the folder.
     """
 
@@ -188,7 +188,7 @@ class IndexWriter:
             if stored[name] != new[name]:
                 raise ValueError(
                     f"the index {self.folder} was made with {name} {stored[name]}, not {new[name]}: give it another "
-                    "folder, or index the same photos again"
+                    "folder, or index the same images again"
                 )
         return {**stored, "model": new["model"]}
 
@@ -259,7 +259,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """`index.json`, checked; `ValueError` names the fault."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise ValueError(f"{folder} is no index (it has no {MANIFEST}): make one with `updown index PHOTOS`")
+        raise ValueError(f"{folder} is no index (it has no {MANIFEST}): make one with `updown index IMAGES`")
     manifest = read_json(path)
     try:
         if manifest["format"] != FORMAT:
@@ -286,12 +286,12 @@ def check_fingerprint(stored: Mapping[str, Any], expected: Mapping[str, Any], *,
         if differences:
             raise ValueError(
                 f"the index {folder} was made with another {kind} ({'; '.join(differences)}): use that one, or index "
-                "the photos again with this one"
+                "the images again with this one"
             )
 
 
 def known_mark(entry: Mapping[str, Any]) -> int:
-    """The mark of an indexed photo's content, 0 where it is not known."""
+    """The mark of an indexed image's content, 0 where it is not known."""
     mark = entry.get("mark")
     return mark if type(mark) is int else 0
 
@@ -397,7 +397,7 @@ def _left_of_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict
     rows = (len(known["blocks"]) if damaged is None else damaged) * BLOCK_ROWS
     warnings.warn(
         f"{folder / name}{'.npy' if lengths[1] >= known['bytes'] else '.jsonl'} was cut short: "
-        f"{known['rows'] - rows} of {known['rows']} {name} are indexed again",
+        f"{known['rows'] - rows} of {known['rows']} {name.replace('photos', 'images')} are indexed again",
         stacklevel=2,
     )
     if rows:

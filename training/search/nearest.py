@@ -16,7 +16,7 @@ QUERY_BLOCK = 1024
 FAISS_KINDS = ("flat", "ivf", "hnsw")
 HNSW_NEIGHBOURS = 32
 HNSW_SEARCHED = 256
-IVF_PHOTOS_A_LIST = 39  # faiss asks for so many a list to train on
+IVF_IMAGES_A_LIST = 39  # faiss asks for so many a list to train on
 IVF_PROBED_SHARE = 1 / 8
 
 
@@ -144,7 +144,7 @@ class FaissSearch:
             self.index = faiss.IndexHNSWFlat(width, HNSW_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
             self.index.hnsw.efSearch = HNSW_SEARCHED
         else:
-            lists = max(1, min(round(4 * number**0.5), number // IVF_PHOTOS_A_LIST))
+            lists = max(1, min(round(4 * number**0.5), number // IVF_IMAGES_A_LIST))
             self.index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
             self.index.nprobe = max(1, round(lists * IVF_PROBED_SHARE))
             step = max(1, number // (256 * lists))  # faiss would draw as many, but of all of them in memory

@@ -41,7 +41,7 @@ CHANGEABLE = (
     *("question_dropout", "attention_dropout", "answer_dropout"),
 )
 
-SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not photos
+SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not images
 BOUNDARIES = ("bos_token_id", "eos_token_id", "pad_token_id")  # of captions
 CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
 
@@ -237,7 +237,7 @@ def override_config(
 def change_region_source(source: Any, processor: UpDownImageProcessor, regions: RegionsRecipe) -> None:
     """Set a loaded region source and its image processor to the recipe's `source` and `processor`.
 
-    A grid on a backbone that reads photos of any size may be given another `image_size`, which is its photos' size too.
+    A grid on a backbone that reads images of any size may be given another `image_size`, which is its images' size too.
     Raises `ValueError` for what the weights have settled and for a field that no image processor has.
     """
     resizable = isinstance(source, UpDownGrid) and not hasattr(source.backbone, "patch_embed")  # not a ViT
@@ -284,10 +284,10 @@ def build_on_pretrained_text(
 
 
 def build_image_processor(config: PreTrainedConfig | None, regions: RegionsRecipe) -> UpDownImageProcessor:
-    """Photos as the region source's backbone was trained on them (or as its saved processor has them), with the
+    """Images as the region source's backbone was trained on them (or as its saved processor has them), with the
     recipe's own fields where it gives some.
 
-    A grid's photos have its `image_size`; a detector's keep their shape, and its processor keeps how many regions the
+    A grid's images have its `image_size`; a detector's keep their shape, and its processor keeps how many regions the
     config selects. Raises `ValueError` for a field that no image processor has.
     """
     fields = dict(regions.processor)
@@ -303,7 +303,7 @@ def build_image_processor(config: PreTrainedConfig | None, regions: RegionsRecip
 
 
 def default_preparation(config: PreTrainedConfig) -> dict[str, Any]:
-    """Size, mean and standard deviation of photos for a region source: those that its backbone was trained with."""
+    """Size, mean and standard deviation of images for a region source: those that its backbone was trained with."""
     settings: dict[str, Any] = {}
     trained_as = timm.get_pretrained_cfg(config.backbone.removeprefix("caffe_"))
     if trained_as is not None:

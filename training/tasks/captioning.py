@@ -1,7 +1,7 @@
 """Captioning: rows -> inputs -> loss -> score, for `training/train.py` and `training/evaluate.py`.
 
 Cross-entropy first (the paper, equation 11), then self-critical CIDEr-D (equations 12-14): captions are sampled, scored
-against the photo's own captions, and their log-probability is pushed by how much they beat a baseline.
+against the image's own captions, and their log-probability is pushed by how much they beat a baseline.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from training.data.captions.formats import load_captions
 from training.data.files import write_json
 from training.data.mirroring import tell_sides
 from training.data.questions.submission import as_number
-from training.metrics.captioning.scores import ONE_PHOTO, CiderD, caption_scores, ptb_tokenize
+from training.metrics.captioning.scores import ONE_IMAGE, CiderD, caption_scores, ptb_tokenize
 from training.metrics.item_scores import item_scores
 from training.recipe_sections import EvaluateRecipe, Recipe
 from training.regions.extract import random_crop
@@ -48,12 +48,12 @@ from training.tasks.build import (
 from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.top_down import TopDownTask
 
-CAPTIONS_PER_PHOTO = 5
+CAPTIONS_PER_IMAGE = 5
 HIDDEN = "the captions of this split are hidden; its organisers score them"
 NOT_ASKED = "needs Java; ask for it with --java"
 BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
-MEANS = ("rouge_l", "cider", "cider_d", "cider_plain")  # of these the corpus value is the mean over photos
+MEANS = ("rouge_l", "cider", "cider_d", "cider_plain")  # of these the corpus value is the mean over images
 # No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
 UNFINISHED = re.compile(
     r"(?:^| )(?:an?|the|this|that|these|those|his|her|its|their|my|your|our|and|or|but|of|with|without|to|from|for|at"
@@ -72,7 +72,7 @@ class CaptioningTask(TopDownTask):
     counted = "photos"
     reads: tuple[str, ...] = (
         *(*LOOP_READS, "regions", "train.objective", "train.label_smoothing", "train.max_words"),
-        *("train.min_word_count", "train.samples_per_photo", "train.baseline", "train.sample_temperature"),
+        *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),
         *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
     )
@@ -93,7 +93,7 @@ class CaptioningTask(TopDownTask):
         uncaptioned = [image_id for image_id, texts in zip(rows["image_id"], captions, strict=True) if not texts]
         if uncaptioned:
             raise ValueError(
-                f"{len(uncaptioned)} training photos have no caption, such as {uncaptioned[0]}: "
+                f"{len(uncaptioned)} training images have no caption, such as {uncaptioned[0]}: "
                 "give them captions or another split"
             )
         self.ask_store(rows)
@@ -102,7 +102,7 @@ class CaptioningTask(TopDownTask):
         if recipe.regions.trained:
             self.model.unfreeze_regions()
         self.check_evaluation()
-        self.train_rows = self.photos.prepare(rows, flips=recipe.regions.flips)
+        self.train_rows = self.images.prepare(rows, flips=recipe.regions.flips)
         self.num_rows = len(self.train_rows)
         self.sided = tell_sides(self.train_rows["captions"][:] if recipe.regions.flips else [[]] * self.num_rows)
         self.token_ids = self.encode_captions(self.train_rows["captions"][:])
@@ -114,29 +114,29 @@ class CaptioningTask(TopDownTask):
             )
 
     def check_evaluation(self) -> None:
-        """As the base class has it; CIDEr can pick the best of models that caption two photos or more."""
+        """As the base class has it; CIDEr can pick the best of models that caption two images or more."""
         super().check_evaluation()
         settings = self.recipe.evaluate
-        photos = self.evaluation_rows(settings.split, max_photos=settings.max_photos)
-        if len(photos) == 1 and settings.metric.startswith("cider"):
+        images = self.evaluation_rows(settings.split, max_images=settings.max_images)
+        if len(images) == 1 and settings.metric.startswith("cider"):
             raise ValueError(
-                f"evaluate.split is {settings.split!r} with one photo alone, and evaluate.metric is "
-                f"{settings.metric!r}: {ONE_PHOTO}, or choose another metric"
+                f"evaluate.split is {settings.split!r} with one image alone, and evaluate.metric is "
+                f"{settings.metric!r}: {ONE_IMAGE}, or choose another metric"
             )
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 
     def rows(self, split: str) -> Dataset:
-        """One row a photo of that split: image_id, image, captions, split, domain."""
+        """One row an image of that split: image_id, image, captions, split, domain."""
         return caption_rows(self.recipe.data, split=split)
 
-    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
-        """The rows of a split that have captions to score against and a photo to look at."""
-        key = (split, max_photos)
+    def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
+        """The rows of a split that have captions to score against and an image to look at."""
+        key = (split, max_images)
         if key not in self.evaluated:
             rows = captioned_rows(self.rows(split), split=split)
-            rows = rows.select(range(min(max_photos, len(rows)))) if max_photos else rows
-            self.evaluated[key] = self.photos.prepare(rows)
+            rows = rows.select(range(min(max_images, len(rows)))) if max_images else rows
+            self.evaluated[key] = self.images.prepare(rows)
         return self.evaluated[key]
 
     # -- model --------------------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class CaptioningTask(TopDownTask):
         return boundary_token_ids(self.processor.tokenizer, config=self.model.config)
 
     def encode_captions(self, captions: list[list[str]]) -> list[list[torch.Tensor]]:
-        """Captions as BOS, words, EOS: a list a photo."""
+        """Captions as BOS, words, EOS: a list an image."""
         encoded = caption_token_ids(
             self.processor.tokenizer,
             list(itertools.chain.from_iterable(captions)),
@@ -193,18 +193,18 @@ class CaptioningTask(TopDownTask):
         return [list(itertools.islice(rows, len(texts))) for texts in captions]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Photos (P) and, for cross-entropy, their captions (P x 5, T).
+        """Images (P) and, for cross-entropy, their captions (P x 5, T).
 
-        Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same. A
-        photo whose captions tell left from right is never mirrored.
+        Flips, crops and captions are drawn by (seed, epoch, image), so any process that gets an image draws the same.
+        An image whose captions tell left from right is never mirrored.
         """
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
         flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
         flipped &= ~self.sided[indices]
         smallest = self.recipe.regions.crops
         crops = np.stack([random_crop(draw, smallest) for draw in draws]) if smallest < 1 else None
-        inputs: dict[str, Any] = self.photos.batch(self.train_rows, indices, flipped=flipped, crops=crops)
-        inputs["photo_index"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+        inputs: dict[str, Any] = self.images.batch(self.train_rows, indices, flipped=flipped, crops=crops)
+        inputs["image_index"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         if self.scorer is None:
             chosen = [self.chosen_captions(int(i), draw) for i, draw in zip(indices, draws, strict=True)]
             padding = self.bounds["pad_token_id"]
@@ -215,11 +215,11 @@ class CaptioningTask(TopDownTask):
         return inputs
 
     def chosen_captions(self, index: int, draw: np.random.Generator) -> list[torch.Tensor]:
-        """Five of a photo's captions: all where it has five, a draw where it has more, some twice where fewer."""
+        """Five of an image's captions: all where it has five, a draw where it has more, some twice where fewer."""
         rows = self.token_ids[index]
-        if len(rows) > CAPTIONS_PER_PHOTO:
-            return [rows[i] for i in draw.permutation(len(rows))[:CAPTIONS_PER_PHOTO]]
-        return [rows[i % len(rows)] for i in range(CAPTIONS_PER_PHOTO)]
+        if len(rows) > CAPTIONS_PER_IMAGE:
+            return [rows[i] for i in draw.permutation(len(rows))[:CAPTIONS_PER_IMAGE]]
+        return [rows[i % len(rows)] for i in range(CAPTIONS_PER_IMAGE)]
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 
@@ -227,9 +227,9 @@ class CaptioningTask(TopDownTask):
         self, model: torch.nn.Module, inputs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """Sum of the loss over words, the number of words, and what else is logged."""
-        photo_index = inputs.pop("photo_index")
+        image_index = inputs.pop("image_index")
         if self.scorer is not None:
-            return self.self_critical(model, inputs, photo_index)
+            return self.self_critical(model, inputs, image_index)
         input_ids, mask = inputs.pop("input_ids"), inputs.pop("attention_mask")
         targets = input_ids[:, 1:].masked_fill(~mask[:, 1:], -100)
         output = model(
@@ -242,23 +242,23 @@ class CaptioningTask(TopDownTask):
         return output.loss, (targets != -100).sum(), {}
 
     def self_critical(
-        self, model: torch.nn.Module, photos: dict[str, Any], photo_index: torch.Tensor
+        self, model: torch.nn.Module, images: dict[str, Any], image_index: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """Sample captions, weigh them by reward minus baseline; the end token is a word of reward and loss.
 
         Dropout is off while words are drawn and while they are weighed, so that both are of one policy.
         """
-        photos = self.regions_once(photos)
-        sampled = self.sample(photos)  # (P * samples, T) with BOS
-        samples = len(sampled) // len(photo_index)
-        owner = photo_index.repeat_interleave(samples)
+        images = self.regions_once(images)
+        sampled = self.sample(images)  # (P * samples, T) with BOS
+        samples = len(sampled) // len(image_index)
+        owner = image_index.repeat_interleave(samples)
         rewards = self.reward(sampled, owner)
-        advantage = (rewards - self.baseline(rewards, samples, photos, photo_index)).to(sampled.device)
+        advantage = (rewards - self.baseline(rewards, samples, images, image_index)).to(sampled.device)
         words = sampled[:, 1:]
         mask = words_until_end(words, self.bounds["eos_token_id"])
         model.eval()
         output = model(
-            input_ids=sampled[:, :-1], attention_mask=mask, shift_labels=words.masked_fill(~mask, -100), **photos
+            input_ids=sampled[:, :-1], attention_mask=mask, shift_labels=words.masked_fill(~mask, -100), **images
         )
         model.train()
         count = mask.sum()
@@ -266,48 +266,48 @@ class CaptioningTask(TopDownTask):
         return total, count, {"reward_x100": 100 * rewards.mean().item(), "words": count.item() / len(sampled)}
 
     @torch.no_grad()
-    def regions_once(self, photos: dict[str, Any]) -> dict[str, Any]:
+    def regions_once(self, images: dict[str, Any]) -> dict[str, Any]:
         """Pixels -> regions, so that samples, baseline and loss share them; a source in training needs the pixels."""
-        if "pixel_values" not in photos or self.recipe.regions.trained:
-            return photos
-        regions = self.model.get_regions(**photos)
+        if "pixel_values" not in images or self.recipe.regions.trained:
+            return images
+        regions = self.model.get_regions(**images)
         made = {name: regions[name].float() for name in ("region_features", "region_boxes")}
         return {**made, "region_mask": regions.region_mask}
 
     @torch.no_grad()
-    def sample(self, photos: dict[str, Any]) -> torch.Tensor:
+    def sample(self, images: dict[str, Any]) -> torch.Tensor:
         """The captions to be weighed: drawn from the model, or its decoded beam (the paper's variant).
 
         Drawn from all words, the unknown word too: a word that is never drawn is never pushed down, so probability
         would drift to it until the gradient is that of another policy.
         """
         settings = self.recipe.train
-        decoding: dict[str, Any] = {"num_return_sequences": settings.samples_per_photo, **self.decoding(self.model)}
+        decoding: dict[str, Any] = {"num_return_sequences": settings.samples_per_image, **self.decoding(self.model)}
         if settings.baseline == "beam":
-            decoding |= {"num_beams": settings.samples_per_photo, "do_sample": False}
+            decoding |= {"num_beams": settings.samples_per_image, "do_sample": False}
         else:
             decoding |= {"num_beams": 1, "do_sample": True, "top_k": 0, "suppress_tokens": []}
             decoding["temperature"] = settings.sample_temperature
-        return self.decode(photos, **decoding)
+        return self.decode(images, **decoding)
 
     def baseline(
-        self, rewards: torch.Tensor, samples: int, photos: dict[str, Any], photo_index: torch.Tensor
+        self, rewards: torch.Tensor, samples: int, images: dict[str, Any], image_index: torch.Tensor
     ) -> torch.Tensor:
         """What each sample's reward is measured against, (P * samples,)."""
         kind = self.recipe.train.baseline
-        by_photo = rewards.view(-1, samples)
+        by_image = rewards.view(-1, samples)
         if kind == "greedy":
-            greedy = self.decode(photos, num_beams=1, do_sample=False, **self.decoding(self.model))
-            return self.reward(greedy, photo_index).repeat_interleave(samples)
+            greedy = self.decode(images, num_beams=1, do_sample=False, **self.decoding(self.model))
+            return self.reward(greedy, image_index).repeat_interleave(samples)
         if kind == "beam":
-            return by_photo.mean(dim=1).repeat_interleave(samples)
-        others = (by_photo.sum(dim=1, keepdim=True) - by_photo) / max(1, samples - 1)
+            return by_image.mean(dim=1).repeat_interleave(samples)
+        others = (by_image.sum(dim=1, keepdim=True) - by_image) / max(1, samples - 1)
         return others.flatten()
 
-    def reward(self, sequences: torch.Tensor, photo_index: torch.Tensor) -> torch.Tensor:
-        """CIDEr-D (N,) of token ids (N, T), BOS first, against the captions of their photos (N,)."""
+    def reward(self, sequences: torch.Tensor, image_index: torch.Tensor) -> torch.Tensor:
+        """CIDEr-D (N,) of token ids (N, T), BOS first, against the captions of their images (N,)."""
         assert self.scorer is not None  # `prepare` makes it for this objective
-        return torch.from_numpy(self.scorer.reward(sequences[:, 1:], photo_index)).float()
+        return torch.from_numpy(self.scorer.reward(sequences[:, 1:], image_index)).float()
 
     def decoding(self, model: Any) -> dict[str, Any]:
         """What every way to decode shares; a model whose scores of words are no numbers is refused."""
@@ -317,36 +317,36 @@ class CaptioningTask(TopDownTask):
         }
 
     @torch.no_grad()
-    def decode(self, photos: dict[str, Any], **decoding: Any) -> torch.Tensor:
+    def decode(self, images: dict[str, Any], **decoding: Any) -> torch.Tensor:
         """Captions with dropout off, (rows, T) with BOS; the model's mode is left as it was."""
         training = self.model.training
         self.model.eval()
         try:
-            return self.model.generate(**photos, **decoding)
+            return self.model.generate(**images, **decoding)
         finally:
             self.model.train(training)
 
     # -- score --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, model: Any, *, split: str, num_beams: int, max_photos: int = 0) -> Scored:
+    def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
         """Caption a split, every process its share, and score it with the official metrics (per domain where named)."""
-        rows = self.evaluation_rows(split, max_photos=max_photos)
+        rows = self.evaluation_rows(split, max_images=max_images)
         return scored_captions(self.captions(model, rows, num_beams=num_beams), rows)
 
     @torch.no_grad()
     def caption_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
-        """Caption every photo of a split, those whose captions are hidden too; what has captions is scored.
+        """Caption every image of a split, those whose captions are hidden too; what has captions is scored.
 
-        Raises `ValueError` for photos that cannot be captioned, since organisers want a caption of each.
+        Raises `ValueError` for images that cannot be captioned, since organisers want a caption of each.
         """
         wanted = self.rows(split)
-        rows = self.photos.prepare(wanted)
+        rows = self.images.prepare(wanted)
         lost = sorted({*wanted["image_id"]} - {*rows["image_id"]})
         if lost:
             raise ValueError(
-                f"{len(lost)} of the {len(wanted)} photos of {split!r} have no regions, such as {lost[0]}, and a "
-                "submission needs a caption of each: make their regions, or mend the photos"
+                f"{len(lost)} of the {len(wanted)} images of {split!r} have no regions, such as {lost[0]}, and a "
+                "submission needs a caption of each: make their regions, or mend the images"
             )
         captions = self.captions(model, rows, num_beams=num_beams)
         told = [i for i, references in enumerate(rows["captions"]) if references]
@@ -386,9 +386,9 @@ class CaptioningTask(TopDownTask):
         ) as bar:
             for start in range(0, len(mine), size):
                 indices = mine[start : start + size]
-                photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
-                photos = {name: tensor.to(accelerator.device) for name, tensor in photos.items()}
-                ids = model.generate(**photos, **beams(num_beams, self.recipe.evaluate), **self.decoding(model))
+                images = self.images.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
+                images = {name: tensor.to(accelerator.device) for name, tensor in images.items()}
+                ids = model.generate(**images, **beams(num_beams, self.recipe.evaluate), **self.decoding(model))
                 captions = self.processor.batch_decode(ids, skip_special_tokens=True)
                 yield from ({"row": int(i), "caption": text} for i, text in zip(indices, captions, strict=True))
                 bar.update(len(indices))
@@ -435,7 +435,7 @@ def words_until_end(words: torch.Tensor, end_token_id: int) -> torch.Tensor:
 
 
 def scored_captions(captions: list[str], rows: Dataset) -> Scored:
-    """One caption a row, scored over all rows, over those of each domain, and photo by photo."""
+    """One caption a row, scored over all rows, over those of each domain, and image by image."""
     references, names, ids = rows["captions"][:], rows["domain"][:], rows["image_id"][:]
     domains = {}
     for domain in sorted(set(names) - {""}):
@@ -466,7 +466,7 @@ def not_computed(metrics: dict[str, float]) -> dict[str, str]:
     """The metrics of captions that are not there, with the reason."""
     if "bleu_1" not in metrics:
         return {"captions": HIDDEN}
-    lacking = {} if "cider" in metrics else {"cider": ONE_PHOTO}
+    lacking = {} if "cider" in metrics else {"cider": ONE_IMAGE}
     return {**lacking, "meteor": NOT_ASKED, "spice": NOT_ASKED}
 
 
@@ -476,9 +476,9 @@ def hundredfold(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def summary(captions: list[str], references: list[list[str]]) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """The corpus values of `caption_scores` with the share of captions that stop in mid-phrase, and those of photos.
+    """The corpus values of `caption_scores` with the share of captions that stop in mid-phrase, and those of images.
 
-    Of a single photo without CIDEr, which would be 0 whatever the caption.
+    Of a single image without CIDEr, which would be 0 whatever the caption.
     """
     scores = caption_scores(captions, references)
     per_item = scores.pop("per_item")

@@ -24,7 +24,7 @@ from training.data.boxes.rows import DetectionData
 from training.data.mirroring import tell_sides
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.recipe_sections import Recipe
-from training.regions.extract import crop, photo_of, random_crop, undecoded
+from training.regions.extract import crop, image_of, random_crop, undecoded
 from training.saved_models import check_kind, load_whole
 from training.tasks.build import (
     build_config,
@@ -39,12 +39,12 @@ from training.tasks.interface import LOOP_READS, Scored
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
 METRICS = ("map", "map_50", "map_75")
 VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
-DETECTIONS_A_PHOTO = 100  # as COCO counts them
+DETECTIONS_AN_IMAGE = 100  # as COCO counts them
 LOWEST_SCORE = 0.01
 
 
 class DetectionTask:
-    """A recipe's photos with boxes, its detector and image processor, and the four verbs on them.
+    """A recipe's images with boxes, its detector and image processor, and the four verbs on them.
 
     `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
     the recipe cannot be run with.
@@ -55,7 +55,7 @@ class DetectionTask:
     model_class = UpDownDetector
     reads: tuple[str, ...] = (
         *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
-        *("regions.processor", "train.photo_size", "train.repeat_threshold"),
+        *("regions.processor", "train.image_size", "train.repeat_threshold"),
         *("regions.store", "regions.source", "regions.pretrained"),  # refused below, with their cure
     )
     objectives: tuple[str, ...] = ("cross_entropy",)  # the losses are the detector's own
@@ -81,10 +81,10 @@ class DetectionTask:
         recipe = self.recipe
         data = self.read(recipe.train.split)
         self.train_rows = undecoded(data.rows)
-        self.photo_numbers = repeated_photos(
+        self.image_numbers = repeated_images(
             data.rows["object_ids"][:], threshold=recipe.train.repeat_threshold, seed=recipe.seed
         )
-        self.num_rows = len(self.photo_numbers)
+        self.num_rows = len(self.image_numbers)
         self.sided = tell_sides(shown_names(data) if recipe.regions.flips else [[]] * len(self.train_rows))
         if recipe.init_from:
             self.start_from(recipe.init_from)
@@ -98,20 +98,20 @@ class DetectionTask:
     # -- rows ---------------------------------------------------------------------------------------------------------
 
     def read(self, split: str) -> DetectionData:
-        """One row a photo of that split, and the names of its ids; `ValueError` where there is no box at all."""
+        """One row an image of that split, and the names of its ids; `ValueError` where there is no box at all."""
         data = load_by_split(load_detection, self.recipe.data, split=split, names=BY_SPLIT)
         if not any(len(boxes) for boxes in data.rows["boxes"]):
             raise ValueError(f"the split {split!r} has no box")
         return data
 
-    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> tuple[Dataset, Dataset]:
-        """The rows of a split, with photos undecoded and without photos."""
+    def evaluation_rows(self, split: str, *, max_images: int = 0) -> tuple[Dataset, Dataset]:
+        """The rows of a split, with images undecoded and without images."""
         if split not in self.evaluated:
             data = self.read(split)
             self.check_labels(data, split)
             self.evaluated[split] = undecoded(data.rows), data.rows.remove_columns(["image"])
         rows, truth = self.evaluated[split]
-        first = range(min(max_photos or len(rows), len(rows)))
+        first = range(min(max_images or len(rows), len(rows)))
         return rows.select(first), truth.select(first)
 
     def check_labels(self, data: DetectionData, split: str) -> None:
@@ -145,7 +145,7 @@ class DetectionTask:
         self.processor = build_image_processor(config, recipe.regions)
 
     def start_from(self, folder: str) -> None:
-        """A saved detector; its sizes stay what they are, its photos are prepared as the recipe says."""
+        """A saved detector; its sizes stay what they are, its images are prepared as the recipe says."""
         self.load(folder)
         override_config(self.model.config, self.recipe.model, section="model")
         change_region_source(self.model, self.processor, self.recipe.regions)
@@ -168,42 +168,42 @@ class DetectionTask:
     # -- inputs -------------------------------------------------------------------------------------------------------
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Photos (P) with their objects, mirrored and cropped by chance.
+        """Images (P) with their objects, mirrored and cropped by chance.
 
-        Chance is decided by (seed, epoch, photo), so any process that gets a photo draws the same.
+        Chance is decided by (seed, epoch, image), so any process that gets an image draws the same.
         """
-        photos, objects, seeds = [], [], []
+        images, objects, seeds = [], [], []
         for index in indices.tolist():
             draw = np.random.default_rng([self.recipe.seed, epoch, index])
-            photo, found = self.drawn_photo(int(self.photo_numbers[index]), draw)
-            photos.append(photo)
+            image, found = self.drawn_image(int(self.image_numbers[index]), draw)
+            images.append(image)
             objects.append(found)
             seeds.append(int(draw.integers(2**62)))
-        side = self.recipe.train.photo_size
+        side = self.recipe.train.image_size
         options = {"size": {"height": side, "width": side}} if side else {}
-        inputs: dict[str, Any] = dict(self.processor(photos, return_tensors="pt", **options))
+        inputs: dict[str, Any] = dict(self.processor(images, return_tensors="pt", **options))
         return {**inputs, **pad_objects(objects), "draw_seeds": torch.tensor(seeds)}
 
-    def drawn_photo(self, index: int, draw: np.random.Generator) -> tuple[PilImage, dict[str, Any]]:
-        """A training photo as this epoch shows it, and the objects still seen in it."""
+    def drawn_image(self, index: int, draw: np.random.Generator) -> tuple[PilImage, dict[str, Any]]:
+        """A training image as this epoch shows it, and the objects still seen in it."""
         regions, row = self.recipe.regions, self.train_rows[index]
-        photo, found = named_photo(row), photo_objects(row)
+        image, found = named_image(row), image_objects(row)
         if regions.crops < 1:
             part = random_crop(draw, regions.crops)
-            photo, found = crop(photo, part), objects_in(found, part)
+            image, found = crop(image, part), objects_in(found, part)
         if regions.flips and draw.random() < 0.5 and not self.sided[index]:
-            photo, found = (
-                photo.transpose(Transpose.FLIP_LEFT_RIGHT),
+            image, found = (
+                image.transpose(Transpose.FLIP_LEFT_RIGHT),
                 {**found, "boxes": found["boxes"][:, [2, 1, 0, 3]] * FLIP + FLIP_SHIFT},
             )
-        return photo, found
+        return image, found
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 
     def loss(
         self, model: torch.nn.Module, inputs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
-        """Sum of the loss over photos, the number of photos, and its parts."""
+        """Sum of the loss over images, the number of images, and its parts."""
         output = model(**inputs)
         count = torch.tensor(len(inputs["pixel_values"]), device=output.loss.device)
         return output.loss * count, count, {name: part.item() for name, part in output.losses.items()}
@@ -211,13 +211,13 @@ class DetectionTask:
     # -- score --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, model: Any, *, split: str, num_beams: int = 1, max_photos: int = 0) -> Scored:
+    def score(self, model: Any, *, split: str, num_beams: int = 1, max_images: int = 0) -> Scored:
         """Detect the objects of a split, every process its share, and score them.
 
         Attributes are scored on the true boxes, as the published figures are.
         """
         model.eval()
-        rows, truth = self.evaluation_rows(split, max_photos=max_photos)
+        rows, truth = self.evaluation_rows(split, max_images=max_images)
         config = model.config
         described = bool(config.num_attributes) and any(any(ids) for ids in truth["attribute_ids"])
         parts = list(self.detected(model, rows, boxes=truth["boxes"][:] if described else None))
@@ -240,12 +240,12 @@ class DetectionTask:
         """
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = list(range(len(rows)))[accelerator.process_index :: accelerator.num_processes]
-        with tqdm(total=len(mine), desc="detecting", unit="photo", disable=not accelerator.is_main_process) as bar:
+        with tqdm(total=len(mine), desc="detecting", unit="image", disable=not accelerator.is_main_process) as bar:
             for start in range(0, len(mine), size):
                 indices = mine[start : start + size]
-                photos = [named_photo(rows[i]) for i in indices]
-                inputs = self.processor(photos, return_tensors="pt").to(accelerator.device)
-                output = model(**inputs, min_regions=1, max_regions=DETECTIONS_A_PHOTO, score_threshold=LOWEST_SCORE)
+                images = [named_image(rows[i]) for i in indices]
+                inputs = self.processor(images, return_tensors="pt").to(accelerator.device)
+                output = model(**inputs, min_regions=1, max_regions=DETECTIONS_AN_IMAGE, score_threshold=LOWEST_SCORE)
                 check_detections(output, model)
                 described = [] if boxes is None else self.described(model, inputs, [boxes[i] for i in indices])
                 for place, index in enumerate(indices):
@@ -261,9 +261,9 @@ class DetectionTask:
                 bar.update(len(indices))
 
     def described(self, model: Any, inputs: Any, boxes: list[list[list[float]]]) -> list[dict[str, Any]]:
-        """`true_boxes` (N, 4) of each photo and their `attribute_probs` (N, A + 1)."""
+        """`true_boxes` (N, 4) of each image and their `attribute_probs` (N, A + 1)."""
         counts = [len(part) for part in boxes]
-        given = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(len(boxes), max([1, *counts]), 1)  # the whole photo pads
+        given = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(len(boxes), max([1, *counts]), 1)  # the whole image pads
         mask = torch.zeros(given.shape[:2], dtype=torch.bool)
         for place, part in enumerate(boxes):
             given[place, : len(part)] = torch.tensor(part).view(len(part), 4)
@@ -287,13 +287,13 @@ class DetectionTask:
 FLIP, FLIP_SHIFT = np.array([-1, 1, -1, 1], dtype=np.float32), np.array([1, 0, 1, 0], dtype=np.float32)
 
 
-def repeated_photos(object_ids: list[list[int]], *, threshold: float, seed: int) -> np.ndarray:
-    """The numbers of the photos of an epoch: each at least once, those of rare classes more often.
+def repeated_images(object_ids: list[list[int]], *, threshold: float, seed: int) -> np.ndarray:
+    """The numbers of the images of an epoch: each at least once, those of rare classes more often.
 
-    A class in a share f of the photos asks for sqrt(threshold / f) times (Gupta et al. 2019, LVIS, section 5); a photo
+    A class in a share f of the images asks for sqrt(threshold / f) times (Gupta et al. 2019, LVIS, section 5); an image
     is shown as often as its rarest class asks, fractions by chance.
 
-    >>> repeated_photos([[1], [1], [1], [1, 2]], threshold=1.0, seed=0).tolist()
+    >>> repeated_images([[1], [1], [1], [1, 2]], threshold=1.0, seed=0).tolist()
     [0, 1, 2, 3, 3]
     """
     present = [set(ids) for ids in object_ids]
@@ -306,21 +306,21 @@ def repeated_photos(object_ids: list[list[int]], *, threshold: float, seed: int)
 
 
 def shown_names(data: DetectionData) -> Iterator[list[str]]:
-    """The names of each photo's objects and their attributes."""
+    """The names of each image's objects and their attributes."""
     objects, attributes = data.id2label, data.attribute_id2label
     for object_ids, attribute_ids in zip(data.rows["object_ids"][:], data.rows["attribute_ids"][:], strict=True):
         yield [*(objects[i] for i in object_ids), *(attributes[i] for ids in attribute_ids for i in ids)]
 
 
-def named_photo(row: dict[str, Any]) -> PilImage:
-    """The photo of an undecoded row; `ValueError` that names it where it cannot be read."""
+def named_image(row: dict[str, Any]) -> PilImage:
+    """The image of an undecoded row; `ValueError` that names it where it cannot be read."""
     try:
-        return photo_of(row)
+        return image_of(row)
     except (OSError, ValueError) as error:
-        raise ValueError(f"photo {row['image_id']!r} cannot be read ({error}): take it out of the data") from error
+        raise ValueError(f"image {row['image_id']!r} cannot be read ({error}): take it out of the data") from error
 
 
-def photo_objects(row: dict[str, Any]) -> dict[str, Any]:
+def image_objects(row: dict[str, Any]) -> dict[str, Any]:
     """The objects of a row: `boxes` (N, 4), `object_ids` (N,) with -1 for a crowd, `attribute_ids`, N lists."""
     ids = np.asarray(row["object_ids"], dtype=np.int64)
     ids[np.asarray(row["crowd"], dtype=bool)] = -1
@@ -332,7 +332,7 @@ def photo_objects(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
-    """The objects of which enough is seen in a part (4,) of the photo, their boxes clipped to it and in 0..1 of it.
+    """The objects of which enough is seen in a part (4,) of the image, their boxes clipped to it and in 0..1 of it.
 
     Of a crowd anything is enough: nothing in it may count as background.
     """
@@ -349,7 +349,7 @@ def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
 
 
 def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Photos' objects as the detector's labels: `labels` (P, N), `true_boxes` (P, N, 4), `true_attributes` (P, N, K).
+    """Images' objects as the detector's labels: `labels` (P, N), `true_boxes` (P, N, 4), `true_attributes` (P, N, K).
 
     >>> pad_objects([{"boxes": np.zeros((0, 4)), "object_ids": np.array([]), "attribute_ids": []}])["labels"].shape
     torch.Size([1, 1])
@@ -369,7 +369,7 @@ def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
 
 
 def coco_result(part: dict[str, Any]) -> dict[str, Any]:
-    """One photo's detections as `predictions.json` keeps them: boxes xyxy in 0..1, scores, object ids."""
+    """One image's detections as `predictions.json` keeps them: boxes xyxy in 0..1, scores, object ids."""
     return {
         "image_id": part["image_id"],
         "boxes": np.round(part["boxes"].astype(float), 5).tolist(),

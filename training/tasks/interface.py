@@ -18,15 +18,15 @@ LOOP_READS = (
     *("train.momentum", "train.schedule", "train.warmup_steps", "train.decay", "train.decay_epochs"),
     *("train.decay_steps", "train.clip_norm", "train.clip_value", "train.mixed_precision", "train.early_stopping"),
     *("train.checkpoint_steps", "train.num_workers", "train.log_with", "evaluate.split", "evaluate.final_split"),
-    *("evaluate.batch_size", "evaluate.metric", "evaluate.every_epochs", "evaluate.max_photos"),
+    *("evaluate.batch_size", "evaluate.metric", "evaluate.every_epochs", "evaluate.max_images"),
 )
 
 
 @dataclass
 class Scored:
-    """What `score` returns: the split's metrics, each photo's prediction, and the metrics of each domain.
+    """What `score` returns: the split's metrics, each image's prediction, and the metrics of each domain.
 
-    items: metric -> what each photo or question scored, as `training/metrics/item_scores.py` has it, for the metrics
+    items: metric -> what each image or question scored, as `training/metrics/item_scores.py` has it, for the metrics
         that are means over them.
     """
 
@@ -40,10 +40,10 @@ class Task(Protocol):
     """A recipe's data and model. `prepare` (for training) or `load` (for evaluation) comes first.
 
     hub_task: the Hub's name of the task, which the card shows.
-    counted: what a split has so many of, `photos` or `questions`.
+    counted: what a split has so many of, `images` or `questions`.
     reads: the recipe's keys that mean something to the task, `train.epochs`, or a whole section, `masks`.
     objectives: the values of `train.objective` that mean something to it.
-    num_rows: photos to train on; known once prepared.
+    num_rows: images to train on; known once prepared.
     stateful: modules that a checkpoint keeps besides the model.
     """
 
@@ -72,9 +72,9 @@ class Task(Protocol):
     def loss(
         self, model: torch.nn.Module, inputs: dict[str, Any]
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
-        """Sum of the loss, what it is divided by over the whole batch (words, photos), and what else is logged."""
+        """Sum of the loss, what it is divided by over the whole batch (words, images), and what else is logged."""
 
-    def score(self, model: Any, *, split: str, num_beams: int, max_photos: int = 0) -> Scored:
+    def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
         """The metrics of a split; `num_beams` means something to tasks that write."""
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:

@@ -38,7 +38,7 @@ EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of thi
 
 
 class PretrainingTask(RetrievalTask):
-    """A recipe's photos and captions, model and processor, and the four verbs on them; see the module's docstring."""
+    """A recipe's images and captions, model and processor, and the four verbs on them; see the module's docstring."""
 
     model_class = UpDownFusionForPreTraining
     default_objectives = DEFAULT_OBJECTIVES
@@ -60,7 +60,7 @@ class PretrainingTask(RetrievalTask):
         if any(weight(name) for name in MASKED_REGIONS) and not self.recipe.regions.store:
             raise ValueError("masked regions are predicted as they lie in a store: name its folder in regions.store")
         soft = next((name for name in REGION_CLASSES if weight(name)), None)
-        if soft and "object_probs" not in self.photos.stores[False].column_names:
+        if soft and "object_probs" not in self.images.stores[False].column_names:
             raise ValueError(
                 f"{soft} learns the detector's object_probs, which the regions of {self.recipe.regions.store} lack: "
                 "set regions.soft_labels and another store, or leave that objective out"
@@ -70,7 +70,7 @@ class PretrainingTask(RetrievalTask):
         """As the base class has it; where objects' classes are learnt they are read from the store as well."""
         super().adopt(model, processor)
         if any(model.config.weight(name) for name in REGION_CLASSES):
-            self.photos.columns = (*self.photos.columns, "object_probs")
+            self.images.columns = (*self.images.columns, "object_probs")
 
     def head_fields(self, vision_config: PreTrainedConfig | None) -> dict[str, Any]:
         """As many object classes as the detector has, or as the store's soft labels have."""
@@ -86,15 +86,15 @@ class PretrainingTask(RetrievalTask):
     # -- inputs -------------------------------------------------------------------------------------------------------
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """As for retrieval, and masks, drawn photo by photo by (seed, epoch, photo)."""
+        """As for retrieval, and masks, drawn image by image by (seed, epoch, image)."""
         inputs = super().inputs(indices, epoch=epoch)
         return {**inputs, **self.masks(inputs, epoch=epoch)}
 
     def masks(self, inputs: dict[str, Any], *, epoch: int) -> dict[str, torch.Tensor]:
         """`masked_input_ids` and `labels`; `masked_regions`, `asked_regions` and, where it differs, `seen_features`."""
         weight, found = self.model.config.weight, {}
-        photo_ids, owners = inputs["photo_ids"].tolist(), inputs["photo_index"]
-        chances = [mask_chance(self.recipe.seed, epoch, photo) for photo in photo_ids]
+        image_ids, owners = inputs["image_ids"].tolist(), inputs["image_index"]
+        chances = [mask_chance(self.recipe.seed, epoch, image) for image in image_ids]
         if weight("mlm"):
             words = [
                 self.masked_words(inputs["input_ids"][owners == place], chance) for place, chance in enumerate(chances)
@@ -122,7 +122,7 @@ class PretrainingTask(RetrievalTask):
         return found
 
     def masked_words(self, input_ids: torch.Tensor, chance: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """One photo's captions (S, T) with some pieces hidden, and those pieces."""
+        """One image's captions (S, T) with some pieces hidden, and those pieces."""
         tokenizer = self.processor.tokenizer
         if self.starts is None:
             self.starts = word_starts(tokenizer)
@@ -138,7 +138,7 @@ class PretrainingTask(RetrievalTask):
         )
 
     def hidden_regions(self, real: torch.Tensor, boxes: torch.Tensor, chance: torch.Generator) -> torch.Tensor:
-        """Which of one photo's regions (1, R) are hidden: blocks of a grid's cells, or regions with their overlaps."""
+        """Which of one image's regions (1, R) are hidden: blocks of a grid's cells, or regions with their overlaps."""
         settings = self.recipe.masks
         if not settings.blocks:
             return mask_regions(real, boxes, generator=chance, probability=settings.regions, overlap=settings.overlap)
@@ -151,15 +151,15 @@ class PretrainingTask(RetrievalTask):
     # -- score --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, model: Any, *, split: str, num_beams: int, max_photos: int = 0) -> Scored:
+    def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
         """As for retrieval where that is learnt, and the share of masked pieces and regions that were guessed."""
         model.eval()
         learns = any(model.config.weight(name) for name in ("mlm", *MASKED_REGIONS))
-        figures = self.guessed(model, self.evaluation_rows(split, max_photos=max_photos)) if learns else {}
+        figures = self.guessed(model, self.evaluation_rows(split, max_images=max_images)) if learns else {}
         if not model.config.weight("itc"):
-            rows = self.evaluation_rows(split, max_photos=max_photos)
+            rows = self.evaluation_rows(split, max_images=max_images)
             return Scored(figures, [{"image_id": image_id} for image_id in rows["image_id"][:]], {})
-        scored = super().score(model, split=split, num_beams=num_beams, max_photos=max_photos)
+        scored = super().score(model, split=split, num_beams=num_beams, max_images=max_images)
         return Scored({**scored.metrics, **figures}, scored.predictions, scored.domains, scored.items)
 
     def guessed(self, model: Any, rows: Dataset) -> dict[str, float]:
@@ -176,13 +176,13 @@ class PretrainingTask(RetrievalTask):
         return shares | {f"{name}_x100": 100 * value for name, value in shares.items()}
 
     def guesses(self, model: Any, rows: Dataset, indices: np.ndarray) -> torch.Tensor:
-        """(3, 2): of a few photos, what was guessed right of how much, for each of `FIGURES`."""
+        """(3, 2): of a few images, what was guessed right of how much, for each of `FIGURES`."""
         captions = rows[indices.tolist()]["captions"]
-        photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
+        images = self.images.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
         words = self.tokenize([texts[0] for texts in captions])
-        given = {**photos, **words, "photo_ids": torch.from_numpy(indices), "photo_index": torch.arange(len(indices))}
+        given = {**images, **words, "image_ids": torch.from_numpy(indices), "image_index": torch.arange(len(indices))}
         given |= self.masks(given, epoch=EVALUATION_EPOCH)
-        del given["photo_ids"]
+        del given["image_ids"]
         device, labels, asked = self.accelerator.device, given.pop("labels", None), given.pop("asked_regions", None)
         output = model(**{name: tensor.to(device) for name, tensor in given.items()})
         for guess in (output.logits, output.object_logits, output.region_predictions):
@@ -193,16 +193,16 @@ class PretrainingTask(RetrievalTask):
             hidden = labels != IGNORED_LABEL
             sums[0] = torch.tensor([(output.logits.argmax(-1).cpu() == labels)[hidden].sum(), hidden.sum()])
         if asked is not None and output.object_logits is not None:
-            true = photos["object_probs"][asked][:, 1:].argmax(-1)
+            true = images["object_probs"][asked][:, 1:].argmax(-1)
             sums[1] = torch.tensor([(output.object_logits.cpu()[asked][:, 1:].argmax(-1) == true).sum(), len(true)])
         if asked is not None and output.region_predictions is not None:
-            features = photos["region_features"]
+            features = images["region_features"]
             error = (output.region_predictions.cpu()[asked] - features[asked]).square().sum()
-            spread = (features[asked] - features[photos["region_mask"]].mean(dim=0)).square().sum()
+            spread = (features[asked] - features[images["region_mask"]].mean(dim=0)).square().sum()
             sums[2] = torch.stack([error, spread])
         return sums
 
 
-def mask_chance(seed: int, epoch: int, photo: int) -> torch.Generator:
-    """The generator of one photo's masks in one epoch."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, photo]).generate_state(1)[0]))
+def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
+    """The generator of one image's masks in one epoch."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, image]).generate_state(1)[0]))

@@ -15,40 +15,40 @@ from training.metrics.retrieval.recall import rerank_scores
 def reranked(
     task: Any, model: Any, rows: Dataset, captions: list[list[str]], similarity: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (P, N) of texts for photos and (N, P) of photos for texts: the best of each query by match.
+    """Scores (P, N) of texts for images and (N, P) of images for texts: the best of each query by match.
 
     task: a `RetrievalTask`, whose recipe says how many are matched (`evaluate.rerank`) and how much ITC counts beside
     (`evaluate.rerank_weight`); similarity (P, N): cosines of rows and captions.
     """
     settings = task.recipe.evaluate
-    num_photos, num_texts = similarity.shape
+    num_images, num_texts = similarity.shape
     texts = list(itertools.chain.from_iterable(captions))
     best_texts = best_places(similarity, settings.rerank)  # (P, k)
-    best_photos = best_places(similarity.T, settings.rerank)  # (N, k)
-    for_photos = np.arange(num_photos)[:, None] * num_texts + best_texts
-    for_texts = best_photos * num_texts + np.arange(num_texts)[:, None]
-    pairs = np.unique(np.concatenate([for_photos.ravel(), for_texts.ravel()]))  # those of a photo stand side by side:
-    share = partial(match_scores, task, model, rows, texts, pairs)  # a batch looks at few photos, and at each once
+    best_images = best_places(similarity.T, settings.rerank)  # (N, k)
+    for_images = np.arange(num_images)[:, None] * num_texts + best_texts
+    for_texts = best_images * num_texts + np.arange(num_texts)[:, None]
+    pairs = np.unique(np.concatenate([for_images.ravel(), for_texts.ravel()]))  # those of an image stand side by side:
+    share = partial(match_scores, task, model, rows, texts, pairs)  # a batch looks at few images, and at each once
     scores = task.in_shares(len(pairs), share, shown="pairs").numpy()
     weight = settings.rerank_weight / float(model.bounded_temperature())
     scores = scores + weight * similarity.ravel()[pairs]
-    texts_of_photo = rerank_scores(similarity, best_texts, scores[np.searchsorted(pairs, for_photos)])
-    photos_of_text = rerank_scores(similarity.T, best_photos, scores[np.searchsorted(pairs, for_texts)])
-    return texts_of_photo, photos_of_text
+    texts_of_image = rerank_scores(similarity, best_texts, scores[np.searchsorted(pairs, for_images)])
+    images_of_text = rerank_scores(similarity.T, best_images, scores[np.searchsorted(pairs, for_texts)])
+    return texts_of_image, images_of_text
 
 
 def match_scores(
     task: Any, model: Any, rows: Dataset, texts: Sequence[str], pairs: np.ndarray, indices: np.ndarray
 ) -> torch.Tensor:
-    """Log-odds (n,) of pairs by number; a pair is photo x captions + caption."""
-    photos, words = np.divmod(pairs[indices], len(texts))
-    used, photo_index = np.unique(photos, return_inverse=True)
+    """Log-odds (n,) of pairs by number; a pair is image x captions + caption."""
+    images, words = np.divmod(pairs[indices], len(texts))
+    used, image_index = np.unique(images, return_inverse=True)
     encoded = task.tokenize([texts[i] for i in words])
     device = task.accelerator.device
     return model.match(
         **{name: tensor.to(device) for name, tensor in encoded.items()},
-        **task.photo_inputs(rows, used),
-        photo_index=torch.from_numpy(photo_index).to(device),
+        **task.image_inputs(rows, used),
+        image_index=torch.from_numpy(image_index).to(device),
     )
 
 

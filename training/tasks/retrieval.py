@@ -1,7 +1,7 @@
 """Image-text retrieval: rows -> inputs -> loss -> score, for `training/train.py` and `training/evaluate.py`.
 
-Photos and captions are compared (ITC) and matched (ITM); a photo of a batch is a wrong one for the others' captions. A
-split is scored by finding each caption's photo among all and each photo's captions among all; the best of each query
+Images and captions are compared (ITC) and matched (ITM); an image of a batch is a wrong one for the others' captions. A
+split is scored by finding each caption's image among all and each image's captions among all; the best of each query
 may be put in a new order by the match score (`evaluate.rerank`).
 """
 
@@ -23,7 +23,7 @@ from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieval, UpDownProcessor
 from modeling_updown.compat_updown import checkpoint_activations
-from modeling_updown.modeling_captioning import PHOTO_INPUTS
+from modeling_updown.modeling_captioning import IMAGE_INPUTS
 from modeling_updown.momentum_updown import MomentumQueue
 from training.data.mirroring import tell_sides
 from training.metrics.item_scores import item_scores
@@ -51,7 +51,7 @@ SETTLED_BY_RECIPE = ("objectives", "match_by", "hard_negatives", "distillation")
 
 @dataclass
 class Embedded:
-    """A split's photos (P, E) and captions (N, E), of length 1, and the row of each caption's photo (N,)."""
+    """A split's images (P, E) and captions (N, E), of length 1, and the row of each caption's image (N,)."""
 
     images: torch.Tensor
     texts: torch.Tensor
@@ -59,7 +59,7 @@ class Embedded:
 
 
 class RetrievalTask(TopDownTask):
-    """A recipe's photos and captions, model and processor, and the four verbs on them.
+    """A recipe's images and captions, model and processor, and the four verbs on them.
 
     `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
     the recipe cannot be run with.
@@ -68,7 +68,7 @@ class RetrievalTask(TopDownTask):
     hub_task = "zero-shot-image-classification"
     counted = "photos"
     reads: tuple[str, ...] = (
-        *(*LOOP_READS, "regions", "text", "train.objective", "train.captions_per_photo", "train.max_words"),
+        *(*LOOP_READS, "regions", "text", "train.objective", "train.captions_per_image", "train.max_words"),
         *("train.momentum_queue", "train.momentum_decay", "train.gradient_checkpointing"),
         *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
     )
@@ -93,7 +93,7 @@ class RetrievalTask(TopDownTask):
         lacking = [image_id for image_id, texts in zip(rows["image_id"], captions, strict=True) if not texts]
         if lacking:
             raise ValueError(
-                f"{len(lacking)} training photos have no caption, such as {lacking[0]}: "
+                f"{len(lacking)} training images have no caption, such as {lacking[0]}: "
                 "give them captions or another split"
             )
         self.ask_store(rows)
@@ -104,11 +104,11 @@ class RetrievalTask(TopDownTask):
         if recipe.regions.trained:
             self.model.fusion.unfreeze_regions()
         self.check_evaluation()
-        self.train_rows = self.photos.prepare(rows, flips=recipe.regions.flips)
+        self.train_rows = self.images.prepare(rows, flips=recipe.regions.flips)
         self.num_rows = len(self.train_rows)
         self.sided = tell_sides(self.train_rows["captions"][:] if recipe.regions.flips else [[]] * self.num_rows)
         self.token_ids = self.encode_captions(self.train_rows["captions"][:])
-        self.photo_numbers = np.unique(self.train_rows["image_id"][:], return_inverse=True)[1]  # a mixture may repeat
+        self.image_numbers = np.unique(self.train_rows["image_id"][:], return_inverse=True)[1]  # a mixture may repeat
         if recipe.train.momentum_queue:
             settings = recipe.train
             self.momentum = MomentumQueue(self.model, size=settings.momentum_queue, decay=settings.momentum_decay)
@@ -117,20 +117,20 @@ class RetrievalTask(TopDownTask):
     # -- rows ---------------------------------------------------------------------------------------------------------
 
     def rows(self, split: str) -> Dataset:
-        """One row a photo of that split: image_id, image, captions, split, domain."""
+        """One row an image of that split: image_id, image, captions, split, domain."""
         return caption_rows(self.recipe.data, split=split)
 
-    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
-        """The rows of a split that have captions to find and a photo to look at."""
-        key = (split, max_photos)
+    def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
+        """The rows of a split that have captions to find and an image to look at."""
+        key = (split, max_images)
         if key not in self.evaluated:
             rows = captioned_rows(self.rows(split), split=split)
-            rows = rows.select(range(min(max_photos, len(rows)))) if max_photos else rows
-            self.evaluated[key] = self.photos.prepare(rows, warns=False)
+            rows = rows.select(range(min(max_images, len(rows)))) if max_images else rows
+            self.evaluated[key] = self.images.prepare(rows, warns=False)
             lost = len(rows) - len(self.evaluated[key])
             if lost:
                 warnings.warn(
-                    f"{lost} of the {len(rows)} photos of {split} have no regions: the others alone are searched, "
+                    f"{lost} of the {len(rows)} images of {split} have no regions: the others alone are searched, "
                     "which is easier than the whole split",
                     stacklevel=2,
                 )
@@ -204,40 +204,40 @@ class RetrievalTask(TopDownTask):
         return {name: encoded[name] for name in ("input_ids", "attention_mask")}
 
     def encode_captions(self, captions: list[list[str]]) -> list[list[torch.Tensor]]:
-        """Captions as token ids: a list a photo."""
+        """Captions as token ids: a list an image."""
         encoded = self.tokenize(list(itertools.chain.from_iterable(captions)))
         lengths = encoded["attention_mask"].sum(dim=1).tolist()
         rows = iter([row[:length] for row, length in zip(encoded["input_ids"], lengths, strict=True)])
         return [list(itertools.islice(rows, len(texts))) for texts in captions]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Photos (P) and captions (N, T), `captions_per_photo` of each.
+        """Images (P) and captions (N, T), `captions_per_image` of each.
 
-        Flips, crops and captions are drawn by (seed, epoch, photo), so any process that gets a photo draws the same. A
-        photo whose captions tell left from right is never mirrored, and a photo that the data repeat stands in a batch
-        once: it would be a wrong one for its own captions.
+        Flips, crops and captions are drawn by (seed, epoch, image), so any process that gets an image draws the same.
+        An image whose captions tell left from right is never mirrored, and an image that the data repeat stands in a
+        batch once: it would be a wrong one for its own captions.
         """
-        indices = indices[np.sort(np.unique(self.photo_numbers[indices], return_index=True)[1])]
+        indices = indices[np.sort(np.unique(self.image_numbers[indices], return_index=True)[1])]
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
         flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
         flipped &= ~self.sided[indices]
         smallest = self.recipe.regions.crops
         crops = np.stack([random_crop(draw, smallest) for draw in draws]) if smallest < 1 else None
-        inputs: dict[str, Any] = self.photos.batch(self.train_rows, indices, flipped=flipped, crops=crops)
+        inputs: dict[str, Any] = self.images.batch(self.train_rows, indices, flipped=flipped, crops=crops)
         chosen = [self.chosen_captions(int(index), draw) for index, draw in zip(indices, draws, strict=True)]
         rows = list(itertools.chain.from_iterable(chosen))
         padding = self.processor.tokenizer.pad_token_id
         inputs["input_ids"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
         lengths = torch.tensor([len(row) for row in rows])
         inputs["attention_mask"] = (torch.arange(inputs["input_ids"].shape[1]) < lengths[:, None]).long()
-        inputs["photo_index"] = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(texts) for texts in chosen]))
-        inputs["photo_ids"] = torch.from_numpy(self.photo_numbers[indices].astype(np.int64))
+        inputs["image_index"] = torch.from_numpy(np.repeat(np.arange(len(chosen)), [len(texts) for texts in chosen]))
+        inputs["image_ids"] = torch.from_numpy(self.image_numbers[indices].astype(np.int64))
         return inputs
 
     def chosen_captions(self, index: int, draw: np.random.Generator) -> list[torch.Tensor]:
-        """So many of a photo's captions as the recipe says, or all where it has fewer."""
+        """So many of an image's captions as the recipe says, or all where it has fewer."""
         rows = self.token_ids[index]
-        return [rows[i] for i in draw.permutation(len(rows))[: self.recipe.train.captions_per_photo]]
+        return [rows[i] for i in draw.permutation(len(rows))[: self.recipe.train.captions_per_image]]
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 
@@ -246,27 +246,27 @@ class RetrievalTask(TopDownTask):
     ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
         """The weighted loss times the pairs it is a mean over, the number of pairs, and each objective's loss."""
         if self.momentum is not None:
-            inputs = self.with_keys(inputs, inputs["photo_ids"])
+            inputs = self.with_keys(inputs, inputs["image_ids"])
         output = model(return_loss=True, **inputs)
         pairs = torch.tensor(len(inputs["input_ids"]))
         shown = {name: loss.item() for name, loss in output.losses.items()} if output.losses else {}
         return output.loss * pairs, pairs, shown
 
     @torch.no_grad()
-    def with_keys(self, inputs: dict[str, Any], photo_ids: torch.Tensor) -> dict[str, Any]:
+    def with_keys(self, inputs: dict[str, Any], image_ids: torch.Tensor) -> dict[str, Any]:
         """The inputs with the momentum copy's `keys`, its weights moved one step first."""
         assert self.momentum is not None  # the caller has seen it
         model = self.model
         self.momentum.follow(model)
-        photos = inputs
+        images = inputs
         if "pixel_values" in inputs:
-            photos = model.get_regions(inputs["pixel_values"], pixel_mask=inputs.get("pixel_mask"))
+            images = model.get_regions(inputs["pixel_values"], pixel_mask=inputs.get("pixel_mask"))
         keys = self.momentum.keys(
-            {name: photos[name] for name in ("region_features", "region_boxes", "region_mask")},
+            {name: images[name] for name in ("region_features", "region_boxes", "region_mask")},
             inputs["input_ids"],
             inputs["attention_mask"],
-            photo_ids=photo_ids,
-            owners=inputs["photo_index"],
+            image_ids=image_ids,
+            owners=inputs["image_index"],
             alpha=model.config.distillation,
         )
         return {**inputs, "keys": keys}
@@ -274,11 +274,11 @@ class RetrievalTask(TopDownTask):
     # -- score --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, model: Any, *, split: str, num_beams: int, max_photos: int = 0) -> Scored:
+    def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
         """Recall both ways, every process embedding its share; re-ranked where the recipe says so."""
         model.eval()
         settings = self.recipe.evaluate
-        rows = self.evaluation_rows(split, max_photos=max_photos)
+        rows = self.evaluation_rows(split, max_images=max_images)
         captions = rows["captions"][:]
         embedded = self.embed(model, rows, captions)
         # in float64: products in float32 would give equal captions different last bits
@@ -287,8 +287,8 @@ class RetrievalTask(TopDownTask):
         ranked = similarity
         if settings.rerank and self.reranks and model.config.weight("itm"):
             before = {f"itc_{name}": value for name, value in metrics.items() if name.endswith("_x100")}
-            ranked, photos_of_text = reranked(self, model, rows, captions, similarity)
-            metrics, per_query = self.scores(ranked, embedded.owners, photos_of_text)
+            ranked, images_of_text = reranked(self, model, rows, captions, similarity)
+            metrics, per_query = self.scores(ranked, embedded.owners, images_of_text)
             metrics |= before
         texts = list(itertools.chain.from_iterable(captions))
         best = ranked.argmax(axis=1)
@@ -313,41 +313,41 @@ class RetrievalTask(TopDownTask):
         return {"decoding": {**decoding, **folds}, "metrics": shown}
 
     def scores(
-        self, texts_of_photo: np.ndarray, owners: np.ndarray, photos_of_text: np.ndarray | None = None
+        self, texts_of_image: np.ndarray, owners: np.ndarray, images_of_text: np.ndarray | None = None
     ) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """`retrieval_scores` of (P, N), and (N, P) where that ranks photos otherwise; over the recipe's folds.
+        """`retrieval_scores` of (P, N), and (N, P) where that ranks images otherwise; over the recipe's folds.
 
         With what each query scored; folds have a search each, and no such scores.
         """
         folds = self.recipe.evaluate.folds
         if folds:
-            found = fold_scores(texts_of_photo, owners, num_folds=folds, text_to_photo=photos_of_text)
+            found = fold_scores(texts_of_image, owners, num_folds=folds, text_to_image=images_of_text)
         else:
-            found = retrieval_scores(texts_of_photo, owners, text_to_photo=photos_of_text)
+            found = retrieval_scores(texts_of_image, owners, text_to_image=images_of_text)
         return {name: value for name, value in found.items() if isinstance(value, float)}, found.get("per_item", {})
 
     def embed(self, model: Any, rows: Dataset, captions: list[list[str]]) -> Embedded:
-        """Photos and captions of a split, each process its share, together."""
+        """Images and captions of a split, each process its share, together."""
         owners = np.repeat(np.arange(len(rows)), [len(texts) for texts in captions])
         texts = list(itertools.chain.from_iterable(captions))
-        images = self.in_shares(len(rows), partial(self.image_features, model, rows), shown="photos")
+        images = self.in_shares(len(rows), partial(self.image_features, model, rows), shown="images")
         words = self.in_shares(len(texts), partial(self.text_features, model, texts), shown="captions")
         return Embedded(images, words, owners)
 
     def image_features(self, model: Any, rows: Dataset, indices: np.ndarray) -> torch.Tensor:
-        """Embeddings (n, E) of photos by number."""
-        return model.get_image_features(**self.photo_inputs(rows, indices))
+        """Embeddings (n, E) of images by number."""
+        return model.get_image_features(**self.image_inputs(rows, indices))
 
     def text_features(self, model: Any, texts: Sequence[str], indices: np.ndarray) -> torch.Tensor:
         """Embeddings (n, E) of captions by number."""
         words = self.tokenize([texts[i] for i in indices])
         return model.get_text_features(**{name: tensor.to(self.accelerator.device) for name, tensor in words.items()})
 
-    def photo_inputs(self, rows: Dataset, indices: np.ndarray) -> dict[str, torch.Tensor]:
-        """Photos as the model takes them, on its device."""
-        photos = self.photos.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
-        names = (*PHOTO_INPUTS, "region_seconds")
-        return {name: tensor.to(self.accelerator.device) for name, tensor in photos.items() if name in names}
+    def image_inputs(self, rows: Dataset, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        """Images as the model takes them, on its device."""
+        images = self.images.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
+        names = (*IMAGE_INPUTS, "region_seconds")
+        return {name: tensor.to(self.accelerator.device) for name, tensor in images.items() if name in names}
 
     def in_shares(self, count: int, make: Callable[[np.ndarray], torch.Tensor], *, shown: str) -> torch.Tensor:
         """What `make` returns for the rows 0 .. count, (count, ...), every process making its share."""

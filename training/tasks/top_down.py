@@ -1,4 +1,4 @@
-"""What the tasks of top-down models share: a model with a processor, photos as regions, splits that are scored."""
+"""What the tasks of top-down models share: a model with a processor, images as regions, splits that are scored."""
 
 import contextlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from modeling_updown import UpDownProcessor
 from training.recipe_sections import Recipe
-from training.regions.extract import PhotoRegions, ask_store
+from training.regions.extract import ImageRegions, ask_store
 from training.saved_models import check_kind, load_whole
 from training.tasks.build import change_region_source, override_config, owns_region_source
 
@@ -26,15 +26,15 @@ class TopDownTask:
     any_head = False  # whether `load` takes a model of the same type that lacks some of the heads
     model: Any
     processor: UpDownProcessor
-    photos: PhotoRegions
+    images: ImageRegions
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         self.recipe, self.accelerator = recipe, accelerator
         self.stateful: list[torch.nn.Module] = []
-        self.evaluated: dict[tuple[str, int], Any] = {}  # (split, max_photos) -> what was prepared of it
+        self.evaluated: dict[tuple[str, int], Any] = {}  # (split, max_images) -> what was prepared of it
 
-    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
-        """The rows of a split that can be scored, or those of its first `max_photos` photos."""
+    def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
+        """The rows of a split that can be scored, or those of its first `max_images` images."""
         raise NotImplementedError
 
     def ask_store(self, rows: Dataset) -> None:
@@ -49,7 +49,7 @@ class TopDownTask:
         if recipe.init_from and owns_region_source(recipe.init_from):
             return
         ask_store(recipe.regions, rows, flips=recipe.regions.flips)
-        if recipe.evaluate.max_photos:
+        if recipe.evaluate.max_images:
             return  # the others need not be there
         try:
             ask_store(recipe.regions, self.rows(recipe.evaluate.split))
@@ -61,14 +61,14 @@ class TopDownTask:
         raise NotImplementedError
 
     def check_evaluation(self) -> None:
-        """Meet what is wrong with the splits to be scored, and extract their photos, before the first epoch."""
+        """Meet what is wrong with the splits to be scored, and extract their images, before the first epoch."""
         settings = self.recipe.evaluate
-        for name, split, max_photos in (
-            ("split", settings.split, settings.max_photos),
+        for name, split, max_images in (
+            ("split", settings.split, settings.max_images),
             ("final_split", settings.final_split, 0),
         ):
             try:
-                self.evaluation_rows(split, max_photos=max_photos)
+                self.evaluation_rows(split, max_images=max_images)
             except ValueError as error:
                 raise ValueError(f"evaluate.{name} is {split!r}: {error}") from error
 
@@ -91,7 +91,7 @@ class TopDownTask:
         return load_whole(self.model_class, str(folder), dtype=torch.float32)
 
     def start_from(self, folder: str) -> Any:
-        """A saved model, with the recipe's dropout, number of trained stages and size of photos; what its weights have
+        """A saved model, with the recipe's dropout, number of trained stages and size of images; what its weights have
         settled stays what it is."""
         model, processor = self.load(folder)
         override_config(model.config, self.recipe.model, section="model")
@@ -103,7 +103,7 @@ class TopDownTask:
         """Take the model as the task's: regions are made with its source, and words with this processor."""
         self.model, self.processor = model, processor
         self.evaluated = {}
-        self.photos = PhotoRegions(
+        self.images = ImageRegions(
             self.recipe.regions, model.region_source, processor.image_processor, self.accelerator
         )
 

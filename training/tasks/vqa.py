@@ -1,7 +1,7 @@
 """Question answering: rows -> inputs -> loss -> score, for `training/train.py` and `training/evaluate.py`.
 
 Every answer of the vocabulary is its own yes-or-no question, trained towards the share of annotators who gave it (the
-paper, section 3.3). A step's rows are groups of questions about one photo, so that its regions are fetched and
+paper, section 3.3). A step's rows are groups of questions about one image, so that its regions are fetched and
 projected once.
 """
 
@@ -26,7 +26,7 @@ from modeling_updown import (
     UpDownVqaConfig,
 )
 from modeling_updown.losses_updown import IGNORED_LABEL
-from modeling_updown.modeling_captioning import PHOTO_INPUTS
+from modeling_updown.modeling_captioning import IMAGE_INPUTS
 from modeling_updown.modeling_vqa import WORD_STD
 from modeling_updown.outputs_updown import check_finite
 from training.data.mirroring import tell_sides
@@ -58,11 +58,11 @@ BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "n
 
 @dataclass
 class Questions:
-    """Questions about prepared photos: their rows, one row a photo, and each question's photo (Q,)."""
+    """Questions about prepared images: their rows, one row an image, and each question's image (Q,)."""
 
     rows: Dataset
-    photos: Dataset
-    photo_of: np.ndarray
+    images: Dataset
+    image_of: np.ndarray
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -78,7 +78,7 @@ class VqaTask(TopDownTask):
     hub_task = "visual-question-answering"
     counted = "questions"
     reads: tuple[str, ...] = (
-        *(*LOOP_READS, "regions", "answers", "train.objective", "train.questions_per_photo", "train.withhold"),
+        *(*LOOP_READS, "regions", "answers", "train.objective", "train.questions_per_image", "train.withhold"),
         *("train.word_vectors", "train.min_word_count"),
     )
     objectives: tuple[str, ...] = ("binary_cross_entropy",)
@@ -89,7 +89,7 @@ class VqaTask(TopDownTask):
         if recipe.evaluate.metric not in METRICS:
             raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
         if recipe.regions.crops < 1:
-            raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole photos, leave it out")
+            raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole images, leave it out")
         self.not_computed: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -105,7 +105,7 @@ class VqaTask(TopDownTask):
             self.model.unfreeze_regions()
         self.check_evaluation()
         self.trained = self.questions(rows, flips=recipe.regions.flips)
-        self.groups = question_groups(self.trained.photo_of, most=recipe.train.questions_per_photo)
+        self.groups = question_groups(self.trained.image_of, most=recipe.train.questions_per_image)
         self.num_rows = len(self.groups)
         self.token_ids = self.encode(self.trained.rows["question"][:])
         self.targets = self.soft_targets(self.trained.rows)
@@ -122,7 +122,7 @@ class VqaTask(TopDownTask):
         """As the base class has it; the questions that pick the best model have what `evaluate.metric` needs."""
         super().check_evaluation()
         settings = self.recipe.evaluate
-        rows = self.evaluation_rows(settings.split, max_photos=settings.max_photos)
+        rows = self.evaluation_rows(settings.split, max_images=settings.max_images)
         answered = (learned_answers(rows)[0] >= 0).any()
         if not answered or (settings.metric == "multiple_choice" and max(rows["correct_choice"][:]) < 0):
             lacking = "a choice that is known to be right" if answered else "an answer that is not hidden"
@@ -138,34 +138,34 @@ class VqaTask(TopDownTask):
         return question_rows(self.recipe.data, split=split)
 
     def questions(self, rows: Dataset, *, flips: bool = False) -> Questions:
-        """Questions whose photos have regions; the others are left out, with one warning."""
-        ids, first, photo_of = np.unique(np.array(rows["image_id"][:]), return_index=True, return_inverse=True)
-        photos = self.photos.prepare(rows.select_columns(["image_id", "image"]).select(first), flips=flips, warns=False)
-        if len(photos) < len(ids):
-            place = {image_id: number for number, image_id in enumerate(photos["image_id"][:])}
+        """Questions whose images have regions; the others are left out, with one warning."""
+        ids, first, image_of = np.unique(np.array(rows["image_id"][:]), return_index=True, return_inverse=True)
+        images = self.images.prepare(rows.select_columns(["image_id", "image"]).select(first), flips=flips, warns=False)
+        if len(images) < len(ids):
+            place = {image_id: number for number, image_id in enumerate(images["image_id"][:])}
             kept_place = np.array([place.get(image_id, -1) for image_id in ids.tolist()])
-            kept = np.flatnonzero(kept_place[photo_of] >= 0)
+            kept = np.flatnonzero(kept_place[image_of] >= 0)
             lost = [image_id for image_id in ids.tolist() if image_id not in place]
             warnings.warn(
-                f"{len(rows) - len(kept)} questions are left out, since their {len(lost)} photos have no regions: "
+                f"{len(rows) - len(kept)} questions are left out, since their {len(lost)} images have no regions: "
                 f"{listed(lost)}",
                 stacklevel=2,
             )
-            return Questions(rows.select(kept), photos, kept_place[photo_of[kept]])
-        return Questions(rows, photos, photo_of)
+            return Questions(rows.select(kept), images, kept_place[image_of[kept]])
+        return Questions(rows, images, image_of)
 
-    def evaluation_rows(self, split: str, *, max_photos: int = 0) -> Dataset:
-        """The questions of a split, or those about its first `max_photos` photos."""
-        return self.evaluation_questions(split, max_photos=max_photos).rows
+    def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
+        """The questions of a split, or those about its first `max_images` images."""
+        return self.evaluation_questions(split, max_images=max_images).rows
 
-    def evaluation_questions(self, split: str, *, max_photos: int = 0) -> Questions:
-        """The same, with their photos."""
-        key = (split, max_photos)
+    def evaluation_questions(self, split: str, *, max_images: int = 0) -> Questions:
+        """The same, with their images."""
+        key = (split, max_images)
         if key not in self.evaluated:
             rows = self.rows(split)
-            if max_photos:
+            if max_images:
                 ids = rows["image_id"][:]
-                chosen = set(list(dict.fromkeys(ids))[:max_photos])
+                chosen = set(list(dict.fromkeys(ids))[:max_images])
                 rows = rows.select([i for i, image_id in enumerate(ids) if image_id in chosen])
             self.evaluated[key] = self.questions(rows)
         return self.evaluated[key]
@@ -254,37 +254,37 @@ class VqaTask(TopDownTask):
         return [[next(ids) for _ in texts] for texts in choices]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Photos (P) and N questions about them, with their soft targets (N, A).
+        """Images (P) and N questions about them, with their soft targets (N, A).
 
-        Photos are mirrored by (seed, epoch, group), but for those whose questions tell left from right.
+        Images are mirrored by (seed, epoch, group), but for those whose questions tell left from right.
         """
         groups = [self.groups[index] for index in indices]
         chosen = np.concatenate(groups)
         sided = np.array([self.sided[group].any() for group in groups])
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]).random() < 0.5 for index in indices]
         flipped = np.array(draws) & ~sided & self.recipe.regions.flips
-        places = np.array([self.trained.photo_of[group[0]] for group in groups])
+        places = np.array([self.trained.image_of[group[0]] for group in groups])
         lengths = torch.tensor([len(group) for group in groups])
         return {
-            **self.photo_inputs(self.trained.photos, places, flipped=flipped),
+            **self.image_inputs(self.trained.images, places, flipped=flipped),
             **self.question_inputs([self.token_ids[i] for i in chosen]),
-            "photo_index": torch.arange(len(groups)).repeat_interleave(lengths),
+            "image_index": torch.arange(len(groups)).repeat_interleave(lengths),
             "labels": self.targets.dense(chosen),
             **(self.choice_inputs([self.choices[i] for i in chosen]) if self.choices else {}),
             **(self.correct_choice(chosen) if self.choices else {}),
         }
 
-    def photo_inputs(self, photos: Dataset, places: np.ndarray, *, flipped: np.ndarray) -> dict[str, torch.Tensor]:
-        """Photos by number as pixels or regions; one and the same region for all where the recipe withholds them.
+    def image_inputs(self, images: Dataset, places: np.ndarray, *, flipped: np.ndarray) -> dict[str, torch.Tensor]:
+        """Images by number as pixels or regions; one and the same region for all where the recipe withholds them.
 
-        It is no zero, since the product of question and photo would then be zero too, and ReLUs would never learn.
+        It is no zero, since the product of question and image would then be zero too, and ReLUs would never learn.
         """
-        if self.recipe.train.withhold == "photo":
+        if self.recipe.train.withhold == "image":
             same = torch.ones(len(places), 1, self.region_feature_size)
             whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(places), 1, 4)
             return {"region_features": same, "region_boxes": whole}
-        batch = self.photos.batch(photos, places, flipped=flipped)
-        return {name: batch[name] for name in PHOTO_INPUTS if name in batch}
+        batch = self.images.batch(images, places, flipped=flipped)
+        return {name: batch[name] for name in IMAGE_INPUTS if name in batch}
 
     def question_inputs(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Questions as `input_ids` and `attention_mask`, (N, T)."""
@@ -318,10 +318,10 @@ class VqaTask(TopDownTask):
     # -- score --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, model: Any, *, split: str, num_beams: int = 1, max_photos: int = 0) -> Scored:
-        """Answer a split, every process its share of the photos, and score it as its data set is scored."""
+    def score(self, model: Any, *, split: str, num_beams: int = 1, max_images: int = 0) -> Scored:
+        """Answer a split, every process its share of the images, and score it as its data set is scored."""
         model.eval()
-        asked = self.evaluation_questions(split, max_photos=max_photos)
+        asked = self.evaluation_questions(split, max_images=max_images)
         found = gather_object(list(self.answered(model, asked)))
         answers = sorted(found, key=lambda answer: answer["row"])
         texts = [answer["answer"] for answer in answers]
@@ -344,19 +344,19 @@ class VqaTask(TopDownTask):
     def answered(self, model: Any, asked: Questions) -> Iterator[dict[str, Any]]:
         """This process's share of the questions: row, best answer and its score in 0..1."""
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
-        mine = np.arange(len(asked.photos))[accelerator.process_index :: accelerator.num_processes]
-        order = np.argsort(asked.photo_of, kind="stable")
-        starts = np.searchsorted(asked.photo_of[order], np.arange(len(asked.photos) + 1))
+        mine = np.arange(len(asked.images))[accelerator.process_index :: accelerator.num_processes]
+        order = np.argsort(asked.image_of, kind="stable")
+        starts = np.searchsorted(asked.image_of[order], np.arange(len(asked.images) + 1))
         token_ids, choices = self.encode(asked.rows["question"][:]), asked.rows["choices"][:]
-        with tqdm(total=len(mine), desc="answering", unit="photo", disable=not accelerator.is_main_process) as bar:
+        with tqdm(total=len(mine), desc="answering", unit="image", disable=not accelerator.is_main_process) as bar:
             for first in range(0, len(mine), size):
                 places = mine[first : first + size]
                 questions = [order[starts[place] : starts[place + 1]] for place in places]
                 rows = np.concatenate(questions)
                 inputs = {
-                    **self.photo_inputs(asked.photos, places, flipped=np.zeros(len(places), dtype=bool)),
+                    **self.image_inputs(asked.images, places, flipped=np.zeros(len(places), dtype=bool)),
                     **self.question_inputs([token_ids[row] for row in rows]),
-                    "photo_index": torch.from_numpy(np.repeat(np.arange(len(places)), list(map(len, questions)))),
+                    "image_index": torch.from_numpy(np.repeat(np.arange(len(places)), list(map(len, questions)))),
                 }
                 yield from self.best_answers(model, inputs, rows, [choices[row] for row in rows])
                 bar.update(len(places))
@@ -413,12 +413,12 @@ def submitted(found: Mapping[str, Any], kind: str) -> Any:
     return found.get("choice", found["answer"]) if kind == "visual7w" else found["answer"]
 
 
-def question_rows(data: Mapping[str, Any], *, split: str, photos: bool = True) -> Dataset:
+def question_rows(data: Mapping[str, Any], *, split: str, images: bool = True) -> Dataset:
     """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split.
 
-    The splits of `train+val` may lie in different files. Without `photos` their folder need not be there.
+    The splits of `train+val` may lie in different files. Without `images` their folder need not be there.
     """
-    if not photos:
+    if not images:
         data = {**data, **({"images": None} if "images" in data else {})}
         if "parts" in data:
             data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
@@ -435,19 +435,19 @@ def answer_figures(
     return {"metrics": shown, "domains": domains, "not_computed": not_computed}
 
 
-def question_groups(photo_of: np.ndarray, *, most: int) -> list[np.ndarray]:
-    """The questions (Q,) of each photo, in groups of at most `most`.
+def question_groups(image_of: np.ndarray, *, most: int) -> list[np.ndarray]:
+    """The questions (Q,) of each image, in groups of at most `most`.
 
     >>> [group.tolist() for group in question_groups(np.array([0, 1, 0, 0]), most=2)]
     [[0, 2], [3], [1]]
     """
-    order = np.argsort(photo_of, kind="stable")
-    by_photo = np.split(order, np.flatnonzero(np.diff(photo_of[order])) + 1)
-    return [group[start : start + most] for group in by_photo for start in range(0, len(group), most)]
+    order = np.argsort(image_of, kind="stable")
+    by_image = np.split(order, np.flatnonzero(np.diff(image_of[order])) + 1)
+    return [group[start : start + most] for group in by_image for start in range(0, len(group), most)]
 
 
 def mentions_sides(questions: Questions) -> np.ndarray:
-    """Which questions (Q,) tell left from right, in question, answer or choices; mirrored photos make them wrong."""
+    """Which questions (Q,) tell left from right, in question, answer or choices; mirrored images make them wrong."""
     rows = questions.rows
     texts = zip(rows["question"][:], rows["answer"][:], rows["answers"][:], rows["choices"][:], strict=True)
     return tell_sides([asked, answer, *more, *choices] for asked, answer, more, choices in texts)

@@ -1,8 +1,8 @@
-"""Teachers of the region detector: photos -> boxes, scores and class names, from detectors that others trained.
+"""Teachers of the region detector: images -> boxes, scores and class names, from detectors that others trained.
 
-    photos --Teacher--> Detections --training/teachers/pseudo_boxes.py--> a COCO instances file
+    images --Teacher--> Detections --training/teachers/pseudo_boxes.py--> a COCO instances file
 
-A teacher is any callable from photos to `Detections`: FastestDet (github.com/dog-qiuqiu/FastestDet, a detector of the
+A teacher is any callable from images to `Detections`: FastestDet (github.com/dog-qiuqiu/FastestDet, a detector of the
 80 classes of COCO in 1 MB) through onnxruntime, or any object detector of transformers.
 """
 
@@ -24,7 +24,7 @@ FASTESTDET_OUTPUTS = 5  # numbers of a cell before its class scores
 
 @dataclass(frozen=True)
 class Detections:
-    """What a teacher sees in one photo: `boxes` (N, 4) xyxy in pixels, `scores` (N,) 0..1, N class `labels`."""
+    """What a teacher sees in one image: `boxes` (N, 4) xyxy in pixels, `scores` (N,) 0..1, N class `labels`."""
 
     boxes: torch.Tensor
     scores: torch.Tensor
@@ -70,24 +70,24 @@ class FastestDetTeacher:
                 f"{FASTESTDET_OUTPUTS + len(self.names)}; give the model's own list with --names"
             )
 
-    def __call__(self, photos: Sequence[PilImage]) -> list[Detections]:
-        """Every cell of every photo, unfiltered."""
-        return [self.detect(photo) for photo in photos]
+    def __call__(self, images: Sequence[PilImage]) -> list[Detections]:
+        """Every cell of every image, unfiltered."""
+        return [self.detect(image) for image in images]
 
-    def detect(self, photo: PilImage) -> Detections:
-        """One photo, squashed to the input's size as in its training; bicubic agrees best with real boxes."""
-        squashed = photo.convert("RGB").resize((self.width, self.height), Image.Resampling.BICUBIC)
+    def detect(self, image: PilImage) -> Detections:
+        """One image, squashed to the input's size as in its training; bicubic agrees best with real boxes."""
+        squashed = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BICUBIC)
         bgr = np.asarray(squashed, dtype=np.float32)[:, :, ::-1].transpose(2, 0, 1) / 255
         cells = self.session.run(None, {self.input_name: np.ascontiguousarray(bgr[None])})[0][0]
         boxes, scores, classes = decode_fastestdet(torch.from_numpy(cells))
-        size = torch.tensor([photo.width, photo.height] * 2)
+        size = torch.tensor([image.width, image.height] * 2)
         return Detections(boxes * size, scores, [self.names[number] for number in classes.tolist()])
 
 
 def decode_fastestdet(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The output map of one photo -> a box for every cell.
+    """The output map of one image -> a box for every cell.
 
-    The box's centre lies tanh(output) cells from the cell's corner, its sides are sigmoid(output) of the photo's; the
+    The box's centre lies tanh(output) cells from the cell's corner, its sides are sigmoid(output) of the image's; the
     score is objectness^0.6 times the best class's probability^0.4, as in the reference implementation.
 
     Args:
@@ -119,9 +119,9 @@ class TransformersTeacher:
         self.pipeline = pipeline("object-detection", model=model)
         self.threshold = threshold
 
-    def __call__(self, photos: Sequence[PilImage]) -> list[Detections]:
+    def __call__(self, images: Sequence[PilImage]) -> list[Detections]:
         """The pipeline's boxes over `threshold`."""
-        found = self.pipeline(list(photos), threshold=self.threshold, batch_size=len(photos))
+        found = self.pipeline(list(images), threshold=self.threshold, batch_size=len(images))
         return [
             Detections(
                 boxes=torch.tensor(

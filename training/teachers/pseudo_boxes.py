@@ -1,6 +1,6 @@
-"""Boxes for photos that have none: a teacher's detections, and attributes from captions, as a COCO instances file.
+"""Boxes for images that have none: a teacher's detections, and attributes from captions, as a COCO instances file.
 
-    photos --training/teachers/detectors.py--> Detections --detect--> boxes.json
+    images --training/teachers/detectors.py--> Detections --detect--> boxes.json
     boxes.json + captions --describe_boxes--> the same with "attributes" in every annotation
     boxes.json --training/data/boxes/formats.py--> rows of a detection data set
 
@@ -26,13 +26,13 @@ from PIL.Image import Image as PilImage
 from torchvision.ops import batched_nms, box_convert, box_iou
 from tqdm.auto import tqdm
 
-from training.commands.shared import PHOTO_SUFFIXES, positive
+from training.commands.shared import IMAGE_SUFFIXES, positive
 from training.console import say
 from training.data.boxes.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.captions.rows import CAPTION_FEATURES
 from training.data.files import PathLike, column, read_json, records, write_json
-from training.regions.extract import readable_photos, undecoded
+from training.regions.extract import readable_images, undecoded
 from training.teachers.detectors import Detections, Teacher, load_teacher
 
 # COCO leaves out 10 of the ids 1..90; the names stand in the order of the ids
@@ -65,25 +65,25 @@ MATCHING_IOU = 0.5
 
 EXAMPLES = """\
 examples:
-  any photos, the FastestDet teacher (pip install 'modeling-updown[distill]'; coco.names lies beside the ONNX file):
+  any images, the FastestDet teacher (pip install 'modeling-updown[distill]'; coco.names lies beside the ONNX file):
     python -m training.teachers.pseudo_boxes detect photos/ --teacher FastestDet.onnx --output boxes.json
-  photos with captions, so that boxes get attributes, and a teacher of the Hub:
+  images with captions, so that boxes get attributes, and a teacher of the Hub:
     python -m training.teachers.pseudo_boxes detect data/flickr8k/images --format karpathy \\
         --annotations data/flickr8k/dataset_flickr8k.json --teacher facebook/detr-resnet-50 --output boxes.json
   attributes for real boxes (or again for made ones):
     python -m training.teachers.pseudo_boxes describe instances.json --annotations captions.json --output described.json
-  which --threshold to take: detect with --threshold 0.01 on photos that have real boxes, then
+  which --threshold to take: detect with --threshold 0.01 on images that have real boxes, then
     python -m training.teachers.pseudo_boxes compare boxes.json instances.json
 """
 
 
 def keep_best(found: Detections, *, nms_iou: float, size: tuple[int, int]) -> Detections:
-    """The boxes, cut to the photo, without those that overlap a better one of their class.
+    """The boxes, cut to the image, without those that overlap a better one of their class.
 
     Args:
-        found: a teacher's boxes of one photo.
+        found: a teacher's boxes of one image.
         nms_iou: overlap from which on the lower of two boxes of one class goes (1.0 keeps all).
-        size: (width, height) of the photo in pixels.
+        size: (width, height) of the image in pixels.
 
     Returns:
         The boxes left, best first; those under a pixel wide or high are gone too.
@@ -98,12 +98,12 @@ def keep_best(found: Detections, *, nms_iou: float, size: tuple[int, int]) -> De
 
 
 def folder_rows(folder: PathLike) -> datasets.Dataset:
-    """The photos under a folder, sorted, as caption rows without captions; their id is the path in the folder."""
+    """The images under a folder, sorted, as caption rows without captions; their id is the path in the folder."""
     if not os.path.isdir(folder):
-        raise ValueError(f"there is no photo folder {folder}")
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in PHOTO_SUFFIXES)
+        raise ValueError(f"there is no image folder {folder}")
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise ValueError(f"{folder} holds no photo ({', '.join(sorted(PHOTO_SUFFIXES))})")
+        raise ValueError(f"{folder} holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
     ids = [path.relative_to(folder).as_posix() for path in paths]
     columns = {
         "image_id": ids,
@@ -126,53 +126,53 @@ def detect(
     categories: Mapping[str, int] | None = None,
     box_source: str = "teacher",
 ) -> dict[str, Any]:
-    """Boxes of a teacher for every readable photo, as the content of a COCO instances file.
+    """Boxes of a teacher for every readable image, as the content of a COCO instances file.
 
     Args:
         rows: columns image_id, image, captions, split (training/data/captions/rows.py, or `folder_rows`).
-        teacher: photos -> Detections.
-        folder: where the photos lie; `file_name` is written relative to it.
+        teacher: images -> Detections.
+        folder: where the images lie; `file_name` is written relative to it.
         threshold: lowest score of a box.
         nms_iou: see `keep_best`.
-        batch_size: photos the teacher gets at a time.
+        batch_size: images the teacher gets at a time.
         categories: class name -> COCO id, COCO's own by default; boxes of other classes are counted and left out.
-        box_source: who made the boxes, written down with every photo.
+        box_source: who made the boxes, written down with every image.
 
     Returns:
         `images` (id, file_name, width, height, image_id, split, box_source), `annotations` (bbox xywh in pixels, area,
-        score, iscrowd 0, and the `attributes` that the captions give them), `categories`, `attributes`. The id of a
-        photo is the number its `image_id` is (`000000000009.jpg`: 9) where all are different numbers, else its
+        score, iscrowd 0, and the `attributes` that the captions give them), `categories`, `attributes`. The id of an
+        image is the number its `image_id` is (`000000000009.jpg`: 9) where all are different numbers, else its
         `image_id`. Captions also correct the names of animals (`labels_by_captions`).
 
     Raises:
-        ValueError: where no photo can be read, or the teacher knows none of the categories.
+        ValueError: where no image can be read, or the teacher knows none of the categories.
     """
     rows, categories = undecoded(rows), COCO_CATEGORIES if categories is None else categories
     names = rows["image_id"][:]
-    place = {name: (row, photo_id) for row, (name, photo_id) in enumerate(zip(names, _photo_ids(names), strict=True))}
+    place = {name: (row, image_id) for row, (name, image_id) in enumerate(zip(names, _image_ids(names), strict=True))}
     broken: list[str] = []
     unknown: Counter[str] = Counter()
     images, annotations = [], []
-    with tqdm(total=len(rows), desc="boxes", unit="photo") as bar:
+    with tqdm(total=len(rows), desc="boxes", unit="image") as bar:
         for start in range(0, len(rows), batch_size):
             indices = list(range(start, min(start + batch_size, len(rows))))
-            batch = list(readable_photos(rows, indices, broken))
-            boxes = teacher([photo for _, photo in batch]) if batch else []
-            for (name, photo), found in zip(batch, boxes, strict=True):
-                number, photo_id = place[name]
+            batch = list(readable_images(rows, indices, broken))
+            boxes = teacher([image for _, image in batch]) if batch else []
+            for (name, image), found in zip(batch, boxes, strict=True):
+                number, image_id = place[name]
                 row = rows[number]
-                record = _image_record(row, photo, folder=folder)
-                images.append({"id": photo_id, **record, "box_source": box_source})
+                record = _image_record(row, image, folder=folder)
+                images.append({"id": image_id, **record, "box_source": box_source})
                 found = _known(found, categories, unknown=unknown, threshold=threshold)
                 found = _relabelled(found, labels_by_captions(found.labels, row["captions"]))
-                found = keep_best(found, nms_iou=nms_iou, size=photo.size)
-                annotations += _box_records(found, row["captions"], photo_id=photo_id, categories=categories)
+                found = keep_best(found, nms_iou=nms_iou, size=image.size)
+                annotations += _box_records(found, row["captions"], image_id=image_id, categories=categories)
             bar.update(len(indices))
     if broken:
-        head = f"{len(broken)} photos could not be read and were skipped:"
+        head = f"{len(broken)} images could not be read and were skipped:"
         say(head, *(f"  {line}" for line in broken), file=sys.stderr)
     if not images:
-        raise ValueError("none of the photos can be read")
+        raise ValueError("none of the images can be read")
     _report_unknown(unknown, annotations)
     return coco_instances(images, annotations, categories)
 
@@ -195,7 +195,7 @@ def attribute_records() -> list[dict[str, Any]]:
 
 
 def checked_boxes(content: Any, path: PathLike) -> list[dict[str, Any]]:
-    """The annotations of an instances file; ValueError naming the first without a photo or a box of four numbers."""
+    """The annotations of an instances file; ValueError naming the first without an image or a box of four numbers."""
     notes = records(content, "annotations", path)
     column(notes, "image_id", path)
     for number, bbox in enumerate(column(notes, "bbox", path)):
@@ -211,18 +211,18 @@ def categories_of(content: Any, path: PathLike) -> dict[str, int]:
 
 
 def describe_boxes(boxes: PathLike, annotations: PathLike) -> dict[str, Any]:
-    """An instances file with `attributes` from a captions file of the COCO layout, read by the photos' ids.
+    """An instances file with `attributes` from a captions file of the COCO layout, read by the images' ids.
 
     Boxes of crowds get none. Fields that only the captions file gives an
     image (a split, say) are added to it.
 
     Raises:
-        ValueError: for files of another layout, and where they share no photo.
+        ValueError: for files of another layout, and where they share no image.
     """
     content, written = read_json(boxes), read_json(annotations)
     images, others = _images_by_id(content, boxes), _images_by_id(written, annotations)
     if not images.keys() & others.keys():
-        raise ValueError(f"{boxes} and {annotations} share no photo id; are they of the same data set?")
+        raise ValueError(f"{boxes} and {annotations} share no image id; are they of the same data set?")
     captions: dict[Any, list[str]] = defaultdict(list)
     sentences = records(written, "annotations", annotations)
     for note, text in zip(sentences, column(sentences, "caption", annotations), strict=True):
@@ -249,7 +249,7 @@ def best_threshold(made: Sequence[Mapping[str, Any]], real: Sequence[Mapping[str
     over union). Real crowds are no boxes.
 
     Args:
-        made, real: annotations of the same photos (image_id, category_id, bbox xywh), the made ones with a score.
+        made, real: annotations of the same images (image_id, category_id, bbox xywh), the made ones with a score.
 
     Returns:
         threshold, precision, recall, f1.
@@ -267,7 +267,7 @@ def best_threshold(made: Sequence[Mapping[str, Any]], real: Sequence[Mapping[str
             truths[str(note["image_id"]), note["category_id"]].append(note["bbox"])
     total, ranked = sum(map(len, truths.values())), sorted(made, key=lambda note: -note["score"])
     if not total or not ranked:
-        raise ValueError("there is no box to compare; give made and real boxes of the same photos")
+        raise ValueError("there is no box to compare; give made and real boxes of the same images")
     free = {key: box_convert(torch.tensor(boxes).double(), "xywh", "xyxy") for key, boxes in truths.items()}
     hits = np.array([_takes_real_box(note, free) for note in ranked])
     correct, count = hits.cumsum(), np.arange(1, len(ranked) + 1)
@@ -295,18 +295,18 @@ def _takes_real_box(note: Mapping[str, Any], free: dict[tuple[str, Any], torch.T
     return True
 
 
-def _photo_ids(image_ids: Sequence[str]) -> list[int | str]:
-    """COCO's ids are numbers; a photo without one keeps its name, which no photo of another data set has."""
+def _image_ids(image_ids: Sequence[str]) -> list[int | str]:
+    """COCO's ids are numbers; an image without one keeps its name, which no image of another data set has."""
     stems = [Path(image_id).stem for image_id in image_ids]
     if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
         return [int(stem) for stem in stems]
     return list(image_ids)
 
 
-def _image_record(row: Mapping[str, Any], photo: PilImage, *, folder: PathLike) -> dict[str, Any]:
+def _image_record(row: Mapping[str, Any], image: PilImage, *, folder: PathLike) -> dict[str, Any]:
     path = row["image"]["path"]
     name = os.path.relpath(path, folder) if path and folder else path or row["image_id"]
-    width, height = photo.size
+    width, height = image.size
     return {
         "file_name": Path(name).as_posix(),
         "width": width,
@@ -340,14 +340,14 @@ def _report_unknown(unknown: Counter[str], annotations: Sequence[Any]) -> None:
 
 
 def _box_records(
-    found: Detections, captions: Iterable[str], *, photo_id: int | str, categories: Mapping[str, int]
+    found: Detections, captions: Iterable[str], *, image_id: int | str, categories: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     boxes = box_convert(found.boxes, "xyxy", "xywh").double()
     areas = boxes[:, 2:].prod(dim=1).tolist()
     attributes = attributes_of_boxes(found.labels, areas, captions)
     return [
         {
-            "image_id": photo_id,
+            "image_id": image_id,
             "category_id": categories[label],
             "bbox": [round(side, 2) for side in box],
             "area": round(area, 2),
@@ -379,52 +379,52 @@ def build_parser() -> argparse.ArgumentParser:
     """The three commands and what they take."""
     parser = argparse.ArgumentParser(
         prog="python -m training.teachers.pseudo_boxes",
-        description="Boxes and attributes for photos that have none, as COCO instances files.",
+        description="Boxes and attributes for images that have none, as COCO instances files.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    made = commands.add_parser("detect", help="boxes of a teacher for every photo")
-    made.add_argument("photos", type=Path, help="the photo folder")
+    made = commands.add_parser("detect", help="boxes of a teacher for every image")
+    made.add_argument("images", type=Path, help="the image folder")
     made.add_argument("--teacher", required=True, help="a FastestDet .onnx file, or a transformers name or folder")
     made.add_argument("--names", type=Path, help="its classes, one a line (default: coco.names beside the ONNX)")
     made.add_argument("--format", choices=FORMATS, help="the format of the captions")
-    made.add_argument("--annotations", type=Path, help="the captions, which give boxes attributes and photos a split")
+    made.add_argument("--annotations", type=Path, help="the captions, which give boxes attributes and images a split")
     made.add_argument("--categories", type=Path, help="a COCO file whose categories are taken (default: COCO's 80)")
     made.add_argument("--threshold", type=share, default=0.6, help="lowest score of a box (default: %(default)s)")
     made.add_argument("--nms-iou", type=share, default=0.45, help="overlap of two boxes of a class (%(default)s)")
-    made.add_argument("--batch-size", type=positive, default=16, help="photos at a time (default: %(default)s)")
+    made.add_argument("--batch-size", type=positive, default=16, help="images at a time (default: %(default)s)")
     made.set_defaults(run=run_detect)
     described = commands.add_parser("describe", help="attributes from captions for boxes that are there")
     described.add_argument("boxes", type=Path, help="a COCO instances file")
-    described.add_argument("--annotations", type=Path, required=True, help="captions of the same photos, COCO layout")
+    described.add_argument("--annotations", type=Path, required=True, help="captions of the same images, COCO layout")
     described.set_defaults(run=run_describe)
     for command in (made, described):
         command.add_argument("--output", type=Path, required=True, help="the JSON file to write")
     compared = commands.add_parser("compare", help="the score threshold with the best F1 against real boxes")
     compared.add_argument("boxes", type=Path, help="made boxes, of a low threshold")
-    compared.add_argument("real", type=Path, help="a COCO instances file of the same photos")
-    compared.add_argument("--without", metavar="FIELD=VALUE", help="leave out photos, such as karpathy_split=test")
+    compared.add_argument("real", type=Path, help="a COCO instances file of the same images")
+    compared.add_argument("--without", metavar="FIELD=VALUE", help="leave out images, such as karpathy_split=test")
     compared.set_defaults(run=run_compare)
     return parser
 
 
 def run_detect(arguments: argparse.Namespace) -> None:
-    """`detect`: photos, and captions where there are some -> boxes.json."""
+    """`detect`: images, and captions where there are some -> boxes.json."""
     if (arguments.format is None) != (arguments.annotations is None):
         raise ValueError("--format and --annotations go together: the captions, and how they are written")
     if arguments.format:
         annotations_option = next(iter(inspect.signature(CAPTION_FORMATS[arguments.format]).parameters))
-        options = {annotations_option: arguments.annotations, "images": arguments.photos}
+        options = {annotations_option: arguments.annotations, "images": arguments.images}
         rows = load_captions(arguments.format, **options)
     else:
-        rows = folder_rows(arguments.photos)
+        rows = folder_rows(arguments.images)
     chosen = arguments.categories
     categories = categories_of(read_json(chosen), chosen) if chosen else None
     content = detect(
         rows,
         load_teacher(arguments.teacher, names=arguments.names, threshold=arguments.threshold),
-        folder=arguments.photos,
+        folder=arguments.images,
         threshold=arguments.threshold,
         nms_iou=arguments.nms_iou,
         batch_size=arguments.batch_size,
@@ -455,19 +455,19 @@ def run_compare(arguments: argparse.Namespace) -> None:
     }
     kept &= _images_by_id(boxes, arguments.boxes).keys()
     best = best_threshold(*([note for note in part if str(note["image_id"]) in kept] for part in (made, notes)))
-    say(f"{len(kept)} photos  " + "  ".join(f"{name} {figure:.3f}" for name, figure in best.items()))
+    say(f"{len(kept)} images  " + "  ".join(f"{name} {figure:.3f}" for name, figure in best.items()))
 
 
 def summary(content: Mapping[str, Any]) -> str:
-    """Photos, boxes, and how often the commonest classes and each attribute occur."""
+    """Images, boxes, and how often the commonest classes and each attribute occur."""
     names = {record["id"]: record["name"] for record in content["categories"]}
     notes = content["annotations"]
     classes = Counter(names.get(note["category_id"], "?") for note in notes)
     attributes = Counter(attribute for note in notes for attribute in note.get("attributes", ()))
-    photos = len(content["images"])
+    images = len(content["images"])
     return "\n".join(
         [
-            f"{photos} photos, {len(notes)} boxes, {len(notes) / max(photos, 1):.2f} a photo, "
+            f"{images} images, {len(notes)} boxes, {len(notes) / max(images, 1):.2f} an image, "
             f"{sum(bool(note.get('attributes')) for note in notes)} of them with attributes",
             "classes: " + ", ".join(f"{name} {count}" for name, count in classes.most_common(20)),
             "attributes: " + ", ".join(f"{name} {count}" for name, count in attributes.most_common()),

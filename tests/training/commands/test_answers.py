@@ -56,9 +56,9 @@ def write_official_files(folder: Path, split: str) -> dict[str, str]:
 
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """A recipe whose splits lie in files of their own; its photos are nowhere."""
+    """A recipe whose splits lie in files of their own; its images are nowhere."""
     by_split = {split: write_official_files(tmp_path, split) for split in ANSWERS}
-    data: dict[str, Any] = {"format": "vqa_v2", "images": str(tmp_path / "no_photos")}
+    data: dict[str, Any] = {"format": "vqa_v2", "images": str(tmp_path / "no_images")}
     for name in ("questions", "annotations"):
         data[name] = {split: paths[name] for split, paths in by_split.items()}
     path = tmp_path / "vqa.yaml"

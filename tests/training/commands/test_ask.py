@@ -20,8 +20,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    tiny.tiny_photo(3).save(tmp_path / "dog.png")
+def image(tmp_path: Path) -> Path:
+    tiny.tiny_image(3).save(tmp_path / "dog.png")
     return tmp_path / "dog.png"
 
 
@@ -39,36 +39,36 @@ def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     assert stopped.value.code == 0 and "example:\n  updown ask dogs.jpg" in capsys.readouterr().out
 
 
-def test_it_says_what_the_pipeline_says(model: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_what_the_pipeline_says(model: Path, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vqa = pipeline("visual-question-answering", model=str(model))
-    assert run(photo, *QUESTIONS, "--model", model) == 0
-    expected = [line for text in QUESTIONS for line in (text, *lines_of(vqa(str(photo), text)))]
+    assert run(image, *QUESTIONS, "--model", model) == 0
+    expected = [line for text in QUESTIONS for line in (text, *lines_of(vqa(str(image), text)))]
     assert capsys.readouterr().out.splitlines() == expected
-    assert run(photo, QUESTIONS[0], "--model", model, "--top-k", 2) == 0
+    assert run(image, QUESTIONS[0], "--model", model, "--top-k", 2) == 0
     assert capsys.readouterr().out.splitlines() == expected[:3]
 
 
-def test_choices_are_ranked(model: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_choices_are_ranked(model: Path, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vqa = pipeline("visual-question-answering", model=str(model))
-    expected = [QUESTIONS[0], *lines_of(vqa(str(photo), QUESTIONS[0], choices=["Yes", "no", "At the table"]))]
+    expected = [QUESTIONS[0], *lines_of(vqa(str(image), QUESTIONS[0], choices=["Yes", "no", "At the table"]))]
     for choices in (["Yes, no,At the table"], ["Yes", "no", "At the table"]):
-        assert run(photo, QUESTIONS[0], "--model", model, "--choices", *choices) == 0
+        assert run(image, QUESTIONS[0], "--model", model, "--choices", *choices) == 0
         assert capsys.readouterr().out.splitlines() == expected
 
 
-def test_pictures_are_written(model: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(photo, QUESTIONS[0], "--model", model, "--draw", tmp_path / "look.png") == 0
+def test_pictures_are_written(model: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(image, QUESTIONS[0], "--model", model, "--draw", tmp_path / "look.png") == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"  drawn: {tmp_path / 'look.png'}"
     with Image.open(tmp_path / "look.png") as picture:
-        assert picture.width == 4 * 374  # photo, two glimpses, answers
-    assert run(photo, *QUESTIONS, "--model", model, "--draw", tmp_path / "more.png") == 0
+        assert picture.width == 4 * 374  # image, two glimpses, answers
+    assert run(image, *QUESTIONS, "--model", model, "--draw", tmp_path / "more.png") == 0
     assert {path.name for path in tmp_path.glob("*.png")} == {"dog.png", "look.png", "more_1.png", "more_2.png"}
 
 
 def test_a_question_of_unknown_words_is_answered_with_a_note(
-    model: Path, photo: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    model: Path, image: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(photo, "zebra?", "--model", model, "--top-k", 1) == 0
+    assert run(image, "zebra?", "--model", model, "--top-k", 1) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert [record.getMessage().split(",")[0] for record in caplog.records if record.levelname == "WARNING"] == [
         "the question ('zebra?') has no word that the model knows"
@@ -78,26 +78,26 @@ def test_a_question_of_unknown_words_is_answered_with_a_note(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["{photo}", " "], "the question is empty: ask something"),
-        (["{photo}", "is it?", ""], "question 1 is empty"),
-        (["gone.jpg", "is it?"], "there is no photo at gone.jpg"),
-        (["{photo}", "is it?", "--choices", "yes,cat"], "the question: the choices 'cat' are not among the 6 answers"),
-        (["{photo}", "is it?", "--choices", "yes,,no"], "choices hold '', which is no answer"),
-        (["{photo}", "is it?", "--choices", "yes,no,yes"], "choices hold 'yes' twice"),
+        (["{image}", " "], "the question is empty: ask something"),
+        (["{image}", "is it?", ""], "question 1 is empty"),
+        (["gone.jpg", "is it?"], "there is no image at gone.jpg"),
+        (["{image}", "is it?", "--choices", "yes,cat"], "the question: the choices 'cat' are not among the 6 answers"),
+        (["{image}", "is it?", "--choices", "yes,,no"], "choices hold '', which is no answer"),
+        (["{image}", "is it?", "--choices", "yes,no,yes"], "choices hold 'yes' twice"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
-    arguments: list[str], sentence: str, model: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], sentence: str, model: Path, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(*(argument.format(photo=photo) for argument in arguments), "--model", model) == 2
+    assert run(*(argument.format(image=image) for argument in arguments), "--model", model) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.startswith(f"updown ask: {sentence}") and shown.err.count("\n") == 1
 
 
-def test_wrong_usage(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, sentence in (
-        ([photo], "the following arguments are required: QUESTION"),
-        ([photo, "is it?", "--top-k", "0"], "'0' is no whole number above 0"),
+        ([image], "the following arguments are required: QUESTION"),
+        ([image, "is it?", "--top-k", "0"], "'0' is no whole number above 0"),
     ):
         with pytest.raises(SystemExit):
             run(*arguments)
@@ -105,11 +105,11 @@ def test_wrong_usage(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_models_that_answer_no_questions(
-    photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     captioner = tiny.save_tiny_captioner(tmp_path / "captioner")
     capsys.readouterr()
-    assert run(photo, "is it?", "--model", captioner) == 2
+    assert run(image, "is it?", "--model", captioner) == 2
     expected = (
         f"updown ask: {captioner} holds a model of type 'updown_captioning' (UpDownForImageCaptioning), but "
         "UpDownForVisualQuestionAnswering (type 'updown_vqa') or UpDownFusionForVisualQuestionAnswering (type "
@@ -117,7 +117,7 @@ def test_models_that_answer_no_questions(
     )
     assert capsys.readouterr().err == expected
     monkeypatch.setattr("training.commands.ask.TRAINED_VQA", str(tmp_path / "absent"))
-    assert run(photo, "is it?") == 2
+    assert run(image, "is it?") == 2
     assert (
         "absent is not here, since only the captioner comes with an installed package: name a model"
         in capsys.readouterr().err

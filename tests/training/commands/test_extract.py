@@ -1,4 +1,4 @@
-"""`updown extract`: what counts as photos, which regions are kept, and several processes without a GPU."""
+"""`updown extract`: what counts as images, which regions are kept, and several processes without a GPU."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from modeling_updown import UpDownDetector, UpDownImageProcessor
 from tests import tiny
 from tests.training.tiny_run import forget_accelerators, in_processes
 from training import cli
-from training.commands.extract import listed_photos, photo_rows
+from training.commands.extract import image_rows, listed_images
 from training.regions.extract import source_fingerprint
 from training.regions.store import RegionStore
 
@@ -29,13 +29,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder with three photos and one in a folder of its own."""
+def images(tmp_path: Path) -> Path:
+    """A folder with three images and one in a folder of its own."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     for number, name in enumerate(("a.jpg", "b.png", "c.png", "more/d.jpg")):
-        tiny.tiny_photo(number, width=60 + 10 * number).save(folder / name)
-    (folder / "notes.md").write_text("no photo")
+        tiny.tiny_image(number, width=60 + 10 * number).save(folder / name)
+    (folder / "notes.md").write_text("no image")
     return folder
 
 
@@ -44,22 +44,22 @@ def run(*arguments: Any) -> int:
 
 
 def named(rows: Dataset) -> dict[str, str]:
-    """File names of the photos by their ids."""
+    """File names of the images by their ids."""
     images = rows["image"][:]
     return {i: Path(image["path"]).name for i, image in zip(rows["image_id"], images, strict=True)}
 
 
-# -- photos ----------------------------------------------------------------------------------------------------------
+# -- images ----------------------------------------------------------------------------------------------------------
 
 
-def test_folders_and_files_are_photos_by_their_names(photos: Path) -> None:
-    assert named(photo_rows([str(photos)])) == {name: name for name in ("a.jpg", "b.png", "c.png")}
-    assert named(photo_rows([str(photos / "b.png"), str(photos / "more")])) == {"b.png": "b.png", "d.jpg": "d.jpg"}
+def test_folders_and_files_are_images_by_their_names(images: Path) -> None:
+    assert named(image_rows([str(images)])) == {name: name for name in ("a.jpg", "b.png", "c.png")}
+    assert named(image_rows([str(images / "b.png"), str(images / "more")])) == {"b.png": "b.png", "d.jpg": "d.jpg"}
 
 
-def test_a_list_names_photos_beside_it(photos: Path) -> None:
-    (photos / "some.txt").write_text(f"c.png\n\n  more/d.jpg \n{photos / 'a.jpg'}\n")
-    rows = photo_rows([str(photos / "some.txt")])
+def test_a_list_names_images_beside_it(images: Path) -> None:
+    (images / "some.txt").write_text(f"c.png\n\n  more/d.jpg \n{images / 'a.jpg'}\n")
+    rows = image_rows([str(images / "some.txt")])
     assert rows["image_id"][:] == ["c.png", "d.jpg", "a.jpg"]
     assert [Path(image["path"]).is_file() for image in rows["image"]] == [True] * 3
 
@@ -75,101 +75,101 @@ def test_a_list_names_photos_beside_it(photos: Path) -> None:
         ),
     ],
 )
-def test_a_table_may_give_ids(photos: Path, name: str, text: str) -> None:
-    (photos / name).write_text(text)
-    expected = [("7", photos / "a.jpg"), ("0", photos / "more" / "d.jpg"), ("b.png", photos / "b.png")]
-    assert [(i, Path(path)) for i, path in listed_photos(photos / name)] == expected
-    assert photo_rows([str(photos / name)])["image_id"][:] == ["7", "0", "b.png"]
+def test_a_table_may_give_ids(images: Path, name: str, text: str) -> None:
+    (images / name).write_text(text)
+    expected = [("7", images / "a.jpg"), ("0", images / "more" / "d.jpg"), ("b.png", images / "b.png")]
+    assert [(i, Path(path)) for i, path in listed_images(images / name)] == expected
+    assert image_rows([str(images / name)])["image_id"][:] == ["7", "0", "b.png"]
 
 
 @pytest.mark.parametrize("name", ["file_name", "image", "image_name", "filename", "photo", "path"])
-def test_a_table_may_call_its_photos_as_usual_and_repeat_them(photos: Path, name: str) -> None:
+def test_a_table_may_call_its_images_as_usual_and_repeat_them(images: Path, name: str) -> None:
     rows = f"{name},caption\na.jpg,one\nmore/d.jpg,two\na.jpg,three\n"
-    (photos / "t.csv").write_text(rows)
-    assert listed_photos(photos / "t.csv") == [("a.jpg", str(photos / "a.jpg")), ("d.jpg", str(photos / "more/d.jpg"))]
+    (images / "t.csv").write_text(rows)
+    assert listed_images(images / "t.csv") == [("a.jpg", str(images / "a.jpg")), ("d.jpg", str(images / "more/d.jpg"))]
 
 
-def test_saved_data_sets_bring_their_photos(photos: Path, tmp_path: Path) -> None:
-    paths = [str(photos / name) for name in ("a.jpg", "more/d.jpg")]
+def test_saved_data_sets_bring_their_images(images: Path, tmp_path: Path) -> None:
+    paths = [str(images / name) for name in ("a.jpg", "more/d.jpg")]
     features = Features({"image": ImageFeature(), "image_id": Value("int64"), "text": Value("string")})
     rows = Dataset.from_dict({"image": paths, "image_id": [4, 9], "text": ["x", "y"]}, features=features)
     rows.save_to_disk(tmp_path / "numbered")
     rows.remove_columns(["image_id"]).save_to_disk(tmp_path / "plain")
-    numbered, plain = (photo_rows([str(tmp_path / name)]) for name in ("numbered", "plain"))
+    numbered, plain = (image_rows([str(tmp_path / name)]) for name in ("numbered", "plain"))
     assert numbered["image_id"][:] == ["4", "9"] and plain["image_id"][:] == ["0", "1"]
     assert set(numbered.column_names) == {"image_id", "image"} and numbered[0]["image"]["bytes"]
-    together = photo_rows([str(tmp_path / "numbered"), str(photos / "b.png")])
+    together = image_rows([str(tmp_path / "numbered"), str(images / "b.png")])
     assert together["image_id"][:] == ["4", "9", "b.png"]
-    assert together[2]["image"] == {"bytes": None, "path": str(photos / "b.png")}
+    assert together[2]["image"] == {"bytes": None, "path": str(images / "b.png")}
 
 
-def test_photos_that_cannot_be_told_apart_or_found(photos: Path, tmp_path: Path) -> None:
-    (photos / "more" / "a.jpg").write_bytes((photos / "a.jpg").read_bytes())
-    cure = "several photos have the id a.jpg: extract the folders one by one, or give a table with image_id"
+def test_images_that_cannot_be_told_apart_or_found(images: Path, tmp_path: Path) -> None:
+    (images / "more" / "a.jpg").write_bytes((images / "a.jpg").read_bytes())
+    cure = "several images have the id a.jpg: extract the folders one by one, or give a table with image_id"
     with pytest.raises(ValueError, match=cure):
-        photo_rows([str(photos), str(photos / "more")])
-    (photos / "t.csv").write_text("file_name,image_id\na.jpg,1\nmore/a.jpg,2\n")
-    assert len(photo_rows([str(photos / "t.csv")])) == 2
-    (photos / "t.csv").write_text("file_name,image_id\na.jpg,1\nb.png,1\n")
-    with pytest.raises(ValueError, match="several photos have the id 1"):
-        photo_rows([str(photos / "t.csv")])
-    (photos / "t.csv").write_text("foto\na.jpg\n")
+        image_rows([str(images), str(images / "more")])
+    (images / "t.csv").write_text("file_name,image_id\na.jpg,1\nmore/a.jpg,2\n")
+    assert len(image_rows([str(images / "t.csv")])) == 2
+    (images / "t.csv").write_text("file_name,image_id\na.jpg,1\nb.png,1\n")
+    with pytest.raises(ValueError, match="several images have the id 1"):
+        image_rows([str(images / "t.csv")])
+    (images / "t.csv").write_text("foto\na.jpg\n")
     with pytest.raises(ValueError, match="t.csv has no column file_name or image or .* or path; it has foto"):
-        photo_rows([str(photos / "t.csv")])
-    (photos / "t.csv").write_text("image_id,path\n1,a.jpg\n2\n")
+        image_rows([str(images / "t.csv")])
+    (images / "t.csv").write_text("image_id,path\n1,a.jpg\n2\n")
     with pytest.raises(ValueError, match="t.csv: record 1 has no 'path'"):
-        photo_rows([str(photos / "t.csv")])
-    (photos / "none.txt").write_text("\n\n")
-    with pytest.raises(ValueError, match="none.txt lists no photo"):
-        photo_rows([str(photos / "none.txt")])
+        image_rows([str(images / "t.csv")])
+    (images / "none.txt").write_text("\n\n")
+    with pytest.raises(ValueError, match="none.txt lists no image"):
+        image_rows([str(images / "none.txt")])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty holds no photo"):
-        photo_rows([str(tmp_path / "empty")])
+    with pytest.raises(ValueError, match="empty holds no image"):
+        image_rows([str(tmp_path / "empty")])
     texts = Dataset.from_dict({"text": ["x"]})
     texts.save_to_disk(tmp_path / "texts")
     with pytest.raises(ValueError, match="texts has no column image; it has text"):
-        photo_rows([str(tmp_path / "texts")])
+        image_rows([str(tmp_path / "texts")])
     DatasetDict({"train": texts}).save_to_disk(tmp_path / "splits")
     with pytest.raises(ValueError, match="splits holds the splits of a data set: name one of the folders in it"):
-        photo_rows([str(tmp_path / "splits")])
+        image_rows([str(tmp_path / "splits")])
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
 def test_a_detectors_regions_are_extracted_from_a_list(
-    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (photos / "c.png").write_bytes(b"no photo")
-    (photos / "some.txt").write_text("a.jpg\nc.png\nmore/d.jpg\nb.png\n")
+    (images / "c.png").write_bytes(b"no image")
+    (images / "some.txt").write_text("a.jpg\nc.png\nmore/d.jpg\nb.png\n")
     store = tmp_path / "regions"
-    assert run(photos / "some.txt", "--source", model, "--output", store, "--batch-size", 2) == 1
+    assert run(images / "some.txt", "--source", model, "--output", store, "--batch-size", 2) == 1
     shown = capsys.readouterr()
-    assert shown.out == f"{store}: the regions of 3 photos\n"
-    assert "1 photos could not be read and were skipped:\n  c.png: " in shown.err
+    assert shown.out == f"{store}: the regions of 3 images\n"
+    assert "1 images could not be read and were skipped:\n  c.png: " in shown.err
     found = RegionStore(store)
     assert sorted(found.image_ids) == ["a.jpg", "b.png", "d.jpg"] and found.feature_width == 128
     assert found["d.jpg"]["image_size"].tolist() == [60, 90]
-    tiny.tiny_photo(8).save(photos / "c.png")
-    assert run(photos / "some.txt", "--source", model, "--output", store) == 0
+    tiny.tiny_image(8).save(images / "c.png")
+    assert run(images / "some.txt", "--source", model, "--output", store) == 0
     assert len(RegionStore(store)) == 4
 
 
 def test_another_folder_with_the_same_names_is_refused(
-    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
     for number, name in enumerate(("a.jpg", "b.png", "new.png")):
-        tiny.tiny_photo(20 + number).save(other / name)
-    (other / "b.png").write_bytes((photos / "b.png").read_bytes())  # a copy is the same photo
+        tiny.tiny_image(20 + number).save(other / name)
+    (other / "b.png").write_bytes((images / "b.png").read_bytes())  # a copy is the same image
     store = tmp_path / "regions"
-    assert run(photos, "--source", model, "--output", store) == 0
+    assert run(images, "--source", model, "--output", store) == 0
     before = {path.name: path.read_bytes() for path in store.iterdir()}
     capsys.readouterr()
     assert run(other, "--source", model, "--output", store) == 2
     message = (
-        f"1 of 3 photos are not those that the store {store} holds under the same ids (a.jpg): give another folder"
+        f"1 of 3 images are not those that the store {store} holds under the same ids (a.jpg): give another folder"
     )
     assert message in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in store.iterdir()} == before
@@ -178,16 +178,16 @@ def test_another_folder_with_the_same_names_is_refused(
     assert sorted(RegionStore(store).image_ids) == ["a.jpg", "b.png", "c.png", "new.png"]
 
 
-def test_photos_inside_a_data_set_are_known_by_content_too(model: Path, photos: Path, tmp_path: Path) -> None:
-    paths = [str(photos / name) for name in ("a.jpg", "b.png")]
+def test_images_inside_a_data_set_are_known_by_content_too(model: Path, images: Path, tmp_path: Path) -> None:
+    paths = [str(images / name) for name in ("a.jpg", "b.png")]
     features = Features({"image": ImageFeature(), "image_id": Value("string")})
     rows = Dataset.from_dict({"image": paths, "image_id": ["a.jpg", "b.png"]}, features=features)
     rows.save_to_disk(tmp_path / "saved")
     store = tmp_path / "regions"
     assert run(tmp_path / "saved", "--source", model, "--output", store) == 0
-    assert run(photos, "--source", model, "--output", store) == 0  # the same files, in a folder
-    assert len(RegionStore(store)) == 3 and (RegionStore(store).photo_marks > 0).all()
-    tiny.tiny_photo(33).save(photos / "a.jpg")
+    assert run(images, "--source", model, "--output", store) == 0  # the same files, in a folder
+    assert len(RegionStore(store)) == 3 and (RegionStore(store).image_marks > 0).all()
+    tiny.tiny_image(33).save(images / "a.jpg")
     Dataset.from_dict({"image": paths, "image_id": ["a.jpg", "b.png"]}, features=features).save_to_disk(
         tmp_path / "new"
     )
@@ -195,10 +195,10 @@ def test_photos_inside_a_data_set_are_known_by_content_too(model: Path, photos: 
 
 
 def test_the_selection_is_an_option(
-    model: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = ["--min-regions", 3, "--max-regions", 5, "--score-threshold", 0.999]
-    assert run(photos, "--source", model, "--output", tmp_path / "few", *few, "--soft-labels") == 0
+    assert run(images, "--source", model, "--output", tmp_path / "few", *few, "--soft-labels") == 0
     store = RegionStore(tmp_path / "few")
     assert set(store.num_regions.tolist()) <= {3, 4, 5} and "object_probs" in store.column_names
     assert (store.fingerprint["min_regions"], store.fingerprint["score_threshold"]) == (3, 0.999)
@@ -211,37 +211,37 @@ def test_the_selection_is_an_option(
         (few, "keeps soft labels: go on with them, or give another folder"),
         (["--min-regions", 99], "min_regions 99 is more than max_regions 12: set the other one too"),
     ):
-        assert run(photos, "--source", model, "--output", tmp_path / "few", *options) == 2
+        assert run(images, "--source", model, "--output", tmp_path / "few", *options) == 2
         told = capsys.readouterr().err.splitlines()
         assert len(told) == 1 and told[0].startswith("updown extract: ") and sentence in told[0]
     grid = tiny.save_tiny_captioner(tmp_path / "captioner")
-    assert run(photos, "--source", grid, "--output", tmp_path / "grid", "--max-regions", 5) == 2
+    assert run(images, "--source", grid, "--output", tmp_path / "grid", "--max-regions", 5) == 2
     assert "a grid's regions are neither selected nor named" in capsys.readouterr().err
 
 
-def test_a_source_saved_in_half_precision(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_source_saved_in_half_precision(model: Path, images: Path, tmp_path: Path) -> None:
     UpDownDetector.from_pretrained(model).bfloat16().save_pretrained(tmp_path / "half")
     UpDownImageProcessor.from_pretrained(model).save_pretrained(tmp_path / "half")
-    assert run(photos, "--source", tmp_path / "half", "--output", tmp_path / "store") == 0
+    assert run(images, "--source", tmp_path / "half", "--output", tmp_path / "store") == 0
     source = UpDownDetector.from_pretrained(tmp_path / "half", dtype=torch.float32)  # as recipes load it
     found = RegionStore(tmp_path / "store").fingerprint
     assert source_fingerprint(source, flipped=False)["weights"] == found["weights"]
 
 
-def test_lower_precision_is_an_option(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_lower_precision_is_an_option(model: Path, images: Path, tmp_path: Path) -> None:
     for kind in ("no", "bf16"):
-        assert run(photos, "--source", model, "--output", tmp_path / kind, "--mixed-precision", kind) == 0
+        assert run(images, "--source", model, "--output", tmp_path / kind, "--mixed-precision", kind) == 0
         forget_accelerators()
     exact, rough = (RegionStore(tmp_path / kind)["b.png"]["region_features"].float() for kind in ("no", "bf16"))
     assert exact.shape[1] == rough.shape[1] == 128
     assert rough.norm(dim=1).mean() == pytest.approx(exact.norm(dim=1).mean().item(), rel=0.1)
 
 
-def test_processes_without_a_gpu_share_the_photos(model: Path, photos: Path, tmp_path: Path) -> None:
+def test_processes_without_a_gpu_share_the_images(model: Path, images: Path, tmp_path: Path) -> None:
     """As `torchrun --nproc_per_node 2 -m training.cli extract ...` starts them."""
     for number in range(9):
-        Image.new("RGB", (40, 30), (25 * number, 0, 90)).save(photos / f"{number}.png")
-    arguments = ["extract", str(photos), "--source", str(model), "--output", str(tmp_path / "store")]
+        Image.new("RGB", (40, 30), (25 * number, 0, 90)).save(images / f"{number}.png")
+    arguments = ["extract", str(images), "--source", str(model), "--output", str(tmp_path / "store")]
     assert in_processes(main_or_die, arguments, num_processes=2) == [0, 0]
     assert len(RegionStore(tmp_path / "store")) == 12
     shares = [json.loads((tmp_path / "store" / name).read_text())["shards"] for name in ("store.json", "store-1.json")]

@@ -1,4 +1,4 @@
-"""What people hand to the commands: pictures' names found wrong before the work, photos on bad servers, photos as
+"""What people hand to the commands: pictures' names found wrong before the work, images on bad servers, images as
 questions, detectors of NaN."""
 
 import io
@@ -10,17 +10,17 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from modeling_updown import draw_answer, draw_attention, draw_found_photos, draw_found_texts, draw_regions
+from modeling_updown import draw_answer, draw_attention, draw_found_images, draw_found_texts, draw_regions
 from tests import tiny
-from tests.processors.test_photo_download import answer, server
+from tests.processors.test_image_download import answer, server
 from training import cli
 from training.commands.shared import picture_path
 from training.regions.store import RegionStore
 
 
 @pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    tiny.tiny_photo(3).save(tmp_path / "dog.png")
+def image(tmp_path: Path) -> Path:
+    tiny.tiny_image(3).save(tmp_path / "dog.png")
     return tmp_path / "dog.png"
 
 
@@ -51,25 +51,25 @@ def run(*arguments: Any) -> int:
 @pytest.mark.parametrize(
     "command",
     [
-        ["caption", "{photo}", "--model", "{folder}/nothing", "--draw"],
-        ["ask", "{photo}", "what is it?", "--model", "{folder}/nothing", "--draw"],
-        ["detect", "{photo}", "--model", "{folder}/nothing", "--draw"],
-        ["search", "{photo}", "--index", "{folder}/nothing", "--output"],
+        ["caption", "{image}", "--model", "{folder}/nothing", "--draw"],
+        ["ask", "{image}", "what is it?", "--model", "{folder}/nothing", "--draw"],
+        ["detect", "{image}", "--model", "{folder}/nothing", "--draw"],
+        ["search", "{image}", "--index", "{folder}/nothing", "--output"],
     ],
 )
 def test_a_picture_is_checked_before_the_work(
-    command: list[str], picture: str, sentence: str, photo: Path, capsys: pytest.CaptureFixture[str]
+    command: list[str], picture: str, sentence: str, image: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The model and the index are not there, and nobody gets so far as to say so."""
-    (photo.parent / "made.png").mkdir()
-    words = [word.format(photo=photo, folder=photo.parent) for word in command]
-    assert run(*words, photo.parent / picture) == 2
-    assert capsys.readouterr().err.startswith(f"updown {command[0]}: {sentence.format(folder=photo.parent)}")
+    (image.parent / "made.png").mkdir()
+    words = [word.format(image=image, folder=image.parent) for word in command]
+    assert run(*words, image.parent / picture) == 2
+    assert capsys.readouterr().err.startswith(f"updown {command[0]}: {sentence.format(folder=image.parent)}")
 
 
-def test_the_json_of_detect_is_checked_before_the_work(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_json_of_detect_is_checked_before_the_work(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place, fault in (("gone/found.json", "there is no folder"), (".", "is a folder")):
-        assert run("detect", photo, "--model", photo.parent / "nothing", "--json", photo.parent / place) == 2
+        assert run("detect", image, "--model", image.parent / "nothing", "--json", image.parent / place) == 2
         assert fault in capsys.readouterr().err
 
 
@@ -79,7 +79,7 @@ def test_drawing_functions_check_first(tmp_path: Path) -> None:
         lambda path: draw_attention("gone.jpg", {}, path=path),
         lambda path: draw_answer("gone.jpg", [], path=path),
         lambda path: draw_regions("gone.jpg", [], path=path),
-        lambda path: draw_found_photos([], [], path=path),
+        lambda path: draw_found_images([], [], path=path),
         lambda path: draw_found_texts(Image.new("RGB", (9, 9)), [], path=path),
     ):
         with pytest.raises(ValueError, match="no picture can be saved as"):
@@ -88,58 +88,58 @@ def test_drawing_functions_check_first(tmp_path: Path) -> None:
             draw(tmp_path / "gone" / "look.png")
 
 
-def test_photos_of_one_name_have_a_picture_each() -> None:
+def test_images_of_one_name_have_a_picture_each() -> None:
     taken: set[Path] = set()
     named = [
-        picture_path(Path("out/look.png"), photo, alone=False, taken=taken)
-        for photo in ("a/dog.jpg", "b/dog.jpg", "c/cat.jpg", "c/dog.png")
+        picture_path(Path("out/look.png"), image, alone=False, taken=taken)
+        for image in ("a/dog.jpg", "b/dog.jpg", "c/cat.jpg", "c/dog.png")
     ]
     assert [path.name for path in named] == ["look_dog.png", "look_dog_2.png", "look_cat.png", "look_dog_3.png"]
     assert picture_path(Path("out/look.png"), "dog.jpg", alone=True, taken=set()) == Path("out/look.png")
 
 
-# ---- photos
+# ---- images
 
 
-def test_a_photo_among_the_questions(photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (photo.parent / "cat").write_bytes(photo.read_bytes())
-    for second in ("cat.png", "https://example.org/cat", photo.parent / "cat"):
-        assert run("ask", photo, second, "what is it?") == 2
+def test_an_image_among_the_questions(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (image.parent / "cat").write_bytes(image.read_bytes())
+    for second in ("cat.png", "https://example.org/cat", image.parent / "cat"):
+        assert run("ask", image, second, "what is it?") == 2
         shown = capsys.readouterr()
         assert shown.out == ""
         assert shown.err.startswith(
-            f"updown ask: {second} is a photo, not a question, and questions are asked about one"
+            f"updown ask: {second} is an image, not a question, and questions are asked about one"
         )
 
 
-def test_a_question_that_ends_like_a_photo(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_question_that_ends_like_an_image(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tiny.save_tiny_vqa(tmp_path / "vqa")
-    assert run("ask", photo, "is there a dog in dog.png", "--model", model, "--top-k", 1) == 0
+    assert run("ask", image, "is there a dog in dog.png", "--model", model, "--top-k", 1) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_one_bad_server_does_not_lose_the_other_photos(
-    detector: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_one_bad_server_does_not_lose_the_other_images(
+    detector: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bad: dict[str, Any] = {
         "/garbage.png": b"\x16\x03garbage\r\n\r\n",
         "/away.png": answer("302 Found", b"", "Location: file:///etc/passwd"),
         "/short.png": answer("200 OK", b"123", length=99),
-        "/good.png": answer("200 OK", photo.read_bytes()),
+        "/good.png": answer("200 OK", image.read_bytes()),
     }
     with server(bad) as address:
         urls = [address + path for path in bad]
-        assert run("detect", *urls, photo, "--model", detector, "--threshold", 0) == 1
+        assert run("detect", *urls, image, "--model", detector, "--threshold", 0) == 1
         shown = capsys.readouterr()
         found = [line for line in shown.out.splitlines() if not line.startswith("  ")]
-        assert [line.rsplit(": ", 1)[0] for line in found] == [urls[3], str(photo)]
+        assert [line.rsplit(": ", 1)[0] for line in found] == [urls[3], str(image)]
         assert [line.split(" cannot")[0] for line in shown.err.splitlines() if "skipped" in line] == [
             f"updown detect: skipped {url}: {url}" for url in urls[:3]
         ]
         assert "unexpected" not in shown.err
-        assert run("extract", *urls, photo, "--source", detector, "--output", tmp_path / "regions") == 1
+        assert run("extract", *urls, image, "--source", detector, "--output", tmp_path / "regions") == 1
     assert set(RegionStore(tmp_path / "regions").image_ids) == {"good.png", "dog.png"}
-    assert "3 photos could not be read and were skipped" in capsys.readouterr().err
+    assert "3 images could not be read and were skipped" in capsys.readouterr().err
 
 
 # ---- detectors that make no numbers
@@ -154,7 +154,7 @@ def test_one_bad_server_does_not_lose_the_other_photos(
     ],
 )
 def test_a_detector_of_nan(
-    layer: str, what: str, posted: str | None, detector: Path, photo: Path, tmp_path: Path, capsys: Any
+    layer: str, what: str, posted: str | None, detector: Path, image: Path, tmp_path: Path, capsys: Any
 ) -> None:
     model: Any = tiny.tiny_detector()
     with torch.no_grad():
@@ -165,15 +165,15 @@ def test_a_detector_of_nan(
     processor = tiny.tiny_processor().image_processor
     processor.save_pretrained(tmp_path / "nan")
     capsys.readouterr()
-    assert run("detect", photo, "--model", tmp_path / "nan") == 2
+    assert run("detect", image, "--model", tmp_path / "nan") == 2
     shown = capsys.readouterr()
     assert shown.out == "" and f"{tmp_path / 'nan'} makes {what} that are no numbers" in shown.err
     if posted is None:  # the pipeline of transformers tells no attributes
         return
     detect = pipeline("object-detection", model=str(tmp_path / "nan"), device="cpu")
     with pytest.raises(ValueError, match=f"the detector makes {posted} that are no numbers"):
-        detect(str(photo))
+        detect(str(image))
     sound = pipeline("object-detection", model=str(detector), device="cpu")
-    assert sound(str(photo), threshold=0.0)
+    assert sound(str(image), threshold=0.0)
     with pytest.raises(TypeError):  # transformers' own pipeline takes no rows, and drops none
-        sound({"image": [Image.open(io.BytesIO(photo.read_bytes()))] * 2})
+        sound({"image": [Image.open(io.BytesIO(image.read_bytes()))] * 2})

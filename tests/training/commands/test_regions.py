@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.training.regions.formats import foreign
-from tests.training.regions.formats.foreign import bua_row, foreign_photos, lxmert_row, write_rows
+from tests.training.regions.formats.foreign import bua_row, foreign_images, lxmert_row, write_rows
 from training import cli
 from training.commands.regions import FORMAT_HELP
 from training.regions.store import RegionStore
 
-PHOTOS = foreign_photos()
+IMAGES = foreign_images()
 
 
 def run(*arguments: Any) -> int:
@@ -23,49 +23,49 @@ def run(*arguments: Any) -> int:
 
 @pytest.fixture
 def tsv(tmp_path: Path) -> Path:
-    """LXMERT's file of four photos."""
-    return write_rows(tmp_path / "val.tsv", [lxmert_row(photo) for photo in PHOTOS])
+    """LXMERT's file of four images."""
+    return write_rows(tmp_path / "val.tsv", [lxmert_row(image) for image in IMAGES])
 
 
 def test_in_and_out_and_compared(tmp_path: Path, tsv: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, out = tmp_path / "regions", tmp_path / "out.tsv"
     assert run("convert-regions", tsv, "--output", store, "--made-by", "py-bottom-up-attention 36") == 0
-    assert capsys.readouterr().out == f"{store}: 4 photos added\n"
+    assert capsys.readouterr().out == f"{store}: 4 images added\n"
     assert RegionStore(store).fingerprint == {"converted_from": "lxmert-tsv", "made_by": "py-bottom-up-attention 36"}
     assert run("convert-regions", tsv, "--output", store, "--made-by", "py-bottom-up-attention 36") == 0
-    assert capsys.readouterr().out == f"{store}: 0 photos added, 4 were there already\n"
+    assert capsys.readouterr().out == f"{store}: 0 images added, 4 were there already\n"
     assert run("convert-regions", store, "--to", "tsv", "--output", out) == 0
     lost = "region_scores, object_ids, attribute_ids, attribute_scores"
     assert capsys.readouterr().out == f"{out}: written as tsv (without {lost}, for which it has no place)\n"
     assert run("check-regions", store, out) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[0] == "photos: 4 in A, 4 in B, 4 in both"
-    assert shown[-1] == "the same: all 4 photos agree within 0.001 (boxes 0.001)"
+    assert shown[0] == "images: 4 in A, 4 in B, 4 in both"
+    assert shown[-1] == "the same: all 4 images agree within 0.001 (boxes 0.001)"
 
 
 def test_broken_rows_give_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = write_rows(tmp_path / "val.tsv", [bua_row(PHOTOS[0]), bua_row(PHOTOS[1])[:4], ["x"]])
+    path = write_rows(tmp_path / "val.tsv", [bua_row(IMAGES[0]), bua_row(IMAGES[1])[:4], ["x"]])
     assert run("convert-regions", path, "--output", tmp_path / "store") == 1
     shown = capsys.readouterr()
-    assert shown.out == f"{tmp_path / 'store'}: 1 photos added\n"
+    assert shown.out == f"{tmp_path / 'store'}: 1 images added\n"
     listed = shown.err.split("2 rows are broken and were left out:\n")[1].splitlines()
     assert [line.split(":")[0] for line in listed] == [f"  {path}, line 2", f"  {path}, line 3"]
-    path = write_rows(tmp_path / "none.tsv", [[*bua_row(PHOTOS[0])[:5], "%"]] * 120)
+    path = write_rows(tmp_path / "none.tsv", [[*bua_row(IMAGES[0])[:5], "%"]] * 120)
     assert run("convert-regions", path, "--output", tmp_path / "other") == 2
     assert capsys.readouterr().err.count("no base64") == 100
 
 
 def test_differing_regions_give_exit_code_1_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    moved = foreign_photos()
+    moved = foreign_images()
     moved[2].features = moved[2].features + np.float32(0.5)
     a, b = (
-        write_rows(tmp_path / f"{name}.tsv", [bua_row(photo) for photo in photos])
-        for name, photos in (("a", PHOTOS), ("b", moved))
+        write_rows(tmp_path / f"{name}.tsv", [bua_row(image) for image in images])
+        for name, images in (("a", IMAGES), ("b", moved))
     )
     assert run("check-regions", a, b, "--worst", "1") == 1
     shown = capsys.readouterr().out.splitlines()
-    assert shown[-1] == "different: 1 of 4 photos do not agree within 0.001 (boxes 0.001)"
-    assert shown[-2].startswith("  1002: 5 and 5 regions, 5 matched") and shown[-3] == "worst photos:"
+    assert shown[-1] == "different: 1 of 4 images do not agree within 0.001 (boxes 0.001)"
+    assert shown[-2].startswith("  1002: 5 and 5 regions, 5 matched") and shown[-3] == "worst images:"
     assert run("check-regions", a, b, "--json", "--worst", "2") == 1
     found = json.loads(capsys.readouterr().out)
     assert found["same"] is False and found["num_differing"] == 1 and len(found["worst"]) == 2
@@ -75,14 +75,14 @@ def test_differing_regions_give_exit_code_1_and_json(tmp_path: Path, capsys: pyt
 
 
 def test_what_the_user_gives_beside_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = foreign.write_vinvl(tmp_path / "vinvl", PHOTOS)
+    folder = foreign.write_vinvl(tmp_path / "vinvl", IMAGES)
     labels = foreign.vinvl_labels(tmp_path / "labels.json")
     store = tmp_path / "store"
     assert run("convert-regions", folder, "--labels", labels, "--dtype", "float32", "--output", store) == 0
     one = RegionStore(store)["1003"]
-    assert one["object_ids"].tolist() == (PHOTOS[3].objects + 1).tolist()
-    assert torch.equal(one["region_features"], torch.from_numpy(PHOTOS[3].features))
-    path = foreign.write_hdf5(tmp_path / "val36.hdf5", PHOTOS)
+    assert one["object_ids"].tolist() == (IMAGES[3].objects + 1).tolist()
+    assert torch.equal(one["region_features"], torch.from_numpy(IMAGES[3].features))
+    path = foreign.write_hdf5(tmp_path / "val36.hdf5", IMAGES)
     index = (tmp_path / "val36_imgid2idx.json").rename(tmp_path / "rows.json")
     assert run("convert-regions", path, "--index", index, "--output", tmp_path / "other") == 0
     assert run("convert-regions", store, "--to", "att-box", "--output", tmp_path / "bu") == 0
@@ -106,7 +106,7 @@ def test_what_the_user_gives_beside_the_files(tmp_path: Path, capsys: pytest.Cap
         (["convert-regions", "{store}", "--to", "caffe", "--output", "{new}"], "unknown format 'caffe'"),
         (["convert-regions", "{store}", "{store}", "--to", "tsv", "--output", "{new}"], "name one SOURCE"),
         (["convert-regions", "{tsv}", "--to", "npz", "--output", "{new}"], "is no region store"),
-        (["convert-regions", "{empty}", "--format", "tsv", "--output", "{new}"], "empty.tsv holds no photo"),
+        (["convert-regions", "{empty}", "--format", "tsv", "--output", "{new}"], "empty.tsv holds no image"),
         (["convert-regions", "{tsv}", "--sizes", "{empty}", "--output", "{new}"], "empty.tsv is not valid JSON"),
         (["check-regions", "{tsv}", "{new}"], "there is no file or folder"),
     ],
@@ -143,8 +143,8 @@ def test_a_store_is_verified(tmp_path: Path, tsv: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert run("check-regions", store, "--verify") == 0
     known, verdict = capsys.readouterr().out.splitlines()
-    assert known.startswith("4 of 4 photos are known by their ids alone (converted from files, or written before")
-    assert verdict == f"{store}: 4 photos, every byte is what was written"
+    assert known.startswith("4 of 4 images are known by their ids alone (converted from files, or written before")
+    assert verdict == f"{store}: 4 images, every byte is what was written"
     manifest = json.loads((store / "store.json").read_text())
     checksum = manifest["shards"][0].pop("crc32")
     (store / "store.json").write_text(json.dumps(manifest))

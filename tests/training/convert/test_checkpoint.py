@@ -248,7 +248,7 @@ def test_files_without_a_model(tmp_path):
     [
         ({"logit.bias": None, "ctx2att.bias": None}, "missing ctx2att.bias, logit.bias; unexpected nothing"),
         ({"att_embed.4.running_mean": (3,)}, "missing nothing; unexpected att_embed.4.running_mean"),
-        ({"fc_embed.0.weight": (HIDDEN, 3)}, "photo vector of width 3 beside regions of width 7"),
+        ({"fc_embed.0.weight": (HIDDEN, 3)}, "image vector of width 3 beside regions of width 7"),
         ({"core.att_lstm.weight_ih": (24, 11)}, "11 columns, not the 17"),
         ({"core.lang_lstm.weight_hh": (24, 5)}, "do not fit together.*language_lstm"),
     ],

@@ -16,7 +16,7 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection, pipeli
 from modeling_updown import UpDownDetector, UpDownDetectorConfig
 from modeling_updown.proposals_updown import cell_anchors
 from tests.shared_files import shared
-from tests.tiny import noise_photo, tiny_detector, tiny_photo
+from tests.tiny import noise_image, tiny_detector, tiny_image
 from training.cli import main
 from training.convert.checkpoint import convert_checkpoint
 from training.convert.detector import (
@@ -145,14 +145,14 @@ def written(weights: dict[str, torch.Tensor], folder: Path) -> Path:
 
 
 def check_equal(converted: UpDownDetector, expected: UpDownDetector, *, but: tuple[str, ...] = ()) -> None:
-    """The same settings, bar the names, and the same regions of a photo."""
+    """The same settings, bar the names, and the same regions of an image."""
     labels = ("id2label", "label2id", "attribute_id2label")
     ours, theirs = converted.config.to_dict(), expected.config.to_dict()
     different = {name for name in ours if name not in labels and ours[name] != theirs.get(name)}
     assert different <= set(but), {name: (ours[name], theirs.get(name)) for name in different}
-    photo = noise_photo(160, 192)
+    image = noise_image(160, 192)
     with torch.no_grad():
-        found, wanted = converted(photo), expected(photo)
+        found, wanted = converted(image), expected(image)
     assert torch.equal(found.object_ids, wanted.object_ids) and torch.equal(found.attribute_ids, wanted.attribute_ids)
     for name in ("region_boxes", "pred_boxes", "region_scores", "object_probs", "attribute_probs"):
         torch.testing.assert_close(found[name], wanted[name], atol=1e-4, rtol=1e-4, msg=name)
@@ -282,18 +282,18 @@ def test_folder_detects(milvlg, tmp_path):
     options = {**yaml.safe_load(CAFFE_YAML), **NAMES}
     folder = tmp_path / "folder"
     converted = convert_checkpoint("detectron2-vg", written(milvlg[1], tmp_path), config=options, output=folder)
-    photo = tiny_photo(width=400, height=240)
+    image = tiny_image(width=400, height=240)
     processor = AutoImageProcessor.from_pretrained(folder)
     assert processor.region_selection() == {"min_regions": 4, "max_regions": 12, "score_threshold": 0.3}
     assert processor.to_dict() == converted.processor.to_dict()
-    inputs = processor(photo, return_tensors="pt")
+    inputs = processor(image, return_tensors="pt")
     assert inputs.pixel_values.shape == (1, 3, 96, 160)
     model = AutoModelForObjectDetection.from_pretrained(folder)
     with torch.no_grad():
         output, expected = model(**inputs), converted.model(**inputs)
     assert torch.equal(output.object_ids, expected.object_ids)
     torch.testing.assert_close(output.region_features, expected.region_features, atol=1e-3, rtol=1e-3)
-    found = pipeline("object-detection", model=str(folder))(photo, threshold=0.0)
+    found = pipeline("object-detection", model=str(folder))(image, threshold=0.0)
     assert len(found) == output.region_mask.shape[1] >= 4
     best = int(output.region_scores[0].argmax())
     assert found[0]["label"] == f"thing{int(output.object_ids[0, best])}"

@@ -85,9 +85,9 @@ def test_loaded_folder_answers_as_the_converted_model(tmp_path, attention):
     words = processor(text=texts, padding="max_length", return_tensors="pt")
     assert words["input_ids"].tolist() == [[6] * 8 + [0, 1, 2, 3, 4, 5], [6] * 12 + [6, 1], [6] * 13 + [2]]
     assert words["attention_mask"].sum(dim=1).tolist() == [6, 2, 1]
-    photos = {"region_features": torch.randn(3, 4, WIDTH)}
+    images = {"region_features": torch.randn(3, 4, WIDTH)}
     with torch.no_grad():
-        expected, logits = (one(**words, **photos).logits for one in (converted.model, model))
+        expected, logits = (one(**words, **images).logits for one in (converted.model, model))
     torch.testing.assert_close(logits, expected, rtol=0, atol=0)
     assert logits.std(dim=0).min() > 0
 
@@ -235,7 +235,7 @@ def run_command(weights: Path, options: dict[str, Any], folder: Path) -> Path:
 def test_command(tmp_path, capsys):
     folder = run_command(several(tmp_path), {"config": {"variant": "plain"}, **OPTIONS}, tmp_path)
     assert UpDownForVisualQuestionAnswering.from_pretrained(folder).config.attention == "concat"
-    assert f'`updown ask PHOTO "QUESTION?" --model {folder}`' in capsys.readouterr().out
+    assert f'`updown ask IMAGE "QUESTION?" --model {folder}`' in capsys.readouterr().out
 
 
 def test_command_names_what_is_wrong(tmp_path, capsys):

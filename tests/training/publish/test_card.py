@@ -16,7 +16,7 @@ from tests.tiny import (
     save_tiny_retrieval,
     save_tiny_vqa,
     tiny_fusion_config,
-    tiny_photo,
+    tiny_image,
     tiny_prefix_lm_config,
     tiny_pyramid_detector,
     tiny_vqa_config,
@@ -38,7 +38,7 @@ from training.publish.push import auto_classes, custom_pipelines
 
 TABLE: dict[str, Any] = {
     "title": "What each objective adds",
-    "columns": ["objectives", "text to photo, R@10 (x100)", "seeds"],
+    "columns": ["objectives", "text to image, R@10 (x100)", "seeds"],
     "rows": [["ITC", 61.256, 3], ["ITC | ITM", None, 1]],
     "note": "Trained once each.",
     "commands": ["updown evaluate one.yaml", "updown evaluate two.yaml"],
@@ -88,7 +88,7 @@ def test_word_facts_of_a_question_answerer(tmp_path: Path) -> None:
 def test_region_facts_of_other_sources(tmp_path: Path) -> None:
     fields = {"backbone": "vit_tiny_patch16_224", "regions": "pyramid", "pyramid_levels": [1, 3]}
     owned = UpDownCaptioningConfig(vision_config=UpDownGridConfig(**fields))
-    assert region_facts(owned, tmp_path)["Regions a photo"] == "10: the boxes of a spatial pyramid, 1 x 1 + 3 x 3"
+    assert region_facts(owned, tmp_path)["Regions an image"] == "10: the boxes of a spatial pyramid, 1 x 1 + 3 x 3"
     without = UpDownCaptioningConfig(region_feature_size=77)
     assert region_facts(without, tmp_path)["Region source"].endswith("region features of width 77")
 
@@ -111,13 +111,13 @@ def test_metrics_of_retrieval_and_pretraining_have_names() -> None:
         "feature_fit_x100": 12.0,
     }
     assert figures({"metrics": measured}) == [
-        ("photo to text, R@1 (x100)", "31.25"),
-        ("text to photo, R@10 (x100)", "60.00"),
-        ("photo to text, mAP (x100)", "20.50"),
-        ("text to photo, median rank", "6.00"),
-        ("photo to text, mean rank", "21.50"),
+        ("image to text, R@1 (x100)", "31.25"),
+        ("text to image, R@10 (x100)", "60.00"),
+        ("image to text, mAP (x100)", "20.50"),
+        ("text to image, median rank", "6.00"),
+        ("image to text, mean rank", "21.50"),
         ("sum of the six recalls (x100)", "300.12"),
-        ("text to photo, R@10, before re-ranking (x100)", "58.50"),
+        ("text to image, R@10, before re-ranking (x100)", "58.50"),
         ("sum of the six recalls, before re-ranking (x100)", "290.00"),
         ("masked words guessed (x100)", "55.50"),
         ("variance of masked regions' features explained (x100)", "12.00"),
@@ -125,7 +125,7 @@ def test_metrics_of_retrieval_and_pretraining_have_names() -> None:
     assert metric_name("map_50_x100") == "AP50 (x100)" and metric_name("cider") == "CIDEr"
     dataset = {"name": "Flickr8k", "type": "karpathy", "split": "test"}
     (result,) = evaluation_results({"dataset": dataset, "metrics": {"itc_i2t_r5_x100": 1.5}}, task="other")
-    assert (result.metric_type, result.metric_name) == ("itc_i2t_r5", "photo to text, R@5, before re-ranking (x100)")
+    assert (result.metric_type, result.metric_name) == ("itc_i2t_r5", "image to text, R@5, before re-ranking (x100)")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_card_of_a_retrieval_model_tells_what_it_has_learnt(
 @pytest.mark.parametrize(
     ("name", "task", "told"),
     [
-        ("UpDownFusionForPreTraining", None, "| Objectives | contrast of photos and texts (ITC), matching"),
+        ("UpDownFusionForPreTraining", None, "| Objectives | contrast of images and texts (ITC), matching"),
         ("UpDownFusionForMaskedLM", None, "processor.tokenizer.mask_token}"),
         ("UpDownFusionModel", None, "AutoModel.from_pretrained"),
         ("UpDownFusionForVisualQuestionAnswering", "visual-question-answering", "| Answers | 6 |"),
@@ -238,7 +238,7 @@ def test_an_ablation_stands_on_the_card(tmp_path: Path) -> None:
     card = card_of(tiny_fusion_config(architectures=RETRIEVAL), tmp_path, **measured)
     assert (
         "### What each objective adds\n\n"
-        "| objectives | text to photo, R@10 (x100) | seeds |\n| --- | --- | --- |\n"
+        "| objectives | text to image, R@10 (x100) | seeds |\n| --- | --- | --- |\n"
         "| ITC | 61.26 | 3 |\n| ITC \\| ITM | - | 1 |\n\n"
         "Trained once each.\n\n"
         "```\nupdown evaluate one.yaml\nupdown evaluate two.yaml\n```\n\n## Limits"
@@ -311,11 +311,11 @@ def test_names_that_others_gave_stay_words(tmp_path: Path) -> None:
 def test_the_example_of_a_card_runs_as_written(
     save: Callable[[Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a folder in the place of the repository, with a photo of that name in the working folder."""
+    """Of a folder in the place of the repository, with an image of that name in the working folder."""
     model, page = save(tmp_path / "model"), tmp_path / "page"
     page.mkdir()
     card = card_of(AutoConfig.from_pretrained(model), page)
     (block,) = re.findall(r"(?ms)^```python\n(.*?)^```", card.text)
-    tiny_photo(1).save(tmp_path / "photo.jpg")
+    tiny_image(1).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     exec(compile(block.replace("someone/tiny", str(model)), "README.md", "exec"), {})

@@ -34,7 +34,7 @@ from tests.tiny import (
 from tests.training.publish.hub_stub import HubStub
 from training.publish import check
 from training.publish import push as publishing
-from training.publish.check import drawn_photo
+from training.publish.check import drawn_image
 from training.publish.push import check_published, is_same, outputs_here, publish_folder, push
 
 # what published code may ask of a stranger's environment: the rest comes with these
@@ -110,7 +110,7 @@ def published_prefix_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run_as_stranger(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """A program in an interpreter in which our package cannot be imported, beside a `photo.jpg`."""
-    drawn_photo().save(folder / "photo.jpg", quality=95)
+    drawn_image().save(folder / "photo.jpg", quality=95)
     run = subprocess.run(
         [sys.executable, "-c", BLOCKED + program],
         cwd=folder,
@@ -244,7 +244,7 @@ def test_installed_package_chooses_with_and_without_the_flag(published_retrieval
         "zero-shot-image-classification", model=str(published_retrieval), trust_remote_code=trust
     )
     assert type(choose.model).__name__ == "UpDownFusionForImageTextRetrieval"
-    assert {found["label"] for found in choose(drawn_photo(), candidate_labels=["a", "b"])} == {"a", "b"}
+    assert {found["label"] for found in choose(drawn_image(), candidate_labels=["a", "b"])} == {"a", "b"}
 
 
 def test_a_stranger_without_peft_captions_by_a_prefix(published_prefix_lm: Path, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_a_stranger_without_peft_captions_by_a_prefix(published_prefix_lm: Path,
     run = run_as_stranger("sys.modules['peft'] = None\n" + lines, tmp_path)
     describe = transformers.pipeline("image-to-text", model=str(published_prefix_lm))
     assert ast.literal_eval(run.stdout) == describe(str(tmp_path / "photo.jpg"))
-    assert len(describe(drawn_photo())[0]["generated_text"].split()) > 1
+    assert len(describe(drawn_image())[0]["generated_text"].split()) > 1
 
 
 def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None:
@@ -330,8 +330,8 @@ def test_an_ablation_goes_along(saved_retrieval: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trust", [None, False, True])
 def test_installed_package_loads_it_with_and_without_the_flag(saved: Path, published: Path, trust: bool | None) -> None:
-    expected = transformers.pipeline("image-to-text", model=str(saved))(drawn_photo())
-    found = transformers.pipeline("image-to-text", model=str(published), trust_remote_code=trust)(drawn_photo())
+    expected = transformers.pipeline("image-to-text", model=str(saved))(drawn_image())
+    found = transformers.pipeline("image-to-text", model=str(published), trust_remote_code=trust)(drawn_image())
     assert found == expected and len(found[0]["generated_text"].split()) > 1
     for auto in ("AutoConfig", "AutoModelForImageTextToText", "AutoProcessor", "AutoImageProcessor", "AutoTokenizer"):
         thing = getattr(transformers, auto).from_pretrained(published, trust_remote_code=trust)
@@ -379,7 +379,7 @@ def test_hub_folder_of_a_question_answerer(published_vqa: Path) -> None:
         }
     }
     code = {path.stem for path in published_vqa.glob("*.py")}
-    assert {"pipeline_vqa", "pipeline_questions", "pipeline_photos", "answer_text_updown", "counting_updown"} <= code
+    assert {"pipeline_vqa", "pipeline_questions", "pipeline_images", "answer_text_updown", "counting_updown"} <= code
     assert not {"pipeline_captioning", "modeling_captioning", "drawing_updown", "registration_updown"} & code
     card = ModelCard.load(published_vqa / "README.md")
     assert card.data.pipeline_tag == "visual-question-answering"
@@ -399,7 +399,7 @@ def test_hub_folder_of_a_question_answerer(published_vqa: Path) -> None:
 def test_installed_package_asks_it_with_and_without_the_flag(published_vqa: Path, trust: bool | None) -> None:
     ask = transformers.pipeline("visual-question-answering", model=str(published_vqa), trust_remote_code=trust)
     assert type(ask) is modeling_updown.UpDownVisualQuestionAnsweringPipeline
-    assert len(ask(drawn_photo(), "is it?")) == 5
+    assert len(ask(drawn_image(), "is it?")) == 5
 
 
 def test_a_stranger_asks_it(published_vqa: Path, tmp_path: Path) -> None:
@@ -439,7 +439,7 @@ def test_card_shows_exactly_what_was_measured(saved: Path, tmp_path: Path) -> No
     assert results["bleu_4"].dataset_name == "Flickr8k" and results["bleu_4"].dataset_split == "test"
     assert "| BLEU-4 (x100) | 21.34 |\n| CIDEr-D (x100) | 55.02 |" in card.text
     assert "| SPICE | not computed: Java is not installed |" in card.text
-    assert EVALUATION["command"] in card.text and "1000 photos, seed 0, num_beams 5." in card.text
+    assert EVALUATION["command"] in card.text and "1000 images, seed 0, num_beams 5." in card.text
     for fact in ("Data: Flickr8k", "Objective: self-critical", "Epochs: 2", "Seed: 3", "a model trained before"):
         assert fact in card.text
     kept = json.loads((tmp_path / "hub" / "evaluation.json").read_text())

@@ -47,7 +47,7 @@ ODD_VALUES = [
     [None],
     {"a": None},
 ]
-PHOTOS = foreign.foreign_photos((2, 1), width=4)
+FOREIGN_IMAGES = foreign.foreign_images((2, 1), width=4)
 Findings = list[str]
 
 
@@ -77,28 +77,28 @@ def tried(read: Callable[[], Any], *, about: str, names: str | None) -> Findings
 
 
 def region_file(folder: Path, count: int, *, path: Path, format: str, opened: Path | None = None) -> Findings:
-    """Every photo of every damaged copy of a file, which lies in `opened` or is it."""
+    """Every image of every damaged copy of a file, which lies in `opened` or is it."""
     content, findings = path.read_bytes(), []
     for number, damaged in enumerate(mutations(content, count=count, seed=len(format))):
         path.write_bytes(damaged)
         about = f"{format} {path.name} {number}"
-        read = partial(every_photo, opened or path, format, about)
+        read = partial(every_image, opened or path, format, about)
         findings += tried(read, about=about, names=folder.name)
     path.write_bytes(content)
     return findings
 
 
-def every_photo(path: Path, format: str, about: str) -> None:
+def every_image(path: Path, format: str, about: str) -> None:
     with open_region_file(path, format=format) as file:
         for entry in file.entries():
-            found = tried(partial(file.photo, entry), about=about, names=None)
+            found = tried(partial(file.image, entry), about=about, names=None)
             if found:
                 raise RuntimeError(found[0])
 
 
 def tsv(folder: Path, count: int) -> Findings:
-    path = foreign.write_rows(folder / "a.tsv", [foreign.bua_row(photo) for photo in PHOTOS])
-    other = foreign.write_rows(folder / "b.tsv", [foreign.lxmert_row(photo) for photo in PHOTOS])
+    path = foreign.write_rows(folder / "a.tsv", [foreign.bua_row(image) for image in FOREIGN_IMAGES])
+    other = foreign.write_rows(folder / "b.tsv", [foreign.lxmert_row(image) for image in FOREIGN_IMAGES])
     half = count // 2
     return region_file(folder, half, path=path, format="tsv") + region_file(
         folder, half, path=other, format="lxmert-tsv"
@@ -106,7 +106,7 @@ def tsv(folder: Path, count: int) -> Findings:
 
 
 def vinvl(folder: Path, count: int) -> Findings:
-    foreign.write_vinvl(folder / "db", PHOTOS)
+    foreign.write_vinvl(folder / "db", FOREIGN_IMAGES)
     findings: Findings = []
     for name in ("features.tsv", "predictions.tsv"):
         findings += region_file(folder, count // 2, path=folder / "db" / name, format="vinvl-tsv", opened=folder / "db")
@@ -115,8 +115,8 @@ def vinvl(folder: Path, count: int) -> Findings:
 
 def lmdb(folder: Path, count: int) -> Findings:
     """The file of the database, and the records in it: JSON and .npz."""
-    record = {"num_boxes": 1, "image_w": 400, "image_h": 300, "boxes": foreign.in_base64(PHOTOS[1].boxes)}
-    record["features"] = foreign.in_base64(PHOTOS[1].features)
+    record = {"num_boxes": 1, "image_w": 400, "image_h": 300, "boxes": foreign.in_base64(FOREIGN_IMAGES[1].boxes)}
+    record["features"] = foreign.in_base64(FOREIGN_IMAGES[1].features)
     values = [json.dumps(record).encode(), npz_bytes()]
     foreign.write_lmdb(folder / "whole", {"a": values[0], "b": values[1]})
     findings = region_file(
@@ -128,22 +128,26 @@ def lmdb(folder: Path, count: int) -> Findings:
         for number, damaged in enumerate(mutations(value, count=count // 4, seed=kind))
     }
     foreign.write_lmdb(folder / "records", records)
-    return findings + tried(lambda: every_photo(folder / "records", "lmdb", "lmdb"), about="lmdb", names=folder.name)
+    return findings + tried(lambda: every_image(folder / "records", "lmdb", "lmdb"), about="lmdb", names=folder.name)
 
 
 def hdf5(folder: Path, count: int) -> Findings:
-    """The layout of rows, that of a data set a photo, and that of rows with ids."""
+    """The layout of rows, that of a data set an image, and that of rows with ids."""
     import h5py
 
-    rows, photos, ids = folder / "rows.hdf5", folder / "photos.hdf5", folder / "ids.hdf5"
-    foreign.write_hdf5(rows, foreign.foreign_photos((2, 2), width=4))
-    with h5py.File(photos, "w", libver="latest") as file:
-        file["7_features"], file["7_boxes"], file["7_size"] = PHOTOS[0].features, PHOTOS[0].scaled_boxes, [[300, 400]]
+    rows, images, ids = folder / "rows.hdf5", folder / "photos.hdf5", folder / "ids.hdf5"
+    foreign.write_hdf5(rows, foreign.foreign_images((2, 2), width=4))
+    with h5py.File(images, "w", libver="latest") as file:
+        file["7_features"], file["7_boxes"], file["7_size"] = (
+            FOREIGN_IMAGES[0].features,
+            FOREIGN_IMAGES[0].scaled_boxes,
+            [[300, 400]],
+        )
     with h5py.File(ids, "w") as file:
         file["image_id"] = [7, 8]
         file.create_dataset("features", data=np.ones((2, 2, 4), dtype=np.float32), compression="gzip")
         file["boxes"] = np.tile(np.array([0, 0, 1, 1], dtype=np.float32), (2, 2, 1))
-    return [f for path in (rows, photos, ids) for f in region_file(folder, count // 3, path=path, format="hdf5")]
+    return [f for path in (rows, images, ids) for f in region_file(folder, count // 3, path=path, format="hdf5")]
 
 
 def npz(folder: Path, count: int) -> Findings:
@@ -162,13 +166,13 @@ def npz(folder: Path, count: int) -> Findings:
 
 def npz_bytes() -> bytes:
     content = io.BytesIO()
-    photo = PHOTOS[0]
-    np.savez_compressed(content, x=photo.features, bbox=photo.boxes, image_h=photo.height, image_w=photo.width)
+    image = FOREIGN_IMAGES[0]
+    np.savez_compressed(content, x=image.features, bbox=image.boxes, image_h=image.height, image_w=image.width)
     return content.getvalue()
 
 
 RECIPE = """task: captioning
-data: {format: coco, annotations: {train: a.json, val: b.json}, images: photos}
+data: {format: coco, annotations: {train: a.json, val: b.json}, images: images}
 output: runs/x
 regions: {source: {backbone: resnet18, image_size: 64}, weights: w.safetensors}
 train: {epochs: 3, learning_rate: 1e-3, betas: [0.9, 0.98], schedule: cosine}

@@ -8,27 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.regions.formats.foreign import ForeignPhoto, bua_row, foreign_photos, lxmert_row, write_rows
+from tests.training.regions.formats.foreign import ForeignImage, bua_row, foreign_images, lxmert_row, write_rows
 from training.regions.compare import RegionsComparison, compare_regions, cosine_matrix, match_boxes
 from training.regions.convert import convert_region_files, export_region_files
 from training.regions.store import RegionStoreWriter
 
-PHOTOS = foreign_photos()
+IMAGES = foreign_images()
 
 
-def write_store(folder: Path, photos: list[ForeignPhoto] = PHOTOS, **changes: dict[str, Any]) -> Path:
-    """A store of the photos in float32; `changes` by column, then by image id."""
+def write_store(folder: Path, images: list[ForeignImage] = IMAGES, **changes: dict[str, Any]) -> Path:
+    """A store of the images in float32; `changes` by column, then by image id."""
     with RegionStoreWriter(folder, fingerprint={}, feature_dtype=torch.float32) as writer:
-        for photo in photos:
+        for image in images:
             columns = {
-                "region_features": photo.features,
-                "region_boxes": photo.scaled_boxes,
-                "region_scores": photo.object_scores,
-                "object_ids": photo.objects + 1,
-                "image_size": np.array([photo.height, photo.width]),
+                "region_features": image.features,
+                "region_boxes": image.scaled_boxes,
+                "region_scores": image.object_scores,
+                "object_ids": image.objects + 1,
+                "image_size": np.array([image.height, image.width]),
             }
-            columns |= {name: by_id[photo.image_id] for name, by_id in changes.items() if photo.image_id in by_id}
-            writer.append([photo.image_id], {name: value[None] for name, value in columns.items()})
+            columns |= {name: by_id[image.image_id] for name, by_id in changes.items() if image.image_id in by_id}
+            writer.append([image.image_id], {name: value[None] for name, value in columns.items()})
     return folder
 
 
@@ -44,32 +44,32 @@ def compared(a: Path, b: Path, **options: Any) -> RegionsComparison:
 
 
 def test_a_store_and_the_file_it_came_from_agree(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "val.tsv", [lxmert_row(photo) for photo in PHOTOS])
+    path = write_rows(tmp_path / "val.tsv", [lxmert_row(image) for image in IMAGES])
     convert_region_files(path, output=tmp_path / "store")
     found = compared(path, tmp_path / "store")
-    assert found.same and found.verdict() == "the same: all 4 photos agree within 0.001 (boxes 0.001)"
+    assert found.same and found.verdict() == "the same: all 4 images agree within 0.001 (boxes 0.001)"
     assert 0 < found.summary()["largest_feature_error"] < 5e-4  # of float16
     assert found.summary()["num_matched"] == 11 and found.summary()["num_other_classes"] == 0
     assert not compare_regions(path, tmp_path / "store", tolerance=0).same
 
 
 def test_the_order_of_regions_does_not_matter(tmp_path: Path) -> None:
-    turned = foreign_photos()
-    for photo in turned:
-        arrays = {name: value for name, value in vars(photo).items() if isinstance(value, np.ndarray)}
-        vars(photo).update({name: value[::-1].copy() for name, value in arrays.items()})
+    turned = foreign_images()
+    for image in turned:
+        arrays = {name: value for name, value in vars(image).items() if isinstance(value, np.ndarray)}
+        vars(image).update({name: value[::-1].copy() for name, value in arrays.items()})
     stores = write_store(tmp_path / "a"), write_store(tmp_path / "b", turned[::-1])
     found = compared(*stores, tolerance=0, box_tolerance=0)
     assert found.same and found.summary()["lowest_cosine"] == pytest.approx(1, abs=1e-6)
 
 
 def test_differences_are_told_as_they_were_made(tmp_path: Path) -> None:
-    features = PHOTOS[2].features.copy()
+    features = IMAGES[2].features.copy()
     features[3, 1] += 0.25
-    boxes = PHOTOS[0].scaled_boxes.copy()
+    boxes = IMAGES[0].scaled_boxes.copy()
     boxes[1, 0] += 0.01  # 4 of 400 pixels
-    scores = PHOTOS[3].object_scores + np.float32(0.5)
-    objects = PHOTOS[1].objects + 2
+    scores = IMAGES[3].object_scores + np.float32(0.5)
+    objects = IMAGES[1].objects + 2
     b = write_store(
         tmp_path / "b",
         region_features={"1002": features},
@@ -78,41 +78,41 @@ def test_differences_are_told_as_they_were_made(tmp_path: Path) -> None:
         object_ids={"1001": objects},
     )
     found = compared(write_store(tmp_path / "a"), b)
-    by_id = {photo.image_id: photo for photo in found.photos}
+    by_id = {image.image_id: image for image in found.images}
     assert not found.same and len(found.differing) == 4
     assert by_id["1002"].feature_difference == pytest.approx(0.25, abs=1e-6)
-    largest = max(1, abs(features[3, 1]), abs(PHOTOS[2].features[3, 1]))
+    largest = max(1, abs(features[3, 1]), abs(IMAGES[2].features[3, 1]))
     assert by_id["1002"].feature_error == pytest.approx(0.25 / largest, abs=1e-6)
-    one, other = features[3], PHOTOS[2].features[3]
+    one, other = features[3], IMAGES[2].features[3]
     assert by_id["1002"].cosine == pytest.approx(one @ other / np.linalg.norm(one) / np.linalg.norm(other), abs=1e-6)
     assert by_id["1000"].box_difference == pytest.approx(0.01, abs=1e-6)
     assert by_id["1000"].box_pixels == pytest.approx(4, abs=1e-3)
     assert by_id["1003"].score_difference == pytest.approx(0.5, abs=1e-6)
     assert by_id["1001"].num_other_classes == 1 and by_id["1001"].feature_difference == 0
-    assert [photo.image_id for photo in found.photos] == ["1001", "1003", "1002", "1000"]  # the worst first
+    assert [image.image_id for image in found.images] == ["1001", "1003", "1002", "1000"]  # the worst first
     lines = found.lines(worst=2)
-    assert lines[-1] == "different: 4 of 4 photos do not agree within 0.001 (boxes 0.001)"
-    assert lines[-4:-2] == ["worst photos:", f"  {found.photos[0].line()}"]
-    assert found.photos[0].line().endswith(", 1 of another class")
+    assert lines[-1] == "different: 4 of 4 images do not agree within 0.001 (boxes 0.001)"
+    assert lines[-4:-2] == ["worst images:", f"  {found.images[0].line()}"]
+    assert found.images[0].line().endswith(", 1 of another class")
     assert compare_regions(tmp_path / "a", b, tolerance=1, box_tolerance=0.1).summary()["num_differing"] == 1
 
 
-def test_photos_and_regions_on_one_side_only(tmp_path: Path) -> None:
-    fewer = ForeignPhoto(**{**vars(PHOTOS[2]), "boxes": PHOTOS[2].boxes[:3], "features": PHOTOS[2].features[:3]})
-    a = write_rows(tmp_path / "a.tsv", [bua_row(photo) for photo in PHOTOS[:3]])
-    b = write_rows(tmp_path / "b.tsv", [bua_row(PHOTOS[3]), bua_row(fewer), bua_row(PHOTOS[0]), bua_row(PHOTOS[1])[:5]])
+def test_images_and_regions_on_one_side_only(tmp_path: Path) -> None:
+    fewer = ForeignImage(**{**vars(IMAGES[2]), "boxes": IMAGES[2].boxes[:3], "features": IMAGES[2].features[:3]})
+    a = write_rows(tmp_path / "a.tsv", [bua_row(image) for image in IMAGES[:3]])
+    b = write_rows(tmp_path / "b.tsv", [bua_row(IMAGES[3]), bua_row(fewer), bua_row(IMAGES[0]), bua_row(IMAGES[1])[:5]])
     found = compared(a, b)
     assert (found.only_in_a, found.only_in_b) == ([], ["1003"])
-    assert [photo.num_regions for photo in found.photos] == [(5, 3), (3, 3)] and found.photos[0].num_matched == 3
+    assert [image.num_regions for image in found.images] == [(5, 3), (3, 3)] and found.images[0].num_matched == 3
     assert len(found.broken) == 1 and "b.tsv, line 4: it has 5 columns" in found.broken[0]
     lines = found.lines(worst=5)
     assert lines[:3] == [
-        "photos: 3 in A, 4 in B, 2 in both",
+        "images: 3 in A, 4 in B, 2 in both",
         "only in B: 1 (1003)",
         f"cannot be read: {found.broken[0]}",
     ]
     assert lines[-1] == (
-        "different: 1 of 2 photos do not agree within 0.001 (boxes 0.001); 1 photos are on one side only; "
+        "different: 1 of 2 images do not agree within 0.001 (boxes 0.001); 1 images are on one side only; "
         "1 rows cannot be read"
     )
 
@@ -125,18 +125,18 @@ def test_a_database_agrees_with_itself(tmp_path: Path) -> None:
 
 
 def test_nothing_in_common(tmp_path: Path) -> None:
-    a = write_rows(tmp_path / "a.tsv", [bua_row(PHOTOS[0])])
-    b = write_rows(tmp_path / "b.tsv", [bua_row(PHOTOS[1]), bua_row(PHOTOS[1])])
-    assert compared(a, b).verdict() == "different: 2 photos are on one side only; 1 rows cannot be read"
-    c = write_rows(tmp_path / "c.tsv", [bua_row(PHOTOS[1])])
-    assert compared(a, c).verdict() == "different: A and B have no photo in common; are their ids written alike?"
+    a = write_rows(tmp_path / "a.tsv", [bua_row(IMAGES[0])])
+    b = write_rows(tmp_path / "b.tsv", [bua_row(IMAGES[1]), bua_row(IMAGES[1])])
+    assert compared(a, b).verdict() == "different: 2 images are on one side only; 1 rows cannot be read"
+    c = write_rows(tmp_path / "c.tsv", [bua_row(IMAGES[1])])
+    assert compared(a, c).verdict() == "different: A and B have no image in common; are their ids written alike?"
 
 
 def test_other_widths_are_an_error(tmp_path: Path) -> None:
-    a = write_rows(tmp_path / "a.tsv", [bua_row(PHOTOS[0])])
-    b = write_rows(tmp_path / "b.tsv", [bua_row(foreign_photos(width=9)[0])])
+    a = write_rows(tmp_path / "a.tsv", [bua_row(IMAGES[0])])
+    b = write_rows(tmp_path / "b.tsv", [bua_row(foreign_images(width=9)[0])])
     with pytest.raises(
-        ValueError, match="photo '1000' has features of width 8 in A and 9 in B: these are two detectors'"
+        ValueError, match="image '1000' has features of width 8 in A and 9 in B: these are two detectors'"
     ):
         compare_regions(a, b)
 
@@ -145,9 +145,9 @@ def test_a_stores_sizes_serve_the_other_side(tmp_path: Path) -> None:
     folder = tmp_path / "cocobu_att"
     for name in ("att", "box"):
         (tmp_path / f"cocobu_{name}").mkdir()
-    for photo in PHOTOS:
-        np.savez(folder / photo.image_id, feat=photo.features)
-        np.save(tmp_path / "cocobu_box" / photo.image_id, photo.boxes)
+    for image in IMAGES:
+        np.savez(folder / image.image_id, feat=image.features)
+        np.save(tmp_path / "cocobu_box" / image.image_id, image.boxes)
     assert compared(write_store(tmp_path / "store"), folder).same
 
 

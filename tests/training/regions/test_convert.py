@@ -17,9 +17,9 @@ from safetensors.numpy import load_file
 from tests.shared_files import shared
 from tests.training.regions.formats import foreign
 from tests.training.regions.formats.foreign import (
-    ForeignPhoto,
+    ForeignImage,
     bua_row,
-    foreign_photos,
+    foreign_images,
     in_base64,
     lxmert_row,
     write_rows,
@@ -30,26 +30,26 @@ from training.regions.formats.sidecar import Beside, read_labels
 from training.regions.store import RegionStore, RegionStoreWriter
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PHOTOS = foreign_photos()
+IMAGES = foreign_images()
 FLOAT_TYPES = [torch.float16, torch.float32]
 
 
 def full_store(folder: Path, *, dtype: torch.dtype, counts: tuple[int, ...] = foreign.COUNTS) -> RegionStore:
-    """A store with every column, of photos whose numbers follow from a seed."""
+    """A store with every column, of images whose numbers follow from a seed."""
     with RegionStoreWriter(folder, fingerprint={"backbone": "none"}, feature_dtype=dtype) as writer:
-        for photo in foreign_photos(counts):
-            probs = np.random.default_rng(len(photo.boxes)).dirichlet(np.ones(4), len(photo.boxes))
+        for image in foreign_images(counts):
+            probs = np.random.default_rng(len(image.boxes)).dirichlet(np.ones(4), len(image.boxes))
             columns = {
-                "region_features": photo.features,
-                "region_boxes": photo.scaled_boxes,
-                "region_scores": photo.object_scores,
+                "region_features": image.features,
+                "region_boxes": image.scaled_boxes,
+                "region_scores": image.object_scores,
                 "object_probs": probs,
-                "object_ids": photo.objects + 1,
-                "attribute_ids": photo.attributes + 1,
-                "attribute_scores": photo.attribute_scores,
-                "image_size": np.array([photo.height, photo.width]),
+                "object_ids": image.objects + 1,
+                "attribute_ids": image.attributes + 1,
+                "attribute_scores": image.attribute_scores,
+                "image_size": np.array([image.height, image.width]),
             }
-            writer.append([photo.image_id], {name: value[None] for name, value in columns.items()})
+            writer.append([image.image_id], {name: value[None] for name, value in columns.items()})
     return RegionStore(folder)
 
 
@@ -85,21 +85,21 @@ def test_out_of_a_store_and_in_again(
             assert torch.equal(after[column], before[column]), column
 
 
-def write_npz_folder(folder: Path, photos: list[ForeignPhoto]) -> Path:
+def write_npz_folder(folder: Path, images: list[ForeignImage]) -> Path:
     folder.mkdir()
-    for photo in photos:
-        sides: dict[str, Any] = {"image_h": photo.height, "image_w": photo.width}
-        np.savez(folder / photo.image_id, x=photo.features, bbox=photo.boxes, num_bbox=len(photo.boxes), **sides)
+    for image in images:
+        sides: dict[str, Any] = {"image_h": image.height, "image_w": image.width}
+        np.savez(folder / image.image_id, x=image.features, bbox=image.boxes, num_bbox=len(image.boxes), **sides)
     return folder
 
 
 def write_foreign(name: str, path: Path) -> Path:
-    """All photos in a format, as the other project would have written them."""
+    """All images in a format, as the other project would have written them."""
     rows = {"tsv": bua_row, "lxmert-tsv": lxmert_row}
     if name in rows:
-        return write_rows(path, [rows[name](photo) for photo in PHOTOS])
+        return write_rows(path, [rows[name](image) for image in IMAGES])
     writers = {"vinvl-tsv": foreign.write_vinvl, "npz": write_npz_folder, "hdf5": foreign.write_hdf5}
-    return writers[name](path, PHOTOS)
+    return writers[name](path, IMAGES)
 
 
 @pytest.mark.parametrize("name", ["tsv", "lxmert-tsv", "vinvl-tsv", "npz", "hdf5"])
@@ -111,11 +111,11 @@ def test_into_a_store_and_out_again(tmp_path: Path, labels: Beside, name: str) -
     files = [open_region_file(path, format=name, beside=labels) for path in (source, tmp_path / "out")]
     for before, after in zip(*(file.entries() for file in files), strict=True):
         assert before.image_id == after.image_id
-        photos = [files[0].photo(before), files[1].photo(after)]
-        assert set(photos[0]) == set(photos[1])
-        for column in photos[0]:
+        images = [files[0].image(before), files[1].image(after)]
+        assert set(images[0]) == set(images[1])
+        for column in images[0]:
             tolerance = 1e-6 if column == "region_boxes" else 0
-            assert np.abs(photos[0][column] - photos[1][column]).max() <= tolerance, column
+            assert np.abs(images[0][column] - images[1][column]).max() <= tolerance, column
 
 
 @pytest.mark.parametrize(("name", "prefix"), [("features_bua.tsv", "tsv."), ("features_lxmert.tsv", "tsv_lxmert.")])
@@ -125,30 +125,30 @@ def test_the_references_files_come_out_of_the_store(tmp_path: Path, name: str, p
     convert_region_files(shared(f"golden/reference/{name}"), output=tmp_path, feature_dtype=dtype)
     store = RegionStore(tmp_path)
     for number, image_id in enumerate(store.image_ids):
-        photo = store[image_id]
-        height, width = photo["image_size"].tolist()
+        image = store[image_id]
+        height, width = image["image_size"].tolist()
         expected = torch.from_numpy(golden[f"{prefix}{number}.features"])
-        assert torch.equal(photo["region_features"], expected.to(dtype))
-        pixels = photo["region_boxes"] * torch.tensor([width, height] * 2)
+        assert torch.equal(image["region_features"], expected.to(dtype))
+        pixels = image["region_boxes"] * torch.tensor([width, height] * 2)
         assert torch.allclose(pixels, torch.from_numpy(golden[f"{prefix}{number}.boxes"]), atol=1e-4, rtol=0)
         if prefix == "tsv_lxmert.":
-            assert np.array_equal(photo["object_ids"] - 1, golden[f"{prefix}{number}.objects_id"])
+            assert np.array_equal(image["object_ids"] - 1, golden[f"{prefix}{number}.objects_id"])
 
 
 def test_broken_rows_are_listed_and_the_rest_converted(tmp_path: Path) -> None:
-    nan = PHOTOS[1].features * np.float32(np.nan)
+    nan = IMAGES[1].features * np.float32(np.nan)
     rows = [
-        bua_row(PHOTOS[0]),
-        bua_row(PHOTOS[1])[:5],
-        [*bua_row(PHOTOS[1])[:5], in_base64(nan)],
-        bua_row(PHOTOS[1]),
-        bua_row(PHOTOS[0]),
-        [*bua_row(PHOTOS[2])[:5], in_base64(PHOTOS[2].features[:, :7])],
-        [*bua_row(PHOTOS[2])[:5], in_base64(PHOTOS[2].features * np.float32(1e6))],
-        bua_row(PHOTOS[3]),
+        bua_row(IMAGES[0]),
+        bua_row(IMAGES[1])[:5],
+        [*bua_row(IMAGES[1])[:5], in_base64(nan)],
+        bua_row(IMAGES[1]),
+        bua_row(IMAGES[0]),
+        [*bua_row(IMAGES[2])[:5], in_base64(IMAGES[2].features[:, :7])],
+        [*bua_row(IMAGES[2])[:5], in_base64(IMAGES[2].features * np.float32(1e6))],
+        bua_row(IMAGES[3]),
     ]
     first = write_rows(tmp_path / "a.tsv", rows)
-    second = write_rows(tmp_path / "b.tsv", [bua_row(PHOTOS[3]), bua_row(PHOTOS[2])])
+    second = write_rows(tmp_path / "b.tsv", [bua_row(IMAGES[3]), bua_row(IMAGES[2])])
     done = convert_region_files([first, second], output=tmp_path / "store")
     assert [line.split(": ")[0].removeprefix(f"{tmp_path}/") for line in done.broken] == [
         *(f"a.tsv, line {line}" for line in (2, 3, 5, 6, 7)),
@@ -159,21 +159,21 @@ def test_broken_rows_are_listed_and_the_rest_converted(tmp_path: Path) -> None:
         [
             "it has 5 columns",
             "region_features of region 0 hold NaN",
-            f"photo '1000' was there before, at {first}, line 1",
-            "these photos have {'region_features': 7,",
+            f"image '1000' was there before, at {first}, line 1",
+            "these images have {'region_features': 7,",
             "beyond float16",
-            f"photo '1003' was there before, at {first}, line 8",
+            f"image '1003' was there before, at {first}, line 8",
         ],
         strict=True,
     ):
         assert message in line
-    assert (done.num_added, done.num_there, done.num_photos) == (4, 0, 10)
+    assert (done.num_added, done.num_there, done.num_images) == (4, 0, 10)
     assert RegionStore(tmp_path / "store").image_ids == ["1000", "1001", "1003", "1002"]
 
 
 def odd_npz(folder: Path, name: bytes, **changes: Any) -> None:
-    photo = PHOTOS[0]
-    arrays = {"x": photo.features, "bbox": photo.boxes, "image_h": photo.height, "image_w": photo.width} | changes
+    image = IMAGES[0]
+    arrays = {"x": image.features, "bbox": image.boxes, "image_h": image.height, "image_w": image.width} | changes
     with open(os.path.join(os.fsencode(folder), name), "wb") as file:
         np.savez(file, **arrays)
 
@@ -189,7 +189,7 @@ def test_odd_records_are_listed_in_every_format(tmp_path: Path) -> None:
     odd_npz(folder, b"times.npz", conf=np.array([1, 2, 3], dtype="M8[s]"))
     odd_npz(folder, b"count.npz", num_bbox=np.inf)
     odd_npz(folder, b"name\xff.npz")
-    vinvl = foreign.write_vinvl(tmp_path / "vinvl", PHOTOS)
+    vinvl = foreign.write_vinvl(tmp_path / "vinvl", IMAGES)
     lines = (vinvl / "features.tsv").read_text().splitlines(keepends=True)
     odd = ['x\t{"num_boxes": 1, "features": null}\n', 'y\t{"num_boxes": Infinity, "features": "AAAA"}\n', "z\t[]\n"]
     (vinvl / "features.tsv").write_text("".join([*lines[:1], *odd, *lines[1:]]))
@@ -199,14 +199,14 @@ def test_odd_records_are_listed_in_every_format(tmp_path: Path) -> None:
 
 
 def test_it_goes_on_where_it_stopped_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [bua_row(photo) for photo in PHOTOS]
+    rows = [bua_row(image) for image in IMAGES]
     path = write_rows(tmp_path / "val.tsv", rows[:2])
     assert convert_region_files(path, output=tmp_path / "store") == Conversion(num_added=2)
     write_rows(path, rows)
     assert convert_region_files(path, output=tmp_path / "store") == Conversion(num_added=2, num_there=2)
     assert RegionStore(tmp_path / "store").fingerprint == {"converted_from": "tsv"}
     shown = capsys.readouterr().err
-    assert f"regions -> {tmp_path / 'store'}: 100%" in shown and "4 photos, " in shown and " photos/s" in shown
+    assert f"regions -> {tmp_path / 'store'}: 100%" in shown and "4 images, " in shown and " images/s" in shown
     with pytest.raises(ValueError, match="was made otherwise .*made_by"):
         convert_region_files(path, output=tmp_path / "store", fingerprint={"made_by": "resnet101"})
 
@@ -217,24 +217,24 @@ import training.regions.convert as conversion
 
 append = conversion.batch_of_one
 
-def append_when_told(photo):
+def append_when_told(image):
     sys.stdin.readline()
-    return append(photo)
+    return append(image)
 
 conversion.batch_of_one = append_when_told
-conversion.convert_region_files(sys.argv[1], output=sys.argv[2], photos_per_shard=3)
+conversion.convert_region_files(sys.argv[1], output=sys.argv[2], images_per_shard=3)
 """
 
 
 def test_a_killed_conversion_loses_only_what_was_waiting(tmp_path: Path) -> None:
     """SIGKILL in the middle; the next run ends with the store of a run that was never killed."""
-    path = write_rows(tmp_path / "train.tsv", [bua_row(photo) for photo in foreign_photos((4,) * 60)])
+    path = write_rows(tmp_path / "train.tsv", [bua_row(image) for image in foreign_images((4,) * 60)])
     command = [sys.executable, "-c", KILLED, str(path), str(tmp_path / "store")]
     with subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         assert child.stdin is not None
         child.stdin.write(b"\n" * 20)
         child.stdin.flush()
-        while not (tmp_path / "store" / "shard-0-00005.arrow").exists():  # the sixth: 18 photos
+        while not (tmp_path / "store" / "shard-0-00005.arrow").exists():  # the sixth: 18 images
             assert child.poll() is None
             time.sleep(0.01)
         os.kill(child.pid, signal.SIGKILL)
@@ -250,33 +250,33 @@ def test_a_killed_conversion_loses_only_what_was_waiting(tmp_path: Path) -> None
 
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """Of a file of 16 MB no more than a few photos are ever held."""
+    """Of a file of 16 MB no more than a few images are ever held."""
     import tracemalloc
 
-    photos = foreign_photos((30,) * 4, width=2048)
-    rows = [[f"{number}", *bua_row(photos[number % 4])[1:]] for number in range(48)]
+    images = foreign_images((30,) * 4, width=2048)
+    rows = [[f"{number}", *bua_row(images[number % 4])[1:]] for number in range(48)]
     path = write_rows(tmp_path / "train.tsv", rows)
     del rows
     assert path.stat().st_size > 15e6
     tracemalloc.start()
-    convert_region_files(path, output=tmp_path / "store", photos_per_shard=8)
+    convert_region_files(path, output=tmp_path / "store", images_per_shard=8)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5e6
 
 
-def test_a_last_row_cut_at_any_byte_is_no_photo(tmp_path: Path) -> None:
+def test_a_last_row_cut_at_any_byte_is_no_image(tmp_path: Path) -> None:
     """Either it cannot be decoded or its features are too narrow, which the store refuses."""
-    path = write_rows(tmp_path / "val.tsv", [bua_row(photo) for photo in foreign_photos((2, 3))])
+    path = write_rows(tmp_path / "val.tsv", [bua_row(image) for image in foreign_images((2, 3))])
     content = path.read_bytes()
     narrow = []
     for length in range(content.index(b"\n") + 2, len(content) - 2):
         path.write_bytes(content[:length])
         file = open_region_file(path, format="tsv")
         first, last = file.entries()
-        assert file.photo(first)["region_features"].shape == (2, 8)
+        assert file.image(first)["region_features"].shape == (2, 8)
         try:
-            width = file.photo(last)["region_features"].shape[1]
+            width = file.image(last)["region_features"].shape[1]
         except ValueError:
             continue
         assert width < 8
@@ -284,7 +284,7 @@ def test_a_last_row_cut_at_any_byte_is_no_photo(tmp_path: Path) -> None:
     assert narrow
     path.write_bytes(content[: narrow[-1]])
     done = convert_region_files(path, output=tmp_path / "store")
-    assert done.num_added == 1 and len(done.broken) == 1 and "val.tsv, line 2: these photos have" in done.broken[0]
+    assert done.num_added == 1 and len(done.broken) == 1 and "val.tsv, line 2: these images have" in done.broken[0]
 
 
 def test_several_files_of_one_format_only(tmp_path: Path) -> None:
@@ -312,20 +312,20 @@ def test_sources_of_no_known_format(tmp_path: Path, make: Any, message: str) -> 
 
 def test_an_export_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with RegionStoreWriter(tmp_path / "store", fingerprint={}) as writer:
-        for photo in PHOTOS:
-            regions = {"region_features": photo.features[None], "region_boxes": photo.scaled_boxes[None]}
-            size = {} if photo is PHOTOS[2] else {"image_size": np.array([[photo.height, photo.width]])}
-            writer.append([photo.image_id], regions | size)
+        for image in IMAGES:
+            regions = {"region_features": image.features[None], "region_boxes": image.scaled_boxes[None]}
+            size = {} if image is IMAGES[2] else {"image_size": np.array([[image.height, image.width]])}
+            writer.append([image.image_id], regions | size)
     for name in FORMATS:
         output = tmp_path / "out"
-        with pytest.raises(ValueError, match=r"store, photo '100.': the store (does not know the photo's|holds no)"):
+        with pytest.raises(ValueError, match=r"store, image '100.': the store (does not know the image's|holds no)"):
             export_region_files(tmp_path / "store", output=output, format=name)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["store"], name
-    sizes = Beside(sizes={"1002": (PHOTOS[2].height, PHOTOS[2].width)})
+    sizes = Beside(sizes={"1002": (IMAGES[2].height, IMAGES[2].width)})
     (tmp_path / ".out.partial").write_text("of an export that was killed")
     export_region_files(tmp_path / "store", output=tmp_path / "out", format="tsv", beside=sizes)
     convert_region_files(tmp_path / "out", output=tmp_path / "again")
-    assert RegionStore(tmp_path / "again").image_sizes.tolist() == [[p.height, p.width] for p in PHOTOS]
+    assert RegionStore(tmp_path / "again").image_sizes.tolist() == [[p.height, p.width] for p in IMAGES]
     with pytest.raises(ValueError, match="out exists: remove it, or write to another place"):
         export_region_files(tmp_path / "store", output=tmp_path / "out", format="tsv")
     with pytest.raises(ValueError, match="unknown format 'caffe'"):
@@ -341,35 +341,35 @@ def test_an_export_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     ],
 )
 def test_what_lxmerts_file_cannot_say(tmp_path: Path, changes: dict[str, int], message: str) -> None:
-    photo = PHOTOS[0]
-    columns = {"region_features": photo.features, "region_boxes": photo.scaled_boxes}
+    image = IMAGES[0]
+    columns = {"region_features": image.features, "region_boxes": image.scaled_boxes}
     if changes:
         columns |= {name: np.full(3, value) for name, value in changes.items()}
-        columns |= {"region_scores": photo.object_scores, "attribute_scores": photo.attribute_scores}
+        columns |= {"region_scores": image.object_scores, "attribute_scores": image.attribute_scores}
     with RegionStoreWriter(tmp_path / "store", fingerprint={}) as writer:
-        size = {"image_size": np.array([[photo.height, photo.width]])}
+        size = {"image_size": np.array([[image.height, image.width]])}
         writer.append(["a"], {name: value[None] for name, value in columns.items()} | size)
-    with pytest.raises(ValueError, match=f"photo 'a': .*{message}"):
+    with pytest.raises(ValueError, match=f"image 'a': .*{message}"):
         export_region_files(tmp_path / "store", output=tmp_path / "out.tsv", format="lxmert-tsv")
 
 
 def test_classes_follow_from_probabilities(tmp_path: Path) -> None:
     """What a detector's own store holds is enough for LXMERT's file: the best class beside background."""
-    photo = PHOTOS[0]
+    image = IMAGES[0]
     object_probs = np.array([[0.7, 0.1, 0.2], [0.0, 0.9, 0.1], [0.2, 0.3, 0.5]], dtype=np.float32)
     attribute_probs = np.array([[0.9, 0.1], [0.5, 0.5], [0.0, 1.0]], dtype=np.float32)
     columns = {
-        "region_features": photo.features,
-        "region_boxes": photo.scaled_boxes,
+        "region_features": image.features,
+        "region_boxes": image.scaled_boxes,
         "object_probs": object_probs,
         "attribute_probs": attribute_probs,
-        "image_size": np.array([photo.height, photo.width]),
+        "image_size": np.array([image.height, image.width]),
     }
     with RegionStoreWriter(tmp_path / "store", fingerprint={}) as writer:
         writer.append(["a"], {name: value[None] for name, value in columns.items()})
     export_region_files(tmp_path / "store", output=tmp_path / "out.tsv", format="lxmert-tsv")
     file = open_region_file(tmp_path / "out.tsv")
-    read = file.photo(next(file.entries()))
+    read = file.image(next(file.entries()))
     assert read["object_ids"].tolist() == [2, 1, 2] and read["attribute_ids"].tolist() == [1, 1, 1]
     assert np.allclose(read["region_scores"], [0.2, 0.9, 0.5], atol=1e-3)
 

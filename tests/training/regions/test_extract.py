@@ -1,4 +1,4 @@
-"""Region extraction: resumable, shared out over processes, patient with broken photos; and stores in training."""
+"""Region extraction: resumable, shared out over processes, patient with broken images; and stores in training."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_
 from training.data.captions.formats import load_captions
 from training.recipe_sections import RegionsRecipe
 from training.regions.extract import (
-    PhotoRegions,
+    ImageRegions,
     RegionMaker,
     crop,
     extract_regions,
@@ -50,10 +50,10 @@ def processor() -> UpDownImageProcessor:
     return UpDownImageProcessor(size={"height": SIDE, "width": SIDE})
 
 
-def photo_folder(folder: Path, *, num_photos: int, broken: tuple[int, ...] = ()) -> Path:
-    """Drawn photos `0.png ..` with a table of two captions each; the broken ones are cut short."""
+def image_folder(folder: Path, *, num_images: int, broken: tuple[int, ...] = ()) -> Path:
+    """Drawn images `0.png ..` with a table of two captions each; the broken ones are cut short."""
     folder.mkdir()
-    rows = scenes_dataset(num_photos, image_size=SIDE)
+    rows = scenes_dataset(num_images, image_size=SIDE)
     lines = ["file_name,caption,split"]
     for number, row in enumerate(rows):
         row["image"].save(folder / f"{number}.png")
@@ -73,17 +73,17 @@ def rows_of(folder: Path) -> Dataset:
 def features_of(
     source: UpDownGrid, processor: UpDownImageProcessor, path: Path, *, flipped: bool = False
 ) -> torch.Tensor:
-    photo = Image.open(path).convert("RGB")
-    photo = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flipped else photo
+    image = Image.open(path).convert("RGB")
+    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flipped else image
     with torch.no_grad():
-        return source(processor(photo, return_tensors="pt").pixel_values).region_features[0]
+        return source(processor(image, return_tensors="pt").pixel_values).region_features[0]
 
 
 @pytest.mark.parametrize("flipped", [False, True])
-def test_a_store_holds_each_photos_own_features(
+def test_a_store_holds_each_images_own_features(
     tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor, flipped: bool
 ) -> None:
-    folder = photo_folder(tmp_path / "photos", num_photos=5)
+    folder = image_folder(tmp_path / "photos", num_images=5)
     options: dict[str, Any] = {"source": source, "image_processor": processor, "batch_size": 2, "flipped": flipped}
     assert extract_regions(rows_of(folder), output=tmp_path / "store", accelerator=new_accelerator(), **options) == []
     store = RegionStore(tmp_path / "store")
@@ -94,14 +94,14 @@ def test_a_store_holds_each_photos_own_features(
     assert store.fingerprint == source_fingerprint(source, flipped=flipped)
 
 
-def test_broken_photos_are_listed_and_tried_again(
+def test_broken_images_are_listed_and_tried_again(
     tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = photo_folder(tmp_path / "photos", num_photos=6, broken=(1, 4))
+    folder = image_folder(tmp_path / "photos", num_images=6, broken=(1, 4))
     options: dict[str, Any] = {"source": source, "image_processor": processor, "output": tmp_path / "store"}
     broken = extract_regions(rows_of(folder), accelerator=new_accelerator(), batch_size=2, **options)
     assert [line.split(":")[0] for line in broken] == ["1.png", "4.png"]
-    assert "2 photos could not be read and were skipped" in capsys.readouterr().err
+    assert "2 images could not be read and were skipped" in capsys.readouterr().err
     assert len(RegionStore(tmp_path / "store")) == 4
     scenes_dataset(2, image_size=SIDE)[1]["image"].save(folder / "1.png")  # mended
     broken = extract_regions(rows_of(folder), accelerator=new_accelerator(), **options)
@@ -112,15 +112,15 @@ def test_broken_photos_are_listed_and_tried_again(
 def test_extraction_goes_on_where_it_was_killed(
     tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = photo_folder(tmp_path / "photos", num_photos=6)
+    folder = image_folder(tmp_path / "photos", num_images=6)
     options: dict[str, Any] = {"source": source, "image_processor": processor, "output": tmp_path / "store"}
     calls = []
 
-    def dies_in_the_third_batch(photos: list[Any], **more: Any) -> Any:
-        calls.append(len(photos))
+    def dies_in_the_third_batch(images: list[Any], **more: Any) -> Any:
+        calls.append(len(images))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return processor(photos, **more)
+        return processor(images, **more)
 
     with pytest.raises(KeyboardInterrupt):
         interrupted = {**options, "image_processor": dies_in_the_third_batch}
@@ -135,24 +135,24 @@ def test_extraction_goes_on_where_it_was_killed(
 def test_a_store_of_another_source_is_refused(
     tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor
 ) -> None:
-    rows = rows_of(photo_folder(tmp_path / "photos", num_photos=3))
+    rows = rows_of(image_folder(tmp_path / "photos", num_images=3))
     options: dict[str, Any] = {"image_processor": processor, "output": tmp_path / "store"}
     extract_regions(rows, source=source, accelerator=new_accelerator(), **options)
     other = UpDownGrid(source.config)
     with pytest.raises(ValueError, match="was made otherwise .*weights.*; use another folder"):
         extract_regions(rows, source=other, accelerator=new_accelerator(), **options)
-    photos = PhotoRegions(RegionsRecipe(store=str(tmp_path / "store")), other, processor, new_accelerator())
+    images = ImageRegions(RegionsRecipe(store=str(tmp_path / "store")), other, processor, new_accelerator())
     with pytest.raises(ValueError, match="were not made as expected .*weights"):
-        photos.prepare(rows)  # it holds every photo, so nothing would be extracted
+        images.prepare(rows)  # it holds every image, so nothing would be extracted
 
 
-def test_batches_mix_photos_and_mirrored_photos_in_order(
+def test_batches_mix_images_and_mirrored_images_in_order(
     tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor
 ) -> None:
-    folder = photo_folder(tmp_path / "photos", num_photos=4)
+    folder = image_folder(tmp_path / "photos", num_images=4)
     indices, flipped = np.array([3, 0, 2, 1]), np.array([True, False, False, True])
-    stored = PhotoRegions(RegionsRecipe(store=str(tmp_path / "store")), source, processor, new_accelerator())
-    pixels = PhotoRegions(RegionsRecipe(), source, processor, new_accelerator())
+    stored = ImageRegions(RegionsRecipe(store=str(tmp_path / "store")), source, processor, new_accelerator())
+    pixels = ImageRegions(RegionsRecipe(), source, processor, new_accelerator())
     batch = stored.batch(stored.prepare(rows_of(folder), flips=True), indices, flipped=flipped)
     seen = pixels.batch(pixels.prepare(rows_of(folder)), indices, flipped=flipped)
     assert set(batch) == {"region_features", "region_boxes", "region_mask"} and set(seen) == {"pixel_values"}
@@ -164,22 +164,22 @@ def test_batches_mix_photos_and_mirrored_photos_in_order(
     assert torch.allclose(batch["region_features"][0], alone, atol=2e-3, rtol=2e-3)
 
 
-def test_a_task_leaves_out_the_photos_its_store_lacks(tmp_path: Path) -> None:
-    folder = photo_folder(tmp_path / "photos", num_photos=12, broken=(0, 2))
+def test_a_task_leaves_out_the_images_its_store_lacks(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "photos", num_images=12, broken=(0, 2))
     recipe = tiny_recipe(tmp_path, data={"format": "folder", "folder": str(folder)})
     task: Any = build_task(recipe, new_accelerator())
-    with pytest.warns(UserWarning, match="photos have no regions in the store .* they are left out") as told:
+    with pytest.warns(UserWarning, match="images have no regions in the store .* they are left out") as told:
         task.prepare()
     lost = [str(one.message) for one in told if "no regions" in str(one.message)]
-    assert [line.split(" photos")[0] for line in lost] == ["1 of the 3", "1 of the 6"]
+    assert [line.split(" images")[0] for line in lost] == ["1 of the 3", "1 of the 6"]
     assert task.train_rows["image_id"][:] == ["1.png", "4.png", "5.png", "8.png", "9.png"] and task.num_rows == 5
     assert task.evaluation_rows("val")["image_id"][:] == ["6.png", "10.png"]
     assert len(task.token_ids) == 5
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_a_broken_photo_in_training_is_named_with_the_cure(tmp_path: Path, num_workers: int) -> None:
-    folder = photo_folder(tmp_path / "photos", num_photos=8, broken=(5,))
+def test_a_broken_image_in_training_is_named_with_the_cure(tmp_path: Path, num_workers: int) -> None:
+    folder = image_folder(tmp_path / "photos", num_images=8, broken=(5,))
     recipe = tiny_recipe(tmp_path, data={"format": "folder", "folder": str(folder)})
     recipe.regions.store = ""
     accelerator = new_accelerator()
@@ -189,15 +189,15 @@ def test_a_broken_photo_in_training_is_named_with_the_cure(tmp_path: Path, num_w
     with pytest.raises(ValueError) as caught:
         list(DataLoader(pieces, batch_size=None, num_workers=num_workers))
     told = one_line(caught.value)
-    assert told.startswith("photo '5.png' cannot be read (") and "cut short" in told
-    assert told.endswith("take it out of the data, or set regions.store, which lists such photos and leaves them out")
+    assert told.startswith("image '5.png' cannot be read (") and "cut short" in told
+    assert told.endswith("take it out of the data, or set regions.store, which lists such images and leaves them out")
 
 
-def test_photos_that_a_table_names_but_nobody_has_are_listed(tmp_path: Path) -> None:
-    folder = photo_folder(tmp_path / "photos", num_photos=8)
+def test_images_that_a_table_names_but_nobody_has_are_listed(tmp_path: Path) -> None:
+    folder = image_folder(tmp_path / "photos", num_images=8)
     (folder / "4.png").unlink()
     task = build_task(tiny_recipe(tmp_path, data={"format": "folder", "folder": str(folder)}), new_accelerator())
-    with pytest.warns(UserWarning, match=r"1 of 4 photos are not in .* and are left out: 4.png"):
+    with pytest.warns(UserWarning, match=r"1 of 4 images are not in .* and are left out: 4.png"):
         task.prepare()
     assert task.num_rows == 3
 
@@ -205,15 +205,15 @@ def test_photos_that_a_table_names_but_nobody_has_are_listed(tmp_path: Path) -> 
 def test_ways_to_regions_that_lead_nowhere(tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor) -> None:
     accelerator = new_accelerator()
     with pytest.raises(ValueError, match=r"regions.trained needs pixels at every step: leave regions.store empty"):
-        PhotoRegions(RegionsRecipe(store="x", trained=True), source, processor, accelerator)
+        ImageRegions(RegionsRecipe(store="x", trained=True), source, processor, accelerator)
     with pytest.raises(ValueError, match=r"owns no region source: name the folder .* in regions.store"):
-        PhotoRegions(RegionsRecipe(), None, processor, accelerator)
-    without_photos = Dataset.from_dict({"image_id": ["a"], "image": [None]})
-    with pytest.raises(ValueError, match="photo 'a' cannot be read .the row has no photo: name the photo folder"):
-        photos = PhotoRegions(RegionsRecipe(), source, processor, accelerator)
-        photos.batch(photos.prepare(without_photos), np.array([0]), flipped=np.array([False]))
+        ImageRegions(RegionsRecipe(), None, processor, accelerator)
+    without_images = Dataset.from_dict({"image_id": ["a"], "image": [None]})
+    with pytest.raises(ValueError, match="image 'a' cannot be read .the row has no image: name the image folder"):
+        images = ImageRegions(RegionsRecipe(), source, processor, accelerator)
+        images.batch(images.prepare(without_images), np.array([0]), flipped=np.array([False]))
     with pytest.raises(ValueError, match="is no region store"):
-        PhotoRegions(RegionsRecipe(store=str(tmp_path)), None, processor, accelerator).prepare(without_photos)
+        ImageRegions(RegionsRecipe(store=str(tmp_path)), None, processor, accelerator).prepare(without_images)
 
 
 def test_padding_joins_batches_of_different_region_counts() -> None:
@@ -221,12 +221,12 @@ def test_padding_joins_batches_of_different_region_counts() -> None:
     assert joined.tolist() == [[[1.0] * 3, [0.0] * 3]] * 2 + [[[2.0] * 3] * 2]
 
 
-def test_a_crop_is_the_part_of_the_photo_inside_its_box() -> None:
+def test_a_crop_is_the_part_of_the_image_inside_its_box() -> None:
     levels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    photo = Image.fromarray(levels).convert("RGB")
-    part = np.asarray(crop(photo, np.array([0.25, 0.0, 0.75, 2 / 3])))[..., 0]
+    image = Image.fromarray(levels).convert("RGB")
+    part = np.asarray(crop(image, np.array([0.25, 0.0, 0.75, 2 / 3])))[..., 0]
     assert part.tolist() == [[1, 2], [5, 6]]
-    assert crop(photo, np.array([0.1, 0.1, 0.1, 0.1])).size == (1, 1)
+    assert crop(image, np.array([0.1, 0.1, 0.1, 0.1])).size == (1, 1)
 
 
 def test_random_crops_keep_the_share_that_was_asked_for() -> None:
@@ -234,7 +234,7 @@ def test_random_crops_keep_the_share_that_was_asked_for() -> None:
     sides = boxes[:, 2:] - boxes[:, :2]
     assert boxes.min() >= 0 and boxes.max() <= 1 + 1e-12
     assert sides.prod(axis=1).max() <= 1 + 1e-12 and sides.prod(axis=1).mean() < 0.85
-    whole = (sides < 1).all(axis=1)  # neither side was cut off at the photo's edge
+    whole = (sides < 1).all(axis=1)  # neither side was cut off at the image's edge
     assert sides[whole].prod(axis=1).min() >= 0.6 - 1e-12
     assert (sides[whole, 0] / sides[whole, 1]).min() >= 3 / 4 - 1e-9
 
@@ -242,7 +242,7 @@ def test_random_crops_keep_the_share_that_was_asked_for() -> None:
 def test_crops_need_pixels(tmp_path: Path) -> None:
     regions = RegionsRecipe(store=str(tmp_path), crops=0.5)
     with pytest.raises(ValueError, match=r"regions\.crops needs pixels"):
-        PhotoRegions(regions, None, None, None)
+        ImageRegions(regions, None, None, None)
 
 
 # -- detectors -------------------------------------------------------------------------------------------------------
@@ -258,11 +258,11 @@ def detection_processor() -> UpDownImageProcessor:
     return UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96})
 
 
-def sized_photos(folder: Path) -> Dataset:
-    """Photos of `SIZES`, their ids `0.png ..`."""
+def sized_images(folder: Path) -> Dataset:
+    """Images of `SIZES`, their ids `0.png ..`."""
     folder.mkdir()
     for number, (width, height) in enumerate(SIZES):
-        tiny.tiny_photo(number, width=width, height=height).save(folder / f"{number}.png")
+        tiny.tiny_image(number, width=width, height=height).save(folder / f"{number}.png")
     return rows_in(folder)
 
 
@@ -271,14 +271,14 @@ def rows_in(folder: Path) -> Dataset:
     return Dataset.from_dict({"image_id": [path.name for path in paths], "image": [str(path) for path in paths]})
 
 
-def test_photos_of_like_sizes_go_through_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = undecoded(sized_photos(tmp_path / "photos"))
-    (tmp_path / "photos" / "3.png").write_bytes(b"no photo")
+def test_images_of_like_sizes_go_through_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = undecoded(sized_images(tmp_path / "photos"))
+    (tmp_path / "photos" / "3.png").write_bytes(b"no image")
     batches = list(like_sized_batches(rows, list(range(8)), batch_size=2))
     assert batches == [[4, 2], [0, 7], [5, 1], [6, 3]]  # by width, then height; what has no size comes last
     monkeypatch.setattr("training.regions.extract.WINDOW_BATCHES", 2)
     batches = list(like_sized_batches(rows, list(range(8)), batch_size=2))
-    assert batches == [[2, 0], [1, 3], [4, 7], [5, 6]]  # a window of four photos after the other
+    assert batches == [[2, 0], [1, 3], [4, 7], [5, 6]]  # a window of four images after the other
     for count in range(len(batches)):
         done = {row for batch in batches[:count] for row in batch} | {4}
         left = [[row for row in batch if row not in done] for batch in batches[count:]]
@@ -287,10 +287,10 @@ def test_photos_of_like_sizes_go_through_together(tmp_path: Path, monkeypatch: p
         ]
 
 
-def test_a_detectors_regions_are_those_of_each_photo_alone(
+def test_a_detectors_regions_are_those_of_each_image_alone(
     tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
 ) -> None:
-    rows = sized_photos(tmp_path / "photos")
+    rows = sized_images(tmp_path / "photos")
     stores, selection = [], {"max_regions": 40, "score_threshold": 0.6}
     for batch_size in (1, 3, 8):
         folder = tmp_path / f"store{batch_size}"
@@ -303,27 +303,27 @@ def test_a_detectors_regions_are_those_of_each_photo_alone(
         with torch.no_grad():
             alone = detector(**inputs, **selection)
         for store in stores:
-            photo = store[f"{number}.png"]
-            assert photo["object_ids"].tolist() == alone.object_ids[0].tolist()
-            assert photo["attribute_ids"].tolist() == alone.attribute_ids[0].tolist()
-            assert torch.allclose(photo["region_features"].float(), alone.region_features[0], rtol=2e-3, atol=2e-3)
+            image = store[f"{number}.png"]
+            assert image["object_ids"].tolist() == alone.object_ids[0].tolist()
+            assert image["attribute_ids"].tolist() == alone.attribute_ids[0].tolist()
+            assert torch.allclose(image["region_features"].float(), alone.region_features[0], rtol=2e-3, atol=2e-3)
             for name in ("region_boxes", "region_scores", "attribute_scores"):
-                assert torch.allclose(photo[name], alone[name][0], atol=1e-5), name
-            assert photo["image_size"].tolist() == [height, width]
+                assert torch.allclose(image[name], alone[name][0], atol=1e-5), name
+            assert image["image_size"].tolist() == [height, width]
     assert len({count for store in stores for count in store.num_regions.tolist()}) > 1
 
 
-def test_mirrored_photos_of_several_sizes_are_mirrored_inside_their_own_width(
+def test_mirrored_images_of_several_sizes_are_mirrored_inside_their_own_width(
     tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
 ) -> None:
-    rows = sized_photos(tmp_path / "photos")
+    rows = sized_images(tmp_path / "photos")
     options: dict[str, Any] = {"image_processor": detection_processor, "output": tmp_path / "store", "flipped": True}
     extract_regions(rows, source=detector, accelerator=new_accelerator(), **options)
     store = RegionStore(tmp_path / "store")
     for number in (1, 4):
-        photo = Image.open(tmp_path / "photos" / f"{number}.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        image = Image.open(tmp_path / "photos" / f"{number}.png").transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         with torch.no_grad():
-            expected = detector(**detection_processor(photo, return_tensors="pt"))
+            expected = detector(**detection_processor(image, return_tensors="pt"))
         assert torch.allclose(store[f"{number}.png"]["region_boxes"], expected.region_boxes[0], atol=1e-3)
         assert store[f"{number}.png"]["object_ids"].tolist() == expected.object_ids[0].tolist()
 
@@ -340,10 +340,10 @@ def test_mirroring_leaves_the_padding_on_the_right() -> None:
     assert whole["pixel_values"][1, 0].tolist() == [[8, 7, 6], [11, 10, 9]]
 
 
-def test_strange_photos_cost_no_others(
+def test_strange_images_cost_no_others(
     tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
 ) -> None:
-    rows = sized_photos(tmp_path / "photos")
+    rows = sized_images(tmp_path / "photos")
     folder = tmp_path / "photos"
     (folder / "cut.jpg").write_bytes((folder / "1.png").read_bytes()[:80])
     (folder / "empty.png").write_bytes(b"")
@@ -366,10 +366,10 @@ def test_strange_photos_cost_no_others(
     assert sorted(again) == sorted(broken)
 
 
-def test_a_photo_whose_regions_are_no_numbers_is_listed(
+def test_an_image_whose_regions_are_no_numbers_is_listed(
     tmp_path: Path, detection_processor: UpDownImageProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows, detector = sized_photos(tmp_path / "photos"), tiny.tiny_detector()
+    rows, detector = sized_images(tmp_path / "photos"), tiny.tiny_detector()
     regions_of = RegionMaker.regions
 
     def spoiled(maker: RegionMaker, images: list[Any]) -> dict[str, torch.Tensor]:
@@ -382,14 +382,14 @@ def test_a_photo_whose_regions_are_no_numbers_is_listed(
     monkeypatch.setattr(RegionMaker, "regions", spoiled)
     options: dict[str, Any] = {"source": detector, "image_processor": detection_processor}
     broken = extract_regions(rows, output=tmp_path / "store", accelerator=new_accelerator(), **options)
-    assert len(broken) == 1 and broken[0].startswith("4.png: photo '4.png' has region_features that are NaN")
+    assert len(broken) == 1 and broken[0].startswith("4.png: image '4.png' has region_features that are NaN")
     assert len(RegionStore(tmp_path / "store")) == 7
 
 
 def test_the_selection_is_the_processors_unless_given(
     tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
 ) -> None:
-    rows = sized_photos(tmp_path / "photos").select(range(3))
+    rows = sized_images(tmp_path / "photos").select(range(3))
     detection_processor.min_regions = detection_processor.max_regions = 6
     options: dict[str, Any] = {"source": detector, "image_processor": detection_processor}
     extract_regions(rows, output=tmp_path / "six", accelerator=new_accelerator(), **options)
@@ -407,10 +407,10 @@ def test_the_selection_is_the_processors_unless_given(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_detectors_fingerprint_names_how_photos_are_prepared(
+def test_a_detectors_fingerprint_names_how_images_are_prepared(
     tmp_path: Path, detection_processor: UpDownImageProcessor
 ) -> None:
-    rows = sized_photos(tmp_path / "photos").select(range(2))
+    rows = sized_images(tmp_path / "photos").select(range(2))
     detector = tiny.tiny_pyramid_detector()
     options: dict[str, Any] = {"output": tmp_path / "store", "accelerator": new_accelerator()}
     extract_regions(rows, source=detector, image_processor=detection_processor, **options)
@@ -435,7 +435,7 @@ def test_a_detectors_fingerprint_names_how_photos_are_prepared(
 def test_soft_labels_are_kept_only_when_asked_for(
     tmp_path: Path, detector: UpDownDetector, detection_processor: UpDownImageProcessor
 ) -> None:
-    rows = sized_photos(tmp_path / "photos")
+    rows = sized_images(tmp_path / "photos")
     options: dict[str, Any] = {"source": detector, "image_processor": detection_processor}
     for wanted in (False, True):
         folder = tmp_path / f"store-{wanted}"
@@ -461,7 +461,7 @@ def test_rough_numbers_reach_the_disk_batch_by_batch(
     detection_processor: UpDownImageProcessor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    photos = sized_photos(tmp_path / "photos")
+    images = sized_images(tmp_path / "photos")
     on_disk = []
     regions = RegionMaker.regions
 
@@ -472,19 +472,19 @@ def test_rough_numbers_reach_the_disk_batch_by_batch(
 
     monkeypatch.setattr(RegionMaker, "regions", counted)
     broken = extract_regions(
-        photos,
+        images,
         source=detector,
         image_processor=detection_processor,
         output=tmp_path / "store",
         batch_size=2,
         accelerator=new_accelerator(mixed_precision="bf16"),
     )
-    assert broken == [] and on_disk == list(range(0, len(photos), 2))
-    assert set(RegionStore(tmp_path / "store").image_ids) == set(photos["image_id"])
+    assert broken == [] and on_disk == list(range(0, len(images), 2))
+    assert set(RegionStore(tmp_path / "store").image_ids) == set(images["image_id"])
 
 
 def test_a_grid_selects_and_names_nothing(tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor) -> None:
-    rows = rows_of(photo_folder(tmp_path / "photos", num_photos=2))
+    rows = rows_of(image_folder(tmp_path / "photos", num_images=2))
     options: dict[str, Any] = {"source": source, "image_processor": processor, "output": tmp_path / "store"}
     for asked in ({"selection": {"max_regions": 3}}, {"soft_labels": True}):
         with pytest.raises(ValueError, match="a grid's regions are neither selected nor named: leave min_regions"):
@@ -495,12 +495,12 @@ def test_a_grid_selects_and_names_nothing(tmp_path: Path, source: UpDownGrid, pr
 
 
 def captioning_recipe(folder: Path, *, store: bool, flips: bool = False) -> Any:
-    """Photos of several sizes with captions, and a captioner on a saved tiny detector."""
+    """Images of several sizes with captions, and a captioner on a saved tiny detector."""
     detector = folder / "detector"
     if not detector.is_dir():
         tiny.tiny_pyramid_detector().save_pretrained(detector)
         UpDownImageProcessor(size={"shortest_edge": 48, "longest_edge": 96}).save_pretrained(detector)
-        sized_photos(folder / "photos")
+        sized_images(folder / "photos")
         lines = [
             f"{number}.png,{caption},{('train', 'val', 'test')[min(max(number - 5, 0), 2)]}"
             for number in range(len(SIZES))
@@ -517,14 +517,14 @@ def captioning_recipe(folder: Path, *, store: bool, flips: bool = False) -> Any:
         output=str(folder / f"run-{store}-{flips}"),
     )
     recipe.model = {**recipe.model, "initializer_range": 0.5}
-    recipe.evaluate.metric = "rouge_l"  # of one photo, which has no CIDEr
+    recipe.evaluate.metric = "rouge_l"  # of one image, which has no CIDEr
     return recipe
 
 
-@pytest.mark.filterwarnings("ignore:CIDEr of a single photo is 0")
+@pytest.mark.filterwarnings("ignore:CIDEr of a single image is 0")
 @pytest.mark.parametrize("flips", [False, True])
 def test_a_captioner_learns_and_says_the_same_from_pixels_and_from_a_store(tmp_path: Path, flips: bool) -> None:
-    """Photos of several sizes: padded pixels with their mask in one run, a detector's store in the other."""
+    """Images of several sizes: padded pixels with their mask in one run, a detector's store in the other."""
     recipes = [captioning_recipe(tmp_path, store=store, flips=flips) for store in (True, False)]
     for recipe in recipes:
         train_here(recipe)
@@ -550,20 +550,20 @@ def test_a_captioner_says_the_same_from_pixels_and_from_a_store(tmp_path: Path) 
 
 
 def evaluated_from(recipe: Any, folder: Path) -> list[dict[str, str]]:
-    """The captions of the training photos, four at a time, by a saved model."""
+    """The captions of the training images, four at a time, by a saved model."""
     recipe.evaluate.batch_size = 4
     task = build_task(recipe, new_accelerator())
     model, _ = task.load(folder)
     return task.score(model, split="train", num_beams=2).predictions
 
 
-def test_reward_training_takes_photos_of_several_sizes(tmp_path: Path) -> None:
+def test_reward_training_takes_images_of_several_sizes(tmp_path: Path) -> None:
     recipe = captioning_recipe(tmp_path, store=False)
-    recipe.train.objective, recipe.train.samples_per_photo = "self_critical", 2
+    recipe.train.objective, recipe.train.samples_per_image = "self_critical", 2
     task = build_task(recipe, new_accelerator())
     task.prepare()
     inputs = task.inputs(np.arange(4), epoch=0)
-    assert set(inputs) == {"pixel_values", "pixel_mask", "photo_index"}
+    assert set(inputs) == {"pixel_values", "pixel_mask", "image_index"}
     total, count, shown = task.loss(task.model.train(), inputs)
     assert torch.isfinite(total) and count > 0 and shown["reward_x100"] >= 0
 

@@ -35,13 +35,13 @@ PLACES: dict[str, str | None] = {"model": "../model", "photo_folder": "../photos
 
 
 def write_store(folder: Path) -> None:
-    """Twelve photos in two shards, with every kind of column."""
+    """Twelve images in two shards, with every kind of column."""
     draw = torch.Generator().manual_seed(0)
-    with RegionStoreWriter(folder, fingerprint={"backbone": "resnet101"}, photos_per_shard=8) as writer:
+    with RegionStoreWriter(folder, fingerprint={"backbone": "resnet101"}, images_per_shard=8) as writer:
         for number in range(6):
             corners = torch.rand(2, 3, 2, 2, generator=draw).sort(dim=2).values  # (B, R, corner, side)
             writer.append(
-                [f"photo {2 * number}.jpg", f"ein Hündchen {number}"],
+                [f"image {2 * number}.jpg", f"ein Hündchen {number}"],
                 {
                     "region_features": torch.randn(2, 3, 8, generator=draw),
                     "region_boxes": corners.flatten(2),
@@ -54,7 +54,7 @@ def write_store(folder: Path) -> None:
 
 
 def write_index(folder: Path) -> None:
-    """Nine photos and seven texts."""
+    """Nine images and seven texts."""
     draw = np.random.default_rng(0)
     with IndexWriter(folder, **MADE_BY, places=PLACES) as writer:
         entries = [{"id": f"{number}.jpg", "path": f"{number}.jpg", "mark": number} for number in range(9)]
@@ -64,10 +64,10 @@ def write_index(folder: Path) -> None:
 
 
 def store_content(folder: Path) -> Any:
-    """Everything that a store says of its photos."""
+    """Everything that a store says of its images."""
     store = RegionStore(folder)
     batch = store.batch(range(len(store)), columns=store.column_names)
-    numbers = [*batch.values(), store.image_sizes, store.photo_marks]
+    numbers = [*batch.values(), store.image_sizes, store.image_marks]
     return store.image_ids, store.column_names, [tensor.numpy().tobytes() for tensor in numbers]
 
 
@@ -79,7 +79,7 @@ def index_content(folder: Path) -> Any:
 
 def continue_store(folder: Path) -> None:
     """What a writer does at its opening."""
-    RegionStoreWriter(folder, fingerprint={"backbone": "resnet101"}, photos_per_shard=8).close()
+    RegionStoreWriter(folder, fingerprint={"backbone": "resnet101"}, images_per_shard=8).close()
 
 
 def continue_index(folder: Path) -> None:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.kills_extraction import cut_newest, difference, draw_photos, extract, index, kills
+from tests.benchmarks.kills_extraction import cut_newest, difference, draw_images, extract, index, kills
 
 
 @pytest.mark.parametrize("work", [extract, index])
 def test_the_end_after_a_kill_is_that_of_an_undisturbed_run(work: Any, tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "photos", count=24)
-    told = list(kills(work, photos, tmp_path, count=2, seed=5))
+    images = draw_images(tmp_path / "photos", count=24)
+    told = list(kills(work, images, tmp_path, count=2, seed=5))
     assert [fault for _, _, fault in told] == ["", ""]
     assert len(list((tmp_path / "killed").glob("[!.]*"))) >= 2
 

@@ -24,8 +24,8 @@ COUNTS = [3, 1, 4, 4, 4, 2, 5]
 WIDTH = 6
 
 
-def photo(index: int, *, num_regions: int) -> dict[str, torch.Tensor]:
-    """One photo's regions, (R, ...), whose numbers follow from its index."""
+def image(index: int, *, num_regions: int) -> dict[str, torch.Tensor]:
+    """One image's regions, (R, ...), whose numbers follow from its index."""
     generator = torch.Generator().manual_seed(index)
     corners = torch.rand(num_regions, 4, generator=generator)
     return {
@@ -37,14 +37,14 @@ def photo(index: int, *, num_regions: int) -> dict[str, torch.Tensor]:
 
 def batch_of(indices: list[int], counts: list[int] = COUNTS) -> tuple[list[str], dict[str, torch.Tensor]]:
     """Ids and padded regions; the padding is NaN, so that any number of it that is kept or checked shows."""
-    photos = [photo(i, num_regions=counts[i]) for i in indices]
+    images = [image(i, num_regions=counts[i]) for i in indices]
     longest = max(counts[i] for i in indices)
-    regions = {name: torch.full((len(photos), longest, *photos[0][name].shape[1:]), torch.nan) for name in photos[0]}
-    for row, one in enumerate(photos):
+    regions = {name: torch.full((len(images), longest, *images[0][name].shape[1:]), torch.nan) for name in images[0]}
+    for row, one in enumerate(images):
         for name, value in one.items():
             regions[name][row, : len(value)] = value
     regions["region_mask"] = torch.arange(longest) < torch.tensor([counts[i] for i in indices])[:, None]
-    return [f"photo {i}" for i in indices], regions
+    return [f"image {i}" for i in indices], regions
 
 
 def write_store(folder: Path, *, batches: list[list[int]], **options: Any) -> RegionStore:
@@ -56,26 +56,26 @@ def write_store(folder: Path, *, batches: list[list[int]], **options: Any) -> Re
 
 @pytest.fixture
 def store(tmp_path: Path) -> RegionStore:
-    """Seven photos of unlike sizes in three shards: photos 0-2, 3-5, 6."""
-    return write_store(tmp_path / "store", batches=[[0, 1, 2], [3, 4], [5], [6]], photos_per_shard=3)
+    """Seven images of unlike sizes in three shards: images 0-2, 3-5, 6."""
+    return write_store(tmp_path / "store", batches=[[0, 1, 2], [3, 4], [5], [6]], images_per_shard=3)
 
 
-def assert_is_photo(values: dict[str, torch.Tensor], index: int) -> None:
-    expected = photo(index, num_regions=COUNTS[index])
+def assert_is_image(values: dict[str, torch.Tensor], index: int) -> None:
+    expected = image(index, num_regions=COUNTS[index])
     assert torch.equal(values["region_features"], expected["region_features"].half())
     assert torch.equal(values["region_boxes"], expected["region_boxes"])
     assert torch.equal(values["region_scores"], expected["region_scores"])
 
 
-def test_every_photo_comes_back(store: RegionStore) -> None:
+def test_every_image_comes_back(store: RegionStore) -> None:
     assert len(store) == 7
-    assert store.image_ids == [f"photo {i}" for i in range(7)]
+    assert store.image_ids == [f"image {i}" for i in range(7)]
     assert sorted(path.name for path in store.folder.glob("*.arrow")) == [f"shard-0-0000{i}.arrow" for i in range(3)]
     assert store.feature_width == WIDTH
     assert store.column_names == ["region_features", "region_boxes", "region_scores"]
-    assert "photo 3" in store and "photo 7" not in store
+    assert "image 3" in store and "image 7" not in store
     for index in range(7):
-        assert_is_photo(store[f"photo {index}"], index)
+        assert_is_image(store[f"image {index}"], index)
 
 
 @pytest.mark.parametrize(
@@ -92,22 +92,22 @@ def test_every_photo_comes_back(store: RegionStore) -> None:
         "uneven, touching",
     ],
 )
-def test_a_batch_is_its_photos_padded_with_zeros(store: RegionStore, positions: list[int]) -> None:
+def test_a_batch_is_its_images_padded_with_zeros(store: RegionStore, positions: list[int]) -> None:
     batch = store.batch(positions, columns=store.column_names)
     longest = max(COUNTS[i] for i in positions)
     assert batch["region_features"].shape == (len(positions), longest, WIDTH)
     for row, position in enumerate(positions):
         real = batch["region_mask"][row]
         assert real.tolist() == [True] * COUNTS[position] + [False] * (longest - COUNTS[position])
-        assert_is_photo({name: value[row, real] for name, value in batch.items()}, position)
+        assert_is_image({name: value[row, real] for name, value in batch.items()}, position)
         assert not batch["region_features"][row, ~real].any() and not batch["region_boxes"][row, ~real].any()
 
 
-def test_photos_are_asked_for_by_id_position_range_slice_array_or_tensor(store: RegionStore) -> None:
+def test_images_are_asked_for_by_id_position_range_slice_array_or_tensor(store: RegionStore) -> None:
     expected = store.batch([3, 4, 5])["region_features"]
-    ids = ["photo 3", "photo 4", "photo 5"]
-    for photos in (ids, range(3, 6), slice(3, 6), np.array([3, 4, 5]), torch.tensor([3, 4, 5])):
-        assert torch.equal(store.batch(photos)["region_features"], expected)
+    ids = ["image 3", "image 4", "image 5"]
+    for images in (ids, range(3, 6), slice(3, 6), np.array([3, 4, 5]), torch.tensor([3, 4, 5])):
+        assert torch.equal(store.batch(images)["region_features"], expected)
 
 
 def test_dtype_is_of_the_features_only(store: RegionStore) -> None:
@@ -121,14 +121,14 @@ def test_neighbours_of_one_size_are_views_and_writing_into_them_spares_the_file(
     first, again = store.batch([3, 4])["region_features"], store.batch([3, 4])["region_features"]
     assert first.data_ptr() == again.data_ptr()
     first.zero_()
-    assert_is_photo(RegionStore(store.folder)["photo 3"], 3)
+    assert_is_image(RegionStore(store.folder)["image 3"], 3)
 
 
 def test_a_shard_is_a_plain_arrow_file(store: RegionStore) -> None:
     table = pa.ipc.open_file(store.folder / "shard-0-00000.arrow").read_all()
-    assert table.column("image_id").to_pylist() == ["photo 0", "photo 1", "photo 2"]
+    assert table.column("image_id").to_pylist() == ["image 0", "image 1", "image 2"]
     features = np.array(table.column("region_features").to_pylist()[1])
-    assert np.array_equal(features, photo(1, num_regions=1)["region_features"].half().numpy())
+    assert np.array_equal(features, image(1, num_regions=1)["region_features"].half().numpy())
 
 
 def test_a_pickled_store_reads_the_same(store: RegionStore) -> None:
@@ -149,7 +149,7 @@ def test_regions_without_a_mask_are_all_real(tmp_path: Path) -> None:
     ids, regions = batch_of([2, 3])
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
         writer.append(ids, {name: value.numpy() for name, value in regions.items() if name != "region_mask"})
-    assert_is_photo(RegionStore(tmp_path)["photo 3"], 3)
+    assert_is_image(RegionStore(tmp_path)["image 3"], 3)
 
 
 def test_wide_columns_are_kept_and_only_read_when_asked_for(tmp_path: Path) -> None:
@@ -179,18 +179,18 @@ def with_classes(indices: list[int]) -> tuple[list[str], dict[str, torch.Tensor]
 
 
 def test_ids_and_sizes_are_kept(tmp_path: Path) -> None:
-    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, photos_per_shard=2) as writer:
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, images_per_shard=2) as writer:
         writer.append(*with_classes([0, 1]))
         writer.append(*with_classes([5, 6]))
     store = RegionStore(tmp_path)
     assert store.column_names[-3:] == ["object_ids", "attribute_ids", "attribute_scores"]
     assert store.image_sizes.tolist() == [[300, 400], [301, 401], [305, 405], [306, 406]]
     assert store.num_regions.tolist() == [3, 1, 2, 5]
-    one = store["photo 5"]
+    one = store["image 5"]
     assert one["object_ids"].tolist() == [0, 1] and one["object_ids"].dtype == torch.int32
     assert one["attribute_ids"].tolist() == [0, 2] and one["image_size"].tolist() == [305, 405]
     assert torch.equal(one["attribute_scores"], one["region_scores"] / 2)
-    batch = store.batch(["photo 1", "photo 0"], columns=["object_ids", "region_boxes"])
+    batch = store.batch(["image 1", "image 0"], columns=["object_ids", "region_boxes"])
     assert batch["object_ids"].tolist() == [[3, 0, 0], [0, 1, 2]]
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:  # sizes may be unknown, columns may not
         ids, regions = with_classes([3])
@@ -198,7 +198,7 @@ def test_ids_and_sizes_are_kept(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="another detector"):
             writer.append(*batch_of([4]))
     store = RegionStore(tmp_path)
-    assert store.image_sizes[4].tolist() == [0, 0] and "image_size" not in store["photo 3"]
+    assert store.image_sizes[4].tolist() == [0, 0] and "image_size" not in store["image 3"]
 
 
 def test_a_store_of_before_has_no_sizes(store: RegionStore) -> None:
@@ -209,7 +209,7 @@ def test_a_store_of_before_has_no_sizes(store: RegionStore) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"object_ids": torch.full((2, 5), -1)}, "'photo 5' has object_ids below 0, which is background or none"),
+        ({"object_ids": torch.full((2, 5), -1)}, "'image 5' has object_ids below 0, which is background or none"),
         ({"image_size": torch.tensor([300, 400])}, r"image_size should hold a height and a width .* got \[300, 400\]"),
         ({"image_size": torch.tensor([[300, 400], [-1, 5]])}, "image_size should hold"),
         ({"image_size": torch.tensor([[300, 400], [2**40, 5]])}, "image_size should hold"),
@@ -237,7 +237,7 @@ def test_features_in_float32_keep_every_bit(tmp_path: Path) -> None:
         RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT)
 
 
-def test_waiting_photos_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_images_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(region_store, "MOST_WAITING_BYTES", 100)  # a region takes 32
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
         writer.append(*batch_of([0]))
@@ -247,21 +247,21 @@ def test_waiting_photos_are_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest
 
 
 def test_writing_goes_on_where_it_ended(tmp_path: Path) -> None:
-    write_store(tmp_path, batches=[[0, 1], [2]], photos_per_shard=2)
-    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, photos_per_shard=2) as writer:
-        assert writer.done_ids == {"photo 0", "photo 1", "photo 2"}
+    write_store(tmp_path, batches=[[0, 1], [2]], images_per_shard=2)
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, images_per_shard=2) as writer:
+        assert writer.done_ids == {"image 0", "image 1", "image 2"}
         writer.append(*batch_of([3, 4, 5]))
     store = RegionStore(tmp_path)
-    assert store.image_ids == [f"photo {i}" for i in range(6)]
+    assert store.image_ids == [f"image {i}" for i in range(6)]
     for index in range(6):
-        assert_is_photo(store[f"photo {index}"], index)
+        assert_is_image(store[f"image {index}"], index)
 
 
 def test_an_error_in_the_block_keeps_what_was_appended(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
         writer.append(*batch_of([0]))
         raise RuntimeError("the detector fell over")
-    assert RegionStore(tmp_path).image_ids == ["photo 0"]
+    assert RegionStore(tmp_path).image_ids == ["image 0"]
 
 
 def test_several_processes_write_one_store(tmp_path: Path) -> None:
@@ -271,8 +271,8 @@ def test_several_processes_write_one_store(tmp_path: Path) -> None:
     for writer in writers:
         writer.close()
     store = RegionStore(tmp_path)
-    assert store.image_ids == ["photo 0", "photo 3", "photo 1", "photo 4", "photo 2", "photo 5"]
-    assert_is_photo(store["photo 4"], 4)
+    assert store.image_ids == ["image 0", "image 3", "image 1", "image 4", "image 2", "image 5"]
+    assert_is_image(store["image 4"], 4)
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
         assert len(writer.done_ids) == 6
 
@@ -285,12 +285,12 @@ def test_two_writers_of_one_process_index_are_refused(tmp_path: Path) -> None:
     RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT).close()
 
 
-def test_a_photo_written_by_two_processes_is_refused(tmp_path: Path) -> None:
+def test_an_image_written_by_two_processes_is_refused(tmp_path: Path) -> None:
     writers = [RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, process_index=p) for p in range(2)]
     for writer in writers:
         writer.append(*batch_of([0]))
         writer.close()
-    with pytest.raises(ValueError, match="'photo 0' is twice"):
+    with pytest.raises(ValueError, match="'image 0' is twice"):
         RegionStore(tmp_path)
 
 
@@ -322,35 +322,35 @@ def spoil(name: str, place: tuple[int, ...], value: float) -> dict[str, torch.Te
 @pytest.mark.parametrize(
     ("regions", "message"),
     [
-        (spoil("region_features", (1, 2, 3), torch.nan), "'photo 6' has region_features that are NaN"),
-        (spoil("region_features", (0, 1, 0), 1e6), "'photo 5' has region_features .* beyond float16"),
-        (spoil("region_boxes", (1, 0, 2), 334.0), "'photo 6' has region_boxes outside 0..1 .divide them"),
-        (spoil("region_boxes", (0, 0, 0), 0.999), "'photo 5' has region_boxes that are not xyxy"),
-        (spoil("region_scores", (0, 0), torch.inf), "'photo 5' has region_scores"),
-        (spoil("region_mask", (1,), False), "'photo 6' has no region"),
+        (spoil("region_features", (1, 2, 3), torch.nan), "'image 6' has region_features that are NaN"),
+        (spoil("region_features", (0, 1, 0), 1e6), "'image 5' has region_features .* beyond float16"),
+        (spoil("region_boxes", (1, 0, 2), 334.0), "'image 6' has region_boxes outside 0..1 .divide them"),
+        (spoil("region_boxes", (0, 0, 0), 0.999), "'image 5' has region_boxes that are not xyxy"),
+        (spoil("region_scores", (0, 0), torch.inf), "'image 5' has region_scores"),
+        (spoil("region_mask", (1,), False), "'image 6' has no region"),
         ({"region_boxes": torch.zeros(2, 5, 4)}, "hold no region_features; they hold region_boxes"),
         ({**batch_of([5, 6])[1], "region_boxes": torch.zeros(2, 4, 4)}, r"'region_boxes': \(2, 4, 4\)"),
         ({**batch_of([5, 6])[1], "region_features": torch.ones(2, 5, 7)}, "'region_features': 7.*'region_features': 6"),
         ({**batch_of([5, 6])[1], "region_scores": None}, "another detector"),
-        (batch_of([6])[1], "2 photos came with region_features of shape"),
+        (batch_of([6])[1], "2 images came with region_features of shape"),
     ],
 )
-def test_a_bad_batch_is_refused_whole_and_its_photo_is_named(
+def test_a_bad_batch_is_refused_whole_and_its_image_is_named(
     tmp_path: Path, regions: dict[str, torch.Tensor], message: str
 ) -> None:
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
         writer.append(*batch_of([0]))
         with pytest.raises(ValueError, match=message):
-            writer.append(["photo 5", "photo 6"], regions)
+            writer.append(["image 5", "image 6"], regions)
         writer.append(*batch_of([5, 6]))
-    assert RegionStore(tmp_path).image_ids == ["photo 0", "photo 5", "photo 6"]
+    assert RegionStore(tmp_path).image_ids == ["image 0", "image 5", "image 6"]
 
 
 def test_an_id_that_is_there_or_twice_or_no_string_is_refused(store: RegionStore) -> None:
     with RegionStoreWriter(store.folder, fingerprint=FINGERPRINT) as writer:
         regions = batch_of([3, 4])[1]
-        with pytest.raises(ValueError, match="'photo 3' is already there"):
-            writer.append(["new", "photo 3"], regions)
+        with pytest.raises(ValueError, match="'image 3' is already there"):
+            writer.append(["new", "image 3"], regions)
         with pytest.raises(ValueError, match="'new' is twice in this batch"):
             writer.append(["new", "new"], regions)
         with pytest.raises(ValueError, match="must be a list of strings"):
@@ -358,9 +358,9 @@ def test_an_id_that_is_there_or_twice_or_no_string_is_refused(store: RegionStore
     assert len(RegionStore(store.folder)) == 7
 
 
-def test_unknown_photos_are_named(store: RegionStore) -> None:
-    with pytest.raises(KeyError, match="'dog.jpg' is not in the store .* look like 'photo 0'"):
-        store.batch(["photo 1", "dog.jpg"])
+def test_unknown_images_are_named(store: RegionStore) -> None:
+    with pytest.raises(KeyError, match="'dog.jpg' is not in the store .* look like 'image 0'"):
+        store.batch(["image 1", "dog.jpg"])
     for position in (7, -1):
         with pytest.raises(IndexError, match=f"position {position} is outside"):
             store.batch([0, position])
@@ -375,7 +375,7 @@ def test_folders_that_are_no_store(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holiday.jpg"):
         RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT)
     RegionStoreWriter(tmp_path / "new", fingerprint=FINGERPRINT).close()
-    with pytest.raises(ValueError, match="holds no photo yet"):
+    with pytest.raises(ValueError, match="holds no image yet"):
         RegionStore(tmp_path / "new")
 
 
@@ -415,12 +415,12 @@ def test_a_broken_manifest_is_refused(store: RegionStore) -> None:
         RegionStore(store.folder)
 
 
-EVERY_PHOTO: dict[str, Any] = {"photos_per_shard": 1}
-SMALL_SHARDS: dict[str, Any] = {"photos_per_shard": 3, "photos_at_risk": 1}
+EVERY_IMAGE: dict[str, Any] = {"images_per_shard": 1}
+SMALL_SHARDS: dict[str, Any] = {"images_per_shard": 3, "images_at_risk": 1}
 
 
 def write_and_die(folder: Path, options: dict[str, Any], *, call: int, after: bool) -> None:
-    """In a child process: appends photos 0..6, each saved at once, and is killed at the given renaming of a file."""
+    """In a child process: appends images 0..6, each saved at once, and is killed at the given renaming of a file."""
     replace, calls = os.replace, 0
 
     def replace_and_die(source: Path, target: Path) -> None:
@@ -439,7 +439,7 @@ def write_and_die(folder: Path, options: dict[str, Any], *, call: int, after: bo
 def append_the_rest(folder: Path, **options: Any) -> None:
     with RegionStoreWriter(folder, fingerprint=FINGERPRINT, **options) as writer:
         for index in range(7):
-            if f"photo {index}" not in writer.done_ids:
+            if f"image {index}" not in writer.done_ids:
                 writer.append(*batch_of([index]))
 
 
@@ -458,56 +458,56 @@ def in_a_child(function: Any, *arguments: Any, **options: Any) -> int:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(
     ("options", "call"),
-    [*((EVERY_PHOTO, call) for call in range(1, 6)), *((SMALL_SHARDS, call) for call in range(2, 15))],
+    [*((EVERY_IMAGE, call) for call in range(1, 6)), *((SMALL_SHARDS, call) for call in range(2, 15))],
 )
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_kill_at_any_renaming_loses_and_doubles_nothing(
     tmp_path: Path, options: dict[str, Any], call: int, after: bool
 ) -> None:
     assert in_a_child(write_and_die, tmp_path, options, call=call, after=after) == -signal.SIGKILL
-    renamed = call if after else call - 1  # store.json, then shard and store.json for each photo
+    renamed = call if after else call - 1  # store.json, then shard and store.json for each image
     num_whole = max(0, (renamed - 1) // 2)
     if num_whole:
-        assert RegionStore(tmp_path).image_ids == [f"photo {i}" for i in range(num_whole)]
+        assert RegionStore(tmp_path).image_ids == [f"image {i}" for i in range(num_whole)]
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
-        assert writer.done_ids == {f"photo {i}" for i in range(num_whole)}
-    append_the_rest(tmp_path, photos_per_shard=2)
+        assert writer.done_ids == {f"image {i}" for i in range(num_whole)}
+    append_the_rest(tmp_path, images_per_shard=2)
     assert_whole(tmp_path)
 
 
 def assert_whole(folder: Path) -> None:
-    """Photos 0..6 in their order, and no file that the manifest does not name."""
+    """Images 0..6 in their order, and no file that the manifest does not name."""
     store = RegionStore(folder)
-    assert store.image_ids == [f"photo {i}" for i in range(7)]
+    assert store.image_ids == [f"image {i}" for i in range(7)]
     for index in range(7):
-        assert_is_photo(store[f"photo {index}"], index)
+        assert_is_image(store[f"image {index}"], index)
     named = {shard["file"] for shard in json.loads((folder / "store.json").read_text())["shards"]}
     assert {path.name for path in folder.iterdir()} == {"store.json", ".writer-0.lock", *named}
 
 
-@pytest.mark.parametrize("photos_at_risk", [1, 2, 3])
-def test_waiting_photos_stand_in_small_shards_until_the_full_one_is_written(
-    tmp_path: Path, photos_at_risk: int
+@pytest.mark.parametrize("images_at_risk", [1, 2, 3])
+def test_waiting_images_stand_in_small_shards_until_the_full_one_is_written(
+    tmp_path: Path, images_at_risk: int
 ) -> None:
     with RegionStoreWriter(
-        tmp_path, fingerprint=FINGERPRINT, photos_per_shard=5, photos_at_risk=photos_at_risk
+        tmp_path, fingerprint=FINGERPRINT, images_per_shard=5, images_at_risk=images_at_risk
     ) as writer:
         for index in range(7):
             writer.append(*batch_of([index]))
             waiting = (index + 1) % 5
-            saved = index + 1 - (waiting % photos_at_risk if waiting else 0)
+            saved = index + 1 - (waiting % images_at_risk if waiting else 0)
             held = (
                 RegionStore(tmp_path).image_ids if saved else []
             )  # as a reader finds it, or the next run after a kill
-            assert held == [f"photo {i}" for i in range(saved)]
-            num_small = waiting // photos_at_risk
+            assert held == [f"image {i}" for i in range(saved)]
+            num_small = waiting // images_at_risk
             assert len(list(tmp_path.glob("*.arrow"))) == (index + 1) // 5 + num_small
     assert_whole(tmp_path)
     assert [len(shard.image_ids) for shard in RegionStore(tmp_path)._shards] == [5, 2]
 
 
 def test_a_batch_is_never_split_over_small_shards(tmp_path: Path) -> None:
-    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, photos_per_shard=6, photos_at_risk=2) as writer:
+    with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT, images_per_shard=6, images_at_risk=2) as writer:
         for indices in ([0, 1, 2], [3], [4], [5, 6]):
             writer.append(*batch_of(indices))
         assert len(list(tmp_path.glob("*.arrow"))) == 1
@@ -515,7 +515,7 @@ def test_a_batch_is_never_split_over_small_shards(tmp_path: Path) -> None:
 
 
 def remove_and_die(folder: Path, *, call: int) -> None:
-    """In a child process: appends photos 0..6 and is killed before the given removal of a small shard."""
+    """In a child process: appends images 0..6 and is killed before the given removal of a small shard."""
     unlink, calls = Path.unlink, 0
 
     def unlink_and_die(path: Path, **options: Any) -> None:
@@ -526,7 +526,7 @@ def remove_and_die(folder: Path, *, call: int) -> None:
         unlink(path, **options)
 
     Path.unlink = unlink_and_die  # type: ignore
-    append_the_rest(folder, photos_per_shard=4, photos_at_risk=1)
+    append_the_rest(folder, images_per_shard=4, images_at_risk=1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -542,7 +542,7 @@ def test_a_kill_among_the_small_shards_leaves_none_behind(tmp_path: Path, call: 
 ENDLESS_WRITER = """
 import sys, torch
 from training.regions.store import RegionStoreWriter
-with RegionStoreWriter(sys.argv[1], fingerprint={"backbone": "none"}, photos_per_shard=3) as writer:
+with RegionStoreWriter(sys.argv[1], fingerprint={"backbone": "none"}, images_per_shard=3) as writer:
     while True:
         number = len(writer.done_ids)
         regions = {"region_features": torch.full((1, 8, 512), number % 1000), "region_boxes": torch.zeros(1, 8, 4)}

@@ -1,4 +1,4 @@
-"""Region stores that were damaged, cut short or killed, and what a store knows of its photos' content."""
+"""Region stores that were damaged, cut short or killed, and what a store knows of its images' content."""
 
 import json
 import pickle
@@ -12,9 +12,9 @@ import torch
 from tests.training.regions.test_store import (
     FINGERPRINT,
     append_the_rest,
-    assert_is_photo,
+    assert_is_image,
     batch_of,
-    photo,
+    image,
     write_store,
 )
 from training.regions import store as region_store
@@ -23,8 +23,8 @@ from training.regions.store import RegionStore, RegionStoreWriter, verified_shar
 
 @pytest.fixture
 def store(tmp_path: Path) -> RegionStore:
-    """Seven photos of unlike sizes in three shards: photos 0-2, 3-5, 6."""
-    return write_store(tmp_path / "store", batches=[[0, 1, 2], [3, 4], [5], [6]], photos_per_shard=3)
+    """Seven images of unlike sizes in three shards: images 0-2, 3-5, 6."""
+    return write_store(tmp_path / "store", batches=[[0, 1, 2], [3, 4], [5], [6]], images_per_shard=3)
 
 
 def flipped(path: Path, place: int, *, bits: int = 1) -> None:
@@ -57,16 +57,16 @@ def test_a_large_store_is_checked_where_it_says_whose_regions_are_whose_and_on_r
     monkeypatch.setattr(region_store, "VERIFIED_BYTES", 100)
     shard = store.folder / "shard-0-00000.arrow"
     whole = shard.read_bytes()
-    flipped(shard, whole.index(b"photo 1") + 6, bits=2)  # now "photo 3"
+    flipped(shard, whole.index(b"image 1") + 6, bits=2)  # now "image 3"
     with pytest.raises(ValueError, match=r"as it was written .its ids or counts differ"):
         RegionStore(store.folder)
     shard.write_bytes(whole)
-    features = photo(2, num_regions=4)["region_features"].half().numpy().tobytes()
+    features = image(2, num_regions=4)["region_features"].half().numpy().tobytes()
     flipped(shard, whole.index(features) + 20)
     RegionStore(store.folder)
     found = list(verified_shards(store.folder))
     assert [entry["file"] for entry, _, _ in found] == [f"shard-0-0000{number}.arrow" for number in range(3)]
-    assert [None if photos is None else len(photos.image_ids) for _, photos, _ in found] == [None, 3, 1]
+    assert [None if images is None else len(images.image_ids) for _, images, _ in found] == [None, 3, 1]
     assert "shard-0-00000.arrow is no region shard as it was written (its checksum differs)" in found[0][2]
     shard.write_bytes(whole)
     assert [fault for _, _, fault in verified_shards(store.folder)] == ["", "", ""]
@@ -95,20 +95,20 @@ def test_what_no_writer_takes_is_refused_where_it_is_read(store: RegionStore, na
     """Also where there is no checksum: in stores of before, and in large ones."""
     as_of_before(store.folder)
     shard = store.folder / "shard-0-00001.arrow"
-    values = photo(4, num_regions=4)[name]
+    values = image(4, num_regions=4)[name]
     values = values.half() if name == "region_features" else values
     content = shard.read_bytes()
     place = content.index(values.numpy().tobytes())
     shard.write_bytes(content[:place] + number.tobytes() + content[place + number.nbytes :])
     damaged = RegionStore(store.folder)
-    assert_is_photo(damaged["photo 3"], 3)
+    assert_is_image(damaged["image 3"], 3)
     message = (
-        f"{name} of photo 'photo 4' in the store .* are not finite, or outside of their range: its shard was damaged"
+        f"{name} of image 'image 4' in the store .* are not finite, or outside of their range: its shard was damaged"
     )
     with pytest.raises(ValueError, match=message):
         damaged.batch([3, 4], columns=[name])
     fault = next(fault for _, _, fault in verified_shards(store.folder) if fault)
-    assert f"shard-0-00001.arrow is damaged: photo 'photo 4' has {name}" in fault and "nothing of this" not in fault
+    assert f"shard-0-00001.arrow is damaged: image 'image 4' has {name}" in fault and "nothing of this" not in fault
 
 
 def test_an_offset_that_leads_out_of_the_file_ends_in_a_sentence(store: RegionStore) -> None:
@@ -123,9 +123,9 @@ def test_an_offset_that_leads_out_of_the_file_ends_in_a_sentence(store: RegionSt
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-@pytest.mark.parametrize("photos_at_risk", [1, None])
-def test_a_last_shard_that_was_cut_short_is_made_anew(tmp_path: Path, share: float, photos_at_risk: int | None) -> None:
-    options: dict[str, Any] = {"photos_per_shard": 3, "photos_at_risk": photos_at_risk}
+@pytest.mark.parametrize("images_at_risk", [1, None])
+def test_a_last_shard_that_was_cut_short_is_made_anew(tmp_path: Path, share: float, images_at_risk: int | None) -> None:
+    options: dict[str, Any] = {"images_per_shard": 3, "images_at_risk": images_at_risk}
     for name in ("whole", "cut"):
         append_the_rest(tmp_path / name, **options)
     last = json.loads((tmp_path / "cut" / "store.json").read_text())["shards"][-1]["file"]
@@ -133,7 +133,7 @@ def test_a_last_shard_that_was_cut_short_is_made_anew(tmp_path: Path, share: flo
     (tmp_path / "cut" / last).write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=f"{last} is .* bytes long, not {len(content)}: it was cut short"):
         RegionStore(tmp_path / "cut")
-    with pytest.warns(UserWarning, match=f"{last} was cut short: its 1 photos are made again"):
+    with pytest.warns(UserWarning, match=f"{last} was cut short: its 1 images are made again"):
         append_the_rest(tmp_path / "cut", **options)
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes(), path.name
@@ -144,21 +144,21 @@ def test_a_last_shard_that_was_cut_short_is_made_anew(tmp_path: Path, share: flo
             RegionStoreWriter(tmp_path / "cut", fingerprint=FINGERPRINT)
 
 
-def test_photos_are_known_by_their_content(tmp_path: Path) -> None:
+def test_images_are_known_by_their_content(tmp_path: Path) -> None:
     ids, regions = batch_of([2, 3])
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
         writer.append(ids, {**regions, "photo_mark": torch.tensor([7, 2**62])})
         writer.append(*batch_of([4]))  # of which nothing is known
-    assert RegionStore(tmp_path).photo_marks.tolist() == [7, 2**62, 0]
+    assert RegionStore(tmp_path).image_marks.tolist() == [7, 2**62, 0]
     with RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT) as writer:
-        assert writer.done_marks == {"photo 2": 7, "photo 3": 2**62, "photo 4": 0}
-        with pytest.raises(ValueError, match="photo_mark should hold an int64 for each of 2 photos, got"):
+        assert writer.done_marks == {"image 2": 7, "image 3": 2**62, "image 4": 0}
+        with pytest.raises(ValueError, match="photo_mark should hold an int64 for each of 2 images, got"):
             writer.append(*batch_of([0, 1])[:1], {**batch_of([0, 1])[1], "photo_mark": torch.tensor([7.0, 1.0])})
 
 
 def test_files_do_not_tell_how_often_their_writer_was_killed(tmp_path: Path) -> None:
     """A kill leaves small shards; who goes on joins them as if nothing had happened."""
-    options: dict[str, Any] = {"fingerprint": FINGERPRINT, "photos_per_shard": 4, "photos_at_risk": 1}
+    options: dict[str, Any] = {"fingerprint": FINGERPRINT, "images_per_shard": 4, "images_at_risk": 1}
     with RegionStoreWriter(tmp_path / "whole", **options) as writer:
         for index in range(7):
             writer.append(*batch_of([index]))

@@ -26,17 +26,17 @@ def scenes() -> list[Scene]:
 
 
 def test_the_same_seed_and_index_give_the_same_pixels_and_others_do_not() -> None:
-    photo, scene = draw_scene(3, seed=1, image_size=64)
+    image, scene = draw_scene(3, seed=1, image_size=64)
     again, same_scene = draw_scene(3, seed=1, image_size=64)
-    assert np.array_equal(photo, again) and scene == same_scene
-    assert photo.size == (64, 64) and photo.mode == "RGB"
+    assert np.array_equal(image, again) and scene == same_scene
+    assert image.size == (64, 64) and image.mode == "RGB"
     assert make_scene(4, seed=1) != scene and make_scene(3, seed=2) != scene
 
 
 def test_every_object_is_where_the_graph_says() -> None:
     for index in range(40):
-        photo, scene = draw_scene(index, seed=0, image_size=128)
-        pixels = np.asarray(photo).astype(int)
+        image, scene = draw_scene(index, seed=0, image_size=128)
+        pixels = np.asarray(image).astype(int)
         covered = {target for _, predicate, target in scene.relations if predicate == "inside"}
         for position, thing in enumerate(scene.objects):
             if position in covered or thing.text:
@@ -53,11 +53,11 @@ def test_every_object_is_where_the_graph_says() -> None:
 
 def test_a_word_is_drawn_with_contrast() -> None:
     for index in range(100):
-        photo, scene = draw_scene(index, seed=0, image_size=128)
+        image, scene = draw_scene(index, seed=0, image_size=128)
         for thing in scene.objects:
             if thing.text:
                 x1, y1, x2, y2 = (round(edge * 128) for edge in thing.box)
-                inner = np.asarray(photo.convert("L"))[y1 + 10 : y2 - 10, x1 + 4 : x2 - 4].astype(int)
+                inner = np.asarray(image.convert("L"))[y1 + 10 : y2 - 10, x1 + 4 : x2 - 4].astype(int)
                 assert inner.max() - inner.min() > 90
 
 

@@ -33,7 +33,7 @@ def rows() -> datasets.Dataset:
 
 
 def scene_of(image_id: str) -> Scene:
-    """The scene graph behind a photo of the split train of seed 0."""
+    """The scene graph behind an image of the split train of seed 0."""
     return make_scene(int(image_id.rpartition("-")[2]), seed=0)
 
 
@@ -176,7 +176,7 @@ def test_the_columns_are_those_of_a_vqa_data_set(rows: datasets.Dataset) -> None
     assert dict(types) == {kind: {expected.get(kind, "other")} for kind in KINDS}
 
 
-def test_the_photos_are_those_of_the_scenes(rows: datasets.Dataset) -> None:
+def test_the_images_are_those_of_the_scenes(rows: datasets.Dataset) -> None:
     scenes = scenes_dataset(3, image_size=32)
     ids = list(scenes["image_id"])
     for row in rows.select(range(20)):

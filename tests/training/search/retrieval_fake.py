@@ -1,7 +1,7 @@
 """A retrieval model that sees nothing but colour, so that every search has an obvious answer.
 
-A photo's vector is its mean red, green and blue, a text's the mean colour of the words it knows; what matches best is
-the brightest photo (so that re-ranking changes the order), or for texts the longest.
+An image's vector is its mean red, green and blue, a text's the mean colour of the words it knows; what matches best is
+the brightest image (so that re-ranking changes the order), or for texts the longest.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from PIL import Image
 
 from modeling_updown import Regions, UpDownImageProcessor, UpDownProcessor, UpDownTokenizer
 from modeling_updown.boxes_updown import grid_boxes
-from tests.tiny import PHOTO_SIDE
+from tests.tiny import IMAGE_SIDE
 from training.regions.extract import source_fingerprint
 from training.regions.store import RegionStoreWriter
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
-GRID = {"backbone": "colours", "image_size": PHOTO_SIDE, "regions": "grid", "grid_size": 2, "joined_levels": []}
+GRID = {"backbone": "colours", "image_size": IMAGE_SIDE, "regions": "grid", "grid_size": 2, "joined_levels": []}
 
 
 class ColourSource(torch.nn.Module):
@@ -74,39 +74,39 @@ class ColourModel(torch.nn.Module):
         region_features: torch.Tensor,
         region_boxes: torch.Tensor,
         region_mask: torch.Tensor,
-        photo_index: torch.Tensor,
+        image_index: torch.Tensor,
     ) -> torch.Tensor:
         brightness = region_features.amax(dim=2).mean(dim=1)  # (P,)
-        return 4 * brightness[photo_index] - 3 + 0.1 * (attention_mask.sum(dim=1) - 3)
+        return 4 * brightness[image_index] - 3 + 0.1 * (attention_mask.sum(dim=1) - 3)
 
 
 def colour_processor() -> UpDownProcessor:
-    """Photos of 64 x 64, and the words of colours, sizes and things."""
-    side = {"height": PHOTO_SIDE, "width": PHOTO_SIDE}
+    """Images of 64 x 64, and the words of colours, sizes and things."""
+    side = {"height": IMAGE_SIDE, "width": IMAGE_SIDE}
     words = ["a big red thing", "a small green thing", "one blue thing and another"]
     image_processor = UpDownImageProcessor(size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     return UpDownProcessor(image_processor, UpDownTokenizer.from_captions(words, min_count=1))
 
 
-def colour_photo(colour: str, *, level: float = 1.0, white: float = 0.0) -> Image.Image:
-    """A photo of one colour, as bright as `level` (0..1), mixed with a share of white."""
+def colour_image(colour: str, *, level: float = 1.0, white: float = 0.0) -> Image.Image:
+    """An image of one colour, as bright as `level` (0..1), mixed with a share of white."""
     mixed = [(1 - white) * part + white for part in COLOURS[colour]]
     return Image.new("RGB", (40, 30), tuple(round(255 * level * part) for part in mixed))
 
 
-def save_colour_photos(folder: Path, *, shades: int = 3) -> Path:
+def save_colour_images(folder: Path, *, shades: int = 3) -> Path:
     """`red0.png`, `red1.png`, ... of each colour in the folder, ever brighter and paler; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for colour in COLOURS:
         for shade in range(shades):
-            photo = colour_photo(colour, level=(shade + 1) / shades, white=0.3 * shade / shades)
-            photo.save(folder / f"{colour}{shade}.png")
+            image = colour_image(colour, level=(shade + 1) / shades, white=0.3 * shade / shades)
+            image.save(folder / f"{colour}{shade}.png")
     return folder
 
 
-def save_colour_store(folder: Path, photos: Path, *, model: ColourModel, marks: Sequence[int] = ()) -> Path:
-    """The regions of a folder's photos, made by the model's own source; returns the folder of the store."""
-    paths = sorted(photos.iterdir())
+def save_colour_store(folder: Path, images: Path, *, model: ColourModel, marks: Sequence[int] = ()) -> Path:
+    """The regions of a folder's images, made by the model's own source; returns the folder of the store."""
+    paths = sorted(images.iterdir())
     inputs = colour_processor()(images=[str(path) for path in paths], return_tensors="pt")
     source: Any = model.region_source
     with RegionStoreWriter(folder, fingerprint=source_fingerprint(source, flipped=False)) as writer:

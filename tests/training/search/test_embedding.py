@@ -1,4 +1,4 @@
-"""Photos, regions and texts as vectors, and an index filled with them: resumable, broken photos listed."""
+"""Images, regions and texts as vectors, and an index filled with them: resumable, broken images listed."""
 
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from tests.training.search import retrieval_fake
-from tests.training.search.retrieval_fake import ColourModel, colour_photo, colour_processor
-from training.commands.extract import photo_rows
+from tests.training.search.retrieval_fake import ColourModel, colour_image, colour_processor
+from training.commands.extract import image_rows
 from training.regions.store import RegionStore
-from training.search.embedding import Embedder, check_store, index_photos, index_store, index_texts
+from training.search.embedding import Embedder, check_store, index_images, index_store, index_texts
 from training.search.index_files import IndexWriter, read_index
 
 NAMES = [f"{colour}{shade}.png" for colour in ("blue", "green", "red") for shade in range(3)]
@@ -23,8 +23,8 @@ def embedder(**options: Any) -> Embedder:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    return retrieval_fake.save_colour_photos(tmp_path / "photos")
+def images(tmp_path: Path) -> Path:
+    return retrieval_fake.save_colour_images(tmp_path / "photos")
 
 
 def opened(folder: Path, maker: Embedder) -> IndexWriter:
@@ -40,9 +40,9 @@ def by_id(folder: Path) -> dict[str, np.ndarray]:
 # -- vectors ---------------------------------------------------------------------------------------------------------
 
 
-def test_photos_and_their_colour_are_near() -> None:
+def test_images_and_their_colour_are_near() -> None:
     made = embedder()
-    vectors = made.regions_vectors(made.regions([colour_photo(name) for name in ("red", "green", "blue")]))
+    vectors = made.regions_vectors(made.regions([colour_image(name) for name in ("red", "green", "blue")]))
     texts = made.text_vectors(["a red thing", "green", "a blue one", "red and green"])
     np.testing.assert_allclose(np.linalg.norm(np.concatenate([vectors, texts]), axis=1), 1, atol=1e-6)
     half = 2**-0.5
@@ -58,20 +58,20 @@ def test_texts_of_any_length_and_number_are_read() -> None:
     together = made.text_vectors(["red", "a small green thing and another", "blue"])
     apart = np.concatenate([made.text_vectors([text]) for text in ("red", "a small green thing and another", "blue")])
     np.testing.assert_allclose(together, apart, atol=1e-6)
-    with pytest.raises(ValueError, match="text 1 is empty: write what the photo shows"):
+    with pytest.raises(ValueError, match="text 1 is empty: write what the image shows"):
         made.text_vectors(["red", " \n"])
 
 
 def test_pairs_are_matched_in_batches() -> None:
     made = embedder()
-    regions = made.regions([colour_photo("red", level=level) for level in (0.2, 1.0, 0.6)])
+    regions = made.regions([colour_image("red", level=level) for level in (0.2, 1.0, 0.6)])
     index, texts = [2, 0, 1, 1, 0], ["red", "a red", "red", "a big red thing", "red thing"]
-    odds = made.match(texts, regions, photo_index=index)
-    one_by_one = [made.match([text], regions, photo_index=[photo])[0] for text, photo in zip(texts, index, strict=True)]
+    odds = made.match(texts, regions, image_index=index)
+    one_by_one = [made.match([text], regions, image_index=[image])[0] for text, image in zip(texts, index, strict=True)]
     assert odds.dtype == np.float32 and odds.shape == (5,)
     np.testing.assert_allclose(odds, one_by_one, atol=1e-6)
     assert odds[2] > odds[0] > odds[1]  # the brighter
-    assert made.match([], regions, photo_index=[]).shape == (0,)
+    assert made.match([], regions, image_index=[]).shape == (0,)
 
 
 def test_the_fingerprint_is_that_of_all_weights() -> None:
@@ -86,24 +86,24 @@ def test_the_fingerprint_is_that_of_all_weights() -> None:
 # -- an index --------------------------------------------------------------------------------------------------------
 
 
-def test_photos_are_indexed_once_and_broken_ones_listed(photos: Path, tmp_path: Path) -> None:
+def test_images_are_indexed_once_and_broken_ones_listed(images: Path, tmp_path: Path) -> None:
     made = embedder()
-    (photos / "broken.png").write_bytes((photos / "red0.png").read_bytes()[:40])
-    rows = photo_rows([str(photos)])
+    (images / "broken.png").write_bytes((images / "red0.png").read_bytes()[:40])
+    rows = image_rows([str(images)])
     with opened(tmp_path / "index", made) as writer:
-        broken = index_photos(rows, made, writer, paths={name: name for name in NAMES})
+        broken = index_images(rows, made, writer, paths={name: name for name in NAMES})
         assert len(broken) == 1 and broken[0].startswith("broken.png: ")
-        assert len(index_photos(rows, made, writer, paths={})) == 1  # tried again, the others passed over
+        assert len(index_images(rows, made, writer, paths={})) == 1  # tried again, the others passed over
     vectors = by_id(tmp_path / "index")
     assert sorted(vectors) == NAMES
     for name in NAMES:
-        with Image.open(photos / name) as photo:
-            expected = made.regions_vectors(made.regions([photo.convert("RGB")]))[0]
+        with Image.open(images / name) as image:
+            expected = made.regions_vectors(made.regions([image.convert("RGB")]))[0]
         np.testing.assert_allclose(vectors[name], expected, atol=1e-6)
     assert all(entry["path"] == entry["id"] for entry in read_index(tmp_path / "index")[1]["photos"].entries)
 
 
-def test_what_a_stopped_run_left_is_gone_on_with(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_stopped_run_left_is_gone_on_with(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, calls = embedder(), []
     original = Embedder.regions_vectors
 
@@ -115,14 +115,14 @@ def test_what_a_stopped_run_left_is_gone_on_with(photos: Path, tmp_path: Path, m
 
     monkeypatch.setattr(Embedder, "regions_vectors", interrupted)
     with pytest.raises(KeyboardInterrupt), opened(tmp_path / "index", made) as writer:
-        index_photos(photo_rows([str(photos)]), made, writer, paths={})
+        index_images(image_rows([str(images)]), made, writer, paths={})
     assert len(by_id(tmp_path / "index")) == 4
     with opened(tmp_path / "index", made) as writer:
-        assert index_photos(photo_rows([str(photos)]), made, writer, paths={}) == []
+        assert index_images(image_rows([str(images)]), made, writer, paths={}) == []
     assert sorted(by_id(tmp_path / "index")) == NAMES and sum(calls[3:]) == 5
 
 
-def test_a_photo_without_numbers_is_listed(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_without_numbers_is_listed(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = embedder()
     original = made.model.get_image_features
 
@@ -133,22 +133,22 @@ def test_a_photo_without_numbers_is_listed(photos: Path, tmp_path: Path, monkeyp
 
     monkeypatch.setattr(made.model, "get_image_features", spoilt)
     with opened(tmp_path / "index", made) as writer:
-        broken = index_photos(photo_rows([str(photos)]), made, writer, paths={})
+        broken = index_images(image_rows([str(images)]), made, writer, paths={})
     lines = [f"{name}2.png: '{name}2.png' has a vector that holds NaN" for name in ("blue", "green", "red")]
     assert sorted(line.split(" or ")[0] for line in broken) == lines
     assert len(by_id(tmp_path / "index")) == 6
 
 
-def test_a_store_is_indexed_as_its_photos_are(photos: Path, tmp_path: Path) -> None:
+def test_a_store_is_indexed_as_its_images_are(images: Path, tmp_path: Path) -> None:
     made = embedder()
-    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", photos, model=made.model))
+    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", images, model=made.model))
     check_store(store, made)
     for folder, source in (("a", made), ("b", embedder(owns_source=False))):
         with opened(tmp_path / folder, source) as writer:
             index_store(store, source, writer, paths={"red0.png": "red0.png"})
             index_store(store, source, writer)  # nothing is left to do
     with opened(tmp_path / "c", made) as writer:
-        index_photos(photo_rows([str(photos)]), made, writer, paths={})
+        index_images(image_rows([str(images)]), made, writer, paths={})
     first, second, third = (by_id(tmp_path / folder) for folder in "abc")
     assert sorted(first) == sorted(second) == sorted(third) == NAMES
     for name in NAMES:
@@ -158,9 +158,9 @@ def test_a_store_is_indexed_as_its_photos_are(photos: Path, tmp_path: Path) -> N
     assert paths["red0.png"] == "red0.png" and paths["red1.png"] is None
 
 
-def test_a_store_of_another_source_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_a_store_of_another_source_is_refused(images: Path, tmp_path: Path) -> None:
     made = embedder()
-    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", photos, model=made.model))
+    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", images, model=made.model))
     made.model.region_source.scale.mul_(2)
     with pytest.raises(ValueError, match="were not made as expected .weights: stored .* extract them again with this"):
         check_store(store, made)
@@ -169,16 +169,16 @@ def test_a_store_of_another_source_is_refused(photos: Path, tmp_path: Path) -> N
         check_store(store, made)
 
 
-def test_a_model_without_a_source_takes_no_photos(photos: Path, tmp_path: Path) -> None:
+def test_a_model_without_a_source_takes_no_images(images: Path, tmp_path: Path) -> None:
     made = embedder(owns_source=False)
-    sentence = "the model owns no region source, so it takes no photos: index a store of regions"
+    sentence = "the model owns no region source, so it takes no images: index a store of regions"
     with pytest.raises(ValueError, match=sentence):
-        made.regions([colour_photo("red")])
+        made.regions([colour_image("red")])
     with opened(tmp_path / "index", made) as writer, pytest.raises(ValueError, match=sentence):
-        index_photos(photo_rows([str(photos)]), made, writer, paths={})
+        index_images(image_rows([str(images)]), made, writer, paths={})
 
 
-def test_texts_belong_to_photos_by_name(photos: Path, tmp_path: Path) -> None:
+def test_texts_belong_to_images_by_name(images: Path, tmp_path: Path) -> None:
     made = embedder()
     texts = [
         ("red", "red0.png"),
@@ -188,7 +188,7 @@ def test_texts_belong_to_photos_by_name(photos: Path, tmp_path: Path) -> None:
         ("blue", None),
     ]
     with opened(tmp_path / "index", made) as writer:
-        index_photos(photo_rows([str(photos)]), made, writer, paths={})
+        index_images(image_rows([str(images)]), made, writer, paths={})
         index_texts([*texts, texts[0]], made, writer)
     with opened(tmp_path / "index", made) as writer:
         index_texts([*texts, ("blue", "blue0.png")], made, writer)
@@ -200,15 +200,15 @@ def test_texts_belong_to_photos_by_name(photos: Path, tmp_path: Path) -> None:
 
 
 def test_a_stopped_run_ends_with_the_files_of_one_that_was_not(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batches are formed as if nothing were done, so that not even rounding tells them apart."""
-    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", photos, model=ColourModel()))
+    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", images, model=ColourModel()))
     texts: list[tuple[str, str | None]] = [
         (f"a {word} thing {'big ' * count}", None) for word in "ab" for count in (1, 4)
     ]
     sources: list[Any] = [
-        lambda made, writer: index_photos(photo_rows([str(photos)]), made, writer, paths={}),
+        lambda made, writer: index_images(image_rows([str(images)]), made, writer, paths={}),
         lambda made, writer: index_store(store, made, writer),
     ]
     for number, fill in enumerate(sources):
@@ -246,17 +246,17 @@ def stopping(original: Any, sizes: list[int], *, after: int) -> Any:
     return method
 
 
-def test_a_store_of_other_photos_is_not_added_to_an_index(photos: Path, tmp_path: Path) -> None:
+def test_a_store_of_other_images_is_not_added_to_an_index(images: Path, tmp_path: Path) -> None:
     made = embedder()
-    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", photos, model=ColourModel()))
+    store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", images, model=ColourModel()))
     marked = {image_id: number + 1 for number, image_id in enumerate(store.image_ids)}
-    store.photo_marks = torch.tensor(list(marked.values()))
+    store.image_marks = torch.tensor(list(marked.values()))
     with opened(tmp_path / "index", made) as writer:
         index_store(store, made, writer)
         assert {entry["id"]: entry["mark"] for entry in writer.entries["photos"]} == marked
         index_store(store, made, writer)
-        store.photo_marks[2] = 99
+        store.image_marks[2] = 99
         with pytest.raises(
-            ValueError, match=r"1 of 9 photos are not those that the index .* \(blue2.png\): give another"
+            ValueError, match=r"1 of 9 images are not those that the index .* \(blue2.png\): give another"
         ):
             index_store(store, made, writer)

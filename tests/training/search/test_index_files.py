@@ -22,7 +22,7 @@ def vectors(*rows: int, width: int = 4) -> np.ndarray:
     return np.stack([np.random.default_rng(row).standard_normal(width) for row in rows]).astype(np.float32)
 
 
-def photos(*rows: int) -> list[dict[str, Any]]:
+def images(*rows: int) -> list[dict[str, Any]]:
     return [{"id": f"{row}.jpg", "path": f"{row}.jpg"} for row in rows]
 
 
@@ -32,10 +32,10 @@ def opened(folder: Path, **changes: Any) -> IndexWriter:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An index of photos 0, 1, 2 and one text, in two appends."""
+    """An index of images 0, 1, 2 and one text, in two appends."""
     with opened(tmp_path / "index") as writer:
-        writer.append("photos", vectors(0, 1), photos(0, 1))
-        writer.append("photos", vectors(2), photos(2))
+        writer.append("photos", vectors(0, 1), images(0, 1))
+        writer.append("photos", vectors(2), images(2))
         writer.append("texts", vectors(7), [{"text": "ein Hündchen\u2028\r\nläuft", "photo": None}])
     return tmp_path / "index"
 
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 def test_what_was_written_is_read(folder: Path) -> None:
     manifest, tables = read_index(folder)
     assert manifest["fingerprint"] == MADE_BY and {name: manifest[name] for name in PLACES} == PLACES
-    assert list(tables["photos"].entries) == photos(0, 1, 2) and len(tables["photos"]) == 3
+    assert list(tables["photos"].entries) == images(0, 1, 2) and len(tables["photos"]) == 3
     assert list(tables["texts"].entries) == [{"text": "ein Hündchen\u2028\r\nläuft", "photo": None}]
     assert (tables["photos"].embeddings == vectors(0, 1, 2).astype(np.float16)).all()
     assert isinstance(tables["photos"].embeddings.base, np.memmap) or isinstance(tables["photos"].embeddings, np.memmap)
@@ -59,7 +59,7 @@ def test_any_program_reads_the_vectors(folder: Path) -> None:
 
 def test_float32_keeps_every_bit(tmp_path: Path) -> None:
     with opened(tmp_path / "i", dtype="float32") as writer:
-        writer.append("photos", vectors(0, 1), photos(0, 1))
+        writer.append("photos", vectors(0, 1), images(0, 1))
     _, tables = read_index(tmp_path / "i")
     assert (tables["photos"].embeddings == vectors(0, 1)).all() and set(tables) == {"photos"}
     assert sorted(path.name for path in (tmp_path / "i").glob("[!.]*")) == ["index.json", "photos.jsonl", "photos.npy"]
@@ -68,9 +68,9 @@ def test_float32_keeps_every_bit(tmp_path: Path) -> None:
 def test_an_index_is_continued(folder: Path) -> None:
     with opened(folder, places={**PLACES, "model": "../elsewhere"}) as writer:
         assert [entry["id"] for entry in writer.entries["photos"]] == ["0.jpg", "1.jpg", "2.jpg"]
-        writer.append("photos", vectors(3), photos(3))
+        writer.append("photos", vectors(3), images(3))
     manifest, tables = read_index(folder)
-    assert list(tables["photos"].entries) == photos(0, 1, 2, 3) and manifest["model"] == "../elsewhere"
+    assert list(tables["photos"].entries) == images(0, 1, 2, 3) and manifest["model"] == "../elsewhere"
     assert (tables["photos"].embeddings == vectors(0, 1, 2, 3).astype(np.float16)).all()
 
 
@@ -86,7 +86,7 @@ def test_the_header_keeps_its_length(tmp_path: Path) -> None:
 
 def test_readers_see_what_was_counted_while_a_writer_goes_on(folder: Path) -> None:
     with opened(folder, commit_seconds=1e9) as writer:
-        writer.append("photos", vectors(3), photos(3))
+        writer.append("photos", vectors(3), images(3))
         assert len(read_index(folder)[1]["photos"]) == 3
         writer.commit()
         assert len(read_index(folder)[1]["photos"]) == 4
@@ -96,12 +96,12 @@ def test_readers_see_what_was_counted_while_a_writer_goes_on(folder: Path) -> No
 
 
 def fill(folder: Path) -> None:
-    """Photos 0 .. 9 that are not there yet, one by one, each counted at once."""
+    """Images 0 .. 9 that are not there yet, one by one, each counted at once."""
     with opened(folder, commit_seconds=0) as writer:
         done = {entry["id"] for entry in writer.entries["photos"]}
         for row in range(10):
             if f"{row}.jpg" not in done:
-                writer.append("photos", vectors(row), photos(row))
+                writer.append("photos", vectors(row), images(row))
 
 
 def killed(folder: Path, moment: str) -> bool:
@@ -143,7 +143,7 @@ def test_a_kill_at_any_moment_costs_what_was_not_counted(tmp_path: Path, moment:
     assert killed(folder, "training.search.index_files:_TableWriter._write_header:1")
     fill(folder)
     tables = read_index(folder)[1]
-    assert list(tables["photos"].entries) == photos(*range(10))
+    assert list(tables["photos"].entries) == images(*range(10))
     assert (np.load(folder / "photos.npy") == vectors(*range(10)).astype(np.float16)).all()
 
 
@@ -153,7 +153,7 @@ def test_what_was_not_counted_is_cut_off(folder: Path) -> None:
             file.write(b"half a row")
     assert len(read_index(folder)[1]["photos"]) == 3
     with opened(folder) as writer:
-        writer.append("photos", vectors(3), photos(3))
+        writer.append("photos", vectors(3), images(3))
     assert (np.load(folder / "photos.npy") == vectors(0, 1, 2, 3).astype(np.float16)).all()
     assert len((folder / "photos.jsonl").read_text().splitlines()) == 4
 
@@ -162,10 +162,10 @@ def test_what_was_appended_is_counted_in_time(folder: Path, monkeypatch: pytest.
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     with opened(folder, commit_seconds=5) as writer:
-        writer.append("photos", vectors(3), photos(3))
+        writer.append("photos", vectors(3), images(3))
         assert len(read_index(folder)[1]["photos"]) == 3
         clock[0] = 5.0
-        writer.append("photos", vectors(4), photos(4))
+        writer.append("photos", vectors(4), images(4))
         assert len(read_index(folder)[1]["photos"]) == 5
 
 
@@ -202,16 +202,16 @@ def test_bad_vectors_add_nothing(folder: Path) -> None:
     bad[1, 2] = np.nan
     with opened(folder) as writer:
         with pytest.raises(ValueError, match="'4.jpg' has a vector that holds NaN or infinity"):
-            writer.append("photos", bad, photos(3, 4))
+            writer.append("photos", bad, images(3, 4))
         with pytest.raises(ValueError, match=r"vectors \(1, 5\) and 1 entries do not fit an index of width 4"):
             writer.append("texts", vectors(3, width=5), [{"text": "a"}])
         with pytest.raises(ValueError, match=r"vectors \(2, 4\) and 1 entries"):
-            writer.append("photos", vectors(3, 4), photos(3))
+            writer.append("photos", vectors(3, 4), images(3))
     assert len(read_index(folder)[1]["photos"]) == 3
 
 
 def test_no_index(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is no index .it has no index.json.: make one with `updown index PHOTOS`"):
+    with pytest.raises(ValueError, match=r"is no index .it has no index.json.: make one with `updown index IMAGES`"):
         read_index(tmp_path)
 
 
@@ -242,7 +242,7 @@ def test_strange_manifests(folder: Path, change: dict[str, Any], fault: str) -> 
 
 
 def rewrite(folder: Path, rows: int, **more: int) -> None:
-    """Make the manifest count other photos."""
+    """Make the manifest count other images."""
     path = folder / "index.json"
     manifest = json.loads(path.read_text())
     manifest["tables"]["photos"] |= {"rows": rows, **more}
@@ -287,7 +287,7 @@ def test_what_is_left_of_a_file_that_was_cut_short_is_gone_on_with(
     (cut / name).write_bytes(content[: round(share * len(content))])
     with pytest.raises(ValueError, match=name):
         read_index(cut)
-    with pytest.warns(UserWarning, match=rf"{name} was cut short: (2|6|10) of 10 photos are indexed again"):
+    with pytest.warns(UserWarning, match=rf"{name} was cut short: (2|6|10) of 10 images are indexed again"):
         fill(cut)
     for path in whole.glob("[!.]*"):
         assert path.read_bytes() == (cut / path.name).read_bytes(), path.name
@@ -296,19 +296,19 @@ def test_what_is_left_of_a_file_that_was_cut_short_is_gone_on_with(
 def test_a_cut_through_what_is_not_counted_yet_costs_nothing_that_is(folder: Path) -> None:
     manifest = (folder / "index.json").read_bytes()
     with opened(folder) as writer:
-        writer.append("photos", vectors(3, 4), photos(3, 4))
+        writer.append("photos", vectors(3, 4), images(3, 4))
     (folder / "index.json").write_bytes(manifest)  # as a kill leaves it between the files and the manifest
     content = (folder / "photos.npy").read_bytes()
     (folder / "photos.npy").write_bytes(content[:-3])  # its header still tells of five vectors
     opened(folder).close()
     assert (np.load(folder / "photos.npy") == vectors(0, 1, 2).astype(np.float16)).all()
-    assert list(read_index(folder)[1]["photos"].entries) == photos(0, 1, 2)
+    assert list(read_index(folder)[1]["photos"].entries) == images(0, 1, 2)
 
 
 def test_an_index_of_before_is_continued_with_checksums(folder: Path) -> None:
     as_of_before(folder)
     with opened(folder) as writer:
-        writer.append("photos", vectors(3), photos(3))
+        writer.append("photos", vectors(3), images(3))
     counts = read_index(folder)[0]["tables"]["photos"]
     crcs = [vectors(0, 1, 2, 3).astype(np.float16).tobytes(), (folder / "photos.jsonl").read_bytes()]
     assert counts["blocks"] == [[zlib.crc32(content) for content in crcs]]
@@ -389,7 +389,7 @@ def test_broken_entries_are_met_where_they_are_read(folder: Path, line: bytes) -
     (folder / "photos.jsonl").write_bytes(b"\n".join([lines[0], line, lines[2]]) + b"\n")
     rewrite(folder, 3, bytes=10**6)
     entries = read_index(folder)[1]["photos"].entries
-    assert entries[0] == photos(0)[0] and entries[-1] == photos(2)[0] and entries[2:] == photos(2)
+    assert entries[0] == images(0)[0] and entries[-1] == images(2)[0] and entries[2:] == images(2)
     with pytest.raises(ValueError, match="photos.jsonl, line 2 is no entry with 'id': copy the index again"):
         list(entries)
     with pytest.raises(ValueError, match="line 2 is no entry"):

@@ -103,7 +103,7 @@ def test_flat_faiss_equals_the_exact_search(dtype: Any) -> None:
 def test_approximate_faiss_states_its_recall(kind: str) -> None:
     pytest.importorskip("faiss", reason="the extra `faiss` is not installed")
     centres = unit_vectors(40)
-    embeddings = centres.repeat(50, axis=0) + 0.05 * unit_vectors(2000, seed=2)  # photos come in kinds
+    embeddings = centres.repeat(50, axis=0) + 0.05 * unit_vectors(2000, seed=2)  # images come in kinds
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     search = FaissSearch(embeddings, kind=kind)
     queries = embeddings[::50] + 0.01 * unit_vectors(40, seed=3)

@@ -1,4 +1,4 @@
-"""What tasks are built of: a recipe's data by split, region sources new and saved, how their photos are prepared."""
+"""What tasks are built of: a recipe's data by split, region sources new and saved, how their images are prepared."""
 
 import json
 from pathlib import Path
@@ -44,18 +44,18 @@ def test_options_may_differ_by_split() -> None:
         by_split(data, split="val", names=["annotations"])
 
 
-def coco_file(path: Path, *photos: str, **fields: str) -> str:
-    """A COCO caption file of these photo names, each image with these further fields."""
-    images = [{"id": i, "file_name": name, **fields} for i, name in enumerate(photos)]
-    notes = [{"id": i, "image_id": i, "caption": f"photo {name}"} for i, name in enumerate(photos)]
-    path.write_text(json.dumps({"images": images, "annotations": notes}))
+def coco_file(path: Path, *images: str, **fields: str) -> str:
+    """A COCO caption file of these image names, each image with these further fields."""
+    listed = [{"id": i, "file_name": name, **fields} for i, name in enumerate(images)]
+    notes = [{"id": i, "image_id": i, "caption": f"image {name}"} for i, name in enumerate(images)]
+    path.write_text(json.dumps({"images": listed, "annotations": notes}))
     return str(path)
 
 
-def table_file(path: Path, *photos: str) -> str:
-    path.write_text("file_name,caption,question,answer\n" + "".join(f"{name},a dog,what?,dog\n" for name in photos))
+def table_file(path: Path, *images: str) -> str:
+    path.write_text("file_name,caption,question,answer\n" + "".join(f"{name},a dog,what?,dog\n" for name in images))
     (path.parent / "photos").mkdir(exist_ok=True)
-    for name in photos:
+    for name in images:
         (path.parent / "photos" / name).touch()
     return str(path)
 
@@ -63,7 +63,7 @@ def table_file(path: Path, *photos: str) -> str:
 def test_the_key_of_a_mapping_names_the_split_of_its_file(tmp_path: Path) -> None:
     train, val = coco_file(tmp_path / "val_photos.json", "a.jpg"), coco_file(tmp_path / "val.json", "b.jpg", "c.jpg")
     data = {"format": "coco", "annotations": {"train": train, "val": val, "test": val}}
-    for split, captions in (("train", ["photo a.jpg"]), ("val", ["photo b.jpg", "photo c.jpg"])):
+    for split, captions in (("train", ["image a.jpg"]), ("val", ["image b.jpg", "image c.jpg"])):
         rows = load_by_split(load_captions, data, split=split, names=["annotations"])
         assert [text for texts in rows["captions"] for text in texts] == captions
     test = load_by_split(load_captions, data, split="test", names=["annotations"])
@@ -77,13 +77,13 @@ def test_the_key_names_the_split_for_every_format_with_such_files(tmp_path: Path
     (tmp_path / "karpathy.json").write_text(json.dumps({"images": [karpathy]}))
     (tmp_path / "regions.json").write_text(json.dumps([{"id": 1, "regions": [{"phrase": "a dog"}]}]))
     (tmp_path / "daquar.train.txt").write_text("what is in the image1 ?\ndog\n")
-    photos = str(tmp_path / "photos")
+    images = str(tmp_path / "photos")
     for load, format, options in (
         (load_captions, "nocaps", {"annotations": official}),
         (load_captions, "karpathy", {"annotations": str(tmp_path / "karpathy.json")}),
-        (load_captions, "folder", {"table": table, "folder": photos}),
+        (load_captions, "folder", {"table": table, "folder": images}),
         (load_captions, "visual_genome_regions", {"region_descriptions": str(tmp_path / "regions.json")}),
-        (load_vqa, "folder", {"table": table, "folder": photos}),
+        (load_vqa, "folder", {"table": table, "folder": images}),
         (load_vqa, "daquar", {"pairs": str(tmp_path / "daquar.train.txt")}),
     ):
         by_key = {name: {"test": path} for name, path in options.items()}
@@ -92,15 +92,15 @@ def test_the_key_names_the_split_for_every_format_with_such_files(tmp_path: Path
 
 
 def test_files_that_name_several_splits_keep_them(tmp_path: Path) -> None:
-    photos = [{"filename": f"{word}.jpg", "split": word, "sentences": [{"raw": "a dog"}]} for word in ("train", "val")]
-    (tmp_path / "dataset.json").write_text(json.dumps({"images": photos}))
+    images = [{"filename": f"{word}.jpg", "split": word, "sentences": [{"raw": "a dog"}]} for word in ("train", "val")]
+    (tmp_path / "dataset.json").write_text(json.dumps({"images": images}))
     data = {"format": "karpathy", "annotations": dict.fromkeys(("train", "test"), str(tmp_path / "dataset.json"))}
     rows = load_by_split(load_captions, data, split="train", names=["annotations"])
     assert rows["image_id"] == ["train"]
-    with pytest.raises(NoSuchSplitError, match="has no photo of the split 'test'; it has train, val"):
+    with pytest.raises(NoSuchSplitError, match="has no image of the split 'test'; it has train, val"):
         load_by_split(load_captions, data, split="test", names=["annotations"])
     plain = {**data, "annotations": str(tmp_path / "dataset.json")}
-    with pytest.raises(NoSuchSplitError, match="no photo of the split 'test'"):  # no key names it
+    with pytest.raises(NoSuchSplitError, match="no image of the split 'test'"):  # no key names it
         load_by_split(load_captions, plain, split="test", names=["annotations"])
 
 
@@ -150,7 +150,7 @@ def test_a_model_lends_its_region_source_cut_otherwise(save: Any, tmp_path: Path
         build_region_source(RegionsRecipe(pretrained=folder, source={"backbone": "resnet18"}))
 
 
-def test_photos_are_prepared_as_the_backbone_was_trained() -> None:
+def test_images_are_prepared_as_the_backbone_was_trained() -> None:
     grid = build_image_processor(UpDownGridConfig(**GRID), RegionsRecipe())
     assert (grid.size.height, grid.size.width, grid.size.shortest_edge) == (64, 64, None)
     assert tuple(grid.image_mean) == (0.5, 0.5, 0.5) and grid.region_selection() == {}
@@ -162,7 +162,7 @@ def test_photos_are_prepared_as_the_backbone_was_trained() -> None:
         build_image_processor(UpDownGridConfig(**GRID), RegionsRecipe(processor={"sise": 3}))
 
 
-def test_a_recipe_may_prepare_photos_otherwise(saved: str) -> None:
+def test_a_recipe_may_prepare_images_otherwise(saved: str) -> None:
     size = {"shortest_edge": 320, "longest_edge": 640}
     fields = {"size": size, "exact_resize": True, "min_regions": 30}
     processor = build_image_processor(tiny.tiny_pyramid_config(max_regions=36), RegionsRecipe(processor=fields))

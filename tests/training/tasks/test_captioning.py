@@ -16,7 +16,7 @@ from training.tasks import build_task
 from training.tasks.captioning import CaptioningTask, bad_endings_share, words_until_end
 from training.train import Run
 
-PHOTOS = np.array([3, 7, 11])
+IMAGES = np.array([3, 7, 11])
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def built(folder: Path, **options: Any) -> CaptioningTask:
 
 
 def rewarded(folder: Path, baseline: str = "greedy", **train: Any) -> CaptioningTask:
-    settings = {"objective": "self_critical", "baseline": baseline, "samples_per_photo": 3}
+    settings = {"objective": "self_critical", "baseline": baseline, "samples_per_image": 3}
     return built(folder, train={**settings, **train})
 
 
-def photos_of(task: CaptioningTask) -> dict[str, Any]:
-    inputs = task.inputs(PHOTOS, epoch=0)
-    inputs.pop("photo_index")
+def images_of(task: CaptioningTask) -> dict[str, Any]:
+    inputs = task.inputs(IMAGES, epoch=0)
+    inputs.pop("image_index")
     return inputs
 
 
@@ -61,12 +61,12 @@ def twin_rewards(task: CaptioningTask, rows: torch.Tensor, owners: list[int]) ->
 # -- inputs ----------------------------------------------------------------------------------------------------------
 
 
-def test_inputs_hold_each_photos_captions(task: CaptioningTask) -> None:
-    inputs = task.inputs(PHOTOS, epoch=0)
-    assert inputs["photo_index"].tolist() == PHOTOS.tolist()
+def test_inputs_hold_each_images_captions(task: CaptioningTask) -> None:
+    inputs = task.inputs(IMAGES, epoch=0)
+    assert inputs["image_index"].tolist() == IMAGES.tolist()
     assert inputs["region_features"].shape == (3, 4, 64) and inputs["region_features"].std() > 0.1
     words = task.processor.batch_decode(inputs["input_ids"], skip_special_tokens=True)
-    expected = [caption for photo in PHOTOS for caption in task.train_rows[int(photo)]["captions"]]
+    expected = [caption for image in IMAGES for caption in task.train_rows[int(image)]["captions"]]
     cut = [" ".join(caption.lower().rstrip(".").split()[:12]) for caption in expected]
     assert [caption.rstrip(".") for caption in words] == cut
     lengths = inputs["attention_mask"].sum(dim=1)
@@ -74,17 +74,17 @@ def test_inputs_hold_each_photos_captions(task: CaptioningTask) -> None:
     assert (ends == task.processor.tokenizer.eos_token_id).all()
 
 
-def test_flips_and_captions_depend_on_seed_epoch_and_photo_alone(tmp_path: Path) -> None:
+def test_flips_and_captions_depend_on_seed_epoch_and_image_alone(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path)
     recipe.regions.flips = True
     task = build_task(recipe, new_accelerator())
     task.prepare()
-    together, alone = task.inputs(PHOTOS, epoch=2), task.inputs(PHOTOS[1:2], epoch=2)
+    together, alone = task.inputs(IMAGES, epoch=2), task.inputs(IMAGES[1:2], epoch=2)
     assert torch.equal(together["region_features"][1:2], alone["region_features"])
     sides = [task.inputs(np.array([3]), epoch=epoch)["region_features"] for epoch in range(12)]
     seen = {round(side.sum().item(), 3): side for side in sides}
-    assert len(seen) == 2  # the photo and its mirror image
-    side = task.photos.stores[True].batch([task.train_rows[3]["image_id"]], dtype=torch.float32)["region_features"]
+    assert len(seen) == 2  # the image and its mirror image
+    side = task.images.stores[True].batch([task.train_rows[3]["image_id"]], dtype=torch.float32)["region_features"]
     assert any(torch.equal(side, other) for other in seen.values())
 
 
@@ -105,13 +105,13 @@ def test_captions_are_repeated_or_drawn_to_five(task: CaptioningTask) -> None:
 def test_cross_entropy_is_the_sum_over_words_and_ends(tmp_path: Path, smoothing: float) -> None:
     task = built(tmp_path, train={"label_smoothing": smoothing})
     task.model.eval()
-    total, count, shown = task.loss(task.model, task.inputs(PHOTOS, epoch=0))
-    inputs = task.inputs(PHOTOS, epoch=0)
+    total, count, shown = task.loss(task.model, task.inputs(IMAGES, epoch=0))
+    inputs = task.inputs(IMAGES, epoch=0)
     expected, words = 0.0, 0
-    for photo in range(3):
+    for image in range(3):
         for caption in range(5):
-            row = inputs["input_ids"][5 * photo + caption][inputs["attention_mask"][5 * photo + caption]]
-            features = {name: inputs[name][photo : photo + 1] for name in ("region_features", "region_boxes")}
+            row = inputs["input_ids"][5 * image + caption][inputs["attention_mask"][5 * image + caption]]
+            features = {name: inputs[name][image : image + 1] for name in ("region_features", "region_boxes")}
             log_probs = task.model(input_ids=row[None, :-1], **features).logits[0].log_softmax(dim=-1)
             expected += smoothed_cross_entropy(log_probs, row[1:], label_smoothing=smoothing).sum().item()
             words += len(row) - 1
@@ -128,7 +128,7 @@ def test_scheduled_sampling_feeds_the_models_own_words(task: CaptioningTask) -> 
     hidden: dict[Any, torch.Tensor] = {}
     for probability in (0.0, 1.0):
         task.model.scheduled_sampling_probability = probability
-        inputs = task.inputs(PHOTOS, epoch=0)
+        inputs = task.inputs(IMAGES, epoch=0)
         ids = inputs["input_ids"][:, :-1]
         regions = {name: inputs[name] for name in ("region_features", "region_boxes", "region_mask")}
         run = {"output_hidden_states": True, "use_cache": False}
@@ -165,13 +165,13 @@ def test_advantages_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(task, "decode", decode_and_note)
     monkeypatch.setattr("training.tasks.captioning.self_critical_loss", note)
     task.model.train()
-    total, count, shown = task.loss(task.model, task.inputs(PHOTOS, epoch=0))
+    total, count, shown = task.loss(task.model, task.inputs(IMAGES, epoch=0))
     assert task.model.training
     rows = sampled[0]
-    owners = [int(photo) for photo in PHOTOS for _ in range(3)]
+    owners = [int(image) for image in IMAGES for _ in range(3)]
     rewards = twin_rewards(task, rows, owners)
     if baseline == "greedy":
-        greedy = twin_rewards(task, sampled[1], PHOTOS.tolist())
+        greedy = twin_rewards(task, sampled[1], IMAGES.tolist())
         expected = [reward - greedy[i // 3] for i, reward in enumerate(rewards)]
     elif baseline == "beam":
         expected = [reward - sum(rewards[i // 3 * 3 :][:3]) / 3 for i, reward in enumerate(rewards)]
@@ -183,7 +183,7 @@ def test_advantages_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest
     by_hand = 0.0
     for row, advantage in enumerate(expected):  # the model has no dropout, so its log-probabilities can be made again
         length = int(weighed["mask"][row].sum())
-        features = {name: value[row // 3][None] for name, value in photos_of(task).items()}
+        features = {name: value[row // 3][None] for name, value in images_of(task).items()}
         ids = rows[row : row + 1, : length + 1]
         log_probs = task.model(input_ids=ids[:, :-1], **features).logits[0].log_softmax(dim=-1)
         by_hand -= advantage * log_probs.gather(1, ids[0, 1:, None]).sum().item()
@@ -201,15 +201,15 @@ def test_a_caption_that_was_cut_has_no_end_token_in_its_reward(tmp_path: Path) -
 
 
 def test_samples_are_drawn_from_all_words(tmp_path: Path) -> None:
-    task = rewarded(tmp_path, samples_per_photo=40)
+    task = rewarded(tmp_path, samples_per_image=40)
     unknown = task.processor.tokenizer.unk_token_id
     torch.manual_seed(0)
-    rows = task.sample(photos_of(task))
+    rows = task.sample(images_of(task))
     assert len(rows) == 120 and len(set(map(tuple, rows.tolist()))) > 60 and rows.shape[1] <= 13
     with torch.no_grad():
         task.model.lm_head.bias[unknown] = 50.0
-    assert set(task.sample(photos_of(task))[:, 1:].flatten().tolist()) == {unknown}
-    greedy = task.decode(photos_of(task), num_beams=1, do_sample=False, **task.decoding(task.model))
+    assert set(task.sample(images_of(task))[:, 1:].flatten().tolist()) == {unknown}
+    greedy = task.decode(images_of(task), num_beams=1, do_sample=False, **task.decoding(task.model))
     assert unknown not in greedy[:, 1:].flatten().tolist()
 
 
@@ -219,7 +219,7 @@ def test_reward_training_makes_the_rewarded_caption_likelier(tmp_path: Path) -> 
     tuned = copy.deepcopy(recipe)
     tuned.init_from, tuned.output = str(tmp_path / "run" / "best"), str(tmp_path / "tuned")
     tuned.model = {}
-    tuned.train.objective, tuned.train.baseline, tuned.train.samples_per_photo = "self_critical", "mean_of_others", 16
+    tuned.train.objective, tuned.train.baseline, tuned.train.samples_per_image = "self_critical", "mean_of_others", 16
     tuned.train.learning_rate, tuned.train.schedule = 1e-2, "constant"
     accelerator = new_accelerator()
     task = build_task(tuned, accelerator)
@@ -228,7 +228,7 @@ def test_reward_training_makes_the_rewarded_caption_likelier(tmp_path: Path) -> 
     task.scorer = scorer
     run = Run(tuned, task, accelerator)
     run.model.train()
-    rewards = [run.train_step([task.inputs(PHOTOS, epoch=0)])["reward_x100"] for _ in range(25)]
+    rewards = [run.train_step([task.inputs(IMAGES, epoch=0)])["reward_x100"] for _ in range(25)]
     assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 30
 
 
@@ -238,7 +238,7 @@ class OneWord:
     def __init__(self, word: int):
         self.word = word
 
-    def reward(self, sequences: torch.Tensor, photo_index: torch.Tensor) -> np.ndarray:
+    def reward(self, sequences: torch.Tensor, image_index: torch.Tensor) -> np.ndarray:
         return (sequences == self.word).any(dim=1).double().numpy()
 
 
@@ -272,7 +272,7 @@ def test_a_saved_model_starts_the_next_stage(tmp_path: Path) -> None:
     assert task.model.config.output_dropout == 0.3
     trained = {name for name, weight in task.model.region_source.named_parameters() if weight.requires_grad}
     assert {name.split(".")[2] for name in trained if ".blocks." in name} == {"4", "5"}
-    inputs = task.inputs(PHOTOS, epoch=0)
+    inputs = task.inputs(IMAGES, epoch=0)
     assert inputs["pixel_values"].shape == (3, 3, 32, 32)
     total, count, _ = task.loss(task.model, inputs)
     assert math.isfinite(total.item() / count.item())
@@ -296,8 +296,8 @@ def test_scores_hold_the_share_of_bad_endings(task: CaptioningTask, monkeypatch:
     assert scored.domains == {}
 
 
-def test_a_score_of_the_first_photos_only(task: CaptioningTask) -> None:
-    few = task.score(task.model, split="val", num_beams=1, max_photos=3)
+def test_a_score_of_the_first_images_only(task: CaptioningTask) -> None:
+    few = task.score(task.model, split="val", num_beams=1, max_images=3)
     every = task.score(task.model, split="val", num_beams=1)
     assert few.predictions == every.predictions[:3] and len(every.predictions) == 8
 

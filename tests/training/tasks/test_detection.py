@@ -1,4 +1,4 @@
-"""The detection task: boxes that follow their photo, labels, draws, and scores against hand-made detections."""
+"""The detection task: boxes that follow their image, labels, draws, and scores against hand-made detections."""
 
 import json
 from pathlib import Path
@@ -19,15 +19,15 @@ from training.metrics.detection.average_precision import attribute_scores, detec
 from training.recipe_sections import Recipe
 from training.scenes.draw import SIDES
 from training.tasks import build_task
-from training.tasks.detection import DetectionTask, objects_in, pad_objects, photo_objects, repeated_photos
+from training.tasks.detection import DetectionTask, image_objects, objects_in, pad_objects, repeated_images
 from training.train import Run
 
 SIZES = [(64, 48), (48, 64), (90, 60), (64, 64), (50, 100), (71, 53)]  # width, height
 NAMES = ["red thing", "green thing", "blue thing"]
 
 
-def painted_photos(folder: Path, *, crowd: bool = False) -> str:
-    """Black photos with a red, a green and a blue rectangle, and the COCO file that tells where: its path."""
+def painted_images(folder: Path, *, crowd: bool = False) -> str:
+    """Black images with a red, a green and a blue rectangle, and the COCO file that tells where: its path."""
     images: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
     draw = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def painted_photos(folder: Path, *, crowd: bool = False) -> str:
 
 
 def painted_recipe(folder: Path, *, crowd: bool = False, **changes: Any) -> Recipe:
-    path = painted_photos(folder / "photos", crowd=crowd)
+    path = painted_images(folder / "photos", crowd=crowd)
     data = {"format": "coco", "annotations": path, "images": str(folder / "photos"), "file_split": "train"}
     recipe = tiny_detection_recipe(folder, data=data, **changes)
     recipe.evaluate.split = recipe.evaluate.final_split = "train"
@@ -87,15 +87,15 @@ def painted_box(levels: np.ndarray, channel: int) -> np.ndarray | None:
 
 
 def test_boxes_follow_crops_and_flips(tmp_path: Path) -> None:
-    """The slow twin finds each rectangle again in the pixels of the cropped, mirrored photo."""
+    """The slow twin finds each rectangle again in the pixels of the cropped, mirrored image."""
     recipe = painted_recipe(tmp_path)
     recipe.regions.crops = 0.3
     task = prepared(recipe)
     kept, lost, mirrored = 0, 0, set()
-    for photo in range(len(SIZES)):
-        whole = np.asarray(Image.open(tmp_path / "photos" / f"{photo}.png"))
+    for image in range(len(SIZES)):
+        whole = np.asarray(Image.open(tmp_path / "photos" / f"{image}.png"))
         for epoch in range(12):
-            seen, found = task.drawn_photo(photo, np.random.default_rng([epoch, photo]))
+            seen, found = task.drawn_image(image, np.random.default_rng([epoch, image]))
             size = np.array([*seen.size, *seen.size])
             for channel in range(3):
                 box = painted_box(np.asarray(seen) / 255, channel)
@@ -112,32 +112,32 @@ def test_boxes_follow_crops_and_flips(tmp_path: Path) -> None:
     assert kept > 100 and lost > 10 and mirrored == {False, True}
 
 
-def test_inputs_hold_each_photos_boxes(tmp_path: Path) -> None:
-    """Resized and padded photos of several sizes: every label box frames its colour in the pixels."""
+def test_inputs_hold_each_images_boxes(tmp_path: Path) -> None:
+    """Resized and padded images of several sizes: every label box frames its colour in the pixels."""
     task = prepared(painted_recipe(tmp_path))
     inputs = task.inputs(np.arange(len(SIZES)), epoch=3)
     mean, std = (torch.tensor(getattr(task.processor, name)).view(3, 1, 1) for name in ("image_mean", "image_std"))
     assert inputs["labels"].shape == (6, 3) and len({tuple(mask.sum(dim=(0,))) for mask in inputs["pixel_mask"]}) > 2
-    for photo in range(len(SIZES)):
-        mask = inputs["pixel_mask"][photo]
+    for image in range(len(SIZES)):
+        mask = inputs["pixel_mask"][image]
         height, width = int(mask.any(dim=1).sum()), int(mask.any(dim=0).sum())
-        levels = (inputs["pixel_values"][photo, :, :height, :width] * std + mean).permute(1, 2, 0).numpy()
-        for label, box in zip(inputs["labels"][photo].tolist(), inputs["true_boxes"][photo].numpy(), strict=True):
+        levels = (inputs["pixel_values"][image, :, :height, :width] * std + mean).permute(1, 2, 0).numpy()
+        for label, box in zip(inputs["labels"][image].tolist(), inputs["true_boxes"][image].numpy(), strict=True):
             if label:
                 expected = painted_box(levels, label - 1)
                 assert box * [width, height, width, height] == pytest.approx(expected, abs=2.0)
 
 
-def test_training_photos_may_become_squares(tmp_path: Path) -> None:
-    task = prepared(painted_recipe(tmp_path, train={"photo_size": 48}))
+def test_training_images_may_become_squares(tmp_path: Path) -> None:
+    task = prepared(painted_recipe(tmp_path, train={"image_size": 48}))
     inputs = task.inputs(np.arange(3), epoch=0)
     assert inputs["pixel_values"].shape == (3, 3, 48, 48) and "pixel_mask" not in inputs
-    assert task.processor.size.shortest_edge == 64  # what is saved and evaluated keeps the photos' shapes
+    assert task.processor.size.shortest_edge == 64  # what is saved and evaluated keeps the images' shapes
 
 
-def test_draws_depend_on_seed_epoch_and_photo_alone(tmp_path: Path) -> None:
+def test_draws_depend_on_seed_epoch_and_image_alone(tmp_path: Path) -> None:
     recipe = painted_recipe(tmp_path)
-    recipe.regions.crops, recipe.train.photo_size = 0.4, 64
+    recipe.regions.crops, recipe.train.image_size = 0.4, 64
     task = prepared(recipe)
     together, alone = task.inputs(np.array([4, 1, 5]), epoch=2), task.inputs(np.array([1]), epoch=2)
     count = int((alone["labels"][0] != 0).sum())
@@ -177,34 +177,34 @@ def test_a_crop_keeps_what_is_seen_enough_of_and_every_crowd() -> None:
         "attribute_ids": [[1], [2], [], []],
         "crowd": [False, False, True, True],
     }
-    found = objects_in(photo_objects(row), np.array([0.0, 0.0, 0.2, 0.4]))
+    found = objects_in(image_objects(row), np.array([0.0, 0.0, 0.2, 0.4]))
     assert found["object_ids"].tolist() == [1, -1]  # half of 1 is seen, 0.19 of 2, of the first crowd 0.08
     assert found["boxes"] == pytest.approx(np.array([[0.0, 0.0, 1.0, 1.0]] * 2))
     assert found["attribute_ids"] == [[1], []]
-    found = objects_in(photo_objects(row), np.array([0.2, 0.0, 1.0, 0.8]))
+    found = objects_in(image_objects(row), np.array([0.2, 0.0, 1.0, 0.8]))
     assert found["object_ids"].tolist() == [1, 2, -1, -1]
     assert found["boxes"][1] == pytest.approx([0.0, 0.125, 0.125, 1.0])
 
 
 def test_rare_classes_are_shown_more_often() -> None:
-    """Gupta et al. 2019: sqrt(threshold / share), of a photo's rarest class, its fraction by chance."""
+    """Gupta et al. 2019: sqrt(threshold / share), of an image's rarest class, its fraction by chance."""
     ids = [[1]] * 96 + [[1, 2]] * 3 + [[3, 1]]
-    times = np.bincount(repeated_photos(ids, threshold=0.09, seed=0), minlength=100)
+    times = np.bincount(repeated_images(ids, threshold=0.09, seed=0), minlength=100)
     assert times[:96].tolist() == [1] * 96 and times[99] == 3  # sqrt(0.09 / 0.01) = 3
     assert set(times[96:99]) <= {1, 2}
     many = [[1]] * 9000 + [[2]] * 1000
-    times = np.bincount(repeated_photos(many, threshold=0.225, seed=1), minlength=10_000)
+    times = np.bincount(repeated_images(many, threshold=0.225, seed=1), minlength=10_000)
     assert times[:9000].tolist() == [1] * 9000 and times[9000:].mean() == pytest.approx(1.5, abs=0.05)
-    assert repeated_photos(many, threshold=0.0, seed=0).tolist() == list(range(10_000))
-    assert repeated_photos([[], [5, 5], []], threshold=0.9, seed=0).tolist() in ([0, 1, 2], [0, 1, 1, 2])
-    assert (repeated_photos(many, threshold=0.3, seed=1) == repeated_photos(many, threshold=0.3, seed=1)).all()
+    assert repeated_images(many, threshold=0.0, seed=0).tolist() == list(range(10_000))
+    assert repeated_images([[], [5, 5], []], threshold=0.9, seed=0).tolist() in ([0, 1, 2], [0, 1, 1, 2])
+    assert (repeated_images(many, threshold=0.3, seed=1) == repeated_images(many, threshold=0.3, seed=1)).all()
 
 
-def test_repeated_photos_are_drawn_anew_each_time(tmp_path: Path) -> None:
-    recipe = painted_recipe(tmp_path, train={"photo_size": 48})
+def test_repeated_images_are_drawn_anew_each_time(tmp_path: Path) -> None:
+    recipe = painted_recipe(tmp_path, train={"image_size": 48})
     recipe.regions.crops = 0.4
     task = prepared(recipe)
-    task.photo_numbers = np.array([2, 2])
+    task.image_numbers = np.array([2, 2])
     pixels = task.inputs(np.array([0, 1]), epoch=0)["pixel_values"]
     assert not torch.equal(pixels[0], pixels[1])
 
@@ -212,7 +212,7 @@ def test_repeated_photos_are_drawn_anew_each_time(tmp_path: Path) -> None:
 # -- loss ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_loss_is_the_sum_over_photos_of_each_alone(tmp_path: Path) -> None:
+def test_the_loss_is_the_sum_over_images_of_each_alone(tmp_path: Path) -> None:
     recipe = painted_recipe(tmp_path)
     task = prepared(recipe)
     task.model.train()
@@ -243,7 +243,7 @@ def test_the_loss_falls_on_drawn_scenes_and_objects_are_found(tmp_path: Path) ->
 
 
 def true_class_share(output: UpDownDetectorOutput, labels: torch.Tensor) -> float:
-    """The share of the regions whose best class, background aside, is a class of their photo."""
+    """The share of the regions whose best class, background aside, is a class of their image."""
     classes = output.object_probs[..., 1:].argmax(dim=-1) + 1  # type: ignore[index]
     known = (classes[..., None] == labels[:, None]).any(dim=-1)
     return (known & output.region_mask).sum().item() / output.region_mask.sum().item()
@@ -253,7 +253,7 @@ def true_class_share(output: UpDownDetectorOutput, labels: torch.Tensor) -> floa
 
 
 class Oracle:
-    """In the place of a detector: what it finds on a photo depends on the photo's mean alone."""
+    """In the place of a detector: what it finds on an image depends on the image's mean alone."""
 
     def __init__(self, config: Any):
         self.config = config
@@ -265,13 +265,13 @@ class Oracle:
         self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, boxes: torch.Tensor | None = None, **options: Any
     ) -> UpDownDetectorOutput:
         """Squares as large as a scene's shapes, the last of them padding by chance; or what is said of given boxes."""
-        photos = len(pixel_values)
-        levels = [pixel_values[i][:, pixel_mask[i]].mean().item() for i in range(photos)]
-        found = boxes if boxes is not None else torch.zeros(photos, 90, 4)
+        images = len(pixel_values)
+        levels = [pixel_values[i][:, pixel_mask[i]].mean().item() for i in range(images)]
+        found = boxes if boxes is not None else torch.zeros(images, 90, 4)
         count = found.shape[1]
-        mask = torch.ones(photos, count, dtype=torch.bool)
-        probs = torch.zeros(photos, count, self.config.num_attributes + 1)
-        ids, scores = torch.ones(photos, count, dtype=torch.long), torch.zeros(photos, count)
+        mask = torch.ones(images, count, dtype=torch.bool)
+        probs = torch.zeros(images, count, self.config.num_attributes + 1)
+        ids, scores = torch.ones(images, count, dtype=torch.long), torch.zeros(images, count)
         for i, level in enumerate(levels):
             draw = np.random.default_rng(int(1e6 * abs(level)))
             probs[i] = torch.from_numpy(draw.dirichlet(np.ones(probs.shape[-1]), count))
@@ -289,7 +289,7 @@ class Oracle:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
-def test_scores_are_those_of_the_metrics_on_each_photos_detections(tmp_path: Path, batch_size: int) -> None:
+def test_scores_are_those_of_the_metrics_on_each_images_detections(tmp_path: Path, batch_size: int) -> None:
     recipe = tiny_detection_recipe(tmp_path)
     recipe.evaluate.batch_size = batch_size
     task = prepared(recipe)
@@ -321,11 +321,11 @@ def test_scores_are_those_of_the_metrics_on_each_photos_detections(tmp_path: Pat
     assert [part["image_id"] for part in scored.predictions] == rows["image_id"][:]
     assert scored.predictions[3]["object_ids"] == found[3]["object_ids"].tolist()
     assert np.allclose(scored.predictions[3]["boxes"], found[3]["boxes"], atol=1e-5)
-    few = task.score(oracle, split="val", max_photos=3)
+    few = task.score(oracle, split="val", max_images=3)
     assert few.predictions == scored.predictions[:3]
 
 
-def test_photos_without_any_box_are_scored_too(tmp_path: Path) -> None:
+def test_images_without_any_box_are_scored_too(tmp_path: Path) -> None:
     recipe = painted_recipe(tmp_path)
     path = Path(recipe.data["annotations"])
     content = json.loads(path.read_text())
@@ -456,14 +456,14 @@ def test_a_folder_of_another_model_is_no_detector(tmp_path: Path) -> None:
         prepared(recipe)
 
 
-def test_data_without_a_box_or_with_a_broken_photo(tmp_path: Path) -> None:
+def test_data_without_a_box_or_with_a_broken_image(tmp_path: Path) -> None:
     recipe = painted_recipe(tmp_path)
     path = tmp_path / "photos" / "1.png"
     path.write_bytes(path.read_bytes()[:60])
     task = prepared(recipe)
-    with pytest.raises(ValueError, match=r"photo '1' cannot be read \(.*1\.png.*\): take it out of the data"):
+    with pytest.raises(ValueError, match=r"image '1' cannot be read \(.*1\.png.*\): take it out of the data"):
         task.inputs(np.array([0, 1]), epoch=0)
-    with pytest.raises(ValueError, match=r"photo '1' cannot be read"):
+    with pytest.raises(ValueError, match=r"image '1' cannot be read"):
         task.score(task.model, split="train")
     annotations = Path(recipe.data["annotations"])
     content = json.loads(annotations.read_text())

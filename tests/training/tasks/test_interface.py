@@ -56,7 +56,7 @@ def test_what_a_task_looks_up_in_the_recipe_is_what_it_declares(tmp_path: Path, 
     seen = watch(recipe)
     built.prepare()
     built.loss(built.model, built.inputs(np.arange(2), epoch=0))
-    built.score(built.model, split="val", num_beams=1, max_photos=2)
+    built.score(built.model, split="val", num_beams=1, max_images=2)
     undeclared = {key for key in seen if not is_read(key, TASKS[task].reads)}
     assert len(seen) > 5 and not undeclared
     Run(recipe, built, built.accelerator)

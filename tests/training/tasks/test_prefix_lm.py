@@ -38,7 +38,7 @@ def test_a_new_language_model_learns_and_writes(tmp_path: Path) -> None:
 def test_captions_are_rewarded_as_the_captioners_are(tmp_path: Path) -> None:
     first = tiny_prefix_recipe(tmp_path, train={"epochs": 2})
     train_here(first)
-    settings = {"objective": "self_critical", "samples_per_photo": 2, "max_steps": 2, "epochs": 1}
+    settings = {"objective": "self_critical", "samples_per_image": 2, "max_steps": 2, "epochs": 1}
     second = tiny_prefix_recipe(tmp_path, train=settings, output=str(tmp_path / "rewarded"))
     second.model, second.init_from = {}, str(Path(first.output) / "best")
     train_here(second)
@@ -86,8 +86,8 @@ def test_captions_start_and_end_in_training_as_in_generation(tmp_path: Path) -> 
     assert {int(row[0]) for row in rows["input_ids"]} == {3}
     for settings in (model.config, model.generation_config):
         assert (settings.bos_token_id, settings.eos_token_id, settings.pad_token_id) == (3, 3, 3)
-    photos = {name: rows[name] for name in ("region_features", "region_boxes", "region_mask")}
-    assert model.generate(**photos, max_new_tokens=2)[:, 0].tolist() == [3, 3]
+    images = {name: rows[name] for name in ("region_features", "region_boxes", "region_mask")}
+    assert model.generate(**images, max_new_tokens=2)[:, 0].tolist() == [3, 3]
 
     model.config.bos_token_id = 7  # a model of another home: what it generates with is what it is trained on
     assert {int(row[0]) for texts in task.encode_captions([["a dog"]]) for row in texts} == {7}

@@ -1,4 +1,4 @@
-"""The pretraining task: masks by (seed, epoch, photo), figures equal to a hand count, every objective learns."""
+"""The pretraining task: masks by (seed, epoch, image), figures equal to a hand count, every objective learns."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def test_every_objective_is_learnt(trained: tuple) -> None:
     assert {"mlm_accuracy_x100", "feature_fit_x100", "rsum_x100", "itc_rsum_x100"} <= metrics.keys()
 
 
-def test_masks_are_decided_by_seed_epoch_and_photo(tmp_path: Path) -> None:
+def test_masks_are_decided_by_seed_epoch_and_image(tmp_path: Path) -> None:
     task = prepared(tiny_pretraining_recipe(tmp_path))
     together, alone = task.inputs(np.array([3, 5]), epoch=1), task.inputs(np.array([5]), epoch=1)
     assert torch.equal(together["masked_regions"][1], alone["masked_regions"][0])
@@ -78,7 +78,7 @@ def test_blocks_of_a_grid_are_hidden_together(tmp_path: Path) -> None:
     assert inputs["masked_regions"].sum(dim=1).tolist() == [2] * 6  # of 2 x 2 cells
 
 
-def test_hidden_regions_may_show_those_of_other_photos(tmp_path: Path) -> None:
+def test_hidden_regions_may_show_those_of_other_images(tmp_path: Path) -> None:
     recipe = tiny_pretraining_recipe(tmp_path, masks=MasksRecipe(regions=0.5, swapped=0.5, kept=0.5 - 1e-9))
     inputs = prepared(recipe).inputs(np.arange(6), epoch=0)
     hidden, seen, true = inputs["masked_regions"], inputs["seen_features"], inputs["region_features"]
@@ -100,28 +100,28 @@ def test_figures_are_those_of_a_count_by_hand(trained: tuple) -> None:
     model.eval()
     rows = task.evaluation_rows("test")
     right = asked = error = spread = 0.0
-    stored = task.photos.batch(rows, np.arange(len(rows)), flipped=np.zeros(len(rows), dtype=bool))
+    stored = task.images.batch(rows, np.arange(len(rows)), flipped=np.zeros(len(rows), dtype=bool))
     for start in range(0, len(rows), 3):  # batches as in the run: the variance is told from each batch's mean
         indices = np.arange(start, min(start + 3, len(rows)))
-        photos = {name: stored[name][indices] for name in ("region_features", "region_boxes", "region_mask")}
+        images = {name: stored[name][indices] for name in ("region_features", "region_boxes", "region_mask")}
         words = task.tokenize([rows[int(i)]["captions"][0] for i in indices])
-        given = {**photos, **words, "photo_ids": torch.from_numpy(indices), "photo_index": torch.arange(len(indices))}
+        given = {**images, **words, "image_ids": torch.from_numpy(indices), "image_index": torch.arange(len(indices))}
         masks = task.masks(given, epoch=2**31 - 1)
         with torch.no_grad():
             joint = model.fusion(
                 masks["masked_input_ids"],
                 attention_mask=words["attention_mask"],
-                region_features=photos["region_features"].masked_fill(masks["masked_regions"][..., None], 0),
-                region_boxes=photos["region_boxes"],
+                region_features=images["region_features"].masked_fill(masks["masked_regions"][..., None], 0),
+                region_boxes=images["region_boxes"],
             )
         guesses = model.word_logits(joint.word_states).argmax(-1)
         told = model.feature_head(joint.region_states)
         for row, place in zip(*torch.nonzero(masks["labels"] != -100, as_tuple=True), strict=True):
             right, asked = right + float(guesses[row, place] == masks["labels"][row, place]), asked + 1
-        mean = photos["region_features"].flatten(0, 1).mean(dim=0)
+        mean = images["region_features"].flatten(0, 1).mean(dim=0)
         for row, place in zip(*torch.nonzero(masks["masked_regions"], as_tuple=True), strict=True):
-            error += float((told[row, place] - photos["region_features"][row, place]).square().sum())
-            spread += float((photos["region_features"][row, place] - mean).square().sum())
+            error += float((told[row, place] - images["region_features"][row, place]).square().sum())
+            spread += float((images["region_features"][row, place] - mean).square().sum())
     assert metrics["mlm_accuracy_x100"] == pytest.approx(100 * right / asked)
     assert metrics["feature_fit_x100"] == pytest.approx(100 * (1 - error / spread), abs=1e-3)
 

@@ -1,4 +1,4 @@
-"""The retrieval task: batches by (seed, epoch, photo), recall equal to a hand computation, re-ranking, fine-tuning."""
+"""The retrieval task: batches by (seed, epoch, image), recall equal to a hand computation, re-ranking, fine-tuning."""
 
 import itertools
 import json
@@ -34,13 +34,13 @@ def prepared(recipe: Recipe) -> Any:
 def test_training_brings_the_contrastive_loss_down(trained: tuple) -> None:
     recipe, metrics = trained
     losses = log_of(recipe, "itc")
-    chance = (np.log(8) + np.log(16)) / 2  # 2.43, among 8 photos with two captions each; four seeds end at 1.27 to 1.43
+    chance = (np.log(8) + np.log(16)) / 2  # 2.43, among 8 images with two captions each; four seeds end at 1.27 to 1.43
     assert losses[0] > chance and np.mean(losses[-6:]) < 0.75 * chance
     assert 0.6 < log_of(recipe, "itm")[-1] < 0.75  # near the entropy of one right pair among two or three
     assert metrics["i2t_r10_x100"] >= metrics["i2t_r5_x100"] >= metrics["i2t_r1_x100"]
 
 
-def test_the_run_leaves_figures_and_the_best_caption_of_each_photo(trained: tuple) -> None:
+def test_the_run_leaves_figures_and_the_best_caption_of_each_image(trained: tuple) -> None:
     recipe, metrics = trained
     folder = Path(recipe.output) / "best"
     evaluation = json.loads((folder / "evaluation.json").read_text())
@@ -50,7 +50,7 @@ def test_the_run_leaves_figures_and_the_best_caption_of_each_photo(trained: tupl
     assert np.mean([row["right"] for row in predictions]) * 100 == pytest.approx(metrics["i2t_r1_x100"])
 
 
-def test_recall_is_that_of_every_photo_against_every_caption_one_by_one(trained: tuple) -> None:
+def test_recall_is_that_of_every_image_against_every_caption_one_by_one(trained: tuple) -> None:
     recipe, metrics = trained
     task: Any = build_task(recipe, new_accelerator())
     model, processor = task.load(Path(recipe.output) / "best")
@@ -60,7 +60,7 @@ def test_recall_is_that_of_every_photo_against_every_caption_one_by_one(trained:
     texts = list(itertools.chain.from_iterable(captions))
     found = []
     with torch.no_grad():
-        images = [model.get_image_features(**task.photo_inputs(rows, np.array([row])))[0] for row in range(len(rows))]
+        images = [model.get_image_features(**task.image_inputs(rows, np.array([row])))[0] for row in range(len(rows))]
         for text, owner in zip(texts, np.repeat(range(len(rows)), [len(own) for own in captions]), strict=True):
             words = processor.tokenizer(text, return_tensors="pt", truncation=True, max_length=14)
             words = model.get_text_features(words["input_ids"], words["attention_mask"])[0]
@@ -80,53 +80,53 @@ def test_reranking_orders_the_best_by_match_and_leaves_the_rest(trained: tuple) 
     with torch.no_grad():
         embedded = task.embed(model, rows, captions)
         similarity = (embedded.images @ embedded.texts.T).numpy()
-        texts_of_photo, photos_of_text = reranked(task, model, rows, captions, similarity)
+        texts_of_image, images_of_text = reranked(task, model, rows, captions, similarity)
         best = np.argsort(-similarity[2])[:3]
         words = processor.tokenizer([texts[i] for i in best], return_tensors="pt", padding=True)
-        photo = task.photo_inputs(rows, np.array([2]))
-        scores = model.match(words["input_ids"], words["attention_mask"], **photo, photo_index=torch.zeros(3).long())
+        image = task.image_inputs(rows, np.array([2]))
+        scores = model.match(words["input_ids"], words["attention_mask"], **image, image_index=torch.zeros(3).long())
     score_of = dict(zip(best.tolist(), scores.tolist(), strict=True))
-    reordered = [score_of[place] for place in np.argsort(-texts_of_photo[2])[:3].tolist()]
+    reordered = [score_of[place] for place in np.argsort(-texts_of_image[2])[:3].tolist()]
     assert all(before >= after - 1e-5 for before, after in itertools.pairwise(reordered))  # equal captions may change
-    assert np.argsort(-texts_of_photo[2])[3:].tolist() == np.argsort(-similarity[2])[3:].tolist()
-    assert photos_of_text.shape == (len(texts), len(rows))
-    assert set(np.argsort(-photos_of_text[5])[:3]) == set(np.argsort(-similarity[:, 5])[:3])
+    assert np.argsort(-texts_of_image[2])[3:].tolist() == np.argsort(-similarity[2])[3:].tolist()
+    assert images_of_text.shape == (len(texts), len(rows))
+    assert set(np.argsort(-images_of_text[5])[:3]) == set(np.argsort(-similarity[:, 5])[:3])
 
 
-def test_reranking_looks_at_a_photo_once_or_twice(trained: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reranking_looks_at_an_image_once_or_twice(trained: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many captions it is matched with: from pixels, looking is what takes the time."""
     recipe, _ = trained
     task: Any = build_task(recipe, new_accelerator())
     model, _ = task.load(Path(recipe.output) / "best")
     rows, looked = task.evaluation_rows("val"), []
     captions = rows["captions"][:]
-    look = task.photo_inputs
-    monkeypatch.setattr(task, "photo_inputs", lambda rows, numbers: (looked.append(numbers), look(rows, numbers))[1])
+    look = task.image_inputs
+    monkeypatch.setattr(task, "image_inputs", lambda rows, numbers: (looked.append(numbers), look(rows, numbers))[1])
     monkeypatch.setattr(recipe.evaluate, "batch_size", 4)  # the run is shared with the other tests
     similarity = np.random.default_rng(0).random((len(rows), sum(map(len, captions))))
     with torch.no_grad():
         reranked(task, model.eval(), rows, captions, similarity)
-    photos = np.concatenate(looked)
-    assert set(photos) == set(range(len(rows))) and len(photos) < len(rows) + len(looked)
+    images = np.concatenate(looked)
+    assert set(images) == set(range(len(rows))) and len(images) < len(rows) + len(looked)
 
 
-def test_batches_are_decided_by_seed_epoch_and_photo(tmp_path: Path) -> None:
-    task = prepared(tiny_retrieval_recipe(tmp_path, train={"captions_per_photo": 1}))
+def test_batches_are_decided_by_seed_epoch_and_image(tmp_path: Path) -> None:
+    task = prepared(tiny_retrieval_recipe(tmp_path, train={"captions_per_image": 1}))
     together = task.inputs(np.array([3, 5]), epoch=1)
     alone = task.inputs(np.array([5]), epoch=1)
     own = together["input_ids"][1][together["attention_mask"][1].bool()]
     assert own.tolist() == alone["input_ids"][0].tolist()
-    assert together["photo_index"].tolist() == [0, 1]
-    assert together["photo_ids"].tolist() == task.photo_numbers[[3, 5]].tolist()
-    assert len(task.inputs(np.array([3, 5, 3]), epoch=1)["photo_ids"]) == 2  # a photo once a batch
+    assert together["image_index"].tolist() == [0, 1]
+    assert together["image_ids"].tolist() == task.image_numbers[[3, 5]].tolist()
+    assert len(task.inputs(np.array([3, 5, 3]), epoch=1)["image_ids"]) == 2  # an image once a batch
     drawn = [task.inputs(np.array([3]), epoch=epoch)["input_ids"][0].tolist() for epoch in range(8)]
     assert len({tuple(row) for row in drawn}) > 1
 
 
-def test_several_captions_of_a_photo_stand_next_to_each_other(tmp_path: Path) -> None:
-    task = prepared(tiny_retrieval_recipe(tmp_path, train={"captions_per_photo": 3}))
+def test_several_captions_of_an_image_stand_next_to_each_other(tmp_path: Path) -> None:
+    task = prepared(tiny_retrieval_recipe(tmp_path, train={"captions_per_image": 3}))
     inputs = task.inputs(np.array([0, 1]), epoch=0)
-    assert inputs["photo_index"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert inputs["image_index"].tolist() == [0, 0, 0, 1, 1, 1]
     texts = task.processor.tokenizer.batch_decode(inputs["input_ids"], skip_special_tokens=True)
     known = [" ".join(text.lower().split()) for text in task.train_rows[1]["captions"]]
     assert all(any(text.strip()[:20] in " ".join(one.split()) for one in known) for text in texts[3:])
@@ -175,7 +175,7 @@ def test_gradient_checkpointing_and_folds_run(tmp_path: Path) -> None:
     evaluate = EvaluateRecipe(metric="t2i_r1", batch_size=3, folds=2)
     recipe = tiny_retrieval_recipe(tmp_path, train={"max_steps": 1, "gradient_checkpointing": True}, evaluate=evaluate)
     metrics = train_here(recipe)
-    assert 0 <= metrics["t2i_r10_x100"] <= 100 and metrics["t2i_r5_x100"] == 100  # of four photos a fold
+    assert 0 <= metrics["t2i_r10_x100"] <= 100 and metrics["t2i_r5_x100"] == 100  # of four images a fold
 
 
 def test_a_model_of_another_objective_is_a_start(trained: tuple, tmp_path: Path) -> None:

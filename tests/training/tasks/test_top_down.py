@@ -29,7 +29,7 @@ def test_a_saved_model_is_loaded_and_saved_as_it_is(tmp_path: Path, word: str) -
     task = task_of(RECIPES[word](tmp_path))
     model, processor = task.load(first)
     assert task.processor is processor and {weight.dtype for weight in model.parameters()} == {torch.float32}
-    assert task.photos.source is model.region_source and task.photos.image_processor is processor.image_processor
+    assert task.images.source is model.region_source and task.images.image_processor is processor.image_processor
     task.save(model, tmp_path / "second")
     again, _ = task.load(tmp_path / "second")
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in model.state_dict().items())
@@ -69,8 +69,8 @@ def test_a_model_that_starts_a_run_takes_the_recipes_dropout_alone(tmp_path: Pat
         task_of(recipe).start_from(folder)
 
 
-def test_a_run_may_see_larger_photos_than_the_model_it_starts_from(tmp_path: Path) -> None:
-    """A convolutional grid's photos, in its config and in its image processor; what is saved has them too."""
+def test_a_run_may_see_larger_images_than_the_model_it_starts_from(tmp_path: Path) -> None:
+    """A convolutional grid's images, in its config and in its image processor; what is saved has them too."""
     folder = str(save_tiny_vqa(tmp_path / "first"))
     recipe = tiny_vqa_recipe(tmp_path, model={})
     recipe.regions.source, recipe.regions.processor = {"image_size": 96}, {"image_mean": [0.1, 0.2, 0.3]}
@@ -80,14 +80,14 @@ def test_a_run_may_see_larger_photos_than_the_model_it_starts_from(tmp_path: Pat
     again, processor = task.load(tmp_path / "larger")
     assert again.region_source.config.image_size == again.config.vision_config.image_size == 96
     assert processor.image_processor.image_mean == (0.1, 0.2, 0.3)
-    photo = np.zeros((50, 70, 3), dtype=np.uint8)
-    assert processor.image_processor(photo, return_tensors="pt")["pixel_values"].shape == (1, 3, 96, 96)
+    image = np.zeros((50, 70, 3), dtype=np.uint8)
+    assert processor.image_processor(image, return_tensors="pt")["pixel_values"].shape == (1, 3, 96, 96)
     recipe.regions.processor = {"colour": 1}
     with pytest.raises(ValueError, match="unknown key 'colour' in regions.processor"):
         task_of(recipe).start_from(folder)
 
 
-def test_a_transformers_grid_keeps_its_photos_size() -> None:
+def test_a_transformers_grid_keeps_its_images_size() -> None:
     """A ViT's positions are weights."""
     grid = UpDownGrid(UpDownGridConfig(backbone="test_vit", image_size=64, grid_size=4, region_feature_size=64))
     recipe = RegionsRecipe(source={"image_size": 96})
@@ -97,14 +97,14 @@ def test_a_transformers_grid_keeps_its_photos_size() -> None:
 
 def test_both_splits_are_checked_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tiny_vqa_recipe(tmp_path)
-    recipe.evaluate.max_photos = 3
+    recipe.evaluate.max_images = 3
     task = TopDownTask(recipe, new_accelerator())
     with pytest.raises(NotImplementedError):
         task.check_evaluation()
     seen: list[tuple[str, int]] = []
-    monkeypatch.setattr(task, "evaluation_rows", lambda split, *, max_photos: seen.append((split, max_photos)))
+    monkeypatch.setattr(task, "evaluation_rows", lambda split, *, max_images: seen.append((split, max_images)))
     task.check_evaluation()
-    assert seen == [("val", 3), ("test", 0)]  # the final figures are those of all photos
+    assert seen == [("val", 3), ("test", 0)]  # the final figures are those of all images
     recipe.evaluate.final_split = "dev9"
     with pytest.raises(
         ValueError, match="evaluate.final_split is 'dev9': .*unknown split 'dev9'; the splits are train"

@@ -28,7 +28,7 @@ REGIONS = ("region_features", "region_boxes", "region_mask")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photos, questions and the region store of every task here that takes them as they are."""
+    """Images, questions and the region store of every task here that takes them as they are."""
     return tmp_path_factory.mktemp("vqa")
 
 
@@ -47,60 +47,60 @@ def built(recipe: Recipe) -> VqaTask:
 
 def asking(folder: Path, rows: Sequence[dict[str, Any]], **changes: Any) -> Recipe:
     """A recipe on scenes `0.png` to `5.png` and a table of these questions on them; the split is train by default."""
-    photos = folder / "six"
-    if not photos.exists():
-        photos.mkdir(parents=True)
+    images = folder / "six"
+    if not images.exists():
+        images.mkdir(parents=True)
         for index in range(6):
-            draw_scene(index, seed=9, image_size=32)[0].save(photos / f"{index}.png")
+            draw_scene(index, seed=9, image_size=32)[0].save(images / f"{index}.png")
     table = write_questions(folder / "questions.jsonl", rows)
-    data = {"format": "table", "table": str(table), "images": str(photos)}
+    data = {"format": "table", "table": str(table), "images": str(images)}
     evaluate = EvaluateRecipe(metric="accuracy", split="train", final_split="train", batch_size=2)
     return tiny_vqa_recipe(folder, **{"data": data, "evaluate": evaluate, **changes})
 
 
 def rows_on(
-    photos: Sequence[int], questions: Sequence[str], answers: Sequence[Any], **more: Any
+    images: Sequence[int], questions: Sequence[str], answers: Sequence[Any], **more: Any
 ) -> list[dict[str, Any]]:
     """One row a question; an answer is a text, or the list of what people said."""
     found = []
-    for number, (photo, question, said) in enumerate(zip(photos, questions, answers, strict=True)):
+    for number, (image, question, said) in enumerate(zip(images, questions, answers, strict=True)):
         people = [said] if isinstance(said, str) else said
-        row = {"question_id": f"q{number}", "image": f"{photo}.png", "question": question, "answers": people}
+        row = {"question_id": f"q{number}", "image": f"{image}.png", "question": question, "answers": people}
         found.append({**row, "split": "train"} | {name: values[number] for name, values in more.items()})
     return found
 
 
 def colours(**more: Any) -> list[dict[str, Any]]:
     """Two questions on each of the six scenes."""
-    photos = [photo for photo in range(6) for _ in range(2)]
+    images = [image for image in range(6) for _ in range(2)]
     asked = ["What color is it?", "How many are there?"] * 6
-    return rows_on(photos, asked, [["red", "2", "blue", "3"][number % 4] for number in range(12)], **more)
+    return rows_on(images, asked, [["red", "2", "blue", "3"][number % 4] for number in range(12)], **more)
 
 
 # -- inputs ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 50])
-def test_groups_hold_every_question_once_and_one_photo_each(most: int) -> None:
-    photo_of = np.random.default_rng(most).integers(0, 7, 40)
-    groups = question_groups(photo_of, most=most)
+def test_groups_hold_every_question_once_and_one_image_each(most: int) -> None:
+    image_of = np.random.default_rng(most).integers(0, 7, 40)
+    groups = question_groups(image_of, most=most)
     assert sorted(np.concatenate(groups).tolist()) == list(range(40))
-    assert [len(set(photo_of[group])) for group in groups] == [1] * len(groups)
-    for photo in range(7):
-        sizes = [len(group) for group in groups if photo_of[group[0]] == photo]
+    assert [len(set(image_of[group])) for group in groups] == [1] * len(groups)
+    for image in range(7):
+        sizes = [len(group) for group in groups if image_of[group[0]] == image]
         assert all(size == most for size in sizes[:-1]) and 1 <= sizes[-1] <= most
-        asked = np.concatenate([group for group in groups if photo_of[group[0]] == photo])
-        assert asked.tolist() == np.flatnonzero(photo_of == photo).tolist()  # in the order of the rows
+        asked = np.concatenate([group for group in groups if image_of[group[0]] == image])
+        assert asked.tolist() == np.flatnonzero(image_of == image).tolist()  # in the order of the rows
 
 
-def test_inputs_hold_each_groups_questions_and_photo(task: VqaTask) -> None:
+def test_inputs_hold_each_groups_questions_and_image(task: VqaTask) -> None:
     by_size = np.argsort([len(group) for group in task.groups], kind="stable")
     groups = by_size[[0, 1, -1, -6]]
     inputs = task.inputs(groups, epoch=0)
     questions = [task.groups[group] for group in groups]
     assert [len(group) for group in questions] == [1, 1, 2, 2]
-    assert inputs["photo_index"].tolist() == [place for place, group in enumerate(questions) for _ in group]
-    store = task.photos.stores[False]
+    assert inputs["image_index"].tolist() == [place for place, group in enumerate(questions) for _ in group]
+    store = task.images.stores[False]
     answers = task.vocabulary.answers
     for place, row in enumerate(np.concatenate(questions).tolist()):
         asked = task.trained.rows[row]
@@ -109,14 +109,14 @@ def test_inputs_hold_each_groups_questions_and_photo(task: VqaTask) -> None:
         scores = soft_scores([normalize_answer(answer) for answer in asked["answers"]])
         assert inputs["labels"][place].tolist() == pytest.approx([scores.get(answer, 0.0) for answer in answers])
         regions = store.batch([asked["image_id"]], dtype=torch.float32)
-        photo = int(inputs["photo_index"][place])
-        assert all(torch.equal(inputs[name][photo], regions[name][0]) for name in REGIONS)
+        image = int(inputs["image_index"][place])
+        assert all(torch.equal(inputs[name][image], regions[name][0]) for name in REGIONS)
     assert inputs["region_features"].std() > 0.1 and inputs["labels"].max() == 1.0
 
 
-def row_losses(task: VqaTask, row: int, photo: int, inputs: dict[str, torch.Tensor]) -> float:
+def row_losses(task: VqaTask, row: int, image: int, inputs: dict[str, torch.Tensor]) -> float:
     """The loss of one question alone: every answer's binary cross-entropy, and the choice's cross-entropy."""
-    alone = {name: inputs[name][photo : photo + 1] for name in REGIONS}
+    alone = {name: inputs[name][image : image + 1] for name in REGIONS}
     asked = task.trained.rows[row]
     ids = task.processor.tokenizer(asked["question"], return_tensors="pt", add_special_tokens=False)["input_ids"]
     if task.choices and asked["choices"]:
@@ -143,14 +143,14 @@ def test_the_loss_of_groups_is_the_sum_over_questions(folder: Path, tmp_path: Pa
     inputs = task.inputs(np.arange(6), epoch=0)
     total, count, shown = task.loss(task.model, inputs)
     expected = [
-        row_losses(task, row, photo, inputs) for photo, group in enumerate(task.groups) for row in group.tolist()
+        row_losses(task, row, image, inputs) for image, group in enumerate(task.groups) for row in group.tolist()
     ]
     assert count.item() == len(expected) == 12 and shown == {}
     assert total.item() == pytest.approx(sum(expected), rel=1e-5)
     assert ("correct_choice" in inputs) == scores_choices
 
 
-def test_photos_are_mirrored_by_seed_epoch_and_group_alone(folder: Path) -> None:
+def test_images_are_mirrored_by_seed_epoch_and_group_alone(folder: Path) -> None:
     recipe = tiny_vqa_recipe(folder)
     recipe.regions.flips = True
     task = built(recipe)
@@ -162,7 +162,7 @@ def test_photos_are_mirrored_by_seed_epoch_and_group_alone(folder: Path) -> None
     seen = [task.inputs(np.array([group]), epoch=epoch)["region_features"][0] for epoch in range(16)]
     image_id = task.trained.rows[int(task.groups[group][0])]["image_id"]
     sides = [
-        task.photos.stores[side].batch([image_id], dtype=torch.float32)["region_features"][0] for side in (False, True)
+        task.images.stores[side].batch([image_id], dtype=torch.float32)["region_features"][0] for side in (False, True)
     ]
     mirrored = [torch.equal(features, sides[1]) for features in seen]
     assert all(torch.equal(features, sides[int(side)]) for features, side in zip(seen, mirrored, strict=True))
@@ -172,7 +172,7 @@ def test_photos_are_mirrored_by_seed_epoch_and_group_alone(folder: Path) -> None
     assert [torch.equal(features, sides[1]) for features in others] != mirrored
 
 
-def test_mirrored_photos_never_meet_questions_of_left_and_right(tmp_path: Path) -> None:
+def test_mirrored_images_never_meet_questions_of_left_and_right(tmp_path: Path) -> None:
     asked = ["What is LEFT of it?", "Is it copyrighted?", "Where is it?", "Which one?", "What color?", "The rightmost?"]
     rows = rows_on(range(6), asked, ["red", "no", "on the right", "this", "red", "red"])
     rows += [{**rows[4], "question_id": "more", "question": "Does the light shine?"}]
@@ -182,7 +182,7 @@ def test_mirrored_photos_never_meet_questions_of_left_and_right(tmp_path: Path) 
         recipe.regions.flips = True
         task = built(recipe)
     assert task.sided.tolist() == [True, False, True, True, False, True, False]
-    store, mirrored = task.photos.stores[False], task.photos.stores[True]
+    store, mirrored = task.images.stores[False], task.images.stores[True]
     seen = [task.inputs(np.arange(6), epoch=epoch)["region_features"] for epoch in range(9)]
     for place, group in enumerate(task.groups):
         image_id = [task.trained.rows[int(group[0])]["image_id"]]
@@ -195,15 +195,15 @@ def test_mirrored_photos_never_meet_questions_of_left_and_right(tmp_path: Path) 
 # -- what is left out ------------------------------------------------------------------------------------------------
 
 
-def test_questions_on_unreadable_photos_are_left_out_and_told(tmp_path: Path) -> None:
+def test_questions_on_unreadable_images_are_left_out_and_told(tmp_path: Path) -> None:
     recipe = asking(tmp_path, colours())
-    (tmp_path / "six" / "1.png").write_text("no photo")
+    (tmp_path / "six" / "1.png").write_text("no image")
     (tmp_path / "six" / "4.png").write_bytes((tmp_path / "six" / "0.png").read_bytes()[:60])
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         task = built(recipe)
     told = {str(warning.message) for warning in caught if "left out" in str(warning.message)}
-    assert told == {"4 questions are left out, since their 2 photos have no regions: 1.png, 4.png"}
+    assert told == {"4 questions are left out, since their 2 images have no regions: 1.png, 4.png"}
     kept = [f"q{number}" for number in (0, 1, 4, 5, 6, 7, 10, 11)]
     assert task.trained.rows["question_id"][:] == kept and task.num_rows == 4 and len(task.token_ids) == 8
     total, count, _ = task.loss(task.model, task.inputs(np.arange(4), epoch=0))
@@ -212,22 +212,22 @@ def test_questions_on_unreadable_photos_are_left_out_and_told(tmp_path: Path) ->
     assert [found["question_id"] for found in scored.predictions] == kept
     assert scored.metrics["accuracy"] in np.arange(9) / 8
     recipe.regions.store = ""
-    with pytest.raises(ValueError, match="photo '1.png' cannot be read .* or set regions.store, which lists such"):
+    with pytest.raises(ValueError, match="image '1.png' cannot be read .* or set regions.store, which lists such"):
         built(recipe).inputs(np.arange(6), epoch=0)
 
 
-def test_no_readable_photo_at_all_is_an_error(tmp_path: Path) -> None:
+def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
     recipe = asking(tmp_path, colours())
     for index in range(6):
-        (tmp_path / "six" / f"{index}.png").write_text("no photo")
-    with pytest.raises(ValueError, match="store holds no photo yet"):
+        (tmp_path / "six" / f"{index}.png").write_text("no image")
+    with pytest.raises(ValueError, match="store holds no image yet"):
         built(recipe)
 
 
 def test_odd_questions_become_words(tmp_path: Path) -> None:
     asked = ["Is it red?", "\U0001f436\U0001f436", "zyx wvu?", "is " * 500, "is it red ?"]
     rows = rows_on([0, 1, 2, 3, 4], asked, ["yes"] * 5)
-    recipe = asking(tmp_path, rows, train={"min_word_count": 2, "questions_per_photo": 1})
+    recipe = asking(tmp_path, rows, train={"min_word_count": 2, "questions_per_image": 1})
     task = built(recipe)
     inputs = task.inputs(np.arange(5), epoch=0)
     lengths = inputs["attention_mask"].sum(dim=1).tolist()
@@ -254,7 +254,7 @@ def test_targets_are_those_of_the_recipes_scores(tmp_path: Path, scores: Any, ex
     rows = rows_on(range(4), ["How many?"] * 4, people)
     (tmp_path / "answers.json").write_text(json.dumps(["red", "2", "3", "4"]))
     answers = AnswersRecipe(file=str(tmp_path / "answers.json"), scores=scores)
-    task = built(asking(tmp_path, rows, answers=answers, train={"questions_per_photo": 1}))
+    task = built(asking(tmp_path, rows, answers=answers, train={"questions_per_image": 1}))
     labels = task.inputs(np.arange(4), epoch=0)["labels"]
     assert labels[0].tolist() == pytest.approx([0.0, *expected])
     assert labels[1].tolist() == [0.0, 1.0, 0.0, 0.0]
@@ -344,22 +344,22 @@ def logits_of(task: VqaTask, groups: np.ndarray) -> torch.Tensor:
         return task.model.eval()(**inputs).logits
 
 
-def test_without_the_photo_answers_depend_on_the_question_alone(tmp_path: Path) -> None:
-    seen, blind = (built(asking(tmp_path, colours(), train={"withhold": withheld})) for withheld in ("", "photo"))
+def test_without_the_image_answers_depend_on_the_question_alone(tmp_path: Path) -> None:
+    seen, blind = (built(asking(tmp_path, colours(), train={"withhold": withheld})) for withheld in ("", "image"))
     inputs = blind.inputs(np.arange(6), epoch=0)
     assert inputs["region_features"].shape == (6, 1, 64) and (inputs["region_features"] == 1).all()
     assert inputs["region_boxes"].unique(dim=0).tolist() == [[[0.0, 0.0, 1.0, 1.0]]]
     for task, differs in ((seen, True), (blind, False)):
-        rows = logits_of(task, np.arange(6)).unflatten(0, (6, 2))  # (photo, question, answer)
+        rows = logits_of(task, np.arange(6)).unflatten(0, (6, 2))  # (image, question, answer)
         assert bool((rows - rows[:1]).abs().max() > 1e-4) == differs
         assert (rows[:, 0] - rows[:, 1]).abs().max() > 1e-4
         found = task.score(task.model, split="train").predictions
         scores = [{round(row["score"], 6) for row in found[place::2]} for place in (0, 1)]
         assert [len(distinct) > 1 for distinct in scores] == [differs] * 2
-    assert blind.figures(task.score(task.model, split="train"))["withheld"] == "photo"
+    assert blind.figures(task.score(task.model, split="train"))["withheld"] == "image"
 
 
-def test_without_the_question_answers_depend_on_the_photo_alone(tmp_path: Path) -> None:
+def test_without_the_question_answers_depend_on_the_image_alone(tmp_path: Path) -> None:
     task = built(asking(tmp_path, colours(), train={"withhold": "question"}))
     inputs = task.inputs(np.arange(6), epoch=0)
     assert inputs["input_ids"].tolist() == [[task.processor.tokenizer.unk_token_id]] * 12
@@ -376,7 +376,7 @@ def test_without_the_question_answers_depend_on_the_photo_alone(tmp_path: Path) 
 
 @torch.no_grad()
 def spread_answers(task: VqaTask) -> None:
-    """Make a new model's answers differ between questions and photos."""
+    """Make a new model's answers differ between questions and images."""
     task.model.answers.weight.mul_(50)
     task.model.answers.bias.zero_()
 
@@ -385,7 +385,7 @@ def test_scores_are_those_of_each_question_alone(task: VqaTask) -> None:
     spread_answers(task)
     scored = task.score(task.model, split="train")
     rows = task.evaluation_rows("train")
-    store = task.photos.stores[False]
+    store = task.images.stores[False]
     assert [found["question_id"] for found in scored.predictions] == rows["question_id"][:] and len(rows) == 92
     right = []
     for row, found in zip(rows, scored.predictions, strict=True):
@@ -415,11 +415,11 @@ def test_a_saved_model_gives_the_same_answers(folder: Path, tmp_path: Path) -> N
     assert again.score(model, split="val").predictions == before.predictions
 
 
-def test_a_score_of_the_first_photos_only(task: VqaTask) -> None:
+def test_a_score_of_the_first_images_only(task: VqaTask) -> None:
     every = task.score(task.model, split="val").predictions
-    few = task.score(task.model, split="val", max_photos=3).predictions
-    photos = task.evaluation_rows("val")["image_id"][:]
-    assert few == [found for found, photo in zip(every, photos, strict=True) if photo in ("val-0", "val-1", "val-2")]
+    few = task.score(task.model, split="val", max_images=3).predictions
+    images = task.evaluation_rows("val")["image_id"][:]
+    assert few == [found for found, image in zip(every, images, strict=True) if image in ("val-0", "val-1", "val-2")]
     assert 0 < len(few) < len(every)
 
 
@@ -455,9 +455,9 @@ def chosen_rows() -> list[dict[str, Any]]:
     lists = [["blue", "red"], ["red", "dark green", "2"], ["a big one", "blue", "3", "red"]] * 4
     lists[5], lists[11] = [], []
     correct = [texts.index("red") if texts else -1 for texts in lists]
-    photos = [photo for photo in range(6) for _ in range(2)]
+    images = [image for image in range(6) for _ in range(2)]
     answers = ["red" if texts else "2" for texts in lists]
-    return rows_on(photos, ["Which?", "What is it?"] * 6, answers, choices=lists, correct_choice=correct)
+    return rows_on(images, ["Which?", "What is it?"] * 6, answers, choices=lists, correct_choice=correct)
 
 
 @pytest.mark.filterwarnings("ignore:.*have no choices")
@@ -541,7 +541,7 @@ def test_the_splits_of_train_and_val_may_lie_in_different_files(tmp_path: Path) 
     assert len(task.trained) == 15 and len(task.evaluation_rows("val")) == 3
 
 
-def test_regions_made_elsewhere_need_no_photos(tmp_path: Path) -> None:
+def test_regions_made_elsewhere_need_no_images(tmp_path: Path) -> None:
     recipe = asking(tmp_path, colours())
     first = built(recipe)
     recipe.regions = RegionsRecipe(store=recipe.regions.store)
@@ -580,11 +580,11 @@ def test_answers_are_written_as_each_organiser_takes_them(tmp_path: Path, format
         task.write_submission(Scored({}, predictions, {}), tmp_path / "upload.json", split="test")
 
 
-def test_questions_are_read_without_their_photos(tmp_path: Path) -> None:
+def test_questions_are_read_without_their_images(tmp_path: Path) -> None:
     recipe = asking(tmp_path, colours())
     part = {**recipe.data, "images": "nowhere"}
     for data in (part, {"format": "mixture", "parts": [part], "images": "nowhere"}):
-        rows = question_rows(data, split="train", photos=False)
+        rows = question_rows(data, split="train", images=False)
         assert len(rows) == 12 and rows[0]["image"] is None
-        with pytest.raises(ValueError, match="there is no photo folder nowhere"):
+        with pytest.raises(ValueError, match="there is no image folder nowhere"):
             question_rows(data, split="train")

@@ -1,4 +1,4 @@
-"""Teachers: the output map of FastestDet decoded by hand, both kinds of teacher on photos, and what is refused."""
+"""Teachers: the output map of FastestDet decoded by hand, both kinds of teacher on images, and what is refused."""
 
 import math
 import sys
@@ -63,12 +63,12 @@ def yolos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_detector_of_transformers_teaches(yolos: Path) -> None:
-    photos = [Image.new("RGB", (40, 20), "red"), Image.new("L", (30, 30))]
-    first, second = TransformersTeacher(str(yolos))(photos)
+    images = [Image.new("RGB", (40, 20), "red"), Image.new("L", (30, 30))]
+    first, second = TransformersTeacher(str(yolos))(images)
     assert first.boxes.shape == (len(first.scores), 4) and len(first.labels) == len(first.scores) > 0
     assert set(first.labels) <= {"dog", "sofa"}
     assert (first.boxes[:, 2:] <= torch.tensor([40, 20])).all() and len(second.labels) > 0
-    (none,) = TransformersTeacher(str(yolos), threshold=0.999)(photos[:1])
+    (none,) = TransformersTeacher(str(yolos), threshold=0.999)(images[:1])
     assert none.boxes.shape == (0, 4) and none.labels == []
 
 
@@ -96,7 +96,7 @@ def test_names_of_another_model_are_refused(tmp_path: Path) -> None:
 def test_fastestdet_sees_a_cat() -> None:
     pytest.importorskip("onnxruntime")
     teacher = FastestDetTeacher(shared("weights/fastestdet/FastestDet.onnx"))
-    with Image.open(shared("data/photos/chelsea.png")) as photo:
-        (found,) = teacher([photo])
+    with Image.open(shared("data/photos/chelsea.png")) as image:
+        (found,) = teacher([image])
     assert found.boxes.shape == (22 * 22, 4)
     assert found.labels[int(found.scores.argmax())] == "cat" and found.scores.max() > 0.8

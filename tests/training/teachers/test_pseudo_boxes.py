@@ -30,11 +30,11 @@ from training.teachers.pseudo_boxes import (
 DOG = {"image_id": 1, "category_id": 18, "bbox": [10.0, 10.0, 20.0, 20.0]}
 
 
-def see(photos: Sequence[Image.Image]) -> list[Detections]:
-    """A stand-in teacher: in every photo a cow over the left half, twice, a sofa, and something under the threshold."""
+def see(images: Sequence[Image.Image]) -> list[Detections]:
+    """A stand-in teacher: in every image a cow over the left half, twice, a sofa, and something under the threshold."""
     found = []
-    for photo in photos:
-        width, height = photo.size
+    for image in images:
+        width, height = image.size
         boxes = [[-5, 0, width / 2, height], [0, 0, width / 2, height - 1], [1, 1, 4, 4], [0, 0, 9, 9]]
         scores = torch.tensor([0.9, 0.8, 0.7, 0.2])
         found.append(Detections(torch.tensor(boxes), scores, ["cow", "cow", "sofa", "person"]))
@@ -42,12 +42,12 @@ def see(photos: Sequence[Image.Image]) -> list[Detections]:
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> Path:
+def images(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     Image.new("RGB", (40, 20), "red").save(folder / "b.png")
     Image.new("L", (10, 30)).save(folder / "more" / "a.JPG", format="JPEG")
-    (folder / "notes.txt").write_text("no photo")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -67,8 +67,8 @@ def instances_file(folder: Path, *notes: dict[str, Any], name: str = "instances.
     return path
 
 
-def test_boxes_of_a_folder(photos: Path) -> None:
-    content = detect(folder_rows(photos), see, folder=photos, threshold=0.6, batch_size=1)
+def test_boxes_of_a_folder(images: Path) -> None:
+    content = detect(folder_rows(images), see, folder=images, threshold=0.6, batch_size=1)
     assert [(image["id"], image["file_name"], image["width"], image["height"]) for image in content["images"]] == [
         ("b.png", "b.png", 40, 20),
         ("more/a.JPG", "more/a.JPG", 10, 30),
@@ -92,35 +92,35 @@ def test_boxes_of_a_folder(photos: Path) -> None:
         ("more/a.JPG", 63),
     ]
     assert content["attributes"][0] == {"id": 1, "name": ATTRIBUTES[0]} and len(content["categories"]) == 80
-    assert content == detect(folder_rows(photos), see, folder=photos, threshold=0.6, batch_size=7)
+    assert content == detect(folder_rows(images), see, folder=images, threshold=0.6, batch_size=7)
 
 
-def test_captions_give_attributes_and_correct_animals(photos: Path, tmp_path: Path) -> None:
-    rows = load_captions("coco", annotations=captions_file(tmp_path, **{"12": "A wet dog on a sofa"}), images=photos)
-    content = detect(rows, see, folder=photos)
+def test_captions_give_attributes_and_correct_animals(images: Path, tmp_path: Path) -> None:
+    rows = load_captions("coco", annotations=captions_file(tmp_path, **{"12": "A wet dog on a sofa"}), images=images)
+    content = detect(rows, see, folder=images)
     assert content["images"][0]["id"] == 12 and content["images"][0]["image_id"] == "12"
     dog, couch = content["annotations"]
     assert (dog["category_id"], dog["attributes"]) == (COCO_CATEGORIES["dog"], ["wet"])
     assert (couch["category_id"], couch["attributes"]) == (COCO_CATEGORIES["couch"], [])
 
 
-def test_made_boxes_are_read_as_a_detection_data_set(photos: Path, tmp_path: Path) -> None:
+def test_made_boxes_are_read_as_a_detection_data_set(images: Path, tmp_path: Path) -> None:
     path = tmp_path / "boxes.json"
-    path.write_text(json.dumps(detect(folder_rows(photos), see, folder=photos)))
-    rows = load_detection("coco", annotations=path, images=photos).rows
+    path.write_text(json.dumps(detect(folder_rows(images), see, folder=images)))
+    rows = load_detection("coco", annotations=path, images=images).rows
     assert [len(boxes) for boxes in rows["boxes"]] == [2, 2]
     assert rows["boxes"][0][0] == pytest.approx([0, 0, 0.5, 1])
 
 
-def test_broken_photos_are_listed_and_skipped(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (photos / "a.png").write_bytes(b"cut")
-    content = detect(folder_rows(photos), see, folder=photos, batch_size=1)
+def test_broken_images_are_listed_and_skipped(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "a.png").write_bytes(b"cut")
+    content = detect(folder_rows(images), see, folder=images, batch_size=1)
     assert [image["file_name"] for image in content["images"]] == ["b.png", "more/a.JPG"]
-    assert "1 photos could not be read and were skipped:\n  a.png" in capsys.readouterr().err
-    for path in (photos / "b.png", photos / "more" / "a.JPG"):
+    assert "1 images could not be read and were skipped:\n  a.png" in capsys.readouterr().err
+    for path in (images / "b.png", images / "more" / "a.JPG"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match="none of the photos can be read"):
-        detect(folder_rows(photos), see)
+    with pytest.raises(ValueError, match="none of the images can be read"):
+        detect(folder_rows(images), see)
 
 
 def test_numbers_in_names_are_the_ids(tmp_path: Path) -> None:
@@ -132,19 +132,19 @@ def test_numbers_in_names_are_the_ids(tmp_path: Path) -> None:
     assert ids == ["000000000009.jpg", "000000000025.jpg", "9.png"]
 
 
-def test_folders_without_photos_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no photo"):
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no image"):
         folder_rows(tmp_path)
-    with pytest.raises(ValueError, match="there is no photo folder"):
+    with pytest.raises(ValueError, match="there is no image folder"):
         folder_rows(tmp_path / "absent")
 
 
-def test_other_classes_are_left_out_or_refused(photos: Path) -> None:
+def test_other_classes_are_left_out_or_refused(images: Path) -> None:
     with pytest.warns(UserWarning, match="4 boxes are of classes outside the categories: cow"):
-        content = detect(folder_rows(photos), see, categories={"couch": 3})
+        content = detect(folder_rows(images), see, categories={"couch": 3})
     assert {note["category_id"] for note in content["annotations"]} == {3}
     with pytest.raises(ValueError, match="the teacher's classes .*cow.* are none of the categories"):
-        detect(folder_rows(photos), see, categories={"unicorn": 1})
+        detect(folder_rows(images), see, categories={"unicorn": 1})
 
 
 def test_the_better_of_two_boxes_of_a_class_stays() -> None:
@@ -175,8 +175,8 @@ def test_broken_boxes_are_named(tmp_path: Path, bbox: Any) -> None:
         describe_boxes(boxes, captions_file(tmp_path, **{"1": "A dog"}))
 
 
-def test_files_of_different_photos_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="share no photo id"):
+def test_files_of_different_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="share no image id"):
         describe_boxes(instances_file(tmp_path, DOG), captions_file(tmp_path, **{"2": "A dog"}))
 
 
@@ -202,15 +202,15 @@ def test_describe_and_compare_on_the_command_line(tmp_path: Path, capsys: pytest
     output = tmp_path / "new" / "described.json"
     assert main(["describe", str(boxes), "--annotations", str(captions), "--output", str(output)]) == 0
     assert json.loads(output.read_text())["annotations"][0]["attributes"] == ["wet"]
-    assert "1 photos, 1 boxes, 1.00 a photo, 1 of them with attributes" in capsys.readouterr().out
+    assert "1 images, 1 boxes, 1.00 an image, 1 of them with attributes" in capsys.readouterr().out
     assert main(["compare", str(boxes), str(output)]) == 0
-    assert capsys.readouterr().out == "1 photos  threshold 0.500  precision 1.000  recall 1.000  f1 1.000\n"
+    assert capsys.readouterr().out == "1 images  threshold 0.500  precision 1.000  recall 1.000  f1 1.000\n"
     assert main(["compare", str(boxes), str(output), "--without", "karpathy_split=test"]) == 2
     assert capsys.readouterr().err.startswith("pseudo_boxes compare: there is no box to compare")
 
 
-def test_mistakes_end_in_one_sentence(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    common = ["detect", str(photos), "--teacher", "absent.onnx", "--output", str(photos / "boxes.json")]
+def test_mistakes_end_in_one_sentence(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["detect", str(images), "--teacher", "absent.onnx", "--output", str(images / "boxes.json")]
     assert main([*common, "--format", "coco"]) == 2
     assert "--format and --annotations go together" in capsys.readouterr().err
     for wrong in (["--threshold", "2"], ["--batch-size", "0"], ["--format", "scenes"]):
@@ -230,7 +230,7 @@ def test_categories_are_those_of_coco() -> None:
 
 
 @pytest.fixture(scope="module")
-def fastestdet_on_the_test_photos() -> dict[str, Any]:
+def fastestdet_on_the_test_images() -> dict[str, Any]:
     pytest.importorskip("onnxruntime")
     teacher = FastestDetTeacher(shared("weights/fastestdet/FastestDet.onnx"))
     images = json.loads(shared("data/coco_subset/captions.json").read_text())["images"]
@@ -241,8 +241,8 @@ def fastestdet_on_the_test_photos() -> dict[str, Any]:
     return detect(rows, teacher, folder=folder, threshold=0.01)
 
 
-def test_fastestdet_on_the_first_photo(fastestdet_on_the_test_photos: dict[str, Any]) -> None:
-    content = fastestdet_on_the_test_photos
+def test_fastestdet_on_the_first_image(fastestdet_on_the_test_images: dict[str, Any]) -> None:
+    content = fastestdet_on_the_test_images
     image = content["images"][0]
     best = content["annotations"][0]
     assert (len(content["images"]), image["file_name"], image["width"]) == (53, "000000000042.jpg", 343)
@@ -251,15 +251,15 @@ def test_fastestdet_on_the_first_photo(fastestdet_on_the_test_photos: dict[str, 
     assert best["score"] == pytest.approx(0.5765, abs=0.01)
 
 
-def test_fastestdet_agrees_with_real_boxes(fastestdet_on_the_test_photos: dict[str, Any]) -> None:
+def test_fastestdet_agrees_with_real_boxes(fastestdet_on_the_test_images: dict[str, Any]) -> None:
     coco = pytest.importorskip("pycocotools.coco")
     cocoeval = pytest.importorskip("pycocotools.cocoeval")
     keys = ("image_id", "category_id", "bbox", "score")
-    found = [{key: note[key] for key in keys} for note in fastestdet_on_the_test_photos["annotations"]]
+    found = [{key: note[key] for key in keys} for note in fastestdet_on_the_test_images["annotations"]]
     with contextlib.redirect_stdout(io.StringIO()):
         real = coco.COCO(str(shared("data/coco_subset/instances.json")))
         scores = cocoeval.COCOeval(real, real.loadRes(found), "bbox")
-        scores.params.imgIds = [image["id"] for image in fastestdet_on_the_test_photos["images"]]
+        scores.params.imgIds = [image["id"] for image in fastestdet_on_the_test_images["images"]]
         scores.evaluate()
         scores.accumulate()
         scores.summarize()

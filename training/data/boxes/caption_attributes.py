@@ -1,10 +1,10 @@
-"""Attributes of boxes, read from the sentences people wrote about the photo: "two brown dogs run" -> brown, running.
+"""Attributes of boxes, read from the sentences people wrote about the image: "two brown dogs run" -> brown, running.
 
     captions --mentions_in--> Mention(class, plural, attributes) --attributes_of_boxes--> attribute names of each box
 
 Word lists and three rules, no parser: the attribute words right before a noun that names a class, the verb or
 adjective right after it, and what the noun itself says (a woman is female, a boy male and young). Bottom-up attention
-learns attributes from the annotations of Visual Genome (Krishna et al. 2017); this is for photos that have captions
+learns attributes from the annotations of Visual Genome (Krishna et al. 2017); this is for images that have captions
 only. Names of classes are those of COCO (Lin et al. 2014); any other class is found by its own name.
 """
 
@@ -174,7 +174,7 @@ LONGEST_NOUN = 3
 LONGEST_CHAIN = 5
 SMALLEST_SHARE = 1 / 3  # of the mentions that speak of a group, those an attribute needs
 FOREGROUND_SHARE = 0.2  # of the largest box of its class, the area from which on a box is among the "two brown dogs"
-SUBJECT_RATIO = 3.0  # how much larger than the next box of its class the subject of a photo is
+SUBJECT_RATIO = 3.0  # how much larger than the next box of its class the subject of an image is
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def mentions_in(caption: str, labels: Sequence[str]) -> list[Mention]:
 
 
 def attributes_of_boxes(labels: Sequence[str], areas: Sequence[float], captions: Iterable[str]) -> list[list[str]]:
-    """What a photo's captions say of each of its boxes: names out of `ATTRIBUTES`, in their order.
+    """What an image's captions say of each of its boxes: names out of `ATTRIBUTES`, in their order.
 
     The one box of a class, where no caption speaks of several, gets each attribute that a third of the mentions
     speaking of its group name. Of several boxes, all get what is said of all ("two brown dogs") where no mention says
@@ -248,7 +248,7 @@ def attributes_of_boxes(labels: Sequence[str], areas: Sequence[float], captions:
     Args:
         labels: the class name of each box.
         areas: the area of each box, in any unit.
-        captions: the sentences on the photo.
+        captions: the sentences on the image.
 
     >>> attributes_of_boxes(["dog", "cat", "cat"], [5, 2, 2], ["A brown dog runs", "A black dog, two white cats"])
     [['black', 'brown', 'running'], ['white'], ['white']]
@@ -273,7 +273,7 @@ def attributes_of_boxes(labels: Sequence[str], areas: Sequence[float], captions:
 def labels_by_captions(labels: Sequence[str], captions: Sequence[str]) -> list[str | None]:
     """What a detector calls each box, corrected by people: an animal none of them names is not there.
 
-    Such a box becomes the one animal that they do name, or None where they name none or several. On 365 photos of COCO,
+    Such a box becomes the one animal that they do name, or None where they name none or several. On 365 images of COCO,
     of FastestDet's animals that no caption names 2 % were right (at scores over 0.2), of the others 24 %. Things and
     people go unmentioned too often for that.
 

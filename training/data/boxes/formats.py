@@ -1,11 +1,11 @@
-"""Detection data sets in their official formats -> `DetectionData`, one row per photo with its boxes.
+"""Detection data sets in their official formats -> `DetectionData`, one row per image with its boxes.
 
-    annotation file + photo folder --load_detection--> rows, names --> the detector's targets and its metrics
+    annotation file + image folder --load_detection--> rows, names --> the detector's targets and its metrics
 
 COCO instances (Lin et al. 2014), Visual Genome (Krishna et al. 2017, in visual_genome.py) and the drawn scenes. The
 ids are a detector's: 0 the background, 1..C the classes in the order of their names; attributes likewise.
 
-No photo is opened here but for its header, where its annotation file does not tell its size, and of a few, to see
+No image is opened here but for its header, where its annotation file does not tell its size, and of a few, to see
 whether the file tells the right one.
 """
 
@@ -22,15 +22,15 @@ import numpy as np
 from training.data.boxes.rows import (
     UNUSABLE_BOXES,
     DetectionData,
+    ImageListing,
     LeftOut,
-    Photo,
     check_reach,
     check_sizes,
     clip_boxes,
     detection_dataset,
     detection_row,
-    keep_photos,
-    photo_size,
+    image_size,
+    keep_images,
     pixel_boxes,
 )
 from training.data.boxes.visual_genome import read_visual_genome
@@ -38,7 +38,7 @@ from training.data.captions.formats import SPLIT_WORD
 from training.data.files import PathLike, column, format_reader, id_text, read_json, records
 from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset
 
-# A box of a photo: xyxy 0..1 (4,), object id, attribute ids, crowd.
+# A box of an image: xyxy 0..1 (4,), object id, attribute ids, crowd.
 MarkedBox = tuple[np.ndarray, int, list[int], bool]
 
 
@@ -51,7 +51,7 @@ def load_detection(format: str, **options: Any) -> DetectionData:
             (`"train"`) or several (`"train+val"`; the scenes draw one).
 
     Raises:
-        ValueError: for an unknown format or option, a broken file, a file without photos, an unknown split.
+        ValueError: for an unknown format or option, a broken file, a file without images, an unknown split.
     """
     return format_reader(DETECTION_FORMATS, format, options, kind="detection")(**options)
 
@@ -72,21 +72,22 @@ def read_coco_instances(
     A file is parsed whole, polygons included, so the memory it takes for a moment is several times its size.
 
     Args:
-        annotations: the JSON, or several that are joined: other photos (train and val), or more boxes of the same
-            photos (pseudo-boxes beside real ones). Categories are the same where their names are, and all names stand
-            in the first file, or in `classes`. A photo's id and file name must agree across files, its size may differ.
-        images: the photo folder, or one for each file; None gives rows without photos.
+        annotations: the JSON, or several that are joined: other images (train and val), or more boxes of the same
+            images (pseudo-boxes beside real ones). Categories are the same where their names are, and all names stand
+            in the first file, or in `classes`. An image's id and file name must agree across files, its size may
+            differ.
+        images: the image folder, or one for each file; None gives rows without images.
         split: keep only these splits.
-        file_split: the split of photos that do not name their own in `karpathy_split`; by default that in the image's
+        file_split: the split of images that do not name their own in `karpathy_split`; by default that in the image's
             `split` (`train2017`), else in the file's name, else train.
         split_file: a JSON whose images name Karpathy's splits, before all others: COCO captions or instances with
             `karpathy_split`, or his `dataset_coco.json`.
         classes: names of the categories to keep, in the order of their ids; by default all, in the order of COCO's ids.
-        labelled_by: an image field (such as `box_source`) that is empty where nobody drew boxes. Photos which no file
+        labelled_by: an image field (such as `box_source`) that is empty where nobody drew boxes. Images which no file
             has it of are left out: they would teach that all they show is background.
 
     Returns:
-        Photos in the files' order, those without boxes too. Unusable boxes (`clip_boxes`) and those of photos the file
+        Images in the files' order, those without boxes too. Unusable boxes (`clip_boxes`) and those of images the file
         does not list are left out, with one warning that counts them.
 
     Raises:
@@ -98,20 +99,20 @@ def read_coco_instances(
     attribute_names = _joined_names(files, kind="attribute", names=[file.attribute_names for file in files])
     source = ", ".join(map(str, paths))
     karpathy = _karpathy_splits(split_file) if split_file is not None else {}
-    listed = _listed_photos(files, folders=folders, karpathy=karpathy, file_split=file_split)
+    listed = _listed_images(files, folders=folders, karpathy=karpathy, file_split=file_split)
     left_out = LeftOut(source)
     if labelled_by is not None:
-        listed = _labelled_photos(listed, files, field=labelled_by, left_out=left_out)
-    photos = keep_photos(listed, split=split, source=source)
-    sizes = [file.sizes_of(photos) for file in files]
-    boxes: dict[str, list[MarkedBox]] = {photo.image_id: [] for photo in photos}
+        listed = _labelled_images(listed, files, field=labelled_by, left_out=left_out)
+    kept = keep_images(listed, split=split, source=source)
+    sizes = [file.sizes_of(kept) for file in files]
+    boxes: dict[str, list[MarkedBox]] = {image.image_id: [] for image in kept}
     for file, own in zip(files, sizes, strict=True):
         _add_boxes(
             boxes, file, sizes=own, object_names=object_names, attribute_names=attribute_names, left_out=left_out
         )
     left_out.warn()
-    size_of = ChainMap(*sizes)  # a photo's size is that of the first file that lists it
-    rows = detection_dataset(_coco_row(photo, size=size_of[photo.image_id], boxes=boxes) for photo in photos)
+    size_of = ChainMap(*sizes)  # an image's size is that of the first file that lists it
+    rows = detection_dataset(_coco_row(image, size=size_of[image.image_id], boxes=boxes) for image in kept)
     return DetectionData(rows, object_names, attribute_names)
 
 
@@ -124,7 +125,7 @@ def read_scenes(num_scenes: int, *, seed: int = 0, image_size: int = 128, split:
     scenes = scenes_dataset(num_scenes, seed=seed, image_size=image_size, split=split)
     rows = detection_dataset(
         detection_row(
-            Photo(scene["image_id"], "", None, scene["split"]),
+            ImageListing(scene["image_id"], "", None, scene["split"]),
             size=(image_size, image_size),
             boxes=np.asarray([thing["box"] for thing in scene["objects"]], dtype=np.float32).reshape(-1, 4),
             object_ids=[1 + object_names.index(thing["name"]) for thing in scene["objects"]],
@@ -151,7 +152,7 @@ class _CocoFile:
     """A COCO file without its polygons: image records by id, names in the order of COCO's ids, a column per field."""
 
     path: PathLike
-    photos: dict[str, dict[str, Any]]
+    images: dict[str, dict[str, Any]]
     object_names: list[str]
     attribute_names: list[str]
     owners: list[str]
@@ -160,38 +161,38 @@ class _CocoFile:
     attributes: list[list[str]]
     crowd: list[bool]
 
-    def sizes_of(self, photos: Sequence[Photo]) -> dict[str, tuple[int, int]]:
-        """Width and height of those of the photos that the file lists, by id."""
-        records = {photo: self.photos[photo.image_id] for photo in photos if photo.image_id in self.photos}
+    def sizes_of(self, images: Sequence[ImageListing]) -> dict[str, tuple[int, int]]:
+        """Width and height of those of the images that the file lists, by id."""
+        records = {image: self.images[image.image_id] for image in images if image.image_id in self.images}
         sizes = {
-            photo: photo_size(photo, width=record.get("width"), height=record.get("height"), source=self.path)
-            for photo, record in records.items()
+            image: image_size(image, width=record.get("width"), height=record.get("height"), source=self.path)
+            for image, record in records.items()
         }
         check_sizes(sizes, source=self.path)
-        return {photo.image_id: size for photo, size in sizes.items()}
+        return {image.image_id: size for image, size in sizes.items()}
 
 
 def _files_and_folders(
     annotations: PathLike | Sequence[PathLike], images: PathLike | Sequence[PathLike] | None
 ) -> tuple[list[PathLike], list[PathLike | None]]:
-    """The annotation files, and the photo folder of each."""
+    """The annotation files, and the image folder of each."""
     paths = [annotations] if isinstance(annotations, str | os.PathLike) else list(annotations)
     folders: list[Any] = (
         [images] * len(paths) if images is None or isinstance(images, str | os.PathLike) else list(images)
     )
     if not paths or len(folders) != len(paths):
-        raise ValueError(f"{len(paths)} annotation files with {len(folders)} photo folders; give one for each, or one")
+        raise ValueError(f"{len(paths)} annotation files with {len(folders)} image folders; give one for each, or one")
     return paths, folders
 
 
 def _read_coco_file(path: PathLike) -> _CocoFile:
     content = read_json(path)
-    images = records(content, "images", path)
-    photos = {id_text(image_id): record for image_id, record in zip(column(images, "id", path), images, strict=True)}
-    if len(photos) < len(images):
-        twice = Counter(id_text(record["id"]) for record in images).most_common(1)[0][0]
-        raise ValueError(f"{path}: the photo {twice!r} is listed twice")
-    column(images, "file_name", path)
+    listed = records(content, "images", path)
+    images = {id_text(image_id): record for image_id, record in zip(column(listed, "id", path), listed, strict=True)}
+    if len(images) < len(listed):
+        twice = Counter(id_text(record["id"]) for record in listed).most_common(1)[0][0]
+        raise ValueError(f"{path}: the image {twice!r} is listed twice")
+    column(listed, "file_name", path)
     category_of = _named_ids(content, "categories", path)
     has_attributes = "attributes" in content
     attribute_names = list(_named_ids(content, "attributes", path).values()) if has_attributes else []
@@ -205,7 +206,7 @@ def _read_coco_file(path: PathLike) -> _CocoFile:
         )
     return _CocoFile(
         path=path,
-        photos=photos,
+        images=images,
         object_names=list(category_of.values()),
         attribute_names=attribute_names,
         owners=[id_text(image_id) for image_id in column(notes, "image_id", path)],
@@ -268,7 +269,7 @@ def _joined_names(
 
 
 def _karpathy_splits(path: PathLike) -> dict[str, str]:
-    """Split by photo id, from a file of COCO's layout with `karpathy_split` or Karpathy's with `cocoid` and `split`."""
+    """Split by image id, from a file of COCO's layout with `karpathy_split` or Karpathy's with `cocoid` and `split`."""
     images = records(read_json(path), "images", path)
     found = {
         id_text(i.get("cocoid", i.get("id"))): i.get("split" if "cocoid" in i else "karpathy_split") for i in images
@@ -279,41 +280,41 @@ def _karpathy_splits(path: PathLike) -> dict[str, str]:
     return named
 
 
-def _listed_photos(
+def _listed_images(
     files: Sequence[_CocoFile],
     *,
     folders: Sequence[PathLike | None],
     karpathy: Mapping[str, str],
     file_split: str | None,
-) -> list[Photo]:
-    """Every photo once, as the first file that lists it has it, but for `karpathy_split`, which any file may have."""
-    marked = {i: word for file in files for i, record in file.photos.items() if (word := record.get("karpathy_split"))}
+) -> list[ImageListing]:
+    """Every image once, as the first file that lists it has it, but for `karpathy_split`, which any file may have."""
+    marked = {i: word for file in files for i, record in file.images.items() if (word := record.get("karpathy_split"))}
     marked.update(karpathy)
-    photos: dict[str, Photo] = {}
+    images: dict[str, ImageListing] = {}
     for file, folder in zip(files, folders, strict=True):
         from_name = _split_in(Path(file.path).stem) or "train"
-        for image_id, record in file.photos.items():
+        for image_id, record in file.images.items():
             name = record["file_name"]
             word = marked.get(image_id) or file_split or _split_in(str(record.get("split", ""))) or from_name
-            first = photos.setdefault(image_id, Photo(image_id, name, folder, word))
+            first = images.setdefault(image_id, ImageListing(image_id, name, folder, word))
             if os.path.basename(str(first.name)) != os.path.basename(str(name)):
                 raise ValueError(
-                    f"{file.path}: the photo {image_id!r} is {name!r}, but {first.name!r} in a file before; files that "
-                    "are joined need the same ids for the same photos"
+                    f"{file.path}: the image {image_id!r} is {name!r}, but {first.name!r} in a file before; files that "
+                    "are joined need the same ids for the same images"
                 )
-    return list(photos.values())
+    return list(images.values())
 
 
-def _labelled_photos(
-    photos: Sequence[Photo], files: Sequence[_CocoFile], *, field: str, left_out: LeftOut
-) -> list[Photo]:
-    labelled = {image_id for file in files for image_id, record in file.photos.items() if record.get(field)}
+def _labelled_images(
+    images: Sequence[ImageListing], files: Sequence[_CocoFile], *, field: str, left_out: LeftOut
+) -> list[ImageListing]:
+    labelled = {image_id for file in files for image_id, record in file.images.items() if record.get(field)}
     if not labelled:
-        raise ValueError(f"{left_out.source}: no photo has the field {field!r} that labelled_by names")
-    for photo in photos:
-        if photo.image_id not in labelled:
-            left_out.add(f"photos without {field!r}", f"photo {photo.image_id}")
-    return [photo for photo in photos if photo.image_id in labelled]
+        raise ValueError(f"{left_out.source}: no image has the field {field!r} that labelled_by names")
+    for image in images:
+        if image.image_id not in labelled:
+            left_out.add(f"images without {field!r}", f"image {image.image_id}")
+    return [image for image in images if image.image_id in labelled]
 
 
 def _split_in(name: str) -> str | None:
@@ -330,12 +331,12 @@ def _add_boxes(
     attribute_names: Sequence[str],
     left_out: LeftOut,
 ) -> None:
-    """Adds a file's boxes of the photos in `sizes` to those of the files before."""
+    """Adds a file's boxes of the images in `sizes` to those of the files before."""
     object_ids = {name: i for i, name in enumerate(object_names, start=1)}
     attribute_ids = {name: i for i, name in enumerate(attribute_names, start=1)}
     for record, owner in enumerate(file.owners):
-        if owner not in file.photos:
-            left_out.add("boxes of photos the file does not list", f"record {record} of 'annotations' in {file.path}")
+        if owner not in file.images:
+            left_out.add("boxes of images the file does not list", f"record {record} of 'annotations' in {file.path}")
     chosen = [i for i, owner in enumerate(file.owners) if owner in sizes and file.categories[i] in object_ids]
     if not chosen:
         return
@@ -350,10 +351,12 @@ def _add_boxes(
             left_out.add(UNUSABLE_BOXES, f"record {record} of 'annotations' in {file.path}")
 
 
-def _coco_row(photo: Photo, *, size: tuple[int, int], boxes: Mapping[str, Sequence[MarkedBox]]) -> dict[str, Any]:
-    own = boxes[photo.image_id]
+def _coco_row(
+    image: ImageListing, *, size: tuple[int, int], boxes: Mapping[str, Sequence[MarkedBox]]
+) -> dict[str, Any]:
+    own = boxes[image.image_id]
     return detection_row(
-        photo,
+        image,
         size=size,
         boxes=np.asarray([box for box, _, _, _ in own], dtype=np.float32).reshape(-1, 4),
         object_ids=[object_id for _, object_id, _, _ in own],

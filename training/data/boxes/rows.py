@@ -1,6 +1,6 @@
-"""The row of a detection data set, and what its readers share: which photos, how large, which boxes.
+"""The row of a detection data set, and what its readers share: which images, how large, which boxes.
 
-    Photo records --keep_photos--> photos of a split that exist
+    Image records --keep_images--> images of a split that exist
     pixel boxes --clip_boxes--> xyxy 0..1 --detection_row--> rows --detection_dataset--> datasets.Dataset
 
 The readers are training/data/boxes/formats.py (COCO instances, drawn scenes) and training/data/boxes/visual_genome.py.
@@ -19,7 +19,7 @@ import pyarrow as pa
 from PIL import Image
 
 from training.data.captions.rows import split_name, wanted_splits
-from training.data.files import PathLike, photo_paths
+from training.data.files import PathLike, image_paths
 
 BOX = datasets.List(datasets.Value("float32"), length=4)
 DETECTION_FEATURES = datasets.Features(
@@ -43,17 +43,17 @@ DETECTION_FEATURES = datasets.Features(
         "regions": datasets.List({"phrase": datasets.Value("string"), "box": BOX}),
     }
 )
-UNUSABLE_BOXES = "boxes that are empty, not finite or outside their photo"
-SMALLEST_SIDE = 1e-6  # of a box, as a part of the photo's: below, float32 differences of corners are rounding
+UNUSABLE_BOXES = "boxes that are empty, not finite or outside their image"
+SMALLEST_SIDE = 1e-6  # of a box, as a part of the image's: below, float32 differences of corners are rounding
 LARGEST_SIDE = 2**31 - 1  # pixels, what an int32 column holds
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 ROWS_A_CHUNK = 1000
 SIZES_LOOKED_AT = 20
 SQUARE = 1.05  # up to this ratio of the sides, nobody can tell which is which
-BOX_SLACK = 1.05  # of the photo's side, how far a box may reach without a word
-SIDE_ROUNDING = 1e-3  # by which a box given as parts of its photo's sides may end beyond 1
-SHORTEST_SIDE = 8  # pixels: in a photo as small a box of one pixel is an object
-SWAPPED_SHARE = 0.1  # of the photos with boxes
+BOX_SLACK = 1.05  # of the image's side, how far a box may reach without a word
+SIDE_ROUNDING = 1e-3  # by which a box given as parts of its image's sides may end beyond 1
+SHORTEST_SIDE = 8  # pixels: in an image as small a box of one pixel is an object
+SWAPPED_SHARE = 0.1  # of the images with boxes
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class DetectionData:
     """What a detection reader returns: the rows, and the names behind their ids.
 
     Attributes:
-        rows: one photo a row, the columns of `DETECTION_FEATURES`: `width` and `height` in pixels; `boxes` xyxy 0..1;
+        rows: one image a row, the columns of `DETECTION_FEATURES`: `width` and `height` in pixels; `boxes` xyxy 0..1;
             `object_ids` 1..C and `attribute_ids` 1..A (none for an object without known attributes) as in `id2label`
             and `attribute_id2label`; `crowd` as COCO's `iscrowd`: neither trained on nor counted as a miss;
             `relations` with positions in `boxes`; `regions` with a phrase and a box.
@@ -85,10 +85,10 @@ class DetectionData:
 
 
 @dataclass(frozen=True)
-class Photo:
-    """A photo a file lists: its id, its name relative to a folder (None where no photos are given) and its split.
+class ImageListing:
+    """An image a file lists: its id, its name relative to a folder (None where no images are given) and its split.
 
-    `path` is known once `keep_photos` found it.
+    `path` is known once `keep_images` found it.
     """
 
     image_id: str
@@ -118,88 +118,88 @@ class LeftOut:
             warnings.warn(f"{self.source}: left out {told}", stacklevel=4)
 
 
-def keep_photos(photos: Sequence[Photo], *, split: str | None, source: PathLike) -> list[Photo]:
-    """The photos of the split that lie in their folder, with their paths; no photo is opened.
+def keep_images(images: Sequence[ImageListing], *, split: str | None, source: PathLike) -> list[ImageListing]:
+    """The images of the split that lie in their folder, with their paths; no image is opened.
 
     Args:
-        photos: `split` is one of `SPLITS` or a word other projects use for it.
+        images: `split` is one of `SPLITS` or a word other projects use for it.
         split: `"train"` or `"train+restval"` keeps these, None keeps all.
         source: the file named in errors.
 
     Raises:
-        ValueError: for an id listed twice, a name that is no text, an unknown split, a split without a photo, and what
-            `photo_paths` raises (it warns of photos that are missing).
+        ValueError: for an id listed twice, a name that is no text, an unknown split, a split without an image, and what
+            `image_paths` raises (it warns of images that are missing).
     """
-    if not photos:
-        raise ValueError(f"{source} lists no photo; is it cut short?")
-    twice, times = Counter(photo.image_id for photo in photos).most_common(1)[0]
+    if not images:
+        raise ValueError(f"{source} lists no image; is it cut short?")
+    twice, times = Counter(image.image_id for image in images).most_common(1)[0]
     if times > 1:
-        raise ValueError(f"{source}: the photo {twice!r} is listed twice")
-    strange = next((photo.name for photo in photos if not isinstance(photo.name, str)), None)
+        raise ValueError(f"{source}: the image {twice!r} is listed twice")
+    strange = next((image.name for image in images if not isinstance(image.name, str)), None)
     if strange is not None:
-        raise ValueError(f"{source}: the photo name {strange!r} is not text")
-    named = [split_name(photo.split, source) for photo in photos]
+        raise ValueError(f"{source}: the image name {strange!r} is not text")
+    named = [split_name(image.split, source) for image in images]
     wanted = wanted_splits(split, present=set(named), source=source) if split is not None else set(named)
-    kept = [(photo, name) for photo, name in zip(photos, named, strict=True) if name in wanted]
+    kept = [(image, name) for image, name in zip(images, named, strict=True) if name in wanted]
     paths: dict[str, str | None] = {}
-    for folder in dict.fromkeys(photo.folder for photo, _ in kept):
-        own = [photo for photo, _ in kept if photo.folder == folder]
-        found = [None] * len(own) if folder is None else photo_paths([photo.name for photo in own], folder)
-        paths.update(zip((photo.image_id for photo in own), found, strict=True))
+    for folder in dict.fromkeys(image.folder for image, _ in kept):
+        own = [image for image, _ in kept if image.folder == folder]
+        found = [None] * len(own) if folder is None else image_paths([image.name for image in own], folder)
+        paths.update(zip((image.image_id for image in own), found, strict=True))
     return [
-        Photo(photo.image_id, photo.name, photo.folder, name, paths[photo.image_id])
-        for photo, name in kept
-        if photo.folder is None or paths[photo.image_id] is not None
+        ImageListing(image.image_id, image.name, image.folder, name, paths[image.image_id])
+        for image, name in kept
+        if image.folder is None or paths[image.image_id] is not None
     ]
 
 
-def photo_size(photo: Photo, *, width: Any, height: Any, source: PathLike) -> tuple[int, int]:
-    """Width and height in pixels as an annotation file gives them, else as the header of the photo's file does.
+def image_size(image: ImageListing, *, width: Any, height: Any, source: PathLike) -> tuple[int, int]:
+    """Width and height in pixels as an annotation file gives them, else as the header of the image's file does.
 
     Raises:
-        ValueError: for sizes that are no pixel counts, and where neither file nor photo tells.
+        ValueError: for sizes that are no pixel counts, and where neither file nor image tells.
     """
     if width is None or height is None:
-        if photo.path is None:
+        if image.path is None:
             raise ValueError(
-                f"{source}: the photo {photo.image_id!r} has no width and height; write them into the file, or give "
-                "the photo folder with images="
+                f"{source}: the image {image.image_id!r} has no width and height; write them into the file, or give "
+                "the image folder with images="
             )
-        return _size_in_file(photo.path)
+        return _size_in_file(image.path)
     sides = (width, height)
     if not all(isinstance(side, int | float) and 1 <= side <= LARGEST_SIDE and side % 1 == 0 for side in sides):
         raise ValueError(
-            f"{source}: the photo {photo.image_id!r} has width {width!r} and height {height!r}, which are no pixel "
-            "counts; correct them, or leave them out to have them read from the photo"
+            f"{source}: the image {image.image_id!r} has width {width!r} and height {height!r}, which are no pixel "
+            "counts; correct them, or leave them out to have them read from the image"
         )
     return int(width), int(height)
 
 
-def check_sizes(sizes: Mapping[Photo, tuple[int, int]], *, source: PathLike) -> None:
-    """Compares the sizes (width, height) that a file gives with the headers of a few of its photos.
+def check_sizes(sizes: Mapping[ImageListing, tuple[int, int]], *, source: PathLike) -> None:
+    """Compares the sizes (width, height) that a file gives with the headers of a few of its images.
 
-    Photos may be larger or smaller than the file says, as copies are; but where one is upright and the file says it is
-    not, its boxes are those of another photo. Raises ValueError where most are so, and warns of fewer.
+    Images may be larger or smaller than the file says, as copies are; but where one is upright and the file says it is
+    not, its boxes are those of another image. Raises ValueError where most are so, and warns of fewer.
     """
     oblong = [
-        photo for photo, (width, height) in sizes.items() if photo.path is not None and not _square(width, height)
+        image for image, (width, height) in sizes.items() if image.path is not None and not _square(width, height)
     ]
     turned: list[str] = []
     looked_at = 0
-    for photo in oblong[:: max(len(oblong) // SIZES_LOOKED_AT, 1)]:
+    for image in oblong[:: max(len(oblong) // SIZES_LOOKED_AT, 1)]:
         try:
-            own = _size_in_file(photo.path or "")
-        except ValueError:  # is met where the photo is opened
+            own = _size_in_file(image.path or "")
+        except ValueError:  # is met where the image is opened
             continue
         looked_at += 1
-        width, height = sizes[photo]
+        width, height = sizes[image]
         if not _square(*own) and (own[0] > own[1]) != (width > height):
-            turned.append(f"{photo.path} is {own[0]} x {own[1]} pixels, but the file says {width} x {height}")
+            turned.append(f"{image.path} is {own[0]} x {own[1]} pixels, but the file says {width} x {height}")
     if not turned:
         return
     told = (
-        f"{source}: {len(turned)} of {looked_at} photos looked at are not as the file says (first: {turned[0]}); are "
-        "width and height swapped, or the photos turned?"
+        f"{source}: {len(turned)} of {looked_at} images looked at are not as the file says (first: {turned[0]}); are "
+        "width and height swapped, or the images turned?"
     )
     if 2 * len(turned) > looked_at:
         raise ValueError(told)
@@ -207,24 +207,24 @@ def check_sizes(sizes: Mapping[Photo, tuple[int, int]], *, source: PathLike) -> 
 
 
 def check_reach(boxes: np.ndarray, *, sizes: np.ndarray, owners: Sequence[str], source: PathLike) -> None:
-    """Tells of boxes that reach beyond their photo, where they would not if its width and height were swapped.
+    """Tells of boxes that reach beyond their image, where they would not if its width and height were swapped.
 
-    Boxes of which none reaches beyond the first pixel are parts of their photos' sides instead.
+    Boxes of which none reaches beyond the first pixel are parts of their images' sides instead.
 
     Args:
         boxes: (N, 4) x, y, width, height in pixels.
-        sizes: (N, 2) width and height of their photos.
-        owners: (N,) the photos' ids.
+        sizes: (N, 2) width and height of their images.
+        owners: (N,) the images' ids.
 
     Raises:
-        ValueError: where that is so for a tenth of the photos with boxes; fewer are warned of. Where all boxes lie in
+        ValueError: where that is so for a tenth of the images with boxes; fewer are warned of. Where all boxes lie in
             0..1.
     """
     finite = boxes[np.isfinite(boxes).all(axis=1)]
     if finite.any() and np.abs(finite).max() <= 1 + SIDE_ROUNDING and sizes.min() >= SHORTEST_SIDE:
         raise ValueError(
-            f"{source}: all {len(finite)} boxes lie in 0..1, so they are parts of the photos' sides; write them as x, "
-            "y, width, height in pixels (times the photo's width and height)"
+            f"{source}: all {len(finite)} boxes lie in 0..1, so they are parts of the images' sides; write them as x, "
+            "y, width, height in pixels (times the image's width and height)"
         )
     with np.errstate(invalid="ignore", over="ignore"):
         ends = boxes[:, :2] + boxes[:, 2:]
@@ -236,8 +236,8 @@ def check_reach(boxes: np.ndarray, *, sizes: np.ndarray, owners: Sequence[str], 
         return
     row = next(row for row in np.flatnonzero(beyond).tolist() if owners[row] in wrong)
     told = (
-        f"{source}: the boxes of {len(wrong)} photos reach beyond them and would not if width and height were swapped "
-        f"(first: photo {owners[row]} of {sizes[row, 0]:g} x {sizes[row, 1]:g} pixels with a box to "
+        f"{source}: the boxes of {len(wrong)} images reach beyond them and would not if width and height were swapped "
+        f"(first: image {owners[row]} of {sizes[row, 0]:g} x {sizes[row, 1]:g} pixels with a box to "
         f"{ends[row, 0]:g}, {ends[row, 1]:g}); correct the sizes in the file"
     )
     if SWAPPED_SHARE * len(set(owners)) <= len(wrong):
@@ -255,15 +255,15 @@ def pixel_boxes(boxes: Sequence[Any], *, source: PathLike, place: str) -> np.nda
 
 
 def clip_boxes(boxes: np.ndarray, *, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes x, y, width, height in pixels -> xyxy 0..1 clipped to the photo, and which of them are usable.
+    """Boxes x, y, width, height in pixels -> xyxy 0..1 clipped to the image, and which of them are usable.
 
     Args:
         boxes: (N, 4) float64.
-        sizes: (2,) width and height of their photo in pixels, or (N, 2).
+        sizes: (2,) width and height of their image in pixels, or (N, 2).
 
     Returns:
         (N, 4) float32, and (N,) bool: False where the box holds NaN or infinity, or less than `SMALLEST_SIDE` of it is
-        in the photo.
+        in the image.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)  # (N, 4)
@@ -273,7 +273,7 @@ def clip_boxes(boxes: np.ndarray, *, sizes: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def detection_row(
-    photo: Photo,
+    image: ImageListing,
     *,
     size: tuple[int, int],
     boxes: np.ndarray,
@@ -291,17 +291,17 @@ def detection_row(
         boxes: (N, 4) xyxy 0..1; `object_ids`, `attribute_ids` and `crowd` (None: no crowd) are as long.
         relations: (subject, object, predicate), the first two positions in `boxes`.
         regions: (phrase, box (4,) xyxy 0..1).
-        image_bytes: the photo itself, where it lies in no file.
+        image_bytes: the image itself, where it lies in no file.
     """
     if not len(boxes) == len(object_ids) == len(attribute_ids) == len(boxes if crowd is None else crowd):
-        raise ValueError(f"the photo {photo.image_id!r} has unequal numbers of boxes, objects, attributes and crowds")
-    empty = photo.path is None and image_bytes is None
+        raise ValueError(f"the image {image.image_id!r} has unequal numbers of boxes, objects, attributes and crowds")
+    empty = image.path is None and image_bytes is None
     return {
-        "image_id": photo.image_id,
-        "image": None if empty else {"bytes": image_bytes, "path": photo.path},
+        "image_id": image.image_id,
+        "image": None if empty else {"bytes": image_bytes, "path": image.path},
         "width": size[0],
         "height": size[1],
-        "split": photo.split,
+        "split": image.split,
         "boxes": boxes.tolist(),
         "object_ids": object_ids,
         "attribute_ids": attribute_ids,
@@ -323,13 +323,13 @@ def detection_dataset(rows: Iterable[dict[str, Any]]) -> datasets.Dataset:
 
 
 def _size_in_file(path: str) -> tuple[int, int]:
-    """The size of the photo as it is decoded: `datasets` turns it as its EXIF orientation says."""
+    """The size of the image as it is decoded: `datasets` turns it as its EXIF orientation says."""
     try:
-        with Image.open(path) as photo:
-            width, height = photo.size
-            turned = photo.getexif().get(0x0112) in SIDEWAYS
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112) in SIDEWAYS
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot read the width and height of the photo {path}: {error}") from error
+        raise ValueError(f"cannot read the width and height of the image {path}: {error}") from error
     return (height, width) if turned else (width, height)
 
 

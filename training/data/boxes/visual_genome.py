@@ -6,7 +6,7 @@
 Names are matched as Anderson et al. 2018 do (data/genome/setup_vg.py and lib/datasets/vg.py of their code): in lower
 case, without blanks and a final full stop; a name led by common adjectives ("white dog") is the object with these
 attributes; attributes joined by "and" are several. Their reader stretches a box that clipping leaves empty to the whole
-photo; here it is left out.
+image; here it is left out.
 """
 
 import json
@@ -22,20 +22,20 @@ import numpy as np
 from training.data.boxes.rows import (
     UNUSABLE_BOXES,
     DetectionData,
+    ImageListing,
     LeftOut,
-    Photo,
     check_sizes,
     clip_boxes,
     detection_dataset,
     detection_row,
-    keep_photos,
-    photo_size,
+    image_size,
+    keep_images,
     pixel_boxes,
 )
 from training.data.files import PathLike, id_text, read_lines, read_text, records
 
 PARTS = ("attributes", "relationships", "region_descriptions")
-PHOTO_FOLDERS = ("VG_100K", "VG_100K_2")
+IMAGE_FOLDERS = ("VG_100K", "VG_100K_2")
 LISTED_SPLITS = ("train", "val", "test")
 OBJECT_BOX = ("x", "y", "w", "h")
 REGION_BOX = ("x", "y", "width", "height")
@@ -70,7 +70,7 @@ def read_visual_genome(
     """Visual Genome, versions 1.0 to 1.4 (older keys: `id` for `image_id` and `object_id`, `name` for `names`).
 
     The files are large (objects.json about 400 MB, region_descriptions.json more). They are read one after the other,
-    each as text of which one photo's record at a time is parsed: memory holds the rows and the text of one file, not
+    each as text of which one image's record at a time is parsed: memory holds the rows and the text of one file, not
     the several times larger Python objects of a whole one.
 
     Args:
@@ -78,20 +78,20 @@ def read_visual_genome(
         vocabulary: the folder with `objects_vocab.txt` and, where the parts need them, `attributes_vocab.txt` and
             `relations_vocab.txt`: a class a line, `name,synonym,synonym`.
         parts: what to read beside the objects, of `PARTS`; the detector of Anderson et al. needs the attributes alone.
-        images: the folder that holds `VG_100K` and `VG_100K_2`, or the photos themselves; None gives rows without
-            photos.
+        images: the folder that holds `VG_100K` and `VG_100K_2`, or the images themselves; None gives rows without
+            images.
         split_lists: the folder with `train.txt`, `val.txt` and `test.txt`, or list files by split; lines such as
-            `VG_100K/713542.jpg xml/713542.xml`. Photos in no list are left out; without lists every photo is train.
+            `VG_100K/713542.jpg xml/713542.xml`. Images in no list are left out; without lists every image is train.
         split: keep only these splits.
-        file_split: the split of every photo, where there are no lists; by default train.
+        file_split: the split of every image, where there are no lists; by default train.
 
     Returns:
-        Photos in the order of `objects.json`. Left out, with one warning that counts: objects, attributes and relations
-        whose name is not in its vocabulary, unusable boxes (`clip_boxes`), relations of objects left out, and photos
+        Images in the order of `objects.json`. Left out, with one warning that counts: objects, attributes and relations
+        whose name is not in its vocabulary, unusable boxes (`clip_boxes`), relations of objects left out, and images
         with nothing left. Predicates are written as the first name in their line of the vocabulary.
 
     Raises:
-        ValueError: naming file and record, for what is no such file; for a vocabulary that holds a name twice, a photo
+        ValueError: naming file and record, for what is no such file; for a vocabulary that holds a name twice, an image
             in two lists, and where no object is in the vocabulary.
     """
     strange = [part for part in parts if part not in PARTS]
@@ -103,9 +103,9 @@ def read_visual_genome(
     left_out = LeftOut(folder)
     sizes = _image_sizes(folder / "image_data.json")
     split_of = _splits(split_lists) if split_lists is not None else dict.fromkeys(sizes, file_split or "train")
-    listed = _listed_photos(list(sizes), images=images, split_of=split_of, left_out=left_out)
-    photos = keep_photos(listed, split=split, source=folder / "image_data.json")
-    reader = _Reader(folder, photos, sizes, objects=objects, attributes=attributes, left_out=left_out)
+    listed = _listed_images(list(sizes), images=images, split_of=split_of, left_out=left_out)
+    kept = keep_images(listed, split=split, source=folder / "image_data.json")
+    reader = _Reader(folder, kept, sizes, objects=objects, attributes=attributes, left_out=left_out)
     if "attributes" in parts:
         reader.read_attributes()
     if "relationships" in parts:
@@ -152,7 +152,7 @@ def stream_records(path: PathLike) -> Iterator[dict[str, Any]]:
         while text[position : position + 1] != "]":
             record, position = decoder.raw_decode(text, position)
             if not isinstance(record, dict):
-                raise ValueError(f"{path}: expected a list of objects, one a photo, found {str(record)[:60]!r} in it")
+                raise ValueError(f"{path}: expected a list of objects, one an image, found {str(record)[:60]!r} in it")
             yield record
             position = _blank_end(text, position)
             if text[position : position + 1] != "]":
@@ -162,12 +162,12 @@ def stream_records(path: PathLike) -> Iterator[dict[str, Any]]:
 
 
 class _Reader:
-    """The photos kept and what the files read so far say of them; `rows` reads objects.json and joins all."""
+    """The images kept and what the files read so far say of them; `rows` reads objects.json and joins all."""
 
     def __init__(
         self,
         folder: Path,
-        photos: Sequence[Photo],
+        images: Sequence[ImageListing],
         sizes: Mapping[str, tuple[Any, Any]],
         *,
         objects: Vocabulary,
@@ -175,18 +175,18 @@ class _Reader:
         left_out: LeftOut,
     ) -> None:
         self.folder = folder
-        self.photos = {photo.image_id: photo for photo in photos}
+        self.images = {image.image_id: image for image in images}
         source = folder / "image_data.json"
         self.sizes = {
-            image_id: photo_size(photo, width=sizes[image_id][0], height=sizes[image_id][1], source=source)
-            for image_id, photo in self.photos.items()
+            image_id: image_size(image, width=sizes[image_id][0], height=sizes[image_id][1], source=source)
+            for image_id, image in self.images.items()
         }
-        check_sizes({photo: self.sizes[image_id] for image_id, photo in self.photos.items()}, source=source)
+        check_sizes({image: self.sizes[image_id] for image_id, image in self.images.items()}, source=source)
         self.objects, self.attributes, self.left_out = objects, attributes, left_out
         self.num_known_objects = 0
-        self.attributes_of: dict[str, dict[str, list[int]]] = {}  # photo id -> object id -> attribute ids
-        self.relations_of: dict[str, list[tuple[str, str, str]]] = {}  # photo id -> subject, object id and predicate
-        self.regions_of: dict[str, tuple[list[str], np.ndarray]] = {}  # photo id -> phrases, boxes xyxy 0..1
+        self.attributes_of: dict[str, dict[str, list[int]]] = {}  # image id -> object id -> attribute ids
+        self.relations_of: dict[str, list[tuple[str, str, str]]] = {}  # image id -> subject, object id and predicate
+        self.regions_of: dict[str, tuple[list[str], np.ndarray]] = {}  # image id -> phrases, boxes xyxy 0..1
 
     def read_attributes(self) -> None:
         """attributes.json: also of objects that objects.json does not hold, which stay unused."""
@@ -202,7 +202,7 @@ class _Reader:
                 predicate, subject, target = (entry.get(key) for key in ("predicate", "subject", "object"))
                 if not isinstance(predicate, str) or not isinstance(subject, dict) or not isinstance(target, dict):
                     raise ValueError(
-                        f"{self.folder / 'relationships.json'}: a relationship of the photo {image_id!r} lacks a "
+                        f"{self.folder / 'relationships.json'}: a relationship of the image {image_id!r} lacks a "
                         f"predicate, a subject or an object: {str(entry)[:120]}"
                     )
                 number = predicates.ids.get(clean_name(predicate))
@@ -219,26 +219,26 @@ class _Reader:
             kept = [i for i, phrase in enumerate(phrases) if phrase and usable[i]]
             if len(kept) < len(entries):
                 reason = "regions without a phrase or a usable box"
-                self.left_out.add(reason, f"of photo {image_id}", count=len(entries) - len(kept))
+                self.left_out.add(reason, f"of image {image_id}", count=len(entries) - len(kept))
             self.regions_of[image_id] = ([phrases[i] for i in kept], boxes[kept])
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """objects.json: a row for each photo that has a known object or a region."""
+        """objects.json: a row for each image that has a known object or a region."""
         seen = set()
         for image_id, entries in self._entries("objects.json", key="objects"):
             seen.add(image_id)
-            row = self._row(self.photos[image_id], entries)
+            row = self._row(self.images[image_id], entries)
             if row["boxes"] or row["regions"]:
                 self.num_known_objects += len(row["boxes"])
                 yield row
             else:
-                self.left_out.add("photos without a known object", f"photo {image_id}")
-        unseen = [image_id for image_id in self.photos if image_id not in seen]
+                self.left_out.add("images without a known object", f"image {image_id}")
+        unseen = [image_id for image_id in self.images if image_id not in seen]
         if unseen:
-            self.left_out.add("photos that objects.json does not hold", f"photo {unseen[0]}", count=len(unseen))
+            self.left_out.add("images that objects.json does not hold", f"image {unseen[0]}", count=len(unseen))
 
-    def _row(self, photo: Photo, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        image_id = photo.image_id
+    def _row(self, image: ImageListing, entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        image_id = image.image_id
         boxes, usable = self._boxes("objects.json", image_id, entries, keys=OBJECT_BOX)
         known_attributes = self.attributes_of.pop(image_id, {})
         object_ids: list[int] = []
@@ -261,7 +261,7 @@ class _Reader:
                 attribute_ids.append(list(dict.fromkeys([*adjectives, *stated])))
         phrases, phrase_boxes = self.regions_of.pop(image_id, ([], np.empty((0, 4))))
         return detection_row(
-            photo,
+            image,
             size=self.sizes[image_id],
             boxes=boxes[kept],
             object_ids=object_ids,
@@ -271,14 +271,14 @@ class _Reader:
         )
 
     def _entries(self, file_name: str, *, key: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        """Id and list of each photo kept; ValueError where one stands in the file twice."""
+        """Id and list of each image kept; ValueError where one stands in the file twice."""
         path = self.folder / file_name
         seen: set[str] = set()
         for number, record in enumerate(stream_records(path)):
             image_id = _image_id(record, number=number, path=path)
             if image_id in seen:
-                raise ValueError(f"{path}: the photo {image_id!r} stands in it twice")
-            if image_id in self.photos:
+                raise ValueError(f"{path}: the image {image_id!r} stands in it twice")
+            if image_id in self.images:
                 seen.add(image_id)
                 yield image_id, records(record, key, path)
 
@@ -287,7 +287,7 @@ class _Reader:
     ) -> tuple[np.ndarray, np.ndarray]:
         """The entries' boxes xyxy 0..1 (N, 4) and whether they are usable (N,)."""
         numbers = [[entry.get(key) for key in keys] for entry in entries]
-        pixels = pixel_boxes(numbers, source=self.folder / file_name, place=f"photo {image_id}")
+        pixels = pixel_boxes(numbers, source=self.folder / file_name, place=f"image {image_id}")
         return clip_boxes(pixels, sizes=np.asarray(self.sizes[image_id], dtype=np.float64))
 
     def _object_and_adjectives(self, entry: dict[str, Any]) -> tuple[int | None, list[int]]:
@@ -319,51 +319,51 @@ class _Reader:
         ]
         if len(known) < len(relations):
             reason = "relations of objects that are left out"
-            self.left_out.add(reason, f"of photo {image_id}", count=len(relations) - len(known))
+            self.left_out.add(reason, f"of image {image_id}", count=len(relations) - len(known))
         return list(dict.fromkeys(known))
 
     def _skip(self, reason: str, example: Any, image_id: str) -> None:
-        self.left_out.add(reason, f"{example} of photo {image_id}")
+        self.left_out.add(reason, f"{example} of image {image_id}")
 
 
 def _image_sizes(path: Path) -> dict[str, tuple[Any, Any]]:
-    """Width and height of each photo as image_data.json writes them."""
+    """Width and height of each image as image_data.json writes them."""
     sizes: dict[str, tuple[Any, Any]] = {}
     for number, record in enumerate(stream_records(path)):
         image_id = _image_id(record, number=number, path=path)
         if image_id in sizes:
-            raise ValueError(f"{path}: the photo {image_id!r} stands in it twice")
+            raise ValueError(f"{path}: the image {image_id!r} stands in it twice")
         sizes[image_id] = (record.get("width"), record.get("height"))
     return sizes
 
 
-def _listed_photos(
+def _listed_images(
     image_ids: Sequence[str],
     *,
     images: PathLike | None,
     split_of: Mapping[str, str],
     left_out: LeftOut,
-) -> list[Photo]:
-    """The photos with the split their list gives them and the place the photo folder has them at."""
-    places = {} if images is None else _photo_places(images)
+) -> list[ImageListing]:
+    """The images with the split their list gives them and the place the image folder has them at."""
+    places = {} if images is None else _image_places(images)
     known = set(image_ids)
     unlisted = [image_id for image_id in image_ids if image_id not in split_of]
     absent = [image_id for image_id in split_of if image_id not in known]
     for reason, ids in (
-        ("photos that are in no split list", unlisted),
-        ("photos of the split lists that image_data.json does not hold", absent),
+        ("images that are in no split list", unlisted),
+        ("images of the split lists that image_data.json does not hold", absent),
     ):
         if ids:
-            left_out.add(reason, f"photo {ids[0]}", count=len(ids))
+            left_out.add(reason, f"image {ids[0]}", count=len(ids))
     return [
-        Photo(image_id, places.get(f"{image_id}.jpg", f"{image_id}.jpg"), images, split_of[image_id])
+        ImageListing(image_id, places.get(f"{image_id}.jpg", f"{image_id}.jpg"), images, split_of[image_id])
         for image_id in image_ids
         if image_id in split_of
     ]
 
 
 def _splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, str]:
-    """The split of every photo in the list files; ValueError for a photo in two of them."""
+    """The split of every image in the list files; ValueError for an image in two of them."""
     if not isinstance(split_lists, Mapping):
         split_lists = {word: Path(split_lists) / f"{word}.txt" for word in LISTED_SPLITS}
     split_of: dict[str, str] = {}
@@ -371,13 +371,13 @@ def _splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, str]:
         for line in read_lines(path):
             image_id = os.path.splitext(os.path.basename(line.split()[0]))[0]
             if split_of.setdefault(image_id, word) != word:
-                raise ValueError(f"{path}: the photo {image_id!r} is in the list of {split_of[image_id]} too")
+                raise ValueError(f"{path}: the image {image_id!r} is in the list of {split_of[image_id]} too")
     return split_of
 
 
-def _photo_places(images: PathLike) -> dict[str, str]:
-    """Where in the photo folder each file of `PHOTO_FOLDERS` lies; no photo is in both."""
-    folders = [name for name in PHOTO_FOLDERS if os.path.isdir(os.path.join(images, name))]
+def _image_places(images: PathLike) -> dict[str, str]:
+    """Where in the image folder each file of `IMAGE_FOLDERS` lies; no image is in both."""
+    folders = [name for name in IMAGE_FOLDERS if os.path.isdir(os.path.join(images, name))]
     return {name: f"{folder}/{name}" for folder in folders for name in os.listdir(os.path.join(images, folder))}
 
 

@@ -1,7 +1,7 @@
 """Captions by the million as Arrow columns: one text a row, joined to the rows of training/data/captions/rows.py.
 
-    image ids + texts, a row each --joined_captions--> one row a photo
-    photo names + folder --find_photos--> where each photo lies, or null
+    image ids + texts, a row each --joined_captions--> one row an image
+    image names + folder --find_images--> where each image lies, or null
 
 Twelve million pairs (Conceptual 12M) would be 10 GB of Python strings and dicts; here they take what their text takes.
 """
@@ -23,8 +23,8 @@ from training.data.files import PathLike
 
 LISTED_NAMES = 5
 ROWS_A_CHUNK = 100_000
-DEEPEST_FOLDER = 3  # below the photo folder: links that lead in a circle come to an end
-NO_PHOTO_ENDINGS = (".json", ".txt", ".parquet")  # what download tools write beside every photo
+DEEPEST_FOLDER = 3  # below the image folder: links that lead in a circle come to an end
+NO_IMAGE_ENDINGS = (".json", ".txt", ".parquet")  # what download tools write beside every image
 NAME = pa.large_string()  # more than 2 GB of text in a column
 ENDING = r"\.[^./]*$"
 FOLDERS = r"^.*/"
@@ -33,10 +33,10 @@ LEADING_ZEROS = r"^0+(\d)"
 
 @dataclass(frozen=True)
 class JoinedCaptions:
-    """P photos in the order in which they first stood, and their T texts, those of a photo side by side.
+    """P images in the order in which they first stood, and their T texts, those of an image side by side.
 
-    `starts` (P + 1,) int64: photo p has the texts `starts[p]:starts[p + 1]`; `places` (P,): the photo's file, or None
-    where no photos are given.
+    `starts` (P + 1,) int64: image p has the texts `starts[p]:starts[p + 1]`; `places` (P,): the image's file, or None
+    where no images are given.
     """
 
     image_ids: pa.Array
@@ -51,20 +51,20 @@ def joined_captions(
     """One entry for each id, with its texts in their order.
 
     Args:
-        image_ids: (T,) large_string, the photo's name or id.
+        image_ids: (T,) large_string, the image's name or id.
         texts: (T,) large_string.
-        images: the photo folder, in which `find_photos` looks for the ids; photos that are not there are left out with
-            one warning. None leaves no photo out.
-        numbered: as for `find_photos`.
+        images: the image folder, in which `find_images` looks for the ids; images that are not there are left out with
+            one warning. None leaves no image out.
+        numbered: as for `find_images`.
 
     Raises:
-        ValueError: as `find_photos`.
+        ValueError: as `find_images`.
     """
     coded = image_ids.combine_chunks().dictionary_encode()
     ids, codes = coded.dictionary, coded.indices.to_numpy()  # (P,), (T,): ids are numbered as they first appear
     places = None
     if images is not None:
-        places = find_photos(ids, images, numbered=numbered)
+        places = find_images(ids, images, numbered=numbered)
         found = pc.is_valid(places).to_numpy(zero_copy_only=False)  # (P,)
         if not found.all():
             texts = texts.filter(pa.array(found[codes]))
@@ -77,10 +77,10 @@ def joined_captions(
 
 
 def joined_dataset(joined: JoinedCaptions, *, split_of: str | Mapping[str, str]) -> datasets.Dataset:
-    """Rows of `CAPTION_FEATURES`; no photo is opened.
+    """Rows of `CAPTION_FEATURES`; no image is opened.
 
     Args:
-        joined: the photos.
+        joined: the images.
         split_of: the split of all of them, or of each image id; one of `SPLITS`.
     """
     schema = CAPTION_FEATURES.arrow_schema
@@ -92,8 +92,8 @@ def joined_dataset(joined: JoinedCaptions, *, split_of: str | Mapping[str, str])
     )
 
 
-def find_photos(names: pa.Array, folder: PathLike, *, numbered: bool = False) -> pa.Array:
-    """The path of each photo, null (and one warning naming up to five) where it is missing.
+def find_images(names: pa.Array, folder: PathLike, *, numbered: bool = False) -> pa.Array:
+    """The path of each image, null (and one warning naming up to five) where it is missing.
 
     A name is looked for among the files of `folder` and of the folders in it (`DEEPEST_FOLDER` deep): as a path below
     `folder`, as one without its ending, as a bare file name, and as one without its ending. So `00012` is found as
@@ -101,17 +101,17 @@ def find_photos(names: pa.Array, folder: PathLike, *, numbered: bool = False) ->
 
     Args:
         names: (P,) large_string.
-        folder: the photo folder.
+        folder: the image folder.
         numbered: the names are numbers, and zeros may stand before those of the files: `12` is `000000012.jpg`.
 
     Raises:
-        ValueError: where the folder is absent or empty, or every photo is missing.
+        ValueError: where the folder is absent or empty, or every image is missing.
     """
     if not os.path.isdir(folder):
-        raise ValueError(f"there is no photo folder {folder}")
+        raise ValueError(f"there is no image folder {folder}")
     files = pa.chunked_array(list(_file_chunks(Path(folder), "", depth=0)), NAME).combine_chunks()
     if not len(files):
-        raise ValueError(f"the photo folder {folder} holds no file")
+        raise ValueError(f"the image folder {folder} holds no file")
     files = files.take(pc.array_sort_indices(files))
     places = pc.index_in(names, value_set=files)
     for key in _keys(files, numbered=numbered):
@@ -142,7 +142,7 @@ def _file_chunks(root: Path, below: str, *, depth: int) -> Iterator[pa.Array]:
         for entry in entries:
             if entry.is_dir():
                 folders.append(f"{below}{entry.name}/")
-            elif not entry.name.endswith(NO_PHOTO_ENDINGS):
+            elif not entry.name.endswith(NO_IMAGE_ENDINGS):
                 names.append(f"{below}{entry.name}")
             if len(names) == ROWS_A_CHUNK:
                 yield _as_text(names)
@@ -166,23 +166,23 @@ def _report_missing(missing: pa.Array, *, total: int, folder: PathLike) -> None:
         return
     listed = ", ".join(missing[:LISTED_NAMES].to_pylist()) + (", ..." if len(missing) > LISTED_NAMES else "")
     if len(missing) == total:
-        raise ValueError(f"none of the {total} photos is in {folder} (looked for {listed}); is it the right folder?")
-    warnings.warn(f"{len(missing)} of {total} photos are not in {folder} and are left out: {listed}", stacklevel=4)
+        raise ValueError(f"none of the {total} images is in {folder} (looked for {listed}); is it the right folder?")
+    warnings.warn(f"{len(missing)} of {total} images are not in {folder} and are left out: {listed}", stacklevel=4)
 
 
 def _chunk(joined: JoinedCaptions, start: int, *, split_of: str | Mapping[str, str]) -> pa.RecordBatch:
-    """Up to `ROWS_A_CHUNK` rows from photo `start` on."""
+    """Up to `ROWS_A_CHUNK` rows from image `start` on."""
     schema = CAPTION_FEATURES.arrow_schema
     ids = joined.image_ids[start : start + ROWS_A_CHUNK].cast(pa.string())
     starts = joined.starts[start : start + len(ids) + 1]
     texts = joined.texts.slice(starts[0], starts[-1] - starts[0]).combine_chunks().cast(pa.string())
     captions = pa.ListArray.from_arrays(pa.array(starts - starts[0], pa.int32()), texts)
     splits = [split_of] * len(ids) if isinstance(split_of, str) else [split_of[i] for i in ids.to_pylist()]
-    photos = schema.field("image").type
-    image = pa.nulls(len(ids), photos)
+    images = schema.field("image").type
+    image = pa.nulls(len(ids), images)
     if joined.places is not None:
         paths = joined.places[start : start + len(ids)].cast(pa.string())
-        image = pa.StructArray.from_arrays([pa.nulls(len(ids), pa.binary()), paths], fields=list(photos))
+        image = pa.StructArray.from_arrays([pa.nulls(len(ids), pa.binary()), paths], fields=list(images))
     columns = {"image_id": ids, "image": image, "captions": captions, "split": pa.array(splits, pa.string())}
     columns["domain"] = pa.array([""] * len(ids), pa.string())
     return pa.RecordBatch.from_arrays(

@@ -1,14 +1,14 @@
-"""Caption data sets in their official formats -> one `datasets.Dataset`, one row per photo.
+"""Caption data sets in their official formats -> one `datasets.Dataset`, one row per image.
 
-    annotation file + photo folder --load_captions--> rows --training/tasks/captioning.py--> model inputs
+    annotation file + image folder --load_captions--> rows --training/tasks/captioning.py--> model inputs
 
 COCO captions (Chen et al. 2015), Karpathy's splits (Karpathy and Fei-Fei 2015), Flickr8k (Hodosh et al. 2013),
 Flickr30k (Young et al. 2014) and its Entities (Plummer et al. 2015), nocaps (Agrawal et al. 2019), VizWiz captions
-(Gurari et al. 2020), anyone's folder of photos with a table, any Hub data set, and the drawn scenes. Those for
+(Gurari et al. 2020), anyone's folder of images with a table, any Hub data set, and the drawn scenes. Those for
 pretraining lie beside: `caption_pairs.py` (Conceptual Captions, SBU, LAION), `caption_genome.py` (phrases of Visual
 Genome), `caption_tags.py` (what a detector saw), and `caption_mixture.py` joins several.
 
-No photo is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
+No image is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """
 
 import os
@@ -29,7 +29,7 @@ from training.data.captions.visual_genome import read_genome_regions
 from training.data.csv_rows import TEXT_COLUMNS
 from training.data.files import (
     PathLike,
-    check_photo_names,
+    check_image_names,
     column,
     format_reader,
     id_text,
@@ -57,11 +57,11 @@ def load_captions(format: str, **options: Any) -> datasets.Dataset:
             (`"train"`) or several (`"train+restval"`).
 
     Returns:
-        One row per photo: `image_id` (str), `image` (`datasets.Image`, None without a photo folder), `captions`
+        One row per image: `image_id` (str), `image` (`datasets.Image`, None without an image folder), `captions`
         (list of str, empty where the file holds none), `split` (train, val, test or restval), `domain` (str).
 
     Raises:
-        ValueError: for an unknown format or option, a broken file, no caption, no photo, an unknown split.
+        ValueError: for an unknown format or option, a broken file, no caption, no image, an unknown split.
     """
     return format_reader(CAPTION_FORMATS, format, options, kind="caption")(**options)
 
@@ -74,7 +74,7 @@ def read_coco_captions(
     Args:
         annotations: the official JSON, for example `captions_val2017.json`; a test file without `annotations` gives
             rows without captions.
-        images: folder the `file_name`s lie in; None gives rows without photos, enough for metrics.
+        images: folder the `file_name`s lie in; None gives rows without images, enough for metrics.
         split: keep only this split.
         file_split: the split all rows belong to; by default an image's own `split` field, else the split named in
             the file's name (`captions_val2017.json`: val), else train.
@@ -104,7 +104,7 @@ def read_vizwiz(
 
     Args:
         dropped: captions with any of these flags are left out, as the official evaluation leaves them out (rejected
-            work, and the fixed sentence for photos too poor to describe). `()` keeps every caption.
+            work, and the fixed sentence for images too poor to describe). `()` keeps every caption.
 
     The other arguments are those of `read_coco_captions`.
     """
@@ -118,27 +118,27 @@ def read_karpathy(
 
     Args:
         annotations: the JSON, `{"images": [{"filename", "filepath", "split", "sentences": [{"raw", "tokens"}]}]}`.
-        images: the photo folder; photos are looked for at `filepath/filename` in it, then at `filename`.
+        images: the image folder; images are looked for at `filepath/filename` in it, then at `filename`.
         split: keep only this split; the usual training set of COCO is `"train+restval"`.
-        file_split: the split all rows belong to; by default each photo's own.
+        file_split: the split all rows belong to; by default each image's own.
 
-    The `image_id` is the COCO id where there is one, else the photo's name without its ending.
+    The `image_id` is the COCO id where there is one, else the image's name without its ending.
     """
-    photos = records(read_json(annotations), "images", annotations)
-    names = text_column(photos, "filename", annotations)
-    folders = [photo.get("filepath") or "" for photo in photos]
+    listed = records(read_json(annotations), "images", annotations)
+    names = text_column(listed, "filename", annotations)
+    folders = [image.get("filepath") or "" for image in listed]
     strange = next((folder for folder in folders if not isinstance(folder, str)), None)
     if strange is not None:
         raise ValueError(f"{annotations}: the filepath {strange!r:.60} is not text")
     captions = [
         [_sentence_text(sentence, annotations) for sentence in sentences]
-        for sentences in list_column(photos, "sentences", annotations)
+        for sentences in list_column(listed, "sentences", annotations)
     ]
     return caption_dataset(
-        image_ids=[id_text(p.get("cocoid", Path(name).stem)) for p, name in zip(photos, names, strict=True)],
+        image_ids=[id_text(p.get("cocoid", Path(name).stem)) for p, name in zip(listed, names, strict=True)],
         names=[os.path.join(place, name) for place, name in zip(folders, names, strict=True)],
         captions=captions,
-        splits=[file_split] * len(photos) if file_split else column(photos, "split", annotations),
+        splits=[file_split] * len(listed) if file_split else column(listed, "split", annotations),
         images=images,
         split=split,
         source=annotations,
@@ -156,11 +156,11 @@ def read_flickr_tokens(
 
     Args:
         tokens: `Flickr8k.token.txt` or `results_20130124.token`.
-        images: the photo folder, None for rows without photos.
+        images: the image folder, None for rows without images.
         split: keep only this split.
-        split_lists: list files by split, `{"train": ..., "val": ..., "test": ...}`, one photo name a line with or
+        split_lists: list files by split, `{"train": ..., "val": ..., "test": ...}`, one image name a line with or
             without its ending. By default the `*trainImages.txt`, `*devImages.txt`, `*testImages.txt` beside the
-            token file; where there are none, every photo is train. Photos in no list are left out.
+            token file; where there are none, every image is train. Images in no list are left out.
     """
     captions_of: dict[str, list[str]] = {}
     for number, line in enumerate(read_lines(tokens), start=1):
@@ -190,7 +190,7 @@ def read_flickr30k_entities(
 ) -> datasets.Dataset:
     """Flickr30k Entities: a folder of `<image id>.txt`, one caption a line, phrases marked `[/EN#1/people A man]`.
 
-    Arguments as for `read_flickr_tokens` (`sentences` is the folder; without `split_lists` every photo is train).
+    Arguments as for `read_flickr_tokens` (`sentences` is the folder; without `split_lists` every image is train).
     The marks are taken off; the grounding reader keeps them.
     """
     files = sorted(Path(sentences).glob("*.txt"))
@@ -218,20 +218,20 @@ def read_folder(
     split: str | None = None,
     file_split: str | None = None,
 ) -> datasets.Dataset:
-    """Your own photos: a folder and a CSV, TSV or JSONL table; several rows of one photo are joined.
+    """Your own images: a folder and a CSV, TSV or JSONL table; several rows of one image are joined.
 
     Args:
-        folder: the photo folder; the table names photos relative to it.
+        folder: the image folder; the table names images relative to it.
         table: the table; by default the one of `TABLE_NAMES` lying in the folder.
-        image_column: column with the photo's name, by default the first found of `IMAGE_COLUMNS`.
+        image_column: column with the image's name, by default the first found of `IMAGE_COLUMNS`.
         caption_column: column with a caption (in JSONL also a list of captions), by default of `CAPTION_COLUMNS`.
         split: keep only this split; the table's `split` column names it, train where there is none.
         file_split: the split all rows belong to.
 
-    In a table of two columns, photo and caption, commas that nobody quoted belong to the caption; in others they are an
+    In a table of two columns, image and caption, commas that nobody quoted belong to the caption; in others they are an
     error that names the line.
 
-    A column `image_id` is taken as it stands; else the id is the photo's name as the table writes it. A column
+    A column `image_id` is taken as it stands; else the id is the image's name as the table writes it. A column
     `domain` is kept.
     """
     if not os.path.isdir(folder):
@@ -240,19 +240,19 @@ def read_folder(
     rows = read_table(path, text_columns={*TEXT_COLUMNS, *([caption_column] if caption_column else [])})
     image_column = _choose_column(rows, image_column, IMAGE_COLUMNS, path)
     caption_column = _choose_column(rows, caption_column, CAPTION_COLUMNS, path)
-    photos: dict[str, dict[str, Any]] = {}
+    images: dict[str, dict[str, Any]] = {}
     names = text_column(rows, image_column, path)
     for name, caption, row in zip(names, column(rows, caption_column, path), rows, strict=True):
-        photo = photos.setdefault(name, {"captions": [], "row": row})
-        photo["captions"].extend(caption if isinstance(caption, list) else [caption])
-    firsts = [photo["row"] for photo in photos.values()]
+        image = images.setdefault(name, {"captions": [], "row": row})
+        image["captions"].extend(caption if isinstance(caption, list) else [caption])
+    firsts = [image["row"] for image in images.values()]
     return caption_dataset(
         image_ids=[
             name if row.get("image_id") in (None, "") else id_text(row["image_id"])
-            for name, row in zip(photos, firsts, strict=True)
+            for name, row in zip(images, firsts, strict=True)
         ],
-        names=list(photos),
-        captions=[photo["captions"] for photo in photos.values()],
+        names=list(images),
+        captions=[image["captions"] for image in images.values()],
         splits=[file_split or row.get("split") or "train" for row in firsts],
         domains=[row.get("domain") or "" for row in firsts],
         images=folder,
@@ -277,10 +277,10 @@ def read_hub(
 
     Args:
         path, name, revision, data_dir, data_files: passed to `datasets.load_dataset`.
-        image_column, caption_column: the columns with the photo (an image, or a path below the working folder) and with
+        image_column, caption_column: the columns with the image (an image, or a path below the working folder) and with
             its caption or list of captions.
-        image_id_column: the column with the photo's id; rows that share an id are joined. By default every row is
-            one photo and its id is `<split>-<row number>`.
+        image_id_column: the column with the image's id; rows that share an id are joined. By default every row is
+            one image and its id is `<split>-<row number>`.
         split: keep only this split; `validation` and `dev` are called val.
     """
     loaded = datasets.load_dataset(path, name=name, revision=revision, data_dir=data_dir, data_files=data_files)
@@ -303,16 +303,16 @@ def read_mixture(
     Args:
         parts: the options of `load_captions` of each, `{"format": "karpathy", ...}`, and beside them, each optional:
             `name` (of the part, by default the format's), `splits` (`["train"]`: it takes part in these alone), `share`
-            (0..1 of its photos, drawn by `seed`), `limit` (so many photos at most), `repeat` (so many times its
-            photos to train on stand in the mixture) and `photo_ids`.
-        images: the photo folder of the parts that name none.
+            (0..1 of its images, drawn by `seed`), `limit` (so many images at most), `repeat` (so many times its
+            images to train on stand in the mixture) and `image_ids`.
+        images: the image folder of the parts that name none.
         split: keep only this split; parts that do not have it are passed over.
         seed: another seed draws other shares.
 
-    An empty `domain` becomes the part's name. Image ids get `photo_ids` (by default the part's name) and a dash before
-    them wherever a part's photos are not those of the first part, whatever split is read, so that regions stored under
-    an id never belong to another photo: `cc3m-12` behind COCO's photo 12. Parts with the same `photo_ids`, a word of
-    yours, are on the same photos: a photo of several stands once, with the captions of all.
+    An empty `domain` becomes the part's name. Image ids get `image_ids` (by default the part's name) and a dash before
+    them wherever a part's images are not those of the first part, whatever split is read, so that regions stored under
+    an id never belong to another image: `cc3m-12` behind COCO's image 12. Parts with the same `image_ids`, a word of
+    yours, are on the same images: an image of several stands once, with the captions of all.
 
     Raises:
         ValueError, NoSuchSplitError: as `mixed_captions`.
@@ -341,8 +341,8 @@ def _read_coco_layout(
     annotations: PathLike, *, images: PathLike | None, split: str | None, file_split: str | None, dropped: Sequence[str]
 ) -> datasets.Dataset:
     content = read_json(annotations)
-    photos = records(content, "images", annotations)
-    image_ids = [id_text(image_id) for image_id in column(photos, "id", annotations)]
+    listed = records(content, "images", annotations)
+    image_ids = [id_text(image_id) for image_id in column(listed, "id", annotations)]
     captions_of: dict[str, list[str]] = {image_id: [] for image_id in image_ids}
     notes = records(content, "annotations", annotations) if "annotations" in content else []
     notes = [note for note in notes if not any(note.get(flag) for flag in dropped)]
@@ -355,15 +355,15 @@ def _read_coco_layout(
             strays += 1
     if strays:
         warnings.warn(
-            f"{annotations}: {strays} captions are of photos it does not list, they are left out", stacklevel=3
+            f"{annotations}: {strays} captions are of images it does not list, they are left out", stacklevel=3
         )
     from_name = split_in(Path(annotations).stem) or "train"
     return caption_dataset(
         image_ids=image_ids,
-        names=column(photos, "file_name", annotations),
+        names=column(listed, "file_name", annotations),
         captions=[captions_of[image_id] for image_id in image_ids],
-        splits=[file_split or split_in(str(photo.get("split", ""))) or from_name for photo in photos],
-        domains=[photo.get("domain") or "" for photo in photos],
+        splits=[file_split or split_in(str(image.get("split", ""))) or from_name for image in listed],
+        domains=[image.get("domain") or "" for image in listed],
         images=images,
         split=split,
         source=annotations,
@@ -388,13 +388,13 @@ def _split_lists_beside(tokens: PathLike) -> dict[str, Path]:
 
 
 def _listed_splits(names: Collection[str], split_lists: Mapping[str, PathLike]) -> dict[str, str]:
-    """The split of each photo name, in the order of `names`; every photo is train where there are no lists."""
+    """The split of each image name, in the order of `names`; every image is train where there are no lists."""
     if not split_lists:
         return dict.fromkeys(names, "train")
     split_of_stem = {Path(line).stem: word for word, path in split_lists.items() for line in read_lines(path)}
     listed = {name: split_of_stem[Path(name).stem] for name in names if Path(name).stem in split_of_stem}
     if len(listed) < len(names):
-        warnings.warn(f"{len(names) - len(listed)} photos are in no split list and are left out", stacklevel=3)
+        warnings.warn(f"{len(names) - len(listed)} images are in no split list and are left out", stacklevel=3)
     return listed
 
 
@@ -420,7 +420,7 @@ def _choose_column(rows: Sequence[Mapping[str, Any]], name: str | None, usual: S
 def _map_hub_split(
     part: datasets.Dataset, *, split: str, columns: Mapping[str, str], image_id_column: str | None
 ) -> datasets.Dataset:
-    """One split of a Hub data set under our columns; rows that share an id become one; photos stay undecoded."""
+    """One split of a Hub data set under our columns; rows that share an id become one; images stay undecoded."""
     needed = [*columns.values(), *([image_id_column] if image_id_column else [])]
     absent = [name for name in needed if name not in part.column_names]
     if absent:
@@ -439,10 +439,10 @@ def _map_hub_split(
         first_row_of.setdefault(image_id, row)
         captions_of.setdefault(image_id, []).extend(texts if isinstance(texts, list) else [texts])
     cure = "write names relative to it, or make it a column of images (datasets.Image)"
-    check_photo_names(part, columns["image"], cure=cure)
-    photos = part.select_columns(columns["image"])
+    check_image_names(part, columns["image"], cure=cure)
+    images = part.select_columns(columns["image"])
     if columns["image"] != "image":
-        photos = photos.rename_column(columns["image"], "image")
+        images = images.rename_column(columns["image"], "image")
     words = caption_dataset(
         image_ids=list(captions_of),
         names=list(captions_of),
@@ -452,7 +452,7 @@ def _map_hub_split(
         split=None,
         source="the data set",
     )
-    kept = photos.select([first_row_of[image_id] for image_id in words["image_id"]]).cast_column(
+    kept = images.select([first_row_of[image_id] for image_id in words["image_id"]]).cast_column(
         "image", datasets.Image()
     )
     rows = datasets.concatenate_datasets([words.remove_columns("image"), kept], axis=1)

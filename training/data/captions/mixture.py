@@ -1,8 +1,8 @@
 """Several caption data sets as one, for pretraining: COCO, Visual Genome, Conceptual Captions and SBU in UNITER.
 
-    parts, each with the options of load_captions --mixed_captions--> their rows in one data set, one row a photo
+    parts, each with the options of load_captions --mixed_captions--> their rows in one data set, one row an image
 
-It is the mixture of training/data/questions/formats.py, for rows of photos: parts that share photos share rows.
+It is the mixture of training/data/questions/formats.py, for rows of images: parts that share images share rows.
 """
 
 import inspect
@@ -19,22 +19,22 @@ from datasets.fingerprint import generate_random_fingerprint
 from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError, split_name
 from training.data.files import PathLike, format_reader
 
-# Formats whose data sets call the same photo by the same id, whatever the file.
-PHOTO_IDS = {"coco": "coco", "visual_genome_regions": "visual_genome"}
-PART_KEYS = ("format", "name", "splits", "share", "limit", "repeat", "photo_ids")
+# Formats whose data sets call the same image by the same id, whatever the file.
+IMAGE_IDS = {"coco": "coco", "visual_genome_regions": "visual_genome"}
+PART_KEYS = ("format", "name", "splits", "share", "limit", "repeat", "image_ids")
 REPEATED_SPLITS = ("train", "restval")
 Readers = Mapping[str, Callable[..., datasets.Dataset]]
 
 
 @dataclass
 class _Part:
-    """A part of a mixture: its number from 1, rows, what the recipe says of it, name, and whose photo ids it has."""
+    """A part of a mixture: its number from 1, rows, what the recipe says of it, name, and whose image ids it has."""
 
     number: int
     table: pa.Table
     options: Mapping[str, Any]
     name: str
-    photo_ids: str
+    image_ids: str
 
 
 def mixed_captions(
@@ -52,14 +52,14 @@ def mixed_captions(
 
     Raises:
         ValueError: naming the part, for what its reader raises, an unknown key, a share, limit or repeat that is none,
-            and for a photo that two parts have in different splits.
+            and for an image that two parts have in different splits.
         NoSuchSplitError: where no part has the split.
     """
     if not isinstance(parts, Sequence) or not parts or not all(isinstance(p, Mapping) and "format" in p for p in parts):
         raise ValueError('parts of a mixture is a list of data sets, [{"format": "karpathy", ...}, ...]')
     names = _part_names(parts)
-    photo_ids = [
-        str(p.get("photo_ids", PHOTO_IDS.get(p["format"], name))) for p, name in zip(parts, names, strict=True)
+    image_ids = [
+        str(p.get("image_ids", IMAGE_IDS.get(p["format"], name))) for p, name in zip(parts, names, strict=True)
     ]
     loaded = []
     for number, options in enumerate(parts, start=1):
@@ -70,10 +70,10 @@ def mixed_captions(
             raise ValueError(f"part {number} of the mixture ({options['format']}): {error}") from error
         if rows is not None:
             drawn = _drawn(_table(rows), options, rng=np.random.default_rng((seed, number)))
-            loaded.append(_Part(number, drawn, options, names[number - 1], photo_ids[number - 1]))
+            loaded.append(_Part(number, drawn, options, names[number - 1], image_ids[number - 1]))
     if not loaded:
         raise NoSuchSplitError(f"no part of the mixture has the split {split!r}")
-    named = [_named(part, first_photo_ids=photo_ids[0]) for part in loaded]
+    named = [_named(part, first_image_ids=image_ids[0]) for part in loaded]
     table = pa.concat_tables(
         _repeated(table, part.options) for table, part in zip(_joined(named, loaded), loaded, strict=True)
     )
@@ -121,51 +121,51 @@ def _check_draw(part: Mapping[str, Any]) -> None:
     whole = all(type(number) is int and number >= 1 for number in (limit, repeat))
     if not isinstance(share, int | float) or not 0 < share <= 1 or not whole:
         raise ValueError(
-            f"share is {share}, limit {limit} and repeat {repeat}; a share lies in 0..1, the others count photos and "
+            f"share is {share}, limit {limit} and repeat {repeat}; a share lies in 0..1, the others count images and "
             "times"
         )
 
 
 def _table(rows: datasets.Dataset) -> pa.Table:
-    """The columns of `CAPTION_FEATURES`, photos undecoded."""
+    """The columns of `CAPTION_FEATURES`, images undecoded."""
     undecoded = rows.select_columns(list(CAPTION_FEATURES)).cast_column("image", datasets.Image(decode=False))
     return undecoded.with_format("arrow")[:].cast(CAPTION_FEATURES.arrow_schema)
 
 
 def _drawn(table: pa.Table, part: Mapping[str, Any], *, rng: np.random.Generator) -> pa.Table:
-    """The part's share of its photos, in their order."""
+    """The part's share of its images, in their order."""
     size = min(max(round(part.get("share", 1.0) * len(table)), 1), part.get("limit", len(table)))
     return table if size == len(table) else table.take(np.sort(rng.permutation(len(table))[:size]))
 
 
-def _named(part: _Part, *, first_photo_ids: str) -> pa.Table:
-    """The part's rows with ids that only the same photo has in other parts, and with its name for an empty domain."""
+def _named(part: _Part, *, first_image_ids: str) -> pa.Table:
+    """The part's rows with ids that only the same image has in other parts, and with its name for an empty domain."""
     table = part.table
     domain = pc.if_else(pc.equal(table["domain"], ""), part.name, table["domain"])
     ids = table["image_id"]
-    if part.photo_ids != first_photo_ids:
-        ids = pc.binary_join_element_wise(f"{part.photo_ids}-", ids, "")
+    if part.image_ids != first_image_ids:
+        ids = pc.binary_join_element_wise(f"{part.image_ids}-", ids, "")
     return _with(_with(table, "domain", domain), "image_id", ids)
 
 
 def _joined(tables: Sequence[pa.Table], parts: Sequence[_Part]) -> list[pa.Table]:
-    """The tables without the photos of earlier ones, to whose captions theirs are added."""
+    """The tables without the images of earlier ones, to whose captions theirs are added."""
     found = list(tables)
-    for photo_ids in {part.photo_ids for part in parts}:
-        sharing = [number for number, part in enumerate(parts) if part.photo_ids == photo_ids]
+    for image_ids in {part.image_ids for part in parts}:
+        sharing = [number for number, part in enumerate(parts) if part.image_ids == image_ids]
         if len(sharing) > 1:
-            joined = _joined_photos([tables[number] for number in sharing], [parts[number] for number in sharing])
+            joined = _joined_images([tables[number] for number in sharing], [parts[number] for number in sharing])
             for number, table in zip(sharing, joined, strict=True):
                 found[number] = table
     return found
 
 
-def _joined_photos(tables: Sequence[pa.Table], parts: Sequence[_Part]) -> list[pa.Table]:
-    """`_joined` for parts on the same photos.
+def _joined_images(tables: Sequence[pa.Table], parts: Sequence[_Part]) -> list[pa.Table]:
+    """`_joined` for parts on the same images.
 
-    A photo in different splits would be trained on and scored: ValueError.
+    An image in different splits would be trained on and scored: ValueError.
     """
-    home_of: dict[str, tuple[int, int]] = {}  # photo id -> table and row
+    home_of: dict[str, tuple[int, int]] = {}  # image id -> table and row
     added: list[dict[int, list[str]]] = [{} for _ in tables]  # table -> row -> captions of later parts
     kept = []
     for number, table in enumerate(tables):
@@ -177,7 +177,7 @@ def _joined_photos(tables: Sequence[pa.Table], parts: Sequence[_Part]) -> list[p
             first, again = tables[home]["split"][place].as_py(), table["split"][row].as_py()
             if first != again:
                 raise ValueError(
-                    f"the photo {image_id!r} is {first} in part {parts[home].number} of the mixture "
+                    f"the image {image_id!r} is {first} in part {parts[home].number} of the mixture "
                     f"({parts[home].name}) and {again} in part {parts[number].number} ({parts[number].name}); leave it "
                     "out of one of them, or read one split"
                 )

@@ -1,4 +1,4 @@
-"""Files of (photo, caption) pairs as they are published, block by block: the text of a block is all that is in memory.
+"""Files of (image, caption) pairs as they are published, block by block: the text of a block is all that is in memory.
 
     .tsv | .jsonl | .json | .parquet | two .txt --pair_chunks--> Pairs: captions, urls, names of some rows
 
@@ -51,7 +51,7 @@ def pair_chunks(path: PathLike, *, columns: Columns, captions: PathLike | None =
     Args:
         path: ends in .tsv, .jsonl, .json, .parquet or .txt.
         columns: their name of any of `USUAL_COLUMNS`, where it is not a usual one; in a .tsv also its number, from 0.
-        captions: the second file of a .txt: the caption of the photo whose url stands in the same line of `path`.
+        captions: the second file of a .txt: the caption of the image whose url stands in the same line of `path`.
 
     Raises:
         ValueError: naming file and line (or record), for what is broken: another number of columns, no JSON, a value

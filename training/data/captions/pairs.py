@@ -1,9 +1,9 @@
-"""Web-scale lists of (photo, caption): Conceptual Captions 3M and 12M, SBU, LAION, and lists laid out like them.
+"""Web-scale lists of (image, caption): Conceptual Captions 3M and 12M, SBU, LAION, and lists laid out like them.
 
-    list of pairs --training/data/captions/pair_files.py--> Pairs --names of the photos' files--> rows, one a photo
+    list of pairs --training/data/captions/pair_files.py--> Pairs --names of the images' files--> rows, one an image
 
-The lists name photos by their url. Nothing is downloaded here: what was downloaded lies in a folder, under names that
-each tool makes in its own way (`PHOTO_NAMES`), and photos that could not be had are simply not there.
+The lists name images by their url. Nothing is downloaded here: what was downloaded lies in a folder, under names that
+each tool makes in its own way (`IMAGE_NAMES`), and images that could not be had are simply not there.
 """
 
 import hashlib
@@ -38,36 +38,36 @@ def read_pairs(
     split: str | None = None,
     file_split: str | None = None,
 ) -> datasets.Dataset:
-    """Lists of photos with a caption each, one row a photo; captions of one photo are joined.
+    """Lists of images with a caption each, one row an image; captions of one image are joined.
 
     Args:
         pairs: the list: `Train_GCC-training.tsv`, `cc12m.tsv`, `SBU_captioned_photo_dataset_urls.txt`,
             `sbu-captions-all.json`, JSON lists of ALBEF and BLIP, LAION's or img2dataset's JSONL or Parquet; a folder
             of these, or several files, which are taken as one.
         captions: SBU's second text file, `SBU_captioned_photo_dataset_captions.txt`.
-        images: the folder of downloaded photos, searched by `find_photos`; rows whose photo is not there are left out
-            with one warning. None gives rows without photos, for region stores made elsewhere.
-        named_by: how a photo's file is named, of `PHOTO_NAMES`; the name is also the `image_id`. By default the list's
+        images: the folder of downloaded images, searched by `find_images`; rows whose image is not there are left out
+            with one warning. None gives rows without images, for region stores made elsewhere.
+        named_by: how an image's file is named, of `IMAGE_NAMES`; the name is also the `image_id`. By default the list's
             own column of names.
         columns: your name for the columns `caption`, `url` and `name`; in a .tsv without a header their number from 0.
         split: keep only this split.
         file_split: the split of all rows; by default the one the (first) file's name speaks of, else train.
 
-    A row without a caption, or without the url or name its photo's file is named by, is left out and counted, as the
+    A row without a caption, or without the url or name its image's file is named by, is left out and counted, as the
     official lists have such holes: LAION's `TEXT` and `URL` may be null, and those of SBU and CC12M blank. Any other
     broken line is an error.
 
     Raises:
-        ValueError: naming file and line, as `pair_chunks`; for an unknown `named_by`, a photo folder without any of the
-            photos, and where no pair is left.
+        ValueError: naming file and line, as `pair_chunks`; for an unknown `named_by`, an image folder without any of
+            the images, and where no pair is left.
         NoSuchSplitError: where `split` is another one than that of the files.
     """
     paths = _pair_files(pairs)
     word = split_name(file_split or split_in(Path(paths[0]).stem) or "train", paths[0])
     if split is not None:
         wanted_splits(split, present={word}, source=paths[0])
-    if named_by is not None and named_by not in PHOTO_NAMES:
-        raise ValueError(f"named_by is {named_by!r}; choose one of {', '.join(PHOTO_NAMES)}")
+    if named_by is not None and named_by not in IMAGE_NAMES:
+        raise ValueError(f"named_by is {named_by!r}; choose one of {', '.join(IMAGE_NAMES)}")
     names, texts = _whole_rows(paths, captions=captions, named_by=named_by, columns=columns or {})
     joined = joined_captions(names, texts, images=images, numbered=named_by in NUMBERED)
     return joined_dataset(joined, split_of=word)
@@ -76,14 +76,14 @@ def read_pairs(
 def _whole_rows(
     paths: Sequence[PathLike], *, captions: PathLike | None, named_by: str | None, columns: Mapping[str, str | int]
 ) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
-    """The photos' names and the captions of the rows that have both, (N,) large_string each."""
+    """The images' names and the captions of the rows that have both, (N,) large_string each."""
     names: list[pa.Array] = []
     texts: list[pa.Array] = []
     left_out: Counter[str] = Counter()
     num_rows = 0
     for path in paths:
         for chunk in pair_chunks(path, columns=columns, captions=captions):
-            named = _photo_names(chunk, named_by, first_row=num_rows, path=path)
+            named = _image_names(chunk, named_by, first_row=num_rows, path=path)
             written, known = pc.not_equal(chunk.captions.fill_null(""), ""), pc.not_equal(named.fill_null(""), "")
             whole = pc.and_(written, known)
             names.append(named.filter(whole))
@@ -95,7 +95,7 @@ def _whole_rows(
         if count:
             warnings.warn(f"{paths[0]}: {count} of {num_rows} rows have no {what} and are left out", stacklevel=3)
     if not sum(map(len, names)):
-        raise ValueError(f"{paths[0]} holds no pair of a photo and a caption; is it cut short?")
+        raise ValueError(f"{paths[0]} holds no pair of an image and a caption; is it cut short?")
     return pa.chunked_array(names), pa.chunked_array(texts)
 
 
@@ -114,16 +114,16 @@ def _pair_files(pairs: PathLike | Sequence[PathLike]) -> list[PathLike]:
     return list(files)
 
 
-def _photo_names(pairs: Pairs, named_by: str | None, *, first_row: int, path: PathLike) -> pa.Array:
-    """The name of each row's photo, (N,) large_string, null where the row has no url or name."""
+def _image_names(pairs: Pairs, named_by: str | None, *, first_row: int, path: PathLike) -> pa.Array:
+    """The name of each row's image, (N,) large_string, null where the row has no url or name."""
     source = "names" if named_by is None else NAMED_FROM[named_by]
     values = pairs.names if source == "names" else pairs.urls
     if values is None and source != "rows":
-        cure = "say with named_by= how the photos' files are named" if named_by is None else "give columns={...}"
+        cure = "say with named_by= how the images' files are named" if named_by is None else "give columns={...}"
         lacking = "file names" if source == "names" else "urls"
-        raise ValueError(f"{path} has no column of {lacking}; {cure} ({', '.join(PHOTO_NAMES)})")
+        raise ValueError(f"{path} has no column of {lacking}; {cure} ({', '.join(IMAGE_NAMES)})")
     rows = np.arange(first_row, first_row + len(pairs.captions))
-    return pairs.names if named_by is None else PHOTO_NAMES[named_by](values, rows)
+    return pairs.names if named_by is None else IMAGE_NAMES[named_by](values, rows)
 
 
 def _own_names(names: pa.Array, rows: np.ndarray) -> pa.Array:
@@ -174,19 +174,19 @@ def crc32(content: bytes) -> str:
     return str(zlib.crc32(content))
 
 
-# How the photos' files may be named: from the rows' urls or names and numbers, (N,) each, to names without an ending.
-PHOTO_NAMES: dict[str, Callable[[pa.Array, np.ndarray], pa.Array]] = {
+# How the images' files may be named: from the rows' urls or names and numbers, (N,) each, to names without an ending.
+IMAGE_NAMES: dict[str, Callable[[pa.Array, np.ndarray], pa.Array]] = {
     "name": _own_names,  # the list's own column: `file_name`, `image`, `key` (img2dataset), ...
     "row": _row_numbers,  # the row's number from 0, with or without zeros before it: img2dataset, 10,000 rows a shard
-    "thousands": _thousands,  # 0012/345 for row 12,345: the photos SBU's authors published
+    "thousands": _thousands,  # 0012/345 for row 12,345: the images SBU's authors published
     "url_name": _url_names,  # what stands behind the last slash: torchvision's SBU
     "url_path": _url_paths,  # what stands behind the server, its slashes become underscores: SBU's own script
     "md5": partial(_hashes, digest=partial(hexadecimal, kind="md5")),
     "sha1": partial(_hashes, digest=partial(hexadecimal, kind="sha1")),
     "sha256": partial(_hashes, digest=partial(hexadecimal, kind="sha256")),
-    "crc32": partial(_hashes, digest=crc32),  # ViLBERT and VOLTA; some 1,300 of CC3M's photos were written over another
+    "crc32": partial(_hashes, digest=crc32),  # ViLBERT and VOLTA; some 1,300 of CC3M's images were written over another
     "row_crc32": _rows_and_checksums,  # 12_1119920862: what later versions of that downloader write
 }
 # what each is made from
-NAMED_FROM = {name: {"name": "names", "row": "rows", "thousands": "rows"}.get(name, "urls") for name in PHOTO_NAMES}
+NAMED_FROM = {name: {"name": "names", "row": "rows", "thousands": "rows"}.get(name, "urls") for name in IMAGE_NAMES}
 NUMBERED = ("row",)

@@ -11,7 +11,7 @@ from typing import Any
 
 import datasets
 
-from training.data.files import PathLike, all_texts, photo_paths
+from training.data.files import PathLike, all_texts, image_paths
 
 CAPTION_FEATURES = datasets.Features(
     {
@@ -49,24 +49,24 @@ def caption_dataset(
     source: PathLike,
     domains: Sequence[str] | None = None,
 ) -> datasets.Dataset:
-    """Rows of `CAPTION_FEATURES` from equally long columns; no photo is opened.
+    """Rows of `CAPTION_FEATURES` from equally long columns; no image is opened.
 
     Args:
-        names: each photo's path relative to `images`; rows whose photo is missing are left out with a warning.
-        captions: blank ones are dropped; photos left without any are kept in the test split, and elsewhere left out
+        names: each image's path relative to `images`; rows whose image is missing are left out with a warning.
+        captions: blank ones are dropped; images left without any are kept in the test split, and elsewhere left out
             with a warning.
         splits: `SPLITS`, or the words other projects use for them.
-        images: photo folder; None gives rows whose `image` is None.
+        images: image folder; None gives rows whose `image` is None.
         split: `"train"` or `"train+restval"` keeps these, None keeps all.
         source: the file named in errors.
 
     Raises:
-        ValueError: for a caption that is no text, a photo name that is none, an unknown split, an id that appears
-            twice, no caption at all, and what `photo_paths` raises.
+        ValueError: for a caption that is no text, an image name that is none, an unknown split, an id that appears
+            twice, no caption at all, and what `image_paths` raises.
     """
     if len(set(image_ids)) < len(image_ids):
-        raise ValueError(f"{source}: the photo {Counter(image_ids).most_common(1)[0][0]!r} is listed twice")
-    for what, values in (("photo name", names), ("domain", domains or [])):
+        raise ValueError(f"{source}: the image {Counter(image_ids).most_common(1)[0][0]!r} is listed twice")
+    for what, values in (("image name", names), ("domain", domains or [])):
         if not all_texts(values):
             strange = next(value for value in values if not all_texts([value]))
             raise ValueError(f"{source}: the {what} {strange!a:.60} is not text")
@@ -84,7 +84,7 @@ def caption_dataset(
     if images is None:
         rows["image"] = [None] * len(rows["image"])
     else:
-        rows["image"] = photo_paths(rows["image"], images)
+        rows["image"] = image_paths(rows["image"], images)
         rows = _keep(rows, [path is not None for path in rows["image"]])
     return datasets.Dataset.from_dict(rows, features=CAPTION_FEATURES)
 
@@ -111,14 +111,14 @@ def wanted_splits(split: str, *, present: set[str], source: PathLike) -> set[str
     """The splits of `"train+restval"`; NoSuchSplitError where none of them is present."""
     wanted = {split_name(word, source) for word in split.split("+")}
     if not wanted & present:
-        told = f"{source} has no photo of the split {split!r}; it has {', '.join(sorted(present))}"
+        told = f"{source} has no image of the split {split!r}; it has {', '.join(sorted(present))}"
         raise NoSuchSplitError(told, present=present)
     return wanted
 
 
 def _clean(texts: Sequence[str], image_id: str, source: PathLike) -> list[str]:
     if not all_texts(texts):
-        raise ValueError(f"{source}: a caption of the photo {image_id!r} is not text: {str(list(texts))[:120]}")
+        raise ValueError(f"{source}: a caption of the image {image_id!r} is not text: {str(list(texts))[:120]}")
     return [text.strip() for text in texts if text.strip()]
 
 
@@ -128,7 +128,7 @@ def _usable(captions: Sequence[Sequence[str]], *, splits: Sequence[str], source:
         raise ValueError(f"{source} holds no caption; is it cut short, or a test file (then name its split 'test')?")
     if not all(keep):
         warnings.warn(
-            f"{source}: {keep.count(False)} of {len(keep)} photos have no caption and are left out", stacklevel=2
+            f"{source}: {keep.count(False)} of {len(keep)} images have no caption and are left out", stacklevel=2
         )
     return keep
 

@@ -1,4 +1,4 @@
-"""Captions made of what a detector saw: "brown dog, green grass, tree". Weak supervision for photos without any words.
+"""Captions made of what a detector saw: "brown dog, green grass, tree". Weak supervision for images without any words.
 
     region store with object_ids + the names in a detector's config.json --read_tags--> rows of caption_rows.py
 
@@ -21,7 +21,7 @@ from training.data.captions.rows import split_name, wanted_splits
 from training.data.files import PathLike, read_json, read_lines
 from training.regions.store import RegionStore
 
-PHOTOS_A_BATCH = 256
+IMAGES_A_BATCH = 256
 NAMES = {"object_ids": "id2label", "attribute_ids": "attribute_id2label"}  # where a detector's config names the ids
 SCORES = {"object_ids": "region_scores", "attribute_ids": "attribute_scores"}
 NONE = 0  # the id of the background, and of no attribute
@@ -38,24 +38,24 @@ def read_tags(
     split: str | None = None,
     split_lists: Mapping[str, PathLike] | None = None,
 ) -> datasets.Dataset:
-    """A caption for each photo of a region store: its objects with their attributes, the surest first, each once.
+    """A caption for each image of a region store: its objects with their attributes, the surest first, each once.
 
     Args:
         regions: a region store with `object_ids`, and `attribute_ids` where there should be attributes.
         detector: the folder, or the `config.json`, of the detector that made it: `id2label`, `attribute_id2label`.
-        most_tags: so many tags a photo at most.
+        most_tags: so many tags an image at most.
         object_threshold: 0..1, regions with a lower `region_scores` are passed over (where the store has scores).
         attribute_threshold: 0..1, an attribute with lower `attribute_scores` is not named.
-        images: the photo folder, searched by `find_photos` for the store's ids; None gives rows without photos.
+        images: the image folder, searched by `find_images` for the store's ids; None gives rows without images.
         split: keep only this split.
-        split_lists: list files by split, `{"train": ...}`, an id of the store a line; photos in no list are left out.
-            By default every photo is train.
+        split_lists: list files by split, `{"train": ...}`, an id of the store a line; images in no list are left out.
+            By default every image is train.
 
-    Photos without a tag are left out with a warning.
+    Images without a tag are left out with a warning.
 
     Raises:
         ValueError: for a store without `object_ids`, a config without names, an id that the config does not name, a
-            number that is no threshold, and where no photo has a tag; and as `find_photos`.
+            number that is no threshold, and where no image has a tag; and as `find_images`.
         NoSuchSplitError: where the lists have no such split.
     """
     if most_tags < 1 or not 0 <= object_threshold <= 1 or not 0 <= attribute_threshold <= 1:
@@ -76,9 +76,9 @@ def read_tags(
     thresholds = {"object_ids": object_threshold, "attribute_ids": attribute_threshold}
     captions = list(_captions(store, rows, names=names, thresholds=thresholds, most_tags=most_tags))
     if not any(captions):
-        raise ValueError(f"none of the {len(rows)} photos asked for of {regions} has a tag; lower object_threshold")
+        raise ValueError(f"none of the {len(rows)} images asked for of {regions} has a tag; lower object_threshold")
     if not all(captions):
-        warnings.warn(f"{regions}: {captions.count('')} photos have no tag and are left out", stacklevel=2)
+        warnings.warn(f"{regions}: {captions.count('')} images have no tag and are left out", stacklevel=2)
     tagged = [(store.image_ids[row], caption) for row, caption in zip(rows, captions, strict=True) if caption]
     ids, texts = (pa.chunked_array([pa.array(column, pa.large_string())]) for column in zip(*tagged, strict=True))
     return joined_dataset(joined_captions(ids, texts, images=images), split_of=split_of)
@@ -92,10 +92,10 @@ def _captions(
     thresholds: Mapping[str, float],
     most_tags: int,
 ) -> Iterator[str]:
-    """The caption of each photo of the store, "" where nothing was seen."""
+    """The caption of each image of the store, "" where nothing was seen."""
     wanted = [*names, *(SCORES[ids] for ids in names if SCORES[ids] in store.column_names)]
-    for start in range(0, len(rows), PHOTOS_A_BATCH):
-        batch = store.batch(rows[start : start + PHOTOS_A_BATCH], columns=wanted)
+    for start in range(0, len(rows), IMAGES_A_BATCH):
+        batch = store.batch(rows[start : start + IMAGES_A_BATCH], columns=wanted)
         mask = batch["region_mask"]  # (B, R)
         sure = {ids: (batch[SCORES[ids]] >= thresholds[ids]) & mask if SCORES[ids] in batch else mask for ids in names}
         seen = {ids: batch[ids].where(sure[ids], torch.tensor(NONE, dtype=batch[ids].dtype)) for ids in names}
@@ -105,8 +105,8 @@ def _captions(
         ordered = {
             ids: (values if surest is None else values.gather(1, surest)).tolist() for ids, values in seen.items()
         }
-        for photo, objects in enumerate(ordered["object_ids"]):
-            attributes = ordered["attribute_ids"][photo] if "attribute_ids" in ordered else [NONE] * len(objects)
+        for image, objects in enumerate(ordered["object_ids"]):
+            attributes = ordered["attribute_ids"][image] if "attribute_ids" in ordered else [NONE] * len(objects)
             yield _caption(objects, attributes, names=names, most_tags=most_tags, store=store)
 
 
@@ -118,7 +118,7 @@ def _caption(
     most_tags: int,
     store: RegionStore,
 ) -> str:
-    """The tags of a photo's regions, in their order and each once, with commas between them."""
+    """The tags of an image's regions, in their order and each once, with commas between them."""
     tags: dict[str, None] = {}
     for object_id, attribute_id in zip(objects, attributes, strict=True):
         if object_id == NONE:
@@ -156,5 +156,5 @@ def _listed_splits(split_lists: Mapping[str, PathLike]) -> dict[str, str]:
         name = split_name(word, path)
         for image_id in read_lines(path):
             if split_of.setdefault(image_id, name) != name:
-                raise ValueError(f"{path}: the photo {image_id!r} is in the list of {split_of[image_id]} too")
+                raise ValueError(f"{path}: the image {image_id!r} is in the list of {split_of[image_id]} too")
     return split_of

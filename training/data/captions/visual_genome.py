@@ -1,8 +1,8 @@
-"""Region phrases of Visual Genome (Krishna et al. 2017) as captions of the whole photo, for pretraining.
+"""Region phrases of Visual Genome (Krishna et al. 2017) as captions of the whole image, for pretraining.
 
     region_descriptions.json --read_genome_regions--> rows of training/data/captions/rows.py
 
-LXMERT, UNITER, ALBEF and VinVL pretrain on them so: 5.4 million phrases of 108,077 photos. About half of these photos
+LXMERT, UNITER, ALBEF and VinVL pretrain on them so: 5.4 million phrases of 108,077 images. About half of these images
 are COCO's too, val and test included, so whoever scores on COCO leaves those out.
 """
 
@@ -23,13 +23,13 @@ from training.data.json_stream import stream_records
 
 LISTED_SPLITS = ("train", "val", "test")
 SCORED_SPLITS = ("val", "test")
-PHOTOS_A_CHUNK = 1000
+IMAGES_A_CHUNK = 1000
 
 
 def read_genome_regions(
     region_descriptions: PathLike,
     *,
-    per_photo: int | None = None,
+    per_image: int | None = None,
     seed: int = 0,
     exclude: PathLike | Sequence[PathLike] | None = None,
     image_data: PathLike | None = None,
@@ -38,29 +38,30 @@ def read_genome_regions(
     split: str | None = None,
     file_split: str | None = None,
 ) -> datasets.Dataset:
-    """Visual Genome's `region_descriptions.json`, `[{"id", "regions": [{"phrase"}]}]`: a photo's phrases, in its order.
+    """Visual Genome's `region_descriptions.json`, `[{"id", "regions": [{"phrase"}]}]`: an image's phrases, in its
+    order.
 
     Args:
-        region_descriptions: the file, read one photo at a time.
-        per_photo: so many of a photo's phrases at most, drawn by `seed`; None takes all (50 on average).
-        seed: another seed draws other phrases; what is drawn of a photo depends on no other photo.
-        exclude: files that name COCO photos to be left out: Karpathy's `dataset_coco.json` (those of `SCORED_SPLITS`),
+        region_descriptions: the file, read one image at a time.
+        per_image: so many of an image's phrases at most, drawn by `seed`; None takes all (50 on average).
+        seed: another seed draws other phrases; what is drawn of an image depends on no other image.
+        exclude: files that name COCO images to be left out: Karpathy's `dataset_coco.json` (those of `SCORED_SPLITS`),
             a COCO file (all its `images`), or a text list with a COCO file name or id first in each line.
-        image_data: `image_data.json`, which gives a photo's `coco_id`; `exclude` needs it.
-        split_lists: the folder with `train.txt`, `val.txt` and `test.txt`, or list files by split, with a photo name
-            first in each line; photos in no list are left out. Without lists every photo is of `file_split`, or train.
-        images: the folder that holds `VG_100K` and `VG_100K_2`, or the photos themselves.
+        image_data: `image_data.json`, which gives an image's `coco_id`; `exclude` needs it.
+        split_lists: the folder with `train.txt`, `val.txt` and `test.txt`, or list files by split, with an image name
+            first in each line; images in no list are left out. Without lists every image is of `file_split`, or train.
+        images: the folder that holds `VG_100K` and `VG_100K_2`, or the images themselves.
         split: keep only this split.
 
-    Left out with a warning: phrases that are blank, as some of the official file are, and photos without any.
+    Left out with a warning: phrases that are blank, as some of the official file are, and images without any.
 
     Raises:
-        ValueError: naming file and photo, for what is no such file, a photo that stands twice, and where nothing is
-            left; and as `find_photos`.
+        ValueError: naming file and image, for what is no such file, an image that stands twice, and where nothing is
+            left; and as `find_images`.
         NoSuchSplitError: where the lists have no such split.
     """
-    if per_photo is not None and per_photo < 1:
-        raise ValueError(f"per_photo is {per_photo}; give a number above 0, or leave it out for all phrases")
+    if per_image is not None and per_image < 1:
+        raise ValueError(f"per_image is {per_image}; give a number above 0, or leave it out for all phrases")
     split_of = None if split_lists is None else _listed_splits(split_lists)
     only = split_name(file_split or "train", region_descriptions)
     present = {only} if split_of is None else set(split_of.values())
@@ -70,30 +71,30 @@ def read_genome_regions(
     ids: list[pa.Array] = []
     texts: list[pa.Array] = []
     phrases_of: list[tuple[str, list[str]]] = []
-    for image_id, phrases in _photos(region_descriptions):
+    for image_id, phrases in _images(region_descriptions):
         word = only if split_of is None else split_of.get(image_id)
         if image_id in left_out or word not in wanted:
             continue
         if image_id in splits:
-            raise ValueError(f"{region_descriptions}: the photo {image_id!r} stands in it twice")
+            raise ValueError(f"{region_descriptions}: the image {image_id!r} stands in it twice")
         splits[image_id] = word
-        phrases_of.append((image_id, _drawn(phrases, per_photo, image_id=image_id, seed=seed)))
-        if len(phrases_of) == PHOTOS_A_CHUNK:
+        phrases_of.append((image_id, _drawn(phrases, per_image, image_id=image_id, seed=seed)))
+        if len(phrases_of) == IMAGES_A_CHUNK:
             _move(phrases_of, ids, texts)
     _move(phrases_of, ids, texts)
     if not sum(map(len, texts)):
-        raise ValueError(f"{region_descriptions} holds no phrase of the photos asked for; are the lists of its ids?")
+        raise ValueError(f"{region_descriptions} holds no phrase of the images asked for; are the lists of its ids?")
     joined = joined_captions(pa.chunked_array(ids), pa.chunked_array(texts), images=images)
     return joined_dataset(joined, split_of=splits)
 
 
-def _photos(path: PathLike) -> Iterator[tuple[str, list[str]]]:
-    """Each photo's id and phrases; what has no phrase is counted and told at the end."""
+def _images(path: PathLike) -> Iterator[tuple[str, list[str]]]:
+    """Each image's id and phrases; what has no phrase is counted and told at the end."""
     blank = empty = 0
-    for number, photo in enumerate(stream_records(path)):
-        image_id = _image_id(photo, place=f"{path}: record {number}")
-        regions = records(photo, "regions", f"{path}: the photo {image_id}")
-        written = [_phrase(region, place=f"{path}: a region of the photo {image_id}") for region in regions]
+    for number, image in enumerate(stream_records(path)):
+        image_id = _image_id(image, place=f"{path}: record {number}")
+        regions = records(image, "regions", f"{path}: the image {image_id}")
+        written = [_phrase(region, place=f"{path}: a region of the image {image_id}") for region in regions]
         phrases = [phrase for phrase in written if phrase]
         blank += len(written) - len(phrases)
         empty += not phrases
@@ -101,14 +102,14 @@ def _photos(path: PathLike) -> Iterator[tuple[str, list[str]]]:
             yield image_id, phrases
     if blank or empty:
         warnings.warn(
-            f"{path}: {blank} phrases are blank and {empty} photos have none, they are left out", stacklevel=3
+            f"{path}: {blank} phrases are blank and {empty} images have none, they are left out", stacklevel=3
         )
 
 
-def _image_id(photo: dict[str, Any], *, place: str) -> str:
-    image_id = photo.get("image_id", photo.get("id"))
+def _image_id(image: dict[str, Any], *, place: str) -> str:
+    image_id = image.get("image_id", image.get("id"))
     if image_id is None:
-        raise ValueError(f"{place} has neither 'image_id' nor 'id': {str(photo)[:120]}")
+        raise ValueError(f"{place} has neither 'image_id' nor 'id': {str(image)[:120]}")
     return id_text(image_id)
 
 
@@ -119,12 +120,12 @@ def _phrase(region: dict[str, Any], *, place: str) -> str:
     return phrase.strip()
 
 
-def _drawn(phrases: list[str], per_photo: int | None, *, image_id: str, seed: int) -> list[str]:
+def _drawn(phrases: list[str], per_image: int | None, *, image_id: str, seed: int) -> list[str]:
     """The phrases to keep, in their order."""
-    if per_photo is None or len(phrases) <= per_photo:
+    if per_image is None or len(phrases) <= per_image:
         return phrases
     draw = np.random.default_rng((seed, zlib.crc32(image_id.encode())))
-    return [phrases[i] for i in np.sort(draw.permutation(len(phrases))[:per_photo])]
+    return [phrases[i] for i in np.sort(draw.permutation(len(phrases))[:per_image])]
 
 
 def _move(phrases_of: list[tuple[str, list[str]]], ids: list[pa.Array], texts: list[pa.Array]) -> None:
@@ -136,7 +137,7 @@ def _move(phrases_of: list[tuple[str, list[str]]], ids: list[pa.Array], texts: l
 
 
 def _listed_splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, str]:
-    """The split of every photo in the list files; ValueError for a photo in two of them."""
+    """The split of every image in the list files; ValueError for an image in two of them."""
     if not isinstance(split_lists, Mapping):
         split_lists = {word: Path(split_lists) / f"{word}.txt" for word in LISTED_SPLITS}
     split_of: dict[str, str] = {}
@@ -145,7 +146,7 @@ def _listed_splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, 
         for line in read_lines(path):
             image_id = Path(line.split()[0]).stem
             if split_of.setdefault(image_id, name) != name:
-                raise ValueError(f"{path}: the photo {image_id!r} is in the list of {split_of[image_id]} too")
+                raise ValueError(f"{path}: the image {image_id!r} is in the list of {split_of[image_id]} too")
     return split_of
 
 
@@ -156,22 +157,22 @@ def _coco_ids(exclude: PathLike | Sequence[PathLike]) -> frozenset[str]:
         coco_id for path in paths for coco_id in (_json_ids(path) if Path(path).suffix == ".json" else _list_ids(path))
     )
     if not found:
-        raise ValueError(f"exclude={exclude} names no COCO photo; is it cut short?")
+        raise ValueError(f"exclude={exclude} names no COCO image; is it cut short?")
     return found
 
 
 def _json_ids(path: PathLike) -> Iterator[str]:
-    for photo in records(read_json(path), "images", path):
-        if "cocoid" in photo and photo.get("split") not in SCORED_SPLITS:
+    for image in records(read_json(path), "images", path):
+        if "cocoid" in image and image.get("split") not in SCORED_SPLITS:
             continue
-        coco_id = photo.get("cocoid", photo.get("id"))
+        coco_id = image.get("cocoid", image.get("id"))
         if type(coco_id) not in (int, float):
-            raise ValueError(f"{path}: a photo has neither 'cocoid' nor 'id': {str(photo)[:120]}")
+            raise ValueError(f"{path}: an image has neither 'cocoid' nor 'id': {str(image)[:120]}")
         yield id_text(coco_id)
 
 
 def _list_ids(path: PathLike) -> Iterator[str]:
-    """`val2014/COCO_val2014_000000011169.jpg 11169`, `000000011169.jpg` and `11169` all name the photo 11169."""
+    """`val2014/COCO_val2014_000000011169.jpg 11169`, `000000011169.jpg` and `11169` all name the image 11169."""
     for number, line in enumerate(read_lines(path), start=1):
         digits = Path(line.split()[0]).stem.rpartition("_")[2]
         if not digits.isdecimal():
@@ -180,14 +181,14 @@ def _list_ids(path: PathLike) -> Iterator[str]:
 
 
 def _genome_ids(coco_ids: frozenset[str], image_data: PathLike | None) -> frozenset[str]:
-    """The Visual Genome ids of COCO photos."""
+    """The Visual Genome ids of COCO images."""
     if image_data is None:
-        raise ValueError("exclude= names photos by COCO's ids; give image_data=image_data.json to look them up")
+        raise ValueError("exclude= names images by COCO's ids; give image_data=image_data.json to look them up")
     found, known = set(), False
-    for number, photo in enumerate(stream_records(image_data)):
-        known = known or photo.get("coco_id") is not None
-        if id_text(photo.get("coco_id")) in coco_ids:
-            found.add(_image_id(photo, place=f"{image_data}: record {number}"))
+    for number, image in enumerate(stream_records(image_data)):
+        known = known or image.get("coco_id") is not None
+        if id_text(image.get("coco_id")) in coco_ids:
+            found.add(_image_id(image, place=f"{image_data}: record {number}"))
     if not known:
-        raise ValueError(f"{image_data} gives no photo a 'coco_id', so none could be left out; is it another file?")
+        raise ValueError(f"{image_data} gives no image a 'coco_id', so none could be left out; is it another file?")
     return frozenset(found)

@@ -1,12 +1,12 @@
 """Visual question answering data sets in their official formats -> one `datasets.Dataset`, one row per question.
 
-    files + photo folder --load_vqa--> rows of training/data/questions/rows.py --training/tasks/vqa.py--> model inputs
+    files + image folder --load_vqa--> rows of training/data/questions/rows.py --training/tasks/vqa.py--> model inputs
 
 The readers lie by family: `vqa_official.py` (VQA v1, v2, OK-VQA, A-OKVQA, LXMERT), `vqa_genome.py` (GQA, Visual7W,
 Visual Genome), `vqa_daquar.py`, `vqa_tables.py` (your own tables, the Hub). Here are those that need no file of
 questions (captions, drawn scenes) and the mixture of several data sets.
 
-No photo is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
+No image is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """
 
 import inspect
@@ -29,19 +29,19 @@ from training.data.questions.rows import (
     NoSuchSplitError,
     question_table,
     vqa_splits,
-    with_photos,
+    with_images,
 )
 from training.data.questions.tables import read_folder, read_hub, read_table_questions
 from training.data.questions.visual_genome import read_gqa, read_visual7w, read_visual_genome_qa
 from training.scenes.questions import scene_question_rows
 
-# Formats whose data sets call the same photo by the same id.
-PHOTO_IDS = {
+# Formats whose data sets call the same image by the same id.
+IMAGE_IDS = {
     **dict.fromkeys(("vqa_v2", "lxmert_vqa", "aokvqa"), "coco"),
     **dict.fromkeys(("gqa", "lxmert_gqa", "visual7w", "visual_genome_qa"), "visual_genome"),
     **{format: format for format in ("daquar", "scenes")},
 }
-PART_KEYS = ("format", "splits", "share", "limit", "prefix", "photo_ids")
+PART_KEYS = ("format", "splits", "share", "limit", "prefix", "image_ids")
 
 
 def load_vqa(format: str, **options: Any) -> datasets.Dataset:
@@ -53,7 +53,7 @@ def load_vqa(format: str, **options: Any) -> datasets.Dataset:
             (`"train"`) or several (`"train+val"`).
 
     Returns:
-        One row per question: `question_id` (str), `image_id` (str), `image` (`datasets.Image`, None without a photo
+        One row per question: `question_id` (str), `image_id` (str), `image` (`datasets.Image`, None without an image
         folder), `question` (str), `answers` (list of str, the human answers as the file has them, empty where they are
         hidden), `answer` (str, the one answer to learn where the file names one, else ""), `question_type`,
         `answer_type` (str), `choices` (list of str, empty for open questions), `correct_choice` (int, row of `choices`
@@ -61,7 +61,7 @@ def load_vqa(format: str, **options: Any) -> datasets.Dataset:
         set's own evaluation, or "").
 
     Raises:
-        ValueError: for an unknown format or option, a broken file, no question, no photo, an unknown split.
+        ValueError: for an unknown format or option, a broken file, no question, no image, an unknown split.
     """
     return format_reader(VQA_FORMATS, format, options, kind="VQA")(**options)
 
@@ -72,27 +72,27 @@ def read_caption_questions(
     images: PathLike | None = None,
     split: str | None = None,
     seed: int = 0,
-    per_photo: int = 8,
+    per_image: int = 8,
     largest_share: float = 0.5,
 ) -> datasets.Dataset:
     """Questions and answers made of captions: VQA trained where there are only captions.
 
     Args:
         captions: the options of `load_captions`, `{"format": "karpathy", "annotations": ...}`.
-        images: the photo folder, where `captions` names none.
+        images: the image folder, where `captions` names none.
         split: keep only this split.
         seed: another seed draws other questions.
-        per_photo: questions a photo, at most.
+        per_image: questions an image, at most.
         largest_share: 0..1 of an open question's right answers, what the commonest may make up at most.
     """
     options = {**({"images": images} if images is not None else {}), **captions}
     rows = load_captions(**(options if split is None else {**options, "split": split}))
-    columns = caption_questions(rows, seed=seed, per_photo=per_photo, largest_share=largest_share)
-    own = {name: values for name, values in columns.items() if name not in ("choices", "correct_choice", "photo_row")}
-    own["name"] = list(map(str, columns["photo_row"]))
+    columns = caption_questions(rows, seed=seed, per_image=per_image, largest_share=largest_share)
+    own = {name: values for name, values in columns.items() if name not in ("choices", "correct_choice", "image_row")}
+    own["name"] = list(map(str, columns["image_row"]))
     table = question_table([own], split=None, source="the questions made of captions")
-    photos = rows.cast_column("image", datasets.Image(decode=False)).with_format("arrow")["image"][:]
-    return with_photos(table, photos.take(pc.cast(table["name"], pa.int64())))
+    stored = rows.cast_column("image", datasets.Image(decode=False)).with_format("arrow")["image"][:]
+    return with_images(table, stored.take(pc.cast(table["name"], pa.int64())))
 
 
 def read_scene_questions(
@@ -101,11 +101,11 @@ def read_scene_questions(
     """Questions on the drawn scenes of training/scenes/draw.py, in the spirit of CLEVR (Johnson et al. 2017).
 
     Args:
-        num_scenes: photos of each split.
+        num_scenes: images of each split.
         seed: another seed draws other scenes, and so does another split.
-        image_size: side of the square photos, pixels.
+        image_size: side of the square images, pixels.
         split: the split to draw (several: `"train+val"`), by default train.
-        per_scene: questions a photo, at most.
+        per_scene: questions an image, at most.
     """
     parts = [
         scene_question_rows(num_scenes, seed=seed, image_size=image_size, split=word, per_scene=per_scene)
@@ -116,12 +116,12 @@ def read_scene_questions(
 
 @dataclass
 class _Part:
-    """A part of a mixture: its number from 1, its rows, what the recipe says of it, and whose photo ids it has."""
+    """A part of a mixture: its number from 1, its rows, what the recipe says of it, and whose image ids it has."""
 
     number: int
     rows: datasets.Dataset
     options: Mapping[str, Any]
-    photo_ids: str
+    image_ids: str
 
 
 def read_mixture(
@@ -132,15 +132,15 @@ def read_mixture(
     Args:
         parts: the options of `load_vqa` of each, `{"format": "vqa_v2", ...}`, and beside them, each optional:
             `splits` (`["train"]`: it takes part in these alone), `share` (0..1 of its questions, drawn by `seed`),
-            `limit` (so many questions at most), `prefix` (for its ids) and `photo_ids`.
-        images: the photo folder of the parts that name none.
+            `limit` (so many questions at most), `prefix` (for its ids) and `image_ids`.
+        images: the image folder of the parts that name none.
         split: keep only this split; parts that do not have it are passed over.
         seed: another seed draws other shares.
 
     Question ids that stood in an earlier part get the `prefix` (by default the format's name) and a dash before them.
-    Image ids get one wherever a part's photos are not those of the first part, so that regions stored under an id never
-    belong to another photo, whatever split is read: `visual_genome-4` behind COCO's photo 4. Formats on the same photos
-    (`PHOTO_IDS`) share ids; parts with the same `photo_ids`, a word of yours, do so too.
+    Image ids get one wherever a part's images are not those of the first part, so that regions stored under an id never
+    belong to another image, whatever split is read: `visual_genome-4` behind COCO's image 4. Formats on the same images
+    (`IMAGE_IDS`) share ids; parts with the same `image_ids`, a word of yours, do so too.
 
     Raises:
         ValueError: naming the part, for what its reader raises, an unknown key, a share or limit that is none.
@@ -148,7 +148,7 @@ def read_mixture(
     """
     if not isinstance(parts, Sequence) or not parts or not all(isinstance(p, Mapping) and "format" in p for p in parts):
         raise ValueError('parts of a mixture is a list of data sets, [{"format": "vqa_v2", ...}, ...]')
-    photo_ids = _photo_ids(parts)
+    image_ids = _image_ids(parts)
     loaded = []
     for number, options in enumerate(parts, start=1):
         try:
@@ -157,10 +157,10 @@ def read_mixture(
         except ValueError as error:
             raise ValueError(f"part {number} of the mixture ({options['format']}): {error}") from error
         if rows is not None:
-            loaded.append(_Part(number, rows, options, photo_ids[number - 1]))
+            loaded.append(_Part(number, rows, options, image_ids[number - 1]))
     if not loaded:
         raise NoSuchSplitError(f"no part of the mixture has the split {split!r}")
-    named = _with_own_ids(loaded, first_photo_ids=photo_ids[0])
+    named = _with_own_ids(loaded, first_image_ids=image_ids[0])
     return datasets.concatenate_datasets(
         [
             _drawn(rows, part.options, rng=np.random.default_rng((seed, part.number)))
@@ -187,12 +187,12 @@ VQA_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
 }
 
 
-def _photo_ids(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Whose photo ids each part has: a word that parts on the same photos share."""
+def _image_ids(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Whose image ids each part has: a word that parts on the same images share."""
     found: list[str] = []
     for number, part in enumerate(parts, start=1):
         own = part["format"] if part["format"] not in found else f"{part['format']}{number}"
-        found.append(str(part.get("photo_ids", PHOTO_IDS.get(part["format"], own))))
+        found.append(str(part.get("image_ids", IMAGE_IDS.get(part["format"], own))))
     return found
 
 
@@ -231,7 +231,7 @@ def _drawn(rows: datasets.Dataset, part: Mapping[str, Any], *, rng: np.random.Ge
     return rows if size == len(rows) else rows.select(np.sort(rng.permutation(len(rows))[:size]))
 
 
-def _with_own_ids(parts: Sequence[_Part], *, first_photo_ids: str) -> list[datasets.Dataset]:
+def _with_own_ids(parts: Sequence[_Part], *, first_image_ids: str) -> list[datasets.Dataset]:
     """The parts' rows with ids that no other part has."""
     taken: list[pa.ChunkedArray] = []
     found = []
@@ -245,8 +245,8 @@ def _with_own_ids(parts: Sequence[_Part], *, first_photo_ids: str) -> list[datas
         taken.append(ids)
         if prefix:
             rows = _replaced(rows, "question_id", ids)
-        if part.photo_ids != first_photo_ids:
-            ids = pc.binary_join_element_wise(f"{part.photo_ids}-", _column(rows, "image_id"), "")
+        if part.image_ids != first_image_ids:
+            ids = pc.binary_join_element_wise(f"{part.image_ids}-", _column(rows, "image_id"), "")
             rows = _replaced(rows, "image_id", ids)
         found.append(rows)
     return found

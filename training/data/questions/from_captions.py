@@ -1,10 +1,10 @@
-"""Questions and answers about photos that have captions only: weak supervision for visual question answering.
+"""Questions and answers about images that have captions only: weak supervision for visual question answering.
 
     captions --caption_phrases.read_caption--> Caption --_votes--> what each caption answers to which question
     votes --_settle--> questions --_even_out, _pair, _choose--> the columns of a VQA data set
 
 "A brown dog leaps over a log" answers "what is the dog doing?" and "is there a dog?". Such questions go back to COCO-QA
-(Ren et al. 2015); here the captions of a photo vote, every yes has a no to the same question on another photo, and no
+(Ren et al. 2015); here the captions of an image vote, every yes has a no to the same question on another image, and no
 answer to an open question is right more than half the time, in the spirit of VQA v2 (Goyal et al. 2017). Word lists
 and patterns, no parser; what they cannot place they leave alone.
 """
@@ -45,7 +45,7 @@ OBJECT_KINDS = {"wearing": ("clothing",), "playing": ("thing",), "throwing": ("g
 ROLES = {f"{stem}er": f"{stem}ing" for stem in word_set("surf ski snowboard skateboard climb kayak wrestl hik skat")}
 SOMEONE_ELSE = word_set("another other others one someone somebody ones everyone")
 
-# What "is there a ...?" is asked of: what people who describe a photo rarely leave out. Any word of a group of `NEAR`
+# What "is there a ...?" is asked of: what people who describe an image rarely leave out. Any word of a group of `NEAR`
 # in a caption forbids a "no" to all others of the group.
 ASKED = word_set("""man woman boy girl child baby person dog cat bird duck horse cow bull sheep elephant bear zebra
     giraffe camel monkey fish goat deer car truck bus train airplane motorcycle bike boat kayak canoe sled ball frisbee
@@ -75,12 +75,12 @@ QUESTION_TYPE = re.compile(  # the longest of VQA's own beginnings that fits
     r"|what is the (?:man|woman|person)|what (?:is|are) the|what is|is there|is the (?:man|woman|person)|(?:is|are) the"
 )
 SUPPORT = {"object": 1, "colour": 1, "location": 2, "activity": 2, "number": 1}  # captions an answer needs
-YES_NO_SHARE = 3 / 8  # of a photo's questions at most; VQA v2 has 38 %
+YES_NO_SHARE = 3 / 8  # of an image's questions at most; VQA v2 has 38 %
 FEWEST_KEPT = 3  # times an answer stays right, however one-sided its question is
 
 
 class Question(NamedTuple):
-    """A question on the photo in row `row`, with an answer for each caption that supports one, the commonest first."""
+    """A question on the image in row `row`, with an answer for each caption that supports one, the commonest first."""
 
     row: int
     kind: str
@@ -96,40 +96,40 @@ Call = tuple[str, str]  # how questions speak of a phrase: is or are, and what t
 
 
 def caption_questions(
-    rows: datasets.Dataset, *, seed: int = 0, per_photo: int = 8, largest_share: float = 0.5
+    rows: datasets.Dataset, *, seed: int = 0, per_image: int = 8, largest_share: float = 0.5
 ) -> dict[str, list[Any]]:
-    """Makes up to `per_photo` questions on each photo out of its captions.
+    """Makes up to `per_image` questions on each image out of its captions.
 
     Kinds: object, number, colour, location, activity, and yes/no on objects and colours. An object counts as absent
     where no caption names it, a kind it is of, or a word near to it (`NEAR`). Every split is made up by itself.
 
     Args:
-        rows: the columns `image_id`, `captions` and `split` of `load_captions`; photos are not touched.
+        rows: the columns `image_id`, `captions` and `split` of `load_captions`; images are not touched.
         seed: with the `image_id`s, decides every choice; the order of the rows does not matter.
-        per_photo: questions on a photo at most; three eighths of them at most are yes/no.
+        per_image: questions on an image at most; three eighths of them at most are yes/no.
         largest_share: of an open question's right answers, what the commonest may make up (1: all may stay), except
             that an answer is right `FEWEST_KEPT` times at least.
 
     Returns:
-        The columns of `VQA_FEATURES`, but for `image` the row of `rows` that holds it, `photo_row`. `answers` has an
+        The columns of `VQA_FEATURES`, but for `image` the row of `rows` that holds it, `image_row`. `answers` has an
         entry for each caption that supports one (a "no": every caption); `details` is `{"kind": ...}`.
 
     Raises:
-        ValueError: where a column is missing, `per_photo` is under 1 or `largest_share` is not over 0 and up to 1.
+        ValueError: where a column is missing, `per_image` is under 1 or `largest_share` is not over 0 and up to 1.
     """
     absent = sorted({"image_id", "captions", "split"} - set(rows.column_names))
     if absent:
         raise ValueError(f"the caption rows have no column {', '.join(absent)}; read them with load_captions")
-    if per_photo < 1 or not 0 < largest_share <= 1:
-        raise ValueError(f"per_photo {per_photo} must be at least 1, largest_share {largest_share} over 0 and up to 1")
+    if per_image < 1 or not 0 < largest_share <= 1:
+        raise ValueError(f"per_image {per_image} must be at least 1, largest_share {largest_share} over 0 and up to 1")
     ids, splits, texts = list(rows["image_id"]), list(rows["split"]), list(rows["captions"])
     asked: list[Question] = []
     for split in sorted(set(splits)):
-        photos = {row: [read_caption(text) for text in texts[row]] for row, name in enumerate(splits) if name == split}
-        settled = {row: _settle(_votes(captions)) for row, captions in photos.items()}
-        pairs = _pair(photos, settled, ids=ids, seed=seed, per_photo=int(per_photo * YES_NO_SHARE))
-        free = Counter(dict.fromkeys(photos, per_photo)) - Counter(one.row for one in pairs)
-        wordings = [Question(row, *one, _luck(seed, ids[row], one[1])) for row in photos for one in settled[row]]
+        images = {row: [read_caption(text) for text in texts[row]] for row, name in enumerate(splits) if name == split}
+        settled = {row: _settle(_votes(captions)) for row, captions in images.items()}
+        pairs = _pair(images, settled, ids=ids, seed=seed, per_image=int(per_image * YES_NO_SHARE))
+        free = Counter(dict.fromkeys(images, per_image)) - Counter(one.row for one in pairs)
+        wordings = [Question(row, *one, _luck(seed, ids[row], one[1])) for row in images for one in settled[row]]
         asked += pairs + _choose(_even_out(wordings, largest_share), free)
     return _columns(sorted(asked, key=lambda one: (one.row, one.luck)), ids, splits)
 
@@ -138,7 +138,7 @@ NEAR_WORDS, NEAR_COLOURS = ([word_set(group) for group in text.split("/")] for t
 
 
 def _votes(captions: Captions) -> Votes:
-    """What the captions of a photo answer, the same answer to a question once for each caption."""
+    """What the captions of an image answer, the same answer to a question once for each caption."""
     calls = _calls(captions)
     named = [(calls.get((i, j)), one) for i, caption in enumerate(captions) for j, one in enumerate(caption.phrases)]
     people = {call or ("are", "") for call, phrase in named if KIND_OF[phrase.name] == "person"} or {("is", "")}
@@ -278,18 +278,18 @@ def _checks(captions: Captions, settled: Settled) -> Iterator[tuple[str, int]]:
 
 
 def _pair(
-    photos: Mapping[int, Captions], settled: Mapping[int, Settled], *, ids: Sequence[str], seed: int, per_photo: int
+    images: Mapping[int, Captions], settled: Mapping[int, Settled], *, ids: Sequence[str], seed: int, per_image: int
 ) -> list[Question]:
-    """As many yes as no to each question, the rarest questions first; at most `per_photo` of them on a photo."""
+    """As many yes as no to each question, the rarest questions first; at most `per_image` of them on an image."""
     support: dict[str, dict[int, int]] = defaultdict(dict)
     absent: dict[str, list[int]] = defaultdict(list)
-    for row, captions in photos.items():
+    for row, captions in images.items():
         for question, count in _checks(captions, settled[row]) if captions else ():
             if count:
                 support[question][row] = count
             else:
                 absent[question].append(row)
-    left = dict.fromkeys(photos, per_photo)
+    left = dict.fromkeys(images, per_image)
     chosen = []
     for question in sorted(support, key=lambda one: (len(support[one]), one)):
         sides = [
@@ -299,7 +299,7 @@ def _pair(
         for pair in zip(*sides, strict=False):
             for answer, (_, luck, row) in zip(("yes", "no"), pair, strict=True):
                 left[row] -= 1
-                times = support[question].get(row) or len(photos[row])
+                times = support[question].get(row) or len(images[row])
                 chosen.append(Question(row, "yes/no", question, [answer] * times, luck))
     return chosen
 
@@ -319,7 +319,7 @@ def _even_out(questions: Sequence[Question], largest_share: float) -> list[Quest
 
 
 def _choose(questions: Sequence[Question], free: Mapping[int, int]) -> list[Question]:
-    """As many for each photo as are free, of every kind in turn, the surest of a kind first."""
+    """As many for each image as are free, of every kind in turn, the surest of a kind first."""
     turns: Counter[tuple[int, str]] = Counter()
     of_row: dict[int, list[tuple[int, bytes, Question]]] = defaultdict(list)
     for one in sorted(questions, key=lambda one: (-one.answers.count(one.answers[0]), one.luck)):
@@ -341,7 +341,7 @@ def _columns(questions: Sequence[Question], ids: Sequence[str], splits: Sequence
         "correct_choice": [-1] * len(questions),
         "split": [splits[one.row] for one in questions],
         "details": [json.dumps({"kind": one.kind}) for one in questions],
-        "photo_row": [one.row for one in questions],
+        "image_row": [one.row for one in questions],
     }
 
 

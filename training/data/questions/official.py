@@ -1,4 +1,4 @@
-"""Question files on the photos of COCO: VQA v1, v2 and OK-VQA, A-OKVQA, and LXMERT's copies of VQA v2 and GQA.
+"""Question files on the images of COCO: VQA v1, v2 and OK-VQA, A-OKVQA, and LXMERT's copies of VQA v2 and GQA.
 
     question file (+ annotation file) --read_vqa_v2 | read_aokvqa | read_lxmert_*--> rows of `rows.py`
 
@@ -28,7 +28,7 @@ from training.data.questions.rows import (
     in_chunks,
     joined,
     listed,
-    official_photo_paths,
+    official_image_paths,
     split_in,
     text_column,
     vqa_dataset,
@@ -60,7 +60,7 @@ def read_vqa_v2(
         questions: `OpenEnded_mscoco_*_questions.json`, or several; of VQA v1 also `MultipleChoice_mscoco_*`, whose 18
             answers become the `choices`.
         annotations: `mscoco_*_annotations.json`, or several; None where the answers are hidden (test, test-dev).
-        images: the photo folder, with or without sub-folders such as `train2014`; photos may be named as in COCO 2014
+        images: the image folder, with or without sub-folders such as `train2014`; images may be named as in COCO 2014
             (`COCO_val2014_000000000042.jpg`) or as in 2017 (`000000000042.jpg`).
         split: keep only this split.
         file_split: the split of the whole file; by default what its `data_subtype` says (`val2014`), else its name.
@@ -90,7 +90,7 @@ def read_vqa_v2(
         images=images,
         split=split,
         source=joined(paths),
-        find_photos=official_photo_paths,
+        find_images=official_image_paths,
     )
 
 
@@ -105,7 +105,7 @@ def read_aokvqa(
 
     Args:
         annotations: the file, or several.
-        images: the folder with COCO's photos of 2017 or 2014, with or without sub-folders.
+        images: the folder with COCO's images of 2017 or 2014, with or without sub-folders.
         split: keep only this split.
         file_split: the split of the whole file; by default each record names its own.
 
@@ -119,7 +119,7 @@ def read_aokvqa(
         images=images,
         split=split,
         source=joined(paths),
-        find_photos=official_photo_paths,
+        find_images=official_image_paths,
     )
 
 
@@ -134,7 +134,7 @@ def read_lxmert_vqa(
 
     Args:
         questions: `train.json`, `nominival.json`, `minival.json` or `test.json`, or several.
-        images: the folder with COCO's photos, with or without sub-folders.
+        images: the folder with COCO's images, with or without sub-folders.
         split: keep only this split.
         file_split: the split of the whole file; by default its name's (nominival is restval, minival is val).
 
@@ -174,7 +174,7 @@ def _questions(path: PathLike, *, file_split: str | None) -> pa.Table:
         "question_id": list(map(id_text, column(asked, "question_id", path))),
         "image_id": image_ids,
         "question": [question.get("question") for question in asked],
-        "name": [_photo_name(image_id, kind=kind, part=part) for image_id in image_ids],
+        "name": [_image_name(image_id, kind=kind, part=part) for image_id in image_ids],
         "split": [vqa_split(file_split or split_in(part) or file_word(path, None), path)] * len(asked),
     }
     if asked and "multiple_choices" in asked[0]:
@@ -182,8 +182,8 @@ def _questions(path: PathLike, *, file_split: str | None) -> pa.Table:
     return pa.table({name: text_column(values, name) for name, values in columns.items()})
 
 
-def _photo_name(image_id: str, *, kind: str, part: str) -> str:
-    """The name the official code gives a photo: `COCO_val2014_000000000042.jpg`, test-dev's in COCO_test2015."""
+def _image_name(image_id: str, *, kind: str, part: str) -> str:
+    """The name the official code gives an image: `COCO_val2014_000000000042.jpg`, test-dev's in COCO_test2015."""
     if not image_id.isdecimal():
         return f"{image_id}.jpg"
     part = part.replace("test-dev", "test") or "val2014"
@@ -193,7 +193,7 @@ def _photo_name(image_id: str, *, kind: str, part: str) -> str:
 
 
 def _annotations(path: PathLike, *, answer_field: str) -> pa.Table:
-    """The columns of an annotation file, and the position it gives each question's photo."""
+    """The columns of an annotation file, and the position it gives each question's image."""
     keys: list[str] = []
     categories: dict[str, str] = {}
     chunks = []
@@ -246,7 +246,7 @@ def _answers(given: Any, answer_field: str) -> tuple[list[Any] | None, list[str]
 
 
 def _annotated(asked: pa.Table, notes: pa.Table, *, questions: str, annotations: str) -> pa.Table:
-    """The questions with the annotation of their id and photo, and those whose answers are hidden."""
+    """The questions with the annotation of their id and image, and those whose answers are hidden."""
     faults = Faults(questions)
     row_of: dict[str, int] = {}
     for row, question_id in enumerate(notes["question_id"].to_pylist()):
@@ -264,12 +264,12 @@ def _annotated(asked: pa.Table, notes: pa.Table, *, questions: str, annotations:
     found = notes.take(rows % len(notes))  # -1 is the last row, the one without answers
     hidden = pc.is_in(asked["split"], value_set=pa.array(HIDDEN_SPLITS)).to_numpy()
     silent = (rows < 0) & ~hidden
-    photo = found["image_id"].fill_null("")
-    other = pc.and_(pc.not_equal(photo, ""), pc.not_equal(photo, asked["image_id"])).to_numpy()
+    image = found["image_id"].fill_null("")
+    other = pc.and_(pc.not_equal(image, ""), pc.not_equal(image, asked["image_id"])).to_numpy()
     strange = (rows >= 0) & other
     faults.add(f"questions have no annotation in {annotations} and are left out", _chosen(ids, silent))
     faults.add(f"annotations of {annotations} belong to no question and are left out", sorted(unasked))
-    faults.add(f"questions have another photo than their annotation in {annotations}, left out", _chosen(ids, strange))
+    faults.add(f"questions have another image than their annotation in {annotations}, left out", _chosen(ids, strange))
     faults.warn()
     for name in NO_ANNOTATION.schema.names:
         if name not in ("question_id", "image_id"):
@@ -314,7 +314,7 @@ def _read_lxmert(
         images=images,
         split=split,
         source=joined(paths),
-        find_photos=official_photo_paths,
+        find_images=official_image_paths,
     )
 
 
@@ -331,7 +331,7 @@ def _lxmert_rows(
             raise ValueError(f"{place}: its label is no answer with a score: {str(label)[:120]}")
         yield {
             "question_id": id_field(record, "question_id", place=place),
-            "image_id": str(int(coco.group(1))) if coco else stem,  # as the official files of VQA name the photo
+            "image_id": str(int(coco.group(1))) if coco else stem,  # as the official files of VQA name the image
             "name": f"{stem}.jpg",
             "question": record.get("sent"),
             "answers": votes(label),

@@ -20,7 +20,7 @@ from datasets.fingerprint import generate_random_fingerprint
 
 from training.data.captions.rows import OTHER_WORDS, SPLITS
 from training.data.captions.rows import NoSuchSplitError as NoSuchSplitError  # for the readers of questions
-from training.data.files import PathLike, all_texts, id_text, photo_paths
+from training.data.files import PathLike, all_texts, id_text, image_paths
 
 VQA_FEATURES = datasets.Features(
     {
@@ -43,7 +43,7 @@ HIDDEN_SPLITS = ("test", "test-dev", "challenge")  # those whose answers the org
 OTHER_SPLIT_WORDS = {
     **OTHER_WORDS,
     "valid": "val",
-    "minival": "val",  # LXMERT's cut of VQA v2's validation photos, and what it trains on of them
+    "minival": "val",  # LXMERT's cut of VQA v2's validation images, and what it trains on of them
     "nominival": "restval",
     **dict.fromkeys(("testdev", "test_dev"), "test-dev"),
     **dict.fromkeys(("test-std", "test_std", "teststd", "submission", "submit"), "test"),
@@ -68,7 +68,7 @@ _KIND = {name: "no list of texts as" if name in LISTS else "no text as" for name
 DEFAULTS: dict[str, Any] = {"answers": [], "choices": [], "correct_choice": -1}
 
 Columns = Mapping[str, Sequence[Any] | pa.Array]
-PhotoFinder = Callable[[Sequence[str], PathLike], list[str | None]]
+ImageFinder = Callable[[Sequence[str], PathLike], list[str | None]]
 
 
 class Faults:
@@ -98,34 +98,34 @@ def vqa_dataset(
     images: PathLike | None,
     split: str | None,
     source: PathLike,
-    find_photos: PhotoFinder = photo_paths,
+    find_images: ImageFinder = image_paths,
 ) -> datasets.Dataset:
-    """Rows of `VQA_FEATURES`; no photo is opened.
+    """Rows of `VQA_FEATURES`; no image is opened.
 
     Args:
         chunks: the columns as `question_table` takes them; a small file's are one chunk, `[columns]`.
-        images: photo folder; questions whose photo is missing there are left out with one warning, and None gives rows
+        images: image folder; questions whose image is missing there are left out with one warning, and None gives rows
             whose `image` is None.
         split: `"train"` or `"train+val"` keeps these, None keeps all.
         source: the file named in errors and warnings.
-        find_photos: how the photos are looked for; `official_photo_paths` also knows the other names that photos of
+        find_images: how the images are looked for; `official_image_paths` also knows the other names that images of
             COCO and Visual Genome go by.
 
     Raises:
-        ValueError: as `question_table` and `photo_paths`.
+        ValueError: as `question_table` and `image_paths`.
     """
     table = question_table(chunks, split=split, source=source)
     if images is None:
-        return with_photos(table, pa.nulls(len(table), VQA_FEATURES.arrow_schema.field("image").type))
+        return with_images(table, pa.nulls(len(table), VQA_FEATURES.arrow_schema.field("image").type))
     names = pc.unique(table["name"])
-    paths = pa.array(find_photos(names.to_pylist(), images), pa.string())
+    paths = pa.array(find_images(names.to_pylist(), images), pa.string())
     column = paths.take(pc.index_in(table["name"], value_set=names))  # (questions,) path, null where it is missing
     found = pc.is_valid(column)
-    return with_photos(table.filter(found), _as_images(column.filter(found)))
+    return with_images(table.filter(found), _as_images(column.filter(found)))
 
 
 def question_table(chunks: Iterable[Columns], *, split: str | None, source: PathLike) -> pa.Table:
-    """Checks and joins columns: a table of `TABLE_SCHEMA` (`VQA_FEATURES` with the photo's `name` for the `image`).
+    """Checks and joins columns: a table of `TABLE_SCHEMA` (`VQA_FEATURES` with the image's `name` for the `image`).
 
     Args:
         chunks: equally long columns `question_id`, `image_id` (text or numbers), `question`, `split`, and any other of
@@ -159,9 +159,9 @@ def question_table(chunks: Iterable[Columns], *, split: str | None, source: Path
     return table
 
 
-def with_photos(table: pa.Table, photos: pa.Array | pa.ChunkedArray) -> datasets.Dataset:
-    """A `question_table` as a data set whose `image` column is `photos`: structs of `bytes` and `path`, or null."""
-    columns = {name: photos if name == "image" else table[name] for name in VQA_FEATURES}
+def with_images(table: pa.Table, images: pa.Array | pa.ChunkedArray) -> datasets.Dataset:
+    """A `question_table` as a data set whose `image` column is `images`: structs of `bytes` and `path`, or null."""
+    columns = {name: images if name == "image" else table[name] for name in VQA_FEATURES}
     return datasets.Dataset(
         pa.table(columns, schema=VQA_FEATURES.arrow_schema),
         info=datasets.DatasetInfo(features=VQA_FEATURES),
@@ -169,10 +169,10 @@ def with_photos(table: pa.Table, photos: pa.Array | pa.ChunkedArray) -> datasets
     )
 
 
-def official_photo_paths(names: Sequence[str], folder: PathLike) -> list[str | None]:
-    """`photo_paths` for data sets whose photo names are the same everywhere: also looked for in the sub-folders.
+def official_image_paths(names: Sequence[str], folder: PathLike) -> list[str | None]:
+    """`image_paths` for data sets whose image names are the same everywhere: also looked for in the sub-folders.
 
-    A photo of COCO is found as `COCO_val2014_000000000042.jpg` and as `000000000042.jpg`, one of Visual7W with and
+    An image of COCO is found as `COCO_val2014_000000000042.jpg` and as `000000000042.jpg`, one of Visual7W with and
     without `v7w_`, each as .jpg and .png, in `folder` and in the folders directly in it (`val2014`, `VG_100K_2`).
     """
     places = _places_by_name(folder)
@@ -180,7 +180,7 @@ def official_photo_paths(names: Sequence[str], folder: PathLike) -> list[str | N
         next((places[other] for other in _other_names(os.path.basename(name)) if other in places), name)
         for name in names
     ]
-    return photo_paths(known, folder)
+    return image_paths(known, folder)
 
 
 def vqa_split(word: str, source: PathLike) -> str:
@@ -374,7 +374,7 @@ def _as_images(paths: pa.ChunkedArray) -> pa.ChunkedArray:
 def _places_by_name(folder: PathLike) -> dict[str, str]:
     """Where each file lies, relative to `folder`: in it, or in a folder directly in it."""
     if not os.path.isdir(folder):
-        raise ValueError(f"there is no photo folder {folder}")
+        raise ValueError(f"there is no image folder {folder}")
     with os.scandir(folder) as entries:
         sub_folders = sorted(entry.name for entry in entries if entry.is_dir())
     places: dict[str, str] = {}
@@ -385,7 +385,7 @@ def _places_by_name(folder: PathLike) -> dict[str, str]:
 
 
 def _other_names(name: str) -> list[str]:
-    """The names a photo goes by, its own first."""
+    """The names an image goes by, its own first."""
     names = [name]
     number = COCO_NAME.fullmatch(name)
     if number:

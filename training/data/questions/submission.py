@@ -77,8 +77,8 @@ def _ids_in(kind: str, path: PathLike) -> list[Any]:
         return column(list(stream_records(path)), "question_id", path)
     if kind == "vqa":
         return column(records(read_json(path), "questions", path), "question_id", path)
-    photos = [photo for photo in records(read_json(path), "images", path) if photo.get("split") == "test"]
-    return [qa_id for photo in photos for qa_id in column(records(photo, "qa_pairs", path), "qa_id", path)]
+    images = [image for image in records(read_json(path), "images", path) if image.get("split") == "test"]
+    return [qa_id for image in images for qa_id in column(records(image, "qa_pairs", path), "qa_id", path)]
 
 
 def _check_complete(by_id: Mapping[str, Any], wanted: Sequence[QuestionId]) -> None:

@@ -1,6 +1,6 @@
-"""Anyone's questions: a CSV, TSV, JSON or JSONL table beside a folder of photos, and any data set of the Hub.
+"""Anyone's questions: a CSV, TSV, JSON or JSONL table beside a folder of images, and any data set of the Hub.
 
-    table + photos --read_table_questions | read_folder--> rows of training/data/questions/rows.py
+    table + images --read_table_questions | read_folder--> rows of training/data/questions/rows.py
     datasets.load_dataset(...) --read_hub--> the same rows
 
 Which column is which is known by its usual names, or told with `columns={"question": "Frage", ...}`.
@@ -14,7 +14,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from training.data.files import PathLike, check_photo_names, id_text, photo_paths, read_table
+from training.data.files import PathLike, check_image_names, id_text, image_paths, read_table
 from training.data.json_stream import stream_records
 from training.data.questions.official import file_word
 from training.data.questions.rows import (
@@ -25,7 +25,7 @@ from training.data.questions.rows import (
     vqa_dataset,
     vqa_split,
     vqa_splits,
-    with_photos,
+    with_images,
 )
 
 TABLE_NAMES = tuple(
@@ -61,7 +61,7 @@ def read_table_questions(
 
     Args:
         table: a CSV or TSV with a header, a JSONL, or a JSON list of objects.
-        images: the photo folder, to which the table's photo names are relative; None for rows without photos.
+        images: the image folder, to which the table's image names are relative; None for rows without images.
         split: keep only this split.
         file_split: the split of rows that name none; by default what the file's name says, else train.
         columns: your name for any column of `USUAL_NAMES`, `{"question": "Frage"}`.
@@ -69,7 +69,7 @@ def read_table_questions(
     The table needs `question`, `image` (or `file_name`, ...) and, but for questions nobody answered yet, `answers` (a
     list, or text with `|` between them) or one `answer`. `choices` are a list or text with `|`; `correct_choice` counts
     from 0, and without it the `answer` tells. Without `question_id` the id is the number of the row, from 1; without
-    `image_id` it is the photo's name. Numbers are taken as their text.
+    `image_id` it is the image's name. Numbers are taken as their text.
     """
     rows = list(stream_records(table)) if Path(table).suffix == ".json" else read_table(table)
     if not rows:
@@ -77,13 +77,13 @@ def read_table_questions(
     present = list(dict.fromkeys(key for row in rows for key in row))
     chosen = _chosen_columns(present, columns or {}, table)
     if "image" not in chosen:
-        raise ValueError(f"{table} has no column for the photo's name; it has {', '.join(present)}{_CURE}")
+        raise ValueError(f"{table} has no column for the image's name; it has {', '.join(present)}{_CURE}")
     word = file_word(table, file_split)
     ours = {name: [row.get(theirs) for row in rows] for name, theirs in chosen.items()}
     names = [_text(name) for name in ours.pop("image")]
     nameless = next((i for i, name in enumerate(names) if not isinstance(name, str) or not name), None)
     if nameless is not None:
-        raise ValueError(f"{table}, row {nameless + 1} names no photo: {str(rows[nameless])[:120]}")
+        raise ValueError(f"{table}, row {nameless + 1} names no image: {str(rows[nameless])[:120]}")
     image_ids = ours.get("image_id") or [None] * len(rows)
     return vqa_dataset(
         [
@@ -97,7 +97,7 @@ def read_table_questions(
         images=images,
         split=split,
         source=table,
-        find_photos=photo_paths,
+        find_images=image_paths,
     )
 
 
@@ -110,10 +110,10 @@ def read_folder(
     file_split: str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> datasets.Dataset:
-    """Your own photos: a folder, and a table of questions in it (one of `TABLE_NAMES`) or elsewhere (`table`).
+    """Your own images: a folder, and a table of questions in it (one of `TABLE_NAMES`) or elsewhere (`table`).
 
     Args:
-        images: where the photos lie if not in `folder`.
+        images: where the images lie if not in `folder`.
 
     The others are those of `read_table_questions`.
     """
@@ -141,10 +141,10 @@ def read_hub(
     Args:
         path, name, revision, data_dir, data_files: passed to `datasets.load_dataset`.
         columns: your name for any column of `USUAL_NAMES`. Answers may be a list of texts or of objects with `answer`.
-        images: the photo folder, where the column `image` holds names of files.
+        images: the image folder, where the column `image` holds names of files.
         split: keep only this split; `validation` and `dev` are called val.
 
-    Without `question_id` and `image_id` both are `<split>-<row number>`: every row counts as a photo of its own.
+    Without `question_id` and `image_id` both are `<split>-<row number>`: every row counts as an image of its own.
     """
     loaded = datasets.load_dataset(path, name=name, revision=revision, data_dir=data_dir, data_files=data_files)
     split_of = {key: split_in(str(key)) or vqa_split(str(key), path) for key in loaded}
@@ -233,7 +233,7 @@ def _table_in(folder: PathLike) -> Path:
 def _hub_split(
     part: datasets.Dataset, *, split: str, columns: Mapping[str, str], images: PathLike | None
 ) -> datasets.Dataset:
-    """One split of a Hub data set under our columns; its photos stay undecoded where they are."""
+    """One split of a Hub data set under our columns; its images stay undecoded where they are."""
     chosen = _chosen_columns(part.column_names, columns, "the data set")
     ours = {name: _values(part, theirs) for name, theirs in chosen.items() if name not in ("image", "split")}
     made = [f"{split}-{row}" for row in range(len(part))]
@@ -250,27 +250,27 @@ def _hub_split(
         split=None,
         source="the data set",
     )
-    no_photos = pa.nulls(len(table), VQA_FEATURES.arrow_schema.field("image").type)
+    no_images = pa.nulls(len(table), VQA_FEATURES.arrow_schema.field("image").type)
     if "image" not in chosen:
-        return with_photos(table, no_photos)
+        return with_images(table, no_images)
     kept = part.select_columns(chosen["image"]).select([int(row) for row in table["name"].to_pylist()])
     if images is not None:
         names = [str(name) for name in kept[chosen["image"]]]
-        return _found_photos(table, photo_paths(names, images))
-    cure = "write names relative to it, or name the photos' folder in images="
-    check_photo_names(kept, chosen["image"], cure=cure)
+        return _found_images(table, image_paths(names, images))
+    cure = "write names relative to it, or name the images' folder in images="
+    check_image_names(kept, chosen["image"], cure=cure)
     if chosen["image"] != "image":
         kept = kept.rename_column(chosen["image"], "image")
-    words = with_photos(table, no_photos).remove_columns("image")
+    words = with_images(table, no_images).remove_columns("image")
     rows = datasets.concatenate_datasets([words, kept.cast_column("image", datasets.Image())], axis=1)
     return rows.select_columns(list(VQA_FEATURES))
 
 
-def _found_photos(table: pa.Table, paths: Sequence[str | None]) -> datasets.Dataset:
+def _found_images(table: pa.Table, paths: Sequence[str | None]) -> datasets.Dataset:
     kind = VQA_FEATURES.arrow_schema.field("image").type
     found = pa.array([path is not None for path in paths])
-    photos = pa.array([{"bytes": None, "path": path} for path in paths if path is not None], kind)
-    return with_photos(table.filter(found), photos)
+    images = pa.array([{"bytes": None, "path": path} for path in paths if path is not None], kind)
+    return with_images(table.filter(found), images)
 
 
 def _values(part: datasets.Dataset, name: str) -> list[Any]:

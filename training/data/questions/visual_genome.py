@@ -1,4 +1,4 @@
-"""Question files on the photos of Visual Genome: GQA, Visual7W, and Visual Genome's own questions.
+"""Question files on the images of Visual Genome: GQA, Visual7W, and Visual Genome's own questions.
 
     question files --read_gqa | read_visual7w | read_visual_genome_qa--> rows of training/data/questions/rows.py
 
@@ -26,7 +26,7 @@ from training.data.questions.rows import (
     id_field,
     in_chunks,
     joined,
-    official_photo_paths,
+    official_image_paths,
     vqa_dataset,
 )
 
@@ -50,7 +50,7 @@ def read_gqa(
         questions: a file (`val_balanced_questions.json`), several, or a folder of files (`train_all_questions`).
         choices: `val_choices.json` with the valid and plausible answers of each question, which two of the official
             metrics need; kept in `details` as `valid` and `plausible`.
-        images: the photo folder.
+        images: the image folder.
         split: keep only this split.
         file_split: the split of all the files; by default the one each file's name speaks of.
         balanced: leave out the questions that are not balanced, as the official scores do.
@@ -75,7 +75,7 @@ def read_gqa(
         images=images,
         split=split,
         source=joined(as_paths(questions)),
-        find_photos=official_photo_paths,
+        find_images=official_image_paths,
     )
 
 
@@ -86,21 +86,21 @@ def read_visual7w(
 
     Args:
         annotations: the file.
-        images: the photo folder (`v7w_2358144.jpg`, or Visual Genome's own `2358144.jpg`).
+        images: the image folder (`v7w_2358144.jpg`, or Visual Genome's own `2358144.jpg`).
         split: keep only this split.
-        file_split: the split all rows belong to; by default each photo's own.
+        file_split: the split all rows belong to; by default each image's own.
 
     Returns:
         Rows with four `choices`: the three wrong ones of the file and, at a place that follows from the question's id,
         the right one, which is also the `answer`. `question_type` is what, where, when, who, why or how.
     """
-    photos = records(read_json(annotations), "images", annotations)
+    listed = records(read_json(annotations), "images", annotations)
     return vqa_dataset(
-        in_chunks(_visual7w_rows(photos, annotations, file_split=file_split)),
+        in_chunks(_visual7w_rows(listed, annotations, file_split=file_split)),
         images=images,
         split=split,
         source=annotations,
-        find_photos=official_photo_paths,
+        find_images=official_image_paths,
     )
 
 
@@ -108,7 +108,7 @@ def read_visual_genome_qa(
     question_answers: PathLike,
     *,
     answers: PathLike | None = None,
-    photos: PathLike | None = None,
+    image_list: PathLike | None = None,
     image_data: PathLike | None = None,
     split_lists: Mapping[str, PathLike] | None = None,
     images: PathLike | None = None,
@@ -120,19 +120,19 @@ def read_visual_genome_qa(
         question_answers: the file.
         answers: an answer vocabulary, as `read_answers` takes it; questions whose answer is none of it, after the
             official normalisation of both, are left out.
-        photos: keep the questions on these photos only: a text list of photo names, or a VQA question file, whose COCO
-            ids are looked up through `image_data`. Meant against questions on the photos one validates on.
-        image_data: `image_data.json`, which gives a photo's `coco_id`.
-        split_lists: list files by split, `{"train": ...}`, with a photo name first in each line; photos in no list are
-            left out. By default every photo is train.
-        images: the folder that holds `VG_100K` and `VG_100K_2`, or the photos themselves.
+        images: keep the questions on these images only: a text list of image names, or a VQA question file, whose COCO
+            ids are looked up through `image_data`. Meant against questions on the images one validates on.
+        image_data: `image_data.json`, which gives an image's `coco_id`.
+        split_lists: list files by split, `{"train": ...}`, with an image name first in each line; images in no list are
+            left out. By default every image is train.
+        images: the folder that holds `VG_100K` and `VG_100K_2`, or the images themselves.
         split: keep only this split.
 
     Returns:
         Rows with one of the `answers`, the same as `answer`, as the file writes it ("Sailboats.").
     """
     known = None if answers is None else read_answers(answers)
-    kept = None if photos is None else _photo_ids(photos, image_data)
+    kept = None if image_list is None else _image_ids(image_list, image_data)
     split_of = None if split_lists is None else _listed_splits(split_lists)
     rows = (
         row
@@ -140,7 +140,7 @@ def read_visual_genome_qa(
         if known is None or known.id_of(str(row["answer"])) is not None
     )
     return vqa_dataset(
-        in_chunks(rows), images=images, split=split, source=question_answers, find_photos=official_photo_paths
+        in_chunks(rows), images=images, split=split, source=question_answers, find_images=official_image_paths
     )
 
 
@@ -197,12 +197,12 @@ def _gqa_rows(
 
 
 def _visual7w_rows(
-    photos: Sequence[dict[str, Any]], path: PathLike, *, file_split: str | None
+    images: Sequence[dict[str, Any]], path: PathLike, *, file_split: str | None
 ) -> Iterator[dict[str, Any]]:
-    for number, photo in enumerate(photos):
-        image_id = id_field(photo, "image_id", place=f"{path}: record {number} of 'images'")
-        for pair in records(photo, "qa_pairs", path):
-            place = f"{path}: a question of the photo {image_id}"
+    for number, image in enumerate(images):
+        image_id = id_field(image, "image_id", place=f"{path}: record {number} of 'images'")
+        for pair in records(image, "qa_pairs", path):
+            place = f"{path}: a question of the image {image_id}"
             question_id, answer = id_field(pair, "qa_id", place=place), pair.get("answer")
             if isinstance(answer, int):
                 raise ValueError(
@@ -217,25 +217,25 @@ def _visual7w_rows(
             yield {
                 "question_id": question_id,
                 "image_id": image_id,
-                "name": photo.get("filename") or f"v7w_{image_id}.jpg",
+                "name": image.get("filename") or f"v7w_{image_id}.jpg",
                 "question": pair.get("question"),
                 "answers": [answer],
                 "answer": answer,
                 "question_type": pair.get("type", ""),
                 "choices": mixed if wrong else [],
                 "correct_choice": row if wrong else -1,
-                "split": file_split or field(photo, "split", place=place),
+                "split": file_split or field(image, "split", place=place),
             }
 
 
 def _genome_rows(
     path: PathLike, *, split_of: Mapping[str, str] | None, kept: frozenset[str] | None
 ) -> Iterator[dict[str, Any]]:
-    for number, photo in enumerate(stream_records(path)):
-        image_id = id_text(photo.get("image_id", photo.get("id")))
+    for number, image in enumerate(stream_records(path)):
+        image_id = id_text(image.get("image_id", image.get("id")))
         if (kept is not None and image_id not in kept) or (split_of is not None and image_id not in split_of):
             continue
-        for pair in records(photo, "qas", path):
+        for pair in records(image, "qas", path):
             answer = pair.get("answer")
             yield {
                 "question_id": id_field(pair, "qa_id", place=f"{path}: a question of record {number}"),
@@ -248,17 +248,17 @@ def _genome_rows(
             }
 
 
-def _photo_ids(path: PathLike, image_data: PathLike | None) -> frozenset[str]:
-    """The Visual Genome ids of the photos a list, or a VQA question file, names."""
+def _image_ids(path: PathLike, image_data: PathLike | None) -> frozenset[str]:
+    """The Visual Genome ids of the images a list, or a VQA question file, names."""
     if Path(path).suffix != ".json":
         return frozenset(Path(line.split()[0]).stem for line in read_lines(path))
     if image_data is None:
-        raise ValueError(f"{path} names photos by COCO's ids; give image_data=image_data.json to look them up")
+        raise ValueError(f"{path} names images by COCO's ids; give image_data=image_data.json to look them up")
     asked = {id_text(question.get("image_id")) for question in records(read_json(path), "questions", path)}
     return frozenset(
-        id_text(photo.get("image_id", photo.get("id")))
-        for photo in stream_records(image_data)
-        if id_text(photo.get("coco_id")) in asked
+        id_text(image.get("image_id", image.get("id")))
+        for image in stream_records(image_data)
+        if id_text(image.get("coco_id")) in asked
     )
 
 
@@ -268,5 +268,5 @@ def _listed_splits(split_lists: Mapping[str, PathLike]) -> dict[str, str]:
         for line in read_lines(path):
             image_id = Path(line.split()[0]).stem
             if split_of.setdefault(image_id, word) != word:
-                raise ValueError(f"{path}: the photo {image_id!r} is in the list of {split_of[image_id]} too")
+                raise ValueError(f"{path}: the image {image_id!r} is in the list of {split_of[image_id]} too")
     return split_of

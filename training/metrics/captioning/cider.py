@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .ngrams import CANDIDATE_PADDING, MAX_ORDER, NgramTable, PhotoReferences, WordLists, ngram_ranks, word_ids
+from .ngrams import CANDIDATE_PADDING, MAX_ORDER, ImageReferences, NgramTable, WordLists, ngram_ranks, word_ids
 
 SIGMA_BIGRAMS = 6.0
 SCALE = 10.0
@@ -18,22 +18,22 @@ REFERENCES_PER_BLOCK = 2048
 
 
 class CiderD:
-    """CIDEr-D, in 0..10, of captions of known photos (Vedantam et al. 2015); also self-critical training's reward.
+    """CIDEr-D, in 0..10, of captions of known images (Vedantam et al. 2015); also self-critical training's reward.
 
-    Built once from every photo's references; `score` takes captions as text, `reward` as token ids. As the official
+    Built once from every image's references; `score` takes captions as text, `reward` as token ids. As the official
     evaluator and the popular self-critical implementation compute it: n = 1..4, weights tf (ln N - ln max(1, df)),
     counts clipped in the product but not in the norms, a Gaussian penalty (sigma 6) on the difference in the number of
     bigrams, no stemming.
 
     Args:
-        references: for each photo its reference captions: words separated by white space, as `ptb_tokenize` returns.
-        document_frequency: n-grams (a string of words separated by spaces, or a tuple of words) -> number of photos
+        references: for each image its reference captions: words separated by white space, as `ptb_tokenize` returns.
+        document_frequency: n-grams (a string of words separated by spaces, or a tuple of words) -> number of images
             with it; by default counted over `references`. An n-gram it lacks counts as 1.
-        num_documents: the number of photos behind `document_frequency`.
+        num_documents: the number of images behind `document_frequency`.
         tokenizer: applied to lists of captions, references and candidates alike, e.g. `ptb_tokenize` for raw text.
 
     Raises:
-        ValueError: one photo without `document_frequency` (every weight would be ln 1 = 0, every score 0); no word in
+        ValueError: one image without `document_frequency` (every weight would be ln 1 = 0, every score 0); no word in
             any reference; a frequency over `num_documents`.
 
     Example:
@@ -57,8 +57,8 @@ class CiderD:
         self._pad_token_id: int | None = None
         if (document_frequency is None) != (num_documents is None):
             raise ValueError("document_frequency and num_documents belong together: give both or neither")
-        texts = [self._tokenised(list(photo)) for photo in references]
-        owned = PhotoReferences([[word_ids(text.split(), self._vocabulary) for text in photo] for photo in texts])
+        texts = [self._tokenised(list(image)) for image in references]
+        owned = ImageReferences([[word_ids(text.split(), self._vocabulary) for text in image] for image in texts])
         if document_frequency is None or num_documents is None:
             self._prepare(owned, *_counted_frequencies(owned), num_documents=len(owned))
         else:
@@ -76,7 +76,7 @@ class CiderD:
         """A scorer whose words are token ids, for `reward`.
 
         Args:
-            references: for each photo its references, each a row of token ids. A row is read up to and including its
+            references: for each image its references, each a row of token ids. A row is read up to and including its
                 first `end_token_id`, which counts as a word, here, in document frequencies and in rewards: without it
                 training learns captions that stop in mid-phrase. A row without one is a caption cut short.
             pad_token_id: also ends a row, and is not a word; needed only where rows are padded without an end token.
@@ -84,33 +84,33 @@ class CiderD:
         scorer = cls.__new__(cls)
         scorer.tokenizer, scorer._vocabulary = None, {}
         scorer._end_token_id, scorer._pad_token_id = end_token_id, pad_token_id
-        owned = PhotoReferences([_rows_until_end(photo, end_token_id, pad_token_id) for photo in references])
+        owned = ImageReferences([_rows_until_end(image, end_token_id, pad_token_id) for image in references])
         scorer._prepare(owned, *_counted_frequencies(owned), num_documents=len(owned))
         return scorer
 
     def __len__(self) -> int:
-        """The number of photos."""
+        """The number of images."""
         return len(self._owned.first) - 1
 
-    def score(self, candidates: Sequence[str], photo_indices: Sequence[int] | None = None) -> np.ndarray:
-        """CIDEr-D of captions, (N,) float64; `photo_indices` (N,) says whose, by default one a photo, in order."""
-        return self._blockwise(*self._read(candidates, photo_indices), clipped=True)
+    def score(self, candidates: Sequence[str], image_indices: Sequence[int] | None = None) -> np.ndarray:
+        """CIDEr-D of captions, (N,) float64; `image_indices` (N,) says whose, by default one an image, in order."""
+        return self._blockwise(*self._read(candidates, image_indices), clipped=True)
 
-    def score_plain(self, candidates: Sequence[str], photo_indices: Sequence[int] | None = None) -> np.ndarray:
+    def score_plain(self, candidates: Sequence[str], image_indices: Sequence[int] | None = None) -> np.ndarray:
         """As `score`, but CIDEr as the paper first defines it: no clipped counts, no length penalty, no stemming."""
-        return self._blockwise(*self._read(candidates, photo_indices), clipped=False)
+        return self._blockwise(*self._read(candidates, image_indices), clipped=False)
 
-    def reward(self, sequences: Any, photo_indices: Any) -> np.ndarray:
-        """CIDEr-D, (N,) float64, of token ids (N, T) for the photos (N,), a tensor or an array each.
+    def reward(self, sequences: Any, image_indices: Any) -> np.ndarray:
+        """CIDEr-D, (N,) float64, of token ids (N, T) for the images (N,), a tensor or an array each.
 
         A row is read up to and including its first end token; one without is a caption cut short at T words.
         """
         if self._end_token_id is None:
             raise ValueError("reward needs a scorer made by CiderD.from_token_ids; this one was made from text")
         rows = np.asarray(sequences.cpu() if hasattr(sequences, "cpu") else sequences)  # (N, T)
-        photos = np.asarray(photo_indices.cpu() if hasattr(photo_indices, "cpu") else photo_indices)
-        if rows.ndim != 2 or photos.shape != rows.shape[:1]:
-            raise ValueError(f"sequences {rows.shape} and photo_indices {photos.shape} should be (N, T) and (N,)")
+        images = np.asarray(image_indices.cpu() if hasattr(image_indices, "cpu") else image_indices)
+        if rows.ndim != 2 or images.shape != rows.shape[:1]:
+            raise ValueError(f"sequences {rows.shape} and image_indices {images.shape} should be (N, T) and (N,)")
         ended = np.cumsum(rows == self._end_token_id, axis=1) - (rows == self._end_token_id)  # ends before each place
         real = ended == 0
         if self._pad_token_id not in (None, self._end_token_id):
@@ -118,10 +118,10 @@ class CiderD:
         if (rows[real] < 0).any():
             raise ValueError("sequences hold negative token ids before their end token; is pad_token_id missing?")
         words = np.where(real, rows, CANDIDATE_PADDING).T.astype(np.int32)  # (T, N)
-        return self._blockwise(words, self._checked_photos(photos), clipped=True)
+        return self._blockwise(words, self._checked_images(images), clipped=True)
 
     def _prepare(
-        self, owned: PhotoReferences, table: NgramTable, frequencies: list[np.ndarray], *, num_documents: int
+        self, owned: ImageReferences, table: NgramTable, frequencies: list[np.ndarray], *, num_documents: int
     ) -> None:
         self._owned, self._table = owned, table
         table.set_weights(
@@ -139,12 +139,12 @@ class CiderD:
     def _tokenised(self, captions: list[str]) -> list[str]:
         return captions if self.tokenizer is None else self.tokenizer(captions)
 
-    def _read(self, candidates: Sequence[str], photo_indices: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, candidates: Sequence[str], image_indices: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray]:
         if self._end_token_id is not None:
-            raise ValueError("this scorer's words are token ids: call reward(sequences, photo_indices)")
-        photos = np.arange(len(self)) if photo_indices is None else np.asarray(photo_indices)
-        if len(candidates) != len(photos):
-            raise ValueError(f"{len(candidates)} candidates for {len(photos)} photos; pass photo_indices to say whose")
+            raise ValueError("this scorer's words are token ids: call reward(sequences, image_indices)")
+        images = np.arange(len(self)) if image_indices is None else np.asarray(image_indices)
+        if len(candidates) != len(images):
+            raise ValueError(f"{len(candidates)} candidates for {len(images)} images; pass image_indices to say whose")
         unknown: dict[str, int] = {}
         known, first_unknown = self._vocabulary, len(self._vocabulary)
         ids = [
@@ -152,25 +152,25 @@ class CiderD:
             for caption in self._tokenised(list(candidates))
         ]
         words = WordLists.of(ids).padded(np.arange(len(ids)), padding=CANDIDATE_PADDING)  # (T, N)
-        return words, self._checked_photos(photos)
+        return words, self._checked_images(images)
 
-    def _checked_photos(self, photos: np.ndarray) -> np.ndarray:
-        if len(photos) and not 0 <= photos.min() <= photos.max() < len(self):
-            raise ValueError(f"photo_indices reach from {photos.min()} to {photos.max()}; there are {len(self)} photos")
-        return photos.astype(np.int64)
+    def _checked_images(self, images: np.ndarray) -> np.ndarray:
+        if len(images) and not 0 <= images.min() <= images.max() < len(self):
+            raise ValueError(f"image_indices reach from {images.min()} to {images.max()}; there are {len(self)} images")
+        return images.astype(np.int64)
 
-    def _blockwise(self, words: np.ndarray, photos: np.ndarray, *, clipped: bool) -> np.ndarray:
-        scores = np.zeros(len(photos))
-        for block in self._owned.blocks(photos):
+    def _blockwise(self, words: np.ndarray, images: np.ndarray, *, clipped: bool) -> np.ndarray:
+        scores = np.zeros(len(images))
+        for block in self._owned.blocks(images):
             columns = words[:, block]
             longest = int((columns >= 0).sum(axis=0).max())
-            scores[block] = self._block_scores(columns[:longest], photos[block], clipped=clipped)
+            scores[block] = self._block_scores(columns[:longest], images[block], clipped=clipped)
         return scores
 
-    def _block_scores(self, words: np.ndarray, photos: np.ndarray, *, clipped: bool) -> np.ndarray:
+    def _block_scores(self, words: np.ndarray, images: np.ndarray, *, clipped: bool) -> np.ndarray:
         """words (T, N) of N candidates -> CIDEr-D or, where not `clipped`, plain CIDEr (N,)."""
         weights, ranks = self._table.weigh(words), ngram_ranks(words)
-        references, counts = self._owned.matches(words, photos)  # (N, R), four of (T, N, R)
+        references, counts = self._owned.matches(words, images)  # (N, R), four of (T, N, R)
         norms = _norms(weights, ranks)[:, None] * self._reference_norms[references]  # (N, R, 4)
         similarity = np.zeros(references.shape)
         for order, (weight, rank, count) in enumerate(zip(weights, ranks, counts, strict=True)):
@@ -191,15 +191,15 @@ def _norms(weights: list[np.ndarray], ranks: list[np.ndarray]) -> np.ndarray:
     return np.sqrt(np.stack(squares, axis=1))
 
 
-def _counted_frequencies(owned: PhotoReferences) -> tuple[NgramTable, list[np.ndarray]]:
+def _counted_frequencies(owned: ImageReferences) -> tuple[NgramTable, list[np.ndarray]]:
     if len(owned) == 1:
         raise ValueError(
-            "CIDEr-D of a single photo is 0 whatever the caption, because every document frequency is 1 of 1; give "
-            "more photos, or document_frequency and num_documents counted elsewhere"
+            "CIDEr-D of a single image is 0 whatever the caption, because every document frequency is 1 of 1; give "
+            "more images, or document_frequency and num_documents counted elsewhere"
         )
     bare = np.flatnonzero(np.diff(owned.first) == 0)
     if len(bare):
-        raise ValueError(f"references[{bare[0]}] is empty: every photo needs at least one reference caption")
+        raise ValueError(f"references[{bare[0]}] is empty: every image needs at least one reference caption")
     if not len(owned.captions.words):
         raise ValueError("no reference caption holds any word, so CIDEr-D has nothing to compare with")
     table = NgramTable(owned.captions)
@@ -245,22 +245,22 @@ def _rows_until_end(
 
 
 def check_references(references: Sequence[Sequence[str]]) -> None:
-    """Raise a ValueError or TypeError unless every photo has a list of at least one reference string."""
-    for number, photo in enumerate(references):
-        if isinstance(photo, str):
+    """Raise a ValueError or TypeError unless every image has a list of at least one reference string."""
+    for number, image in enumerate(references):
+        if isinstance(image, str):
             raise TypeError(f"references[{number}] is one string; pass a list of references, even if it holds only one")
-        if not len(photo):
-            raise ValueError(f"references[{number}] is empty: every photo needs at least one reference caption")
-        for reference in photo:
+        if not len(image):
+            raise ValueError(f"references[{number}] is empty: every image needs at least one reference caption")
+        for reference in image:
             if not isinstance(reference, str):
                 raise TypeError(f"references[{number}] holds a {type(reference).__name__}, not only strings")
 
 
 def document_frequencies(references: Sequence[Sequence[str]]) -> dict[str, int]:
-    """In how many photos each n-gram of 1 to 4 words stands, among tokenised references: `CiderD`'s argument."""
+    """In how many images each n-gram of 1 to 4 words stands, among tokenised references: `CiderD`'s argument."""
     frequencies: dict[str, int] = {}
-    for photo in references:
-        captions = [caption.split() for caption in photo]
+    for image in references:
+        captions = [caption.split() for caption in image]
         ngrams = {
             " ".join(words[start : start + order])
             for words in captions

@@ -53,7 +53,7 @@ def all_caption_scores(
 
     Returns:
         What `caption_scores` returns, with `meteor`, `spice` and `spice_object` .. `spice_size` in 0..1 (each also
-        times 100 under `..._x100`, and per photo in `per_item`); and `not_computed`: the name of each of `meteor` and
+        times 100 under `..._x100`, and per image in `per_item`); and `not_computed`: the name of each of `meteor` and
         `spice` that is missing -> the reason.
     """
     scores = caption_scores(candidates, references)
@@ -75,9 +75,9 @@ def all_caption_scores(
 def meteor(
     candidates: list[str], references: list[list[str]], *, timeout_seconds: float = 1800
 ) -> tuple[float, list[float]]:
-    """METEOR in 0..1 of raw captions: the corpus value and one value per photo.
+    """METEOR in 0..1 of raw captions: the corpus value and one value per image.
 
-    The corpus value is made of the photos' summed statistics, as the official evaluator's; it is not their mean.
+    The corpus value is made of the images' summed statistics, as the official evaluator's; it is not their mean.
 
     Raises:
         NotComputed: Java or `pycocoevalcap` is missing, or the program failed or took too long.
@@ -86,8 +86,8 @@ def meteor(
     check_captions(candidates, references)
     jar = _jar(METEOR_JAR)
     hypotheses = [text.replace("|||", "").replace("  ", " ") for text in ptb_tokenize(candidates)]
-    tokenised = [ptb_tokenize(photo) for photo in references]
-    lines = [" ||| ".join(["SCORE", *photo, text]) for photo, text in zip(tokenised, hypotheses, strict=True)]
+    tokenised = [ptb_tokenize(image) for image in references]
+    lines = [" ||| ".join(["SCORE", *image, text]) for image, text in zip(tokenised, hypotheses, strict=True)]
     command = [_java(), "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
     output = _run(command, "METEOR", folder=jar.parent, text="\n".join(lines) + "\n", timeout_seconds=timeout_seconds)
     statistics = [[float(number) for number in line.split()] for line in output.splitlines()]
@@ -127,9 +127,9 @@ def _meteor_share(content: np.ndarray, function: np.ndarray, content_words: floa
 def spice(
     candidates: list[str], references: list[list[str]], *, timeout_seconds: float = 1800
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """SPICE in 0..1 of raw captions: for the corpus and for each photo a dict of categories to F-scores.
+    """SPICE in 0..1 of raw captions: for the corpus and for each image a dict of categories to F-scores.
 
-    Categories are `all`, `object`, `attribute`, `relation`, `color`, `cardinality` and `size`. A photo without
+    Categories are `all`, `object`, `attribute`, `relation`, `color`, `cardinality` and `size`. An image without
     reference tuples of a category has NaN there, and the corpus value is the mean of the others.
 
     Raises:
@@ -158,7 +158,7 @@ def spice(
 
 
 def parse_spice(results: Sequence[dict[str, Any]]) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """The F-scores in the SPICE program's JSON: the corpus means and one dict per photo, in the order of `image_id`."""
+    """The F-scores in the SPICE program's JSON: the corpus means and one dict per image, in the order of `image_id`."""
     per_item = []
     for result in sorted(results, key=_image_id):
         scores = {ours: result["scores"].get(theirs, {}).get("f") for theirs, ours in SPICE_CATEGORIES.items()}
@@ -167,7 +167,7 @@ def parse_spice(results: Sequence[dict[str, Any]]) -> tuple[dict[str, float], li
 
 
 def spice_means(per_item: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of every category over the photos that have it; NaN where none has."""
+    """The mean of every category over the images that have it; NaN where none has."""
     means = {}
     for name in SPICE_CATEGORIES.values():
         known = [scores[name] for scores in per_item if not math.isnan(scores[name])]
@@ -180,7 +180,7 @@ def _image_id(result: dict[str, Any]) -> int:
 
 
 def _spice_columns(corpus: dict[str, float], per_item: list[dict[str, float]]) -> dict[str, tuple[float, list[float]]]:
-    """`spice` and `spice_object` ..: the corpus value and the values per photo."""
+    """`spice` and `spice_object` ..: the corpus value and the values per image."""
     return {
         "spice" if name == "all" else f"spice_{name}": (value, [scores[name] for scores in per_item])
         for name, value in corpus.items()

@@ -128,37 +128,37 @@ class ExactIndex:
         return ((keys.astype(np.uint64) * HASH_MULTIPLIER) >> self._shift).astype(np.int64)
 
 
-class PhotoReferences:
-    """The references of a list of photos: word ids of every caption, and which captions belong to which photo."""
+class ImageReferences:
+    """The references of a list of images: word ids of every caption, and which captions belong to which image."""
 
     def __init__(self, references: Sequence[Sequence[Sequence[int]]]) -> None:
-        self.captions = WordLists.of([caption for photo in references for caption in photo])
+        self.captions = WordLists.of([caption for image in references for caption in image])
         self.first = np.cumsum(
             [0, *map(len, references)]
-        )  # (photos + 1,) the first caption of every photo, and the end
+        )  # (images + 1,) the first caption of every image, and the end
 
     def __len__(self) -> int:
-        """The number of photos."""
+        """The number of images."""
         return len(self.first) - 1
 
     def owners(self) -> np.ndarray:
-        """The photo of every word, (words,)."""
-        photos = np.repeat(np.arange(len(self)), np.diff(self.first))
-        return np.repeat(photos, self.captions.lengths)
+        """The image of every word, (words,)."""
+        images = np.repeat(np.arange(len(self)), np.diff(self.first))
+        return np.repeat(images, self.captions.lengths)
 
-    def blocks(self, photos: np.ndarray) -> Iterator[slice]:
-        """Cut candidates for these photos (N,) into runs whose tables stay small, whatever the number of references."""
-        most = int(np.diff(self.first)[photos].max(initial=1))
+    def blocks(self, images: np.ndarray) -> Iterator[slice]:
+        """Cut candidates for these images (N,) into runs whose tables stay small, whatever the number of references."""
+        most = int(np.diff(self.first)[images].max(initial=1))
         size = max(1, PAIRS_PER_BLOCK // most)
-        return (slice(start, min(start + size, len(photos))) for start in range(0, len(photos), size))
+        return (slice(start, min(start + size, len(images))) for start in range(0, len(images), size))
 
-    def matches(self, words: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """How often each n-gram of candidates stands in each reference of the candidates' photos.
+    def matches(self, words: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        """How often each n-gram of candidates stands in each reference of the candidates' images.
 
-        words: (T, N), photos: (N,). Returns the references' numbers (N, R), -1 where a photo has fewer than R, and for
+        words: (T, N), images: (N,). Returns the references' numbers (N, R), -1 where an image has fewer than R, and for
         n = 1 .. 4 the counts (T, N, R) of the n-gram that starts at each place.
         """
-        first, behind = self.first[photos], self.first[photos + 1]
+        first, behind = self.first[images], self.first[images + 1]
         references = first[:, None] + np.arange(int((behind - first).max(initial=0)))
         references = np.where(references < behind[:, None], references, -1)  # (N, R)
         others = self.captions.padded(references.ravel(), padding=REFERENCE_PADDING)  # (L, N * R)

@@ -3,7 +3,7 @@
 Two ways in:
 
 - `caption_scores` takes raw captions, tokenises them as the official evaluator does and returns every score:
-  captions --ptb_tokenize--> words --bleu, rouge_l, CiderD--> corpus values and one value per photo.
+  captions --ptb_tokenize--> words --bleu, rouge_l, CiderD--> corpus values and one value per image.
 - `CiderD` is also the reward of self-critical training (Rennie et al. 2017): built once from the training captions, its
   `reward` scores whole batches of sampled token ids.
 
@@ -20,34 +20,34 @@ from typing import Any
 import numpy as np
 
 from .cider import CiderD, check_references, document_frequencies
-from .ngrams import CANDIDATE_PADDING, MAX_ORDER, PhotoReferences, WordLists, ngram_ranks, word_ids
+from .ngrams import CANDIDATE_PADDING, MAX_ORDER, ImageReferences, WordLists, ngram_ranks, word_ids
 from .ptb_tokenizer import ptb_tokenize
 
 __all__ = ["CiderD", "bleu", "caption_scores", "document_frequencies", "ptb_tokenize", "rouge_l"]
 
 BLEU_TINY, BLEU_SMALL = 1e-15, 1e-9
 ROUGE_BETA = 1.2
-ONE_PHOTO = (
-    "CIDEr of a single photo is 0 whatever the caption, because every document frequency is 1 of 1; score more photos "
+ONE_IMAGE = (
+    "CIDEr of a single image is 0 whatever the caption, because every document frequency is 1 of 1; score more images "
     "together"
 )
 
 
 def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[str, Any]:
-    """Score one caption per photo against that photo's references, as the official evaluator's tables do.
+    """Score one caption per image against that image's references, as the official evaluator's tables do.
 
     Args:
-        candidates: one raw caption per photo.
-        references: for each photo, in the same order, its raw reference captions (at least one).
+        candidates: one raw caption per image.
+        references: for each image, in the same order, its raw reference captions (at least one).
 
     Returns:
         `bleu_1` .. `bleu_4` and `rouge_l` in 0..1; `cider` (what tables call CIDEr: the official evaluator's CIDEr is
         CIDEr-D) and `cider_d`, the same number, in 0..10; `cider_plain`, CIDEr without clipping and length penalty;
         each also times 100 under `..._x100`; and `per_item`: the same names without `_x100`, each a list of one value
-        per photo. BLEU of the corpus is not the mean of its items. Document frequencies are those of `references`.
+        per image. BLEU of the corpus is not the mean of its items. Document frequencies are those of `references`.
 
     Raises:
-        ValueError, TypeError: different numbers of captions, a photo without references, something not a string, or
+        ValueError, TypeError: different numbers of captions, an image without references, something not a string, or
             no reference with any word at all.
 
     Example:
@@ -57,7 +57,7 @@ def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[s
     """
     check_captions(candidates, references)
     first_references = np.cumsum([0, *map(len, references)])
-    flat_references = ptb_tokenize([reference for photo in references for reference in photo])
+    flat_references = ptb_tokenize([reference for image in references for reference in image])
     tokenised = [flat_references[a:b] for a, b in itertools.pairwise(first_references)]
     return tokenised_caption_scores(ptb_tokenize(candidates), tokenised)
 
@@ -80,11 +80,11 @@ def tokenised_caption_scores(candidates: list[str], references: list[list[str]])
 def check_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     """Raise a ValueError or TypeError that names what is wrong with the captions to be scored, if anything is."""
     if isinstance(candidates, str):
-        raise TypeError("candidates is one string; pass a list with one caption per photo")
+        raise TypeError("candidates is one string; pass a list with one caption per image")
     if len(candidates) != len(references):
         raise ValueError(
             f"{len(candidates)} candidates but {len(references)} lists of references; pass one caption and one list of "
-            "references per photo, in the same order"
+            "references per image, in the same order"
         )
     if not len(candidates):
         raise ValueError("there are no candidates to score")
@@ -95,32 +95,32 @@ def check_captions(candidates: Sequence[str], references: Sequence[Sequence[str]
 
 
 def bleu(candidates: list[str], references: list[list[str]]) -> tuple[list[float], list[list[float]]]:
-    """BLEU-1 .. BLEU-4 in 0..1 of tokenised captions: the corpus values, and for each order a list per photo.
+    """BLEU-1 .. BLEU-4 in 0..1 of tokenised captions: the corpus values, and for each order a list per image.
 
-    As the official evaluator: the reference length is the closest one (the shorter of two as close), for one photo
+    As the official evaluator: the reference length is the closest one (the shorter of two as close), for one image
     too; precisions are smoothed by 1e-15 over 1e-9, so a caption without a matching 4-gram has a BLEU-4 near 1e-5,
     not 0.
     """
     vocabulary: dict[str, int] = {}
     words = WordLists.of([word_ids(caption.split(), vocabulary) for caption in candidates])
-    owned = PhotoReferences([[word_ids(text.split(), vocabulary) for text in photo] for photo in references])
+    owned = ImageReferences([[word_ids(text.split(), vocabulary) for text in image] for image in references])
     guessed = np.maximum(words.lengths[:, None] - np.arange(MAX_ORDER), 0)  # (N, 4) n-grams in each candidate
     correct = np.zeros_like(guessed)
     everyone = np.arange(len(candidates))
     for block in owned.blocks(everyone):
-        photos = everyone[block]
-        columns = words.padded(photos, padding=CANDIDATE_PADDING)  # (T, N)
-        _, counts = owned.matches(columns, photos)
+        images = everyone[block]
+        columns = words.padded(images, padding=CANDIDATE_PADDING)  # (T, N)
+        _, counts = owned.matches(columns, images)
         for order, (rank, count) in enumerate(zip(ngram_ranks(columns), counts, strict=True)):
-            correct[photos, order] = (rank < count.max(axis=2)).sum(axis=0)
+            correct[images, order] = (rank < count.max(axis=2)).sum(axis=0)
     lengths = _bleu_reference_lengths(words.lengths, owned)
     corpus = _bleu_value(correct.sum(axis=0), guessed.sum(axis=0), words.lengths.sum(), lengths.sum())
     per_item = _bleu_value(correct, guessed, words.lengths, lengths)
     return corpus.tolist(), per_item.T.tolist()
 
 
-def _bleu_reference_lengths(lengths: np.ndarray, owned: PhotoReferences) -> np.ndarray:
-    """The length (N,) of each photo's reference that is closest to its candidate's, lengths (N,)."""
+def _bleu_reference_lengths(lengths: np.ndarray, owned: ImageReferences) -> np.ndarray:
+    """The length (N,) of each image's reference that is closest to its candidate's, lengths (N,)."""
     grouped = [owned.captions.lengths[a:b] for a, b in zip(owned.first, owned.first[1:], strict=False)]
     closest = [min((abs(int(r) - int(c)), int(r)) for r in group) for c, group in zip(lengths, grouped, strict=True)]
     return np.array([length for _, length in closest])
@@ -136,7 +136,7 @@ def _bleu_value(correct: np.ndarray, guessed: np.ndarray, length: np.ndarray, re
 
 
 def rouge_l(candidates: list[str], references: list[list[str]]) -> tuple[float, list[float]]:
-    """ROUGE-L in 0..1 of tokenised captions: the mean over photos, and the list of one value per photo.
+    """ROUGE-L in 0..1 of tokenised captions: the mean over images, and the list of one value per image.
 
     As the official evaluator: the best precision and the best recall over the references are taken separately
     (beta 1.2), captions are split at single spaces, so an empty caption is one empty word and equals another.
@@ -170,10 +170,10 @@ def _longest_common_subsequence(bits_of_word: dict[str, int], length: int, other
 
 
 def _corpus_ciders(candidates: list[str], references: list[list[str]]) -> dict[str, np.ndarray]:
-    """`cider`, `cider_d` and `cider_plain` of every photo, (N,) each."""
+    """`cider`, `cider_d` and `cider_plain` of every image, (N,) each."""
     if len(candidates) == 1:
         warnings.warn(
-            f"{ONE_PHOTO}, or give CiderD document frequencies",
+            f"{ONE_IMAGE}, or give CiderD document frequencies",
             stacklevel=4,
         )
         return {name: np.zeros(1) for name in ("cider", "cider_d", "cider_plain")}

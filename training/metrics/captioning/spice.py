@@ -86,7 +86,7 @@ Graph = list[tuple[Concept, ...]]
 
 
 def scene_graph(tuples: Iterable[Sequence[str]], *, synonyms: Synonyms | None = None) -> Graph:
-    """Merge the tuples of one or several captions of a photo: objects that are the same become one, and so on.
+    """Merge the tuples of one or several captions of an image: objects that are the same become one, and so on.
 
     Returns the graph's tuples as concepts: (object,), (object, attribute), (subject, relation, object).
     """
@@ -128,7 +128,7 @@ def tuple_scores(
     synonyms: Synonyms | None = None,
     categories: Mapping[str, frozenset[str]] | None = None,
 ) -> dict[str, TupleScore]:
-    """SPICE of one photo.
+    """SPICE of one image.
 
     Args:
         candidate: the candidate caption's tuples.

@@ -11,12 +11,12 @@ import evaluate
 from training.metrics.captioning.scores import caption_scores
 
 _DESCRIPTION = "BLEU, ROUGE-L and CIDEr (CIDEr-D) of image captions, equal to the official COCO caption evaluator."
-_INPUTS = "predictions: one raw caption per photo; references: for each photo, its list of raw reference captions."
+_INPUTS = "predictions: one raw caption per image; references: for each image, its list of raw reference captions."
 _CITATION = "Chen et al., Microsoft COCO Captions: Data Collection and Evaluation Server, 2015."
 
 
 class UpDownCaption(evaluate.Metric):
-    """Caption scores of a corpus; `compute` returns what `caption_scores` does, without the values per photo.
+    """Caption scores of a corpus; `compute` returns what `caption_scores` does, without the values per image.
 
     Example:
         metric = evaluate.load("training/metrics/captioning/updown_caption.py")

@@ -4,8 +4,8 @@
 - Visual Genome (the evaluator released with Anderson et al. 2018), vectorised: `vg_detection` takes the contents of its
   detection files, `vg_object_scores` and `attribute_scores` our rows.
 
-Our rows are those of `training.data.boxes.rows`, one a photo; a prediction is a dict a photo, in the order of the
-rows. Shapes: R regions of a photo, C objects, A attributes, N boxes of all photos end to end.
+Our rows are those of `training.data.boxes.rows`, one an image; a prediction is a dict an image, in the order of the
+rows. Shapes: R regions of an image, C objects, A attributes, N boxes of all images end to end.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ COCO_PRECISIONS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_la
 COCO_RECALLS = ("mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large")
 ROW_COLUMNS = ("image_id", "width", "height", "boxes", "object_ids", "attribute_ids", "crowd")
 VG_OVERLAP = 0.5
-FARTHEST_OUTSIDE = 1.0  # of a photo's side; boxes may stick out a little, those in pixels by far
+FARTHEST_OUTSIDE = 1.0  # of an image's side; boxes may stick out a little, those in pixels by far
 PIXEL_DECIMALS = 3  # float32 in 0..1 is off by less; official annotations have two decimals at most
 PAIRS_AT_ONCE = 1 << 20
 UNRANKED = "a detection needs a finite score to be ranked by"
@@ -32,12 +32,12 @@ Records = Sequence[Record]
 
 
 class LabelledBoxes(NamedTuple):
-    """Boxes of all photos end to end: photos (N,) from 0, classes (N,) from 1, boxes (N, 4) xyxy pixels, int and float.
+    """Boxes of all images end to end: images (N,) from 0, classes (N,) from 1, boxes (N, 4) xyxy pixels, int and float.
 
     A box with several attributes stands here once for each.
     """
 
-    photos: np.ndarray
+    images: np.ndarray
     classes: np.ndarray
     boxes: np.ndarray
 
@@ -51,8 +51,8 @@ def coco_detection(
     """COCO's average precision and recall of boxes, computed by `pycocotools` (which prints nothing here).
 
     Args:
-        detections: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`; 100 a photo and category
-            count.
+        detections: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`; 100 an image and
+            category count.
         annotations: `image_id`, `category_id`, `bbox`, and where known `area` (of the mask, in pixels; else that of the
             box, which decides what is small) and `iscrowd` (never a miss; what lies in it is no mistake). Their `id` is
             not used, because pycocotools takes an id of 0 for no match.
@@ -60,13 +60,13 @@ def coco_detection(
 
     Returns:
         `map` (mean over overlaps 0.50 .. 0.95), `map_50`, `map_75`, `map_small` (below 32 pixels squared),
-        `map_medium`, `map_large` (above 96), `mar_1`, `mar_10`, `mar_100` (recall with so many detections a photo),
+        `map_medium`, `map_large` (above 96), `mar_1`, `mar_10`, `mar_100` (recall with so many detections an image),
         `mar_small`, `mar_medium`, `mar_large`, all 0..1; each times 100 under `..._x100`; and `per_class`: for each
         category id `map`, `map_50`, `map_75`, `mar_100` and `precision_50`, the precision at recalls 0, 0.01 .. 1.
         As officially, a number is -1 where there is nothing to find (under `..._x100` too).
 
     Raises:
-        ValueError: an unknown photo or category, one that stands twice, a score or box that is no number.
+        ValueError: an unknown image or category, one that stands twice, a score or box that is no number.
 
     Example:
         >>> box = {"image_id": 7, "category_id": 3, "bbox": [10, 10, 50, 50]}
@@ -172,7 +172,7 @@ def vg_detection(
     hit overlaps by more than 0.5, a detection is judged by the box it overlaps most even if that one is taken, the area
     under the whole precision-recall curve counts, and a class without ground truth or without detections has AP 0 and
     is part of the mean. Chosen where the official code depends on luck or crashes: detections of equal score keep their
-    order; a class without detections has no threshold; a photo that is not in `images` is an error.
+    order; a class without detections has no threshold; an image that is not in `images` is an error.
 
     Args:
         images: `id`, `boxes` (xyxy pixels), `classes` (an id a box) and `attributes` (a list of ids a box).
@@ -184,7 +184,7 @@ def vg_detection(
         Under `object` and `attribute` what `vg_average_precision` says.
 
     Raises:
-        ValueError: a photo twice or unknown, an id out of range, a score or box that is no number.
+        ValueError: an image twice or unknown, an id out of range, a score or box that is no number.
     """
     image_places = {str(image_id): place for image_id, place in _known_ids(images, "images").items()}
     scores = {}
@@ -227,7 +227,7 @@ def vg_average_precision(
     """
     if num_classes < 1:
         raise ValueError("there is no class to score; is the background counted in the number of classes?")
-    crowd = np.zeros(len(truth.photos), dtype=bool) if crowd is None else crowd
+    crowd = np.zeros(len(truth.images), dtype=bool) if crowd is None else crowd
     order = np.lexsort((-scores, detections.classes))  # stable: by class, the surest first
     hits, counted = _judged(LabelledBoxes(*(values[order] for values in detections)), truth, crowd)
     ranked = scores[order]
@@ -291,14 +291,14 @@ def _judged(detections: LabelledBoxes, truth: LabelledBoxes, crowd: np.ndarray) 
 
 
 def _nearest(detections: LabelledBoxes, truth: LabelledBoxes) -> tuple[np.ndarray, np.ndarray]:
-    """For each detection the box of its photo and class that it overlaps most (the first of equals) and the overlap.
+    """For each detection the box of its image and class that it overlaps most (the first of equals) and the overlap.
 
     Both (N,); an overlap of -1 where there is no such box.
     """
     highest = max((int(boxes.classes.max()) for boxes in (detections, truth) if len(boxes.classes)), default=0) + 1
-    keys = truth.photos * highest + truth.classes
+    keys = truth.images * highest + truth.classes
     order = np.argsort(keys, kind="stable")
-    wanted = detections.photos * highest + detections.classes
+    wanted = detections.images * highest + detections.classes
     first, last = (np.searchsorted(keys[order], wanted, side=side) for side in ("left", "right"))
     nearest, overlap = np.zeros(len(wanted), dtype=np.int64), np.full(len(wanted), -1.0)
     rivals = np.flatnonzero(last > first)
@@ -340,10 +340,10 @@ def _file_detections(
     if not np.isfinite(scores).all():
         place = 6 * int(np.isfinite(scores).argmin())
         raise ValueError(f"{what}_detections hold {flat[place : place + 6]!r}; {UNRANKED}")
-    photos = np.array([image_places[str(image_id)] for image_id in flat[::6]], dtype=np.int64)
+    images = np.array([image_places[str(image_id)] for image_id in flat[::6]], dtype=np.int64)
     labels = np.repeat([int(key) for key in found], [len(lines) for lines in found.values()])
     labels = _ids(labels, highest=num_classes, what=f"{what}_detections")
-    return LabelledBoxes(photos, labels, _boxes(np.stack(sides, axis=1), f"{what}_detections")), scores
+    return LabelledBoxes(images, labels, _boxes(np.stack(sides, axis=1), f"{what}_detections")), scores
 
 
 # -- our rows ---------------------------------------------------------------------------------------------------------
@@ -353,10 +353,11 @@ def detection_scores(predictions: Records, rows: Records, *, num_classes: int) -
     """COCO's numbers for predictions on rows of `training.data.boxes.rows`, in the same order.
 
     Args:
-        predictions: a dict a photo: `boxes` (R, 4) xyxy 0..1, `scores` (R,), `object_ids` (R,) from 1 to `num_classes`,
-            as arrays, lists or tensors on the CPU; and, where given, `image_id`, which has to be the row's.
+        predictions: a dict an image: `boxes` (R, 4) xyxy 0..1, `scores` (R,), `object_ids` (R,) from 1 to
+            `num_classes`, as arrays, lists or tensors on the CPU; and, where given, `image_id`, which has to be the
+            row's.
         rows: `image_id`, `width`, `height`, `boxes`, `object_ids` and `crowd`; a list of dicts or a `datasets.Dataset`,
-            whose photos are not read. A photo that stands twice is scored twice.
+            whose images are not read. An image that stands twice is scored twice.
         num_classes: object ids are 1..num_classes.
 
     Returns:
@@ -377,19 +378,19 @@ def detection_scores(predictions: Records, rows: Records, *, num_classes: int) -
     detections: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     pairs = _paired(predictions, rows)
-    for photo, (what, prediction, row) in enumerate(pairs, start=1):
+    for image, (what, prediction, row) in enumerate(pairs, start=1):
         boxes = _predicted_boxes(prediction, row, what)
         ids, scores = _predicted_objects(prediction, len(boxes), num_classes=num_classes, what=what)
-        records = _coco_records(photo, boxes, ids, np.zeros(len(ids), dtype=bool))
+        records = _coco_records(image, boxes, ids, np.zeros(len(ids), dtype=bool))
         detections += [record | {"score": score} for record, score in zip(records, scores.tolist(), strict=True)]
-        truth, crowd = _true_of_row(photo, row, "object_ids", num_classes)
-        annotations += _coco_records(photo, truth.boxes, truth.classes, crowd)
-    photos, categories = range(1, len(pairs) + 1), range(1, num_classes + 1)
-    return _run_coco(detections, annotations, image_ids=photos, category_ids=categories)
+        truth, crowd = _true_of_row(image, row, "object_ids", num_classes)
+        annotations += _coco_records(image, truth.boxes, truth.classes, crowd)
+    images, categories = range(1, len(pairs) + 1), range(1, num_classes + 1)
+    return _run_coco(detections, annotations, image_ids=images, category_ids=categories)
 
 
 def vg_object_scores(
-    predictions: Records, rows: Records, *, num_classes: int, max_per_photo: int = 400, offset_pixels: float = 1.0
+    predictions: Records, rows: Records, *, num_classes: int, max_per_image: int = 400, offset_pixels: float = 1.0
 ) -> dict[str, Any]:
     """Visual Genome's average precision of objects at 0.5, for predictions on our rows, in the same order.
 
@@ -398,8 +399,8 @@ def vg_object_scores(
             of `object_ids` and `scores`: then each region is a detection of every object.
         rows: as for `detection_scores`.
         num_classes: object ids are 1..num_classes.
-        max_per_photo: how many detections of a photo count, the surest of all classes (and all that equal the last), as
-            in the released code.
+        max_per_image: how many detections of an image count, the surest of all classes (and all that equal the last),
+            as in the released code.
         offset_pixels: what is added to the coordinates of detections. The released code adds 1 to detections but not to
             the ground truth, and its published figures contain that; 0 measures without it.
 
@@ -411,11 +412,11 @@ def vg_object_scores(
         ValueError: as `detection_scores`.
     """
     columns = ("object_ids", "object_probs")
-    return _vg_scores(predictions, rows, columns=columns, classes=num_classes, most=max_per_photo, offset=offset_pixels)
+    return _vg_scores(predictions, rows, columns=columns, classes=num_classes, most=max_per_image, offset=offset_pixels)
 
 
 def attribute_scores(
-    predictions: Records, rows: Records, *, num_attributes: int, max_per_photo: int = 400, offset_pixels: float = 1.0
+    predictions: Records, rows: Records, *, num_attributes: int, max_per_image: int = 400, offset_pixels: float = 1.0
 ) -> dict[str, Any]:
     """Visual Genome's average precision of attributes at 0.5, for predictions on our rows, in the same order.
 
@@ -423,11 +424,11 @@ def attribute_scores(
     the predictions on those for a number to set beside them, on the detector's own for the whole task.
 
     Args:
-        predictions: a dict a photo: `boxes` (R, 4) xyxy 0..1 and `attribute_probs` (R, num_attributes + 1), "no
+        predictions: a dict an image: `boxes` (R, 4) xyxy 0..1 and `attribute_probs` (R, num_attributes + 1), "no
             attribute" first; each region is a detection of every attribute.
         rows: as for `detection_scores`, and `attribute_ids`, a list a box; 0, no attribute, counts as none.
         num_attributes: attribute ids are 1..num_attributes.
-        max_per_photo, offset_pixels: as for `vg_object_scores`.
+        max_per_image, offset_pixels: as for `vg_object_scores`.
 
     Returns:
         What `vg_average_precision` returns.
@@ -436,7 +437,7 @@ def attribute_scores(
         ValueError: as `detection_scores`.
     """
     columns, classes = ("attribute_ids", "attribute_probs"), num_attributes
-    return _vg_scores(predictions, rows, columns=columns, classes=classes, most=max_per_photo, offset=offset_pixels)
+    return _vg_scores(predictions, rows, columns=columns, classes=classes, most=max_per_image, offset=offset_pixels)
 
 
 def _vg_scores(
@@ -444,7 +445,7 @@ def _vg_scores(
 ) -> dict[str, Any]:
     """Of one kind of label: columns are those of the true ids and of the predicted probabilities."""
     if most < 1:
-        raise ValueError(f"max_per_photo is {most}; count at least one detection a photo")
+        raise ValueError(f"max_per_image is {most}; count at least one detection an image")
     found, scores, true, crowds = [], [], [], []
     for place, (what, prediction, row) in enumerate(_paired(predictions, rows)):
         boxes = _predicted_boxes(prediction, row, what) + offset
@@ -473,22 +474,22 @@ def _surest(scores: np.ndarray, count: int) -> np.ndarray:
 
 
 def _paired(predictions: Records, rows: Any) -> list[tuple[str, Record, Record]]:
-    """For each photo what errors call its prediction, the prediction and the row."""
+    """For each image what errors call its prediction, the prediction and the row."""
     if len(predictions) != len(rows):
-        raise ValueError(f"{len(predictions)} predictions but {len(rows)} rows; pass one a photo, in the same order")
+        raise ValueError(f"{len(predictions)} predictions but {len(rows)} rows; pass one an image, in the same order")
     if not len(rows):
         raise ValueError("there are no rows to score")
-    if hasattr(rows, "select_columns"):  # a datasets.Dataset would decode its photos
+    if hasattr(rows, "select_columns"):  # a datasets.Dataset would decode its images
         rows = rows.select_columns([name for name in ROW_COLUMNS if name in rows.column_names])
     pairs = []
     for number, (prediction, row) in enumerate(zip(predictions, rows, strict=True)):
         image_id = row.get("image_id", number)
         if str(prediction.get("image_id", image_id)) != str(image_id):
             raise ValueError(
-                f"predictions[{number}] is of photo {prediction['image_id']!r} but rows[{number}] of {image_id!r}; "
+                f"predictions[{number}] is of image {prediction['image_id']!r} but rows[{number}] of {image_id!r}; "
                 "bring them into the same order"
             )
-        pairs.append((f"predictions[{number}] (photo {image_id})", prediction, row))
+        pairs.append((f"predictions[{number}] (image {image_id})", prediction, row))
     return pairs
 
 
@@ -503,7 +504,7 @@ def _predicted_boxes(prediction: Record, row: Record, what: str) -> np.ndarray:
 
 
 def _predicted_objects(prediction: Record, count: int, *, num_classes: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """The object ids (R,) and scores (R,) of one photo, checked."""
+    """The object ids (R,) and scores (R,) of one image, checked."""
     ids = np.asarray(_part(prediction, "object_ids", what))
     scores = np.asarray(_part(prediction, "scores", what), dtype=np.float64)
     for name, values in (("object_ids", ids), ("scores", scores)):
@@ -515,7 +516,7 @@ def _predicted_objects(prediction: Record, count: int, *, num_classes: int, what
 
 
 def _probs(prediction: Record, key: str, shape: tuple[int, int], *, what: str) -> np.ndarray:
-    """Probabilities (R, classes + 1) of one photo, checked."""
+    """Probabilities (R, classes + 1) of one image, checked."""
     probs = np.asarray(_part(prediction, key, what))
     probs = probs.reshape(shape) if probs.size == 0 and not shape[0] else probs
     if probs.shape != shape:
@@ -527,7 +528,7 @@ def _probs(prediction: Record, key: str, shape: tuple[int, int], *, what: str) -
 
 def _true_of_row(place: int, row: Record, column: str, num_classes: int) -> tuple[LabelledBoxes, np.ndarray]:
     """One row's M boxes in pixels by label, and which of them are a crowd (M,)."""
-    what = f"the row of photo {row.get('image_id', place)}"
+    what = f"the row of image {row.get('image_id', place)}"
     boxes = _pixels(row["boxes"], row, f"{what}: boxes")
     truth, owners = _true_boxes(place, boxes, row[column], num_classes=num_classes, what=f"{what}: {column}")
     given = row.get("crowd")
@@ -540,7 +541,7 @@ def _true_of_row(place: int, row: Record, column: str, num_classes: int) -> tupl
 def _true_boxes(
     place: int, boxes: np.ndarray, labels: Sequence[Any], *, num_classes: int, what: str
 ) -> tuple[LabelledBoxes, np.ndarray]:
-    """A photo's true boxes, once for each label (an id or a list of ids a box), and the box each came from."""
+    """An image's true boxes, once for each label (an id or a list of ids a box), and the box each came from."""
     if len(labels) != len(boxes):
         raise ValueError(f"{what} are {len(labels)}, but there are {len(boxes)} boxes; give one a box")
     # a list of attributes may be padded by 0, "no attribute", and may name one twice
@@ -560,13 +561,13 @@ def _ids(ids: np.ndarray, *, highest: int, what: str) -> np.ndarray:
 
 
 def _pixels(boxes: Any, row: Record, what: str) -> np.ndarray:
-    """Boxes in 0..1 (N, 4) -> pixels of the row's photo, rid of the noise of float32."""
+    """Boxes in 0..1 (N, 4) -> pixels of the row's image, rid of the noise of float32."""
     boxes = _boxes(boxes, what)
     size = np.array([row["width"], row["height"]] * 2, dtype=np.float64)
     if not (size >= 1).all():
-        raise ValueError(f"{what}: the photo is said to be {row['width']} x {row['height']} pixels; give its true size")
+        raise ValueError(f"{what}: the image is said to be {row['width']} x {row['height']} pixels; give its true size")
     if len(boxes) and (boxes.min() < -FARTHEST_OUTSIDE or boxes.max() > 1 + FARTHEST_OUTSIDE):
-        raise ValueError(f"{what} go from {boxes.min():.4g} to {boxes.max():.4g}; give xyxy in 0..1 of the photo")
+        raise ValueError(f"{what} go from {boxes.min():.4g} to {boxes.max():.4g}; give xyxy in 0..1 of the image")
     return np.round(boxes * size, PIXEL_DECIMALS)
 
 
@@ -587,12 +588,12 @@ def _end_to_end(parts: Sequence[LabelledBoxes]) -> LabelledBoxes:
     return LabelledBoxes(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 
-def _coco_records(photo: int, boxes: np.ndarray, ids: np.ndarray, crowd: np.ndarray) -> list[dict[str, Any]]:
+def _coco_records(image: int, boxes: np.ndarray, ids: np.ndarray, crowd: np.ndarray) -> list[dict[str, Any]]:
     """Pixel boxes xyxy (N, 4), object ids (N,), crowd (N,) -> pycocotools' records."""
     sides = boxes[:, 2:] - boxes[:, :2]
     corners_and_sides = np.concatenate([boxes[:, :2], sides], axis=1).tolist()
     columns = zip(corners_and_sides, ids.tolist(), sides.prod(axis=1).tolist(), crowd.tolist(), strict=True)
     return [
-        {"image_id": photo, "category_id": label, "bbox": box, "area": area, "iscrowd": int(in_crowd)}
+        {"image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(in_crowd)}
         for box, label, area, in_crowd in columns
     ]

@@ -12,7 +12,7 @@ from training.metrics.detection.average_precision import detection_scores
 
 _DESCRIPTION = "Average precision and recall of detected objects, equal to the official COCO evaluator (pycocotools)."
 _INPUTS = (
-    "predictions: for each photo its boxes (xyxy in 0..1), scores and object_ids (from 1); references: for each photo "
+    "predictions: for each image its boxes (xyxy in 0..1), scores and object_ids (from 1); references: for each image "
     "its width and height in pixels, boxes, object_ids and crowd (True = neither missed nor wrong); num_classes: the "
     "highest object id."
 )

@@ -4,8 +4,8 @@
     embeddings (P, E), (N, E) + text_owner -------retrieval_scores_of_embeddings--> the same; P x N is never held
     similarity + match scores of each query's best k --rerank_scores--> a matrix that `retrieval_scores` takes
 
-P photos, N texts (any number a photo, in any order), E embedding width. i2t asks with a photo for texts, of which any
-of its own is right; t2i asks with a text for its one photo. A correct item's place is one more than how many items
+P images, N texts (any number an image, in any order), E embedding width. i2t asks with an image for texts, of which any
+of its own is right; t2i asks with a text for its one image. A correct item's place is one more than how many items
 score higher, so comparing and counting replaces a sort of the collection for each query.
 
 Equal scores are ordered by a stated rule, `ties`: see `ranking.py`, which turns the counts into numbers.
@@ -62,21 +62,21 @@ def retrieval_scores(
     similarity: ArrayLike,
     text_owner: ArrayLike,
     *,
-    text_to_photo: ArrayLike | None = None,
+    text_to_image: ArrayLike | None = None,
     ties: str = "expected",
     recall_at: Sequence[int] = RECALL_AT,
 ) -> dict[str, Any]:
-    """Recall@K, ranks and mAP of photo to text (i2t) and text to photo (t2i), each query counting the same.
+    """Recall@K, ranks and mAP of image to text (i2t) and text to image (t2i), each query counting the same.
 
     With distinct scores the ranks are those of VSE++ and frozen-in-time. VSE++ floors the median rank; it is not
     floored here (`math.floor` gives theirs).
 
     Args:
         similarity: (P, N), higher is more alike, any array or CPU tensor; -inf puts a pair last.
-        text_owner: (N,) int, the row of the photo that each text belongs to. A photo without a text asks nothing in
+        text_owner: (N,) int, the row of the image that each text belongs to. An image without a text asks nothing in
             i2t but stands among the candidates in t2i.
-        text_to_photo: (N, P), where the two directions have scores of their own, as after re-ranking (`rerank_scores`);
-            `similarity` then counts for photo to text alone.
+        text_to_image: (N, P), where the two directions have scores of their own, as after re-ranking (`rerank_scores`);
+            `similarity` then counts for image to text alone.
         ties: the rule for equal scores: expected, optimistic, pessimistic or average (`ranking.py`).
         recall_at: the K of the recalls.
 
@@ -84,10 +84,10 @@ def retrieval_scores(
         For each direction `i2t_`, `t2i_`: `r1`, `r5`, `r10` (share of queries with a correct item in the top K) and
         `map`, 0..1; `median_rank` and `mean_rank` of the first correct item, from 1. `rsum`, the sum of all recalls.
         Recalls, mAP and `rsum` also times 100 as `..._x100` (`rsum_x100` is the field's rsum, at most 600). `per_item`:
-        `i2t_rank`, `i2t_r1`, .. `i2t_map` (P numbers each, NaN for a photo without a text) and `t2i_...` (N).
+        `i2t_rank`, `i2t_r1`, .. `i2t_map` (P numbers each, NaN for an image without a text) and `t2i_...` (N).
 
     Raises:
-        ValueError: shapes that do not fit, a text whose photo is not there, a NaN score, an unknown rule.
+        ValueError: shapes that do not fit, a text whose image is not there, a NaN score, an unknown rule.
 
     >>> scores = retrieval_scores([[0.9, 0.2, 0.3], [0.4, 0.8, 0.1]], [0, 1, 1])
     >>> scores["i2t_r1"], scores["t2i_r1_x100"], scores["t2i_mean_rank"]
@@ -97,19 +97,19 @@ def retrieval_scores(
     matrix = _matrix(similarity, "similarity")
     owners = _owners(text_owner, matrix.shape)
     own_texts = _own_texts(owners, len(matrix))
-    if text_to_photo is None:
+    if text_to_image is None:
         own_scores = _comparable(matrix[owners, np.arange(len(owners))])
         in_rows, in_columns = _count(_row_blocks(matrix), own_texts, column_scores=own_scores, name="similarity")
     else:
-        other = _matrix(text_to_photo, "text_to_photo")
+        other = _matrix(text_to_image, "text_to_image")
         if other.shape != matrix.shape[::-1]:
             raise ValueError(
-                f"text_to_photo has shape {other.shape} but similarity {matrix.shape}; give one row a text and one "
-                "column a photo (rerank_scores of similarity.T)"
+                f"text_to_image has shape {other.shape} but similarity {matrix.shape}; give one row a text and one "
+                "column an image (rerank_scores of similarity.T)"
             )
-        own_photos = _OwnCells(owners, np.arange(len(owners) + 1))
+        own_images = _OwnCells(owners, np.arange(len(owners) + 1))
         in_rows, _ = _count(_row_blocks(matrix), own_texts, column_scores=None, name="similarity")
-        in_columns, _ = _count(_row_blocks(other), own_photos, column_scores=None, name="text_to_photo")
+        in_columns, _ = _count(_row_blocks(other), own_images, column_scores=None, name="text_to_image")
     return _both_directions(own_texts, in_rows, in_columns, ties=ties, recall_at=recall_at)
 
 
@@ -122,7 +122,7 @@ def retrieval_scores_of_embeddings(
     ties: str = "expected",
     recall_at: Sequence[int] = RECALL_AT,
 ) -> dict[str, Any]:
-    """`retrieval_scores` of the dot products of embeddings, some photos at a time: P x N is never held.
+    """`retrieval_scores` of the dot products of embeddings, some images at a time: P x N is never held.
 
     Nothing is normalised here. Products are summed in float64 and rounded to float32: matrix products in float32 give
     equal embeddings different last bits, depending on where they stand, which would order equals by chance.
@@ -130,8 +130,8 @@ def retrieval_scores_of_embeddings(
     Args:
         image_embeds: (P, E) numbers, any array or CPU tensor.
         text_embeds: (N, E).
-        text_owner: (N,) int, the row of the photo that each text belongs to.
-        chunk: photos at a time, of which chunk x N scores are held (12 bytes each); None takes about 200 MB.
+        text_owner: (N,) int, the row of the image that each text belongs to.
+        chunk: images at a time, of which chunk x N scores are held (12 bytes each); None takes about 200 MB.
         ties, recall_at: as in `retrieval_scores`.
 
     Returns:
@@ -150,7 +150,7 @@ def retrieval_scores_of_embeddings(
             f"image_embeds have width {images.shape[1]} but text_embeds {texts.shape[1]}; are both of the same model?"
         )
     if chunk is not None and chunk < 1:
-        raise ValueError(f"chunk is {chunk}; at least one photo must be scored at a time")
+        raise ValueError(f"chunk is {chunk}; at least one image must be scored at a time")
     own_texts = _own_texts(_owners(text_owner, (len(images), len(texts))), len(images))
     rows = chunk or max(1, CELLS_AT_ONCE // len(texts))
     own_scores = _own_products(images, texts, own_texts, rows=rows)
@@ -166,42 +166,42 @@ def fold_scores(
     text_owner: ArrayLike,
     *,
     num_folds: int = 5,
-    text_to_photo: ArrayLike | None = None,
+    text_to_image: ArrayLike | None = None,
     ties: str = "expected",
     recall_at: Sequence[int] = RECALL_AT,
 ) -> dict[str, Any]:
-    """The mean of `retrieval_scores` over folds: 5 x 1k of COCO's 5,000 test photos (Karpathy and Fei-Fei 2015).
+    """The mean of `retrieval_scores` over folds: 5 x 1k of COCO's 5,000 test images (Karpathy and Fei-Fei 2015).
 
-    Fold f holds the f-th of `num_folds` equal runs of photos, in the order given, and these photos' texts alone.
+    Fold f holds the f-th of `num_folds` equal runs of images, in the order given, and these images' texts alone.
 
     Args:
-        num_folds: into how many folds the photos are split.
-        similarity, text_owner, text_to_photo, ties, recall_at: as in `retrieval_scores`.
+        num_folds: into how many folds the images are split.
+        similarity, text_owner, text_to_image, ties, recall_at: as in `retrieval_scores`.
 
     Returns:
         As `retrieval_scores`, each number the mean over the folds, and instead of `per_item` a list `per_fold`.
 
     Raises:
-        ValueError: as `retrieval_scores`, photos that cannot be split evenly, a fold without any text.
+        ValueError: as `retrieval_scores`, images that cannot be split evenly, a fold without any text.
 
     >>> fold_scores([[0.9, 0.2, 0.3], [0.4, 0.8, 0.1]], [0, 1, 1], num_folds=2)["t2i_r1"]
     1.0
     """
     matrix = _matrix(similarity, "similarity")
     owners = _owners(text_owner, matrix.shape)
-    other = None if text_to_photo is None else _matrix(text_to_photo, "text_to_photo")
+    other = None if text_to_image is None else _matrix(text_to_image, "text_to_image")
     if num_folds < 1 or len(matrix) % num_folds:
-        raise ValueError(f"{len(matrix)} photos cannot be split into {num_folds} equal folds; give another num_folds")
+        raise ValueError(f"{len(matrix)} images cannot be split into {num_folds} equal folds; give another num_folds")
     size = len(matrix) // num_folds
     per_fold = []
     for first in range(0, len(matrix), size):
-        photos, texts = slice(first, first + size), np.flatnonzero(owners // size == first // size)
+        images, texts = slice(first, first + size), np.flatnonzero(owners // size == first // size)
         if not len(texts):
-            raise ValueError(f"none of the photos {first} to {first + size - 1} has a text; give fewer num_folds")
+            raise ValueError(f"none of the images {first} to {first + size - 1} has a text; give fewer num_folds")
         scores = retrieval_scores(
-            np.take(matrix[photos], texts, axis=1),
+            np.take(matrix[images], texts, axis=1),
             owners[texts] - first,
-            text_to_photo=None if other is None else other[texts, photos],
+            text_to_image=None if other is None else other[texts, images],
             ties=ties,
             recall_at=recall_at,
         )
@@ -216,8 +216,8 @@ def rerank_scores(
     """Scores whose order is each query's re-ranked candidates first, best match first, then the rest as it was.
 
     This is how a joint encoder that sees the best k pairs only (ITM) refines a dual encoder's ranking (ITC), as in
-    ALBEF (Li et al. 2021). For photo to text give (P, N) scores and text numbers; for text to photo their transpose and
-    photo numbers, and hand the result to `retrieval_scores` as `text_to_photo`.
+    ALBEF (Li et al. 2021). For image to text give (P, N) scores and text numbers; for text to image their transpose and
+    image numbers, and hand the result to `retrieval_scores` as `text_to_image`.
 
     Args:
         similarity: (Q, C), a row a query, a column a candidate; -inf puts a candidate last.
@@ -262,11 +262,11 @@ def rerank_scores(
 def _both_directions(
     own_texts: _OwnCells, in_rows: np.ndarray, in_columns: np.ndarray, *, ties: str, recall_at: Sequence[int]
 ) -> dict[str, Any]:
-    """The result of `retrieval_scores`, from [better, at_least] of each photo's texts and of each text's photo."""
-    num_photos, num_texts = len(own_texts.starts) - 1, len(own_texts.columns)
-    photos = np.repeat(np.arange(num_photos), np.diff(own_texts.starts))
+    """The result of `retrieval_scores`, from [better, at_least] of each image's texts and of each text's image."""
+    num_images, num_texts = len(own_texts.starts) - 1, len(own_texts.columns)
+    images = np.repeat(np.arange(num_images), np.diff(own_texts.starts))
     directions = {
-        "i2t": (RankedPairs(photos, *in_rows), num_photos),
+        "i2t": (RankedPairs(images, *in_rows), num_images),
         "t2i": (RankedPairs(np.arange(num_texts), *in_columns), num_texts),
     }
     scores: dict[str, Any] = {}
@@ -389,12 +389,12 @@ def _count_each(
 
 
 def _own_products(images: np.ndarray, texts: np.ndarray, own: _OwnCells, *, rows: int) -> np.ndarray:
-    """The score of each pair of `own` (n,) float32, computed for the texts of some photos at a time."""
+    """The score of each pair of `own` (n,) float32, computed for the texts of some images at a time."""
     scores = np.empty(len(own.columns), np.float32)
     for start in range(0, len(scores), max(rows, 1 << 12)):
         pairs = slice(start, start + max(rows, 1 << 12))
-        photos = np.searchsorted(own.starts, np.arange(len(scores))[pairs], side="right") - 1
-        scores[pairs] = np.einsum("ne,ne->n", images[photos], texts[own.columns[pairs]])
+        owners = np.searchsorted(own.starts, np.arange(len(scores))[pairs], side="right") - 1
+        scores[pairs] = np.einsum("ne,ne->n", images[owners], texts[own.columns[pairs]])
     return scores
 
 
@@ -408,11 +408,11 @@ def _row_blocks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def _product_blocks(
     images: np.ndarray, texts: np.ndarray, own: _OwnCells, *, own_scores: np.ndarray, rows: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """The scores of some photos at a time, (first, block (b, N) float32)."""
+    """The scores of some images at a time, (first, block (b, N) float32)."""
     for first in range(0, len(images), rows):
         block = (images[first : first + rows] @ texts.T).astype(np.float32)
-        pairs, photos, columns = own.of_rows(first, first + len(block))
-        block[photos, columns] = own_scores[pairs]  # a correct pair is compared with itself: not with another rounding
+        pairs, owners, columns = own.of_rows(first, first + len(block))
+        block[owners, columns] = own_scores[pairs]  # a correct pair is compared with itself: not with another rounding
         yield first, block
 
 
@@ -457,23 +457,23 @@ def _integers(values: Any, name: str, *, ndim: int) -> np.ndarray:
 
 
 def _owners(text_owner: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """`text_owner` as int64 (N,), checked against the numbers of photos and texts."""
+    """`text_owner` as int64 (N,), checked against the numbers of images and texts."""
     owners = _integers(text_owner, "text_owner", ndim=1)
-    num_photos, num_texts = shape
+    num_images, num_texts = shape
     if len(owners) != num_texts:
-        raise ValueError(f"text_owner names the photos of {len(owners)} texts but there are {num_texts}; give one each")
-    absent = np.flatnonzero((owners < 0) | (owners >= num_photos))
+        raise ValueError(f"text_owner names the images of {len(owners)} texts but there are {num_texts}; give one each")
+    absent = np.flatnonzero((owners < 0) | (owners >= num_images))
     if len(absent):
         raise ValueError(
-            f"text {absent[0]} belongs to photo {owners[absent[0]]}, which is not there ({len(absent)} such texts): "
-            f"photos are numbered 0 to {num_photos - 1}; leave out texts without a photo"
+            f"text {absent[0]} belongs to image {owners[absent[0]]}, which is not there ({len(absent)} such texts): "
+            f"images are numbered 0 to {num_images - 1}; leave out texts without an image"
         )
     return owners
 
 
-def _own_texts(owners: np.ndarray, num_photos: int) -> _OwnCells:
+def _own_texts(owners: np.ndarray, num_images: int) -> _OwnCells:
     columns = np.argsort(owners, kind="stable")
-    return _OwnCells(columns, np.searchsorted(owners[columns], np.arange(num_photos + 1)))
+    return _OwnCells(columns, np.searchsorted(owners[columns], np.arange(num_images + 1)))
 
 
 def _check_places(columns: np.ndarray, *, num_columns: int) -> None:

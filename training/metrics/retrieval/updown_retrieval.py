@@ -11,10 +11,10 @@ import numpy as np
 
 from training.metrics.retrieval.recall import retrieval_scores
 
-_DESCRIPTION = "Recall@1/5/10, ranks and mean average precision of photo to text (i2t) and text to photo (t2i)."
+_DESCRIPTION = "Recall@1/5/10, ranks and mean average precision of image to text (i2t) and text to image (t2i)."
 _INPUTS = (
-    "predictions: for each text, its similarity to every photo, higher is more alike; references: for each text, the "
-    "number of the photo that it belongs to, from 0; ties: expected, optimistic, pessimistic or average."
+    "predictions: for each text, its similarity to every image, higher is more alike; references: for each text, the "
+    "number of the image that it belongs to, from 0; ties: expected, optimistic, pessimistic or average."
 )
 _CITATION = "Karpathy and Fei-Fei, Deep Visual-Semantic Alignments for Generating Image Descriptions, CVPR 2015."
 

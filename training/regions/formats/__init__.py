@@ -1,17 +1,17 @@
 """Region features as other projects keep them: one file a family of formats, and the dict that names the formats.
 
-open_region_file(path) -> RegionFile: photos one by one, as columns of a region store
-FORMATS[name].write(StorePhotos(store), output): a store's photos as another project reads them
+open_region_file(path) -> RegionFile: images one by one, as columns of a region store
+FORMATS[name].write(StoreImages(store), output): a store's images as another project reads them
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.regions.formats.base import RegionFile, StoreFile, StorePhotos
+from training.regions.formats.base import RegionFile, StoreFile, StoreImages
 from training.regions.formats.folders import SUFFIXES, FolderFile, write_att_box, write_npz
 from training.regions.formats.hdf5 import write_hdf5
-from training.regions.formats.hdf5_photos import open_hdf5
+from training.regions.formats.hdf5_images import open_hdf5
 from training.regions.formats.lmdb import LmdbFile, write_lmdb
 from training.regions.formats.sidecar import Beside
 from training.regions.formats.tsv import (
@@ -34,7 +34,7 @@ class RegionFormat:
     """How to read a format, how to write it, and what it keeps of a store beside features, boxes and ids."""
 
     read: Callable[[Path, Beside], RegionFile]
-    write: Callable[[StorePhotos, Path], None]
+    write: Callable[[StoreImages, Path], None]
     keeps: tuple[str, ...]
 
 

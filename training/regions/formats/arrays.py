@@ -110,7 +110,7 @@ def arrays_of_npz(content: bytes, *, wanted: Collection[str]) -> dict[str, np.nd
                     unpacked = file.read(left + 1)
                 left -= len(unpacked)
                 if left < 0:
-                    raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
+                    raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than an image takes")
                 arrays[name] = array_of_npy(unpacked)
     except ZIP_ERRORS as error:
         raise ValueError(f"it is no complete .npz file ({error})") from None
@@ -131,7 +131,7 @@ def arrays_of_torch(content: bytes, *, wanted: Collection[str]) -> dict[str, np.
     except Exception as error:  # the reader of damaged pickles raises nearly everything
         raise ValueError(f"it is no whole file of tensors alone ({' '.join(str(error).split())[:80]})") from None
     if size > LONGEST_ROW:
-        raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
+        raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than an image takes")
     tensors = loaded if isinstance(loaded, dict) else {"features": loaded}
     return {name: _numbers(value) for name, value in tensors.items() if isinstance(name, str) and name in wanted}
 
@@ -144,7 +144,7 @@ def _numbers(value: Any) -> np.ndarray:
     if value.layout != torch.strided or value.is_quantized:
         raise ValueError(f"it is a tensor of the layout {value.layout}, not of plain numbers")
     if value.numel() * value.element_size() > LONGEST_ROW:  # a stride of 0 makes much of few bytes
-        raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than a photo takes")
+        raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than an image takes")
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 

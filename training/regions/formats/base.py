@@ -1,10 +1,10 @@
-"""What every reader and writer of other projects' region files shares: the photo as columns, its checks, its place.
+"""What every reader and writer of other projects' region files shares: the image as columns, its checks, its place.
 
-    file --RegionFile.entries--> Entry --RegionFile.photo--> Photo --RegionStoreWriter--> region store
-    region store --StorePhotos--> (image id, Photo) --a format's writer--> file
+    file --RegionFile.entries--> Entry --RegionFile.image--> ImageRecord --RegionStoreWriter--> region store
+    region store --StoreImages--> (image id, ImageRecord) --a format's writer--> file
 
-A reader first lists its photos, which costs next to nothing, and decodes one only when it is asked for: so a conversion
-passes over what it has, a comparison can look a photo up, and never more than one photo is in memory.
+A reader first lists its images, which costs next to nothing, and decodes one only when it is asked for: so a conversion
+passes over what it has, a comparison can look an image up, and never more than one image is in memory.
 """
 
 from abc import ABC, abstractmethod
@@ -18,19 +18,19 @@ from tqdm.auto import tqdm
 
 from training.regions.formats.arrays import base64_bytes
 from training.regions.formats.floats import FLOATS, float_array
-from training.regions.formats.record import Photo, check_photo
+from training.regions.formats.record import ImageRecord, check_image
 from training.regions.formats.sidecar import Beside
 from training.regions.store import RegionStore
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a photo is in a file.
+    """Where an image is in a file.
 
     place: for people, such as `val.tsv, line 12`.
     key: for its reader.
     end: how far the file is read with it, in the units of `RegionFile.size`.
-    fault: why the photo cannot be read at all, where that shows before it is decoded.
+    fault: why the image cannot be read at all, where that shows before it is decoded.
     """
 
     image_id: str
@@ -41,10 +41,10 @@ class Entry:
 
 
 class RegionFile(ABC):
-    """A file or folder of regions that can be listed and read photo by photo; as a context it is closed at its end.
+    """A file or folder of regions that can be listed and read image by image; as a context it is closed at its end.
 
     Attributes:
-        size: the length of the whole in units of its own (bytes, photos), for the progress bar.
+        size: the length of the whole in units of its own (bytes, images), for the progress bar.
     """
 
     size: int
@@ -55,11 +55,11 @@ class RegionFile(ABC):
 
     @abstractmethod
     def entries(self) -> Iterator[Entry]:
-        """Every photo in the order of the file."""
+        """Every image in the order of the file."""
 
     @abstractmethod
-    def decode(self, entry: Entry) -> Photo:
-        """One photo, unchecked; `ValueError` where it cannot be decoded."""
+    def decode(self, entry: Entry) -> ImageRecord:
+        """One image, unchecked; `ValueError` where it cannot be decoded."""
 
     def __enter__(self) -> "RegionFile":
         return self
@@ -70,23 +70,23 @@ class RegionFile(ABC):
     def close(self) -> None:  # noqa: B027  a folder has nothing to close
         """Lets go of what is open."""
 
-    def photo(self, entry: Entry) -> Photo:
-        """One photo, checked; `ValueError` with what is wrong with it, without its place."""
+    def image(self, entry: Entry) -> ImageRecord:
+        """One image, checked; `ValueError` with what is wrong with it, without its place."""
         if entry.fault is not None:
             raise ValueError(entry.fault)
         if not entry.image_id.strip() or entry.image_id.encode("utf-8", "replace").decode() != entry.image_id:
             raise ValueError(f"its image id is {entry.image_id!a:.60}, which is no text")
         try:
-            photo = self.decode(entry)
-            check_photo(photo)
+            image = self.decode(entry)
+            check_image(image)
         except (ArithmeticError, AttributeError, LookupError, TypeError) as error:  # a value where another kind belongs
             raise ValueError(f"it holds a value of another kind than its format has ({str(error)[:80]})") from error
-        return photo
+        return image
 
     def features(self, field: bytes | str, *, rows: int, name: str = "features") -> np.ndarray:
         """Base64 -> features (rows, D), of the type the user told, or the one that the bytes look like.
 
-        The first photo that tells its type settles it for those that look like it too.
+        The first image that tells its type settles it for those that look like it too.
         """
         content = base64_bytes(field, name=name)
         told = self.beside.feature_type
@@ -96,7 +96,7 @@ class RegionFile(ABC):
         return array
 
     def image_size(self, image_id: str) -> tuple[int, int] | None:
-        """The photo's height and width, where the user gave them."""
+        """The image's height and width, where the user gave them."""
         return self.beside.sizes.get(image_id)
 
 
@@ -110,22 +110,22 @@ class StoreFile(RegionFile):
 
     def entries(self) -> Iterator[Entry]:
         for position, image_id in enumerate(self.store.image_ids):
-            yield Entry(image_id, f"{self.path}, photo {image_id!r}", image_id, position + 1)
+            yield Entry(image_id, f"{self.path}, image {image_id!r}", image_id, position + 1)
 
-    def decode(self, entry: Entry) -> Photo:
-        photo = {name: value.numpy() for name, value in self.store[entry.key].items() if name != "region_mask"}
+    def decode(self, entry: Entry) -> ImageRecord:
+        image = {name: value.numpy() for name, value in self.store[entry.key].items() if name != "region_mask"}
         size = self.image_size(entry.image_id)
-        return photo | ({"image_size": np.array(size)} if size and "image_size" not in photo else {})
+        return image | ({"image_size": np.array(size)} if size and "image_size" not in image else {})
 
 
-class StorePhotos:
-    """The photos of a store one by one, for the writers of other formats; features and probabilities in float32.
+class StoreImages:
+    """The images of a store one by one, for the writers of other formats; features and probabilities in float32.
 
     Attributes:
-        num_regions: (N,) regions of each photo.
+        num_regions: (N,) regions of each image.
         feature_width: D.
         numbers_a_region: of all columns.
-        current: the id of the photo that is being written.
+        current: the id of the image that is being written.
         labels: names of ids, where the user gave them.
     """
 
@@ -140,14 +140,14 @@ class StorePhotos:
     def __len__(self) -> int:
         return len(self.num_regions)
 
-    def __iter__(self) -> Iterator[tuple[str, Photo]]:
-        for entry in tqdm(self.file.entries(), total=len(self), desc=f"{self.file.path} ->", unit="photo"):
+    def __iter__(self) -> Iterator[tuple[str, ImageRecord]]:
+        for entry in tqdm(self.file.entries(), total=len(self), desc=f"{self.file.path} ->", unit="image"):
             self.current = entry.image_id
-            photo = self.file.decode(entry)
+            image = self.file.decode(entry)
             yield (
                 entry.image_id,
                 {
                     name: value.astype(np.float32) if value.dtype == np.float16 else value
-                    for name, value in photo.items()
+                    for name, value in image.items()
                 },
             )

@@ -82,7 +82,7 @@ def _likely(readings: Mapping[str, np.ndarray], types: Sequence[str]) -> list[st
     likely = [kind for kind, array in possible.items() if looks_like_features(array)]
     if "float32" in likely:  # float64 read as float32 never looks like features, but for a few of both kinds
         likely = [kind for kind in likely if kind != "float64"]
-    if types[0] in likely and types[0] != "float32":  # settled by a photo before this one
+    if types[0] in likely and types[0] != "float32":  # settled by an image before this one
         likely = [types[0]]
     return likely or list(possible)
 

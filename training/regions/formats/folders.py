@@ -1,4 +1,4 @@
-"""Folders with one .npz or .npy file a photo, and the names that other projects give to the arrays in them.
+"""Folders with one .npz or .npy file an image, and the names that other projects give to the arrays in them.
 
 `npz`: ID.npz with features and boxes. Read are the names of MILVLG/bottom-up-attention.pytorch and OpenVQA (x, bbox,
     num_bbox, image_h, image_w; x also turned on its side, D x R; `info` is a pickle and stays closed), of UNITER
@@ -11,7 +11,7 @@
 
 `att-box`: the folders of ruotianluo/self-critical.pytorch, scripts/make_bu_data.py: NAME_att/ID.npz with `feat` (R, D),
     NAME_box/ID.npy (R, 4) in pixels, NAME_fc/ID.npy, the mean of the features. The source is the folder NAME_att; the
-    sizes of the photos, which they do not hold, come from `Beside.sizes`. Features may be ID.npy too. Written are the
+    sizes of the images, which they do not hold, come from `Beside.sizes`. Features may be ID.npy too. Written are the
     folders att, box and fc inside the output, and sizes.json, which is read again from there.
 """
 
@@ -29,7 +29,7 @@ from training.regions.formats.arrays import NPY_MAGIC, NPZ_MAGIC, array_of_npy, 
 from training.regions.formats.base import Entry, RegionFile
 from training.regions.formats.record import (
     LONGEST_ROW,
-    Photo,
+    ImageRecord,
     checked_count,
     checked_ids,
     checked_size,
@@ -62,7 +62,7 @@ WANTED = frozenset(name for names in NAMES.values() for name in names)
 
 
 class FolderFile(RegionFile):
-    """The formats `npz` and `att-box`: one file a photo, its name the photo's id."""
+    """The formats `npz` and `att-box`: one file an image, its name the image's id."""
 
     def __init__(self, path: Path, beside: Beside) -> None:
         super().__init__(path / "att" if (path / "att").is_dir() else path, beside)
@@ -78,12 +78,12 @@ class FolderFile(RegionFile):
         for number, name in enumerate(self.names, start=1):
             yield Entry(os.path.splitext(name)[0], str(self.path / name), self.path / name, number)
 
-    def decode(self, entry: Entry) -> Photo:
+    def decode(self, entry: Entry) -> ImageRecord:
         is_tensors = entry.key.suffix in TENSOR_SUFFIXES
         arrays = (arrays_of_tensors if is_tensors else arrays_of_bytes)(read_bytes(entry.key))
         if self.boxes_folder and not any(name in arrays for name in NAMES["region_boxes"]):
             arrays["boxes"] = array_of_npy(read_bytes(self.boxes_folder / f"{entry.image_id}.npy"))
-        return photo_of_arrays(arrays, size=self.image_size(entry.image_id))
+        return image_of_arrays(arrays, size=self.image_size(entry.image_id))
 
     def image_size(self, image_id: str) -> tuple[int, int] | None:
         return super().image_size(image_id) or self.sizes_beside.get(image_id)
@@ -95,14 +95,14 @@ class FolderFile(RegionFile):
 
 
 def read_bytes(path: Path) -> bytes:
-    """A photo's file; `ValueError` where it is absent or larger than a photo can be."""
+    """An image's file; `ValueError` where it is absent or larger than an image can be."""
     try:
         with open(path, "rb") as file:
             content = file.read(LONGEST_ROW + 1)
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from error
     if len(content) > LONGEST_ROW:
-        raise ValueError(f"it is longer than {LONGEST_ROW} bytes, more than a photo takes")
+        raise ValueError(f"it is longer than {LONGEST_ROW} bytes, more than an image takes")
     return content
 
 
@@ -120,8 +120,8 @@ def arrays_of_tensors(content: bytes) -> dict[str, np.ndarray]:
     return arrays_of_torch(content, wanted=WANTED)
 
 
-def photo_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) -> Photo:
-    """Arrays under any of `NAMES` -> one photo.
+def image_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) -> ImageRecord:
+    """Arrays under any of `NAMES` -> one image.
 
     Args:
         size: height and width in pixels, where the arrays do not tell.
@@ -144,16 +144,16 @@ def photo_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) 
         raise ValueError(f"its boxes are {boxes.item()!r:.40}, not (regions, 4) numbers")
     boxes = boxes[:, :4] if names["region_boxes"] == "norm_bb" and boxes.ndim == 2 else boxes
     count = checked_count(found.pop("num_boxes", len(boxes)))
-    photo = {name: value[:count] for name, value in found.items() if name in NAMES and value.ndim}
-    photo["region_features"] = upright(found["region_features"], count)
-    photo["region_boxes"] = normalised_boxes(boxes[:count], size)
+    image = {name: value[:count] for name, value in found.items() if name in NAMES and value.ndim}
+    image["region_features"] = upright(found["region_features"], count)
+    image["region_boxes"] = normalised_boxes(boxes[:count], size)
     for name in ("object_ids", "attribute_ids"):
-        if name in photo:
-            photo[name] = checked_ids(photo[name], name=name)
-    short = next((name for name, value in photo.items() if len(value) < count), None)
+        if name in image:
+            image[name] = checked_ids(image[name], name=name)
+    short = next((name for name, value in image.items() if len(value) < count), None)
     if short is not None:
-        raise ValueError(f"it has {count} boxes but {len(photo[short])} {short}")
-    return photo | ({"image_size": np.array(size, dtype=np.int32)} if size is not None else {})
+        raise ValueError(f"it has {count} boxes but {len(image[short])} {short}")
+    return image | ({"image_size": np.array(size, dtype=np.int32)} if size is not None else {})
 
 
 def cells_of_map(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -181,18 +181,18 @@ def upright(features: np.ndarray, num_boxes: int) -> np.ndarray:
     return features if features.dtype in (np.float16, np.float32) else features.astype(np.float32)
 
 
-def npz_of_photo(photo: Photo) -> bytes:
-    """One photo as the bytes of an .npz in the names of the format `npz`."""
-    height, width = image_size(photo)
+def npz_of_image(image: ImageRecord) -> bytes:
+    """One image as the bytes of an .npz in the names of the format `npz`."""
+    height, width = image_size(image)
     others: dict[str, Any] = {
-        name: photo[name] for name in NAMES if name in photo and name not in ("region_features", "region_boxes")
+        name: image[name] for name in NAMES if name in image and name not in ("region_features", "region_boxes")
     }
     content = io.BytesIO()
     np.savez(
         content,
-        x=photo["region_features"].astype(np.float32),
-        bbox=pixel_boxes(photo),
-        num_bbox=np.int64(len(photo["region_boxes"])),
+        x=image["region_features"].astype(np.float32),
+        bbox=pixel_boxes(image),
+        num_bbox=np.int64(len(image["region_boxes"])),
         image_h=np.int64(height),
         image_w=np.int64(width),
         **others,
@@ -200,23 +200,23 @@ def npz_of_photo(photo: Photo) -> bytes:
     return content.getvalue()
 
 
-def write_npz(photos: Iterable[tuple[str, Photo]], output: Path) -> None:
-    """Photos -> a folder of the format `npz`."""
+def write_npz(images: Iterable[tuple[str, ImageRecord]], output: Path) -> None:
+    """Images -> a folder of the format `npz`."""
     output.mkdir()
-    for image_id, photo in photos:
-        (output / file_name(image_id, ".npz")).write_bytes(npz_of_photo(photo))
+    for image_id, image in images:
+        (output / file_name(image_id, ".npz")).write_bytes(npz_of_image(image))
 
 
-def write_att_box(photos: Iterable[tuple[str, Photo]], output: Path) -> None:
-    """Photos -> the folders att, box and fc of the format `att-box`."""
+def write_att_box(images: Iterable[tuple[str, ImageRecord]], output: Path) -> None:
+    """Images -> the folders att, box and fc of the format `att-box`."""
     folders = [output / name for name in ("att", "box", "fc")]
     for folder in folders:
         folder.mkdir(parents=True)
     att, box, fc = folders
     sizes: dict[str, tuple[int, int]] = {}
-    for image_id, photo in photos:
-        np.savez(att / file_name(image_id, ".npz"), feat=photo["region_features"])
-        np.save(box / file_name(image_id, ".npy"), pixel_boxes(photo), allow_pickle=False)
-        np.save(fc / file_name(image_id, ".npy"), photo["region_features"].mean(axis=0), allow_pickle=False)
-        sizes[image_id] = image_size(photo)
+    for image_id, image in images:
+        np.savez(att / file_name(image_id, ".npz"), feat=image["region_features"])
+        np.save(box / file_name(image_id, ".npy"), pixel_boxes(image), allow_pickle=False)
+        np.save(fc / file_name(image_id, ".npy"), image["region_features"].mean(axis=0), allow_pickle=False)
+        sizes[image_id] = image_size(image)
     (output / SIZES_NAME).write_text(json.dumps(sizes), encoding="utf-8")

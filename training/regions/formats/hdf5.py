@@ -1,11 +1,11 @@
 """HDF5 files of regions: those of hengyuan-hu/bottom-up-attention-vqa and jnhwkim/ban-vqa, and how any is opened.
 
-`hdf5`, N photos (tools/detection_features_converter.py of both projects; other layouts stand in hdf5_photos.py):
+`hdf5`, N images (tools/detection_features_converter.py of both projects; other layouts stand in hdf5_images.py):
     image_features (N, 36, D), image_bb (N, 36, 4) x1 y1 x2 y2 in pixels, spatial_features (N, 36, 6): x1, y1, x2, y2,
-    width, height in 0..1; or, with 10 to 100 boxes a photo, pos_boxes (N, 2): where a photo's rows begin and end, and
+    width, height in 0..1; or, with 10 to 100 boxes an image, pos_boxes (N, 2): where an image's rows begin and end, and
     image_features (all boxes, D), image_bb (all boxes, 4), spatial_features (all boxes, 6).
 
-The photos' sizes follow from the two kinds of boxes. Which row is which photo stands beside the file in a pickle,
+The images' sizes follow from the two kinds of boxes. Which row is which image stands beside the file in a pickle,
 train36_imgid2idx.pkl, which is never opened: train36_imgid2idx.json with the same content is read instead.
 """
 
@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from training.data.files import read_json
-from training.regions.formats.base import Entry, RegionFile, StorePhotos
+from training.regions.formats.base import Entry, RegionFile, StoreImages
 from training.regions.formats.record import (
     LONGEST_ROW,
     MOST_REGIONS,
-    Photo,
+    ImageRecord,
     box_numbers,
     checked_count,
     normalised_boxes,
@@ -56,7 +56,7 @@ class OpenHdf5(RegionFile):
 
     @abstractmethod
     def look(self) -> None:
-        """Which photos and data sets there are; `ValueError`, or one of `HDF5_ERRORS`, where they are of no use."""
+        """Which images and data sets there are; `ValueError`, or one of `HDF5_ERRORS`, where they are of no use."""
 
     def close(self) -> None:
         self._file.close()
@@ -78,10 +78,10 @@ class OpenHdf5(RegionFile):
 
 
 class Hdf5File(OpenHdf5):
-    """The layout of rows, whose photos an index beside it names."""
+    """The layout of rows, whose images an index beside it names."""
 
     def look(self) -> None:
-        """The photos are those of the index."""
+        """The images are those of the index."""
         self.rows = read_index(self.beside.index or self.path.with_name(f"{self.path.stem}{INDEX_ENDING}.json"))
         self.size = len(self.rows)
         self.columns = {name: self.dataset(name) for name in (*WIDTHS, "pos_boxes") if name in self._file}
@@ -91,8 +91,8 @@ class Hdf5File(OpenHdf5):
         for number, (image_id, row) in enumerate(sorted(self.rows.items(), key=lambda item: item[1]), start=1):
             yield Entry(image_id, f"{self.path}, row {row}", row, number)
 
-    def decode(self, entry: Entry) -> Photo:
-        """A photo's rows of every data set; the size follows from boxes in pixels and in 0..1."""
+    def decode(self, entry: Entry) -> ImageRecord:
+        """An image's rows of every data set; the size follows from boxes in pixels and in 0..1."""
         try:
             rows = self._rows_of(entry.key)
             arrays = {name: self.columns[name][rows] for name in WIDTHS if name in self.columns}
@@ -106,14 +106,14 @@ class Hdf5File(OpenHdf5):
                 size = size_of_boxes(arrays["image_bb"], boxes)
         else:
             boxes = normalised_boxes(arrays["image_bb"], size)
-        photo = {"region_features": arrays["image_features"], "region_boxes": boxes}
-        return photo | ({"image_size": np.array(size, dtype=np.int32)} if size else {})
+        image = {"region_features": arrays["image_features"], "region_boxes": boxes}
+        return image | ({"image_size": np.array(size, dtype=np.int32)} if size else {})
 
     def _rows_of(self, row: int) -> Any:
-        """What selects a photo's regions in every data set; `ValueError` for rows that are not there."""
-        photos = self.columns.get("pos_boxes", self.columns["image_features"])
-        if not 0 <= row < len(photos):
-            raise ValueError(f"the index names row {row}, but the file has {len(photos)}: is it another file's index?")
+        """What selects an image's regions in every data set; `ValueError` for rows that are not there."""
+        images = self.columns.get("pos_boxes", self.columns["image_features"])
+        if not 0 <= row < len(images):
+            raise ValueError(f"the index names row {row}, but the file has {len(images)}: is it another file's index?")
         if "pos_boxes" not in self.columns:
             return row
         start, end = (int(bound) for bound in self.columns["pos_boxes"][row])
@@ -156,7 +156,7 @@ def read_index(path: Path) -> dict[str, int]:
     pickled = path.with_suffix(".pkl")
     if path.suffix == ".pkl" or not path.is_file():
         raise ValueError(
-            f"which row is which photo should stand in {path.with_suffix('.json')}, or in what --index names; a pickle "
+            f"which row is which image should stand in {path.with_suffix('.json')}, or in what --index names; a pickle "
             "is never opened, so where you trust it make the JSON of it, beside it: "
             """python -c "import json, pickle; json.dump({str(k): v for k, v in """
             f"""pickle.load(open('{pickled.name}', 'rb'), encoding='latin1').items()}}, """
@@ -168,28 +168,28 @@ def read_index(path: Path) -> dict[str, int]:
     return index
 
 
-def write_hdf5(photos: StorePhotos, output: Path) -> None:
-    """Photos -> `output` of the format `hdf5`, and the JSON index `NAME_imgid2idx.json` beside it.
+def write_hdf5(images: StoreImages, output: Path) -> None:
+    """Images -> `output` of the format `hdf5`, and the JSON index `NAME_imgid2idx.json` beside it.
 
-    The layout of 36 boxes where all photos have equally many, else that of pos_boxes.
+    The layout of 36 boxes where all images have equally many, else that of pos_boxes.
     """
-    counts = photos.num_regions
+    counts = images.num_regions
     even = len(set(counts.tolist())) == 1
     ends = counts.cumsum()
-    leading = (len(photos), int(counts[0])) if even else (int(ends[-1]),)
+    leading = (len(images), int(counts[0])) if even else (int(ends[-1]),)
     index: dict[str, int] = {}
     with import_h5py().File(output, "w") as file:
         columns = {
-            name: file.create_dataset(name, (*leading, width or photos.feature_width), "f4")
+            name: file.create_dataset(name, (*leading, width or images.feature_width), "f4")
             for name, width in WIDTHS.items()
         }
         if not even:
             file["pos_boxes"] = np.stack([ends - counts, ends], axis=1).astype(np.int32)
-        for row, (image_id, photo) in enumerate(photos):
+        for row, (image_id, image) in enumerate(images):
             rows = row if even else slice(int(ends[row] - counts[row]), int(ends[row]))
-            columns["image_features"][rows] = photo["region_features"]
-            columns["image_bb"][rows] = pixel_boxes(photo)
-            columns["spatial_features"][rows] = box_numbers(photo["region_boxes"])
+            columns["image_features"][rows] = image["region_features"]
+            columns["image_bb"][rows] = pixel_boxes(image)
+            columns["spatial_features"][rows] = box_numbers(image["region_boxes"])
             index[image_id] = row
     name = output.name.removeprefix(".").removesuffix(".partial")
     output.with_name(f"{Path(name).stem}{INDEX_ENDING}.json").write_text(json.dumps(index), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""LMDB: one record a photo, its key the photo's id.
+"""LMDB: one record an image, its key the image's id.
 
 `lmdb`, by what a record begins with:
     .npz bytes (UNITER's compressed databases, ruotianluo's HybridLoader, and what is written here), .npy bytes;
@@ -29,14 +29,14 @@ from training.regions.formats.arrays import (
     base64_bytes,
     base64_numbers,
 )
-from training.regions.formats.base import Entry, RegionFile, StorePhotos
-from training.regions.formats.folders import NAMES, WANTED, npz_of_photo, photo_of_arrays, read_bytes
+from training.regions.formats.base import Entry, RegionFile, StoreImages
+from training.regions.formats.folders import NAMES, WANTED, image_of_arrays, npz_of_image, read_bytes
 from training.regions.formats.lmdb_pages import LmdbPages, Place
-from training.regions.formats.record import LONGEST_ROW, Photo, checked_count
+from training.regions.formats.record import LONGEST_ROW, ImageRecord, checked_count
 from training.regions.formats.sidecar import Beside
 
 BOOKKEEPING = frozenset({b"__keys__", b"__len__", b"keys", b"length", b"num_samples"})
-PHOTOS_A_COMMIT = 256
+IMAGES_A_COMMIT = 256
 BYTES_BESIDE_NUMBERS = 2**13  # of a record: the headers of its arrays, and what is left of its last page
 
 
@@ -60,11 +60,11 @@ class LmdbFile(RegionFile):
             fault = None if isinstance(place, Place) else str(place)
             yield Entry(image_id, f"{self.path}, record {image_id!r}", place, number, fault)
 
-    def decode(self, entry: Entry) -> Photo:
+    def decode(self, entry: Entry) -> ImageRecord:
         arrays = self._decoded(arrays_of_record(self._pages.value(entry.key)))
         if self.beside.boxes and not {"bbox", "boxes", "norm_bb"} & set(arrays):
             arrays["boxes"] = array_of_npy(read_bytes(self.beside.boxes / f"{entry.image_id}.npy"))
-        return photo_of_arrays(arrays, size=self.image_size(entry.image_id))
+        return image_of_arrays(arrays, size=self.image_size(entry.image_id))
 
     def _decoded(self, fields: dict[str, Any]) -> dict[str, Any]:
         """A record's fields, with the base64 among them as arrays, one row a box."""
@@ -87,7 +87,7 @@ class LmdbFile(RegionFile):
 def arrays_of_record(record: bytes, *, unwrapped: bool = False) -> dict[str, Any]:
     """A record's arrays by name (of a JSON object its fields); `ValueError` for a pickle, damage, an unknown layout."""
     if len(record) > LONGEST_ROW:
-        raise ValueError(f"it is longer than {LONGEST_ROW} bytes, more than a photo takes")
+        raise ValueError(f"it is longer than {LONGEST_ROW} bytes, more than an image takes")
     if record.startswith(NPZ_MAGIC):
         return arrays_of_npz(record, wanted=WANTED)
     if record.startswith(NPY_MAGIC):
@@ -116,19 +116,19 @@ def import_lmdb() -> Any:
     return lmdb
 
 
-def write_lmdb(photos: StorePhotos, output: Path) -> None:
-    """Photos -> a folder with an LMDB of the format `lmdb`, whose records are .npz bytes in the names of `npz`."""
+def write_lmdb(images: StoreImages, output: Path) -> None:
+    """Images -> a folder with an LMDB of the format `lmdb`, whose records are .npz bytes in the names of `npz`."""
     lmdb = import_lmdb()
-    numbers = int(photos.num_regions.sum()) * photos.numbers_a_region
-    most_bytes = 4 * numbers + BYTES_BESIDE_NUMBERS * len(photos)
+    numbers = int(images.num_regions.sum()) * images.numbers_a_region
+    most_bytes = 4 * numbers + BYTES_BESIDE_NUMBERS * len(images)
     environment = lmdb.open(str(output), map_size=2 * most_bytes + 2**26)  # an upper bound, not what is written
     writing = environment.begin(write=True)
-    for number, (image_id, photo) in enumerate(photos, start=1):
+    for number, (image_id, image) in enumerate(images, start=1):
         key = image_id.encode("utf-8")
         if not 0 < len(key) <= environment.max_key_size():
             raise ValueError(f"the id {image_id[:60]!r} is too long for a key of LMDB")
-        writing.put(key, npz_of_photo(photo))
-        if number % PHOTOS_A_COMMIT == 0:
+        writing.put(key, npz_of_image(image))
+        if number % IMAGES_A_COMMIT == 0:
             writing.commit()
             writing = environment.begin(write=True)
     writing.commit()

@@ -67,7 +67,7 @@ class LmdbPages:
             raise ValueError(f"{path} cannot be opened as an LMDB: it has no page that says where its records begin")
         self._tree = max(metas, key=lambda meta: meta.transaction)
         if self._tree.flags & SORTED_DUPLICATES:
-            raise ValueError(f"{path} holds several values a key (MDB_DUPSORT), of which none is a photo's own")
+            raise ValueError(f"{path} holds several values a key (MDB_DUPSORT), of which none is an image's own")
 
     def __len__(self) -> int:
         """How many records the file says that it has."""
@@ -111,9 +111,9 @@ class LmdbPages:
     def _place(self, length: int, flags: int, *, within: int, end: int) -> Place:
         """Where a value of that length lies: behind its key, at `within`, or on overflow pages."""
         if flags & (SUBDATA | DUPLICATES):
-            raise DamagedPageError("it is a database of its own, or several values, not a photo")
+            raise DamagedPageError("it is a database of its own, or several values, not an image")
         if length > LONGEST_ROW:
-            raise DamagedPageError(f"it is longer than {LONGEST_ROW} bytes, more than a photo takes")
+            raise DamagedPageError(f"it is longer than {LONGEST_ROW} bytes, more than an image takes")
         if flags & BIG:
             if within + 8 > end:
                 raise DamagedPageError("its page of the LMDB is damaged")

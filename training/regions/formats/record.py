@@ -1,4 +1,4 @@
-"""One photo between a foreign file and a region store: its columns, what they must be, and what follows from them."""
+"""One image between a foreign file and a region store: its columns, what they must be, and what follows from them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,23 +7,23 @@ import numpy as np
 
 from training.regions.store import BOX_TOLERANCE, LARGEST_SIDE
 
-Photo = dict[str, np.ndarray]
-"""One photo under the names of a region store's columns: `region_features` (R, D), `region_boxes` (R, 4) xyxy 0..1,
+ImageRecord = dict[str, np.ndarray]
+"""One image under the names of a region store's columns: `region_features` (R, D), `region_boxes` (R, 4) xyxy 0..1,
 optionally `region_scores`, `object_ids`, `attribute_ids`, `attribute_scores` (R,), `object_probs`, `attribute_probs`
 (R, classes), and `image_size` (2,), height and width in pixels."""
 
-LONGEST_ROW = 2**26  # bytes of one photo in a file; 100 regions of width 2048 take 1.1 MB in base64
+LONGEST_ROW = 2**26  # bytes of one image in a file; 100 regions of width 2048 take 1.1 MB in base64
 MOST_REGIONS = 10_000
 LARGEST_ID = 2**31 - 2
 
 
-def check_photo(photo: Photo) -> None:
+def check_image(image: ImageRecord) -> None:
     """`ValueError` for columns of unlike lengths and for numbers that are not finite."""
-    odd = next((name for name, column in photo.items() if column.dtype.kind not in "fiu" or column.itemsize > 8), None)
+    odd = next((name for name, column in image.items() if column.dtype.kind not in "fiu" or column.itemsize > 8), None)
     if odd is not None:
-        raise ValueError(f"its {odd} are of the type {photo[odd].dtype}, no numbers")
-    num_regions = len(photo["region_features"])
-    for name, column in photo.items():
+        raise ValueError(f"its {odd} are of the type {image[odd].dtype}, no numbers")
+    num_regions = len(image["region_features"])
+    for name, column in image.items():
         if name == "image_size":
             continue
         if len(column) != num_regions:
@@ -34,9 +34,10 @@ def check_photo(photo: Photo) -> None:
 
 
 def normalised_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndarray:
-    """Boxes xyxy in pixels (R, 4) -> 0..1 of a photo of `size` (height, width); boxes all within 0..1 stay as they are.
+    """Boxes xyxy in pixels (R, 4) -> 0..1 of an image of `size` (height, width); boxes all within 0..1 stay as they
+    are.
 
-    Raises `ValueError` for boxes that reach outside the photo or are not xyxy, and where the size is needed but not
+    Raises `ValueError` for boxes that reach outside the image or are not xyxy, and where the size is needed but not
     known.
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -49,13 +50,13 @@ def normalised_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndar
         raise ValueError("its boxes hold NaN or infinity")
     in_pixels = boxes.size > 0 and boxes.max() > 1 + BOX_TOLERANCE
     if in_pixels and size is None:
-        raise ValueError("its boxes are in pixels of a photo whose size is not known: give --sizes SIZES.json")
+        raise ValueError("its boxes are in pixels of an image whose size is not known: give --sizes SIZES.json")
     sides = np.array([size[1], size[0]] * 2 if in_pixels and size else [1.0] * 4, dtype=np.float32)
     scaled = boxes / sides
     outside = np.flatnonzero(((scaled < -BOX_TOLERANCE) | (scaled > 1 + BOX_TOLERANCE)).any(axis=1))
     if len(outside):
-        photo = f"a photo of {sides[0]:.0f} x {sides[1]:.0f} pixels" if in_pixels else "0..1"
-        raise ValueError(f"box {outside[0]} {_rounded(boxes[outside[0]])} reaches outside {photo}")
+        image = f"an image of {sides[0]:.0f} x {sides[1]:.0f} pixels" if in_pixels else "0..1"
+        raise ValueError(f"box {outside[0]} {_rounded(boxes[outside[0]])} reaches outside {image}")
     turned = np.flatnonzero((boxes[:, 2:] < boxes[:, :2]).any(axis=1))
     if len(turned):
         raise ValueError(f"box {turned[0]} {_rounded(boxes[turned[0]])} is not x1 y1 x2 y2: it ends before it begins")
@@ -63,7 +64,7 @@ def normalised_boxes(boxes: np.ndarray, size: tuple[int, int] | None) -> np.ndar
 
 
 def size_of_boxes(in_pixels: np.ndarray, boxes: np.ndarray) -> tuple[int, int] | None:
-    """(height, width) of a photo whose boxes are known in pixels and in 0..1; None where they do not tell.
+    """(height, width) of an image whose boxes are known in pixels and in 0..1; None where they do not tell.
 
     Raises `ValueError` where what follows is no size.
     """
@@ -74,17 +75,17 @@ def size_of_boxes(in_pixels: np.ndarray, boxes: np.ndarray) -> tuple[int, int] |
     return checked_size(np.rint(height), np.rint(width))
 
 
-def pixel_boxes(photo: Photo) -> np.ndarray:
-    """A photo's boxes in pixels, (R, 4) float32; `ValueError` where its size is not known."""
-    height, width = image_size(photo)
-    return photo["region_boxes"] * np.array([width, height] * 2, dtype=np.float32)
+def pixel_boxes(image: ImageRecord) -> np.ndarray:
+    """An image's boxes in pixels, (R, 4) float32; `ValueError` where its size is not known."""
+    height, width = image_size(image)
+    return image["region_boxes"] * np.array([width, height] * 2, dtype=np.float32)
 
 
-def image_size(photo: Photo) -> tuple[int, int]:
+def image_size(image: ImageRecord) -> tuple[int, int]:
     """Height and width in pixels; `ValueError` where they are not known."""
-    if "image_size" not in photo:
-        raise ValueError("the store does not know the photo's size in pixels, which this format needs: give --sizes")
-    height, width = photo["image_size"].tolist()
+    if "image_size" not in image:
+        raise ValueError("the store does not know the image's size in pixels, which this format needs: give --sizes")
+    height, width = image["image_size"].tolist()
     return height, width
 
 
@@ -93,18 +94,18 @@ def box_numbers(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes, boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
-def with_classes(photo: Photo) -> Photo:
-    """The photo with `object_ids` and `region_scores`, `attribute_ids` and `attribute_scores`, where probabilities give
+def with_classes(image: ImageRecord) -> ImageRecord:
+    """The image with `object_ids` and `region_scores`, `attribute_ids` and `attribute_scores`, where probabilities give
     them: the best class beside background, the best attribute beside none."""
-    photo = dict(photo)
+    image = dict(image)
     for probs, ids, scores in (
         ("object_probs", "object_ids", "region_scores"),
         ("attribute_probs", "attribute_ids", "attribute_scores"),
     ):
-        if probs in photo and ids not in photo:
-            photo[ids] = photo[probs][:, 1:].argmax(axis=1).astype(np.int32) + 1
-            photo.setdefault(scores, photo[probs][:, 1:].max(axis=1))
-    return photo
+        if probs in image and ids not in image:
+            image[ids] = image[probs][:, 1:].argmax(axis=1).astype(np.int32) + 1
+            image.setdefault(scores, image[probs][:, 1:].max(axis=1))
+    return image
 
 
 def checked_ids(ids: np.ndarray, *, name: str) -> np.ndarray:
@@ -117,18 +118,18 @@ def checked_ids(ids: np.ndarray, *, name: str) -> np.ndarray:
 
 
 def checked_size(height: Any, width: Any) -> tuple[int, int]:
-    """A height and a width that may be the sides of a photo, as whole numbers; else `ValueError`."""
+    """A height and a width that may be the sides of an image, as whole numbers; else `ValueError`."""
     try:
         sides = int(float(height)), int(float(width))
     except (TypeError, ValueError, OverflowError):
         sides = 0, 0
     if not all(0 < side <= LARGEST_SIDE for side in sides):
-        raise ValueError(f"{width!s:.20} x {height!s:.20} pixels are no size of a photo")
+        raise ValueError(f"{width!s:.20} x {height!s:.20} pixels are no size of an image")
     return sides
 
 
 def checked_count(count: Any) -> int:
-    """A number of regions that a photo may have; else `ValueError`."""
+    """A number of regions that an image may have; else `ValueError`."""
     try:
         number = int(count)
         whole = isinstance(count, str | bytes) or number == count
@@ -137,14 +138,14 @@ def checked_count(count: Any) -> int:
     if not whole:
         raise ValueError(f"its number of boxes is {count!r:.40}, no whole number")
     if not 1 <= number <= MOST_REGIONS:
-        raise ValueError(f"it has {number} boxes; a photo needs at least one, and at most {MOST_REGIONS}")
+        raise ValueError(f"it has {number} boxes; an image needs at least one, and at most {MOST_REGIONS}")
     return number
 
 
 def file_name(image_id: str, suffix: str) -> str:
-    """A photo's own file; `ValueError` where its id names a place outside the folder."""
+    """An image's own file; `ValueError` where its id names a place outside the folder."""
     if not image_id or Path(image_id).name != image_id or image_id.startswith(".") or "\0" in image_id:
-        raise ValueError(f"photo {image_id!r} cannot be a file's name: write one of the formats that are a single file")
+        raise ValueError(f"image {image_id!r} cannot be a file's name: write one of the formats that are a single file")
     return image_id + suffix
 
 

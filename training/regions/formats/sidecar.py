@@ -1,4 +1,4 @@
-"""What some formats do not hold and the user gives beside them: sizes of photos, an index, boxes, names of classes."""
+"""What some formats do not hold and the user gives beside them: sizes of images, an index, boxes, names of classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Labels:
 class Beside:
     """What some files do not hold and the user gives beside them.
 
-    sizes: (height, width) in pixels by image id, for formats whose boxes are pixels of a photo of unknown size.
+    sizes: (height, width) in pixels by image id, for formats whose boxes are pixels of an image of unknown size.
     index: HDF5: a JSON file `{"image id": row}`.
     boxes: feature folders without boxes: the folder of `ID.npy` boxes.
     labels: VinVL: ids of the names in its predictions.
@@ -35,9 +35,9 @@ class Beside:
 
 
 def read_sizes(path: PathLike) -> dict[str, tuple[int, int]]:
-    """(height, width) of photos from JSON: `{"id": [height, width]}`, or `{"images": [{"id", "height", "width"}]}`.
+    """(height, width) of images from JSON: `{"id": [height, width]}`, or `{"images": [{"id", "height", "width"}]}`.
 
-    The second is how COCO's instance files and ruotianluo's `cocotalk.json` have them; photos are found there by id and
+    The second is how COCO's instance files and ruotianluo's `cocotalk.json` have them; images are found there by id and
     by file name. Raises `ValueError` naming the file.
     """
     content = read_json(path)

@@ -1,4 +1,4 @@
-"""The TSV files of bottom-up attention, one photo a line, no header, arrays as base64 of raw numbers.
+"""The TSV files of bottom-up attention, one image a line, no header, arrays as base64 of raw numbers.
 
 `tsv` (peteanderson80/bottom-up-attention, tools/generate_tsv.py; the published 10-100 adaptive and 36 fixed features):
     image_id, image_w, image_h, num_boxes, boxes (float32, x1 y1 x2 y2 in pixels), features (float32)
@@ -23,7 +23,7 @@ from training.regions.formats.arrays import base64_array, base64_numbers, base64
 from training.regions.formats.base import Entry, RegionFile
 from training.regions.formats.record import (
     LONGEST_ROW,
-    Photo,
+    ImageRecord,
     checked_count,
     checked_ids,
     checked_size,
@@ -50,7 +50,7 @@ LXMERT_COLUMNS = (
 
 
 class TsvFile(RegionFile):
-    """One photo a line, its id in the first column; the rest is read when it is asked for."""
+    """One image a line, its id in the first column; the rest is read when it is asked for."""
 
     columns: ClassVar[tuple[str, ...]]
 
@@ -68,7 +68,7 @@ class TsvFile(RegionFile):
             end = start + len(line)
             place = f"{self.path}, line {number}"
             if len(line) > LONGEST_ROW:
-                too_long = f"the line is longer than {LONGEST_ROW} bytes, more than a photo takes"
+                too_long = f"the line is longer than {LONGEST_ROW} bytes, more than an image takes"
                 yield Entry("", place, start, end, too_long)
                 continue
             image_id = unquoted(line.partition(b"\t")[0]).decode("utf-8", "replace").strip()
@@ -95,8 +95,8 @@ class BuaTsv(TsvFile):
 
     columns = BUA_COLUMNS
 
-    def decode(self, entry: Entry) -> Photo:
-        """Features, boxes and the photo's size."""
+    def decode(self, entry: Entry) -> ImageRecord:
+        """Features, boxes and the image's size."""
         _, width, height, count, boxes, features = self.fields(entry)
         num_boxes = checked_count(count)
         size = checked_size(height.decode("ascii", "replace"), width.decode("ascii", "replace"))
@@ -112,7 +112,7 @@ class LxmertTsv(TsvFile):
 
     columns = LXMERT_COLUMNS
 
-    def decode(self, entry: Entry) -> Photo:
+    def decode(self, entry: Entry) -> ImageRecord:
         """All columns; ids go up by 1, since 0 is background and no attribute here."""
         fields = dict(zip(self.columns, self.fields(entry), strict=True))
         num_boxes = checked_count(fields["num_boxes"])
@@ -162,40 +162,40 @@ def unquoted(field: bytes) -> bytes:
     return field[1:-1].replace(b'""', b'"') if field[:1] == field[-1:] == b'"' and len(field) > 1 else field
 
 
-def write_bua_tsv(photos: Iterable[tuple[str, Photo]], output: Path) -> None:
-    """Photos -> one file of the format `tsv`."""
+def write_bua_tsv(images: Iterable[tuple[str, ImageRecord]], output: Path) -> None:
+    """Images -> one file of the format `tsv`."""
     with open(output, "w", encoding="utf-8", newline="") as file:
-        for image_id, photo in photos:
-            height, width = image_size(photo)
-            file.write(f"{tsv_id(image_id)}\t{width}\t{height}\t{len(photo['region_boxes'])}\t")
-            file.write(f"{base64_text(pixel_boxes(photo), '<f4')}\t{base64_text(photo['region_features'], '<f4')}\r\n")
+        for image_id, image in images:
+            height, width = image_size(image)
+            file.write(f"{tsv_id(image_id)}\t{width}\t{height}\t{len(image['region_boxes'])}\t")
+            file.write(f"{base64_text(pixel_boxes(image), '<f4')}\t{base64_text(image['region_features'], '<f4')}\r\n")
 
 
-def write_lxmert_tsv(photos: Iterable[tuple[str, Photo]], output: Path) -> None:
-    """Photos -> one file of the format `lxmert-tsv`; `ValueError` for regions without classes and attributes."""
+def write_lxmert_tsv(images: Iterable[tuple[str, ImageRecord]], output: Path) -> None:
+    """Images -> one file of the format `lxmert-tsv`; `ValueError` for regions without classes and attributes."""
     with open(output, "w", encoding="utf-8", newline="") as file:
-        for image_id, photo in photos:
-            height, width = image_size(photo)
-            classes = lxmert_classes(photo)
-            columns = [tsv_id(image_id), str(height), str(width), *classes, str(len(photo["region_boxes"]))]
-            columns += [base64_text(pixel_boxes(photo), "<f4"), base64_text(photo["region_features"], "<f4")]
+        for image_id, image in images:
+            height, width = image_size(image)
+            classes = lxmert_classes(image)
+            columns = [tsv_id(image_id), str(height), str(width), *classes, str(len(image["region_boxes"]))]
+            columns += [base64_text(pixel_boxes(image), "<f4"), base64_text(image["region_features"], "<f4")]
             file.write("\t".join(columns) + "\r\n")
 
 
-def lxmert_classes(photo: Photo) -> list[str]:
+def lxmert_classes(image: ImageRecord) -> list[str]:
     """objects_id, objects_conf, attrs_id and attrs_conf in base64."""
-    photo = with_classes(photo)
+    image = with_classes(image)
     needed = ("object_ids", "region_scores", "attribute_ids", "attribute_scores")
-    lacking = [name for name in needed if name not in photo]
+    lacking = [name for name in needed if name not in image]
     if lacking:
         raise ValueError(f"the store holds no {', '.join(lacking)}, which lxmert-tsv needs; write the format tsv")
     for name in ("object_ids", "attribute_ids"):
-        if (photo[name] < 1).any():
+        if (image[name] < 1).any():
             none = {"object_ids": "background", "attribute_ids": "without an attribute"}[name]
-            region = int((photo[name] < 1).argmax())
+            region = int((image[name] < 1).argmax())
             raise ValueError(f"region {region} is {none}, for which lxmert-tsv has no number")
     return [
-        base64_text(photo[name] - 1, "<i8") if name.endswith("_ids") else base64_text(photo[name], "<f4")
+        base64_text(image[name] - 1, "<i8") if name.endswith("_ids") else base64_text(image[name], "<f4")
         for name in needed
     ]
 
@@ -203,5 +203,5 @@ def lxmert_classes(photo: Photo) -> list[str]:
 def tsv_id(image_id: str) -> str:
     """An id as a field; `ValueError` for one that would end it."""
     if not image_id.strip() or set(image_id) & set("\t\r\n") or image_id != image_id.strip() or image_id[0] == '"':
-        raise ValueError(f"photo {image_id!r} cannot be the first field of a line")
+        raise ValueError(f"image {image_id!r} cannot be the first field of a line")
     return image_id

@@ -6,7 +6,7 @@
     predictions.tsv: image_id, JSON {"image_h", "image_w", "num_boxes", "objects": [{"rect": x1 y1 x2 y2 in pixels,
         "class", "conf", "attributes", "attr_scores"}]}; the objects may hold the features too ("feature"), and then
         features.tsv may be absent.
-    NAME.lineidx: the byte at which each line begins; imageid2idx.json: the line of each photo.
+    NAME.lineidx: the byte at which each line begins; imageid2idx.json: the line of each image.
 
 The source is the folder or one of its TSV files. The 6 numbers are told by their being the box they claim to be; a
 store keeps the features without them. Rows of the two files are matched by id. The lineidx files are written and, since
@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from training.regions.formats.arrays import base64_text
-from training.regions.formats.base import Entry, RegionFile, StorePhotos
+from training.regions.formats.base import Entry, RegionFile, StoreImages
 from training.regions.formats.record import (
     LONGEST_ROW,
-    Photo,
+    ImageRecord,
     box_numbers,
     checked_count,
     checked_size,
@@ -77,8 +77,8 @@ class VinvlTsv(RegionFile):
                 image_id = id_of(line)
                 yield Entry(image_id, place, (start, len(line)), end, None if image_id else "it has no image id")
 
-    def decode(self, entry: Entry) -> Photo:
-        """Features of the line, boxes and classes of the photo's prediction."""
+    def decode(self, entry: Entry) -> ImageRecord:
+        """Features of the line, boxes and classes of the image's prediction."""
         record = record_of(line_at(self._file, entry.key))
         if "features" in record:
             count = checked_count(record.get("num_boxes"))
@@ -91,24 +91,24 @@ class VinvlTsv(RegionFile):
             )
         if "objects" in record and len(objects_of(record)) != len(features):
             raise ValueError(f"it has {len(features)} feature vectors but {len(objects_of(record))} predicted objects")
-        return self._photo(entry.image_id, features, record)
+        return self._image(entry.image_id, features, record)
 
-    def _photo(self, image_id: str, features: np.ndarray, prediction: dict[str, Any]) -> Photo:
-        """Features with or without box numbers (R, W), and the photo's prediction or {} -> the photo."""
+    def _image(self, image_id: str, features: np.ndarray, prediction: dict[str, Any]) -> ImageRecord:
+        """Features with or without box numbers (R, W), and the image's prediction or {} -> the image."""
         size = self.image_size(image_id)
         if {"image_h", "image_w"} <= set(prediction):
             size = checked_size(prediction["image_h"], prediction["image_w"])
         features, boxes = split_box_numbers(features)
-        photo: Photo = {"region_features": features}
+        image: ImageRecord = {"region_features": features}
         if "objects" in prediction:
             rects = rects_of(objects_of(prediction))
             size = size or (size_of_boxes(rects, boxes) if boxes is not None else None)
             boxes = normalised_boxes(rects, size)
-            photo |= classes_of(objects_of(prediction), self.beside.labels)
+            image |= classes_of(objects_of(prediction), self.beside.labels)
         if boxes is None:
             raise ValueError(f"its features end in no box numbers and {PREDICTIONS} has no objects of it")
-        photo["region_boxes"] = normalised_boxes(boxes, None)
-        return photo | ({"image_size": np.array(size, dtype=np.int32)} if size else {})
+        image["region_boxes"] = normalised_boxes(boxes, None)
+        return image | ({"image_size": np.array(size, dtype=np.int32)} if size else {})
 
 
 def id_of(line: bytes) -> str:
@@ -176,27 +176,27 @@ def split_box_numbers(features: np.ndarray) -> tuple[np.ndarray, np.ndarray | No
     return (features[:, :-BOX_NUMBERS], numbers[:, :4]) if inside and same else (features, None)
 
 
-def classes_of(objects: list[dict[str, Any]], labels: Labels | None) -> Photo:
+def classes_of(objects: list[dict[str, Any]], labels: Labels | None) -> ImageRecord:
     """`region_scores`, and with labels `object_ids`, `attribute_ids` and `attribute_scores`, of predicted objects."""
-    photo: Photo = {}
+    image: ImageRecord = {}
     try:
         if all("conf" in one for one in objects):
-            photo["region_scores"] = np.array([one["conf"] for one in objects], dtype=np.float32)
+            image["region_scores"] = np.array([one["conf"] for one in objects], dtype=np.float32)
         if labels is None:
-            return photo
+            return image
         if all("class" in one for one in objects):
-            photo["object_ids"] = np.array([labels.objects[one["class"]] for one in objects], dtype=np.int32)
+            image["object_ids"] = np.array([labels.objects[one["class"]] for one in objects], dtype=np.int32)
         if all("attributes" in one for one in objects):
             best = [best_attribute(one, labels) for one in objects]
-            photo["attribute_ids"] = np.array([attribute for attribute, _ in best], dtype=np.int32)
-            photo["attribute_scores"] = np.array([score for _, score in best], dtype=np.float32)
+            image["attribute_ids"] = np.array([attribute for attribute, _ in best], dtype=np.int32)
+            image["attribute_scores"] = np.array([score for _, score in best], dtype=np.float32)
     except KeyError as error:
         raise ValueError(
             f"its object or attribute {error} is not among the labels: are they of this detector?"
         ) from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"its predicted objects hold strange values ({error})") from None
-    return photo
+    return image
 
 
 def best_attribute(one: dict[str, Any], labels: Labels) -> tuple[int, float]:
@@ -210,22 +210,22 @@ def best_attribute(one: dict[str, Any], labels: Labels) -> tuple[int, float]:
     return attribute, score
 
 
-def write_vinvl(photos: StorePhotos, output: Path) -> None:
-    """Photos -> a folder of the format `vinvl-tsv`; class and attribute names where labels were given."""
+def write_vinvl(images: StoreImages, output: Path) -> None:
+    """Images -> a folder of the format `vinvl-tsv`; class and attribute names where labels were given."""
     output.mkdir()
     names = {
         kind: {index: name for name, index in table.items()}
-        for kind, table in (vars(photos.labels) if photos.labels else {}).items()
+        for kind, table in (vars(images.labels) if images.labels else {}).items()
     }
     index: dict[str, int] = {}
     starts: dict[str, list[int]] = {FEATURES: [], PREDICTIONS: []}
     with open(output / FEATURES, "wb") as features_file, open(output / PREDICTIONS, "wb") as predictions_file:
-        for row, (image_id, photo) in enumerate(photos):
-            features = np.concatenate([photo["region_features"], box_numbers(photo["region_boxes"])], axis=1)
+        for row, (image_id, image) in enumerate(images):
+            features = np.concatenate([image["region_features"], box_numbers(image["region_boxes"])], axis=1)
             record = {"num_boxes": len(features), "features": base64_text(features, "<f4")}
             for file, name, content in (
                 (features_file, FEATURES, record),
-                (predictions_file, PREDICTIONS, prediction_of(photo, names)),
+                (predictions_file, PREDICTIONS, prediction_of(image, names)),
             ):
                 starts[name].append(file.tell())
                 file.write(f"{tsv_id(image_id)}\t{json.dumps(content)}\n".encode())
@@ -236,19 +236,19 @@ def write_vinvl(photos: StorePhotos, output: Path) -> None:
     (output / "imageid2idx.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def prediction_of(photo: Photo, names: dict[str, dict[int, str]]) -> dict[str, Any]:
-    """A photo's record in predictions.tsv."""
-    height, width = image_size(photo)
-    objects: list[dict[str, Any]] = [{"rect": box} for box in pixel_boxes(photo).tolist()]
+def prediction_of(image: ImageRecord, names: dict[str, dict[int, str]]) -> dict[str, Any]:
+    """An image's record in predictions.tsv."""
+    height, width = image_size(image)
+    objects: list[dict[str, Any]] = [{"rect": box} for box in pixel_boxes(image).tolist()]
     for region, one in enumerate(objects):
-        if "object_ids" in photo and "objects" in names:
-            one["class"] = name_of(names["objects"], int(photo["object_ids"][region]))
-        if "region_scores" in photo:
-            one["conf"] = float(photo["region_scores"][region])
-        if "attribute_ids" in photo and "attributes" in names:
-            attribute = int(photo["attribute_ids"][region])
+        if "object_ids" in image and "objects" in names:
+            one["class"] = name_of(names["objects"], int(image["object_ids"][region]))
+        if "region_scores" in image:
+            one["conf"] = float(image["region_scores"][region])
+        if "attribute_ids" in image and "attributes" in names:
+            attribute = int(image["attribute_ids"][region])
             one["attributes"] = [name_of(names["attributes"], attribute)] if attribute else []
-            scores = photo.get("attribute_scores", np.ones(len(objects)))
+            scores = image.get("attribute_scores", np.ones(len(objects)))
             one["attr_scores"] = [float(scores[region])] if attribute else []
     return {"image_h": height, "image_w": width, "num_boxes": len(objects), "objects": objects}
 

@@ -1,4 +1,4 @@
-"""Attributes from captions: what a caption says of which class, and which of a photo's boxes get it."""
+"""Attributes from captions: what a caption says of which class, and which of an image's boxes get it."""
 
 from collections import Counter
 
@@ -85,7 +85,7 @@ def test_a_caption_on_one_means_the_box_far_larger_than_the_others() -> None:
     assert attributes_of_boxes(["dog"] * 2, [9.0, 4.0], ["a wet dog"]) == [[], []]
 
 
-def test_photos_without_boxes_or_captions() -> None:
+def test_images_without_boxes_or_captions() -> None:
     assert attributes_of_boxes([], [], ["a wet dog"]) == []
     assert attributes_of_boxes(["dog"], [0.0], []) == [[]]
     assert attributes_of_boxes(["unicorn"], [1.0], ["a white unicorn"]) == [["white"]]

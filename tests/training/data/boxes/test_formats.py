@@ -17,12 +17,12 @@ from training.data.boxes.formats import DETECTION_FORMATS, load_detection
 from training.data.boxes.rows import (
     DETECTION_FEATURES,
     DetectionData,
+    ImageListing,
     LeftOut,
-    Photo,
     clip_boxes,
     detection_dataset,
     detection_row,
-    keep_photos,
+    keep_images,
 )
 from training.scenes.draw import make_scene
 
@@ -34,7 +34,7 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def draw_photo(path: Path, *, size: tuple[int, int] = (200, 100), orientation: int | None = None) -> Path:
+def draw_image(path: Path, *, size: tuple[int, int] = (200, 100), orientation: int | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     if orientation is not None:
@@ -43,14 +43,14 @@ def draw_photo(path: Path, *, size: tuple[int, int] = (200, 100), orientation: i
     return path
 
 
-def coco(*notes: tuple[Any, ...], photos: int = 2, **fields: Any) -> dict[str, Any]:
-    """Photos 10, 11, ... of 200 x 100 pixels and notes of (photo, category id, bbox); `fields` go into the images."""
+def coco(*notes: tuple[Any, ...], num_images: int = 2, **fields: Any) -> dict[str, Any]:
+    """Images 10, 11, ... of 200 x 100 pixels and notes of (image, category id, bbox); `fields` go into the images."""
     images = [
-        {"id": 10 + i, "file_name": f"{10 + i}.jpg", "width": 200, "height": 100, **fields} for i in range(photos)
+        {"id": 10 + i, "file_name": f"{10 + i}.jpg", "width": 200, "height": 100, **fields} for i in range(num_images)
     ]
     annotations = [
-        {"id": i, "image_id": photo, "category_id": category, "bbox": bbox, "iscrowd": 0}
-        for i, (photo, category, bbox) in enumerate(notes)
+        {"id": i, "image_id": image, "category_id": category, "bbox": bbox, "iscrowd": 0}
+        for i, (image, category, bbox) in enumerate(notes)
     ]
     categories = [{"id": number, "name": name} for number, name in CATEGORIES.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
@@ -63,7 +63,7 @@ def read(folder: Path, content: Any, **options: Any) -> DetectionData:
     return load_detection("coco", annotations=write(folder / "instances_train2017.json", content), **options)
 
 
-def test_a_row_holds_what_is_on_its_photo(tmp_path: Path) -> None:
+def test_a_row_holds_what_is_on_its_image(tmp_path: Path) -> None:
     data = read(tmp_path, DOGS)
     assert dict(data.rows.features) == dict(DETECTION_FEATURES)
     assert data.object_names == ["person", "dog", "toothbrush"] and data.attribute_names == []
@@ -92,20 +92,20 @@ def test_crowds_are_marked(tmp_path: Path) -> None:
     assert read(tmp_path, content).rows["crowd"][0] == [False, True]
 
 
-def test_photos_are_found_and_not_opened(tmp_path: Path) -> None:
-    draw_photo(tmp_path / "photos" / "10.jpg")
+def test_images_are_found_and_not_opened(tmp_path: Path) -> None:
+    draw_image(tmp_path / "photos" / "10.jpg")
     write(tmp_path / "photos" / "11.jpg", "no picture")
     rows = read(tmp_path, DOGS, images=tmp_path / "photos").rows
     assert len(rows) == 2 and rows[0]["image"].size == (200, 100)
     (tmp_path / "photos" / "11.jpg").unlink()
-    with pytest.warns(UserWarning, match="1 of 2 photos are not in .* left out: 11.jpg"):
+    with pytest.warns(UserWarning, match="1 of 2 images are not in .* left out: 11.jpg"):
         assert read(tmp_path, DOGS, images=tmp_path / "photos").rows["image_id"][:] == ["10"]
 
 
 def test_ids_may_be_numbers_or_text(tmp_path: Path) -> None:
     content = json.loads(json.dumps(DOGS))
-    for photo in content["images"]:
-        photo["id"] = str(photo["id"])
+    for image in content["images"]:
+        image["id"] = str(image["id"])
     for note in content["annotations"]:
         note["category_id"] = str(note["category_id"])
     assert read(tmp_path, content).rows[:] == read(tmp_path, DOGS).rows[:]
@@ -124,23 +124,23 @@ def test_ids_that_are_written_as_fractions_meet_those_that_are_not(tmp_path: Pat
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (0, r"the boxes of 1 photos reach beyond them .*photo 10 of 200 x 100 pixels with a box to 90, 190\)"),
+        (0, r"the boxes of 1 images reach beyond them .*image 10 of 200 x 100 pixels with a box to 90, 190\)"),
         (20, None),
     ],
 )
 def test_swapped_sides_show_by_the_boxes(tmp_path: Path, other: int, message: str | None) -> None:
-    """An error where a tenth of the photos is so, else a warning."""
+    """An error where a tenth of the images is so, else a warning."""
     good = [(10 + i, 18, [0, 0, 20, 10]) for i in range(1, other + 1)]
-    content = coco((10, 18, [0, 0, 90, 190]), *good, photos=other + 1)
+    content = coco((10, 18, [0, 0, 90, 190]), *good, num_images=other + 1)
     if message is not None:
         with pytest.raises(ValueError, match=message):
             read(tmp_path, content)
     else:
-        with pytest.warns(UserWarning, match="the boxes of 1 photos reach beyond them and would not if width"):
+        with pytest.warns(UserWarning, match="the boxes of 1 images reach beyond them and would not if width"):
             assert len(read(tmp_path, content).rows) == 21
 
 
-def test_boxes_that_are_parts_of_their_photo_are_an_error(tmp_path: Path) -> None:
+def test_boxes_that_are_parts_of_their_image_are_an_error(tmp_path: Path) -> None:
     parts = [(10, 18, [0.25, 0.5, 0.5, 0.5]), (11, 18, [0, 0, 1.0005, 1])]
     with pytest.raises(ValueError, match="all 2 boxes lie in 0..1, so .*; write them as x, y, width, height in pixels"):
         read(tmp_path, coco(*parts))
@@ -155,23 +155,23 @@ def test_boxes_a_little_beyond_or_beyond_either_way_are_clipped(tmp_path: Path) 
         assert read(tmp_path, content).rows["boxes"][1] == [[0, 0, 1, 1]]
 
 
-def test_swapped_sides_show_by_the_photos(tmp_path: Path) -> None:
+def test_swapped_sides_show_by_the_images(tmp_path: Path) -> None:
     for i in range(3):
-        draw_photo(tmp_path / "photos" / f"{10 + i}.jpg", size=(100, 200) if i < 2 else (400, 200))
-    content = coco((10, 18, [0, 0, 20, 10]), photos=3)
+        draw_image(tmp_path / "photos" / f"{10 + i}.jpg", size=(100, 200) if i < 2 else (400, 200))
+    content = coco((10, 18, [0, 0, 20, 10]), num_images=3)
     message = (
-        "2 of 3 photos looked at are not as the file says .*10.jpg is 100 x 200 pixels, but the file says 200 x 100"
+        "2 of 3 images looked at are not as the file says .*10.jpg is 100 x 200 pixels, but the file says 200 x 100"
     )
     with pytest.raises(ValueError, match=message):
         read(tmp_path, content, images=tmp_path / "photos")
-    draw_photo(tmp_path / "photos" / "11.jpg", size=(202, 100))
+    draw_image(tmp_path / "photos" / "11.jpg", size=(202, 100))
     (tmp_path / "photos" / "12.jpg").write_bytes(b"broken")
-    with pytest.warns(UserWarning, match="1 of 2 photos looked at"):
+    with pytest.warns(UserWarning, match="1 of 2 images looked at"):
         read(tmp_path, content, images=tmp_path / "photos")
 
 
 def test_splits_by_karpathy_by_option_by_field_by_file_name(tmp_path: Path) -> None:
-    content = coco(photos=3)
+    content = coco(num_images=3)
     content["images"][0].update(karpathy_split="test", split="train2017")
     content["images"][1].update(karpathy_split=None, split="val2017")
     assert read(tmp_path, content).rows["split"][:] == ["test", "val", "train"]
@@ -184,7 +184,7 @@ def test_splits_by_karpathy_by_option_by_field_by_file_name(tmp_path: Path) -> N
     assert read(tmp_path, content, split_file=captions).rows["split"][:] == ["test", "val", "test"]
     with pytest.raises(ValueError, match="instances_train2017.json names no split: its images need 'karpathy_split'"):
         read(tmp_path, DOGS, split_file=tmp_path / "instances_train2017.json")
-    with pytest.raises(ValueError, match="has no photo of the split 'restval'; it has test, train, val"):
+    with pytest.raises(ValueError, match="has no image of the split 'restval'; it has test, train, val"):
         read(tmp_path, content, split="restval")
 
 
@@ -212,8 +212,8 @@ def test_attributes_of_our_extension(tmp_path: Path) -> None:
     assert read(tmp_path, content).rows["attribute_ids"][:] == [[[], []], [[]]]
 
 
-def test_files_are_joined_by_photo_and_by_name(tmp_path: Path) -> None:
-    """Pseudo-boxes made on a photo of half the size, with other category ids, lie beside the real ones."""
+def test_files_are_joined_by_image_and_by_name(tmp_path: Path) -> None:
+    """Pseudo-boxes made on an image of half the size, with other category ids, lie beside the real ones."""
     pseudo = {
         "images": [
             {"id": "11", "file_name": "photos/11.jpg", "width": 100, "height": 50, "karpathy_split": "val"},
@@ -242,12 +242,12 @@ def test_files_are_joined_by_photo_and_by_name(tmp_path: Path) -> None:
     chosen = load_detection("coco", annotations=[second, first], classes=["person", "dog"])
     assert chosen.rows["image_id"][:] == ["11", "12", "10"] and chosen.rows["object_ids"][0] == [2, 2, 1]
     for folder, name in (("a", "10.jpg"), ("a", "11.jpg"), ("b", "12.jpg")):
-        draw_photo(tmp_path / folder / name)
+        draw_image(tmp_path / folder / name)
     rows = load_detection("coco", annotations=[first, second], images=[tmp_path / "a", tmp_path / "b"]).rows
     assert [
         Path(path).parent.name for path in rows.data.column("image").combine_chunks().field("path").to_pylist()
     ] == [*"aab"]
-    with pytest.raises(ValueError, match="2 annotation files with 1 photo folders; give one for each, or one"):
+    with pytest.raises(ValueError, match="2 annotation files with 1 image folders; give one for each, or one"):
         load_detection("coco", annotations=[first, second], images=[tmp_path])
 
 
@@ -255,7 +255,7 @@ def test_files_that_disagree_are_not_joined(tmp_path: Path) -> None:
     first = write(tmp_path / "a.json", DOGS)
     content = json.loads(json.dumps(DOGS))
     content["images"][1]["file_name"] = "another.jpg"
-    with pytest.raises(ValueError, match="b.json: the photo '11' is 'another.jpg', but '11.jpg' in a file before"):
+    with pytest.raises(ValueError, match="b.json: the image '11' is 'another.jpg', but '11.jpg' in a file before"):
         load_detection("coco", annotations=[first, write(tmp_path / "b.json", content)])
     with_attributes = [{**DOGS, "attributes": [{"id": 1, "name": name}]} for name in ("wet", "dry")]
     paths = [write(tmp_path / f"{i}.json", content) for i, content in enumerate(with_attributes)]
@@ -263,14 +263,14 @@ def test_files_that_disagree_are_not_joined(tmp_path: Path) -> None:
         load_detection("coco", annotations=[first, *paths])
 
 
-def test_photos_nobody_labelled_can_be_left_out(tmp_path: Path) -> None:
-    content = coco((10, 1, [0, 0, 20, 10]), photos=3, box_source="people")
+def test_images_nobody_labelled_can_be_left_out(tmp_path: Path) -> None:
+    content = coco((10, 1, [0, 0, 20, 10]), num_images=3, box_source="people")
     content["images"][2]["box_source"] = None
     assert len(read(tmp_path, content).rows) == 3
-    with pytest.warns(UserWarning, match=r"left out 1 photos without 'box_source' \(first: photo 12\)"):
+    with pytest.warns(UserWarning, match=r"left out 1 images without 'box_source' \(first: image 12\)"):
         rows = read(tmp_path, content, labelled_by="box_source").rows
     assert rows["image_id"][:] == ["10", "11"] and rows["boxes"][1] == []  # looked at, and nothing is there
-    with pytest.raises(ValueError, match="no photo has the field 'labels' that labelled_by names"):
+    with pytest.raises(ValueError, match="no image has the field 'labels' that labelled_by names"):
         read(tmp_path, content, labelled_by="labels")
 
 
@@ -292,8 +292,8 @@ def test_boxes_are_clipped_and_the_unusable_counted(tmp_path: Path) -> None:
     assert np.allclose(row["boxes"], [[0, 0, 0.1, 0.2], [0.75, 0.5, 1, 1]]) and row["object_ids"] == [2, 2]
     assert len(told) == 1
     message = str(told[0].message)
-    assert "left out 1 boxes of photos the file does not list (first: record 9 of 'annotations' in" in message
-    assert "; 7 boxes that are empty, not finite or outside their photo (first: record 2 of 'annotations' in" in message
+    assert "left out 1 boxes of images the file does not list (first: record 9 of 'annotations' in" in message
+    assert "; 7 boxes that are empty, not finite or outside their image (first: record 2 of 'annotations' in" in message
 
 
 def test_clipping_equals_a_box_by_box_twin() -> None:
@@ -318,26 +318,26 @@ def test_what_is_no_box_is_named(tmp_path: Path, box: Any) -> None:
         read(tmp_path, content)
 
 
-def test_sizes_are_read_from_the_photo_where_the_file_has_none(tmp_path: Path) -> None:
+def test_sizes_are_read_from_the_image_where_the_file_has_none(tmp_path: Path) -> None:
     content = coco((10, 18, [0, 0, 30, 30]), (11, 18, [0, 0, 30, 30]))
-    for photo in content["images"]:
-        del photo["width"]
-    with pytest.raises(ValueError, match="the photo '10' has no width and height; .* give the photo folder"):
+    for image in content["images"]:
+        del image["width"]
+    with pytest.raises(ValueError, match="the image '10' has no width and height; .* give the image folder"):
         read(tmp_path, content)
-    draw_photo(tmp_path / "photos" / "10.jpg", size=(60, 120))
-    draw_photo(tmp_path / "photos" / "11.jpg", size=(60, 120), orientation=6)  # shown turned
+    draw_image(tmp_path / "photos" / "10.jpg", size=(60, 120))
+    draw_image(tmp_path / "photos" / "11.jpg", size=(60, 120), orientation=6)  # shown turned
     rows = read(tmp_path, content, images=tmp_path / "photos").rows
     assert (rows["width"][:], rows["height"][:]) == ([60, 120], [120, 60])
     assert [row["image"].size for row in rows] == [(60, 120), (120, 60)]
     assert rows["boxes"][:] == [[[0, 0, 0.5, 0.25]], [[0, 0, 0.25, 0.5]]]
     write(tmp_path / "photos" / "11.jpg", "no picture")
-    with pytest.raises(ValueError, match="cannot read the width and height of the photo .*11.jpg"):
+    with pytest.raises(ValueError, match="cannot read the width and height of the image .*11.jpg"):
         read(tmp_path, content, images=tmp_path / "photos")
 
 
 @pytest.mark.parametrize("width", [0, -5, 2**40, "200", 12.5, math.nan])
 def test_sizes_that_are_none_are_named(tmp_path: Path, width: Any) -> None:
-    with pytest.raises(ValueError, match="train2017.json: the photo '10' has width .* no pixel counts"):
+    with pytest.raises(ValueError, match="train2017.json: the image '10' has width .* no pixel counts"):
         read(tmp_path, coco(width=width))
 
 
@@ -350,10 +350,10 @@ def broken(**changes: Any) -> dict[str, Any]:
     [
         (json.dumps(DOGS)[:-40], "is not valid JSON .* is it cut short?"),
         ([], "has no list 'images', it holds list"),
-        (broken(images=[]), "lists no photo; is it cut short?"),
-        (broken(images=DOGS["images"][:1] * 2), "the photo '10' is listed twice"),
+        (broken(images=[]), "lists no image; is it cut short?"),
+        (broken(images=DOGS["images"][:1] * 2), "the image '10' is listed twice"),
         (broken(images=[{"id": 1}]), "record 0 has no 'file_name'"),
-        (broken(images=[{"id": 1, "file_name": 7}]), "the photo name 7 is not text"),
+        (broken(images=[{"id": 1, "file_name": 7}]), "the image name 7 is not text"),
         (
             broken(categories=[{"id": 1, "name": "dog"}]),
             "record 0 of 'annotations' has the category_id 18, .* not list",
@@ -378,7 +378,7 @@ def test_broken_files_are_named(tmp_path: Path, content: Any, message: str) -> N
         read(tmp_path, content)
 
 
-def test_a_test_file_without_annotations_gives_photos_without_boxes(tmp_path: Path) -> None:
+def test_a_test_file_without_annotations_gives_images_without_boxes(tmp_path: Path) -> None:
     path = write(tmp_path / "image_info_test2017.json", {k: DOGS[k] for k in ("images", "categories")})
     rows = load_detection("coco", annotations=path).rows
     assert rows["boxes"][:] == [[], []] and set(rows["split"]) == {"test"}
@@ -410,35 +410,35 @@ def test_unknown_formats_and_options_list_what_there_is(tmp_path: Path) -> None:
         ValueError, match=f"unknown detection format 'voc'; choose one of {', '.join(DETECTION_FORMATS)}"
     ):
         load_detection("voc")
-    with pytest.raises(ValueError, match="'coco' does not take photos; its options are annotations, images, split"):
-        load_detection("coco", annotations=tmp_path, photos="x")
+    with pytest.raises(ValueError, match="'coco' does not take pictures; its options are annotations, images, split"):
+        load_detection("coco", annotations=tmp_path, pictures="x")
     with pytest.raises(ValueError, match="'visual_genome' needs annotations, vocabulary"):
         load_detection("visual_genome")
 
 
 def test_rows_are_built_chunk_by_chunk_and_may_be_none() -> None:
-    photo = Photo("1", "1.jpg", None, "train")
+    image = ImageListing("1", "1.jpg", None, "train")
     box = np.asarray([[0, 0, 1, 1]], dtype=np.float32)
-    row = detection_row(photo, size=(4, 3), boxes=box, object_ids=[1], attribute_ids=[[]], regions=[("a", box[0])])
+    row = detection_row(image, size=(4, 3), boxes=box, object_ids=[1], attribute_ids=[[]], regions=[("a", box[0])])
     rows = detection_dataset(row for _ in range(2500))
     assert len(rows) == 2500 and rows[2499]["regions"] == [{"phrase": "a", "box": [0, 0, 1, 1]}]
     assert len(detection_dataset([])) == 0
     with pytest.raises(ValueError, match="unequal numbers of boxes, objects"):
-        detection_row(photo, size=(4, 3), boxes=box, object_ids=[1, 2], attribute_ids=[[]])
+        detection_row(image, size=(4, 3), boxes=box, object_ids=[1, 2], attribute_ids=[[]])
 
 
-def test_photos_of_unknown_splits_and_quiet_counters() -> None:
+def test_images_of_unknown_splits_and_quiet_counters() -> None:
     with pytest.raises(ValueError, match="f.json: unknown split 'training'"):
-        keep_photos([Photo("1", "1.jpg", None, "training")], split=None, source="f.json")
-    assert keep_photos([Photo("1", "1.jpg", None, "dev")], split="val", source="f")[0].split == "val"
+        keep_images([ImageListing("1", "1.jpg", None, "training")], split=None, source="f.json")
+    assert keep_images([ImageListing("1", "1.jpg", None, "dev")], split="val", source="f")[0].split == "val"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         LeftOut("f.json").warn()
 
 
 def test_forty_thousand_boxes_take_a_moment(tmp_path: Path) -> None:
-    """A twentieth of COCO; a reader that looks for boxes photo by photo takes minutes."""
-    content = coco(*[(10 + i % 5000, 18, [1, 2, 30, 40]) for i in range(40_000)], photos=5000)
+    """A twentieth of COCO; a reader that looks for boxes image by image takes minutes."""
+    content = coco(*[(10 + i % 5000, 18, [1, 2, 30, 40]) for i in range(40_000)], num_images=5000)
     path = write(tmp_path / "train.json", content)
     start = time.process_time()
     rows = load_detection("coco", annotations=path).rows
@@ -463,6 +463,6 @@ def test_coco_instances_read_as_they_are() -> None:
     assert row["image"].size == (row["width"], row["height"]) == (341, 256)
     boxes = np.concatenate([box for box in data.rows["boxes"] if box])
     assert boxes.min() >= 0 and boxes.max() <= 1 and (boxes[:, 2:] > boxes[:, :2]).all()
-    with pytest.warns(UserWarning, match="left out 75 photos without 'box_source'"):
+    with pytest.warns(UserWarning, match="left out 75 images without 'box_source'"):
         labelled = load_detection("coco", **options, labelled_by="box_source")
     assert sum(map(len, labelled.rows["boxes"])) == 3691 and labelled.rows["boxes"][:].count([]) == 3

@@ -33,7 +33,7 @@ def region(phrase: str, box: tuple[int, ...] = (0, 0, 100, 50)) -> dict[str, Any
 
 
 def genome() -> dict[str, Any]:
-    """Two photos of 200 x 100 pixels."""
+    """Two images of 200 x 100 pixels."""
     return {
         "image_data": [{"image_id": i, "width": 200, "height": 100, "url": f"VG_100K_2/{i}.jpg"} for i in (1, 2)],
         "objects": [
@@ -85,19 +85,19 @@ def test_objects_attributes_relations_and_regions_meet(tmp_path: Path) -> None:
     assert second["regions"] == []
     assert [str(warning.message).partition("left out ")[2].split("; ") for warning in told] == [
         [
-            "1 attributes whose name is not in the vocabulary (first: odd of photo 1)",
-            "1 relations whose predicate is not in the vocabulary (first: eats of photo 2)",
-            "1 regions without a phrase or a usable box (first: of photo 1)",
-            "1 objects whose name is not in the vocabulary (first: yolk of photo 1)",
-            "1 relations of objects that are left out (first: of photo 1)",
+            "1 attributes whose name is not in the vocabulary (first: odd of image 1)",
+            "1 relations whose predicate is not in the vocabulary (first: eats of image 2)",
+            "1 regions without a phrase or a usable box (first: of image 1)",
+            "1 objects whose name is not in the vocabulary (first: yolk of image 1)",
+            "1 relations of objects that are left out (first: of image 1)",
         ]
     ]
 
 
 def test_older_spellings_of_the_keys_read_the_same(tmp_path: Path) -> None:
     old = json.loads(json.dumps(genome()).replace('"image_id"', '"id"').replace('"object_id"', '"id"'))
-    for photo in old["objects"] + old["attributes"]:
-        for entry in photo.get("objects", []) + photo.get("attributes", []):
+    for image in old["objects"] + old["attributes"]:
+        for entry in image.get("objects", []) + image.get("attributes", []):
             entry["name"] = entry.pop("names")[0]
     with pytest.warns(UserWarning):
         expected = read(tmp_path, genome(), parts=EVERYTHING)
@@ -134,12 +134,12 @@ def test_adjectives_of_a_name_become_attributes(tmp_path: Path) -> None:
     ]
     content["objects"][0]["objects"] = [thing(i, "", names=own) for i, own in enumerate(names)]
     content["attributes"][0]["attributes"] = [thing(0, "dog", attributes=["tall", "white"])]
-    with pytest.warns(UserWarning, match="4 objects whose name is not in the vocabulary .first: shiny dog of photo 1"):
+    with pytest.warns(UserWarning, match="4 objects whose name is not in the vocabulary .first: shiny dog of image 1"):
         row = read(tmp_path, content).rows[0]
     assert row["object_ids"] == [4, 2, 4] and row["attribute_ids"] == [[2, 5], [1], [2]]
 
 
-def test_unusable_boxes_and_photos_with_nothing_left(tmp_path: Path) -> None:
+def test_unusable_boxes_and_images_with_nothing_left(tmp_path: Path) -> None:
     content = genome()
     content["objects"][0]["objects"] = [
         thing(1, "dog", (-10, -10, 20, 20)),
@@ -150,13 +150,13 @@ def test_unusable_boxes_and_photos_with_nothing_left(tmp_path: Path) -> None:
     ]
     content["objects"][1]["objects"] = [thing(1, "tree")]
     with pytest.warns(
-        UserWarning, match="4 boxes that are empty, not finite or outside .*1 photos without a known obj"
+        UserWarning, match="4 boxes that are empty, not finite or outside .*1 images without a known obj"
     ):
         rows = read(tmp_path, content).rows
     assert np.allclose(rows["boxes"][:], [[[0, 0, 0.05, 0.1]]])
     content["objects"][0]["objects"][3]["x"] = "far"
     with pytest.raises(
-        ValueError, match=r"objects.json: the box of record 3 of photo 1 is not four numbers: \['far', 10"
+        ValueError, match=r"objects.json: the box of record 3 of image 1 is not four numbers: \['far', 10"
     ):
         read(tmp_path, content)
     content["objects"][0]["objects"] = []
@@ -164,7 +164,7 @@ def test_unusable_boxes_and_photos_with_nothing_left(tmp_path: Path) -> None:
         read(tmp_path, content)
 
 
-def test_photos_without_known_objects_stay_for_their_regions(tmp_path: Path) -> None:
+def test_images_without_known_objects_stay_for_their_regions(tmp_path: Path) -> None:
     content = genome()
     content["objects"][0]["objects"] = []
     with pytest.warns(UserWarning, match="regions"):
@@ -172,7 +172,7 @@ def test_photos_without_known_objects_stay_for_their_regions(tmp_path: Path) -> 
     assert rows["image_id"][:] == ["1", "2"] and rows["boxes"][0] == [] and len(rows["regions"][0]) == 2
 
 
-def test_split_lists_choose_photos(tmp_path: Path) -> None:
+def test_split_lists_choose_images(tmp_path: Path) -> None:
     lists = tmp_path / "lists"
     lists.mkdir()
     for word, line in (("train", "VG_100K_2/2.jpg xml/2.xml"), ("val", "VG_100K/1.jpg xml/1.xml\n"), ("test", "")):
@@ -183,31 +183,31 @@ def test_split_lists_choose_photos(tmp_path: Path) -> None:
     assert read(tmp_path, genome(), split_lists=lists, split="train").rows["image_id"][:] == ["2"]
     (lists / "mine.txt").write_text("2.jpg\n7.jpg\n8.jpg\n")
     with pytest.warns(
-        UserWarning, match=r"1 photos that are in no split list \(first: photo 1\); 2 photos of the split"
+        UserWarning, match=r"1 images that are in no split list \(first: image 1\); 2 images of the split"
     ):
         rows = read(tmp_path, genome(), split_lists={"test": lists / "mine.txt"}).rows
     assert rows["split"][:] == ["test"] and rows["image_id"][:] == ["2"]
     (lists / "test.txt").write_text("VG_100K/1.jpg xml/1.xml")
-    with pytest.raises(ValueError, match="test.txt: the photo '1' is in the list of val too"):
+    with pytest.raises(ValueError, match="test.txt: the image '1' is in the list of val too"):
         read(tmp_path, genome(), split_lists=lists)
     with pytest.raises(ValueError, match="cannot read .*train.txt"):
         read(tmp_path, genome(), split_lists=tmp_path / "nowhere")
 
 
-def test_photos_lie_in_either_folder(tmp_path: Path) -> None:
+def test_images_lie_in_either_folder(tmp_path: Path) -> None:
     for name, size in (("VG_100K/1.jpg", (200, 100)), ("VG_100K_2/2.jpg", (100, 50))):
         (tmp_path / name).parent.mkdir()
         Image.new("RGB", size).save(tmp_path / name)
     content = genome()
-    content["image_data"][1].pop("width")  # then the photo tells its size
+    content["image_data"][1].pop("width")  # then the image tells its size
     with pytest.warns(UserWarning, match="1 objects"):
         rows = read(tmp_path, content, images=tmp_path).rows
     assert [row["image"].size for row in rows] == [(200, 100), (100, 50)] and rows["width"][:] == [200, 100]
     assert np.allclose(rows[1]["boxes"][0], [0.2, 0.2, 0.6, 0.8])
-    with pytest.raises(ValueError, match="image_data.json: the photo '2' has no width and height"):
+    with pytest.raises(ValueError, match="image_data.json: the image '2' has no width and height"):
         read(tmp_path, content)
     (tmp_path / "VG_100K" / "1.jpg").unlink()
-    with pytest.warns(UserWarning, match="1 of 2 photos are not in .* 1.jpg"):
+    with pytest.warns(UserWarning, match="1 of 2 images are not in .* 1.jpg"):
         assert read(tmp_path, content, images=tmp_path).rows["image_id"][:] == ["2"]
     flat = tmp_path / "VG_100K_2"
     Image.new("RGB", (200, 100)).save(flat / "1.jpg")
@@ -226,15 +226,15 @@ def test_photos_lie_in_either_folder(tmp_path: Path) -> None:
         ("objects", '[{"image_id": 1, "objects": []}', "is not valid JSON .line 1: Expecting ','"),
         ("objects", "", r"is not valid JSON .line 1: Expecting '\['"),
         ("objects", {"image_id": 1}, r"is not valid JSON .line 1: Expecting '\['"),
-        ("objects", [5], "expected a list of objects, one a photo, found '5'"),
+        ("objects", [5], "expected a list of objects, one an image, found '5'"),
         ("objects", [{"objects": []}], "objects.json: record 0 has neither 'image_id' nor 'id'"),
         ("objects", [{"image_id": 1, "regions": []}], "has no list 'objects', it holds the keys image_id, regions"),
         ("objects", [{"image_id": 1, "objects": [5]}], "record 0 of 'objects' is no object"),
-        ("objects", [{"image_id": 1, "objects": []}] * 2, "objects.json: the photo '1' stands in it twice"),
-        ("image_data", [{"image_id": 1}] * 2, "image_data.json: the photo '1' stands in it twice"),
-        ("image_data", [], "image_data.json lists no photo"),
-        ("image_data", [{"image_id": 1, "width": 0, "height": 9}], "the photo '1' has width 0 and height 9"),
-        ("relationships", [{"image_id": 1, "relationships": [{"predicate": "on"}]}], "photo '1' lacks a predicate"),
+        ("objects", [{"image_id": 1, "objects": []}] * 2, "objects.json: the image '1' stands in it twice"),
+        ("image_data", [{"image_id": 1}] * 2, "image_data.json: the image '1' stands in it twice"),
+        ("image_data", [], "image_data.json lists no image"),
+        ("image_data", [{"image_id": 1, "width": 0, "height": 9}], "the image '1' has width 0 and height 9"),
+        ("relationships", [{"image_id": 1, "relationships": [{"predicate": "on"}]}], "image '1' lacks a predicate"),
     ],
 )
 def test_broken_files_are_named(tmp_path: Path, name: str, records: Any, message: str) -> None:
@@ -242,10 +242,10 @@ def test_broken_files_are_named(tmp_path: Path, name: str, records: Any, message
         read(tmp_path, {**genome(), name: records}, parts=EVERYTHING)
 
 
-def test_photos_that_objects_do_not_hold_are_counted(tmp_path: Path) -> None:
+def test_images_that_objects_do_not_hold_are_counted(tmp_path: Path) -> None:
     content = genome()
     content["objects"] = content["objects"][1:]
-    with pytest.warns(UserWarning, match=r"1 photos that objects.json does not hold \(first: photo 1\)"):
+    with pytest.warns(UserWarning, match=r"1 images that objects.json does not hold \(first: image 1\)"):
         assert read(tmp_path, content, parts=[]).rows["image_id"][:] == ["2"]
 
 
@@ -310,7 +310,7 @@ def test_the_real_vocabularies_have_their_numbers() -> None:
 
 def test_official_records_read_as_they_are() -> None:
     formats = shared("data/official_formats")
-    with pytest.warns(UserWarning, match="108076 photos of the split lists .*1 relations of objects that are left out"):
+    with pytest.warns(UserWarning, match="108076 images of the split lists .*1 relations of objects that are left out"):
         data = load_detection(
             "visual_genome",
             annotations=formats / "visual_genome",

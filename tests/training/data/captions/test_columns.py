@@ -1,4 +1,4 @@
-"""Captions as Arrow columns against plain dicts, and photos found whatever their folder and ending."""
+"""Captions as Arrow columns against plain dicts, and images found whatever their folder and ending."""
 
 import random
 from pathlib import Path
@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from training.data.captions import columns as caption_columns
-from training.data.captions.columns import find_photos, joined_captions, joined_dataset
+from training.data.captions.columns import find_images, joined_captions, joined_dataset
 from training.data.captions.rows import CAPTION_FEATURES
 
 
@@ -24,8 +24,8 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 def found(folder: Path, *names: str, numbered: bool = False) -> list[str | None]:
-    """Where the photos lie, relative to the folder."""
-    paths = find_photos(pa.array(names, pa.large_string()), folder, numbered=numbered).to_pylist()
+    """Where the images lie, relative to the folder."""
+    paths = find_images(pa.array(names, pa.large_string()), folder, numbered=numbered).to_pylist()
     return [path and Path(path).relative_to(folder).as_posix() for path in paths]
 
 
@@ -44,7 +44,7 @@ def test_rows_are_those_of_a_dict(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert dict(zip(dataset["image_id"], dataset["captions"], strict=True)) == plain
     assert dataset["image_id"][:] == list(plain) and dataset["split"][:] == list(splits.values())
     assert dict(dataset.features) == dict(CAPTION_FEATURES) and set(dataset["image"][:]) == {None}
-    with pytest.warns(UserWarning, match="photos are not in .* and are left out: p"):
+    with pytest.warns(UserWarning, match="images are not in .* and are left out: p"):
         joined = joined_captions(ids, texts, images=folder)
     kept = {image_id: texts for image_id, texts in plain.items() if int(image_id[1:]) % 3 == 0}
     dataset = joined_dataset(joined, split_of="test").with_format("arrow")[:].to_pylist()
@@ -54,7 +54,7 @@ def test_rows_are_those_of_a_dict(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [row["image"]["path"] for row in dataset] == [str(folder / f"{row['image_id']}.jpg") for row in dataset]
 
 
-def test_photos_are_found_by_path_name_and_stem(tmp_path: Path) -> None:
+def test_images_are_found_by_path_name_and_stem(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "deep/b.png", "deep/er/c", "training/12", "1.tar/d.x.webp")
     names = ("a.jpg", "a", "b", "deep/b", "b.png", "deep/er/c", "c", "training/12", "12", "d.x", "1.tar/d.x")
     places = ("a.jpg", "a.jpg", *["deep/b.png"] * 3, *["deep/er/c"] * 2, *["training/12"] * 2, *["1.tar/d.x.webp"] * 2)
@@ -71,25 +71,25 @@ def test_numbers_may_have_zeros_before_them(tmp_path: Path) -> None:
     names = ("0", "12", "10000", "7")
     places = ["00000/000000000.jpg", "00000/000000012.jpg", "00001/000010000.jpg", "00007.png"]
     assert found(tmp_path, *names, numbered=True) == places
-    with pytest.raises(ValueError, match="none of the 4 photos is in .*looked for 0, 12, 10000, 7"):
+    with pytest.raises(ValueError, match="none of the 4 images is in .*looked for 0, 12, 10000, 7"):
         found(tmp_path, *names)
 
 
 def test_no_name_leads_out_of_the_folder_and_no_link_in_circles(tmp_path: Path) -> None:
-    photos = touch(tmp_path / "photos", "a.jpg")
+    images = touch(tmp_path / "photos", "a.jpg")
     touch(tmp_path, "secret.jpg")
-    (photos / "again").symlink_to(photos)
-    with pytest.warns(UserWarning, match="2 of 3 photos are not in"):
-        assert found(photos, "a", "../secret.jpg", str(tmp_path / "secret.jpg")) == ["a.jpg", None, None]
+    (images / "again").symlink_to(images)
+    with pytest.warns(UserWarning, match="2 of 3 images are not in"):
+        assert found(images, "a", "../secret.jpg", str(tmp_path / "secret.jpg")) == ["a.jpg", None, None]
 
 
-def test_folders_without_photos(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no photo folder .*nowhere"):
+def test_folders_without_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no image folder .*nowhere"):
         found(tmp_path / "nowhere", "a")
     with pytest.raises(ValueError, match="holds no file"):
         found(touch(tmp_path, "a.json"), "a")
 
 
-def test_only_five_missing_photos_are_listed(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="9 of 10 photos are not in .*: 1, 2, 3, 4, 5, [.]{3}$"):
+def test_only_five_missing_images_are_listed(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="9 of 10 images are not in .*: 1, 2, 3, 4, 5, [.]{3}$"):
         found(touch(tmp_path, "0"), *map(str, range(10)))

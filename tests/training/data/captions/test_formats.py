@@ -18,8 +18,8 @@ from training.data.captions.rows import CAPTION_FEATURES
 COLUMNS = ["image_id", "image", "captions", "split", "domain"]
 
 
-def draw_photos(folder: Path, names: list[str]) -> Path:
-    """Photos whose red value is their place in the list."""
+def draw_images(folder: Path, names: list[str]) -> Path:
+    """Images whose red value is their place in the list."""
     for red, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 6), (red, 0, 0)).save(folder / name, format="PNG")
@@ -46,15 +46,15 @@ THREE = coco(["a.png", "b.png", "c.png"], [(1, "a dog ."), (0, "a cat"), (1, " t
 
 @pytest.fixture
 def coco_files(tmp_path: Path) -> dict[str, Path]:
-    photos = draw_photos(tmp_path / "photos", ["a.png", "b.png", "c.png"])
-    return {"annotations": write(tmp_path / "captions_val2017.json", THREE), "images": photos}
+    images = draw_images(tmp_path / "photos", ["a.png", "b.png", "c.png"])
+    return {"annotations": write(tmp_path / "captions_val2017.json", THREE), "images": images}
 
 
 def as_dict(rows: datasets.Dataset) -> dict[str, tuple[list[str], str]]:
     return dict(zip(rows["image_id"], zip(rows["captions"], rows["split"], strict=True), strict=True))
 
 
-def test_coco_captions_are_joined_by_photo(coco_files: dict[str, Path]) -> None:
+def test_coco_captions_are_joined_by_image(coco_files: dict[str, Path]) -> None:
     rows = load_captions("coco", **coco_files)
     assert rows.column_names == COLUMNS and dict(rows.features) == dict(CAPTION_FEATURES)
     assert rows["image_id"][:] == ["10", "11", "12"]
@@ -63,13 +63,13 @@ def test_coco_captions_are_joined_by_photo(coco_files: dict[str, Path]) -> None:
     assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [0, 1, 2]
 
 
-def test_no_photo_is_opened_while_reading(coco_files: dict[str, Path]) -> None:
+def test_no_image_is_opened_while_reading(coco_files: dict[str, Path]) -> None:
     for path in coco_files["images"].iterdir():
         path.write_bytes(b"no picture")
     assert len(load_captions("coco", **coco_files)) == 3
 
 
-def test_without_a_photo_folder_the_text_alone_is_there(coco_files: dict[str, Path]) -> None:
+def test_without_an_image_folder_the_text_alone_is_there(coco_files: dict[str, Path]) -> None:
     rows = load_captions("coco", annotations=coco_files["annotations"])
     assert rows["image"][:] == [None, None, None] and rows["captions"][0] == ["a cat"]
 
@@ -113,7 +113,7 @@ def test_vizwiz_leaves_out_what_its_evaluation_leaves_out(tmp_path: Path) -> Non
     for note, rejected, precanned in zip(content["annotations"], [0, 1, 0, 0], [0, 0, 1, 0], strict=True):
         note.update(is_rejected=bool(rejected), is_precanned=bool(precanned), text_detected=True)
     path = write(tmp_path / "val.json", content)
-    with pytest.warns(UserWarning, match="1 of 2 photos have no caption"):
+    with pytest.warns(UserWarning, match="1 of 2 images have no caption"):
         rows = load_captions("vizwiz", annotations=path)
     assert as_dict(rows) == {"10": (["a tin", "a can"], "val")}
     everything = load_captions("vizwiz", annotations=path, dropped=())
@@ -127,7 +127,7 @@ def karpathy(splits: list[str], **fields: Any) -> dict[str, Any]:
             {
                 "filename": f"{i}.png",
                 "split": split,
-                "sentences": [{"raw": f"Photo {i} .", "tokens": ["photo", str(i)]}, {"tokens": ["tokens", "only"]}],
+                "sentences": [{"raw": f"Image {i} .", "tokens": ["photo", str(i)]}, {"tokens": ["tokens", "only"]}],
                 **fields,
             }
             for i, split in enumerate(splits)
@@ -139,38 +139,38 @@ def test_karpathy_splits_and_how_to_ask_for_them(tmp_path: Path) -> None:
     path = write(tmp_path / "dataset.json", karpathy(["train", "restval", "val", "test", "train"]))
     rows = load_captions("karpathy", annotations=path)
     assert rows["split"][:] == ["train", "restval", "val", "test", "train"]
-    assert rows["captions"][3] == ["Photo 3 .", "tokens only"]
+    assert rows["captions"][3] == ["Image 3 .", "tokens only"]
     assert load_captions("karpathy", annotations=path, split="train")["image_id"][:] == ["0", "4"]
     assert load_captions("karpathy", annotations=path, split="train+restval")["image_id"][:] == ["0", "1", "4"]
     with pytest.raises(ValueError, match="unknown split 'training'"):
         load_captions("karpathy", annotations=path, split="training")
 
 
-def test_karpathy_coco_photos_lie_in_the_folder_of_their_year_or_beside(tmp_path: Path) -> None:
+def test_karpathy_coco_images_lie_in_the_folder_of_their_year_or_beside(tmp_path: Path) -> None:
     content = karpathy(["train", "val"], filepath="val2014")
-    for cocoid, photo in enumerate(content["images"], start=500):
-        photo["cocoid"] = cocoid
+    for cocoid, image in enumerate(content["images"], start=500):
+        image["cocoid"] = cocoid
     path = write(tmp_path / "dataset_coco.json", content)
-    draw_photos(tmp_path / "coco" / "val2014", ["0.png", "1.png"])
+    draw_images(tmp_path / "coco" / "val2014", ["0.png", "1.png"])
     rows = load_captions("karpathy", annotations=path, images=tmp_path / "coco")
     assert rows["image_id"][:] == ["500", "501"] and rows[1]["image"].getpixel((0, 0))[0] == 1
-    flat = draw_photos(tmp_path / "flat", ["0.png", "1.png"])
+    flat = draw_images(tmp_path / "flat", ["0.png", "1.png"])
     assert len(load_captions("karpathy", annotations=path, images=flat)) == 2
 
 
-@pytest.mark.parametrize(("photos", "num_captions"), [(5000, 25_010), (1000, 5000)])
-def test_karpathy_test_splits_are_whole_without_their_photos(tmp_path: Path, photos: int, num_captions: int) -> None:
+@pytest.mark.parametrize(("images", "num_captions"), [(5000, 25_010), (1000, 5000)])
+def test_karpathy_test_splits_are_whole_without_their_images(tmp_path: Path, images: int, num_captions: int) -> None:
     """The sizes of COCO's 5k and Flickr30k's 1k: every caption in its order, though only a region store is there."""
-    more = num_captions - 5 * photos  # some photos of COCO have six captions
+    more = num_captions - 5 * images  # some images of COCO have six captions
     content = {
         "images": [
             {
                 "filename": f"{i}.jpg",
                 "cocoid": 100 + i,
                 "split": "test",
-                "sentences": [{"raw": f"caption {n} of photo {i}"} for n in range(5 + (i < more))],
+                "sentences": [{"raw": f"caption {n} of image {i}"} for n in range(5 + (i < more))],
             }
-            for i in range(photos)
+            for i in range(images)
         ]
     }
     content["images"].append({"filename": "t.jpg", "split": "train", "sentences": [{"raw": "not scored"}]})
@@ -178,11 +178,11 @@ def test_karpathy_test_splits_are_whole_without_their_photos(tmp_path: Path, pho
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rows = load_captions("karpathy", annotations=path, split="test")
-    assert rows["image_id"][:] == [str(100 + i) for i in range(photos)]
+    assert rows["image_id"][:] == [str(100 + i) for i in range(images)]
     assert sum(map(len, rows["captions"])) == num_captions and len(rows["captions"][0]) == 5 + (more > 0)
-    assert rows["captions"][photos - 1] == [f"caption {n} of photo {photos - 1}" for n in range(5)]
-    with pytest.warns(UserWarning, match=f"{photos - 1} of {photos} photos are not in"):
-        present = draw_photos(tmp_path / "photos", ["0.jpg"])
+    assert rows["captions"][images - 1] == [f"caption {n} of image {images - 1}" for n in range(5)]
+    with pytest.warns(UserWarning, match=f"{images - 1} of {images} images are not in"):
+        present = draw_images(tmp_path / "photos", ["0.jpg"])
         assert len(load_captions("karpathy", annotations=path, split="test", images=present)) == 1
 
 
@@ -204,7 +204,7 @@ def test_flickr_tokens_take_the_lists_beside_them(tmp_path: Path) -> None:
     rows = load_captions("flickr_tokens", tokens=tokens)
     expected = {"a": (["A dog .", "Two dogs ."], "val"), "b": (["A cat ."], "train")}
     assert as_dict(rows) == {**expected, "c": (["A line\u2028in two ."], "val")}
-    with pytest.warns(UserWarning, match="1 photos are in no split list"):
+    with pytest.warns(UserWarning, match="1 images are in no split list"):
         rows = load_captions("flickr_tokens", tokens=tokens, split_lists={"test": write(tmp_path / "t.txt", "a\nb")})
     assert rows["image_id"][:] == ["a", "b"] and set(rows["split"]) == {"test"}
 
@@ -241,8 +241,8 @@ def test_flickr30k_entities_lose_their_marks(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_folder_of_photos_with_a_table(tmp_path: Path, name: str, table: str) -> None:
-    draw_photos(tmp_path, ["a.png", "b.png"])
+def test_a_folder_of_images_with_a_table(tmp_path: Path, name: str, table: str) -> None:
+    draw_images(tmp_path, ["a.png", "b.png"])
     write(tmp_path / name, table)
     rows = load_captions("folder", folder=tmp_path)
     assert as_dict(rows) == {"a.png": (["a cat, asleep", "a cat"], "train"), "b.png": (["a dog"], "train")}
@@ -250,24 +250,24 @@ def test_a_folder_of_photos_with_a_table(tmp_path: Path, name: str, table: str) 
 
 
 def test_a_table_may_name_ids_splits_domains_and_its_own_columns(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "photos", ["x/a.png", "x/b.png"])
+    images = draw_images(tmp_path / "photos", ["x/a.png", "x/b.png"])
     lines = [
         {"foto": "x/a.png", "satz": "ein Hund", "image_id": 0, "split": "validation", "domain": "home"},
         {"foto": "x/b.png", "satz": "", "image_id": 8, "split": "test"},
     ]
     table = write(tmp_path / "mine.jsonl", "\n".join(map(json.dumps, lines)))
-    options = {"folder": photos, "table": table, "image_column": "foto", "caption_column": "satz"}
+    options = {"folder": images, "table": table, "image_column": "foto", "caption_column": "satz"}
     rows = load_captions("folder", **options)
     assert as_dict(rows) == {"0": (["ein Hund"], "val"), "8": ([], "test")}
     assert rows["domain"][:] == ["home", ""]
     assert load_captions("folder", **options, split="test")["image_id"][:] == ["8"]
     with pytest.raises(ValueError, match="no column file_name or .*it has foto, satz, image_id, split, domain"):
-        load_captions("folder", folder=photos, table=table)
+        load_captions("folder", folder=images, table=table)
 
 
 def test_a_local_imagefolder_or_parquet_through_the_hub_reader(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "data" / "train", ["a.png", "b.png"])
-    write(photos / "metadata.csv", "file_name,text\na.png,a cat\nb.png,a dog\n")
+    images = draw_images(tmp_path / "data" / "train", ["a.png", "b.png"])
+    write(images / "metadata.csv", "file_name,text\na.png,a cat\nb.png,a dog\n")
     cache = datasets.config.HF_DATASETS_CACHE
     datasets.config.HF_DATASETS_CACHE = tmp_path / "cache"
     try:
@@ -278,7 +278,7 @@ def test_a_local_imagefolder_or_parquet_through_the_hub_reader(tmp_path: Path) -
         assert rows[1]["image"].getpixel((0, 0))[0] == 1
         with pytest.raises(ValueError, match="no column captions; it has image, text"):
             load_captions("hub", **options)
-        with pytest.raises(ValueError, match="no photo of the split 'test'; it has train"):
+        with pytest.raises(ValueError, match="no image of the split 'test'; it has train"):
             load_captions("hub", caption_column="text", split="test", **options)
         doubled = datasets.concatenate_datasets([rows, rows]).remove_columns(["split", "domain"])
         doubled.to_parquet(tmp_path / "val.parquet")
@@ -302,7 +302,7 @@ def test_a_data_set_from_elsewhere_names_no_file_outside(name: str, tmp_path: Pa
         rows = {"image": names, "captions": [["a cat"], ["a dog"]]}
         datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
         loaded = load_captions("hub", **options).cast_column("image", datasets.Image(decode=False))
-        assert [photo["path"] for photo in loaded["image"]] == names
+        assert [image["path"] for image in loaded["image"]] == names
         rows = {"image": [*names, name], "captions": [["a cat"], ["a dog"], ["a man"]]}
         datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "rows.parquet")
         with pytest.raises(ValueError, match=r"in the column image leads out of the working folder; .*datasets.Image"):
@@ -316,53 +316,53 @@ def test_scenes_are_a_format() -> None:
     assert len(rows) == 3 and set(COLUMNS) < set(rows.column_names)
 
 
-def test_missing_photos_are_listed_and_the_rest_used(coco_files: dict[str, Path]) -> None:
+def test_missing_images_are_listed_and_the_rest_used(coco_files: dict[str, Path]) -> None:
     (coco_files["images"] / "a.png").unlink()
     (coco_files["images"] / "c.png").unlink()
-    with pytest.warns(UserWarning, match="2 of 3 photos are not in .*: a.png, c.png"):
+    with pytest.warns(UserWarning, match="2 of 3 images are not in .*: a.png, c.png"):
         rows = load_captions("coco", **coco_files)
     assert rows["image_id"][:] == ["11"] and rows[0]["image"].getpixel((0, 0))[0] == 1
 
 
-def test_only_five_of_many_missing_photos_are_listed(tmp_path: Path) -> None:
+def test_only_five_of_many_missing_images_are_listed(tmp_path: Path) -> None:
     names = [f"{i}.png" for i in range(20)]
     path = write(tmp_path / "val.json", coco(names, [(i, "a cat") for i in range(20)]))
-    with pytest.warns(UserWarning, match="19 of 20 photos .*: 1.png, 2.png, 3.png, 4.png, 5.png, [.]{3}$"):
-        load_captions("coco", annotations=path, images=draw_photos(tmp_path / "photos", names[:1]))
+    with pytest.warns(UserWarning, match="19 of 20 images .*: 1.png, 2.png, 3.png, 4.png, 5.png, [.]{3}$"):
+        load_captions("coco", annotations=path, images=draw_images(tmp_path / "photos", names[:1]))
 
 
-def test_photos_of_other_splits_need_not_be_there(tmp_path: Path) -> None:
+def test_images_of_other_splits_need_not_be_there(tmp_path: Path) -> None:
     path = write(tmp_path / "dataset.json", karpathy(["train", "val"]))
-    photos = draw_photos(tmp_path / "photos", ["0.png"])
+    images = draw_images(tmp_path / "photos", ["0.png"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(load_captions("karpathy", annotations=path, images=photos, split="train")) == 1
+        assert len(load_captions("karpathy", annotations=path, images=images, split="train")) == 1
 
 
-def test_folders_without_the_photos(coco_files: dict[str, Path], tmp_path: Path) -> None:
+def test_folders_without_the_images(coco_files: dict[str, Path], tmp_path: Path) -> None:
     path = coco_files["annotations"]
-    with pytest.raises(ValueError, match="there is no photo folder .*nowhere"):
+    with pytest.raises(ValueError, match="there is no image folder .*nowhere"):
         load_captions("coco", annotations=path, images=tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty holds no file"):
         load_captions("coco", annotations=path, images=tmp_path / "empty")
-    with pytest.raises(ValueError, match="none of the 3 photos is in .*looked for a.png, b.png, c.png"):
-        load_captions("coco", annotations=path, images=draw_photos(tmp_path / "others", ["z.png"]))
+    with pytest.raises(ValueError, match="none of the 3 images is in .*looked for a.png, b.png, c.png"):
+        load_captions("coco", annotations=path, images=draw_images(tmp_path / "others", ["z.png"]))
 
 
 @pytest.mark.parametrize("name", ["../secret.png", "/etc/passwd", "x/../../secret.png"])
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
-    photos = draw_photos(tmp_path / "photos", ["a.png", "../secret.png"])
+    images = draw_images(tmp_path / "photos", ["a.png", "../secret.png"])
     path = write(tmp_path / "val.json", coco(["a.png", name], [(0, "a cat"), (1, "a secret")]))
     with pytest.raises(ValueError, match="leads out of"):
-        load_captions("coco", annotations=path, images=photos)
+        load_captions("coco", annotations=path, images=images)
 
 
 def changed(**fields: Any) -> dict[str, Any]:
     return {**json.loads(json.dumps(THREE)), **fields}
 
 
-@pytest.mark.filterwarnings("ignore:.*photos it does not list:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*images it does not list:UserWarning")
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -371,12 +371,12 @@ def changed(**fields: Any) -> dict[str, Any]:
         ({"questions": []}, "no list 'images', it holds the keys questions; is it the file of another format"),
         (changed(annotations=[]), "holds no caption"),
         (changed(annotations=[{"image_id": 10, "caption": "  "}]), "holds no caption"),
-        (changed(annotations=[{"image_id": 10, "caption": 5}]), "caption of the photo '10' is not text: .5."),
+        (changed(annotations=[{"image_id": 10, "caption": 5}]), "caption of the image '10' is not text: .5."),
         (changed(annotations=[{"image_id": 10}]), "record 0 has no 'caption'"),
         (changed(annotations=["a cat"]), "record 0 of 'annotations' is no object: a cat"),
         (changed(images=[{"id": 10}]), "record 0 has no 'file_name'"),
-        (changed(images=[{"id": 10, "file_name": 7}]), "the photo name 7 is not text"),
-        (changed(images=THREE["images"][:2] + THREE["images"][:1]), "the photo '10' is listed twice"),
+        (changed(images=[{"id": 10, "file_name": 7}]), "the image name 7 is not text"),
+        (changed(images=THREE["images"][:2] + THREE["images"][:1]), "the image '10' is listed twice"),
     ],
 )
 def test_spoiled_coco_files_give_one_clear_sentence(tmp_path: Path, content: Any, message: str) -> None:
@@ -385,14 +385,14 @@ def test_spoiled_coco_files_give_one_clear_sentence(tmp_path: Path, content: Any
 
 
 def test_ids_are_the_same_as_numbers_and_as_text(tmp_path: Path) -> None:
-    content = changed(annotations=[{"image_id": str(10 + i), "caption": f"photo {i}"} for i in range(3)])
+    content = changed(annotations=[{"image_id": str(10 + i), "caption": f"image {i}"} for i in range(3)])
     rows = load_captions("coco", annotations=write(tmp_path / "val.json", content))
-    assert rows["captions"][:] == [["photo 0"], ["photo 1"], ["photo 2"]]
+    assert rows["captions"][:] == [["image 0"], ["image 1"], ["image 2"]]
 
 
-def test_captions_of_unlisted_photos_are_counted(tmp_path: Path) -> None:
+def test_captions_of_unlisted_images_are_counted(tmp_path: Path) -> None:
     path = write(tmp_path / "val.json", changed(images=THREE["images"][:2]))
-    with pytest.warns(UserWarning, match="1 captions are of photos it does not list"):
+    with pytest.warns(UserWarning, match="1 captions are of images it does not list"):
         assert len(load_captions("coco", annotations=path)) == 2
 
 
@@ -426,28 +426,28 @@ def test_tables_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_ids_that_are_written_as_fractions(tmp_path: Path) -> None:
-    """`1.0`, as a table of floats writes 1, is the photo 1."""
+    """`1.0`, as a table of floats writes 1, is the image 1."""
     images = [{"id": 1.0, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}]
     notes = [{"image_id": 1, "caption": "a dog"}, {"image_id": 2.0, "caption": "a cat"}]
     path = write(tmp_path / "captions.json", json.dumps({"images": images, "annotations": notes}))
     rows = load_captions("coco", annotations=path)
     assert rows["image_id"] == ["1", "2"] and rows["captions"] == [["a dog"], ["a cat"]]
-    photo = {"filename": "COCO_1.jpg", "cocoid": 391895.0, "split": "val", "sentences": [{"raw": "a dog"}]}
-    path = write(tmp_path / "dataset.json", json.dumps({"images": [photo]}))
+    image = {"filename": "COCO_1.jpg", "cocoid": 391895.0, "split": "val", "sentences": [{"raw": "a dog"}]}
+    path = write(tmp_path / "dataset.json", json.dumps({"images": [image]}))
     assert load_captions("karpathy", annotations=path)["image_id"] == ["391895"]
 
 
 def test_unknown_formats_and_options_list_what_there_is(coco_files: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match=f"unknown caption format 'csv'; choose one of {', '.join(CAPTION_FORMATS)}"):
         load_captions("csv")
-    with pytest.raises(ValueError, match="'coco' does not take photos; its options are annotations, images, split"):
-        load_captions("coco", annotations=coco_files["annotations"], photos="x")
+    with pytest.raises(ValueError, match="'coco' does not take pictures; its options are annotations, images, split"):
+        load_captions("coco", annotations=coco_files["annotations"], pictures="x")
     with pytest.raises(ValueError, match="'coco' needs annotations"):
         load_captions("coco")
 
 
 def test_a_hundred_thousand_captions_take_a_moment(tmp_path: Path) -> None:
-    """A sixth of COCO; a reader that opens photos or looks for captions photo by photo takes minutes."""
+    """A sixth of COCO; a reader that opens images or looks for captions image by image takes minutes."""
     names = [f"{i:012d}.jpg" for i in range(20_000)]
     caption = "a man riding a wave on top of a surfboard in the ocean"
     path = write(tmp_path / "train.json", coco(names, [(i, caption) for i in range(len(names)) for _ in range(5)]))
@@ -472,7 +472,7 @@ def test_coco_files_read_as_they_are() -> None:
     rows = load_captions("coco", annotations=shared("data/official_formats/coco/captions_val2017.json"))
     assert len(rows) == 5000 and sum(map(len, rows["captions"])) == 25_014 and set(rows["split"]) == {"val"}
     folder = shared("data/coco_subset")
-    with pytest.warns(UserWarning, match="127 of 542 photos have no caption"):
+    with pytest.warns(UserWarning, match="127 of 542 images have no caption"):
         rows = load_captions("coco", annotations=folder / "captions.json", images=folder / "images")
     assert len(rows) == 415 and sum(map(len, rows["captions"])) == 2076 and rows[0]["image"].size == (339, 256)
 

@@ -1,4 +1,4 @@
-"""Mixtures of caption data sets: whose photo is whose, what is drawn and repeated, no scored photo slipping in."""
+"""Mixtures of caption data sets: whose image is whose, what is drawn and repeated, no scored image slipping in."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def pairs(path: Path, count: int, **options: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def parts(tmp_path: Path) -> list[dict[str, Any]]:
-    """COCO (train), pairs numbered as COCO's photos are, and a table with a val split, a domain and photos."""
+    """COCO (train), pairs numbered as COCO's images are, and a table with a val split, a domain and images."""
     (tmp_path / "own").mkdir()
     write(tmp_path / "own" / "captions.csv", TABLE)
     for red, name in enumerate(("1", "7")):
@@ -50,7 +50,7 @@ def test_a_mixture_is_its_parts_in_their_order(parts: list[dict[str, Any]]) -> N
     assert rows["captions"][:3] == [["a cat"], ["a dog", "two dogs"], ["caption 0"]]
     assert rows["domain"][:] == ["coco", "coco", "cc12m", "cc12m", "folder", "outdoor"]
     assert rows["split"][:] == ["train"] * 5 + ["val"]
-    assert [photo and photo.getpixel((0, 0))[0] for photo in rows["image"]] == [None] * 4 + [100, 101]
+    assert [image and image.getpixel((0, 0))[0] for image in rows["image"]] == [None] * 4 + [100, 101]
 
 
 def test_drawn_scenes_and_parts_of_one_format(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_drawn_scenes_and_parts_of_one_format(tmp_path: Path) -> None:
     assert rows[1]["image"].size == (32, 32) and rows[0]["image"] is None
 
 
-def test_photo_ids_do_not_depend_on_the_split(parts: list[dict[str, Any]]) -> None:
+def test_image_ids_do_not_depend_on_the_split(parts: list[dict[str, Any]]) -> None:
     val = load_captions("mixture", parts=parts, split="val")
     assert val["image_id"][:] == ["folder-7"] and val["split"][:] == ["val"]
     assert load_captions("mixture", parts=parts, split="train")["image_id"][-1] == "folder-1"
@@ -70,17 +70,17 @@ def test_photo_ids_do_not_depend_on_the_split(parts: list[dict[str, Any]]) -> No
         load_captions("mixture", parts=parts, split="test")
 
 
-def test_parts_on_the_same_photos_share_rows(parts: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_parts_on_the_same_images_share_rows(parts: list[dict[str, Any]], tmp_path: Path) -> None:
     more = coco(tmp_path / "captions_train2017.json", {5: ["a bed"], 1: ["one more dog"]})
-    rows = load_captions("mixture", parts=[*parts, more, {**parts[1], "photo_ids": "coco", "limit": 2}])
+    rows = load_captions("mixture", parts=[*parts, more, {**parts[1], "image_ids": "coco", "limit": 2}])
     found = dict(zip(rows["image_id"], rows["captions"], strict=True))
     assert list(found) == ["0", "1", "cc12m-0", "cc12m-1", "folder-1", "folder-7", "5"]
     assert found["1"] == ["a dog", "two dogs", "one more dog", "caption 1"] and found["0"] == ["a cat", "caption 0"]
     val = coco(tmp_path / "captions_val2014.json", {1: ["a scored dog"]})
-    message = r"photo '1' is train in part 1 of the mixture \(coco\) and val in part 2 \(coco2\); leave it out of one"
+    message = r"image '1' is train in part 1 of the mixture \(coco\) and val in part 2 \(coco2\); leave it out of one"
     with pytest.raises(ValueError, match=message):
         load_captions("mixture", parts=[parts[0], val])
-    assert len(load_captions("mixture", parts=[parts[0], {**val, "photo_ids": "others"}])) == 3
+    assert len(load_captions("mixture", parts=[parts[0], {**val, "image_ids": "others"}])) == 3
 
 
 def test_parts_take_part_in_their_splits(parts: list[dict[str, Any]]) -> None:
@@ -106,12 +106,12 @@ def test_a_share_a_limit_and_repeats(tmp_path: Path) -> None:
     assert load_captions("mixture", parts=[scored])["image_id"][:] == ["0", "1", "2", "3"]
 
 
-def test_photos_of_a_mixture(parts: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_images_of_a_mixture(parts: list[dict[str, Any]], tmp_path: Path) -> None:
     for red, name in enumerate(("0.png", "1.png")):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.new("RGB", (4, 4), (red, 0, 0)).save(tmp_path / "photos" / name)
     rows = load_captions("mixture", parts=parts, images=tmp_path / "photos")
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == [0, 1, 0, 1, 100, 101]
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [0, 1, 0, 1, 100, 101]
 
 
 def test_a_mixture_may_hold_mixtures(parts: list[dict[str, Any]]) -> None:

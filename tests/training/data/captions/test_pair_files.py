@@ -53,7 +53,7 @@ def test_every_published_layout_gives_the_same_pairs(tmp_path: Path) -> None:
     assert read(both[0], both[1]) == PAIRS
 
 
-def test_names_of_photos_and_columns_of_your_own(tmp_path: Path) -> None:
+def test_names_of_images_and_columns_of_your_own(tmp_path: Path) -> None:
     albef = write(tmp_path / "sbu.json", [{"image": "a.jpg", "caption": "a cat", "url": "http://a/b"}])
     assert read(albef) == [("http://a/b", "a cat", "a.jpg")]
     keys = parquet(tmp_path / "00000.parquet", key=["000000000", "000000001"], caption=["a cat", None])

@@ -1,4 +1,4 @@
-"""Lists of pairs with downloaded photos: every way their files are named, against hashlib and zlib by hand."""
+"""Lists of pairs with downloaded images: every way their files are named, against hashlib and zlib by hand."""
 
 import hashlib
 import json
@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from training.data.captions.formats import load_captions
-from training.data.captions.pairs import PHOTO_NAMES, read_pairs
+from training.data.captions.pairs import IMAGE_NAMES, read_pairs
 from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError
 
 URLS = [f"http://static.example.com/27{i}/43850_{i}b0.jpg" for i in range(4)]
 CAPTIONS = ["a red bus", "two dogs", "a house", "grass"]
 
 
-def draw_photos(folder: Path, names: list[str]) -> Path:
-    """Photos whose red value is their place in the list, as PNG whatever they are called."""
+def draw_images(folder: Path, names: list[str]) -> Path:
+    """Images whose red value is their place in the list, as PNG whatever they are called."""
     for red, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 6), (red, 0, 0)).save(folder / name, format="PNG")
@@ -37,7 +37,7 @@ def cc12m(path: Path, urls: list[str] = URLS, captions: list[str] = CAPTIONS) ->
 
 
 def reds(rows: datasets.Dataset) -> list[int]:
-    return [photo.getpixel((0, 0))[0] for photo in rows["image"]]
+    return [image.getpixel((0, 0))[0] for image in rows["image"]]
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def reds(rows: datasets.Dataset) -> list[int]:
         ("row_crc32", [f"training/{row}_{zlib.crc32(url.encode())}" for row, url in enumerate(URLS)], ""),
     ],
 )
-def test_every_way_to_name_a_photo(tmp_path: Path, named_by: str, names: list[str], ending: str) -> None:
+def test_every_way_to_name_an_image(tmp_path: Path, named_by: str, names: list[str], ending: str) -> None:
     path = cc12m(tmp_path / "cc12m.tsv")
-    photos = draw_photos(tmp_path / "photos", [f"{name}{ending}" for name in names])
-    rows = load_captions("pairs", pairs=path, images=photos, named_by=named_by)
+    images = draw_images(tmp_path / "photos", [f"{name}{ending}" for name in names])
+    rows = load_captions("pairs", pairs=path, images=images, named_by=named_by)
     assert dict(rows.features) == dict(CAPTION_FEATURES)
     assert reds(rows) == [0, 1, 2, 3] and rows["captions"][:] == [[text] for text in CAPTIONS]
     without = load_captions("pairs", pairs=path, named_by=named_by)
@@ -68,19 +68,19 @@ def test_every_way_to_name_a_photo(tmp_path: Path, named_by: str, names: list[st
     ]
 
 
-def test_the_list_may_name_the_photos_itself(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "photos", ["x/a.jpg", "b.jpg"])
+def test_the_list_may_name_the_images_itself(tmp_path: Path) -> None:
+    images = draw_images(tmp_path / "photos", ["x/a.jpg", "b.jpg"])
     records = [{"image": "x/a.jpg", "caption": "a cat"}, {"image": "b.jpg", "caption": "a dog"}]
-    rows = read_pairs(write(tmp_path / "cc3m_val.json", records), images=photos)
+    rows = read_pairs(write(tmp_path / "cc3m_val.json", records), images=images)
     assert rows["image_id"][:] == ["x/a.jpg", "b.jpg"] and reds(rows) == [0, 1] and set(rows["split"]) == {"val"}
     with pytest.raises(
         ValueError, match="has no column of file names; say with named_by= how .*row, thousands, url_name"
     ):
-        read_pairs(cc12m(tmp_path / "cc12m.tsv"), images=photos)
+        read_pairs(cc12m(tmp_path / "cc12m.tsv"), images=images)
     with pytest.raises(ValueError, match="cc3m_val.json has no column of urls"):
-        read_pairs(tmp_path / "cc3m_val.json", images=photos, named_by="md5")
-    with pytest.raises(ValueError, match=f"named_by is 'crc'; choose one of {', '.join(PHOTO_NAMES)}"):
-        read_pairs(tmp_path / "cc3m_val.json", images=photos, named_by="crc")
+        read_pairs(tmp_path / "cc3m_val.json", images=images, named_by="md5")
+    with pytest.raises(ValueError, match=f"named_by is 'crc'; choose one of {', '.join(IMAGE_NAMES)}"):
+        read_pairs(tmp_path / "cc3m_val.json", images=images, named_by="crc")
 
 
 def test_the_end_of_a_url_is_no_name(tmp_path: Path) -> None:
@@ -89,17 +89,17 @@ def test_the_end_of_a_url_is_no_name(tmp_path: Path) -> None:
     assert read_pairs(path, named_by="url_path")["image_id"][:] == ["x_y.jpg", "v.jpg"]
 
 
-def test_captions_of_one_photo_are_joined(tmp_path: Path) -> None:
+def test_captions_of_one_image_are_joined(tmp_path: Path) -> None:
     path = cc12m(tmp_path / "cc12m.tsv", [URLS[1], URLS[0], URLS[1], URLS[1]])
     rows = read_pairs(path, named_by="url_name")
     assert rows["captions"][:] == [["a red bus", "a house", "grass"], ["two dogs"]]
     assert rows["image_id"][:] == ["43850_1b0.jpg", "43850_0b0.jpg"]
 
 
-def test_missing_photos_are_left_out_and_counted(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "photos", ["2.jpg", "1.jpg"])
-    with pytest.warns(UserWarning, match="2 of 4 photos are not in .*photos and are left out: 0, 3"):
-        rows = read_pairs(cc12m(tmp_path / "cc12m.tsv"), images=photos, named_by="row")
+def test_missing_images_are_left_out_and_counted(tmp_path: Path) -> None:
+    images = draw_images(tmp_path / "photos", ["2.jpg", "1.jpg"])
+    with pytest.warns(UserWarning, match="2 of 4 images are not in .*photos and are left out: 0, 3"):
+        rows = read_pairs(cc12m(tmp_path / "cc12m.tsv"), images=images, named_by="row")
     assert (
         rows["image_id"][:] == ["1", "2"]
         and reds(rows) == [1, 0]
@@ -158,15 +158,15 @@ def test_the_split_is_the_one_the_file_speaks_of(
     path = cc12m(tmp_path / name)
     rows = read_pairs(path, named_by="row", file_split=file_split, split=expected)
     assert set(rows["split"]) == {expected} and len(rows) == 4
-    with pytest.raises(NoSuchSplitError, match=f"has no photo of the split 'test'; it has {expected}"):
+    with pytest.raises(NoSuchSplitError, match=f"has no image of the split 'test'; it has {expected}"):
         read_pairs(path, named_by="row", file_split=file_split, split="test")
 
 
-def test_two_hundred_thousand_pairs_with_photos_take_a_moment(tmp_path: Path) -> None:
+def test_two_hundred_thousand_pairs_with_images_take_a_moment(tmp_path: Path) -> None:
     """12 million are 60 times as many; a reader that asks for each file apart, or keeps a dict a row, takes minutes."""
     count = 200_000
     caption = "a very typical station with people waiting in line for"
-    lines = (f"http://lh{i % 7}.example.com/s{i}/photo {i}.jpg\t{caption} {i}\n" for i in range(count))
+    lines = (f"http://lh{i % 7}.example.com/s{i}/image {i}.jpg\t{caption} {i}\n" for i in range(count))
     path = write(tmp_path / "cc12m.tsv", "".join(lines))
     start = time.process_time()
     rows = read_pairs(path, named_by="md5")

@@ -16,18 +16,18 @@ CONFIG = {
     "id2label": {"0": "background", "1": "dog", "2": "grass", "3": "fire hydrant"},
     "attribute_id2label": {"0": "no attribute", "1": "brown", "2": "green"},
 }
-# photo -> regions of (object, attribute, score, attribute score)
-PHOTOS = {
+# image -> regions of (object, attribute, score, attribute score)
+IMAGES = {
     "a": [(2, 2, 0.5, 0.9), (1, 1, 0.9, 0.9), (1, 1, 0.8, 0.9), (3, 0, 0.7, 0.9)],
     "b": [(1, 2, 0.6, 0.1)],
     "c": [(0, 1, 0.9, 0.9), (1, 1, 0.1, 0.9)],
 }
 
 
-def make_store(folder: Path, columns: tuple[str, ...], photos: dict[str, Any] = PHOTOS) -> Path:
+def make_store(folder: Path, columns: tuple[str, ...], images: dict[str, Any] = IMAGES) -> Path:
     names = ("object_ids", "attribute_ids", "region_scores", "attribute_scores")
     with RegionStoreWriter(folder, fingerprint={"kind": "test"}) as writer:
-        for image_id, regions in photos.items():
+        for image_id, regions in images.items():
             values = dict(zip(names, zip(*regions, strict=True), strict=True))
             boxes = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(1, len(regions), 1)
             given = {"region_features": torch.ones(1, len(regions), 4), "region_boxes": boxes}
@@ -53,7 +53,7 @@ def captions(*arguments: Any, **options: Any) -> dict[str, list[str]]:
 
 
 def test_tags_are_the_surest_objects_with_their_attributes(store: Path, detector: Path) -> None:
-    with pytest.warns(UserWarning, match="1 photos have no tag and are left out"):
+    with pytest.warns(UserWarning, match="1 images have no tag and are left out"):
         rows = load_captions("tags", regions=store, detector=detector)
     assert dict(rows.features) == dict(CAPTION_FEATURES) and rows["image_id"][:] == ["a", "b"]
     assert rows["captions"][:] == [["brown dog, fire hydrant, green grass"], ["dog"]]
@@ -64,7 +64,7 @@ def test_thresholds_and_numbers_of_tags(store: Path, detector: Path) -> None:
     path = detector / "config.json"
     every = captions(store, detector=path, object_threshold=0.0, attribute_threshold=0.0)
     assert every == {"a": ["brown dog, fire hydrant, green grass"], "b": ["green dog"], "c": ["brown dog"]}
-    with pytest.warns(UserWarning, match="2 photos have no tag"):
+    with pytest.warns(UserWarning, match="2 images have no tag"):
         assert captions(store, detector=path, object_threshold=0.65, most_tags=1) == {"a": ["brown dog"]}
     with pytest.raises(ValueError, match="has a tag; lower object_threshold"):
         captions(store, detector=path, object_threshold=1.0)
@@ -90,20 +90,20 @@ def test_splits_by_lists_of_ids(store: Path, detector: Path, tmp_path: Path) -> 
     rows = read_tags(store, detector=detector, split_lists=lists)
     assert rows["image_id"][:] == ["a", "b"] and rows["split"][:] == ["train", "val"]
     assert captions(store, detector=detector, split_lists=lists, split="val") == {"b": ["dog"]}
-    with pytest.raises(NoSuchSplitError, match="no photo of the split 'test'"):
+    with pytest.raises(NoSuchSplitError, match="no image of the split 'test'"):
         captions(store, detector=detector, split_lists=lists, split="test")
-    with pytest.raises(ValueError, match="the photo 'a' is in the list of train too"):
+    with pytest.raises(ValueError, match="the image 'a' is in the list of train too"):
         captions(store, detector=detector, split_lists={**lists, "val": lists["train"]})
 
 
-@pytest.mark.filterwarnings("ignore:.*1 photos have no tag:UserWarning")
-def test_photos_are_found_by_the_ids(store: Path, detector: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:.*1 images have no tag:UserWarning")
+def test_images_are_found_by_the_ids(store: Path, detector: Path, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     for name in ("a.jpg", "c.jpg"):
         (tmp_path / "photos" / name).touch()
-    with pytest.warns(UserWarning, match="1 of 2 photos are not in .*: b"):
+    with pytest.warns(UserWarning, match="1 of 2 images are not in .*: b"):
         rows = read_tags(store, detector=detector, images=tmp_path / "photos")
-    paths = [photo["path"] for photo in rows.with_format("arrow")["image"][:].to_pylist()]
+    paths = [image["path"] for image in rows.with_format("arrow")["image"][:].to_pylist()]
     assert rows["image_id"][:] == ["a"] and paths == [str(tmp_path / "photos" / "a.jpg")]
 
 

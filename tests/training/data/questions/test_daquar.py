@@ -1,4 +1,4 @@
-"""DAQUAR: pairs of lines, the photo taken out of the question, official lists and a validation split of our own."""
+"""DAQUAR: pairs of lines, the image taken out of the question, official lists and a validation split of our own."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.shared_files import shared
-from tests.training.data.questions.vqa_files import draw_photos, write
-from training.data.questions.daquar import without_photo
+from tests.training.data.questions.vqa_files import draw_images, write
+from training.data.questions.daquar import without_image
 from training.data.questions.formats import load_vqa
 
 PAIRS = """what is on the table in the image3 ?
@@ -27,8 +27,8 @@ def pairs(tmp_path: Path) -> Path:
 
 
 def test_pairs_of_lines(pairs: Path, tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "photos", ["image1.png", "image3.jpg"])
-    rows = load_vqa("daquar", pairs=pairs, images=photos)
+    images = draw_images(tmp_path / "photos", ["image1.png", "image3.jpg"])
+    rows = load_vqa("daquar", pairs=pairs, images=images)
     assert rows["question_id"][:] == ["1", "2", "3"] and rows["image_id"][:] == ["image3", "image1", "image3"]
     assert rows["question"][:] == [
         "what is on the table?",
@@ -37,7 +37,7 @@ def test_pairs_of_lines(pairs: Path, tmp_path: Path) -> None:
     ]
     assert rows["answer"][:] == ["book, scissor, papers", "4", "garbage_bin"] and rows["answers"][1] == ["4"]
     assert rows["split"][:] == ["train", "test", "train"]
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == [1, 0, 1]
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_pairs_of_lines(pairs: Path, tmp_path: Path) -> None:
         ("what is in the 2 boxes in the image 12 ? ", "what is in the 2 boxes?"),
     ],
 )
-def test_the_photo_leaves_the_question(question: str, expected: str) -> None:
-    assert without_photo(question) == expected
+def test_the_image_leaves_the_question(question: str, expected: str) -> None:
+    assert without_image(question) == expected
 
 
-def test_the_last_photo_a_question_names_is_meant(pairs: Path) -> None:
+def test_the_last_image_a_question_names_is_meant(pairs: Path) -> None:
     write(pairs, "what is in image1 as in the image3 ?\ndoor\n")
     row = load_vqa("daquar", pairs=pairs)[0]
     assert row["image_id"] == "image3" and row["question"] == "what is in image as?"
@@ -69,14 +69,14 @@ def test_splits_without_lists_and_with_lists_elsewhere(pairs: Path, tmp_path: Pa
         tmp_path / "mine.txt", "image3.jpg\n"
     ))  # fmt: skip
     assert listed["split"][:] == ["test", "train", "test"]
-    with pytest.raises(ValueError, match="the photo 'image3' is in the list of train too"):
+    with pytest.raises(ValueError, match="the image 'image3' is in the list of train too"):
         load_vqa("daquar", pairs=pairs, test_list=tmp_path / "train_images_list.txt")
-    with pytest.warns(UserWarning, match="2 questions are on photos in no list and are left out: 1, 3$"):
+    with pytest.warns(UserWarning, match="2 questions are on images in no list and are left out: 1, 3$"):
         write(tmp_path / "train_images_list.txt", "image77\n")
         assert load_vqa("daquar", pairs=pairs)["question_id"][:] == ["2"]
 
 
-def test_the_held_out_photos_are_the_same_whatever_the_order(tmp_path: Path) -> None:
+def test_the_held_out_images_are_the_same_whatever_the_order(tmp_path: Path) -> None:
     lines = [f"what is number {i} in the image{1 + i % 50} ?\nanswer{i}" for i in range(150)]
     val = {}
     for order, texts in (("forward", lines), ("backward", lines[::-1])):
@@ -93,8 +93,8 @@ def test_the_held_out_photos_are_the_same_whatever_the_order(tmp_path: Path) -> 
 def test_daquar_with_faults(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"all_qa_pairs.txt has 5 lines, which are no pairs .* is it cut short\?"):
         load_vqa("daquar", pairs=write(pairs, PAIRS.rpartition("garbage")[0]))
-    with pytest.warns(UserWarning, match="1 questions name no photo and are left out: 1$"):
-        assert len(load_vqa("daquar", pairs=write(pairs, PAIRS.replace("image3 ?\nbook", "photo ?\nbook")))) == 2
+    with pytest.warns(UserWarning, match="1 questions name no image and are left out: 1$"):
+        assert len(load_vqa("daquar", pairs=write(pairs, PAIRS.replace("image3 ?\nbook", "image ?\nbook")))) == 2
     with pytest.warns(UserWarning, match="1 questions are empty and left out: 2$"):
         write(pairs, PAIRS.replace("how many chairs are there", " "))
         assert load_vqa("daquar", pairs=pairs)["question_id"][:] == ["1", "3"]

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from tests.shared_files import shared
-from tests.training.data.questions.vqa_files import draw_photos, gqa_question, vqa_annotations, vqa_questions, write
+from tests.training.data.questions.vqa_files import draw_images, gqa_question, vqa_annotations, vqa_questions, write
 from training.data.questions.formats import VQA_FORMATS, load_vqa
 from training.data.questions.rows import VQA_FEATURES, NoSuchSplitError
 
 
 @pytest.fixture
 def parts(tmp_path: Path) -> list[dict[str, Any]]:
-    """VQA v2 (val), GQA (train) and a table whose ids and photos are called as those of VQA v2."""
+    """VQA v2 (val), GQA (train) and a table whose ids and images are called as those of VQA v2."""
     table = "question_id,image_id,image,question,answer,split\n1000,1,one.png,Who?,Ada,train\n2,2,two.png,Why?,so,val\n"
     return [
         {
@@ -44,7 +44,7 @@ def test_unknown_formats_and_options_list_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("format", VQA_FORMATS)
-def test_every_format_takes_a_split_and_photos(format: str) -> None:
+def test_every_format_takes_a_split_and_images(format: str) -> None:
     options = inspect.signature(VQA_FORMATS[format]).parameters
     assert options["split"].default is None and (format == "scenes" or options["images"].default is None)
     text = inspect.getdoc(VQA_FORMATS[format]) or ""
@@ -63,12 +63,12 @@ def test_a_mixture_is_its_parts_in_their_order(parts: list[dict[str, Any]]) -> N
     assert rows["split"][:] == ["val"] * 3 + ["train"] * 5 + ["val"] and rows["answer"][3] == "cat"
 
 
-def test_photo_ids_do_not_depend_on_the_split_and_may_be_shared(parts: list[dict[str, Any]]) -> None:
+def test_image_ids_do_not_depend_on_the_split_and_may_be_shared(parts: list[dict[str, Any]]) -> None:
     val = load_vqa("mixture", parts=parts, split="val")
     assert val["question_id"][:] == ["1000", "1001", "2000", "2"] and val["image_id"][:] == ["1", "1", "2", "table-2"]
-    shared_ids = [{**part, "photo_ids": "mine"} for part in parts]
+    shared_ids = [{**part, "image_ids": "mine"} for part in parts]
     assert load_vqa("mixture", parts=shared_ids, split="val")["image_id"][:] == ["1", "1", "2", "2"]
-    named = [*parts[:2], {**parts[2], "photo_ids": "coco", "prefix": "my"}]
+    named = [*parts[:2], {**parts[2], "image_ids": "coco", "prefix": "my"}]
     rows = load_vqa("mixture", parts=named)
     assert rows["question_id"][-2:] == ["my-1000", "my-2"] and rows["image_id"][-2:] == ["1", "2"]
     twice = load_vqa("mixture", parts=[parts[0]] * 3)
@@ -99,11 +99,11 @@ def test_a_share_and_a_limit_are_drawn_by_the_seed(tmp_path: Path) -> None:
     assert len(load_vqa("mixture", parts=[{"format": "gqa", "questions": path, "limit": 1000}])) == 100
 
 
-def test_photos_of_a_mixture(parts: list[dict[str, Any]], tmp_path: Path) -> None:
-    coco = draw_photos(tmp_path / "coco", [f"COCO_val2014_{i:012d}.jpg" for i in (1, 2)])
-    mine = draw_photos(tmp_path / "mine", ["unused.png", "unused2.png", "one.png", "two.png"])
+def test_images_of_a_mixture(parts: list[dict[str, Any]], tmp_path: Path) -> None:
+    coco = draw_images(tmp_path / "coco", [f"COCO_val2014_{i:012d}.jpg" for i in (1, 2)])
+    mine = draw_images(tmp_path / "mine", ["unused.png", "unused2.png", "one.png", "two.png"])
     rows = load_vqa("mixture", parts=[parts[0], {**parts[2], "images": mine}], images=coco)
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == [0, 0, 1, 2, 3]
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [0, 0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -132,25 +132,25 @@ def test_parts_that_are_none(wrong: Any) -> None:
 
 
 def caption_table(tmp_path: Path) -> dict[str, Any]:
-    photos = draw_photos(tmp_path / "captioned", [f"{i}.png" for i in range(12)])
+    images = draw_images(tmp_path / "captioned", [f"{i}.png" for i in range(12)])
     colours, names = ("red", "blue", "black"), ("dog", "cat", "horse", "car")
     lines = [
         {"file_name": f"{i}.png", "captions": [f"a {colours[i % 3]} {names[i % 4]} in the snow"] * 5, "split": "train"}
         for i in range(12)
     ]
-    write(photos / "captions.jsonl", "\n".join(map(json.dumps, lines)))
-    return {"format": "folder", "folder": photos}
+    write(images / "captions.jsonl", "\n".join(map(json.dumps, lines)))
+    return {"format": "folder", "folder": images}
 
 
 def test_questions_made_of_captions(tmp_path: Path) -> None:
     captions = caption_table(tmp_path)
-    rows = load_vqa("captions", captions=captions, split="train", per_photo=4)
+    rows = load_vqa("captions", captions=captions, split="train", per_image=4)
     assert rows.column_names == list(VQA_FEATURES) and set(rows["split"]) == {"train"}
     assert len(set(rows["question_id"])) == len(rows) > 12
     reds = [int(name.removesuffix(".png")) for name in rows["image_id"]]
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == reds, "every question has its own photo"
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == reds, "every question has its own image"
     assert all(answer in answers for answer, answers in zip(rows["answer"], rows["answers"], strict=True))
-    again = load_vqa("captions", captions=captions, split="train", per_photo=4)
+    again = load_vqa("captions", captions=captions, split="train", per_image=4)
     assert rows["question"][:] == again["question"][:]
     mixed = load_vqa("mixture", parts=[{"format": "captions", "captions": captions}], split="train")
     assert set(mixed["image_id"]) <= {f"{i}.png" for i in range(12)}
@@ -159,7 +159,7 @@ def test_questions_made_of_captions(tmp_path: Path) -> None:
 def test_questions_on_real_captions() -> None:
     folder = shared("data/flickr8k")
     captions = {"format": "karpathy", "annotations": folder / "dataset_flickr8k.json", "images": folder / "images"}
-    rows = load_vqa("captions", captions=captions, split="val", per_photo=3)
+    rows = load_vqa("captions", captions=captions, split="val", per_image=3)
     assert len(set(rows["image_id"])) > 900 and len(rows) > 2000 and rows[0]["image"].size == (224, 224)
     assert set(rows["answer_type"]) == {"yes/no", "number", "other"}
 

@@ -17,8 +17,8 @@ from training.data.questions.from_captions import ASKED, NEAR_COLOURS, caption_q
 from training.data.questions.rows import VQA_FEATURES
 
 
-def caption_rows(photos: Mapping[str, Sequence[str]], splits: Sequence[str] | None = None) -> datasets.Dataset:
-    columns = {"image_id": list(photos), "captions": list(photos.values()), "split": splits or ["train"] * len(photos)}
+def caption_rows(images: Mapping[str, Sequence[str]], splits: Sequence[str] | None = None) -> datasets.Dataset:
+    columns = {"image_id": list(images), "captions": list(images.values()), "split": splits or ["train"] * len(images)}
     features = datasets.Features(
         {
             "image_id": datasets.Value("string"),
@@ -30,13 +30,13 @@ def caption_rows(photos: Mapping[str, Sequence[str]], splits: Sequence[str] | No
 
 
 def asked_of(captions: Sequence[str], **options: Any) -> dict[str, list[str]]:
-    """The open-ended questions on a single photo and their answers."""
-    columns = caption_questions(caption_rows({"a": captions}), per_photo=1000, largest_share=1, **options)
+    """The open-ended questions on a single image and their answers."""
+    columns = caption_questions(caption_rows({"a": captions}), per_image=1000, largest_share=1, **options)
     return dict(zip(columns["question"], columns["answers"], strict=True))
 
 
 def drawn_captions(rng: random.Random) -> list[str]:
-    """Five sentences of one made-up photo, three of which say more than the others."""
+    """Five sentences of one made-up image, three of which say more than the others."""
     who, colour = rng.choice(("dog", "man", "woman", "horse", "girl")), rng.choice(("red", "blue", "green"))
     thing, place = rng.choice(("ball", "frisbee", "kite", "boat", "guitar")), rng.choice(("grass", "street", "park"))
     doing = rng.choice(("runs", "runs", "sits", "stands"))
@@ -47,7 +47,7 @@ def drawn_captions(rng: random.Random) -> list[str]:
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, list[str]]:
     rng = random.Random(0)
-    return {f"photo {number}": drawn_captions(rng) for number in range(150)}
+    return {f"image {number}": drawn_captions(rng) for number in range(150)}
 
 
 PHRASES = [
@@ -113,7 +113,7 @@ def test_where_things_are() -> None:
         assert [(caption.phrases[position].name, place) for position, place in caption.places] == expected
 
 
-def test_the_questions_on_one_photo_by_hand() -> None:
+def test_the_questions_on_one_image_by_hand() -> None:
     captions = [
         "A brown dog leaps over a log in the grass .",
         "A brown dog with a blue collar jumps over a fallen log .",
@@ -186,18 +186,18 @@ def test_yes_and_no_are_even_for_every_question(drawn: dict[str, list[str]]) -> 
             answers[question][answer] += 1
     assert {"is there a boat?", "is there a kite?", "is the ball red?"} <= set(answers) and len(answers) > 12
     assert all(counts["yes"] == counts["no"] > 0 for counts in answers.values())
-    of_photo = Counter(columns["photo_row"])
+    of_image = Counter(columns["image_row"])
     checks = Counter(
-        r for r, kind in zip(columns["photo_row"], columns["answer_type"], strict=True) if kind == "yes/no"
+        r for r, kind in zip(columns["image_row"], columns["answer_type"], strict=True) if kind == "yes/no"
     )
-    assert max(of_photo.values()) <= 8 and max(checks.values()) <= 3
+    assert max(of_image.values()) <= 8 and max(checks.values()) <= 3
 
 
 def test_nothing_that_a_caption_names_gets_a_no(drawn: dict[str, list[str]]) -> None:
     """The slow twin: the text of the captions, searched for the object, and for the colours of the thing."""
     columns = caption_questions(caption_rows(drawn), seed=4)
-    for row, question, answer in zip(columns["photo_row"], columns["question"], columns["answer"], strict=True):
-        text = " ".join(drawn[f"photo {row}"])
+    for row, question, answer in zip(columns["image_row"], columns["question"], columns["answer"], strict=True):
+        text = " ".join(drawn[f"image {row}"])
         thing = re.fullmatch(r"is there (?:an? )?(\w+)\?", question)
         colour = re.fullmatch(r"is the (\w+) (\w+)\?", question)
         if thing and thing[1] not in ("person", "child"):
@@ -220,8 +220,8 @@ def test_nothing_that_a_caption_names_gets_a_no(drawn: dict[str, list[str]]) -> 
 )
 def test_what_may_be_there_is_not_denied(caption: str, question: str) -> None:
     other = question.removeprefix("is there a ").removesuffix("?")
-    photos = {"a": [caption] * 3, "b": [f"A {other} indoors"] * 3, "c": ["A chair"] * 3}
-    columns = caption_questions(caption_rows(photos))
+    images = {"a": [caption] * 3, "b": [f"A {other} indoors"] * 3, "c": ["A chair"] * 3}
+    columns = caption_questions(caption_rows(images))
     found = {
         (image_id, answer)
         for image_id, q, answer in zip(columns["image_id"], columns["question"], columns["answer"], strict=True)
@@ -233,19 +233,19 @@ def test_what_may_be_there_is_not_denied(caption: str, question: str) -> None:
 def test_no_answer_is_right_too_often(drawn: dict[str, list[str]]) -> None:
     rows = caption_rows(drawn)
     for share in (0.5, 0.7):
-        columns = caption_questions(rows, largest_share=share, per_photo=1000)
+        columns = caption_questions(rows, largest_share=share, per_image=1000)
         counts: dict[str, Counter[str]] = defaultdict(Counter)
         for question, answer in zip(columns["question"], columns["answer"], strict=True):
             counts[question][answer] += 1
         large = {q: c for q, c in counts.items() if c.most_common(1)[0][1] > 3}
         assert "what is the dog doing?" in large
         assert all(c.most_common(1)[0][1] <= share * c.total() + 1 for c in large.values())
-    everything = caption_questions(rows, largest_share=1, per_photo=1000)
+    everything = caption_questions(rows, largest_share=1, per_image=1000)
     assert everything["question"].count("how many dogs are there?") > 30
     assert columns["question"].count("how many dogs are there?") == 3, "one answer only"
 
 
-def test_everything_follows_from_seed_and_photo(drawn: dict[str, list[str]]) -> None:
+def test_everything_follows_from_seed_and_image(drawn: dict[str, list[str]]) -> None:
     rows = caption_rows(drawn)
     order = random.Random(1).sample(range(len(rows)), len(rows))
     columns, shuffled = caption_questions(rows, seed=3), caption_questions(rows.select(order), seed=3)
@@ -262,7 +262,7 @@ def test_splits_are_kept_apart(drawn: dict[str, list[str]]) -> None:
     splits = ["train" if number % 3 else "val" for number in range(len(drawn))]
     rows = caption_rows(drawn, splits)
     columns = caption_questions(rows)
-    assert [splits[row] for row in columns["photo_row"]] == columns["split"]
+    assert [splits[row] for row in columns["image_row"]] == columns["split"]
     for split in ("train", "val"):
         alone = caption_questions(rows.filter(lambda name, wanted=split: name == wanted, input_columns="split"))
         ids = {q for q, name in zip(columns["question_id"], columns["split"], strict=True) if name == split}
@@ -271,10 +271,10 @@ def test_splits_are_kept_apart(drawn: dict[str, list[str]]) -> None:
 
 def test_the_columns_are_those_of_a_vqa_data_set(drawn: dict[str, list[str]]) -> None:
     columns = caption_questions(caption_rows(drawn))
-    assert [name for name in VQA_FEATURES if name != "image"] == list(columns)[:-1] and "photo_row" in columns
+    assert [name for name in VQA_FEATURES if name != "image"] == list(columns)[:-1] and "image_row" in columns
     sizes = {len(values) for values in columns.values()}
     assert len(sizes) == 1
-    del columns["photo_row"]
+    del columns["image_row"]
     features = datasets.Features({name: VQA_FEATURES[name] for name in columns})
     assert len(datasets.Dataset.from_dict(columns, features=features)) == sizes.pop()
     kinds = {(json.loads(d)["kind"], a) for d, a in zip(columns["details"], columns["answer_type"], strict=True)}
@@ -292,24 +292,24 @@ def test_the_columns_are_those_of_a_vqa_data_set(drawn: dict[str, list[str]]) ->
         assert re.fullmatch(r"[a-z]+( and [a-z]+| [a-z]+)?|\d", answer)
 
 
-def test_ugly_captions_and_photos_without_any() -> None:
-    photos = {
+def test_ugly_captions_and_images_without_any() -> None:
+    images = {
         "a": ["", "🐕" * 50, "A dog jumps, " * 30_000, "and , 's of dog in"],
         "b": [],
         "c": ["A dog"] * 3,
         "d": ["Snow"] * 3,
     }
-    columns = caption_questions(caption_rows(photos))
+    columns = caption_questions(caption_rows(images))
     assert set(columns["image_id"]) <= {"a", "c", "d"}
     assert caption_questions(caption_rows({}))["question"] == []
     assert caption_questions(caption_rows({"a": []}))["question"] == []
-    assert caption_questions(caption_rows({"c": ["A dog runs"] * 3}), per_photo=1)["photo_row"] == [0]
+    assert caption_questions(caption_rows({"c": ["A dog runs"] * 3}), per_image=1)["image_row"] == [0]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"per_photo": 0}, "per_photo 0 must be at least 1"),
+        ({"per_image": 0}, "per_image 0 must be at least 1"),
         ({"largest_share": 0}, "largest_share 0 over 0"),
         ({"largest_share": 1.5}, "largest_share 1.5 over 0"),
     ],

@@ -12,7 +12,7 @@ from tests.shared_files import shared
 from tests.training.data.questions.vqa_files import (
     VQA_ANSWERS,
     answers,
-    draw_photos,
+    draw_images,
     vqa_annotations,
     vqa_questions,
     write,
@@ -29,8 +29,8 @@ def vqa(tmp_path: Path) -> dict[str, Path]:
 
 
 def test_questions_meet_their_annotations(vqa: dict[str, Path], tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "coco" / "val2014", [f"COCO_val2014_{i:012d}.jpg" for i in (1, 2)])
-    rows = load_vqa("vqa_v2", **vqa, images=photos.parent)
+    images = draw_images(tmp_path / "coco" / "val2014", [f"COCO_val2014_{i:012d}.jpg" for i in (1, 2)])
+    rows = load_vqa("vqa_v2", **vqa, images=images.parent)
     assert rows["question_id"][:] == ["1000", "1001", "2000"] and rows["image_id"][:] == ["1", "1", "2"]
     assert rows["question"][:] == ["Is it red?", "How many dogs?", "What is this?"]
     assert rows["answers"][:] == list(VQA_ANSWERS.values())
@@ -38,22 +38,22 @@ def test_questions_meet_their_annotations(vqa: dict[str, Path], tmp_path: Path) 
     assert rows["question_type"][:] == ["is it", "how many", "what is"]
     assert rows["answer_type"][:] == ["yes/no", "number", "other"]
     assert set(rows["split"]) == {"val"} and set(rows["details"]) == {""} and rows["choices"][:] == [[]] * 3
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == [0, 0, 1]
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
-    ("part", "kind", "photo"),
+    ("part", "kind", "image"),
     [
         ("train2014", "mscoco", "COCO_train2014_000000000001.jpg"),
         ("test-dev2015", "mscoco", "COCO_test2015_000000000001.jpg"),
         ("val2015", "abstract_v002", "abstract_v002_val2015_000000000001.png"),
     ],
 )
-def test_photos_are_called_as_the_official_code_calls_them(tmp_path: Path, part: str, kind: str, photo: str) -> None:
+def test_images_are_called_as_the_official_code_calls_them(tmp_path: Path, part: str, kind: str, image: str) -> None:
     path = write(tmp_path / "q.json", vqa_questions(data_subtype=part, data_type=kind))
-    photos = draw_photos(tmp_path / "photos", ["unused.jpg", photo])
-    with pytest.warns(UserWarning, match="1 of 2 photos"):
-        rows = load_vqa("vqa_v2", questions=path, images=photos)
+    images = draw_images(tmp_path / "photos", ["unused.jpg", image])
+    with pytest.warns(UserWarning, match="1 of 2 images"):
+        rows = load_vqa("vqa_v2", questions=path, images=images)
     assert len(rows) == 2 and rows[0]["image"].getpixel((0, 0))[0] == 1
 
 
@@ -131,7 +131,7 @@ def test_what_does_not_match_is_listed_and_the_rest_used(vqa: dict[str, Path]) -
         f"{file}: 1 annotations of {notes_file} have a question id that stood before, left out: 2000",
         f"{file}: 1 questions have no annotation in {notes_file} and are left out: 3000",
         f"{file}: 6 annotations of {notes_file} belong to no question and are left out: 90, 91, 92, 93, 94, ...",
-        f"{file}: 1 questions have another photo than their annotation in {notes_file}, left out: 1001",
+        f"{file}: 1 questions have another image than their annotation in {notes_file}, left out: 1001",
     ]
     assert rows["question_id"][:] == ["1000", "2000"] and rows["answers"][1] == VQA_ANSWERS[2000]
 
@@ -215,8 +215,8 @@ def aokvqa(question_id: str, **fields: Any) -> dict[str, Any]:
 def test_aokvqa(tmp_path: Path) -> None:
     test = {key: value for key, value in aokvqa("c").items() if key not in ("correct_choice_idx", "direct_answers")}
     content = [aokvqa("a"), aokvqa("b", difficult_direct_answer=True), {**test, "split": "test"}]
-    photos = draw_photos(tmp_path / "coco" / "val2017", ["000000000042.jpg"])
-    rows = load_vqa("aokvqa", annotations=write(tmp_path / "aokvqa_v1p0_val.json", content), images=photos.parent)
+    images = draw_images(tmp_path / "coco" / "val2017", ["000000000042.jpg"])
+    rows = load_vqa("aokvqa", annotations=write(tmp_path / "aokvqa_v1p0_val.json", content), images=images.parent)
     assert rows["question_id"][:] == ["a", "b", "c"] and rows["split"][:] == ["val", "val", "test"]
     assert rows["correct_choice"][:] == [1, 1, -1] and rows["answer"][:] == ["dog", "dog", ""]
     assert rows["answers"][:] == [["dog"] * 10] * 2 + [[]] and rows["choices"][2] == ["cat", "dog", "cow", "hen"]
@@ -250,8 +250,8 @@ def test_lxmert_scores_become_votes(tmp_path: Path) -> None:
         lxmert(2, "COCO_val2014_000000000042", {"a": 0.6, "b": 0.9, "c": 1.0}),
         lxmert(3, "COCO_val2014_000000000042", {}),
     ]
-    photos = draw_photos(tmp_path / "coco", ["val2014/COCO_val2014_000000000042.jpg"])
-    rows = load_vqa("lxmert_vqa", questions=write(tmp_path / "nominival.json", content), images=photos)
+    images = draw_images(tmp_path / "coco", ["val2014/COCO_val2014_000000000042.jpg"])
+    rows = load_vqa("lxmert_vqa", questions=write(tmp_path / "nominival.json", content), images=images)
     assert rows["answers"][:] == [["net"] * 4 + ["mesh"], ["a"] * 2 + ["b"] * 3 + ["c"] * 4, []]
     assert rows["answer"][:] == ["net", "c", ""] and set(rows["split"]) == {"restval"}
     assert rows["image_id"][0] == "42" and rows["answer_type"][0] == "other"
@@ -295,7 +295,7 @@ def test_real_files_of_vqa_and_aokvqa_load_as_they_are() -> None:
 
 
 def test_ids_that_are_written_as_fractions(tmp_path: Path) -> None:
-    """`1.0`, as a table of floats writes 1, is the question and the photo 1."""
+    """`1.0`, as a table of floats writes 1, is the question and the image 1."""
     asked = {"data_subtype": "val2014", "questions": [{"question_id": 1.0, "image_id": 42.0, "question": "what?"}]}
     note = {"question_id": 1, "image_id": 42, "answers": [{"answer": "dog", "answer_id": 1}]}
     rows = load_vqa(

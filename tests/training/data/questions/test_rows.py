@@ -1,4 +1,4 @@
-"""Rows of VQA data sets: what is checked, what is left out and told, and how photos are found."""
+"""Rows of VQA data sets: what is checked, what is left out and told, and how images are found."""
 
 import warnings
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any
 import datasets
 import pytest
 
-from tests.training.data.questions.vqa_files import draw_photos
-from training.data.files import photo_paths
+from tests.training.data.questions.vqa_files import draw_images
+from training.data.files import image_paths
 from training.data.questions.rows import (
     VQA_FEATURES,
     VQA_SPLITS,
     Columns,
     NoSuchSplitError,
     in_chunks,
-    official_photo_paths,
+    official_image_paths,
     split_in,
     vqa_dataset,
     vqa_split,
@@ -25,7 +25,7 @@ from training.data.questions.rows import (
 def columns(size: int = 3, **fields: Any) -> dict[str, Any]:
     base = {
         "question_id": list(range(10, 10 + size)),
-        "image_id": [f"photo {i}" for i in range(size)],
+        "image_id": [f"image {i}" for i in range(size)],
         "question": [f"question {i}?" for i in range(size)],
         "split": ["train"] * size,
         "name": [f"{i}.png" for i in range(size)],
@@ -42,7 +42,7 @@ def test_columns_that_are_not_given_are_empty() -> None:
     assert dict(rows.features) == dict(VQA_FEATURES) and rows.column_names == list(VQA_FEATURES)
     assert rows[1] == {
         "question_id": "11",
-        "image_id": "photo 1",
+        "image_id": "image 1",
         "image": None,
         "question": "question 1?",
         "answers": [],
@@ -188,20 +188,20 @@ def test_no_question_is_an_error() -> None:
         rows_of(columns(question=["", "", ""]))
 
 
-def test_photos_are_looked_up_once_each_and_missing_ones_left_out(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path, ["0.png", "2.png"])
+def test_images_are_looked_up_once_each_and_missing_ones_left_out(tmp_path: Path) -> None:
+    images = draw_images(tmp_path, ["0.png", "2.png"])
     given = columns(5, name=["0.png", "1.png", "2.png", "1.png", "0.png"])
-    with pytest.warns(UserWarning, match="1 of 3 photos are not in .*: 1.png"):
-        rows = rows_of(given, images=photos)
+    with pytest.warns(UserWarning, match="1 of 3 images are not in .*: 1.png"):
+        rows = rows_of(given, images=images)
     assert rows["question_id"][:] == ["10", "12", "14"]
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == [0, 1, 0]
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [0, 1, 0]
 
 
-def test_photos_of_other_splits_need_not_be_there(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path, ["0.png"])
+def test_images_of_other_splits_need_not_be_there(tmp_path: Path) -> None:
+    images = draw_images(tmp_path, ["0.png"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(rows_of(columns(2, split=["train", "val"]), images=photos, split="train")) == 1
+        assert len(rows_of(columns(2, split=["train", "val"]), images=images, split="train")) == 1
 
 
 @pytest.mark.parametrize(
@@ -217,22 +217,22 @@ def test_photos_of_other_splits_need_not_be_there(tmp_path: Path) -> None:
         ("abstract_v002_val2015_000000000042.png", "abstract_v002_val2015_000000000042.png"),
     ],
 )
-def test_official_photos_are_found_under_the_names_they_go_by(tmp_path: Path, asked: str, there: str) -> None:
-    draw_photos(tmp_path, [there, "other.jpg"])
-    assert official_photo_paths([asked], tmp_path) == [str(tmp_path / there)]
+def test_official_images_are_found_under_the_names_they_go_by(tmp_path: Path, asked: str, there: str) -> None:
+    draw_images(tmp_path, [there, "other.jpg"])
+    assert official_image_paths([asked], tmp_path) == [str(tmp_path / there)]
 
 
-def test_only_official_photos_are_looked_for_elsewhere(tmp_path: Path) -> None:
-    draw_photos(tmp_path, ["there/a.jpg", "b.jpg"])
-    with pytest.warns(UserWarning, match="1 of 2 photos are not in"):
-        assert photo_paths(["a.jpg", "b.jpg"], tmp_path) == [None, str(tmp_path / "b.jpg")]
-    assert official_photo_paths(["a.jpg"], tmp_path) == [str(tmp_path / "there" / "a.jpg")]
-    draw_photos(tmp_path, ["there/b.jpg", "about/b.jpg", "about/a.jpg"])
-    assert official_photo_paths(["b.jpg", "a.jpg"], tmp_path) == [
+def test_only_official_images_are_looked_for_elsewhere(tmp_path: Path) -> None:
+    draw_images(tmp_path, ["there/a.jpg", "b.jpg"])
+    with pytest.warns(UserWarning, match="1 of 2 images are not in"):
+        assert image_paths(["a.jpg", "b.jpg"], tmp_path) == [None, str(tmp_path / "b.jpg")]
+    assert official_image_paths(["a.jpg"], tmp_path) == [str(tmp_path / "there" / "a.jpg")]
+    draw_images(tmp_path, ["there/b.jpg", "about/b.jpg", "about/a.jpg"])
+    assert official_image_paths(["b.jpg", "a.jpg"], tmp_path) == [
         str(tmp_path / "b.jpg"),
         str(tmp_path / "about/a.jpg"),
     ]
-    with pytest.raises(ValueError, match="none of the 1 photos is in"):
-        official_photo_paths(["c.jpg"], tmp_path)
-    with pytest.raises(ValueError, match="there is no photo folder"):
-        official_photo_paths(["c.jpg"], tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="none of the 1 images is in"):
+        official_image_paths(["c.jpg"], tmp_path)
+    with pytest.raises(ValueError, match="there is no image folder"):
+        official_image_paths(["c.jpg"], tmp_path / "nowhere")

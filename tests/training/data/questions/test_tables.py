@@ -1,4 +1,4 @@
-"""Anyone's questions: tables beside folders of photos, and data sets that `datasets.load_dataset` reads."""
+"""Anyone's questions: tables beside folders of images, and data sets that `datasets.load_dataset` reads."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import pytest
 
-from tests.training.data.questions.vqa_files import draw_photos, write
+from tests.training.data.questions.vqa_files import draw_images, write
 from training.data.questions.formats import load_vqa
 from training.data.questions.rows import VQA_FEATURES, NoSuchSplitError
 
@@ -44,8 +44,8 @@ def cache(tmp_path: Path) -> Iterator[None]:
         ),
     ],
 )
-def test_a_folder_of_photos_with_a_table(tmp_path: Path, name: str, table: Any) -> None:
-    draw_photos(tmp_path, ["a.png", "b.png"])
+def test_a_folder_of_images_with_a_table(tmp_path: Path, name: str, table: Any) -> None:
+    draw_images(tmp_path, ["a.png", "b.png"])
     write(tmp_path / name, table)
     rows = load_vqa("folder", folder=tmp_path)
     assert rows["question"][:] == ["Red, or blue?", "How many?"]
@@ -61,18 +61,18 @@ def test_a_table_may_name_everything_in_its_own_words(tmp_path: Path) -> None:
         {"foto": "x/b.png", "frage": "Wer?", "antwort": None, "auswahl": ["Ada", "Bo"], "id": "8", "teil": None},
     ]
     table = write(tmp_path / "meine_test.jsonl", "\n".join(map(json.dumps, lines)))
-    photos = draw_photos(tmp_path / "photos", ["x/a.png", "x/b.png"])
+    images = draw_images(tmp_path / "photos", ["x/a.png", "x/b.png"])
     names = {"image": "foto", "question": "frage", "answer": "antwort", "choices": "auswahl", "question_id": "id"}
-    rows = load_vqa("table", table=table, images=photos, columns={**names, "split": "teil"})
+    rows = load_vqa("table", table=table, images=images, columns={**names, "split": "teil"})
     assert rows["question_id"][:] == ["7", "8"] and rows["split"][:] == ["val", "test"]
     assert rows["choices"][:] == [["Katze", "Hund"], ["Ada", "Bo"]] and rows["correct_choice"][:] == [1, -1]
     assert rows["answer"][:] == ["Hund", ""] and rows["answers"][:] == [["Hund"], []]
-    assert load_vqa("folder", folder=photos, table=table, columns=names, split="test")["question_id"][:] == ["7", "8"]
+    assert load_vqa("folder", folder=images, table=table, columns=names, split="test")["question_id"][:] == ["7", "8"]
     assert load_vqa("table", table=table, columns=names, file_split="train")["image"][:] == [None, None]
     for columns, message in (
         ({"foto": "image"}, "'foto' is none of image, image_id, question_id, question"),
         ({**names, "image": "bild"}, "there is no 'bild'; the table has foto, frage, antwort, auswahl, id, teil"),
-        ({"question": "frage"}, "has no column for the photo's name; it has foto, .*name yours with columns="),
+        ({"question": "frage"}, "has no column for the image's name; it has foto, .*name yours with columns="),
         ({"image": "foto"}, "has no column question; it has foto, .*name yours with columns="),
     ):
         with pytest.raises(ValueError, match=message):
@@ -111,11 +111,11 @@ def test_tables_with_faults(tmp_path: Path) -> None:
     assert kept["question_id"][:] == ["4"] and kept["answer"][:] == ["2.5"] and kept["correct_choice"][:] == [0]
     for content, message in (
         ('{"image": "a.png"\n', "line 1 is not valid JSON"),
-        ('{"image": null, "question": "a?"}\n', "row 1 names no photo"),
+        ('{"image": null, "question": "a?"}\n', "row 1 names no image"),
         ('{"image": "../a.png", "question": "a?"}\n', "leads out of"),
     ):
         with pytest.raises(ValueError, match=message):
-            load_vqa("table", table=write(table, content), images=draw_photos(tmp_path / "photos", ["z.png"]))
+            load_vqa("table", table=write(table, content), images=draw_images(tmp_path / "photos", ["z.png"]))
     with pytest.raises(ValueError, match="q.json holds no row"):
         load_vqa("table", table=write(tmp_path / "q.json", []))
 
@@ -132,8 +132,8 @@ def test_folders_with_faults(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("cache")
 def test_a_local_imagefolder_through_the_hub_reader(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "data" / "train", ["a.png", "b.png", "c.png"])
-    write(photos / "metadata.csv", "file_name,ask,reply\na.png,What?,a cat\nb.png,,a dog\nc.png,Who?,2\n")
+    images = draw_images(tmp_path / "data" / "train", ["a.png", "b.png", "c.png"])
+    write(images / "metadata.csv", "file_name,ask,reply\na.png,What?,a cat\nb.png,,a dog\nc.png,Who?,2\n")
     options = {
         "path": "imagefolder",
         "data_dir": str(tmp_path / "data"),
@@ -144,7 +144,7 @@ def test_a_local_imagefolder_through_the_hub_reader(tmp_path: Path) -> None:
     assert dict(rows.features) == dict(VQA_FEATURES) and rows.column_names == list(VQA_FEATURES)
     assert rows["question_id"][:] == ["train-0", "train-2"] and rows["image_id"][:] == ["train-0", "train-2"]
     assert rows["answer"][:] == ["a cat", "2"] and rows["answers"][:] == [["a cat"], ["2"]]
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == [0, 2]
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [0, 2]
     with pytest.raises(NoSuchSplitError, match="imagefolder has no question of the split 'test'; it has train"):
         load_vqa("hub", **options, split="test")
     with pytest.raises(ValueError, match="has no column question; it has image, ask, reply"):
@@ -165,15 +165,15 @@ def test_local_parquet_through_the_hub_reader(tmp_path: Path) -> None:
     ).cast_column("answer_type", datasets.ClassLabel(names=["number", "other"]))
     made.to_parquet(tmp_path / "valid.parquet")
     made.to_parquet(tmp_path / "train.parquet")
-    photos = draw_photos(tmp_path / "photos", ["a.png", "b.png"])
+    images = draw_images(tmp_path / "photos", ["a.png", "b.png"])
     files = {word: str(tmp_path / f"{word[:5]}.parquet") for word in ("valid", "train")}
-    options = {"path": "parquet", "data_files": files, "images": photos, "columns": {"image": "photo"}}
+    options = {"path": "parquet", "data_files": files, "images": images, "columns": {"image": "photo"}}
     rows = load_vqa("hub", split="val", **options)
     assert rows["question_id"][:] == ["3", "4"] and rows["image_id"][:] == ["42", "42"]
     assert rows["answers"][:] == [["cat"], ["Ada"]] and rows["answer_type"][:] == ["other", "number"]
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == [1, 0] and set(rows["split"]) == {"val"}
-    with pytest.warns(UserWarning, match="1 of 2 photos are not in"):
-        (photos / "b.png").unlink()
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [1, 0] and set(rows["split"]) == {"val"}
+    with pytest.warns(UserWarning, match="1 of 2 images are not in"):
+        (images / "b.png").unlink()
         assert load_vqa("hub", split="train", **options)["question_id"][:] == ["4"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.shared_files import shared
-from tests.training.data.questions.vqa_files import draw_photos, gqa_question, vqa_questions, write
+from tests.training.data.questions.vqa_files import draw_images, gqa_question, vqa_questions, write
 from training.data.questions.formats import load_vqa
 
 TYPES = {"structural": "query", "semantic": "obj", "detailed": "objThisC"}
@@ -35,8 +35,8 @@ def gqa_file(path: Path) -> Path:
 
 
 def test_gqa(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "photos", ["images/n5.jpg"])
-    rows = load_vqa("gqa", questions=gqa_file(tmp_path / "val_all_questions.json"), images=photos)
+    images = draw_images(tmp_path / "photos", ["images/n5.jpg"])
+    rows = load_vqa("gqa", questions=gqa_file(tmp_path / "val_all_questions.json"), images=images)
     assert rows["question_id"][:] == ["0001", "0002"] and rows["image_id"][:] == ["n5", "n5"]
     assert rows["answers"][:] == [["cat"], ["no"]] and rows["answer"][:] == ["cat", "no"]
     assert rows["question_type"][:] == ["query", "verify"] and rows["answer_type"][:] == ["open", "binary"]
@@ -98,8 +98,8 @@ def test_files_that_are_not_gqas(tmp_path: Path, content: Any, message: str) -> 
 
 
 def visual7w(*pairs: dict[str, Any], split: str = "train") -> dict[str, Any]:
-    photo = {"image_id": 42, "filename": "v7w_42.jpg", "split": split, "qa_pairs": list(pairs)}
-    return {"dataset": "visual7w-telling", "images": [photo]}
+    image = {"image_id": 42, "filename": "v7w_42.jpg", "split": split, "qa_pairs": list(pairs)}
+    return {"dataset": "visual7w-telling", "images": [image]}
 
 
 def telling(qa_id: int, **fields: Any) -> dict[str, Any]:
@@ -116,9 +116,9 @@ def telling(qa_id: int, **fields: Any) -> dict[str, Any]:
 
 
 def test_visual7w(tmp_path: Path) -> None:
-    photos = draw_photos(tmp_path / "photos", ["v7w_42.jpg"])
+    images = draw_images(tmp_path / "photos", ["v7w_42.jpg"])
     path = write(tmp_path / "dataset_v7w_telling.json", visual7w(*map(telling, range(400))))
-    rows = load_vqa("visual7w", annotations=path, images=photos)
+    rows = load_vqa("visual7w", annotations=path, images=images)
     assert len(rows) == 400 and rows["question_id"][7] == "7" and rows["image_id"][7] == "42"
     for choices, correct in zip(rows["choices"], rows["correct_choice"], strict=True):
         assert choices[correct] == "A cat." and choices[:correct] + choices[correct + 1 :] == [
@@ -160,10 +160,10 @@ def test_visual7w_with_faults(tmp_path: Path) -> None:
             load_vqa("visual7w", annotations=write(path, content))
 
 
-def genome(*photos: tuple[int, list[tuple[int, str, str]]]) -> list[dict[str, Any]]:
+def genome(*images: tuple[int, list[tuple[int, str, str]]]) -> list[dict[str, Any]]:
     return [
-        {"id": photo, "qas": [{"qa_id": i, "image_id": photo, "question": q, "answer": a} for i, q, a in pairs]}
-        for photo, pairs in photos
+        {"id": image, "qas": [{"qa_id": i, "image_id": image, "question": q, "answer": a} for i, q, a in pairs]}
+        for image, pairs in images
     ]
 
 
@@ -174,11 +174,11 @@ GENOME = genome(
 
 def test_visual_genome_and_its_filters(tmp_path: Path) -> None:
     path = write(tmp_path / "question_answers.json", GENOME)
-    photos = draw_photos(tmp_path / "vg", ["VG_100K/4.jpg", "VG_100K_2/5.jpg"])
-    rows = load_vqa("visual_genome_qa", question_answers=path, images=photos)
+    images = draw_images(tmp_path / "vg", ["VG_100K/4.jpg", "VG_100K_2/5.jpg"])
+    rows = load_vqa("visual_genome_qa", question_answers=path, images=images)
     assert rows["question_id"][:] == ["1", "2", "3"] and rows["image_id"][:] == ["4", "4", "5"]
     assert rows["answer"][:] == ["A teddy bear.", "Purple.", "On the floor."] and rows["answers"][1] == ["Purple."]
-    assert [photo.getpixel((0, 0))[0] for photo in rows["image"]] == [0, 0, 1] and set(rows["split"]) == {"train"}
+    assert [image.getpixel((0, 0))[0] for image in rows["image"]] == [0, 0, 1] and set(rows["split"]) == {"train"}
     for name, answers in (("a.json", ["teddy bear", "on floor"]), ("b.json", {"on floor": 0, "teddy bear": 1})):
         kept = load_vqa("visual_genome_qa", question_answers=path, answers=write(tmp_path / name, answers))
         assert kept["question_id"][:] == ["1", "3"]
@@ -186,21 +186,21 @@ def test_visual_genome_and_its_filters(tmp_path: Path) -> None:
         load_vqa("visual_genome_qa", question_answers=path, answers=write(tmp_path / "a.txt", "blue\n"))
 
 
-def test_visual_genome_on_photos_of_a_split(tmp_path: Path) -> None:
+def test_visual_genome_on_images_of_a_split(tmp_path: Path) -> None:
     path = write(tmp_path / "question_answers.json", GENOME)
     names = write(tmp_path / "photos.txt", "VG_100K_2/5.jpg xml/5.xml\n99.jpg\n")
-    assert load_vqa("visual_genome_qa", question_answers=path, photos=names)["question_id"][:] == ["3"]
-    coco = write(tmp_path / "v2_train2014_questions.json", vqa_questions())  # COCO's photos 1 and 2
-    with pytest.raises(ValueError, match="names photos by COCO's ids; give image_data=image_data.json"):
-        load_vqa("visual_genome_qa", question_answers=path, photos=coco)
+    assert load_vqa("visual_genome_qa", question_answers=path, image_list=names)["question_id"][:] == ["3"]
+    coco = write(tmp_path / "v2_train2014_questions.json", vqa_questions())  # COCO's images 1 and 2
+    with pytest.raises(ValueError, match="names images by COCO's ids; give image_data=image_data.json"):
+        load_vqa("visual_genome_qa", question_answers=path, image_list=coco)
     sizes = [{"image_id": 4, "coco_id": 2}, {"image_id": 5, "coco_id": None}, {"image_id": 6, "coco_id": 1}]
     image_data = write(tmp_path / "image_data.json", sizes)
-    rows = load_vqa("visual_genome_qa", question_answers=path, photos=coco, image_data=image_data)
+    rows = load_vqa("visual_genome_qa", question_answers=path, image_list=coco, image_data=image_data)
     assert rows["question_id"][:] == ["1", "2"]
     lists = {"val": write(tmp_path / "val.txt", "VG_100K/4.jpg\n"), "test": write(tmp_path / "test.txt", "9\n")}
     rows = load_vqa("visual_genome_qa", question_answers=path, split_lists=lists, split="val")
     assert rows["question_id"][:] == ["1", "2"] and set(rows["split"]) == {"val"}
-    with pytest.raises(ValueError, match="the photo '4' is in the list of val too"):
+    with pytest.raises(ValueError, match="the image '4' is in the list of val too"):
         load_vqa("visual_genome_qa", question_answers=path, split_lists={**lists, "train": lists["val"]})
 
 

@@ -20,8 +20,8 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def draw_photos(folder: Path, names: list[str]) -> Path:
-    """Photos whose red value is their place in the list."""
+def draw_images(folder: Path, names: list[str]) -> Path:
+    """Images whose red value is their place in the list."""
     for red, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (8, 6), (red, 0, 0)).save(folder / name, format="PNG")
@@ -36,7 +36,7 @@ def answers(texts: list[str]) -> list[dict[str, Any]]:
 
 
 def vqa_questions(**header: Any) -> dict[str, Any]:
-    """Three questions, two on photo 1 and one on photo 2, in the layout of VQA v2."""
+    """Three questions, two on image 1 and one on image 2, in the layout of VQA v2."""
     asked = {1000: "Is it red?", 1001: "How many dogs?", 2000: "What is this? "}
     return {
         "info": {"version": "2.0"},

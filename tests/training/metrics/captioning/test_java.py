@@ -126,7 +126,7 @@ def spice_result(image_id: int, *, f: float | None) -> dict[str, Any]:
     return {"image_id": image_id, "scores": scores | {"All": {"pr": 0.4, "re": 0.4, "f": 0.4}}}
 
 
-def test_spice_results_are_read_in_the_photos_order() -> None:
+def test_spice_results_are_read_in_the_images_order() -> None:
     corpus, per_item = parse_spice([spice_result(1, f=None), spice_result(0, f=0.5)])
     assert [math.isnan(scores["size"]) for scores in per_item] == [False, True]
     assert math.isnan(corpus["relation"])

@@ -55,11 +55,11 @@ def test_raw_captions_score_as_the_official_evaluator_says(name: str) -> None:
     assert_official(caption_scores(data["inputs"]["candidate"], data["inputs"]["references"]), data["expected"])
 
 
-def test_one_photo_scores_as_the_official_evaluator_says() -> None:
+def test_one_image_scores_as_the_official_evaluator_says() -> None:
     expected = golden("metrics/caption_adversarial.json.gz")["expected"]
     for case in expected["single_image"]:
         item = expected["tokenised"][case["i"]]
-        with pytest.warns(UserWarning, match="CIDEr of a single photo is 0"):
+        with pytest.warns(UserWarning, match="CIDEr of a single image is 0"):
             scores = tokenised_caption_scores([item["candidate"]], [item["references"]])
         assert [scores[f"bleu_{order}"] for order in (1, 2, 3, 4)] == pytest.approx(case["Bleu"], abs=1e-12)
         assert scores["cider"] == case["CIDEr"] == 0
@@ -71,8 +71,8 @@ def test_given_document_frequencies_score_as_the_official_evaluator_says() -> No
     scorer = CiderD(inputs["references"], document_frequency=inputs["df"], num_documents=inputs["num_images"])
     assert scorer.score(inputs["candidate"]) == pytest.approx(expected["CIDErD"]["per_item"], abs=1e-12)
     assert scorer.score_plain(inputs["candidate"]) == pytest.approx(expected["CIDEr_plain"]["per_item"], abs=1e-12)
-    one_photo = CiderD(inputs["references"][:1], document_frequency=inputs["df"], num_documents=inputs["num_images"])
-    assert one_photo.score(inputs["candidate"][:1]) == pytest.approx(expected["CIDErD"]["per_item"][:1], abs=1e-12)
+    one_image = CiderD(inputs["references"][:1], document_frequency=inputs["df"], num_documents=inputs["num_images"])
+    assert one_image.score(inputs["candidate"][:1]) == pytest.approx(expected["CIDErD"]["per_item"][:1], abs=1e-12)
 
 
 def test_frequencies_of_another_corpus_score_as_the_reference_implementation() -> None:
@@ -91,11 +91,11 @@ def test_reward_is_the_reference_implementations_with_the_end_token_as_a_word() 
     from safetensors.numpy import load_file
 
     tensors = load_file(shared("golden/reference/captioner.safetensors"))
-    photos = len(tensors["sc.greedy_seq"])
-    each = len(tensors["sc.sample_seq"]) // photos
-    scorer = CiderD.from_token_ids([tensors[f"sc.gts.{photo}"] for photo in range(photos)], end_token_id=0)
-    samples = scorer.reward(torch.from_numpy(tensors["sc.sample_seq"]), torch.arange(photos).repeat_interleave(each))
-    greedy = scorer.reward(tensors["sc.greedy_seq"], np.arange(photos))
+    images = len(tensors["sc.greedy_seq"])
+    each = len(tensors["sc.sample_seq"]) // images
+    scorer = CiderD.from_token_ids([tensors[f"sc.gts.{image}"] for image in range(images)], end_token_id=0)
+    samples = scorer.reward(torch.from_numpy(tensors["sc.sample_seq"]), torch.arange(images).repeat_interleave(each))
+    greedy = scorer.reward(tensors["sc.greedy_seq"], np.arange(images))
     assert samples == pytest.approx(tensors["sc.scores_abs"], abs=1e-12)
     advantages = (samples - greedy.repeat(each))[:, None]
     rewards = tensors["sc.reward_scst"]
@@ -127,7 +127,7 @@ def test_rouge_l_by_hand() -> None:
 
 
 def test_cider_by_hand() -> None:
-    # Two photos, every word in one photo's references only: each weight is ln 2 and cancels.
+    # Two images, every word in one image's references only: each weight is ln 2 and cancels.
     scorer = CiderD([["a b"], ["c d e"]])
     same, longer = scorer.score(["a b", "c d"])
     assert same == pytest.approx(10 * (1 + 1) / 4)
@@ -147,26 +147,26 @@ def test_repeating_a_word_is_clipped_in_cider_d_but_not_in_plain_cider() -> None
 @pytest.mark.parametrize("seed", [0, 1])
 def test_reward_equals_the_brute_force_twin(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    references = [[random_caption(generator) for _ in range(1 + photo % 4)] for photo in range(30)]
+    references = [[random_caption(generator) for _ in range(1 + image % 4)] for image in range(30)]
     references[3][0] = []
     references[4] = [[*list(range(1, 300)), END]]
-    photos = generator.integers(0, 30, 40)
-    captions = [[int(word) % 50 for word in random_caption(generator)] for _ in photos]
+    images = generator.integers(0, 30, 40)
+    captions = [[int(word) % 50 for word in random_caption(generator)] for _ in images]
     captions = [caption[: caption.index(END) + 1] for caption in captions]
-    captions[0] = references[photos[0]][0] or [END]
+    captions[0] = references[images[0]][0] or [END]
     sequences = np.full((40, 310), END)
     for row, caption in zip(sequences, captions, strict=True):
         row[: len(caption)] = caption
     frequencies = counted_documents(references)
     expected = [
-        naive_cider_d(caption, references[photo], frequencies=frequencies, num_photos=30)
-        for caption, photo in zip(captions, photos, strict=True)
+        naive_cider_d(caption, references[image], frequencies=frequencies, num_images=30)
+        for caption, image in zip(captions, images, strict=True)
     ]
     scorer = CiderD.from_token_ids(references, end_token_id=END)
-    assert scorer.reward(sequences, photos) == pytest.approx(expected, abs=1e-12)
-    texts = CiderD([[" ".join(map(str, caption)) for caption in photo] for photo in references])
+    assert scorer.reward(sequences, images) == pytest.approx(expected, abs=1e-12)
+    texts = CiderD([[" ".join(map(str, caption)) for caption in image] for image in references])
     as_text = [" ".join(map(str, caption)) for caption in captions]
-    assert texts.score(as_text, photos.tolist()) == pytest.approx(expected, abs=1e-12)
+    assert texts.score(as_text, images.tolist()) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_sample_cut_short_has_no_end_token_and_padding_is_no_word() -> None:
@@ -221,7 +221,7 @@ def test_empty_captions_score_zero() -> None:
 
 
 def test_a_scorer_says_what_it_cannot_do() -> None:
-    with pytest.raises(ValueError, match="single photo is 0"):
+    with pytest.raises(ValueError, match="single image is 0"):
         CiderD([["a dog"]])
     with pytest.raises(ValueError, match="belong together"):
         CiderD([["a dog"]], num_documents=5)
@@ -230,9 +230,9 @@ def test_a_scorer_says_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match="n-grams of 1 to 4 words"):
         CiderD([["a dog"]], document_frequency={"a b c d e": 1}, num_documents=5)
     scorer = CiderD([["a dog"], ["a cat"]])
-    with pytest.raises(ValueError, match="3 candidates for 2 photos"):
+    with pytest.raises(ValueError, match="3 candidates for 2 images"):
         scorer.score(["a", "b", "c"])
-    with pytest.raises(ValueError, match="from 0 to 2; there are 2 photos"):
+    with pytest.raises(ValueError, match="from 0 to 2; there are 2 images"):
         scorer.score(["a", "b"], [0, 2])
     with pytest.raises(ValueError, match="from_token_ids"):
         scorer.reward(np.zeros((1, 3), int), np.zeros(1, int))

@@ -19,7 +19,7 @@ from tests.benchmarks.detection_metrics import (
     as_files,
     naive_average_precisions,
     naive_overlap,
-    random_boxes_of_photos,
+    random_boxes_of_images,
 )
 from tests.shared_files import shared
 from training.metrics.detection import average_precision
@@ -222,10 +222,10 @@ def test_detections_are_moved_by_a_pixel_as_in_the_released_code() -> None:
     assert vg_object_scores(predictions, rows, num_classes=1, offset_pixels=0)["mean_ap"] == 1
 
 
-def test_only_the_surest_of_a_photo_count_and_all_that_equal_the_last() -> None:
+def test_only_the_surest_of_an_image_count_and_all_that_equal_the_last() -> None:
     rows = [row(LEFT, RIGHT, ids=[1, 2])]
     probs = [[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]]
-    scores = vg_object_scores([{"boxes": [LEFT, RIGHT], "object_probs": probs}], rows, num_classes=2, max_per_photo=2)
+    scores = vg_object_scores([{"boxes": [LEFT, RIGHT], "object_probs": probs}], rows, num_classes=2, max_per_image=2)
     assert [values["n_det"] for values in scores["per_class"].values()] == [1, 2]
     assert [values["ap"] for values in scores["per_class"].values()] == [1, 0.5]
     everything = vg_object_scores([{"boxes": [LEFT, RIGHT], "object_probs": probs}], rows, num_classes=2)
@@ -250,9 +250,9 @@ def test_visual_genome_equals_the_brute_force_twin(
 ) -> None:
     monkeypatch.setattr(average_precision, "PAIRS_AT_ONCE", pairs_at_once)
     generator = np.random.default_rng(seed)
-    photos, num_classes = 6, (3, 40)[seed % 2]
-    truth, detections, scores = random_boxes_of_photos(generator, photos, num_classes=num_classes)
-    images, lines = as_files(truth, detections, scores, photos=photos)
+    num_images, num_classes = 6, (3, 40)[seed % 2]
+    truth, detections, scores = random_boxes_of_images(generator, num_images, num_classes=num_classes)
+    images, lines = as_files(truth, detections, scores, num_images=num_images)
     for image in images:
         image["attributes"] = [generator.integers(1, 6, generator.integers(0, 4)).tolist() for _ in image["boxes"]]
     lines_of_attributes = {label: entries for label, entries in lines.items() if label <= 5}
@@ -274,7 +274,7 @@ def test_visual_genome_equals_the_brute_force_twin(
 def naive_coco_map(
     detections: list[tuple[int, float, list[float]]], truth: list[tuple[int, list[float], bool]]
 ) -> float:
-    """COCO's average precision of one class over all overlaps: (photo, score, xywh) against (photo, xywh, crowd)."""
+    """COCO's average precision of one class over all overlaps: (image, score, xywh) against (image, xywh, crowd)."""
     return float(np.mean([naive_coco_precision(detections, truth, 0.5 + 0.05 * step) for step in range(10)]))
 
 
@@ -286,14 +286,14 @@ def naive_coco_precision(
         return -1
     taken: set[int] = set()
     hits, seen, points = 0, 0, []
-    for photo, _, box in sorted(detections, key=lambda entry: -entry[1]):
+    for image, _, box in sorted(detections, key=lambda entry: -entry[1]):
         best, best_overlap = None, needed - 1e-12
-        for number, (other_photo, other, crowd) in enumerate(truth):
-            if other_photo == photo and not crowd and number not in taken and plain_overlap(box, other) >= best_overlap:
+        for number, (other_image, other, crowd) in enumerate(truth):
+            if other_image == image and not crowd and number not in taken and plain_overlap(box, other) >= best_overlap:
                 best, best_overlap = number, plain_overlap(box, other)
         if best is None and any(
-            crowd and other_photo == photo and plain_overlap(box, other, crowd=True) >= needed
-            for other_photo, other, crowd in truth
+            crowd and other_image == image and plain_overlap(box, other, crowd=True) >= needed
+            for other_image, other, crowd in truth
         ):
             continue
         seen += 1
@@ -320,19 +320,19 @@ def test_rows_score_as_the_brute_force_twin_of_coco(seed: int) -> None:
     predictions, rows = [], []
     flat_found: dict[int, list[Any]] = {1: [], 2: [], 3: []}
     flat_truth: dict[int, list[Any]] = {1: [], 2: [], 3: []}
-    for photo in range(8):
+    for image in range(8):
         pixels = generator.integers(0, 50, (6, 4))
         pixels[:, 2:] += pixels[:, :2] + 1
         near = pixels[generator.integers(0, 6, 12)] + generator.integers(-3, 4, (12, 4)).clip(-1, 2)
         near[:, :2], near[:, 2:] = near[:, :2].clip(0), np.maximum(near[:, 2:], near[:, :2].clip(0)).clip(max=100)
         ids, found_ids = generator.integers(1, 3, 6), generator.integers(1, 4, 12)
-        crowd, sureness = generator.random(6) < 0.2, generator.permutation(12) / 12 + photo / 1000
+        crowd, sureness = generator.random(6) < 0.2, generator.permutation(12) / 12 + image / 1000
         rows.append(row(*(pixels / 100).tolist(), ids=ids.tolist(), crowd=crowd.tolist()))
         predictions.append(found(*(near / 100), ids=found_ids.tolist(), scores=sureness.tolist()))
         for box, label, in_crowd in zip(pixels.tolist(), ids.tolist(), crowd.tolist(), strict=True):
-            flat_truth[label].append((photo, [*box[:2], box[2] - box[0], box[3] - box[1]], in_crowd))
+            flat_truth[label].append((image, [*box[:2], box[2] - box[0], box[3] - box[1]], in_crowd))
         for box, label, score in zip(near.tolist(), found_ids.tolist(), sureness.tolist(), strict=True):
-            flat_found[label].append((photo, score, [*box[:2], box[2] - box[0], box[3] - box[1]]))
+            flat_found[label].append((image, score, [*box[:2], box[2] - box[0], box[3] - box[1]]))
     expected = {label: naive_coco_map(flat_found[label], flat_truth[label]) for label in (1, 2, 3)}
     scores = detection_scores(predictions, rows, num_classes=3)
     assert {label: values["map"] for label, values in scores["per_class"].items()} == pytest.approx(expected, abs=1e-9)
@@ -340,10 +340,10 @@ def test_rows_score_as_the_brute_force_twin_of_coco(seed: int) -> None:
 
 
 corner = st.integers(0, 12)
-boxes_of_photos = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2), corner, corner, corner, corner), max_size=12)
+boxes_of_images = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 2), corner, corner, corner, corner), max_size=12)
 
 
-@given(true=boxes_of_photos, seen=boxes_of_photos)
+@given(true=boxes_of_images, seen=boxes_of_images)
 @settings(max_examples=150, deadline=None)
 def test_any_boxes_score_as_the_brute_force_twin(true: list[Any], seen: list[Any]) -> None:
     """Small numbers, so that boxes coincide, have no area, and overlap by exactly half."""
@@ -354,7 +354,7 @@ def test_any_boxes_score_as_the_brute_force_twin(true: list[Any], seen: list[Any
         columns.append(LabelledBoxes(table[:, 0], table[:, 1], boxes))
     truth, detections = columns
     scores = -np.arange(len(seen), dtype=np.float64)  # below 0 too, as logits are
-    images, lines = as_files(truth, detections, scores, photos=3)
+    images, lines = as_files(truth, detections, scores, num_images=3)
     expected = naive_average_precisions(images, lines, column="classes", num_classes=3)
     result = vg_average_precision(detections, scores, truth=truth, num_classes=2)
     assert [values["ap"] for values in result["per_class"].values()] == pytest.approx(expected, abs=1e-12)
@@ -401,7 +401,7 @@ def test_boxes_without_area_are_scored_like_others() -> None:
     assert vg_object_scores(predictions, rows, num_classes=1, offset_pixels=0)["mean_ap"] == 1
 
 
-def test_a_photo_that_stands_twice_is_scored_twice() -> None:
+def test_an_image_that_stands_twice_is_scored_twice() -> None:
     rows = [row(LEFT, ids=[1], image_id="7")] * 2
     predictions = [found(LEFT, ids=[1], scores=[0.9], image_id=7), found(RIGHT, ids=[1], scores=[0.8], image_id=7)]
     assert detection_scores(predictions, rows, num_classes=1)["map"] == pytest.approx(51 / 101)
@@ -411,7 +411,7 @@ def test_a_photo_that_stands_twice_is_scored_twice() -> None:
 @pytest.mark.parametrize(
     ("prediction", "message"),
     [
-        (found(LEFT, ids=[3], scores=[0.9]), r"predictions\[0\] \(photo 7\)\['object_ids'\] holds 3, .* from 1 to 2"),
+        (found(LEFT, ids=[3], scores=[0.9]), r"predictions\[0\] \(image 7\)\['object_ids'\] holds 3, .* from 1 to 2"),
         (found(LEFT, ids=[0], scores=[0.9]), "holds 0, but ids go from 1 to 2"),
         (found(LEFT, ids=[1.5], scores=[0.9]), "holds 1.5, but ids"),  # type: ignore[list-item]
         (found(LEFT, ids=[1], scores=[float("nan")]), r"'scores'\] hold a number that is not finite"),
@@ -423,7 +423,7 @@ def test_a_photo_that_stands_twice_is_scored_twice() -> None:
         (found([0, 0, 1], ids=[1], scores=[0.9]), r"have shape \(1, 3\)"),
         ({"boxes": [LEFT], "scores": [0.9]}, "has no 'object_"),
         ({}, "has no 'boxes'; it has nothing"),
-        (found(LEFT, ids=[1], scores=[0.9], image_id="8"), r"is of photo '8' but rows\[0\] of '7'"),
+        (found(LEFT, ids=[1], scores=[0.9], image_id="8"), r"is of image '8' but rows\[0\] of '7'"),
     ],
 )
 def test_ugly_predictions_are_named(prediction: dict[str, Any], message: str) -> None:
@@ -436,12 +436,12 @@ def test_ugly_predictions_are_named(prediction: dict[str, Any], message: str) ->
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (row(LEFT, ids=[3], image_id="7"), "row of photo 7: object_ids holds 3, but ids go from 1 to 2"),
+        (row(LEFT, ids=[3], image_id="7"), "row of image 7: object_ids holds 3, but ids go from 1 to 2"),
         (row(LEFT, ids=[0], image_id="7"), "object_ids holds 0"),
         (row(LEFT, ids=[1, 1], image_id="7"), "object_ids are 2, but there are 1 boxes"),
         (row(LEFT, ids=[1], crowd=[], image_id="7"), "crowd has 0 values, but there are 1 boxes"),
         (row(LEFT, ids=[1], image_id="7") | {"width": 0}, "said to be 0 x 100 pixels"),
-        (row([0, 0, 50, 1], ids=[1], image_id="7"), "row of photo 7: boxes go from 0 to 50"),
+        (row([0, 0, 50, 1], ids=[1], image_id="7"), "row of image 7: boxes go from 0 to 50"),
     ],
 )
 def test_ugly_rows_are_named(bad: dict[str, Any], message: str) -> None:
@@ -456,8 +456,8 @@ def test_what_cannot_be_scored_is_said() -> None:
         detection_scores([found(ids=[], scores=[])] * 2, rows, num_classes=1)
     with pytest.raises(ValueError, match="no rows to score"):
         vg_object_scores([], [], num_classes=1)
-    with pytest.raises(ValueError, match="max_per_photo is 0"):
-        vg_object_scores([found(ids=[], scores=[])], rows, num_classes=1, max_per_photo=0)
+    with pytest.raises(ValueError, match="max_per_image is 0"):
+        vg_object_scores([found(ids=[], scores=[])], rows, num_classes=1, max_per_image=0)
     with pytest.raises(
         ValueError, match=r"'attribute_probs'\] has shape \(1, 2\); with 1 boxes it should have \(1, 4\)"
     ):
@@ -519,7 +519,7 @@ def test_ugly_visual_genome_files_are_named(objects: Any, message: str) -> None:
         vg_detection(images, objects, attribute_detections={}, num_classes=3, num_attributes=2)
 
 
-def test_ugly_visual_genome_photos_are_named() -> None:
+def test_ugly_visual_genome_images_are_named() -> None:
     image = {"id": "a", "boxes": [[0, 0, 5, 5]], "classes": [1], "attributes": [[]]}
     sizes = {"attribute_detections": {}, "num_classes": 3, "num_attributes": 2}
     for images, message in (

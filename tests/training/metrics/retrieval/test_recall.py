@@ -73,7 +73,7 @@ def naive_places(scores: Sequence[float], item: int) -> list[int]:
 
 def naive_scores(similarity: np.ndarray, owners: np.ndarray, *, ties: str, recall_at: Sequence[int]) -> dict[str, Any]:
     rows, columns = similarity.tolist(), similarity.T.tolist()
-    own = [set(np.flatnonzero(owners == photo).tolist()) for photo in range(len(rows))]
+    own = [set(np.flatnonzero(owners == image).tolist()) for image in range(len(rows))]
     queries = {
         "i2t": [(row, correct) for row, correct in zip(rows, own, strict=True) if correct],
         "t2i": [(column, {owner}) for column, owner in zip(columns, owners.tolist(), strict=True)],
@@ -90,16 +90,16 @@ def naive_scores(similarity: np.ndarray, owners: np.ndarray, *, ties: str, recal
 
 
 def sorted_ranks(similarity: np.ndarray, owners: np.ndarray) -> tuple[list[float], list[float]]:
-    """Each photo's and each text's rank by one argsort a query, for distinct scores."""
-    photos = []
-    for photo, row in enumerate(similarity):
-        hits = np.flatnonzero(owners[np.argsort(-row)] == photo)
-        photos.append(float(1 + hits[0]) if len(hits) else math.nan)
+    """Each image's and each text's rank by one argsort a query, for distinct scores."""
+    images = []
+    for image, row in enumerate(similarity):
+        hits = np.flatnonzero(owners[np.argsort(-row)] == image)
+        images.append(float(1 + hits[0]) if len(hits) else math.nan)
     texts = [
         float(1 + np.flatnonzero(np.argsort(-column) == owner)[0])
         for column, owner in zip(similarity.T, owners, strict=True)
     ]
-    return photos, texts
+    return images, texts
 
 
 def without_items(scores: dict[str, Any]) -> dict[str, float]:
@@ -109,7 +109,7 @@ def without_items(scores: dict[str, Any]) -> dict[str, float]:
 # -- golden figures ---------------------------------------------------------------------------------------------------
 
 
-def test_several_captions_a_photo_rank_as_in_vsepp() -> None:
+def test_several_captions_an_image_rank_as_in_vsepp() -> None:
     for given, expected in golden_cases("retrieval_5cap"):
         check_vsepp(given, expected)
 
@@ -160,13 +160,13 @@ def check_frozen_in_time(given: dict[str, Any], expected: dict[str, Any]) -> Non
 
 def test_recall_of_ranks_2_7_and_12() -> None:
     similarity = np.tile(np.arange(15.0), (3, 1))
-    owners = np.full(15, 3)  # a fourth photo owns the wrong texts
-    for photo, rank in enumerate((2, 7, 12)):
-        owners[15 - rank] = photo
+    owners = np.full(15, 3)  # a fourth image owns the wrong texts
+    for image, rank in enumerate((2, 7, 12)):
+        owners[15 - rank] = image
     similarity = np.concatenate([similarity, np.full((1, 15), -1.0)])
     scores = retrieval_scores(similarity, owners)
     assert scores["per_item"]["i2t_rank"][:3] == [2, 7, 12]
-    # the fourth photo, all of whose scores are equal, finds a text of its own for certain in the top 5 and 10
+    # the fourth image, all of whose scores are equal, finds a text of its own for certain in the top 5 and 10
     others = [scores[f"i2t_r{k}"] * 4 - found for k, found in ((1, 12 / 15), (5, 1), (10, 1))]
     assert [value / 3 for value in others] == pytest.approx([0, 1 / 3, 2 / 3])
 
@@ -211,9 +211,9 @@ def test_a_model_that_scores_everything_alike_gets_what_chance_would() -> None:
 def test_scores_are_a_naive_twins_with_many_ties(ties: str) -> None:
     generator = np.random.default_rng(TIES.index(ties))
     for levels in [1, 2, 2, 3, 3, 3, 4, 6, 9] * 3:
-        num_photos, num_texts = generator.integers(1, 5), generator.integers(1, 6)
-        similarity = generator.integers(0, levels, (num_photos, num_texts)) / 4 - 1
-        owners = generator.integers(0, num_photos, num_texts)
+        num_images, num_texts = generator.integers(1, 5), generator.integers(1, 6)
+        similarity = generator.integers(0, levels, (num_images, num_texts)) / 4 - 1
+        owners = generator.integers(0, num_images, num_texts)
         scores = retrieval_scores(similarity, owners, ties=ties, recall_at=(1, 2, 3, 7))
         twin = naive_scores(similarity, owners, ties=ties, recall_at=(1, 2, 3, 7))
         assert {name: scores[name] for name in twin} == pytest.approx(twin, abs=1e-12)
@@ -229,27 +229,27 @@ def test_ranks_are_those_of_a_sort_for_each_query(
     owners = generator.permutation(np.repeat(np.arange(40), texts_each))
     similarity = generator.standard_normal((40, len(owners)))
     similarity[owners, np.arange(len(owners))] += lift
-    photos, texts = sorted_ranks(similarity, owners)
-    assert math.isnan(photos[39])
+    images, texts = sorted_ranks(similarity, owners)
+    assert math.isnan(images[39])
     whole = retrieval_scores(similarity, owners)
     for part_bytes in (1, 5 * similarity[0].nbytes):
         monkeypatch.setattr(door, "PART_BYTES", part_bytes)
         scores = retrieval_scores(similarity, owners)
-        assert scores["per_item"]["i2t_rank"] == pytest.approx(photos, nan_ok=True)
+        assert scores["per_item"]["i2t_rank"] == pytest.approx(images, nan_ok=True)
         assert scores["per_item"]["t2i_rank"] == texts
         assert without_items(scores) == without_items(whole)
-    own = [set(np.flatnonzero(owners == photo).tolist()) for photo in range(40)]
-    precisions = [average_precision(np.argsort(-row).tolist(), own[photo]) for photo, row in enumerate(similarity)]
+    own = [set(np.flatnonzero(owners == image).tolist()) for image in range(40)]
+    precisions = [average_precision(np.argsort(-row).tolist(), own[image]) for image, row in enumerate(similarity)]
     assert whole["i2t_map"] == pytest.approx(mean(precisions), abs=1e-12)
 
 
-def test_the_order_of_photos_and_texts_does_not_matter() -> None:
+def test_the_order_of_images_and_texts_does_not_matter() -> None:
     generator = np.random.default_rng(3)
     similarity, owners = generator.integers(0, 5, (12, 30)) / 5, generator.integers(0, 12, 30)
     expected = without_items(retrieval_scores(similarity, owners))
     for _ in range(5):
-        photos, texts = generator.permutation(12), generator.permutation(30)
-        shuffled = retrieval_scores(similarity[photos][:, texts], np.argsort(photos)[owners[texts]])
+        images, texts = generator.permutation(12), generator.permutation(30)
+        shuffled = retrieval_scores(similarity[images][:, texts], np.argsort(images)[owners[texts]])
         assert without_items(shuffled) == pytest.approx(expected, abs=1e-12)
 
 
@@ -257,7 +257,7 @@ def test_the_order_of_photos_and_texts_does_not_matter() -> None:
 
 
 def test_any_kind_of_numbers_scores_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "CELLS_AT_ONCE", 50)  # two photos of a transpose
+    monkeypatch.setattr(door, "CELLS_AT_ONCE", 50)  # two images of a transpose
     generator = np.random.default_rng(4)
     similarity, owners = generator.integers(-8, 8, (9, 20)), torch.from_numpy(generator.integers(0, 9, 20))
     expected = retrieval_scores(similarity.tolist(), owners.tolist())
@@ -283,13 +283,13 @@ def test_pairs_that_are_ruled_out_come_last() -> None:
 
 def test_each_direction_may_have_scores_of_its_own() -> None:
     generator = np.random.default_rng(5)
-    to_text, to_photo = generator.standard_normal((7, 20)), generator.standard_normal((20, 7))
+    to_text, to_image = generator.standard_normal((7, 20)), generator.standard_normal((20, 7))
     owners = generator.integers(0, 7, 20)
-    scores = retrieval_scores(to_text, owners, text_to_photo=to_photo)
+    scores = retrieval_scores(to_text, owners, text_to_image=to_image)
     ranks = scores["per_item"]
     assert ranks["i2t_rank"] == pytest.approx(sorted_ranks(to_text, owners)[0], nan_ok=True)
-    assert ranks["t2i_rank"] == sorted_ranks(to_photo.T, owners)[1]
-    one, same = (retrieval_scores(to_text, owners, text_to_photo=other) for other in (None, to_text.T))
+    assert ranks["t2i_rank"] == sorted_ranks(to_image.T, owners)[1]
+    one, same = (retrieval_scores(to_text, owners, text_to_image=other) for other in (None, to_text.T))
     assert without_items(one) == without_items(same)
 
 
@@ -340,14 +340,14 @@ def test_folds_are_scored_apart() -> None:
     folds = [(np.arange(first, first + 4), np.flatnonzero(owners // 4 == first // 4)) for first in (0, 4, 8)]
     apart = [
         retrieval_scores(
-            similarity[np.ix_(photos, texts)],
-            owners[texts] - photos[0],
-            text_to_photo=other[np.ix_(texts, photos)],
+            similarity[np.ix_(images, texts)],
+            owners[texts] - images[0],
+            text_to_image=other[np.ix_(texts, images)],
             recall_at=(1, 2),
         )
-        for photos, texts in folds
+        for images, texts in folds
     ]
-    scores = fold_scores(similarity, owners, num_folds=3, text_to_photo=other, recall_at=(1, 2))
+    scores = fold_scores(similarity, owners, num_folds=3, text_to_image=other, recall_at=(1, 2))
     assert scores["per_fold"] == [without_items(fold) for fold in apart]
     for name, value in without_items(scores).items():
         assert value == pytest.approx(statistics.fmean(fold[name] for fold in apart), abs=1e-12)
@@ -390,8 +390,8 @@ def test_reranked_scores_order_as_a_naive_twin(weight: float, scale: float, dtyp
 def test_reranking_lifts_what_matches_both_ways() -> None:
     similarity, owners = np.array([[0.9, 0.8, 0.1, 0.2], [0.7, 0.6, 0.3, 0.4]]), [1, 0, 1, 0]
     to_text = rerank_scores(similarity, [[0, 1], [0, 1]], torch.tensor([[-1.0, 1.0], [4.0, -4.0]]))
-    to_photo = rerank_scores(similarity.T, [[0, 1]] * 4, [[-1.0, 4.0], [1.0, -4.0], [0.0, 2.0], [2.0, 2.0]])
-    scores = retrieval_scores(to_text, owners, text_to_photo=to_photo)
+    to_image = rerank_scores(similarity.T, [[0, 1]] * 4, [[-1.0, 4.0], [1.0, -4.0], [0.0, 2.0], [2.0, 2.0]])
+    scores = retrieval_scores(to_text, owners, text_to_image=to_image)
     assert (scores["i2t_r1"], scores["t2i_r1"]) == (1, 3.5 / 4)  # equal matches stay equal
     assert retrieval_scores(similarity, owners)["rsum"] < scores["rsum"]
     ruled_out = np.full((1, 3), -math.inf)
@@ -407,10 +407,10 @@ def test_ugly_scores_are_named() -> None:
     similarity[17, 42] = math.nan
     with pytest.raises(ValueError, match=r"similarity\[17, 42\] is NaN"):
         retrieval_scores(similarity, np.zeros(70, int))
-    with pytest.raises(ValueError, match=r"text_to_photo\[42, 17\] is NaN"):
-        retrieval_scores(np.zeros((30, 70)), np.zeros(70, int), text_to_photo=similarity.T)
-    with pytest.raises(ValueError, match=r"text_to_photo has shape .30, 70. but similarity .30, 70."):
-        retrieval_scores(np.zeros((30, 70)), np.zeros(70, int), text_to_photo=similarity)
+    with pytest.raises(ValueError, match=r"text_to_image\[42, 17\] is NaN"):
+        retrieval_scores(np.zeros((30, 70)), np.zeros(70, int), text_to_image=similarity.T)
+    with pytest.raises(ValueError, match=r"text_to_image has shape .30, 70. but similarity .30, 70."):
+        retrieval_scores(np.zeros((30, 70)), np.zeros(70, int), text_to_image=similarity)
     for wrong in (np.zeros(3), np.zeros((0, 3)), np.zeros((3, 0)), [["a"]], np.zeros((2, 2), complex)):
         with pytest.raises(ValueError, match=r"similarity has shape .* and holds .*; give numbers"):
             retrieval_scores(wrong, [0])
@@ -422,9 +422,9 @@ def test_ugly_scores_are_named() -> None:
 
 def test_ugly_owners_are_named() -> None:
     similarity = np.zeros((2, 3))
-    with pytest.raises(ValueError, match=r"text 1 belongs to photo 2, which is not there .2 such texts.*0 to 1"):
+    with pytest.raises(ValueError, match=r"text 1 belongs to image 2, which is not there .2 such texts.*0 to 1"):
         retrieval_scores(similarity, [0, 2, -1])
-    with pytest.raises(ValueError, match="names the photos of 2 texts but there are 3"):
+    with pytest.raises(ValueError, match="names the images of 2 texts but there are 3"):
         retrieval_scores(similarity, [0, 1])
     for wrong in ([0.0, 1.0, 1.0], [[0, 1, 1]], [True, False, True]):
         with pytest.raises(ValueError, match=r"text_owner has shape .*; give whole numbers in 1 dimension"):
@@ -440,9 +440,9 @@ def test_ugly_embeddings_and_folds_are_named() -> None:
         retrieval_scores_of_embeddings(images, np.ones((5, 2)), np.zeros(5, int))
     with pytest.raises(ValueError, match="chunk is 0"):
         retrieval_scores_of_embeddings(images, np.ones((5, 3)), np.zeros(5, int), chunk=0)
-    with pytest.raises(ValueError, match="4 photos cannot be split into 3 equal folds"):
+    with pytest.raises(ValueError, match="4 images cannot be split into 3 equal folds"):
         fold_scores(images, [0, 1, 2], num_folds=3)
-    with pytest.raises(ValueError, match="none of the photos 2 to 3 has a text"):
+    with pytest.raises(ValueError, match="none of the images 2 to 3 has a text"):
         fold_scores(images, [0, 1, 1], num_folds=2)
 
 

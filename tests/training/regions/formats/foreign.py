@@ -1,6 +1,6 @@
 """Region files as other projects write them, made by hand: the referee of the readers, which shares no code with them.
 
-Photos have 3, 1, 5 and 2 regions of width 8 (or equally many), boxes in pixels, LXMERT's class ids from 0.
+Images have 3, 1, 5 and 2 regions of width 8 (or equally many), boxes in pixels, LXMERT's class ids from 0.
 """
 
 import base64
@@ -22,8 +22,8 @@ WIDTH = 8
 
 
 @dataclass
-class ForeignPhoto:
-    """A photo as the detector's script has it before it writes."""
+class ForeignImage:
+    """An image as the detector's script has it before it writes."""
 
     image_id: str
     height: int
@@ -40,19 +40,19 @@ class ForeignPhoto:
         return self.boxes / np.array([self.width, self.height, self.width, self.height], dtype=np.float32)
 
 
-def foreign_photos(counts: tuple[int, ...] = COUNTS, *, width: int = WIDTH) -> list[ForeignPhoto]:
-    """One photo a count, of unlike sizes; every number follows from a seed."""
+def foreign_images(counts: tuple[int, ...] = COUNTS, *, width: int = WIDTH) -> list[ForeignImage]:
+    """One image a count, of unlike sizes; every number follows from a seed."""
     draw = np.random.default_rng(0)
-    photos = []
+    images = []
     for number, count in enumerate(counts):
-        height, photo_width = 300 + number, 400 - number
+        height, image_width = 300 + number, 400 - number
         corners = draw.random((count, 4), dtype=np.float32) / 2 + np.array([0, 0, 0.5, 0.5], dtype=np.float32)
-        photos.append(
-            ForeignPhoto(
+        images.append(
+            ForeignImage(
                 image_id=str(1000 + number),
                 height=height,
-                width=photo_width,
-                boxes=corners * np.array([photo_width, height] * 2, dtype=np.float32),
+                width=image_width,
+                boxes=corners * np.array([image_width, height] * 2, dtype=np.float32),
                 features=draw.standard_normal((count, width)).astype(np.float32),
                 objects=draw.integers(0, 1600, count),
                 object_scores=draw.random(count, dtype=np.float32),
@@ -60,28 +60,28 @@ def foreign_photos(counts: tuple[int, ...] = COUNTS, *, width: int = WIDTH) -> l
                 attribute_scores=draw.random(count, dtype=np.float32),
             )
         )
-    return photos
+    return images
 
 
 def in_base64(array: np.ndarray) -> str:
     return base64.b64encode(array.tobytes()).decode()
 
 
-def bua_row(photo: ForeignPhoto) -> list[Any]:
+def bua_row(image: ForeignImage) -> list[Any]:
     return [
-        photo.image_id,
-        photo.width,
-        photo.height,
-        len(photo.boxes),
-        in_base64(photo.boxes),
-        in_base64(photo.features),
+        image.image_id,
+        image.width,
+        image.height,
+        len(image.boxes),
+        in_base64(image.boxes),
+        in_base64(image.features),
     ]
 
 
-def lxmert_row(photo: ForeignPhoto) -> list[Any]:
-    ids = [photo.objects, photo.object_scores, photo.attributes, photo.attribute_scores]
-    start = [photo.image_id, photo.height, photo.width, *map(in_base64, ids), len(photo.boxes)]
-    return [*start, in_base64(photo.boxes), in_base64(photo.features)]
+def lxmert_row(image: ForeignImage) -> list[Any]:
+    ids = [image.objects, image.object_scores, image.attributes, image.attribute_scores]
+    start = [image.image_id, image.height, image.width, *map(in_base64, ids), len(image.boxes)]
+    return [*start, in_base64(image.boxes), in_base64(image.features)]
 
 
 def write_rows(path: Path, rows: list[list[Any]]) -> Path:
@@ -91,24 +91,24 @@ def write_rows(path: Path, rows: list[list[Any]]) -> Path:
     return path
 
 
-def six_numbers(photo: ForeignPhoto) -> np.ndarray:
-    boxes = photo.scaled_boxes
+def six_numbers(image: ForeignImage) -> np.ndarray:
+    boxes = image.scaled_boxes
     return np.concatenate([boxes, boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
-def prediction(photo: ForeignPhoto) -> dict[str, Any]:
+def prediction(image: ForeignImage) -> dict[str, Any]:
     objects = [
         {
-            "rect": photo.boxes[region].tolist(),
+            "rect": image.boxes[region].tolist(),
             "bbox_id": region,
-            "class": f"object {photo.objects[region] + 1}",
-            "conf": float(photo.object_scores[region]),
-            "attributes": ["weak", f"attribute {photo.attributes[region] + 1}"],
-            "attr_scores": [0.0, float(photo.attribute_scores[region])],
+            "class": f"object {image.objects[region] + 1}",
+            "conf": float(image.object_scores[region]),
+            "attributes": ["weak", f"attribute {image.attributes[region] + 1}"],
+            "attr_scores": [0.0, float(image.attribute_scores[region])],
         }
-        for region in range(len(photo.boxes))
+        for region in range(len(image.boxes))
     ]
-    return {"image_h": photo.height, "image_w": photo.width, "num_boxes": len(objects), "objects": objects}
+    return {"image_h": image.height, "image_w": image.width, "num_boxes": len(objects), "objects": objects}
 
 
 def vinvl_labels(path: Path) -> Path:
@@ -127,35 +127,35 @@ def write_lines(path: Path, rows: Sequence[tuple[str, ...]]) -> None:
     path.with_suffix(".lineidx").write_text("".join(f"{offset}\n" for offset in offsets))
 
 
-def write_vinvl(folder: Path, photos: list[ForeignPhoto], *, columns: int = 2, box_numbers: bool = True) -> Path:
+def write_vinvl(folder: Path, images: list[ForeignImage], *, columns: int = 2, box_numbers: bool = True) -> Path:
     folder.mkdir()
     rows = []
-    for photo in photos:
-        features = np.concatenate([photo.features, six_numbers(photo)], axis=1) if box_numbers else photo.features
-        record = {"num_boxes": len(photo.boxes), "features": in_base64(features)}
+    for image in images:
+        features = np.concatenate([image.features, six_numbers(image)], axis=1) if box_numbers else image.features
+        record = {"num_boxes": len(image.boxes), "features": in_base64(features)}
         last = (json.dumps(record),) if columns == 2 else (str(record["num_boxes"]), str(record["features"]))
-        rows.append((photo.image_id, *last))
+        rows.append((image.image_id, *last))
     write_lines(folder / "features.tsv", rows)
     # another order than the features', as two runs may leave it
-    write_lines(folder / "predictions.tsv", [(one.image_id, json.dumps(prediction(one))) for one in photos[::-1]])
+    write_lines(folder / "predictions.tsv", [(one.image_id, json.dumps(prediction(one))) for one in images[::-1]])
     return folder
 
 
-def write_hdf5(path: Path, photos: list[ForeignPhoto]) -> Path:
+def write_hdf5(path: Path, images: list[ForeignImage]) -> Path:
     """hengyuan-hu's layout for equal counts, ban-vqa's with pos_boxes else; with the JSON twin of the index."""
     import h5py
 
-    even = len({len(photo.boxes) for photo in photos}) == 1
+    even = len({len(image.boxes) for image in images}) == 1
     join = np.stack if even else np.concatenate
     with h5py.File(path, "w") as file:
-        file["image_features"] = join([photo.features for photo in photos])
-        file["image_bb"] = join([photo.boxes for photo in photos])
-        file["spatial_features"] = join([six_numbers(photo) for photo in photos])
+        file["image_features"] = join([image.features for image in images])
+        file["image_bb"] = join([image.boxes for image in images])
+        file["spatial_features"] = join([six_numbers(image) for image in images])
         if not even:
-            ends = np.cumsum([len(photo.boxes) for photo in photos])
+            ends = np.cumsum([len(image.boxes) for image in images])
             starts = np.concatenate([[0], ends[:-1]])
             file["pos_boxes"] = np.stack([starts, ends], axis=1).astype(np.int32)
-    index = {photo.image_id: row for row, photo in enumerate(photos)}
+    index = {image.image_id: row for row, image in enumerate(images)}
     path.with_name(f"{path.stem}_imgid2idx.json").write_text(json.dumps(index))
     return path
 
@@ -188,20 +188,20 @@ def damaged(content: bytes, seed: int) -> bytes:
     return bytes(changed)
 
 
-def every_photo_or_value_error(file: RegionFile) -> None:
+def every_image_or_value_error(file: RegionFile) -> None:
     """Any other exception fails the test."""
     for entry in file.entries():
         with contextlib.suppress(ValueError):
-            file.photo(entry)
+            file.image(entry)
 
 
-def assert_photo(photo: dict[str, np.ndarray], expected: ForeignPhoto, *, classes: bool = False) -> None:
+def assert_image(image: dict[str, np.ndarray], expected: ForeignImage, *, classes: bool = False) -> None:
     """What was read is what was written: features to the bit, boxes to float32, LXMERT's ids plus 1."""
-    assert np.array_equal(photo["region_features"], expected.features)
-    assert np.abs(photo["region_boxes"] - expected.scaled_boxes).max() < 2e-7
-    assert photo["image_size"].tolist() == [expected.height, expected.width]
+    assert np.array_equal(image["region_features"], expected.features)
+    assert np.abs(image["region_boxes"] - expected.scaled_boxes).max() < 2e-7
+    assert image["image_size"].tolist() == [expected.height, expected.width]
     if classes:
-        assert np.array_equal(photo["object_ids"], expected.objects + 1)
-        assert np.array_equal(photo["attribute_ids"], expected.attributes + 1)
-        assert np.abs(photo["region_scores"] - expected.object_scores).max() < 1e-7
-        assert np.abs(photo["attribute_scores"] - expected.attribute_scores).max() < 1e-7
+        assert np.array_equal(image["object_ids"], expected.objects + 1)
+        assert np.array_equal(image["attribute_ids"], expected.attributes + 1)
+        assert np.abs(image["region_scores"] - expected.object_scores).max() < 1e-7
+        assert np.abs(image["attribute_scores"] - expected.attribute_scores).max() < 1e-7

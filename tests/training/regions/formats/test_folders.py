@@ -1,4 +1,4 @@
-"""Folders of one file a photo: MILVLG's, UNITER's and plain .npz, ruotianluo's three folders, and broken ones."""
+"""Folders of one file an image: MILVLG's, UNITER's and plain .npz, ruotianluo's three folders, and broken ones."""
 
 from pathlib import Path
 from typing import Any
@@ -7,74 +7,74 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.regions.formats.foreign import ForeignPhoto, assert_photo, foreign_photos, six_numbers
+from tests.training.regions.formats.foreign import ForeignImage, assert_image, foreign_images, six_numbers
 from training.regions.formats import open_region_file
 from training.regions.formats.base import RegionFile
-from training.regions.formats.record import Photo, file_name
+from training.regions.formats.record import ImageRecord, file_name
 from training.regions.formats.sidecar import Beside
 
-PHOTOS = foreign_photos()
+IMAGES = foreign_images()
 
 
-def photos_of(file: RegionFile) -> dict[str, Photo]:
-    return {entry.image_id: file.photo(entry) for entry in file.entries()}
+def images_of(file: RegionFile) -> dict[str, ImageRecord]:
+    return {entry.image_id: file.image(entry) for entry in file.entries()}
 
 
-def milvlg(photo: ForeignPhoto) -> dict[str, Any]:
+def milvlg(image: ForeignImage) -> dict[str, Any]:
     """What bottom-up-attention.pytorch saves, its pickled `info` included."""
-    sides = {"image_h": photo.height, "image_w": photo.width}
-    info = {"objects_id": photo.objects, **sides}
-    return {"x": photo.features, "bbox": photo.boxes, "num_bbox": len(photo.boxes), "info": info, **sides}
+    sides = {"image_h": image.height, "image_w": image.width}
+    info = {"objects_id": image.objects, **sides}
+    return {"x": image.features, "bbox": image.boxes, "num_bbox": len(image.boxes), "info": info, **sides}
 
 
-def openvqa(photo: ForeignPhoto) -> dict[str, Any]:
+def openvqa(image: ForeignImage) -> dict[str, Any]:
     """Features on their side."""
-    return milvlg(photo) | {"x": photo.features.T}
+    return milvlg(image) | {"x": image.features.T}
 
 
-def padded(photo: ForeignPhoto) -> dict[str, Any]:
+def padded(image: ForeignImage) -> dict[str, Any]:
     """Rows of zeros behind the real ones."""
-    return milvlg(photo) | {
-        "x": np.pad(photo.features, ((0, 9), (0, 0))),
-        "bbox": np.pad(photo.boxes, ((0, 9), (0, 0))),
+    return milvlg(image) | {
+        "x": np.pad(image.features, ((0, 9), (0, 0))),
+        "bbox": np.pad(image.boxes, ((0, 9), (0, 0))),
     }
 
 
-def plain(photo: ForeignPhoto) -> dict[str, Any]:
-    return {"features": photo.features.astype(np.float64), "boxes": photo.boxes}
+def plain(image: ForeignImage) -> dict[str, Any]:
+    return {"features": image.features.astype(np.float64), "boxes": image.boxes}
 
 
-SIZES = Beside(sizes={photo.image_id: (photo.height, photo.width) for photo in PHOTOS})
+SIZES = Beside(sizes={image.image_id: (image.height, image.width) for image in IMAGES})
 
 
 @pytest.mark.parametrize(
     ("arrays", "beside"), [(milvlg, Beside()), (openvqa, Beside()), (padded, Beside()), (plain, SIZES)]
 )
 def test_npz_of_other_projects(tmp_path: Path, arrays: Any, beside: Beside) -> None:
-    for photo in PHOTOS:
-        np.savez_compressed(tmp_path / f"{photo.image_id}.npz", **arrays(photo))
+    for image in IMAGES:
+        np.savez_compressed(tmp_path / f"{image.image_id}.npz", **arrays(image))
     (tmp_path / "1000_info.npy").write_bytes(b"a pickle of MMF, never opened")
     (tmp_path / "README").touch()
-    read = photos_of(open_region_file(tmp_path, beside=beside))
-    assert list(read) == [photo.image_id for photo in PHOTOS]
-    for photo in PHOTOS:
-        assert_photo(read[photo.image_id], photo)
+    read = images_of(open_region_file(tmp_path, beside=beside))
+    assert list(read) == [image.image_id for image in IMAGES]
+    for image in IMAGES:
+        assert_image(read[image.image_id], image)
 
 
 def test_uniters_npz_holds_boxes_in_0_1_and_soft_labels(tmp_path: Path) -> None:
-    photo = PHOTOS[0]
+    image = IMAGES[0]
     probs = np.random.default_rng(1).dirichlet(np.ones(5), 3).astype(np.float16)
     np.savez(
         tmp_path / "nlvr2_1000.npz",
-        norm_bb=six_numbers(photo).astype(np.float16),
-        features=photo.features.astype(np.float16),
-        conf=photo.object_scores,
+        norm_bb=six_numbers(image).astype(np.float16),
+        features=image.features.astype(np.float16),
+        conf=image.object_scores,
         soft_labels=probs,
     )
-    read = photos_of(open_region_file(tmp_path))["nlvr2_1000"]
-    assert np.array_equal(read["region_features"], photo.features.astype(np.float16))
-    assert np.array_equal(read["region_boxes"], six_numbers(photo)[:, :4].astype(np.float16).astype(np.float32))
-    assert np.array_equal(read["object_probs"], probs) and np.array_equal(read["region_scores"], photo.object_scores)
+    read = images_of(open_region_file(tmp_path))["nlvr2_1000"]
+    assert np.array_equal(read["region_features"], image.features.astype(np.float16))
+    assert np.array_equal(read["region_boxes"], six_numbers(image)[:, :4].astype(np.float16).astype(np.float32))
+    assert np.array_equal(read["object_probs"], probs) and np.array_equal(read["region_scores"], image.object_scores)
     assert "image_size" not in read
 
 
@@ -82,23 +82,23 @@ def test_uniters_npz_holds_boxes_in_0_1_and_soft_labels(tmp_path: Path) -> None:
 def test_ruotianluos_folders(tmp_path: Path, suffix: str) -> None:
     for name in ("att", "box", "fc"):
         (tmp_path / f"cocobu_{name}").mkdir()
-    for photo in PHOTOS:
+    for image in IMAGES:
         if suffix == ".npz":
-            np.savez_compressed(tmp_path / "cocobu_att" / photo.image_id, feat=photo.features)
+            np.savez_compressed(tmp_path / "cocobu_att" / image.image_id, feat=image.features)
         else:
-            np.save(tmp_path / "cocobu_att" / photo.image_id, photo.features)
-        np.save(tmp_path / "cocobu_box" / photo.image_id, photo.boxes)
-        np.save(tmp_path / "cocobu_fc" / photo.image_id, photo.features.mean(0))
-    read = photos_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
-    for photo in PHOTOS:
-        assert_photo(read[photo.image_id], photo)
-    with pytest.raises(ValueError, match="in pixels of a photo whose size is not known: give --sizes"):
-        photos_of(open_region_file(tmp_path / "cocobu_att"))
+            np.save(tmp_path / "cocobu_att" / image.image_id, image.features)
+        np.save(tmp_path / "cocobu_box" / image.image_id, image.boxes)
+        np.save(tmp_path / "cocobu_fc" / image.image_id, image.features.mean(0))
+    read = images_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
+    for image in IMAGES:
+        assert_image(read[image.image_id], image)
+    with pytest.raises(ValueError, match="in pixels of an image whose size is not known: give --sizes"):
+        images_of(open_region_file(tmp_path / "cocobu_att"))
     (tmp_path / "cocobu_box").rename(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="it holds no boxes, only .*; name the folder of their ID.npy with --boxes"):
-        photos_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
+        images_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
     named = Beside(sizes=SIZES.sizes, boxes=tmp_path / "elsewhere")
-    assert_photo(photos_of(open_region_file(tmp_path / "cocobu_att", beside=named))["1002"], PHOTOS[2])
+    assert_image(images_of(open_region_file(tmp_path / "cocobu_att", beside=named))["1002"], IMAGES[2])
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".npz", ".npy"])
@@ -114,19 +114,19 @@ def test_a_map_becomes_its_cells(tmp_path: Path, suffix: str, shape: tuple[int, 
         np.save(path, grid)
     else:
         torch.save(torch.from_numpy(grid.copy()), path)
-    (read,) = photos_of(open_region_file(tmp_path)).items()
+    (read,) = images_of(open_region_file(tmp_path)).items()
     assert read[0] == "42"
     assert read[1]["region_features"][4].tolist() == [4, 10, 16, 22, 28, 34]  # row 1, column 1
     assert np.allclose(read[1]["region_boxes"][4], [1 / 3, 1 / 2, 2 / 3, 1])
 
 
 def test_tensors_by_name_in_a_pth(tmp_path: Path) -> None:
-    photo = PHOTOS[0]
-    tensors = {"x": torch.from_numpy(photo.features), "bbox": torch.from_numpy(photo.boxes), "image_w": photo.width}
-    torch.save({**tensors, "image_h": torch.tensor(photo.height), "other": "text"}, tmp_path / "1000.pth")
+    image = IMAGES[0]
+    tensors = {"x": torch.from_numpy(image.features), "bbox": torch.from_numpy(image.boxes), "image_w": image.width}
+    torch.save({**tensors, "image_h": torch.tensor(image.height), "other": "text"}, tmp_path / "1000.pth")
     torch.save(torch.ones(1, 4, 1, 2, dtype=torch.bfloat16), tmp_path / "b.pth")
-    read = photos_of(open_region_file(tmp_path))
-    assert_photo(read["1000"], photo)
+    read = images_of(open_region_file(tmp_path))
+    assert_image(read["1000"], image)
     assert read["b"]["region_features"].tolist() == [[1] * 4] * 2
 
 
@@ -146,37 +146,37 @@ def test_a_pth_that_is_no_tensor_is_not_opened(tmp_path: Path) -> None:
     file = open_region_file(tmp_path)
     messages = (
         "no whole file of tensors alone",
-        "more than a photo takes",
+        "more than an image takes",
         "are no map",
         "shape|boxes",
         "no whole file",
     )
     for entry, message in zip(file.entries(), messages, strict=True):
         with pytest.raises(ValueError, match=message):
-            file.photo(entry)
+            file.image(entry)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x": PHOTOS[0].features[:2]}, r"features of shape \(2, 8\) .* are not of 3 boxes"),
+        ({"x": IMAGES[0].features[:2]}, r"features of shape \(2, 8\) .* are not of 3 boxes"),
         ({"x": np.ones((7, 7, 8))}, r"features of shape \(7, 7, 8\)"),
         ({"x": np.array([["a"] * 8] * 3)}, "of type|type <U1"),
-        ({"bbox": PHOTOS[0].boxes[:2]}, r"it has 3 boxes but 2 region_boxes|2 boxes"),
-        ({"bbox": PHOTOS[0].boxes.ravel()}, r"its boxes have the shape \(3,\)"),
+        ({"bbox": IMAGES[0].boxes[:2]}, r"it has 3 boxes but 2 region_boxes|2 boxes"),
+        ({"bbox": IMAGES[0].boxes.ravel()}, r"its boxes have the shape \(3,\)"),
         ({"num_bbox": 4}, r"not of 4 boxes"),
         ({"num_bbox": "x"}, "its number of boxes is"),
-        ({"image_w": 10}, "reaches outside a photo of 10 x 300 pixels"),
+        ({"image_w": 10}, "reaches outside an image of 10 x 300 pixels"),
         ({"image_w": 0}, "0 x 300 pixels are no size"),
-        ({"image_w": np.array([1, 2])}, "are no size of a photo"),
+        ({"image_w": np.array([1, 2])}, "are no size of an image"),
         ({"conf": np.ones(2)}, "it has 3 boxes but 2 region_scores"),
         ({"object_ids": np.array([1, -1, 2])}, "its object_ids go from -1 to 2"),
     ],
 )
 def test_arrays_that_contradict_each_other(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
-    np.savez(tmp_path / "a.npz", **(milvlg(PHOTOS[0]) | changes))
+    np.savez(tmp_path / "a.npz", **(milvlg(IMAGES[0]) | changes))
     with pytest.raises(ValueError, match=message):
-        photos_of(open_region_file(tmp_path))
+        images_of(open_region_file(tmp_path))
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     faults = []
     for entry in file.entries():
         with pytest.raises(ValueError) as fault:
-            file.photo(entry)
+            file.image(entry)
         faults.append(str(fault.value).split(" (")[0])
     assert faults[:2] == ["it is no complete .npz file", "it is no .npz and no .npy file"]
     assert faults[2].startswith("cannot read")

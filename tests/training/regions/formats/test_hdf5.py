@@ -8,50 +8,50 @@ import numpy as np
 import pytest
 
 from tests.training.regions.formats.foreign import (
-    assert_photo,
+    assert_image,
     damaged,
-    every_photo_or_value_error,
-    foreign_photos,
+    every_image_or_value_error,
+    foreign_images,
     write_hdf5,
 )
 from training.regions.formats import open_region_file
 from training.regions.formats.base import RegionFile
-from training.regions.formats.record import Photo
+from training.regions.formats.record import ImageRecord
 from training.regions.formats.sidecar import Beside
 
 h5py = pytest.importorskip("h5py", reason="HDF5 files need h5py")
 EVEN, UNEVEN = (3, 3, 3, 3), (3, 1, 5, 2)
 
 
-def photos_of(file: RegionFile) -> dict[str, Photo]:
-    return {entry.image_id: file.photo(entry) for entry in file.entries()}
+def images_of(file: RegionFile) -> dict[str, ImageRecord]:
+    return {entry.image_id: file.image(entry) for entry in file.entries()}
 
 
 @pytest.mark.parametrize("counts", [EVEN, UNEVEN], ids=["36 boxes", "pos_boxes"])
 def test_files_of_the_converters(tmp_path: Path, counts: tuple[int, ...]) -> None:
-    photos = foreign_photos(counts)
-    file = open_region_file(write_hdf5(tmp_path / "train36.hdf5", photos))
+    images = foreign_images(counts)
+    file = open_region_file(write_hdf5(tmp_path / "train36.hdf5", images))
     assert file.size == 4
-    read = photos_of(file)
-    for photo in photos:
-        assert_photo(read[photo.image_id], photo)
+    read = images_of(file)
+    for image in images:
+        assert_image(read[image.image_id], image)
 
 
 def test_boxes_of_either_kind_alone(tmp_path: Path) -> None:
-    photos = foreign_photos(EVEN)
-    path = write_hdf5(tmp_path / "val36.hdf5", photos)
+    images = foreign_images(EVEN)
+    path = write_hdf5(tmp_path / "val36.hdf5", images)
     with h5py.File(path, "a") as file:
         del file["spatial_features"]
     with pytest.raises(ValueError, match="whose size is not known: give --sizes"):
-        photos_of(open_region_file(path))
-    sizes = {photo.image_id: (photo.height, photo.width) for photo in photos}
-    for photo in photos:
-        assert_photo(photos_of(open_region_file(path, beside=Beside(sizes=sizes)))[photo.image_id], photo)
-    path = write_hdf5(tmp_path / "test36.hdf5", photos)
+        images_of(open_region_file(path))
+    sizes = {image.image_id: (image.height, image.width) for image in images}
+    for image in images:
+        assert_image(images_of(open_region_file(path, beside=Beside(sizes=sizes)))[image.image_id], image)
+    path = write_hdf5(tmp_path / "test36.hdf5", images)
     with h5py.File(path, "a") as file:
         del file["image_bb"]
-    read = photos_of(open_region_file(path))["1000"]
-    assert "image_size" not in read and np.abs(read["region_boxes"] - photos[0].scaled_boxes).max() < 2e-7
+    read = images_of(open_region_file(path))["1000"]
+    assert "image_size" not in read and np.abs(read["region_boxes"] - images[0].scaled_boxes).max() < 2e-7
 
 
 def test_the_pickled_index_is_not_opened_and_the_way_out_works(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_pickled_index_is_not_opened_and_the_way_out_works(tmp_path: Path) -
     import subprocess
     import sys
 
-    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(EVEN))
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(EVEN))
     index = tmp_path / "train36_imgid2idx.json"
     rows = {int(image_id): row for image_id, row in json.loads(index.read_text()).items()}
     index.unlink()
@@ -70,21 +70,21 @@ def test_the_pickled_index_is_not_opened_and_the_way_out_works(tmp_path: Path) -
         open_region_file(path)
     _, *arguments = shlex.split(str(refused.value)[str(refused.value).index("python -c") :])
     subprocess.run([sys.executable, *arguments], check=True, cwd=tmp_path)
-    assert list(photos_of(open_region_file(path))) == ["1000", "1001", "1002", "1003"]
+    assert list(images_of(open_region_file(path))) == ["1000", "1001", "1002", "1003"]
     with pytest.raises(ValueError, match="a pickle is never opened"):
         open_region_file(path, beside=Beside(index=tmp_path / "train36_imgid2idx.pkl"))
 
 
 @pytest.mark.parametrize("content", ['{"1000": "0"}', "[1, 2]", '{"1000": true}'])
 def test_an_index_of_another_layout(tmp_path: Path, content: str) -> None:
-    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(EVEN))
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(EVEN))
     (tmp_path / "train36_imgid2idx.json").write_text(content)
     with pytest.raises(ValueError, match="should hold {.image id.: row"):
         open_region_file(path)
 
 
 def test_rows_that_are_not_there(tmp_path: Path) -> None:
-    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(UNEVEN))
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(UNEVEN))
     (tmp_path / "train36_imgid2idx.json").write_text('{"a": 7, "b": -1, "c": 0, "d": 1}')
     with h5py.File(path, "a") as file:
         file["pos_boxes"][0] = [5, 3]
@@ -93,7 +93,7 @@ def test_rows_that_are_not_there(tmp_path: Path) -> None:
     messages = {}
     for entry in file.entries():
         with pytest.raises(ValueError) as refused:
-            file.photo(entry)
+            file.image(entry)
         messages[entry.image_id] = str(refused.value)
     assert messages["a"] == "the index names row 7, but the file has 4: is it another file's index?"
     assert messages["b"].startswith("the index names row -1")
@@ -123,15 +123,15 @@ def replace(path: Path, name: str, **options: Any) -> None:
     ],
 )
 def test_shapes_that_do_not_fit(tmp_path: Path, name: str, options: dict[str, Any], message: str) -> None:
-    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(EVEN))
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(EVEN))
     replace(path, name, **options)
     with pytest.raises(ValueError, match=message):
         open_region_file(path)
 
 
 def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
-    write_hdf5(tmp_path / "secret.hdf5", foreign_photos(EVEN))
-    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(EVEN))
+    write_hdf5(tmp_path / "secret.hdf5", foreign_images(EVEN))
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(EVEN))
     with h5py.File(path, "a") as file:
         del file["image_features"]
         file["image_features"] = h5py.ExternalLink("secret.hdf5", "/image_features")
@@ -146,7 +146,7 @@ def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
 
 
 def test_files_cut_short_and_without_features(tmp_path: Path) -> None:
-    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(EVEN))
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(EVEN))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="train36.hdf5 is no complete HDF5 file"):
@@ -160,7 +160,7 @@ def test_files_cut_short_and_without_features(tmp_path: Path) -> None:
 
 
 def test_damaged_bytes_are_named_not_fatal(tmp_path: Path) -> None:
-    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(UNEVEN))
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(UNEVEN))
     content = path.read_bytes()
     for seed in range(200):
         path.write_bytes(damaged(content, seed))
@@ -169,11 +169,11 @@ def test_damaged_bytes_are_named_not_fatal(tmp_path: Path) -> None:
         except ValueError as error:
             assert "train36.hdf5" in str(error)
         else:
-            every_photo_or_value_error(file)
+            every_image_or_value_error(file)
 
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_hdf5(tmp_path / "train36.hdf5", foreign_photos(EVEN))
+    path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(EVEN))
     monkeypatch.setitem(__import__("sys").modules, "h5py", None)
     with pytest.raises(ImportError, match=r"pip install 'modeling-updown\[features\]'"):
         open_region_file(path)

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.training.regions.formats.foreign import (
-    ForeignPhoto,
-    assert_photo,
+    ForeignImage,
+    assert_image,
     damaged,
-    every_photo_or_value_error,
-    foreign_photos,
+    every_image_or_value_error,
+    foreign_images,
     in_base64,
     six_numbers,
     write_lmdb,
@@ -25,35 +25,35 @@ from tests.training.regions.formats.foreign import (
 from training.regions.formats import FORMATS, open_region_file
 from training.regions.formats.base import RegionFile
 from training.regions.formats.lmdb_pages import LmdbPages, Place
-from training.regions.formats.record import Photo
+from training.regions.formats.record import ImageRecord
 from training.regions.formats.sidecar import Beside
 
 pytest.importorskip("lmdb", reason="LMDB files need lmdb")
 msgpack = pytest.importorskip("msgpack", reason="UNITER's records need msgpack")
 
-PHOTOS = foreign_photos()
-SIZES = Beside(sizes={photo.image_id: (photo.height, photo.width) for photo in PHOTOS})
+IMAGES = foreign_images()
+SIZES = Beside(sizes={image.image_id: (image.height, image.width) for image in IMAGES})
 
 
-def photos_of(file: RegionFile) -> dict[str, Photo]:
-    return {entry.image_id: file.photo(entry) for entry in file.entries()}
+def images_of(file: RegionFile) -> dict[str, ImageRecord]:
+    return {entry.image_id: file.image(entry) for entry in file.entries()}
 
 
-def npz_record(photo: ForeignPhoto) -> bytes:
+def npz_record(image: ForeignImage) -> bytes:
     content = io.BytesIO()
-    sides: dict[str, Any] = {"image_h": photo.height, "image_w": photo.width}
-    np.savez_compressed(content, x=photo.features, bbox=photo.boxes, num_bbox=len(photo.boxes), **sides)
+    sides: dict[str, Any] = {"image_h": image.height, "image_w": image.width}
+    np.savez_compressed(content, x=image.features, bbox=image.boxes, num_bbox=len(image.boxes), **sides)
     return content.getvalue()
 
 
-def json_record(photo: ForeignPhoto) -> bytes:
-    record = {"image_w": photo.width, "image_h": photo.height, "num_boxes": len(photo.boxes), "classes": ["a"]}
-    return json.dumps(record | {"boxes": in_base64(photo.boxes), "features": in_base64(photo.features)}).encode()
+def json_record(image: ForeignImage) -> bytes:
+    record = {"image_w": image.width, "image_h": image.height, "num_boxes": len(image.boxes), "classes": ["a"]}
+    return json.dumps(record | {"boxes": in_base64(image.boxes), "features": in_base64(image.features)}).encode()
 
 
-def msgpack_record(photo: ForeignPhoto) -> bytes:
+def msgpack_record(image: ForeignImage) -> bytes:
     """UNITER's arrays, here in float32, by `msgpack_numpy`."""
-    arrays = {"norm_bb": six_numbers(photo), "features": photo.features, "conf": photo.object_scores}
+    arrays = {"norm_bb": six_numbers(image), "features": image.features, "conf": image.object_scores}
     return msgpack.packb(
         {
             name: {b"nd": True, b"type": a.dtype.str, b"kind": b"", b"shape": a.shape, b"data": a.tobytes()}
@@ -63,21 +63,21 @@ def msgpack_record(photo: ForeignPhoto) -> bytes:
     )
 
 
-def base64_record(photo: ForeignPhoto) -> bytes:
-    return base64.b64encode(npz_record(photo))
+def base64_record(image: ForeignImage) -> bytes:
+    return base64.b64encode(npz_record(image))
 
 
 @pytest.mark.parametrize("record", [npz_record, json_record, msgpack_record, base64_record])
 def test_records_of_every_layout(tmp_path: Path, record: Any) -> None:
-    records = {f"{photo.image_id}.npz": record(photo) for photo in PHOTOS}
+    records = {f"{image.image_id}.npz": record(image) for image in IMAGES}
     folder = write_lmdb(tmp_path / "db", {**records, "__keys__": json.dumps(list(records)).encode()})
     file = open_region_file(folder, beside=SIZES)
-    read = photos_of(file)
-    assert list(read) == [photo.image_id for photo in PHOTOS] and file.size == 5
-    for photo in PHOTOS:
-        assert_photo(read[photo.image_id], photo)
+    read = images_of(file)
+    assert list(read) == [image.image_id for image in IMAGES] and file.size == 5
+    for image in IMAGES:
+        assert_image(read[image.image_id], image)
     if record is msgpack_record:
-        assert np.array_equal(read["1000"]["region_scores"], PHOTOS[0].object_scores)
+        assert np.array_equal(read["1000"]["region_scores"], IMAGES[0].object_scores)
 
 
 def test_a_single_file_and_boxes_in_a_folder(tmp_path: Path) -> None:
@@ -86,16 +86,16 @@ def test_a_single_file_and_boxes_in_a_folder(tmp_path: Path) -> None:
 
     environment = lmdb.open(str(tmp_path / "cocobu_att.lmdb"), map_size=2**24, subdir=False)
     with environment.begin(write=True) as writing:
-        for photo in PHOTOS:
+        for image in IMAGES:
             content = io.BytesIO()
-            np.save(content, photo.features)
-            writing.put(photo.image_id.encode(), content.getvalue())
-            np.save(tmp_path / photo.image_id, photo.boxes)
+            np.save(content, image.features)
+            writing.put(image.image_id.encode(), content.getvalue())
+            np.save(tmp_path / image.image_id, image.boxes)
     environment.close()
     beside = Beside(sizes=SIZES.sizes, boxes=tmp_path)
-    assert_photo(photos_of(open_region_file(tmp_path / "cocobu_att.lmdb", beside=beside))["1002"], PHOTOS[2])
+    assert_image(images_of(open_region_file(tmp_path / "cocobu_att.lmdb", beside=beside))["1002"], IMAGES[2])
     with pytest.raises(ValueError, match="it holds no boxes, only features; name the folder"):
-        photos_of(open_region_file(tmp_path / "cocobu_att.lmdb", beside=SIZES))
+        images_of(open_region_file(tmp_path / "cocobu_att.lmdb", beside=SIZES))
 
 
 class Loud:
@@ -116,8 +116,8 @@ class Loud:
         (b'{"features": "AAAA", "boxes": [[0, 0, 1, 1]]}', r"it holds base64 \(features\) but no num_boxes"),
         (b'{"num_boxes": 1, "features": [[1, 2]], "boxes": [[0, 0, 2, 1]]}', "give --sizes"),
         (b'{"num_boxes": 1, "features": [[1], [1, 2]], "boxes": 3}', "inhomogeneous"),
-        (npz_record(PHOTOS[0])[:-40], "it is no complete .npz file"),
-        (msgpack_record(PHOTOS[0])[:-4], "it is no msgpack map"),
+        (npz_record(IMAGES[0])[:-40], "it is no complete .npz file"),
+        (msgpack_record(IMAGES[0])[:-4], "it is no msgpack map"),
         (b"", "it is no .npz, .npy|no layout"),
         (
             b'{"num_boxes": Infinity, "features": "AAAA", "boxes": "AAAA"}',
@@ -143,21 +143,21 @@ def test_records_that_are_refused(tmp_path: Path, record: bytes, message: str) -
     (entry,) = file.entries()
     assert entry.place == f"{tmp_path / 'db'}, record 'a'"
     with pytest.raises(ValueError, match=message):
-        file.photo(entry)
+        file.image(entry)
 
 
 @pytest.mark.parametrize("record", [npz_record, json_record, msgpack_record, base64_record])
 def test_damaged_records_are_named_not_fatal(tmp_path: Path, record: Any) -> None:
-    records = {str(seed): damaged(record(PHOTOS[0]), seed) for seed in range(300)}
-    every_photo_or_value_error(open_region_file(write_lmdb(tmp_path / "db", records)))
+    records = {str(seed): damaged(record(IMAGES[0]), seed) for seed in range(300)}
+    every_image_or_value_error(open_region_file(write_lmdb(tmp_path / "db", records)))
 
 
 def test_features_of_half_precision_keep_their_width(tmp_path: Path) -> None:
-    photo = foreign_photos((4,), width=128)[0]
-    record = {"image_w": photo.width, "image_h": photo.height, "num_boxes": 4, "boxes": in_base64(photo.boxes)}
-    half = photo.features.astype(np.float16)
+    image = foreign_images((4,), width=128)[0]
+    record = {"image_w": image.width, "image_h": image.height, "num_boxes": 4, "boxes": in_base64(image.boxes)}
+    half = image.features.astype(np.float16)
     content = json.dumps({**record, "features": in_base64(half)}).encode()
-    (read,) = photos_of(open_region_file(write_lmdb(tmp_path / "db", {"a": content}))).values()
+    (read,) = images_of(open_region_file(write_lmdb(tmp_path / "db", {"a": content}))).values()
     assert np.array_equal(read["region_features"], half)
 
 
@@ -188,7 +188,7 @@ def test_records_are_those_of_the_library(tmp_path: Path, num_records: int) -> N
 
 
 def test_a_damaged_page_costs_its_own_records_alone(tmp_path: Path) -> None:
-    records = {f"{number:04d}": npz_record(PHOTOS[1]) for number in range(400)}
+    records = {f"{number:04d}": npz_record(IMAGES[1]) for number in range(400)}
     folder = write_lmdb(tmp_path / "db", records)
     content = bytearray((folder / "data.mdb").read_bytes())
     leaves = [start for start in range(8192, len(content), 4096) if content[start + 10 : start + 12] == b"\x02\x00"]
@@ -199,7 +199,7 @@ def test_a_damaged_page_costs_its_own_records_alone(tmp_path: Path) -> None:
     assert faults == [f"page {leaves[3] // 4096} of the LMDB is damaged"]
     whole = [entry for entry in file.entries() if not entry.fault]
     assert 300 < len(whole) < 400
-    assert all(len(file.photo(entry)["region_features"]) == 1 for entry in whole)
+    assert all(len(file.image(entry)["region_features"]) == 1 for entry in whole)
     (folder / "data.mdb").write_bytes(bytes(content[: len(content) // 2]))
     assert any("cut short" in (entry.fault or "") for entry in open_region_file(folder).entries())
 
@@ -212,7 +212,7 @@ def test_databases_within_a_file_and_several_values_a_key(tmp_path: Path) -> Non
         writing.put(b"1", b"x", db=environment.open_db(b"inner", txn=writing))
     environment.close()
     (entry,) = open_region_file(tmp_path / "a").entries()
-    assert entry.image_id == "inner" and entry.fault == "it is a database of its own, or several values, not a photo"
+    assert entry.image_id == "inner" and entry.fault == "it is a database of its own, or several values, not an image"
 
 
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
@@ -222,10 +222,10 @@ def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
 
 
 def test_without_the_libraries_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_lmdb(tmp_path / "db", {"1000": msgpack_record(PHOTOS[0])})
+    folder = write_lmdb(tmp_path / "db", {"1000": msgpack_record(IMAGES[0])})
     monkeypatch.setitem(sys.modules, "msgpack", None)
     with pytest.raises(ImportError, match=r"msgpack values: pip install 'modeling-updown\[features\]'"):
-        photos_of(open_region_file(folder))
+        images_of(open_region_file(folder))
     monkeypatch.setitem(sys.modules, "lmdb", None)
     with pytest.raises(ImportError, match=r"need lmdb: pip install 'modeling-updown\[features\]'"):
         FORMATS["lmdb"].write(None, tmp_path / "out")  # type: ignore[arg-type]  asks for the library first

@@ -1,4 +1,4 @@
-"""Sizes of photos and labels as the user gives them beside a file."""
+"""Sizes of images and labels as the user gives them beside a file."""
 
 import json
 from pathlib import Path

@@ -13,29 +13,29 @@ from safetensors.numpy import load_file
 
 from tests.shared_files import shared
 from tests.training.regions.formats.foreign import (
-    ForeignPhoto,
-    assert_photo,
+    ForeignImage,
+    assert_image,
     bua_row,
     damaged,
-    every_photo_or_value_error,
-    foreign_photos,
+    every_image_or_value_error,
+    foreign_images,
     in_base64,
     lxmert_row,
     write_rows,
 )
 from training.regions.formats import open_region_file, tsv
 from training.regions.formats.base import RegionFile
-from training.regions.formats.record import Photo
+from training.regions.formats.record import ImageRecord
 from training.regions.formats.sidecar import Beside
 
 
-def photos_of(file: RegionFile) -> dict[str, Photo]:
-    return {entry.image_id: file.photo(entry) for entry in file.entries()}
+def images_of(file: RegionFile) -> dict[str, ImageRecord]:
+    return {entry.image_id: file.image(entry) for entry in file.entries()}
 
 
-def only_photo(path: Path) -> Photo:
-    (photo,) = photos_of(open_region_file(path, format="tsv")).values()
-    return photo
+def only_image(path: Path) -> ImageRecord:
+    (image,) = images_of(open_region_file(path, format="tsv")).values()
+    return image
 
 
 @pytest.mark.parametrize(("name", "prefix"), [("features_bua.tsv", "tsv."), ("features_lxmert.tsv", "tsv_lxmert.")])
@@ -45,94 +45,94 @@ def test_the_references_own_files_give_its_arrays(name: str, prefix: str) -> Non
     rows = [line.split("\t") for line in shared(f"golden/reference/{name}").read_text().splitlines()]
     places = [next(i for i, field in enumerate(fields) if field.endswith(end)) for end in ("_h", "_w")]
     sizes = [tuple(int(row[place]) for place in places) for row in rows]
-    photos = photos_of(open_region_file(shared(f"golden/reference/{name}")))
-    assert len(photos) == len({key.split(".")[1] for key in expected if key.startswith(prefix)})
-    for number, photo in enumerate(photos.values()):
+    images = images_of(open_region_file(shared(f"golden/reference/{name}")))
+    assert len(images) == len({key.split(".")[1] for key in expected if key.startswith(prefix)})
+    for number, image in enumerate(images.values()):
         golden = {key.split(".")[2]: value for key, value in expected.items() if key.startswith(f"{prefix}{number}.")}
-        height, width = photo["image_size"]
+        height, width = image["image_size"]
         assert (height, width) == sizes[number]
-        assert np.array_equal(photo["region_features"], golden["features"])
-        assert np.array_equal(photo["region_boxes"], golden["boxes"] / np.array([width, height] * 2, dtype=np.float32))
+        assert np.array_equal(image["region_features"], golden["features"])
+        assert np.array_equal(image["region_boxes"], golden["boxes"] / np.array([width, height] * 2, dtype=np.float32))
         if prefix == "tsv_lxmert.":
-            assert np.array_equal(photo["object_ids"], golden["objects_id"] + 1)
-            assert np.array_equal(photo["attribute_ids"], golden["attrs_id"] + 1)
-            assert np.array_equal(photo["region_scores"], golden["objects_conf"])
-            assert np.array_equal(photo["attribute_scores"], golden["attrs_conf"])
+            assert np.array_equal(image["object_ids"], golden["objects_id"] + 1)
+            assert np.array_equal(image["attribute_ids"], golden["attrs_id"] + 1)
+            assert np.array_equal(image["region_scores"], golden["objects_conf"])
+            assert np.array_equal(image["attribute_scores"], golden["attrs_conf"])
 
 
 @pytest.mark.parametrize(("make", "classes"), [(bua_row, False), (lxmert_row, True)])
 def test_rows_made_by_hand(tmp_path: Path, make: Any, classes: bool) -> None:
-    photos = foreign_photos()
-    read = photos_of(open_region_file(write_rows(tmp_path / "val.tsv.0", [make(photo) for photo in photos])))
+    images = foreign_images()
+    read = images_of(open_region_file(write_rows(tmp_path / "val.tsv.0", [make(image) for image in images])))
     assert list(read) == ["1000", "1001", "1002", "1003"]
-    for photo in photos:
-        assert_photo(read[photo.image_id], photo, classes=classes)
+    for image in images:
+        assert_image(read[image.image_id], image, classes=classes)
 
 
 def test_rows_as_they_are_found(tmp_path: Path) -> None:
-    photo = foreign_photos()[0]
-    row = bua_row(photo)
+    image = foreign_images()[0]
+    row = bua_row(image)
     python_3 = [*row[:4], str(row[4].encode()), str(row[5].encode())]
-    assert_photo(only_photo(write_rows(tmp_path / "a.tsv", [python_3])), photo)
-    doubles = [*row[:4], in_base64(photo.boxes.astype(np.float64)), row[5]]
-    assert_photo(only_photo(write_rows(tmp_path / "b.tsv", [doubles])), photo)
+    assert_image(only_image(write_rows(tmp_path / "a.tsv", [python_3])), image)
+    doubles = [*row[:4], in_base64(image.boxes.astype(np.float64)), row[5]]
+    assert_image(only_image(write_rows(tmp_path / "b.tsv", [doubles])), image)
     header = [["image_id", "image_w", "image_h", "num_boxes", "boxes", "features"], row]
-    assert_photo(only_photo(write_rows(tmp_path / "c.tsv", header)), photo)
+    assert_image(only_image(write_rows(tmp_path / "c.tsv", header)), image)
     (tmp_path / "d.tsv").write_text("\n\n" + "\t".join(map(str, row)))  # Unix lines, blank ones, no end of line
-    assert_photo(only_photo(tmp_path / "d.tsv"), photo)
+    assert_image(only_image(tmp_path / "d.tsv"), image)
     decimal = [row[0], "400.0", "300.0", *row[3:]]
-    assert_photo(only_photo(write_rows(tmp_path / "e.tsv", [decimal])), photo)
-    in_lines = [*row[:5], str(base64.encodebytes(photo.features.tobytes()))]  # b'...\\n...\\n' where Python 3 ran it
-    assert_photo(only_photo(write_rows(tmp_path / "f.tsv", [in_lines])), photo)
+    assert_image(only_image(write_rows(tmp_path / "e.tsv", [decimal])), image)
+    in_lines = [*row[:5], str(base64.encodebytes(image.features.tobytes()))]  # b'...\\n...\\n' where Python 3 ran it
+    assert_image(only_image(write_rows(tmp_path / "f.tsv", [in_lines])), image)
     (tmp_path / "h.tsv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "a.tsv").read_bytes())  # a byte order mark
-    assert list(photos_of(open_region_file(tmp_path / "h.tsv", format="tsv"))) == [photo.image_id]
-    assert_photo(only_photo(tmp_path / "h.tsv"), photo)
-    named = only_photo(write_rows(tmp_path / "g.tsv", [['a "big" dog', *row[1:]]]))
-    assert_photo(named, photo)
+    assert list(images_of(open_region_file(tmp_path / "h.tsv", format="tsv"))) == [image.image_id]
+    assert_image(only_image(tmp_path / "h.tsv"), image)
+    named = only_image(write_rows(tmp_path / "g.tsv", [['a "big" dog', *row[1:]]]))
+    assert_image(named, image)
 
 
-def spoiled(photo: ForeignPhoto, **changes: Any) -> list[Any]:
-    """The photo's row with columns changed."""
-    columns = dict(zip(tsv.BUA_COLUMNS, bua_row(photo), strict=True))
+def spoiled(image: ForeignImage, **changes: Any) -> list[Any]:
+    """The image's row with columns changed."""
+    columns = dict(zip(tsv.BUA_COLUMNS, bua_row(image), strict=True))
     return list((columns | changes).values())
 
 
-PHOTO = foreign_photos()[0]
-NAN = PHOTO.features.copy()
+IMAGE = foreign_images()[0]
+NAN = IMAGE.features.copy()
 NAN[1, 2] = np.nan
-OUTSIDE = PHOTO.boxes.copy()
+OUTSIDE = IMAGE.boxes.copy()
 OUTSIDE[2] = [10, 20, 412, 280]
-TURNED = PHOTO.boxes[:, [2, 3, 0, 1]]
+TURNED = IMAGE.boxes[:, [2, 3, 0, 1]]
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        (bua_row(PHOTO)[:5], "it has 5 columns, not the 6 of image_id, .*; is the row cut short?"),
-        (spoiled(PHOTO, features=in_base64(PHOTO.features)[:-6]), "its features are no base64 .*cut short?"),
+        (bua_row(IMAGE)[:5], "it has 5 columns, not the 6 of image_id, .*; is the row cut short?"),
+        (spoiled(IMAGE, features=in_base64(IMAGE.features)[:-6]), "its features are no base64 .*cut short?"),
         (
-            spoiled(PHOTO, features=in_base64(PHOTO.features)[:-8]),
+            spoiled(IMAGE, features=in_base64(IMAGE.features)[:-8]),
             "its features are 90 bytes, which are no float32",
         ),
-        (spoiled(PHOTO, features="####"), "its features are no base64"),
-        (spoiled(PHOTO, features=""), "its features are 0 bytes"),
+        (spoiled(IMAGE, features="####"), "its features are no base64"),
+        (spoiled(IMAGE, features=""), "its features are 0 bytes"),
         (
-            spoiled(PHOTO, boxes=in_base64(PHOTO.boxes[:2])),
+            spoiled(IMAGE, boxes=in_base64(IMAGE.boxes[:2])),
             "its boxes are 32 bytes, which are no 4 float32",
         ),
-        (spoiled(PHOTO, num_boxes=4), "its boxes"),
-        (spoiled(PHOTO, num_boxes=0), "it has 0 boxes; a photo needs at least one"),
-        (spoiled(PHOTO, num_boxes=-3), "it has -3 boxes"),
-        (spoiled(PHOTO, num_boxes=10**9), "at most 10000"),
-        (spoiled(PHOTO, num_boxes="many"), "its number of boxes is b'many', no whole number"),
-        (spoiled(PHOTO, image_w=0), "0 x 300 pixels are no size"),
-        (spoiled(PHOTO, image_h="tall"), "400 x tall pixels are no size"),
-        (spoiled(PHOTO, image_h="inf"), "400 x inf pixels are no size"),
-        (spoiled(PHOTO, features=in_base64(NAN)), "region_features of region 1 hold NaN or infinity"),
-        (spoiled(PHOTO, boxes=in_base64(PHOTO.boxes * np.nan)), "its boxes hold NaN"),
-        (spoiled(PHOTO, boxes=in_base64(OUTSIDE)), r"box 2 \(10, 20, 412, 280\) reaches outside a photo of 400 x 300"),
-        (spoiled(PHOTO, boxes=in_base64(TURNED)), r"box 0 \(.*\) is not x1 y1 x2 y2: it ends before it begins"),
-        (spoiled(PHOTO, image_id=""), "it has no image id"),
+        (spoiled(IMAGE, num_boxes=4), "its boxes"),
+        (spoiled(IMAGE, num_boxes=0), "it has 0 boxes; an image needs at least one"),
+        (spoiled(IMAGE, num_boxes=-3), "it has -3 boxes"),
+        (spoiled(IMAGE, num_boxes=10**9), "at most 10000"),
+        (spoiled(IMAGE, num_boxes="many"), "its number of boxes is b'many', no whole number"),
+        (spoiled(IMAGE, image_w=0), "0 x 300 pixels are no size"),
+        (spoiled(IMAGE, image_h="tall"), "400 x tall pixels are no size"),
+        (spoiled(IMAGE, image_h="inf"), "400 x inf pixels are no size"),
+        (spoiled(IMAGE, features=in_base64(NAN)), "region_features of region 1 hold NaN or infinity"),
+        (spoiled(IMAGE, boxes=in_base64(IMAGE.boxes * np.nan)), "its boxes hold NaN"),
+        (spoiled(IMAGE, boxes=in_base64(OUTSIDE)), r"box 2 \(10, 20, 412, 280\) reaches outside an image of 400 x 300"),
+        (spoiled(IMAGE, boxes=in_base64(TURNED)), r"box 0 \(.*\) is not x1 y1 x2 y2: it ends before it begins"),
+        (spoiled(IMAGE, image_id=""), "it has no image id"),
     ],
 )
 def test_a_broken_row_says_what_is_wrong(tmp_path: Path, row: list[Any], message: str) -> None:
@@ -140,7 +140,7 @@ def test_a_broken_row_says_what_is_wrong(tmp_path: Path, row: list[Any], message
     (entry,) = file.entries()
     assert entry.place == f"{tmp_path / 'val.tsv'}, line 1"
     with pytest.raises(ValueError, match=message):
-        file.photo(entry)
+        file.image(entry)
 
 
 @pytest.mark.parametrize(
@@ -161,52 +161,52 @@ def test_a_broken_row_says_what_is_wrong(tmp_path: Path, row: list[Any], message
     ],
 )
 def test_lxmerts_columns_are_checked_too(tmp_path: Path, column: str, value: str, message: str) -> None:
-    columns = dict(zip(tsv.LXMERT_COLUMNS, lxmert_row(PHOTO), strict=True)) | {column: value}
+    columns = dict(zip(tsv.LXMERT_COLUMNS, lxmert_row(IMAGE), strict=True)) | {column: value}
     file = open_region_file(write_rows(tmp_path / "val.tsv", [list(columns.values())]))
     with pytest.raises(ValueError, match=message):
-        photos_of(file)
+        images_of(file)
 
 
 def test_a_line_without_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tsv, "LONGEST_ROW", 1000)
-    photos = foreign_photos()
-    path = write_rows(tmp_path / "val.tsv", [bua_row(photos[0]), ["x" * 5000], bua_row(photos[1])])
+    images = foreign_images()
+    path = write_rows(tmp_path / "val.tsv", [bua_row(images[0]), ["x" * 5000], bua_row(images[1])])
     file = open_region_file(path)
     first, long, last = file.entries()
     assert (first.image_id, last.image_id) == ("1000", "1001")
-    assert_photo(file.photo(last), photos[1])
-    with pytest.raises(ValueError, match="the line is longer than 1000 bytes, more than a photo takes"):
-        file.photo(long)
+    assert_image(file.image(last), images[1])
+    with pytest.raises(ValueError, match="the line is longer than 1000 bytes, more than an image takes"):
+        file.image(long)
     assert last.end == file.size == path.stat().st_size
 
 
 @pytest.mark.parametrize(("make", "name"), [(bua_row, "tsv"), (lxmert_row, "lxmert-tsv")])
 def test_damaged_bytes_are_named_not_fatal(tmp_path: Path, make: Any, name: str) -> None:
-    content = write_rows(tmp_path / "whole.tsv", [make(photo) for photo in foreign_photos()]).read_bytes()
+    content = write_rows(tmp_path / "whole.tsv", [make(image) for image in foreign_images()]).read_bytes()
     for seed in range(200):
         (tmp_path / "val.tsv").write_bytes(damaged(content, seed))
-        every_photo_or_value_error(open_region_file(tmp_path / "val.tsv", format=name))
+        every_image_or_value_error(open_region_file(tmp_path / "val.tsv", format=name))
 
 
 def test_hostile_numbers_cost_nothing(tmp_path: Path) -> None:
     """A row of few bytes that claims a billion boxes is refused before anything of that size is made."""
     row = [1, 2**31, 2**31, 10**12, in_base64(np.zeros(4)), base64.b64encode(struct.pack("<f", 1)).decode()]
     with pytest.raises(ValueError, match="it has 1000000000000 boxes"):
-        only_photo(write_rows(tmp_path / "val.tsv", [row]))
+        only_image(write_rows(tmp_path / "val.tsv", [row]))
 
 
-WIDE = foreign_photos((4, 1, 3), width=300)
+WIDE = foreign_images((4, 1, 3), width=300)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 @pytest.mark.parametrize("make", [bua_row, lxmert_row])
 def test_features_of_another_precision_keep_their_width(tmp_path: Path, dtype: Any, make: Any) -> None:
-    rows = [make(dataclasses.replace(photo, features=photo.features.astype(dtype))) for photo in WIDE]
-    read = photos_of(open_region_file(write_rows(tmp_path / "val.tsv", rows)))
-    for photo in WIDE:
-        features = read[photo.image_id]["region_features"]
-        assert features.shape == photo.features.shape
-        assert np.array_equal(features, photo.features.astype(dtype).astype(features.dtype))
+    rows = [make(dataclasses.replace(image, features=image.features.astype(dtype))) for image in WIDE]
+    read = images_of(open_region_file(write_rows(tmp_path / "val.tsv", rows)))
+    for image in WIDE:
+        features = read[image.image_id]["region_features"]
+        assert features.shape == image.features.shape
+        assert np.array_equal(features, image.features.astype(dtype).astype(features.dtype))
 
 
 def test_features_that_may_be_of_two_types_are_asked_about(tmp_path: Path) -> None:
@@ -215,25 +215,25 @@ def test_features_that_may_be_of_two_types_are_asked_about(tmp_path: Path) -> No
     path = write_rows(tmp_path / "val.tsv", [[*bua_row(WIDE[0])[:5], in_base64(nearly_one)]])
     message = "its features may be float32 of width 150 or float16 of width 300: say which with --source-dtype"
     with pytest.raises(ValueError, match=message):
-        only_photo(path)
+        only_image(path)
     told = open_region_file(path, format="tsv", beside=Beside(feature_type="float16"))
-    assert np.array_equal(photos_of(told)["1000"]["region_features"], nearly_one)
+    assert np.array_equal(images_of(told)["1000"]["region_features"], nearly_one)
     rows = [
         bua_row(dataclasses.replace(WIDE[1], features=WIDE[1].features.astype(np.float16))),
         ["a", *bua_row(WIDE[0])[1:]],
     ]
     rows[1][5] = in_base64(nearly_one)
-    settled = photos_of(open_region_file(write_rows(tmp_path / "settled.tsv", rows)))  # by the photo before
+    settled = images_of(open_region_file(write_rows(tmp_path / "settled.tsv", rows)))  # by the image before
     assert np.array_equal(settled["a"]["region_features"], nearly_one)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_boxes_of_another_precision(tmp_path: Path, dtype: Any) -> None:
-    row = bua_row(PHOTO)
-    row[4] = in_base64(np.floor(PHOTO.boxes).astype(dtype))
-    sides = np.array([PHOTO.width, PHOTO.height] * 2, dtype=np.float32)
-    boxes = only_photo(write_rows(tmp_path / "val.tsv", [row]))["region_boxes"]
-    assert np.array_equal(boxes, np.floor(PHOTO.boxes) / sides)
+    row = bua_row(IMAGE)
+    row[4] = in_base64(np.floor(IMAGE.boxes).astype(dtype))
+    sides = np.array([IMAGE.width, IMAGE.height] * 2, dtype=np.float32)
+    boxes = only_image(write_rows(tmp_path / "val.tsv", [row]))["region_boxes"]
+    assert np.array_equal(boxes, np.floor(IMAGE.boxes) / sides)
 
 
 @pytest.mark.parametrize("image_id", ["a\tb", "a\nb", "", " a", '"a'])

@@ -1,4 +1,4 @@
-"""Photos from a small server on this machine: what arrives, and the many ways in which a server may not deliver."""
+"""Images from a small server on this machine: what arrives, and the many ways in which a server may not deliver."""
 
 import contextlib
 import io
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from processors import photo_download_updown
-from processors.image_processing_updown import load_photo
-from processors.photo_download_updown import download_photo, is_inside
+from processors import image_download_updown
+from processors.image_download_updown import download_image, is_inside
+from processors.image_processing_updown import load_image
 
 Connection = socket.socket
 
@@ -25,7 +25,7 @@ def png() -> bytes:
     return stream.getvalue()
 
 
-PHOTO = png()
+IMAGE = png()
 
 
 def answer(status: str, body: bytes = b"", *headers: str, length: int | None = None) -> bytes:
@@ -78,19 +78,19 @@ def drip(connection: Connection) -> None:
         time.sleep(0.05)
 
 
-def test_a_photo_arrives() -> None:
-    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(PHOTO), PHOTO)
+def test_an_image_arrives() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(IMAGE), IMAGE)
     answers: dict[str, Any] = {
-        "/a.png": answer("200 OK", PHOTO),
+        "/a.png": answer("200 OK", IMAGE),
         "/chunked": chunked,
-        "/till-the-end": b"HTTP/1.0 200 OK\r\n\r\n" + PHOTO,
+        "/till-the-end": b"HTTP/1.0 200 OK\r\n\r\n" + IMAGE,
         "/moved": answer("302 Found", b"", "Location: /a.png"),
     }
     with server(answers) as address:
         for path in answers:
-            assert download_photo(address + path) == PHOTO
-        assert load_photo(f"{address}/a.png").size == (6, 4)
-        assert load_photo(address.replace("http", "HTTP") + "/a.png", timeout=5).getpixel((0, 0)) == (255, 0, 0)
+            assert download_image(address + path) == IMAGE
+        assert load_image(f"{address}/a.png").size == (6, 4)
+        assert load_image(address.replace("http", "HTTP") + "/a.png", timeout=5).getpixel((0, 0)) == (255, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,19 @@ def test_a_photo_arrives() -> None:
         (b"\x16\x03garbage\r\n\r\n", "cannot be downloaded .*garbage"),
         (b"", "cannot be downloaded .*closed connection"),
         (answer("404 Not Found"), "cannot be downloaded .*404"),
-        (answer("200 OK", PHOTO[:30], length=len(PHOTO)), r"cannot be downloaded \(IncompleteRead"),
+        (answer("200 OK", IMAGE[:30], length=len(IMAGE)), r"cannot be downloaded \(IncompleteRead"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500, "cannot be downloaded .*more than 100 headers"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", "cannot be downloaded"),
         (answer("302 Found", b"", "Location: file:///etc/passwd"), "cannot be downloaded"),
         (answer("302 Found", b"", "Location: ftp://127.0.0.1/a.png"), "which is not http or https"),
         (answer("302 Found", b"", "Location: /it"), "cannot be downloaded .*loop"),
-        (answer("200 OK", b"no photo"), "is not a photo"),
+        (answer("200 OK", b"no image"), "is not an image"),
     ],
 )
 def test_a_server_that_does_not_deliver(reply: bytes, message: str) -> None:
     with server({"/it": reply}) as address:
         with pytest.raises((ConnectionError, ValueError), match=message) as caught:
-            load_photo(f"{address}/it")
+            load_image(f"{address}/it")
         assert f"{address}/it" in str(caught.value)
 
 
@@ -121,32 +121,32 @@ def test_the_time_limit_is_for_the_whole_fetch(slow: Callable[[Connection], None
     with server({"/slow": slow}) as address:
         start = time.monotonic()
         with pytest.raises(ConnectionError, match=r"not done after 0\.3 seconds"):
-            download_photo(f"{address}/slow", timeout=0.3)
+            download_image(f"{address}/slow", timeout=0.3)
         assert time.monotonic() - start < 2
     for timeout in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="timeout is .*, but must be seconds above 0"):
-            download_photo("http://127.0.0.1:9/", timeout=timeout)
+            download_image("http://127.0.0.1:9/", timeout=timeout)
 
 
 def test_the_size_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(photo_download_updown, "MAX_DOWNLOAD_BYTES", 2**20)
+    monkeypatch.setattr(image_download_updown, "MAX_DOWNLOAD_BYTES", 2**20)
     endless = b"HTTP/1.0 200 OK\r\n\r\n" + bytes(2**20 + 1)
     with server({"/large": endless}) as address, pytest.raises(ValueError, match="/large is larger than 1 MiB"):
-        download_photo(f"{address}/large")
+        download_image(f"{address}/large")
 
 
 def test_no_stranger_leads_into_this_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is a stranger under one of its names, and a machine of this network under the other."""
-    monkeypatch.setattr(photo_download_updown, "host_addresses", addresses_of_a_stranger)
-    answers: dict[str, Any] = {"/secret": answer("200 OK", PHOTO)}
+    monkeypatch.setattr(image_download_updown, "host_addresses", addresses_of_a_stranger)
+    answers: dict[str, Any] = {"/secret": answer("200 OK", IMAGE)}
     with server(answers) as address:
         port = address.rpartition(":")[2]
         answers["/moved"] = answer("302 Found", b"", f"Location: http://127.0.0.1:{port}/secret")
         stranger = f"http://localhost:{port}/moved"
         assert [is_inside(url) for url in (address, stranger)] == [True, False]
-        assert download_photo(f"{address}/moved") == PHOTO  # the user's own address is of this network
+        assert download_image(f"{address}/moved") == IMAGE  # the user's own address is of this network
         with pytest.raises(ConnectionError, match="redirects to .*/secret, which is an address of this network"):
-            download_photo(stranger)
+            download_image(stranger)
 
 
 def addresses_of_a_stranger(host: str) -> list[Any]:

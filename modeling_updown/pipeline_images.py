@@ -1,7 +1,7 @@
-"""Photos as pipelines get them: one or many, lists, data sets or streams, made ready for the image processor.
+"""Images as pipelines get them: one or many, lists, data sets or streams, made ready for the image processor.
 
-The first hop of `pipeline_captioning` and `pipeline_vqa`: whatever was given -> photos, each with its place for
-messages -> inputs of one size, padded to a batch. Every photo given is either answered for or named in an error.
+The first hop of `pipeline_captioning` and `pipeline_vqa`: whatever was given -> images, each with its place for
+messages -> inputs of one size, padded to a batch. Every image given is either answered for or named in an error.
 """
 
 import copy
@@ -18,28 +18,28 @@ from transformers.processing_utils import ImagesKwargs
 
 # settings of image processors that a call of a pipeline may change; what comes back and where is the pipeline's matter
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
-PHOTO_SETTINGS = ({*ImagesKwargs.__annotations__, "exact_resize", "channel_order"}) - {"return_tensors", "device"}
+IMAGE_SETTINGS = ({*ImagesKwargs.__annotations__, "exact_resize", "channel_order"}) - {"return_tensors", "device"}
 
 
-class ListedPhoto(NamedTuple):
-    """One of many photos, and which, counted from 0, for error messages."""
+class ListedImage(NamedTuple):
+    """One of many images, and which, counted from 0, for error messages."""
 
     place: int
-    photo: Any
+    image: Any
 
 
-class ListedPhotos(Dataset):
-    """A sequence of photos as a torch data set, which pipelines load and batch."""
+class ListedImages(Dataset):
+    """A sequence of images as a torch data set, which pipelines load and batch."""
 
-    def __init__(self, photos: Any):
-        self.photos = photos
+    def __init__(self, images: Any):
+        self.images = images
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return len(self.images)
 
-    def __getitem__(self, index: int) -> ListedPhoto:
-        with naming_photo(index):
-            return ListedPhoto(index, self.photos[index])
+    def __getitem__(self, index: int) -> ListedImage:
+        with naming_image(index):
+            return ListedImage(index, self.images[index])
 
 
 def take_parts(pipeline: Any) -> None:
@@ -87,7 +87,7 @@ def save_parts(pipeline: Any, folder: str | os.PathLike[str], **kwargs: Any) -> 
     processor.save_pretrained(folder, **kwargs)
 
 
-def photo_loader(
+def image_loader(
     inputs: Any,
     preprocess: Callable[..., Any],
     params: Mapping[str, Any],
@@ -108,30 +108,30 @@ def photo_loader(
     return DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=collate_fn)
 
 
-def photo_inputs(
-    image_processor: Any, photo: Any, *, timeout: float | None = None, **settings: Any
+def image_inputs(
+    image_processor: Any, image: Any, *, timeout: float | None = None, **settings: Any
 ) -> dict[str, torch.Tensor]:
-    """One photo, or row with one, -> `pixel_values` (1, 3, height, width) and maybe `pixel_mask`.
+    """One image, or row with one, -> `pixel_values` (1, 3, height, width) and maybe `pixel_mask`.
 
-    timeout: seconds that a download may take; settings: of the image processor. Raises `ValueError` for several photos.
+    timeout: seconds that a download may take; settings: of the image processor. Raises `ValueError` for several images.
     """
-    photo = stored_photo(photo)
+    image = stored_image(image)
     if timeout is not None:
-        photo = image_processor.fetch_images(photo, timeout=timeout)
-    inputs = dict(image_processor(images=photo, return_tensors="pt", **settings))
+        image = image_processor.fetch_images(image, timeout=timeout)
+    inputs = dict(image_processor(images=image, return_tensors="pt", **settings))
     if len(inputs["pixel_values"]) != 1:
         raise ValueError(
-            f"it holds {len(inputs['pixel_values'])} photos where one is expected: give a flat list of photos, or their"
+            f"it holds {len(inputs['pixel_values'])} images where one is expected: give a flat list of images, or their"
             " batches as a torch DataLoader"
         )
     return inputs
 
 
-def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Inputs of single photos -> one batch; pixels and their masks are padded with 0 on the right and below.
+def join_images(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Inputs of single images -> one batch; pixels and their masks are padded with 0 on the right and below.
 
-    >>> photos = [{"pixel_values": torch.ones(1, 3, 2, 4)}, {"pixel_values": torch.ones(1, 3, 3, 2)}]
-    >>> join_photos(photos)["pixel_values"].shape
+    >>> images = [{"pixel_values": torch.ones(1, 3, 2, 4)}, {"pixel_values": torch.ones(1, 3, 3, 2)}]
+    >>> join_images(images)["pixel_values"].shape
     torch.Size([2, 3, 3, 4])
     """
     joined = {}
@@ -144,47 +144,47 @@ def join_photos(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.
     return joined
 
 
-def is_one_photo(photos: Any) -> bool:
-    """Whether something is a photo although it could be gone through, as bytes and open files could.
+def is_one_image(images: Any) -> bool:
+    """Whether something is an image although it could be gone through, as bytes and open files could.
 
-    >>> is_one_photo("dog.jpg"), is_one_photo(bytearray(b"...")), is_one_photo(["dog.jpg"])
+    >>> is_one_image("dog.jpg"), is_one_image(bytearray(b"...")), is_one_image(["dog.jpg"])
     (True, True, False)
     """
-    return isinstance(photos, str | bytes | bytearray | memoryview) or hasattr(photos, "read")
+    return isinstance(images, str | bytes | bytearray | memoryview) or hasattr(images, "read")
 
 
-def is_many_photos(photos: Any) -> bool:
-    """Whether something holds several photos at once: a list, or an array (P, 3, height, width)."""
-    return isinstance(photos, list | tuple) or getattr(photos, "ndim", 0) == 4
+def is_many_images(images: Any) -> bool:
+    """Whether something holds several images at once: a list, or an array (P, 3, height, width)."""
+    return isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
 
 
-def photo_stream(photos: Any) -> Any:
-    """Many photos other than a list -> what pipelines go through lazily, each with its index; one photo as it is."""
-    if is_one_photo(photos):
-        return photos
-    if hasattr(photos, "cast_column"):
-        photos = image_column(photos)
-    if isinstance(photos, DataLoader):
-        photos = (photo for batch in photos for photo in batch_photos(batch))
-    if isinstance(photos, Iterator | IterableDataset):
-        return (ListedPhoto(index, photo) for index, photo in enumerate(photos))
-    return ListedPhotos(photos) if isinstance(photos, Sequence | Dataset) else photos
+def image_stream(images: Any) -> Any:
+    """Many images other than a list -> what pipelines go through lazily, each with its index; one image as it is."""
+    if is_one_image(images):
+        return images
+    if hasattr(images, "cast_column"):
+        images = image_column(images)
+    if isinstance(images, DataLoader):
+        images = (image for batch in images for image in batch_images(batch))
+    if isinstance(images, Iterator | IterableDataset):
+        return (ListedImage(index, image) for index, image in enumerate(images))
+    return ListedImages(images) if isinstance(images, Sequence | Dataset) else images
 
 
-def batch_photos(batch: Any) -> Sequence:
-    """The photos of one batch of a DataLoader, or of the rows `dataset[:3]`, which come as a dict of lists."""
-    photos: Any = batch.get("image") if isinstance(batch, Mapping) else batch
-    return photos if is_many_photos(photos) else [batch]
+def batch_images(batch: Any) -> Sequence:
+    """The images of one batch of a DataLoader, or of the rows `dataset[:3]`, which come as a dict of lists."""
+    images: Any = batch.get("image") if isinstance(batch, Mapping) else batch
+    return images if is_many_images(images) else [batch]
 
 
 def image_column(rows: Any) -> Sequence | Iterator:
-    """The photos of a `datasets.Dataset` (or of a streamed one), undecoded."""
-    rows, column = with_undecoded_photos(rows)
+    """The images of a `datasets.Dataset` (or of a streamed one), undecoded."""
+    rows, column = with_undecoded_images(rows)
     return rows[column] if hasattr(rows, "__len__") else (row[column] for row in rows)
 
 
-def with_undecoded_photos(rows: Any) -> tuple[Any, str]:
-    """A `datasets.Dataset` and the column of its photos: `image`, else its only column of images.
+def with_undecoded_images(rows: Any) -> tuple[Any, str]:
+    """A `datasets.Dataset` and the column of its images: `image`, else its only column of images.
 
     They come undecoded, so that a broken one is met by our own loader, which names it. Raises `ValueError` where there
     is no such column.
@@ -193,27 +193,27 @@ def with_undecoded_photos(rows: Any) -> tuple[Any, str]:
     names = rows.column_names or []
     column = "image" if "image" in names or not names else next(iter(images), None)
     if column is None or (column != "image" and len(images) > 1):
-        raise ValueError(f'which of the columns {names} holds the photos? rename it: rows.rename_column(..., "image")')
+        raise ValueError(f'which of the columns {names} holds the images? rename it: rows.rename_column(..., "image")')
     if column in images:
         rows = rows.cast_column(column, type(images[column])(decode=False))
     return rows, column
 
 
-def stored_photo(photo: Any) -> Any:
-    """The photo of a data set's row (`image`) or of an undecoded image (`bytes`, `path`); anything else as it is."""
-    if isinstance(photo, Mapping):
-        photo = photo.get("image", photo)
-    if isinstance(photo, Mapping):
-        photo = photo.get("bytes") or photo.get("path")
-        if photo is None:
-            raise ValueError('a row without a photo: it needs "image", or "bytes" or "path"')
-    return photo
+def stored_image(image: Any) -> Any:
+    """The image of a data set's row (`image`) or of an undecoded image (`bytes`, `path`); anything else as it is."""
+    if isinstance(image, Mapping):
+        image = image.get("image", image)
+    if isinstance(image, Mapping):
+        image = image.get("bytes") or image.get("path")
+        if image is None:
+            raise ValueError('a row without an image: it needs "image", or "bytes" or "path"')
+    return image
 
 
 @contextmanager
-def naming_photo(index: int) -> Iterator[None]:
-    """Say in the message of an error which of many photos it was."""
+def naming_image(index: int) -> Iterator[None]:
+    """Say in the message of an error which of many images it was."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
-        raise ValueError(f"photo {index} cannot be read: {error}") from error
+        raise ValueError(f"image {index} cannot be read: {error}") from error

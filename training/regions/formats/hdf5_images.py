@@ -1,13 +1,13 @@
-"""HDF5 files that name their photos themselves: Meshed-Memory Transformer's, DLCT's and those of Visual Dialog.
+"""HDF5 files that name their images themselves: Meshed-Memory Transformer's, DLCT's and those of Visual Dialog.
 
-A data set a photo (aimagelab/meshed-memory-transformer, data/field.py; luo3300612/image-captioning-DLCT):
+A data set an image (aimagelab/meshed-memory-transformer, data/field.py; luo3300612/image-captioning-DLCT):
     ID_features (R, D), ID_boxes (R, 4) in pixels, ID_cls_prob (R, 1601), probabilities with the background first, or
     (R,), the best one; ID_size (2,) or (1, 2), height and width; ID_grids (H H, D), the cells of a square map, taken
     where there are no ID_features. Meshed-Memory's own file has no ID_size: give --sizes, as COCO's instance files hold
     them.
 
-A row a photo (batra-mlp-lab/visdial-challenge-starter-pytorch, visdialch/data/readers.py):
-    image_id (N,), features (N, R, D), boxes (N, R, 4), scores (N, R); rows of zeros at a photo's end are padding.
+A row an image (batra-mlp-lab/visdial-challenge-starter-pytorch, visdialch/data/readers.py):
+    image_id (N,), features (N, R, D), boxes (N, R, 4), scores (N, R); rows of zeros at an image's end are padding.
 """
 
 import math
@@ -20,50 +20,50 @@ import numpy as np
 from training.data.files import id_text
 from training.regions.formats.arrays import array_of_npy
 from training.regions.formats.base import Entry
-from training.regions.formats.folders import photo_of_arrays, read_bytes
+from training.regions.formats.folders import image_of_arrays, read_bytes
 from training.regions.formats.hdf5 import HDF5_ERRORS, Hdf5File, OpenHdf5, import_h5py
-from training.regions.formats.record import LONGEST_ROW, Photo, checked_count
+from training.regions.formats.record import LONGEST_ROW, ImageRecord, checked_count
 from training.regions.formats.sidecar import Beside
 
-PHOTO_ENDINGS = ("_features", "_grids")
+IMAGE_ENDINGS = ("_features", "_grids")
 ID_COLUMNS = ("image_id", "image_ids")
 # our name -> the file's, in the layout of rows
 COLUMNS = {"features": "features", "boxes": "boxes", "conf": "scores", "num_boxes": "num_boxes"}
 
 
-class PhotosHdf5(OpenHdf5):
-    """What both layouts share: arrays of a photo under the names of `photo_of_arrays`."""
+class ImagesHdf5(OpenHdf5):
+    """What both layouts share: arrays of an image under the names of `image_of_arrays`."""
 
-    def decode(self, entry: Entry) -> Photo:
-        """A photo's arrays under the names of a store."""
+    def decode(self, entry: Entry) -> ImageRecord:
+        """An image's arrays under the names of a store."""
         try:
             arrays = self.arrays(entry)
         except HDF5_ERRORS as error:
             raise ValueError(f"its data are damaged ({str(error)[:80]})") from None
         if self.beside.boxes and "boxes" not in arrays:
             arrays["boxes"] = array_of_npy(read_bytes(self.beside.boxes / f"{entry.image_id}.npy"))
-        return photo_of_arrays(arrays, size=self.image_size(entry.image_id))
+        return image_of_arrays(arrays, size=self.image_size(entry.image_id))
 
     def arrays(self, entry: Entry) -> dict[str, np.ndarray]:
-        """The arrays of one photo."""
+        """The arrays of one image."""
         raise NotImplementedError
 
 
-class PhotoDatasets(PhotosHdf5):
-    """The layout of a data set a photo."""
+class ImageDatasets(ImagesHdf5):
+    """The layout of a data set an image."""
 
     def look(self) -> None:
-        """The photos are those whose names stand before the endings."""
-        names = (name for name in self._file if isinstance(name, str) and name.endswith(PHOTO_ENDINGS))
+        """The images are those whose names stand before the endings."""
+        names = (name for name in self._file if isinstance(name, str) and name.endswith(IMAGE_ENDINGS))
         self.image_ids = list(dict.fromkeys(name.rpartition("_")[0] for name in names))
         self.size = len(self.image_ids)
 
     def entries(self) -> Iterator[Entry]:
         for number, image_id in enumerate(self.image_ids, start=1):
-            yield Entry(image_id, f"{self.path}, photo {image_id!r}", image_id, number)
+            yield Entry(image_id, f"{self.path}, image {image_id!r}", image_id, number)
 
     def arrays(self, entry: Entry) -> dict[str, np.ndarray]:
-        """The data sets named after the photo."""
+        """The data sets named after the image."""
         found = {
             name: self._whole(f"{entry.key}_{name}")
             for name in ("features", "boxes", "cls_prob", "size")
@@ -81,15 +81,15 @@ class PhotoDatasets(PhotosHdf5):
     def _whole(self, name: str) -> np.ndarray:
         data = self.dataset(name)
         if data.size * data.dtype.itemsize > LONGEST_ROW:
-            raise ValueError(f"its {name} of shape {data.shape} are more than a photo takes")
+            raise ValueError(f"its {name} of shape {data.shape} are more than an image takes")
         return data[()]
 
 
-class PhotoRows(PhotosHdf5):
-    """The layout of a row a photo."""
+class ImageRows(ImagesHdf5):
+    """The layout of a row an image."""
 
     def look(self) -> None:
-        """The photos are those of the ids, and every column has a row of each."""
+        """The images are those of the ids, and every column has a row of each."""
         names = {ours: theirs for ours, theirs in COLUMNS.items() if theirs in self._file}
         self.columns = {ours: self.dataset(theirs) for ours, theirs in names.items()}
         ids = self.dataset(ID_COLUMNS[0] if ID_COLUMNS[0] in self._file else ID_COLUMNS[1], text=True)
@@ -99,7 +99,7 @@ class PhotoRows(PhotosHdf5):
             raise ValueError(f"{self.path}: the shapes {shapes} do not fit the {ids.shape} image ids")
         widest = max(math.prod(column.shape[1:]) * column.dtype.itemsize for column in self.columns.values())
         if widest > LONGEST_ROW or len(ids) * ids.dtype.itemsize > LONGEST_ROW:
-            raise ValueError(f"{self.path}: the shapes {shapes} are more than photos take")
+            raise ValueError(f"{self.path}: the shapes {shapes} are more than images take")
         self.image_ids = [_decoded(image_id) for image_id in ids[()].tolist()]
         self.size = len(self.image_ids)
 
@@ -108,7 +108,7 @@ class PhotoRows(PhotosHdf5):
             yield Entry(image_id, f"{self.path}, row {row}", row, row + 1)
 
     def arrays(self, entry: Entry) -> dict[str, np.ndarray]:
-        """The photo's row of every column, without padding."""
+        """The image's row of every column, without padding."""
         found = {name: np.asarray(column[entry.key]) for name, column in self.columns.items()}
         features = found["features"]
         if features.ndim == 2 and "num_boxes" not in found:
@@ -128,12 +128,12 @@ def open_hdf5(path: Path, beside: Beside) -> OpenHdf5:
     if "image_features" in names:
         return Hdf5File(path, beside)
     if "features" in names and not {*ID_COLUMNS}.isdisjoint(names):
-        return PhotoRows(path, beside)
-    if any(name.endswith(PHOTO_ENDINGS) for name in names):
-        return PhotoDatasets(path, beside)
+        return ImageRows(path, beside)
+    if any(name.endswith(IMAGE_ENDINGS) for name in names):
+        return ImageDatasets(path, beside)
     raise ValueError(
         f"{path} should hold image_features and image_bb or spatial_features (with an index beside it), ID_features "
-        f"and ID_boxes of each photo, or image_id, features and boxes; it holds {', '.join(names[:8]) or 'nothing'}"
+        f"and ID_boxes of each image, or image_id, features and boxes; it holds {', '.join(names[:8]) or 'nothing'}"
     )
 
 

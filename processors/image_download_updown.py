@@ -1,6 +1,6 @@
-"""Photos from the web: one http(s) address -> the bytes behind it, within a time, a size and the addresses allowed.
+"""Images from the web: one http(s) address -> the bytes behind it, within a time, a size and the addresses allowed.
 
-The first hop of `load_photo` for an URL. A server is a stranger: it may answer with garbage, never end, send the reader
+The first hop of `load_image` for an URL. A server is a stranger: it may answer with garbage, never end, send the reader
 on to another scheme or into the reader's own network. Each of these ends in one error that names the address.
 """
 
@@ -21,11 +21,11 @@ CHUNK_BYTES = 2**16
 SCHEMES = ("http", "https")
 
 
-def download_photo(url: str, *, timeout: float | None = None) -> bytes:
+def download_image(url: str, *, timeout: float | None = None) -> bytes:
     """The bytes behind an http(s) URL.
 
     Args:
-        url: where the photo is; it may lie in the reader's own network, but no other server may redirect there.
+        url: where the image is; it may lie in the reader's own network, but no other server may redirect there.
         timeout: seconds that the whole fetch may take, redirects included; by default `DOWNLOAD_SECONDS`.
 
     Raises:
@@ -41,14 +41,14 @@ def download_photo(url: str, *, timeout: float | None = None) -> bytes:
     download.join(seconds)
     if download.is_alive():
         raise ConnectionError(
-            f"{url} cannot be downloaded (not done after {seconds:g} seconds); check the address or save the photo"
+            f"{url} cannot be downloaded (not done after {seconds:g} seconds); check the address or save the image"
         )
     if isinstance(download.error, TooLargeError):
         raise ValueError(f"{url} is larger than {MAX_DOWNLOAD_BYTES >> 20} MiB; save a smaller copy of it")
     if download.error is not None:
         reason = str(download.error) or type(download.error).__name__
         raise ConnectionError(
-            f"{url} cannot be downloaded ({reason[:200]}); check the address or save the photo"
+            f"{url} cannot be downloaded ({reason[:200]}); check the address or save the image"
         ) from download.error
     return download.content
 
@@ -65,7 +65,7 @@ class Download(threading.Thread):
     """
 
     def __init__(self, url: str, *, seconds: float):
-        super().__init__(daemon=True, name="photo-download")
+        super().__init__(daemon=True, name="image-download")
         self.url, self.seconds = url, seconds
         self.deadline = time.monotonic() + seconds
         self.content = b""

@@ -1,9 +1,9 @@
-"""What tells a photo from another of the same name: a number of 63 bits that follows from the content of its file.
+"""What tells an image from another of the same name: a number of 63 bits that follows from the content of its file.
 
-    path | bytes --photo_mark--> int --RegionStoreWriter, IndexWriter--> beside what was made of the photo
+    path | bytes --image_mark--> int --RegionStoreWriter, IndexWriter--> beside what was made of the image
 
 The number is a hash of the file's length and of its first, middle and last 4 KiB (of all of it up to 12 KiB): three
-reads a photo, whatever its size, 0.1 ms in a warm cache. Compressed photos (JPEG, PNG, WebP) differ up to their end
+reads an image, whatever its size, 0.1 ms in a warm cache. Compressed images (JPEG, PNG, WebP) differ up to their end
 wherever a pixel differs; of two uncompressed ones of one length that differ only elsewhere, it sees no difference.
 """
 
@@ -16,10 +16,10 @@ UNKNOWN = 0
 BLOCK = 4096
 
 
-def photo_mark(image: Mapping[str, Any] | None) -> int:
-    """The mark of an undecoded photo, `{"path", "bytes"}`; 0 for one that cannot be read, or lies at an URL.
+def image_mark(image: Mapping[str, Any] | None) -> int:
+    """The mark of an undecoded image, `{"path", "bytes"}`; 0 for one that cannot be read, or lies at an URL.
 
-    >>> photo_mark({"bytes": b"a photo", "path": None}) == photo_mark({"bytes": b"a photo", "path": "dog.jpg"})
+    >>> image_mark({"bytes": b"an image", "path": None}) == image_mark({"bytes": b"an image", "path": "dog.jpg"})
     True
     """
     content, path = (image or {}).get("bytes"), (image or {}).get("path")
@@ -35,10 +35,10 @@ def photo_mark(image: Mapping[str, Any] | None) -> int:
         return UNKNOWN
 
 
-def other_photos(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[str, int]) -> list[str]:
+def other_images(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[str, int]) -> list[str]:
     """The ids whose mark is known to be another one; where either side is unknown, nothing can be said.
 
-    >>> other_photos(["a", "b", "c"], [1, 2, 0], known={"a": 7, "b": 2, "c": 3})
+    >>> other_images(["a", "b", "c"], [1, 2, 0], known={"a": 7, "b": 2, "c": 3})
     ['a']
     """
     return [
@@ -48,12 +48,12 @@ def other_photos(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[str
     ]
 
 
-def refuse_other_photos(others: Sequence[str], *, of: int, place: Any, cure: str) -> None:
-    """`ValueError` where photos go by names under which `place` holds other photos."""
+def refuse_other_images(others: Sequence[str], *, of: int, place: Any, cure: str) -> None:
+    """`ValueError` where images go by names under which `place` holds other images."""
     if others:
         listed = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise ValueError(
-            f"{len(others)} of {of} photos are not those that {place} holds under the same ids ({listed}): {cure}"
+            f"{len(others)} of {of} images are not those that {place} holds under the same ids ({listed}): {cure}"
         )
 
 

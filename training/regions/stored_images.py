@@ -1,10 +1,10 @@
-"""Which photo of a region store is which row of a data set, where the two may name it differently.
+"""Which image of a region store is which row of a data set, where the two may name it differently.
 
     rows' ids and files + a store's ids --stored_ids--> row id -> store id
     rows that a store lacks --tell_lost--> a warning, or an error
 
-Annotations call a photo `42`, its file is `COCO_val2014_000000000042.jpg`, and `updown extract FOLDER` goes by file
-names. So an id that the store lacks is looked for by the name of the row's photo, with its ending and without.
+Annotations call an image `42`, its file is `COCO_val2014_000000000042.jpg`, and `updown extract FOLDER` goes by file
+names. So an id that the store lacks is looked for by the name of the row's image, with its ending and without.
 """
 
 import os
@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any
 
-PHOTO_ENDING = re.compile(r"\.[A-Za-z]{2,5}$")
+IMAGE_ENDING = re.compile(r"\.[A-Za-z]{2,5}$")
 
 
 def stored_ids(ids: Sequence[str], files: Sequence[str | None], *, store: Any) -> dict[str, str]:
@@ -21,12 +21,12 @@ def stored_ids(ids: Sequence[str], files: Sequence[str | None], *, store: Any) -
 
     Args:
         ids: each row's id, which the store is asked for first.
-        files: each row's photo, None where it has none; the store is asked for the name of the file, then for the one
-            photo of that name without its ending. A row without a photo is looked for by its id without its ending.
+        files: each row's image, None where it has none; the store is asked for the name of the file, then for the one
+            image of that name without its ending. A row without an image is looked for by its id without its ending.
         store: with `image_ids` and `in`.
 
     Raises:
-        ValueError: where a name fits several photos of the store, or a photo of the store several rows.
+        ValueError: where a name fits several images of the store, or an image of the store several rows.
 
     >>> from types import SimpleNamespace
     >>> class Store(list):
@@ -47,14 +47,14 @@ def stored_ids(ids: Sequence[str], files: Sequence[str | None], *, store: Any) -
             found[image_id] = held
             if owner_of.setdefault(held, image_id) != image_id:
                 raise ValueError(
-                    f"the photos {owner_of[held]!r} and {image_id!r} both go by the name of {held!r} in the region "
+                    f"the images {owner_of[held]!r} and {image_id!r} both go by the name of {held!r} in the region "
                     f"store{_place(store)}: {TABLE}"
                 )
     return found
 
 
 def rows_in_store(rows: Any, store: Any) -> dict[str, str]:
-    """`stored_ids` of undecoded rows; the photos of those that the store knows by their ids are not touched."""
+    """`stored_ids` of undecoded rows; the images of those that the store knows by their ids are not touched."""
     ids = rows["image_id"][:]
     absent = [place for place, image_id in enumerate(ids) if image_id not in store]
     files: list[str | None] = [None] * len(ids)
@@ -89,13 +89,13 @@ def named_among(
         return found
     fitting = [one for one in alike.get(plain_name(name), []) if not (has_ending(name) and has_ending(one))]
     if len(fitting) > 1:
-        raise ValueError(f"the photo {name!r} may be any of {', '.join(map(repr, fitting[:3]))} in {place}: {cure}")
+        raise ValueError(f"the image {name!r} may be any of {', '.join(map(repr, fitting[:3]))} in {place}: {cure}")
     return fitting[0] if fitting else None
 
 
 def has_ending(name: str) -> bool:
-    """Whether a name ends as a photo's file does."""
-    return PHOTO_ENDING.search(name) is not None
+    """Whether a name ends as an image's file does."""
+    return IMAGE_ENDING.search(name) is not None
 
 
 def plain_name(name: str) -> str:
@@ -104,11 +104,11 @@ def plain_name(name: str) -> str:
     >>> plain_name("val/6.jpg"), plain_name("6"), plain_name("v1.5")
     ('6', '6', 'v1.5')
     """
-    return PHOTO_ENDING.sub("", os.path.basename(name))
+    return IMAGE_ENDING.sub("", os.path.basename(name))
 
 
 def files_of(rows: Any) -> list[str | None]:
-    """The file of each row's undecoded photo, None where it has none."""
+    """The file of each row's undecoded image, None where it has none."""
     return [
         (image or {}).get("path")
         for batch in rows.select_columns(["image"]).iter(batch_size=1000)
@@ -119,7 +119,7 @@ def files_of(rows: Any) -> list[str | None]:
 def tell_lost(
     ids: Collection[str], held: Mapping[str, str], *, store: Any, min_share: float, warns: bool = True
 ) -> None:
-    """One warning with the number of photos that a store lacks; nothing where it lacks none.
+    """One warning with the number of images that a store lacks; nothing where it lacks none.
 
     Raises:
         ValueError: where it holds fewer than `min_share` of them, 0..1.
@@ -130,10 +130,10 @@ def tell_lost(
     listed = ", ".join(map(repr, lost[:3])) + (", ..." if len(lost) > 3 else "")
     if len(lost) == len(ids):
         raise ValueError(
-            f"none of the {len(ids)} photos is in the region store{_place(store)}: the data call them {listed}, the "
+            f"none of the {len(ids)} images is in the region store{_place(store)}: the data call them {listed}, the "
             f"store {', '.join(map(repr, store.image_ids[:3]))}; {TABLE}"
         )
-    fault = f"{len(lost)} of the {len(ids)} photos have no regions in the store{_place(store)}, such as {listed}"
+    fault = f"{len(lost)} of the {len(ids)} images have no regions in the store{_place(store)}, such as {listed}"
     if len(ids) - len(lost) < min_share * len(ids):
         raise ValueError(
             f"{fault}: extract them too, or lower regions.min_share, which is {min_share:g}, to do without them"

@@ -1,0 +1,55 @@
+"""Arguments under the names they had before: taken for those of today, with a warning; both names are refused."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from modeling_updown.arguments_updown import by_old_names
+
+from . import test_fusion_vqa, test_pretraining
+from .test_retrieval import OWNERS, batch_of_five, retrieval
+
+
+@pytest.mark.parametrize(
+    ("model", "batch"),
+    [
+        (retrieval(), batch_of_five()),
+        (test_fusion_vqa.answerer(), test_fusion_vqa.batch()),
+        (test_pretraining.pretraining(), test_pretraining.batch()),
+    ],
+    ids=lambda made: type(made).__name__,
+)
+@torch.no_grad()
+def test_forward_takes_the_index_of_before(model: Any, batch: dict[str, Any]) -> None:
+    given = {name: value for name, value in batch.items() if name in (*NAMES, "input_ids")}
+    expected = model.eval()(**given, image_index=batch["image_index"], return_dict=True)
+    with pytest.warns(DeprecationWarning, match="^photo_index is now called image_index$"):
+        found = model(**given, photo_index=batch["image_index"], return_dict=True)
+    assert found.logits is not None and torch.equal(found.logits, expected.logits)
+    with pytest.raises(TypeError, match="photo_index is the earlier name of image_index: give image_index alone"):
+        model(**given, photo_index=batch["image_index"], image_index=batch["image_index"])
+
+
+@torch.no_grad()
+def test_ids_and_match_of_before() -> None:
+    model, batch = retrieval(), batch_of_five()
+    index, ids = batch.pop("image_index"), torch.tensor([7, 8, 9])
+    torch.manual_seed(0)
+    expected = model(**batch, labels=ids[OWNERS], image_ids=ids).loss
+    torch.manual_seed(0)
+    with pytest.warns(DeprecationWarning, match="^photo_ids is now called image_ids$"):
+        assert torch.equal(model(**batch, labels=ids[OWNERS], photo_ids=ids).loss, expected)
+    with pytest.warns(DeprecationWarning, match="^photo_index is now called image_index$"):
+        odds = model.match(**batch, photo_index=index)
+    assert torch.equal(odds, model.match(**batch, image_index=index))
+
+
+def test_what_is_taken_is_gone() -> None:
+    kwargs = {"photo_index": [1], "other": 2}
+    with pytest.warns(DeprecationWarning, match="^photo_index is now called image_index$"):
+        assert by_old_names(kwargs, image_index=None, image_ids=3) == ([1], 3)
+    assert kwargs == {"other": 2} and by_old_names(kwargs, image_ids=None) == (None,)
+
+
+NAMES = ("region_features", "region_boxes", "region_mask")
