@@ -30,8 +30,18 @@ from transformers import (
 from transformers.utils import ModelOutput
 
 import modeling_updown
-from modeling_updown import registration_updown
-from modeling_updown.heads_updown import ANY_WORDS, ARCHITECTURES, HEADS, OWN_WORDS, PIPELINES, Architecture, Head
+from modeling_updown import configuration_updown, registration_updown
+from modeling_updown.heads_updown import (
+    ANY_WORDS,
+    ARCHITECTURES,
+    HEADS,
+    OWN_WORDS,
+    PIPELINES,
+    REGION_SOURCES,
+    Architecture,
+    Head,
+    heads_of,
+)
 from modeling_updown.modeling_base import CHECKING_PIPELINES
 from modeling_updown.registration_updown import PublishedPipelines
 from tests import tiny
@@ -168,6 +178,18 @@ def test_every_model_has_a_line() -> None:
         if isinstance(kind, type) and issubclass(kind, PreTrainedModel) and kind.forward is not PreTrainedModel.forward
     }
     assert found == {head.model for head in HEADS}
+
+
+def test_region_sources_are_those_that_models_import() -> None:
+    """The published files have a table of their own, of what a model may own."""
+    lines = [heads_of(kind.model_type)[0] for kind in REGION_SOURCES]
+    assert {
+        head.architecture.model_type: (
+            getattr(configuration_updown, head.architecture.config),
+            f"{head.file}.{head.model}",
+        )
+        for head in lines
+    } == configuration_updown.REGION_SOURCES
 
 
 def test_our_pipelines_check_the_weights_themselves() -> None:
