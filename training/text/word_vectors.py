@@ -313,8 +313,13 @@ def _stored_keys(place: PathLike) -> dict[str, str]:
 
 
 def _file_of(place: PathLike, name: str) -> str:
-    """A file of a folder or Hub repository; reading or downloading it raises `OSError` where it is not there."""
-    return str(Path(place) / name) if Path(place).is_dir() else hf_hub_download(str(place), name)
+    """A file of a folder or Hub repository. Raises `OSError` where it is not there."""
+    path = Path(place) / name
+    if not Path(place).is_dir():
+        return hf_hub_download(str(place), name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{place} holds no {name}")
+    return str(path)
 
 
 def _first_words(error: Exception) -> str:
