@@ -4,6 +4,7 @@ A pretrained language model brings its own tokenizer (`text.pretrained`); a new 
 `model.text_config`, has the words of the training captions.
 """
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -15,6 +16,7 @@ from modeling_updown import (
     boundary_token_ids,
 )
 from modeling_updown.compat_updown import checkpoint_activations
+from training.tasks import captioning
 from training.tasks.build import (
     BOUNDARIES,
     build_config,
@@ -28,12 +30,6 @@ from training.tasks.captioning import CaptioningTask, set_generation
 
 class PrefixLMTask(CaptioningTask):
     """A recipe's data, model and processor, and the four verbs on them; see the module's docstring."""
-
-    model_class = UpDownPrefixLMForImageCaptioning
-    reads: tuple[str, ...] = (
-        *(key for key in CaptioningTask.reads if not key.startswith("train.scheduled_sampling")),
-        *("text.pretrained", "text.learning_rate", "train.gradient_checkpointing"),
-    )
 
     def prepare(self) -> None:
         """As for captioning; layers are made twice where the recipe would rather have memory than time."""
@@ -65,3 +61,15 @@ class PrefixLMTask(CaptioningTask):
         set_generation(model, recipe, never=never)
         self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
         return model
+
+
+SPEC = dataclasses.replace(
+    captioning.SPEC,
+    name="prefix_lm",
+    task=PrefixLMTask,
+    models=("UpDownPrefixLMForImageCaptioning",),
+    reads=(
+        *(key for key in captioning.SPEC.reads if not key.startswith("train.scheduled_sampling")),
+        *("text.pretrained", "text.learning_rate", "train.gradient_checkpointing"),
+    ),
+)

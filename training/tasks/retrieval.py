@@ -21,10 +21,11 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedConfig
 
-from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieval, UpDownProcessor
+from modeling_updown import UpDownFusionConfig, UpDownProcessor
 from modeling_updown.compat_updown import checkpoint_activations
 from modeling_updown.modeling_captioning import IMAGE_INPUTS
 from modeling_updown.momentum_updown import MomentumQueue
+from training.data.captions.formats import CAPTION_FORMATS
 from training.data.mirroring import tell_sides
 from training.metrics.item_scores import item_scores
 from training.metrics.retrieval.recall import fold_scores, retrieval_scores
@@ -39,13 +40,19 @@ from training.tasks.build import (
     source_fields,
 )
 from training.tasks.captioning import caption_rows, captioned_rows
-from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.reranking import reranked
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.top_down import TopDownTask
 from training.text.word_pieces import train_word_pieces
 
-DIRECTIONS = ("i2t", "t2i")
-METRICS = ("rsum", *(f"{way}_{name}" for way in DIRECTIONS for name in ("r1", "r5", "r10", "map")))
+DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
+RANKING_NAMES = {
+    **{f"r{most}": f"R@{most}" for most in (1, 5, 10)},
+    "map": "mAP",
+    "median_rank": "median rank",
+    "mean_rank": "mean rank",
+}
+BEFORE = "itc_"  # stands before a metric's name where the match score has not put the best in order yet
 SETTLED_BY_RECIPE = ("objectives", "match_by", "hard_negatives", "distillation")  # whatever the model of init_from had
 
 
@@ -65,25 +72,13 @@ class RetrievalTask(TopDownTask):
     the recipe cannot be run with.
     """
 
-    hub_task = "zero-shot-image-classification"
-    counted = "photos"
-    reads: tuple[str, ...] = (
-        *(*LOOP_READS, "regions", "text", "train.objective", "train.captions_per_image", "train.max_words"),
-        *("train.momentum_queue", "train.momentum_decay", "train.gradient_checkpointing"),
-        *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
-    )
-    objectives: tuple[str, ...] = ("mixed",)  # by the weights of `model.objectives`
-    model_class: Any = UpDownFusionForImageTextRetrieval
     default_objectives: tuple[str, ...] = ("itc", "itm")
-    metrics: tuple[str, ...] = METRICS
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.momentum: MomentumQueue | None = None
         self.reranks = False  # between epochs the order is ITC's alone: matching costs a pass a pair
         self.settled: dict[str, Any] = {}
-        if recipe.evaluate.metric not in self.metrics:
-            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(self.metrics)}")
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, regions, token ids, the momentum copy."""
@@ -286,7 +281,7 @@ class RetrievalTask(TopDownTask):
         metrics, per_query = self.scores(similarity, embedded.owners)
         ranked = similarity
         if settings.rerank and self.reranks and model.config.weight("itm"):
-            before = {f"itc_{name}": value for name, value in metrics.items() if name.endswith("_x100")}
+            before = {f"{BEFORE}{name}": value for name, value in metrics.items() if name.endswith("_x100")}
             ranked, images_of_text = reranked(self, model, rows, captions, similarity)
             metrics, per_query = self.scores(ranked, embedded.owners, images_of_text)
             metrics |= before
@@ -306,7 +301,7 @@ class RetrievalTask(TopDownTask):
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
         """The hundredfold metrics, median and mean ranks, and how many of each query were re-ranked."""
         settings = self.recipe.evaluate
-        reranked = any(name.startswith("itc_") for name in scored.metrics)
+        reranked = any(name.startswith(BEFORE) for name in scored.metrics)
         shown = {name: value for name, value in scored.metrics.items() if name.endswith(("_x100", "_rank"))}
         decoding = {"re-ranked": settings.rerank, "ITC's weight": settings.rerank_weight} if reranked else {}
         folds = {"folds": settings.folds} if settings.folds else {}
@@ -377,3 +372,25 @@ def freeze_text(model: Any, layers: int) -> None:
         encoder.embeddings.requires_grad_(False)
     for layer in found[:layers]:
         layer.requires_grad_(False)
+
+
+RANKINGS = {
+    f"{way}_{key}": f"{shown}, {name}" for way, shown in DIRECTIONS.items() for key, name in RANKING_NAMES.items()
+}
+NAMES = {**RANKINGS, "rsum": "sum of the six recalls"}
+SPEC = TaskSpec(
+    name="retrieval",
+    task=RetrievalTask,
+    hub_task="zero-shot-image-classification",
+    counted="photos",
+    models=("UpDownFusionForImageTextRetrieval",),
+    formats=CAPTION_FORMATS,
+    reads=(
+        *(*LOOP_READS, "regions", "text", "train.captions_per_image", "train.max_words"),
+        *("train.momentum_queue", "train.momentum_decay", "train.gradient_checkpointing"),
+        *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
+    ),
+    objectives=("mixed",),  # by the weights of `model.objectives`
+    metrics={**NAMES, **{f"{BEFORE}{key}": f"{name}, before re-ranking" for key, name in NAMES.items()}},
+    best_by=("rsum", *(key for key in RANKINGS if not key.endswith("_rank"))),
+)
