@@ -6,6 +6,7 @@ where that is learnt, and by each objective's own figure on masks that are the s
 
 import dataclasses
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from processors.masking_updown import (
     mask_words,
     word_starts,
 )
-from training.recipe_sections import Recipe
+from training.recipe_sections import Recipe, key
 from training.regions.store import RegionStore
 from training.tasks import retrieval
 from training.tasks.retrieval import RetrievalTask
@@ -43,12 +44,42 @@ FIGURES = {  # each higher for a better model
 EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of this epoch
 
 
+@dataclass
+class MasksRecipe:
+    """What pretraining hides.
+
+    words: share of word pieces (Devlin et al. 2019). whole_words: all pieces of a word together.
+    regions: share of regions. overlap: regions whose IoU with a hidden one is over it are hidden too, and none is asked
+        for that a visible one overlaps so; 1 hides single regions.
+    blocks: hide blocks of neighbouring cells, where the regions are a grid (Bao et al. 2022).
+    swapped, kept: of the hidden regions, the share that shows a region of another image, or itself; the rest shows
+        zeros.
+    """
+
+    words: float = key(0.15, lowest=0, below=1)
+    whole_words: bool = False
+    regions: float = key(0.15, lowest=0, below=1)
+    overlap: float = key(0.4, lowest=0)
+    blocks: bool = False
+    swapped: float = key(0.0, lowest=0, below=1)
+    kept: float = key(0.0, lowest=0, below=1)
+
+
+@dataclass
+class PretrainingRecipe(Recipe):
+    """A recipe with `masks`."""
+
+    masks: MasksRecipe = field(default_factory=MasksRecipe)
+
+
 class PretrainingTask(RetrievalTask):
     """A recipe's images and captions, model and processor, and the four verbs on them; see the module's docstring."""
 
     default_objectives = DEFAULT_OBJECTIVES
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+    recipe: PretrainingRecipe
+
+    def __init__(self, recipe: PretrainingRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.starts: torch.Tensor | None = None
 
@@ -216,7 +247,7 @@ SPEC = dataclasses.replace(
     name="pretraining",
     task=PretrainingTask,
     models=("UpDownFusionForPreTraining",),
-    reads=(*retrieval.SPEC.reads, "masks"),
+    recipe=PretrainingRecipe,
     metrics={**retrieval.SPEC.metrics, **FIGURES},
     best_by=(*retrieval.SPEC.best_by, *FIGURES),
 )

@@ -42,10 +42,10 @@ from training.data.questions.formats import VQA_FORMATS, load_vqa
 from training.data.questions.rows import listed
 from training.data.questions.submission import write_submission
 from training.metrics.vqa.exact_match import align_predictions
-from training.recipe_sections import Recipe
 from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.top_down import TopDownTask
+from training.tasks.vqa_recipe import VqaRecipe, check_recipe
 from training.tasks.vqa_scores import (
     item_accuracies,
     question_items,
@@ -82,10 +82,10 @@ class VqaTask(TopDownTask):
     the recipe cannot be run with.
     """
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+    recipe: VqaRecipe
+
+    def __init__(self, recipe: VqaRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
-        if recipe.regions.crops < 1:
-            raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole images, leave it out")
         self.not_computed: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -493,7 +493,7 @@ def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> N
     embedding.data[known] = scale * vectors[known]
 
 
-def score_answers(recipe: Recipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
+def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
     """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or image.
 
     predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`; beside it the
@@ -531,9 +531,11 @@ SPEC = TaskSpec(
     models=("UpDownForVisualQuestionAnswering",),
     formats=VQA_FORMATS,
     reads=(
-        *(*LOOP_READS, "regions", "answers", "train.questions_per_image", "train.withhold"),
+        *(*LOOP_READS, "regions", "train.questions_per_image", "train.withhold"),
         *("train.word_vectors", "train.min_word_count"),
     ),
+    recipe=VqaRecipe,
+    check=check_recipe,
     objectives=("binary_cross_entropy",),
     metrics={
         "accuracy": "accuracy",

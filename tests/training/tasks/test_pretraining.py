@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.training.tiny_run import log_of, new_accelerator, tiny_retrieval_recipe, train_here
-from training.recipe_sections import EvaluateRecipe, MasksRecipe, Recipe, RegionsRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe
 from training.tasks import build_task
+from training.tasks.pretraining import MasksRecipe
 
 OBJECTIVES = {"itc": 1, "itm": 1, "mlm": 1, "mrfr": 1, "prefix_lm": 0.5}
 
