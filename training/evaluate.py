@@ -26,7 +26,8 @@ from training.metrics.vqa.exact_match import align_predictions
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe
 from training.tasks import build_task, check_recipe
-from training.tasks.captioning import CaptioningTask, caption_figures, caption_rows, captioned_rows, scored_captions
+from training.tasks.captioning import CaptioningTask, caption_figures, scored_captions
+from training.tasks.captions import caption_rows, captioned_rows
 from training.tasks.interface import Scored, Task
 from training.tasks.vqa import VqaTask, answer_figures, question_rows, submission_kind
 from training.tasks.vqa_scores import question_items, question_scores, scored_format

@@ -183,8 +183,8 @@ class PretrainingTask(RetrievalTask):
         given = {**images, **words, "image_ids": torch.from_numpy(indices), "image_index": torch.arange(len(indices))}
         given |= self.masks(given, epoch=EVALUATION_EPOCH)
         del given["image_ids"]
-        device, labels, asked = self.accelerator.device, given.pop("labels", None), given.pop("asked_regions", None)
-        output = model(**{name: tensor.to(device) for name, tensor in given.items()})
+        labels, asked = given.pop("labels", None), given.pop("asked_regions", None)
+        output = model(**self.on_device(given))
         for guess in (output.logits, output.object_logits, output.region_predictions):
             if guess is not None:
                 check_finite(guess, model, what="guesses at masked words and regions")
