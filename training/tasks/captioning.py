@@ -42,7 +42,6 @@ from training.tasks.build import (
 from training.tasks.captions import CaptionedTask
 from training.tasks.interface import LOOP_READS, Scored
 
-CAPTIONS_PER_IMAGE = 5
 HIDDEN = "the captions of this split are hidden; its organisers score them"
 NOT_ASKED = "needs Java; ask for it with --java"
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
@@ -66,6 +65,7 @@ class CaptioningTask(CaptionedTask):
     reads: tuple[str, ...] = (
         *(*LOOP_READS, "regions", "train.objective", "train.label_smoothing", "train.max_words"),
         *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),
+        "train.captions_per_image",
         *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
     )
@@ -159,7 +159,7 @@ class CaptioningTask(CaptionedTask):
         return [row[:length] for row, length in zip(encoded["input_ids"], lengths, strict=True)]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Images (P) and, for cross-entropy, their captions (P x 5, T)."""
+        """Images (P) and, for cross-entropy, `captions_per_image` of each one's captions (N, T)."""
         draws = self.draws(indices, epoch=epoch)
         inputs = self.drawn_images(indices, draws)
         inputs["image_index"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
@@ -169,11 +169,11 @@ class CaptioningTask(CaptionedTask):
         return inputs
 
     def chosen_captions(self, index: int, draw: np.random.Generator) -> list[torch.Tensor]:
-        """Five of an image's captions: all where it has five, a draw where it has more, some twice where fewer."""
-        rows = self.token_ids[index]
-        if len(rows) > CAPTIONS_PER_IMAGE:
-            return [rows[i] for i in draw.permutation(len(rows))[:CAPTIONS_PER_IMAGE]]
-        return [rows[i % len(rows)] for i in range(CAPTIONS_PER_IMAGE)]
+        """`train.captions_per_image` of an image's captions: drawn where it has more, some twice where it has fewer."""
+        rows, wanted = self.token_ids[index], self.recipe.train.captions_per_image
+        if len(rows) > wanted:
+            return [rows[i] for i in draw.permutation(len(rows))[:wanted]]
+        return [rows[i % len(rows)] for i in range(wanted)]
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,8 @@ class PretrainingTask(RetrievalTask):
         """As the base class has it; where objects' classes are learnt they are read from the store as well."""
         super().adopt(model, processor)
         if any(model.config.weight(name) for name in REGION_CLASSES):
-            self.images.columns = (*self.images.columns, "object_probs")
+            weighed = ("region_scores",) if model.config.mrc_weights == "confidence" else ()
+            self.images.columns = (*self.images.columns, "object_probs", *weighed)
 
     def head_fields(self, vision_config: PreTrainedConfig | None) -> dict[str, Any]:
         """As many object classes as the detector has, or as the store's soft labels have."""
