@@ -59,19 +59,18 @@ class PretrainingTask(RetrievalTask):
             raise ValueError(f"evaluate.metric is {metric!r}, which needs {asked} in model.objectives")
         if any(weight(name) for name in MASKED_REGIONS) and not self.recipe.regions.store:
             raise ValueError("masked regions are predicted as they lie in a store: name its folder in regions.store")
-        soft = next((name for name in REGION_CLASSES if weight(name)), None)
-        if soft and "object_probs" not in self.images.stores[False].column_names:
-            raise ValueError(
-                f"{soft} learns the detector's object_probs, which the regions of {self.recipe.regions.store} lack: "
-                "set regions.soft_labels and another store, or leave that objective out"
-            )
 
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:
         """As the base class has it; where objects' classes are learnt they are read from the store as well."""
         super().adopt(model, processor)
-        if any(model.config.weight(name) for name in REGION_CLASSES):
-            weighed = ("region_scores",) if model.config.mrc_weights == "confidence" else ()
-            self.images.columns = (*self.images.columns, "object_probs", *weighed)
+        soft = next((name for name in REGION_CLASSES if model.config.weight(name)), None)
+        if not soft:
+            return
+        cure = "set regions.soft_labels and another store, or leave that objective out"
+        self.images.read("object_probs", needed=f"which {soft} learns: {cure}")
+        if model.config.mrc_weights == "confidence":
+            cure = "name another store, or set it to even"
+            self.images.read("region_scores", needed=f"which model.mrc_weights counts by: {cure}")
 
     def head_fields(self, vision_config: PreTrainedConfig | None) -> dict[str, Any]:
         """As many object classes as the detector has, or as the store's soft labels have."""

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from datasets import Dataset
 
 from modeling_updown import UpDownFusionForImageTextRetrieval, UpDownProcessor
-from modeling_updown.momentum_updown import MomentumQueue
+from modeling_updown.momentum_updown import REGION_INPUTS, MomentumQueue
 from training.metrics.item_scores import item_scores
 from training.metrics.retrieval.recall import fold_scores, retrieval_scores
 from training.recipe_sections import Recipe
@@ -153,7 +153,7 @@ class RetrievalTask(FusionTask, CaptionedTask):
         if "pixel_values" in inputs:
             images = model.get_regions(inputs["pixel_values"], pixel_mask=inputs.get("pixel_mask"))
         keys = self.momentum.keys(
-            {name: images[name] for name in ("region_features", "region_boxes", "region_mask")},
+            {name: images[name] for name in REGION_INPUTS if name in images},
             inputs["input_ids"],
             inputs["attention_mask"],
             image_ids=image_ids,
