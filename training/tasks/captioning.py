@@ -85,8 +85,7 @@ class CaptioningTask(CaptionedTask):
         self.ask_store(rows)
         self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(rows["captions"][:])
         self.model.config.label_smoothing = recipe.train.label_smoothing
-        if recipe.regions.trained:
-            self.model.unfreeze_regions()
+        self.set_trained()
         self.check_evaluation()
         self.take_rows(rows)
         if recipe.train.objective == "self_critical":

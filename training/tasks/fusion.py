@@ -101,12 +101,11 @@ class FusionTask(TopDownTask):
             self.recipe.model, self.settled, self.any_head = whole, {}, False
 
     def set_trained(self) -> None:
-        """Freeze and unfreeze the model's parts as the recipe says."""
+        """As the base class has it; the recipe may freeze layers of the text encoder, or have all made twice."""
+        super().set_trained()
         freeze_text(self.model, self.recipe.text.frozen_layers)
         if self.recipe.train.gradient_checkpointing:
             checkpoint_activations(self.model)
-        if self.recipe.regions.trained:
-            self.model.fusion.unfreeze_regions()
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 

@@ -23,9 +23,9 @@ class PrefixLMTask(CaptioningTask):
         *("text.pretrained", "text.learning_rate", "train.gradient_checkpointing"),
     )
 
-    def prepare(self) -> None:
-        """As for captioning; layers are made twice where the recipe would rather have memory than time."""
-        super().prepare()
+    def set_trained(self) -> None:
+        """As the base class has it; layers are made twice where the recipe would rather have memory than time."""
+        super().set_trained()
         if self.recipe.train.gradient_checkpointing:
             checkpoint_activations(self.model)
 

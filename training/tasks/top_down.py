@@ -120,6 +120,11 @@ class TopDownTask:
         self.adopt(model, UpDownProcessor(build_image_processor(vision_config, self.recipe.regions), tokenizer))
         return model
 
+    def set_trained(self) -> None:
+        """Freeze and unfreeze the model's parts as the recipe says."""
+        if self.recipe.regions.trained:
+            self.model.unfreeze_regions()
+
     @property
     def padding_id(self) -> int:
         """The token that shorter texts of a batch are filled with."""

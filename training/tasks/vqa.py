@@ -96,17 +96,13 @@ class VqaTask(TopDownTask):
         recipe = self.recipe
         rows = self.rows(recipe.train.split)
         self.ask_store(rows)
-        if recipe.init_from:
-            self.model = self.start_from(recipe.init_from)
-        else:
-            self.model = self.build(rows)
-        if recipe.regions.trained:
-            self.model.unfreeze_regions()
+        self.model = self.first_model(rows)
+        self.set_trained()
         self.check_evaluation()
         self.trained = self.questions(rows, flips=recipe.regions.flips)
         self.groups = question_groups(self.trained.image_of, most=recipe.train.questions_per_image)
         self.num_rows = len(self.groups)
-        self.token_ids = self.encode(self.trained.rows["question"][:])
+        self.token_ids = self.encode_questions(self.trained.rows["question"][:])
         self.targets = self.soft_targets(self.trained.rows)
         if not len(self.targets.ids):
             raise ValueError(
@@ -114,7 +110,7 @@ class VqaTask(TopDownTask):
                 "can give: choose another split, or a list of answers that fits them"
             )
         self.sided = mentions_sides(self.trained) if recipe.regions.flips else np.zeros(len(rows), dtype=bool)
-        self.choices = self.encode_choices(self.trained.rows) if self.model.config.scores_choices else []
+        self.choices = self.encode_choices(self.trained.rows) if self.scores_choices else []
         self.correct_choices = np.array(self.trained.rows["correct_choice"][:], dtype=np.int64)
 
     def check_evaluation(self) -> None:
@@ -171,6 +167,15 @@ class VqaTask(TopDownTask):
 
     # -- model --------------------------------------------------------------------------------------------------------
 
+    def first_model(self, rows: Dataset) -> Any:
+        """The model that training starts from: that of `init_from`, or a new one."""
+        return self.start_from(self.recipe.init_from) if self.recipe.init_from else self.build(rows)
+
+    @property
+    def scores_choices(self) -> bool:
+        """Whether the model has a head for given answers; without one they are chosen by the vocabulary's scores."""
+        return getattr(self.model.config, "scores_choices", False)
+
     def build(self, rows: Dataset) -> Any:
         """A new model: words and answers from the training questions, random weights but for the backbone's."""
         recipe = self.recipe
@@ -216,13 +221,11 @@ class VqaTask(TopDownTask):
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
-    def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
-        """Each question's word ids; one unknown word where the recipe withholds it."""
-        if self.recipe.train.withhold == "question":
-            return [torch.tensor([self.processor.tokenizer.unk_token_id])] * len(texts)
-        return self.encode_texts(texts)
+    def encode_questions(self, questions: Sequence[str]) -> list[torch.Tensor]:
+        """Each question's token ids; those of an empty text where the recipe withholds it."""
+        return self.encode([""] * len(questions) if self.recipe.train.withhold == "question" else questions)
 
-    def encode_texts(self, texts: Sequence[str]) -> list[torch.Tensor]:
+    def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """Each text's word ids, cut to the model's length; one unknown word where there is none."""
         if not texts:
             return []
@@ -241,7 +244,7 @@ class VqaTask(TopDownTask):
     def encode_choices(self, rows: Dataset) -> list[list[torch.Tensor]]:
         """The word ids of each question's choices."""
         choices = rows["choices"][:]
-        ids = iter(self.encode_texts([choice for texts in choices for choice in texts]))
+        ids = iter(self.encode([choice for texts in choices for choice in texts]))
         return [[next(ids) for _ in texts] for texts in choices]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
@@ -334,7 +337,7 @@ class VqaTask(TopDownTask):
         mine = np.arange(len(asked.images))[accelerator.process_index :: accelerator.num_processes]
         order = np.argsort(asked.image_of, kind="stable")
         starts = np.searchsorted(asked.image_of[order], np.arange(len(asked.images) + 1))
-        token_ids, choices = self.encode(asked.rows["question"][:]), asked.rows["choices"][:]
+        token_ids, choices = self.encode_questions(asked.rows["question"][:]), asked.rows["choices"][:]
         with tqdm(total=len(mine), desc="answering", unit="image", disable=not accelerator.is_main_process) as bar:
             for first in range(0, len(mine), size):
                 places = mine[first : first + size]
@@ -352,9 +355,9 @@ class VqaTask(TopDownTask):
         self, model: Any, inputs: dict[str, torch.Tensor], rows: np.ndarray, choices: list[list[str]]
     ) -> Iterator[dict[str, Any]]:
         """The best answer to each question, and the best of its choices where it has some."""
-        scores_choices = model.config.scores_choices and any(choices)
+        scores_choices = self.scores_choices and any(choices)
         if scores_choices:
-            inputs |= self.choice_inputs([self.encode_texts(texts) for texts in choices])
+            inputs |= self.choice_inputs([self.encode(texts) for texts in choices])
         output = model(**self.on_device(inputs))
         check_finite(output.logits, model, what="scores of answers")
         probabilities = output.logits.float().sigmoid().cpu()
