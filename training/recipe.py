@@ -12,19 +12,21 @@ Every key is documented in `recipe_sections.py`. Values can be changed on the co
 """
 
 import dataclasses
-import difflib
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from training.console import did_you_mean
 from training.data.files import read_text
 from training.recipe_names import changed_name, with_new_names
 from training.recipe_sections import SECTIONS, Recipe
 from training.shipped import RECIPES
+from training.tasks import TASKS
+from training.tasks.spec import TaskSpec
 
 KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "section", list: "list"}
 ONE_OR_MORE = (
@@ -88,6 +90,8 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
         sections = {name: _build(kind, content.pop(name, None) or {}, name) for name, kind in SECTIONS.items()}
         recipe = _build(Recipe, {**content, **sections}, "the recipe")
         _check_ranges(recipe)
+        spec_of(recipe.task).settle(recipe)
+        check_keys(recipe)
         return recipe
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -131,15 +135,19 @@ def joined(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def check_keys(recipe: Recipe, readers: Mapping[str, Iterable[str]]) -> None:
+def spec_of(task: str) -> TaskSpec:
+    """What a task declares; `ValueError` for one that there is not."""
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}" + did_you_mean(task, TASKS))
+    return TASKS[task]
+
+
+def check_keys(recipe: Recipe) -> None:
     """`ValueError` for a key that has a value of its own and that the recipe's task does not read.
 
     A key that would be read beside another value of another key (`momentum` with another optimiser) is a warning.
-
-    Args:
-        recipe: its `task` is one of the readers.
-        readers: task -> the keys that it reads, `train.epochs`; a section's name stands for all of its keys.
     """
+    readers = {name: spec.reads for name, spec in TASKS.items()}
     given = [key for key in section_keys() if value_of(recipe, key) != default_of(key)]
     idle = [key for key in given if not is_read(key, readers[recipe.task])]
     if idle:
@@ -187,16 +195,6 @@ def default_of(key: str) -> Any:
     """The value of a section's key in a recipe that does not name it."""
     section, name = key.split(".")
     return getattr(SECTIONS[section](), name)
-
-
-def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean ...?`, or nothing where no known name is like this one.
-
-    >>> did_you_mean("epoch", ["epochs", "ema"]), did_you_mean("lr", ["epochs"])
-    ("; did you mean 'epochs'?", '')
-    """
-    similar = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 def recipe_path(name: str | Path) -> Path:

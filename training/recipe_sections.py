@@ -7,6 +7,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+Objective = Literal["", "cross_entropy", "self_critical", "binary_cross_entropy", "mixed"]
+
 
 @dataclass
 class RegionsRecipe:
@@ -109,7 +111,7 @@ class TrainRecipe:
     """How to train.
 
     objective: `cross_entropy` or `self_critical` for captions, `binary_cross_entropy` for answers, `mixed` for
-        pretraining and retrieval: the objectives of `model.objectives`, by their weights.
+        pretraining and retrieval: the objectives of `model.objectives`, by their weights. Empty takes the task's first.
     split: the images to train on; `train+restval` is Karpathy's COCO training set.
     epochs, batch_size: passes over the images (or groups of questions); images per step over all processes and
         accumulated pieces.
@@ -151,7 +153,7 @@ class TrainRecipe:
     log_with: `tensorboard`, `trackio` or empty.
     """
 
-    objective: Literal["cross_entropy", "self_critical", "binary_cross_entropy", "mixed"] = "cross_entropy"
+    objective: Objective = ""
     split: str = "train"
     epochs: int = 10
     max_steps: int = 0
@@ -204,7 +206,8 @@ class EvaluateRecipe:
     rerank, rerank_weight: retrieval: so many of the best of each query are put in a new order by the match score (ITM)
         plus so many times the similarity over the temperature (ITC); 0 leaves the order to ITC.
     folds: retrieval: a mean over so many parts of the split, each searched by itself (5: COCO's 5 x 1k); 0 takes all.
-    metric: the score that picks the best model. max_images: only the first so many while training; 0 takes all.
+    metric: the score that picks the best model; empty takes the task's own.
+    max_images: only the first so many while training; 0 takes all.
     """
 
     split: str = "val"
@@ -216,7 +219,7 @@ class EvaluateRecipe:
     rerank: int = 0
     rerank_weight: float = 0.0
     folds: int = 0
-    metric: str = "cider_d"
+    metric: str = ""
     every_epochs: int = 1
     max_images: int = 0
 
@@ -232,6 +235,7 @@ class Recipe:
     output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder. Here and in every path, `~/` is
         the home folder.
     init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
+    architecture: the class of the model, as `config.json` names it; empty takes the first that the task trains.
     data_name: the data set's name on the card.
     """
 
@@ -241,6 +245,7 @@ class Recipe:
     data_name: str = ""
     seed: int = 0
     init_from: str = ""
+    architecture: str = ""
     regions: RegionsRecipe = field(default_factory=RegionsRecipe)
     model: dict[str, Any] = field(default_factory=dict)
     answers: AnswersRecipe = field(default_factory=AnswersRecipe)

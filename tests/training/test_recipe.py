@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from transformers import PreTrainedModel
 
+import modeling_updown
 from modeling_updown import (
     UpDownCaptioningConfig,
     UpDownDetectorConfig,
@@ -18,11 +20,20 @@ from modeling_updown import (
 from modeling_updown.configuration_updown import region_source_config
 from tests.training.tiny_run import new_accelerator
 from training.metrics.captioning.scores import caption_scores
-from training.recipe import changed_keys, default_of, flat_name, read_recipe, recipe_path, section_keys, value_of
-from training.recipe_sections import Recipe, RegionsRecipe
-from training.tasks import TASKS, build_task, check_recipe
+from training.recipe import (
+    changed_keys,
+    check_keys,
+    default_of,
+    flat_name,
+    read_recipe,
+    recipe_path,
+    section_keys,
+    spec_of,
+    value_of,
+)
+from training.recipe_sections import SECTIONS, Recipe, RegionsRecipe
+from training.tasks import TASKS, build_task
 from training.tasks.build import CHANGEABLE, CUTS, build_config, check_processor_fields, override_config
-from training.tasks.captioning import METRICS
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*/*.yaml"))
 CONFIGS = {
@@ -106,8 +117,11 @@ def test_values_are_read_into_sections(tmp_path: Path) -> None:
 
 
 def test_a_written_recipe_reads_back_as_it_was(tmp_path: Path) -> None:
-    recipe = Recipe(task="captioning", output="runs/x", data={"format": "scenes", "num_scenes": 5})
-    path = write(tmp_path, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
+    path = write(tmp_path, SMALL + "train: {epochs: 3}\n")
+    recipe = read_recipe(path)
+    own = (recipe.architecture, recipe.train.objective, recipe.evaluate.metric)
+    assert own == ("UpDownForImageCaptioning", "cross_entropy", "cider_d")  # the task's, where the recipe names none
+    write(tmp_path, yaml.safe_dump(recipe.as_dict(), sort_keys=False))
     assert read_recipe(path) == recipe
 
 
@@ -209,7 +223,8 @@ def test_changes_that_cannot_be_made(tmp_path: Path) -> None:
 
 def test_the_scores_a_recipe_may_name_are_those_there_are() -> None:
     scores = caption_scores(["a dog", "a cat"], [["a dog"], ["a cat"]])
-    assert set(METRICS) == {name for name in scores if not name.endswith("_x100") and name != "per_item"}
+    names = {name for name in scores if not name.endswith("_x100") and name != "per_item"}
+    assert set(TASKS["captioning"].best_by) == names < set(TASKS["captioning"].metrics)
 
 
 # -- keys that a task reads ------------------------------------------------------------------------------------------
@@ -234,10 +249,10 @@ train.split train.epochs train.max_steps train.batch_size train.accumulation tra
 train.region_learning_rate train.weight_decay train.betas train.momentum train.schedule train.warmup_steps train.decay
 train.decay_epochs train.decay_steps train.clip_norm train.clip_value train.ema train.mixed_precision
 train.early_stopping train.checkpoint_steps train.num_workers train.log_with evaluate.split evaluate.final_split
-evaluate.batch_size evaluate.metric evaluate.every_epochs evaluate.max_images regions.source regions.weights
-regions.pretrained regions.random_backbone regions.store regions.flips regions.crops regions.processor
+evaluate.batch_size train.objective evaluate.metric evaluate.every_epochs evaluate.max_images regions.source
+regions.weights regions.pretrained regions.random_backbone regions.store regions.flips regions.crops regions.processor
 """
-TOP_DOWN = "regions.soft_labels regions.min_share regions.trained train.objective"
+TOP_DOWN = "regions.soft_labels regions.min_share regions.trained"
 WRITES = """
 train.label_smoothing train.max_words train.min_word_count train.samples_per_image train.baseline
 train.sample_temperature train.captions_per_image evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
@@ -281,30 +296,63 @@ def test_every_key_of_every_section_is_read_by_the_task_or_refused(task: str) ->
     assert read <= set(section_keys())
     for key in section_keys():
         recipe = with_value_of_its_own(task, key)
-        if key in read and key != "train.objective":
+        if key in read:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                check_recipe(recipe)
+                check_keys(recipe)
         elif key not in read:
             with pytest.raises(ValueError, match=f"^the task {task} does not read {re.escape(key)} .*leave it out$"):
-                check_recipe(recipe)
+                check_keys(recipe)
 
 
 def test_a_key_that_is_not_read_names_the_tasks_that_read_it(tmp_path: Path) -> None:
     text = SMALL + "train: {momentum_queue: 64}\nanswers: {top: 9}\ntext: {frozen_layers: 0}\n"
+    path = write(tmp_path, text)
     with pytest.raises(ValueError) as caught:
-        check_recipe(read_recipe(write(tmp_path, text)))
+        read_recipe(path)
     assert str(caught.value) == (
-        "the task captioning does not read answers.top (read by vqa), train.momentum_queue (read by pretraining, "
-        "retrieval): leave them out"
+        f"{path}: the task captioning does not read answers.top (read by vqa), train.momentum_queue (read by "
+        "pretraining, retrieval): leave them out"
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "more"),
+    [
+        ("architecture", "architecture: UpDownForImageCaption\n"),
+        ("data.format", "data: {format: karpaty}\n"),
+        ("train.objective", "train: {objective: mixed}\n"),
+        ("evaluate.metric", "evaluate: {metric: cider_e}\n"),
+    ],
+)
+def test_what_a_task_does_not_take_is_refused_with_what_it_takes(tmp_path: Path, key: str, more: str) -> None:
+    spec = TASKS["captioning"]
+    takes = {
+        "architecture": spec.models,
+        "data.format": tuple(spec.formats),
+        "train.objective": spec.objectives,
+        "evaluate.metric": spec.best_by,
+    }
+    small = SMALL if "data" not in more else "task: captioning\noutput: runs/x\n"
+    with pytest.raises(ValueError, match=f"{key} is '.*'; the task captioning takes {', '.join(takes[key])}"):
+        read_recipe(write(tmp_path, small + more))
+
+
+def test_what_every_task_declares() -> None:
+    for name, spec in TASKS.items():
+        assert spec.name == name and set(spec.best_by) <= set(spec.metrics) and spec.models and spec.formats
+        assert all(issubclass(getattr(modeling_updown, model), PreTrainedModel) for model in spec.models)
+        assert all(key in SECTIONS or key in section_keys() for key in spec.reads)
+    names: dict[str, str] = {}
+    for spec in TASKS.values():  # a metric has one name, whatever the task
+        assert all(names.setdefault(key, shown) == shown for key, shown in spec.metrics.items())
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_recipes_hold_nothing_that_says_nothing(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_recipe(read_recipe(path))
+        read_recipe(path)
 
 
 @pytest.mark.parametrize(
@@ -330,7 +378,7 @@ def test_an_objective_of_another_task_is_refused(task: str, objective: Any) -> N
 )
 def test_a_key_that_another_makes_idle_is_a_warning(tmp_path: Path, more: str, sentence: str) -> None:
     with pytest.warns(UserWarning, match=re.escape(sentence)):
-        check_recipe(read_recipe(write(tmp_path, SMALL + more)))
+        read_recipe(write(tmp_path, SMALL + more))
 
 
 @pytest.mark.parametrize(
@@ -352,7 +400,7 @@ def test_a_misspelt_key_is_guessed(tmp_path: Path, more: str, sentence: str) -> 
 
 def test_a_misspelt_task_and_field_of_the_model_are_guessed() -> None:
     with pytest.raises(ValueError, match="unknown task 'captionning'; .*; did you mean 'captioning'?"):
-        check_recipe(Recipe(task="captionning", output="x", data={"format": "scenes"}))
+        spec_of("captionning")
     with pytest.raises(ValueError, match="unknown key 'hiden_size' in model; did you mean 'hidden_size'?"):
         build_config(UpDownCaptioningConfig, {"hiden_size": 3}, section="model")
     with pytest.raises(ValueError, match="unknown key 'hiden_size' in model; did you mean 'hidden_size'?"):

@@ -26,8 +26,8 @@ from modeling_updown import (
     UpDownImageProcessor,
 )
 from modeling_updown.configuration_updown import region_source_config
+from training.console import did_you_mean
 from training.data.captions.rows import NoSuchSplitError
-from training.recipe import did_you_mean
 from training.recipe_sections import Recipe, RegionsRecipe
 from training.regions.store import RegionStore
 from training.saved_models import load_whole

@@ -6,7 +6,6 @@ against the image's own captions, and their log-probability is pushed by how muc
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ from modeling_updown import (
 )
 from modeling_updown.generation_updown import FiniteScores
 from modeling_updown.losses_updown import self_critical_loss
+from training.data.captions.formats import CAPTION_FORMATS
 from training.data.files import write_json
 from training.data.questions.submission import as_number
-from training.metrics.captioning.scores import ONE_IMAGE, CiderD, caption_scores, ptb_tokenize
-from training.metrics.item_scores import item_scores
+from training.metrics.captioning.scores import ONE_IMAGE, CiderD
 from training.recipe_sections import EvaluateRecipe, Recipe
 from training.tasks.build import (
     build_config,
@@ -39,18 +38,17 @@ from training.tasks.build import (
     source_fields,
     word_bias,
 )
-from training.tasks.captions import CaptionedTask
-from training.tasks.interface import LOOP_READS, Scored
-
-HIDDEN = "the captions of this split are hidden; its organisers score them"
-NOT_ASKED = "needs Java; ask for it with --java"
-METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
-MEANS = ("rouge_l", "cider", "cider_d", "cider_plain")  # of these the corpus value is the mean over images
-# No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
-UNFINISHED = re.compile(
-    r"(?:^| )(?:an?|the|this|that|these|those|his|her|its|their|my|your|our|and|or|but|of|with|without|to|from|for|at"
-    r"|by|into|onto|upon|near|between|behind|beside|against|through|during|before|after|while|as|than|is|are|in|on)$"
+from training.tasks.captioning_scores import (
+    add_java_scores,
+    bad_endings_share,
+    caption_figures,
+    caption_predictions,
+    captions_of,
+    read_predictions,
+    scored_captions,
 )
+from training.tasks.captions import CaptionedTask, caption_rows, captioned_rows
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
 
 class CaptioningTask(CaptionedTask):
@@ -60,23 +58,9 @@ class CaptioningTask(CaptionedTask):
     the recipe cannot be run with.
     """
 
-    hub_task = "image-to-text"
-    counted = "photos"
-    reads: tuple[str, ...] = (
-        *(*LOOP_READS, "regions", "train.objective", "train.label_smoothing", "train.max_words"),
-        *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),
-        "train.captions_per_image",
-        *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
-        *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
-    )
-    objectives: tuple[str, ...] = ("cross_entropy", "self_critical")
-    model_class: Any = UpDownForImageCaptioning
-
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.scorer: CiderD | None = None
-        if recipe.evaluate.metric not in METRICS:
-            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, regions, token ids, the reward's document frequencies."""
@@ -288,7 +272,7 @@ class CaptioningTask(CaptionedTask):
         return scored_captions(self.captions(model, rows, num_beams=num_beams), rows)
 
     @torch.no_grad()
-    def caption_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
+    def score_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
         """Caption every image of a split, those whose captions are hidden too; what has captions is scored.
 
         Raises `ValueError` for images that cannot be captioned, since organisers want a caption of each.
@@ -315,7 +299,7 @@ class CaptioningTask(CaptionedTask):
         found = sorted(gather_object(list(self.captioned(model, rows, num_beams))), key=lambda row: row["row"])
         return [prediction["caption"] for prediction in found]
 
-    def write_submission(self, scored: Scored, path: str | Path) -> None:
+    def write_submission(self, scored: Scored, path: str | Path, *, split: str) -> None:
         """Write the captions as COCO's, nocaps' and VizWiz' evaluation servers take them.
 
         That is `[{"image_id": 42, "caption": "a dog"}]`, where ids that are numbers are written as numbers.
@@ -370,63 +354,45 @@ def words_until_end(words: torch.Tensor, end_token_id: int) -> torch.Tensor:
     return (ended - (words == end_token_id).long()) == 0
 
 
-def scored_captions(captions: list[str], rows: Dataset) -> Scored:
-    """One caption a row, scored over all rows, over those of each domain, and image by image."""
-    references, names, ids = rows["captions"][:], rows["domain"][:], rows["image_id"][:]
-    domains = {}
-    for domain in sorted(set(names) - {""}):
-        chosen = [i for i, name in enumerate(names) if name == domain]
-        domains[domain], _ = summary([captions[i] for i in chosen], [references[i] for i in chosen])
-    metrics, per_item = summary(captions, references)
-    predictions = caption_predictions(ids, captions)
-    items = {name: item_scores(ids, per_item[name]) for name in MEANS if name in metrics}
-    return Scored(metrics, predictions, domains, items)
+def score_captions(recipe: Recipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
+    """Score a file in COCO's result layout against the captions of a recipe's data, without any model or image.
 
-
-def caption_predictions(ids: Sequence[str], captions: Sequence[str]) -> list[dict[str, str]]:
-    """Captions in COCO's result layout."""
-    return [{"image_id": image_id, "caption": caption} for image_id, caption in zip(ids, captions, strict=True)]
-
-
-def caption_figures(metrics: dict[str, float], domains: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """What an evaluation says of captions' metrics: the hundredfold ones, for each domain too."""
-    return {
-        "metrics": hundredfold(metrics),
-        "bad_endings_share": metrics["bad_endings_share"],
-        "domains": {domain: hundredfold(values) for domain, values in domains.items()},
-        "not_computed": not_computed(metrics),
-    }
-
-
-def not_computed(metrics: dict[str, float]) -> dict[str, str]:
-    """The metrics of captions that are not there, with the reason."""
-    if "bleu_1" not in metrics:
-        return {"captions": HIDDEN}
-    lacking = {} if "cider" in metrics else {"cider": ONE_IMAGE}
-    return {**lacking, "meteor": NOT_ASKED, "spice": NOT_ASKED}
-
-
-def hundredfold(metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics times 100 alone."""
-    return {name: value for name, value in metrics.items() if name.endswith("_x100")}
-
-
-def summary(captions: list[str], references: list[list[str]]) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """The corpus values of `caption_scores` with the share of captions that stop in mid-phrase, and those of images.
-
-    Of a single image without CIDEr, which would be 0 whatever the caption.
+    predictions: `[{"image_id": 42, "caption": "a dog"}, ...]`, one entry for each image of the split that has captions;
+    ids may be numbers or strings. Returns the scores, what an evaluation says of them, and the rows. Raises
+    `ValueError` naming ids that are missing, unknown or given twice, and for a file of another layout.
     """
-    scores = caption_scores(captions, references)
-    per_item = scores.pop("per_item")
-    if len(captions) == 1:
-        scores = {name: value for name, value in scores.items() if not name.startswith("cider")}
-    return {**scores, "bad_endings_share": bad_endings_share(captions)}, per_item
+    without_images = {"images": None} if "images" in recipe.data else {}
+    rows = captioned_rows(caption_rows({**recipe.data, **without_images}, split=split), split=split)
+    scored = scored_captions(captions_of(read_predictions(predictions), rows["image_id"][:], source=predictions), rows)
+    return scored, caption_figures(scored.metrics, scored.domains), rows
 
 
-def bad_endings_share(captions: list[str]) -> float:
-    """The share of captions whose last word no sentence ends in.
-
-    >>> bad_endings_share(["a man with a", "a dog runs", "two of the.", ""])
-    0.5
-    """
-    return sum(bool(UNFINISHED.search(caption)) for caption in ptb_tokenize(captions)) / len(captions)
+SPEC = TaskSpec(
+    name="captioning",
+    task=CaptioningTask,
+    hub_task="image-to-text",
+    counted="photos",
+    models=("UpDownForImageCaptioning",),
+    formats=CAPTION_FORMATS,
+    reads=(
+        *(*LOOP_READS, "regions", "train.label_smoothing", "train.max_words"),
+        *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),
+        "train.captions_per_image",
+        *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
+        *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
+    ),
+    objectives=("cross_entropy", "self_critical"),
+    metrics={
+        **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},
+        "rouge_l": "ROUGE-L",
+        "cider": "CIDEr",
+        "cider_d": "CIDEr-D",
+        "cider_plain": "CIDEr without clipping",
+        "meteor": "METEOR",
+        "spice": "SPICE",
+    },
+    best_by=("cider_d", "cider", "cider_plain", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4"),
+    score_file=score_captions,
+    submits=True,
+    add_java=add_java_scores,
+)

@@ -4,24 +4,20 @@ A pretrained language model brings its own tokenizer (`text.pretrained`); a new 
 `model.text_config`, has the words of the training captions.
 """
 
+import dataclasses
 import itertools
 from functools import partial
 from typing import Any
 
-from modeling_updown import UpDownPrefixLMForImageCaptioning, UpDownTokenizer, boundary_token_ids
+from modeling_updown import UpDownTokenizer, boundary_token_ids
 from modeling_updown.compat_updown import checkpoint_activations
+from training.tasks import captioning
 from training.tasks.build import build_on_text, build_region_source, source_fields
 from training.tasks.captioning import CaptioningTask, set_generation
 
 
 class PrefixLMTask(CaptioningTask):
     """A recipe's data, model and processor, and the four verbs on them; see the module's docstring."""
-
-    model_class = UpDownPrefixLMForImageCaptioning
-    reads: tuple[str, ...] = (
-        *(key for key in CaptioningTask.reads if not key.startswith("train.scheduled_sampling")),
-        *("text.pretrained", "text.learning_rate", "train.gradient_checkpointing"),
-    )
 
     def set_trained(self) -> None:
         """As the base class has it; layers are made twice where the recipe would rather have memory than time."""
@@ -48,3 +44,15 @@ class PrefixLMTask(CaptioningTask):
         own = (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id)
         set_generation(model, recipe, never=set() if recipe.text.pretrained else set(own))
         return self.assembled(model, tokenizer, source)
+
+
+SPEC = dataclasses.replace(
+    captioning.SPEC,
+    name="prefix_lm",
+    task=PrefixLMTask,
+    models=("UpDownPrefixLMForImageCaptioning",),
+    reads=(
+        *(key for key in captioning.SPEC.reads if not key.startswith("train.scheduled_sampling")),
+        *("text.pretrained", "text.learning_rate", "train.gradient_checkpointing"),
+    ),
+)

@@ -4,6 +4,7 @@ The objectives are those of `model.objectives`; masks are those of the recipe's 
 where that is learnt, and by each objective's own figure on masks that are the same at every evaluation.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedConfig
 
-from modeling_updown import UpDownDetectorConfig, UpDownFusionForPreTraining, UpDownProcessor
+from modeling_updown import UpDownDetectorConfig, UpDownProcessor
 from modeling_updown.configuration_text_updown import DEFAULT_OBJECTIVES
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_pretraining import REGION_CLASSES, REGION_FEATURES
@@ -29,21 +30,23 @@ from processors.masking_updown import (
 )
 from training.recipe_sections import Recipe
 from training.regions.store import RegionStore
-from training.tasks.interface import Scored
-from training.tasks.retrieval import METRICS, RetrievalTask
+from training.tasks import retrieval
+from training.tasks.retrieval import RetrievalTask
+from training.tasks.spec import Scored
 
 MASKED_REGIONS = (*REGION_CLASSES, *REGION_FEATURES)
-FIGURES = ("mlm_accuracy", "object_accuracy", "feature_fit")  # each higher for a better model
+FIGURES = {  # each higher for a better model
+    "mlm_accuracy": "masked words guessed",
+    "object_accuracy": "masked regions' class guessed",
+    "feature_fit": "variance of masked regions' features explained",
+}
 EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of this epoch
 
 
 class PretrainingTask(RetrievalTask):
     """A recipe's images and captions, model and processor, and the four verbs on them; see the module's docstring."""
 
-    model_class = UpDownFusionForPreTraining
     default_objectives = DEFAULT_OBJECTIVES
-    metrics = (*METRICS, *FIGURES)
-    reads: tuple[str, ...] = (*RetrievalTask.reads, "masks")
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
@@ -214,3 +217,14 @@ class PretrainingTask(RetrievalTask):
 def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
     """The generator of one image's masks in one epoch."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, image]).generate_state(1)[0]))
+
+
+SPEC = dataclasses.replace(
+    retrieval.SPEC,
+    name="pretraining",
+    task=PretrainingTask,
+    models=("UpDownFusionForPreTraining",),
+    reads=(*retrieval.SPEC.reads, "masks"),
+    metrics={**retrieval.SPEC.metrics, **FIGURES},
+    best_by=(*retrieval.SPEC.best_by, *FIGURES),
+)

@@ -18,18 +18,25 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 
-from modeling_updown import UpDownFusionForImageTextRetrieval, UpDownProcessor
+from modeling_updown import UpDownProcessor
 from modeling_updown.momentum_updown import REGION_INPUTS, MomentumQueue
+from training.data.captions.formats import CAPTION_FORMATS
 from training.metrics.item_scores import item_scores
 from training.metrics.retrieval.recall import fold_scores, retrieval_scores
 from training.recipe_sections import Recipe
 from training.tasks.captions import CaptionedTask
 from training.tasks.fusion import FUSION_READS, FusionTask
-from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.reranking import reranked
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
-DIRECTIONS = ("i2t", "t2i")
-METRICS = ("rsum", *(f"{way}_{name}" for way in DIRECTIONS for name in ("r1", "r5", "r10", "map")))
+DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
+RANKING_NAMES = {
+    **{f"r{most}": f"R@{most}" for most in (1, 5, 10)},
+    "map": "mAP",
+    "median_rank": "median rank",
+    "mean_rank": "mean rank",
+}
+BEFORE = "itc_"  # stands before a metric's name where the match score has not put the best in order yet
 
 
 @dataclass
@@ -48,25 +55,13 @@ class RetrievalTask(FusionTask, CaptionedTask):
     the recipe cannot be run with.
     """
 
-    hub_task = "zero-shot-image-classification"
-    counted = "photos"
-    reads: tuple[str, ...] = (
-        *(*LOOP_READS, *FUSION_READS, "train.objective", "train.captions_per_image"),
-        *("train.momentum_queue", "train.momentum_decay"),
-        *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
-    )
-    objectives: tuple[str, ...] = ("mixed",)  # by the weights of `model.objectives`
-    model_class: Any = UpDownFusionForImageTextRetrieval
     warns_of_lost = False
     default_objectives: tuple[str, ...] = ("itc", "itm")
-    metrics: tuple[str, ...] = METRICS
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.momentum: MomentumQueue | None = None
         self.reranks = False  # between epochs the order is ITC's alone: matching costs a pass a pair
-        if recipe.evaluate.metric not in self.metrics:
-            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(self.metrics)}")
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, regions, token ids, the momentum copy."""
@@ -177,7 +172,7 @@ class RetrievalTask(FusionTask, CaptionedTask):
         metrics, per_query = self.scores(similarity, embedded.owners)
         ranked = similarity
         if settings.rerank and self.reranks and model.config.weight("itm"):
-            before = {f"itc_{name}": value for name, value in metrics.items() if name.endswith("_x100")}
+            before = {f"{BEFORE}{name}": value for name, value in metrics.items() if name.endswith("_x100")}
             ranked, images_of_text = reranked(self, model, rows, captions, similarity)
             metrics, per_query = self.scores(ranked, embedded.owners, images_of_text)
             metrics |= before
@@ -197,7 +192,7 @@ class RetrievalTask(FusionTask, CaptionedTask):
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
         """The hundredfold metrics, median and mean ranks, and how many of each query were re-ranked."""
         settings = self.recipe.evaluate
-        reranked = any(name.startswith("itc_") for name in scored.metrics)
+        reranked = any(name.startswith(BEFORE) for name in scored.metrics)
         shown = {name: value for name, value in scored.metrics.items() if name.endswith(("_x100", "_rank"))}
         decoding = {"re-ranked": settings.rerank, "ITC's weight": settings.rerank_weight} if reranked else {}
         folds = {"folds": settings.folds} if settings.folds else {}
@@ -232,3 +227,24 @@ class RetrievalTask(FusionTask, CaptionedTask):
     def text_features(self, model: Any, texts: Sequence[str], indices: np.ndarray) -> torch.Tensor:
         """Embeddings (n, E) of captions by number."""
         return model.get_text_features(**self.on_device(self.tokenize([texts[i] for i in indices])))
+
+
+RANKINGS = {
+    f"{way}_{key}": f"{shown}, {name}" for way, shown in DIRECTIONS.items() for key, name in RANKING_NAMES.items()
+}
+NAMES = {**RANKINGS, "rsum": "sum of the six recalls"}
+SPEC = TaskSpec(
+    name="retrieval",
+    task=RetrievalTask,
+    hub_task="zero-shot-image-classification",
+    counted="photos",
+    models=("UpDownFusionForImageTextRetrieval",),
+    formats=CAPTION_FORMATS,
+    reads=(
+        *(*LOOP_READS, *FUSION_READS, "train.captions_per_image", "train.momentum_queue", "train.momentum_decay"),
+        *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
+    ),
+    objectives=("mixed",),  # by the weights of `model.objectives`
+    metrics={**NAMES, **{f"{BEFORE}{key}": f"{name}, before re-ranking" for key, name in NAMES.items()}},
+    best_by=("rsum", *(key for key in RANKINGS if not key.endswith("_rank"))),
+)

@@ -9,23 +9,21 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
+import modeling_updown
 from modeling_updown import UpDownProcessor
 from modeling_updown.modeling_captioning import IMAGE_INPUTS
 from training.recipe_sections import Recipe
 from training.regions.extract import ImageRegions, ask_store
 from training.saved_models import check_kind, load_whole
 from training.tasks.build import build_image_processor, change_region_source, override_config, owns_region_source
+from training.tasks.spec import Scored
 
 
 class TopDownTask:
-    """A recipe's data, model and processor; the verbs are the subclass's.
+    """A recipe's data, model and processor; the verbs are the subclass's."""
 
-    model_class: what is trained; a folder of another kind is not loaded.
-    """
-
-    model_class: type[PreTrainedModel]
     any_head = False  # whether `load` takes a model of the same type that lacks some of the heads
     model: Any
     processor: UpDownProcessor
@@ -35,6 +33,11 @@ class TopDownTask:
         self.recipe, self.accelerator = recipe, accelerator
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[tuple[str, int], Any] = {}  # (split, max_images) -> what was prepared of it
+
+    @property
+    def model_class(self) -> Any:
+        """The class that is trained, the recipe's `architecture`; a folder of another kind is not loaded."""
+        return getattr(modeling_updown, self.recipe.architecture)
 
     def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
         """The rows of a split that can be scored, or those of its first `max_images` images."""
@@ -74,6 +77,17 @@ class TopDownTask:
                 self.evaluation_rows(split, max_images=max_images)
             except ValueError as error:
                 raise ValueError(f"evaluate.{name} is {split!r}: {error}") from error
+
+    def check_submission(self, split: str) -> None:
+        """`ValueError` for a split whose predictions no organisers take; here any are taken."""
+
+    def score_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
+        """As `score`, with a prediction for every row of the split."""
+        return self.score(model, split=split, num_beams=num_beams)
+
+    def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
+        """The metrics of a split; see `Task`."""
+        raise NotImplementedError
 
     def load(self, folder: str | Path) -> tuple[Any, UpDownProcessor]:
         """The model (in float32) and processor of a saved folder or Hub id, from now on those of the task."""

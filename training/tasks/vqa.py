@@ -37,14 +37,21 @@ from training.data.questions.answer_vocabulary import (
     read_answers,
     soft_targets,
 )
-from training.data.questions.formats import load_vqa
+from training.data.questions.formats import VQA_FORMATS, load_vqa
 from training.data.questions.rows import listed
 from training.data.questions.submission import write_submission
+from training.metrics.vqa.exact_match import align_predictions
 from training.recipe_sections import Recipe
 from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
-from training.tasks.interface import LOOP_READS, Scored
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.top_down import TopDownTask
-from training.tasks.vqa_scores import METRICS, item_accuracies, question_items, question_scores, scored_format
+from training.tasks.vqa_scores import (
+    item_accuracies,
+    question_items,
+    question_scores,
+    read_predicted_answers,
+    scored_format,
+)
 from training.text.word_vectors import word_vectors
 
 SUBMITTED_AS = {  # format -> the kind of upload file
@@ -74,19 +81,8 @@ class VqaTask(TopDownTask):
     the recipe cannot be run with.
     """
 
-    hub_task = "visual-question-answering"
-    counted = "questions"
-    reads: tuple[str, ...] = (
-        *(*LOOP_READS, "regions", "answers", "train.objective", "train.questions_per_image", "train.withhold"),
-        *("train.word_vectors", "train.min_word_count"),
-    )
-    objectives: tuple[str, ...] = ("binary_cross_entropy",)
-    model_class = UpDownForVisualQuestionAnswering
-
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
-        if recipe.evaluate.metric not in METRICS:
-            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
         if recipe.regions.crops < 1:
             raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole images, leave it out")
         self.not_computed: dict[str, str] = {}
@@ -378,6 +374,10 @@ class VqaTask(TopDownTask):
         figures = answer_figures(scored.metrics, scored.domains, self.not_computed)
         return {"withheld": withheld, **figures} if withheld else figures
 
+    def check_submission(self, split: str) -> None:
+        """`ValueError` where nobody takes answers to the questions of a split."""
+        submission_kind(self.recipe.data, split)
+
     def write_submission(self, scored: Scored, path: str | Path, *, split: str) -> None:
         """Write the answers as the data set's organisers take them; `ValueError` where nobody takes any."""
         kind = submission_kind(self.recipe.data, split)
@@ -481,3 +481,61 @@ def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> N
     known = [number for number, word in enumerate(words) if word in there and number not in special]
     scale = WORD_STD / vectors[known].std().clamp(min=1e-6)
     embedding.data[known] = scale * vectors[known]
+
+
+def score_answers(recipe: Recipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
+    """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or image.
+
+    predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`; beside it the
+    `choice` where there are choices, as `predictions.json` has it. A question without an entry counts as wrong, an
+    unknown one is ignored; one warning lists both. Returns the scores, what an evaluation says of them, and the rows.
+    Raises `ValueError` for a file of another layout, or whose questions are none of the split's.
+    """
+    rows = question_rows(recipe.data, split=split, images=False)
+    ids = rows["question_id"][:]
+    said, choice_of = read_predicted_answers(predictions)
+    try:
+        aligned = align_predictions(said, ids)
+    except ValueError as error:
+        raise ValueError(f"{predictions}: {error}") from error
+    strange = next((i for i, text in zip(ids, aligned.predictions, strict=True) if not isinstance(text, str)), None)
+    if strange is not None:
+        raise ValueError(f"{predictions}: the answer to question {strange} is no text; write it in quotation marks")
+    if aligned.problems():
+        warnings.warn(aligned.problems(), stacklevel=2)
+    choices = [choice_of.get(question_id, "") for question_id in ids] if choice_of else []
+    answers, format = list(aligned.predictions), scored_format(recipe.data, split)
+    metrics, domains, not_computed = question_scores(
+        answers, rows, format=format, choices=choices, targets=recipe.answers.scores
+    )
+    said_of = [{"question_id": name, "answer": answer} for name, answer in zip(ids, answers, strict=True)]
+    scored = Scored(metrics, said_of, domains, question_items(answers, rows, choices=choices, metrics=metrics))
+    return scored, answer_figures(metrics, domains, not_computed), rows
+
+
+SPEC = TaskSpec(
+    name="vqa",
+    task=VqaTask,
+    hub_task="visual-question-answering",
+    counted="questions",
+    models=("UpDownForVisualQuestionAnswering",),
+    formats=VQA_FORMATS,
+    reads=(
+        *(*LOOP_READS, "regions", "answers", "train.questions_per_image", "train.withhold"),
+        *("train.word_vectors", "train.min_word_count"),
+    ),
+    objectives=("binary_cross_entropy",),
+    metrics={
+        "accuracy": "accuracy",
+        "accuracy_agree_of_three": "accuracy, min(n/3, 1)",
+        "binary": "accuracy of yes-or-no and either-or questions",
+        "open": "accuracy of open questions",
+        "consistency": "consistency",
+        "multiple_choice": "accuracy of multiple choice",
+        "wups_0": "WUPS@0.0",
+        "wups_0.9": "WUPS@0.9",
+    },
+    best_by=("accuracy", "multiple_choice"),
+    score_file=score_answers,
+    submits=True,
+)

@@ -13,7 +13,8 @@ from modeling_updown.losses_updown import self_critical_loss, smoothed_cross_ent
 from tests.training.tiny_run import new_accelerator, tiny_recipe, train_here
 from training.metrics.captioning.scores import CiderD
 from training.tasks import build_task
-from training.tasks.captioning import CaptioningTask, bad_endings_share, words_until_end
+from training.tasks.captioning import CaptioningTask, words_until_end
+from training.tasks.captioning_scores import bad_endings_share
 from training.train import Run
 
 IMAGES = np.array([3, 7, 11])

@@ -20,7 +20,7 @@ from tests.training.tiny_run import new_accelerator, tiny_vqa_recipe, train_here
 from training.recipe_sections import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe
 from training.scenes.draw import draw_scene
 from training.tasks import build_task
-from training.tasks.interface import Scored
+from training.tasks.spec import Scored
 from training.tasks.vqa import VqaTask, question_groups, question_rows
 
 REGIONS = ("region_features", "region_boxes", "region_mask")

@@ -1,4 +1,4 @@
-"""What each task declares of the recipe (`reads`) against what its verbs look up while they run."""
+"""What each task declares (`SPEC`), and the keys it declares against what its verbs look up while they run."""
 
 from pathlib import Path
 from typing import Any
