@@ -93,7 +93,8 @@ class TrainRecipe:
         accumulated pieces.
     questions_per_image: question answering: so many questions of an image are learnt together and share its regions;
         `batch_size` counts such groups.
-    captions_per_image: pretraining and retrieval: so many of an image's captions are learnt together.
+    captions_per_image: cross-entropy, pretraining and retrieval: how many of an image's captions are learnt together.
+        They are drawn where it has more; where it has fewer, captions are learnt twice for cross-entropy.
     momentum_queue, momentum_decay: pretraining and retrieval: contrast with a slowly moving copy of the model and so
         many of its earlier embeddings (ALBEF: 65536, 0.995); 0 does without the copy.
     gradient_checkpointing: spend time to save memory: what lies between a transformer's layers is made twice.

@@ -246,7 +246,7 @@ regions.weights regions.pretrained regions.random_backbone regions.store regions
 TOP_DOWN = "regions.soft_labels regions.min_share regions.trained"
 WRITES = """
 train.label_smoothing train.max_words train.min_word_count train.samples_per_image train.baseline
-train.sample_temperature evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
+train.sample_temperature train.captions_per_image evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
 """
 CONTRASTS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words

@@ -99,6 +99,25 @@ def test_captions_are_repeated_or_drawn_to_five(task: CaptioningTask) -> None:
     assert set().union(*draws) == {id(row) for row in rows} and any(len(draw) < 5 for draw in draws)
 
 
+def test_as_many_captions_are_learnt_as_the_recipe_says(tmp_path: Path) -> None:
+    """Two of each image's five captions, drawn by seed, epoch and image."""
+    task: Any = build_task(tiny_recipe(tmp_path, train={"captions_per_image": 2}), new_accelerator())
+    task.prepare()
+    inputs = task.inputs(IMAGES, epoch=0)
+    assert len(inputs["input_ids"]) == 2 * len(IMAGES)
+    for place, image in enumerate(IMAGES.tolist()):
+        for slot, number in enumerate(drawn(task, image)):
+            row, mask = (inputs[name][2 * place + slot] for name in ("input_ids", "attention_mask"))
+            assert torch.equal(row[mask], task.token_ids[image][number])
+    words = sum(len(task.token_ids[i][n]) - 1 for i in IMAGES.tolist() for n in drawn(task, i))
+    assert task.loss(task.model, inputs)[1].item() == words
+
+
+def drawn(task: Any, image: int) -> list[int]:
+    """The numbers of the two captions of an image that epoch 0 draws."""
+    return np.random.default_rng([task.recipe.seed, 0, image]).permutation(5)[:2].tolist()
+
+
 # -- cross-entropy ---------------------------------------------------------------------------------------------------
 
 
