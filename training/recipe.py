@@ -147,7 +147,8 @@ def check_keys(recipe: Recipe) -> None:
 
     A key that would be read beside another value of another key (`momentum` with another optimiser) is a warning.
     """
-    readers = {name: spec.reads for name, spec in TASKS.items()}
+    readers = {name: spec.keys_read(spec.models[0]) for name, spec in TASKS.items()}
+    readers[recipe.task] = TASKS[recipe.task].keys_read(recipe.architecture)
     given = [key for key in section_keys() if value_of(recipe, key) != default_of(key)]
     idle = [key for key in given if not is_read(key, readers[recipe.task])]
     if idle:

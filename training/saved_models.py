@@ -4,6 +4,7 @@ transformers reads whatever folder it is given into the class that is asked for:
 numbers, and a captioner's folder becomes a question answerer that says anything.
 """
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,13 @@ def check_kind(folder: str | Path, wanted: Sequence[type[Any]], *, any_head: boo
         f"{folder} holds a model of type {config.model_type!r}{f' ({held})' if held else ''}, but {names} is wanted: "
         "name a folder of that kind"
     )
+
+
+def saved_class(folder: str) -> str:
+    """The class of the model in a folder or Hub id, as its config names it; "" where none can be read."""
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with it is said where it is loaded
+        return (AutoConfig.from_pretrained(folder).architectures or [""])[0]
+    return ""
 
 
 def load_whole(kind: Any, model: str, **options: Any) -> Any:

@@ -17,4 +17,4 @@ def build_task(recipe: Recipe, accelerator: Accelerator) -> Task:
     """The recipe's task; `ValueError` for what that task cannot be run with (`TaskSpec.settle`)."""
     spec = TASKS[recipe.task]
     spec.settle(recipe)
-    return spec.task(recipe, accelerator)
+    return spec.task_with.get(recipe.architecture, spec.task)(recipe, accelerator)

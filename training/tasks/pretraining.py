@@ -1,7 +1,8 @@
 """Pretraining on regions and words: what retrieval has, and what is masked, for `training/train.py`.
 
 The objectives are those of `model.objectives`; masks are those of the recipe's `masks`. A split is scored by retrieval,
-where that is learnt, and by each objective's own figure on masks that are the same at every evaluation.
+where that is learnt, and by each objective's own figure on masks that are the same at every evaluation. A model for
+masked words alone learns `mlm`.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of thi
 class PretrainingTask(RetrievalTask):
     """A recipe's images and captions, model and processor, and the four verbs on them; see the module's docstring."""
 
-    default_objectives = DEFAULT_OBJECTIVES
+    default_objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
 
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
@@ -214,6 +215,50 @@ class PretrainingTask(RetrievalTask):
         return sums
 
 
+class MaskedLMTask(PretrainingTask):
+    """Masked words alone, by a model that has no other head."""
+
+    default_objectives = ("mlm",)
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+        super().__init__(recipe, accelerator)
+        others = [name for name, weight in (recipe.model.get("objectives") or {}).items() if weight and name != "mlm"]
+        if others:
+            raise ValueError(
+                f"{recipe.architecture} learns mlm alone: leave {', '.join(others)} out of model.objectives, or "
+                f"leave architecture out"
+            )
+        if recipe.evaluate.metric != "mlm_accuracy":
+            raise ValueError(
+                f"evaluate.metric is {recipe.evaluate.metric!r}, but {recipe.architecture} has mlm_accuracy alone"
+            )
+        idle = [name for name in ("regions", "overlap", "blocks", "swapped", "kept") if is_set(recipe.masks, name)]
+        if idle:
+            named = ", ".join(f"masks.{name}" for name in idle)
+            raise ValueError(f"{recipe.architecture} hides no regions: leave {named} out")
+
+    def weight(self, objective: str) -> float:
+        """1 for masked words, whatever the config names."""
+        return float(objective == "mlm")
+
+    def model_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The masked words as `input_ids`."""
+        kept = {name: value for name, value in inputs.items() if name not in ("masked_input_ids", "image_ids")}
+        return {**kept, "input_ids": inputs["masked_input_ids"]}
+
+    def loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
+        """Sum of the loss over masked words, and their number."""
+        words = (inputs["labels"] != IGNORED_LABEL).sum()
+        return model(**self.model_inputs(inputs)).loss * words, words, {}
+
+
+def is_set(section: Any, name: str) -> bool:
+    """Whether a key of a recipe's section has another value than its default."""
+    return getattr(section, name) != getattr(type(section)(), name)
+
+
 def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
     """The generator of one image's masks in one epoch."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, image]).generate_state(1)[0]))
@@ -223,8 +268,10 @@ SPEC = dataclasses.replace(
     retrieval.SPEC,
     name="pretraining",
     task=PretrainingTask,
-    models=("UpDownFusionForPreTraining",),
-    reads=(*retrieval.SPEC.reads, "masks"),
+    models=("UpDownFusionForPreTraining", "UpDownFusionForMaskedLM"),
+    task_with={"UpDownFusionForMaskedLM": MaskedLMTask},
+    reads=(*retrieval.COMMON_READS, "masks"),
+    reads_with={"UpDownFusionForPreTraining": retrieval.CONTRAST_READS},
     metrics={**retrieval.SPEC.metrics, **FIGURES},
     best_by=(*retrieval.SPEC.best_by, *FIGURES),
 )

@@ -104,8 +104,10 @@ class TaskSpec:
     hub_task: the Hub's name of the task, which the card shows.
     counted: what a split has a number of, in `evaluation.json`: `photos` or `questions`.
     models: the names of the classes that it trains; a recipe picks one by its `architecture`, by default the first.
+    task_with: models -> the class with the verbs, where it is another one than `task`.
     formats: what `data.format` may be -> its reader.
     reads: the recipe's keys that mean something to the task, `train.epochs`, or a whole section, `masks`.
+    reads_with: models -> the keys that are read with them alone.
     objectives: the values of `train.objective`; the first is the default.
     metrics: each of its figures, without `_x100` -> what a card calls it.
     best_by: the values of `evaluate.metric`; the first is the default.
@@ -127,6 +129,12 @@ class TaskSpec:
     score_file: Callable[..., tuple[Scored, dict[str, Any], Dataset]] | None = None
     submits: bool = False
     add_java: Callable[[dict[str, Any], Scored, Dataset], None] | None = None
+    reads_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    task_with: Mapping[str, type[Any]] = field(default_factory=dict)
+
+    def keys_read(self, architecture: str) -> tuple[str, ...]:
+        """The keys, or whole sections, that mean something to the task with that model."""
+        return (*self.reads, *self.reads_with.get(architecture, ()))
 
     def settle(self, recipe: Recipe) -> None:
         """Fill in what a recipe leaves to its task; `ValueError` for what the task cannot be run with."""
