@@ -29,6 +29,7 @@ from training.metrics.vqa import vqa_accuracy
 from training.recipe_sections import EvaluateRecipe, Recipe
 from training.scenes.draw import draw_scene
 from training.tasks.captioning_scores import captions_of
+from training.tasks.vqa_recipe import VqaRecipe
 
 REFERENCES = {
     1: ["a red dog runs", "the dog runs fast"],
@@ -60,7 +61,7 @@ def score_predictions(data: dict[str, Any], path: Path, *, split: str, name: str
 
 
 def score_answers(data: dict[str, Any], path: Path, *, split: str, name: str = "") -> Any:
-    return score_file(Recipe("vqa", "x", data, data_name=name), path, split=split)[0]
+    return score_file(VqaRecipe("vqa", "x", data, data_name=name), path, split=split)[0]
 
 
 def hundredfold(ids: list[int]) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """One file per task, each with the same four verbs (rows, inputs, loss, score) and a `SPEC`; and the list of them."""
 
+import warnings
+
 from accelerate import Accelerator
 
 from training.recipe_sections import Recipe
@@ -14,7 +16,9 @@ TASKS: dict[str, TaskSpec] = {
 
 
 def build_task(recipe: Recipe, accelerator: Accelerator) -> Task:
-    """The recipe's task; `ValueError` for what that task cannot be run with (`TaskSpec.settle`)."""
+    """The recipe's task; `ValueError` for what it cannot be run with, and a warning for keys that say nothing."""
     spec = TASKS[recipe.task]
     spec.settle(recipe)
+    for sentence in spec.idle_keys(recipe):
+        warnings.warn(sentence, stacklevel=2)
     return spec.task_with.get(recipe.architecture, spec.task)(recipe, accelerator)

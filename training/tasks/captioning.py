@@ -367,6 +367,15 @@ def score_captions(recipe: Recipe, predictions: str | Path, *, split: str) -> tu
     return scored, caption_figures(scored.metrics, scored.domains), rows
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """`ValueError` for a single sample of an image that is to be compared with others."""
+    train = recipe.train
+    if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_image < 2:
+        raise ValueError(
+            f"train: baseline {train.baseline!r} compares samples of an image: raise samples_per_image to 2"
+        )
+
+
 SPEC = TaskSpec(
     name="captioning",
     task=CaptioningTask,
@@ -381,6 +390,7 @@ SPEC = TaskSpec(
         *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
     ),
+    check=check_recipe,
     objectives=("cross_entropy", "self_critical"),
     metrics={
         **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},

@@ -56,13 +56,6 @@ class DetectionTask:
         self.recipe, self.accelerator = recipe, accelerator
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[str, tuple[Dataset, Dataset]] = {}
-        for name, cure in (
-            ("store", "a detector is trained on pixels"),
-            ("source", "a detector's fields stand in model"),
-            ("pretrained", "a detector goes on from init_from"),
-        ):
-            if getattr(recipe.regions, name):
-                raise ValueError(f"{cure}: leave regions.{name} empty")
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, image processor; what is wrong with the data is met here."""
@@ -366,6 +359,17 @@ def coco_result(part: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def check_recipe(recipe: Recipe) -> None:
+    """`ValueError` for regions from elsewhere: a detector makes its own."""
+    for name, cure in (
+        ("store", "a detector is trained on pixels"),
+        ("source", "a detector's fields stand in model"),
+        ("pretrained", "a detector goes on from init_from"),
+    ):
+        if getattr(recipe.regions, name):
+            raise ValueError(f"{cure}: leave regions.{name} empty")
+
+
 SPEC = TaskSpec(
     name="detection",
     task=DetectionTask,
@@ -376,8 +380,10 @@ SPEC = TaskSpec(
     reads=(
         *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
         *("regions.processor", "train.image_size", "train.repeat_threshold"),
-        *("regions.store", "regions.source", "regions.pretrained"),  # refused by the task, with their cure
+        *("regions.store", "regions.source", "regions.pretrained"),  # refused by `check_recipe`, with their cure
     ),
+    runs="detector",
+    check=check_recipe,
     objectives=("cross_entropy",),  # the losses are the detector's own
     metrics={
         "map": "mAP",

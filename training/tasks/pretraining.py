@@ -7,6 +7,7 @@ masked words alone learns `mlm`.
 
 import dataclasses
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from processors.masking_updown import (
     mask_words,
     word_starts,
 )
-from training.recipe_sections import Recipe
+from training.recipe_sections import Recipe, key, own_values
 from training.regions.store import RegionStore
 from training.tasks import retrieval
 from training.tasks.retrieval import RetrievalTask
@@ -41,7 +42,36 @@ FIGURES = {  # each higher for a better model
     "object_accuracy": "masked regions' class guessed",
     "feature_fit": "variance of masked regions' features explained",
 }
+MASKED_WORDS = "UpDownFusionForMaskedLM"
 EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of this epoch
+
+
+@dataclass
+class MasksRecipe:
+    """What pretraining hides.
+
+    words: share of word pieces (Devlin et al. 2019). whole_words: all pieces of a word together.
+    regions: share of regions. overlap: regions whose IoU with a hidden one is over it are hidden too, and none is asked
+        for that a visible one overlaps so; 1 hides single regions.
+    blocks: hide blocks of neighbouring cells, where the regions are a grid (Bao et al. 2022).
+    swapped, kept: of the hidden regions, the share that shows a region of another image, or itself; the rest shows
+        zeros.
+    """
+
+    words: float = key(0.15, lowest=0, below=1)
+    whole_words: bool = False
+    regions: float = key(0.15, lowest=0, below=1)
+    overlap: float = key(0.4, lowest=0)
+    blocks: bool = False
+    swapped: float = key(0.0, lowest=0, below=1)
+    kept: float = key(0.0, lowest=0, below=1)
+
+
+@dataclass
+class PretrainingRecipe(Recipe):
+    """A recipe with `masks`."""
+
+    masks: MasksRecipe = field(default_factory=MasksRecipe)
 
 
 class PretrainingTask(RetrievalTask):
@@ -49,7 +79,9 @@ class PretrainingTask(RetrievalTask):
 
     default_objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+    recipe: PretrainingRecipe
+
+    def __init__(self, recipe: PretrainingRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.starts: torch.Tensor | None = None
 
@@ -220,23 +252,6 @@ class MaskedLMTask(PretrainingTask):
 
     default_objectives = ("mlm",)
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
-        super().__init__(recipe, accelerator)
-        others = [name for name, weight in (recipe.model.get("objectives") or {}).items() if weight and name != "mlm"]
-        if others:
-            raise ValueError(
-                f"{recipe.architecture} learns mlm alone: leave {', '.join(others)} out of model.objectives, or "
-                f"leave architecture out"
-            )
-        if recipe.evaluate.metric != "mlm_accuracy":
-            raise ValueError(
-                f"evaluate.metric is {recipe.evaluate.metric!r}, but {recipe.architecture} has mlm_accuracy alone"
-            )
-        idle = [name for name in ("regions", "overlap", "blocks", "swapped", "kept") if is_set(recipe.masks, name)]
-        if idle:
-            named = ", ".join(f"masks.{name}" for name in idle)
-            raise ValueError(f"{recipe.architecture} hides no regions: leave {named} out")
-
     def weight(self, objective: str) -> float:
         """1 for masked words, whatever the config names."""
         return float(objective == "mlm")
@@ -254,9 +269,18 @@ class MaskedLMTask(PretrainingTask):
         return model(**self.model_inputs(inputs)).loss * words, words, {}
 
 
-def is_set(section: Any, name: str) -> bool:
-    """Whether a key of a recipe's section has another value than its default."""
-    return getattr(section, name) != getattr(type(section)(), name)
+def check_recipe(recipe: PretrainingRecipe) -> None:
+    """`ValueError` for what a model for masked words alone does not learn, show or hide."""
+    if recipe.architecture != MASKED_WORDS:
+        return
+    others = [name for name, weight in (recipe.model.get("objectives") or {}).items() if weight and name != "mlm"]
+    if others:
+        raise ValueError(f"{MASKED_WORDS} learns mlm alone: leave {', '.join(others)} out of model.objectives")
+    if recipe.evaluate.metric != "mlm_accuracy":
+        raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}, but {MASKED_WORDS} has mlm_accuracy alone")
+    idle = [f"masks.{name}" for name in own_values(recipe.masks) if name not in ("words", "whole_words")]
+    if idle:
+        raise ValueError(f"{MASKED_WORDS} hides no regions: leave {', '.join(idle)} out")
 
 
 def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
@@ -268,10 +292,12 @@ SPEC = dataclasses.replace(
     retrieval.SPEC,
     name="pretraining",
     task=PretrainingTask,
-    models=("UpDownFusionForPreTraining", "UpDownFusionForMaskedLM"),
-    task_with={"UpDownFusionForMaskedLM": MaskedLMTask},
-    reads=(*retrieval.COMMON_READS, "masks"),
+    models=("UpDownFusionForPreTraining", MASKED_WORDS),
+    task_with={MASKED_WORDS: MaskedLMTask},
+    reads=retrieval.COMMON_READS,
     reads_with={"UpDownFusionForPreTraining": retrieval.CONTRAST_READS},
+    recipe=PretrainingRecipe,
+    check=check_recipe,
     metrics={**retrieval.SPEC.metrics, **FIGURES},
     best_by=(*retrieval.SPEC.best_by, *FIGURES),
 )

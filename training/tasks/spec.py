@@ -3,6 +3,7 @@
 SPEC = TaskSpec(...) in the task's own file --training/tasks/__init__.py--> TASKS --> recipes, loop, scores, cards
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from datasets import Dataset
 import modeling_updown
 from training.console import did_you_mean
 from training.metrics.item_scores import ItemScores
-from training.recipe_sections import Objective, Recipe
+from training.recipe_sections import Objective, Recipe, is_read, own_values, section_keys, sections_of, value_of
 from training.tasks.build import check_fields
 
 # the recipe's keys that `training/train.py` and `training/evaluate.py` read, whatever the task
@@ -106,8 +107,11 @@ class TaskSpec:
     models: the names of the classes that it trains; a recipe picks one by its `architecture`, by default the first.
     task_with: models -> the class with the verbs, where it is another one than `task`.
     formats: what `data.format` may be -> its reader.
-    reads: the recipe's keys that mean something to the task, `train.epochs`, or a whole section, `masks`.
+    reads: the keys of the common sections that mean something to the task, `train.epochs`, or a whole section, `text`.
     reads_with: models -> the keys that are read with them alone.
+    runs: what folders of its runs begin with (and its recipes did before they had a folder), where it is not the name.
+    recipe: the class of its recipes, which may add sections that the task alone reads.
+    check: `ValueError` for a recipe whose keys do not go together.
     objectives: the values of `train.objective`; the first is the default.
     metrics: each of its figures, without `_x100` -> what a card calls it.
     best_by: the values of `evaluate.metric`; the first is the default.
@@ -129,12 +133,11 @@ class TaskSpec:
     score_file: Callable[..., tuple[Scored, dict[str, Any], Dataset]] | None = None
     submits: bool = False
     add_java: Callable[[dict[str, Any], Scored, Dataset], None] | None = None
+    runs: str = ""
+    recipe: type[Recipe] = Recipe
+    check: Callable[[Any], None] | None = None
     reads_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     task_with: Mapping[str, type[Any]] = field(default_factory=dict)
-
-    def keys_read(self, architecture: str) -> tuple[str, ...]:
-        """The keys, or whole sections, that mean something to the task with that model."""
-        return (*self.reads, *self.reads_with.get(architecture, ()))
 
     def settle(self, recipe: Recipe) -> None:
         """Fill in what a recipe leaves to its task; `ValueError` for what the task cannot be run with."""
@@ -151,3 +154,30 @@ class TaskSpec:
                 fault = f"{key} is {value!r}; the task {self.name} takes {', '.join(choices)}"
                 raise ValueError(fault + did_you_mean(value, choices))
         check_fields(getattr(modeling_updown, recipe.architecture).config_class, recipe.model, section="model")
+        if self.check is not None:
+            self.check(recipe)
+
+    @property
+    def sections(self) -> dict[str, type[Any]]:
+        """The sections that the task alone reads: name -> dataclass."""
+        return {name: kind for name, kind in sections_of(self.recipe).items() if name not in sections_of(Recipe)}
+
+    def keys_read(self, architecture: str) -> tuple[str, ...]:
+        """The keys, or whole sections, that mean something to the task with that model."""
+        return (*self.reads, *self.sections, *self.reads_with.get(architecture, ()))
+
+    def idle_keys(self, recipe: Recipe) -> list[str]:
+        """A sentence on keys with values of their own that say nothing beside another key's value (`momentum` with
+        another optimiser)."""
+        reads, idle = self.keys_read(recipe.architecture), defaultdict(list)
+        sections = sections_of(self.recipe)
+        given = {f"{name}.{last}" for name in sections for last in own_values(getattr(recipe, name))}
+        for name, entry in section_keys(sections).items():
+            for other, values in entry.metadata.get("beside", {}).items():
+                if name in given and is_read(other, reads) and value_of(recipe, other) not in values:
+                    idle[other, values].append(name)
+        return [
+            f"{', '.join(names)} of the recipe says nothing, since {other} is {value_of(recipe, other)!r}: it is read "
+            f"where that is {' or '.join(map(repr, values))}"
+            for (other, values), names in idle.items()
+        ]

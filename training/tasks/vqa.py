@@ -40,12 +40,13 @@ from training.data.questions.formats import VQA_FORMATS, load_vqa
 from training.data.questions.rows import listed
 from training.data.questions.submission import write_submission
 from training.metrics.vqa.exact_match import align_predictions
-from training.recipe_sections import Recipe
+from training.recipe_sections import own_values
 from training.saved_models import saved_class
 from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
 from training.tasks.fusion import FUSION_READS, FusionTask
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.top_down import TopDownTask
+from training.tasks.vqa_recipe import VqaRecipe, check_recipe
 from training.tasks.vqa_scores import (
     item_accuracies,
     question_items,
@@ -82,10 +83,10 @@ class VqaTask(TopDownTask):
     the recipe cannot be run with.
     """
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+    recipe: VqaRecipe
+
+    def __init__(self, recipe: VqaRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
-        if recipe.regions.crops < 1:
-            raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole images, leave it out")
         self.not_computed: dict[str, str] = {}
         self.new_heads: dict[str, Any] = {}  # of a model of `init_from` that answered no questions
 
@@ -166,8 +167,13 @@ class VqaTask(TopDownTask):
     # -- model --------------------------------------------------------------------------------------------------------
 
     def first_model(self, rows: Dataset) -> Any:
-        """The model that training starts from: that of `init_from`, or a new one."""
-        return self.start_from(self.recipe.init_from) if self.recipe.init_from else self.build(rows)
+        """The model that training starts from: that of `init_from` with its own answers, or a new one."""
+        if not self.recipe.init_from:
+            return self.build(rows)
+        idle = [f"answers.{name}" for name in own_values(self.recipe.answers) if name != "scores"]
+        if idle:
+            warnings.warn(f"{', '.join(idle)} of the recipe says nothing: init_from has its own answers", stacklevel=2)
+        return self.start_from(self.recipe.init_from)
 
     @property
     def scores_choices(self) -> bool:
@@ -490,7 +496,7 @@ def answer_bias(rows: Dataset, answers: AnswerVocabulary) -> torch.Tensor:
     return torch.from_numpy(counts / (len(numbers) + 1)).float().logit()
 
 
-def score_answers(recipe: Recipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
+def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
     """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or image.
 
     predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`; beside it the
@@ -528,11 +534,13 @@ SPEC = TaskSpec(
     models=("UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"),
     task_with={"UpDownFusionForVisualQuestionAnswering": FusionVqaTask},
     formats=VQA_FORMATS,
-    reads=(*(*LOOP_READS, "regions", "answers", "train.questions_per_image", "train.withhold"),),
+    reads=(*LOOP_READS, "regions", "train.questions_per_image", "train.withhold"),
     reads_with={
         "UpDownForVisualQuestionAnswering": ("train.word_vectors", "train.min_word_count"),
         "UpDownFusionForVisualQuestionAnswering": FUSION_READS,
     },
+    recipe=VqaRecipe,
+    check=check_recipe,
     objectives=("binary_cross_entropy",),
     metrics={
         "accuracy": "accuracy",

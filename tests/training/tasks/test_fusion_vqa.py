@@ -24,9 +24,10 @@ from tests.training.tiny_run import (
 )
 from training.evaluate import evaluate_recipe
 from training.recipe import read_recipe
-from training.recipe_sections import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
 from training.regions.store import RegionStoreWriter
 from training.tasks import build_task
+from training.tasks.vqa_recipe import AnswersRecipe
 
 FUSION = "UpDownFusionForVisualQuestionAnswering"
 THINGS = ("dog", "cat", "bird")
