@@ -7,6 +7,7 @@ where that is learnt, and by each objective's own figure on masks that are the s
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from processors.masking_updown import (
 from training.recipe_sections import Recipe, key
 from training.regions.store import RegionStore
 from training.tasks import retrieval
+from training.tasks.card_facts import OBJECTIVE_NAMES, objective_facts, text_facts
 from training.tasks.retrieval import RetrievalTask
 from training.tasks.spec import Scored
 
@@ -250,10 +252,17 @@ def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, image]).generate_state(1)[0]))
 
 
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a pretrained model reads, and has learnt with the heads that it was saved with, as a card says it."""
+    heads = "UpDownFusionForPreTraining" in (config.architectures or [])
+    return {**text_facts(config), **objective_facts(config, OBJECTIVE_NAMES if heads else ())}
+
+
 SPEC = dataclasses.replace(
     retrieval.SPEC,
     name="pretraining",
     task=PretrainingTask,
+    card_facts=card_facts,
     models=("UpDownFusionForPreTraining",),
     recipe=PretrainingRecipe,
     metrics={**retrieval.SPEC.metrics, **FIGURES},
