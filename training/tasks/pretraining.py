@@ -8,6 +8,7 @@ masked words alone learns `mlm`.
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from processors.masking_updown import (
 from training.recipe_sections import Recipe, key, own_values
 from training.regions.store import RegionStore
 from training.tasks import retrieval
+from training.tasks.card_facts import OBJECTIVE_NAMES, objective_facts, text_facts
 from training.tasks.retrieval import RetrievalTask
 from training.tasks.spec import Scored
 
@@ -288,10 +290,17 @@ def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, image]).generate_state(1)[0]))
 
 
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a pretrained model reads, and has learnt with the heads that it was saved with, as a card says it."""
+    heads = OBJECTIVE_NAMES if "UpDownFusionForPreTraining" in (config.architectures or []) else ("mlm",)
+    return {**text_facts(config), **objective_facts(config, heads)}
+
+
 SPEC = dataclasses.replace(
     retrieval.SPEC,
     name="pretraining",
     task=PretrainingTask,
+    card_facts=card_facts,
     models=("UpDownFusionForPreTraining", MASKED_WORDS),
     task_with={MASKED_WORDS: MaskedLMTask},
     reads=retrieval.COMMON_READS,

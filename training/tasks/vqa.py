@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset, concatenate_datasets
 from tqdm.auto import tqdm
+from transformers import PreTrainedConfig
 
 from modeling_updown import (
     UpDownForVisualQuestionAnswering,
@@ -43,6 +44,7 @@ from training.metrics.vqa.exact_match import align_predictions
 from training.recipe_sections import own_values
 from training.saved_models import saved_class
 from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
+from training.tasks.card_facts import text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.top_down import TopDownTask
@@ -526,6 +528,28 @@ def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> 
     return scored, answer_figures(metrics, domains, not_computed), rows
 
 
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a question answerer reads, how it looks and what it can answer, as name and value."""
+    if hasattr(config, "text_config"):
+        return {**text_facts(config), "Answers": f"{config.num_answers:,}"}
+    asked = {"concat": "question and region joined", "multiply": "question times region"}[config.attention]
+    layers = {"gated_tanh": "gated tanh", "relu": "ReLU"}[config.activation]
+    facts = {
+        "Answers": f"{config.num_answers:,}",
+        "Words of questions": f"{config.vocab_size:,}, special tokens included",
+        "Longest question": f"{config.max_question_words} words; longer ones are cut",
+        "Attention": f"{asked}, {layers} layers" + (" with weight normalisation" if config.weight_norm else ""),
+        "Glimpses": str(config.num_glimpses),
+    }
+    if config.num_attention_layers > 1:
+        facts["Stacked attention"] = f"{config.num_attention_layers} layers"
+    counted = f"by the overlaps of the {config.counted_objects} strongest regions"
+    facts["Counting"] = counted if config.counted_objects else "no part of its own"
+    if config.scores_choices:
+        facts["Multiple choice"] = "given answers are scored by their words"
+    return facts
+
+
 SPEC = TaskSpec(
     name="vqa",
     task=VqaTask,
@@ -541,6 +565,7 @@ SPEC = TaskSpec(
     },
     recipe=VqaRecipe,
     check=check_recipe,
+    card_facts=card_facts,
     objectives=("binary_cross_entropy",),
     metrics={
         "accuracy": "accuracy",
