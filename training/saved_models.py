@@ -4,6 +4,7 @@ transformers reads whatever folder it is given into the class that is asked for:
 numbers, and a captioner's folder becomes a question answerer that says anything.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ def load_with_processor(
         return model, processor.from_pretrained(folder)
     except OSError as error:
         raise ValueError(f"no model can be loaded from {folder}: {' '.join(str(error).split())}") from error
+
+
+def saved_class(folder: str) -> str:
+    """The class of the model in a folder or Hub id, as its config names it; "" where none can be read."""
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with it is said where it is loaded
+        return (AutoConfig.from_pretrained(folder).architectures or [""])[0]
+    return ""
 
 
 def load_whole(kind: Any, model: str, **options: Any) -> Any:

@@ -303,8 +303,8 @@ def test_a_key_that_is_not_read_names_the_tasks_that_read_it(tmp_path: Path) -> 
     with pytest.raises(ValueError) as caught:
         read_recipe(path)
     assert str(caught.value) == (
-        f"{path}: the task captioning does not read train.momentum_queue (read by pretraining, "
-        "retrieval), answers.top (read by vqa): leave them out"
+        f"{path}: the task captioning does not read train.momentum_queue (read by pretraining "
+        "with UpDownFusionForPreTraining, retrieval), answers.top (read by vqa): leave them out"
     )
 
 

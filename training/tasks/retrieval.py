@@ -239,6 +239,11 @@ def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
 RANKINGS = {
     f"{way}_{key}": f"{shown}, {name}" for way, shown in DIRECTIONS.items() for key, name in RANKING_NAMES.items()
 }
+COMMON_READS = (*LOOP_READS, *FUSION_READS, "train.captions_per_image")
+CONTRAST_READS = (
+    *("train.momentum_queue", "train.momentum_decay"),
+    *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
+)
 NAMES = {**RANKINGS, "rsum": "sum of the six recalls"}
 SPEC = TaskSpec(
     name="retrieval",
@@ -247,10 +252,7 @@ SPEC = TaskSpec(
     counted="photos",
     models=("UpDownFusionForImageTextRetrieval",),
     formats=CAPTION_FORMATS,
-    reads=(
-        *(*LOOP_READS, *FUSION_READS, "train.captions_per_image", "train.momentum_queue", "train.momentum_decay"),
-        *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
-    ),
+    reads=(*COMMON_READS, *CONTRAST_READS),
     objectives=("mixed",),  # by the weights of `model.objectives`
     metrics={**NAMES, **{f"{BEFORE}{key}": f"{name}, before re-ranking" for key, name in NAMES.items()}},
     best_by=("rsum", *(key for key in RANKINGS if not key.endswith("_rank"))),

@@ -111,6 +111,7 @@ class TaskSpec:
     hub_task: the Hub's name of the task, which the card shows.
     counted: what a split has a number of, in `evaluation.json`: `photos` or `questions`.
     models: the names of the classes that it trains; a recipe picks one by its `architecture`, by default the first.
+    task_with: models -> the class with the verbs, where it is another one than `task`.
     formats: what `data.format` may be -> its reader.
     reads: the keys of the common sections that mean something to the task, `train.epochs`, or a whole section, `text`.
     reads_with: models -> the keys that are read with them alone.
@@ -144,6 +145,7 @@ class TaskSpec:
     check: Callable[[Any], None] | None = None
     card_facts: Callable[[PreTrainedConfig, Path], dict[str, str]] = no_facts
     reads_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    task_with: Mapping[str, type[Any]] = field(default_factory=dict)
 
     def settle(self, recipe: Recipe) -> None:
         """Fill in what a recipe leaves to its task; `ValueError` for what the task cannot be run with."""
