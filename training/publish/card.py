@@ -18,6 +18,7 @@ from huggingface_hub.utils import validate_repo_id
 from jinja2 import Environment, FileSystemLoader, Template
 from transformers import PreTrainedConfig
 
+from modeling_updown.heads_updown import HEADS
 from training.compare import table
 from training.data import files
 from training.publish.card_markdown import as_markdown
@@ -32,10 +33,7 @@ COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model 
 ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
 METRIC_NAMES = {key: name for spec in TASKS.values() for key, name in spec.metrics.items()}
 # tasks that transformers' own pipelines do, by the Auto class that they load a model with
-BUILT_IN_TASKS = {
-    "AutoModelForObjectDetection": "object-detection",
-    "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
-}
+BUILT_IN_TASKS = {head.auto.name: head.auto.task for head in HEADS if head.auto.task and not head.auto.pipeline}
 
 
 def write_card(
