@@ -11,6 +11,7 @@ import yaml
 from transformers import PreTrainedModel
 
 import modeling_updown
+from modeling_updown import UpDownCaptioningConfig
 from modeling_updown.configuration_updown import region_source_config
 from tests.training.tiny_run import new_accelerator
 from training.metrics.captioning.scores import caption_scores
