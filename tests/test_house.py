@@ -19,6 +19,17 @@ SELF_EXPLAINING_LINES = 6
 # never part of a published folder
 AT_THE_DOOR = {"__init__.py", "registration_updown.py", "drawing_updown.py", "drawing_regions_updown.py"}
 OWN_IMPORTS = re.compile(r"^\s*(?:from|import)\s+(modeling_updown|processors|training)\b", flags=re.MULTILINE)
+# of training/, the lowest first
+LAYERS = (
+    ("data",),
+    ("convert", "metrics", "text"),
+    ("regions",),
+    ("scenes", "search", "teachers"),
+    ("tasks",),
+    ("publish",),
+    ("commands",),
+)
+TRAINING_IMPORTS = re.compile(r"^\s*(?:from|import)\s+training\.(\w+)", flags=re.MULTILINE)
 # homes and scratch folders of some machine; put together so that this file does not name them itself
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:" + "|".join(("home", "root", "tmp", "work", "Users", "mnt")) + r")/\w")
 
@@ -114,6 +125,21 @@ def test_data_flows_one_way() -> None:
             text = re.sub(r'"""(?s:.*?)"""', "", path.read_text(encoding="utf-8"))  # examples import the public door
             assert path.name in allowed or not OWN_IMPORTS.findall(text), path
             assert "from .." not in text, path
+
+
+def test_folders_of_training_import_downwards_only() -> None:
+    """A folder imports itself and folders of layers before its own."""
+    layer_of = {folder: number for number, folders in enumerate(LAYERS) for folder in folders}
+    folders = [path.parent for path in (ROOT / "training").glob("*/__init__.py")]
+    assert {folder.name for folder in folders} == layer_of.keys()
+    upwards = [
+        f"{name_of(path)} imports training.{found}"
+        for folder in folders
+        for path in folder.rglob("*.py")
+        for found in TRAINING_IMPORTS.findall(path.read_text(encoding="utf-8"))
+        if found != folder.name and layer_of.get(found, -1) >= layer_of[folder.name]
+    ]
+    assert not upwards
 
 
 def test_hub_files_have_names_of_their_own() -> None:

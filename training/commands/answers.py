@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import add_command, positive
-from training.console import say
+from training.commands.shared import add_command
+from training.console import positive, say
 
 NUM_SHOWN = 10
 

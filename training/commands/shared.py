@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from training.data.files import IMAGE_SUFFIXES
 from training.shipped import published
 
 # folders of hub_cards; a wheel brings the captioner alone
@@ -17,7 +18,6 @@ TRAINED_CAPTIONER = "updown-captioning-flickr8k"
 TRAINED_DETECTOR = "updown-detector-lite"
 TRAINED_RETRIEVAL = "updown-retrieval-flickr8k"
 TRAINED_VQA = "updown-vqa-daquar-flickr8k"
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError, SafetensorError)
 LONGEST_MESSAGE = 600
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -39,20 +39,6 @@ def add_command(commands: Any, name: str, run: Any, *, summary: str, example: st
 def add_model(parser: argparse.ArgumentParser) -> None:
     """`--model`, which the commands that describe images share."""
     parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained captioner)")
-
-
-def positive(text: str) -> int:
-    """An argument that counts something."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def whole_number(text: str) -> int:
-    """An argument that counts something that may be none."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return int(text)
 
 
 def one_sentence(error: Exception) -> str:

@@ -27,7 +27,7 @@ from modeling_updown import (
     boundary_token_ids,
 )
 from modeling_updown.configuration_updown import region_source_config
-from training.data.captions.rows import NoSuchSplitError
+from training.data.splits import NoSuchSplitError
 from training.recipe import did_you_mean
 from training.recipe_sections import Recipe, RegionsRecipe
 from training.regions.store import RegionStore

@@ -7,7 +7,8 @@ against the image's own captions, and their log-probability is pushed by how muc
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from modeling_updown import (
 )
 from modeling_updown.generation_updown import FiniteScores
 from modeling_updown.losses_updown import self_critical_loss
-from training.data.captions.formats import load_captions
+from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.files import write_json
 from training.data.mirroring import tell_sides
 from training.data.questions.submission import as_number
@@ -37,6 +38,8 @@ from training.metrics.captioning.scores import ONE_IMAGE, CiderD, caption_scores
 from training.metrics.item_scores import item_scores
 from training.recipe_sections import EvaluateRecipe, Recipe
 from training.regions.extract import random_crop
+from training.regions.tags import read_tags
+from training.scenes.draw import scenes_dataset
 from training.tasks.build import (
     build_config,
     build_image_processor,
@@ -51,6 +54,7 @@ from training.tasks.top_down import TopDownTask
 CAPTIONS_PER_IMAGE = 5
 HIDDEN = "the captions of this split are hidden; its organisers score them"
 NOT_ASKED = "needs Java; ask for it with --java"
+FORMATS: dict[str, Callable[..., Dataset]] = {**CAPTION_FORMATS, "tags": read_tags, "scenes": scenes_dataset}
 BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
 MEANS = ("rouge_l", "cider", "cider_d", "cider_plain")  # of these the corpus value is the mean over images
@@ -396,7 +400,7 @@ class CaptioningTask(TopDownTask):
 
 def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:
     """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
-    return load_by_split(load_captions, data, split=split, names=BY_SPLIT)
+    return load_by_split(partial(load_captions, formats=FORMATS), data, split=split, names=BY_SPLIT)
 
 
 def captioned_rows(rows: Dataset, *, split: str) -> Dataset:

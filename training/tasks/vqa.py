@@ -7,8 +7,9 @@ projected once.
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_captioning import IMAGE_INPUTS
 from modeling_updown.modeling_vqa import WORD_STD
 from modeling_updown.outputs_updown import check_finite
+from training.data.files import listed
 from training.data.mirroring import tell_sides
 from training.data.questions.answer_vocabulary import (
     AnswerVocabulary,
@@ -38,11 +40,13 @@ from training.data.questions.answer_vocabulary import (
     read_answers,
     soft_targets,
 )
-from training.data.questions.formats import load_vqa
-from training.data.questions.rows import listed
+from training.data.questions.formats import VQA_FORMATS, load_vqa
+from training.data.questions.from_captions import read_caption_questions
 from training.data.questions.submission import write_submission
 from training.recipe_sections import Recipe
+from training.scenes.questions import read_scene_questions
 from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
+from training.tasks.captioning import FORMATS as CAPTION_FORMATS
 from training.tasks.interface import LOOP_READS, Scored
 from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_scores import METRICS, item_accuracies, question_items, question_scores, scored_format
@@ -52,6 +56,11 @@ SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),
     **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
     **{name: name for name in ("aokvqa", "visual7w")},
+}
+FORMATS: dict[str, Callable[..., Dataset]] = {
+    **VQA_FORMATS,
+    "captions": partial(read_caption_questions, caption_formats=CAPTION_FORMATS),
+    "scenes": read_scene_questions,
 }
 BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "num_scenes")
 
@@ -424,7 +433,8 @@ def question_rows(data: Mapping[str, Any], *, split: str, images: bool = True) -
             data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
     apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in BY_SPLIT)
     words = split.split("+") if apart else [split]
-    return concatenate_datasets([load_by_split(load_vqa, data, split=word, names=BY_SPLIT) for word in words])
+    load = partial(load_vqa, formats=FORMATS)
+    return concatenate_datasets([load_by_split(load, data, split=word, names=BY_SPLIT) for word in words])
 
 
 def answer_figures(

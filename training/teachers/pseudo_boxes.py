@@ -26,12 +26,11 @@ from PIL.Image import Image as PilImage
 from torchvision.ops import batched_nms, box_convert, box_iou
 from tqdm.auto import tqdm
 
-from training.commands.shared import IMAGE_SUFFIXES, positive
-from training.console import say
+from training.console import positive, say
 from training.data.boxes.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.captions.rows import CAPTION_FEATURES
-from training.data.files import PathLike, column, read_json, records, write_json
+from training.data.files import IMAGE_SUFFIXES, PathLike, column, read_json, records, write_json
 from training.regions.extract import readable_images, undecoded
 from training.teachers.detectors import Detections, Teacher, load_teacher
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from training.data.files import PathLike, check_image_names, id_text, image_paths, read_table
 from training.data.json_stream import stream_records
-from training.data.questions.official import file_word
+from training.data.questions.coco import file_word
 from training.data.questions.rows import (
     VQA_FEATURES,
     NoSuchSplitError,
