@@ -6,10 +6,12 @@ window or hides a line. Every command prints by `say`, one line an argument.
 """
 
 import argparse
+import difflib
 import json
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 # control characters but the tab, line separators, characters that turn the direction of writing, and lone surrogates,
@@ -52,6 +54,16 @@ def whole_number(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """`; did you mean ...?`, or nothing where no known name is like this one.
+
+    >>> did_you_mean("epoch", ["epochs", "ema"]), did_you_mean("lr", ["epochs"])
+    ("; did you mean 'epochs'?", '')
+    """
+    similar = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 class PrintableFormatter(logging.Formatter):
