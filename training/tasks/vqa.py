@@ -31,31 +31,26 @@ from modeling_updown.modeling_vqa import WORD_STD
 from modeling_updown.outputs_updown import check_finite
 from training.data.files import listed
 from training.data.mirroring import tell_sides
-from training.data.questions.answer_vocabulary import (
-    AnswerVocabulary,
-    answer_lists,
-    build_answers,
-    learned_answers,
-    read_answers,
-    soft_targets,
-)
+from training.data.questions.answer_vocabulary import AnswerVocabulary, build_answers, read_answers
+from training.data.questions.answers import answer_lists, learned_answers
 from training.data.questions.formats import VQA_FORMATS, load_vqa
 from training.data.questions.from_captions import read_caption_questions
 from training.data.questions.submission import write_submission
 from training.metrics.vqa.exact_match import align_predictions
-from training.scenes.questions import read_scene_questions
-from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
-from training.tasks.captions import FORMATS as CAPTION_FORMATS
-from training.tasks.spec import LOOP_READS, Scored, TaskSpec
-from training.tasks.top_down import TopDownTask
-from training.tasks.vqa_recipe import VqaRecipe, check_recipe
-from training.tasks.vqa_scores import (
+from training.metrics.vqa.scores import (
     item_accuracies,
     question_items,
     question_scores,
     read_predicted_answers,
     scored_format,
 )
+from training.metrics.vqa.soft_targets import soft_targets
+from training.scenes.questions import read_scene_questions
+from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
+from training.tasks.captions import FORMATS as CAPTION_FORMATS
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
+from training.tasks.top_down import TopDownTask
+from training.tasks.vqa_recipe import VqaRecipe, check_recipe
 from training.text.word_vectors import word_vectors
 
 SUBMITTED_AS = {  # format -> the kind of upload file
