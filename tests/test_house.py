@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from transformers import AutoConfig
 
+from modeling_updown import detector_batch_updown, losses_updown
 from modeling_updown.saving_updown import with_region_source
+from processors import masking_updown, region_batching_updown
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE_FOLDERS = ("modeling_updown", "processors", "training")
@@ -154,6 +157,12 @@ def test_hub_files_have_names_of_their_own() -> None:
     """They lie flat in one folder there."""
     names = [path.name for folder in ("modeling_updown", "processors") for path in (ROOT / folder).glob("[!_]*.py")]
     assert len(names) == len(set(names))
+
+
+def test_facts_that_two_packages_state_agree() -> None:
+    """Their published files cannot import each other."""
+    assert losses_updown.IGNORED_LABEL == masking_updown.IGNORED_LABEL == torch.nn.CrossEntropyLoss().ignore_index
+    assert detector_batch_updown.BOX_TOLERANCE == region_batching_updown.BOX_SLACK
 
 
 def test_setup_lists_every_package() -> None:

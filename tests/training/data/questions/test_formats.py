@@ -10,7 +10,8 @@ import pytest
 from tests.shared_files import shared
 from tests.training.data.questions.vqa_files import draw_images, gqa_question, vqa_annotations, vqa_questions, write
 from training.data.questions.formats import VQA_FORMATS, load_vqa
-from training.data.questions.rows import VQA_FEATURES, NoSuchSplitError
+from training.data.questions.rows import VQA_FEATURES
+from training.data.splits import NoSuchSplitError
 
 
 @pytest.fixture
@@ -163,3 +164,11 @@ def test_questions_on_real_captions() -> None:
     rows = load_vqa("captions", captions=captions, split="val", per_image=3)
     assert len(set(rows["image_id"])) > 900 and len(rows) > 2000 and rows[0]["image"].size == (224, 224)
     assert set(rows["answer_type"]) == {"yes/no", "number", "other"}
+
+
+def test_captions_of_which_no_question_can_be_made(tmp_path: Path) -> None:
+    table = write(tmp_path / "captions.csv", "file_name,caption\n1.jpg,zzz\n")
+    captions = {"format": "folder", "folder": tmp_path, "table": table}
+    draw_images(tmp_path, ["1.jpg"])
+    with pytest.raises(ValueError, match="no question can be made of the captions of these 1 images"):
+        load_vqa("captions", captions=captions)
