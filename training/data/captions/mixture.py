@@ -6,6 +6,7 @@ As training/data/questions/mixture.py, for rows of images: parts that share imag
 """
 
 import inspect
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,6 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.fingerprint import generate_random_fingerprint
 
 from training.data.captions.rows import CAPTION_FEATURES
 from training.data.files import PathLike, format_reader
@@ -91,7 +91,7 @@ def read_mixture(
         _repeated(table, part.options) for table, part in zip(_joined(named, loaded), loaded, strict=True)
     )
     return datasets.Dataset(
-        table, info=datasets.DatasetInfo(features=CAPTION_FEATURES), fingerprint=generate_random_fingerprint()
+        table, info=datasets.DatasetInfo(features=CAPTION_FEATURES), fingerprint=secrets.token_hex(8)
     )
 
 
