@@ -59,7 +59,7 @@ def build_recipe(content: dict[str, Any]) -> Recipe:
     """The recipe that a file's content describes, of its task's class, and with what it leaves to its task.
 
     Raises `ValueError` for an unknown key, one that the task does not read, and a value of the wrong kind or range. A
-    section of another task says nothing where all of its values are the defaults, as in recipes of runs of long ago.
+    section of another task is left out where all of its values are the defaults, as older runs wrote them.
     """
     if {"task", "output", "data"} - {*content}:
         _build(Recipe, content, THE_RECIPE)  # says what is missing
