@@ -74,8 +74,12 @@ class RetrievalTask(FusionTask, CaptionedTask):
         self.check_evaluation()
         self.take_rows(rows)
         self.image_numbers = np.unique(self.train_rows["image_id"][:], return_inverse=True)[1]  # a mixture may repeat
-        if recipe.train.momentum_queue:
-            settings = recipe.train
+        self.make_momentum()
+
+    def make_momentum(self) -> None:
+        """The momentum copy and its queue, where the recipe asks for them."""
+        settings = self.recipe.train
+        if settings.momentum_queue:
             self.momentum = MomentumQueue(self.model, size=settings.momentum_queue, decay=settings.momentum_decay)
             self.stateful = [self.momentum.to(self.accelerator.device)]
 
