@@ -189,7 +189,7 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
                     "This model owns no region source, so it cannot take pixel_values: "
                     "extract region_features first, or load a model whose config has a vision_config"
                 )
-            made = self.region_source(pixel_values, pixel_mask=pixel_mask)
+            made = self.region_source(pixel_values, pixel_mask=pixel_mask, return_dict=True)
             if broken_regions(made) is not None:
                 if not pixel_values.isfinite().all():
                     raise ValueError("pixel_values hold NaN or infinity: make them with the model's image processor")

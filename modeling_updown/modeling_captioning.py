@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from .arguments_updown import output_flags
+from .arguments_updown import standard_forward
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_updown import UpDownCaptioningConfig
@@ -218,6 +218,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
             words = words.relu()
         return F.dropout(words, self.config.word_dropout, self.training)
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -246,7 +247,6 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
         config = self.config
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         targets = kwargs.pop("shift_labels", None)
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
@@ -266,16 +266,15 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
             hidden = run.dense("h2")
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(self.drop_output(hidden[:, kept]))
-        output = UpDownCaptioningOutput(
+        return UpDownCaptioningOutput(
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
-            hidden_states=(words, run.dense("h1"), run.dense("h2")) if flags.hidden_states else None,
-            attentions=(run.dense("weights"),) if flags.attentions else None,
-            region_boxes=cache.context.boxes if flags.attentions else None,
+            hidden_states=(words, run.dense("h1"), run.dense("h2")) if output_hidden_states else None,
+            attentions=(run.dense("weights"),) if output_attentions else None,
+            region_boxes=cache.context.boxes if output_attentions else None,
             **{CACHE: cache if use_cache else None},
         )
-        return output if flags.as_dict else output.to_tuple()
 
     def run_words(
         self,

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward
 from .boxes_updown import box_geometry
 from .configuration_text_updown import UpDownFusionConfig
 from .length_bucketing_updown import join_buckets, length_buckets, text_lengths
@@ -150,6 +150,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         super().freeze_as_made()
         check_passes(self)
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -177,8 +178,6 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         N / P texts next to each other for every image. causal_words: words see the regions and earlier words alone, and
         regions each other (Prefix-LM). -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
         """
-        (image_index,) = by_old_names(kwargs, image_index=image_index)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         has_words = input_ids is not None or inputs_embeds is not None
         if region_embeds is None and (pixel_values is not None or region_features is not None):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
@@ -187,20 +186,19 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         if not has_words and region_embeds is None:
             raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
         texts = (input_ids, inputs_embeds, attention_mask)
-        shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
-        with self.showing_attention(flags.attentions):
+        shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        with self.showing_attention(output_attentions):
             output, mask, num_words = self.read(texts, (region_embeds, region_mask, image_index), causal_words, **shown)
         states, together = output.last_hidden_state, has_words and region_embeds is not None
-        result = UpDownFusionOutput(
+        return UpDownFusionOutput(
             pooler_output=first_state(states, mask) if together else self.pool(states, mask),
             last_hidden_state=states,
             word_states=states[:, :num_words],
             region_states=None if region_embeds is None else states[:, num_words:],
-            hidden_states=output.hidden_states if flags.hidden_states else None,
-            attentions=output.attentions if flags.attentions else None,
+            hidden_states=output.hidden_states if output_hidden_states else None,
+            attentions=output.attentions if output_attentions else None,
             region_boxes=region_boxes,
         )
-        return result if flags.as_dict else result.to_tuple()
 
     def embed_regions(self, regions: Regions, region_seconds: torch.Tensor | None = None) -> torch.Tensor:
         """`Regions` of P images -> the encoder's input embeddings (P, R, H); 0 on padding, whatever stands there."""
@@ -345,7 +343,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         return mean_state(states, mask)
 
     @contextlib.contextmanager
-    def showing_attention(self, wanted: bool) -> Iterator[None]:
+    def showing_attention(self, wanted: bool | None) -> Iterator[None]:
         """With an attention that can return its weights, where they are wanted."""
         before = self.text_model.config._attn_implementation
         if not wanted or before == "eager":

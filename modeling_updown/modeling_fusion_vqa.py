@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import answer_loss
 from .modeling_attention import TextRows
@@ -53,6 +53,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -79,8 +80,6 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         for, since showing them takes a slower attention. Raises `ValueError` for numbers that do not fit.
         """
         config = self.config
-        (image_index,) = by_old_names(kwargs, image_index=image_index)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
         if kwargs.get("choice_input_ids") is not None:
@@ -93,26 +92,25 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             image_index=image_index,
-            output_attentions=flags.attentions,
-            output_hidden_states=flags.hidden_states,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
         )
         before = F.dropout(self.before_answers(joint.pooler_output), config.answer_dropout, self.training)
         logits = self.answers(before)  # (N, A)
         attentions = None
-        if flags.attentions:
+        if output_attentions:
             words, images = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), regions.region_mask
             rows = TextRows.of(image_index, num_texts=len(words), num_images=len(images), device=words.device)
             attentions = cls_attention(joint.attentions, words, rows.of_images(images))
         loss = None if labels is None else self.loss_of(logits, labels, kwargs.get("num_items_in_batch"))
-        output = UpDownVqaOutput(
+        return UpDownVqaOutput(
             loss=loss,
             logits=logits,
             hidden_states=joint.hidden_states,
             attentions=attentions,
             region_boxes=regions.region_boxes,
         )
-        return output if flags.as_dict else output.to_tuple()
 
     def loss_of(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None

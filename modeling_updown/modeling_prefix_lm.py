@@ -27,7 +27,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
-from .arguments_updown import output_flags
+from .arguments_updown import standard_forward
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, one_cache
 from .configuration_text_updown import UpDownPrefixLMConfig
@@ -240,6 +240,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
 
     # -- regions and words --------------------------------------------------------------------------------------------
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -268,7 +269,6 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
         """
         config = self.config
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         targets = kwargs.get("shift_labels")
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
@@ -278,26 +278,25 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         if not isinstance(images, PrefixCache):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             images = self.read_regions(regions, images, num_rows=len(words))
-        with self.eager_attention(flags.attentions):
+        with self.eager_attention(output_attentions):
             logits, hidden_states, attentions = self.run_words(
                 words,
                 images,
                 attention_mask,
-                output_attentions=flags.attentions,
-                output_hidden_states=flags.hidden_states,
+                output_attentions=output_attentions,
+                output_hidden_states=output_hidden_states,
                 logits_to_keep=logits_to_keep if targets is None else 0,
             )
         loss, label_log_probs = self.score_labels(logits, targets, kwargs.get("num_items_in_batch"))
-        output = UpDownPrefixLMOutput(
+        return UpDownPrefixLMOutput(
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
             hidden_states=hidden_states,
             attentions=attentions,
-            region_boxes=images.region_boxes if flags.attentions else None,
+            region_boxes=images.region_boxes if output_attentions else None,
             **{CACHE: images if use_cache and isinstance(images, PrefixCache) else None},
         )
-        return output if flags.as_dict else output.to_tuple()
 
     def embed_words(
         self,
@@ -347,8 +346,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         images: Prefix | PrefixCache,
         attention_mask: torch.Tensor | None,
         *,
-        output_attentions: bool,
-        output_hidden_states: bool,
+        output_attentions: bool | None,
+        output_hidden_states: bool | None,
         logits_to_keep: int | torch.Tensor,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None, tuple[torch.Tensor, ...] | None]:
         """The language model over words (N, T, E): after the cache, which then holds them too, or with the regions in
@@ -403,7 +402,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         return seen
 
     @contextmanager
-    def eager_attention(self, asked: bool) -> Iterator[None]:
+    def eager_attention(self, asked: bool | None) -> Iterator[None]:
         """Have the language model attend eagerly while weights are asked for: no other kernel gives them out."""
         before = self.language_model.config._attn_implementation
         if asked and before != "eager":

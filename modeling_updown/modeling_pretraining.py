@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward
 from .configuration_text_updown import UpDownFusionConfig
 from .linear_updown import word_scores
 from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
@@ -72,6 +72,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         if any(config.weight(name) for name in REGION_FEATURES):
             self.feature_head = nn.Sequential(Prediction(hidden, hidden), nn.Linear(hidden, config.region_feature_size))
 
+    @standard_forward
     def forward(  # type: ignore[override]
         self,
         input_ids: torch.LongTensor | None = None,
@@ -106,21 +107,19 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         stands in the masked regions' place, by default zeros. object_probs (P, R, C): the detector's, background first,
         what masked region classification learns. labels or masked_regions: return_loss. -> `UpDownPreTrainingOutput`
         """
-        image_index, image_ids = by_old_names(kwargs, image_index=image_index, image_ids=image_ids)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
         images = Regions(self.fusion.embed_regions(regions, region_seconds), regions.region_boxes, regions.region_mask)
         rows = self.rows(image_index, input_ids, images)
         learns = bool(return_loss) or labels is not None or masked_regions is not None
-        output = UpDownPreTrainingOutput(region_boxes=images.region_boxes if flags.attentions else None)
+        output = UpDownPreTrainingOutput(region_boxes=images.region_boxes if output_attentions else None)
         if self.config.weight("itc"):
             output.image_embeds = self.project_images(images)
             output.text_embeds = self.get_text_features(input_ids, attention_mask)
         embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds, "image_ids": image_ids}
         losses = self.pair_losses(input_ids, attention_mask, images, rows, **embeds, keys=keys) if learns else {}
-        shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
+        shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         if any(shown.values()) or any(self.config.weight(name) for name in MASKED):
             words = input_ids if masked_input_ids is None else masked_input_ids
             masked = of_pairs(masked_regions, rows)
@@ -131,7 +130,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             losses |= self.masked_losses(joint, labels, regions, rows, learnt, object_probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
         output = UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
-        return output if flags.as_dict else output.to_tuple()
+        return output
 
     def pair_losses(self, *pairs: Any, **embeds: Any) -> dict[str, torch.Tensor]:
         """`itc` and `itm`, and `prefix_lm`: what is learnt of the right pairs as they are."""
@@ -269,6 +268,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -289,8 +289,6 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
     ) -> UpDownMaskedLMOutput | tuple:
         """Score every word at every place. labels (N, T): the masked words, -100 elsewhere; the rest as the fusion
         model takes it. -> `UpDownMaskedLMOutput`"""
-        (image_index,) = by_old_names(kwargs, image_index=image_index)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         regions = None
         if pixel_values is not None or region_features is not None:
             regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
@@ -301,8 +299,8 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             image_index=image_index,
-            output_attentions=flags.attentions,
-            output_hidden_states=flags.hidden_states,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
         )
         logits = word_scores(self.word_head(joint.word_states), self.get_input_embeddings())
@@ -312,11 +310,10 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
                 image_index, num_texts=len(logits), num_images=len(regions.region_mask), device=logits.device
             )
             attentions = region_attention(attentions, rows.of_images(regions.region_mask), num_words=logits.shape[1])
-        output = UpDownMaskedLMOutput(
+        return UpDownMaskedLMOutput(
             loss=None if labels is None else mlm_loss(logits, labels),
             logits=logits,
             hidden_states=joint.hidden_states,
             attentions=attentions,
             region_boxes=None if regions is None else regions.region_boxes,
         )
-        return output if flags.as_dict else output.to_tuple()

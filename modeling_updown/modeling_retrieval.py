@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward, take_old_names
 from .compat_updown import is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_an_image
@@ -80,6 +80,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -107,8 +108,6 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         one; labels are such numbers then. keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them.
         With `output_attentions` each text is read together with its own image as well. -> `UpDownRetrievalOutput`.
         """
-        image_index, image_ids = by_old_names(kwargs, image_index=image_index, image_ids=image_ids)
-        flags = output_flags(self, kwargs, output_attentions, False, return_dict)
         owners = image_index if labels is None else rows_of(labels, image_ids)
         images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
         if input_ids is None:
@@ -127,7 +126,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
                 keys=keys,
                 image_ids=image_ids,
             )
-        output = UpDownRetrievalOutput(
+        return UpDownRetrievalOutput(
             loss=self.weighted(losses),
             losses=losses or None,
             logits=scaled,
@@ -135,10 +134,9 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             logits_per_text=scaled.T,
             image_embeds=image_embeds,
             text_embeds=text_embeds,
-            attentions=self.word_attention(input_ids, attention_mask, images, owners) if flags.attentions else None,
-            region_boxes=images.region_boxes if flags.attentions else None,
+            attentions=self.word_attention(input_ids, attention_mask, images, owners) if output_attentions else None,
+            region_boxes=images.region_boxes if output_attentions else None,
         )
-        return output if flags.as_dict else output.to_tuple()
 
     # -- the two ways to score -----------------------------------------------------------------------------------
 
@@ -179,9 +177,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     ) -> torch.Tensor:
         """Log-odds (N,) that each text and its image belong together; arguments as for `forward`; `photo_index` was
         `image_index`."""
-        (image_index,) = by_old_names({"photo_index": photo_index}, image_index=image_index)
+        given = {"image_index": image_index, "photo_index": photo_index}
+        take_old_names(given, ("image_index",))
         images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
-        owners = self.rows(image_index, input_ids, images).image_index
+        owners = self.rows(given["image_index"], input_ids, images).image_index
         odds = self.match_logits(input_ids, attention_mask, images, owners)
         self.check_numbers(odds, "log-odds of pairs")
         return odds
