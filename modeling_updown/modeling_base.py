@@ -5,6 +5,7 @@ A top-down model either owns a region source (`config.vision_config`), and then 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .arguments_updown import REGION_FIELDS
 from .compat_updown import is_traced, loading_pipeline
 from .configuration_updown import UpDownGridConfig
-from .outputs_updown import Regions, not_finite
+from .outputs_updown import not_finite
+from .regions_updown import FINITE, OPTIONAL, Regions, check_fields, optional_fields
 from .saving_updown import without_origin, write_code_again
 from .versions_updown import warn_of_newer_libraries
 
@@ -176,13 +179,19 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         region_boxes: torch.Tensor | None = None,
         region_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
+        **fields: Any,
     ) -> Regions:
         """`Regions` of B images, from pixels (B, 3, height, width) or as given; missing masks are all True.
 
-        pixel_mask (B, height, width) bool is True on the image where images of different sizes were padded. Raises
-        `ValueError` where neither or both are given, where the width does not fit, where an image has no region at all,
-        or where a real region is not finite.
+        pixel_mask (B, height, width) bool is True on the image where images of different sizes were padded. fields:
+        the others of `Regions`, which go with them, before what the region source says of its own; what only a detector
+        returns is left out. Raises `ValueError` where neither or both are given, for a field of another shape, where an
+        image has no region at all, or where a real region is not finite; `TypeError` for other names.
         """
+        unknown = sorted(fields.keys() - REGION_FIELDS)
+        if unknown:
+            raise TypeError(f"get_regions takes no argument {unknown[0]!r}: Regions have {', '.join(OPTIONAL)}")
+        fields = optional_fields(fields)
         if pixel_values is not None and region_features is None:
             if self.region_source is None:
                 raise ValueError(
@@ -194,16 +203,22 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
                 if not pixel_values.isfinite().all():
                     raise ValueError("pixel_values hold NaN or infinity: make them with the model's image processor")
                 raise not_finite(self, "region features")
-            return made
-        if region_features is None or pixel_values is not None:
+            if not fields:
+                return made
+            given = replace(made, **fields)
+        elif region_features is None or pixel_values is not None:
             raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
-        given = Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
+        else:
+            mask = self._checked_mask(region_features, region_mask)
+            given = Regions(region_features, region_boxes, mask, **fields)
+        check_fields(given)
         broken = broken_regions(given)
         if broken is not None:
             image, region = broken.nonzero()[0].tolist()
+            name = next(name for name in FINITE if not finite_regions(given, name)[image, region])
             raise ValueError(
                 f"region {region} of image {image} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
-                "infinity in region_features or region_boxes: extract these regions anew"
+                f"infinity in {name}: extract these regions anew"
             )
         return given
 
@@ -233,14 +248,22 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
 def broken_regions(regions: Regions) -> torch.Tensor | None:
     """Which real regions hold NaN or infinity, (B, R) bool, or None where none does; padding may hold anything.
 
-    A sum is not finite where one of its numbers is not, at a fraction of the work. None while a compiler or exporter
-    traces, which cannot follow where numbers decide.
+    None while a compiler or exporter traces, which cannot follow where numbers decide.
     """
-    features, boxes = regions.region_features, regions.region_boxes
-    if is_traced() or features.is_meta:
+    if is_traced() or regions.region_features.is_meta:
         return None
-    total = features.detach().sum(dim=-1, dtype=torch.promote_types(features.dtype, torch.float32))  # (B, R)
-    if boxes is not None:
-        total = total + boxes.detach().sum(dim=-1, dtype=torch.promote_types(boxes.dtype, torch.float32))
-    broken = regions.region_mask & ~total.isfinite()
+    finite = [finite_regions(regions, name) for name in FINITE if getattr(regions, name) is not None]
+    broken = regions.region_mask & ~torch.stack(finite).all(dim=0)
     return broken if broken.any() else None
+
+
+def finite_regions(regions: Regions, name: str) -> torch.Tensor:
+    """Which regions hold only finite numbers in a field, (B, R) bool; all where it is absent.
+
+    A sum is not finite where one of its numbers is not, at a fraction of the work.
+    """
+    numbers = getattr(regions, name)
+    if numbers is None:
+        return torch.ones_like(regions.region_mask)
+    total = numbers.detach().flatten(2) if numbers.dim() > 2 else numbers.detach()[..., None]
+    return total.sum(dim=-1, dtype=torch.promote_types(numbers.dtype, torch.float32)).isfinite()

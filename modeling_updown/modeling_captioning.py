@@ -26,10 +26,11 @@ from .linear_updown import float_type, step_product
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_attention import TopDownAttention
 from .modeling_base import UpDownTopDownModel
-from .outputs_updown import Regions, UpDownCaptioningOutput
+from .outputs_updown import UpDownCaptioningOutput
+from .regions_updown import OPTIONAL, REQUIRED, Regions, optional_fields
 from .rnn_updown import WordSteps, lstm_step, word_steps
 
-IMAGE_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
+IMAGE_INPUTS = ("pixel_values", "pixel_mask", *REQUIRED, *OPTIONAL)
 
 
 @dataclass
@@ -253,7 +254,8 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         cache = one_cache(cache, past_key_values)
         if cache is None:
-            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+            fields = optional_fields(kwargs)
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             cache = CaptioningCache(self.encode_images(regions))
         input_ids = words_of_labels(labels, config) if input_ids is inputs_embeds is None else input_ids
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)

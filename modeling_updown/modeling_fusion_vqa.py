@@ -20,6 +20,7 @@ from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, shares_of_regions
 from .modeling_pretraining import Prediction
 from .outputs_updown import UpDownVqaOutput
+from .regions_updown import joined_rows, optional_fields
 
 
 class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
@@ -75,20 +76,23 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         """Score every answer to each question.
 
         input_ids (N, T) with the tokenizer's special tokens, attention_mask (N, T), by default all but the padding
-        token; regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about.
-        labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`; attentions, of every layer and head, only where asked
-        for, since showing them takes a slower attention. Raises `ValueError` for numbers that do not fit.
+        token; regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about,
+        or (N, K): which K images together (-1: none). labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`;
+        attentions, of every layer and head, only where asked for, since showing them takes a slower attention. Raises
+        `ValueError` for numbers that do not fit.
         """
         config = self.config
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
         if kwargs.get("choice_input_ids") is not None:
             raise ValueError("This model scores no choices, only the answers of config.id2label")
-        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
         joint = self.fusion(
             input_ids,
-            region_embeds=self.fusion.embed_regions(regions, region_seconds),
-            region_mask=regions.region_mask,
+            region_embeds=images.region_features,
+            region_mask=images.region_mask,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             image_index=image_index,
@@ -100,16 +104,16 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         logits = self.answers(before)  # (N, A)
         attentions = None
         if output_attentions:
-            words, images = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), regions.region_mask
-            rows = TextRows.of(image_index, num_texts=len(words), num_images=len(images), device=words.device)
-            attentions = cls_attention(joint.attentions, words, rows.of_images(images))
+            words, mask = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), images.region_mask
+            rows = TextRows.of(image_index, num_texts=len(words), num_images=len(mask), device=words.device)
+            attentions = cls_attention(joint.attentions, words, rows.of_images(mask))
         loss = None if labels is None else self.loss_of(logits, labels, kwargs.get("num_items_in_batch"))
         return UpDownVqaOutput(
             loss=loss,
             logits=logits,
             hidden_states=joint.hidden_states,
             attentions=attentions,
-            region_boxes=regions.region_boxes,
+            region_boxes=images.region_boxes,
         )
 
     def loss_of(

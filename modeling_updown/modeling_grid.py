@@ -19,7 +19,8 @@ from .boxes_updown import grid_boxes, pool_boxes, pyramid_boxes
 from .compat_updown import is_traced
 from .configuration_updown import UpDownGridConfig
 from .modeling_base import UpDownPreTrainedModel, load_backbone
-from .outputs_updown import Regions, check_pixels
+from .outputs_updown import check_pixels
+from .regions_updown import Regions
 
 
 class UpDownGrid(UpDownPreTrainedModel):

@@ -36,7 +36,8 @@ from .linear_updown import float_type
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_base import UpDownTopDownModel, loading_fault
 from .modeling_captioning import IMAGE_INPUTS
-from .outputs_updown import Regions, UpDownPrefixLMOutput
+from .outputs_updown import UpDownPrefixLMOutput
+from .regions_updown import Regions, optional_fields
 
 NEEDED = ("inputs_embeds", "position_ids", CACHE)
 ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
@@ -276,7 +277,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         words = self.embed_words(input_ids, inputs_embeds, labels)  # (N, T, E)
         images: Any = one_cache(cache, past_key_values)
         if not isinstance(images, PrefixCache):
-            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+            fields = optional_fields(kwargs)
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             images = self.read_regions(regions, images, num_rows=len(words))
         with self.eager_attention(output_attentions):
             logits, hidden_states, attentions = self.run_words(

@@ -21,7 +21,8 @@ from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_an_image
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
-from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
+from .outputs_updown import UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
+from .regions_updown import Regions, optional_fields
 
 
 class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
@@ -109,7 +110,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         With `output_attentions` each text is read together with its own image as well. -> `UpDownRetrievalOutput`.
         """
         owners = image_index if labels is None else rows_of(labels, image_ids)
-        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+        fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         if input_ids is None:
             raise ValueError("There is no text to compare with: give input_ids (and attention_mask)")
         image_embeds = self.project_images(images)
@@ -148,10 +150,12 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         region_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
         region_seconds: torch.Tensor | None = None,
+        **fields: Any,
     ) -> torch.Tensor:
-        """P images, or their regions -> embeddings (P, E) of length 1."""
+        """P images, or their regions with all their fields -> embeddings (P, E) of length 1."""
+        fields["region_seconds"] = region_seconds
         return self.project_images(
-            self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+            self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         )
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -174,12 +178,14 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         region_seconds: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         photo_index: torch.Tensor | None = None,
+        **fields: Any,
     ) -> torch.Tensor:
         """Log-odds (N,) that each text and its image belong together; arguments as for `forward`; `photo_index` was
         `image_index`."""
         given = {"image_index": image_index, "photo_index": photo_index}
         take_old_names(given, ("image_index",))
-        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+        fields["region_seconds"] = region_seconds
+        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         owners = self.rows(given["image_index"], input_ids, images).image_index
         odds = self.match_logits(input_ids, attention_mask, images, owners)
         self.check_numbers(odds, "log-odds of pairs")
@@ -203,11 +209,12 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         region_mask: torch.Tensor | None,
         pixel_mask: torch.Tensor | None = None,
         region_seconds: torch.Tensor | None = None,
+        **fields: Any,
     ) -> Regions:
         """Regions of P images whose `region_features` are the encoder's input embeddings (P, R, H), made once."""
-        regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-        embedded = self.fusion.embed_regions(regions, region_seconds)
-        return Regions(embedded, regions.region_boxes, regions.region_mask)
+        fields["region_seconds"] = region_seconds
+        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        return self.fusion.embedded(regions)
 
     def get_regions(self, *arguments: Any, **named: Any) -> Regions:
         """As the fusion model has it."""

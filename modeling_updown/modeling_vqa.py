@@ -25,7 +25,8 @@ from .linear_updown import NormedLinear, float_type, linear_layer
 from .losses_updown import IGNORED_LABEL, answer_loss
 from .modeling_attention import GatedLayer, QuestionAttention, TextRows
 from .modeling_base import UpDownTopDownModel
-from .outputs_updown import Regions, UpDownVqaOutput, check_finite_eagerly
+from .outputs_updown import UpDownVqaOutput, check_finite_eagerly
+from .regions_updown import Regions, joined_rows, optional_fields
 from .rnn_updown import QuestionGRU
 
 WORD_STD = 0.3  # of new word vectors: about that of GloVe's
@@ -147,14 +148,17 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         """Score every answer to each question.
 
         input_ids (N, T), padded on either side; attention_mask (N, T), by default all but `config.pad_token_id`;
-        regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about.
-        labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the words of C answers to choose from,
-        choice_mask (N, C): True = a choice; correct_choice (N,): the right one, -100 for none.
+        regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about, or
+        (N, K): which K images together (-1: none). labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the
+        words of C answers to choose from, choice_mask (N, C): True = a choice; correct_choice (N,): the right one, -100
+        for none.
         -> `UpDownVqaOutput`; attentions are always there, since they cost nothing. Raises `ValueError` for numbers that
         do not fit.
         """
         config = self.config
-        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        fields = optional_fields(kwargs)
+        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        regions, image_index = joined_rows(regions, image_index)
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
         rows = TextRows.of(
             image_index, num_texts=len(question), num_images=len(regions.region_mask), device=question.device
@@ -231,6 +235,8 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         joint = self.of_question(query) * self.of_photo(attended)
         counts = None
         if self.counter is not None and self.of_counts is not None:
+            if regions.region_images is not None:
+                raise ValueError("This model counts by boxes (config.counted_objects), so in one image at a time")
             if regions.region_boxes is None:
                 raise ValueError("This model counts by boxes (config.counted_objects): give region_boxes as well")
             real, first = rows.of_images(mask), scores[:, 0]
