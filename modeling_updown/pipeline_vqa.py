@@ -21,7 +21,6 @@ from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineItera
 from transformers.utils import logging
 
 from .outputs_updown import check_finite
-from .regions_updown import entries
 from .pipeline_images import (
     IMAGE_SETTINGS,
     image_inputs,
@@ -44,6 +43,7 @@ from .pipeline_questions import (
     merged,
     question_list,
 )
+from .regions_updown import entries
 
 logger = logging.get_logger(__name__)
 
