@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from training.regions.formats.arrays import base64_bytes
@@ -113,7 +114,10 @@ class StoreFile(RegionFile):
             yield Entry(image_id, f"{self.path}, image {image_id!r}", image_id, position + 1)
 
     def decode(self, entry: Entry) -> ImageRecord:
-        image = {name: value.numpy() for name, value in self.store[entry.key].items() if name != "region_mask"}
+        columns = self.store[entry.key].items()  # of which no other format has a place for words and clips
+        image = {
+            name: value.numpy() for name, value in columns if isinstance(value, torch.Tensor) and name != "region_mask"
+        }
         size = self.image_size(entry.image_id)
         return image | ({"image_size": np.array(size)} if size and "image_size" not in image else {})
 
@@ -135,7 +139,11 @@ class StoreImages:
         self.labels = beside.labels
         self.current = store.image_ids[0]
         columns = store[store.image_ids[0]]
-        self.numbers_a_region = sum(column[0].numel() for name, column in columns.items() if name != "image_size")
+        self.numbers_a_region = sum(
+            column[0].numel()
+            for name, column in columns.items()
+            if isinstance(column, torch.Tensor) and name != "image_size"
+        )
 
     def __len__(self) -> int:
         return len(self.num_regions)
