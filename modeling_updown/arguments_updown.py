@@ -6,7 +6,7 @@ What a region source returns and a model does not read passes, a misspelt name d
 import difflib
 import inspect
 import warnings
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import fields
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
@@ -31,14 +31,14 @@ FLAGS = ("output_attentions", "output_hidden_states", "return_dict")
 Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 
-def refuse_misspelt(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
+def refuse_misspelt(model: nn.Module, names: Iterable[str]) -> None:
     """`TypeError` for an argument that `forward` does not take but that looks like one it does.
 
     Others pass unread, as transformers has it: fields of `Regions`, and what `generate`, a tokenizer or a Trainer adds.
     """
-    if not kwargs or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return
-    for name in kwargs:
+    for name in names:
         meant = "" if name in REGION_FIELDS else _meant(type(model).forward, name)
         if meant:
             raise TypeError(f"{type(model).__name__} takes no argument {name!r}: is {meant!r} meant?")
@@ -69,7 +69,7 @@ def run_forward(
 ) -> Any:
     """A call of a decorated `forward`; places: of its arguments, by name, where they are given by position."""
     take_old_names(kwargs, places)
-    refuse_misspelt(model, kwargs)
+    refuse_misspelt(model, [name for name in kwargs if name not in places])
     flags = {}
     for name in FLAGS:
         place = places.get(name, -1)

@@ -212,10 +212,11 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         broken = broken_regions(given)
         if broken is not None:
             image, region = broken.nonzero()[0].tolist()
-            name = next(name for name in FINITE if not finite_regions(given, name)[image, region])
+            of_image = {name: given[name][image, region] for name in FINITE if name in given}
+            names = [name for name, numbers in of_image.items() if not numbers.isfinite().all()]
             raise ValueError(
                 f"region {region} of image {image} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
-                f"infinity in {name}: extract these regions anew"
+                f"infinity in {' and '.join(names)}: extract these regions anew"
             )
         return given
 
@@ -245,22 +246,19 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
 def broken_regions(regions: Regions) -> torch.Tensor | None:
     """Which real regions hold NaN or infinity, (B, R) bool, or None where none does; padding may hold anything.
 
-    None while a compiler or exporter traces, which cannot follow where numbers decide.
+    A sum is not finite where one of its numbers is not, at a fraction of the work. None while a compiler or exporter
+    traces, which cannot follow where numbers decide.
     """
     if is_traced() or regions.region_features.is_meta:
         return None
-    finite = [finite_regions(regions, name) for name in FINITE if getattr(regions, name) is not None]
-    broken = regions.region_mask & ~torch.stack(finite).all(dim=0)
+    total = sum_of_regions(regions.region_features)  # (B, R)
+    for numbers in (regions.region_boxes, regions.region_seconds):
+        total = total if numbers is None else total + sum_of_regions(numbers)
+    broken = regions.region_mask & ~total.isfinite()
     return broken if broken.any() else None
 
 
-def finite_regions(regions: Regions, name: str) -> torch.Tensor:
-    """Which regions hold only finite numbers in a field, (B, R) bool; all where it is absent.
-
-    A sum is not finite where one of its numbers is not, at a fraction of the work.
-    """
-    numbers = getattr(regions, name)
-    if numbers is None:
-        return torch.ones_like(regions.region_mask)
-    total = numbers.detach().flatten(2) if numbers.dim() > 2 else numbers.detach()[..., None]
-    return total.sum(dim=-1, dtype=torch.promote_types(numbers.dtype, torch.float32)).isfinite()
+def sum_of_regions(numbers: torch.Tensor) -> torch.Tensor:
+    """(B, R) or (B, R, n) -> (B, R), in float32 at least."""
+    numbers = numbers.detach() if numbers.dim() > 2 else numbers.detach()[..., None]
+    return numbers.sum(dim=-1, dtype=torch.promote_types(numbers.dtype, torch.float32))

@@ -213,11 +213,12 @@ def check_fields(regions: Regions) -> None:
         value = getattr(regions, name)
         if value is None:
             continue
-        sizes = set(zip(rest, value.shape[2:], strict=False))  # one of each name, and a number is what it says
-        fits = value.dim() == 2 + len(rest) and value.shape[:2] == (images, count) and len(sizes) == len(set(rest))
+        shape = tuple(value.shape)
+        sizes = set(zip(rest, shape[2:], strict=False))  # one of each name, and a number is what it says
+        fits = len(shape) == 2 + len(rest) and shape[:2] == (images, count) and len(sizes) == len(set(rest))
         if not fits or any(size.isdigit() and int(size) != given for size, given in sizes):
-            shape = ", ".join(map(str, (images, count, *rest)))
-            raise ValueError(f"{name} has shape {tuple(value.shape)}, but the region_features ask for ({shape})")
+            wanted = ", ".join(map(str, (images, count, *rest)))
+            raise ValueError(f"{name} has shape {shape}, but the region_features ask for ({wanted})")
     texts, clips = regions.region_texts, regions.clip_ids
     if texts is not None and (len(texts) != images or any(len(row) != count for row in texts)):
         raise ValueError(
