@@ -4,10 +4,12 @@ An image's name, a model's word or a server's answer may hold an escape sequence
 window or hides a line. Every command prints by `say`, one line an argument.
 """
 
+import difflib
 import json
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 # control characters but the tab, line separators, characters that turn the direction of writing, and lone surrogates,
@@ -36,6 +38,16 @@ def say_json(content: Any, *, file: TextIO | None = None) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False)
     for line in text.split("\n"):
         _write(UNSAFE.sub(_json_escape, line), sys.stdout if file is None else file)
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """`; did you mean ...?`, or nothing where no known name is like this one.
+
+    >>> did_you_mean("epoch", ["epochs", "ema"]), did_you_mean("lr", ["epochs"])
+    ("; did you mean 'epochs'?", '')
+    """
+    similar = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 class PrintableFormatter(logging.Formatter):

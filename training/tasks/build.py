@@ -9,26 +9,18 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoModelForVisualQuestionAnswering,
-    AutoModelForZeroShotImageClassification,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 import modeling_updown
 from modeling_updown import (
-    UpDownDetector,
     UpDownDetectorConfig,
     UpDownGrid,
     UpDownImageProcessor,
-    boundary_token_ids,
 )
 from modeling_updown.configuration_updown import region_source_config
+from modeling_updown.heads_updown import REGION_SOURCES, heads_of
+from training.console import did_you_mean
 from training.data.captions.rows import NoSuchSplitError
-from training.recipe import did_you_mean
 from training.recipe_sections import Recipe, RegionsRecipe
 from training.regions.store import RegionStore
 from training.saved_models import load_whole
@@ -42,15 +34,10 @@ CHANGEABLE = (
 )
 
 SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not images
-BOUNDARIES = ("bos_token_id", "eos_token_id", "pad_token_id")  # of captions
 CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
 
-SOURCES: dict[str, Any] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
-MODELS: dict[str, Any] = {  # models that may own one
-    "updown_captioning": AutoModelForImageTextToText,
-    "updown_prefix_lm": AutoModelForImageTextToText,
-    "updown_vqa": AutoModelForVisualQuestionAnswering,
-    "updown_fusion": AutoModelForZeroShotImageClassification,
+SOURCES: dict[str, Any] = {
+    kind.model_type: getattr(modeling_updown, heads_of(kind.model_type)[0].model) for kind in REGION_SOURCES
 }
 
 
@@ -124,7 +111,7 @@ def load_region_source(folder: str) -> Any:
         config = AutoConfig.from_pretrained(folder)
         if config.model_type in SOURCES:
             return load_whole(SOURCES[config.model_type], folder, dtype=torch.float32)
-        kind = MODELS.get(config.model_type)
+        kind = saved_class(config)
         if kind is None or config.vision_config is None:
             raise ValueError(
                 f"regions.pretrained: {folder} holds {config.model_type!r} without a region source; "
@@ -148,13 +135,20 @@ def load_with_new_heads(kind: Any, folder: str, **fields: Any) -> Any:
     return model
 
 
+def saved_class(config: PreTrainedConfig) -> Any:
+    """The class of ours that a saved config names, or the first of its type where it names none; None for others'."""
+    known = [head.model for head in heads_of(config.model_type)]
+    named = [name for name in config.architectures or known if name in known]
+    return getattr(modeling_updown, named[0]) if named else None
+
+
 def saved_names(folder: str) -> set[str]:
     """Names of the weights of the model that a folder says it holds, also as a class that keeps it as a part has them.
 
     Raises `ValueError` where the folder names none of our classes.
     """
     config = AutoConfig.from_pretrained(folder)
-    kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
+    kind = saved_class(config)
     if kind is None:
         raise ValueError(
             f"{folder}/config.json names {config.architectures} as the class of the model, which is not ours"
@@ -262,23 +256,44 @@ def check_processor_fields(fields: Mapping[str, Any]) -> None:
         )
 
 
-def build_on_pretrained_text(
-    model_class: Any, recipe: Recipe, fields: Mapping[str, Any], *, special: Sequence[str] = ()
+def build_on_text(
+    model_class: Any,
+    recipe: Recipe,
+    fields: Mapping[str, Any],
+    *,
+    token_ids: Callable[[Any], dict[str, int]],
+    new_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    new_text_model: str,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """A new model on the recipe's `text.pretrained`, and that text model's tokenizer.
+    """A new model on the recipe's text model, and that text model's tokenizer.
 
-    fields: of the model's config; special: those of them that the tokenizer settles, such as `cls_token_id` (BOS, EOS
-    and padding of captions as `boundary_token_ids` has them). Raises `ValueError` for a field that the config does not
-    have, and for a text model that cannot be had or used.
+    The text model is the pretrained one of `text.pretrained`, or a new one of `model.text_config`.
+
+    Args:
+        model_class: of the fusion model or the prefix language model.
+        recipe: its `text` and `model` sections are read.
+        fields: of the model's config.
+        token_ids: tokenizer -> the fields of the config that it settles, such as `cls_token_id`.
+        new_tokenizer: makes the tokenizer of a new text model.
+        new_text_model: the `model_type` of a new text model that `model.text_config` does not name.
+
+    Raises:
+        ValueError: a field that the config does not have; `model.text_config` beside `text.pretrained`; a text model
+            that cannot be loaded or used.
     """
+    kind, pretrained = model_class.config_class, recipe.text.pretrained
+    check_fields(kind, recipe.model, section="model")
+    if not pretrained:
+        tokenizer = new_tokenizer()
+        special = token_ids(tokenizer)
+        text = {"model_type": new_text_model, **(fields.get("text_config") or {}), **special}
+        fields = {**fields, **special, "text_config": {**text, "vocab_size": len(tokenizer)}}
+        return model_class(build_config(kind, fields, section="model")), tokenizer
     if "text_config" in fields:
         raise ValueError("model.text_config and text.pretrained are both given: the pretrained model has its own")
-    check_fields(model_class.config_class, recipe.model, section="model")
-    tokenizer = pretrained_tokenizer(recipe.text.pretrained)
+    tokenizer = pretrained_tokenizer(pretrained)
     try:
-        bounds = boundary_token_ids(tokenizer) if set(special) & set(BOUNDARIES) else {}
-        settled = {name: bounds.get(name, getattr(tokenizer, name)) for name in special}
-        return model_class.from_text_pretrained(recipe.text.pretrained, **fields, **settled), tokenizer
+        return model_class.from_text_pretrained(pretrained, **fields, **token_ids(tokenizer)), tokenizer
     except (OSError, ValueError) as error:
         raise ValueError(f"text.pretrained: {' '.join(str(error).split())}") from error
 

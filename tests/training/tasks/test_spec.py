@@ -1,0 +1,62 @@
+"""What each task declares (`SPEC`), and the keys it declares against what its verbs look up while they run."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.training.tiny_run import (
+    new_accelerator,
+    tiny_detection_recipe,
+    tiny_recipe,
+    tiny_retrieval_recipe,
+    tiny_vqa_recipe,
+)
+from training.recipe_sections import Recipe, is_read, sections_of
+from training.tasks import TASKS, build_task
+from training.train import Run
+
+GPT = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 40}
+RECIPES: dict[str, Any] = {
+    "captioning": tiny_recipe,
+    "detection": tiny_detection_recipe,
+    "prefix_lm": tiny_recipe,
+    "pretraining": tiny_retrieval_recipe,
+    "retrieval": tiny_retrieval_recipe,
+    "vqa": tiny_vqa_recipe,
+}
+
+
+def watch(recipe: Recipe) -> set[str]:
+    """Let every section note the names of its keys that are looked up from now on; returns the growing set of them."""
+    seen: set[str] = set()
+    for section, kind in sections_of(type(recipe)).items():
+        names = set(kind.__dataclass_fields__)
+        getattr(recipe, section).__class__ = type(
+            kind.__name__, (kind,), {"__getattribute__": noting(section, names, seen)}
+        )
+    return seen
+
+
+def noting(section: str, names: set[str], seen: set[str]) -> Any:
+    """A `__getattribute__` that notes which of the names are looked up."""
+    return lambda self, name: (name in names and seen.add(f"{section}.{name}"), object.__getattribute__(self, name))[1]  # type: ignore[func-returns-value]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_task_looks_up_in_the_recipe_is_what_it_declares(tmp_path: Path, task: str) -> None:
+    recipe = RECIPES[task](tmp_path, task=task)
+    if task == "prefix_lm":
+        recipe.model = {"text_config": GPT}
+    if task == "pretraining":
+        recipe.model["objectives"] = {"itc": 1, "mlm": 1, "mrfr": 1}
+    built: Any = build_task(recipe, new_accelerator())
+    seen = watch(recipe)
+    built.prepare()
+    built.loss(built.model, built.inputs(np.arange(2), epoch=0))
+    built.score(built.model, split="val", num_beams=1, max_images=2)
+    undeclared = {key for key in seen if not is_read(key, TASKS[task].keys_read(recipe.architecture))}
+    assert len(seen) > 5 and not undeclared
+    Run(recipe, built, built.accelerator)
+    assert {"train.learning_rate", "train.ema"} <= seen
