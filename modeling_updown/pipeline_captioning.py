@@ -180,7 +180,7 @@ class UpDownImageToTextPipeline(Pipeline):
             return {"sequences": by_image(self.model.generate(**inputs, **settings).sequences, num_images)}
         pixels = {name: inputs.pop(name) for name in ("pixel_values", "pixel_mask") if name in inputs}
         regions = self.model.get_regions(**pixels)
-        inputs |= {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
+        inputs |= regions
         output = self.model.generate(**inputs, **settings)
         captions = {"sequences": by_image(output.sequences, num_images)}
         if return_regions:

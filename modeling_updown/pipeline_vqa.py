@@ -43,6 +43,7 @@ from .pipeline_questions import (
     merged,
     question_list,
 )
+from .regions_updown import entries
 
 logger = logging.get_logger(__name__)
 
@@ -255,12 +256,12 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     def _forward(self, input_tensors: dict[str, Any], return_regions: bool = False) -> dict[str, Any]:
         """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes."""
-        images, questions = dict(input_tensors["photos"]), input_tensors["questions"]
+        images: Any = dict(input_tensors["photos"])  # what the model takes of them: pixels, or `Regions`
+        questions = input_tensors["questions"]
         image_index = input_tensors["image_index"]  # (N,)
         images["pixel_values"] = images["pixel_values"].to(self.model.dtype)
         if hasattr(self.model, "get_regions"):
-            regions = self.model.get_regions(**images)
-            images = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
+            images = self.model.get_regions(**images)
         elif return_regions:
             raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
         shares = "image_index" in inspect.signature(self.model.forward).parameters
@@ -271,7 +272,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             if shares:
                 inputs |= {**images, "image_index": index}
             else:
-                inputs |= {name: tensor.index_select(0, index) for name, tensor in images.items()}
+                inputs |= {name: entries(values, index) for name, values in images.items()}
             if return_regions:
                 inputs["output_attentions"] = True
             output = self.model(**inputs)

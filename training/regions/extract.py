@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from modeling_updown import load_image
+from modeling_updown.regions_updown import entries
 from training.console import say
 from training.recipe_sections import RegionsRecipe
 from training.regions.image_marks import image_mark, other_images, refuse_other_images
@@ -33,10 +34,10 @@ GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels
 DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
 SELECTION_FIELDS = ("min_regions", "max_regions", "score_threshold")
 PROCESSOR_FIELDS = ("size", "exact_resize", "channel_order")
-# what a store keeps of a detector's regions; soft labels are thousands of numbers a region, so only where asked for
+# what a store keeps of what a source returns; soft labels are thousands of numbers a region, so only where asked for
 KEPT = (
-    *("region_features", "region_boxes", "region_mask", "region_scores", "object_ids"),
-    *("attribute_ids", "attribute_scores"),
+    *("region_features", "region_boxes", "region_mask", "region_scores", "object_ids", "attribute_ids"),
+    *("attribute_scores", "region_seconds", "region_texts", "region_masks", "clip_ids"),
 )
 SOFT_LABELS = ("object_probs", "attribute_probs")
 OTHER_FOLDER = "give another folder, or delete that one to make its regions anew"
@@ -184,7 +185,7 @@ class RegionMaker:
         for image in images:
             self.add(writer, [image])
 
-    def stored(self, writer: RegionStoreWriter, ids: list[str], regions: dict[str, torch.Tensor]) -> str:
+    def stored(self, writer: RegionStoreWriter, ids: list[str], regions: dict[str, Any]) -> str:
         """Add a batch to the store; returns why it was refused, such as features that are no numbers, or nothing."""
         try:
             writer.append(ids, regions)
@@ -192,7 +193,7 @@ class RegionMaker:
             return " ".join(str(error).split())
         return ""
 
-    def regions(self, images: list[PilImage]) -> dict[str, torch.Tensor]:
+    def regions(self, images: list[PilImage]) -> dict[str, Any]:
         """What the store keeps of the images' regions."""
         inputs = self.image_processor(images, return_tensors="pt").to(self.source.device)
         if self.flipped:
@@ -411,7 +412,7 @@ class ImageRegions:
             for side, images in zip(sides, chosen, strict=True)
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(chosen)))
-        return {name: join_padded([part[name] for part in parts])[back] for name in parts[0]}
+        return {name: entries(join_padded([part[name] for part in parts]), back) for name in parts[0]}
 
     def pixels(
         self, rows: Dataset, indices: np.ndarray, *, flipped: torch.Tensor, crops: np.ndarray | None = None
@@ -493,12 +494,17 @@ def keeps_soft_labels(store: RegionStore) -> bool:
     return bool(set(SOFT_LABELS) & set(store.column_names))
 
 
-def join_padded(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Batches of different region counts (P_i, R_i, ...) -> one (sum of P_i, max R_i, ...), padded with zeros.
+def join_padded(parts: list[Any]) -> Any:
+    """Batches of different region counts (P_i, R_i, ...) -> one (sum of P_i, max R_i, ...), padded with zeros; lists of
+    the words of regions are padded with "", lists of a string an image are one after the other.
 
-    >>> join_padded([torch.ones(1, 2), torch.ones(1, 3)]).tolist()
-    [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
+    >>> join_padded([torch.ones(1, 2), torch.ones(1, 3)]).tolist(), join_padded([[["a"]], [["b", "c"]]])
+    ([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], [['a', ''], ['b', 'c']])
     """
+    if isinstance(parts[0], list):
+        rows = [row for part in parts for row in part]
+        most = max(0 if isinstance(row, str) else len(row) for row in rows)
+        return [row if isinstance(row, str) else row + [""] * (most - len(row)) for row in rows]
     longest = max(part.shape[1] for part in parts)
     padded = [
         torch.cat([part, part.new_zeros(len(part), longest - part.shape[1], *part.shape[2:])], dim=1) for part in parts

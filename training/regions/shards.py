@@ -3,12 +3,13 @@
     ShardImages --write_shard--> shard-<process>-<number>.arrow --open_shard--> ShardImages on mapped memory
 
 A shard is one Arrow file of one record batch: `image_id` (string), where they are known `image_size` (height and width
-in pixels, int32) and `image_mark` (of the image's content, int64, see `image_marks.py`) and, a list for each image,
-`region_features` (float16, or float32 where that was asked for), `region_boxes` (float32) and what else the detector
-gave. All features of a shard thus lie in one flat buffer, and an image is a slice of it. A shard counts only once a
-manifest (`store.json`, and `store-<process>.json` of further processes) names it; both are written under another name
-and renamed, so a kill at any moment leaves what was there before. The manifest holds two checksums of each shard
-(CRC-32): of the whole file, and of what says which regions are whose (`index_crc32`), checked at every opening.
+in pixels, int32), `photo_mark` (of the image's content, int64, see `image_marks.py`) and `clip_ids` (string) and, a
+list for each image, `region_features` (float16, or float32 where that was asked for), `region_boxes` (float32) and what
+else the region source gave. All features of a shard thus lie in one flat buffer, and an image is a slice of it. A shard
+counts only once a manifest (`store.json`, and `store-<process>.json` of further processes) names it; both are written
+under another name and renamed, so a kill at any moment leaves what was there before. The manifest holds two checksums
+of each shard (CRC-32): of the whole file, and of what says which regions are whose (`index_crc32`), checked at every
+opening.
 """
 
 import json
@@ -34,7 +35,7 @@ FORMAT = "updown-regions-1"
 MANIFEST_NAME = re.compile(r"store(?:-(\d+))?\.json")
 SHARD_NAME = re.compile(r"shard-\d+-\d+\.arrow")
 # What a store may keep of a region and in which numbers: the wide columns in float16 (of features it may also be
-# float32), the narrow ones in float32, ids in int32.
+# float32), the narrow ones in float32, ids in int32, masks in 255ths of 1.
 STORED_DTYPES = {
     "region_features": torch.float16,
     "region_boxes": torch.float32,
@@ -45,8 +46,15 @@ STORED_DTYPES = {
     "object_ids": torch.int32,
     "attribute_ids": torch.int32,
     "attribute_scores": torch.float32,
+    "region_masks": torch.uint8,
 }
-ARROW_DTYPES = {torch.float16: pa.float16(), torch.float32: pa.float32(), torch.int32: pa.int32()}
+TEXTS, CLIPS = "region_texts", "clip_ids"  # strings: one of each region, one of each image
+ARROW_DTYPES = {
+    torch.float16: pa.float16(),
+    torch.float32: pa.float32(),
+    torch.int32: pa.int32(),
+    torch.uint8: pa.uint8(),
+}
 CURE = "copy the store again, or delete its folder and extract again"
 # What Arrow, torch and Python raise of a file that is no shard; an OSError of Arrow does not name the file.
 LAYOUT_FAULTS = (
@@ -61,25 +69,27 @@ class ShardImages:
     """N images and their regions, one image after the other without padding.
 
     `starts` (N + 1) int64: image i has the regions `starts[i]:starts[i + 1]`; `columns`: name -> (all regions, width),
-    or (all regions,) for scores, seconds and ids; `image_sizes` (N, 2) int32: height and width in pixels, and
-    `image_marks` (N,) int64, both 0 where they are not known.
+    or (all regions,) for scores, seconds and ids; `strings`: where they are known, `region_texts` (all regions,) and
+    `clip_ids` (N,); `image_sizes` (N, 2) int32: height and width in pixels, and `image_marks` (N,) int64, both 0 where
+    they are not known.
     """
 
     image_ids: list[str]
     starts: torch.Tensor
     columns: dict[str, torch.Tensor]
+    strings: dict[str, pa.Array]
     image_sizes: torch.Tensor
     image_marks: torch.Tensor
 
     @property
     def widths(self) -> dict[str, int]:
-        """Numbers a region in each column, in the columns' order."""
-        return {name: column[:1].numel() for name, column in self.columns.items()}
+        """Numbers a region in each column, in the columns' order; strings count as 1."""
+        return {name: column[:1].numel() for name, column in self.columns.items()} | dict.fromkeys(self.strings, 1)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all columns."""
-        return sum(column.nbytes for column in self.columns.values())
+        return sum(column.nbytes for column in (*self.columns.values(), *self.strings.values()))
 
     @property
     def index_crc32(self) -> int:
@@ -94,6 +104,7 @@ class ShardImages:
             image_ids=list(self.image_ids),
             starts=self.starts.clone(),
             columns={name: column.clone() for name, column in self.columns.items()},
+            strings={name: pa.array(texts.to_pylist(), pa.string()) for name, texts in self.strings.items()},
             image_sizes=self.image_sizes.clone(),
             image_marks=self.image_marks.clone(),
         )
@@ -106,6 +117,7 @@ def join_images(parts: Sequence[ShardImages]) -> ShardImages:
         image_ids=[image_id for part in parts for image_id in part.image_ids],
         starts=starts_of_counts(counts),
         columns={name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns},
+        strings={name: pa.concat_arrays([part.strings[name] for part in parts]) for name in parts[0].strings},
         image_sizes=torch.cat([part.image_sizes for part in parts]),
         image_marks=torch.cat([part.image_marks for part in parts]),
     )
@@ -128,6 +140,8 @@ def write_shard(path: Path, images: ShardImages) -> dict[str, Any]:
         numbers = pa.array(column.reshape(-1).numpy(), ARROW_DTYPES[column.dtype])
         regions = pa.FixedSizeListArray.from_arrays(numbers, column.shape[1]) if column.dim() == 2 else numbers
         arrays[name] = pa.LargeListArray.from_arrays(starts, regions)
+    for name, texts in images.strings.items():
+        arrays[name] = pa.LargeListArray.from_arrays(starts, texts) if name == TEXTS else texts
     batch = pa.RecordBatch.from_pydict(arrays)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, batch.schema) as writer:
@@ -189,10 +203,16 @@ def _images_in(mapped: torch.Tensor) -> ShardImages:
     if None in image_ids or any(batch.column(name).null_count for name in batch.schema.names):
         raise KeyError("an image or a region has no value")
     known = batch.schema.names
+    strings = {name: batch.column(name) for name in (TEXTS, CLIPS) if name in known}
+    if TEXTS in strings:
+        strings[TEXTS] = strings[TEXTS].values
+    if any(texts.null_count for texts in strings.values()):
+        raise KeyError("a region has no text")
     return ShardImages(
         image_ids=image_ids,
         starts=_mapped_tensor(batch.column("region_features").offsets, mapped),
         columns={name: _mapped_tensor(batch.column(name).values, mapped) for name in STORED_DTYPES if name in known},
+        strings=strings,
         image_sizes=(
             _mapped_tensor(batch.column("image_size"), mapped)
             if "image_size" in known
@@ -210,12 +230,13 @@ def _check_shapes(path: Path, images: ShardImages, entry: Mapping[str, Any]) -> 
     """`ValueError` where the parts of a shard do not fit each other, their kinds of numbers, or the manifest."""
     num_images = len(images.image_ids)
     regions = {len(column) for column in images.columns.values()} | {int(images.starts[-1]), entry["regions"]}
+    regions |= {len(images.strings[TEXTS])} if TEXTS in images.strings else set()
     shapes_fit = (
         len(regions) == 1
         and images.image_sizes.shape == (num_images, 2)
         and images.image_marks.shape == (num_images,)
         and images.starts.shape == (num_images + 1,)
-        and num_images == entry["photos"]
+        and num_images == entry["photos"] == len(images.strings.get(CLIPS, images.image_ids))
         and {"region_features", "region_boxes"} <= set(images.columns)
         and images.columns["region_features"].dim() == 2
         and images.columns["region_boxes"].shape[1:] == (4,)
@@ -225,6 +246,7 @@ def _check_shapes(path: Path, images: ShardImages, entry: Mapping[str, Any]) -> 
         column.dtype in (features_in if name == "region_features" else (STORED_DTYPES[name],))
         for name, column in images.columns.items()
     )
+    kinds_fit = kinds_fit and all(texts.type == pa.string() for texts in images.strings.values())
     starts_fit = shapes_fit and images.starts[0] == 0 and bool((images.starts.diff() >= 1).all())
     if not (starts_fit and kinds_fit):
         raise ValueError(f"the shard {path} contradicts itself or its manifest; {CURE}")
@@ -239,7 +261,7 @@ def holds_no_damage(name: str, column: torch.Tensor) -> bool:
     >>> [holds_no_damage("region_scores", torch.tensor([number])) for number in (0.5, -torch.inf, torch.nan)]
     [True, False, False]
     """
-    if not column.numel():
+    if not column.numel() or column.dtype == torch.uint8:
         return True
     if column.dtype == torch.int32:
         return bool(column.min() >= 0)

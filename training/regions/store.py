@@ -7,6 +7,7 @@ images of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/re
 """
 
 import json
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +21,13 @@ from torch.utils.data import get_worker_info
 
 from training.data.files import PathLike, write_atomically
 from training.regions.shards import (
+    CLIPS,
     CURE,
     FORMAT,
     MANIFEST_NAME,
     SHARD_NAME,
     STORED_DTYPES,
+    TEXTS,
     ShardImages,
     fingerprint_differences,
     holds_no_damage,
@@ -32,16 +35,13 @@ from training.regions.shards import (
     lock_writer,
     open_shard,
     read_manifests,
-    starts_of_counts,
     write_shard,
 )
+from training.regions.unpadding import NOTHING_STORED, check_numbers, unpadded
 
 Images = Sequence[str] | Sequence[int] | slice | range | np.ndarray | torch.Tensor
-BOX_TOLERANCE = 1e-3
 VERIFIED_BYTES = 2**28  # stores up to this size are checked whole at opening, in 0.2 s; larger ones on request
-LARGEST_SIDE = 2**24  # pixels
 MOST_WAITING_BYTES = 2**28
-NOTHING_STORED = "; nothing of this batch was stored"
 
 
 class RegionStoreWriter:
@@ -119,17 +119,18 @@ class RegionStoreWriter:
             regions: `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, optionally `region_mask`
                 (B, R) bool (absent: every region is real), `region_scores` and `region_seconds` (B, R),
                 `object_probs` and `attribute_probs` (B, R, classes), `object_ids` (0 = background) and `attribute_ids`
-                (0 = none) with `attribute_scores` (B, R), and `image_size` (B, 2) height and width in pixels (0, 0
-                where they are not known) and `photo_mark` (B,) of the images' content (0: not known); a `Regions` or
-                any mapping of tensors or arrays. Padding is not kept.
+                (0 = none) with `attribute_scores` (B, R), `region_masks` (B, R, M, M) in 0..1, kept in 255ths,
+                `region_texts` (B lists of R strings) and `clip_ids` (B,), kept as strings; and `image_size` (B, 2)
+                height and width in pixels (0, 0 where they are not known) and `photo_mark` (B,) of the images' content
+                (0: not known); a `Regions` or any mapping of tensors or arrays. Padding is not kept.
 
         Raises:
             ValueError: naming the image, for an id that is there already, an image without regions, numbers that are
                 not finite in float16, boxes that are not xyxy in 0..1; and for widths other than the store's.
         """
         self._check_ids(image_ids)
-        images = _unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
-        _check_numbers(images)
+        images = unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
+        check_numbers(images)
         self._check_widths(images.widths)
         self._widths = images.widths
         self.done_ids.update(image_ids)
@@ -263,6 +264,7 @@ class RegionStore:
         fingerprint: what made the features.
         column_names: what it holds of a region.
         image_sizes: (N, 2) int32, each image's height and width in pixels; 0 where they are not known.
+        clip_ids: the clip that each image is a frame of; empty where that is not known.
         image_marks: (N,) int64, of each image's content (`image_marks.py`); 0 where it is not known: stores that were
             converted from feature files, or written before images were marked.
         num_regions: (N,) how many regions each image has.
@@ -299,6 +301,8 @@ class RegionStore:
         self.num_regions: np.ndarray = self._ends - self._starts
         self.image_sizes = torch.cat([shard.image_sizes for shard in self._shards])
         self.image_marks = torch.cat([shard.image_marks for shard in self._shards])
+        clips = (shard.strings[CLIPS].to_pylist() for shard in self._shards if CLIPS in shard.strings)
+        self.clip_ids: list[str] = [clip for part in clips for clip in part]
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -306,7 +310,7 @@ class RegionStore:
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._position_of
 
-    def __getitem__(self, image_id: str) -> dict[str, torch.Tensor]:
+    def __getitem__(self, image_id: str) -> dict[str, Any]:
         """Every column of one image, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ...
 
         Where it is known, `image_size` (2,), height and width in pixels, too.
@@ -338,7 +342,7 @@ class RegionStore:
 
     @property
     def column_names(self) -> list[str]:
-        return list(self._shards[0].columns)
+        return list(self._shards[0].widths)
 
     def batch(
         self,
@@ -346,20 +350,21 @@ class RegionStore:
         *,
         dtype: torch.dtype | None = None,
         columns: Sequence[str] = ("region_features", "region_boxes"),
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, Any]:
         """The regions of some images, padded with zeros to the longest of them.
 
         Args:
             images: B ids, or B positions (list, range, slice, array or tensor of int). Ids are always strings: the
                 int 42 is the 43rd image, the string "42" the image of that id.
-            dtype: of the wide columns (features and probabilities; None: as they are stored); boxes, scores and
-                seconds stay float32, ids int32.
+            dtype: of the wide columns (features and probabilities; None: as they are stored); boxes, scores, seconds
+                and masks are float32, ids int32.
             columns: of `column_names`.
 
         Returns:
             The columns, for example `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, and
-            `region_mask` (B, R) bool. Outside data loader workers, neighbouring images of one shard with equally many
-            regions come as a view of the mapped file: treat it as read-only, or clone it.
+            `region_mask` (B, R) bool; `region_masks` (B, R, M, M), `region_texts` as B lists of R strings, "" on
+            padding, `clip_ids` as B strings. Outside data loader workers, neighbouring images of one shard with equally
+            many regions come as a view of the mapped file: treat it as read-only, or clone it.
 
         Raises:
             KeyError: for an id that is not in the store, or a column that it does not hold.
@@ -377,8 +382,11 @@ class RegionStore:
         num_regions = int(counts.max())
         even = bool((counts == num_regions).all())
         touching = even and bool((shards == shards[0]).all() and (starts[1:] == ends[:-1]).all())
-        out = {}
+        out: dict[str, Any] = {}
         for name in columns:
+            if name in (TEXTS, CLIPS):
+                out[name] = self._strings(name, positions, num_regions)
+                continue
             if touching:
                 flat = self._shards[shards[0]].columns[name][int(starts[0]) : int(ends[-1])]
                 if get_worker_info() is not None:  # torch cannot send a mapped file to the main process
@@ -388,6 +396,8 @@ class RegionStore:
                 flat = torch.cat(pieces) if even else pad_sequence(pieces, batch_first=True).flatten(0, 1)
             self._check_read(name, flat, positions)
             value = flat.unflatten(0, (len(positions), num_regions))  # (B, R, width)
+            if name == "region_masks":
+                value = value.unflatten(2, (math.isqrt(value.shape[2]), -1)) / 255
             out[name] = value.to(dtype) if dtype and STORED_DTYPES[name] == torch.float16 else value
         out["region_mask"] = torch.arange(num_regions) < torch.from_numpy(counts)[:, None]  # (B, R)
         return out
@@ -444,6 +454,14 @@ class RegionStore:
             f"outside of their range: its shard was damaged; {CURE}"
         )
 
+    def _strings(self, name: str, positions: np.ndarray, num_regions: int) -> list[Any]:
+        """The clip of each image, or the words of its regions, padded with ""."""
+        if name == CLIPS:
+            return [self.clip_ids[position] for position in positions.tolist()]
+        places = zip(*(where[positions].tolist() for where in (self._shard_of, self._starts, self._ends)), strict=True)
+        texts = [self._shards[shard].strings[TEXTS][start:end].to_pylist() for shard, start, end in places]
+        return [row + [""] * (num_regions - len(row)) for row in texts]
+
     def _pieces(self, name: str, shards: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[torch.Tensor]:
         """One view (R_i, width) an image."""
         columns = [shard.columns[name] for shard in self._shards]
@@ -475,7 +493,7 @@ def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardIma
         path = Path(folder) / entry["file"]
         try:
             images = open_shard(path, entry, verified=True)
-            _check_numbers(images)
+            check_numbers(images)
         except ValueError as error:
             message = str(error).removesuffix(NOTHING_STORED)
             yield entry, None, message if str(path) in message else f"the shard {path} is damaged: {message}; {CURE}"
@@ -506,77 +524,3 @@ def _check_folder_is_free(folder: Path) -> None:
     foreign = [name for name in names if not MANIFEST_NAME.fullmatch(name) and not SHARD_NAME.fullmatch(name)]
     if foreign:
         raise ValueError(f"{folder} holds other things ({foreign[0]}); give an empty folder or a region store")
-
-
-def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any], *, feature_dtype: torch.dtype) -> ShardImages:
-    """A padded batch -> its real regions one after the other, in the stored dtypes, on the CPU."""
-    given = {name: torch.as_tensor(regions[name]) for name in STORED_DTYPES if regions.get(name) is not None}
-    for name in ("region_features", "region_boxes"):
-        if name not in given:
-            raise ValueError(f"the regions hold no {name}; they hold {', '.join(given) or 'nothing'}")
-    shape = given["region_features"].shape[:2]
-    mask = torch.as_tensor(regions["region_mask"]) if regions.get("region_mask") is not None else torch.ones(shape)
-    mask = mask.bool().cpu()
-    wrong = {name: tuple(t.shape) for name, t in {**given, "region_mask": mask}.items() if t.shape[:2] != shape}
-    if wrong or shape[0] != len(image_ids):
-        raise ValueError(
-            f"{len(image_ids)} images came with region_features of shape {tuple(given['region_features'].shape)}"
-            + (f" and {wrong}" if wrong else "")
-            + "; expected (images, regions, width)"
-        )
-    dtypes = {**STORED_DTYPES, "region_features": feature_dtype}
-    real = {name: value.detach().cpu()[mask] for name, value in given.items()}
-    return ShardImages(
-        image_ids=list(image_ids),
-        starts=starts_of_counts(mask.sum(dim=1)),
-        columns={name: value.to(dtypes[name]).contiguous() for name, value in real.items()},
-        image_sizes=_image_sizes(regions.get("image_size"), num_images=len(image_ids)),
-        image_marks=_image_marks(regions.get("photo_mark"), num_images=len(image_ids)),
-    )
-
-
-def _image_marks(given: Any, *, num_images: int) -> torch.Tensor:
-    """(N,) int64, 0 where they are not known."""
-    marks = torch.zeros(num_images, dtype=torch.int64) if given is None else torch.as_tensor(given).cpu()
-    if marks.shape != (num_images,) or marks.dtype != torch.int64:
-        raise ValueError(f"photo_mark should hold an int64 for each of {num_images} images, got {tuple(marks.shape)}")
-    return marks
-
-
-def _image_sizes(given: Any, *, num_images: int) -> torch.Tensor:
-    """(N, 2) int32: height and width in pixels, 0 where they are not known."""
-    if given is None:
-        return torch.zeros(num_images, 2, dtype=torch.int32)
-    sizes = torch.as_tensor(given).cpu()
-    if sizes.shape != (num_images, 2) or (sizes < 0).any() or (sizes > LARGEST_SIDE).any():
-        raise ValueError(
-            f"image_size should hold a height and a width in pixels for each of {num_images} images, got "
-            f"{sizes.tolist() if sizes.numel() < 9 else tuple(sizes.shape)}"
-        )
-    return sizes.to(torch.int32)
-
-
-def _check_numbers(images: ShardImages) -> None:
-    counts = images.starts.diff()
-    empty = (counts == 0).nonzero()
-    if len(empty):
-        raise ValueError(f"image {images.image_ids[int(empty[0])]!r} has no region; lower the detector's threshold")
-    for name, column in images.columns.items():
-        bad = ~torch.isfinite(column.reshape(len(column), -1)).all(dim=1)
-        limit = " or beyond float16 (65504)" if column.dtype == torch.float16 else ""
-        _refuse(bad, images, f"{name} that are NaN, infinite{limit}")
-        if STORED_DTYPES[name] == torch.int32:
-            _refuse(column < 0, images, f"{name} below 0, which is background or none")
-    boxes = images.columns["region_boxes"]
-    outside = (boxes < -BOX_TOLERANCE).any(dim=1) | (boxes > 1 + BOX_TOLERANCE).any(dim=1)
-    _refuse(outside, images, "region_boxes outside 0..1 (divide them by the image's width and height)")
-    _refuse((boxes[:, 2:] < boxes[:, :2]).any(dim=1), images, "region_boxes that are not xyxy (x2 < x1 or y2 < y1)")
-    boxes.clamp_(0, 1)
-
-
-def _refuse(bad: torch.Tensor, images: ShardImages, fault: str) -> None:
-    """ValueError naming the image of the first bad region; `bad` (all regions,) bool."""
-    if bad.any():
-        region = bad.nonzero()[0, 0]
-        image = int(torch.searchsorted(images.starts, region, right=True)) - 1
-        raise ValueError(f"image {images.image_ids[image]!r} has {fault}{NOTHING_STORED}")

@@ -8,12 +8,13 @@ passes over what it has, a comparison can look an image up, and never more than 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from training.regions.formats.arrays import base64_bytes
@@ -113,7 +114,8 @@ class StoreFile(RegionFile):
             yield Entry(image_id, f"{self.path}, image {image_id!r}", image_id, position + 1)
 
     def decode(self, entry: Entry) -> ImageRecord:
-        image = {name: value.numpy() for name, value in self.store[entry.key].items() if name != "region_mask"}
+        columns = numbers_of(self.store[entry.key])
+        image = {name: value.numpy() for name, value in columns.items() if name != "region_mask"}
         size = self.image_size(entry.image_id)
         return image | ({"image_size": np.array(size)} if size and "image_size" not in image else {})
 
@@ -134,7 +136,7 @@ class StoreImages:
         self.num_regions, self.feature_width = store.num_regions, store.feature_width
         self.labels = beside.labels
         self.current = store.image_ids[0]
-        columns = store[store.image_ids[0]]
+        columns = numbers_of(store[store.image_ids[0]])
         self.numbers_a_region = sum(column[0].numel() for name, column in columns.items() if name != "image_size")
 
     def __len__(self) -> int:
@@ -151,3 +153,8 @@ class StoreImages:
                     for name, value in image.items()
                 },
             )
+
+
+def numbers_of(columns: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """An image's columns of numbers: no other format has a place for words and clips."""
+    return {name: column for name, column in columns.items() if isinstance(column, torch.Tensor)}

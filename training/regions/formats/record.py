@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from training.regions.store import BOX_TOLERANCE, LARGEST_SIDE
+from training.regions.unpadding import BOX_TOLERANCE, LARGEST_SIDE
 
 ImageRecord = dict[str, np.ndarray]
 """One image under the names of a region store's columns: `region_features` (R, D), `region_boxes` (R, 4) xyxy 0..1,
