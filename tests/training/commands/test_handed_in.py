@@ -171,7 +171,7 @@ def test_a_detector_of_nan(
     if posted is None:  # the pipeline of transformers tells no attributes
         return
     detect = pipeline("object-detection", model=str(tmp_path / "nan"), device="cpu")
-    with pytest.raises(ValueError, match=f"the detector makes {posted} that are no numbers"):
+    with pytest.raises(ValueError, match=f"the detector makes {posted} that are not numbers"):
         detect(str(image))
     sound = pipeline("object-detection", model=str(detector), device="cpu")
     assert sound(str(image), threshold=0.0)
