@@ -422,7 +422,7 @@ def test_ugly_scores_are_named() -> None:
 
 def test_ugly_owners_are_named() -> None:
     similarity = np.zeros((2, 3))
-    with pytest.raises(ValueError, match=r"text 1 belongs to image 2, which is not there .2 such texts.*0 to 1"):
+    with pytest.raises(ValueError, match=r"text 1 belongs to image 2, which does not exist .2 such texts.*0 to 1"):
         retrieval_scores(similarity, [0, 2, -1])
     with pytest.raises(ValueError, match="names the images of 2 texts but there are 3"):
         retrieval_scores(similarity, [0, 1])
