@@ -30,13 +30,14 @@ from transformers.pipelines import PIPELINE_REGISTRY
 import modeling_updown
 from modeling_updown.saving_updown import references_in, write_code
 from training.checkpoints import replace_folder
+from training.console import one_line
 from training.data.files import write_json
 from training.publish import check
 from training.publish.card import ABLATION, COMPARISONS, built_in_tasks, training_facts, write_card
 
 logger = logging.getLogger(__name__)
 
-# what a Hub folder takes over from a `save_pretrained` folder; training state and pickles stay behind
+# files that are copied from a `save_pretrained` folder; training state and pickles are not
 COPIED = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -79,9 +80,9 @@ def push(
         The path of the Hub folder after a dry run, else the address of the commit.
 
     Raises:
-        ValueError: the folder, the id, the output or the evaluation is not what it should be, or what was published
-            gives other outputs than the model in `folder`.
-        ConnectionError: the upload failed; the message says where the finished folder lies.
+        ValueError: if the folder, the id, the output or the evaluation is not valid, or the published model gives other
+            outputs than the model in `folder`.
+        ConnectionError: if the upload failed; the message names the finished folder.
     """
     check_repo_id(repo_id)
     if dry_run and output is None:
@@ -161,7 +162,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
         raise ValueError(f"{folder} holds no processor: call processor.save_pretrained with the same folder")
     config = AutoConfig.from_pretrained(folder)
     if not is_ours(type(config)):
-        raise ValueError(f"{folder} holds a {config.model_type!r} model, which is none of UpDown's")
+        raise ValueError(f"{folder} holds a {config.model_type!r} model, which is not one of UpDown's")
     named, known = config.architectures or [], sorted({kind.__name__ for kind in registered_classes(config).values()})
     if not set(named) & set(known) and (named or len(known) > 1):
         raise ValueError(
@@ -177,7 +178,7 @@ def is_ours(kind: type) -> bool:
 
 
 def check_output(output: Path, *, folder: Path) -> None:
-    """Raises `ValueError` where writing to `output` would destroy something that this module has not made."""
+    """Raises `ValueError` if writing to `output` would destroy something that this module has not made."""
     if output.resolve() == folder.resolve():
         raise ValueError(f"{output} is the model's own folder: give --output another one")
     if not output.exists():
@@ -196,9 +197,9 @@ def copied_files(folder: Path) -> list[Path]:
 
 
 def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
-    """The measured figures, or an empty dict where there is no file; nothing is ever filled in.
+    """The measured figures, or {} if there is no file.
 
-    Raises `ValueError` for a file that is not in the layout of `updown evaluate`, or with a figure that is no number.
+    Raises `ValueError` for a file of another layout than `updown evaluate`'s, or with a figure that is not finite.
     """
     if not path.is_file():
         if needed:
@@ -212,7 +213,7 @@ def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not in the layout of `updown evaluate` ({error!r}): run it again") from error
     if missing or wrong:
-        problems = [f"its dataset has no {key}" for key in missing] + [f"{key} is no figure" for key in wrong]
+        problems = [f"its dataset has no {key}" for key in missing] + [f"{key} is not a finite number" for key in wrong]
         raise ValueError(f"{path}: {', '.join(problems)}; run the evaluation again")
     return evaluation
 
@@ -329,7 +330,7 @@ def outputs_here(folder: str | Path) -> dict[str, Any]:
 def check_published(model: str, *, expected: dict[str, Any], revision: str | None = None) -> None:
     """Load a Hub folder or repository in an interpreter without this package, and compare its outputs.
 
-    Raises `ValueError` where it does not load, or gives anything but `expected` (numbers may differ by 1e-4).
+    Raises `ValueError` if it does not load, or gives anything but `expected` (numbers may differ by 1e-4).
     """
     loaders = [name for name in expected["classes"] if not name.endswith("Processor")]  # those are always loaded
     command = [sys.executable, "-P", check.__file__, model, "--auto-classes", *loaders]
@@ -347,7 +348,7 @@ def check_published(model: str, *, expected: dict[str, Any], revision: str | Non
 
 
 def first_difference(found: Any, expected: Any, *, place: str = "outputs") -> tuple[str, Any, Any]:
-    """Where two JSON values differ that do, and what stands there in the one and in the other.
+    """The place of the first difference of two unequal JSON values, and both values there.
 
     >>> first_difference({"tasks": {"a": 1, "b": 2}}, {"tasks": {"a": 1, "b": 3}}, place="found")
     ('found.tasks.b', 2, 3)
@@ -359,7 +360,7 @@ def first_difference(found: Any, expected: Any, *, place: str = "outputs") -> tu
 
 
 def is_same(found: Any, expected: Any) -> bool:
-    """Whether two JSON values are equal, numbers to 1e-4, large ones to a millionth of them."""
+    """Whether two JSON values are equal, numbers to 1e-4 or, if large, to a relative 1e-6."""
     if isinstance(found, float) and isinstance(expected, float):
         return math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-4)
     if isinstance(found, dict) and isinstance(expected, dict):
@@ -372,7 +373,7 @@ def is_same(found: Any, expected: Any) -> bool:
 def upload(published: Path, repo_id: str, *, private: bool) -> tuple[str, str]:
     """Send a Hub folder as one commit; returns its address and its id.
 
-    Raises `ConnectionError` naming the folder, which stays, where the Hub does not take it.
+    Raises `ConnectionError` naming the folder, which is kept, if the upload fails.
     """
     logger.info("%s is ready; uploading it to %s", published, repo_id)
     api = HfApi()
@@ -381,9 +382,9 @@ def upload(published: Path, repo_id: str, *, private: bool) -> tuple[str, str]:
         commit = api.upload_folder(
             repo_id=repository.repo_id, folder_path=published, commit_message="Publish the model with its code and card"
         )
-    except Exception as error:  # which kinds there are depends on the HTTP library that huggingface_hub uses
+    except Exception as error:  # its class depends on the HTTP library of huggingface_hub
         raise ConnectionError(
-            f"the upload to {repo_id} failed ({' '.join(str(error).split())[:300]}); {published} holds the finished "
+            f"the upload to {repo_id} failed ({one_line(error, limit=300)}); {published} holds the finished "
             "folder: log in with `hf auth login` or set HF_TOKEN if that is the reason, and push again"
         ) from error
     return commit.commit_url, commit.oid
