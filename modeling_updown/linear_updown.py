@@ -1,7 +1,7 @@
-"""The few places that read a layer's weight past its `forward`, to save time, and the layer's own call where they may
-not: an adapter beside the weight (peft), a hook that fetches it from disk (accelerate), a quantised or other class.
+"""Faster products that read a linear layer's weight directly, and the layer's own call where that is not allowed: with
+an adapter (peft), a hook that loads the weight from disk (accelerate), or a quantised or other class.
 
-Both ways give the same numbers to rounding. N rows, V words, H wide.
+Both give the same numbers up to rounding. N rows, V words, width H.
 """
 
 from collections.abc import Callable
@@ -13,10 +13,10 @@ from torch.nn import functional as F
 
 
 class NormedLinear(nn.Module):
-    """A linear layer whose weight is `gain` x V / ||V||, one length for the whole matrix; V is `weight`.
+    """A linear layer whose weight is `gain` x V / ||V||, with one norm for the whole matrix; V is `weight`.
 
-    That is `weight_norm(dim=None)` of Salimans and Kingma 2016, as hengyuan-hu/bottom-up-attention-vqa has it. It is no
-    `nn.Linear`: an adapter merged into V would be scaled with it. `folded` makes one.
+    This is `weight_norm(dim=None)` of Salimans and Kingma 2016, as in hengyuan-hu/bottom-up-attention-vqa. It is not an
+    `nn.Linear`, since an adapter merged into V would be scaled with it. `folded` converts it to one.
 
     >>> layer = NormedLinear(3, 2)
     >>> bool(torch.isclose(layer.effective_weight().norm(), layer.gain))
@@ -40,7 +40,7 @@ class NormedLinear(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
-        """The plain layer of the same outputs."""
+        """The `nn.Linear` with the same outputs."""
         plain = nn.Linear(self.in_features, self.out_features, device=self.weight.device, dtype=self.weight.dtype)
         plain.weight.copy_(self.effective_weight())
         plain.bias.copy_(self.bias)
@@ -53,18 +53,18 @@ def linear_layer(in_features: int, out_features: int, *, weight_norm: bool = Fal
 
 
 def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether a layer is of one of these very classes and calling it does nothing but the class's own `forward`."""
+    """Whether a layer is of one of these classes (no subclass) and calling it only runs the class's `forward`."""
     hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
     return _runs_own_forward(layer, *kinds) and not any(hooks)
 
 
 def _runs_own_forward(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """The same but for hooks: accelerate puts a function of its own in the place of `forward`."""
+    """As `is_plain`, ignoring hooks; accelerate replaces `forward` by another function."""
     return type(layer) in kinds and getattr(layer.forward, "__func__", None) is type(layer).forward
 
 
 def float_type(module: nn.Module) -> torch.dtype:
-    """The type that a module computes in: that of its first floating-point weight."""
+    """The type of a module's first floating-point weight."""
     return next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), torch.float32)
 
 
@@ -83,14 +83,14 @@ def last_product(layer: Any, inputs: torch.Tensor, *, rest: int) -> torch.Tensor
 
 
 def score_rows(layer: Any) -> torch.Tensor | None:
-    """The weight (G, in) of a layer whose rows may be multiplied into something else first; None where they may not."""
+    """The weight (G, in) of a layer if its rows may be multiplied into another matrix first, else None."""
     return _weight(layer) if is_plain(layer, nn.Linear, NormedLinear) else None
 
 
 def word_scores(states: torch.Tensor, embedding: Any) -> torch.Tensor:
     """States (..., H) times every word's embedding -> (..., V).
 
-    Hooks are for words that are looked up (`enable_input_require_grads` of transformers adds one) and none of scores.
+    Hooks of the embedding (`enable_input_require_grads` of transformers adds one) apply to looked-up words, not here.
     """
     if _runs_own_forward(embedding, nn.Embedding):
         return F.linear(states, embedding.weight)
@@ -99,8 +99,8 @@ def word_scores(states: torch.Tensor, embedding: Any) -> torch.Tensor:
 
 
 def step_product(layer: Any, *, num_steps: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A linear layer that is used once per time step; in training over many, with its weight's gradient made once."""
-    if num_steps < 2 or not torch.is_grad_enabled() or torch.compiler.is_compiling():  # no compiler follows the tape
+    """A linear layer that is used once per time step; in training its weight's gradient is computed once for all."""
+    if num_steps < 2 or not torch.is_grad_enabled() or torch.compiler.is_compiling():  # the tape cannot be compiled
         return layer
     return StepLinear(layer.weight, layer.bias) if is_plain(layer, nn.Linear) and layer.weight.requires_grad else layer
 
@@ -110,11 +110,11 @@ def _weight(layer: Any) -> torch.Tensor:
 
 
 class StepLinear:
-    """x W^T + b for a weight that is used once per time step, with its gradient made once per batch.
+    """x W^T + b for a weight that is used once per time step, with its gradient computed once per batch.
 
-    Autograd would add a whole (out, in) matrix to the gradient at every step; here each step only keeps its input and
-    its output's gradient, and one product over all steps makes the weight's. Same numbers, a fraction of the memory
-    traffic. Under autocast the weight is cast once, not per step.
+    Autograd would add a whole (out, in) matrix to the gradient at every step; here each step only stores its input and
+    its output's gradient, and one product over all steps gives the weight's: the same numbers with a fraction of the
+    memory traffic. Under autocast the weight is cast once, not per step.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
@@ -131,7 +131,7 @@ class StepLinear:
 
 
 class _CollectWeightGradient(torch.autograd.Function):
-    """The identity on a weight; its gradient is made from the steps' tape, after the last of them ran backward."""
+    """The identity on a weight; its gradient is computed from the tape after the backward pass of all steps."""
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, tape: list) -> torch.Tensor:
@@ -148,7 +148,7 @@ class _CollectWeightGradient(torch.autograd.Function):
 
 
 class _ProductWithoutWeightGradient(torch.autograd.Function):
-    """x W^T whose backward passes gradients to x alone and leaves (x, gradient) on the tape."""
+    """x W^T whose backward passes gradients only to x and records (x, gradient) on the tape."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, tape: list) -> torch.Tensor:

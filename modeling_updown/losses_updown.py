@@ -51,7 +51,7 @@ def caption_loss(
 ) -> torch.Tensor:
     """Cross-entropy of the next word: the sum over words, divided by their number (or by `num_items_in_batch`).
 
-    log_probs (N, V); labels (N,), -100 where no word is scored. Returns a scalar; 0 where none is.
+    log_probs (N, V); labels (N,), -100 where no word is scored. Returns a scalar; 0 if none is.
     """
     scored = labels != IGNORED_LABEL
     losses = smoothed_cross_entropy(log_probs, labels.clamp(min=0), label_smoothing=label_smoothing)  # (N,)
@@ -194,7 +194,7 @@ def contrastive_loss(
     """Cross-entropy of queries over keys, a mean over the queries that have a positive key (InfoNCE, Oord et al. 2018).
 
     logits (Q, K), -inf for a key that takes no part; positives (Q, K) bool. The targets are spread evenly over a
-    query's positives, or are `soft_targets` (Q, K). Returns a scalar, 0 where no query has a positive.
+    query's positives, or are `soft_targets` (Q, K). Returns a scalar, 0 if no query has a positive.
 
     >>> positives = torch.tensor([[True, True, False], [False, False, False]])
     >>> round(contrastive_loss(torch.zeros(2, 3), positives).item(), 4)  # ln 3, of the first query alone
@@ -221,7 +221,7 @@ def itc_loss(
         text_embeds: (N, E), each of length 1.
         temperature: what similarities are divided by; learned and clamped to 0.001 .. 0.5 by the model.
         owners: (N,) int64, the image of each text. All texts of an image are its positives, the target spread evenly
-            over them; a text has the one image. An image without a text, or a text whose owner is no row of
+            over them; a text has the one image. An image without a text, or a text whose owner is not a row of
             `image_embeds`, is only a negative of the others. Without `owners` text n belongs to image n.
 
     Returns:
@@ -294,7 +294,7 @@ def momentum_itc_loss(
 
 
 def itm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Whether image and text belong together: binary cross-entropy, a mean over pairs; 0 where there is none.
+    """Whether image and text belong together: binary cross-entropy, a mean over pairs; 0 if there is none.
 
     logits (B,) log-odds, or (B, 2) for the 2-way softmax with column 1 = they do; labels (B,) bool or 0 and 1.
 
@@ -331,7 +331,7 @@ def _masked_objects(
 
 
 def _mean_of_regions(losses: torch.Tensor, mask: torch.Tensor, *, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """losses (M,) of the masked regions -> their mean, 0 where M is 0."""
+    """losses (M,) of the masked regions -> their mean, 0 if M is 0."""
     if weights is not None:
         losses = losses * weights[mask].detach()
     return losses.sum() / max(len(losses), 1)
@@ -391,13 +391,13 @@ def gather_owners(owners: torch.Tensor, num_images: int) -> torch.Tensor:
     return gather_rows(torch.where(owners < 0, owners, shifted))
 
 
-def one_row_an_image(image_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def unique_image_rows(image_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The first row of each image, (M,), and which of those each text's image is, (N,); -1 for an image of no row.
 
     image_ids (P,), text_ids (N,): gathered ids. An image that several processes hold would be a wrong one for its own
     texts; among those of one batch it stands once.
 
-    >>> one_row_an_image(torch.tensor([7, 3, 7]), torch.tensor([3, 7, 7, 5]))
+    >>> unique_image_rows(torch.tensor([7, 3, 7]), torch.tensor([3, 7, 7, 5]))
     (tensor([1, 0]), tensor([ 0,  1,  1, -1]))
     """
     ids, place = image_ids.unique(return_inverse=True)

@@ -1,17 +1,18 @@
 """The detector's Caffe-style ResNet ("C4"): conv1 to res4 on the image, res5 on each region (He et al. 2016).
 
-Anderson et al. 2018 share stem, res2, res3 and res4 between the proposals and the regions; each region is pooled from
-the res4 map to 14 x 14 and runs through res5, whose mean is the region's feature:
+In Anderson et al. 2018 the proposals and the regions share stem, res2, res3 and res4; each region is pooled from the
+res4 map to 14 x 14 and passed through res5, whose mean is the region's feature:
 
     feature_map = backbone(pixel_values)                 # (B, 3, H, W) -> (B, 1024, H / 16, W / 16)
     region_features = stage(feature_map, rois)           # rois (N, 5) -> (N, 2048), or from pooled maps: stage(pooled)
 
-Caffe's variant strides in the first 1x1 convolution and pools the stem without padding. Every batch norm is frozen.
+Caffe's variant has the stride in the first 1x1 convolution and pools the stem without padding. Every batch norm is
+frozen.
 
-Where no gradient is asked for, each norm is folded into its convolution (at every call: little work, and nothing that
-goes stale), and on a CPU res5 takes a way of its own, equal up to rounding (tests/benchmarks/resnet_stage.py measures
-it): regions that share a pooled bin share its first convolutions, the 3x3 convolutions are products in the frequency
-domain, and memory stays bounded however many regions there are.
+Without gradients, each norm is folded into its convolution (at every call, which is cheap and never stale), and on a
+CPU res5 has a faster implementation, equal up to rounding (measured by tests/benchmarks/resnet_stage.py): regions that
+share a pooled bin share its first convolutions, the 3x3 convolutions are products in the frequency domain, and the
+memory is bounded for any number of regions.
 """
 
 import math
@@ -32,12 +33,12 @@ CAFFE_DEPTHS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
 CAFFE_STRIDE = 16
 STAGES = ("stem", "res2", "res3", "res4")
 POSITIONS_AT_ONCE = 150 * 14 * 14  # cells of regions held in memory together, in float32; twice as many in bfloat16
-BYTES_AT_ONCE = 2**24  # of what one product makes: blocks above 32 MB glibc gives back, and to get them anew is slow
-KERNELS_AT_ONCE = 8  # frequencies whose weights are made together
-LARGEST_SIDE = 8  # of maps convolved by Fourier transforms, whose work grows with its fourth power
-LEVELS = 16  # sizes of pooled bins that are told apart, in powers of two
-# Means nothing to a kernel of one cell; but with one thread torch gives an image's 1x1 convolutions to MKL, at half the
-# speed of oneDNN's on the AMD processor this was measured on, unless they are dilated.
+BYTES_AT_ONCE = 2**24  # of the result of one product: glibc returns blocks above 32 MB, and allocating them is slow
+KERNELS_AT_ONCE = 8  # frequencies whose weights are computed together
+LARGEST_SIDE = 8  # of maps convolved by Fourier transforms, whose work grows with the fourth power of the side
+LEVELS = 16  # distinguished sizes of pooled bins, in powers of two
+# Has no effect on a kernel of one cell; but with one thread torch runs an image's undilated 1x1 convolutions in MKL, at
+# half the speed of oneDNN on the AMD processor on which this was measured.
 ONEDNN_DILATION = 2
 
 
@@ -46,7 +47,7 @@ def _needs_gradient(module: nn.Module, *inputs: torch.Tensor) -> bool:
 
 
 def _reads_weights(module: nn.Module) -> bool:
-    """Whether the weights of convolutions and norms may be read past them: nothing, such as a hook, stands between."""
+    """Whether the weights of convolutions and norms may be read directly: none of them has a hook or is replaced."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
     return all(is_plain(layer, NormedConv2d, FrozenBatchNorm2d) for layer in layers)
 
@@ -56,7 +57,7 @@ def _fastest_layout(maps: torch.Tensor) -> torch.Tensor:
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm that always uses its running statistics and never learns: an affine map of each channel."""
+    """A batch norm that always uses its running statistics and is not trained: an affine map of each channel."""
 
     running_mean: torch.Tensor
     running_var: torch.Tensor
@@ -70,7 +71,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 class NormedConv2d(nn.Conv2d):
-    """A convolution without bias, then its frozen norm; one folded convolution where no gradient is asked for."""
+    """A convolution without bias, then its frozen norm; without gradients one folded convolution."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
@@ -80,7 +81,7 @@ class NormedConv2d(nn.Conv2d):
         self.norm = FrozenBatchNorm2d(out_channels)
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias of the one convolution that equals this one and its norm, in float32 at least."""
+        """Weight and bias of the convolution that equals this one with its norm, in float32 at least."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
         mean, variance = self.norm.running_mean.to(dtype), self.norm.running_var.to(dtype)
         scale = self.norm.weight.to(dtype) * (variance + self.norm.eps).rsqrt()
@@ -106,10 +107,10 @@ class Stem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut: (B, in_channels, h, w) -> (B, out_channels, h / s, w / s).
+    """1x1, 3x3 and 1x1 convolutions with a shortcut: (B, in_channels, h, w) -> (B, out_channels, h / s, w / s).
 
-    The shortcut has a convolution where the width changes (`shortcut` is None elsewhere); stride s sits in the first
-    1x1 convolution (Caffe, the paper) or in the 3x3 one.
+    The shortcut has a convolution if the width changes (else `shortcut` is None); stride s is in the first 1x1
+    convolution (Caffe, the paper) or in the 3x3 one.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class Bottleneck(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int, *, depth: int, stride: int, **options: Any) -> list[Bottleneck]:
-    """Blocks of a stage: the first changes width and resolution, the others keep both."""
+    """The blocks of a stage, of which the first changes width and resolution."""
     first = Bottleneck(in_channels, out_channels, stride=stride, **options)
     return [first, *(Bottleneck(out_channels, out_channels, **options) for _ in range(depth - 1))]
 
@@ -185,9 +186,7 @@ class CaffeResNet(nn.Module):
         self.out_channels = widths[-1]
 
     def freeze_at(self, stages: int) -> None:
-        """Let the first `stages` of stem, res2, res3, res4 (the paper: 3) not train, and the others train. Norms never
-        train.
-        """
+        """Freeze the first `stages` of stem, res2, res3, res4 (the paper: 3) and unfreeze the others, except norms."""
         for place, name in enumerate(STAGES):
             for module in self.get_submodule(name).modules():
                 if isinstance(module, NormedConv2d):
@@ -201,15 +200,15 @@ class CaffeResNet(nn.Module):
 
 
 class RegionStage(nn.Sequential):
-    """res5 on regions, pooled already or by the stage itself -> the means of its maps (N, out_channels).
+    """res5 on pooled regions, or on regions that it pools -> the means of its maps (N, out_channels).
 
     - `stage(pooled)`: pooled (N, in_channels, p, p);
-    - `stage(feature_map, rois)`: the same of torchvision's `roi_pool(feature_map, rois, output_size, spatial_scale)`
-      (bins quantised as in Girshick 2015). feature_map (B, in_channels, h, w); rois (N, 5): number of the image in the
-      batch, then its box xyxy in pixels; output_size: p; spatial_scale: cells of the map a pixel.
+    - `stage(feature_map, rois)`: the same for torchvision's `roi_pool(feature_map, rois, output_size, spatial_scale)`
+      (bins quantised as in Girshick 2015). feature_map (B, in_channels, h, w); rois (N, 5): index of the image in the
+      batch, then its box xyxy in pixels; output_size: p; spatial_scale: cells of the map per pixel.
 
     The references run it with stride 1 and dilation 2, so that 14 x 14 cells stay 14 x 14. Parameters are named as in
-    the references (0.conv1.norm.weight, ...). Raises `ValueError` for a roi that is not finite or names no image.
+    the references (0.conv1.norm.weight, ...). Raises `ValueError` for a roi that is not finite or without an image.
 
     >>> stage = RegionStage(depth=2, in_channels=8, bottleneck_channels=4, out_channels=16)
     >>> stage(torch.zeros(3, 8, 14, 14)).shape
@@ -260,11 +259,11 @@ class RegionStage(nn.Sequential):
         return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in pooled])
 
     def maps(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Pooled regions (N, in_channels, p, p) -> res5's own maps (N, out_channels, p / stride, p / stride)."""
+        """Pooled regions (N, in_channels, p, p) -> the maps of res5 (N, out_channels, p / stride, p / stride)."""
         return super().forward(_fastest_layout(pooled))
 
     def _runs_plain(self, inputs: torch.Tensor, size: tuple[int, int]) -> bool:
-        """Whether the blocks run as they stand on pooled maps of that size."""
+        """Whether the blocks' `forward` is used on pooled maps of a size, not the faster implementation."""
         rows, columns = (-(-side // self.stride) for side in size)
         return (
             _needs_gradient(self, inputs)
@@ -283,7 +282,7 @@ class RegionStage(nn.Sequential):
     @torch.autocast("cpu", enabled=False)
     def _means_of_pooled(self, pooled: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
         blocks = [_FoldedBlock.of(block, dtype=dtype) for block in self.children()]
-        pooled = pooled[:, :, :: self.stride, :: self.stride]  # a strided 1x1 convolution sees no other cells
+        pooled = pooled[:, :, :: self.stride, :: self.stride]  # a strided 1x1 convolution reads only these cells
         means = []
         for part in _even_parts(pooled, pooled.shape[2] ** 2, itemsize=dtype.itemsize):
             rows = _interleave(part.movedim(1, -1), dilation=self.dilation).to(dtype)  # (p * p * n, in_channels)
@@ -335,8 +334,8 @@ def caffe_name(name: str) -> str:
     return f"{place}.{name[stage.end() :]}"
 
 
-# res5 for inference on a CPU. M = p * p * n rows are the cells of n regions, one beside the other in the order
-# (cell of a sub-map, sub-map, region): a convolution of dilation d sees d * d sub-maps of side p / d, each by itself.
+# res5 for inference on a CPU. M = p * p * n rows are the cells of n regions in the order (cell of a sub-map, sub-map,
+# region): a convolution of dilation d is a separate convolution of each of d * d sub-maps of side p / d.
 
 
 def _compute_dtype(module: nn.Module) -> torch.dtype:
@@ -356,7 +355,7 @@ class _FoldedBlock:
 
     @classmethod
     def of(cls, block: nn.Module, *, dtype: torch.dtype) -> "_FoldedBlock":
-        """Fold in float32, round to dtype after."""
+        """Fold in float32, then round to dtype."""
         assert isinstance(block, Bottleneck)
         reduce, expand = (_matrix(conv, dtype=dtype) for conv in (block.conv1, block.conv3))
         shortcut = None if block.shortcut is None else _matrix(block.shortcut, dtype=dtype)
@@ -375,7 +374,7 @@ def _rows_at_once(block: _FoldedBlock) -> int:
 
 
 def _even_parts(regions: torch.Tensor, positions: int, *, itemsize: int = 4) -> tuple[torch.Tensor, ...]:
-    """Regions of so many positions each (N, ...) in the fewest parts that respect the bound, of about one size."""
+    """Regions (N, ...) of `positions` cells each, split into the fewest parts within the bound, of similar size."""
     most = POSITIONS_AT_ONCE * 4 // itemsize
     return regions.tensor_split(max(1, math.ceil(len(regions) * positions / most)))
 
@@ -388,8 +387,8 @@ def _interleave(maps: torch.Tensor, *, dilation: int) -> torch.Tensor:
 
 
 def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """rows (M, in), weight (out, in) -> (M, out), as a 1x1 convolution: torch gives these to oneDNN, but products in
-    float32 to MKL (see `ONEDNN_DILATION`).
+    """rows (M, in), weight (out, in) -> (M, out), as a 1x1 convolution, which torch runs in oneDNN; it runs float32
+    matrix products in MKL (see `ONEDNN_DILATION`).
     """
     image = rows.view(1, len(rows), 1, -1).movedim(-1, 1)  # (1, in, M, 1), which is seen to be channels last
     output = F.conv2d(image, weight[:, :, None, None], bias, dilation=ONEDNN_DILATION)  # (1, out, M, 1)
@@ -397,9 +396,7 @@ def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
 
 def _enter(pooled: Iterable[torch.Tensor], num_rows: int, *, block: _FoldedBlock) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled cells, in parts (m, in) -> conv1's output (num_rows, bottleneck) and what the shortcut carries
-    (num_rows, out).
-    """
+    """Pooled cells, in parts (m, in) -> outputs of conv1 (num_rows, bottleneck) and of the shortcut (num_rows, out)."""
     weight = block.expand[0]
     hidden = weight.new_empty(num_rows, weight.shape[1])
     carried = weight.new_empty(num_rows, weight.shape[0])
@@ -423,7 +420,7 @@ def _means(
 ) -> torch.Tensor:
     """From the first block's conv1, hidden (M, bottleneck), to the mean of the last block's map (n, out).
 
-    place (M,): the row of `carried` that belongs to each row; by default each its own. `hidden` is worked on in place.
+    place (M,): the row of `carried` for each row; by default the same row. `hidden` is modified in place.
     """
     cells = len(hidden) // num_regions
     side = math.isqrt(cells) // dilation
@@ -453,10 +450,9 @@ def _convolve_(
 ) -> None:
     """The 3x3 convolution and its bias, in place, on the rows (side * side * m, D) of m maps of that side.
 
-    A discrete Fourier transform of length side + 1 has room for the one zero that the padding needs. Each frequency is
-    then one product over the channels; a complex one takes three real ones (Gauss): for 7 x 7 maps 94 products of
-    matrices for what directly takes 441. Rounding errors stay those of one transform and back. spectrum (P, m, D) is
-    working memory.
+    A discrete Fourier transform of length side + 1 has room for the zero that the padding needs. Each frequency is then
+    one product over the channels; a complex product takes three real ones (Gauss): for 7 x 7 maps 94 matrix products
+    instead of 441. Rounding errors are those of one transform and its inverse. spectrum (P, m, D) is working memory.
     """
     (kernel, bias), width = taps, hidden.shape[1]
     analysis, synthesis, frequencies = _transforms(side)
@@ -475,12 +471,12 @@ def _convolve_(
 
 
 @lru_cache
-@torch.inference_mode(False)  # its result may serve outside the mode it was first asked for in
+@torch.inference_mode(False)  # the cached result may be used outside inference mode
 def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The real form of the 2-D Fourier transform of length side + 1, in float64, with P products: map -> P (P, side^2),
     P -> map (side^2, P), 3x3 kernel -> P (P, 9).
 
-    Of each pair of conjugate frequencies one is kept. With X = a + ib of the map and W = c + id of the kernel, its
+    One of each pair of conjugate frequencies is kept. With X = a + ib of the map and W = c + id of the kernel, its
     products are c (a + b), a (d - c) and b (c + d), of which first - third and first + second make XW.
     """
     length = side + 1
@@ -511,14 +507,14 @@ def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def _check_rois(rois: torch.Tensor, *, num_images: int) -> None:
     if not bool(torch.isfinite(rois).all()):
-        raise ValueError("a region's box is not finite (NaN or infinity): were its image or the weights broken?")
+        raise ValueError("a region's box is not finite (NaN or infinity): are its image or the weights damaged?")
     if len(rois) and not 0 <= int(rois[:, 0].min()) <= int(rois[:, 0].max()) < num_images:
-        raise ValueError(f"a region names an image outside the batch of {num_images}: rois[:, 0] counts from 0")
+        raise ValueError(f"a region's image is outside the batch of {num_images}: rois[:, 0] counts from 0")
 
 
 def _edges(start: torch.Tensor, end: torch.Tensor, *, output_size: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """First cell and the one after the last, (N, p) each, of the bins from cell start to end (N,) of `size` cells."""
-    length = (end - start + 1).clamp(min=1) / output_size  # torchvision's rounding decides where bins end
+    length = (end - start + 1).clamp(min=1) / output_size  # torchvision's rounding decides the ends of bins
     steps = torch.arange(output_size + 1, dtype=length.dtype, device=length.device)
     edges = steps * length[:, None]  # (N, p + 1)
     first, last = edges[:, :-1].floor() + start[:, None], edges[:, 1:].ceil() + start[:, None]
@@ -526,7 +522,7 @@ def _edges(start: torch.Tensor, end: torch.Tensor, *, output_size: int, size: in
 
 
 def _bin_numbers(rois: torch.Tensor, shape: torch.Size, *, output_size: int, spatial_scale: float) -> torch.Tensor:
-    """Each bin (N, p, p) as one number, smaller for bins of fewer cells a side; `_bin_maxima` reads it."""
+    """Each bin (N, p, p) encoded as one number, smaller for bins of fewer cells per side; `_bin_maxima` decodes it."""
     _, height, width, _ = shape
     scaled = rois[:, 1:] * spatial_scale
     whole = (scaled.double().abs() + 0.5).floor() * scaled.sign()  # halves away from 0, as in C
@@ -546,7 +542,7 @@ def _radices(shape: torch.Size) -> tuple[int, ...]:
 
 
 def _doublings(length: torch.Tensor) -> torch.Tensor:
-    """The k of the largest window of 2^k cells within a length."""
+    """The k of the largest window of 2^k cells that fits a length."""
     return torch.frexp(length.clamp(min=1).float()).exponent.long() - 1
 
 
@@ -566,7 +562,7 @@ def _bin_maxima(cells: torch.Tensor, bins: torch.Tensor, *, rows_at_once: int) -
 
 
 def _window_maxima(cells: torch.Tensor, doublings: int, *, dim: int) -> torch.Tensor:
-    """Maxima of all windows of 2^doublings cells along a dimension, which loses 2^doublings - 1 places."""
+    """Maxima of all windows of 2^doublings cells along a dimension, which becomes 2^doublings - 1 shorter."""
     for k in range(doublings):
         count = cells.shape[dim] - 2**k
         cells = torch.maximum(cells.narrow(dim, 0, count), cells.narrow(dim, 2**k, count))
@@ -574,12 +570,12 @@ def _window_maxima(cells: torch.Tensor, doublings: int, *, dim: int) -> torch.Te
 
 
 def _maxima_of_corners(windows: torch.Tensor, edges: torch.Tensor, *, size: tuple[int, int]) -> torch.Tensor:
-    """Maxima (m, D) of the windows of that size at the corners of each bin; edges (5, m) as in `_bin_numbers`."""
+    """Maxima (m, D) of the windows of `size` at the corners of each bin; edges (5, m) as in `_bin_numbers`."""
     _, height, width, channels = windows.shape
     image, y0, y1, x0, x1 = edges
     flat = windows.reshape(-1, channels)
     maxima: torch.Tensor | None = None
-    for y in (y0, y1 - size[0])[: size[0]]:  # a window of one cell is its own other end
+    for y in (y0, y1 - size[0])[: size[0]]:  # for a window of one cell both ends are equal
         for x in (x0, x1 - size[1])[: size[1]]:
             place = (image * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
             corner = flat.index_select(0, place)

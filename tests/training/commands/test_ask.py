@@ -71,7 +71,7 @@ def test_a_question_of_unknown_words_is_answered_with_a_note(
     assert run(image, "zebra?", "--model", model, "--top-k", 1) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert [record.getMessage().split(",")[0] for record in caplog.records if record.levelname == "WARNING"] == [
-        "the question ('zebra?') has no word that the model knows"
+        "the question ('zebra?') has no word of the model's vocabulary"
     ]
 
 

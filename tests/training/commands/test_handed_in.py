@@ -44,7 +44,7 @@ def run(*arguments: Any) -> int:
     [
         ("look.xyz", "no picture can be saved as {folder}/look.xyz: name it with the ending .png, .jpg or .webp"),
         ("look", "no picture can be saved as {folder}/look: name it"),
-        ("gone/look.png", "there is no folder {folder}/gone: name a file, in a folder that is there"),
+        ("gone/look.png", "there is no folder {folder}/gone: name a file in an existing folder"),
         ("made.png", "{folder}/made.png is a folder: name a file"),
     ],
 )
