@@ -5,11 +5,13 @@ convention, where a box from pixel 3 to pixel 5 is 3 pixels wide. Suppression an
 are vectorised over leading dimensions.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torchvision.ops import nms, roi_align, roi_pool
 
+POSITIONS_AT_ONCE = 150 * 14 * 14  # cells of regions held in memory together, in float32; twice as many in bfloat16
 CANONICAL_CELLS = 14  # a region is pooled from the level on which its side is about 14 cells (224 pixels at stride 16)
 
 
@@ -95,6 +97,12 @@ def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
     """Each image's boxes (N_i, 4) -> (N, 5): the index of the image, and the box."""
     numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
     return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
+
+
+def even_parts(regions: torch.Tensor, positions: int, *, itemsize: int = 4) -> tuple[torch.Tensor, ...]:
+    """Regions of so many positions each (N, ...) in the fewest parts that respect the bound, of about one size."""
+    most = POSITIONS_AT_ONCE * 4 // itemsize
+    return regions.tensor_split(max(1, math.ceil(len(regions) * positions / most)))
 
 
 def max_pool_rois(

@@ -5,8 +5,10 @@ the inputs it hands to `forward`, in the language models and in the mask functio
 dropped without a word and every step then starts anew, so each place that says the name takes it from `CACHE`.
 """
 
+import importlib
 import inspect
 from dataclasses import fields
+from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -81,3 +83,18 @@ def loading_pipeline() -> str:
             return str(frame.f_locals.get("task") or "pipeline")
         frame = frame.f_back
     return ""
+
+
+def optional_sibling(name: str, *, package: str | None) -> ModuleType | None:
+    """The module of that name beside the caller's (package: its `__package__`); None where there is none.
+
+    transformers copies every file that another one imports by a `from .name import` in its text, and `saving_updown`
+    publishes it. This import is of what a model runs without, or of what its config decides on.
+    """
+    full_name = f"{package}.{name}"
+    try:
+        return importlib.import_module(full_name)
+    except ModuleNotFoundError as error:
+        if error.name != full_name:  # it is there, and something that it imports is not
+            raise
+        return None

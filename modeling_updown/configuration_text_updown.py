@@ -47,6 +47,12 @@ class UpDownFusionConfig(LabelledConfig):
         With a momentum copy: the share of its own similarities in the targets of ITC (ALBEF's alpha).
     num_objects (`int`, defaults to 1600):
         Object classes of masked region classification, without background.
+    mrc_average_classes (`bool`, defaults to `False`):
+        Divide the losses of masked region classification by the number of classes, as UNITER's does.
+    mrc_weights (`"even"` or `"confidence"`, defaults to `"even"`):
+        How much each masked region counts in them: all the same, or by the detector's `region_scores`, as in LXMERT.
+    mrfr_average_width (`bool`, defaults to `True`):
+        Average the squared distance of masked region feature regression over the width (UNITER), or sum it.
     answer_hidden_size, num_answers (`int`, *optional*):
         The answer head's hidden layer (twice the text encoder's width, as LXMERT) and answers A; taken from `id2label`
         where given.
@@ -81,6 +87,9 @@ class UpDownFusionConfig(LabelledConfig):
     hard_negatives: bool = True
     distillation: float | int = 0.4
     num_objects: int = 1600
+    mrc_average_classes: bool = False
+    mrc_weights: Literal["even", "confidence"] = "even"
+    mrfr_average_width: bool = True
     answer_hidden_size: int | None = None
     num_answers: int | None = None
     answer_dropout: float | int = 0.0

@@ -306,10 +306,10 @@ class UpDownDetectorConfig(LabelledConfig):
         return self.region_feature_size
 
 
-# The configs a top-down model may own as its `vision_config`, by model_type.
-REGION_SOURCE_CONFIGS: dict[str, type[PreTrainedConfig]] = {
-    "updown_grid": UpDownGridConfig,
-    "updown_detector": UpDownDetectorConfig,
+# The configs a top-down model may own as its `vision_config`, by model_type, each with the file and class of its model.
+REGION_SOURCES: dict[str, tuple[type[PreTrainedConfig], str]] = {
+    "updown_grid": (UpDownGridConfig, "modeling_grid.UpDownGrid"),
+    "updown_detector": (UpDownDetectorConfig, "modeling_detector.UpDownDetector"),
 }
 
 
@@ -510,6 +510,6 @@ def region_source_config(fields: dict) -> PreTrainedConfig:
     """The region-source config that `fields["model_type"]` names; the grid's where it names none."""
     fields = dict(fields)
     model_type = fields.pop("model_type", "updown_grid")
-    if model_type not in REGION_SOURCE_CONFIGS:
-        raise ValueError(f"vision_config names model_type {model_type!r}; known are {sorted(REGION_SOURCE_CONFIGS)}")
-    return REGION_SOURCE_CONFIGS[model_type](**fields)
+    if model_type not in REGION_SOURCES:
+        raise ValueError(f"vision_config names model_type {model_type!r}; known are {sorted(REGION_SOURCES)}")
+    return REGION_SOURCES[model_type][0](**fields)

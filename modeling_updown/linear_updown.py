@@ -11,6 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .compat_updown import optional_sibling
+
+KERNELS = optional_sibling("kernels_updown", package=__package__)
+
 
 class NormedLinear(nn.Module):
     """A linear layer whose weight is `gain` x V / ||V||, with one norm for the whole matrix; V is `weight`.
@@ -99,65 +103,15 @@ def word_scores(states: torch.Tensor, embedding: Any) -> torch.Tensor:
 
 
 def step_product(layer: Any, *, num_steps: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A linear layer that is used once per time step; in training its weight's gradient is computed once for all."""
+    """A linear layer that is used once per time step; in training, if `kernels_updown` is there, its weight's gradient
+    is computed once for all steps.
+    """
     if num_steps < 2 or not torch.is_grad_enabled() or torch.compiler.is_compiling():  # the tape cannot be compiled
         return layer
-    return StepLinear(layer.weight, layer.bias) if is_plain(layer, nn.Linear) and layer.weight.requires_grad else layer
+    if KERNELS is None or not is_plain(layer, nn.Linear) or not layer.weight.requires_grad:
+        return layer
+    return KERNELS.StepLinear(layer.weight, layer.bias)
 
 
 def _weight(layer: Any) -> torch.Tensor:
     return layer.effective_weight() if isinstance(layer, NormedLinear) else layer.weight
-
-
-class StepLinear:
-    """x W^T + b for a weight that is used once per time step, with its gradient computed once per batch.
-
-    Autograd would add a whole (out, in) matrix to the gradient at every step; here each step only stores its input and
-    its output's gradient, and one product over all steps gives the weight's: the same numbers with a fraction of the
-    memory traffic. Under autocast the weight is cast once, not per step.
-    """
-
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
-        self.tape: list[tuple[torch.Tensor, torch.Tensor]] = []
-        device = weight.device.type
-        if torch.is_autocast_enabled(device):
-            weight = weight.to(torch.get_autocast_dtype(device))
-        self.weight, self.bias = _CollectWeightGradient.apply(weight, self.tape), bias
-
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(N, in) -> (N, out), in the weight's type or, with a bias, in the wider one of both."""
-        product = _ProductWithoutWeightGradient.apply(inputs.to(self.weight.dtype), self.weight, self.tape)
-        return product if self.bias is None else product + self.bias
-
-
-class _CollectWeightGradient(torch.autograd.Function):
-    """The identity on a weight; its gradient is computed from the tape after the backward pass of all steps."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: torch.Tensor, tape: list) -> torch.Tensor:
-        ctx.tape = tape
-        ctx.set_materialize_grads(False)
-        return weight.view_as(weight)
-
-    @staticmethod
-    def backward(ctx: Any, *_: Any) -> tuple[torch.Tensor, None]:
-        inputs = [pair[0] for pair in ctx.tape]  # two lists: torch 2.6 cannot trace zip(*tape) of an empty tape
-        gradients = [pair[1] for pair in ctx.tape]
-        ctx.tape.clear()
-        return torch.cat(gradients).T @ torch.cat(inputs), None  # (out, N * steps) @ (N * steps, in)
-
-
-class _ProductWithoutWeightGradient(torch.autograd.Function):
-    """x W^T whose backward passes gradients only to x and records (x, gradient) on the tape."""
-
-    @staticmethod
-    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, tape: list) -> torch.Tensor:
-        ctx.save_for_backward(inputs, weight)
-        ctx.tape = tape
-        return F.linear(inputs, weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
-        inputs, weight = ctx.saved_tensors
-        ctx.tape.append((inputs.detach(), gradient))  # detached: a tape that held the graph would never be freed
-        return gradient @ weight if ctx.needs_input_grad[0] else None, None, None

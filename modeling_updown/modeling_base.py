@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from .compat_updown import is_traced, loading_pipeline
 from .configuration_updown import UpDownGridConfig
 from .outputs_updown import Regions, not_finite
+from .region_sources_updown import region_source_class
 from .saving_updown import without_origin, write_code_again
 from .versions_updown import warn_of_newer_libraries
 
@@ -143,12 +144,8 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
 
     def build_region_source(self) -> None:
         """Make `self.region_source` from `config.vision_config`, frozen if `config.freeze_regions`."""
-        from .modeling_detector import UpDownDetector  # here, because the sources are UpDownPreTrainedModels themselves
-        from .modeling_grid import UpDownGrid
-
-        sources: dict[str, type[PreTrainedModel]] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
         vision_config = self.config.vision_config
-        self.region_source = None if vision_config is None else sources[vision_config.model_type](vision_config)
+        self.region_source = None if vision_config is None else region_source_class(vision_config)(vision_config)
         UpDownTopDownModel.freeze_as_made(self)
 
     def freeze_as_made(self) -> None:

@@ -90,6 +90,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         asked_regions: torch.BoolTensor | None = None,
         seen_features: torch.FloatTensor | None = None,
         object_probs: torch.FloatTensor | None = None,
+        region_scores: torch.FloatTensor | None = None,
         return_loss: bool | None = None,
         keys: dict[str, Any] | None = None,
         output_attentions: bool | None = None,
@@ -104,13 +105,16 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         masked_input_ids, input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden;
         asked_regions, of the same shape: those of them that are learnt, by default all; seen_features (P, R, D): what
         stands in the masked regions' place, by default zeros. object_probs (P, R, C): the detector's, background first,
-        what masked region classification learns. labels or masked_regions: return_loss. -> `UpDownPreTrainingOutput`
+        what masked region classification learns; region_scores (P, R): the detector's, which weigh its regions where
+        `config.mrc_weights` says so. labels or masked_regions: return_loss. -> `UpDownPreTrainingOutput`
         """
         image_index, image_ids = by_old_names(kwargs, image_index=image_index, image_ids=image_ids)
         flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        if region_scores is not None:
+            regions.region_scores = region_scores
         images = Regions(self.fusion.embed_regions(regions, region_seconds), regions.region_boxes, regions.region_mask)
         rows = self.rows(image_index, input_ids, images)
         learns = bool(return_loss) or labels is not None or masked_regions is not None
@@ -226,12 +230,27 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
                         f"{name} learns the detector's object_probs, which these regions lack: extract them with a "
                         "detector and its soft labels, or leave that objective out"
                     )
-                losses[name] = loss(logits.float(), rows.of_images(probs).float(), hidden)
+                form: Any = {
+                    "average_classes": config.mrc_average_classes,
+                    "weights": self.class_weights(regions, rows),
+                }
+                losses[name] = loss(logits.float(), rows.of_images(probs).float(), hidden, **form)
         for name in REGION_FEATURES:
             if config.weight(name):
                 target = rows.of_images(regions.region_features).detach().float()
-                losses[name] = mrfr_loss(features.float(), target, hidden)
+                losses[name] = mrfr_loss(features.float(), target, hidden, average_width=config.mrfr_average_width)
         return losses
+
+    def class_weights(self, regions: Regions, rows: TextRows) -> torch.Tensor | None:
+        """How much each region of each pair counts in masked region classification, (N, R); None where all do alike."""
+        if self.config.mrc_weights == "even":
+            return None
+        if regions.region_scores is None:
+            raise ValueError(
+                "mrc_weights='confidence' weighs regions by the detector's region_scores, which these lack: give them, "
+                "or set mrc_weights='even'"
+            )
+        return rows.of_images(regions.region_scores).float()
 
 
 def of_pairs(masks: torch.Tensor | None, rows: TextRows) -> torch.Tensor | None:

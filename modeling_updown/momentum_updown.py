@@ -15,6 +15,8 @@ from torch import nn
 
 from .losses_updown import gather_rows
 
+REGION_INPUTS = ("region_features", "region_boxes", "region_mask", "region_seconds")
+
 
 class MomentumQueue(nn.Module):
     """The copy and its queue of `size` images and `size` texts.
@@ -56,11 +58,11 @@ class MomentumQueue(nn.Module):
     ) -> dict[str, Any]:
         """The keys of `momentum_itc_loss` for this process's batch, which is then added to the queue.
 
-        regions: `region_features`, `region_boxes`, `region_mask` of P images; input_ids, attention_mask (N, T);
+        regions: `REGION_INPUTS` of P images, the last where the model embeds times; input_ids, attention_mask (N, T);
         image_ids (P,): the images' numbers in the data set; owners (N,): the row of each text's image. Collective:
         every process calls it with its share of the batch.
         """
-        named = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
+        named = {name: regions[name] for name in REGION_INPUTS if name in regions}
         images = self.copy.get_image_features(**named).float()
         texts = self.copy.get_text_features(input_ids, attention_mask).float()
         text_ids = image_ids[owners]

@@ -13,9 +13,14 @@ from huggingface_hub import hf_hub_download
 from transformers.dynamic_module_utils import get_relative_imports
 from transformers.utils import logging
 
+from .configuration_updown import REGION_SOURCES
+
 logger = logging.get_logger(__name__)
 
 RENAMED = {"pipeline_updown": "pipeline_captioning"}  # files that earlier published folders name, and what they are now
+
+# How region_sources_updown.py goes on in the folder of a model that owns a region source; it is never run.
+OWNED_SOURCE = "\n\nif TYPE_CHECKING:  # the region source of this folder's model, which is copied with this file\n"
 
 
 def code_folders() -> list[Path]:
@@ -26,11 +31,11 @@ def code_folders() -> list[Path]:
     return [here, processors] if installed else [here]
 
 
-def write_code(folder: str | Path, names: Iterable[str], *, origin: str = "") -> None:
+def write_code(folder: str | Path, names: Iterable[str], *, config: Any, origin: str = "") -> None:
     """Copy the files named, without `.py`, and every sibling that they import, all flat.
 
-    origin: the folder or Hub id that may hold what does not lie with this file. Raises `ValueError` for an import that
-    cannot work on the Hub.
+    config: the model's, which says whose region source's code it needs. origin: the folder or Hub id that may hold what
+    does not lie with this file. Raises `ValueError` for an import that cannot work on the Hub.
     """
     waiting, done = list(names), set()
     while waiting:
@@ -42,9 +47,25 @@ def write_code(folder: str | Path, names: Iterable[str], *, origin: str = "") ->
         if source is None:
             raise ValueError(f"{name}.py is imported by published code but lies in none of {code_folders()}")
         target = Path(folder) / f"{name}.py"
-        if not target.exists() or not target.samefile(source):
+        if name == "region_sources_updown":
+            text = with_region_source(source.read_text(encoding="utf-8"), config)
+            target.unlink(missing_ok=True)  # it may be a link to the source
+            target.write_text(text, encoding="utf-8", newline="\n")
+        elif not target.exists() or not target.samefile(source):
             shutil.copyfile(source, target)
-        waiting += get_relative_imports(source)
+        waiting += get_relative_imports(target)
+
+
+def with_region_source(text: str, config: Any) -> str:
+    """The text of region_sources_updown.py as a model's folder holds it: with the import of the region source, if any,
+    that its config describes, and of no other one.
+    """
+    text = text.partition(OWNED_SOURCE)[0]
+    owned = getattr(config, "vision_config", None)
+    if owned is None:
+        return text
+    file, name = REGION_SOURCES[owned.model_type][1].split(".")
+    return f"{text}{OWNED_SOURCE}    from .{file} import {name}\n"
 
 
 def code_file(name: str, *, origin: str = "") -> Path | None:
@@ -86,7 +107,7 @@ def write_code_again(folder: str | Path, config: Any, *, origin: str) -> None:
     if not names:
         return
     absent = {name for name in names if code_file(name, origin=origin) is None}
-    write_code(folder, names - absent, origin=origin)
+    write_code(folder, names - absent, config=config, origin=origin)
     if absent:
         logger.warning(
             f"{folder} lacks {', '.join(sorted(absent))}, which its config.json names and {origin} does not give: "

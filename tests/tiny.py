@@ -363,6 +363,16 @@ def save_tiny_captioner(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def save_tiny_detecting_captioner(folder: Path) -> Path:
+    """`save_pretrained` of a captioner that owns the Caffe-style detector, and of its processor, into one folder."""
+    detector = tiny_detector(region_pool_size=14)  # as the references have it: what the kernels are for
+    model = tiny_captioner(vision_config=detector.config)
+    model.region_source.load_state_dict(detector.state_dict())
+    model.save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
 def save_tiny_prefix_lm(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the prefix language model and its processor into one folder, which is returned."""
     tiny_prefix_lm(**changes).save_pretrained(folder)

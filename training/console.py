@@ -4,10 +4,12 @@ The name of an image, a word of a model or the answer of a server may hold an es
 changes the window's title or hides a line. Every command prints with `say`, one line per argument.
 """
 
+import difflib
 import json
 import logging
 import re
 import sys
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 # control characters except the tab, line separators, characters that change the writing direction, and lone
@@ -45,6 +47,16 @@ def say_json(content: Any, *, file: TextIO | None = None) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False)
     for line in text.split("\n"):
         _write(UNSAFE.sub(_json_escape, line), sys.stdout if file is None else file)
+
+
+def did_you_mean(name: Any, known: Iterable[str]) -> str:
+    """`; did you mean ...?`, or "" if no known name is similar.
+
+    >>> did_you_mean("epoch", ["epochs", "ema"]), did_you_mean("lr", ["epochs"])
+    ("; did you mean 'epochs'?", '')
+    """
+    similar = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {similar[0]!r}?" if similar else ""
 
 
 class PrintableFormatter(logging.Formatter):

@@ -5,73 +5,38 @@
 A recipe that names another one as its `base` says only what differs from it: sections are joined key by key, and what
 stands in the recipe itself wins.
 
-Each task declares the keys that it reads (`reads`, in its own file); another key with a value of its own is an error
-too (`check_keys`), so that no key is passed over in silence.
+Each task declares the keys that it reads (its `SPEC`); another key with a value of its own is an error too
+(`check_keys`), so that no key is passed over in silence.
 
-Every key is documented in `recipe_sections.py`. Values can be changed on the command line: `--set train.epochs=3`.
+Every key is documented in `recipe_sections.py`, those of a single task in that task's file. Values can be changed on
+the command line: `--set train.epochs=3`.
 """
 
 import dataclasses
-import difflib
+import operator
 import os
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
+from training.console import did_you_mean
 from training.data.files import read_text
 from training.recipe_names import changed_name, with_new_names
-from training.recipe_sections import SECTIONS, Recipe
+from training.recipe_sections import Recipe, is_read, own_values, section_keys, sections_of
 from training.shipped import RECIPES
+from training.tasks import TASKS
+from training.tasks.spec import TaskSpec
 
+THE_RECIPE = "the recipe"  # as errors call what holds the sections
 KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "section", list: "list"}
-ONE_OR_MORE = (
-    *("train.epochs", "train.batch_size", "train.accumulation", "train.max_words", "train.min_word_count"),
-    *(
-        "train.questions_per_image",
-        "train.captions_per_image",
-        "train.samples_per_image",
-        "train.checkpoint_steps",
-        "train.decay_epochs",
-        "train.scheduled_sampling_epochs",
-    ),
-    *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.batch_size", "evaluate.every_epochs"),
-)
-ZERO_OR_MORE = (
-    *("train.learning_rate", "train.region_learning_rate", "train.weight_decay", "train.warmup_steps"),
-    *("train.clip_norm", "train.clip_value", "train.early_stopping", "train.num_workers", "evaluate.max_images"),
-    *("train.image_size", "train.max_steps", "train.decay_steps", "answers.min_count", "answers.top"),
-    *("train.momentum_queue", "text.frozen_layers", "text.learning_rate", "evaluate.rerank", "evaluate.rerank_weight"),
-    *("evaluate.folds", "text.vocabulary_size", "masks.overlap"),
-)
-SHARES = (
-    *("train.label_smoothing", "train.ema", "train.repeat_threshold", "train.scheduled_sampling_increase"),
-    *("train.momentum_decay", "masks.words", "masks.regions", "masks.swapped", "masks.kept"),
-)
-# Keys that say nothing beside another key's value: (keys, the other key, the values beside which they are read).
-READ_BESIDE: tuple[tuple[tuple[str, ...], str, tuple[Any, ...]], ...] = (
-    (("train.momentum",), "train.optimizer", ("sgd",)),
-    (("train.betas",), "train.optimizer", ("adamw", "adam", "adamax")),
-    (("train.decay", "train.decay_epochs", "train.decay_steps"), "train.schedule", ("step",)),
-    (("train.label_smoothing", "train.scheduled_sampling_increase"), "train.objective", ("cross_entropy",)),
-    (
-        ("train.samples_per_image", "train.baseline", "train.sample_temperature"),
-        "train.objective",
-        ("self_critical",),
-    ),
-    (("text.vocabulary_size",), "text.pretrained", ("",)),
-    (("answers.min_count", "answers.top", "answers.spelling"), "answers.file", ("",)),
-    (
-        (
-            *("regions.weights", "regions.pretrained", "text.pretrained", "text.vocabulary_size", "train.word_vectors"),
-            *("answers.file", "answers.min_count", "answers.top", "answers.spelling", "train.min_word_count"),
-        ),
-        "init_from",
-        ("",),
-    ),
-)
+LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "lowest": (operator.ge, "{} or more"),
+    "above": (operator.gt, "above {}"),
+    "highest": (operator.le, "at most {}"),
+    "below": (operator.lt, "below {}"),
+}
 
 
 def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
@@ -84,13 +49,32 @@ def read_recipe(path: str | Path, changes: list[str] | None = None) -> Recipe:
     try:
         for change in changes or []:
             _apply_change(content, changed_name(change))
-        content = _with_home(with_new_names(content))
-        sections = {name: _build(kind, content.pop(name, None) or {}, name) for name, kind in SECTIONS.items()}
-        recipe = _build(Recipe, {**content, **sections}, "the recipe")
-        _check_ranges(recipe)
-        return recipe
+        return build_recipe(_with_home(with_new_names(content)))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def build_recipe(content: dict[str, Any]) -> Recipe:
+    """The recipe that a file's content describes, of its task's class, and with what it leaves to its task.
+
+    Raises `ValueError` for an unknown key, one that the task does not read, and a value of the wrong kind or range. A
+    section of another task says nothing where all of its values are the defaults, as in recipes of runs of long ago.
+    """
+    if {"task", "output", "data"} - {*content}:
+        _build(Recipe, content, THE_RECIPE)  # says what is missing
+    spec, sections = spec_of(content["task"]), all_sections()
+    built = {name: _build(kind, content.get(name) or {}, name) for name, kind in sections.items()}
+    own = sections_of(spec.recipe)
+    rest = {name: value for name, value in content.items() if name not in sections}
+    recipe = _build(spec.recipe, {**rest, **{name: built[name] for name in own}}, THE_RECIPE)
+    if not recipe.output.strip():
+        raise ValueError("output is empty: name the run's folder, such as runs/captioning")
+    if not recipe.data.get("format"):
+        raise ValueError("data lacks format, such as `format: folder` for your own images")
+    spec.settle(recipe)
+    given = [f"{name}.{key}" for name, section in built.items() for key in own_values(section)]
+    check_keys(spec, recipe.architecture, given)
+    return recipe
 
 
 def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -131,72 +115,35 @@ def joined(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def check_keys(recipe: Recipe, readers: Mapping[str, Iterable[str]]) -> None:
-    """`ValueError` for a key that has a value of its own and that the recipe's task does not read.
+def spec_of(task: Any) -> TaskSpec:
+    """What a task declares; `ValueError` for one that there is not."""
+    if str(task) not in TASKS:
+        raise ValueError(f"unknown task {task!r}; choose one of {', '.join(TASKS)}" + did_you_mean(task, TASKS))
+    return TASKS[task]
 
-    A key that would be read beside another value of another key (`momentum` with another optimiser) is a warning.
 
-    Args:
-        recipe: its `task` is one of the readers.
-        readers: task -> the keys that it reads, `train.epochs`; a section's name stands for all of its keys.
-    """
-    given = [key for key in section_keys() if value_of(recipe, key) != default_of(key)]
-    idle = [key for key in given if not is_read(key, readers[recipe.task])]
+def check_keys(spec: TaskSpec, architecture: str, given: Iterable[str]) -> None:
+    """`ValueError` naming those of the `given` keys that a task with that model does not read, and who reads them."""
+    idle = [key for key in given if not is_read(key, spec.keys_read(architecture))]
     if idle:
-        told = []
-        for key in idle:
-            others = [task for task, keys in readers.items() if is_read(key, keys)]
-            told.append(f"{key} (read by {', '.join(others)})")
-        raise ValueError(f"the task {recipe.task} does not read {', '.join(told)}: leave {key_or_keys(idle)} out")
-    for keys, other, values in READ_BESIDE:
-        passed_over = [key for key in keys if key in given and is_read(other, readers[recipe.task])]
-        if passed_over and value_of(recipe, other) not in values:
-            warnings.warn(
-                f"{', '.join(passed_over)} of the recipe says nothing, since {other} is "
-                f"{value_of(recipe, other)!r}: it is read where that is {' or '.join(map(repr, values))}",
-                stacklevel=2,
-            )
+        named = ", ".join(f"{key} (read by {', '.join(readers(key))})" for key in idle)
+        pronoun = "it" if len(idle) == 1 else "them"
+        raise ValueError(f"the task {spec.name} does not read {named}: leave {pronoun} out")
 
 
-def key_or_keys(keys: list[str]) -> str:
-    """The pronoun for one key or several."""
-    return "it" if len(keys) == 1 else "them"
+def readers(key: str) -> list[str]:
+    """The tasks that read a key, each with the models that it is read with where those are not all of its own."""
+    found = []
+    for name, spec in TASKS.items():
+        models = [model for model in spec.models if is_read(key, spec.keys_read(model))]
+        if models:
+            found.append(name if len(models) == len(spec.models) else f"{name} with {' or '.join(models)}")
+    return found
 
 
-def is_read(key: str, reads: Iterable[str]) -> bool:
-    """Whether a key, or its whole section, is among those that are read; what stands in no section always is.
-
-    >>> is_read("masks.words", ["masks"]), is_read("train.ema", ["train.epochs"]), is_read("init_from", [])
-    (True, False, True)
-    """
-    return "." not in key or bool({key, key.split(".")[0]} & {*reads})
-
-
-def section_keys() -> list[str]:
-    """Every key of every section: `regions.source`, ..., `evaluate.max_images`."""
-    return [f"{name}.{entry.name}" for name, kind in SECTIONS.items() for entry in dataclasses.fields(kind)]
-
-
-def value_of(recipe: Recipe, key: str) -> Any:
-    """A recipe's value of a key such as `train.epochs` or `init_from`."""
-    section, _, name = key.rpartition(".")
-    return getattr(getattr(recipe, section) if section else recipe, name)
-
-
-def default_of(key: str) -> Any:
-    """The value of a section's key in a recipe that does not name it."""
-    section, name = key.split(".")
-    return getattr(SECTIONS[section](), name)
-
-
-def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean ...?`, or nothing where no known name is like this one.
-
-    >>> did_you_mean("epoch", ["epochs", "ema"]), did_you_mean("lr", ["epochs"])
-    ("; did you mean 'epochs'?", '')
-    """
-    similar = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {similar[0]!r}?" if similar else ""
+def all_sections() -> dict[str, type[Any]]:
+    """Every section that some task's recipe has: name -> dataclass."""
+    return {name: kind for spec in TASKS.values() for name, kind in sections_of(spec.recipe).items()}
 
 
 def recipe_path(name: str | Path) -> Path:
@@ -225,7 +172,7 @@ def flat_name(name: str) -> str:
     ('captioning_scenes', 'detector_lite')
     """
     task, _, dataset = name.partition("/")
-    return f"{'detector' if task == 'detection' else task}_{dataset}"
+    return f"{TASKS[task].runs or task if task in TASKS else task}_{dataset}"
 
 
 def changed_keys(before: dict[str, Any], after: dict[str, Any], *, prefix: str = "") -> list[str]:
@@ -292,18 +239,33 @@ def _build(kind: type, content: dict[str, Any], name: str) -> Any:
     unknown = [key for key in content if key not in fields]
     if unknown:
         guess = did_you_mean(unknown[0], fields) + also_elsewhere(unknown[0], name)
-        taken = "" if guess and name in SECTIONS else f"; it takes {', '.join(fields)}"  # a long list would hide it
+        taken = "" if guess and name != THE_RECIPE else f"; it takes {', '.join(fields)}"  # a long list would hide it
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {name}{taken}{guess}")
     required = [key for key, entry in fields.items() if entry.default is entry.default_factory is dataclasses.MISSING]
     missing = [key for key in required if key not in content]
     if missing:
         raise ValueError(f"{name} lacks {', '.join(missing)}")
-    return kind(**{key: _checked(f"{name}: {key}", fields[key].type, value) for key, value in content.items()})
+    values = {key: _checked(f"{name}: {key}", fields[key].type, value) for key, value in content.items()}
+    for key, value in values.items():
+        _check_limits(f"{name}: {key}", value, fields[key].metadata.get("limits", {}))
+    return kind(**values)
+
+
+def _check_limits(name: str, value: Any, limits: Mapping[str, float]) -> None:
+    """`ValueError` for a value that is outside of the limits of its key (see `recipe_sections.key`)."""
+    if "length" in limits and len(value) != limits["length"]:
+        raise ValueError(f"{name} is {value}, but must be a list of {limits['length']}")
+    bounds = {bound: limit for bound, limit in limits.items() if bound in LIMITS}
+    if not all(LIMITS[bound][0](value, limit) for bound, limit in bounds.items()):
+        asked = " and ".join(LIMITS[bound][1].format(limit) for bound, limit in bounds.items())
+        raise ValueError(f"{name} is {value}, but must be {asked}")
 
 
 def also_elsewhere(key: Any, section: str) -> str:
     """Where a key that a section does not have is one of another section's: `; there is train.epochs`."""
-    places = [name for name in section_keys() if name.split(".")[1] == key and name.split(".")[0] != section]
+    places = [
+        name for name in section_keys(all_sections()) if name.split(".")[1] == key and name.split(".")[0] != section
+    ]
     return f"; there is {' and '.join(places)}" if places else ""
 
 
@@ -328,29 +290,3 @@ def _checked(name: str, wanted: Any, value: Any) -> Any:
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise ValueError(f"{name} is {value!r}, which is no {KIND_NAMES[kind]}")
     return value
-
-
-def _check_ranges(recipe: Recipe) -> None:
-    """`ValueError` for numbers that no run can use."""
-    train = recipe.train
-    if not recipe.output.strip():
-        raise ValueError("output is empty: name the run's folder, such as runs/captioning")
-    if not recipe.data.get("format"):
-        raise ValueError("data lacks format, such as `format: folder` for your own images")
-    for lowest, keys in ((1, ONE_OR_MORE), (0, ZERO_OR_MORE + SHARES)):
-        for section, name in (key.split(".") for key in keys):
-            value = getattr(getattr(recipe, section), name)
-            if not value >= lowest:
-                raise ValueError(f"{section}: {name} is {value}, but must be {lowest} or more")
-            if f"{section}.{name}" in SHARES and value >= 1:
-                raise ValueError(f"{section}: {name} is {value}, but must be below 1")
-    if not 0 <= recipe.regions.min_share <= 1:
-        raise ValueError(f"regions: min_share is {recipe.regions.min_share}, but must be in 0..1")
-    if not 0 < recipe.regions.crops <= 1:
-        raise ValueError(f"regions: crops is {recipe.regions.crops}, but must be above 0 and at most 1")
-    if len(train.betas) != 2:
-        raise ValueError(f"train: betas is {train.betas}, but must be two numbers")
-    if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_image < 2:
-        raise ValueError(
-            f"train: baseline {train.baseline!r} compares samples of an image: raise samples_per_image to 2"
-        )

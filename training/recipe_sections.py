@@ -1,11 +1,29 @@
-"""What a recipe holds: one dataclass a section, each key documented here and nowhere else.
+"""What a recipe holds: one dataclass a section, each key documented here, with its range, and nowhere else.
 
-`training/recipe.py` reads a YAML file into them.
+`training/recipe.py` reads a YAML file into them. Sections that a single task reads are declared by that task.
 """
 
+import copy
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
+
+Objective = Literal["", "cross_entropy", "self_critical", "binary_cross_entropy", "mixed"]
+NEW: dict[str, tuple[Any, ...]] = {"init_from": ("",)}  # `beside` of what only a new model is made of
+
+
+def key(default: Any, *, beside: Mapping[str, tuple[Any, ...]] | None = None, **limits: float) -> Any:
+    """A key of a section, with its default and what is asked of its values.
+
+    limits: `lowest`, `highest`, `above`, `below` of a number, `length` of a list.
+    beside: other keys, `train.optimizer` -> their values beside which this key means something.
+    """
+    metadata = {"limits": limits, "beside": dict(beside or {})}
+    if isinstance(default, list):
+        return field(default_factory=partial(copy.copy, default), metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass
@@ -35,35 +53,16 @@ class RegionsRecipe:
     """
 
     source: dict[str, Any] = field(default_factory=dict)
-    weights: str = ""
-    pretrained: str = ""
+    weights: str = key("", beside=NEW)
+    pretrained: str = key("", beside=NEW)
     random_backbone: bool = False
     store: str = ""
-    min_share: float = 0.5
+    min_share: float = key(0.5, lowest=0, highest=1)
     soft_labels: bool = False
     flips: bool = False
-    crops: float = 1.0
+    crops: float = key(1.0, above=0, highest=1)
     trained: bool = False
     processor: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class AnswersRecipe:
-    """Which answers a question answerer can give, and what it is trained towards.
-
-    file: a list of answers, as `updown build-answers` writes it; empty builds one from the training questions.
-    min_count, top: keep answers seen so often, or so many of the commonest; one of both where there is no file.
-    spelling: `normalized`, as VQA scores them, or `as_written`, for data sets whose answers are lists ("red, white").
-    scores: soft targets from the annotators, `leave_one_out` (as VQA is scored), `table` (hengyuan-hu's) or
-        `agree_of_three`, the paper's min(n/3, 1), in which models are then scored too; `single` trains towards the one
-        answer of each question alone.
-    """
-
-    file: str = ""
-    min_count: int = 0
-    top: int = 0
-    spelling: Literal["normalized", "as_written"] = "normalized"
-    scores: Literal["leave_one_out", "table", "single", "agree_of_three"] = "leave_one_out"
 
 
 @dataclass
@@ -77,31 +76,10 @@ class TextRecipe:
     learning_rate: of the pretrained weights; 0 takes `train.learning_rate`.
     """
 
-    pretrained: str = ""
-    vocabulary_size: int = 8000
-    frozen_layers: int = 0
-    learning_rate: float = 0.0
-
-
-@dataclass
-class MasksRecipe:
-    """What pretraining hides.
-
-    words: share of word pieces (Devlin et al. 2019). whole_words: all pieces of a word together.
-    regions: share of regions. overlap: regions whose IoU with a hidden one is over it are hidden too, and none is asked
-        for that a visible one overlaps so; 1 hides single regions.
-    blocks: hide blocks of neighbouring cells, where the regions are a grid (Bao et al. 2022).
-    swapped, kept: of the hidden regions, the share that shows a region of another image, or itself; the rest shows
-        zeros.
-    """
-
-    words: float = 0.15
-    whole_words: bool = False
-    regions: float = 0.15
-    overlap: float = 0.4
-    blocks: bool = False
-    swapped: float = 0.0
-    kept: float = 0.0
+    pretrained: str = key("", beside=NEW)
+    vocabulary_size: int = key(8000, lowest=0, beside={"text.pretrained": ("",), **NEW})
+    frozen_layers: int = key(0, lowest=0)
+    learning_rate: float = key(0.0, lowest=0)
 
 
 @dataclass
@@ -109,13 +87,14 @@ class TrainRecipe:
     """How to train.
 
     objective: `cross_entropy` or `self_critical` for captions, `binary_cross_entropy` for answers, `mixed` for
-        pretraining and retrieval: the objectives of `model.objectives`, by their weights.
+        pretraining and retrieval: the objectives of `model.objectives`, by their weights. Empty takes the task's first.
     split: the images to train on; `train+restval` is Karpathy's COCO training set.
     epochs, batch_size: passes over the images (or groups of questions); images per step over all processes and
         accumulated pieces.
     questions_per_image: question answering: so many questions of an image are learnt together and share its regions;
         `batch_size` counts such groups.
-    captions_per_image: pretraining and retrieval: so many of an image's captions are learnt together.
+    captions_per_image: cross-entropy, pretraining and retrieval: how many of an image's captions are learnt together.
+        They are drawn where it has more; where it has fewer, captions are learnt twice for cross-entropy.
     momentum_queue, momentum_decay: pretraining and retrieval: contrast with a slowly moving copy of the model and so
         many of its earlier embeddings (ALBEF: 65536, 0.995); 0 does without the copy.
     gradient_checkpointing: spend time to save memory: what lies between a transformer's layers is made twice.
@@ -150,48 +129,52 @@ class TrainRecipe:
     log_with: `tensorboard`, `trackio` or empty.
     """
 
-    objective: Literal["cross_entropy", "self_critical", "binary_cross_entropy", "mixed"] = "cross_entropy"
+    objective: Objective = ""
     split: str = "train"
-    epochs: int = 10
-    max_steps: int = 0
-    batch_size: int = 50
-    questions_per_image: int = 1
-    captions_per_image: int = 5
-    momentum_queue: int = 0
-    momentum_decay: float = 0.995
+    epochs: int = key(10, lowest=1)
+    max_steps: int = key(0, lowest=0)
+    batch_size: int = key(50, lowest=1)
+    questions_per_image: int = key(1, lowest=1)
+    captions_per_image: int = key(5, lowest=1)
+    momentum_queue: int = key(0, lowest=0)
+    momentum_decay: float = key(0.995, lowest=0, below=1)
     gradient_checkpointing: bool = False
     withhold: Literal["", "image", "question"] = ""
-    word_vectors: str = ""
-    accumulation: int = 1
+    word_vectors: str = key("", beside=NEW)
+    accumulation: int = key(1, lowest=1)
     optimizer: Literal["adamw", "adam", "adamax", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
-    region_learning_rate: float = 1e-5
-    weight_decay: float = 0.01
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
-    momentum: float = 0.9
+    learning_rate: float = key(1e-3, lowest=0)
+    region_learning_rate: float = key(1e-5, lowest=0)
+    weight_decay: float = key(0.01, lowest=0)
+    betas: list[float] = key(  # noqa: RUF009 (it copies the list)
+        [0.9, 0.98], length=2, beside={"train.optimizer": ("adamw", "adam", "adamax")}
+    )
+    momentum: float = key(0.9, beside={"train.optimizer": ("sgd",)})
     schedule: Literal["cosine", "linear", "step", "constant"] = "cosine"
-    warmup_steps: int = 100
-    decay: float = 0.8
-    decay_epochs: int = 3
-    decay_steps: int = 0
-    clip_norm: float = 1.0
-    clip_value: float = 0.0
-    label_smoothing: float = 0.0
-    scheduled_sampling_increase: float = 0.0
-    scheduled_sampling_epochs: int = 5
+    warmup_steps: int = key(100, lowest=0)
+    decay: float = key(0.8, beside={"train.schedule": ("step",)})
+    decay_epochs: int = key(3, lowest=1, beside={"train.schedule": ("step",)})
+    decay_steps: int = key(0, lowest=0, beside={"train.schedule": ("step",)})
+    clip_norm: float = key(1.0, lowest=0)
+    clip_value: float = key(0.0, lowest=0)
+    label_smoothing: float = key(0.0, lowest=0, below=1, beside={"train.objective": ("cross_entropy",)})
+    scheduled_sampling_increase: float = key(0.0, lowest=0, below=1, beside={"train.objective": ("cross_entropy",)})
+    scheduled_sampling_epochs: int = key(5, lowest=1)
     scheduled_sampling_max: float = 0.25
-    samples_per_image: int = 5
-    baseline: Literal["greedy", "mean_of_others", "beam"] = "greedy"
-    sample_temperature: float = 1.0
-    ema: float = 0.0
-    image_size: int = 0
-    repeat_threshold: float = 0.0
-    max_words: int = 20
-    min_word_count: int = 5
+    samples_per_image: int = key(5, lowest=1, beside={"train.objective": ("self_critical",)})
+    baseline: Literal["greedy", "mean_of_others", "beam"] = key(
+        "greedy", beside={"train.objective": ("self_critical",)}
+    )
+    sample_temperature: float = key(1.0, beside={"train.objective": ("self_critical",)})
+    ema: float = key(0.0, lowest=0, below=1)
+    image_size: int = key(0, lowest=0)
+    repeat_threshold: float = key(0.0, lowest=0, below=1)
+    max_words: int = key(20, lowest=1)
+    min_word_count: int = key(5, lowest=1, beside=NEW)
     mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    early_stopping: int = 0
-    checkpoint_steps: int = 500
-    num_workers: int = 0
+    early_stopping: int = key(0, lowest=0)
+    checkpoint_steps: int = key(500, lowest=1)
+    num_workers: int = key(0, lowest=0)
     log_with: Literal["", "tensorboard", "trackio"] = ""
 
 
@@ -203,21 +186,22 @@ class EvaluateRecipe:
     rerank, rerank_weight: retrieval: so many of the best of each query are put in a new order by the match score (ITM)
         plus so many times the similarity over the temperature (ITC); 0 leaves the order to ITC.
     folds: retrieval: a mean over so many parts of the split, each searched by itself (5: COCO's 5 x 1k); 0 takes all.
-    metric: the score that picks the best model. max_images: only the first so many while training; 0 takes all.
+    metric: the score that picks the best model; empty takes the task's own.
+    max_images: only the first so many while training; 0 takes all.
     """
 
     split: str = "val"
-    num_beams: int = 1
+    num_beams: int = key(1, lowest=1)
     final_split: str = "test"
-    final_num_beams: int = 5
+    final_num_beams: int = key(5, lowest=1)
     length_penalty: float = 1.0
-    batch_size: int = 50
-    rerank: int = 0
-    rerank_weight: float = 0.0
-    folds: int = 0
-    metric: str = "cider_d"
-    every_epochs: int = 1
-    max_images: int = 0
+    batch_size: int = key(50, lowest=1)
+    rerank: int = key(0, lowest=0)
+    rerank_weight: float = key(0.0, lowest=0)
+    folds: int = key(0, lowest=0)
+    metric: str = ""
+    every_epochs: int = key(1, lowest=1)
+    max_images: int = key(0, lowest=0)
 
 
 @dataclass
@@ -231,6 +215,7 @@ class Recipe:
     output: the run's folder: checkpoints, log, and `best/`, a `save_pretrained` folder. Here and in every path, `~/` is
         the home folder.
     init_from: a saved folder to start from (self-critical training, fine-tuning); else random weights.
+    architecture: the class of the model, as `config.json` names it; empty takes the first that the task trains.
     data_name: the data set's name on the card.
     """
 
@@ -240,11 +225,10 @@ class Recipe:
     data_name: str = ""
     seed: int = 0
     init_from: str = ""
+    architecture: str = ""
     regions: RegionsRecipe = field(default_factory=RegionsRecipe)
     model: dict[str, Any] = field(default_factory=dict)
-    answers: AnswersRecipe = field(default_factory=AnswersRecipe)
     text: TextRecipe = field(default_factory=TextRecipe)
-    masks: MasksRecipe = field(default_factory=MasksRecipe)
     train: TrainRecipe = field(default_factory=TrainRecipe)
     evaluate: EvaluateRecipe = field(default_factory=EvaluateRecipe)
 
@@ -252,11 +236,33 @@ class Recipe:
         return dataclasses.asdict(self)
 
 
-SECTIONS = {
-    "regions": RegionsRecipe,
-    "answers": AnswersRecipe,
-    "text": TextRecipe,
-    "masks": MasksRecipe,
-    "train": TrainRecipe,
-    "evaluate": EvaluateRecipe,
-}
+def sections_of(kind: type[Recipe]) -> dict[str, type[Any]]:
+    """The sections of a recipe's class: name -> dataclass."""
+    return {entry.name: entry.type for entry in dataclasses.fields(kind) if dataclasses.is_dataclass(entry.type)}  # type: ignore[misc]
+
+
+def section_keys(sections: Mapping[str, type[Any]]) -> dict[str, dataclasses.Field[Any]]:
+    """Every key of the sections, `regions.source`, ..., `evaluate.max_images`, with its field."""
+    return {f"{name}.{entry.name}": entry for name, kind in sections.items() for entry in dataclasses.fields(kind)}
+
+
+def value_of(recipe: Recipe, name: str) -> Any:
+    """A recipe's value of a key such as `train.epochs` or `init_from`."""
+    section, _, last = name.rpartition(".")
+    return getattr(getattr(recipe, section) if section else recipe, last)
+
+
+def own_values(section: Any) -> list[str]:
+    """The keys of a section whose values are not the defaults."""
+    default = type(section)()
+    names = [entry.name for entry in dataclasses.fields(section)]
+    return [name for name in names if getattr(section, name) != getattr(default, name)]
+
+
+def is_read(name: str, reads: Iterable[str]) -> bool:
+    """Whether a key, or its whole section, is among those that are read; what stands in no section always is.
+
+    >>> is_read("masks.words", ["masks"]), is_read("train.ema", ["train.epochs"]), is_read("init_from", [])
+    (True, False, True)
+    """
+    return "." not in name or bool({name, name.split(".")[0]} & {*reads})

@@ -48,7 +48,7 @@ from training.recipe_sections import Recipe
 from training.run_folder import ClaimedOutput, how_to_go_on, keep_recipe
 from training.schedule import build_optimizer, build_schedule, scheduled_sampling_probability
 from training.tasks import build_task
-from training.tasks.interface import Task
+from training.tasks.spec import Task
 
 STEADIER = "lower train.learning_rate, or set train.clip_norm"
 DISK_FULL = (os.strerror(errno.ENOSPC), "quota exceeded")
@@ -105,9 +105,9 @@ def train(recipe: Recipe, *, cpu: bool = False, command: str = "") -> dict[str, 
     output folder that cannot be used, and for a loss, weights or a score that are no numbers.
     """
     accelerator = build_accelerator(recipe, cpu=cpu)
+    task = build_task(recipe, accelerator)  # before the output is compared: a mistake in the recipe is no other run
     with ClaimedOutput(recipe, accelerator):
         set_seed(recipe.seed)
-        task = build_task(recipe, accelerator)
         task.prepare()
         loop = Run(recipe, task, accelerator)
         keep_recipe(recipe, accelerator)

@@ -1,5 +1,6 @@
 """One code for every version of transformers that we run on: the cache travels, and where it is lost a test fails."""
 
+import sys
 from dataclasses import fields
 
 import pytest
@@ -8,7 +9,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from modeling_updown.compat_updown import CACHE, checkpoint_activations, one_cache
+from modeling_updown.compat_updown import CACHE, checkpoint_activations, one_cache, optional_sibling
 from modeling_updown.outputs_updown import UpDownCaptioningOutput, UpDownPrefixLMOutput
 
 from ..tiny import tiny_captioner, tiny_prefix_lm
@@ -76,3 +77,18 @@ def test_activations_are_made_twice():
     checkpoint_activations(model)
     layers = [layer for layer in model.modules() if hasattr(layer, "gradient_checkpointing")]
     assert layers and all(layer.gradient_checkpointing for layer in layers)
+
+
+def test_a_sibling_may_be_absent_but_not_broken(tmp_path, monkeypatch):
+    package = tmp_path / "sibling_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "there.py").write_text("value = 3")
+    (package / "broken.py").write_text("import a_library_that_nobody_has")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert optional_sibling("there", package="sibling_package").value == 3
+    assert optional_sibling("absent", package="sibling_package") is None
+    with pytest.raises(ModuleNotFoundError, match="a_library_that_nobody_has"):
+        optional_sibling("broken", package="sibling_package")
+    for name in [name for name in sys.modules if name.startswith("sibling_package")]:
+        del sys.modules[name]

@@ -144,6 +144,41 @@ class TestObjectives:
         for name, gradient in gradients_of(model, learning.loss).items():
             torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-5, msg=name)
 
+    @pytest.mark.parametrize(
+        "form",
+        [
+            {},
+            {"mrc_average_classes": True},
+            {"mrc_weights": "confidence"},
+            {"mrfr_average_width": False},
+            {"mrc_average_classes": True, "mrc_weights": "confidence", "mrfr_average_width": False},
+        ],
+    )
+    def test_forms_of_the_losses_of_regions(self, form):
+        """Sum or mean over classes and width, regions weighed by confidence: each term by term in float64."""
+        model = pretraining(objectives=dict.fromkeys(("mrc_ce", "mrc_kl", "mrfr"), 1.0), **form)
+        given = batch() | {"region_scores": torch.linspace(0.05, 0.95, 15).view(3, 5)}
+        output = model(**given)
+        pairs = hidden_pairs(given)
+        sums = dict.fromkeys(("mrc_ce", "mrc_kl", "mrfr"), 0.0)
+        for n, p, r in pairs:
+            weight = given["region_scores"][p, r].item() if "mrc_weights" in form else 1.0
+            log_p = output.object_logits[n, r].double().log_softmax(0).tolist()
+            q = given["object_probs"][p, r].tolist()
+            sums["mrc_ce"] -= weight * log_p[1 + q[1:].index(max(q[1:]))]
+            sums["mrc_kl"] += weight * sum(a * (math.log(a) - b) for a, b in zip(q, log_p, strict=True))
+            apart = output.region_predictions[n, r].double() - given["region_features"][p, r].double()
+            sums["mrfr"] += sum(a * a for a in apart.tolist())
+        classes = CLASSES if "mrc_average_classes" in form else 1
+        divisors = {"mrc_ce": classes, "mrc_kl": classes, "mrfr": 1 if "mrfr_average_width" in form else WIDTH}
+        for name, total in sums.items():
+            assert output.losses[name].item() == pytest.approx(total / len(pairs) / divisors[name], rel=SHOWN), name
+
+    def test_confidence_needs_scores(self):
+        model = pretraining(objectives={"mrc_kl": 1.0}, mrc_weights="confidence")
+        with pytest.raises(ValueError, match="weighs regions by the detector's region_scores, which these lack"):
+            model(**batch())
+
     def test_what_is_given_decides_what_is_learnt(self):
         model, given = pretraining(), batch()
         words = {name: given[name] for name in ("input_ids", "region_features", "region_boxes", "region_mask")}

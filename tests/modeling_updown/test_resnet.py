@@ -1,4 +1,5 @@
-"""The Caffe-style ResNet: the reference's numbers, and the folded and rearranged ways against torch's own layers."""
+"""The Caffe-style ResNet: the reference's numbers, and the folded and rearranged ways against torch's own layers; what
+has both is tested with `kernels_updown` and without it."""
 
 import copy
 import json
@@ -13,11 +14,19 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 from torchvision.ops import roi_pool
 
-from modeling_updown import resnet_updown
+from modeling_updown import boxes_updown, kernels_updown, resnet_updown
 from modeling_updown.resnet_updown import CaffeResNet, FrozenBatchNorm2d, NormedConv2d, RegionStage
 from tests.shared_files import shared
 
 MAP_HEIGHT, MAP_WIDTH, CHANNELS = 20, 37, 8
+
+
+@pytest.fixture(params=["kernels", "plain"], autouse=True)
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the file with the kernels is there, as in the package, or not, as in a published folder."""
+    if request.param == "plain":
+        monkeypatch.setattr(resnet_updown, "KERNELS", None)
+    return request.param == "kernels"
 
 
 def randomize(module: Any) -> Any:
@@ -194,25 +203,13 @@ def test_shared_bins_are_roi_pooling(options: dict, size: int) -> None:
         torch.testing.assert_close(stage(maps, rois, output_size=size), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1 / 16, 0.07, 1.0])
-def test_bins_are_torchvisions(scale: float) -> None:
-    """Every single maximum, on maps so small or boxes so large that bins hold from none to all of the cells."""
-    maps, rois = feature_map(), ugly_rois(200)
-    cells = maps.movedim(1, -1).contiguous()
-    numbers = resnet_updown._bin_numbers(rois, cells.shape, output_size=14, spatial_scale=scale)
-    shared_bins, places = numbers.unique(return_inverse=True)
-    maxima = torch.cat(list(resnet_updown._bin_maxima(cells, shared_bins, rows_at_once=7)))
-    assert torch.equal(maxima[places].movedim(-1, 1), roi_pool(maps, rois, 14, scale))
-    assert len(shared_bins) < numbers.numel() / 2
-
-
 def test_many_regions_run_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Regions do not depend on which others run beside them, nor on how memory is cut."""
     stage, maps, rois = tiny_stage(), feature_map(), ugly_rois()
     with torch.no_grad():
         whole = stage(maps, rois)
-        monkeypatch.setattr(resnet_updown, "POSITIONS_AT_ONCE", 7 * 14 * 14)
-        monkeypatch.setattr(resnet_updown, "BYTES_AT_ONCE", 3 * 16 * 4)
+        monkeypatch.setattr(boxes_updown, "POSITIONS_AT_ONCE", 7 * 14 * 14)
+        monkeypatch.setattr(kernels_updown, "BYTES_AT_ONCE", 3 * 16 * 4)
         torch.testing.assert_close(stage(maps, rois), whole)
         torch.testing.assert_close(stage(roi_pool(maps, rois, 14, 1 / 16)), whole)
         torch.testing.assert_close(stage(maps, rois[:1]), whole[:1])
@@ -324,17 +321,6 @@ def test_autocast_computes_in_its_type(kind: str) -> None:
             output = stage(*inputs)
     assert output.dtype == torch.bfloat16
     assert (output - expected).abs().max() <= 0.03 * expected.abs().max()
-
-
-def test_transforms_serve_in_and_out_of_inference_mode() -> None:
-    stage, pooled = tiny_stage().double(), pooled_regions(dtype=torch.float64)
-    resnet_updown._transforms.cache_clear()
-    with torch.inference_mode():
-        first = stage(pooled)
-    with torch.no_grad():
-        assert torch.equal(stage(pooled), first)
-    assert not resnet_updown._transforms(7)[0].is_inference()
-    assert len(resnet_updown._transforms(7)[0]) == 94
 
 
 BLOCK = re.compile(r"res(\d)\.(\d+)\.")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from modeling_updown.linear_updown import StepLinear
+from modeling_updown.kernels_updown import StepLinear
 from modeling_updown.rnn_updown import QuestionGRU, gru_step, lstm_step, word_steps
 
 

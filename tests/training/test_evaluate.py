@@ -23,11 +23,13 @@ from tests.training.tiny_run import (
 from training.cli import build_parser
 from training.cli import main as updown
 from training.data.files import read_table
-from training.evaluate import captions_of, evaluate_command, evaluate_recipe, score_answers, score_predictions
+from training.evaluate import evaluate_command, evaluate_recipe, score_file
 from training.metrics.captioning.scores import caption_scores
 from training.metrics.vqa import vqa_accuracy
-from training.recipe_sections import EvaluateRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe
 from training.scenes.draw import draw_scene
+from training.tasks.captioning_scores import captions_of
+from training.tasks.vqa_recipe import VqaRecipe
 
 REFERENCES = {
     1: ["a red dog runs", "the dog runs fast"],
@@ -52,6 +54,14 @@ def write_predictions(folder: Path, captions: dict[Any, str]) -> Path:
     path = folder / "predictions.json"
     path.write_text(json.dumps([{"image_id": i, "caption": text} for i, text in captions.items()]))
     return path
+
+
+def score_predictions(data: dict[str, Any], path: Path, *, split: str, name: str = "", java: bool = False) -> Any:
+    return score_file(Recipe("captioning", "x", data, data_name=name), path, split=split, java=java)[0]
+
+
+def score_answers(data: dict[str, Any], path: Path, *, split: str, name: str = "") -> Any:
+    return score_file(VqaRecipe("vqa", "x", data, data_name=name), path, split=split)[0]
 
 
 def hundredfold(ids: list[int]) -> dict[str, float]:

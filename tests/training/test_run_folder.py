@@ -11,12 +11,15 @@ from tests.training.tiny_run import log_of, new_accelerator, tiny_recipe, train_
 from training.checkpoints import checkpoints
 from training.recipe_sections import Recipe
 from training.run_folder import ClaimedOutput, check_output, how_to_go_on, keep_recipe
+from training.tasks import TASKS
 from training.train import main
 
 
 def bare_recipe(output: Path) -> Recipe:
     """A recipe of which only the output matters."""
-    return Recipe(task="captioning", output=str(output), data={"format": "folder"})
+    recipe = Recipe(task="captioning", output=str(output), data={"format": "folder"})
+    TASKS["captioning"].settle(recipe)
+    return recipe
 
 
 def recipe_file(recipe: Recipe) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+import modeling_updown
 from tests import tiny
 from tests.training.tiny_run import (
     new_accelerator,
@@ -63,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def recipe_of(task: str, folder: Path) -> Recipe:
-    return RECIPES[task](folder, task=task)
+    return RECIPES[task](folder, task=task, model={})
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -72,7 +73,7 @@ def test_evaluating_a_folder_of_another_kind_names_both_and_writes_nothing(
 ) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_of(task, tmp_path).as_dict()))
-    wanted = TASKS[task].model_class
+    wanted = getattr(modeling_updown, TASKS[task].models[0])
     for name, folder in folders.items():
         if name in TAKES[task]:
             continue

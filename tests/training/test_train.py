@@ -33,7 +33,7 @@ from tests.training.tiny_run import (
 from training.checkpoints import checkpoints
 from training.regions.store import RegionStore
 from training.tasks import build_task
-from training.tasks.interface import Scored
+from training.tasks.spec import Scored
 from training.train import Run, StepPieces, check_whole_weights, epoch_batches, main, one_line, train
 
 HARD = {"epochs": 2, "checkpoint_steps": 2, "ema": 0.9, "label_smoothing": 0.1, "early_stopping": 5}
@@ -297,7 +297,7 @@ MISTAKES = {
         "regions": {"source": {"backbone": "resnet18"}, "weights": "nowhere.safetensors"}
     },
     "there is no model folder runs/nowhere/best: train the recipe": {"init_from": "runs/nowhere/best"},
-    "evaluate.metric is 'glory'; choose one of bleu_1": {"evaluate": {"metric": "glory"}},
+    "evaluate.metric is 'glory'; the task captioning takes cider_d": {"evaluate": {"metric": "glory"}},
     "images a step leave some of 1 processes x 8 pieces without any": {
         "train": {"batch_size": 4, "accumulation": 8, "min_word_count": 1}
     },

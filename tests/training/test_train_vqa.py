@@ -176,7 +176,7 @@ def test_questions_on_drawn_scenes_train_without_any_file(tmp_path: Path) -> Non
 # -- mistakes --------------------------------------------------------------------------------------------------------
 
 MISTAKES: dict[str, dict[str, Any]] = {
-    "evaluate.metric is 'cider_d'; choose one of accuracy, multiple_choice": {"evaluate": {"metric": "cider_d"}},
+    "evaluate.metric is 'cider_d'; the task vqa takes accuracy, multiple_choice": {"evaluate": {"metric": "cider_d"}},
     "train.objective is 'cross_entropy'; the task vqa takes binary": {"train": {"objective": "cross_entropy"}},
     "train: objective is 'bce'; choose one of": {"train": {"objective": "bce"}},
     "give one of min_count (9 for VQA v2's 3,129 answers) and top": {"answers": {}},
@@ -187,7 +187,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "answers.pkl is a pickle": {"answers": {"file": "answers.pkl"}},
     "train: withhold is 'regions'; choose one of '', 'image', 'question'": {"train": {"withhold": "regions"}},
     "train: questions_per_image is 0, but must be 1 or more": {"train": {"questions_per_image": 0}},
-    "unknown VQA format 'karpathy'; choose one of vqa_v2": {"data": {"format": "karpathy", "images": "."}},
+    "data.format is 'karpathy'; the task vqa takes vqa_v2": {"data": {"format": "karpathy", "images": "."}},
     "the VQA format 'vqa_v2' needs questions": {"data": {"format": "vqa_v2"}},
     "evaluate.final_split is 'dev2'": {"evaluate": {"metric": "accuracy", "final_split": "dev2"}},
     "regions.crops is 0.5: questions ask about whole images, leave it out": {"regions": {"crops": 0.5}},

@@ -16,8 +16,10 @@ from accelerate.state import AcceleratorState, GradientState
 
 from tests.tiny import tiny_pyramid_config
 from training.checkpoints import checkpoints
-from training.recipe_sections import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
 from training.scenes.draw import NUMBERS, PHRASES, Scene, draw_scene
+from training.tasks import TASKS
+from training.tasks.vqa_recipe import AnswersRecipe
 from training.train import train
 
 NUM_SCENES = {"train": 24, "val": 8, "test": 8}
@@ -36,7 +38,7 @@ def tiny_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes:
         "model": model,
         "train": TrainRecipe(**{**settings, "max_words": 12, **(train or {})}),
     }
-    return Recipe(**{**values, **changes})
+    return recipe_of({**values, **changes})
 
 
 def tiny_detection_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
@@ -56,7 +58,7 @@ def tiny_detection_recipe(folder: Path, *, train: dict[str, Any] | None = None, 
         "train": TrainRecipe(**{**settings, **(train or {})}),
         "evaluate": EvaluateRecipe(metric="map_50", batch_size=4),
     }
-    return Recipe(**{**values, **changes})
+    return recipe_of({**values, **changes})
 
 
 def tiny_vqa_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
@@ -79,7 +81,7 @@ def tiny_vqa_recipe(folder: Path, *, train: dict[str, Any] | None = None, **chan
         "train": TrainRecipe(**{**settings, **(train or {})}),
         "evaluate": EvaluateRecipe(metric="accuracy", batch_size=3),
     }
-    return Recipe(**{**values, **changes})
+    return recipe_of({**values, **changes})
 
 
 def tiny_retrieval_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
@@ -99,7 +101,12 @@ def tiny_retrieval_recipe(folder: Path, *, train: dict[str, Any] | None = None, 
         "train": TrainRecipe(**{**settings, **(train or {})}),
         "evaluate": EvaluateRecipe(metric="rsum", batch_size=3, rerank=3),
     }
-    return Recipe(**{**values, **changes})
+    return recipe_of({**values, **changes})
+
+
+def recipe_of(values: dict[str, Any]) -> Any:
+    """A recipe of its task's class."""
+    return TASKS[values["task"]].recipe(**values)
 
 
 def write_scene_questions(folder: Path, *, num_scenes: Mapping[str, int] = NUM_SCENES) -> None:

@@ -49,13 +49,14 @@ def run_build_answers(arguments: argparse.Namespace) -> int:
     """Count the answers, write the list, and print its coverage."""
     from training.data.questions.answer_vocabulary import answer_coverage, build_answers, write_answers
     from training.recipe import read_recipe
-    from training.tasks import check_recipe
+    from training.tasks import TASKS
     from training.tasks.vqa import question_rows
+    from training.tasks.vqa_recipe import VqaRecipe
 
     recipe = read_recipe(arguments.recipe, arguments.set)
-    check_recipe(recipe)
-    if recipe.task != "vqa":
-        raise ValueError(f"{arguments.recipe} is of the task {recipe.task}, which has no answers; give one of vqa")
+    if not isinstance(recipe, VqaRecipe):
+        able = " or ".join(name for name, spec in TASKS.items() if issubclass(spec.recipe, VqaRecipe))
+        raise ValueError(f"{arguments.recipe} is of the task {recipe.task}, which has no answers; take one of {able}")
     split = arguments.split or recipe.train.split
     rows = question_rows(recipe.data, split=split, images=False)
     vocabulary = build_answers(

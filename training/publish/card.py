@@ -21,61 +21,13 @@ from training.compare import table
 from training.data import files
 from training.publish.card_markdown import as_markdown
 from training.shipped import published
+from training.tasks import TASKS
 
 LICENSE = "apache-2.0"
 TEMPLATE = "hub_cards/card_template.md"
 COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model and its variants
 ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
-DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
-RANKING_NAMES = {
-    "r1": "R@1",
-    "r5": "R@5",
-    "r10": "R@10",
-    "map": "mAP",
-    "median_rank": "median rank",
-    "mean_rank": "mean rank",
-}
-BEFORE = "itc_"  # stands before a metric's name where the match score has not put the best in order yet
-METRIC_NAMES = {
-    "bleu_1": "BLEU-1",
-    "bleu_2": "BLEU-2",
-    "bleu_3": "BLEU-3",
-    "bleu_4": "BLEU-4",
-    "rouge_l": "ROUGE-L",
-    "cider": "CIDEr",
-    "cider_d": "CIDEr-D",
-    "cider_plain": "CIDEr without clipping",
-    "meteor": "METEOR",
-    "spice": "SPICE",
-    "accuracy": "accuracy",
-    "accuracy_agree_of_three": "accuracy, min(n/3, 1)",
-    "binary": "accuracy of yes-or-no and either-or questions",
-    "open": "accuracy of open questions",
-    "consistency": "consistency",
-    "multiple_choice": "accuracy of multiple choice",
-    "wups_0": "WUPS@0.0",
-    "wups_0.9": "WUPS@0.9",
-    "map": "mAP",
-    "map_50": "AP50",
-    "map_75": "AP75",
-    "map_small": "mAP, small boxes",
-    "map_medium": "mAP, medium boxes",
-    "map_large": "mAP, large boxes",
-    "mar_1": "recall, 1 box an image",
-    "mar_10": "recall, 10 boxes an image",
-    "mar_100": "recall, 100 boxes an image",
-    "mar_small": "recall, small boxes",
-    "mar_medium": "recall, medium boxes",
-    "mar_large": "recall, large boxes",
-    "attribute_mean_ap": "AP50 of attributes, on true boxes",
-    "attribute_weighted_mean_ap": "AP50 of attributes, on true boxes, weighted by frequency",
-    "attribute_mean_ap_present": "AP50 of attributes that occur, on true boxes",
-    **{f"{way}_{key}": f"{shown}, {name}" for way, shown in DIRECTIONS.items() for key, name in RANKING_NAMES.items()},
-    "rsum": "sum of the six recalls",
-    "mlm_accuracy": "masked words guessed",
-    "object_accuracy": "masked regions' class guessed",
-    "feature_fit": "variance of masked regions' features explained",
-}
+METRIC_NAMES = {key: name for spec in TASKS.values() for key, name in spec.metrics.items()}
 # tasks that transformers' own pipelines do, by the Auto class that they load a model with
 BUILT_IN_TASKS = {
     "AutoModelForObjectDetection": "object-detection",
@@ -350,9 +302,7 @@ def metric_name(key: str) -> str:
     ('CIDEr-D (x100)', 'text to image, median rank', 'text to image, R@1, before re-ranking (x100)')
     """
     metric = key.removesuffix("_x100")
-    plain = metric.removeprefix(BEFORE)
-    name = METRIC_NAMES.get(plain, plain) + (", before re-ranking" if plain != metric else "")
-    return name + (" (x100)" if metric != key else "")
+    return METRIC_NAMES.get(metric, metric) + (" (x100)" if metric != key else "")
 
 
 def evaluation_results(evaluation: Mapping[str, Any], *, task: str | None) -> list[EvalResult]:

@@ -133,7 +133,7 @@ def publish_folder(
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, made / name)
         write_configs(folder, made, config)
-        write_code(made, code_files(made, config))
+        write_code(made, code_files(made, config), config=config)
         write_card(made, config, repo_id=repo_id, evaluation=measured, training=training)
         replace_folder(made, output)
 

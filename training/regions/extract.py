@@ -316,7 +316,7 @@ class ImageRegions:
         self.min_share = regions.min_share
         self.stores: dict[bool, RegionStore] = {}
         self.names: dict[bool, dict[str, str]] = {False: {}, True: {}}  # the stores' ids of rows, where they differ
-        self.columns: tuple[str, ...] = ("region_features", "region_boxes")  # what `batch` reads of a store
+        self.columns = dict.fromkeys(("region_features", "region_boxes"), "")  # what `batch` reads of a store: why
         if self.store_folder and regions.trained:
             raise ValueError("regions.trained needs pixels at every step: leave regions.store empty")
         if self.store_folder and regions.crops < 1:
@@ -324,11 +324,21 @@ class ImageRegions:
         if not self.store_folder and source is None:
             raise ValueError("the model has no region source: name the folder of its region features in regions.store")
 
+    def read(self, column: str, *, needed: str) -> None:
+        """Let `batch` return another column of the store; `needed` says what needs it, and the cure if it is missing.
+
+        Raises `ValueError` if images are given as pixels.
+        """
+        if not self.store_folder:
+            raise ValueError(f"pixels have no {column}, {needed}: name the folder of their regions in regions.store")
+        self.columns[column] = needed
+
     def prepare(self, rows: Dataset, *, flips: bool = False, warns: bool = True) -> Dataset:
         """The rows that `batch` can serve: with a store, those whose images it holds after extracting the missing ones.
 
         Every process must call it. One warning counts the rows that are left out (`warns=False`: none). Raises
-        `ValueError` if the store holds fewer than `regions.min_share` of them, or other images under the same ids.
+        `ValueError` if the store holds fewer than `regions.min_share` of them, other images under the same ids, or not
+        all columns that are read.
         """
         rows = undecoded(rows)
         if not self.store_folder:
@@ -337,6 +347,9 @@ class ImageRegions:
         held: dict[str, str] = dict(zip(ids, ids, strict=True))
         for flipped in (False, True) if flips else (False,):
             store = self.stores[flipped] = self.open_store(rows, flipped=flipped)
+            missing = next((name for name in self.columns if name not in store.column_names), None)
+            if missing:
+                raise ValueError(f"the regions of {store.folder} have no {missing}, {self.columns[missing]}")
             names = rows_in_store(rows, store)
             check_missing(dict.fromkeys(ids), names, store=store, min_share=self.min_share, warns=warns)
             self.check_marks(rows, store, names)
@@ -395,7 +408,7 @@ class ImageRegions:
         chosen = [np.flatnonzero(flipped == side) for side in sides]
         parts = [
             self.stores[side].batch(
-                [self.names[side].get(ids[i], ids[i]) for i in images], dtype=torch.float32, columns=self.columns
+                [self.names[side].get(ids[i], ids[i]) for i in images], dtype=torch.float32, columns=list(self.columns)
             )
             for side, images in zip(sides, chosen, strict=True)
         ]

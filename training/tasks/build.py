@@ -24,11 +24,10 @@ from modeling_updown import (
     UpDownDetectorConfig,
     UpDownGrid,
     UpDownImageProcessor,
-    boundary_token_ids,
 )
 from modeling_updown.configuration_updown import region_source_config
+from training.console import did_you_mean
 from training.data.captions.rows import NoSuchSplitError
-from training.recipe import did_you_mean
 from training.recipe_sections import Recipe, RegionsRecipe
 from training.regions.store import RegionStore
 from training.saved_models import load_whole
@@ -42,7 +41,6 @@ CHANGEABLE = (
 )
 
 SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not images
-BOUNDARIES = ("bos_token_id", "eos_token_id", "pad_token_id")  # of captions
 CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
 
 SOURCES: dict[str, Any] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
@@ -262,23 +260,44 @@ def check_processor_fields(fields: Mapping[str, Any]) -> None:
         )
 
 
-def build_on_pretrained_text(
-    model_class: Any, recipe: Recipe, fields: Mapping[str, Any], *, special: Sequence[str] = ()
+def build_on_text(
+    model_class: Any,
+    recipe: Recipe,
+    fields: Mapping[str, Any],
+    *,
+    token_ids: Callable[[Any], dict[str, int]],
+    new_tokenizer: Callable[[], PreTrainedTokenizerBase],
+    new_text_model: str,
 ) -> tuple[Any, PreTrainedTokenizerBase]:
-    """A new model on the recipe's `text.pretrained`, and that text model's tokenizer.
+    """A new model on the recipe's text model, and that text model's tokenizer.
 
-    fields: of the model's config; special: those of them that the tokenizer settles, such as `cls_token_id` (BOS, EOS
-    and padding of captions as `boundary_token_ids` has them). Raises `ValueError` for a field that the config does not
-    have, and for a text model that cannot be had or used.
+    The text model is the pretrained one of `text.pretrained`, or a new one of `model.text_config`.
+
+    Args:
+        model_class: of the fusion model or the prefix language model.
+        recipe: its `text` and `model` sections are read.
+        fields: of the model's config.
+        token_ids: tokenizer -> the fields of the config that it settles, such as `cls_token_id`.
+        new_tokenizer: makes the tokenizer of a new text model.
+        new_text_model: the `model_type` of a new text model that `model.text_config` does not name.
+
+    Raises:
+        ValueError: a field that the config does not have; `model.text_config` beside `text.pretrained`; a text model
+            that cannot be loaded or used.
     """
+    kind, pretrained = model_class.config_class, recipe.text.pretrained
+    check_fields(kind, recipe.model, section="model")
+    if not pretrained:
+        tokenizer = new_tokenizer()
+        special = token_ids(tokenizer)
+        text = {"model_type": new_text_model, **(fields.get("text_config") or {}), **special}
+        fields = {**fields, **special, "text_config": {**text, "vocab_size": len(tokenizer)}}
+        return model_class(build_config(kind, fields, section="model")), tokenizer
     if "text_config" in fields:
         raise ValueError("model.text_config and text.pretrained are both given: the pretrained model has its own")
-    check_fields(model_class.config_class, recipe.model, section="model")
-    tokenizer = pretrained_tokenizer(recipe.text.pretrained)
+    tokenizer = pretrained_tokenizer(pretrained)
     try:
-        bounds = boundary_token_ids(tokenizer) if set(special) & set(BOUNDARIES) else {}
-        settled = {name: bounds.get(name, getattr(tokenizer, name)) for name in special}
-        return model_class.from_text_pretrained(recipe.text.pretrained, **fields, **settled), tokenizer
+        return model_class.from_text_pretrained(pretrained, **fields, **token_ids(tokenizer)), tokenizer
     except (OSError, ValueError) as error:
         raise ValueError(f"text.pretrained: {' '.join(str(error).split())}") from error
 

@@ -6,7 +6,6 @@ against the image's own captions, and their log-probability is pushed by how muc
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,90 +21,57 @@ from transformers import LogitsProcessorList
 from modeling_updown import (
     UpDownCaptioningConfig,
     UpDownForImageCaptioning,
-    UpDownProcessor,
     UpDownTokenizer,
     boundary_token_ids,
     caption_token_ids,
 )
 from modeling_updown.generation_updown import FiniteScores
 from modeling_updown.losses_updown import self_critical_loss
-from training.data.captions.formats import load_captions
+from training.data.captions.formats import CAPTION_FORMATS
 from training.data.files import write_json
-from training.data.mirroring import tell_sides
 from training.data.questions.submission import as_number
-from training.metrics.captioning.scores import ONE_IMAGE, CiderD, caption_scores, ptb_tokenize
-from training.metrics.item_scores import item_scores
+from training.metrics.captioning.scores import ONE_IMAGE, CiderD
 from training.recipe_sections import EvaluateRecipe, Recipe
-from training.regions.extract import random_crop
 from training.tasks.build import (
     build_config,
-    build_image_processor,
     build_region_source,
-    load_by_split,
     source_fields,
     word_bias,
 )
-from training.tasks.interface import LOOP_READS, Scored
-from training.tasks.top_down import TopDownTask
-
-CAPTIONS_PER_IMAGE = 5
-HIDDEN = "the captions of this split are hidden; its organisers score them"
-NOT_ASKED = "needs Java; ask for it with --java"
-BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
-METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l", "cider", "cider_d", "cider_plain")
-MEANS = ("rouge_l", "cider", "cider_d", "cider_plain")  # of these the corpus value is the mean over images
-# No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
-UNFINISHED = re.compile(
-    r"(?:^| )(?:an?|the|this|that|these|those|his|her|its|their|my|your|our|and|or|but|of|with|without|to|from|for|at"
-    r"|by|into|onto|upon|near|between|behind|beside|against|through|during|before|after|while|as|than|is|are|in|on)$"
+from training.tasks.captioning_scores import (
+    add_java_scores,
+    bad_endings_share,
+    caption_figures,
+    caption_predictions,
+    captions_of,
+    read_predictions,
+    scored_captions,
 )
+from training.tasks.captions import CaptionedTask, caption_rows, captioned_rows
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
 
-class CaptioningTask(TopDownTask):
+class CaptioningTask(CaptionedTask):
     """A recipe's data, model and processor, and the four verbs on them.
 
     `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
     the recipe cannot be run with.
     """
 
-    hub_task = "image-to-text"
-    counted = "photos"
-    reads: tuple[str, ...] = (
-        *(*LOOP_READS, "regions", "train.objective", "train.label_smoothing", "train.max_words"),
-        *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),
-        *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
-        *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
-    )
-    objectives: tuple[str, ...] = ("cross_entropy", "self_critical")
-    model_class: Any = UpDownForImageCaptioning
-
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.scorer: CiderD | None = None
-        if recipe.evaluate.metric not in METRICS:
-            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, regions, token ids, the reward's document frequencies."""
         recipe = self.recipe
-        rows = self.rows(recipe.train.split)
-        captions = rows["captions"][:]
-        uncaptioned = [image_id for image_id, texts in zip(rows["image_id"], captions, strict=True) if not texts]
-        if uncaptioned:
-            raise ValueError(
-                f"{len(uncaptioned)} training images have no caption, such as {uncaptioned[0]}: "
-                "give them captions or another split"
-            )
+        rows = self.training_rows()
         self.ask_store(rows)
-        self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(captions)
+        self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(rows["captions"][:])
         self.model.config.label_smoothing = recipe.train.label_smoothing
-        if recipe.regions.trained:
-            self.model.unfreeze_regions()
+        self.set_trained()
         self.check_evaluation()
-        self.train_rows = self.images.prepare(rows, flips=recipe.regions.flips)
-        self.num_rows = len(self.train_rows)
-        self.sided = tell_sides(self.train_rows["captions"][:] if recipe.regions.flips else [[]] * self.num_rows)
-        self.token_ids = self.encode_captions(self.train_rows["captions"][:])
+        self.take_rows(rows)
         if recipe.train.objective == "self_critical":
             references = [[row[1:].tolist() for row in rows] for rows in self.token_ids]
             bounds = self.bounds
@@ -124,21 +90,6 @@ class CaptioningTask(TopDownTask):
                 f"{settings.metric!r}: {ONE_IMAGE}, or choose another metric"
             )
 
-    # -- rows ---------------------------------------------------------------------------------------------------------
-
-    def rows(self, split: str) -> Dataset:
-        """One row an image of that split: image_id, image, captions, split, domain."""
-        return caption_rows(self.recipe.data, split=split)
-
-    def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
-        """The rows of a split that have captions to score against and an image to look at."""
-        key = (split, max_images)
-        if key not in self.evaluated:
-            rows = captioned_rows(self.rows(split), split=split)
-            rows = rows.select(range(min(max_images, len(rows)))) if max_images else rows
-            self.evaluated[key] = self.images.prepare(rows)
-        return self.evaluated[key]
-
     # -- model --------------------------------------------------------------------------------------------------------
 
     def build(self, captions: list[list[str]]) -> Any:
@@ -147,7 +98,7 @@ class CaptioningTask(TopDownTask):
         tokenizer = UpDownTokenizer.from_captions(
             itertools.chain.from_iterable(captions), min_count=recipe.train.min_word_count
         )
-        vision_config, source_state = build_region_source(recipe.regions)
+        source = build_region_source(recipe.regions)
         config = build_config(
             UpDownCaptioningConfig,
             recipe.model,
@@ -157,15 +108,12 @@ class CaptioningTask(TopDownTask):
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,
             unk_token_id=tokenizer.unk_token_id,
-            **source_fields(vision_config, recipe.regions),
+            **source_fields(source[0], recipe.regions),
         )
         model: Any = UpDownForImageCaptioning(config)
-        if model.region_source is not None:
-            model.region_source.load_state_dict(source_state)
         model.lm_head.bias.data.copy_(word_bias(tokenizer, captions))
         set_generation(model, recipe, never={config.pad_token_id, config.bos_token_id, config.unk_token_id})
-        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
-        return model
+        return self.assembled(model, tokenizer, source)
 
     def start_from(self, folder: str) -> Any:
         """A saved model, as the base class has it, writing with the recipe's beams."""
@@ -180,46 +128,35 @@ class CaptioningTask(TopDownTask):
         """BOS, EOS and padding of captions, in rows, rewards and what the model writes: the model config's."""
         return boundary_token_ids(self.processor.tokenizer, config=self.model.config)
 
-    def encode_captions(self, captions: list[list[str]]) -> list[list[torch.Tensor]]:
-        """Captions as BOS, words, EOS: a list an image."""
+    @property
+    def padding_id(self) -> int:
+        """The padding of captions."""
+        return self.bounds["pad_token_id"]
+
+    def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Each caption as BOS, words, EOS."""
         encoded = caption_token_ids(
-            self.processor.tokenizer,
-            list(itertools.chain.from_iterable(captions)),
-            max_tokens=self.recipe.train.max_words,
-            config=self.model.config,
+            self.processor.tokenizer, texts, max_tokens=self.recipe.train.max_words, config=self.model.config
         )
         lengths = encoded["attention_mask"].sum(dim=1).tolist()
-        rows = iter([row[:length] for row, length in zip(encoded["input_ids"], lengths, strict=True)])
-        return [list(itertools.islice(rows, len(texts))) for texts in captions]
+        return [row[:length] for row, length in zip(encoded["input_ids"], lengths, strict=True)]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Images (P) and, for cross-entropy, their captions (P x 5, T).
-
-        Flips, crops and captions are drawn by (seed, epoch, image), so any process that gets an image draws the same.
-        An image whose captions tell left from right is never mirrored.
-        """
-        draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]) for index in indices]
-        flipped = np.array([self.recipe.regions.flips and draw.random() < 0.5 for draw in draws])
-        flipped &= ~self.sided[indices]
-        smallest = self.recipe.regions.crops
-        crops = np.stack([random_crop(draw, smallest) for draw in draws]) if smallest < 1 else None
-        inputs: dict[str, Any] = self.images.batch(self.train_rows, indices, flipped=flipped, crops=crops)
+        """Images (P) and, for cross-entropy, `captions_per_image` of each one's captions (N, T)."""
+        draws = self.draws(indices, epoch=epoch)
+        inputs = self.drawn_images(indices, draws)
         inputs["image_index"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         if self.scorer is None:
             chosen = [self.chosen_captions(int(i), draw) for i, draw in zip(indices, draws, strict=True)]
-            padding = self.bounds["pad_token_id"]
-            rows = list(itertools.chain.from_iterable(chosen))
-            inputs["input_ids"] = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=padding)
-            lengths = torch.tensor([len(row) for row in rows])
-            inputs["attention_mask"] = torch.arange(inputs["input_ids"].shape[1]) < lengths[:, None]
+            inputs |= self.word_inputs(list(itertools.chain.from_iterable(chosen)))
         return inputs
 
     def chosen_captions(self, index: int, draw: np.random.Generator) -> list[torch.Tensor]:
-        """Five of an image's captions: all where it has five, a draw where it has more, some twice where fewer."""
-        rows = self.token_ids[index]
-        if len(rows) > CAPTIONS_PER_IMAGE:
-            return [rows[i] for i in draw.permutation(len(rows))[:CAPTIONS_PER_IMAGE]]
-        return [rows[i % len(rows)] for i in range(CAPTIONS_PER_IMAGE)]
+        """`train.captions_per_image` of an image's captions: drawn where it has more, some twice where it has fewer."""
+        rows, wanted = self.token_ids[index], self.recipe.train.captions_per_image
+        if len(rows) > wanted:
+            return [rows[i] for i in draw.permutation(len(rows))[:wanted]]
+        return [rows[i % len(rows)] for i in range(wanted)]
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 
@@ -335,7 +272,7 @@ class CaptioningTask(TopDownTask):
         return scored_captions(self.captions(model, rows, num_beams=num_beams), rows)
 
     @torch.no_grad()
-    def caption_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
+    def score_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
         """Caption every image of a split, those whose captions are hidden too; what has captions is scored.
 
         Raises `ValueError` for images that cannot be captioned, since organisers want a caption of each.
@@ -362,7 +299,7 @@ class CaptioningTask(TopDownTask):
         found = sorted(gather_object(list(self.captioned(model, rows, num_beams))), key=lambda row: row["row"])
         return [prediction["caption"] for prediction in found]
 
-    def write_submission(self, scored: Scored, path: str | Path) -> None:
+    def write_submission(self, scored: Scored, path: str | Path, *, split: str) -> None:
         """Write the captions as COCO's, nocaps' and VizWiz' evaluation servers take them.
 
         That is `[{"image_id": 42, "caption": "a dog"}]`, where ids that are numbers are written as numbers.
@@ -386,28 +323,11 @@ class CaptioningTask(TopDownTask):
         ) as bar:
             for start in range(0, len(mine), size):
                 indices = mine[start : start + size]
-                images = self.images.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
-                images = {name: tensor.to(accelerator.device) for name, tensor in images.items()}
+                images = self.on_device(self.image_inputs(rows, indices))
                 ids = model.generate(**images, **beams(num_beams, self.recipe.evaluate), **self.decoding(model))
                 captions = self.processor.batch_decode(ids, skip_special_tokens=True)
                 yield from ({"row": int(i), "caption": text} for i, text in zip(indices, captions, strict=True))
                 bar.update(len(indices))
-
-
-def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:
-    """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
-    return load_by_split(load_captions, data, split=split, names=BY_SPLIT)
-
-
-def captioned_rows(rows: Dataset, *, split: str) -> Dataset:
-    """The rows that have captions to score against; `ValueError` where there is none."""
-    with_captions = [i for i, captions in enumerate(rows["captions"]) if captions]
-    if not with_captions:
-        raise ValueError(
-            f"the split {split!r} has no captions to score against: evaluate on another split, or write what its "
-            "organisers score with updown evaluate --submission FILE.json"
-        )
-    return rows if len(with_captions) == len(rows) else rows.select(with_captions)
 
 
 def beams(num_beams: int, settings: EvaluateRecipe) -> dict[str, Any]:
@@ -434,63 +354,55 @@ def words_until_end(words: torch.Tensor, end_token_id: int) -> torch.Tensor:
     return (ended - (words == end_token_id).long()) == 0
 
 
-def scored_captions(captions: list[str], rows: Dataset) -> Scored:
-    """One caption a row, scored over all rows, over those of each domain, and image by image."""
-    references, names, ids = rows["captions"][:], rows["domain"][:], rows["image_id"][:]
-    domains = {}
-    for domain in sorted(set(names) - {""}):
-        chosen = [i for i, name in enumerate(names) if name == domain]
-        domains[domain], _ = summary([captions[i] for i in chosen], [references[i] for i in chosen])
-    metrics, per_item = summary(captions, references)
-    predictions = caption_predictions(ids, captions)
-    items = {name: item_scores(ids, per_item[name]) for name in MEANS if name in metrics}
-    return Scored(metrics, predictions, domains, items)
+def score_captions(recipe: Recipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
+    """Score a file in COCO's result layout against the captions of a recipe's data, without any model or image.
 
-
-def caption_predictions(ids: Sequence[str], captions: Sequence[str]) -> list[dict[str, str]]:
-    """Captions in COCO's result layout."""
-    return [{"image_id": image_id, "caption": caption} for image_id, caption in zip(ids, captions, strict=True)]
-
-
-def caption_figures(metrics: dict[str, float], domains: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """What an evaluation says of captions' metrics: the hundredfold ones, for each domain too."""
-    return {
-        "metrics": hundredfold(metrics),
-        "bad_endings_share": metrics["bad_endings_share"],
-        "domains": {domain: hundredfold(values) for domain, values in domains.items()},
-        "not_computed": not_computed(metrics),
-    }
-
-
-def not_computed(metrics: dict[str, float]) -> dict[str, str]:
-    """The metrics of captions that are not there, with the reason."""
-    if "bleu_1" not in metrics:
-        return {"captions": HIDDEN}
-    lacking = {} if "cider" in metrics else {"cider": ONE_IMAGE}
-    return {**lacking, "meteor": NOT_ASKED, "spice": NOT_ASKED}
-
-
-def hundredfold(metrics: dict[str, float]) -> dict[str, float]:
-    """The metrics times 100 alone."""
-    return {name: value for name, value in metrics.items() if name.endswith("_x100")}
-
-
-def summary(captions: list[str], references: list[list[str]]) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """The corpus values of `caption_scores` with the share of captions that stop in mid-phrase, and those of images.
-
-    Of a single image without CIDEr, which would be 0 whatever the caption.
+    predictions: `[{"image_id": 42, "caption": "a dog"}, ...]`, one entry for each image of the split that has captions;
+    ids may be numbers or strings. Returns the scores, what an evaluation says of them, and the rows. Raises
+    `ValueError` naming ids that are missing, unknown or given twice, and for a file of another layout.
     """
-    scores = caption_scores(captions, references)
-    per_item = scores.pop("per_item")
-    if len(captions) == 1:
-        scores = {name: value for name, value in scores.items() if not name.startswith("cider")}
-    return {**scores, "bad_endings_share": bad_endings_share(captions)}, per_item
+    without_images = {"images": None} if "images" in recipe.data else {}
+    rows = captioned_rows(caption_rows({**recipe.data, **without_images}, split=split), split=split)
+    scored = scored_captions(captions_of(read_predictions(predictions), rows["image_id"][:], source=predictions), rows)
+    return scored, caption_figures(scored.metrics, scored.domains), rows
 
 
-def bad_endings_share(captions: list[str]) -> float:
-    """The share of captions whose last word no sentence ends in.
+def check_recipe(recipe: Recipe) -> None:
+    """`ValueError` for a single sample of an image that is to be compared with others."""
+    train = recipe.train
+    if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_image < 2:
+        raise ValueError(
+            f"train: baseline {train.baseline!r} compares samples of an image: raise samples_per_image to 2"
+        )
 
-    >>> bad_endings_share(["a man with a", "a dog runs", "two of the.", ""])
-    0.5
-    """
-    return sum(bool(UNFINISHED.search(caption)) for caption in ptb_tokenize(captions)) / len(captions)
+
+SPEC = TaskSpec(
+    name="captioning",
+    task=CaptioningTask,
+    hub_task="image-to-text",
+    counted="photos",
+    models=("UpDownForImageCaptioning",),
+    formats=CAPTION_FORMATS,
+    reads=(
+        *(*LOOP_READS, "regions", "train.label_smoothing", "train.max_words"),
+        *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),
+        "train.captions_per_image",
+        *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
+        *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
+    ),
+    check=check_recipe,
+    objectives=("cross_entropy", "self_critical"),
+    metrics={
+        **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},
+        "rouge_l": "ROUGE-L",
+        "cider": "CIDEr",
+        "cider_d": "CIDEr-D",
+        "cider_plain": "CIDEr without clipping",
+        "meteor": "METEOR",
+        "spice": "SPICE",
+    },
+    best_by=("cider_d", "cider", "cider_plain", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4"),
+    score_file=score_captions,
+    submits=True,
+    add_java=add_java_scores,
+)

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
 from modeling_updown.outputs_updown import check_detections
-from training.data.boxes.formats import load_detection
+from training.data.boxes.formats import DETECTION_FORMATS, load_detection
 from training.data.boxes.rows import DetectionData
 from training.data.mirroring import tell_sides
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
@@ -34,10 +34,9 @@ from training.tasks.build import (
     load_by_split,
     override_config,
 )
-from training.tasks.interface import LOOP_READS, Scored
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
-METRICS = ("map", "map_50", "map_75")
 VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
 DETECTIONS_AN_IMAGE = 100  # as COCO counts them
 LOWEST_SCORE = 0.01
@@ -50,15 +49,6 @@ class DetectionTask:
     the recipe cannot be run with.
     """
 
-    hub_task = "object-detection"
-    counted = "photos"
-    model_class = UpDownDetector
-    reads: tuple[str, ...] = (
-        *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
-        *("regions.processor", "train.image_size", "train.repeat_threshold"),
-        *("regions.store", "regions.source", "regions.pretrained"),  # refused below, with their cure
-    )
-    objectives: tuple[str, ...] = ("cross_entropy",)  # the losses are the detector's own
     model: Any
     processor: UpDownImageProcessor
 
@@ -66,15 +56,6 @@ class DetectionTask:
         self.recipe, self.accelerator = recipe, accelerator
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[str, tuple[Dataset, Dataset]] = {}
-        if recipe.evaluate.metric not in METRICS:
-            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
-        for name, cure in (
-            ("store", "a detector is trained on pixels"),
-            ("source", "a detector's fields stand in model"),
-            ("pretrained", "a detector goes on from init_from"),
-        ):
-            if getattr(recipe.regions, name):
-                raise ValueError(f"{cure}: leave regions.{name} empty")
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, image processor; what is wrong with the data is met here."""
@@ -376,3 +357,45 @@ def coco_result(part: dict[str, Any]) -> dict[str, Any]:
         "scores": np.round(part["scores"].astype(float), 5).tolist(),
         "object_ids": part["object_ids"].tolist(),
     }
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """`ValueError` for regions from elsewhere: a detector makes its own."""
+    for name, cure in (
+        ("store", "a detector is trained on pixels"),
+        ("source", "a detector's fields stand in model"),
+        ("pretrained", "a detector goes on from init_from"),
+    ):
+        if getattr(recipe.regions, name):
+            raise ValueError(f"{cure}: leave regions.{name} empty")
+
+
+SPEC = TaskSpec(
+    name="detection",
+    task=DetectionTask,
+    hub_task="object-detection",
+    counted="photos",
+    models=("UpDownDetector",),
+    formats=DETECTION_FORMATS,
+    reads=(
+        *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
+        *("regions.processor", "train.image_size", "train.repeat_threshold"),
+        *("regions.store", "regions.source", "regions.pretrained"),  # refused by `check_recipe`, with their cure
+    ),
+    runs="detector",
+    check=check_recipe,
+    objectives=("cross_entropy",),  # the losses are the detector's own
+    metrics={
+        "map": "mAP",
+        "map_50": "AP50",
+        "map_75": "AP75",
+        **{f"map_{size}": f"mAP, {size} boxes" for size in ("small", "medium", "large")},
+        "mar_1": "recall, 1 box an image",
+        **{f"mar_{most}": f"recall, {most} boxes an image" for most in (10, 100)},
+        **{f"mar_{size}": f"recall, {size} boxes" for size in ("small", "medium", "large")},
+        "attribute_mean_ap": "AP50 of attributes, on true boxes",
+        "attribute_weighted_mean_ap": "AP50 of attributes, on true boxes, weighted by frequency",
+        "attribute_mean_ap_present": "AP50 of attributes that occur, on true boxes",
+    },
+    best_by=("map", "map_50", "map_75"),
+)

@@ -4,7 +4,9 @@ The objectives are those of `model.objectives`; masks are those of the recipe's 
 where that is learnt, and by each objective's own figure on masks that are the same at every evaluation.
 """
 
+import dataclasses
 import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import PreTrainedConfig
 
-from modeling_updown import UpDownDetectorConfig, UpDownFusionForPreTraining, UpDownProcessor
+from modeling_updown import UpDownDetectorConfig, UpDownProcessor
 from modeling_updown.configuration_text_updown import DEFAULT_OBJECTIVES
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.modeling_pretraining import REGION_CLASSES, REGION_FEATURES
@@ -27,50 +29,86 @@ from processors.masking_updown import (
     mask_words,
     word_starts,
 )
-from training.recipe_sections import Recipe
+from training.recipe_sections import Recipe, key
 from training.regions.store import RegionStore
-from training.tasks.interface import Scored
-from training.tasks.retrieval import METRICS, RetrievalTask
+from training.tasks import retrieval
+from training.tasks.retrieval import RetrievalTask
+from training.tasks.spec import Scored
 
 MASKED_REGIONS = (*REGION_CLASSES, *REGION_FEATURES)
-FIGURES = ("mlm_accuracy", "object_accuracy", "feature_fit")  # each higher for a better model
+FIGURES = {  # each higher for a better model
+    "mlm_accuracy": "masked words guessed",
+    "object_accuracy": "masked regions' class guessed",
+    "feature_fit": "variance of masked regions' features explained",
+}
 EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of this epoch
+
+
+@dataclass
+class MasksRecipe:
+    """What pretraining hides.
+
+    words: share of word pieces (Devlin et al. 2019). whole_words: all pieces of a word together.
+    regions: share of regions. overlap: regions whose IoU with a hidden one is over it are hidden too, and none is asked
+        for that a visible one overlaps so; 1 hides single regions.
+    blocks: hide blocks of neighbouring cells, where the regions are a grid (Bao et al. 2022).
+    swapped, kept: of the hidden regions, the share that shows a region of another image, or itself; the rest shows
+        zeros.
+    """
+
+    words: float = key(0.15, lowest=0, below=1)
+    whole_words: bool = False
+    regions: float = key(0.15, lowest=0, below=1)
+    overlap: float = key(0.4, lowest=0)
+    blocks: bool = False
+    swapped: float = key(0.0, lowest=0, below=1)
+    kept: float = key(0.0, lowest=0, below=1)
+
+
+@dataclass
+class PretrainingRecipe(Recipe):
+    """A recipe with `masks`."""
+
+    masks: MasksRecipe = field(default_factory=MasksRecipe)
 
 
 class PretrainingTask(RetrievalTask):
     """A recipe's images and captions, model and processor, and the four verbs on them; see the module's docstring."""
 
-    model_class = UpDownFusionForPreTraining
     default_objectives = DEFAULT_OBJECTIVES
-    metrics = (*METRICS, *FIGURES)
-    reads: tuple[str, ...] = (*RetrievalTask.reads, "masks")
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+    recipe: PretrainingRecipe
+
+    def __init__(self, recipe: PretrainingRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.starts: torch.Tensor | None = None
 
     def prepare(self) -> None:
         """As for retrieval; what the recipe asks for must fit its objectives, its regions and its grid."""
         super().prepare()
-        metric, weight = self.recipe.evaluate.metric, self.model.config.weight
+        metric, weight = self.recipe.evaluate.metric, self.weight
         needed = {"mlm_accuracy": ("mlm",), "object_accuracy": REGION_CLASSES, "feature_fit": REGION_FEATURES}
         if not any(weight(name) for name in needed.get(metric, ("itc",))):
             asked = " or ".join(needed.get(metric, ("itc",)))
             raise ValueError(f"evaluate.metric is {metric!r}, which needs {asked} in model.objectives")
         if any(weight(name) for name in MASKED_REGIONS) and not self.recipe.regions.store:
             raise ValueError("masked regions are predicted as they lie in a store: name its folder in regions.store")
-        soft = next((name for name in REGION_CLASSES if weight(name)), None)
-        if soft and "object_probs" not in self.images.stores[False].column_names:
-            raise ValueError(
-                f"{soft} learns the detector's object_probs, which the regions of {self.recipe.regions.store} lack: "
-                "set regions.soft_labels and another store, or leave that objective out"
-            )
 
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:
         """As the base class has it; where objects' classes are learnt they are read from the store as well."""
         super().adopt(model, processor)
-        if any(model.config.weight(name) for name in REGION_CLASSES):
-            self.images.columns = (*self.images.columns, "object_probs")
+        soft = next((name for name in REGION_CLASSES if self.weight(name)), None)
+        if not soft:
+            return
+        cure = "set regions.soft_labels and another store, or leave that objective out"
+        self.images.read("object_probs", needed=f"which {soft} learns: {cure}")
+        if model.config.mrc_weights == "confidence":
+            cure = "name another store, or set it to even"
+            self.images.read("region_scores", needed=f"which model.mrc_weights counts by: {cure}")
+
+    def weight(self, objective: str) -> float:
+        """How much the model learns an objective; 0 for one that it has no head for."""
+        return self.model.config.weight(objective)
 
     def head_fields(self, vision_config: PreTrainedConfig | None) -> dict[str, Any]:
         """As many object classes as the detector has, or as the store's soft labels have."""
@@ -90,9 +128,13 @@ class PretrainingTask(RetrievalTask):
         inputs = super().inputs(indices, epoch=epoch)
         return {**inputs, **self.masks(inputs, epoch=epoch)}
 
+    def model_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs with their masks, as the model takes them."""
+        return inputs
+
     def masks(self, inputs: dict[str, Any], *, epoch: int) -> dict[str, torch.Tensor]:
         """`masked_input_ids` and `labels`; `masked_regions`, `asked_regions` and, where it differs, `seen_features`."""
-        weight, found = self.model.config.weight, {}
+        weight, found = self.weight, {}
         image_ids, owners = inputs["image_ids"].tolist(), inputs["image_index"]
         chances = [mask_chance(self.recipe.seed, epoch, image) for image in image_ids]
         if weight("mlm"):
@@ -154,9 +196,9 @@ class PretrainingTask(RetrievalTask):
     def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
         """As for retrieval where that is learnt, and the share of masked pieces and regions that were guessed."""
         model.eval()
-        learns = any(model.config.weight(name) for name in ("mlm", *MASKED_REGIONS))
+        learns = any(self.weight(name) for name in ("mlm", *MASKED_REGIONS))
         figures = self.guessed(model, self.evaluation_rows(split, max_images=max_images)) if learns else {}
-        if not model.config.weight("itc"):
+        if not self.weight("itc"):
             rows = self.evaluation_rows(split, max_images=max_images)
             return Scored(figures, [{"image_id": image_id} for image_id in rows["image_id"][:]], {})
         scored = super().score(model, split=split, num_beams=num_beams, max_images=max_images)
@@ -183,19 +225,19 @@ class PretrainingTask(RetrievalTask):
         given = {**images, **words, "image_ids": torch.from_numpy(indices), "image_index": torch.arange(len(indices))}
         given |= self.masks(given, epoch=EVALUATION_EPOCH)
         del given["image_ids"]
-        device, labels, asked = self.accelerator.device, given.pop("labels", None), given.pop("asked_regions", None)
-        output = model(**{name: tensor.to(device) for name, tensor in given.items()})
-        for guess in (output.logits, output.object_logits, output.region_predictions):
-            if guess is not None:
-                check_finite(guess, model, what="guesses at masked words and regions")
+        labels, asked = given.pop("labels", None), given.pop("asked_regions", None)
+        output = model(**self.on_device(self.model_inputs(given)))
+        for name in ("logits", "object_logits", "region_predictions"):
+            if output.get(name) is not None:
+                check_finite(output[name], model, what="guesses at masked words and regions")
         sums = torch.zeros(len(FIGURES), 2, dtype=torch.float64)
         if labels is not None and output.logits is not None:
             hidden = labels != IGNORED_LABEL
             sums[0] = torch.tensor([(output.logits.argmax(-1).cpu() == labels)[hidden].sum(), hidden.sum()])
-        if asked is not None and output.object_logits is not None:
+        if asked is not None and "object_logits" in output:
             true = images["object_probs"][asked][:, 1:].argmax(-1)
             sums[1] = torch.tensor([(output.object_logits.cpu()[asked][:, 1:].argmax(-1) == true).sum(), len(true)])
-        if asked is not None and output.region_predictions is not None:
+        if asked is not None and "region_predictions" in output:
             features = images["region_features"]
             error = (output.region_predictions.cpu()[asked] - features[asked]).square().sum()
             spread = (features[asked] - features[images["region_mask"]].mean(dim=0)).square().sum()
@@ -206,3 +248,14 @@ class PretrainingTask(RetrievalTask):
 def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
     """The generator of one image's masks in one epoch."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, image]).generate_state(1)[0]))
+
+
+SPEC = dataclasses.replace(
+    retrieval.SPEC,
+    name="pretraining",
+    task=PretrainingTask,
+    models=("UpDownFusionForPreTraining",),
+    recipe=PretrainingRecipe,
+    metrics={**retrieval.SPEC.metrics, **FIGURES},
+    best_by=(*retrieval.SPEC.best_by, *FIGURES),
+)

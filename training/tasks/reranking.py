@@ -43,13 +43,8 @@ def match_scores(
     """Log-odds (n,) of pairs by number; a pair is image x captions + caption."""
     images, words = np.divmod(pairs[indices], len(texts))
     used, image_index = np.unique(images, return_inverse=True)
-    encoded = task.tokenize([texts[i] for i in words])
-    device = task.accelerator.device
-    return model.match(
-        **{name: tensor.to(device) for name, tensor in encoded.items()},
-        **task.image_inputs(rows, used),
-        image_index=torch.from_numpy(image_index).to(device),
-    )
+    inputs = {**task.tokenize([texts[i] for i in words]), **task.image_inputs(rows, used)}
+    return model.match(**task.on_device({**inputs, "image_index": torch.from_numpy(image_index)}))
 
 
 def best_places(scores: np.ndarray, most: int) -> np.ndarray:

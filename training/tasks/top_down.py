@@ -1,28 +1,29 @@
 """What the tasks of top-down models share: a model with a processor, images as regions, splits that are scored."""
 
 import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig
 
+import modeling_updown
 from modeling_updown import UpDownProcessor
+from modeling_updown.modeling_captioning import IMAGE_INPUTS
 from training.recipe_sections import Recipe
 from training.regions.extract import ImageRegions, ask_store
 from training.saved_models import check_kind, load_whole
-from training.tasks.build import change_region_source, override_config, owns_region_source
+from training.tasks.build import build_image_processor, change_region_source, override_config, owns_region_source
+from training.tasks.spec import Scored
 
 
 class TopDownTask:
-    """A recipe's data, model and processor; the verbs are the subclass's.
+    """A recipe's data, model and processor; the verbs are the subclass's."""
 
-    model_class: what is trained; a folder of another kind is not loaded.
-    """
-
-    model_class: type[PreTrainedModel]
     any_head = False  # whether `load` takes a model of the same type that lacks some of the heads
     model: Any
     processor: UpDownProcessor
@@ -32,6 +33,11 @@ class TopDownTask:
         self.recipe, self.accelerator = recipe, accelerator
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[tuple[str, int], Any] = {}  # (split, max_images) -> what was prepared of it
+
+    @property
+    def model_class(self) -> Any:
+        """The class that is trained, the recipe's `architecture`; a folder of another kind is not loaded."""
+        return getattr(modeling_updown, self.recipe.architecture)
 
     def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
         """The rows of a split that can be scored, or those of its first `max_images` images."""
@@ -72,6 +78,17 @@ class TopDownTask:
             except ValueError as error:
                 raise ValueError(f"evaluate.{name} is {split!r}: {error}") from error
 
+    def check_submission(self, split: str) -> None:
+        """`ValueError` for a split whose predictions no organisers take; here any are taken."""
+
+    def score_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
+        """As `score`, with a prediction for every row of the split."""
+        return self.score(model, split=split, num_beams=num_beams)
+
+    def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
+        """The metrics of a split; see `Task`."""
+        raise NotImplementedError
+
     def load(self, folder: str | Path) -> tuple[Any, UpDownProcessor]:
         """The model (in float32) and processor of a saved folder or Hub id, from now on those of the task."""
         name = str(folder)
@@ -106,6 +123,48 @@ class TopDownTask:
         self.images = ImageRegions(
             self.recipe.regions, model.region_source, processor.image_processor, self.accelerator
         )
+
+    def assembled(
+        self, model: Any, tokenizer: Any, source: tuple[PreTrainedConfig | None, dict[str, torch.Tensor]]
+    ) -> Any:
+        """A new model with its region source's weights, from now on the task's; source: `build_region_source`'s."""
+        vision_config, weights = source
+        if model.region_source is not None:
+            model.region_source.load_state_dict(weights)
+        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, self.recipe.regions), tokenizer))
+        return model
+
+    def set_trained(self) -> None:
+        """Freeze and unfreeze the model's parts as the recipe says."""
+        if self.recipe.regions.trained:
+            self.model.unfreeze_regions()
+
+    @property
+    def padding_id(self) -> int:
+        """The token that shorter texts of a batch are filled with."""
+        return self.processor.tokenizer.pad_token_id
+
+    def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Each text's token ids."""
+        raise NotImplementedError
+
+    def word_inputs(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Token ids of N texts as `input_ids` and `attention_mask` (bool), (N, T)."""
+        input_ids = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=self.padding_id)
+        lengths = torch.tensor([len(row) for row in rows])
+        return {"input_ids": input_ids, "attention_mask": torch.arange(input_ids.shape[1]) < lengths[:, None]}
+
+    def image_inputs(
+        self, rows: Dataset, indices: np.ndarray, *, flipped: np.ndarray | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Images by number as the model takes them; mirrored where `flipped` (P,) says so."""
+        flipped = np.zeros(len(indices), dtype=bool) if flipped is None else flipped
+        batch = self.images.batch(rows, indices, flipped=flipped)
+        return {name: batch[name] for name in (*IMAGE_INPUTS, "region_seconds") if name in batch}
+
+    def on_device(self, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The inputs on the process's device."""
+        return {name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()}
 
     def save(self, model: Any, folder: Path) -> None:
         """Write model and processor as one `save_pretrained` folder."""

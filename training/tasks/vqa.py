@@ -26,7 +26,6 @@ from modeling_updown import (
     UpDownVqaConfig,
 )
 from modeling_updown.losses_updown import IGNORED_LABEL
-from modeling_updown.modeling_captioning import IMAGE_INPUTS
 from modeling_updown.modeling_vqa import WORD_STD
 from modeling_updown.outputs_updown import check_finite
 from training.data.mirroring import tell_sides
@@ -38,14 +37,21 @@ from training.data.questions.answer_vocabulary import (
     read_answers,
     soft_targets,
 )
-from training.data.questions.formats import load_vqa
+from training.data.questions.formats import VQA_FORMATS, load_vqa
 from training.data.questions.rows import listed
 from training.data.questions.submission import write_submission
-from training.recipe_sections import Recipe
-from training.tasks.build import build_config, build_image_processor, build_region_source, load_by_split, source_fields
-from training.tasks.interface import LOOP_READS, Scored
+from training.metrics.vqa.exact_match import align_predictions
+from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.top_down import TopDownTask
-from training.tasks.vqa_scores import METRICS, item_accuracies, question_items, question_scores, scored_format
+from training.tasks.vqa_recipe import VqaRecipe, check_recipe
+from training.tasks.vqa_scores import (
+    item_accuracies,
+    question_items,
+    question_scores,
+    read_predicted_answers,
+    scored_format,
+)
 from training.text.word_vectors import word_vectors
 
 SUBMITTED_AS = {  # format -> the kind of upload file
@@ -75,21 +81,10 @@ class VqaTask(TopDownTask):
     the recipe cannot be run with.
     """
 
-    hub_task = "visual-question-answering"
-    counted = "questions"
-    reads: tuple[str, ...] = (
-        *(*LOOP_READS, "regions", "answers", "train.objective", "train.questions_per_image", "train.withhold"),
-        *("train.word_vectors", "train.min_word_count"),
-    )
-    objectives: tuple[str, ...] = ("binary_cross_entropy",)
-    model_class = UpDownForVisualQuestionAnswering
+    recipe: VqaRecipe
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+    def __init__(self, recipe: VqaRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
-        if recipe.evaluate.metric not in METRICS:
-            raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}; choose one of {', '.join(METRICS)}")
-        if recipe.regions.crops < 1:
-            raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole images, leave it out")
         self.not_computed: dict[str, str] = {}
 
     def prepare(self) -> None:
@@ -97,17 +92,13 @@ class VqaTask(TopDownTask):
         recipe = self.recipe
         rows = self.rows(recipe.train.split)
         self.ask_store(rows)
-        if recipe.init_from:
-            self.model = self.start_from(recipe.init_from)
-        else:
-            self.model = self.build(rows)
-        if recipe.regions.trained:
-            self.model.unfreeze_regions()
+        self.model = self.first_model(rows)
+        self.set_trained()
         self.check_evaluation()
         self.trained = self.questions(rows, flips=recipe.regions.flips)
         self.groups = question_groups(self.trained.image_of, most=recipe.train.questions_per_image)
         self.num_rows = len(self.groups)
-        self.token_ids = self.encode(self.trained.rows["question"][:])
+        self.token_ids = self.encode_questions(self.trained.rows["question"][:])
         self.targets = self.soft_targets(self.trained.rows)
         if not len(self.targets.ids):
             raise ValueError(
@@ -115,7 +106,7 @@ class VqaTask(TopDownTask):
                 "can give: choose another split, or a list of answers that fits them"
             )
         self.sided = mentions_sides(self.trained) if recipe.regions.flips else np.zeros(len(rows), dtype=bool)
-        self.choices = self.encode_choices(self.trained.rows) if self.model.config.scores_choices else []
+        self.choices = self.encode_choices(self.trained.rows) if self.scores_choices else []
         self.correct_choices = np.array(self.trained.rows["correct_choice"][:], dtype=np.int64)
 
     def check_evaluation(self) -> None:
@@ -172,6 +163,15 @@ class VqaTask(TopDownTask):
 
     # -- model --------------------------------------------------------------------------------------------------------
 
+    def first_model(self, rows: Dataset) -> Any:
+        """The model that training starts from: that of `init_from`, or a new one."""
+        return self.start_from(self.recipe.init_from) if self.recipe.init_from else self.build(rows)
+
+    @property
+    def scores_choices(self) -> bool:
+        """Whether the model has a head for given answers; without one they are chosen by the vocabulary's scores."""
+        return getattr(self.model.config, "scores_choices", False)
+
     def build(self, rows: Dataset) -> Any:
         """A new model: words and answers from the training questions, random weights but for the backbone's."""
         recipe = self.recipe
@@ -183,7 +183,7 @@ class VqaTask(TopDownTask):
             max_words=recipe.model.get("max_question_words", UpDownVqaConfig.max_question_words),
             texts=[choice for texts in choices for choice in texts],
         )
-        vision_config, source_state = build_region_source(recipe.regions)
+        source = build_region_source(recipe.regions)
         config = build_config(
             UpDownVqaConfig,
             recipe.model,
@@ -191,16 +191,13 @@ class VqaTask(TopDownTask):
             vocab_size=len(tokenizer),
             pad_token_id=tokenizer.pad_token_id,
             id2label=dict(enumerate(answers.answers)),
-            **source_fields(vision_config, recipe.regions),
+            **source_fields(source[0], recipe.regions),
         )
         model: Any = UpDownForVisualQuestionAnswering(config)
-        if model.region_source is not None:
-            model.region_source.load_state_dict(source_state)
         if recipe.train.word_vectors:
             start_from_vectors(model, tokenizer, recipe.train.word_vectors)
         model.answers.bias.data.copy_(answer_bias(rows, answers))
-        self.adopt(model, UpDownProcessor(build_image_processor(vision_config, recipe.regions), tokenizer))
-        return model
+        return self.assembled(model, tokenizer, source)
 
     def answer_vocabulary(self, rows: Dataset) -> AnswerVocabulary:
         """The answers of the recipe's file, or the common ones of the training questions."""
@@ -220,24 +217,17 @@ class VqaTask(TopDownTask):
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
-    def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
-        """Each question's word ids; one unknown word where the recipe withholds it."""
-        if self.recipe.train.withhold == "question":
-            return [torch.tensor([self.processor.tokenizer.unk_token_id])] * len(texts)
-        return self.encode_texts(texts)
+    def encode_questions(self, questions: Sequence[str]) -> list[torch.Tensor]:
+        """Each question's token ids; those of an empty text where the recipe withholds it."""
+        return self.encode([""] * len(questions) if self.recipe.train.withhold == "question" else questions)
 
-    def encode_texts(self, texts: Sequence[str]) -> list[torch.Tensor]:
+    def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """Each text's word ids, cut to the model's length; one unknown word where there is none."""
         if not texts:
             return []
         tokenizer = self.processor.tokenizer
         encoded = tokenizer(list(texts), add_special_tokens=False, truncation=True)["input_ids"]
         return [torch.tensor(ids or [tokenizer.unk_token_id]) for ids in encoded]
-
-    def padded(self, rows: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Word ids of several texts, (N, T)."""
-        padding = self.processor.tokenizer.pad_token_id
-        return torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=padding)
 
     def soft_targets(self, rows: Dataset) -> Any:
         """What each question is trained towards, over the model's answers."""
@@ -250,7 +240,7 @@ class VqaTask(TopDownTask):
     def encode_choices(self, rows: Dataset) -> list[list[torch.Tensor]]:
         """The word ids of each question's choices."""
         choices = rows["choices"][:]
-        ids = iter(self.encode_texts([choice for texts in choices for choice in texts]))
+        ids = iter(self.encode([choice for texts in choices for choice in texts]))
         return [[next(ids) for _ in texts] for texts in choices]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
@@ -267,39 +257,35 @@ class VqaTask(TopDownTask):
         lengths = torch.tensor([len(group) for group in groups])
         return {
             **self.image_inputs(self.trained.images, places, flipped=flipped),
-            **self.question_inputs([self.token_ids[i] for i in chosen]),
+            **self.word_inputs([self.token_ids[i] for i in chosen]),
             "image_index": torch.arange(len(groups)).repeat_interleave(lengths),
             "labels": self.targets.dense(chosen),
             **(self.choice_inputs([self.choices[i] for i in chosen]) if self.choices else {}),
             **(self.correct_choice(chosen) if self.choices else {}),
         }
 
-    def image_inputs(self, images: Dataset, places: np.ndarray, *, flipped: np.ndarray) -> dict[str, torch.Tensor]:
+    def image_inputs(
+        self, rows: Dataset, indices: np.ndarray, *, flipped: np.ndarray | None = None
+    ) -> dict[str, torch.Tensor]:
         """Images by number as pixels or regions; one and the same region for all where the recipe withholds them.
 
         It is no zero, since the product of question and image would then be zero too, and ReLUs would never learn.
         """
         if self.recipe.train.withhold == "image":
-            same = torch.ones(len(places), 1, self.region_feature_size)
-            whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(places), 1, 4)
+            same = torch.ones(len(indices), 1, self.region_feature_size)
+            whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(indices), 1, 4)
             return {"region_features": same, "region_boxes": whole}
-        batch = self.images.batch(images, places, flipped=flipped)
-        return {name: batch[name] for name in IMAGE_INPUTS if name in batch}
-
-    def question_inputs(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Questions as `input_ids` and `attention_mask`, (N, T)."""
-        lengths = torch.tensor([len(row) for row in rows])
-        input_ids = self.padded(rows)
-        return {"input_ids": input_ids, "attention_mask": torch.arange(input_ids.shape[1]) < lengths[:, None]}
+        return super().image_inputs(rows, indices, flipped=flipped)
 
     def choice_inputs(self, choices: Sequence[Sequence[torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Choices as `choice_input_ids` (N, C, T) and `choice_mask` (N, C); at least one place a question."""
         most = max(1, max(map(len, choices)))
         nothing = torch.tensor([self.processor.tokenizer.unk_token_id])
         rows = [row for texts in choices for row in [*texts, *[nothing] * (most - len(texts))]]
+        input_ids = self.word_inputs(rows)["input_ids"]
         counts = torch.tensor([len(texts) for texts in choices])
         mask = torch.arange(most) < counts.clamp(min=1)[:, None]
-        return {"choice_input_ids": self.padded(rows).unflatten(0, (len(choices), most)), "choice_mask": mask}
+        return {"choice_input_ids": input_ids.unflatten(0, (len(choices), most)), "choice_mask": mask}
 
     def correct_choice(self, chosen: np.ndarray) -> dict[str, torch.Tensor]:
         """The right choice of each question, -100 where there is none."""
@@ -347,15 +333,15 @@ class VqaTask(TopDownTask):
         mine = np.arange(len(asked.images))[accelerator.process_index :: accelerator.num_processes]
         order = np.argsort(asked.image_of, kind="stable")
         starts = np.searchsorted(asked.image_of[order], np.arange(len(asked.images) + 1))
-        token_ids, choices = self.encode(asked.rows["question"][:]), asked.rows["choices"][:]
+        token_ids, choices = self.encode_questions(asked.rows["question"][:]), asked.rows["choices"][:]
         with tqdm(total=len(mine), desc="answering", unit="image", disable=not accelerator.is_main_process) as bar:
             for first in range(0, len(mine), size):
                 places = mine[first : first + size]
                 questions = [order[starts[place] : starts[place + 1]] for place in places]
                 rows = np.concatenate(questions)
                 inputs = {
-                    **self.image_inputs(asked.images, places, flipped=np.zeros(len(places), dtype=bool)),
-                    **self.question_inputs([token_ids[row] for row in rows]),
+                    **self.image_inputs(asked.images, places),
+                    **self.word_inputs([token_ids[row] for row in rows]),
                     "image_index": torch.from_numpy(np.repeat(np.arange(len(places)), list(map(len, questions)))),
                 }
                 yield from self.best_answers(model, inputs, rows, [choices[row] for row in rows])
@@ -365,10 +351,10 @@ class VqaTask(TopDownTask):
         self, model: Any, inputs: dict[str, torch.Tensor], rows: np.ndarray, choices: list[list[str]]
     ) -> Iterator[dict[str, Any]]:
         """The best answer to each question, and the best of its choices where it has some."""
-        scores_choices = model.config.scores_choices and any(choices)
+        scores_choices = self.scores_choices and any(choices)
         if scores_choices:
-            inputs |= self.choice_inputs([self.encode_texts(texts) for texts in choices])
-        output = model(**{name: tensor.to(self.accelerator.device) for name, tensor in inputs.items()})
+            inputs |= self.choice_inputs([self.encode(texts) for texts in choices])
+        output = model(**self.on_device(inputs))
         check_finite(output.logits, model, what="scores of answers")
         probabilities = output.logits.float().sigmoid().cpu()
         for place, (row, texts) in enumerate(zip(rows.tolist(), choices, strict=True)):
@@ -387,6 +373,10 @@ class VqaTask(TopDownTask):
         withheld = self.recipe.train.withhold
         figures = answer_figures(scored.metrics, scored.domains, self.not_computed)
         return {"withheld": withheld, **figures} if withheld else figures
+
+    def check_submission(self, split: str) -> None:
+        """`ValueError` where nobody takes answers to the questions of a split."""
+        submission_kind(self.recipe.data, split)
 
     def write_submission(self, scored: Scored, path: str | Path, *, split: str) -> None:
         """Write the answers as the data set's organisers take them; `ValueError` where nobody takes any."""
@@ -491,3 +481,63 @@ def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> N
     known = [number for number, word in enumerate(words) if word in there and number not in special]
     scale = WORD_STD / vectors[known].std().clamp(min=1e-6)
     embedding.data[known] = scale * vectors[known]
+
+
+def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
+    """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or image.
+
+    predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`; beside it the
+    `choice` where there are choices, as `predictions.json` has it. A question without an entry counts as wrong, an
+    unknown one is ignored; one warning lists both. Returns the scores, what an evaluation says of them, and the rows.
+    Raises `ValueError` for a file of another layout, or whose questions are none of the split's.
+    """
+    rows = question_rows(recipe.data, split=split, images=False)
+    ids = rows["question_id"][:]
+    said, choice_of = read_predicted_answers(predictions)
+    try:
+        aligned = align_predictions(said, ids)
+    except ValueError as error:
+        raise ValueError(f"{predictions}: {error}") from error
+    strange = next((i for i, text in zip(ids, aligned.predictions, strict=True) if not isinstance(text, str)), None)
+    if strange is not None:
+        raise ValueError(f"{predictions}: the answer to question {strange} is no text; write it in quotation marks")
+    if aligned.problems():
+        warnings.warn(aligned.problems(), stacklevel=2)
+    choices = [choice_of.get(question_id, "") for question_id in ids] if choice_of else []
+    answers, format = list(aligned.predictions), scored_format(recipe.data, split)
+    metrics, domains, not_computed = question_scores(
+        answers, rows, format=format, choices=choices, targets=recipe.answers.scores
+    )
+    said_of = [{"question_id": name, "answer": answer} for name, answer in zip(ids, answers, strict=True)]
+    scored = Scored(metrics, said_of, domains, question_items(answers, rows, choices=choices, metrics=metrics))
+    return scored, answer_figures(metrics, domains, not_computed), rows
+
+
+SPEC = TaskSpec(
+    name="vqa",
+    task=VqaTask,
+    hub_task="visual-question-answering",
+    counted="questions",
+    models=("UpDownForVisualQuestionAnswering",),
+    formats=VQA_FORMATS,
+    reads=(
+        *(*LOOP_READS, "regions", "train.questions_per_image", "train.withhold"),
+        *("train.word_vectors", "train.min_word_count"),
+    ),
+    recipe=VqaRecipe,
+    check=check_recipe,
+    objectives=("binary_cross_entropy",),
+    metrics={
+        "accuracy": "accuracy",
+        "accuracy_agree_of_three": "accuracy, min(n/3, 1)",
+        "binary": "accuracy of yes-or-no and either-or questions",
+        "open": "accuracy of open questions",
+        "consistency": "consistency",
+        "multiple_choice": "accuracy of multiple choice",
+        "wups_0": "WUPS@0.0",
+        "wups_0.9": "WUPS@0.9",
+    },
+    best_by=("accuracy", "multiple_choice"),
+    score_file=score_answers,
+    submits=True,
+)

@@ -7,12 +7,14 @@ match and WUPS; exact match with the one answer elsewhere. Choices have their ac
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from processors.answer_text_updown import normalize_answer, soft_score
+from training.data.files import read_json
 from training.data.questions.answer_vocabulary import learned_answers
 from training.data.questions.rows import vqa_split, vqa_splits
 from training.metrics.item_scores import ItemScores, item_scores
@@ -28,7 +30,6 @@ from training.metrics.vqa import (
 from training.metrics.vqa.wups import wups
 
 ANNOTATORS = 10  # of each question of VQA, OK-VQA and VizWiz, whose accuracy needs several
-METRICS = ("accuracy", "multiple_choice")
 OF_THREE = "agree_of_three"
 
 
@@ -210,3 +211,19 @@ def by_type(per_item: Sequence[float], rows: Dataset) -> dict[str, dict[str, flo
 def pick(found: Mapping[str, Any]) -> dict[str, float]:
     """A group's accuracy and number of questions."""
     return {"accuracy_x100": found["accuracy_x100"], "questions": found["questions"]}
+
+
+def read_predicted_answers(path: str | Path) -> tuple[Any, dict[str, Any]]:
+    """What `align_predictions` takes of a file of answers, and question id -> choice where it has some.
+
+    Raises `ValueError` for a file that is neither a list nor A-OKVQA's mapping of question ids.
+    """
+    content = read_json(path)
+    if isinstance(content, dict):  # question id -> answer, or {"direct_answer", "multiple_choice"}
+        both = {name: entry if isinstance(entry, dict) else {"direct_answer": entry} for name, entry in content.items()}
+        choices = {name: entry["multiple_choice"] for name, entry in both.items() if "multiple_choice" in entry}
+        return {name: entry.get("direct_answer", "") for name, entry in both.items()}, choices
+    if not isinstance(content, list):
+        raise ValueError(f'{path} is no list of answers: write [{{"question_id": 42, "answer": "two"}}, ...]')
+    chosen = [entry for entry in content if isinstance(entry, dict) and "choice" in entry and "question_id" in entry]
+    return content, {str(entry["question_id"]): entry["choice"] for entry in chosen}

@@ -133,8 +133,11 @@ def test_the_rarest_are_shown(
         (["--min-count", "50"], "no answer is seen 50 times; the commonest, 'yes', is seen 2 times: lower the minimum"),
         (["--top", "5", "--split", "test"], "data.questions names no split 'test'; it has train, val"),
         (["--top", "5", "--split", "train+test"], "data.questions names no split 'test'; it has train, val"),
-        (["--top", "5", "--set", "data.format=vqa9"], "unknown VQA format 'vqa9'"),
-        (["--top", "5", "--set", "task=captioning"], "is of the task captioning, which has no answers"),
+        (["--top", "5", "--set", "data.format=vqa9"], "data.format is 'vqa9'; the task vqa takes vqa_v2"),
+        (
+            ["--top", "5", "--set", "task=captioning", "--set", "data.format=scenes"],
+            "is of the task captioning, which has no answers",
+        ),
     ],
 )
 def test_mistakes_end_in_one_sentence(arguments: list[str], message: str, recipe: Path, tmp_path: Path) -> None:

@@ -142,6 +142,7 @@ def test_hub_folder_is_flat_and_whole(saved: Path, published: Path) -> None:
     code = {"pipeline_captioning.py", "modeling_grid.py", "image_processing_updown.py", "tokenization_updown.py"}
     assert weights_and_words | processors | code | {"README.md"} <= names
     assert not {"optimizer.bin", "__init__.py", "registration_updown.py"} & names
+    assert not {"modeling_detector.py", "resnet_updown.py", "kernels_updown.py"} & names
     assert (published / "model.safetensors").read_bytes() == (saved / "model.safetensors").read_bytes()
 
 

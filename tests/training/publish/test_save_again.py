@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, pipeline
 import modeling_updown
 from tests.tiny import (
     save_tiny_captioner,
+    save_tiny_detecting_captioner,
     save_tiny_retrieval,
     save_tiny_vqa,
     tiny_captioner,
@@ -49,6 +50,7 @@ def save_tiny_detector(folder: Path) -> Path:
 
 KINDS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "captioner": (save_tiny_captioner, "AutoModelForImageTextToText", "image-to-text"),
+    "captioner with a detector": (save_tiny_detecting_captioner, "AutoModelForImageTextToText", "image-to-text"),
     "vqa": (save_tiny_vqa, "AutoModelForVisualQuestionAnswering", "visual-question-answering"),
     "retrieval": (save_tiny_retrieval, "AutoModelForZeroShotImageClassification", ""),
     "detector": (save_tiny_detector, "AutoModelForObjectDetection", ""),
@@ -90,7 +92,7 @@ def test_saved_again_with_our_package(published: tuple[Path, str, str], tmp_path
         loads.from_pretrained(found, trust_remote_code=True)
 
 
-@pytest.mark.parametrize("published", ["vqa"], indirect=True)  # whose code lies in most places
+@pytest.mark.parametrize("published", ["vqa", "captioner with a detector"], indirect=True)  # in most places, most code
 def test_saved_again_without_our_package(published: tuple[Path, str, str], tmp_path: Path) -> None:
     source, auto, task = published
     parts, whole = tmp_path / "parts", tmp_path / "whole"

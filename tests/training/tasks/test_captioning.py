@@ -13,7 +13,8 @@ from modeling_updown.losses_updown import self_critical_loss, smoothed_cross_ent
 from tests.training.tiny_run import new_accelerator, tiny_recipe, train_here
 from training.metrics.captioning.scores import CiderD
 from training.tasks import build_task
-from training.tasks.captioning import CaptioningTask, bad_endings_share, words_until_end
+from training.tasks.captioning import CaptioningTask, words_until_end
+from training.tasks.captioning_scores import bad_endings_share
 from training.train import Run
 
 IMAGES = np.array([3, 7, 11])
@@ -96,6 +97,25 @@ def test_captions_are_repeated_or_drawn_to_five(task: CaptioningTask) -> None:
     task.token_ids[0] = rows + rows[:2]
     draws = [{id(row) for row in task.chosen_captions(0, np.random.default_rng(seed))} for seed in range(9)]
     assert set().union(*draws) == {id(row) for row in rows} and any(len(draw) < 5 for draw in draws)
+
+
+def test_as_many_captions_are_learnt_as_the_recipe_says(tmp_path: Path) -> None:
+    """Two of each image's five captions, drawn by seed, epoch and image."""
+    task: Any = build_task(tiny_recipe(tmp_path, train={"captions_per_image": 2}), new_accelerator())
+    task.prepare()
+    inputs = task.inputs(IMAGES, epoch=0)
+    assert len(inputs["input_ids"]) == 2 * len(IMAGES)
+    for place, image in enumerate(IMAGES.tolist()):
+        for slot, number in enumerate(drawn(task, image)):
+            row, mask = (inputs[name][2 * place + slot] for name in ("input_ids", "attention_mask"))
+            assert torch.equal(row[mask], task.token_ids[image][number])
+    words = sum(len(task.token_ids[i][n]) - 1 for i in IMAGES.tolist() for n in drawn(task, i))
+    assert task.loss(task.model, inputs)[1].item() == words
+
+
+def drawn(task: Any, image: int) -> list[int]:
+    """The numbers of the two captions of an image that epoch 0 draws."""
+    return np.random.default_rng([task.recipe.seed, 0, image]).permutation(5)[:2].tolist()
 
 
 # -- cross-entropy ---------------------------------------------------------------------------------------------------

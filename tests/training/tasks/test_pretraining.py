@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.training.tiny_run import log_of, new_accelerator, tiny_retrieval_recipe, train_here
-from training.recipe_sections import EvaluateRecipe, MasksRecipe, Recipe, RegionsRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe
 from training.tasks import build_task
+from training.tasks.pretraining import MasksRecipe
 
 OBJECTIVES = {"itc": 1, "itm": 1, "mlm": 1, "mrfr": 1, "prefix_lm": 0.5}
 
@@ -142,7 +143,7 @@ def test_a_run_without_contrast_is_scored_by_what_it_learns(tmp_path: Path) -> N
         ({"objectives": {"mlm": 1}}, "evaluate.metric is 'rsum', which needs itc"),
         ({"objectives": {"mlm": 1}, "evaluate": fit_metric()}, "which needs mrfr or mim"),
         ({"regions": RegionsRecipe(source={"backbone": "test_vit"})}, "name its folder in regions.store"),
-        ({"objectives": {"itc": 1, "mrc_kl": 1}}, "mrc_kl learns the detector's object_probs, which the regions"),
+        ({"objectives": {"itc": 1, "mrc_kl": 1}}, "have no object_probs, which mrc_kl learns: set regions.soft_labels"),
     ],
 )
 def test_mistakes_are_named_with_their_cure(changes: dict[str, Any], cure: str, tmp_path: Path) -> None:

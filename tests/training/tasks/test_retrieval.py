@@ -215,7 +215,7 @@ def test_scores_of_a_folder_are_reranked_as_the_recipe_says(trained: tuple, tmp_
 @pytest.mark.parametrize(
     ("changes", "cure"),
     [
-        ({"evaluate": EvaluateRecipe(metric="cider_d")}, "evaluate.metric is 'cider_d'; choose one of rsum"),
+        ({"evaluate": EvaluateRecipe(metric="cider_d")}, "evaluate.metric is 'cider_d'; the task retrieval takes rsum"),
         ({"train": {"objective": "cross_entropy"}}, "the task retrieval takes mixed"),
         ({"model": {"objectives": {"itx": 1}}}, "objectives names itx; known are itc"),
         ({"text": TextRecipe(pretrained="no/such folder/at all")}, "text.pretrained"),

@@ -17,11 +17,12 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from processors.answer_text_updown import normalize_answer, soft_scores
 from tests.training.tiny_run import new_accelerator, tiny_vqa_recipe, train_here, write_questions
-from training.recipe_sections import AnswersRecipe, EvaluateRecipe, Recipe, RegionsRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe
 from training.scenes.draw import draw_scene
 from training.tasks import build_task
-from training.tasks.interface import Scored
+from training.tasks.spec import Scored
 from training.tasks.vqa import VqaTask, question_groups, question_rows
+from training.tasks.vqa_recipe import AnswersRecipe
 
 REGIONS = ("region_features", "region_boxes", "region_mask")
 

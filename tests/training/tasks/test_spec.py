@@ -1,4 +1,4 @@
-"""What each task declares of the recipe (`reads`) against what its verbs look up while they run."""
+"""What each task declares (`SPEC`), and the keys it declares against what its verbs look up while they run."""
 
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,7 @@ from tests.training.tiny_run import (
     tiny_retrieval_recipe,
     tiny_vqa_recipe,
 )
-from training.recipe import is_read
-from training.recipe_sections import SECTIONS, Recipe
+from training.recipe_sections import Recipe, is_read, sections_of
 from training.tasks import TASKS, build_task
 from training.train import Run
 
@@ -32,8 +31,8 @@ RECIPES: dict[str, Any] = {
 def watch(recipe: Recipe) -> set[str]:
     """Let every section note the names of its keys that are looked up from now on; returns the growing set of them."""
     seen: set[str] = set()
-    for section, kind in SECTIONS.items():
-        names = set(kind.__dataclass_fields__)  # type: ignore[attr-defined]
+    for section, kind in sections_of(type(recipe)).items():
+        names = set(kind.__dataclass_fields__)
         getattr(recipe, section).__class__ = type(
             kind.__name__, (kind,), {"__getattribute__": noting(section, names, seen)}
         )
@@ -57,7 +56,7 @@ def test_what_a_task_looks_up_in_the_recipe_is_what_it_declares(tmp_path: Path, 
     built.prepare()
     built.loss(built.model, built.inputs(np.arange(2), epoch=0))
     built.score(built.model, split="val", num_beams=1, max_images=2)
-    undeclared = {key for key in seen if not is_read(key, TASKS[task].reads)}
+    undeclared = {key for key in seen if not is_read(key, TASKS[task].keys_read(recipe.architecture))}
     assert len(seen) > 5 and not undeclared
     Run(recipe, built, built.accelerator)
     assert {"train.learning_rate", "train.ema"} <= seen

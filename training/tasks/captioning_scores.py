@@ -1,0 +1,125 @@
+"""Captions -> figures: the official metrics, those of each domain, and files of captions of any origin."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from training.data.files import read_json
+from training.metrics.captioning.scores import ONE_IMAGE, caption_scores, ptb_tokenize
+from training.metrics.item_scores import item_scores
+from training.tasks.spec import Scored
+
+HIDDEN = "the captions of this split are hidden; its organisers score them"
+NOT_ASKED = "needs Java; ask for it with --java"
+MEANS = ("rouge_l", "cider", "cider_d", "cider_plain")  # of these the corpus value is the mean over images
+# No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
+UNFINISHED = re.compile(
+    r"(?:^| )(?:an?|the|this|that|these|those|his|her|its|their|my|your|our|and|or|but|of|with|without|to|from|for|at"
+    r"|by|into|onto|upon|near|between|behind|beside|against|through|during|before|after|while|as|than|is|are|in|on)$"
+)
+
+
+def scored_captions(captions: list[str], rows: Dataset) -> Scored:
+    """One caption a row, scored over all rows, over those of each domain, and image by image."""
+    references, names, ids = rows["captions"][:], rows["domain"][:], rows["image_id"][:]
+    domains = {}
+    for domain in sorted(set(names) - {""}):
+        chosen = [i for i, name in enumerate(names) if name == domain]
+        domains[domain], _ = summary([captions[i] for i in chosen], [references[i] for i in chosen])
+    metrics, per_item = summary(captions, references)
+    predictions = caption_predictions(ids, captions)
+    items = {name: item_scores(ids, per_item[name]) for name in MEANS if name in metrics}
+    return Scored(metrics, predictions, domains, items)
+
+
+def caption_predictions(ids: Sequence[str], captions: Sequence[str]) -> list[dict[str, str]]:
+    """Captions in COCO's result layout."""
+    return [{"image_id": image_id, "caption": caption} for image_id, caption in zip(ids, captions, strict=True)]
+
+
+def caption_figures(metrics: dict[str, float], domains: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What an evaluation says of captions' metrics: the hundredfold ones, for each domain too."""
+    return {
+        "metrics": hundredfold(metrics),
+        "bad_endings_share": metrics["bad_endings_share"],
+        "domains": {domain: hundredfold(values) for domain, values in domains.items()},
+        "not_computed": not_computed(metrics),
+    }
+
+
+def not_computed(metrics: dict[str, float]) -> dict[str, str]:
+    """The metrics of captions that are not there, with the reason."""
+    if "bleu_1" not in metrics:
+        return {"captions": HIDDEN}
+    lacking = {} if "cider" in metrics else {"cider": ONE_IMAGE}
+    return {**lacking, "meteor": NOT_ASKED, "spice": NOT_ASKED}
+
+
+def hundredfold(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics times 100 alone."""
+    return {name: value for name, value in metrics.items() if name.endswith("_x100")}
+
+
+def summary(captions: list[str], references: list[list[str]]) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """The corpus values of `caption_scores` with the share of captions that stop in mid-phrase, and those of images.
+
+    Of a single image without CIDEr, which would be 0 whatever the caption.
+    """
+    scores = caption_scores(captions, references)
+    per_item = scores.pop("per_item")
+    if len(captions) == 1:
+        scores = {name: value for name, value in scores.items() if not name.startswith("cider")}
+    return {**scores, "bad_endings_share": bad_endings_share(captions)}, per_item
+
+
+def bad_endings_share(captions: list[str]) -> float:
+    """The share of captions whose last word no sentence ends in.
+
+    >>> bad_endings_share(["a man with a", "a dog runs", "two of the.", ""])
+    0.5
+    """
+    return sum(bool(UNFINISHED.search(caption)) for caption in ptb_tokenize(captions)) / len(captions)
+
+
+def add_java_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -> None:
+    """METEOR and SPICE into an evaluation of captions, one a row, or why they could not be computed."""
+    from training.metrics.captioning.java import all_caption_scores
+
+    scores = all_caption_scores([row["caption"] for row in scored.predictions], rows["captions"][:])
+    evaluation["metrics"] |= {name: value for name, value in hundredfold(scores).items() if not math.isnan(value)}
+    evaluation["not_computed"] = scores["not_computed"]
+
+
+def read_predictions(path: str | Path) -> list[tuple[str, str]]:
+    """(image_id, caption) of every entry of a file in COCO's result layout; `ValueError` for another layout."""
+    content = read_json(path)
+    if not isinstance(content, list) or not content:
+        raise ValueError(f'{path} is no list of predictions: write [{{"image_id": 42, "caption": "a dog"}}, ...]')
+    for number, entry in enumerate(content):
+        fine = isinstance(entry, dict) and isinstance(entry.get("caption"), str)
+        if not fine or not isinstance(entry.get("image_id"), str | int):
+            raise ValueError(f"{path}: entry {number} lacks an image_id or a caption: {str(entry)[:120]}")
+    return [(str(entry["image_id"]), entry["caption"]) for entry in content]
+
+
+def captions_of(predictions: Sequence[tuple[str, str]], image_ids: Sequence[str], *, source: Any) -> list[str]:
+    """The predictions in the order of the ids; `ValueError` listing ids that are missing, unknown or there twice.
+
+    >>> captions_of([("7", "a cat"), ("3", "a dog")], ["3", "7"], source="captions.json")
+    ['a dog', 'a cat']
+    """
+    caption_of, times = dict(predictions), Counter(image_id for image_id, _ in predictions)
+    faults = {
+        "caption given twice": [image_id for image_id, count in times.items() if count > 1],
+        "caption missing": [image_id for image_id in image_ids if image_id not in times],
+        "image unknown": sorted(set(times) - set(image_ids)),
+    }
+    told = [f"{len(ids)} x {fault}: {', '.join(ids[:5])}" for fault, ids in faults.items() if ids]
+    if told:
+        raise ValueError(f"the images of {source} are not those of the split ({'; '.join(told)})")
+    return [caption_of[image_id] for image_id in image_ids]
