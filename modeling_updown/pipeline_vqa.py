@@ -253,10 +253,10 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         """Answer -> row of the vocabulary, by its spelling and its normalised form; the first of equal ones counts."""
         written = {text: number for number, text in self.model.config.id2label.items()}
         normalize = answer_normalizer()
-        alike: dict[str, int] = {}
+        normalized: dict[str, int] = {}
         for text, number in written.items():
-            alike.setdefault(normalize(text), number)
-        return alike | written
+            normalized.setdefault(normalize(text), number)
+        return normalized | written
 
     def _forward(self, input_tensors: dict[str, Any], return_regions: bool = False) -> dict[str, Any]:
         """-> `questions`, and in `found` for each: `scores` (A,) or (C,), with `return_regions` weights and boxes."""

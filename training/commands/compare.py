@@ -53,9 +53,9 @@ def named_folders(arguments: Sequence[str]) -> dict[str, str]:
     twice = [word for words in (bare, [name for name, _ in given if name]) for word in words if words.count(word) > 1]
     if twice:
         raise ValueError(f"{twice[0]} is given twice: name each folder once, NAME=DIR")
-    parts = {folder: own_parts(folder) for folder in bare}
+    parts = {folder: run_parts(folder) for folder in bare}
     longest = max(map(len, parts.values()), default=1)
-    length = next((n for n in range(1, longest) if len({own[-n:] for own in parts.values()}) == len(parts)), longest)
+    length = next((n for n in range(1, longest) if len({part[-n:] for part in parts.values()}) == len(parts)), longest)
     named = {name or "/".join(parts[folder][-length:]): folder for name, folder in given}
     if len(named) < len(given):
         raise ValueError(f"two of {', '.join(arguments)} have the same name: name each with NAME=DIR")
@@ -68,7 +68,7 @@ def split_name(text: str) -> tuple[str, str]:
     return (name, folder) if equals else ("", text)
 
 
-def own_parts(folder: str) -> tuple[str, ...]:
+def run_parts(folder: str) -> tuple[str, ...]:
     """The parts of a folder's path, without the `best` at the end of a run's."""
     parts = Path(folder).parts
     return parts[:-1] if parts[-1:] == ("best",) and len(parts) > 1 else parts

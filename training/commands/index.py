@@ -185,9 +185,10 @@ def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, 
     if not folder.is_dir():
         raise ValueError(f"there is no image folder {folder}")
     names = [path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    among, alike, cure = set(names), names_by_stem(names), "keep one of them there"
+    among, by_stem, cure = set(names), names_by_stem(names), "keep one of them there"
     paths = {
-        image_id: find_name(image_id, among, alike=alike, place=str(folder), cure=cure) for image_id in store.image_ids
+        image_id: find_name(image_id, among, by_stem=by_stem, place=str(folder), cure=cure)
+        for image_id in store.image_ids
     }
     lost = [image_id for image_id, path in paths.items() if path is None]
     if len(lost) == len(paths):

@@ -64,17 +64,17 @@ def push(
     evaluation: str | Path | None = None,
     half: bool = False,
 ) -> Path | str:
-    """Publish a `save_pretrained` folder, and load what was published to see that it gives the same outputs.
+    """Publish a `save_pretrained` folder, and check that the published model gives the same outputs.
 
     Args:
         folder: config, safetensors and processor of one model.
         repo_id: `name` or `organisation/name` on the Hub.
-        dry_run: do everything but the upload.
-        output: where the Hub folder is kept; a dry run needs it. An earlier Hub folder of ours there is replaced,
-            anything else is refused.
-        private: make the repository a private one if it does not exist yet.
-        evaluation: a file in the layout that `updown evaluate` writes; by default `evaluation.json` in `folder`.
-        half: keep the weights in float16, half the size; they load as the config's `dtype`, float32.
+        dry_run: do everything except the upload.
+        output: where the Hub folder is written; a dry run needs it. An earlier Hub folder of ours there is replaced,
+            other files are an error.
+        private: create a private repository if it does not exist yet.
+        evaluation: a file in the layout of `updown evaluate`; by default `evaluation.json` in `folder`.
+        half: publish the weights in float16, half the size; they load as the config's `dtype`, float32.
 
     Returns:
         The path of the Hub folder after a dry run, else the address of the commit.
@@ -105,7 +105,7 @@ def push(
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raises `ValueError` unless `repo_id` can stand on the Hub."""
+    """Raises `ValueError` unless `repo_id` is a valid name of a Hub repository."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -115,7 +115,7 @@ def check_repo_id(repo_id: str) -> None:
 def publish_folder(
     folder: str | Path, output: str | Path, *, repo_id: str, evaluation: str | Path | None = None
 ) -> None:
-    """Write the Hub folder of a `save_pretrained` folder to `output`, in one move at the end."""
+    """Write the Hub folder of a `save_pretrained` folder to `output`, renamed into place at the end."""
     folder, output = Path(folder), Path(output)
     config = load_config(folder)
     measured = read_evaluation(Path(evaluation) if evaluation else folder / "evaluation.json", needed=bool(evaluation))
@@ -139,12 +139,12 @@ def publish_folder(
 
 
 def halved(folder: Path, output: Path) -> Path:
-    """A copy of a saved model with float16 weights in its safetensors; its config still says what they load as."""
+    """A copy of a saved model with float16 weights in its safetensors, and the unchanged `dtype` in its config."""
     load_config(folder)
     shutil.copytree(folder, output)
     recipe = folder.parent / "recipe.yaml"
     if recipe.is_file() and not (output / "recipe.yaml").exists():
-        shutil.copyfile(recipe, output / "recipe.yaml")  # the card tells from it what the model was trained on
+        shutil.copyfile(recipe, output / "recipe.yaml")  # the card reads the training data from it
     for path in output.glob("*.safetensors"):
         weights = load_file(path)
         stored = {name: w.half() if w.is_floating_point() else w for name, w in weights.items()}
@@ -153,7 +153,7 @@ def halved(folder: Path, output: Path) -> Path:
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
-    """The config of a saved model of ours; errors say what is missing and how to get it."""
+    """The config of a saved model of ours; raises `ValueError` for missing files, with the cure."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json: give a folder that model.save_pretrained wrote")
     if not list(folder.glob("*.safetensors")):
@@ -173,12 +173,12 @@ def load_config(folder: Path) -> PreTrainedConfig:
 
 
 def is_ours(kind: type) -> bool:
-    """Whether a class lies in the code that goes to the Hub."""
+    """Whether a class is defined in the code that goes to the Hub."""
     return kind.__module__.split(".")[0] in ("modeling_updown", "processors")
 
 
 def check_output(output: Path, *, folder: Path) -> None:
-    """Raises `ValueError` if writing to `output` would destroy something that this module has not made."""
+    """Raises `ValueError` if writing to `output` would delete files that this module has not written."""
     if output.resolve() == folder.resolve():
         raise ValueError(f"{output} is the model's own folder: give --output another one")
     if not output.exists():
@@ -219,7 +219,7 @@ def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
 
 
 def is_figure(value: Any) -> bool:
-    """Whether a value can stand on a card."""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -322,7 +322,7 @@ def code_files(made: Path, config: PreTrainedConfig) -> list[str]:
 
 
 def outputs_here(folder: str | Path) -> dict[str, Any]:
-    """What the model in a folder gives with this package imported: the outputs that everybody should get."""
+    """The outputs of the model in a folder with this package imported, which the published model must reproduce."""
     config = AutoConfig.from_pretrained(folder)
     return check.outputs_of(str(folder), auto_classes=sorted(auto_classes(config)), tasks=tasks_of(config))
 
@@ -330,13 +330,13 @@ def outputs_here(folder: str | Path) -> dict[str, Any]:
 def check_published(model: str, *, expected: dict[str, Any], revision: str | None = None) -> None:
     """Load a Hub folder or repository in an interpreter without this package, and compare its outputs.
 
-    Raises `ValueError` if it does not load, or gives anything but `expected` (numbers may differ by 1e-4).
+    Raises `ValueError` if it does not load, or its outputs differ from `expected` (numbers by more than 1e-4).
     """
-    loaders = [name for name in expected["classes"] if not name.endswith("Processor")]  # those are always loaded
+    loaders = [name for name in expected["classes"] if not name.endswith("Processor")]  # processors are always loaded
     command = [sys.executable, "-P", check.__file__, model, "--auto-classes", *loaders]
     command += ["--tasks", *expected["tasks"]] + (["--revision", revision] if revision else [])
     with tempfile.TemporaryDirectory(prefix="updown-check-") as empty:
-        environment = {**os.environ, "HF_MODULES_CACHE": empty}  # code of an earlier check must not be taken for this
+        environment = {**os.environ, "HF_MODULES_CACHE": empty}  # so that code of an earlier check is not used
         run = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -371,7 +371,7 @@ def is_same(found: Any, expected: Any) -> bool:
 
 
 def upload(published: Path, repo_id: str, *, private: bool) -> tuple[str, str]:
-    """Send a Hub folder as one commit; returns its address and its id.
+    """Upload a Hub folder as one commit; returns its URL and its id.
 
     Raises `ConnectionError` naming the folder, which is kept, if the upload fails.
     """

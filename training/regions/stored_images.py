@@ -37,12 +37,12 @@ def stored_ids(ids: Sequence[str], files: Sequence[str | None], *, store: Any) -
     found: dict[str, str] = {image_id: image_id for image_id in ids if image_id in store}
     if len(found) == len(set(ids)):
         return found
-    alike = names_by_stem(store.image_ids)
+    by_stem = names_by_stem(store.image_ids)
     owner_of = {image_id: image_id for image_id in found}
     for image_id, file in zip(ids, files, strict=True):
         if image_id in found:
             continue
-        held = find_name(file or image_id, store, alike=alike, place=f"the region store{_place(store)}", cure=TABLE)
+        held = find_name(file or image_id, store, by_stem=by_stem, place=f"the region store{_place(store)}", cure=TABLE)
         if held is not None:
             found[image_id] = held
             if owner_of.setdefault(held, image_id) != image_id:
@@ -69,14 +69,14 @@ def names_by_stem(names: Iterable[str]) -> dict[str, list[str]]:
     >>> names_by_stem(["6.jpg", "6.png", "7"])
     {'6': ['6.jpg', '6.png'], '7': ['7']}
     """
-    alike: dict[str, list[str]] = {}
+    by_stem: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(stem_of(name), []).append(name)
-    return alike
+        by_stem.setdefault(stem_of(name), []).append(name)
+    return by_stem
 
 
 def find_name(
-    name: str, names: Container[str], *, alike: Mapping[str, Sequence[str]], place: str, cure: str
+    name: str, names: Container[str], *, by_stem: Mapping[str, Sequence[str]], place: str, cure: str
 ) -> str | None:
     """The one of `names` that matches `name`: itself, else its file name, else the only one with the same stem if one
     of both has no suffix: `6` matches `6.jpg`, but `6.jpg` does not match `6.png`. None if nothing matches.
@@ -87,7 +87,7 @@ def find_name(
     found = next((one for one in (name, os.path.basename(name)) if one in names), None)
     if found is not None:
         return found
-    fitting = [one for one in alike.get(stem_of(name), []) if not (has_image_suffix(name) and has_image_suffix(one))]
+    fitting = [one for one in by_stem.get(stem_of(name), []) if not (has_image_suffix(name) and has_image_suffix(one))]
     if len(fitting) > 1:
         raise ValueError(f"the image {name!r} may be any of {', '.join(map(repr, fitting[:3]))} in {place}: {cure}")
     return fitting[0] if fitting else None

@@ -248,11 +248,11 @@ def index_texts(texts: Sequence[tuple[str, str | None]], embedder: Embedder, wri
     An image's name is matched with the ids of the index, also without its suffix. Raises `ValueError` if several match.
     """
     ids = {entry["id"] for entry in writer.entries["photos"]}
-    alike, place, cure = names_by_stem(sorted(ids)), f"the index {writer.folder}", "name it as the index does"
+    by_stem, place, cure = names_by_stem(sorted(ids)), f"the index {writer.folder}", "name it as the index does"
     meant = {}
     for image in {image for _, image in texts if image is not None}:
-        found = find_name(image, ids, alike=alike, place=place, cure=cure)
-        meant[image] = found or find_name(stem_of(image), ids, alike=alike, place=place, cure=cure) or image
+        found = find_name(image, ids, by_stem=by_stem, place=place, cure=cure)
+        meant[image] = found or find_name(stem_of(image), ids, by_stem=by_stem, place=place, cure=cure) or image
     owned = [(text, None if image is None else meant[image]) for text, image in texts]
     done = {(entry["text"], entry.get("photo")) for entry in writer.entries["texts"]}
     todo = len(set(owned) - done)

@@ -236,9 +236,9 @@ def vg_average_precision(
     ends = np.cumsum(found)
     precisions, thresholds = np.zeros(num_classes), np.zeros(num_classes)
     for label in np.flatnonzero((num_boxes > 0) & (found > 0)):
-        own = slice(ends[label] - found[label], ends[label])
-        precisions[label], best = _class_precision(hits[own], counted[own], int(num_boxes[label]))
-        thresholds[label] = ranked[own][best] if num_boxes[label] > 1 else 0
+        chosen = slice(ends[label] - found[label], ends[label])
+        precisions[label], best = _class_precision(hits[chosen], counted[chosen], int(num_boxes[label]))
+        thresholds[label] = ranked[chosen][best] if num_boxes[label] > 1 else 0
     return _vg_summary(precisions, thresholds, num_boxes, found)
 
 
@@ -546,9 +546,9 @@ def _true_boxes(
     if len(labels) != len(boxes):
         raise ValueError(f"{what} are {len(labels)}, but there are {len(boxes)} boxes; give one per box")
     # a list of attributes may be padded by 0, "no attribute", and may hold one twice
-    own = [sorted({int(i) for i in label} - {0}) if np.ndim(label) else [label] for label in labels]
-    owners = np.repeat(np.arange(len(boxes)), [len(label) for label in own])
-    ids = _ids(np.array([i for label in own for i in label]), highest=num_classes, what=what)
+    chosen = [sorted({int(i) for i in label} - {0}) if np.ndim(label) else [label] for label in labels]
+    owners = np.repeat(np.arange(len(boxes)), [len(label) for label in chosen])
+    ids = _ids(np.array([i for label in chosen for i in label]), highest=num_classes, what=what)
     return LabelledBoxes(np.full(len(owners), place), ids, boxes[owners]), owners
 
 

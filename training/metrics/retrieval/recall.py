@@ -37,12 +37,12 @@ THREADS = min(os.cpu_count() or 1, 4)
 PART_BYTES = 2 << 20  # bytes of scores that one thread compares at a time: they fit the processor's cache
 MOST_PART_ROWS = 255  # so that a column's count fits a byte
 CELLS_AT_ONCE = 1 << 24  # cells of the product of embeddings, 12 bytes each, or of a transpose
-FEW_OWN = 16  # a query with more correct items has its row sorted, instead of two passes per correct item
+FEW_CORRECT = 16  # a query with more correct items has its row sorted, instead of two passes per correct item
 SPARSE = 16  # if at most one in 16 scores can precede a correct one, these are sorted instead
 WORDS = 255  # words of eight flags that are summed at a time, so that no flag's count overflows its byte
 
 
-class _OwnCells(NamedTuple):
+class _CorrectCells(NamedTuple):
     """The correct columns of all rows, concatenated (n,); those of row r are columns[starts[r]:starts[r + 1]]."""
 
     columns: np.ndarray
@@ -96,10 +96,12 @@ def retrieval_scores(
     check_rules(ties, recall_at)
     matrix = _matrix(similarity, "similarity")
     owners = _owners(text_owner, matrix.shape)
-    own_texts = _own_texts(owners, len(matrix))
+    correct_texts = _correct_texts(owners, len(matrix))
     if text_to_image is None:
-        own_scores = _comparable(matrix[owners, np.arange(len(owners))])
-        in_rows, in_columns = _count(_row_blocks(matrix), own_texts, column_scores=own_scores, name="similarity")
+        correct_scores = _comparable(matrix[owners, np.arange(len(owners))])
+        in_rows, in_columns = _count(
+            _row_blocks(matrix), correct_texts, column_scores=correct_scores, name="similarity"
+        )
     else:
         other = _matrix(text_to_image, "text_to_image")
         if other.shape != matrix.shape[::-1]:
@@ -107,10 +109,10 @@ def retrieval_scores(
                 f"text_to_image has shape {other.shape} but similarity {matrix.shape}; give one row per text and one "
                 "column per image (rerank_scores of similarity.T)"
             )
-        own_images = _OwnCells(owners, np.arange(len(owners) + 1))
-        in_rows, _ = _count(_row_blocks(matrix), own_texts, column_scores=None, name="similarity")
-        in_columns, _ = _count(_row_blocks(other), own_images, column_scores=None, name="text_to_image")
-    return _both_directions(own_texts, in_rows, in_columns, ties=ties, recall_at=recall_at)
+        correct_images = _CorrectCells(owners, np.arange(len(owners) + 1))
+        in_rows, _ = _count(_row_blocks(matrix), correct_texts, column_scores=None, name="similarity")
+        in_columns, _ = _count(_row_blocks(other), correct_images, column_scores=None, name="text_to_image")
+    return _both_directions(correct_texts, in_rows, in_columns, ties=ties, recall_at=recall_at)
 
 
 def retrieval_scores_of_embeddings(
@@ -151,14 +153,14 @@ def retrieval_scores_of_embeddings(
         )
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; at least one image must be scored at a time")
-    own_texts = _own_texts(_owners(text_owner, (len(images), len(texts))), len(images))
+    correct_texts = _correct_texts(_owners(text_owner, (len(images), len(texts))), len(images))
     rows = chunk or max(1, CELLS_AT_ONCE // len(texts))
-    own_scores = _own_products(images, texts, own_texts, rows=rows)
-    blocks = _product_blocks(images, texts, own_texts, own_scores=own_scores, rows=rows)
-    by_text = np.empty_like(own_scores)
-    by_text[own_texts.columns] = own_scores
-    in_rows, in_columns = _count(blocks, own_texts, column_scores=by_text, name="similarity")
-    return _both_directions(own_texts, in_rows, in_columns, ties=ties, recall_at=recall_at)
+    correct_scores = _correct_products(images, texts, correct_texts, rows=rows)
+    blocks = _product_blocks(images, texts, correct_texts, correct_scores=correct_scores, rows=rows)
+    by_text = np.empty_like(correct_scores)
+    by_text[correct_texts.columns] = correct_scores
+    in_rows, in_columns = _count(blocks, correct_texts, column_scores=by_text, name="similarity")
+    return _both_directions(correct_texts, in_rows, in_columns, ties=ties, recall_at=recall_at)
 
 
 def fold_scores(
@@ -260,11 +262,11 @@ def rerank_scores(
 
 
 def _both_directions(
-    own_texts: _OwnCells, in_rows: np.ndarray, in_columns: np.ndarray, *, ties: str, recall_at: Sequence[int]
+    correct_texts: _CorrectCells, in_rows: np.ndarray, in_columns: np.ndarray, *, ties: str, recall_at: Sequence[int]
 ) -> dict[str, Any]:
     """The result of `retrieval_scores`, from [better, at_least] of each image's texts and of each text's image."""
-    num_images, num_texts = len(own_texts.starts) - 1, len(own_texts.columns)
-    images = np.repeat(np.arange(num_images), np.diff(own_texts.starts))
+    num_images, num_texts = len(correct_texts.starts) - 1, len(correct_texts.columns)
+    images = np.repeat(np.arange(num_images), np.diff(correct_texts.starts))
     directions = {
         "i2t": (RankedPairs(images, *in_rows), num_images),
         "t2i": (RankedPairs(np.arange(num_texts), *in_columns), num_texts),
@@ -284,7 +286,7 @@ def _both_directions(
 
 
 def _count(
-    blocks: Iterable[tuple[int, np.ndarray]], own: _OwnCells, *, column_scores: np.ndarray | None, name: str
+    blocks: Iterable[tuple[int, np.ndarray]], correct: _CorrectCells, *, column_scores: np.ndarray | None, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the scores that are better and those that are at least as good, along the rows and down the columns.
 
@@ -295,16 +297,18 @@ def _count(
         name: the name of the matrix in the error about a NaN.
 
     Returns:
-        int64 [better, at_least] of each pair of `own` along its row (2, n), and of each column (2, C or 0).
+        int64 [better, at_least] of each pair of `correct` along its row (2, n), and of each column (2, C or 0).
     """
-    in_rows = np.empty((2, len(own.columns)), np.int64)
+    in_rows = np.empty((2, len(correct.columns)), np.int64)
     in_columns = np.zeros((2, 0 if column_scores is None else len(column_scores)), np.int64)
     with ThreadPoolExecutor(THREADS) as pool:
         for first, block in blocks:
             part_rows = max(1, min(MOST_PART_ROWS, PART_BYTES // (block.shape[1] * block.itemsize)))
             ends = np.linspace(0, len(block), THREADS + 1).astype(int).tolist()
             spans = [range(start, stop, part_rows) for start, stop in itertools.pairwise(ends) if start < stop]
-            work = partial(_count_span, block, first, own=own, column_scores=column_scores, in_rows=in_rows, name=name)
+            work = partial(
+                _count_span, block, first, correct=correct, column_scores=column_scores, in_rows=in_rows, name=name
+            )
             for counts in pool.map(work, spans):
                 in_columns += counts
     return in_rows, in_columns
@@ -315,7 +319,7 @@ def _count_span(
     first: int,
     span: range,
     *,
-    own: _OwnCells,
+    correct: _CorrectCells,
     column_scores: np.ndarray | None,
     in_rows: np.ndarray,
     name: str,
@@ -335,7 +339,7 @@ def _count_span(
             place = f"{name}[{first + start + row}, {column}]"
             raise ValueError(f"{place} is NaN; every pair needs a score (-inf puts it last)")
         flags = room[: len(part)]
-        pairs, rows, columns = own.of_rows(first + start, first + start + len(part))
+        pairs, rows, columns = correct.of_rows(first + start, first + start + len(part))
         in_rows[:, pairs] = _count_along_rows(part, rows, columns, flags=flags)
         if column_scores is not None:
             for counts, compare in zip(in_columns, (np.greater, np.greater_equal), strict=True):
@@ -357,13 +361,13 @@ def _count_along_rows(part: np.ndarray, rows: np.ndarray, columns: np.ndarray, *
     np.greater_equal(part, lowest[:, None], out=found)
     sparse = np.count_nonzero(flags) * SPARSE <= part.size
     counts = np.empty((2, len(rows)), np.int64)
-    for row in np.flatnonzero(lengths > (0 if sparse else FEW_OWN)):
+    for row in np.flatnonzero(lengths > (0 if sparse else FEW_CORRECT)):
         pairs, kept = slice(starts[row], starts[row + 1]), part[row].compress(found[row])
         kept.sort()
         for number, side in enumerate(("right", "left")):
             counts[number, pairs] = len(kept) - kept.searchsorted(scores[pairs], side=side)
     if not sparse:
-        few = lengths[rows] <= FEW_OWN
+        few = lengths[rows] <= FEW_CORRECT
         ordinal = (np.arange(len(rows)) - starts[rows])[few]
         counts[:, few] = _count_each(part, rows[few], scores[few], ordinal=ordinal, flags=flags)
     return counts
@@ -376,25 +380,25 @@ def _count_each(
 
     `ordinal` numbers the scores of a row from 0.
     """
-    own = np.full((len(part), int(ordinal.max(initial=-1)) + 1), math.inf, part.dtype)
-    own[rows, ordinal] = scores
-    counts = np.empty((2, *own.shape), np.int64)
+    correct = np.full((len(part), int(ordinal.max(initial=-1)) + 1), math.inf, part.dtype)
+    correct[rows, ordinal] = scores
+    counts = np.empty((2, *correct.shape), np.int64)
     words = flags.view(np.uint64).reshape(len(part), -1, WORDS)
-    for column in range(own.shape[1]):
+    for column in range(correct.shape[1]):
         for number, compare in enumerate((np.greater, np.greater_equal)):
-            compare(part, own[:, column : column + 1], out=flags[:, : part.shape[1]])
+            compare(part, correct[:, column : column + 1], out=flags[:, : part.shape[1]])
             bytewise = words.sum(axis=2).view(np.uint8)  # eight counts in a word, faster than single flags
             counts[number, :, column] = bytewise.sum(axis=1, dtype=np.int64)
     return counts[:, rows, ordinal]
 
 
-def _own_products(images: np.ndarray, texts: np.ndarray, own: _OwnCells, *, rows: int) -> np.ndarray:
-    """The score of each pair of `own` (n,) float32, computed for the texts of `rows` images at a time."""
-    scores = np.empty(len(own.columns), np.float32)
+def _correct_products(images: np.ndarray, texts: np.ndarray, correct: _CorrectCells, *, rows: int) -> np.ndarray:
+    """The score of each pair of `correct` (n,) float32, computed for the texts of `rows` images at a time."""
+    scores = np.empty(len(correct.columns), np.float32)
     for start in range(0, len(scores), max(rows, 1 << 12)):
         pairs = slice(start, start + max(rows, 1 << 12))
-        owners = np.searchsorted(own.starts, np.arange(len(scores))[pairs], side="right") - 1
-        scores[pairs] = np.einsum("ne,ne->n", images[owners], texts[own.columns[pairs]])
+        owners = np.searchsorted(correct.starts, np.arange(len(scores))[pairs], side="right") - 1
+        scores[pairs] = np.einsum("ne,ne->n", images[owners], texts[correct.columns[pairs]])
     return scores
 
 
@@ -406,13 +410,13 @@ def _row_blocks(matrix: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _product_blocks(
-    images: np.ndarray, texts: np.ndarray, own: _OwnCells, *, own_scores: np.ndarray, rows: int
+    images: np.ndarray, texts: np.ndarray, correct: _CorrectCells, *, correct_scores: np.ndarray, rows: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """The scores of some images at a time, (first, block (b, N) float32)."""
     for first in range(0, len(images), rows):
         block = (images[first : first + rows] @ texts.T).astype(np.float32)
-        pairs, owners, columns = own.of_rows(first, first + len(block))
-        block[owners, columns] = own_scores[pairs]  # so that a correct pair equals itself, without another rounding
+        pairs, owners, columns = correct.of_rows(first, first + len(block))
+        block[owners, columns] = correct_scores[pairs]  # so that a correct pair equals itself, without another rounding
         yield first, block
 
 
@@ -473,9 +477,9 @@ def _owners(text_owner: Any, shape: tuple[int, ...]) -> np.ndarray:
     return owners
 
 
-def _own_texts(owners: np.ndarray, num_images: int) -> _OwnCells:
+def _correct_texts(owners: np.ndarray, num_images: int) -> _CorrectCells:
     columns = np.argsort(owners, kind="stable")
-    return _OwnCells(columns, np.searchsorted(owners[columns], np.arange(num_images + 1)))
+    return _CorrectCells(columns, np.searchsorted(owners[columns], np.arange(num_images + 1)))
 
 
 def _check_places(columns: np.ndarray, *, num_columns: int) -> None:
