@@ -72,10 +72,12 @@ format: $(TESTABLE)  ## bring the code into its style
 benchmarks: $(TESTABLE)  ## our speed beside an obvious baseline's, one ratio a line
 	set -e; for file in tests/benchmarks/[a-z]*.py; do echo "== $$file"; $(RUN) -m tests.benchmarks.$$(basename $$file .py); done
 
-cards: $(TESTABLE)  ## bring the code and cards of the published models in hub_cards up to date
-	set -e; for folder in hub_cards/*/; do name=$$(basename $$folder); \
-		$(VENV)/bin/updown push $$folder updown/$$name --dry-run --output $(CACHE)/cards/$$name; \
-		cp $(CACHE)/cards/$$name/* $$folder; done
+cards: $(TESTABLE)  ## bring the cards of the published models in hub_cards up to date, and the links to their code
+	set -e; for folder in hub_cards/*/; do made=$(CACHE)/cards/$$(basename $$folder); \
+		$(VENV)/bin/updown push $$folder updown/$$(basename $$folder) --dry-run --output $$made; \
+		rm -f $$folder/*.py; cp $$made/* $$folder; \
+		for source in modeling_updown/*.py processors/*.py; do code=$$folder/$$(basename $$source); \
+			if cmp -s $$source $$code; then ln -sf ../../$$source $$code; fi; done; done
 
 common-tests: $(TESTABLE)  ## transformers' own tests on our classes (optional: needs ../shared/common_tests)
 	@test -d ../shared/common_tests || { echo "make common-tests needs ../shared/common_tests beside the checkout"; exit 2; }

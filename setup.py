@@ -101,7 +101,8 @@ def published_files() -> list[tuple[str, list[str]]]:
     """What travels from hub_cards: (folder under the environment's root, files), as setuptools wants it."""
     here = Path(__file__).resolve().parent
     paths = [here / "hub_cards" / name for name in PUBLISHED]
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    listed = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = [file for file in listed if file.suffix != ".py"]  # links to the code, which is installed itself
     folders = sorted({file.parent.relative_to(here / "hub_cards") for file in files})
     return [
         (

@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import registration_updown
+from . import heads_updown, registration_updown
 
 if TYPE_CHECKING:
     from processors import (
@@ -64,33 +64,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOMES = {  # public name -> the module it is imported from
-    "UpDownCaptioningConfig": "modeling_updown.configuration_updown",
-    "UpDownDetectorConfig": "modeling_updown.configuration_updown",
-    "UpDownFusionConfig": "modeling_updown.configuration_text_updown",
-    "UpDownGridConfig": "modeling_updown.configuration_updown",
-    "UpDownPrefixLMConfig": "modeling_updown.configuration_text_updown",
-    "UpDownVqaConfig": "modeling_updown.configuration_updown",
-    "UpDownForImageCaptioning": "modeling_updown.modeling_captioning",
-    "UpDownDetector": "modeling_updown.modeling_detector",
-    "UpDownForVisualQuestionAnswering": "modeling_updown.modeling_vqa",
-    "UpDownFusionModel": "modeling_updown.modeling_fusion",
-    "UpDownFusionForImageTextRetrieval": "modeling_updown.modeling_retrieval",
-    "UpDownFusionForMaskedLM": "modeling_updown.modeling_pretraining",
-    "UpDownFusionForPreTraining": "modeling_updown.modeling_pretraining",
-    "UpDownFusionForVisualQuestionAnswering": "modeling_updown.modeling_fusion_vqa",
-    "UpDownGrid": "modeling_updown.modeling_grid",
-    "UpDownPrefixLMForImageCaptioning": "modeling_updown.modeling_prefix_lm",
-    "Regions": "modeling_updown.outputs_updown",
-    "UpDownCaptioningOutput": "modeling_updown.outputs_updown",
-    "UpDownFusionOutput": "modeling_updown.outputs_updown",
-    "UpDownMaskedLMOutput": "modeling_updown.outputs_updown",
-    "UpDownPreTrainingOutput": "modeling_updown.outputs_updown",
-    "UpDownPrefixLMOutput": "modeling_updown.outputs_updown",
-    "UpDownRetrievalOutput": "modeling_updown.outputs_updown",
-    "UpDownDetectorOutput": "modeling_updown.outputs_updown",
-    "UpDownVqaOutput": "modeling_updown.outputs_updown",
-    "UpDownImageToTextPipeline": "modeling_updown.pipeline_captioning",
-    "UpDownVisualQuestionAnsweringPipeline": "modeling_updown.pipeline_vqa",
+    **{name: f"modeling_updown.{file}" for name, file in heads_updown.files_of_classes().items()},
     "draw_answer": "modeling_updown.drawing_updown",
     "draw_attention": "modeling_updown.drawing_updown",
     "draw_found_images": "modeling_updown.drawing_retrieval_updown",

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .compat_updown import optional_sibling
+from .compat_updown import has_hooks, optional_sibling
 
 KERNELS = optional_sibling("kernels_updown", package=__package__)
 
@@ -58,8 +58,7 @@ def linear_layer(in_features: int, out_features: int, *, weight_norm: bool = Fal
 
 def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
     """Whether a layer is of one of these classes (no subclass) and calling it only runs the class's `forward`."""
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return _runs_own_forward(layer, *kinds) and not any(hooks)
+    return _runs_own_forward(layer, *kinds) and not has_hooks(layer)
 
 
 def _runs_own_forward(layer: nn.Module, *kinds: type[nn.Module]) -> bool:

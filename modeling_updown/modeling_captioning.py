@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers import Cache, CacheLayerMixin
 
 from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
-from .compat_updown import CACHE, one_cache
+from .compat_updown import CACHE, is_loaded, one_cache
 from .configuration_updown import UpDownCaptioningConfig
 from .generation_updown import ImageGenerationMixin, words_of_labels
 from .linear_updown import float_type, step_product
@@ -175,7 +175,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
     def _init_weights(self, module: Any) -> None:
         super()._init_weights(module)
         gates_of_lstm = module is self.attention_lstm_photo or module is self.language_lstm
-        if gates_of_lstm and not getattr(module.bias, "_is_hf_initialized", False):  # set where the bias was loaded
+        if gates_of_lstm and not is_loaded(module.bias):
             forget = slice(self.config.hidden_size, 2 * self.config.hidden_size)
             nn.init.constant_(module.bias[forget], self.config.forget_gate_bias)
 

@@ -8,9 +8,7 @@ order: all stand at the text's first position, and where they are is given by th
 `modeling_retrieval.py`, `modeling_pretraining.py` and `modeling_fusion_vqa.py`.
 """
 
-import contextlib
 import inspect
-from collections.abc import Iterator
 from typing import Any, Self
 
 import torch
@@ -21,6 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from .arguments_updown import by_old_names, output_flags
 from .boxes_updown import box_geometry
+from .compat_updown import eager_attention, padding_position
 from .configuration_text_updown import UpDownFusionConfig
 from .length_bucketing_updown import join_buckets, length_buckets, text_lengths
 from .linear_updown import float_type
@@ -188,7 +187,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
         texts = (input_ids, inputs_embeds, attention_mask)
         shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
-        with self.showing_attention(flags.attentions):
+        with eager_attention(self.text_model, flags.attentions):
             output, mask, num_words = self.read(texts, (region_embeds, region_mask, image_index), causal_words, **shown)
         states, together = output.last_hidden_state, has_words and region_embeds is not None
         result = UpDownFusionOutput(
@@ -329,8 +328,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         RoBERTa and its kin count from the number after their padding's, and words alone.
         """
         numbers = torch.arange(word_mask.shape[1], device=word_mask.device).expand(word_mask.shape)
-        embeddings: Any = getattr(self.text_model, "embeddings", None)
-        padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+        padding = padding_position(self.text_model)
         if padding is None:
             return numbers
         if input_ids is None:
@@ -343,19 +341,6 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         if self.config.pooling == "cls":
             return first_state(states, mask)
         return mean_state(states, mask)
-
-    @contextlib.contextmanager
-    def showing_attention(self, wanted: bool) -> Iterator[None]:
-        """With an attention that can return its weights, where they are wanted."""
-        before = self.text_model.config._attn_implementation
-        if not wanted or before == "eager":
-            yield
-            return
-        self.text_model.set_attn_implementation("eager")
-        try:
-            yield
-        finally:
-            self.text_model.set_attn_implementation(before)
 
 
 def check_encoder(text_model: PreTrainedModel) -> None:

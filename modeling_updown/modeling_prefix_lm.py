@@ -11,8 +11,6 @@ adapters of low rank (LoRA, Hu et al. 2022).
 """
 
 import inspect
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -21,15 +19,31 @@ from typing import Any, Self
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedModel
-from transformers.cache_utils import Cache
-from transformers.masking_utils import create_causal_mask
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-from transformers.pytorch_utils import Conv1D
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoModelForCausalLM,
+    Cache,
+    Conv1D,
+    DynamicCache,
+    PreTrainedModel,
+)
 
 from .arguments_updown import output_flags
 from .boxes_updown import box_geometry
-from .compat_updown import CACHE, one_cache
+from .compat_updown import (
+    ADAPTER,
+    CACHE,
+    WRAPPED,
+    adapted_layers,
+    attention_of,
+    checkpoints_layers,
+    eager_attention,
+    has_fixed_size,
+    keep_as_loaded,
+    keeps_a_state,
+    one_cache,
+    prefix_mask,
+)
 from .configuration_text_updown import UpDownPrefixLMConfig
 from .generation_updown import ImageGenerationMixin, words_of_labels
 from .linear_updown import float_type
@@ -39,11 +53,8 @@ from .modeling_captioning import IMAGE_INPUTS
 from .outputs_updown import Regions, UpDownPrefixLMOutput
 
 NEEDED = ("inputs_embeds", "position_ids", CACHE)
-ATTENTION_LAYERS = {"full_attention", "sliding_attention", "chunked_attention"}
 # fields of text configs that bound how far back a word sees; padded regions take their place there
 SPANS = ("max_position_embeddings", "sliding_window", "attention_chunk_size", "window_size")
-# in the names of weights that have adapters beside them, and of the adapters' own
-WRAPPED, ADAPTER = ".base_layer.", ".lora_"
 
 
 @dataclass
@@ -163,9 +174,9 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         fault = loading_fault(language_model, info)
         if fault:
             raise ValueError(fault)
-        attention = language_model.config._attn_implementation
+        attention = attention_of(language_model)
         model = cls(UpDownPrefixLMConfig(text_config=language_model.config, **fields), language_model=language_model)
-        if language_model.config._attn_implementation != attention:
+        if attention_of(language_model) != attention:
             language_model.set_attn_implementation(attention)  # the outer config has unset it
         return model.to(dtype).eval()
 
@@ -217,8 +228,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         """
         if self.config.tuning != "lora":
             return
-        layers = [(name, layer) for name, layer in self.language_model.named_modules() if hasattr(layer, "base_layer")]
-        for name, layer in layers:
+        for name, layer in adapted_layers(self.language_model):
             layer.merge(safe_merge=True)
             parent, _, own_name = name.rpartition(".")
             setattr(self.language_model.get_submodule(parent), own_name, layer.get_base_layer())
@@ -278,7 +288,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         if not isinstance(images, PrefixCache):
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
             images = self.read_regions(regions, images, num_rows=len(words))
-        with self.eager_attention(flags.attentions):
+        with eager_attention(self.language_model, flags.attentions):
             logits, hidden_states, attentions = self.run_words(
                 words,
                 images,
@@ -323,7 +333,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         if checkpoints_layers(self.language_model):
             return prefix
         text = DynamicCache(config=self.language_model.config.get_text_config(decoder=True)) if empty is None else empty
-        if text.is_compileable or text.get_seq_length() > 0:
+        if has_fixed_size(text) or text.get_seq_length() > 0:
             raise ValueError(
                 f"the cache is a {type(text).__name__} that has no room for regions before the words: leave it "
                 "out, and any cache_implementation of fixed size too"
@@ -387,37 +397,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         if self.config.prefix_attention == "causal":
             return mask.long()
         config = self.language_model.config.get_text_config(decoder=True)
-        block = torch.arange(mask.shape[1], device=mask.device) >= num_regions  # 0 the regions, -1 a word of its own
-        seen = create_causal_mask(
-            config=config,
-            inputs_embeds=states,
-            attention_mask=mask,
-            block_sequence_ids=-block.long().expand(mask.shape),
-            **{CACHE: None},
-        )
-        if seen is None or len(seen.shape) != 4:
-            raise ValueError(
-                f"regions cannot see each other in {config._attn_implementation!r} attention: load the model with "
-                'attn_implementation="sdpa", or set prefix_attention="causal" in its config'
-            )
-        return seen
-
-    @contextmanager
-    def eager_attention(self, asked: bool) -> Iterator[None]:
-        """Have the language model attend eagerly while weights are asked for: no other kernel gives them out."""
-        before = self.language_model.config._attn_implementation
-        if asked and before != "eager":
-            self.language_model.set_attn_implementation("eager")
-            if self.language_model.config._attn_implementation != "eager":
-                raise ValueError(
-                    f"{type(self.language_model).__name__} cannot give out attention weights as it is: "
-                    'load the model with attn_implementation="eager"'
-                )
-        try:
-            yield
-        finally:
-            if asked and before != "eager":
-                self.language_model.set_attn_implementation(before)
+        return prefix_mask(config, states, mask, num_first=num_regions)
 
     def score_labels(
         self, logits: torch.Tensor, targets: torch.Tensor | None, num_items_in_batch: torch.Tensor | int | None = None
@@ -479,12 +459,12 @@ def check_language_model(language_model: PreTrainedModel, *, prefix_attention: s
             f"{name} takes no {' and no '.join(missing)}, so regions cannot stand before its words: choose another "
             "language model as text_config, such as GPT-2, Llama, Qwen2 or OPT"
         )
-    if language_model._is_stateful or set(getattr(config, "layer_types", None) or ()) - ATTENTION_LAYERS:
+    if keeps_a_state(language_model):
         raise ValueError(
             f"{name} reads words into a state, which padded regions would enter: choose a text_config whose layers all "
             "attend, such as GPT-2, Llama, Qwen2 or OPT"
         )
-    encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING
     if encoder and not getattr(config, "is_decoder", True):
         raise ValueError(f"{name} sees the words to come: set is_decoder=True in text_config, or choose another")
     buffers = language_model.named_buffers()
@@ -493,11 +473,6 @@ def check_language_model(language_model: PreTrainedModel, *, prefix_attention: s
             f"{name} has a causal mask of its own, so its regions cannot see each other: "
             'set prefix_attention="causal", or choose another text_config'
         )
-
-
-def checkpoints_layers(language_model: PreTrainedModel) -> bool:
-    """Whether layers forget what they computed until the backward pass needs it (gradient checkpointing)."""
-    return any(getattr(layer, "gradient_checkpointing", False) and layer.training for layer in language_model.modules())
 
 
 def check_rows(num_rows: int, num_images: int) -> int:
@@ -575,4 +550,4 @@ def add_adapters(language_model: PreTrainedModel, config: UpDownPrefixLMConfig) 
     inject_adapter_in_model(settings, language_model)
     for name, weight in language_model.named_parameters():
         if ADAPTER in name:  # peft has drawn them; the language model would draw both factors anew
-            weight._is_hf_initialized = True  # type: ignore[attr-defined]
+            keep_as_loaded(weight)

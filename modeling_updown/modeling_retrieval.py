@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .arguments_updown import by_old_names, output_flags
-from .compat_updown import is_traced
+from .compat_updown import is_loaded, is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, unique_image_rows
 from .modeling_attention import TextRows
@@ -65,10 +65,10 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if module is self and self.config.weight("itc") and not getattr(self.temperature, "_is_hf_initialized", False):
+        if module is self and self.config.weight("itc") and not is_loaded(self.temperature):
             nn.init.constant_(self.temperature, self.config.temperature)
         weight: Any = getattr(module, "weight", None)
-        if getattr(weight, "_is_hf_initialized", False):
+        if is_loaded(weight):
             return
         if module is getattr(self, "match_head", None) and self.config.match_by == "product":
             nn.init.constant_(weight, 5 / self.config.projection_size)  # a cosine of 1 is a log-odds of 5

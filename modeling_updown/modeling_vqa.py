@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from .arguments_updown import by_old_names, output_flags
 from .boxes_updown import box_geometry
+from .compat_updown import is_loaded
 from .configuration_updown import UpDownVqaConfig
 from .counting_updown import ObjectCounter, RisingFunction
 from .linear_updown import NormedLinear, float_type, linear_layer
@@ -96,11 +97,11 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
             std = self.config.initializer_range or 1 / math.sqrt(3 * module.in_features)
             nn.init.normal_(module.weight, std=std)
             nn.init.zeros_(module.bias)
-            if isinstance(module, NormedLinear) and not getattr(module.gain, "_is_hf_initialized", False):
+            if isinstance(module, NormedLinear) and not is_loaded(module.gain):
                 module.gain.copy_(module.weight.norm())
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=WORD_STD)
-            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+            if module.padding_idx is not None and not is_loaded(module.weight):
                 nn.init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, RisingFunction):
             nn.init.ones_(module.slopes)

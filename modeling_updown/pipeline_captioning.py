@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 from transformers.pipelines import Pipeline
-from transformers.pipelines.pt_utils import PipelineIterator
 
+from .compat_updown import pipeline_settings, pipeline_tools, prepared_settings
 from .generation_updown import FiniteScores, users_lengths
 from .pipeline_images import (
     IMAGE_SETTINGS,
@@ -30,7 +30,7 @@ from .pipeline_images import (
     set_processor_parts,
 )
 
-GENERATE_ARGUMENTS = {*vars(GenerationConfig()), *inspect.signature(GenerationMixin.generate).parameters} - {"self"}
+GENERATE_ARGUMENTS = {*GenerationConfig().to_dict(), *inspect.signature(GenerationMixin.generate).parameters} - {"self"}
 
 
 class UpDownImageToTextPipeline(Pipeline):
@@ -150,8 +150,9 @@ class UpDownImageToTextPipeline(Pipeline):
             batch_size=batch_size,
             collate_fn=join_images,
         )
-        outputs = PipelineIterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
-        return PipelineIterator(outputs, self.postprocess, postprocess_params)
+        iterator = pipeline_tools().PipelineIterator
+        outputs = iterator(loader, self.forward, forward_params, loader_batch_size=batch_size)
+        return iterator(outputs, self.postprocess, postprocess_params)
 
     def preprocess(self, input_: Any, prompt: str | None = None, **image_settings: Any) -> dict[str, torch.Tensor]:
         """An image (or `ListedImage`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
@@ -174,9 +175,7 @@ class UpDownImageToTextPipeline(Pipeline):
         inputs = {**input_tensors, "pixel_values": input_tensors["pixel_values"].to(self.model.dtype)}
         num_images = len(inputs["pixel_values"])
         settings = self.generation_settings(generate_kwargs or {}, words=inputs.get("input_ids"))
-        settings = self._prepare_generate_kwargs(
-            settings, return_dict_in_generate=True, output_attentions=return_regions
-        )
+        settings = prepared_settings(self, settings, return_dict_in_generate=True, output_attentions=return_regions)
         if not hasattr(self.model, "get_regions"):
             if return_regions:
                 raise ValueError(
@@ -204,7 +203,7 @@ class UpDownImageToTextPipeline(Pipeline):
         words: of the prompt (B, T).
         """
         settings = {"tokenizer": self.tokenizer, **given}
-        options = {**self._generate_kwargs, **settings}
+        options = {**pipeline_settings(self), **settings}
         settings |= users_lengths(options, num_words=1 if words is None else words.shape[1])
         finite = FiniteScores(self.model)
         settings["logits_processor"] = LogitsProcessorList([finite, *(options.get("logits_processor") or ())])

@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import AutoProcessor
 from transformers.processing_utils import ImagesKwargs
 
+from .compat_updown import pipeline_tools
+
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 # settings of image processors that a call of a pipeline may change
 IMAGE_SETTINGS = ({*ImagesKwargs.__annotations__, "exact_resize", "channel_order"}) - {"return_tensors", "device"}
@@ -101,13 +103,10 @@ def image_loader(
     collate_fn: Callable[..., Any],
 ) -> DataLoader:
     """Batches of the results of `preprocess` for each input, computed here or in `num_workers` processes."""
-    # not at the top: importing it registers our pipelines, which need all of this file
-    from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
-
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as transformers does, before processes are forked
-    dataset: Any = PipelineDataset(inputs, preprocess, params)
+    dataset: Any = pipeline_tools().PipelineDataset(inputs, preprocess, params)
     if not isinstance(inputs, Sized):
-        dataset = PipelineIterator(inputs, preprocess, params)
+        dataset = pipeline_tools().PipelineIterator(inputs, preprocess, params)
         num_workers = min(num_workers, 1)  # each process would read the whole stream
     return DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=collate_fn)
 

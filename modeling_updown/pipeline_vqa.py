@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers.pipelines import Pipeline
-from transformers.pipelines.pt_utils import PipelineChunkIterator, PipelineIterator
 from transformers.utils import logging
 
+from .compat_updown import pipeline_tools
 from .outputs_updown import check_finite
 from .pipeline_images import (
     IMAGE_SETTINGS,
@@ -191,8 +191,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             batch_size=batch_size,
             collate_fn=join_questions,
         )
-        outputs = PipelineIterator(loader, self.forward, forward_params)
-        return PipelineChunkIterator(outputs, self.postprocess, postprocess_params)
+        outputs = pipeline_tools().PipelineIterator(loader, self.forward, forward_params)
+        return pipeline_tools().PipelineChunkIterator(outputs, self.postprocess, postprocess_params)
 
     def preprocess(
         self,

@@ -1,142 +1,106 @@
-"""What `import modeling_updown` tells transformers, at no cost until somebody asks.
+"""What `import modeling_updown` makes known to transformers, without importing a model until one is asked for.
 
-Importing our models takes seconds (torch, timm), importing this package must not. So nothing is imported here; instead
-
-1. the modules of transformers that keep the Auto tables are watched (`WATCHED`), since they load lazily themselves;
-2. once such a module is there, a `Tripwire` stands in each of its tables (see `TABLES`);
-3. the first lookup that may concern us (one of our configs or model types, or all entries) registers all our classes by
-   the Auto classes' public `register` and takes the tripwires away: from then on all is as if done at once;
-4. our pipelines, which are small, are registered as soon as `transformers.pipelines` is there.
+`AutoModel.register(config, model)` takes classes, so `import modeling_updown` would import torch, timm and every model:
+4.4 s for the captioner alone (torch takes 1.7 s, the module of `AutoModel` 2.7 s), where `import transformers` takes
+0.6 s and this way 0.03 s (tests/benchmarks/import_time.py, two CPU cores). So names are entered instead, as those of
+transformers' own models are: the tables of the Auto classes hold names, and a class is taken from the module
+`transformers.models.<model type>` when its name is looked up; that module is the public door here. The tables lie in
+modules that transformers imports late as well, so an import hook fills each of them once it is there. The private names
+that this takes are used in this file alone (`compat_updown` imports torch); tests/modeling_updown/test_compat.py says
+which one is gone.
 """
 
 import importlib
-import importlib.abc
 import sys
-import threading
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib.machinery import ModuleSpec
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
-TABLES = {
-    "transformers.models.auto.configuration_auto": ["CONFIG_MAPPING"],
-    "transformers.models.auto.modeling_auto": [
-        "MODEL_MAPPING",
-        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING",
-        "MODEL_FOR_OBJECT_DETECTION_MAPPING",
-        "MODEL_FOR_VISUAL_QUESTION_ANSWERING_MAPPING",
-        "MODEL_FOR_PRETRAINING_MAPPING",
-        "MODEL_FOR_MASKED_LM_MAPPING",
-        "MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING",
-    ],
-    "transformers.models.auto.processing_auto": ["PROCESSOR_MAPPING"],
-    "transformers.models.auto.tokenization_auto": ["TOKENIZER_MAPPING"],
-    "transformers.models.auto.image_processing_auto": ["IMAGE_PROCESSOR_MAPPING"],
-}
+from .heads_updown import ARCHITECTURES, HEADS, PIPELINE_TYPE, PIPELINES
 
-PIPELINES = {  # task -> our module and class, and the Auto class that loads its models
-    "image-to-text": (
-        "modeling_updown.pipeline_captioning",
-        "UpDownImageToTextPipeline",
-        "AutoModelForImageTextToText",
-    ),
-    "visual-question-answering": (
-        "modeling_updown.pipeline_vqa",
-        "UpDownVisualQuestionAnsweringPipeline",
-        "AutoModelForVisualQuestionAnswering",
+DOOR = "modeling_updown"
+AUTO = "transformers.models.auto"
+TOKENIZERS = {kind.model_type: kind.tokenizer for kind in ARCHITECTURES if kind.tokenizer}
+IMAGE_PROCESSORS = {"torchvision": "UpDownImageProcessor", "pil": "UpDownImageProcessorPil"}  # by backend
+INPUTS: dict[str, tuple[str, Mapping[str, Any]]] = {  # Auto module -> its table, and our names in it by model type
+    f"{AUTO}.tokenization_auto": ("TOKENIZER_MAPPING", TOKENIZERS),
+    f"{AUTO}.processing_auto": ("PROCESSOR_MAPPING", dict.fromkeys(TOKENIZERS, "UpDownProcessor")),
+    f"{AUTO}.image_processing_auto": (
+        "IMAGE_PROCESSOR_MAPPING",
+        {kind.model_type: dict(IMAGE_PROCESSORS) for kind in ARCHITECTURES},
     ),
 }
 ALIASES = {"vqa": "visual-question-answering"}  # as transformers 4 had it
 
 
-def register_classes() -> None:
-    """Make the Auto classes know every class of ours."""
-    from transformers import (
-        AutoConfig,
-        AutoImageProcessor,
-        AutoModel,
-        AutoModelForImageTextToText,
-        AutoModelForObjectDetection,
-        AutoModelForVisualQuestionAnswering,
-        AutoProcessor,
-        AutoTokenizer,
-        PreTrainedTokenizerFast,
-    )
-
-    from processors import UpDownImageProcessor, UpDownImageProcessorPil, UpDownProcessor, UpDownTokenizer
-
-    from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
-    from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
-    from .modeling_captioning import UpDownForImageCaptioning
-    from .modeling_detector import UpDownDetector
-    from .modeling_grid import UpDownGrid
-    from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
-    from .modeling_vqa import UpDownForVisualQuestionAnswering
-
-    backends = {"torchvision": UpDownImageProcessor, "pil": UpDownImageProcessorPil}
-    configs = (
-        UpDownCaptioningConfig,
-        UpDownDetectorConfig,
-        UpDownFusionConfig,
-        UpDownGridConfig,
-        UpDownPrefixLMConfig,
-        UpDownVqaConfig,
-    )
-    for config in configs:
-        config.custom_pipelines = PublishedPipelines()
-        AutoConfig.register(config.model_type, config, exist_ok=True)
-        AutoImageProcessor.register(config, image_processor_classes=dict(backends), exist_ok=True)
-    AutoModel.register(UpDownGridConfig, UpDownGrid, exist_ok=True)
-    AutoModel.register(UpDownDetectorConfig, UpDownDetector, exist_ok=True)
-    AutoModelForObjectDetection.register(UpDownDetectorConfig, UpDownDetector, exist_ok=True)
-    expect_in_pipelines("MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES", UpDownDetector)
-    AutoModelForImageTextToText.register(UpDownCaptioningConfig, UpDownForImageCaptioning, exist_ok=True)
-    AutoModelForImageTextToText.register(UpDownPrefixLMConfig, UpDownPrefixLMForImageCaptioning, exist_ok=True)
-    AutoModelForVisualQuestionAnswering.register(UpDownVqaConfig, UpDownForVisualQuestionAnswering, exist_ok=True)
-    for config in (UpDownCaptioningConfig, UpDownVqaConfig):
-        AutoTokenizer.register(config, tokenizer_class=UpDownTokenizer, exist_ok=True)
-        AutoProcessor.register(config, UpDownProcessor, exist_ok=True)
-    for config in (UpDownFusionConfig, UpDownPrefixLMConfig):  # their words are any Hugging Face tokenizer's
-        AutoTokenizer.register(config, tokenizer_class=PreTrainedTokenizerFast, exist_ok=True)
-        AutoProcessor.register(config, UpDownProcessor, exist_ok=True)
-    register_fusion()
+def register() -> None:
+    """Enter our names in the modules of transformers that are there, and have those entered that come later."""
+    for kind in ARCHITECTURES:
+        sys.modules[f"transformers.models.{kind.model_type}"] = sys.modules[DOOR]
+    for name, act in AFTER_IMPORT.items():
+        if name in sys.modules:
+            act(sys.modules[name])
+    sys.meta_path.insert(0, ImportHook())
 
 
-def register_fusion() -> None:
-    """The fusion model and its heads, of which each has an Auto class of its own."""
-    from transformers import (
-        AutoModel,
-        AutoModelForMaskedLM,
-        AutoModelForPreTraining,
-        AutoModelForVisualQuestionAnswering,
-        AutoModelForZeroShotImageClassification,
-    )
+class ImportHook(MetaPathFinder):
+    """Finds the modules of `AFTER_IMPORT` where they lie, and has them loaded by `ThenActing`."""
 
-    from .configuration_text_updown import UpDownFusionConfig
-    from .modeling_fusion import UpDownFusionModel
-    from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
-    from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
-    from .modeling_retrieval import UpDownFusionForImageTextRetrieval
-
-    models = {
-        AutoModel: UpDownFusionModel,
-        AutoModelForMaskedLM: UpDownFusionForMaskedLM,
-        AutoModelForPreTraining: UpDownFusionForPreTraining,
-        AutoModelForVisualQuestionAnswering: UpDownFusionForVisualQuestionAnswering,
-        AutoModelForZeroShotImageClassification: UpDownFusionForImageTextRetrieval,
-    }
-    for auto, model in models.items():
-        auto.register(UpDownFusionConfig, model, exist_ok=True)
-    expect_in_pipelines("MODEL_FOR_MASKED_LM_MAPPING_NAMES", UpDownFusionForMaskedLM)
-    expect_in_pipelines("MODEL_FOR_ZERO_SHOT_IMAGE_CLASSIFICATION_MAPPING_NAMES", UpDownFusionForImageTextRetrieval)
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The spec of such a module; None for any other, which is left to the finders after this one."""
+        spec = PathFinder.find_spec(name, path, target) if name in AFTER_IMPORT else None
+        if spec is not None and spec.loader is not None:
+            spec.loader = ThenActing(spec.loader)
+        return spec
 
 
-def expect_in_pipelines(table: str, model: Any) -> None:
-    """Enter a class where a pipeline of transformers' own looks up what it may run; it would warn of all others."""
-    from transformers.models.auto import modeling_auto
+class ThenActing(Loader):
+    """Loads a module as its own loader does, which it leaves in its place, then calls `AFTER_IMPORT[name](module)`."""
 
-    getattr(modeling_auto, table, {}).setdefault(model.config_class.model_type, model.__name__)
+    def __init__(self, loader: Loader):
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Run the module and act on it."""
+        module.__loader__ = module.__spec__.loader = self.loader  # type: ignore[union-attr]
+        self.loader.exec_module(module)
+        AFTER_IMPORT[module.__name__](module)
+
+
+def enter_configs(module: Any) -> None:
+    """Enter each config by its model type; all tables share these names."""
+    module.CONFIG_MAPPING_NAMES.update({kind.model_type: kind.config for kind in ARCHITECTURES})
+
+
+def enter_models(module: Any) -> None:
+    """Enter each model in the table of its Auto class."""
+    for head in HEADS:
+        enter(getattr(module, head.auto.name)._model_mapping, {head.architecture.model_type: head.model})
+
+
+def enter_inputs(module: Any) -> None:
+    """Enter the classes that make the models' inputs."""
+    table, names = INPUTS[module.__name__]
+    enter(getattr(module, table), names)
+
+
+def enter(table: Any, names: Mapping[str, Any]) -> None:
+    """Enter names of classes by model type in a table of transformers, which looks them up by config."""
+    table._reverse_config_mapping.update({k.config: k.model_type for k in ARCHITECTURES if k.model_type in names})
+    table._model_mapping.update(names)
+
+
+def hide_published_pipelines(module: Any) -> None:
+    """Keep `pipeline()` from asking for `trust_remote_code=True` where the installed pipeline serves."""
+    for kind in ARCHITECTURES:
+        if module.__name__ == f"{DOOR}.{kind.config_file}":
+            getattr(module, kind.config).custom_pipelines = PublishedPipelines()
 
 
 class PublishedPipelines:
@@ -153,84 +117,25 @@ class PublishedPipelines:
         config.__dict__["custom_pipelines"] = value
 
 
-class Tripwire(MutableMapping):
-    """Stands in for the extra entries of one Auto table until somebody looks for ours.
+def register_pipelines(module: Any = None) -> None:
+    """Enter our pipelines, and keep transformers 5 from redirecting those of their tasks that it dropped.
 
-    Lookups of other packages' entries pass: transformers' modules look up their own configs while they are imported,
-    when ours could not be imported yet.
+    Called for `transformers.pipelines` and for our own files, of which either may be the first: a file that is half
+    imported, since it is what imports `transformers.pipelines`, is passed over and comes again itself.
     """
+    import transformers
+    from transformers import pipelines
 
-    placed: list["Tripwire"] = []
-    registering = False
-    lock = threading.RLock()  # a second thread waits until all classes are registered
-
-    def __init__(self, table: Any):
-        self.table, self.entries = table, table._extra_content
-        table._extra_content = self
-        self.placed.append(self)
-
-    def all_entries(self) -> dict:
-        """The entries, ours among them."""
-        with Tripwire.lock:
-            if not Tripwire.registering and self.placed:
-                Tripwire.registering = True  # `register` looks into the tables as well
-                try:
-                    register_classes()
-                    Tripwire.take_away()
-                finally:
-                    Tripwire.registering = False
-        return self.entries
-
-    @classmethod
-    def take_away(cls) -> None:
-        for wire in cls.placed:
-            wire.table._extra_content = wire.entries
-        cls.placed.clear()
-
-    def __getitem__(self, key: Any) -> Any:
-        name = key if isinstance(key, str) else getattr(key, "__module__", "")
-        ours = name.startswith(("updown_", "modeling_updown"))  # a model type, or a config class
-        return (self.all_entries() if ours else self.entries)[key]
-
-    def __iter__(self) -> Iterator:
-        return iter(self.all_entries())
-
-    def __len__(self) -> int:
-        return len(self.all_entries())
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.entries[key] = value
-
-    def __delitem__(self, key: Any) -> None:
-        del self.entries[key]
-
-
-def place_tripwires(module: ModuleType) -> None:
-    """Guard the tables of one Auto module; where transformers keeps them otherwise, register at once."""
-    tables = [getattr(module, name, None) for name in TABLES[module.__name__]]
-    if not all(hasattr(table, "_extra_content") for table in tables):
-        register_classes()
-        return
-    for table in tables:
-        Tripwire(table)
-
-
-def register_pipelines(pipelines: Any) -> None:
-    """Enter our tasks, and keep transformers 5 from redirecting those of them that it dropped itself."""
-    tasks, aliases = pipelines.PIPELINE_REGISTRY.supported_tasks, pipelines.PIPELINE_REGISTRY.task_aliases
-    for task, (home, name, auto) in PIPELINES.items():
-        ours = sys.modules.get(home)
-        if ours is not None and not hasattr(ours, name):
-            continue  # it is being imported and has just asked for `transformers.pipelines`: its own watch comes back
-        pipeline_class = getattr(importlib.import_module(home), name)
-        if tasks.get(task, {}).get("impl") is not pipeline_class:
-            pipelines.PIPELINE_REGISTRY.register_pipeline(
-                task, pipeline_class=pipeline_class, pt_model=getattr(pipelines, auto), type="multimodal"
+    registry = pipelines.PIPELINE_REGISTRY
+    for task, auto in PIPELINES.items():
+        pipeline_class = getattr(importlib.import_module(f"{DOOR}.{auto.pipeline_file}"), auto.pipeline, None)
+        if pipeline_class is not None and registry.supported_tasks.get(task, {}).get("impl") is not pipeline_class:
+            registry.register_pipeline(
+                task, pipeline_class=pipeline_class, pt_model=getattr(transformers, auto.name), type=PIPELINE_TYPE
             )
-    aliases.update(ALIASES)
-    redirect = getattr(pipelines, "_resolve_deprecated_task", None)
-    if redirect is not None and getattr(redirect, "func", None) is not resolve_task:
-        pipelines._resolve_deprecated_task = partial(resolve_task, redirect)
+    registry.task_aliases.update(ALIASES)
+    if getattr(pipelines._resolve_deprecated_task, "func", None) is not resolve_task:
+        pipelines._resolve_deprecated_task = partial(resolve_task, pipelines._resolve_deprecated_task)
 
 
 def resolve_task(redirect: Callable[[str], str], task: str) -> str:
@@ -238,44 +143,11 @@ def resolve_task(redirect: Callable[[str], str], task: str) -> str:
     return task if task in PIPELINES or task in ALIASES else redirect(task)
 
 
-def register_pipelines_late(ours: Any) -> None:
-    """Where our pipelines were imported before transformers', register once both are there."""
-    register_pipelines(sys.modules["transformers.pipelines"])
-
-
-WATCHED = dict.fromkeys(TABLES, place_tripwires) | {
+AFTER_IMPORT: dict[str, Callable[[Any], None]] = {
+    f"{AUTO}.configuration_auto": enter_configs,
+    f"{AUTO}.modeling_auto": enter_models,
+    **dict.fromkeys(INPUTS, enter_inputs),
+    **{f"{DOOR}.{kind.config_file}": hide_published_pipelines for kind in ARCHITECTURES},
     "transformers.pipelines": register_pipelines,
-    **{home: register_pipelines_late for home, _, _ in PIPELINES.values()},
+    **{f"{DOOR}.{auto.pipeline_file}": register_pipelines for auto in PIPELINES.values()},
 }
-
-
-class Watcher(importlib.abc.MetaPathFinder):
-    """Finds modules as everybody else does, and calls `WATCHED[name](module)` once such a module has run."""
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """What the other finders give for a watched module, its loader made to tell us."""
-        if name not in WATCHED:
-            return None
-        others = (finder for finder in sys.meta_path if not isinstance(finder, Watcher))
-        specs = (finder.find_spec(name, path, target) for finder in others if hasattr(finder, "find_spec"))
-        spec = next((spec for spec in specs if spec is not None), None)
-        if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
-            if getattr(run, "func", None) is not run_and_tell:  # one loader may find many modules, as pytest's does
-                spec.loader.exec_module = partial(run_and_tell, run)  # type: ignore[method-assign]
-        return spec
-
-
-def run_and_tell(run: Callable[[ModuleType], None], module: ModuleType) -> None:
-    """Run a module, then act on it if it is a watched one."""
-    run(module)
-    if module.__name__ in WATCHED:
-        WATCHED[module.__name__](module)
-
-
-def register() -> None:
-    """Act on the watched modules that are there, and watch for the others."""
-    for name, act in WATCHED.items():
-        if name in sys.modules:
-            act(sys.modules[name])
-    sys.meta_path.insert(0, Watcher())

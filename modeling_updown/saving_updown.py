@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import hf_hub_download
-from transformers.dynamic_module_utils import get_relative_imports
 from transformers.utils import logging
 
+from .compat_updown import sibling_imports
 from .configuration_updown import REGION_SOURCES
 
 logger = logging.get_logger(__name__)
@@ -49,11 +49,12 @@ def write_code(folder: str | Path, names: Iterable[str], *, config: Any, origin:
         target = Path(folder) / f"{name}.py"
         if name == "region_sources_updown":
             text = with_region_source(source.read_text(encoding="utf-8"), config)
-            target.unlink(missing_ok=True)  # it may be a link to the source
+            target.unlink(missing_ok=True)  # it may be a link to somebody's source, which stays as it is
             target.write_text(text, encoding="utf-8", newline="\n")
         elif not target.exists() or not target.samefile(source):
+            target.unlink(missing_ok=True)
             shutil.copyfile(source, target)
-        waiting += get_relative_imports(target)
+        waiting += sibling_imports(target)
 
 
 def with_region_source(text: str, config: Any) -> str:

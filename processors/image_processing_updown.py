@@ -22,14 +22,14 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 from torch.nn import functional as F
-from transformers.dynamic_module_utils import custom_object_save
-from transformers.image_processing_backends import PilBackend, TorchvisionBackend
+from transformers import PilBackend, TorchvisionBackend
 from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import IMAGENET_STANDARD_MEAN, IMAGENET_STANDARD_STD, SizeDict
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import logging
 
+from .code_updown import write_code
 from .image_download_updown import MAX_DOWNLOAD_BYTES, download_image
 
 logger = logging.get_logger(__name__)
@@ -491,8 +491,7 @@ def write_image_code(image_processor: Any, folder: str | os.PathLike[str]) -> bo
     """Write the code of one of our image processors if it comes from a published folder; returns whether it does."""
     if not isinstance(image_processor, ImagePreparation) or not getattr(image_processor, "auto_map", None):
         return False
-    os.makedirs(folder, exist_ok=True)
-    custom_object_save(image_processor, folder)
+    write_code(__file__, folder)
     twins = (UpDownImageProcessorPil, UpDownImageProcessor)  # without torchvision, and with it
     image_processor.auto_map = {"AutoImageProcessor": [f"{Path(__file__).stem}.{twin.__name__}" for twin in twins]}
     return True

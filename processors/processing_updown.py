@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers.dynamic_module_utils import custom_object_save
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.image_utils import ImageInput
 from transformers.processing_utils import ProcessingKwargs, ProcessorMixin, Unpack
 from transformers.tokenization_utils_base import TextInput
 
+from .code_updown import write_code
 from .image_processing_updown import write_image_code
 from .region_batching_updown import check_regions, pad_regions, split_regions
 
@@ -41,7 +41,7 @@ class UpDownProcessor(ProcessorMixin):
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
         """Save as transformers does; the processor of a published model is saved with its code."""
         if write_image_code(self.image_processor, save_directory):
-            custom_object_save(self, save_directory)
+            write_code(__file__, save_directory)
             self.auto_map = {"AutoProcessor": f"{Path(__file__).stem}.{type(self).__name__}"}
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-from transformers.dynamic_module_utils import custom_object_save
+
+from .code_updown import write_code
 
 NORMALIZER = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
 QUESTION_NORMALIZER = normalizers.Sequence(  # as in hengyuan-hu/bottom-up-attention-vqa
@@ -74,8 +75,7 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> tuple[str, ...]:
         """Save as transformers does; the tokenizer of a published model is saved with its code."""
         if self.init_kwargs.get("auto_map"):
-            os.makedirs(save_directory, exist_ok=True)
-            custom_object_save(self, save_directory)
+            write_code(__file__, save_directory)
             self.init_kwargs["auto_map"] = {"AutoTokenizer": [None, f"{Path(__file__).stem}.{type(self).__name__}"]}
         return super().save_pretrained(save_directory, *args, **kwargs)
 

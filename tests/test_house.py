@@ -12,7 +12,8 @@ import pytest
 import yaml
 from transformers import AutoConfig
 
-from modeling_updown.saving_updown import with_region_source
+from modeling_updown.saving_updown import write_code
+from training.publish.push import code_files
 
 ROOT = Path(__file__).resolve().parents[1]
 CODE_FOLDERS = ("modeling_updown", "processors", "training")
@@ -21,6 +22,12 @@ LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE_BYTES = 600, 60, 2**20
 SELF_EXPLAINING_LINES = 6
 # never part of a published folder
 AT_THE_DOOR = {"__init__.py", "registration_updown.py", "drawing_updown.py", "drawing_regions_updown.py"}
+# the files that may use what other libraries do not document
+TOUCHING_OTHERS = {"compat_updown.py", "registration_updown.py", "code_updown.py"}
+UNDOCUMENTED = {
+    *("get_relative_imports", "get_relative_import_files", "custom_object_save", "cached_file"),
+    *("pt_utils", "create_causal_mask", "is_compileable", "base_layer", "generate_random_fingerprint"),
+}
 OWN_IMPORTS = re.compile(r"^\s*(?:from|import)\s+(modeling_updown|processors|training)\b", flags=re.MULTILINE)
 # homes and scratch folders of some machine; put together so that this file does not name them itself
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:" + "|".join(("home", "root", "tmp", "work", "Users", "mnt")) + r")/\w")
@@ -101,18 +108,56 @@ def test_no_file_is_large_or_names_a_machine(path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent for path in ROOT.glob("hub_cards/*/config.json")), ids=name_of)
-def test_published_code_is_the_code(folder: Path) -> None:
-    """A folder in hub_cards is laid out as its Hub repository; `make cards` brings its files up to date."""
-    sources = {
-        path.name: path.read_text()
-        for package in ("modeling_updown", "processors")
-        for path in (ROOT / package).glob("*.py")
-    }
-    sources["region_sources_updown.py"] = with_region_source(
-        sources["region_sources_updown.py"], AutoConfig.from_pretrained(folder)
-    )
-    stale = [path.name for path in folder.glob("*.py") if path.read_text() != sources[path.name]]
-    assert not stale, f"run `make cards`: {stale} differ"
+def test_published_code_is_linked(folder: Path, tmp_path: Path) -> None:
+    """A folder in hub_cards is laid out as its Hub repository, its code as links; `make cards` brings it up to date."""
+    config = AutoConfig.from_pretrained(folder)
+    write_code(tmp_path, code_files(folder, config), config=config)
+    found = {path.name: path for path in folder.glob("*.py")}
+    assert {name: path.read_text() for name, path in found.items()} == {
+        path.name: path.read_text() for path in tmp_path.glob("*.py")
+    }, "run `make cards`"
+    generated = {name for name, path in found.items() if not path.is_symlink()}
+    assert generated <= {"region_sources_updown.py"}  # which names the region source that this folder's model owns
+    for name in found.keys() - generated:
+        sources = {("..", "..", package, name) for package in ("modeling_updown", "processors")}
+        assert found[name].readlink().parts in sources
+
+
+def test_private_names_of_others_have_one_home() -> None:
+    """What other libraries keep private, or do not document, is used where test_compat.py watches over it."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in python_files(*CODE_FOLDERS)}
+    own = {name for tree in trees.values() for node in ast.walk(tree) for name in names_made(node)}
+    own.add("_replace")  # of a NamedTuple, where it is public
+    used = [
+        f"{name_of(path)} uses {name}"
+        for path, tree in trees.items()
+        if path.name not in TOUCHING_OTHERS
+        for node in ast.walk(tree)
+        for name in names_used(node)
+        if name in UNDOCUMENTED or (re.match("_[a-z]", name) and name not in own)
+    ]
+    assert not used
+
+
+def names_made(node: ast.AST) -> list[str]:
+    """The names that a node defines or sets."""
+    if isinstance(node, Function | ast.ClassDef):
+        return [node.name]
+    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and isinstance(node.value, ast.Name):
+        return [node.attr] if node.value.id in ("self", "cls") else []
+    return [node.id] if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) else []
+
+
+def names_used(node: ast.AST) -> list[str]:
+    """The attributes and imported names that a node reads, those named by a string among them."""
+    if isinstance(node, ast.Attribute):
+        return [node.attr]
+    if isinstance(node, ast.ImportFrom):
+        return [alias.name for alias in node.names]
+    named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr")
+    if named and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):  # type: ignore[attr-defined]
+        return [str(node.args[1].value)]  # type: ignore[attr-defined]
+    return []
 
 
 def test_data_flows_one_way() -> None:

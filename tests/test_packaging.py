@@ -123,6 +123,7 @@ def test_the_wheel_holds_the_captioner_and_stays_small(setup: dict[str, Any]) ->
     for name in ("config.json", "model.safetensors", "tokenizer.json", "processor_config.json"):
         assert placed[f"{captioner}/{name}"] == "share/updown/updown-captioning-flickr8k"
     assert placed["hub_cards/card_template.md"] == "share/updown"
+    assert not [name for name in placed if name.endswith(".py") or (ROOT / name).is_symlink()]
     packaged = [
         path
         for package, patterns in setup["PACKAGE_DATA"].items()

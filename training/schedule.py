@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from modeling_updown.compat_updown import ADAPTER
 from training.recipe_sections import TrainRecipe
 
 # weights pretrained on ImageNet or by a detector: those of a region source, and a detector's backbone
 PRETRAINED = ("region_source.", "fusion.region_source.", "backbone.backbone.", "backbone.stem.", "backbone.res")
 TEXT = ("fusion.text_model.", "text_model.", "language_model.")
-ADAPTER = ".lora_"  # new weights beside the pretrained ones
 
 
 def build_optimizer(

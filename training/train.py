@@ -304,7 +304,8 @@ class Run:
         settings = self.recipe.train
         self.accelerator.unscale_gradients()
         parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
-        torch._foreach_mul_([parameter.grad for parameter in parameters], gradient_factor)
+        for parameter in parameters:
+            parameter.grad.mul_(gradient_factor)  # type: ignore[union-attr]
         if settings.clip_value:
             torch.nn.utils.clip_grad_value_(parameters, settings.clip_value)
         if settings.clip_norm:

@@ -1,20 +1,21 @@
 """The door: light to import, complete, known to transformers without a word from the user, and not to be mistaken."""
 
 import ast
+import importlib
+import inspect
 import json
 import subprocess
 import sys
 import textwrap
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 import transformers.pipelines
 from transformers import (
+    CONFIG_MAPPING,
+    IMAGE_PROCESSOR_MAPPING,
+    PROCESSOR_MAPPING,
+    TOKENIZER_MAPPING,
     AutoConfig,
     AutoImageProcessor,
     AutoModel,
@@ -23,11 +24,26 @@ from transformers import (
     AutoModelForVisualQuestionAnswering,
     AutoProcessor,
     AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
 )
+from transformers.utils import ModelOutput
 
 import modeling_updown
-from modeling_updown import registration_updown
-from modeling_updown.registration_updown import PublishedPipelines, Tripwire
+from modeling_updown import configuration_updown, registration_updown
+from modeling_updown.heads_updown import (
+    ANY_WORDS,
+    ARCHITECTURES,
+    HEADS,
+    OWN_WORDS,
+    PIPELINES,
+    REGION_SOURCES,
+    Architecture,
+    Head,
+    heads_of,
+)
+from modeling_updown.modeling_base import CHECKING_PIPELINES
+from modeling_updown.registration_updown import PublishedPipelines
 from tests import tiny
 
 CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
@@ -36,16 +52,6 @@ CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_tiny_captioner(tmp_path_factory.mktemp("captioner"))
-
-
-@pytest.fixture
-def tables() -> Iterator[list[Any]]:
-    """Two tables with tripwires, and a list of the times that the classes were registered."""
-    made = [SimpleNamespace(_extra_content={"theirs": 1}) for _ in range(2)]
-    for table in made:
-        Tripwire(table)
-    yield made
-    Tripwire.take_away()
 
 
 def run_python(code: str, *, first_on_path: Path | None = None, check: bool = True) -> subprocess.CompletedProcess:
@@ -96,7 +102,7 @@ def test_names_of_type_checkers_are_those_of_the_door() -> None:
 
 
 def test_import_is_light() -> None:
-    """At most 0.5 s over `import transformers`: it takes milliseconds, since nothing but two of our files is loaded."""
+    """At most 0.5 s over `import transformers`: it takes milliseconds, since only three of our files are loaded."""
     result = run_python("""
         import json, time, transformers
         before, start = set(sys.modules), time.process_time()
@@ -105,11 +111,16 @@ def test_import_is_light() -> None:
     """)
     seconds, loaded = json.loads(result.stdout)
     assert seconds < 0.5
-    assert loaded == ["modeling_updown", "modeling_updown.registration_updown"]
+    assert loaded == [
+        "modeling_updown",
+        "modeling_updown.heads_updown",
+        "modeling_updown.registration_updown",
+        *(f"transformers.models.{kind.model_type}" for kind in sorted(ARCHITECTURES)),
+    ]
 
 
-def test_first_look_registers(folder: Path) -> None:
-    """In a fresh process: importing transformers' own modules does not load our models, the first Auto class does."""
+def test_first_look_imports(folder: Path) -> None:
+    """In a fresh process: importing transformers' own modules does not load our models, looking for them does."""
     result = run_python(f"""
         import modeling_updown
         import transformers.modeling_layers, transformers.models.bert.modeling_bert, transformers.modelcard
@@ -117,16 +128,72 @@ def test_first_look_registers(folder: Path) -> None:
         print("modeling_updown.modeling_captioning" in sys.modules)
         print(type(AutoProcessor.from_pretrained({str(folder)!r})).__name__)
         print(type(AutoModelForImageTextToText.from_pretrained({str(folder)!r})).__name__)
-        print(len(modeling_updown.registration_updown.Tripwire.placed))
         print(type(pipeline("image-to-text", model={str(folder)!r})).__name__)
     """)
     assert result.stdout.split() == [
         "False",
         "UpDownProcessor",
         "UpDownForImageCaptioning",
-        "0",
         "UpDownImageToTextPipeline",
     ]
+
+
+def test_tables_that_are_there_already_are_filled(folder: Path) -> None:
+    result = run_python(f"""
+        from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, pipeline
+        import modeling_updown
+        print("modeling_updown.modeling_captioning" in sys.modules)
+        print(type(AutoModelForImageTextToText.from_pretrained({str(folder)!r})).__name__)
+        print(type(pipeline("image-to-text", model={str(folder)!r})).__name__)
+    """)
+    assert result.stdout.split() == ["False", "UpDownForImageCaptioning", "UpDownImageToTextPipeline"]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=lambda head: f"{head.model} by {head.auto.name}")
+def test_every_line_of_the_table_holds(head: Head) -> None:
+    model, config = getattr(modeling_updown, head.model), getattr(modeling_updown, head.architecture.config)
+    assert model.config_class is config and config.model_type == head.architecture.model_type
+    assert getattr(transformers, head.auto.name)._model_mapping[config] is model
+    assert CONFIG_MAPPING[head.architecture.model_type] is config
+    assert issubclass(getattr(modeling_updown, head.output), ModelOutput)
+    assert head.output in inspect.getsource(sys.modules[model.__module__])
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES, ids=lambda kind: kind.model_type)
+def test_inputs_of_every_architecture_are_known(kind: Architecture) -> None:
+    config = getattr(modeling_updown, kind.config)
+    backends = {"torchvision": modeling_updown.UpDownImageProcessor, "pil": modeling_updown.UpDownImageProcessorPil}
+    assert IMAGE_PROCESSOR_MAPPING[config] == backends
+    expected = {None: None, OWN_WORDS: modeling_updown.UpDownTokenizer, ANY_WORDS: PreTrainedTokenizerFast}
+    assert TOKENIZER_MAPPING.get(config, None) is expected[kind.tokenizer]
+    assert PROCESSOR_MAPPING.get(config, None) is (modeling_updown.UpDownProcessor if kind.tokenizer else None)
+
+
+def test_every_model_has_a_line() -> None:
+    """Every class of a modeling file that can be called; the others share code."""
+    found = {
+        name
+        for file in Path(modeling_updown.__file__).parent.glob("modeling_*.py")
+        for name, kind in vars(importlib.import_module(f"modeling_updown.{file.stem}")).items()
+        if isinstance(kind, type) and issubclass(kind, PreTrainedModel) and kind.forward is not PreTrainedModel.forward
+    }
+    assert found == {head.model for head in HEADS}
+
+
+def test_region_sources_are_those_that_models_import() -> None:
+    """The published files have a table of their own, of what a model may own."""
+    lines = [heads_of(kind.model_type)[0] for kind in REGION_SOURCES]
+    assert {
+        head.architecture.model_type: (
+            getattr(configuration_updown, head.architecture.config),
+            f"{head.file}.{head.model}",
+        )
+        for head in lines
+    } == configuration_updown.REGION_SOURCES
+
+
+def test_our_pipelines_check_the_weights_themselves() -> None:
+    assert set(CHECKING_PIPELINES) == set(PIPELINES)
 
 
 def test_auto_classes_know_ours(folder: Path) -> None:
@@ -147,36 +214,41 @@ def test_auto_classes_know_ours(folder: Path) -> None:
     assert twin.size["height"] == tiny.IMAGE_SIDE
 
 
-def test_private_names_of_transformers_are_still_there() -> None:
-    """Fails where a new transformers has moved what registration stands on: then read `registration_updown` again."""
-    redirect = getattr(transformers.pipelines, "_resolve_deprecated_task", None)
-    assert redirect is not None, "transformers no longer redirects dropped tasks in _resolve_deprecated_task"
-    assert getattr(redirect, "func", None) is registration_updown.resolve_task
-    for module, names in registration_updown.TABLES.items():
-        for name in names:
-            table = getattr(sys.modules[module], name)
-            assert hasattr(table, "_extra_content"), f"{module}.{name} no longer keeps _extra_content"
-
-
 def test_registering_again_changes_nothing() -> None:
     before = transformers.pipelines._resolve_deprecated_task, dict(transformers.pipelines.SUPPORTED_TASKS)
-    registration_updown.register_pipelines(transformers.pipelines)
+    registration_updown.register_pipelines()
     assert (transformers.pipelines._resolve_deprecated_task, transformers.pipelines.SUPPORTED_TASKS) == before
 
 
-def test_a_loader_of_many_modules_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As pytest's is, which rewrites the modules that it is told of: only the watched one is acted on."""
-    ran: list[str] = []
-    acted: list[str] = []
-    loader = SimpleNamespace(exec_module=lambda module: ran.append(module.__name__))
-    finder = SimpleNamespace(find_spec=lambda name, path, target: SimpleNamespace(loader=loader))
-    monkeypatch.setattr(sys, "meta_path", [registration_updown.Watcher(), finder])
-    monkeypatch.setitem(registration_updown.WATCHED, "watched", lambda module: acted.append(module.__name__))
-    for _ in range(2):
-        assert sys.meta_path[0].find_spec("watched", None, None).loader is loader  # type: ignore[union-attr]
-    for name in ("watched", "other"):
-        loader.exec_module(ModuleType(name))
-    assert ran == ["watched", "other"] and acted == ["watched"]
+def test_a_module_keeps_its_own_loader() -> None:
+    """The hook acts once a module has run, and leaves it as it is: its source is found, and it can be loaded again."""
+    result = run_python("""
+        import inspect
+        from importlib import reload
+        from importlib.machinery import SourceFileLoader
+        from modeling_updown.registration_updown import AFTER_IMPORT
+        AFTER_IMPORT["colorsys"] = lambda module: print("acted on", module.rgb_to_hls.__name__)
+        import colorsys, quopri
+        import colorsys
+        print(type(colorsys.__loader__) is type(colorsys.__spec__.loader) is SourceFileLoader)
+        print(len(inspect.getsource(colorsys)) > 1000)
+        reload(colorsys)
+    """)
+    assert result.stdout.splitlines() == ["acted on rgb_to_hls", "True", "True", "acted on rgb_to_hls"]
+
+
+def test_a_module_that_fails_is_not_acted_on(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    code = """
+        from modeling_updown.registration_updown import AFTER_IMPORT
+        AFTER_IMPORT["broken"] = print
+        for name in ("broken", "absent"):
+            try:
+                __import__(name)
+            except Exception as error:
+                print(type(error).__name__)
+    """
+    assert run_python(code, first_on_path=tmp_path).stdout.split() == ["ZeroDivisionError", "ModuleNotFoundError"]
 
 
 def test_question_answerers_are_known(tmp_path: Path) -> None:
@@ -204,72 +276,6 @@ def test_published_pipelines_are_kept_but_not_shown() -> None:
     assert config.custom_pipelines == {}
     assert config.to_dict()["custom_pipelines"] == {"image-to-text": {"impl": "a.B"}}
     assert "custom_pipelines" not in modeling_updown.UpDownCaptioningConfig().to_dict()
-
-
-@pytest.mark.parametrize(
-    "look",
-    [
-        len,
-        list,
-        dict,
-        lambda entries: entries.get("updown_grid"),
-        lambda entries: entries.get(modeling_updown.UpDownGridConfig),
-    ],
-)
-def test_any_look_at_a_table_registers_once(look: Any, tables: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def register() -> None:
-        calls.append(list(tables[0]._extra_content))  # registering looks as well, and must not start again
-        tables[0]._extra_content["updown_grid"] = 2
-
-    monkeypatch.setattr(registration_updown, "register_classes", register)
-    tables[1]._extra_content["late"] = 3  # another package registers and looks up its own: no reason to load ours
-    assert tables[1]._extra_content["late"] == 3
-    assert "bert" not in tables[1]._extra_content
-    assert not calls
-    wire = tables[1]._extra_content
-    look(wire)
-    look(wire)
-    assert calls == [["theirs"]]
-    assert [table._extra_content for table in tables] == [{"theirs": 1, "updown_grid": 2}, {"theirs": 1, "late": 3}]
-
-
-def test_failed_registration_is_tried_again(tables: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
-        raise ImportError("No module named 'timm'")
-
-    monkeypatch.setattr(registration_updown, "register_classes", fail)
-    for _ in range(2):
-        with pytest.raises(ImportError, match="timm"):
-            "updown_grid" in tables[0]._extra_content  # noqa: B015
-    monkeypatch.setattr(registration_updown, "register_classes", lambda: tables[0]._extra_content.update(updown_grid=2))
-    assert "updown_grid" in tables[0]._extra_content
-
-
-def test_second_thread_waits_for_registration(tables: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def register_slowly() -> None:
-        time.sleep(0.1)
-        tables[0]._extra_content["updown_grid"] = 2
-
-    monkeypatch.setattr(registration_updown, "register_classes", register_slowly)
-    found: list[bool] = []
-    threads = [
-        threading.Thread(target=lambda: found.append("updown_grid" in tables[0]._extra_content)) for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [True] * 4
-
-
-def test_tables_kept_otherwise_are_filled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    monkeypatch.setattr(registration_updown, "register_classes", lambda: calls.append(1))
-    name = "transformers.models.auto.processing_auto"
-    registration_updown.place_tripwires(SimpleNamespace(__name__=name, PROCESSOR_MAPPING={}))  # type: ignore[arg-type]
-    assert calls == [1]
 
 
 @pytest.mark.parametrize("intruder", ["processors/__init__.py", "processors.py"])

@@ -127,6 +127,7 @@ def test_published_folder_loads_without_this_package(tmp_path: Path) -> None:
     run_script(SAVE_SCRIPT, folder, folder=tmp_path, python_path=CHECKOUT)
     assert {path.name for path in folder.glob("*.py")} == {
         "image_processing_updown.py",
+        "code_updown.py",
         "image_download_updown.py",
         "processing_updown.py",
         "region_batching_updown.py",

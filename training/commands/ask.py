@@ -80,11 +80,12 @@ def load_answerer(model: str | None) -> Any:
 
     from transformers import pipeline
 
-    from modeling_updown import UpDownForVisualQuestionAnswering, UpDownFusionForVisualQuestionAnswering
+    import modeling_updown
+    from modeling_updown.heads_updown import models_for
     from training.saved_models import check_kind
 
     with quiet():
-        check_kind(folder, [UpDownForVisualQuestionAnswering, UpDownFusionForVisualQuestionAnswering])
+        check_kind(folder, [getattr(modeling_updown, name) for name in models_for("visual-question-answering")])
         check_weights(folder)
         return pipeline("visual-question-answering", model=folder)
 

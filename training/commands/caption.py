@@ -75,11 +75,12 @@ def load_captioner(model: str | None) -> Any:
 
     from transformers import pipeline
 
-    from modeling_updown import UpDownForImageCaptioning, UpDownPrefixLMForImageCaptioning
+    import modeling_updown
+    from modeling_updown.heads_updown import models_for
     from training.saved_models import check_kind
 
     with quiet():
-        check_kind(folder, [UpDownForImageCaptioning, UpDownPrefixLMForImageCaptioning])
+        check_kind(folder, [getattr(modeling_updown, name) for name in models_for("image-to-text")])
         check_weights(folder)
         return pipeline("image-to-text", model=folder)
 

@@ -17,6 +17,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedConfig
 
+from modeling_updown.heads_updown import HEADS
 from training.compare import table
 from training.data import files
 from training.publish.card_markdown import as_markdown
@@ -29,10 +30,7 @@ COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model 
 ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
 METRIC_NAMES = {key: name for spec in TASKS.values() for key, name in spec.metrics.items()}
 # tasks that transformers' own pipelines do, by the Auto class that they load a model with
-BUILT_IN_TASKS = {
-    "AutoModelForObjectDetection": "object-detection",
-    "AutoModelForZeroShotImageClassification": "zero-shot-image-classification",
-}
+BUILT_IN_TASKS = {head.auto.name: head.auto.task for head in HEADS if head.auto.task and not head.auto.pipeline}
 OBJECTIVE_NAMES = {
     "itc": "contrast of images and texts (ITC)",
     "itm": "matching of image and text (ITM)",

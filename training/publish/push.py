@@ -3,8 +3,8 @@
     save_pretrained folder --publish_folder--> Hub folder --check_published--> outputs compared --upload--> the Hub
 
 The Hub folder loads without this package (`trust_remote_code=True`), with it, and through `pipeline`. Which classes
-and tasks a config has is read off what `import modeling_updown` registered with transformers, so it stands there alone;
-where one config has several heads, the saved `architectures` say which of them the folder holds.
+and tasks a config has stands in `modeling_updown.heads_updown`; where one config has several heads, the saved
+`architectures` say which of them the folder holds.
 Nothing local is changed before everything has been written and checked: a run that is cut short can be run again.
 """
 
@@ -24,10 +24,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, PreTrainedConfig
-from transformers.models import auto
-from transformers.pipelines import PIPELINE_REGISTRY
 
 import modeling_updown
+from modeling_updown.heads_updown import BASE, PIPELINE_TYPE, PIPELINES, heads_of
 from modeling_updown.saving_updown import references_in, write_code
 from training.checkpoints import replace_folder
 from training.console import one_line
@@ -161,20 +160,15 @@ def load_config(folder: Path) -> PreTrainedConfig:
     if not (folder / "processor_config.json").is_file() and not (folder / "preprocessor_config.json").is_file():
         raise ValueError(f"{folder} holds no processor: call processor.save_pretrained with the same folder")
     config = AutoConfig.from_pretrained(folder)
-    if not is_ours(type(config)):
+    if not heads_of(config.model_type):
         raise ValueError(f"{folder} holds a {config.model_type!r} model, which is not one of UpDown's")
-    named, known = config.architectures or [], sorted({kind.__name__ for kind in registered_classes(config).values()})
+    named, known = config.architectures or [], sorted({head.model for head in heads_of(config.model_type)})
     if not set(named) & set(known) and (named or len(known) > 1):
         raise ValueError(
             f"{folder}/config.json names {' and '.join(named) or 'nothing'} as the class of the model (architectures), "
             f"but it must be one of {', '.join(known)}: save it with such a class's save_pretrained"
         )
     return config
-
-
-def is_ours(kind: type) -> bool:
-    """Whether a class is defined in the code that goes to the Hub."""
-    return kind.__module__.split(".")[0] in ("modeling_updown", "processors")
 
 
 def check_output(output: Path, *, folder: Path) -> None:
@@ -223,16 +217,6 @@ def is_figure(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def registered_classes(config: PreTrainedConfig) -> dict[str, type]:
-    """Each Auto class of models that knows the config, and the class of ours that it makes of it."""
-    found = {}
-    for name in sorted(dir(auto)):
-        mapping = getattr(getattr(auto, name), "_model_mapping", None)
-        if name.startswith("AutoModel") and mapping is not None and type(config) in mapping:
-            found[name] = mapping[type(config)]
-    return found
-
-
 def auto_classes(config: PreTrainedConfig) -> dict[str, str]:
     """`auto_map` of a config: the Auto classes that load the saved model, as `file.Class`.
 
@@ -244,13 +228,13 @@ def auto_classes(config: PreTrainedConfig) -> dict[str, str]:
     >>> list(auto_classes(modeling_updown.UpDownFusionConfig(architectures=["UpDownFusionForMaskedLM"])))
     ['AutoConfig', 'AutoModel', 'AutoModelForMaskedLM']
     """
-    found, saved = {"AutoConfig": class_reference(type(config))}, config.architectures or []
-    prefixes = {getattr(getattr(modeling_updown, name, None), "base_model_prefix", "") for name in saved} - {""}
-    for name, kind in registered_classes(config).items():
-        is_base = name == "AutoModel" and getattr(kind, "base_model_prefix", "") in prefixes
-        if not saved or kind.__name__ in saved or is_base:
-            found[name] = class_reference(kind)
-    return found
+    saved = config.architectures or [head.model for head in heads_of(config.model_type)]
+    found = {
+        head.auto.name: f"{head.file}.{head.model}"
+        for head in heads_of(config.model_type)
+        if head.model in saved or head.auto == BASE
+    }
+    return {"AutoConfig": class_reference(type(config)), **dict(sorted(found.items()))}
 
 
 def class_reference(kind: type) -> str:
@@ -260,12 +244,12 @@ def class_reference(kind: type) -> str:
 
 def custom_pipelines(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
     """`config.custom_pipelines`: the tasks that our pipelines bring, with the Auto classes that load their models."""
-    entries, loaders = {}, auto_classes(config)
-    for task, entry in PIPELINE_REGISTRY.supported_tasks.items():
-        names = [model.__name__ for model in entry["pt"] if model.__name__ in loaders]
-        if names and isinstance(entry["impl"], type) and is_ours(entry["impl"]):
-            entries[task] = {"impl": class_reference(entry["impl"]), "pt": names, "type": entry["type"]}
-    return entries
+    loaders = auto_classes(config)
+    return {
+        task: {"impl": f"{auto.pipeline_file}.{auto.pipeline}", "pt": [auto.name], "type": PIPELINE_TYPE}
+        for task, auto in PIPELINES.items()
+        if auto.name in loaders
+    }
 
 
 def tasks_of(config: PreTrainedConfig) -> list[str]:
@@ -307,8 +291,7 @@ def with_auto_map(content: dict[str, Any]) -> dict[str, Any]:
 
 def is_own_name(name: Any) -> bool:
     """Whether a class name in a JSON file is that of a class of ours."""
-    kind = getattr(modeling_updown, name, None) if isinstance(name, str) else None
-    return isinstance(kind, type) and is_ours(kind)
+    return isinstance(name, str) and name in modeling_updown.HOMES
 
 
 def code_files(made: Path, config: PreTrainedConfig) -> list[str]:

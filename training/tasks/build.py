@@ -9,23 +9,16 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoModelForVisualQuestionAnswering,
-    AutoModelForZeroShotImageClassification,
-    PreTrainedConfig,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 import modeling_updown
 from modeling_updown import (
-    UpDownDetector,
     UpDownDetectorConfig,
     UpDownGrid,
     UpDownImageProcessor,
 )
 from modeling_updown.configuration_updown import region_source_config
+from modeling_updown.heads_updown import REGION_SOURCES, heads_of
 from training.console import did_you_mean
 from training.data.captions.rows import NoSuchSplitError
 from training.recipe_sections import Recipe, RegionsRecipe
@@ -43,12 +36,8 @@ CHANGEABLE = (
 SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not images
 CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
 
-SOURCES: dict[str, Any] = {"updown_grid": UpDownGrid, "updown_detector": UpDownDetector}
-MODELS: dict[str, Any] = {  # models that may own one
-    "updown_captioning": AutoModelForImageTextToText,
-    "updown_prefix_lm": AutoModelForImageTextToText,
-    "updown_vqa": AutoModelForVisualQuestionAnswering,
-    "updown_fusion": AutoModelForZeroShotImageClassification,
+SOURCES: dict[str, Any] = {
+    kind.model_type: getattr(modeling_updown, heads_of(kind.model_type)[0].model) for kind in REGION_SOURCES
 }
 
 
@@ -122,7 +111,7 @@ def load_region_source(folder: str) -> Any:
         config = AutoConfig.from_pretrained(folder)
         if config.model_type in SOURCES:
             return load_whole(SOURCES[config.model_type], folder, dtype=torch.float32)
-        kind = MODELS.get(config.model_type)
+        kind = saved_class(config)
         if kind is None or config.vision_config is None:
             raise ValueError(
                 f"regions.pretrained: {folder} holds {config.model_type!r} without a region source; "
@@ -146,13 +135,20 @@ def load_with_new_heads(kind: Any, folder: str, **fields: Any) -> Any:
     return model
 
 
+def saved_class(config: PreTrainedConfig) -> Any:
+    """The class of ours that a saved config names, or the first of its type where it names none; None for others'."""
+    known = [head.model for head in heads_of(config.model_type)]
+    named = [name for name in config.architectures or known if name in known]
+    return getattr(modeling_updown, named[0]) if named else None
+
+
 def saved_names(folder: str) -> set[str]:
     """Names of the weights of the model that a folder says it holds, also as a class that keeps it as a part has them.
 
     Raises `ValueError` where the folder names none of our classes.
     """
     config = AutoConfig.from_pretrained(folder)
-    kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
+    kind = saved_class(config)
     if kind is None:
         raise ValueError(
             f"{folder}/config.json names {config.architectures} as the class of the model, which is not ours"

@@ -21,9 +21,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import cached_file
 
 from training.console import one_line
 from training.data.files import PathLike, read_json
@@ -301,7 +301,7 @@ def _stored_tensor(place: PathLike, name: str, *, shape: torch.Size) -> torch.Te
         keys = [name]
     if len(keys) != 1:
         return None
-    with safe_open(cached_file(place, file_of[keys[0]]), framework="pt") as tensors:
+    with safe_open(_file_of(place, file_of[keys[0]]), framework="pt") as tensors:
         stored = tensors.get_tensor(keys[0])
     return stored if stored.shape == shape else None
 
@@ -309,7 +309,17 @@ def _stored_tensor(place: PathLike, name: str, *, shape: torch.Size) -> torch.Te
 def _stored_keys(place: PathLike) -> dict[str, str]:
     """Tensor name -> file of a model's `.safetensors`; {} if it has no such file."""
     with contextlib.suppress(OSError):  # raised for a missing file
-        return read_json(str(cached_file(place, "model.safetensors.index.json")))["weight_map"]
-    with contextlib.suppress(OSError), safe_open(cached_file(place, WEIGHTS_FILE), framework="pt") as tensors:
+        return read_json(_file_of(place, "model.safetensors.index.json"))["weight_map"]
+    with contextlib.suppress(OSError), safe_open(_file_of(place, WEIGHTS_FILE), framework="pt") as tensors:
         return dict.fromkeys(tensors.keys(), WEIGHTS_FILE)
     return {}
+
+
+def _file_of(place: PathLike, name: str) -> str:
+    """The path of a file of a folder or Hub repository; raises `OSError` if it does not exist."""
+    path = Path(place) / name
+    if not Path(place).is_dir():
+        return hf_hub_download(str(place), name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{place} holds no {name}")
+    return str(path)

@@ -6,6 +6,7 @@ It is the mixture of training/data/questions/formats.py, for rows of images: par
 """
 
 import inspect
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,6 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets.fingerprint import generate_random_fingerprint
 
 from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError, split_name
 from training.data.files import PathLike, format_reader
@@ -78,7 +78,7 @@ def mixed_captions(
         _repeated(table, part.options) for table, part in zip(_joined(named, loaded), loaded, strict=True)
     )
     return datasets.Dataset(
-        table, info=datasets.DatasetInfo(features=CAPTION_FEATURES), fingerprint=generate_random_fingerprint()
+        table, info=datasets.DatasetInfo(features=CAPTION_FEATURES), fingerprint=secrets.token_hex(8)
     )
 
 

@@ -1,0 +1,1 @@
+../../modeling_updown/region_sources_updown.py

@@ -1,0 +1,108 @@
+"""Every model in one table, from which the door, registration, training and publishing take what they need of it.
+
+A new model is a file with its class, one line in `HEADS`, and its name under TYPE_CHECKING in `__init__`; one with a
+config of its own is an `Architecture` too. Nothing is imported here: classes and files (without `.py`) stand by name.
+
+>>> [head.model for head in heads_of("updown_vqa")], files_of_classes()["UpDownVqaConfig"]
+(['UpDownForVisualQuestionAnswering'], 'configuration_updown')
+"""
+
+from typing import NamedTuple
+
+
+class Architecture(NamedTuple):
+    """A config and its model type; tokenizer: the class that reads its words, None where it reads none."""
+
+    model_type: str
+    config: str
+    config_file: str
+    tokenizer: str | None = None
+
+
+class AutoClass(NamedTuple):
+    """A class of transformers that loads models for one purpose.
+
+    task: the pipeline that loads its models so, "" where there is none. pipeline, pipeline_file: our class for that
+    task, empty where transformers has one.
+    """
+
+    name: str
+    task: str = ""
+    pipeline: str = ""
+    pipeline_file: str = ""
+
+
+class Head(NamedTuple):
+    """A model class, what loads it, and what its `forward` returns."""
+
+    model: str
+    file: str
+    architecture: Architecture
+    auto: AutoClass
+    output: str
+
+
+OWN_WORDS, ANY_WORDS = "UpDownTokenizer", "PreTrainedTokenizerFast"  # any: those of every Hugging Face tokenizer
+
+DETECTOR = Architecture("updown_detector", "UpDownDetectorConfig", "configuration_updown")
+GRID = Architecture("updown_grid", "UpDownGridConfig", "configuration_updown")
+CAPTIONING = Architecture("updown_captioning", "UpDownCaptioningConfig", "configuration_updown", OWN_WORDS)
+VQA = Architecture("updown_vqa", "UpDownVqaConfig", "configuration_updown", OWN_WORDS)
+FUSION = Architecture("updown_fusion", "UpDownFusionConfig", "configuration_text_updown", ANY_WORDS)
+PREFIX_LM = Architecture("updown_prefix_lm", "UpDownPrefixLMConfig", "configuration_text_updown", ANY_WORDS)
+REGION_SOURCES = (DETECTOR, GRID)  # the others may own one
+ARCHITECTURES = (*REGION_SOURCES, CAPTIONING, VQA, FUSION, PREFIX_LM)
+
+BASE = AutoClass("AutoModel")
+BOXES = AutoClass("AutoModelForObjectDetection", "object-detection")
+CAPTIONS = AutoClass("AutoModelForImageTextToText", "image-to-text", "UpDownImageToTextPipeline", "pipeline_captioning")
+ANSWERS = AutoClass(
+    "AutoModelForVisualQuestionAnswering",
+    "visual-question-answering",
+    "UpDownVisualQuestionAnsweringPipeline",
+    "pipeline_vqa",
+)
+MATCHES = AutoClass("AutoModelForZeroShotImageClassification", "zero-shot-image-classification")
+OBJECTIVES = AutoClass("AutoModelForPreTraining")
+MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
+
+HEADS = (  # a line for each way in which a class is loaded
+    Head("UpDownDetector", "modeling_detector", DETECTOR, BOXES, "UpDownDetectorOutput"),
+    Head("UpDownDetector", "modeling_detector", DETECTOR, BASE, "UpDownDetectorOutput"),
+    Head("UpDownGrid", "modeling_grid", GRID, BASE, "Regions"),
+    Head("UpDownForImageCaptioning", "modeling_captioning", CAPTIONING, CAPTIONS, "UpDownCaptioningOutput"),
+    Head("UpDownForVisualQuestionAnswering", "modeling_vqa", VQA, ANSWERS, "UpDownVqaOutput"),
+    Head("UpDownFusionModel", "modeling_fusion", FUSION, BASE, "UpDownFusionOutput"),
+    Head("UpDownFusionForPreTraining", "modeling_pretraining", FUSION, OBJECTIVES, "UpDownPreTrainingOutput"),
+    Head("UpDownFusionForMaskedLM", "modeling_pretraining", FUSION, MASKED_WORDS, "UpDownMaskedLMOutput"),
+    Head("UpDownFusionForImageTextRetrieval", "modeling_retrieval", FUSION, MATCHES, "UpDownRetrievalOutput"),
+    Head("UpDownFusionForVisualQuestionAnswering", "modeling_fusion_vqa", FUSION, ANSWERS, "UpDownVqaOutput"),
+    Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),
+)
+
+PIPELINE_TYPE = "multimodal"  # what all of our pipelines read, in the words of transformers
+PIPELINES = {head.auto.task: head.auto for head in HEADS if head.auto.pipeline}  # task -> the Auto class and our class
+
+
+def heads_of(model_type: str) -> list[Head]:
+    """The lines of one architecture."""
+    return [head for head in HEADS if head.architecture.model_type == model_type]
+
+
+def models_for(task: str) -> list[str]:
+    """The classes that a task's pipeline runs.
+
+    >>> models_for("image-to-text")
+    ['UpDownForImageCaptioning', 'UpDownPrefixLMForImageCaptioning']
+    """
+    return [head.model for head in HEADS if head.auto.task == task]
+
+
+def files_of_classes() -> dict[str, str]:
+    """Each config, model, output and pipeline class -> its file."""
+    return (
+        {architecture.config: architecture.config_file for architecture in ARCHITECTURES}
+        | {head.model: head.file for head in HEADS}
+        | {head.output: "outputs_updown" for head in HEADS}
+        | {auto.pipeline: auto.pipeline_file for auto in PIPELINES.values()}
+    )
