@@ -3,7 +3,7 @@
     recipes/TASK/DATASET.yaml --read_recipe--> Recipe --training/train.py--> runs/TASK_DATASET/
 
 A recipe that names another one as its `base` says only what differs from it: sections are joined key by key, and what
-stands in the recipe itself wins.
+stands in the recipe itself wins. A recipe with an `architecture` of its own has a `model` section of its own.
 
 Each task declares the keys that it reads (its `SPEC`); another key with a value of its own is an error too
 (`check_keys`), so that no key is passed over in silence.
@@ -99,16 +99,19 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"{path}: base is {base!r}, but must be the path or the name of a recipe")
     beside = path.parent / base
     found = beside if beside.is_file() else recipe_path(base)
-    return joined(read_content(found, above=(*above, path.resolve())), content)
+    under = read_content(found, above=(*above, path.resolve()))
+    if "architecture" in content:
+        under.pop("model", None)  # fields of another class
+    return joined(under, content)
 
 
 def joined(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one; a value of `own` wins, and a key without a value empties what the base has there.
+    """Two nested mappings as one; a value of `own` wins, and a key without a value leaves out what the base has there.
 
     >>> joined({"train": {"epochs": 3, "seed": 1}, "text": {"a": 1}}, {"train": {"epochs": 5}, "text": None})
-    {'train': {'epochs': 5, 'seed': 1}, 'text': None}
+    {'train': {'epochs': 5, 'seed': 1}}
     """
-    both = {**base, **own}
+    both = {key: value for key, value in {**base, **own}.items() if value is not None or key not in base}
     for key, value in own.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict):
             both[key] = joined(base[key], value)
