@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from .arguments_updown import standard_forward, take_old_names
 from .compat_updown import is_loaded, is_traced
 from .configuration_text_updown import UpDownFusionConfig
-from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_an_image
+from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, unique_image_rows
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
@@ -335,7 +335,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             owners = gather_owners(owners, len(image_embeds))
         else:
             text_ids = image_ids.index_select(0, owners)
-            kept, owners = one_row_an_image(gather_rows(image_ids), gather_rows(text_ids))
+            kept, owners = unique_image_rows(gather_rows(image_ids), gather_rows(text_ids))
             images = images.index_select(0, kept)
         return itc_loss(images, texts, temperature=temperature, owners=owners)
 

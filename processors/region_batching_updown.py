@@ -1,6 +1,6 @@
-"""Region features of single images to one padded batch, and the checks that meet a user's own features at the door.
+"""Pads the region features of single images to one batch, and checks features that a user gives.
 
-It stands between a region store, or features from elsewhere, and a top-down model: a mapping an image -> `pad_regions`
+Used between a region store, or features of other projects, and a top-down model: one mapping per image -> `pad_regions`
 -> `region_features`, `region_boxes`, `region_mask` of every model's `forward`.
 
 One image is a mapping from these names to numpy arrays or torch tensors of R rows: `region_features` (R, D),
@@ -18,7 +18,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 REQUIRED_NAMES = ("region_features", "region_boxes")
-COLUMNS = {  # what follows the R rows in each name's shape
+COLUMNS = {  # name -> the dimensions after the R rows
     "region_features": ", width",
     "region_boxes": ", 4",
     "region_scores": "",
@@ -35,9 +35,9 @@ def pad_regions(regions: Sequence[Mapping[str, Any]], *, num_regions: int | None
     """Pads the regions of B images with zeros to one batch; masked-out rows of an image are dropped first.
 
     Args:
-        regions: B mappings, one an image, as the module describes them.
-        num_regions: keep at most this many regions an image, in their order: those with the highest `region_scores`,
-            without scores the first.
+        regions: B mappings, one per image, as the module describes them.
+        num_regions: keep at most this number of regions per image, in their order: those with the highest
+            `region_scores`, or without scores the first.
 
     Returns:
         `region_features` (B, R, D) and `region_boxes` (B, R, 4) float32, `region_mask` (B, R) bool, and those of the
@@ -45,7 +45,8 @@ def pad_regions(regions: Sequence[Mapping[str, Any]], *, num_regions: int | None
         R strings, "" on padding, `clip_ids` a tensor (B,) of numbers or B strings.
 
     Raises:
-        ValueError: no image, an image without a region, a name that only some images have, or shapes that do not fit.
+        ValueError: for no image, an image without regions, a name that only some images have, or shapes that do not
+            fit.
 
     >>> one = {"region_features": np.ones((1, 3)), "region_boxes": np.zeros((1, 4))}
     >>> two = {"region_features": np.ones((2, 3)), "region_boxes": np.zeros((2, 4))}
@@ -71,14 +72,14 @@ def pad_regions(regions: Sequence[Mapping[str, Any]], *, num_regions: int | None
 
 
 def check_regions(regions: Sequence[Mapping[str, Any]], *, feature_width: int | None = None) -> None:
-    """Refuses regions that a model would silently misread; masked-out rows may hold anything.
+    """Checks regions for faults that a model would not notice; masked-out rows may hold anything.
 
     Args:
-        regions: B mappings, one an image, as the module describes them.
-        feature_width: the D that the model expects, where known.
+        regions: B mappings, one per image, as the module describes them.
+        feature_width: the D that the model expects, if known.
 
     Raises:
-        ValueError: what `pad_regions` raises, features of another width, a value that is not finite, or a box that is
+        ValueError: as `pad_regions`, and for features of another width, a value that is not finite, or a box that is
             not xyxy in 0..1. The message names the image and the region by their index from 0.
     """
     images = _checked_images(regions)
@@ -89,7 +90,7 @@ def check_regions(regions: Sequence[Mapping[str, Any]], *, feature_width: int | 
             "were they extracted with another detector?"
         )
     for index, (image, given) in enumerate(zip(images, regions, strict=True)):
-        real = _real_rows(given, index=index)  # rows of the image as the user knows them
+        real = _real_rows(given, index=index)  # rows of the given image
         for name, values in image.items():
             if name in (TEXTS, CLIPS):
                 continue
@@ -108,7 +109,7 @@ def split_regions(regions: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _checked_images(regions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     if isinstance(regions, Mapping):
-        raise ValueError("regions are one mapping; give a list with one mapping an image")
+        raise ValueError("regions are one mapping; give a list with one mapping per image")
     images = [_real_regions(image, index=index) for index, image in enumerate(regions)]
     if not images:
         raise ValueError("the list of regions is empty; give at least one image")
@@ -168,13 +169,13 @@ def _real_rows(image: Mapping[str, Any], *, index: int) -> torch.Tensor:
 
 
 def _float_tensor(values: Any) -> torch.Tensor:
-    # torch.tensor copies, as memory-mapped arrays need: they are read-only
+    # torch.tensor copies, which read-only memory-mapped arrays need
     return values.float() if isinstance(values, torch.Tensor) else torch.tensor(np.asarray(values), dtype=torch.float32)
 
 
 def _keep_best(image: dict[str, Any], num_regions: int) -> dict[str, Any]:
     if num_regions < 1:
-        raise ValueError(f"num_regions is {num_regions}; keep at least one region an image")
+        raise ValueError(f"num_regions is {num_regions}; keep at least one region per image")
     if len(image["region_boxes"]) <= num_regions:
         return image
     kept = torch.arange(num_regions)

@@ -1,9 +1,9 @@
-"""A folder of region features on disk: float16, memory-mapped, resumable, with the fingerprint of what made them.
+"""A folder of region features on disk: float16, memory-mapped, resumable, with the fingerprint of their source.
 
     Regions --RegionStoreWriter.append--> folder --RegionStore.batch--> region_features, region_boxes, region_mask
 
 The files are those of `training/regions/shards.py`. One image of 36 regions of width 2048 takes 148 kB, the 123,287
-images of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/region_store.py` prints images a second.
+images of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/region_store.py` prints images per second.
 """
 
 import json
@@ -56,23 +56,23 @@ class RegionStoreWriter:
     torch.Size([3, 8])
 
     Args:
-        folder: made if absent; must be empty or a store.
+        folder: created if absent; must be empty or a store.
         fingerprint: what made the features (model type, backbone, hash of the weights, revision, image size, kind of
             regions, ...), as JSON values.
-        images_per_shard: images wait in memory until so many (or 256 MiB) are there, and are then written as one shard
-            (256 images of 36 regions of width 2048 are 38 MB). A kill loses only the waiting images.
-            A last shard that was cut short is made anew.
-        images_at_risk: after so many images (at the end of their batch) what waits is written already, as a small shard
-            that the full one replaces later; by default only full shards are written.
-        process_index: each of several processes that write into one folder at once has its own, from 0.
-        feature_dtype: float16, or float32 for twice the space and what was given to the last bit.
+        images_per_shard: images are collected in memory up to this number (or 256 MiB) and then written as one shard
+            (256 images of 36 regions of width 2048 are 38 MB). A kill loses only the images in memory.
+            A last shard that was cut short is written again.
+        images_at_risk: the images in memory are also written after this number of images (at the end of their batch),
+            as a small shard that the full one replaces later; by default only full shards are written.
+        process_index: from 0; different for each process that writes into the folder at the same time.
+        feature_dtype: float16, or float32 for exact values in twice the space.
 
     Attributes:
-        done_ids: the ids appended so far; on opening, those on disk, whichever process wrote them.
-        done_marks: the mark of each one's content (`image_marks.py`), 0 where it is not known.
+        done_ids: the ids appended so far; on opening, those on disk, written by any process.
+        done_marks: the mark of each one's content (`image_marks.py`), 0 if it is not known.
 
     Raises:
-        ValueError: for a folder of other things, and for a fingerprint or `feature_dtype` other than the store's.
+        ValueError: for a folder with other files, and for a fingerprint or `feature_dtype` other than the store's.
         RuntimeError: while another writer holds the same `process_index`.
     """
 
@@ -94,7 +94,7 @@ class RegionStoreWriter:
         self._manifest_name = f"store-{process_index}.json" if process_index else "store.json"
         self._waiting: list[ShardImages] = []
         self._waiting_bytes = 0
-        self._num_saved = 0  # of the waiting batches, so many stand in small shards
+        self._num_saved = 0  # number of waiting batches that are already in small shards
         self._small_shards: list[dict[str, Any]] = []
         _check_folder_is_free(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ class RegionStoreWriter:
         self.close()
 
     def append(self, image_ids: Sequence[str], regions: Mapping[str, Any]) -> None:
-        """Adds a batch of images: all of it or, on an error, nothing.
+        """Adds a batch of images; on an error nothing of it is added.
 
         Args:
             image_ids: B ids not yet in the store.
@@ -125,8 +125,8 @@ class RegionStoreWriter:
                 (0: not known); a `Regions` or any mapping of tensors or arrays. Padding is not kept.
 
         Raises:
-            ValueError: naming the image, for an id that is there already, an image without regions, numbers that are
-                not finite in float16, boxes that are not xyxy in 0..1; and for widths other than the store's.
+            ValueError: for an id that is in the store already, an image without regions, numbers that are not finite in
+                float16, boxes that are not xyxy in 0..1, and widths other than the store's; it names the image.
         """
         self._check_ids(image_ids)
         images = unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
@@ -147,7 +147,7 @@ class RegionStoreWriter:
             self._num_saved = len(self._waiting)
 
     def flush(self) -> None:
-        """Writes the waiting images as one shard; once it returns, a kill cannot lose them."""
+        """Writes the waiting images as one shard; after it returns, a kill does not lose them."""
         if not self._waiting:
             return
         if len(self._small_shards) != 1 or self._num_saved < len(self._waiting):
@@ -155,7 +155,7 @@ class RegionStoreWriter:
         self._waiting, self._waiting_bytes, self._num_saved, self._small_shards = [], 0, 0, []
 
     def _write_shard(self, parts: Sequence[ShardImages], *, replaced: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Batches as one shard; from the moment the manifest names it, it stands for the shards it replaces."""
+        """Writes batches as one shard, which takes the place of `replaced` when the manifest is written."""
         path = self.folder / f"shard-{self.process_index}-{self._next_number:05d}.arrow"
         self._next_number += 1
         entry = write_shard(path, join_images(parts))
@@ -166,7 +166,7 @@ class RegionStoreWriter:
         return entry
 
     def close(self) -> None:
-        """Writes what waits and lets the next writer in."""
+        """Writes the waiting images and releases the folder's lock."""
         try:
             self.flush()
         finally:
@@ -179,7 +179,7 @@ class RegionStoreWriter:
             differences = fingerprint_differences(stored, {**dict.fromkeys(stored), **fingerprint})
             if differences:
                 raise ValueError(
-                    f"the store {self.folder} was made otherwise ({'; '.join(differences)}); use another folder"
+                    f"the store {self.folder} has another fingerprint ({'; '.join(differences)}); use another folder"
                 )
         self._manifest = self._without_a_cut_shard(manifests.get(self._manifest_name, {}))
         manifests |= {self._manifest_name: self._manifest} if self._manifest else {}
@@ -194,7 +194,7 @@ class RegionStoreWriter:
         if shards and shards[0].columns["region_features"].dtype != self.feature_dtype:
             raise ValueError(
                 f"the store {self.folder} keeps its features in {shards[0].columns['region_features'].dtype}, not "
-                f"{self.feature_dtype}; go on in the same numbers, or use another folder"
+                f"{self.feature_dtype}; use the same type, or another folder"
             )
         named = {shard["file"] for shard in self._manifest.get("shards", [])}
         for pattern in (f".{self._manifest_name}.partial", f"*shard-{self.process_index}-*"):
@@ -207,19 +207,19 @@ class RegionStoreWriter:
         self._take_up_small_shards()
 
     def _without_a_cut_shard(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """The manifest without its last shard where that was cut short (a power cut, a full disk), with a warning."""
+        """The manifest without its last shard if that was cut short (a power cut, a full disk), with a warning."""
         last = next(iter(manifest.get("shards", [])[::-1]), None)
         path = self.folder / last["file"] if last else None
         if last is None or path is None or not path.is_file() or path.stat().st_size >= last["bytes"]:
             return manifest
-        warnings.warn(f"the shard {path} was cut short: its {last['photos']} images are made again", stacklevel=2)
+        warnings.warn(f"the shard {path} was cut short: its {last['photos']} images are added again", stacklevel=2)
         self._write_manifest({**manifest, "shards": manifest["shards"][:-1]})
         return self._manifest
 
     def _take_up_small_shards(self) -> None:
-        """The last shards that are no full one together wait again, as before a kill, and so become one in the end.
+        """Read the last shards back into memory if together they are not a full one, so that one shard replaces them.
 
-        Thus the files of a store do not tell how often its writer was killed.
+        So the files of a store do not depend on how often its writer was killed.
         """
         count = size = 0
         for entry in reversed(self._manifest["shards"]):
@@ -242,22 +242,22 @@ class RegionStoreWriter:
         twice = next((image_id for image_id, times in Counter(image_ids).items() if times > 1), None)
         there = next((image_id for image_id in image_ids if image_id in self.done_ids), None)
         if twice is not None or there is not None:
-            fault = f"{twice!r} is twice in this batch" if twice is not None else f"{there!r} is already there"
+            fault = f"{twice!r} is twice in this batch" if twice is not None else f"{there!r} is already in it"
             raise ValueError(f"cannot add to the store {self.folder}: image {fault}; skip the ids in writer.done_ids")
 
     def _check_widths(self, widths: dict[str, int]) -> None:
         if self._widths and widths != self._widths:
             raise ValueError(
-                f"these images have {widths} numbers a region, but the store {self.folder} has {self._widths}; "
+                f"these images have {widths} numbers per region, but the store {self.folder} has {self._widths}; "
                 "were they made by another detector? Give it another folder"
             )
 
 
 class RegionStore:
-    """Reads a store; safe in several processes at once, and picklable for data loader workers (they map it anew).
+    """Reads a store; safe in several processes at once, and picklable for data loader workers (each maps the files).
 
     Args:
-        folder: what a `RegionStoreWriter` wrote; images added later are seen by opening it again.
+        folder: written by a `RegionStoreWriter`; images added later are visible after opening it again.
 
     Attributes:
         image_ids: every id, in the order of positions.
@@ -270,10 +270,10 @@ class RegionStore:
         num_regions: (N,) how many regions each image has.
 
     Raises:
-        ValueError: for a folder that is no store or holds no image, a shard that is absent, cut short or foreign,
-            an id that two processes wrote, processes that recorded different fingerprints. Of a shard that was damaged
-            after it was written, ids and counts are noticed at every opening, features where the store is no larger
-            than `VERIFIED_BYTES`, and in any store by `verified_shards`.
+        ValueError: for a folder that is not a store or holds no image, a shard that is absent, cut short or foreign,
+            an id that two processes wrote, processes that recorded different fingerprints. Damage to a shard's ids and
+            counts is detected at every opening, damage to its features if the store is no larger than `VERIFIED_BYTES`;
+            `verified_shards` checks any store.
     """
 
     def __init__(self, folder: PathLike) -> None:
@@ -313,7 +313,7 @@ class RegionStore:
     def __getitem__(self, image_id: str) -> dict[str, Any]:
         """Every column of one image, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ...
 
-        Where it is known, `image_size` (2,), height and width in pixels, too.
+        Also `image_size` (2,), height and width in pixels, if known.
         """
         batch = self.batch([image_id], columns=self.column_names)
         size = self.image_sizes[self._position(image_id)]
@@ -323,11 +323,11 @@ class RegionStore:
         return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(state["folder"], verified=False)  # whoever pickled it has looked
+        self._open(state["folder"], verified=False)  # it was verified before it was pickled
 
     @property
     def marks(self) -> dict[str, int]:
-        """The mark of each image's content by its id, 0 where it is not known."""
+        """The mark of each image's content by its id, 0 if it is not known."""
         return dict(zip(self.image_ids, self.image_marks.tolist(), strict=True))
 
     @property
@@ -337,7 +337,7 @@ class RegionStore:
 
     @property
     def feature_dtype(self) -> torch.dtype:
-        """In which numbers the features are stored: float16 or float32."""
+        """The type of the stored features: float16 or float32."""
         return self._shards[0].columns["region_features"].dtype
 
     @property
@@ -368,8 +368,8 @@ class RegionStore:
 
         Raises:
             KeyError: for an id that is not in the store, or a column that it does not hold.
-            IndexError: for a position outside the store, or no image at all.
-            ValueError: for features that are not finite and boxes outside of 0..1: the store was damaged.
+            IndexError: for a position outside the store, or an empty batch.
+            ValueError: for features that are not finite and boxes outside of 0..1: the store is damaged.
         """
         absent = [name for name in columns if name not in self.column_names]
         if absent:
@@ -405,11 +405,11 @@ class RegionStore:
     def check_fingerprint(
         self, expected: Mapping[str, Any], *, on_mismatch: Literal["warn", "error"] = "warn"
     ) -> list[str]:
-        """Compares what made the features with what a model expects; returns one phrase for each differing field.
+        """Compares the store's fingerprint with the one that a model expects; returns one phrase per differing field.
 
         Args:
             expected: only its fields are compared.
-            on_mismatch: warn, or raise ValueError, listing the differing fields.
+            on_mismatch: warn, or raise ValueError, with a list of the differing fields.
         """
         differences = fingerprint_differences(self.fingerprint, json.loads(json.dumps(dict(expected))))
         if differences:
@@ -444,7 +444,7 @@ class RegionStore:
         return self._position_of[image_id]
 
     def _check_read(self, name: str, flat: torch.Tensor, positions: np.ndarray) -> None:
-        """`ValueError` where what was read is nothing that a writer takes; `flat` holds all regions of the images."""
+        """Raises `ValueError` if read numbers are out of their range; `flat` holds all regions of the images."""
         if holds_no_damage(name, flat):
             return
         each = flat.unflatten(0, (len(positions), -1))
@@ -472,7 +472,7 @@ class RegionStore:
 
 
 def _entries(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the manifests say of each shard."""
+    """The manifests' entries of all shards."""
     return [entry for manifest in manifests.values() for entry in manifest["shards"]]
 
 
@@ -483,11 +483,10 @@ def _open_shards(
 
 
 def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardImages | None, str]]:
-    """Reads every byte of a store, shard by shard: its entry in the manifest, its images and "", or None and what is
-    wrong with it.
+    """Reads every byte of a store; yields for each shard its manifest entry, its images and "", or None and the fault.
 
-    That is another checksum than it was written with and, in stores of before that have none, what no writer takes:
-    numbers that are not finite, boxes outside of 0..1, ids below 0. Raises `ValueError` for a folder that is no store.
+    A fault is a checksum that differs or, in stores of earlier versions without checksums, numbers that are not finite,
+    boxes outside of 0..1 or ids below 0. Raises `ValueError` for a folder that is not a store.
     """
     for entry in _entries(_manifests(Path(folder))):
         path = Path(folder) / entry["file"]
@@ -502,10 +501,10 @@ def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardIma
 
 
 def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
-    """The manifests of a store; `ValueError` for a folder without any image."""
+    """The manifests of a store; raises `ValueError` for a folder that holds no image."""
     manifests = read_manifests(folder)
     if not _entries(manifests):
-        fault = "holds no image yet" if manifests else "is no region store (it has no store.json)"
+        fault = "holds no image yet" if manifests else "is not a region store (it has no store.json)"
         raise ValueError(f"{folder} {fault}; make one with `updown extract IMAGES --output {folder}`")
     return manifests
 
@@ -523,4 +522,4 @@ def _check_folder_is_free(folder: Path) -> None:
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     foreign = [name for name in names if not MANIFEST_NAME.fullmatch(name) and not SHARD_NAME.fullmatch(name)]
     if foreign:
-        raise ValueError(f"{folder} holds other things ({foreign[0]}); give an empty folder or a region store")
+        raise ValueError(f"{folder} holds other files ({foreign[0]}); give an empty folder or a region store")
