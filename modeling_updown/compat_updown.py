@@ -1,8 +1,8 @@
-"""The only file that uses what other libraries keep private or change without notice, each name with the reason for it.
+"""What other libraries keep private or do not document, and what differs between their versions, in one place.
 
-Beside it stand `registration_updown`, which may not import torch, and `training/compat.py`, for training alone. What
-differs between the versions of transformers that we run on (5.21 to 5.24) is asked here as well; tests/modeling_updown/
-test_compat.py fails for each name that is gone.
+Other files use documented names only, but for `registration_updown`, which may not import torch, and `code_updown`,
+since processors import nothing of the models. Each function says why there is no documented way;
+tests/modeling_updown/test_compat.py fails for each name that a later version lacks. transformers is 5.21 to 5.24.
 
 transformers 5.24 renamed the cache of `generate` from `past_key_values` to `cache`: in the outputs it looks into, in
 the inputs it hands to `forward`, in the language models and in the mask functions. An output under the other name is

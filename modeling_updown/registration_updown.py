@@ -92,8 +92,7 @@ def enter_inputs(module: Any) -> None:
 
 def enter(table: Any, names: Mapping[str, Any]) -> None:
     """Enter names of classes by model type in a table of transformers, which looks them up by config."""
-    configs = {kind.model_type: kind.config for kind in ARCHITECTURES if kind.model_type in names}
-    table._reverse_config_mapping.update({config: model_type for model_type, config in configs.items()})
+    table._reverse_config_mapping.update({k.config: k.model_type for k in ARCHITECTURES if k.model_type in names})
     table._model_mapping.update(names)
 
 

@@ -4,7 +4,8 @@
 
 A recipe that names another one as its `base` says only what differs from it: sections are joined key by key, and what
 stands in the recipe itself wins; a key without a value takes the base's away. A recipe whose `data` name a `format`
-says all of its data: nothing of the base's is left.
+says all of its data, and one with an `architecture` of its own has a `model` section of its own: nothing of the base's
+is left there.
 
 Each task declares the keys that it reads (its `SPEC`); another key with a value of its own is an error too
 (`check_keys`), so that no key is passed over in silence.
@@ -100,14 +101,16 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"{path}: base is {base!r}, but must be the path or the name of a recipe")
     beside = path.parent / base
     found = beside if beside.is_file() else recipe_path(base)
-    below = read_content(found, above=(*above, path.resolve()))
+    under = read_content(found, above=(*above, path.resolve()))
+    if "architecture" in content:
+        under.pop("model", None)  # fields of another class
     if isinstance(content.get("data"), dict) and "format" in content["data"]:
-        below.pop("data", None)
-    return joined(below, content)
+        under.pop("data", None)
+    return joined(under, content)
 
 
 def joined(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one; a value of `own` wins, and a key without a value takes what the base has away.
+    """Two nested mappings as one; a value of `own` wins, and a key without a value leaves out what the base has there.
 
     >>> joined({"train": {"epochs": 3, "seed": 1}, "text": {"a": 1}}, {"train": {"epochs": 5}, "text": None})
     {'train': {'epochs': 5, 'seed': 1}}

@@ -135,7 +135,7 @@ class TrainRecipe:
     max_steps: int = key(0, lowest=0)
     batch_size: int = key(50, lowest=1)
     questions_per_image: int = key(1, lowest=1)
-    captions_per_image: int = key(5, lowest=1)
+    captions_per_image: int = key(5, lowest=1, beside={"train.objective": ("cross_entropy", "mixed")})
     momentum_queue: int = key(0, lowest=0)
     momentum_decay: float = key(0.995, lowest=0, below=1)
     gradient_checkpointing: bool = False

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import GenerationConfig, pipeline
+from transformers import AutoConfig, GenerationConfig, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 import modeling_updown
 from modeling_updown import UpDownImageToTextPipeline
 from modeling_updown.pipeline_captioning import followed_weights, without_padding
+from modeling_updown.saving_updown import write_code
 from tests import tiny
 
-CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
 IMAGES = [tiny.tiny_image(seed) for seed in range(5)]
 
 
@@ -37,10 +37,8 @@ def captioner() -> UpDownImageToTextPipeline:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as it stands on the Hub: weights, processor, flat code, and JSON that names the classes in it."""
     folder = tiny.save_tiny_captioner(tmp_path_factory.mktemp("published"))
-    for package in ("modeling_updown", "processors"):
-        for file in (CHECKOUT / package).glob("*_*.py"):
-            if file.name not in ("__init__.py", "drawing_updown.py", "registration_updown.py"):
-                (folder / file.name).write_text(file.read_text())
+    named = ["modeling_captioning", "pipeline_captioning", "processing_updown", "tokenization_updown"]
+    write_code(folder, named, config=AutoConfig.from_pretrained(folder))
     edit_json(
         folder / "config.json",
         auto_map={

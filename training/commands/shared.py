@@ -41,6 +41,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained captioner)")
 
 
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `updown train` and `python -m training.train` both take."""
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a recipe that comes along: captioning_scenes")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, e.g. train.epochs=3"
+    )
+    parser.add_argument("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
+
+
 def one_sentence(error: Exception) -> str:
     """An error on one line; what no user can have caused is marked as such."""
     message = " ".join(str(error).split())

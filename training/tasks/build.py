@@ -288,7 +288,7 @@ def build_on_text(
         special = token_ids(tokenizer)
         text = {"model_type": new_text_model, **(fields.get("text_config") or {}), **special}
         fields = {**fields, **special, "text_config": {**text, "vocab_size": len(tokenizer)}}
-        return model_class(build_config(kind, fields, section="model")), tokenizer
+        return model_class(build_config(kind, {}, section="model", **fields)), tokenizer
     if "text_config" in fields:
         raise ValueError("model.text_config and text.pretrained are both given: the pretrained model has its own")
     tokenizer = pretrained_tokenizer(pretrained)

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessorList, PreTrainedConfig
 
 from modeling_updown import (
     UpDownCaptioningConfig,
@@ -47,6 +47,7 @@ from training.tasks.captioning_scores import (
     scored_captions,
 )
 from training.tasks.captions import FORMATS, CaptionedTask, caption_rows, captioned_rows
+from training.tasks.card_facts import decoding_facts
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
 
@@ -375,6 +376,11 @@ def check_recipe(recipe: Recipe) -> None:
         )
 
 
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a captioner writes with, as a card says it."""
+    return {"Vocabulary": f"{config.vocab_size} words, special tokens included", **decoding_facts(folder)}
+
+
 SPEC = TaskSpec(
     name="captioning",
     task=CaptioningTask,
@@ -390,6 +396,7 @@ SPEC = TaskSpec(
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
     ),
     check=check_recipe,
+    card_facts=card_facts,
     objectives=("cross_entropy", "self_critical"),
     metrics={
         **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},

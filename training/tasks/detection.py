@@ -26,7 +26,7 @@ from training.data.mirroring import tell_sides
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.recipe_sections import Recipe
 from training.regions.extract import crop, image_of, random_crop, undecoded
-from training.saved_models import check_kind, load_whole
+from training.saved_models import load_with_processor
 from training.scenes.boxes import read_scene_boxes
 from training.tasks.build import (
     build_config,
@@ -136,12 +136,7 @@ class DetectionTask:
 
     def load(self, folder: str | Path) -> tuple[UpDownDetector, UpDownImageProcessor]:
         """The detector (in float32) and image processor of a saved folder or Hub id, from now on those of the task."""
-        try:
-            check_kind(folder, [UpDownDetector])
-            self.model = load_whole(UpDownDetector, str(folder), dtype=torch.float32)
-            self.processor = UpDownImageProcessor.from_pretrained(folder)
-        except OSError as error:
-            raise ValueError(f"no detector can be loaded from {folder}: {' '.join(str(error).split())}") from error
+        self.model, self.processor = load_with_processor(folder, UpDownDetector, UpDownImageProcessor)
         return self.model, self.processor
 
     def save(self, model: Any, folder: Path) -> None:
