@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from modeling_updown import Regions
 from training.regions.convert import export_region_files
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 from training.regions.store import RegionStore, RegionStoreWriter, verified_shards
 from training.regions.unpadding import unpadded
 
@@ -126,9 +126,9 @@ def test_data_loader_workers_and_writers_that_go_on(store: RegionStore, tmp_path
         ({"region_masks": torch.full((2, 3, 2, 2), 1.5)}, "and in 0..1"),
         ({"region_masks": torch.full((2, 3, 2, 2), torch.nan)}, "and in 0..1"),
         ({"region_seconds": torch.tensor([[0.0, 0, 0], [0, torch.inf, 0]])}, "image 'frame 1' has region_seconds that"),
-        ({"region_texts": None}, "numbers a region, but the store"),
-        ({"clip_ids": None}, "numbers a region, but the store"),
-        ({"region_masks": torch.zeros(2, 3, 5, 5)}, "numbers a region, but the store"),
+        ({"region_texts": None}, "numbers per region, but the store"),
+        ({"clip_ids": None}, "numbers per region, but the store"),
+        ({"region_masks": torch.zeros(2, 3, 5, 5)}, "numbers per region, but the store"),
     ],
 )
 def test_fields_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -171,8 +171,8 @@ def test_damaged_words_are_noticed(store: RegionStore) -> None:
 
 
 def test_fields_without_a_place_in_another_format_are_said(store: RegionStore, tmp_path: Path) -> None:
-    sizes = Beside(sizes=dict.fromkeys(store.image_ids, (480, 640)))
-    left_out = export_region_files(store.folder, output=tmp_path / "folder", format="npz", beside=sizes)
+    sizes = Sidecar(sizes=dict.fromkeys(store.image_ids, (480, 640)))
+    left_out = export_region_files(store.folder, output=tmp_path / "folder", format="npz", sidecar=sizes)
     assert set(left_out) == set(FIELDS)
 
 
