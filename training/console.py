@@ -1,9 +1,10 @@
-"""Printing to a terminal, with control characters escaped.
+"""Printing to a terminal, with control characters escaped, and the types of numeric arguments.
 
 The name of an image, a word of a model or the answer of a server may hold an escape sequence that moves the cursor,
 changes the window's title or hides a line. Every command prints with `say`, one line per argument.
 """
 
+import argparse
 import difflib
 import json
 import logging
@@ -47,6 +48,20 @@ def say_json(content: Any, *, file: TextIO | None = None) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False)
     for line in text.split("\n"):
         _write(UNSAFE.sub(_json_escape, line), sys.stdout if file is None else file)
+
+
+def positive(text: str) -> int:
+    """The type of an argument: a whole number >= 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    """The type of an argument: a whole number >= 0."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:

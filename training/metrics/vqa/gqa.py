@@ -13,7 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .exact_match import align_predictions, listed, mean
+from training.data.files import listed
+
+from .exact_match import align_predictions, mean
 
 # The valid answers of a question of the types "...Common", in place of its choices.
 COMMON_KINDS = ("color", "material", "shape")
