@@ -3,8 +3,8 @@
 An evaluation is three files: `evaluation.json` (figures, the command, seed, decoding; what the card shows),
 `predictions.json` (captions in COCO's result layout, `[{"image_id", "caption"}]`, answers in VQA's, `[{"question_id",
 "answer"}]`) and `item_scores.json` (what each image or question scored; what `updown compare` reads). Training's end
-writes them into the model's folder, and so does `updown evaluate RECIPE.yaml` on the recipe's own run. Any other
-evaluation writes them into the folder `--output` and leaves the model's card alone, but for `--update-card`.
+writes them beside the weights in its `best/`. `updown evaluate` writes them into the folder `--output`, and beside the
+model that it scored only with `--save`.
 """
 
 import logging
@@ -38,11 +38,9 @@ def evaluate_recipe(
     changes: list[str] | None = None,
     java: bool = False,
     submission: str | Path | None = None,
-    update_card: bool = False,
+    save: bool = False,
 ) -> dict[str, Any]:
     """Score a recipe's best model, another model, or predictions of any origin, on a split of the recipe's data.
-
-    The recipe's own model on its final split replaces the figures in its folder; others do where `update_card` says so.
 
     Args:
         recipe_path: names the data, the split and the beams.
@@ -53,7 +51,7 @@ def evaluate_recipe(
         changes: to the recipe, such as `data.images=images`.
         java: METEOR and SPICE as well; where Java is absent, `not_computed` says so.
         submission: a file for the answers, or captions, in the layout that the data set's organisers take.
-        update_card: write the evaluation into the model's folder, whatever stands there.
+        save: write the evaluation into the model's folder, in the place of the one there; a card shows it.
 
     Returns what `evaluation.json` holds: `dataset`, `command` (which gives these figures again), `seed`, `decoding`,
     `metrics` (x100), `bad_endings_share`, `domains` (nocaps), `not_computed` (name -> reason). Raises `ValueError` for
@@ -64,12 +62,12 @@ def evaluate_recipe(
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
-        if submission is not None or update_card:
-            raise ValueError("--submission and --update-card are of a model: leave --predictions out")
+        if submission is not None or save:
+            raise ValueError("--submission and --save are of a model: leave --predictions out")
         evaluation, scored = score_file(recipe, predictions, split=split, java=java)
         evaluation["command"] = command
     else:
-        folder = evaluated_folder(recipe, model, recipe_path=recipe_path, update_card=update_card)
+        folder = evaluated_folder(recipe, model, recipe_path=recipe_path, save=save)
         set_seed(recipe.seed)
         task = build_task(recipe, Accelerator())
         beams = num_beams or recipe.evaluate.final_num_beams
@@ -78,11 +76,12 @@ def evaluate_recipe(
         )
         if not task.accelerator.is_main_process:
             return evaluation
-        as_trained = options == {**dict.fromkeys(options), "--split": recipe.evaluate.final_split} and not changes
-        if update_card or (as_trained and evaluation["metrics"]):
+        if save:
             write_evaluation(folder, evaluation, scored)
-        elif folder.is_dir():
-            logger.info("the figures in %s stay as they are; --update-card writes these there", folder)
+        elif output is None:
+            logger.info(
+                "these figures are written nowhere: --output FOLDER keeps them, --save puts them beside the model"
+            )
     if output is not None:
         write_output(Path(output), evaluation, scored)
     return evaluation
@@ -96,15 +95,13 @@ def write_output(path: Path, evaluation: dict[str, Any], scored: Scored) -> None
         write_evaluation(path, evaluation, scored)
 
 
-def evaluated_folder(recipe: Recipe, model: str | None, *, recipe_path: str | Path, update_card: bool) -> Path:
-    """The model's folder; `ValueError` where the recipe has not been trained, or where a card is to change that is not
-    here.
-    """
+def evaluated_folder(recipe: Recipe, model: str | None, *, recipe_path: str | Path, save: bool) -> Path:
+    """The model's folder; `ValueError` where the recipe has not been trained, or where nothing can be saved."""
     folder = Path(model or Path(recipe.output) / "best")
     if model is None and not folder.is_dir():
         raise ValueError(f"{folder} is not there: train first (accelerate launch -m training.train {recipe_path})")
-    if update_card and not folder.is_dir():
-        raise ValueError(f"--update-card writes into the model's folder, and {folder} is none: name a folder here")
+    if save and not folder.is_dir():
+        raise ValueError(f"--save writes into the model's folder, and {folder} is none: name a folder here")
     return folder
 
 

@@ -135,7 +135,7 @@ class TrainRecipe:
     max_steps: int = key(0, lowest=0)
     batch_size: int = key(50, lowest=1)
     questions_per_image: int = key(1, lowest=1)
-    captions_per_image: int = key(5, lowest=1)
+    captions_per_image: int = key(5, lowest=1, beside={"train.objective": ("cross_entropy", "mixed")})
     momentum_queue: int = key(0, lowest=0)
     momentum_decay: float = key(0.995, lowest=0, below=1)
     gradient_checkpointing: bool = False
@@ -208,7 +208,7 @@ class EvaluateRecipe:
 class Recipe:
     """One run. `model` holds fields of the model's config.
 
-    data: `format` and the options of that format (`training/data/captions/formats.py`, `vqa.py`, `detection.py`);
+    data: `format` and the options of that format (`formats.py` of `training/data/captions`, `questions` and `boxes`);
         `annotations`, `questions`, `pairs`, `table`, `images`, `folder` and `num_scenes` may be given split by split,
         `{train: a.json, val: b.json}`, where a data set keeps them apart; the key names the split of a file whose rows
         do not name several of their own.

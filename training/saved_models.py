@@ -4,10 +4,12 @@ transformers reads whatever folder it is given into the class that is asked for:
 numbers, and a captioner's folder becomes a question answerer that says anything.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 import modeling_updown
@@ -41,6 +43,42 @@ def check_kind(folder: str | Path, wanted: Sequence[type[Any]], *, any_head: boo
         f"{folder} holds a model of type {config.model_type!r}{f' ({held})' if held else ''}, but {names} is wanted: "
         "name a folder of that kind"
     )
+
+
+def load_with_processor(
+    folder: str | Path,
+    kind: Any,
+    processor: Any,
+    *,
+    any_head: bool = False,
+    load: Callable[[str | Path], Any] | None = None,
+) -> tuple[Any, Any]:
+    """A task's model (in float32) and its processor from a saved folder or Hub id; the one way in for every task.
+
+    Args:
+        kind: the class of the model; processor: the class of the processor.
+        any_head: see `check_kind`.
+        load: reads the weights; by default `load_whole`.
+
+    Raises:
+        ValueError: where there is no model, one of another kind (naming both), or one that lacks weights.
+    """
+    name = str(folder)
+    if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+        raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
+    try:
+        check_kind(folder, [kind], any_head=any_head)
+        model = load_whole(kind, name, dtype=torch.float32) if load is None else load(folder)
+        return model, processor.from_pretrained(folder)
+    except OSError as error:
+        raise ValueError(f"no model can be loaded from {folder}: {' '.join(str(error).split())}") from error
+
+
+def saved_class(folder: str) -> str:
+    """The class of the model in a folder or Hub id, as its config names it; "" where none can be read."""
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with it is said where it is loaded
+        return (AutoConfig.from_pretrained(folder).architectures or [""])[0]
+    return ""
 
 
 def load_whole(kind: Any, model: str, **options: Any) -> Any:

@@ -39,8 +39,7 @@ from training.checkpoints import (
     save_checkpoint,
     sync_file,
 )
-from training.commands.shared import one_sentence
-from training.commands.train import add_train_arguments
+from training.commands.shared import add_train_arguments, one_sentence
 from training.console import say
 from training.evaluate import evaluate_folder
 from training.recipe import read_recipe
@@ -201,7 +200,10 @@ class Run:
             accelerator.init_trackers(self.output.name)
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one; what was logged after it is forgotten."""
+        """Go on from the newest checkpoint, if there is one; what was logged after it is forgotten.
+
+        Raises `ValueError` where the best model so far is gone.
+        """
         log = self.output / "log.jsonl"
         progress = load_checkpoint(self.accelerator, self.output / "checkpoints", self.state)
         if self.accelerator.is_main_process:
@@ -216,6 +218,11 @@ class Run:
                 hint = how_to_go_on(self.recipe, stopped_early=self.stopped_early())
                 self.accelerator.print(f"the run is over and is scored again; {hint}")
         self.accelerator.wait_for_everyone()
+        best = self.output / "best"
+        if self.progress.best_score is not None and not best.is_dir():
+            raise ValueError(
+                f"{best}, the best model of this run, was deleted: put it back, or delete {self.output} to start over"
+            )
 
     def is_over(self) -> bool:
         """Whether all epochs are done and scored, or the score has not risen for long enough."""

@@ -234,7 +234,7 @@ def test_evaluate_prints_figures_with_their_units(
         "predictions": None,
         "output": None,
         "submission": None,
-        "update_card": False,
+        "save": False,
         **given,
     }
     assert capsys.readouterr().out.splitlines() == [

@@ -148,7 +148,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_another_evaluation_leaves_the_card_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On another split, with other beams, of a changed recipe, by another recipe: written only where one says so."""
+    """Of the recipe's own run, on another split, with other beams, of a changed recipe: written only with --save."""
     recipe = tiny_recipe(tmp_path, train={"epochs": 1})
     train_here(recipe)
     path, best = tmp_path / "recipe.yaml", tmp_path / "run" / "best"
@@ -156,23 +156,29 @@ def test_another_evaluation_leaves_the_card_alone(tmp_path: Path, capsys: pytest
     before = contents(best)
     assert {"evaluation.json", "predictions.json", "item_scores.json"} <= set(before)
     capsys.readouterr()
-    for more in (["--split", "val"], ["--num-beams", "2"], ["--set", "data.num_scenes.test=4"], ["--model", str(best)]):
+    for more in (
+        [],
+        ["--split", "val"],
+        ["--num-beams", "2"],
+        ["--set", "data.num_scenes.test=4"],
+        ["--model", str(best)],
+    ):
         assert updown(["evaluate", str(path), *more]) == 0
-        assert f"the figures in {best} stay as they are; --update-card writes these there" in capsys.readouterr().err
+        assert "written nowhere: --output FOLDER keeps them, --save puts them beside" in capsys.readouterr().err
         assert contents(best) == before
     scored = tmp_path / "scored"
     assert updown(["evaluate", str(path), "--split", "val", "--output", str(scored)]) == 0
     assert set(contents(scored)) == {"evaluation.json", "predictions.json", "item_scores.json"}
     assert contents(best) == before
-    assert updown(["evaluate", str(path), "--split", "val", "--update-card"]) == 0
+    assert updown(["evaluate", str(path), "--split", "val", "--save"]) == 0
     assert json.loads((best / "evaluation.json").read_text())["dataset"]["split"] == "val"
     assert contents(best)["item_scores.json"] == contents(scored)["item_scores.json"]
-    assert updown(["evaluate", str(path)]) == 0  # the figures of training's end again
+    assert updown(["evaluate", str(path), "--update-card"]) == 0  # as it was called; training's figures again
     assert {name: text for name, text in contents(best).items() if name != "evaluation.json"} == {
         name: text for name, text in before.items() if name != "evaluation.json"
     }
-    assert updown(["evaluate", str(path), "--predictions", str(best / "predictions.json"), "--update-card"]) == 2
-    assert "--submission and --update-card are of a model" in capsys.readouterr().err
+    assert updown(["evaluate", str(path), "--predictions", str(best / "predictions.json"), "--save"]) == 2
+    assert "--submission and --save are of a model" in capsys.readouterr().err
 
 
 BROKEN = {  # kind of recipe -> a weight of its model, and what becomes no number with it
@@ -195,7 +201,7 @@ def test_a_model_whose_numbers_are_none_gets_no_figures(
     rewrite_weights(best, lambda weights: {**weights, name: torch.full_like(weights[name], torch.nan)})
     before = contents(best)
     capsys.readouterr()
-    assert updown(["evaluate", str(path), "--model", str(best), "--update-card"]) == 2
+    assert updown(["evaluate", str(path), "--model", str(best), "--save"]) == 2
     told = capsys.readouterr()
     assert f"{best} makes {what} that are no numbers (NaN or infinity): its weights are damaged" in told.err
     assert told.out == "" and contents(best) == before
@@ -438,7 +444,7 @@ def test_a_question_answerer_is_scored_and_its_answers_submitted(
     ]
     assert len(submitted) == number and {type(row["question_id"]) for row in submitted} == {int}
 
-    assert updown(["evaluate", str(path)]) == 0
+    assert updown(["evaluate", str(path), "--save"]) == 0
     printed = capsys.readouterr().out.splitlines()
     evaluation = json.loads((best / "evaluation.json").read_text())
     assert evaluation["metrics"] == trained
@@ -447,7 +453,7 @@ def test_a_question_answerer_is_scored_and_its_answers_submitted(
     assert {"answers: number", "answers: other", "answers: yes/no", "questions: How"} <= set(told)
     assert told["answers: number"].endswith(" of 8 questions")
     assert evaluation["command"] == f"updown evaluate {path} --split val"
-    again = updown(shlex.split(evaluation["command"])[1:])
+    again = updown([*shlex.split(evaluation["command"])[1:], "--save"])
     assert again == 0 and json.loads((best / "evaluation.json").read_text()) == evaluation
     blind = evaluate_recipe(
         path, changes=["train.withhold=image"], output=tmp_path / "blind.json"

@@ -11,13 +11,7 @@ import yaml
 from transformers import PreTrainedModel
 
 import modeling_updown
-from modeling_updown import (
-    UpDownCaptioningConfig,
-    UpDownDetectorConfig,
-    UpDownFusionConfig,
-    UpDownPrefixLMConfig,
-    UpDownVqaConfig,
-)
+from modeling_updown import UpDownCaptioningConfig
 from modeling_updown.configuration_updown import region_source_config
 from tests.training.tiny_run import new_accelerator
 from training.metrics.captioning.scores import caption_scores
@@ -27,14 +21,6 @@ from training.tasks import TASKS, build_task
 from training.tasks.build import CHANGEABLE, CUTS, build_config, check_processor_fields, override_config
 
 RECIPES = sorted((Path(__file__).parents[2] / "training" / "recipes").glob("*/*.yaml"))
-CONFIGS = {
-    "captioning": UpDownCaptioningConfig,
-    "detection": UpDownDetectorConfig,
-    "prefix_lm": UpDownPrefixLMConfig,
-    "pretraining": UpDownFusionConfig,
-    "retrieval": UpDownFusionConfig,
-    "vqa": UpDownVqaConfig,
-}
 SMALL = "task: captioning\noutput: runs/x\ndata: {format: folder, folder: images}\n"
 
 
@@ -50,7 +36,7 @@ def test_shipped_recipes_are_valid_and_name_their_command(path: Path) -> None:
     assert path.read_text().startswith(f"# accelerate launch -m training.train training/recipes/{own_name}.yaml\n")
     assert recipe.output == f"runs/{flat_name(own_name)}" and path.parent.name == recipe.task and recipe.task in TASKS
     assert recipe_path(own_name) == recipe_path(flat_name(own_name)) == path
-    build_config(CONFIGS[recipe.task], recipe.model, section="model")
+    build_config(getattr(modeling_updown, recipe.architecture).config_class, recipe.model, section="model")
     if recipe.regions.pretrained:
         assert set(recipe.regions.source) <= {*CHANGEABLE, *CUTS}
     elif recipe.regions.source:
@@ -303,8 +289,8 @@ def test_a_key_that_is_not_read_names_the_tasks_that_read_it(tmp_path: Path) -> 
     with pytest.raises(ValueError) as caught:
         read_recipe(path)
     assert str(caught.value) == (
-        f"{path}: the task captioning does not read train.momentum_queue (read by pretraining, "
-        "retrieval), answers.top (read by vqa): leave them out"
+        f"{path}: the task captioning does not read train.momentum_queue (read by pretraining "
+        "with UpDownFusionForPreTraining, retrieval), answers.top (read by vqa): leave them out"
     )
 
 
@@ -465,6 +451,38 @@ def test_a_recipe_says_what_differs_from_its_base(tmp_path: Path) -> None:
     shipped = tmp_path / "shipped.yaml"
     shipped.write_text("base: captioning/scenes\nseed: 3\n")
     assert changed_keys(read_recipe("captioning/scenes").as_dict(), read_recipe(shipped).as_dict()) == ["seed"]
+
+
+def test_another_architecture_has_a_model_section_of_its_own(tmp_path: Path) -> None:
+    own = "base: vqa/scenes_grid\narchitecture: UpDownFusionForVisualQuestionAnswering\n"
+    path = tmp_path / "own.yaml"
+    path.write_text(own + "model: {answer_dropout: 0.2}\ntrain: {min_word_count: , learning_rate: 1e-4}\n")
+    base, recipe = read_recipe("vqa/scenes_grid"), read_recipe(path)
+    assert base.model["hidden_size"] == 256 and recipe.model == {"answer_dropout": 0.2}
+    assert base.train.min_word_count == 1 and recipe.train.min_word_count == 5  # the default
+    assert recipe.train.batch_size == base.train.batch_size and recipe.regions == base.regions
+    path.write_text(own)
+    with pytest.raises(ValueError, match="does not read train.min_word_count .*vqa with UpDownForVisualQuestionAns"):
+        read_recipe(path)
+
+
+def test_what_a_recipe_takes_from_its_base_away(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text(
+        "task: captioning\noutput: runs/first\ndata: {format: coco, annotations: {train: a, val: b}, images: c}\n"
+        "regions: {source: {backbone: test_vit, grid_size: 4}}\ntrain: {epochs: 7}\n"
+    )
+    (tmp_path / "same.yaml").write_text(
+        "base: first.yaml\ndata: {annotations: {val: d}, images: }\ntrain: {epochs: }\n"
+    )
+    same = read_recipe(tmp_path / "same.yaml")
+    assert same.data == {"format": "coco", "annotations": {"train": "a", "val": "d"}}
+    assert same.train.epochs == 10
+    (tmp_path / "other.yaml").write_text(
+        "base: first.yaml\ndata: {format: coco, annotations: {val: d, test: }}\nregions: {source: {grid_size: }}\n"
+    )
+    other = read_recipe(tmp_path / "other.yaml")
+    assert other.data == {"format": "coco", "annotations": {"val": "d", "test": None}}
+    assert other.regions.source == {"backbone": "test_vit"}
 
 
 @pytest.mark.parametrize(

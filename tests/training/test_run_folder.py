@@ -1,6 +1,7 @@
 """A run's folder: one run at a time, of one recipe, and nothing of others' is replaced."""
 
 import multiprocessing
+import shutil
 import time
 from pathlib import Path
 
@@ -98,6 +99,38 @@ def test_what_a_run_made_is_replaced(tmp_path: Path) -> None:
     train_here(recipe)  # from its beginning
     (tmp_path / "run" / ".writer-0.lock").unlink()  # as of a folder that was copied without hidden files
     check_output(recipe)
+
+
+def test_a_best_model_that_was_deleted_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """Of a run that is over, and of one that would go on with a score that no model has."""
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1, "schedule": "constant"})
+    train_here(recipe)
+    shutil.rmtree(tmp_path / "run" / "best")
+    cure = f"run/best, the best model of this run, was deleted: put it back, or delete {recipe.output} to start over"
+    for epochs in (1, 2):
+        recipe.train.epochs = epochs
+        with pytest.raises(ValueError, match=cure):
+            train_here(recipe)
+    shutil.rmtree(tmp_path / "run")
+    train_here(recipe)
+    assert (tmp_path / "run" / "best" / "model.safetensors").is_file()
+
+
+def test_a_mistake_beside_a_run_is_the_mistake_and_no_other_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny_recipe(tmp_path, train={"epochs": 1})
+    train_here(recipe)
+    path = recipe_file(recipe)
+    for change, sentence in {
+        "model.hiden_size=24": "unknown key 'hiden_size' in model; did you mean 'hidden_size'?",
+        "architecture=UpDownForImageCaptions": "the task captioning takes UpDownForImageCaptioning; did you mean",
+        "evaluate.metric=cider_e": "evaluate.metric is 'cider_e'; the task captioning takes cider_d",
+    }.items():
+        assert main([str(path), "--cpu", "--set", change]) == 2
+        assert sentence in capsys.readouterr().err
+    assert main([str(path), "--cpu", "--set", "model.hidden_size=32"]) == 2
+    assert "holds a run with another model.hidden_size: choose another output" in capsys.readouterr().err
 
 
 # -- more epochs -----------------------------------------------------------------------------------------------------

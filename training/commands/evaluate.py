@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from training.commands.shared import add_command, positive
-from training.console import say
+from training.commands.shared import add_command
+from training.console import positive, say
 
 
 def add_evaluate(commands: Any) -> None:
@@ -33,11 +33,11 @@ def add_evaluate(commands: Any) -> None:
         help="write the figures to a file, or to a folder with what each image or question scored (updown compare)",
     )
     parser.add_argument(
-        "--update-card",
+        "--save",
         action="store_true",
-        help="write the figures into the model's folder, for its card; else they are replaced there only by those of "
-        "the recipe's own model, as training's end computed them",
+        help="write the figures beside the model's weights, where its card takes them from",
     )
+    parser.add_argument("--update-card", dest="save", action="store_true", help=argparse.SUPPRESS)  # its name before
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         changes=arguments.set,
         java=arguments.java,
         submission=arguments.submission,
-        update_card=arguments.update_card,
+        save=arguments.save,
     )
     print_figures(evaluation)
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from training.commands.shared import add_command
+from training.commands.shared import add_command, add_train_arguments
 
 
 def add_train(commands: Any) -> None:
@@ -16,15 +16,6 @@ def add_train(commands: Any) -> None:
         example="updown train captioning/scenes --set train.epochs=1",
     )
     add_train_arguments(parser)
-
-
-def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `updown train` and `python -m training.train` both take."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a recipe that comes along: captioning_scenes")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, e.g. train.epochs=3"
-    )
-    parser.add_argument("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
 
 
 def run_train(arguments: argparse.Namespace) -> int:

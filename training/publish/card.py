@@ -1,8 +1,8 @@
 """The card of a published model: what it is, how to use it, and only figures that were measured.
 
-It is rendered from `hub_cards/card_template.md`; every fact comes from the folder's own files: the config, the
-processor, the generation config, the `evaluation.json` that `updown evaluate` wrote, and tables of comparisons
-(`comparisons.json`, `ablation.json`).
+It is rendered from `hub_cards/card_template.md` and what the model's task adds to it (`training/tasks/TASK_card.md`);
+every fact comes from the folder's own files: the config, the processor, the generation config, the `evaluation.json` of
+training or of `updown evaluate --save`, and tables of comparisons (`comparisons.json`, `ablation.json`).
 """
 
 import json
@@ -15,14 +15,17 @@ import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from jinja2 import Environment, FileSystemLoader, Template
 from transformers import PreTrainedConfig
 
 from modeling_updown.heads_updown import HEADS
 from training.compare import table
 from training.data import files
 from training.publish.card_markdown import as_markdown
-from training.shipped import published
+from training.shipped import CODE, published
 from training.tasks import TASKS
+from training.tasks.card_facts import learnt, text_facts
+from training.tasks.spec import TaskSpec
 
 LICENSE = "apache-2.0"
 TEMPLATE = "hub_cards/card_template.md"
@@ -31,21 +34,6 @@ ABLATION = "ablation.json"  # a table of what each part of the model adds; see `
 METRIC_NAMES = {key: name for spec in TASKS.values() for key, name in spec.metrics.items()}
 # tasks that transformers' own pipelines do, by the Auto class that they load a model with
 BUILT_IN_TASKS = {head.auto.name: head.auto.task for head in HEADS if head.auto.task and not head.auto.pipeline}
-OBJECTIVE_NAMES = {
-    "itc": "contrast of images and texts (ITC)",
-    "itm": "matching of image and text (ITM)",
-    "mlm": "masked words (MLM)",
-    "mrc_ce": "masked regions' class (MRC, hard labels)",
-    "mrc_kl": "masked regions' class (MRC, soft labels)",
-    "mrfr": "masked regions' features (MRFR)",
-    "mim": "masked cells' features (MIM)",
-    "prefix_lm": "the next word (Prefix-LM)",
-}
-TUNING_NAMES = {
-    "full": "all weights of the language model, no adapters",
-    "frozen": "the language model is the pretrained one, its weights never trained",
-    "lora": "adapters of rank {rank} (LoRA) beside the language model's weights; loading them needs peft",
-}
 
 
 def write_card(
@@ -73,20 +61,21 @@ def write_card(
         as_markdown(evaluation),
         as_markdown(training),
     )  # what data sets and recipes are called is others' text
-    card = ModelCard.from_template(
-        card_data,
-        template_path=str(template_path()),
+    references = list(saved.get("auto_map", {}).values())
+    model = references[-1].split(".")[-1] if references else ""
+    content = template_for(model).render(
+        card_data=card_data.to_yaml(),
         name=name,
         repo_id=repo_id,
         task=task,
-        head=classes[-1] if classes else "",
+        model=model,
         learns=learnt(config),
         license=LICENSE,
         model_type=config.model_type,
         requirements="torch, torchvision, timm"
         + (", transformers and peft" if needs_peft(config) else " and transformers"),
         region_facts=region_facts(config, folder),
-        word_facts=word_facts(config, folder),
+        word_facts=word_facts(config, folder, model=model),
         evaluation=shown,
         training=told,
         figures=figures(shown),
@@ -94,7 +83,7 @@ def write_card(
         comparisons=compared(folder / COMPARISONS),
         ablation=ablation(folder / ABLATION),
     )
-    card.save(folder / "README.md")
+    ModelCard(content).save(folder / "README.md")
 
 
 def built_in_tasks(config: PreTrainedConfig, classes: Iterable[str]) -> list[str]:
@@ -114,14 +103,17 @@ def more_tags(config: PreTrainedConfig, classes: Iterable[str]) -> list[str]:
     return [] if hasattr(config, "text_config") else ["bottom-up-top-down-attention"]
 
 
-def learnt(config: PreTrainedConfig) -> list[str]:
-    """The objectives of a fusion model that weigh something; empty for other models."""
-    return [name for name, weight in (getattr(config, "objectives", None) or {}).items() if weight]
-
-
 def needs_peft(config: PreTrainedConfig) -> bool:
     """Whether the weights have adapters beside them that peft has to build."""
     return getattr(config, "tuning", None) == "lora"
+
+
+def template_for(model: str) -> Template:
+    """The template of the card of a class of models: that of the task that trains it (`training/tasks/TASK_card.md`,
+    which says what is its own and extends the common one), else the common one."""
+    spec, common = task_of(model), template_path()
+    loader = FileSystemLoader([common.parent, CODE / "training" / "tasks"])
+    return Environment(loader=loader).get_template(f"{spec.name}_card.md" if spec else common.name)
 
 
 def template_path() -> Path:
@@ -356,77 +348,14 @@ def image_fact(folder: Path) -> str:
     return "as the processor's config says"
 
 
-def word_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
-    """What the model can read and write, as name and value."""
-    if config.model_type == "updown_vqa":
-        return question_facts(config)
-    if config.model_type == "updown_fusion":
-        return fusion_facts(config)
-    saved = read_json(folder / "generation_config.json")
-    facts = {}
-    if config.model_type == "updown_prefix_lm":
-        facts = language_model_facts(config)
-    elif getattr(config, "vocab_size", None):
-        facts["Vocabulary"] = f"{config.vocab_size} words, special tokens included"
-    if saved.get("num_beams"):
-        facts["Beams by default"] = str(saved["num_beams"])
-    longest = saved.get("max_new_tokens") or saved.get("max_length")
-    if longest:
-        facts["Longest text by default"] = f"{longest} tokens"
-    return facts
+def word_facts(config: PreTrainedConfig, folder: Path, *, model: str) -> dict[str, str]:
+    """What a model of that class can read and write, as name and value: what its task says of it."""
+    spec = task_of(model)
+    if spec is not None:
+        return spec.card_facts(config, folder)
+    return text_facts(config) if hasattr(config, "text_config") else {}
 
 
-def text_model_facts(config: PreTrainedConfig, *, role: str) -> dict[str, str]:
-    """The kind and size of the text model that a model stands on."""
-    size = f"{config.num_hidden_layers} layers of width {config.hidden_size}, {config.num_attention_heads} heads"
-    return {
-        role: f"`{config.text_config.model_type}`, {size}",
-        "Vocabulary": f"{config.vocab_size:,} tokens, special ones included",
-    }
-
-
-def language_model_facts(config: PreTrainedConfig) -> dict[str, str]:
-    """What a prefix language model writes with, and how the regions stand before the words."""
-    seen = {"full": "all regions of the image", "causal": "the regions before it"}[config.prefix_attention]
-    return {
-        **text_model_facts(config, role="Language model"),
-        "A region sees": seen,
-        "A region's box": "embedded and added" if config.box_embedding else "not read",
-        "Tuning": TUNING_NAMES[config.tuning].format(rank=config.lora_rank),
-    }
-
-
-def fusion_facts(config: PreTrainedConfig) -> dict[str, str]:
-    """What a fusion model reads, what it has learnt, and what its head gives."""
-    facts, saved = text_model_facts(config, role="Text encoder"), config.architectures or []
-    if "UpDownFusionForVisualQuestionAnswering" in saved:
-        return facts | {"Answers": f"{config.num_answers:,}"}
-    objectives = learnt(config) if "UpDownFusionForPreTraining" in saved else []
-    if "UpDownFusionForImageTextRetrieval" in saved:
-        objectives = [name for name in learnt(config) if name in ("itc", "itm")]  # it has no other heads
-    if "itc" in objectives:
-        pooled = {"cls": "the first token's state", "mean": "the mean of all states"}[config.pooling]
-        facts["Embeddings of images and texts"] = f"width {config.projection_size}, from {pooled}"
-    if objectives:
-        facts["Objectives"] = ", ".join(OBJECTIVE_NAMES[name] for name in objectives)
-    return facts
-
-
-def question_facts(config: PreTrainedConfig) -> dict[str, str]:
-    """What a question answerer reads, how it looks and what it can answer, as name and value."""
-    asked = {"concat": "question and region joined", "multiply": "question times region"}[config.attention]
-    layers = {"gated_tanh": "gated tanh", "relu": "ReLU"}[config.activation]
-    facts = {
-        "Answers": f"{config.num_answers:,}",
-        "Words of questions": f"{config.vocab_size:,}, special tokens included",
-        "Longest question": f"{config.max_question_words} words; longer ones are cut",
-        "Attention": f"{asked}, {layers} layers" + (" with weight normalisation" if config.weight_norm else ""),
-        "Glimpses": str(config.num_glimpses),
-    }
-    if config.num_attention_layers > 1:
-        facts["Stacked attention"] = f"{config.num_attention_layers} layers"
-    counted = f"by the overlaps of the {config.counted_objects} strongest regions"
-    facts["Counting"] = counted if config.counted_objects else "no part of its own"
-    if config.scores_choices:
-        facts["Multiple choice"] = "given answers are scored by their words"
-    return facts
+def task_of(model: str) -> TaskSpec | None:
+    """The task that trains models of a class; None for a class that no task trains."""
+    return next((spec for spec in TASKS.values() if model in spec.models), None)

@@ -196,7 +196,7 @@ def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
     """
     if not path.is_file():
         if needed:
-            raise ValueError(f"there is no evaluation at {path}: make one with `updown evaluate`")
+            raise ValueError(f"there is no evaluation at {path}: make one with `updown evaluate --save`")
         return {}
     try:
         evaluation = json.loads(path.read_text(encoding="utf-8"))

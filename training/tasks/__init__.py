@@ -21,4 +21,4 @@ def build_task(recipe: Recipe, accelerator: Accelerator) -> Task:
     spec.settle(recipe)
     for sentence in spec.idle_keys(recipe):
         warnings.warn(sentence, stacklevel=2)
-    return spec.task(recipe, accelerator)
+    return spec.task_with.get(recipe.architecture, spec.task)(recipe, accelerator)

@@ -20,7 +20,7 @@ from modeling_updown import (
 from modeling_updown.configuration_updown import region_source_config
 from modeling_updown.heads_updown import REGION_SOURCES, heads_of
 from training.console import did_you_mean
-from training.data.captions.rows import NoSuchSplitError
+from training.data.splits import NoSuchSplitError
 from training.recipe_sections import Recipe, RegionsRecipe
 from training.regions.store import RegionStore
 from training.saved_models import load_whole
@@ -288,7 +288,7 @@ def build_on_text(
         special = token_ids(tokenizer)
         text = {"model_type": new_text_model, **(fields.get("text_config") or {}), **special}
         fields = {**fields, **special, "text_config": {**text, "vocab_size": len(tokenizer)}}
-        return model_class(build_config(kind, fields, section="model")), tokenizer
+        return model_class(build_config(kind, {}, section="model", **fields)), tokenizer
     if "text_config" in fields:
         raise ValueError("model.text_config and text.pretrained are both given: the pretrained model has its own")
     tokenizer = pretrained_tokenizer(pretrained)

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm.auto import tqdm
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessorList, PreTrainedConfig
 
 from modeling_updown import (
     UpDownCaptioningConfig,
@@ -27,7 +27,6 @@ from modeling_updown import (
 )
 from modeling_updown.generation_updown import FiniteScores
 from modeling_updown.losses_updown import self_critical_loss
-from training.data.captions.formats import CAPTION_FORMATS
 from training.data.files import write_json
 from training.data.questions.submission import as_number
 from training.metrics.captioning.scores import ONE_IMAGE, CiderD
@@ -47,7 +46,8 @@ from training.tasks.captioning_scores import (
     read_predictions,
     scored_captions,
 )
-from training.tasks.captions import CaptionedTask, caption_rows, captioned_rows
+from training.tasks.captions import FORMATS, CaptionedTask, caption_rows, captioned_rows
+from training.tasks.card_facts import decoding_facts
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
 
@@ -376,13 +376,18 @@ def check_recipe(recipe: Recipe) -> None:
         )
 
 
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a captioner writes with, as a card says it."""
+    return {"Vocabulary": f"{config.vocab_size} words, special tokens included", **decoding_facts(folder)}
+
+
 SPEC = TaskSpec(
     name="captioning",
     task=CaptioningTask,
     hub_task="image-to-text",
     counted="photos",
     models=("UpDownForImageCaptioning",),
-    formats=CAPTION_FORMATS,
+    formats=FORMATS,
     reads=(
         *(*LOOP_READS, "regions", "train.label_smoothing", "train.max_words"),
         *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),
@@ -391,6 +396,7 @@ SPEC = TaskSpec(
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
     ),
     check=check_recipe,
+    card_facts=card_facts,
     objectives=("cross_entropy", "self_critical"),
     metrics={
         **{f"bleu_{n}": f"BLEU-{n}" for n in (1, 2, 3, 4)},

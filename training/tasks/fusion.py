@@ -75,7 +75,7 @@ class FusionTask(TopDownTask):
         """Fields of the config that the regions settle, besides their width."""
         return {}
 
-    def settled_fields(self, folder: str) -> dict[str, Any]:
+    def settled_fields(self) -> dict[str, Any]:
         """The fields of the config that the recipe settles, whatever the model of `init_from` was saved with."""
         fields = {"objectives": dict.fromkeys(self.default_objectives, 1.0), **self.recipe.model}
         return {name: value for name, value in fields.items() if name in SETTLED_BY_RECIPE}
@@ -88,7 +88,7 @@ class FusionTask(TopDownTask):
 
     def start_from(self, folder: str) -> Any:
         """A saved fusion model, also one with other heads; those that it lacks start new."""
-        whole, self.settled = self.recipe.model, self.settled_fields(folder)
+        whole, self.settled = self.recipe.model, self.settled_fields()
         self.recipe.model = {name: value for name, value in whole.items() if name not in self.settled}
         self.any_head = True
         try:

@@ -7,13 +7,23 @@ A pretrained language model brings its own tokenizer (`text.pretrained`); a new 
 import dataclasses
 import itertools
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownTokenizer, boundary_token_ids
 from modeling_updown.compat_updown import checkpoint_activations
 from training.tasks import captioning
 from training.tasks.build import build_on_text, build_region_source, source_fields
 from training.tasks.captioning import CaptioningTask, set_generation
+from training.tasks.card_facts import decoding_facts, text_facts
+
+TUNING_NAMES = {
+    "full": "all weights of the language model, no adapters",
+    "frozen": "the language model is the pretrained one, its weights never trained",
+    "lora": "adapters of rank {rank} (LoRA) beside the language model's weights; loading them needs peft",
+}
 
 
 class PrefixLMTask(CaptioningTask):
@@ -46,10 +56,23 @@ class PrefixLMTask(CaptioningTask):
         return self.assembled(model, tokenizer, source)
 
 
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a prefix language model writes with and how, and how the regions stand before the words."""
+    seen = {"full": "all regions of the image", "causal": "the regions before it"}[config.prefix_attention]
+    return {
+        **text_facts(config, role="Language model"),
+        "A region sees": seen,
+        "A region's box": "embedded and added" if config.box_embedding else "not read",
+        "Tuning": TUNING_NAMES[config.tuning].format(rank=config.lora_rank),
+        **decoding_facts(folder),
+    }
+
+
 SPEC = dataclasses.replace(
     captioning.SPEC,
     name="prefix_lm",
     task=PrefixLMTask,
+    card_facts=card_facts,
     models=("UpDownPrefixLMForImageCaptioning",),
     reads=(
         *(key for key in captioning.SPEC.reads if not key.startswith("train.scheduled_sampling")),

@@ -1,12 +1,14 @@
 """Pretraining on regions and words: what retrieval has, and what is masked, for `training/train.py`.
 
 The objectives are those of `model.objectives`; masks are those of the recipe's `masks`. A split is scored by retrieval,
-where that is learnt, and by each objective's own figure on masks that are the same at every evaluation.
+where that is learnt, and by each objective's own figure on masks that are the same at every evaluation. A model for
+masked words alone learns `mlm`.
 """
 
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,9 +31,10 @@ from processors.masking_updown import (
     mask_words,
     word_starts,
 )
-from training.recipe_sections import Recipe, key
+from training.recipe_sections import Recipe, key, own_values
 from training.regions.store import RegionStore
 from training.tasks import retrieval
+from training.tasks.card_facts import OBJECTIVE_NAMES, objective_facts, text_facts
 from training.tasks.retrieval import RetrievalTask
 from training.tasks.spec import Scored
 
@@ -41,6 +44,7 @@ FIGURES = {  # each higher for a better model
     "object_accuracy": "masked regions' class guessed",
     "feature_fit": "variance of masked regions' features explained",
 }
+MASKED_WORDS = "UpDownFusionForMaskedLM"
 EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of this epoch
 
 
@@ -75,7 +79,7 @@ class PretrainingRecipe(Recipe):
 class PretrainingTask(RetrievalTask):
     """A recipe's images and captions, model and processor, and the four verbs on them; see the module's docstring."""
 
-    default_objectives = DEFAULT_OBJECTIVES
+    default_objectives: tuple[str, ...] = DEFAULT_OBJECTIVES
 
     recipe: PretrainingRecipe
 
@@ -245,17 +249,67 @@ class PretrainingTask(RetrievalTask):
         return sums
 
 
+class MaskedLMTask(PretrainingTask):
+    """Masked words alone, by a model that has no other head."""
+
+    default_objectives = ("mlm",)
+
+    def make_momentum(self) -> None:
+        """None: there is nothing to contrast."""
+
+    def weight(self, objective: str) -> float:
+        """1 for masked words, whatever the config names."""
+        return float(objective == "mlm")
+
+    def model_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The masked words as `input_ids`."""
+        kept = {name: value for name, value in inputs.items() if name not in ("masked_input_ids", "image_ids")}
+        return {**kept, "input_ids": inputs["masked_input_ids"]}
+
+    def loss(
+        self, model: torch.nn.Module, inputs: dict[str, Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, float]]:
+        """Sum of the loss over masked words, and their number."""
+        words = (inputs["labels"] != IGNORED_LABEL).sum()
+        return model(**self.model_inputs(inputs)).loss * words, words, {}
+
+
+def check_recipe(recipe: PretrainingRecipe) -> None:
+    """`ValueError` for what a model for masked words alone does not learn, show or hide."""
+    if recipe.architecture != MASKED_WORDS:
+        return
+    others = [name for name, weight in (recipe.model.get("objectives") or {}).items() if weight and name != "mlm"]
+    if others:
+        raise ValueError(f"{MASKED_WORDS} learns mlm alone: leave {', '.join(others)} out of model.objectives")
+    if recipe.evaluate.metric != "mlm_accuracy":
+        raise ValueError(f"evaluate.metric is {recipe.evaluate.metric!r}, but {MASKED_WORDS} has mlm_accuracy alone")
+    idle = [f"masks.{name}" for name in own_values(recipe.masks) if name not in ("words", "whole_words")]
+    if idle:
+        raise ValueError(f"{MASKED_WORDS} hides no regions: leave {', '.join(idle)} out")
+
+
 def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
     """The generator of one image's masks in one epoch."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence([seed, epoch, image]).generate_state(1)[0]))
+
+
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a pretrained model reads, and has learnt with the heads that it was saved with, as a card says it."""
+    heads = OBJECTIVE_NAMES if "UpDownFusionForPreTraining" in (config.architectures or []) else ("mlm",)
+    return {**text_facts(config), **objective_facts(config, heads)}
 
 
 SPEC = dataclasses.replace(
     retrieval.SPEC,
     name="pretraining",
     task=PretrainingTask,
-    models=("UpDownFusionForPreTraining",),
+    card_facts=card_facts,
+    models=("UpDownFusionForPreTraining", MASKED_WORDS),
+    task_with={MASKED_WORDS: MaskedLMTask},
+    reads=retrieval.COMMON_READS,
+    reads_with={"UpDownFusionForPreTraining": retrieval.CONTRAST_READS},
     recipe=PretrainingRecipe,
+    check=check_recipe,
     metrics={**retrieval.SPEC.metrics, **FIGURES},
     best_by=(*retrieval.SPEC.best_by, *FIGURES),
 )

@@ -17,14 +17,15 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownProcessor
 from modeling_updown.momentum_updown import REGION_INPUTS, MomentumQueue
-from training.data.captions.formats import CAPTION_FORMATS
 from training.metrics.item_scores import item_scores
 from training.metrics.retrieval.recall import fold_scores, retrieval_scores
 from training.recipe_sections import Recipe
-from training.tasks.captions import CaptionedTask
+from training.tasks.captions import FORMATS, CaptionedTask
+from training.tasks.card_facts import objective_facts, text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
 from training.tasks.reranking import reranked
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
@@ -73,8 +74,12 @@ class RetrievalTask(FusionTask, CaptionedTask):
         self.check_evaluation()
         self.take_rows(rows)
         self.image_numbers = np.unique(self.train_rows["image_id"][:], return_inverse=True)[1]  # a mixture may repeat
-        if recipe.train.momentum_queue:
-            settings = recipe.train
+        self.make_momentum()
+
+    def make_momentum(self) -> None:
+        """The momentum copy and its queue, where the recipe asks for them."""
+        settings = self.recipe.train
+        if settings.momentum_queue:
             self.momentum = MomentumQueue(self.model, size=settings.momentum_queue, decay=settings.momentum_decay)
             self.stateful = [self.momentum.to(self.accelerator.device)]
 
@@ -229,9 +234,19 @@ class RetrievalTask(FusionTask, CaptionedTask):
         return model.get_text_features(**self.on_device(self.tokenize([texts[i] for i in indices])))
 
 
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a retrieval model reads and how it compares, as a card says it; its class has no other heads."""
+    return {**text_facts(config), **objective_facts(config, ("itc", "itm"))}
+
+
 RANKINGS = {
     f"{way}_{key}": f"{shown}, {name}" for way, shown in DIRECTIONS.items() for key, name in RANKING_NAMES.items()
 }
+COMMON_READS = (*LOOP_READS, *FUSION_READS, "train.captions_per_image")
+CONTRAST_READS = (
+    *("train.momentum_queue", "train.momentum_decay"),
+    *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
+)
 NAMES = {**RANKINGS, "rsum": "sum of the six recalls"}
 SPEC = TaskSpec(
     name="retrieval",
@@ -239,12 +254,10 @@ SPEC = TaskSpec(
     hub_task="zero-shot-image-classification",
     counted="photos",
     models=("UpDownFusionForImageTextRetrieval",),
-    formats=CAPTION_FORMATS,
-    reads=(
-        *(*LOOP_READS, *FUSION_READS, "train.captions_per_image", "train.momentum_queue", "train.momentum_decay"),
-        *("evaluate.rerank", "evaluate.rerank_weight", "evaluate.folds"),
-    ),
+    formats=FORMATS,
+    reads=(*COMMON_READS, *CONTRAST_READS),
     objectives=("mixed",),  # by the weights of `model.objectives`
     metrics={**NAMES, **{f"{BEFORE}{key}": f"{name}, before re-ranking" for key, name in NAMES.items()}},
     best_by=("rsum", *(key for key in RANKINGS if not key.endswith("_rank"))),
+    card_facts=card_facts,
 )

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from transformers import PreTrainedConfig
 
 import modeling_updown
 from training.console import did_you_mean
@@ -96,21 +97,28 @@ class Task(Protocol):
         """Write the predictions as the data set's organisers take them."""
 
 
+def no_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """No rows of a card's table beside those on regions."""
+    return {}
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """All that recipes, the loop, evaluation and cards need to know of a task.
 
-    name: of the task in a recipe; its model file, metrics and recipes have the same name.
+    name: of the task in a recipe; its model file, metrics, recipes and part of a card (`NAME_card.md`) have it too.
     task: the class with the verbs (see `Task`), made with a recipe and an accelerator.
     hub_task: the Hub's name of the task, which the card shows.
     counted: what a split has a number of, in `evaluation.json`: `photos` or `questions`.
     models: the names of the classes that it trains; a recipe picks one by its `architecture`, by default the first.
+    task_with: models -> the class with the verbs, where it is another one than `task`.
     formats: what `data.format` may be -> its reader.
     reads: the keys of the common sections that mean something to the task, `train.epochs`, or a whole section, `text`.
     reads_with: models -> the keys that are read with them alone.
     runs: what folders of its runs begin with (and its recipes did before they had a folder), where it is not the name.
     recipe: the class of its recipes, which may add sections that the task alone reads.
     check: `ValueError` for a recipe whose keys do not go together.
+    card_facts: (config, folder) -> what a card's table says of a saved model of its classes.
     objectives: the values of `train.objective`; the first is the default.
     metrics: each of its figures, without `_x100` -> what a card calls it.
     best_by: the values of `evaluate.metric`; the first is the default.
@@ -135,7 +143,9 @@ class TaskSpec:
     runs: str = ""
     recipe: type[Recipe] = Recipe
     check: Callable[[Any], None] | None = None
+    card_facts: Callable[[PreTrainedConfig, Path], dict[str, str]] = no_facts
     reads_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    task_with: Mapping[str, type[Any]] = field(default_factory=dict)
 
     def settle(self, recipe: Recipe) -> None:
         """Fill in what a recipe leaves to its task; `ValueError` for what the task cannot be run with."""
@@ -165,8 +175,8 @@ class TaskSpec:
         return (*self.reads, *self.sections, *self.reads_with.get(architecture, ()))
 
     def idle_keys(self, recipe: Recipe) -> list[str]:
-        """A sentence on keys with values of their own that say nothing beside another key's value (`momentum` with
-        another optimiser)."""
+        """A sentence for each group of keys that have values of their own, but are not read beside the value of another
+        key: `momentum` beside another optimiser."""
         reads, idle = self.keys_read(recipe.architecture), defaultdict(list)
         sections = sections_of(self.recipe)
         given = {f"{name}.{last}" for name in sections for last in own_values(getattr(recipe, name))}

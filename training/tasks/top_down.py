@@ -16,7 +16,7 @@ from modeling_updown import UpDownProcessor
 from modeling_updown.modeling_captioning import IMAGE_INPUTS
 from training.recipe_sections import Recipe
 from training.regions.extract import ImageRegions, ask_store
-from training.saved_models import check_kind, load_whole
+from training.saved_models import check_kind, load_whole, load_with_processor
 from training.tasks.build import build_image_processor, change_region_source, override_config, owns_region_source
 from training.tasks.spec import Scored
 
@@ -91,15 +91,9 @@ class TopDownTask:
 
     def load(self, folder: str | Path) -> tuple[Any, UpDownProcessor]:
         """The model (in float32) and processor of a saved folder or Hub id, from now on those of the task."""
-        name = str(folder)
-        if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
-            raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
-        try:
-            check_kind(folder, [self.model_class], any_head=self.any_head)
-            model = self.load_weights(folder)
-            processor = UpDownProcessor.from_pretrained(folder)
-        except OSError as error:
-            raise ValueError(f"no model can be loaded from {folder}: {' '.join(str(error).split())}") from error
+        model, processor = load_with_processor(
+            folder, self.model_class, UpDownProcessor, any_head=self.any_head, load=self.load_weights
+        )
         self.adopt(model, processor)
         return model, processor
 

@@ -2,13 +2,14 @@
 
 Every answer of the vocabulary is its own yes-or-no question, trained towards the share of annotators who gave it (the
 paper, section 3.3). A step's rows are groups of questions about one image, so that its regions are fetched and
-projected once.
+projected once. The model is the paper's, or a fusion model, which may start from one that learnt otherwise.
 """
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset, concatenate_datasets
 from tqdm.auto import tqdm
+from transformers import PreTrainedConfig
 
 from modeling_updown import (
     UpDownForVisualQuestionAnswering,
@@ -26,38 +28,44 @@ from modeling_updown import (
     UpDownVqaConfig,
 )
 from modeling_updown.losses_updown import IGNORED_LABEL
-from modeling_updown.modeling_vqa import WORD_STD
 from modeling_updown.outputs_updown import check_finite
+from training.data.files import listed
 from training.data.mirroring import tell_sides
-from training.data.questions.answer_vocabulary import (
-    AnswerVocabulary,
-    answer_lists,
-    build_answers,
-    learned_answers,
-    read_answers,
-    soft_targets,
-)
+from training.data.questions.answer_vocabulary import AnswerVocabulary, build_answers, read_answers
+from training.data.questions.answers import answer_lists, learned_answers
 from training.data.questions.formats import VQA_FORMATS, load_vqa
-from training.data.questions.rows import listed
+from training.data.questions.from_captions import read_caption_questions
 from training.data.questions.submission import write_submission
 from training.metrics.vqa.exact_match import align_predictions
-from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
-from training.tasks.spec import LOOP_READS, Scored, TaskSpec
-from training.tasks.top_down import TopDownTask
-from training.tasks.vqa_recipe import VqaRecipe, check_recipe
-from training.tasks.vqa_scores import (
+from training.metrics.vqa.scores import (
     item_accuracies,
     question_items,
     question_scores,
     read_predicted_answers,
     scored_format,
 )
-from training.text.word_vectors import word_vectors
+from training.metrics.vqa.soft_targets import soft_targets
+from training.recipe_sections import own_values
+from training.saved_models import saved_class
+from training.scenes.questions import read_scene_questions
+from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
+from training.tasks.captions import FORMATS as CAPTION_FORMATS
+from training.tasks.card_facts import text_facts
+from training.tasks.fusion import FUSION_READS, FusionTask
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
+from training.tasks.top_down import TopDownTask
+from training.tasks.vqa_recipe import VqaRecipe, check_recipe
+from training.text.word_vectors import start_from_vectors
 
 SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),
     **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
     **{name: name for name in ("aokvqa", "visual7w")},
+}
+FORMATS: dict[str, Callable[..., Dataset]] = {
+    **VQA_FORMATS,
+    "captions": partial(read_caption_questions, caption_formats=CAPTION_FORMATS),
+    "scenes": read_scene_questions,
 }
 BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "num_scenes")
 
@@ -86,6 +94,7 @@ class VqaTask(TopDownTask):
     def __init__(self, recipe: VqaRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.not_computed: dict[str, str] = {}
+        self.new_heads: dict[str, Any] = {}  # of a model of `init_from` that answered no questions
 
     def prepare(self) -> None:
         """Everything training needs: questions, answers, model, regions, token ids, soft targets."""
@@ -164,8 +173,13 @@ class VqaTask(TopDownTask):
     # -- model --------------------------------------------------------------------------------------------------------
 
     def first_model(self, rows: Dataset) -> Any:
-        """The model that training starts from: that of `init_from`, or a new one."""
-        return self.start_from(self.recipe.init_from) if self.recipe.init_from else self.build(rows)
+        """The model that training starts from: that of `init_from` with its own answers, or a new one."""
+        if not self.recipe.init_from:
+            return self.build(rows)
+        idle = [f"answers.{name}" for name in own_values(self.recipe.answers) if name != "scores"]
+        if idle:
+            warnings.warn(f"{', '.join(idle)} of the recipe says nothing: init_from has its own answers", stacklevel=2)
+        return self.start_from(self.recipe.init_from)
 
     @property
     def scores_choices(self) -> bool:
@@ -384,6 +398,33 @@ class VqaTask(TopDownTask):
         write_submission(kind, {found["question_id"]: submitted(found, kind) for found in scored.predictions}, path)
 
 
+class FusionVqaTask(FusionTask, VqaTask):
+    """The same with a fusion model, whose words are those of its text encoder."""
+
+    def first_model(self, rows: Dataset) -> Any:
+        """As the base class has it; a model of `init_from` without answers gets those of the training questions."""
+        folder = self.recipe.init_from
+        if not folder or saved_class(folder) == self.recipe.architecture:
+            return super().first_model(rows)
+        answers = self.answer_vocabulary(rows)
+        self.new_heads = {"id2label": dict(enumerate(answers.answers))}
+        model = self.start_from(folder)
+        model.answers.bias.data.copy_(answer_bias(rows, answers))
+        return model
+
+    def settled_fields(self) -> dict[str, Any]:
+        """The answers, where the model of `init_from` has none."""
+        sizes = {name: value for name, value in self.recipe.model.items() if name == "answer_hidden_size"}
+        return {**sizes, **self.new_heads} if self.new_heads else {}
+
+    def build(self, rows: Dataset) -> Any:
+        """A new model: answers, and words without a pretrained text encoder, are those of the training questions."""
+        answers = self.answer_vocabulary(rows)
+        model = self.build_fusion(rows["question"][:], id2label=dict(enumerate(answers.answers)))
+        model.answers.bias.data.copy_(answer_bias(rows, answers))
+        return model
+
+
 def submission_kind(data: Mapping[str, Any], split: str) -> str:
     """The kind of upload file of a recipe's data set; `ValueError` where nobody takes any."""
     format = scored_format(data, split)
@@ -414,7 +455,8 @@ def question_rows(data: Mapping[str, Any], *, split: str, images: bool = True) -
             data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
     apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in BY_SPLIT)
     words = split.split("+") if apart else [split]
-    return concatenate_datasets([load_by_split(load_vqa, data, split=word, names=BY_SPLIT) for word in words])
+    load = partial(load_vqa, formats=FORMATS)
+    return concatenate_datasets([load_by_split(load, data, split=word, names=BY_SPLIT) for word in words])
 
 
 def answer_figures(
@@ -461,28 +503,6 @@ def answer_bias(rows: Dataset, answers: AnswerVocabulary) -> torch.Tensor:
     return torch.from_numpy(counts / (len(numbers) + 1)).float().logit()
 
 
-def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> None:
-    """Give words the vectors of a GloVe file or of another model; words that it lacks keep their new ones.
-
-    Vectors are scaled to the size of new ones, since every source has its own.
-
-    Raises `ValueError` where their width is not the model's.
-    """
-    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    vectors, found = word_vectors(source, words)
-    embedding = model.embed_tokens.weight
-    if vectors.shape[1] != embedding.shape[1]:
-        raise ValueError(
-            f"train.word_vectors are {vectors.shape[1]} wide: set model.word_embedding_size to that, not "
-            f"{embedding.shape[1]}"
-        )
-    there = set(found)
-    special = set(tokenizer.all_special_ids)  # "<pad>" may be three pieces to another tokenizer, but stays zero here
-    known = [number for number, word in enumerate(words) if word in there and number not in special]
-    scale = WORD_STD / vectors[known].std().clamp(min=1e-6)
-    embedding.data[known] = scale * vectors[known]
-
-
 def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
     """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or image.
 
@@ -513,19 +533,44 @@ def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> 
     return scored, answer_figures(metrics, domains, not_computed), rows
 
 
+def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
+    """What a question answerer reads, how it looks and what it can answer, as name and value."""
+    if hasattr(config, "text_config"):
+        return {**text_facts(config), "Answers": f"{config.num_answers:,}"}
+    asked = {"concat": "question and region joined", "multiply": "question times region"}[config.attention]
+    layers = {"gated_tanh": "gated tanh", "relu": "ReLU"}[config.activation]
+    facts = {
+        "Answers": f"{config.num_answers:,}",
+        "Words of questions": f"{config.vocab_size:,}, special tokens included",
+        "Longest question": f"{config.max_question_words} words; longer ones are cut",
+        "Attention": f"{asked}, {layers} layers" + (" with weight normalisation" if config.weight_norm else ""),
+        "Glimpses": str(config.num_glimpses),
+    }
+    if config.num_attention_layers > 1:
+        facts["Stacked attention"] = f"{config.num_attention_layers} layers"
+    counted = f"by the overlaps of the {config.counted_objects} strongest regions"
+    facts["Counting"] = counted if config.counted_objects else "no part of its own"
+    if config.scores_choices:
+        facts["Multiple choice"] = "given answers are scored by their words"
+    return facts
+
+
 SPEC = TaskSpec(
     name="vqa",
     task=VqaTask,
     hub_task="visual-question-answering",
     counted="questions",
-    models=("UpDownForVisualQuestionAnswering",),
-    formats=VQA_FORMATS,
-    reads=(
-        *(*LOOP_READS, "regions", "train.questions_per_image", "train.withhold"),
-        *("train.word_vectors", "train.min_word_count"),
-    ),
+    models=("UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"),
+    task_with={"UpDownFusionForVisualQuestionAnswering": FusionVqaTask},
+    formats=FORMATS,
+    reads=(*LOOP_READS, "regions", "train.questions_per_image", "train.withhold"),
+    reads_with={
+        "UpDownForVisualQuestionAnswering": ("train.word_vectors", "train.min_word_count"),
+        "UpDownFusionForVisualQuestionAnswering": FUSION_READS,
+    },
     recipe=VqaRecipe,
     check=check_recipe,
+    card_facts=card_facts,
     objectives=("binary_cross_entropy",),
     metrics={
         "accuracy": "accuracy",

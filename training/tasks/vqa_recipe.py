@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from training.recipe_sections import NEW, Recipe, key
+from training.recipe_sections import Recipe, key
 
 
 @dataclass
@@ -18,10 +18,10 @@ class AnswersRecipe:
         answer of each question alone.
     """
 
-    file: str = key("", beside=NEW)
-    min_count: int = key(0, lowest=0, beside={"answers.file": ("",), **NEW})
-    top: int = key(0, lowest=0, beside={"answers.file": ("",), **NEW})
-    spelling: Literal["normalized", "as_written"] = key("normalized", beside={"answers.file": ("",), **NEW})
+    file: str = ""
+    min_count: int = key(0, lowest=0, beside={"answers.file": ("",)})
+    top: int = key(0, lowest=0, beside={"answers.file": ("",)})
+    spelling: Literal["normalized", "as_written"] = key("normalized", beside={"answers.file": ("",)})
     scores: Literal["leave_one_out", "table", "single", "agree_of_three"] = "leave_one_out"
 
 

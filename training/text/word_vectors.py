@@ -25,6 +25,8 @@ from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
+from modeling_updown import UpDownTokenizer
+from modeling_updown.modeling_vqa import WORD_STD
 from training.data.files import PathLike, read_json
 
 LONGEST_LINE_BYTES = 2**20
@@ -183,6 +185,28 @@ class _VectorReader:
         if not np.isfinite(vector).all():
             raise ValueError(f"{self.path}, line {number}: the vector of {word!r} holds a number that is not finite")
         return vector
+
+
+def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> None:
+    """Give words the vectors of a GloVe file or of another model; words that it lacks keep their new ones.
+
+    Vectors are scaled to the size of new ones, since every source has its own.
+
+    Raises `ValueError` where their width is not the model's.
+    """
+    words = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    vectors, found = word_vectors(source, words)
+    embedding = model.embed_tokens.weight
+    if vectors.shape[1] != embedding.shape[1]:
+        raise ValueError(
+            f"train.word_vectors are {vectors.shape[1]} wide: set model.word_embedding_size to that, not "
+            f"{embedding.shape[1]}"
+        )
+    there = set(found)
+    special = set(tokenizer.all_special_ids)  # "<pad>" may be three pieces to another tokenizer, but stays zero here
+    known = [number for number, word in enumerate(words) if word in there and number not in special]
+    scale = WORD_STD / vectors[known].std().clamp(min=1e-6)
+    embedding.data[known] = scale * vectors[known]
 
 
 def _lines(file: BinaryIO, path: PathLike) -> Iterator[bytes]:

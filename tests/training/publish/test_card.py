@@ -28,6 +28,7 @@ from training.publish.card import (
     figures,
     metric_name,
     region_facts,
+    template_for,
     template_path,
     text_origin,
     training_facts,
@@ -35,6 +36,7 @@ from training.publish.card import (
     write_card,
 )
 from training.publish.push import auto_classes, custom_pipelines
+from training.tasks import TASKS
 
 TABLE: dict[str, Any] = {
     "title": "What each objective adds",
@@ -76,7 +78,7 @@ def test_word_facts_of_a_question_answerer(tmp_path: Path) -> None:
     config = tiny_vqa_config(
         id2label=answers, num_glimpses=2, num_attention_layers=2, attention="multiply", scores_choices=True
     )
-    facts = word_facts(config, tmp_path)
+    facts = word_facts(config, tmp_path, model="UpDownForVisualQuestionAnswering")
     assert facts["Answers"] == "3,129" and facts["Attention"] == "question times region, gated tanh layers"
     assert facts["Glimpses"] == "2" and facts["Stacked attention"] == "2 layers"
     assert facts["Counting"] == "no part of its own"
@@ -95,6 +97,15 @@ def test_region_facts_of_other_sources(tmp_path: Path) -> None:
 
 def test_template_is_found_in_the_checkout() -> None:
     assert template_path().parts[-2:] == ("hub_cards", "card_template.md")
+
+
+def test_every_model_of_every_task_has_the_card_of_its_task() -> None:
+    for name, spec in TASKS.items():
+        assert {template_for(model).name for model in spec.models} == {f"{name}_card.md"}
+    assert template_for("UpDownGrid").name == template_for("").name == "card_template.md"
+    untrained = tiny_fusion_config(architectures=["UpDownFusionModel"])
+    assert list(word_facts(untrained, Path(), model="UpDownFusionModel")) == ["Text encoder", "Vocabulary"]
+    assert word_facts(UpDownGridConfig(), Path(), model="UpDownGrid") == {}
 
 
 def test_metrics_of_retrieval_and_pretraining_have_names() -> None:
@@ -189,7 +200,9 @@ def test_card_of_a_prefix_language_model(tmp_path: Path, tuning: str, told: str)
     assert "| Beams by default | 3 |\n| Longest text by default | 12 tokens |" in card.text
     assert ("timm, transformers and peft." in card.text) == (tuning == "lora")
     assert "stand as a prefix" in card.text
-    assert word_facts(tiny_prefix_lm_config(prefix_attention="causal"), tmp_path)["A region sees"].endswith("before it")
+    config = tiny_prefix_lm_config(prefix_attention="causal")
+    facts = word_facts(config, tmp_path, model="UpDownPrefixLMForImageCaptioning")
+    assert facts["A region sees"].endswith("before it")
 
 
 def test_training_facts_name_objectives_and_the_text_models_origin(tmp_path: Path) -> None:

@@ -447,7 +447,7 @@ def test_what_a_detection_recipe_cannot_be_run_with(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="region_feature_size is 128: set it to 112"):
         prepared(recipe)
     recipe.init_from = str(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="no detector can be loaded from .*nowhere"):
+    with pytest.raises(ValueError, match="there is no model folder .*nowhere: train the recipe that writes it first"):
         prepared(recipe)
 
 

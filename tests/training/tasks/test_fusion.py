@@ -12,7 +12,7 @@ from accelerate.utils import set_seed
 
 from tests.training.tiny_run import new_accelerator, tiny_retrieval_recipe, train_here
 from training.evaluate import evaluate_folder
-from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe
+from training.recipe_sections import EvaluateRecipe, RegionsRecipe
 from training.regions.store import RegionStoreWriter
 from training.tasks import build_task
 
@@ -20,10 +20,11 @@ THINGS = ("dog", "cat", "bird")
 COPIES = {"train": 16, "val": 1, "test": 1}  # of each of the six orders of two things
 
 
-def write_clips(folder: Path, *, seconds: bool = True, **columns: torch.Tensor) -> None:
+def write_clips(folder: Path, *, seconds: bool = True, blind: bool = False, **columns: torch.Tensor) -> None:
     """Clips of two things, one after the other, and captions of their order, which the regions' seconds alone tell.
 
-    The regions of a clip stand in a random order. columns: more of each clip's regions, (1, 2, ...).
+    The regions of a clip stand in a random order. blind: all regions look the same. columns: more of each clip's
+    regions, (1, 2, ...).
     """
     draw = torch.Generator().manual_seed(0)
     images, captions = [], []
@@ -32,7 +33,7 @@ def write_clips(folder: Path, *, seconds: bool = True, **columns: torch.Tensor) 
             for (one, other), copy in itertools.product(itertools.permutations(range(3), 2), range(copies)):
                 name = f"{split}-{THINGS[one]}-{THINGS[other]}-{copy}"
                 shuffled = torch.randperm(2, generator=draw)
-                features = 2 * torch.eye(8)[[one, other]]
+                features = torch.ones(2, 8) if blind else 2 * torch.eye(8)[[one, other]]
                 regions = {
                     "region_features": features[shuffled][None],
                     "region_boxes": torch.tensor([[[0.0, 0, 1, 1]] * 2]),
@@ -48,10 +49,11 @@ def write_clips(folder: Path, *, seconds: bool = True, **columns: torch.Tensor) 
     (folder / "clips.json").write_text(json.dumps({"images": images, "annotations": captions}))
 
 
-def clip_recipe(folder: Path, **changes: Any) -> Recipe:
-    """Retrieval on the clips in a folder, by contrast alone."""
+def clip_recipe(folder: Path, *, task: str = "retrieval", **changes: Any) -> Any:
+    """A recipe on the clips in a folder, by contrast alone; changes: to fields of the model."""
     recipe = tiny_retrieval_recipe(
         folder,
+        task=task,
         data={"format": "coco", "annotations": str(folder / "clips.json")},
         regions=RegionsRecipe(store=str(folder / "store")),
         train={"epochs": 12, "batch_size": 12, "captions_per_image": 1},
@@ -106,8 +108,8 @@ def test_masked_regions_count_by_the_confidence_in_the_store(tmp_path: Path, con
     write_clips(tmp_path, object_probs=probs, region_scores=torch.full((1, 2), confidence))
     losses = []
     for weights in ("even", "confidence"):
-        recipe = clip_recipe(tmp_path, objectives={"mrc_kl": 1}, mrc_weights=weights)
-        recipe.task, recipe.evaluate.metric, recipe.masks.overlap = "pretraining", "object_accuracy", 1.0
+        recipe = clip_recipe(tmp_path, task="pretraining", objectives={"mrc_kl": 1}, mrc_weights=weights)
+        recipe.evaluate.metric, recipe.masks.overlap = "object_accuracy", 1.0
         set_seed(0)
         task: Any = build_task(recipe, new_accelerator())
         task.prepare()

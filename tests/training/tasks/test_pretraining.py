@@ -1,5 +1,6 @@
 """The pretraining task: masks by (seed, epoch, image), figures equal to a hand count, every objective learns."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.tiny_run import log_of, new_accelerator, tiny_retrieval_recipe, train_here
+from tests.training.tasks.test_fusion import clip_recipe, write_clips
+from tests.training.tiny_run import (
+    differences,
+    ending,
+    log_of,
+    new_accelerator,
+    tiny_retrieval_recipe,
+    train_here,
+    train_in_processes,
+)
+from training.evaluate import evaluate_recipe
 from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe
 from training.tasks import build_task
 from training.tasks.pretraining import MasksRecipe
@@ -164,3 +175,71 @@ def test_whole_words_are_masked_together(tmp_path: Path) -> None:
         for place in range(1, len(names)):
             if chosen[row][place - 1] and not names[place].startswith(("Ġ", "[")):
                 assert chosen[row][place]
+
+
+# -- masked words alone ----------------------------------------------------------------------------------------------
+
+
+def masked_words_recipe(folder: Path, *, name: str = "run", train: dict[str, Any] | None = None, **changes: Any) -> Any:
+    """A model with no other head, on the scenes."""
+    metric = EvaluateRecipe(metric="mlm_accuracy", batch_size=3, every_epochs=10)
+    values: dict[str, Any] = {"objectives": {"mlm": 1}, "evaluate": metric, "output": str(folder / name), **changes}
+    return tiny_pretraining_recipe(folder, architecture="UpDownFusionForMaskedLM", train=train, **values)
+
+
+def test_masked_words_are_read_off_the_regions_and_scored_again(tmp_path: Path) -> None:
+    """Captions of clips, `first a dog then a cat`: without seeing the regions a thing's name is a guess."""
+    found = {}
+    for blind in (True, False):
+        folder = tmp_path / f"blind-{blind}"
+        folder.mkdir()
+        write_clips(folder, blind=blind)
+        words: Any = {"task": "pretraining", "objectives": {"mlm": 1}, "time_embedding": True}
+        recipe = clip_recipe(folder, **words)
+        recipe.architecture, recipe.masks.words = "UpDownFusionForMaskedLM", 0.4
+        recipe.model["text_config"] |= {"hidden_dropout_prob": 0.0, "initializer_range": 0.1}
+        recipe.evaluate = EvaluateRecipe(metric="mlm_accuracy", split="train", final_split="train", every_epochs=16)
+        recipe.train.epochs = 16
+        found[blind] = train_here(recipe)["mlm_accuracy_x100"]
+        again = evaluate_recipe(Path(recipe.output) / "recipe.yaml", output=folder / "scores")
+        assert again["metrics"] == {"mlm_accuracy_x100": found[blind]}
+        assert log_of(recipe, "loss")[-1] < 0.3 * log_of(recipe, "loss")[0]
+    assert found[False] > 97 and found[True] < 88  # of the words four in five are the same in all captions
+
+
+def test_the_loss_of_masked_words_is_the_sum_over_them(tmp_path: Path) -> None:
+    task = prepared(masked_words_recipe(tmp_path))
+    task.model.eval()
+    inputs = task.inputs(np.arange(4), epoch=0)
+    total, count, _ = task.loss(task.model, inputs)
+    expected, words = 0.0, 0
+    for row, image in enumerate(inputs["image_index"].tolist()):
+        regions = {name: inputs[name][image, None] for name in ("region_features", "region_boxes", "region_mask")}
+        seen = inputs["attention_mask"][row]
+        with torch.no_grad():
+            logits = task.model(inputs["masked_input_ids"][row, None, seen], **regions).logits[0].double()
+        for place in (inputs["labels"][row] != -100).nonzero().flatten().tolist():
+            expected, words = expected - logits[place].log_softmax(0)[inputs["labels"][row, place]].item(), words + 1
+    assert count.item() == words > 4 and total.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_killed_run_of_masked_words_goes_on(tmp_path: Path) -> None:
+    hard = {"epochs": 2, "checkpoint_steps": 2}
+    recipe, killed = (masked_words_recipe(tmp_path, name=name, train=hard) for name in ("whole", "killed"))
+    assert train_in_processes(recipe) == [0]
+    assert train_in_processes(killed, kill="training.train:Run.train_step:3") == [-signal.SIGKILL]
+    assert train_in_processes(killed) == [0]
+    assert differences(ending(killed), ending(recipe)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "cure"),
+    [
+        ({"objectives": {"mlm": 1, "itc": 1, "mim": 2}}, "learns mlm alone: leave itc, mim out of model.objectives"),
+        ({"evaluate": EvaluateRecipe()}, "evaluate.metric is 'rsum', but UpDownFusionForMaskedLM has mlm_accuracy"),
+        ({"masks": MasksRecipe(words=0.2, regions=0.3, blocks=True)}, "leave masks.regions, masks.blocks out"),
+    ],
+)
+def test_what_masked_words_alone_do_not_learn(tmp_path: Path, changes: dict[str, Any], cure: str) -> None:
+    with pytest.raises(ValueError, match=cure):
+        build_task(masked_words_recipe(tmp_path, **changes), new_accelerator())
