@@ -19,18 +19,20 @@ from training.scenes.draw import draw_scene
 ROOT = Path(__file__).resolve().parents[2]
 TRIAL = Path(__file__).with_name("trial_task")
 PRODUCT = ("modeling_updown", "processors", "training")
-HEAD = 'Head("UpDownFusionForImageCounting", "modeling_fusion_counting", FUSION, COUNTS, "UpDownCountingOutput", '
+HEAD = (
+    'Head("UpDownForImageCounting", "modeling_counting", FUSION, COUNTS, "UpDownCountingOutput", "modeling_counting"),'
+)
 # file -> a text there, and what takes its place
 EDITS = {
     "modeling_updown/heads_updown.py": (
         ("\nHEADS = (", '\nCOUNTS = AutoClass("AutoModelForImageClassification", "image-classification")\n\nHEADS = ('),
-        ("\n)\n\nPIPELINE_TYPE", f'\n    {HEAD}"modeling_fusion_counting"),\n)\n\nPIPELINE_TYPE'),
+        ("\n)\n\nPIPELINE_TYPE", f"\n    {HEAD}\n)\n\nPIPELINE_TYPE"),
     ),
     "modeling_updown/__init__.py": (
         (
-            "    from .modeling_fusion_vqa",
-            "    from .modeling_fusion_counting import UpDownCountingOutput, UpDownFusionForImageCounting\n"
-            "    from .modeling_fusion_vqa",
+            "    from .modeling_detector",
+            "    from .modeling_counting import UpDownCountingOutput, UpDownForImageCounting\n"
+            "    from .modeling_detector",
         ),
     ),
     "training/tasks/__init__.py": (
@@ -40,6 +42,11 @@ EDITS = {
 }
 MOST_FILES_CHANGED = 4
 SPLITS = {"train": 24, "val": 8, "test": 10}
+COMMANDS = (
+    "train counting/scenes --set train.max_steps=6 --set train.batch_size=8",
+    "evaluate counting/scenes --split val --output measured",
+    "push runs/counting_scenes/best your-name/counter --dry-run --output published",
+)
 LIMITS = "It counts what was counted in its training images, up to the largest count there"
 
 # each line is a command line of `updown`; the exit codes are printed last
@@ -50,8 +57,9 @@ from training.cli import main
 codes = [main(line.split()) for line in json.loads(sys.argv[1])]
 import modeling_updown, transformers
 model = transformers.AutoModelForImageClassification.from_pretrained("runs/counting_scenes/best")
-at_door = modeling_updown.UpDownFusionForImageCounting is type(model)
-print(json.dumps({"codes": codes, "at_door": at_door, "from": modeling_updown.__file__, "labels": model.config.id2label}))
+at_door = modeling_updown.UpDownForImageCounting is type(model)
+facts = {"at_door": at_door, "from": modeling_updown.__file__, "labels": model.config.id2label}
+print(json.dumps({"codes": codes, **facts}))
 """
 
 
@@ -110,13 +118,7 @@ def changed_files(product: Path) -> list[str]:
 
 
 def test_a_new_task_takes_new_files_and_a_few_lines(product: Path) -> None:
-    found, said = run_commands(
-        product,
-        "train counting/scenes --set train.max_steps=6 --set train.batch_size=8",
-        "evaluate counting/scenes --output measured --split val",
-        "push runs/counting_scenes/best someone/counter --dry-run --output published",
-        "train counting/scenes --set counts.msot=7",
-    )
+    found, said = run_commands(product, *COMMANDS, "train counting/scenes --set counts.msot=7")
     assert found["codes"] == [0, 0, 0, 2], said
     assert "unknown key 'msot' in counts; did you mean 'most'?" in " ".join(said.split())
     assert found["at_door"] and Path(found["from"]).is_relative_to(product)
@@ -130,6 +132,11 @@ def test_a_new_task_takes_new_files_and_a_few_lines(product: Path) -> None:
     assert changed == sorted(EDITS) and len(changed) <= MOST_FILES_CHANGED
     packages = runpy.run_path(str(product / "setup.py"))["PACKAGES"]
     assert {"training.data.counts", "training.metrics.counting"} <= {*packages}
+
+
+def added_lines(before: str, after: str) -> list[str]:
+    """The lines that an edit adds."""
+    return [line.strip() for line in after.splitlines() if line.strip() and line not in before.splitlines()]
 
 
 def check_figures(measured: Path, table: Path) -> None:
@@ -149,9 +156,8 @@ def check_figures(measured: Path, table: Path) -> None:
 
 def test_the_readme_names_the_trial_task_as_it_is() -> None:
     text = (ROOT / "training" / "README.md").read_text(encoding="utf-8")
-    named = {name for name in re.findall(r"tests/training/trial_task/([\w/.]+\.\w+)", text)}
-    assert named == {str(path.relative_to(TRIAL)) for path in TRIAL.rglob("*.*") if path.suffix != ".pyc"} - UNNAMED
-    assert all(name in text for name in EDITS)
-
-
-UNNAMED = {"training/data/counts/__init__.py"}  # it lists the formats
+    files = {str(path.relative_to(TRIAL)) for path in TRIAL.rglob("*.*") if path.suffix != ".pyc"}
+    assert set(re.findall(r"tests/training/trial_task/([\w/.]+\.\w+)", text)) == files
+    lines = {line for edits in EDITS.values() for before, after in edits for line in added_lines(before, after)}
+    assert all(name in text for name in EDITS) and all(line in text for line in lines)
+    assert all(f"`updown {command}`" in text for command in COMMANDS)

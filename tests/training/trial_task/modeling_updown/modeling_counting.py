@@ -2,6 +2,8 @@
 
     z = [CLS] of a pass over the regions alone
     p = softmax(W z + b)                             a class a count: 0, 1, ..., A - 1
+
+Words are not read: what the transformer sees of an image is its regions and the [CLS] before them.
 """
 
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ class UpDownCountingOutput(ModelOutput):
     expected_counts: torch.Tensor | None = None
 
 
-class UpDownFusionForImageCounting(UpDownFusionPreTrainedModel):
+class UpDownForImageCounting(UpDownFusionPreTrainedModel):
     """Counts the objects of an image; `config.id2label` names the counts, from 0 upwards.
 
     Takes `pixel_values` (with a region source of its own) or `region_features, region_boxes, region_mask` of B images.
@@ -42,7 +44,7 @@ class UpDownFusionForImageCounting(UpDownFusionPreTrainedModel):
     >>> bert = BertConfig(vocab_size=30, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
     >>> config = UpDownFusionConfig(text_config=bert, region_feature_size=8, id2label={0: "0", 1: "1", 2: "2"})
     >>> boxes = torch.tensor([[[0, 0, 0.5, 1]] * 4])
-    >>> UpDownFusionForImageCounting(config)(region_features=torch.randn(1, 4, 8), region_boxes=boxes).logits.shape
+    >>> UpDownForImageCounting(config)(region_features=torch.randn(1, 4, 8), region_boxes=boxes).logits.shape
     torch.Size([1, 3])
     """
 
