@@ -254,6 +254,9 @@ class MaskedLMTask(PretrainingTask):
 
     default_objectives = ("mlm",)
 
+    def make_momentum(self) -> None:
+        """None: there is nothing to contrast."""
+
     def weight(self, objective: str) -> float:
         """1 for masked words, whatever the config names."""
         return float(objective == "mlm")

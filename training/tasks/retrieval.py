@@ -21,11 +21,10 @@ from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownProcessor
 from modeling_updown.momentum_updown import REGION_INPUTS, MomentumQueue
-from training.data.captions.formats import CAPTION_FORMATS
 from training.metrics.item_scores import item_scores
 from training.metrics.retrieval.recall import fold_scores, retrieval_scores
 from training.recipe_sections import Recipe
-from training.tasks.captions import CaptionedTask
+from training.tasks.captions import FORMATS, CaptionedTask
 from training.tasks.card_facts import objective_facts, text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
 from training.tasks.reranking import reranked
@@ -75,8 +74,12 @@ class RetrievalTask(FusionTask, CaptionedTask):
         self.check_evaluation()
         self.take_rows(rows)
         self.image_numbers = np.unique(self.train_rows["image_id"][:], return_inverse=True)[1]  # a mixture may repeat
-        if recipe.train.momentum_queue:
-            settings = recipe.train
+        self.make_momentum()
+
+    def make_momentum(self) -> None:
+        """The momentum copy and its queue, where the recipe asks for them."""
+        settings = self.recipe.train
+        if settings.momentum_queue:
             self.momentum = MomentumQueue(self.model, size=settings.momentum_queue, decay=settings.momentum_decay)
             self.stateful = [self.momentum.to(self.accelerator.device)]
 
@@ -251,7 +254,7 @@ SPEC = TaskSpec(
     hub_task="zero-shot-image-classification",
     counted="photos",
     models=("UpDownFusionForImageTextRetrieval",),
-    formats=CAPTION_FORMATS,
+    formats=FORMATS,
     reads=(*COMMON_READS, *CONTRAST_READS),
     objectives=("mixed",),  # by the weights of `model.objectives`
     metrics={**NAMES, **{f"{BEFORE}{key}": f"{name}, before re-ranking" for key, name in NAMES.items()}},

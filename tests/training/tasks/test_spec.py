@@ -18,6 +18,7 @@ from training.tasks import TASKS, build_task
 from training.train import Run
 
 GPT = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 16, "n_positions": 40}
+BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
     "detection": tiny_detection_recipe,
@@ -44,13 +45,23 @@ def noting(section: str, names: set[str], seen: set[str]) -> Any:
     return lambda self, name: (name in names and seen.add(f"{section}.{name}"), object.__getattribute__(self, name))[1]  # type: ignore[func-returns-value]
 
 
-@pytest.mark.parametrize("task", TASKS)
-def test_what_a_task_looks_up_in_the_recipe_is_what_it_declares(tmp_path: Path, task: str) -> None:
-    recipe = RECIPES[task](tmp_path, task=task)
+def recipe_of(folder: Path, task: str, model: str) -> Any:
+    """A tiny recipe of a task that trains one of its models."""
+    recipe = RECIPES[task](folder, task=task, architecture=model)
     if task == "prefix_lm":
         recipe.model = {"text_config": GPT}
     if task == "pretraining":
         recipe.model["objectives"] = {"itc": 1, "mlm": 1, "mrfr": 1}
+    if model == "UpDownFusionForMaskedLM":
+        recipe.model["objectives"], recipe.evaluate.metric = {"mlm": 1}, "mlm_accuracy"
+    if model == "UpDownFusionForVisualQuestionAnswering":
+        recipe.model, recipe.text.vocabulary_size = {"text_config": BERT}, 300
+    return recipe
+
+
+@pytest.mark.parametrize(("task", "model"), [(task, model) for task, spec in TASKS.items() for model in spec.models])
+def test_what_a_task_looks_up_in_the_recipe_is_what_it_declares(tmp_path: Path, task: str, model: str) -> None:
+    recipe = recipe_of(tmp_path, task, model)
     built: Any = build_task(recipe, new_accelerator())
     seen = watch(recipe)
     built.prepare()
