@@ -4,8 +4,8 @@ from pathlib import Path
 
 import datasets
 
-from training.data.captions.rows import split_name, wanted_splits
 from training.data.files import PathLike, column, image_paths, read_table, text_column
+from training.data.splits import split_name, wanted_splits
 
 COUNT_FEATURES = datasets.Features(
     {"image_id": datasets.Value("string"), "image": datasets.Image(), "count": datasets.Value("int32")}
