@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from transformers import AutoConfig
 
+from modeling_updown import detector_batch_updown, losses_updown
 from modeling_updown.saving_updown import write_code
+from processors import masking_updown, region_batching_updown
 from training.publish.push import code_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +32,17 @@ UNDOCUMENTED = {
     *("pt_utils", "create_causal_mask", "is_compileable", "base_layer", "generate_random_fingerprint"),
 }
 OWN_IMPORTS = re.compile(r"^\s*(?:from|import)\s+(modeling_updown|processors|training)\b", flags=re.MULTILINE)
+# of training/, the lowest first
+LAYERS = (
+    ("data",),
+    ("convert", "metrics", "text"),
+    ("regions",),
+    ("scenes", "search", "teachers"),
+    ("tasks",),
+    ("publish",),
+    ("commands",),
+)
+TRAINING_IMPORTS = re.compile(r"^\s*(?:from|import)\s+training\.(\w+)", flags=re.MULTILINE)
 # homes and scratch folders of some machine; put together so that this file does not name them itself
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:" + "|".join(("home", "root", "tmp", "work", "Users", "mnt")) + r")/\w")
 
@@ -169,10 +183,31 @@ def test_data_flows_one_way() -> None:
             assert "from .." not in text, path
 
 
+def test_folders_of_training_import_downwards_only() -> None:
+    """A folder imports itself and folders of layers before its own."""
+    layer_of = {folder: number for number, folders in enumerate(LAYERS) for folder in folders}
+    folders = [path.parent for path in (ROOT / "training").glob("*/__init__.py")]
+    assert {folder.name for folder in folders} == layer_of.keys()
+    upwards = [
+        f"{name_of(path)} imports training.{found}"
+        for folder in folders
+        for path in folder.rglob("*.py")
+        for found in TRAINING_IMPORTS.findall(path.read_text(encoding="utf-8"))
+        if found != folder.name and layer_of.get(found, -1) >= layer_of[folder.name]
+    ]
+    assert not upwards
+
+
 def test_hub_files_have_names_of_their_own() -> None:
     """They lie flat in one folder there."""
     names = [path.name for folder in ("modeling_updown", "processors") for path in (ROOT / folder).glob("[!_]*.py")]
     assert len(names) == len(set(names))
+
+
+def test_facts_that_two_packages_state_agree() -> None:
+    """Their published files cannot import each other."""
+    assert losses_updown.IGNORED_LABEL == masking_updown.IGNORED_LABEL == torch.nn.CrossEntropyLoss().ignore_index
+    assert detector_batch_updown.BOX_TOLERANCE == region_batching_updown.BOX_SLACK
 
 
 def test_setup_lists_every_package() -> None:

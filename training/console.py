@@ -1,9 +1,11 @@
-"""What the commands write to a terminal: text from files, models and servers is shown there, never obeyed.
+"""What the commands write to a terminal, where text from files, models and servers is shown, never obeyed; and the
+arguments that are numbers.
 
 An image's name, a model's word or a server's answer may hold an escape sequence that moves the cursor, retitles the
 window or hides a line. Every command prints by `say`, one line an argument.
 """
 
+import argparse
 import difflib
 import json
 import logging
@@ -38,6 +40,20 @@ def say_json(content: Any, *, file: TextIO | None = None) -> None:
     text = json.dumps(content, indent=1, ensure_ascii=False)
     for line in text.split("\n"):
         _write(UNSAFE.sub(_json_escape, line), sys.stdout if file is None else file)
+
+
+def positive(text: str) -> int:
+    """An argument that counts something."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    """An argument that counts something that may be none."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:

@@ -3,7 +3,8 @@
     recipes/TASK/DATASET.yaml --read_recipe--> Recipe --training/train.py--> runs/TASK_DATASET/
 
 A recipe that names another one as its `base` says only what differs from it: sections are joined key by key, and what
-stands in the recipe itself wins. A recipe with an `architecture` of its own has a `model` section of its own.
+stands in the recipe itself wins; a key without a value takes the base's away. A recipe whose `data` name a `format`
+says all of its data, and one with an `architecture` of its own all of its `model`: nothing of the base's is left.
 
 Each task declares the keys that it reads (its `SPEC`); another key with a value of its own is an error too
 (`check_keys`), so that no key is passed over in silence.
@@ -58,7 +59,7 @@ def build_recipe(content: dict[str, Any]) -> Recipe:
     """The recipe that a file's content describes, of its task's class, and with what it leaves to its task.
 
     Raises `ValueError` for an unknown key, one that the task does not read, and a value of the wrong kind or range. A
-    section of another task says nothing where all of its values are the defaults, as in recipes of runs of long ago.
+    section of another task is left out where all of its values are the defaults, as older runs wrote them.
     """
     if {"task", "output", "data"} - {*content}:
         _build(Recipe, content, THE_RECIPE)  # says what is missing
@@ -99,14 +100,16 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ValueError(f"{path}: base is {base!r}, but must be the path or the name of a recipe")
     beside = path.parent / base
     found = beside if beside.is_file() else recipe_path(base)
-    under = read_content(found, above=(*above, path.resolve()))
+    below = read_content(found, above=(*above, path.resolve()))
+    if isinstance(content.get("data"), dict) and "format" in content["data"]:
+        below.pop("data", None)
     if "architecture" in content:
-        under.pop("model", None)  # fields of another class
-    return joined(under, content)
+        below.pop("model", None)  # fields of another class
+    return joined(below, content)
 
 
 def joined(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
-    """Two nested mappings as one; a value of `own` wins, and a key without a value leaves out what the base has there.
+    """Two nested mappings as one; a value of `own` wins, and a key without a value takes what the base has away.
 
     >>> joined({"train": {"epochs": 3, "seed": 1}, "text": {"a": 1}}, {"train": {"epochs": 5}, "text": None})
     {'train': {'epochs': 5, 'seed': 1}}

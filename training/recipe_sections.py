@@ -208,7 +208,7 @@ class EvaluateRecipe:
 class Recipe:
     """One run. `model` holds fields of the model's config.
 
-    data: `format` and the options of that format (`training/data/captions/formats.py`, `vqa.py`, `detection.py`);
+    data: `format` and the options of that format (`formats.py` of `training/data/captions`, `questions` and `boxes`);
         `annotations`, `questions`, `pairs`, `table`, `images`, `folder` and `num_scenes` may be given split by split,
         `{train: a.json, val: b.json}`, where a data set keeps them apart; the key names the split of a file whose rows
         do not name several of their own.

@@ -77,7 +77,9 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         compare_models({"one": one, "other": other})
     with pytest.raises(ValueError, match="longer and one answered different questions"):
         compare_models({"one": one, "longer": longer})
-    with pytest.raises(ValueError, match=r"nothing holds no evaluation.json: run updown evaluate first"):
+    with pytest.raises(
+        ValueError, match=r"nothing holds no evaluation.json: run updown evaluate with --save or --output first"
+    ):
         compare_models({"one": one, "nothing": tmp_path / "nothing"})
 
 

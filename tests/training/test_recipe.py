@@ -466,6 +466,25 @@ def test_another_architecture_has_a_model_section_of_its_own(tmp_path: Path) -> 
         read_recipe(path)
 
 
+def test_what_a_recipe_takes_from_its_base_away(tmp_path: Path) -> None:
+    (tmp_path / "first.yaml").write_text(
+        "task: captioning\noutput: runs/first\ndata: {format: coco, annotations: {train: a, val: b}, images: c}\n"
+        "regions: {source: {backbone: test_vit, grid_size: 4}}\ntrain: {epochs: 7}\n"
+    )
+    (tmp_path / "same.yaml").write_text(
+        "base: first.yaml\ndata: {annotations: {val: d}, images: }\ntrain: {epochs: }\n"
+    )
+    same = read_recipe(tmp_path / "same.yaml")
+    assert same.data == {"format": "coco", "annotations": {"train": "a", "val": "d"}}
+    assert same.train.epochs == 10
+    (tmp_path / "other.yaml").write_text(
+        "base: first.yaml\ndata: {format: coco, annotations: {val: d, test: }}\nregions: {source: {grid_size: }}\n"
+    )
+    other = read_recipe(tmp_path / "other.yaml")
+    assert other.data == {"format": "coco", "annotations": {"val": "d", "test": None}}
+    assert other.regions.source == {"backbone": "test_vit"}
+
+
 @pytest.mark.parametrize(
     ("base", "message"),
     [

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import add_command, positive
-from training.console import say
+from training.commands.shared import add_command
+from training.console import positive, say
 
 NUM_SHOWN = 10
 
@@ -47,7 +47,8 @@ def json_path(text: str) -> Path:
 
 def run_build_answers(arguments: argparse.Namespace) -> int:
     """Count, write the list, and print what it reaches."""
-    from training.data.questions.answer_vocabulary import answer_coverage, build_answers, write_answers
+    from training.data.questions.answer_vocabulary import build_answers, write_answers
+    from training.metrics.vqa.soft_targets import answer_coverage
     from training.recipe import read_recipe
     from training.tasks import TASKS
     from training.tasks.vqa import question_rows

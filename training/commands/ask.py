@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import TRAINED_VQA, add_command, check_weights, is_image, model_folder, positive, quiet
-from training.console import say
+from training.commands.shared import TRAINED_VQA, add_command, check_weights, is_image, model_folder, quiet
+from training.console import positive, say
 
 
 def add_ask(commands: Any) -> None:

@@ -15,10 +15,9 @@ from training.commands.shared import (
     model_folder,
     one_sentence,
     picture_path,
-    positive,
     quiet,
 )
-from training.console import say
+from training.console import positive, say
 
 
 def add_caption(commands: Any) -> None:

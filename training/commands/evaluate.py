@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from training.commands.shared import add_command, positive
-from training.console import say
+from training.commands.shared import add_command
+from training.console import positive, say
 
 
 def add_evaluate(commands: Any) -> None:

@@ -6,14 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import (
-    add_command,
-    exit_code,
-    image_paths,
-    load_region_source,
-    positive,
-)
-from training.console import say
+from training.commands.shared import add_command, exit_code, image_paths, load_region_source
+from training.console import positive, say
 
 MORE_IMAGE_COLUMNS = ("photo", "path")  # of tables, besides those of captions
 LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".jsonl"}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.commands.extract import image_rows
-from training.commands.shared import TRAINED_RETRIEVAL, add_command, exit_code, model_folder, positive, quiet
-from training.console import say
+from training.commands.shared import TRAINED_RETRIEVAL, add_command, exit_code, model_folder, quiet
+from training.console import positive, say
 
 if TYPE_CHECKING:
     from training.regions.store import RegionStore
@@ -173,7 +173,7 @@ def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, 
     Raises `ValueError` where there is no such folder or none of the images in it, where several files may be meant, and
     where they are other images than those of the store.
     """
-    from training.commands.shared import IMAGE_SUFFIXES
+    from training.data.files import IMAGE_SUFFIXES
     from training.regions.image_marks import image_mark, other_images, refuse_other_images
     from training.regions.stored_images import named_alike, named_among
 

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import add_command, exit_code, whole_number
-from training.console import say, say_json
+from training.commands.shared import add_command, exit_code
+from training.console import say, say_json, whole_number
 
 FORMAT_HELP = "tsv, lxmert-tsv, vinvl-tsv, npz, att-box, hdf5 or lmdb"
 MOST_LISTED = 100

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.commands.index import add_retrieval_model, load_retrieval_model
-from training.commands.shared import add_command, is_image, model_folder, one_sentence, positive, whole_number
-from training.console import say, say_json
+from training.commands.shared import add_command, is_image, model_folder, one_sentence
+from training.console import positive, say, say_json, whole_number
 
 if TYPE_CHECKING:
     from training.search.index import Found, ImageIndex

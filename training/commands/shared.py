@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from training.data.files import IMAGE_SUFFIXES
 from training.shipped import published
 
 # folders of hub_cards; a wheel brings the captioner alone
@@ -17,7 +18,6 @@ TRAINED_CAPTIONER = "updown-captioning-flickr8k"
 TRAINED_DETECTOR = "updown-detector-lite"
 TRAINED_RETRIEVAL = "updown-retrieval-flickr8k"
 TRAINED_VQA = "updown-vqa-daquar-flickr8k"
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError, SafetensorError)
 LONGEST_MESSAGE = 600
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -43,25 +43,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """What `updown train` and `python -m training.train` both take."""
-    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a recipe that comes along: captioning_scenes")
+    parser.add_argument("recipe", metavar="RECIPE", help="a YAML file, or a recipe that comes along: captioning/scenes")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a value, e.g. train.epochs=3"
     )
     parser.add_argument("--cpu", action="store_true", help="stay on the CPU even where there is a GPU")
-
-
-def positive(text: str) -> int:
-    """An argument that counts something."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def whole_number(text: str) -> int:
-    """An argument that counts something that may be none."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
-    return int(text)
 
 
 def one_sentence(error: Exception) -> str:

@@ -12,12 +12,16 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from training.data.csv_rows import TEXT_COLUMNS, csv_rows
 
 PathLike = str | os.PathLike[str]
+LISTED = 5  # names in a message
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 
 
 def format_reader(
@@ -25,18 +29,23 @@ def format_reader(
 ) -> Callable[..., Any]:
     """The function of a format, fit for keyword `options` of those names.
 
-    Raises `ValueError` for an unknown format (`kind` says of what), and for options that are unknown or lacking.
+    A reader that reads others in turn has a parameter `formats`, which becomes these; it and what the dict binds by a
+    `partial` are no options. Raises `ValueError` for an unknown format (`kind` says of what), and for options that are
+    unknown or lacking.
     """
     if format not in formats:
         raise ValueError(f"unknown {kind} format {format!r}; choose one of {', '.join(formats)}")
-    parameters = inspect.signature(formats[format]).parameters.values()
+    reader = formats[format]
+    bound = {"formats", *getattr(reader, "keywords", ())}
+    signature = inspect.signature(reader).parameters
+    parameters = [p for p in signature.values() if p.name not in bound]
     allowed = [p.name for p in parameters]
     required = [p.name for p in parameters if p.default is p.empty]
     unknown, absent = sorted(set(options) - set(allowed)), sorted(set(required) - set(options))
     if unknown or absent:
         fault = f"does not take {', '.join(unknown)}" if unknown else f"needs {', '.join(absent)}"
         raise ValueError(f"the {kind} format {format!r} {fault}; its options are {', '.join(allowed)}")
-    return formats[format]
+    return partial(reader, formats=formats) if "formats" in signature else reader
 
 
 def read_text(path: PathLike) -> str:
@@ -187,6 +196,16 @@ def check_image_names(rows: Any, column: str, *, cure: str) -> None:
             raise ValueError(f"the image name {odd!r} in the column {column} leads out of the working folder; {cure}")
 
 
+def listed(names: Collection[Any], count: int | None = None) -> str:
+    """The first five names, and dots where there are more (`count` of them, by default as many as are given).
+
+    >>> listed([3, 5]), listed(range(7))
+    ('3, 5', '0, 1, 2, 3, 4, ...')
+    """
+    dots = ", ..." if (len(names) if count is None else count) > LISTED else ""
+    return ", ".join(map(str, islice(names, LISTED))) + dots
+
+
 def leads_out(name: str) -> bool:
     """Whether an image's name can be another place than one below the folder that it is taken in.
 
@@ -210,10 +229,13 @@ def _column_of(rows: Sequence[dict[str, Any]], key: str, path: PathLike, *, kind
 def _report_missing(missing: Sequence[str], total: int, folder: PathLike) -> None:
     if not missing:
         return
-    listed = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
     if len(missing) == total:
-        raise ValueError(f"none of the {total} images is in {folder} (looked for {listed}); is it the right folder?")
-    warnings.warn(f"{len(missing)} of {total} images are not in {folder} and are left out: {listed}", stacklevel=2)
+        raise ValueError(
+            f"none of the {total} images is in {folder} (looked for {listed(missing)}); is it the right folder?"
+        )
+    warnings.warn(
+        f"{len(missing)} of {total} images are not in {folder} and are left out: {listed(missing)}", stacklevel=2
+    )
 
 
 def _files_in(place: str) -> list[str]:

@@ -19,7 +19,8 @@ import datasets
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from training.data.captions.rows import CAPTION_FEATURES, SPLITS
+from training.data.captions.rows import CAPTION_FEATURES
+from training.data.splits import SPLITS
 
 Box = tuple[float, float, float, float]
 

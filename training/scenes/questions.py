@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import datasets
 
-from training.data.questions.rows import VQA_FEATURES
+from training.data.questions.rows import VQA_FEATURES, vqa_splits
 from training.scenes.draw import COLOURS, CORNERS, PLURALS, SIDES, WORDS, scenes_dataset
 
 Thing = Mapping[str, Any]
@@ -48,6 +48,24 @@ class Asked(NamedTuple):
     question: str
     program: Program
     answer: str
+
+
+def read_scene_questions(
+    num_scenes: int, *, seed: int = 0, image_size: int = 128, split: str | None = None, per_scene: int = 8
+) -> datasets.Dataset:
+    """`scene_question_rows` of one or several splits.
+
+    Args:
+        num_scenes: images of each split.
+        seed: another seed draws other scenes, and so does another split.
+        image_size, per_scene: as for `scene_question_rows`.
+        split: the split to draw (several: `"train+val"`), by default train.
+    """
+    parts = [
+        scene_question_rows(num_scenes, seed=seed, image_size=image_size, split=word, per_scene=per_scene)
+        for word in sorted(vqa_splits(split or "train", "the scenes"))
+    ]
+    return datasets.concatenate_datasets(parts)
 
 
 def scene_question_rows(

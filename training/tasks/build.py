@@ -20,7 +20,7 @@ from modeling_updown import (
 from modeling_updown.configuration_updown import region_source_config
 from modeling_updown.heads_updown import REGION_SOURCES, heads_of
 from training.console import did_you_mean
-from training.data.captions.rows import NoSuchSplitError
+from training.data.splits import NoSuchSplitError
 from training.recipe_sections import Recipe, RegionsRecipe
 from training.regions.store import RegionStore
 from training.saved_models import load_whole

@@ -27,7 +27,6 @@ from modeling_updown import (
 )
 from modeling_updown.generation_updown import FiniteScores
 from modeling_updown.losses_updown import self_critical_loss
-from training.data.captions.formats import CAPTION_FORMATS
 from training.data.files import write_json
 from training.data.questions.submission import as_number
 from training.metrics.captioning.scores import ONE_IMAGE, CiderD
@@ -47,7 +46,7 @@ from training.tasks.captioning_scores import (
     read_predictions,
     scored_captions,
 )
-from training.tasks.captions import CaptionedTask, caption_rows, captioned_rows
+from training.tasks.captions import FORMATS, CaptionedTask, caption_rows, captioned_rows
 from training.tasks.card_facts import decoding_facts
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
@@ -388,7 +387,7 @@ SPEC = TaskSpec(
     hub_task="image-to-text",
     counted="photos",
     models=("UpDownForImageCaptioning",),
-    formats=CAPTION_FORMATS,
+    formats=FORMATS,
     reads=(
         *(*LOOP_READS, "regions", "train.label_smoothing", "train.max_words"),
         *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),

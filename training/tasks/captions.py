@@ -4,19 +4,23 @@ Flips, crops and captions are drawn by (seed, epoch, image), so any process that
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 
-from training.data.captions.formats import load_captions
+from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.mirroring import tell_sides
 from training.regions.extract import random_crop
+from training.regions.tags import read_tags
+from training.scenes.draw import scenes_dataset
 from training.tasks.build import load_by_split
 from training.tasks.top_down import TopDownTask
 
+FORMATS: dict[str, Callable[..., Dataset]] = {**CAPTION_FORMATS, "tags": read_tags, "scenes": scenes_dataset}
 BY_SPLIT = ("annotations", "images", "folder", "table", "num_scenes", "pairs", "region_descriptions")
 
 
@@ -83,7 +87,7 @@ class CaptionedTask(TopDownTask):
 
 def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:
     """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
-    return load_by_split(load_captions, data, split=split, names=BY_SPLIT)
+    return load_by_split(partial(load_captions, formats=FORMATS), data, split=split, names=BY_SPLIT)
 
 
 def captioned_rows(rows: Dataset, *, split: str) -> Dataset:

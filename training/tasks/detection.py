@@ -4,7 +4,8 @@ The losses are the detector's own (`modeling_updown/detection_losses_updown.py`)
 and, where boxes have attributes, Visual Genome's of attributes. Pseudo-boxes of a teacher are rows like any others.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from training.metrics.detection.average_precision import attribute_scores, detec
 from training.recipe_sections import Recipe
 from training.regions.extract import crop, image_of, random_crop, undecoded
 from training.saved_models import load_with_processor
+from training.scenes.boxes import read_scene_boxes
 from training.tasks.build import (
     build_config,
     build_image_processor,
@@ -36,6 +38,7 @@ from training.tasks.build import (
 )
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
+FORMATS: dict[str, Callable[..., DetectionData]] = {**DETECTION_FORMATS, "scenes": read_scene_boxes}
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
 VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
 DETECTIONS_AN_IMAGE = 100  # as COCO counts them
@@ -80,7 +83,7 @@ class DetectionTask:
 
     def read(self, split: str) -> DetectionData:
         """One row an image of that split, and the names of its ids; `ValueError` where there is no box at all."""
-        data = load_by_split(load_detection, self.recipe.data, split=split, names=BY_SPLIT)
+        data = load_by_split(partial(load_detection, formats=FORMATS), self.recipe.data, split=split, names=BY_SPLIT)
         if not any(len(boxes) for boxes in data.rows["boxes"]):
             raise ValueError(f"the split {split!r} has no box")
         return data
@@ -371,7 +374,7 @@ SPEC = TaskSpec(
     hub_task="object-detection",
     counted="photos",
     models=("UpDownDetector",),
-    formats=DETECTION_FORMATS,
+    formats=FORMATS,
     reads=(
         *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
         *("regions.processor", "train.image_size", "train.repeat_threshold"),

@@ -21,11 +21,10 @@ from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownProcessor
 from modeling_updown.momentum_updown import REGION_INPUTS, MomentumQueue
-from training.data.captions.formats import CAPTION_FORMATS
 from training.metrics.item_scores import item_scores
 from training.metrics.retrieval.recall import fold_scores, retrieval_scores
 from training.recipe_sections import Recipe
-from training.tasks.captions import CaptionedTask
+from training.tasks.captions import FORMATS, CaptionedTask
 from training.tasks.card_facts import objective_facts, text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
 from training.tasks.reranking import reranked
@@ -255,7 +254,7 @@ SPEC = TaskSpec(
     hub_task="zero-shot-image-classification",
     counted="photos",
     models=("UpDownFusionForImageTextRetrieval",),
-    formats=CAPTION_FORMATS,
+    formats=FORMATS,
     reads=(*COMMON_READS, *CONTRAST_READS),
     objectives=("mixed",),  # by the weights of `model.objectives`
     metrics={**NAMES, **{f"{BEFORE}{key}": f"{name}, before re-ranking" for key, name in NAMES.items()}},

@@ -98,7 +98,7 @@ class Task(Protocol):
 
 
 def no_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
-    """Nothing but the regions."""
+    """No rows of a card's table beside those on regions."""
     return {}
 
 
@@ -175,8 +175,8 @@ class TaskSpec:
         return (*self.reads, *self.sections, *self.reads_with.get(architecture, ()))
 
     def idle_keys(self, recipe: Recipe) -> list[str]:
-        """A sentence on keys with values of their own that say nothing beside another key's value (`momentum` with
-        another optimiser)."""
+        """A sentence for each group of keys that have values of their own, but are not read beside the value of another
+        key: `momentum` beside another optimiser."""
         reads, idle = self.keys_read(recipe.architecture), defaultdict(list)
         sections = sections_of(self.recipe)
         given = {f"{name}.{last}" for name in sections for last in own_values(getattr(recipe, name))}

@@ -7,8 +7,9 @@ projected once. The model is the paper's, or a fusion model, which may start fro
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,40 +29,43 @@ from modeling_updown import (
 )
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.outputs_updown import check_finite
+from training.data.files import listed
 from training.data.mirroring import tell_sides
-from training.data.questions.answer_vocabulary import (
-    AnswerVocabulary,
-    answer_lists,
-    build_answers,
-    learned_answers,
-    read_answers,
-    soft_targets,
-)
+from training.data.questions.answer_vocabulary import AnswerVocabulary, build_answers, read_answers
+from training.data.questions.answers import answer_lists, learned_answers
 from training.data.questions.formats import VQA_FORMATS, load_vqa
-from training.data.questions.rows import listed
+from training.data.questions.from_captions import read_caption_questions
 from training.data.questions.submission import write_submission
 from training.metrics.vqa.exact_match import align_predictions
-from training.recipe_sections import own_values
-from training.saved_models import saved_class
-from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
-from training.tasks.card_facts import text_facts
-from training.tasks.fusion import FUSION_READS, FusionTask
-from training.tasks.spec import LOOP_READS, Scored, TaskSpec
-from training.tasks.top_down import TopDownTask
-from training.tasks.vqa_recipe import VqaRecipe, check_recipe
-from training.tasks.vqa_scores import (
+from training.metrics.vqa.scores import (
     item_accuracies,
     question_items,
     question_scores,
     read_predicted_answers,
     scored_format,
 )
+from training.metrics.vqa.soft_targets import soft_targets
+from training.recipe_sections import own_values
+from training.saved_models import saved_class
+from training.scenes.questions import read_scene_questions
+from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
+from training.tasks.captions import FORMATS as CAPTION_FORMATS
+from training.tasks.card_facts import text_facts
+from training.tasks.fusion import FUSION_READS, FusionTask
+from training.tasks.spec import LOOP_READS, Scored, TaskSpec
+from training.tasks.top_down import TopDownTask
+from training.tasks.vqa_recipe import VqaRecipe, check_recipe
 from training.text.word_vectors import start_from_vectors
 
 SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),
     **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
     **{name: name for name in ("aokvqa", "visual7w")},
+}
+FORMATS: dict[str, Callable[..., Dataset]] = {
+    **VQA_FORMATS,
+    "captions": partial(read_caption_questions, caption_formats=CAPTION_FORMATS),
+    "scenes": read_scene_questions,
 }
 BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "num_scenes")
 
@@ -451,7 +455,8 @@ def question_rows(data: Mapping[str, Any], *, split: str, images: bool = True) -
             data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
     apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in BY_SPLIT)
     words = split.split("+") if apart else [split]
-    return concatenate_datasets([load_by_split(load_vqa, data, split=word, names=BY_SPLIT) for word in words])
+    load = partial(load_vqa, formats=FORMATS)
+    return concatenate_datasets([load_by_split(load, data, split=word, names=BY_SPLIT) for word in words])
 
 
 def answer_figures(
@@ -557,7 +562,7 @@ SPEC = TaskSpec(
     counted="questions",
     models=("UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"),
     task_with={"UpDownFusionForVisualQuestionAnswering": FusionVqaTask},
-    formats=VQA_FORMATS,
+    formats=FORMATS,
     reads=(*LOOP_READS, "regions", "train.questions_per_image", "train.withhold"),
     reads_with={
         "UpDownForVisualQuestionAnswering": ("train.word_vectors", "train.min_word_count"),

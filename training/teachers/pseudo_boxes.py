@@ -23,15 +23,15 @@ import datasets
 import numpy as np
 import torch
 from PIL.Image import Image as PilImage
-from torchvision.ops import batched_nms, box_convert, box_iou
+from torchvision.ops import batched_nms, box_convert
 from tqdm.auto import tqdm
 
-from training.commands.shared import IMAGE_SUFFIXES, positive
-from training.console import say
+from modeling_updown.boxes_updown import pairwise_iou
+from training.console import positive, say
 from training.data.boxes.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.captions.rows import CAPTION_FEATURES
-from training.data.files import PathLike, column, read_json, records, write_json
+from training.data.files import IMAGE_SUFFIXES, PathLike, column, read_json, records, write_json
 from training.regions.extract import readable_images, undecoded
 from training.teachers.detectors import Detections, Teacher, load_teacher
 
@@ -287,7 +287,7 @@ def _takes_real_box(note: Mapping[str, Any], free: dict[tuple[str, Any], torch.T
     boxes = free.get(key)
     if boxes is None or not len(boxes):
         return False
-    overlaps = box_iou(box_convert(torch.tensor([note["bbox"]]).double(), "xywh", "xyxy"), boxes)[0]  # (N,)
+    overlaps = pairwise_iou(box_convert(torch.tensor([note["bbox"]]).double(), "xywh", "xyxy"), boxes)[0]  # (N,)
     best = int(overlaps.argmax())
     if overlaps[best] < MATCHING_IOU:
         return False

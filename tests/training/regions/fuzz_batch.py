@@ -22,8 +22,8 @@ from tests.mutations import mutations
 from tests.training.regions.formats import foreign
 from training.data.boxes.formats import load_detection
 from training.data.captions.formats import load_captions
-from training.data.captions.rows import NoSuchSplitError
 from training.data.questions.formats import load_vqa
+from training.data.splits import NoSuchSplitError
 from training.recipe import read_recipe
 from training.regions.formats import open_region_file
 

@@ -4,15 +4,24 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
+from functools import partial
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
 
+from training.data.questions.formats import VQA_FORMATS, load_vqa
 from training.data.questions.rows import VQA_FEATURES
 from training.scenes.draw import COLOURS, CORNERS, Scene, make_scene, scenes_dataset
-from training.scenes.questions import candidates, chosen_questions, execute, form_of, scene_question_rows
+from training.scenes.questions import (
+    candidates,
+    chosen_questions,
+    execute,
+    form_of,
+    read_scene_questions,
+    scene_question_rows,
+)
 
 NUM_SCENES = 150
 KINDS = {"count", "exist", "compare", "query_color", "query_shape", "query_size", "query_word", "same"}
@@ -273,3 +282,16 @@ def test_no_form_of_question_tells_its_answer() -> None:
         *(f"exist relate unique {'filter ' * filters}scene" for filters in (2, 3)),
     }
     assert all(0.35 < counts["yes"] / counts.total() < 0.65 for counts in forms.values())
+
+
+def test_questions_on_drawn_scenes() -> None:
+    options: dict[str, Any] = {"num_scenes": 4, "image_size": 32, "per_scene": 3}
+    load = partial(load_vqa, formats={**VQA_FORMATS, "scenes": read_scene_questions})
+    rows = load("scenes", **options, split="train+val")
+    assert rows.column_names == list(VQA_FEATURES) and list(rows["split"]) == ["train"] * 12 + ["val"] * 12
+    assert rows[0]["image"].size == (32, 32) and rows["image_id"][0] == "scene-train-0-0"
+    assert set(load("scenes", **options)["split"]) == {"train"}
+    parts = [{"format": "scenes", **options, "splits": ["train"]}, {"format": "scenes", **options, "seed": 1}]
+    mixed = load("mixture", parts=parts, split="train")
+    assert len(set(mixed["question_id"])) == 24 and mixed["image_id"][12] == "scene-train-1-0"
+    assert len(load("mixture", parts=parts, split="val")) == 12

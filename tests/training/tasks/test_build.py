@@ -12,8 +12,8 @@ from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, Up
 from tests import tiny
 from tests.training.tiny_run import config_fields
 from training.data.captions.formats import load_captions
-from training.data.captions.rows import NoSuchSplitError
 from training.data.questions.formats import load_vqa
+from training.data.splits import NoSuchSplitError
 from training.recipe_sections import RegionsRecipe
 from training.tasks.build import build_image_processor, build_region_source, by_split, load_by_split, override_config
 

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from training.data.captions.rows import split_name, wanted_splits
 from training.data.files import PathLike, image_paths
+from training.data.splits import split_name, wanted_splits
 
 BOX = datasets.List(datasets.Value("float32"), length=4)
 DETECTION_FEATURES = datasets.Features(

@@ -9,9 +9,7 @@ attributes; attributes joined by "and" are several. Their reader stretches a box
 image; here it is left out.
 """
 
-import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,14 +30,14 @@ from training.data.boxes.rows import (
     keep_images,
     pixel_boxes,
 )
-from training.data.files import PathLike, id_text, read_lines, read_text, records
+from training.data.files import PathLike, id_text, read_text, records
+from training.data.json_stream import stream_records
+from training.data.splits import listed_splits
 
 PARTS = ("attributes", "relationships", "region_descriptions")
 IMAGE_FOLDERS = ("VG_100K", "VG_100K_2")
-LISTED_SPLITS = ("train", "val", "test")
 OBJECT_BOX = ("x", "y", "w", "h")
 REGION_BOX = ("x", "y", "width", "height")
-BLANKS = re.compile(r"[ \t\n\r]*")
 # The adjectives that setup_vg.py takes off an object's name.
 COMMON_ADJECTIVES = frozenset(
     {
@@ -69,9 +67,8 @@ def read_visual_genome(
 ) -> DetectionData:
     """Visual Genome, versions 1.0 to 1.4 (older keys: `id` for `image_id` and `object_id`, `name` for `names`).
 
-    The files are large (objects.json about 400 MB, region_descriptions.json more). They are read one after the other,
-    each as text of which one image's record at a time is parsed: memory holds the rows and the text of one file, not
-    the several times larger Python objects of a whole one.
+    The files are large (objects.json about 400 MB, region_descriptions.json more). They are read one after the other, a
+    record at a time.
 
     Args:
         annotations: the folder with `objects.json`, `image_data.json` and the file of each part.
@@ -102,7 +99,7 @@ def read_visual_genome(
     attributes = read_vocabulary(words / "attributes_vocab.txt") if "attributes" in parts else Vocabulary([], {})
     left_out = LeftOut(folder)
     sizes = _image_sizes(folder / "image_data.json")
-    split_of = _splits(split_lists) if split_lists is not None else dict.fromkeys(sizes, file_split or "train")
+    split_of = listed_splits(split_lists) if split_lists is not None else dict.fromkeys(sizes, file_split or "train")
     listed = _listed_images(list(sizes), images=images, split_of=split_of, left_out=left_out)
     kept = keep_images(listed, split=split, source=folder / "image_data.json")
     reader = _Reader(folder, kept, sizes, objects=objects, attributes=attributes, left_out=left_out)
@@ -141,24 +138,6 @@ def read_vocabulary(path: PathLike) -> Vocabulary:
 def clean_name(name: str) -> str:
     """A name as it is compared: lower case, without surrounding blanks and a final full stop."""
     return name.lower().strip().removesuffix(".").strip()
-
-
-def stream_records(path: PathLike) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON list one after the other, each parsed when it is asked for; errors as `read_json`'s."""
-    text = read_text(path)
-    decoder = json.JSONDecoder()
-    try:
-        position = _expect("[", text, 0)
-        while text[position : position + 1] != "]":
-            record, position = decoder.raw_decode(text, position)
-            if not isinstance(record, dict):
-                raise ValueError(f"{path}: expected a list of objects, one an image, found {str(record)[:60]!r} in it")
-            yield record
-            position = _blank_end(text, position)
-            if text[position : position + 1] != "]":
-                position = _expect(",", text, position)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}); is it cut short?") from error
 
 
 class _Reader:
@@ -362,19 +341,6 @@ def _listed_images(
     ]
 
 
-def _splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, str]:
-    """The split of every image in the list files; ValueError for an image in two of them."""
-    if not isinstance(split_lists, Mapping):
-        split_lists = {word: Path(split_lists) / f"{word}.txt" for word in LISTED_SPLITS}
-    split_of: dict[str, str] = {}
-    for word, path in split_lists.items():
-        for line in read_lines(path):
-            image_id = os.path.splitext(os.path.basename(line.split()[0]))[0]
-            if split_of.setdefault(image_id, word) != word:
-                raise ValueError(f"{path}: the image {image_id!r} is in the list of {split_of[image_id]} too")
-    return split_of
-
-
 def _image_places(images: PathLike) -> dict[str, str]:
     """Where in the image folder each file of `IMAGE_FOLDERS` lies; no image is in both."""
     folders = [name for name in IMAGE_FOLDERS if os.path.isdir(os.path.join(images, name))]
@@ -400,16 +366,3 @@ def _texts(value: Any) -> list[str]:
     """The texts in a list, or the one that stands alone; what else stands there is passed over."""
     values = value if isinstance(value, list) else [value]
     return [text for text in values if isinstance(text, str)]
-
-
-def _blank_end(text: str, position: int) -> int:
-    found = BLANKS.match(text, position)
-    return found.end() if found else position
-
-
-def _expect(sign: str, text: str, position: int) -> int:
-    """The position of what follows `sign` and blanks; JSONDecodeError where the sign is not next."""
-    position = _blank_end(text, position)
-    if text[position : position + 1] != sign:
-        raise json.JSONDecodeError(f"Expecting {sign!r}", text, position)
-    return _blank_end(text, position + 1)

@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from training.data.captions.rows import CAPTION_FEATURES
-from training.data.files import PathLike
+from training.data.files import LISTED, PathLike, listed
 
-LISTED_NAMES = 5
 ROWS_A_CHUNK = 100_000
 DEEPEST_FOLDER = 3  # below the image folder: links that lead in a circle come to an end
 NO_IMAGE_ENDINGS = (".json", ".txt", ".parquet")  # what download tools write beside every image
@@ -164,10 +163,10 @@ def _as_text(names: list[str]) -> pa.Array:
 def _report_missing(missing: pa.Array, *, total: int, folder: PathLike) -> None:
     if not len(missing):
         return
-    listed = ", ".join(missing[:LISTED_NAMES].to_pylist()) + (", ..." if len(missing) > LISTED_NAMES else "")
+    named = listed(missing[:LISTED].to_pylist(), len(missing))
     if len(missing) == total:
-        raise ValueError(f"none of the {total} images is in {folder} (looked for {listed}); is it the right folder?")
-    warnings.warn(f"{len(missing)} of {total} images are not in {folder} and are left out: {listed}", stacklevel=4)
+        raise ValueError(f"none of the {total} images is in {folder} (looked for {named}); is it the right folder?")
+    warnings.warn(f"{len(missing)} of {total} images are not in {folder} and are left out: {named}", stacklevel=4)
 
 
 def _chunk(joined: JoinedCaptions, start: int, *, split_of: str | Mapping[str, str]) -> pa.RecordBatch:

@@ -4,9 +4,9 @@
 
 COCO captions (Chen et al. 2015), Karpathy's splits (Karpathy and Fei-Fei 2015), Flickr8k (Hodosh et al. 2013),
 Flickr30k (Young et al. 2014) and its Entities (Plummer et al. 2015), nocaps (Agrawal et al. 2019), VizWiz captions
-(Gurari et al. 2020), anyone's folder of images with a table, any Hub data set, and the drawn scenes. Those for
-pretraining lie beside: `caption_pairs.py` (Conceptual Captions, SBU, LAION), `caption_genome.py` (phrases of Visual
-Genome), `caption_tags.py` (what a detector saw), and `caption_mixture.py` joins several.
+(Gurari et al. 2020), anyone's folder of images with a table, and any Hub data set. Those for pretraining lie beside:
+`pairs.py` (Conceptual Captions, SBU, LAION), `visual_genome.py` (region phrases), and `mixture.py` joins several. What
+needs more than files, the drawn scenes and a detector's tags, `training/tasks/captioning.py` joins to these.
 
 No image is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """
@@ -20,11 +20,9 @@ from typing import Any
 
 import datasets
 
-from training.data.captions.mixture import mixed_captions
+from training.data.captions.mixture import read_mixture
 from training.data.captions.pairs import read_pairs
-from training.data.captions.rows import CAPTION_FEATURES, SPLITS, caption_dataset, split_in, split_name, wanted_splits
-from training.data.captions.rows import SPLIT_WORD as SPLIT_WORD  # for training/data/boxes/formats.py
-from training.data.captions.tags import read_tags
+from training.data.captions.rows import CAPTION_FEATURES, caption_dataset
 from training.data.captions.visual_genome import read_genome_regions
 from training.data.csv_rows import TEXT_COLUMNS
 from training.data.files import (
@@ -40,30 +38,12 @@ from training.data.files import (
     records,
     text_column,
 )
-from training.scenes.draw import scenes_dataset
+from training.data.splits import SPLITS, split_in, split_name, wanted_splits
 
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv", "captions.txt")
 IMAGE_COLUMNS = ("file_name", "image", "image_name", "filename")
 CAPTION_COLUMNS = ("captions", "caption", "text", "comment")
 ENTITY = re.compile(r"\[/EN#\S+ ([^\]]*)\]")
-
-
-def load_captions(format: str, **options: Any) -> datasets.Dataset:
-    """Reads a caption data set by the name of its format, as recipes do.
-
-    Args:
-        format: a key of `CAPTION_FORMATS`.
-        options: the keyword arguments of that format's function; every one has `split`, which keeps one split
-            (`"train"`) or several (`"train+restval"`).
-
-    Returns:
-        One row per image: `image_id` (str), `image` (`datasets.Image`, None without an image folder), `captions`
-        (list of str, empty where the file holds none), `split` (train, val, test or restval), `domain` (str).
-
-    Raises:
-        ValueError: for an unknown format or option, a broken file, no caption, no image, an unknown split.
-    """
-    return format_reader(CAPTION_FORMATS, format, options, kind="caption")(**options)
 
 
 def read_coco_captions(
@@ -295,31 +275,7 @@ def read_hub(
     return datasets.concatenate_datasets(parts)
 
 
-def read_mixture(
-    parts: Sequence[Mapping[str, Any]], *, images: PathLike | None = None, split: str | None = None, seed: int = 0
-) -> datasets.Dataset:
-    """Several caption data sets as one, in the order of the parts.
-
-    Args:
-        parts: the options of `load_captions` of each, `{"format": "karpathy", ...}`, and beside them, each optional:
-            `name` (of the part, by default the format's), `splits` (`["train"]`: it takes part in these alone), `share`
-            (0..1 of its images, drawn by `seed`), `limit` (so many images at most), `repeat` (so many times its
-            images to train on stand in the mixture) and `image_ids`.
-        images: the image folder of the parts that name none.
-        split: keep only this split; parts that do not have it are passed over.
-        seed: another seed draws other shares.
-
-    An empty `domain` becomes the part's name. Image ids get `image_ids` (by default the part's name) and a dash before
-    them wherever a part's images are not those of the first part, whatever split is read, so that regions stored under
-    an id never belong to another image: `cc3m-12` behind COCO's image 12. Parts with the same `image_ids`, a word of
-    yours, are on the same images: an image of several stands once, with the captions of all.
-
-    Raises:
-        ValueError, NoSuchSplitError: as `mixed_captions`.
-    """
-    return mixed_captions(parts, readers=CAPTION_FORMATS, images=images, split=split, seed=seed)
-
-
+Formats = Mapping[str, Callable[..., datasets.Dataset]]
 CAPTION_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
     "coco": read_coco_captions,
     "karpathy": read_karpathy,
@@ -331,10 +287,27 @@ CAPTION_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
     "hub": read_hub,
     "pairs": read_pairs,
     "visual_genome_regions": read_genome_regions,
-    "tags": read_tags,
-    "scenes": scenes_dataset,
     "mixture": read_mixture,
 }
+
+
+def load_captions(format: str, *, formats: Formats = CAPTION_FORMATS, **options: Any) -> datasets.Dataset:
+    """Reads a caption data set by the name of its format, as recipes do.
+
+    Args:
+        format: a key of `formats`.
+        formats: the function of each format, which a mixture may name too.
+        options: the keyword arguments of that format's function; every one has `split`, which keeps one split
+            (`"train"`) or several (`"train+restval"`).
+
+    Returns:
+        One row per image: `image_id` (str), `image` (`datasets.Image`, None without an image folder), `captions`
+        (list of str, empty where the file holds none), `split` (train, val, test or restval), `domain` (str).
+
+    Raises:
+        ValueError: for an unknown format or option, a broken file, no caption, no image, an unknown split.
+    """
+    return format_reader(formats, format, options, kind="caption")(**options)
 
 
 def _read_coco_layout(

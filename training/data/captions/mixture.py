@@ -1,8 +1,8 @@
 """Several caption data sets as one, for pretraining: COCO, Visual Genome, Conceptual Captions and SBU in UNITER.
 
-    parts, each with the options of load_captions --mixed_captions--> their rows in one data set, one row an image
+    parts, each with the options of load_captions --read_mixture--> their rows in one data set, one row an image
 
-It is the mixture of training/data/questions/formats.py, for rows of images: parts that share images share rows.
+As training/data/questions/mixture.py, for rows of images: parts that share images share rows.
 """
 
 import inspect
@@ -16,14 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError, split_name
+from training.data.captions.rows import CAPTION_FEATURES
 from training.data.files import PathLike, format_reader
+from training.data.splits import NoSuchSplitError, split_name
 
 # Formats whose data sets call the same image by the same id, whatever the file.
 IMAGE_IDS = {"coco": "coco", "visual_genome_regions": "visual_genome"}
 PART_KEYS = ("format", "name", "splits", "share", "limit", "repeat", "image_ids")
 REPEATED_SPLITS = ("train", "restval")
-Readers = Mapping[str, Callable[..., datasets.Dataset]]
+Formats = Mapping[str, Callable[..., datasets.Dataset]]
 
 
 @dataclass
@@ -37,18 +38,30 @@ class _Part:
     image_ids: str
 
 
-def mixed_captions(
+def read_mixture(
     parts: Sequence[Mapping[str, Any]],
     *,
-    readers: Readers,
+    formats: Formats,
     images: PathLike | None = None,
     split: str | None = None,
     seed: int = 0,
 ) -> datasets.Dataset:
-    """Several data sets as one, in the order of the parts; the arguments are those of `read_mixture`.
+    """Several caption data sets as one, in the order of the parts.
 
     Args:
-        readers: the function of each format.
+        parts: the options of `load_captions` of each, `{"format": "karpathy", ...}`, and beside them, each optional:
+            `name` (of the part, by default the format's), `splits` (`["train"]`: it takes part in these alone), `share`
+            (0..1 of its images, drawn by `seed`), `limit` (so many images at most), `repeat` (so many times its
+            images to train on stand in the mixture) and `image_ids`.
+        formats: the function of each format.
+        images: the image folder of the parts that name none.
+        split: keep only this split; parts that do not have it are passed over.
+        seed: another seed draws other shares.
+
+    An empty `domain` becomes the part's name. Image ids get `image_ids` (by default the part's name) and a dash before
+    them wherever a part's images are not those of the first part, whatever split is read, so that regions stored under
+    an id never belong to another image: `cc3m-12` behind COCO's image 12. Parts with the same `image_ids`, a word of
+    yours, are on the same images: an image of several stands once, with the captions of all.
 
     Raises:
         ValueError: naming the part, for what its reader raises, an unknown key, a share, limit or repeat that is none,
@@ -65,7 +78,7 @@ def mixed_captions(
     for number, options in enumerate(parts, start=1):
         try:
             _check_draw(options)
-            rows = _part_rows(options, readers=readers, images=images, split=split)
+            rows = _part_rows(options, formats=formats, images=images, split=split)
         except ValueError as error:
             raise ValueError(f"part {number} of the mixture ({options['format']}): {error}") from error
         if rows is not None:
@@ -92,7 +105,11 @@ def _part_names(parts: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _part_rows(
-    part: Mapping[str, Any], *, readers: Readers, images: PathLike | None, split: str | None
+    part: Mapping[str, Any],
+    *,
+    formats: Formats,
+    images: PathLike | None,
+    split: str | None,
 ) -> datasets.Dataset | None:
     """The rows of a part, None where it does not take part in the split."""
     if "split" in part:
@@ -107,7 +124,7 @@ def _part_rows(
             return None
     if wanted is not None:
         options["split"] = "+".join(sorted(wanted))
-    reader = format_reader(readers, part["format"], options, kind="caption")
+    reader = format_reader(formats, part["format"], options, kind="caption")
     if images is not None and "images" in inspect.signature(reader).parameters:
         options.setdefault("images", images)
     try:

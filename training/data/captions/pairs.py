@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 
 from training.data.captions.columns import joined_captions, joined_dataset
 from training.data.captions.pair_files import READERS, Pairs, pair_chunks
-from training.data.captions.rows import split_in, split_name, wanted_splits
 from training.data.files import PathLike
+from training.data.splits import split_in, split_name, wanted_splits
 
 URL_START = r"^[^/]*//[^/]*/"
 URL_END = r"[?#].*$"

@@ -3,15 +3,15 @@
 a reader of training/data/captions/formats.py, or training/scenes/draw.py --caption_dataset--> datasets.Dataset
 """
 
-import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
 
 from training.data.files import PathLike, all_texts, image_paths
+from training.data.splits import split_name, wanted_splits
 
 CAPTION_FEATURES = datasets.Features(
     {
@@ -22,20 +22,6 @@ CAPTION_FEATURES = datasets.Features(
         "domain": datasets.Value("string"),
     }
 )
-SPLITS = ("train", "restval", "val", "test")
-OTHER_WORDS = {"validation": "val", "dev": "val"}
-SPLIT_WORD = re.compile(r"(?<![a-z])(?:restval|train|validation|val|dev|test)(?![a-z])")
-
-
-class NoSuchSplitError(ValueError):
-    """A data set has no row of the wanted split.
-
-    present: the splits it has.
-    """
-
-    def __init__(self, message: str, *, present: Collection[str] = ()) -> None:
-        super().__init__(message)
-        self.present = frozenset(present)
 
 
 def caption_dataset(
@@ -87,33 +73,6 @@ def caption_dataset(
         rows["image"] = image_paths(rows["image"], images)
         rows = _keep(rows, [path is not None for path in rows["image"]])
     return datasets.Dataset.from_dict(rows, features=CAPTION_FEATURES)
-
-
-def split_in(name: str) -> str | None:
-    """The word for a split in a file's name or in an image's split field; None where there is none.
-
-    >>> split_in("captions_val2017"), split_in("Validation_GCC-1.1.0-Validation"), split_in("cc12m")
-    ('val', 'validation', None)
-    """
-    found = SPLIT_WORD.search(name.lower())
-    return found.group() if found else None
-
-
-def split_name(word: str, source: PathLike) -> str:
-    """Our name of a split (`validation` and `dev` are val); ValueError for a word that is none."""
-    name = OTHER_WORDS.get(word, word) if isinstance(word, str) else None
-    if name is None or name not in SPLITS:
-        raise ValueError(f"{source}: unknown split {word!r}; the splits are {', '.join((*SPLITS, *OTHER_WORDS))}")
-    return name
-
-
-def wanted_splits(split: str, *, present: set[str], source: PathLike) -> set[str]:
-    """The splits of `"train+restval"`; NoSuchSplitError where none of them is present."""
-    wanted = {split_name(word, source) for word in split.split("+")}
-    if not wanted & present:
-        told = f"{source} has no image of the split {split!r}; it has {', '.join(sorted(present))}"
-        raise NoSuchSplitError(told, present=present)
-    return wanted
 
 
 def _clean(texts: Sequence[str], image_id: str, source: PathLike) -> list[str]:

@@ -17,11 +17,10 @@ import numpy as np
 import pyarrow as pa
 
 from training.data.captions.columns import joined_captions, joined_dataset
-from training.data.captions.rows import split_name, wanted_splits
 from training.data.files import PathLike, all_texts, id_text, read_json, read_lines, records
 from training.data.json_stream import stream_records
+from training.data.splits import listed_splits, split_name, wanted_splits
 
-LISTED_SPLITS = ("train", "val", "test")
 SCORED_SPLITS = ("val", "test")
 IMAGES_A_CHUNK = 1000
 
@@ -62,7 +61,7 @@ def read_genome_regions(
     """
     if per_image is not None and per_image < 1:
         raise ValueError(f"per_image is {per_image}; give a number above 0, or leave it out for all phrases")
-    split_of = None if split_lists is None else _listed_splits(split_lists)
+    split_of = None if split_lists is None else listed_splits(split_lists)
     only = split_name(file_split or "train", region_descriptions)
     present = {only} if split_of is None else set(split_of.values())
     wanted = present if split is None else wanted_splits(split, present=present, source=region_descriptions)
@@ -134,20 +133,6 @@ def _move(phrases_of: list[tuple[str, list[str]]], ids: list[pa.Array], texts: l
     ids.append(pa.array([image_id for image_id, _ in rows], pa.large_string()))
     texts.append(pa.array([phrase for _, phrase in rows], pa.large_string()))
     phrases_of.clear()
-
-
-def _listed_splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, str]:
-    """The split of every image in the list files; ValueError for an image in two of them."""
-    if not isinstance(split_lists, Mapping):
-        split_lists = {word: Path(split_lists) / f"{word}.txt" for word in LISTED_SPLITS}
-    split_of: dict[str, str] = {}
-    for word, path in split_lists.items():
-        name = split_name(word, path)
-        for line in read_lines(path):
-            image_id = Path(line.split()[0]).stem
-            if split_of.setdefault(image_id, name) != name:
-                raise ValueError(f"{path}: the image {image_id!r} is in the list of {split_of[image_id]} too")
-    return split_of
 
 
 def _coco_ids(exclude: PathLike | Sequence[PathLike]) -> frozenset[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import datasets
 
 from training.data.files import PathLike, read_lines, read_text
-from training.data.questions.official import file_word
+from training.data.questions.coco import file_word
 from training.data.questions.rows import Faults, in_chunks, official_image_paths, vqa_dataset
 
 IMAGE = re.compile(r"\bimage\s*(\d+)\b")

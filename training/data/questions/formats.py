@@ -2,53 +2,53 @@
 
     files + image folder --load_vqa--> rows of training/data/questions/rows.py --training/tasks/vqa.py--> model inputs
 
-The readers lie by family: `vqa_official.py` (VQA v1, v2, OK-VQA, A-OKVQA, LXMERT), `vqa_genome.py` (GQA, Visual7W,
-Visual Genome), `vqa_daquar.py`, `vqa_tables.py` (your own tables, the Hub). Here are those that need no file of
-questions (captions, drawn scenes) and the mixture of several data sets.
+The readers lie by family: `coco.py` (VQA v1, v2, OK-VQA, A-OKVQA, LXMERT), `visual_genome.py` (GQA, Visual7W, Visual
+Genome), `daquar.py`, `tables.py` (your own tables, the Hub), `from_captions.py`; `mixture.py` joins several. The drawn
+scenes are `training/scenes/questions.py`'s; `training/tasks/vqa.py` joins them to these.
 
 No image is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import datasets
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from training.data.captions.formats import load_captions
-from training.data.files import PathLike, format_reader
+from training.data.captions.formats import CAPTION_FORMATS
+from training.data.files import format_reader
+from training.data.questions.coco import read_aokvqa, read_lxmert_gqa, read_lxmert_vqa, read_vqa_v2
 from training.data.questions.daquar import read_daquar
-from training.data.questions.from_captions import caption_questions
-from training.data.questions.official import read_aokvqa, read_lxmert_gqa, read_lxmert_vqa, read_vqa_v2
-from training.data.questions.rows import (
-    VQA_FEATURES,
-    NoSuchSplitError,
-    question_table,
-    vqa_splits,
-    with_images,
-)
+from training.data.questions.from_captions import read_caption_questions
+from training.data.questions.mixture import read_mixture
 from training.data.questions.tables import read_folder, read_hub, read_table_questions
 from training.data.questions.visual_genome import read_gqa, read_visual7w, read_visual_genome_qa
-from training.scenes.questions import scene_question_rows
 
-# Formats whose data sets call the same image by the same id.
-IMAGE_IDS = {
-    **dict.fromkeys(("vqa_v2", "lxmert_vqa", "aokvqa"), "coco"),
-    **dict.fromkeys(("gqa", "lxmert_gqa", "visual7w", "visual_genome_qa"), "visual_genome"),
-    **{format: format for format in ("daquar", "scenes")},
+VQA_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
+    "vqa_v2": read_vqa_v2,
+    "lxmert_vqa": read_lxmert_vqa,
+    "gqa": read_gqa,
+    "lxmert_gqa": read_lxmert_gqa,
+    "aokvqa": read_aokvqa,
+    "visual7w": read_visual7w,
+    "visual_genome_qa": read_visual_genome_qa,
+    "daquar": read_daquar,
+    "table": read_table_questions,
+    "folder": read_folder,
+    "hub": read_hub,
+    "captions": partial(read_caption_questions, caption_formats=CAPTION_FORMATS),
+    "mixture": read_mixture,
 }
-PART_KEYS = ("format", "splits", "share", "limit", "prefix", "image_ids")
 
 
-def load_vqa(format: str, **options: Any) -> datasets.Dataset:
+def load_vqa(
+    format: str, *, formats: Mapping[str, Callable[..., datasets.Dataset]] = VQA_FORMATS, **options: Any
+) -> datasets.Dataset:
     """Reads a VQA data set by the name of its format, as recipes do.
 
     Args:
-        format: a key of `VQA_FORMATS`.
+        format: a key of `formats`.
+        formats: the function of each format, which a mixture may name too.
         options: the keyword arguments of that format's function; every one has `split`, which keeps one split
             (`"train"`) or several (`"train+val"`).
 
@@ -63,199 +63,4 @@ def load_vqa(format: str, **options: Any) -> datasets.Dataset:
     Raises:
         ValueError: for an unknown format or option, a broken file, no question, no image, an unknown split.
     """
-    return format_reader(VQA_FORMATS, format, options, kind="VQA")(**options)
-
-
-def read_caption_questions(
-    captions: Mapping[str, Any],
-    *,
-    images: PathLike | None = None,
-    split: str | None = None,
-    seed: int = 0,
-    per_image: int = 8,
-    largest_share: float = 0.5,
-) -> datasets.Dataset:
-    """Questions and answers made of captions: VQA trained where there are only captions.
-
-    Args:
-        captions: the options of `load_captions`, `{"format": "karpathy", "annotations": ...}`.
-        images: the image folder, where `captions` names none.
-        split: keep only this split.
-        seed: another seed draws other questions.
-        per_image: questions an image, at most.
-        largest_share: 0..1 of an open question's right answers, what the commonest may make up at most.
-    """
-    options = {**({"images": images} if images is not None else {}), **captions}
-    rows = load_captions(**(options if split is None else {**options, "split": split}))
-    columns = caption_questions(rows, seed=seed, per_image=per_image, largest_share=largest_share)
-    own = {name: values for name, values in columns.items() if name not in ("choices", "correct_choice", "image_row")}
-    own["name"] = list(map(str, columns["image_row"]))
-    table = question_table([own], split=None, source="the questions made of captions")
-    stored = rows.cast_column("image", datasets.Image(decode=False)).with_format("arrow")["image"][:]
-    return with_images(table, stored.take(pc.cast(table["name"], pa.int64())))
-
-
-def read_scene_questions(
-    num_scenes: int, *, seed: int = 0, image_size: int = 128, split: str | None = None, per_scene: int = 8
-) -> datasets.Dataset:
-    """Questions on the drawn scenes of training/scenes/draw.py, in the spirit of CLEVR (Johnson et al. 2017).
-
-    Args:
-        num_scenes: images of each split.
-        seed: another seed draws other scenes, and so does another split.
-        image_size: side of the square images, pixels.
-        split: the split to draw (several: `"train+val"`), by default train.
-        per_scene: questions an image, at most.
-    """
-    parts = [
-        scene_question_rows(num_scenes, seed=seed, image_size=image_size, split=word, per_scene=per_scene)
-        for word in sorted(vqa_splits(split or "train", "the scenes"))
-    ]
-    return datasets.concatenate_datasets(parts)
-
-
-@dataclass
-class _Part:
-    """A part of a mixture: its number from 1, its rows, what the recipe says of it, and whose image ids it has."""
-
-    number: int
-    rows: datasets.Dataset
-    options: Mapping[str, Any]
-    image_ids: str
-
-
-def read_mixture(
-    parts: Sequence[Mapping[str, Any]], *, images: PathLike | None = None, split: str | None = None, seed: int = 0
-) -> datasets.Dataset:
-    """Several data sets as one, in the order of the parts.
-
-    Args:
-        parts: the options of `load_vqa` of each, `{"format": "vqa_v2", ...}`, and beside them, each optional:
-            `splits` (`["train"]`: it takes part in these alone), `share` (0..1 of its questions, drawn by `seed`),
-            `limit` (so many questions at most), `prefix` (for its ids) and `image_ids`.
-        images: the image folder of the parts that name none.
-        split: keep only this split; parts that do not have it are passed over.
-        seed: another seed draws other shares.
-
-    Question ids that stood in an earlier part get the `prefix` (by default the format's name) and a dash before them.
-    Image ids get one wherever a part's images are not those of the first part, so that regions stored under an id never
-    belong to another image, whatever split is read: `visual_genome-4` behind COCO's image 4. Formats on the same images
-    (`IMAGE_IDS`) share ids; parts with the same `image_ids`, a word of yours, do so too.
-
-    Raises:
-        ValueError: naming the part, for what its reader raises, an unknown key, a share or limit that is none.
-        NoSuchSplitError: where no part has the split.
-    """
-    if not isinstance(parts, Sequence) or not parts or not all(isinstance(p, Mapping) and "format" in p for p in parts):
-        raise ValueError('parts of a mixture is a list of data sets, [{"format": "vqa_v2", ...}, ...]')
-    image_ids = _image_ids(parts)
-    loaded = []
-    for number, options in enumerate(parts, start=1):
-        try:
-            _check_draw(options)
-            rows = _part_rows(options, images=images, split=split)
-        except ValueError as error:
-            raise ValueError(f"part {number} of the mixture ({options['format']}): {error}") from error
-        if rows is not None:
-            loaded.append(_Part(number, rows, options, image_ids[number - 1]))
-    if not loaded:
-        raise NoSuchSplitError(f"no part of the mixture has the split {split!r}")
-    named = _with_own_ids(loaded, first_image_ids=image_ids[0])
-    return datasets.concatenate_datasets(
-        [
-            _drawn(rows, part.options, rng=np.random.default_rng((seed, part.number)))
-            for rows, part in zip(named, loaded, strict=True)
-        ]
-    )
-
-
-VQA_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
-    "vqa_v2": read_vqa_v2,
-    "lxmert_vqa": read_lxmert_vqa,
-    "gqa": read_gqa,
-    "lxmert_gqa": read_lxmert_gqa,
-    "aokvqa": read_aokvqa,
-    "visual7w": read_visual7w,
-    "visual_genome_qa": read_visual_genome_qa,
-    "daquar": read_daquar,
-    "table": read_table_questions,
-    "folder": read_folder,
-    "hub": read_hub,
-    "captions": read_caption_questions,
-    "scenes": read_scene_questions,
-    "mixture": read_mixture,
-}
-
-
-def _image_ids(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Whose image ids each part has: a word that parts on the same images share."""
-    found: list[str] = []
-    for number, part in enumerate(parts, start=1):
-        own = part["format"] if part["format"] not in found else f"{part['format']}{number}"
-        found.append(str(part.get("image_ids", IMAGE_IDS.get(part["format"], own))))
-    return found
-
-
-def _part_rows(part: Mapping[str, Any], *, images: PathLike | None, split: str | None) -> datasets.Dataset | None:
-    """The rows of a part, None where it does not take part in the split."""
-    if "split" in part:
-        raise ValueError(f"name its splits as splits: [{part['split']}]")
-    options = {name: value for name, value in part.items() if name not in PART_KEYS}
-    wanted = None if split is None else vqa_splits(split, "the mixture")
-    if "splits" in part:
-        words = part["splits"]
-        own = vqa_splits(words if isinstance(words, str) else "+".join(map(str, words)), "splits")
-        wanted = own if wanted is None else own & wanted
-        if not wanted:
-            return None
-    if wanted is not None:
-        options["split"] = "+".join(sorted(wanted))
-    reader = format_reader(VQA_FORMATS, part["format"], options, kind="VQA")
-    if images is not None and "images" in inspect.signature(reader).parameters:
-        options.setdefault("images", images)
-    try:
-        return reader(**options)
-    except NoSuchSplitError:
-        return None
-
-
-def _check_draw(part: Mapping[str, Any]) -> None:
-    share, limit = part.get("share", 1.0), part.get("limit", 1)
-    if not isinstance(share, int | float) or not 0 < share <= 1 or type(limit) is not int or limit < 1:
-        raise ValueError(f"share is {share} and limit {limit}; a share lies in 0..1, a limit is a number of questions")
-
-
-def _drawn(rows: datasets.Dataset, part: Mapping[str, Any], *, rng: np.random.Generator) -> datasets.Dataset:
-    """The part's share of its questions, in their order."""
-    size = min(max(round(part.get("share", 1.0) * len(rows)), 1), part.get("limit", len(rows)))
-    return rows if size == len(rows) else rows.select(np.sort(rng.permutation(len(rows))[:size]))
-
-
-def _with_own_ids(parts: Sequence[_Part], *, first_image_ids: str) -> list[datasets.Dataset]:
-    """The parts' rows with ids that no other part has."""
-    taken: list[pa.ChunkedArray] = []
-    found = []
-    for part in parts:
-        rows = part.rows
-        word = part.options.get("prefix", part.options["format"])
-        for prefix in ("", f"{word}-", f"{word}{part.number}-"):
-            ids = pc.binary_join_element_wise(prefix, _column(part.rows, "question_id"), "")
-            if not any(pc.any(pc.is_in(ids, value_set=other)).as_py() for other in taken):
-                break
-        taken.append(ids)
-        if prefix:
-            rows = _replaced(rows, "question_id", ids)
-        if part.image_ids != first_image_ids:
-            ids = pc.binary_join_element_wise(f"{part.image_ids}-", _column(rows, "image_id"), "")
-            rows = _replaced(rows, "image_id", ids)
-        found.append(rows)
-    return found
-
-
-def _column(rows: datasets.Dataset, name: str) -> pa.ChunkedArray:
-    return rows.with_format("arrow")[name][:]
-
-
-def _replaced(rows: datasets.Dataset, name: str, values: pa.ChunkedArray) -> datasets.Dataset:
-    added = rows.remove_columns(name).add_column(name, values.to_pylist(), feature=VQA_FEATURES[name])
-    return added.select_columns(list(VQA_FEATURES))
+    return format_reader(formats, format, options, kind="VQA")(**options)

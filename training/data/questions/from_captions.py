@@ -1,6 +1,6 @@
 """Questions and answers about images that have captions only: weak supervision for visual question answering.
 
-    captions --caption_phrases.read_caption--> Caption --_votes--> what each caption answers to which question
+    captions --read_caption--> Caption --_votes--> what each caption answers to which question
     votes --_settle--> questions --_even_out, _pair, _choose--> the columns of a VQA data set
 
 "A brown dog leaps over a log" answers "what is the dog doing?" and "is there a dog?". Such questions go back to COCO-QA
@@ -13,13 +13,16 @@ import hashlib
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import datasets
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from training.data.boxes.caption_attributes import plural_of
-from training.data.questions.caption_phrases import (
+from training.data.captions.formats import load_captions
+from training.data.captions.phrases import (
     AFTER_ACTION,
     COLOURS,
     KIND_OF,
@@ -32,6 +35,8 @@ from training.data.questions.caption_phrases import (
     read_caption,
     word_set,
 )
+from training.data.files import PathLike
+from training.data.questions.rows import question_table, with_images
 
 IN_PAIRS = word_set("shorts pants jeans sunglasses glasses goggles headphones overalls skis stairs woods") | {"trunks"}
 SPECIFIC = ("man", "woman", "boy", "girl", "child", "baby")  # persons known by more than what they do
@@ -93,6 +98,45 @@ Captions = Sequence[Caption]
 Votes = Iterator[tuple[str, str, str]]  # kind, question, answer
 Settled = list[tuple[str, str, list[str]]]  # kind, question, answers with the commonest first
 Call = tuple[str, str]  # how questions speak of a phrase: is or are, and what they call it
+
+
+def read_caption_questions(
+    captions: Mapping[str, Any],
+    *,
+    caption_formats: Mapping[str, Callable[..., datasets.Dataset]],
+    images: PathLike | None = None,
+    split: str | None = None,
+    seed: int = 0,
+    per_image: int = 8,
+    largest_share: float = 0.5,
+) -> datasets.Dataset:
+    """Questions and answers made of captions: VQA trained where there are only captions.
+
+    Args:
+        captions: the options of `load_captions`, `{"format": "karpathy", "annotations": ...}`.
+        caption_formats: the function of each of its formats.
+        images: the image folder, where `captions` names none.
+        split: keep only this split.
+        seed: another seed draws other questions.
+        per_image: questions an image, at most.
+        largest_share: 0..1 of an open question's right answers, what the commonest may make up at most.
+
+    Raises:
+        ValueError: as `load_captions`, and where no question can be made.
+    """
+    options = {**({"images": images} if images is not None else {}), **captions}
+    rows = load_captions(**(options if split is None else {**options, "split": split}), formats=caption_formats)
+    columns = caption_questions(rows, seed=seed, per_image=per_image, largest_share=largest_share)
+    own = {name: values for name, values in columns.items() if name not in ("choices", "correct_choice", "image_row")}
+    if not own["question"]:
+        raise ValueError(
+            f"no question can be made of the captions of these {len(rows)} images: they agree on nothing that the word "
+            "lists have; give more captions, or captions in English"
+        )
+    own["name"] = list(map(str, columns["image_row"]))
+    table = question_table([own], split=None, source="the questions made of captions")
+    stored = rows.cast_column("image", datasets.Image(decode=False)).with_format("arrow")["image"][:]
+    return with_images(table, stored.take(pc.cast(table["name"], pa.int64())))
 
 
 def caption_questions(

@@ -1,6 +1,6 @@
 """The row of a visual question answering data set, and the one function that builds rows from columns.
 
-    a reader of training/data/vqa*.py --columns, chunk by chunk--> question_table --vqa_dataset--> datasets.Dataset
+    a reader of training/data/questions/ --columns, chunk by chunk--> question_table --vqa_dataset--> datasets.Dataset
 
 One row a question. A question that cannot be used is left out and the rest goes on: every kind of fault is told in one
 warning with the ids of up to five questions and how many there are.
@@ -18,9 +18,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from training.data.captions.rows import OTHER_WORDS, SPLITS
-from training.data.captions.rows import NoSuchSplitError as NoSuchSplitError  # for the readers of questions
-from training.data.files import PathLike, all_texts, id_text, image_paths
+from training.data.files import LISTED, PathLike, all_texts, id_text, image_paths, listed
+from training.data.splits import OTHER_WORDS, SPLITS, NoSuchSplitError
 
 VQA_FEATURES = datasets.Features(
     {
@@ -55,7 +54,6 @@ SPLIT_WORD = re.compile(
 COCO_NAME = re.compile(r"(?:COCO_[a-z]+\d{4}_)?(\d{12})\.jpg")
 COCO_EDITIONS = ("", "COCO_train2014_", "COCO_val2014_", "COCO_test2015_")
 ROWS_A_CHUNK = 5_000
-LISTED_IDS = 5
 
 TABLE_SCHEMA = pa.schema(
     {
@@ -84,7 +82,7 @@ class Faults:
         if ids:
             self.counts[fault] = self.counts.get(fault, 0) + len(ids)
             examples = self.examples.setdefault(fault, [])
-            examples.extend(islice(ids, LISTED_IDS - len(examples)))
+            examples.extend(islice(ids, LISTED - len(examples)))
 
     def warn(self) -> None:
         """Tells what was noted."""
@@ -237,12 +235,6 @@ def as_paths(paths: PathLike | Sequence[PathLike]) -> list[PathLike]:
 def joined(paths: Sequence[PathLike]) -> str:
     """The files as an error names them."""
     return " and ".join(map(str, paths))
-
-
-def listed(ids: Collection[str], count: int | None = None) -> str:
-    """Up to five ids, and dots where there are more (`count` of them, by default as many as are given)."""
-    dots = ", ..." if (len(ids) if count is None else count) > LISTED_IDS else ""
-    return ", ".join(map(str, islice(ids, LISTED_IDS))) + dots
 
 
 def text_column(values: Sequence[Any] | pa.Array, name: str) -> pa.Array:

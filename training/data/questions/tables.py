@@ -16,10 +16,9 @@ import pyarrow as pa
 
 from training.data.files import PathLike, check_image_names, id_text, image_paths, read_table
 from training.data.json_stream import stream_records
-from training.data.questions.official import file_word
+from training.data.questions.coco import file_word
 from training.data.questions.rows import (
     VQA_FEATURES,
-    NoSuchSplitError,
     question_table,
     split_in,
     vqa_dataset,
@@ -27,6 +26,7 @@ from training.data.questions.rows import (
     vqa_splits,
     with_images,
 )
+from training.data.splits import NoSuchSplitError
 
 TABLE_NAMES = tuple(
     f"{stem}.{ending}" for stem in ("metadata", "questions", "vqa") for ending in ("jsonl", "json", "csv", "tsv")

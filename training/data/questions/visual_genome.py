@@ -19,7 +19,7 @@ import datasets
 from training.data.files import PathLike, id_text, read_json, read_lines, records
 from training.data.json_stream import stream_members, stream_records
 from training.data.questions.answer_vocabulary import read_answers
-from training.data.questions.official import file_word
+from training.data.questions.coco import file_word
 from training.data.questions.rows import (
     as_paths,
     field,
@@ -28,7 +28,9 @@ from training.data.questions.rows import (
     joined,
     official_image_paths,
     vqa_dataset,
+    vqa_split,
 )
+from training.data.splits import listed_splits
 
 READ_BY_EVALUATOR = ("types", "groups", "entailed", "equivalent", "semantic", "isBalanced")
 NUMBERS = re.compile(r"\d+")
@@ -133,7 +135,7 @@ def read_visual_genome_qa(
     """
     known = None if answers is None else read_answers(answers)
     kept = None if image_list is None else _image_ids(image_list, image_data)
-    split_of = None if split_lists is None else _listed_splits(split_lists)
+    split_of = None if split_lists is None else listed_splits(split_lists, name_of=vqa_split)
     rows = (
         row
         for row in _genome_rows(question_answers, split_of=split_of, kept=kept)
@@ -260,13 +262,3 @@ def _image_ids(path: PathLike, image_data: PathLike | None) -> frozenset[str]:
         for image in stream_records(image_data)
         if id_text(image.get("coco_id")) in asked
     )
-
-
-def _listed_splits(split_lists: Mapping[str, PathLike]) -> dict[str, str]:
-    split_of: dict[str, str] = {}
-    for word, path in split_lists.items():
-        for line in read_lines(path):
-            image_id = Path(line.split()[0]).stem
-            if split_of.setdefault(image_id, word) != word:
-                raise ValueError(f"{path}: the image {image_id!r} is in the list of {split_of[image_id]} too")
-    return split_of

@@ -20,12 +20,12 @@ from processors.answer_text_updown import (
     soft_score,
     strip_punctuation,
 )
+from training.data.files import listed
 
 from .exact_match import (
     Alignment,
     accuracy_scores,
     align_predictions,
-    listed,
     mean,
     scorable_rows,
 )

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from processors.answer_text_updown import normalize_answer
+from training.data.files import listed
 
 ID_NAMES = ("question_id", "questionId", "qa_id")
 ANSWER_NAMES = ("answer", "prediction")
-NAMED_AT_MOST = 5
 SQUAD_VERSIONS = ("1.1", "2.0")
 
 _SQUAD_MARKS = str.maketrans("", "", string.punctuation)
@@ -50,16 +50,6 @@ class Alignment(NamedTuple):
             if ids
         ]
         return "predictions and questions do not match: " + "; ".join(parts) if parts else ""
-
-
-def listed(names: Sequence[Any]) -> str:
-    """The first few names, and how many more there are.
-
-    >>> listed([3, 5]), listed(range(7))
-    ('3, 5', '0, 1, 2, 3, 4 and 2 more')
-    """
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(str(name) for name in names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def align_predictions(

@@ -13,7 +13,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .exact_match import align_predictions, listed, mean
+from training.data.files import listed
+
+from .exact_match import align_predictions, mean
 
 # What a question of types "...Common" may be answered with, whatever its choices say.
 COMMON_KINDS = ("color", "material", "shape")

@@ -24,7 +24,6 @@ from training.data.boxes.rows import (
     detection_row,
     keep_images,
 )
-from training.scenes.draw import make_scene
 
 CATEGORIES = {18: "dog", 1: "person", 90: "toothbrush"}  # ids 2, 1 and 3 of a detector
 
@@ -383,26 +382,6 @@ def test_a_test_file_without_annotations_gives_images_without_boxes(tmp_path: Pa
     rows = load_detection("coco", annotations=path).rows
     assert rows["boxes"][:] == [[], []] and set(rows["split"]) == {"test"}
     assert rows.features == DETECTION_FEATURES
-
-
-def test_the_scenes_are_a_detection_data_set() -> None:
-    data = load_detection("scenes", num_scenes=8, seed=2, image_size=48, split="val")
-    assert data.id2label[1] == "circle" and len(data.object_names) == 5
-    assert data.attribute_names == [
-        *("red", "blue", "green", "yellow", "orange", "purple", "black"),
-        *("small", "large"),
-    ]
-    for index, row in enumerate(data.rows):
-        scene = make_scene(index, seed=2 * 4 + 2)
-        assert row["image_id"] == f"scene-val-2-{index}" and row["split"] == "val" and row["image"].size == (48, 48)
-        assert (row["width"], row["height"]) == (48, 48)
-        assert [data.id2label[i] for i in row["object_ids"]] == [thing.name for thing in scene.objects]
-        assert [[data.attribute_id2label[i] for i in ids] for ids in row["attribute_ids"]] == [
-            [thing.colour, thing.size] for thing in scene.objects
-        ]
-        assert np.allclose(row["boxes"], [thing.box for thing in scene.objects], atol=1e-6)
-        assert [(r["subject"], r["predicate"], r["object"]) for r in row["relations"]] == list(scene.relations)
-        assert row["crowd"] == [False] * len(scene.objects)
 
 
 def test_unknown_formats_and_options_list_what_there_is(tmp_path: Path) -> None:

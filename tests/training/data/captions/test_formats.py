@@ -311,11 +311,6 @@ def test_a_data_set_from_elsewhere_names_no_file_outside(name: str, tmp_path: Pa
         datasets.config.HF_DATASETS_CACHE = cache
 
 
-def test_scenes_are_a_format() -> None:
-    rows = load_captions("scenes", num_scenes=3, image_size=32, split="val")
-    assert len(rows) == 3 and set(COLUMNS) < set(rows.column_names)
-
-
 def test_missing_images_are_listed_and_the_rest_used(coco_files: dict[str, Path]) -> None:
     (coco_files["images"] / "a.png").unlink()
     (coco_files["images"] / "c.png").unlink()

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from training.data.captions.formats import load_captions
-from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError
+from training.data.captions.formats import CAPTION_FORMATS, load_captions
+from training.data.captions.rows import CAPTION_FEATURES
+from training.data.splits import NoSuchSplitError
+from training.scenes.draw import scenes_dataset
 
 TABLE = "file_name,caption,split,domain\n1,a hut,train,\n7,a lake,val,outdoor\n"
 
@@ -55,7 +57,8 @@ def test_a_mixture_is_its_parts_in_their_order(parts: list[dict[str, Any]]) -> N
 
 def test_drawn_scenes_and_parts_of_one_format(tmp_path: Path) -> None:
     scenes = {"format": "scenes", "num_scenes": 2, "image_size": 32}
-    rows = load_captions("mixture", parts=[pairs(tmp_path / "a.tsv", 1), scenes, {**scenes, "seed": 1}], split="train")
+    parts = [pairs(tmp_path / "a.tsv", 1), scenes, {**scenes, "seed": 1}]
+    rows = load_captions("mixture", formats={**CAPTION_FORMATS, "scenes": scenes_dataset}, parts=parts, split="train")
     assert rows["domain"][:] == ["cc12m", "scenes", "scenes", "scenes3", "scenes3"]
     ids = rows["image_id"][:]
     assert len(set(ids)) == 5 and [i.partition("-")[0] for i in ids[1:]] == ["scenes", "scenes", "scenes3", "scenes3"]

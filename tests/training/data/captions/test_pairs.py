@@ -13,7 +13,8 @@ from PIL import Image
 
 from training.data.captions.formats import load_captions
 from training.data.captions.pairs import IMAGE_NAMES, read_pairs
-from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError
+from training.data.captions.rows import CAPTION_FEATURES
+from training.data.splits import NoSuchSplitError
 
 URLS = [f"http://static.example.com/27{i}/43850_{i}b0.jpg" for i in range(4)]
 CAPTIONS = ["a red bus", "two dogs", "a house", "grass"]

@@ -11,8 +11,9 @@ from PIL import Image
 from tests.shared_files import shared
 from training.data.captions import visual_genome
 from training.data.captions.formats import load_captions
-from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError
+from training.data.captions.rows import CAPTION_FEATURES
 from training.data.captions.visual_genome import read_genome_regions
+from training.data.splits import NoSuchSplitError
 
 PHRASES = {
     "1": ["a clock is green", "shade on the street ", "a man in sneakers"],

@@ -10,7 +10,8 @@ import pytest
 from tests.shared_files import shared
 from tests.training.data.questions.vqa_files import draw_images, gqa_question, vqa_annotations, vqa_questions, write
 from training.data.questions.formats import VQA_FORMATS, load_vqa
-from training.data.questions.rows import VQA_FEATURES, NoSuchSplitError
+from training.data.questions.rows import VQA_FEATURES
+from training.data.splits import NoSuchSplitError
 
 
 @pytest.fixture
@@ -45,9 +46,10 @@ def test_unknown_formats_and_options_list_what_there_is() -> None:
 
 @pytest.mark.parametrize("format", VQA_FORMATS)
 def test_every_format_takes_a_split_and_images(format: str) -> None:
-    options = inspect.signature(VQA_FORMATS[format]).parameters
-    assert options["split"].default is None and (format == "scenes" or options["images"].default is None)
-    text = inspect.getdoc(VQA_FORMATS[format]) or ""
+    reader = VQA_FORMATS[format]
+    options = inspect.signature(reader).parameters
+    assert options["split"].default is None and options["images"].default is None
+    text = inspect.getdoc(getattr(reader, "func", reader)) or ""
     assert text.endswith(".") or ":" in text, "the options are documented"
 
 
@@ -164,13 +166,9 @@ def test_questions_on_real_captions() -> None:
     assert set(rows["answer_type"]) == {"yes/no", "number", "other"}
 
 
-def test_questions_on_drawn_scenes() -> None:
-    options: dict[str, Any] = {"num_scenes": 4, "image_size": 32, "per_scene": 3}
-    rows = load_vqa("scenes", **options, split="train+val")
-    assert rows.column_names == list(VQA_FEATURES) and list(rows["split"]) == ["train"] * 12 + ["val"] * 12
-    assert rows[0]["image"].size == (32, 32) and rows["image_id"][0] == "scene-train-0-0"
-    assert set(load_vqa("scenes", **options)["split"]) == {"train"}
-    parts = [{"format": "scenes", **options, "splits": ["train"]}, {"format": "scenes", **options, "seed": 1}]
-    mixed = load_vqa("mixture", parts=parts, split="train")
-    assert len(set(mixed["question_id"])) == 24 and mixed["image_id"][12] == "scene-train-1-0"
-    assert len(load_vqa("mixture", parts=parts, split="val")) == 12
+def test_captions_of_which_no_question_can_be_made(tmp_path: Path) -> None:
+    table = write(tmp_path / "captions.csv", "file_name,caption\n1.jpg,zzz\n")
+    captions = {"format": "folder", "folder": tmp_path, "table": table}
+    draw_images(tmp_path, ["1.jpg"])
+    with pytest.raises(ValueError, match="no question can be made of the captions of these 1 images"):
+        load_vqa("captions", captions=captions)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.shared_files import shared
 from training.data.captions.formats import load_captions
-from training.data.questions.caption_phrases import COLOURS, KIND_OF, NAMES, VERB_FORMS, read_caption
+from training.data.captions.phrases import COLOURS, KIND_OF, NAMES, VERB_FORMS, read_caption
 from training.data.questions.from_captions import ASKED, NEAR_COLOURS, caption_questions
 from training.data.questions.rows import VQA_FEATURES
 

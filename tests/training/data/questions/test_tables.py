@@ -10,7 +10,8 @@ import pytest
 
 from tests.training.data.questions.vqa_files import draw_images, write
 from training.data.questions.formats import load_vqa
-from training.data.questions.rows import VQA_FEATURES, NoSuchSplitError
+from training.data.questions.rows import VQA_FEATURES
+from training.data.splits import NoSuchSplitError
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ def test_upload_files_align_and_the_last_of_two_predictions_counts() -> None:
 
 
 def test_what_does_not_align_is_named() -> None:
-    with pytest.raises(ValueError, match=r"none of 1 predictions \(9\) belongs to any of 7 questions \(0, 1, 2, 3, 4 "):
+    with pytest.raises(
+        ValueError, match=r"none of 1 predictions \(9\) belongs to any of 7 questions \(0, 1, 2, 3, 4, \."
+    ):
         align_predictions({"9": "a"}, range(7))
     with pytest.raises(ValueError, match=r"predictions\[1\] is \{'answer': 'x'\}; it needs a question_id"):
         align_predictions([{"question_id": 1, "answer": "a"}, {"answer": "x"}], [1])

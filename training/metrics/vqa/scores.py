@@ -15,7 +15,7 @@ from datasets import Dataset
 
 from processors.answer_text_updown import normalize_answer, soft_score
 from training.data.files import read_json
-from training.data.questions.answer_vocabulary import learned_answers
+from training.data.questions.answers import learned_answers
 from training.data.questions.rows import vqa_split, vqa_splits
 from training.metrics.item_scores import ItemScores, item_scores
 from training.metrics.vqa import (

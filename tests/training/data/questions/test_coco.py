@@ -259,7 +259,7 @@ def test_lxmert_scores_become_votes(tmp_path: Path) -> None:
 
 def test_lxmert_votes_give_its_scores_back() -> None:
     from processors.answer_text_updown import soft_scores
-    from training.data.questions.official import _votes
+    from training.data.questions.coco import _votes
 
     label = {"one": 0.3, "two": 0.6, "three": 0.9, "four": 1.0}
     assert soft_scores(_votes(label), form="table") == pytest.approx(label)

@@ -11,9 +11,9 @@ from datasets import Dataset
 from tests.training.metrics.vqa.tiny_wordnet import write_wordnet
 from training.data.questions.rows import vqa_dataset
 from training.metrics.vqa import aokvqa, gqa, visual7w, vqa_accuracy
+from training.metrics.vqa.scores import item_accuracies, question_items, question_scores, scored_format
 from training.metrics.vqa.wordnet import WordNet
 from training.metrics.vqa.wups import wups
-from training.tasks.vqa_scores import item_accuracies, question_items, question_scores, scored_format
 
 TEN = [["dog"] * 6 + ["Dog."] * 2 + ["cat"] * 2, ["no"] * 10, ["two"] * 1 + ["2"] * 1 + ["3"] * 8, ["red"] * 10]
 SAID = ["the dog", "No", "2", "red"]

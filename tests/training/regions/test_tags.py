@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from training.data.captions.formats import load_captions
-from training.data.captions.rows import CAPTION_FEATURES, NoSuchSplitError
-from training.data.captions.tags import read_tags
+from training.data.captions.rows import CAPTION_FEATURES
+from training.data.splits import NoSuchSplitError
 from training.regions.store import RegionStoreWriter
+from training.regions.tags import read_tags
 
 CONFIG = {
     "id2label": {"0": "background", "1": "dog", "2": "grass", "3": "fire hydrant"},
@@ -54,7 +55,7 @@ def captions(*arguments: Any, **options: Any) -> dict[str, list[str]]:
 
 def test_tags_are_the_surest_objects_with_their_attributes(store: Path, detector: Path) -> None:
     with pytest.warns(UserWarning, match="1 images have no tag and are left out"):
-        rows = load_captions("tags", regions=store, detector=detector)
+        rows = load_captions("tags", formats={"tags": read_tags}, regions=store, detector=detector)
     assert dict(rows.features) == dict(CAPTION_FEATURES) and rows["image_id"][:] == ["a", "b"]
     assert rows["captions"][:] == [["brown dog, fire hydrant, green grass"], ["dog"]]
     assert rows["split"][:] == ["train"] * 2 and rows["image"][:] == [None] * 2

@@ -1,6 +1,6 @@
 """Captions made of what a detector saw: "brown dog, green grass, tree". Weak supervision for images without any words.
 
-    region store with object_ids + the names in a detector's config.json --read_tags--> rows of caption_rows.py
+    region store with object_ids + names of a detector's config.json --read_tags--> rows of data/captions/rows.py
 
 Oscar (Li et al. 2020) and VinVL (Zhang et al. 2021) feed a detector's object tags as text beside the regions; here such
 a list of tags stands where a caption would. It says no more than the detector knows, its mistakes included.
@@ -17,8 +17,8 @@ import pyarrow as pa
 import torch
 
 from training.data.captions.columns import joined_captions, joined_dataset
-from training.data.captions.rows import split_name, wanted_splits
-from training.data.files import PathLike, read_json, read_lines
+from training.data.files import PathLike, read_json
+from training.data.splits import listed_splits, wanted_splits
 from training.regions.store import RegionStore
 
 IMAGES_A_BATCH = 256
@@ -68,7 +68,9 @@ def read_tags(
         raise ValueError(
             f"the store {regions} keeps {', '.join(store.column_names)} but no object_ids; extract it with a detector"
         )
-    split_of = dict.fromkeys(store.image_ids, "train") if split_lists is None else _listed_splits(split_lists)
+    split_of = (
+        dict.fromkeys(store.image_ids, "train") if split_lists is None else listed_splits(split_lists, id_of=str.strip)
+    )
     present = set(split_of.values())
     wanted = present if split is None else wanted_splits(split, present=present, source=regions)
     rows = [row for row, image_id in enumerate(store.image_ids) if split_of.get(image_id) in wanted]
@@ -147,14 +149,3 @@ def _names(detector: PathLike, key: str) -> dict[int, str]:
     ):
         raise ValueError(f'{path} has no {key!r} such as {{"1": "dog"}}; give the config.json of a detector')
     return {int(number): name for number, name in found.items()}
-
-
-def _listed_splits(split_lists: Mapping[str, PathLike]) -> dict[str, str]:
-    """The split of every id in the list files; ValueError for an id in two of them."""
-    split_of: dict[str, str] = {}
-    for word, path in split_lists.items():
-        name = split_name(word, path)
-        for image_id in read_lines(path):
-            if split_of.setdefault(image_id, name) != name:
-                raise ValueError(f"{path}: the image {image_id!r} is in the list of {split_of[image_id]} too")
-    return split_of
