@@ -1,12 +1,15 @@
-"""Names of arguments: what a region source returns and a model does not read passes, a misspelt name does not."""
+"""What every model's `forward` begins and ends with: names of arguments, flags, and dict or tuple.
+
+What a region source returns and a model does not read passes, a misspelt name does not.
+"""
 
 import difflib
 import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import fields
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -15,17 +18,27 @@ from .outputs_updown import UpDownDetectorOutput
 
 REGION_FIELDS = {field.name for field in fields(UpDownDetectorOutput)}  # what region sources return
 ALMOST = 0.86  # of difflib's ratio: a letter or two of a word
-OLD_NAMES = {"image_index": "photo_index", "image_ids": "photo_ids"}  # argument -> its name before
+OLD_NAMES = {  # an argument's earlier name -> its name
+    "photo_index": "image_index",
+    "photo_ids": "image_ids",
+    "photo_sizes": "image_sizes",
+    "label_boxes": "true_boxes",
+    "label_attributes": "true_attributes",
+    "choice_labels": "correct_choice",
+}
+FLAGS = ("output_attentions", "output_hidden_states", "return_dict")
+
+Forward = TypeVar("Forward", bound=Callable[..., Any])
 
 
-def refuse_misspelt(model: nn.Module, kwargs: Mapping[str, Any]) -> None:
+def refuse_misspelt(model: nn.Module, names: Iterable[str]) -> None:
     """`TypeError` for an argument that `forward` does not take but that looks like one it does.
 
     Others pass unread, as transformers has it: fields of `Regions`, and what `generate`, a tokenizer or a Trainer adds.
     """
-    if not kwargs or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return
-    for name in kwargs:
+    for name in names:
         meant = "" if name in REGION_FIELDS else _meant(type(model).forward, name)
         if meant:
             raise TypeError(f"{type(model).__name__} takes no argument {name!r}: is {meant!r} meant?")
@@ -38,43 +51,50 @@ def _meant(forward: Callable[..., Any], name: str) -> str:
     return "" if name in known else next(iter(difflib.get_close_matches(name, known, n=1, cutoff=ALMOST)), "")
 
 
-class OutputFlags(NamedTuple):
-    """What a call returns beside logits and loss."""
+def standard_forward(forward: Forward) -> Forward:
+    """Decorates the `forward` of a model with what each of them begins and ends with.
 
-    attentions: bool
-    hidden_states: bool
-    as_dict: bool
-
-
-def output_flags(
-    model: Any,
-    kwargs: Mapping[str, Any],
-    output_attentions: bool | None,
-    output_hidden_states: bool | None,
-    return_dict: bool | None,
-) -> OutputFlags:
-    """How a `forward` begins: misspelt arguments are refused, and None stands for what the config says."""
-    refuse_misspelt(model, kwargs)
-    given = {
-        "output_attentions": output_attentions,
-        "output_hidden_states": output_hidden_states,
-        "return_dict": return_dict,
-    }
-    return OutputFlags(*(getattr(model.config, name) if value is None else value for name, value in given.items()))
+    Misspelt arguments are refused, those under an earlier name are taken for what they are called now. Where
+    `output_attentions`, `output_hidden_states` or `return_dict` is None, the config's stands in its place;
+    `return_dict=False` returns a tuple of all that is not None. (transformers' `can_return_tuple` does only the last,
+    and only where `return_dict` is given by name.)
+    """
+    places = {name: place for place, name in enumerate(list(inspect.signature(forward).parameters)[1:])}
+    decorated: Any = wraps(forward)(lambda model, *args, **kwargs: run_forward(forward, places, model, args, kwargs))
+    return decorated
 
 
-def by_old_names(kwargs: dict[str, Any], **arguments: Any) -> tuple[Any, ...]:
-    """The arguments, of which `kwargs` may hold some under the name they had before; these are taken out of it.
+def run_forward(
+    forward: Callable[..., Any], places: Mapping[str, int], model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A call of a decorated `forward`; places: of its arguments, by name, where they are given by position."""
+    take_old_names(kwargs, places)
+    refuse_misspelt(model, [name for name in kwargs if name not in places])
+    flags = {}
+    for name in FLAGS:
+        place = places.get(name, -1)
+        given = args[place] if 0 <= place < len(args) else kwargs.get(name)
+        flags[name] = getattr(model.config, name) if given is None else given
+        if 0 <= place < len(args):
+            args = (*args[:place], flags[name], *args[place + 1 :])
+        elif place >= 0:
+            kwargs[name] = flags[name]
+    output = forward(model, *args, **kwargs)
+    return output if flags["return_dict"] else output.to_tuple()
+
+
+def take_old_names(kwargs: dict[str, Any], known: Container[str]) -> None:
+    """Puts arguments that stand under an earlier name under that of today, where this is `known`.
 
     Each of them is a `DeprecationWarning`. Raises `TypeError` where one is given under both names.
     """
-    for name, value in arguments.items():
-        old = OLD_NAMES[name]
-        given = kwargs.pop(old, None)
+    for old, name in OLD_NAMES.items():
+        if old not in kwargs or name not in known:
+            continue
+        given = kwargs.pop(old)
         if given is None:
             continue
-        if value is not None:
+        if kwargs.get(name) is not None:
             raise TypeError(f"{old} is the earlier name of {name}: give {name} alone")
-        warnings.warn(f"{old} is now called {name}", DeprecationWarning, stacklevel=3)
-        arguments[name] = given
-    return tuple(arguments.values())
+        warnings.warn(f"{old} is now called {name}", DeprecationWarning, stacklevel=4)
+        kwargs[name] = given

@@ -1,8 +1,8 @@
-"""Box arithmetic and RoI pooling. The one convention of the project: xyxy, 0..1 of the image's width and height, no +1.
+"""Box arithmetic and RoI pooling. The project's convention: xyxy, 0..1 of the image's width and height, no +1.
 
 Inside the detector boxes are pixels of the resized image; those functions say so, and take `plus_one` for Caffe's
-convention, where a box from pixel 3 to pixel 5 is 3 pixels wide. Suppression and pooling go through torchvision;
-everything is vectorised over any leading dimensions.
+convention, where a box from pixel 3 to pixel 5 is 3 pixels wide. Suppression and pooling use torchvision; all functions
+are vectorised over leading dimensions.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torchvision.ops import nms, roi_align, roi_pool
 
 POSITIONS_AT_ONCE = 150 * 14 * 14  # cells of regions held in memory together, in float32; twice as many in bfloat16
-CANONICAL_CELLS = 14  # a region goes to the level on which its side is about as many cells (224 pixels at stride 16)
+CANONICAL_CELLS = 14  # a region is pooled from the level on which its side is about 14 cells (224 pixels at stride 16)
 
 
 def boxes_from_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.Tensor:
@@ -26,7 +26,7 @@ def boxes_from_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.
 
 
 def boxes_to_pixels(boxes: torch.Tensor, *, width: int, height: int) -> torch.Tensor:
-    """Boxes in 0..1 (..., 4) -> pixels of an image of that size."""
+    """Boxes in 0..1 (..., 4) -> pixels of an image of a given size."""
     return boxes * torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
 
 
@@ -37,7 +37,7 @@ def box_area(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def pairwise_iou(boxes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Intersection over union of every pair: (..., N, 4) and (..., M, 4) -> (..., N, M), 0 where both are empty.
+    """Intersection over union of every pair: (..., N, 4) and (..., M, 4) -> (..., N, M), 0 if both are empty.
 
     >>> pairwise_iou(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.tensor([[0.0, 0.0, 0.5, 1.0]]))
     tensor([[0.5000]])
@@ -65,8 +65,8 @@ def grid_boxes(rows: int, columns: int) -> torch.Tensor:
 
 
 def pyramid_boxes(levels: list[int]) -> torch.Tensor:
-    """A spatial pyramid: level n has n x n boxes of side 2 / (n + 1), evenly spread, each overlapping its neighbour by
-    half (Lazebnik et al. 2006 with overlap). Level 1 is the whole image. -> (sum of n^2, 4)
+    """A spatial pyramid (sum of n^2, 4): level n has n x n boxes of side 2 / (n + 1), evenly spaced, each overlapping
+    its neighbour by half (Lazebnik et al. 2006 with overlap). Level 1 is the whole image.
 
     >>> pyramid_boxes([1, 3]).shape
     torch.Size([10, 4])
@@ -84,7 +84,7 @@ def pyramid_boxes(levels: list[int]) -> torch.Tensor:
 def pool_boxes(feature_map: torch.Tensor, boxes: torch.Tensor, *, output_size: int = 3) -> torch.Tensor:
     """The mean feature of each box by RoIAlign: maps (B, D, h, w) and boxes (B, R, 4) in 0..1 -> (B, R, D).
 
-    Pooled in float32 at least: torchvision pools no bfloat16, and float16 would round the corners of the boxes.
+    Pooled in float32 at least: torchvision does not pool bfloat16, and float16 would round the corners of the boxes.
     """
     batch, width, map_height, map_width = feature_map.shape
     wide = torch.promote_types(feature_map.dtype, torch.float32)
@@ -94,7 +94,7 @@ def pool_boxes(feature_map: torch.Tensor, boxes: torch.Tensor, *, output_size: i
 
 
 def join_rois(boxes: list[torch.Tensor]) -> torch.Tensor:
-    """Each image's boxes (N_i, 4) -> (N, 5): the number of the image, and the box."""
+    """Each image's boxes (N_i, 4) -> (N, 5): the index of the image, and the box."""
     numbers = [boxes[0].new_full((len(part), 1), float(i)) for i, part in enumerate(boxes)]
     return torch.cat([torch.cat(numbers), torch.cat(boxes)], dim=1)
 
@@ -110,8 +110,8 @@ def max_pool_rois(
 ) -> torch.Tensor:
     """RoIPool (Girshick 2015), the maximum of each bin of cells: map (n, D, h, w) and rois (N, 5) -> (N, D, s, s).
 
-    rois: number of the image, then its pixel box; spatial_scale: cells of the map a pixel. torchvision pools few types
-    on a CPU, and a maximum is none the worse for a wider one.
+    rois: index of the image, then its pixel box; spatial_scale: cells of the map per pixel. Pooled in float32, since
+    torchvision supports few types on a CPU; a maximum is exact in a wider type.
     """
     wide = torch.promote_types(feature_map.dtype, torch.float32)
     return roi_pool(feature_map.to(wide), rois.to(wide), output_size, spatial_scale).to(feature_map.dtype)
@@ -126,8 +126,8 @@ def align_rois(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> torch.Tensor:
-    """RoIAlign (He et al. 2017) in float32, which is all that torchvision has on the CPU; arguments as above and as
-    torchvision has them.
+    """RoIAlign (He et al. 2017) in float32, the only type that torchvision supports on a CPU; arguments as above and as
+    in torchvision.
     """
     pooled = roi_align(feature_map.float(), rois.float(), output_size, spatial_scale, sampling_ratio, aligned)
     return pooled.to(feature_map.dtype)
@@ -136,7 +136,7 @@ def align_rois(
 def pool_pyramid(
     maps: Sequence[torch.Tensor], rois: torch.Tensor, strides: Sequence[int], *, size: int
 ) -> torch.Tensor:
-    """RoIAlign of each roi (N, 5) on the level where its side is about 14 cells: (N, channels, size, size)."""
+    """RoIAlign of each roi (N, 5) on the level on which its side is about 14 cells: (N, channels, size, size)."""
     side = box_area(rois[:, 1:]).sqrt()
     level = torch.floor(torch.log2(side / (CANONICAL_CELLS * strides[0]) + 1e-6)).clamp(0, len(maps) - 1)
     pooled = maps[0].new_zeros(len(rois), maps[0].shape[1], size, size)
@@ -151,10 +151,10 @@ def pool_pyramid(
 
 
 def box_means(feature_map: torch.Tensor, rois: torch.Tensor, *, stride: float, samples: int = 6) -> torch.Tensor:
-    """The mean of a map (n, D, h, w) under each roi (N, 5), over RoIAlign's `samples` x `samples` points: (N, D).
+    """The mean of a map (n, D, h, w) in each roi (N, 5), over RoIAlign's `samples` x `samples` points: (N, D).
 
     Bilinear weights of points on a grid are a product of those of its rows and columns, so each roi is one row of
-    weights over the cells, and all of them one product of matrices.
+    weights over the cells, and all rois are one matrix product.
     """
     rois = rois.float()
     height, width = feature_map.shape[-2:]
@@ -170,7 +170,7 @@ def box_means(feature_map: torch.Tensor, rois: torch.Tensor, *, stride: float, s
 
 
 def sample_weights(first: torch.Tensor, last: torch.Tensor, *, cells: int, stride: float, samples: int) -> torch.Tensor:
-    """The mean bilinear weight of each of `cells` cells for evenly spread points from pixel `first` to `last` (N,)."""
+    """The mean bilinear weight of each of `cells` cells for evenly spaced points from pixel `first` to `last` (N,)."""
     steps = (torch.arange(samples, device=first.device) + 0.5) / samples
     points = (first[:, None] + (last - first)[:, None] * steps) / stride - 0.5  # (N, samples), in cells
     distance = points.clamp(0, cells - 1)[..., None] - torch.arange(cells, device=first.device)
@@ -186,8 +186,8 @@ def box_centres(boxes: torch.Tensor, *, plus_one: bool = False) -> tuple[torch.T
 def encode_boxes(
     boxes: torch.Tensor, targets: torch.Tensor, *, weights: Sequence[float] = (1, 1, 1, 1), plus_one: bool = False
 ) -> torch.Tensor:
-    """The regression (..., 4) that turns pixel boxes into targets: shifts of the centre in units of the box, and the
-    logarithms of the growth, times `weights` (Faster R-CNN, Ren et al. 2015, equation 2; Caffe's `bbox_transform`).
+    """The regression (..., 4) from pixel boxes to targets: shifts of the centre in units of the box, and logarithms of
+    the ratios of the sides, times `weights` (Faster R-CNN, Ren et al. 2015, equation 2; Caffe's `bbox_transform`).
 
     >>> encode_boxes(torch.tensor([0.0, 0.0, 10.0, 10.0]), torch.tensor([5.0, 0.0, 15.0, 10.0]))
     tensor([0.5000, 0.0000, 0.0000, 0.0000])
@@ -206,8 +206,8 @@ def decode_boxes(
     plus_one: bool = False,
     max_growth: float | None = None,
 ) -> torch.Tensor:
-    """Pixel boxes (..., 4) moved by a regression (..., 4); the inverse of `encode_boxes` but for Caffe's `plus_one`,
-    whose decoded right and lower sides lie one pixel further out, as in the original.
+    """Pixel boxes (..., 4) moved by a regression (..., 4); the inverse of `encode_boxes` except for Caffe's `plus_one`,
+    whose decoded right and lower sides are one pixel further out, as in the original.
 
     `max_growth` bounds the factor by which a side may grow.
     """
@@ -233,10 +233,10 @@ def suppress(
     groups: torch.Tensor | None = None,
     plus_one: bool = False,
 ) -> torch.Tensor:
-    """Greedy non-maximum suppression of pixel boxes (N, 4): the indices of those kept, the best first.
+    """Greedy non-maximum suppression of pixel boxes (N, 4): the indices of the kept boxes, the best first.
 
-    A box goes where it overlaps a better one of its group (N,) by more than `threshold`; groups lie apart from each
-    other, in float64, so that no overlap is rounded.
+    A box is removed if it overlaps a better one of its group (N,) by more than `threshold`. Groups are moved apart in
+    float64, so that overlaps are not rounded.
     """
     if plus_one:
         boxes = torch.cat([boxes[:, :2], boxes[:, 2:] + 1], dim=1)
@@ -247,7 +247,7 @@ def suppress(
 
 
 def fill_up(kept: torch.Tensor, scores: torch.Tensor, *, at_least: int) -> torch.Tensor:
-    """Kept numbers (K,), joined by the best of the others until there are `at_least`, or no others.
+    """Kept indices (K,), filled up with the best of the others to `at_least`, if there are as many.
 
     >>> fill_up(torch.tensor([2]), torch.tensor([0.1, 0.5, 0.9]), at_least=2).tolist()
     [2, 1]

@@ -106,7 +106,7 @@ def attention_of(model: Any) -> str:
 
 
 @contextmanager
-def eager_attention(model: Any, wanted: bool) -> Iterator[None]:
+def eager_attention(model: Any, wanted: bool | None) -> Iterator[None]:
     """Have a transformer attend eagerly while weights are wanted: no other kernel gives them out.
 
     Raises `ValueError` for a model that does not change over.

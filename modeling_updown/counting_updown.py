@@ -1,9 +1,9 @@
-"""Counting from attention: how many different objects the attended boxes are (Zhang, Hare, Prugel-Bennett 2018).
+"""Counting from attention: the number of different objects in the attended boxes (Zhang, Hare, Prugel-Bennett 2018).
 
-Softmax attention averages what it attends to, so two cats look like one. This layer takes the attention as it was
-before the softmax, and the overlap of the boxes, and counts: pairs of regions that overlap are one object seen twice
-(section 4.2 of "Learning to Count Objects in Natural Images for Visual Question Answering"), regions that look alike
-to all others are counted once. It stands beside the attention in `modeling_vqa.py`.
+Softmax attention averages the attended regions, so two cats give the same result as one. This layer uses the attention
+before the softmax and the overlap of the boxes: overlapping regions are the same object (section 4.2 of "Learning to
+Count Objects in Natural Images for Visual Question Answering"), and regions with the same relations to all others are
+counted once. Its output is an additional input of the answers in `modeling_vqa.py`.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 
 from .boxes_updown import pairwise_iou
 
-PIECES = 16  # of each piecewise linear function, as in the paper
+PIECES = 16  # pieces of each piecewise linear function, as in the paper
 
 
 class RisingFunction(nn.Module):
@@ -36,12 +36,12 @@ class RisingFunction(nn.Module):
 
 
 class ObjectCounter(nn.Module):
-    """Scores of regions and their boxes -> how sure the layer is of 0 .. K objects.
+    """Scores of regions and their boxes -> confidences of 0 .. K objects.
 
-    Untrained, it counts exactly where regions are attended to wholly or not at all, and boxes are either the same or
-    apart; training bends its eight functions for what lies between.
+    Untrained, it counts exactly if every attention is 0 or 1 and boxes are either equal or disjoint; training adapts
+    its eight functions to values in between.
 
-    Example: two copies of one box and one box apart are two objects.
+    Example: two copies of one box and a disjoint one are two objects.
 
     >>> box, other = [0.0, 0.0, 0.4, 0.4], [0.6, 0.6, 1.0, 1.0]
     >>> counter = ObjectCounter(num_objects=3)
@@ -79,7 +79,7 @@ class ObjectCounter(nn.Module):
     def strongest(
         self, scores: torch.Tensor, boxes: torch.Tensor, mask: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Attention (N, K) in 0..1 and 1 - IoU (N, K, K) of the K regions with the highest scores; 0 where fewer."""
+        """Attention (N, K) in 0..1 and 1 - IoU (N, K, K) of the K regions with the highest scores; 0 if fewer."""
         scores, boxes = scores.masked_fill(~mask, float("-inf")), boxes.masked_fill(~mask[..., None], 0)
         if scores.shape[1] < self.num_objects:
             lacking = self.num_objects - scores.shape[1]

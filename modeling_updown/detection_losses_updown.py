@@ -1,8 +1,8 @@
-"""What trains the detector: boxes matched to the image's objects, drawn in balance, and four losses on them.
+"""Losses of the detector: boxes are matched to the image's objects, sampled in balance, and scored by four losses.
 
 Ren et al. 2015 for proposals, classes and boxes; Anderson et al. 2018 for attributes, as their Caffe layers compute
-them: a region may have several, whose cross-entropies are averaged. Everything is of one image; boxes are pixels of the
-resized image. N boxes, M objects.
+them: a region may have several, whose cross-entropies are averaged. All functions are for one image; boxes are pixels
+of the resized image. N boxes, M objects.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from .boxes_updown import box_area, encode_boxes, pairwise_iou
 from .configuration_updown import UpDownDetectorConfig
 from .proposals_updown import top_proposals
 
-CROWD_OVERLAP = 0.5  # a box mostly inside a crowd is neither right nor wrong
+CROWD_OVERLAP = 0.5  # a box that is mostly inside a crowd is ignored
 IGNORED = -1
 
 
@@ -23,8 +23,8 @@ IGNORED = -1
 class ImageObjects:
     """The true objects of an image.
 
-    boxes (M, 4) pixels; object_ids (M,) int64, 1 .. C; attribute_ids (M, K) int64, 0 where there are fewer than K;
-    crowd (N, 4) pixels: areas in which nothing counts as background.
+    boxes (M, 4) pixels; object_ids (M,) int64, 1 .. C; attribute_ids (M, K) int64, 0 if there are fewer than K;
+    crowd (N, 4) pixels: areas in which boxes do not count as background.
     """
 
     boxes: torch.Tensor
@@ -34,8 +34,8 @@ class ImageObjects:
 
 
 @dataclass
-class Draw:
-    """Boxes drawn for training: the numbers of the positive ones, of the object of each, and of the negative ones."""
+class SampledBoxes:
+    """Boxes sampled for training: indices of the positive ones, of the object of each, and of the negative ones."""
 
     positive: torch.Tensor
     target: torch.Tensor
@@ -52,7 +52,7 @@ def match_boxes(
     best_counts: bool,
     plus_one: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """For each box (N, 4) its object (N,), and 1 = positive, 0 = negative, -1 = ignored (N,).
+    """The object of each box (N, 4), (N,), and its label (N,): 1 = positive, 0 = negative, -1 = ignored.
 
     Positive at `positive_iou` and above, negative below `negative_iou`; with `best_counts` also the boxes that overlap
     some object as much as any box does.
@@ -81,13 +81,13 @@ def _grown(boxes: torch.Tensor, plus_one: bool) -> torch.Tensor:
     return torch.cat([boxes[:, :2], boxes[:, 2:] + float(plus_one)], dim=1)
 
 
-def draw_balanced(
+def sample_balanced(
     target: torch.Tensor, label: torch.Tensor, *, batch_size: int, generator: torch.Generator | None
-) -> Draw:
-    """Up to `batch_size` boxes, half of them positive where there are enough; negatives fill up."""
+) -> SampledBoxes:
+    """Sample up to `batch_size` boxes, half of them positive if there are enough; the rest is negative."""
     positive = _shuffled((label == 1).nonzero().flatten(), generator)[: batch_size // 2]
     negative = _shuffled((label == 0).nonzero().flatten(), generator)[: batch_size - len(positive)]
-    return Draw(positive, target[positive], negative)
+    return SampledBoxes(positive, target[positive], negative)
 
 
 def _shuffled(numbers: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
@@ -105,7 +105,7 @@ def proposal_losses(
     generator: torch.Generator | None = None,
 ) -> dict[str, torch.Tensor]:
     """Objectness and regression of the anchors (N, 4): logits (N,), deltas (N, 4) -> two scalars, a mean each over the
-    anchors drawn. Anchors that reach over the image's edge take no part, as in Caffe, unless all do, or unless they
+    anchors sampled. Anchors that reach over the image's edge take no part, as in Caffe, unless all do, or unless they
     alone fit an object.
     """
     target, label = match_boxes(
@@ -123,32 +123,34 @@ def proposal_losses(
         has_inside = torch.zeros(len(objects.boxes) + 1, dtype=torch.bool, device=label.device)
         has_inside[target[inside & (label == 1)]] = True
         label[~inside & (label == 1) & has_inside[target]] = IGNORED  # an object only outer anchors fit keeps them
-    drawn = draw_balanced(target, label, batch_size=config.rpn_batch_size, generator=generator)
-    chosen = torch.cat([drawn.positive, drawn.negative])
+    sampled = sample_balanced(target, label, batch_size=config.rpn_batch_size, generator=generator)
+    chosen = torch.cat([sampled.positive, sampled.negative])
     wanted = torch.zeros_like(logits[chosen])
-    wanted[: len(drawn.positive)] = 1
+    wanted[: len(sampled.positive)] = 1
     count = max(len(chosen), 1)
     objectness = F.binary_cross_entropy_with_logits(logits[chosen], wanted, reduction="sum") / count
-    regression = encode_boxes(anchors[drawn.positive], objects.boxes[drawn.target], plus_one=config.box_plus_one)
-    box = F.smooth_l1_loss(deltas[drawn.positive], regression, beta=config.rpn_smooth_l1_beta, reduction="sum") / count
+    regression = encode_boxes(anchors[sampled.positive], objects.boxes[sampled.target], plus_one=config.box_plus_one)
+    box = (
+        F.smooth_l1_loss(deltas[sampled.positive], regression, beta=config.rpn_smooth_l1_beta, reduction="sum") / count
+    )
     return {"proposal_objectness": objectness, "proposal_box": box}
 
 
-def draw_regions(
+def sample_regions(
     proposals: torch.Tensor,
     objects: ImageObjects,
     *,
     config: UpDownDetectorConfig,
     generator: torch.Generator | None = None,
-) -> tuple[torch.Tensor, Draw]:
-    """Proposals (K, 4), joined by the true boxes, -> the boxes drawn (N, 4), the positive ones first, and the draw."""
+) -> tuple[torch.Tensor, SampledBoxes]:
+    """Sample from proposals (K, 4) and true boxes: the sampled boxes (N, 4), positives first, and their indices."""
     boxes = torch.cat([proposals, objects.boxes])
     iou = config.region_positive_iou
     target, label = match_boxes(
         boxes, objects, positive_iou=iou, negative_iou=iou, best_counts=False, plus_one=config.box_plus_one
     )
-    drawn = draw_balanced(target, label, batch_size=config.region_batch_size, generator=generator)
-    return boxes[torch.cat([drawn.positive, drawn.negative])], drawn
+    sampled = sample_balanced(target, label, batch_size=config.region_batch_size, generator=generator)
+    return boxes[torch.cat([sampled.positive, sampled.negative])], sampled
 
 
 def region_losses(
@@ -156,22 +158,22 @@ def region_losses(
     deltas: torch.Tensor,
     boxes: torch.Tensor,
     *,
-    drawn: Draw,
+    sampled: SampledBoxes,
     objects: ImageObjects,
     config: UpDownDetectorConfig,
 ) -> dict[str, torch.Tensor]:
-    """Class and regression of the drawn boxes (N, 4), positives first: logits (N, C + 1), deltas (N, C or 1, 4) -> two
-    scalars, a mean each over the boxes drawn.
+    """Class and regression losses of the sampled boxes (N, 4), positives first: logits (N, C + 1), deltas
+    (N, C or 1, 4) -> two scalars, each a mean over the sampled boxes.
     """
-    count, positives = max(len(boxes), 1), len(drawn.positive)
+    count, positives = max(len(boxes), 1), len(sampled.positive)
     wanted = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
-    wanted[:positives] = objects.object_ids[drawn.target]
+    wanted[:positives] = objects.object_ids[sampled.target]
     classes = F.cross_entropy(object_logits, wanted, reduction="sum") / count
     row = torch.zeros_like(wanted[:positives]) if config.class_agnostic_boxes else wanted[:positives] - 1
     chosen = deltas[torch.arange(positives, device=boxes.device), row]
     regression = encode_boxes(
         boxes[:positives],
-        objects.boxes[drawn.target],
+        objects.boxes[sampled.target],
         weights=config.box_weights,  # type: ignore[arg-type]
         plus_one=config.box_plus_one,
     )
@@ -180,9 +182,9 @@ def region_losses(
 
 
 def attribute_loss(logits: torch.Tensor, attribute_ids: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of several true attributes a region: logits (N, A + 1) and ids (N, K), 0 = none -> a scalar.
+    """Cross-entropy of several true attributes per region: logits (N, A + 1) and ids (N, K), 0 = none -> a scalar.
 
-    Each region's attributes are averaged, then the regions that have any; 0 where none has (peteanderson80's
+    Each region's attributes are averaged, then the regions that have any; 0 if none has (peteanderson80's
     SoftmaxWithLoss over 16 labels).
 
     >>> attribute_loss(torch.zeros(2, 4), torch.tensor([[1, 3], [0, 0]])).item()  # ln 4
@@ -204,8 +206,8 @@ def detector_losses(
 ) -> dict[str, torch.Tensor]:
     """The five losses of an `UpDownDetector` (four without attributes), each summed over n images of one size.
 
-    images: their `ImageMaps`; objects, resize_factors, seeds: one an image. Boxes are proposed, drawn and described in
-    one pass; without seeds the draw depends on torch's random state.
+    images: their `ImageMaps`; objects, resize_factors, seeds: one per image. Boxes are proposed, sampled and described
+    in one pass; without seeds the draw depends on torch's random state.
     """
     config = detector.config
     logits, deltas = detector.proposals(images.maps)
@@ -220,27 +222,27 @@ def detector_losses(
         losses.append(proposal_losses(*proposal, objects=image, generator=generator, **options))
         options |= {"resize_factor": resize_factors[i], "training": True}
         proposed, _ = top_proposals(one_logits, one_deltas, anchors, **options)
-        drawn_boxes, drawn = draw_regions(proposed, image, config=config, generator=generator)
-        boxes.append(drawn_boxes)
-        draws.append(drawn)
-    losses += drawn_losses(detector, images, boxes, draws=draws, objects=objects)
+        sampled_boxes, sampled = sample_regions(proposed, image, config=config, generator=generator)
+        boxes.append(sampled_boxes)
+        draws.append(sampled)
+    losses += sampled_losses(detector, images, boxes, draws=draws, objects=objects)
     names = dict.fromkeys(name for part in losses for name in part)
     return {name: torch.stack([part[name] for part in losses if name in part]).sum() for name in names}
 
 
-def drawn_losses(
-    detector: Any, images: Any, boxes: list[torch.Tensor], *, draws: list[Draw], objects: list[ImageObjects]
+def sampled_losses(
+    detector: Any, images: Any, boxes: list[torch.Tensor], *, draws: list[SampledBoxes], objects: list[ImageObjects]
 ) -> list[dict[str, torch.Tensor]]:
-    """Class, box and attribute losses of the boxes drawn in each image, as `detector_losses` has them."""
+    """Class, box and attribute losses of the boxes sampled in each image, as `detector_losses` has them."""
     losses = []
     features_by_image = detector.features_by_image(images, boxes)
-    for (own_boxes, features), image, drawn in zip(features_by_image, objects, draws, strict=True):
+    for (own_boxes, features), image, sampled in zip(features_by_image, objects, draws, strict=True):
         object_logits, box_deltas = detector.heads(features)
         losses.append(
-            region_losses(object_logits, box_deltas, own_boxes, drawn=drawn, objects=image, config=detector.config)
+            region_losses(object_logits, box_deltas, own_boxes, sampled=sampled, objects=image, config=detector.config)
         )
         if detector.heads.has_attributes:
-            logits = detector.heads.attributes(features[: len(drawn.target)], image.object_ids[drawn.target])
-            loss = attribute_loss(logits, image.attribute_ids[drawn.target])
+            logits = detector.heads.attributes(features[: len(sampled.target)], image.object_ids[sampled.target])
+            loss = attribute_loss(logits, image.attribute_ids[sampled.target])
             losses[-1]["region_attributes"] = detector.config.attribute_loss_weight * loss
     return losses

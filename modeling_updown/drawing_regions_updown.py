@@ -1,7 +1,6 @@
-"""What a detector found, as a picture: the image with its regions outlined and named, "red car 0.92".
+"""Draws the regions of a detector: the image with its regions outlined and named, "red car 0.92".
 
-A last, optional hop of the flow: image -> detector -> `named_regions` -> picture, in the manner of figure 2 of Anderson
-et al. 2018.
+Image -> detector -> `named_regions` -> a picture like figure 2 of Anderson et al. 2018.
 """
 
 import os
@@ -19,7 +18,7 @@ from .outputs_updown import UpDownDetectorOutput
 
 PICTURE_PIXELS = 1000  # the longer side of the picture
 DOTS_PER_INCH = 100
-# Okabe and Ito's colours, told apart by colour-blind readers too
+# Okabe and Ito's colours, which colour-blind readers can distinguish
 COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 SURE_ATTRIBUTE = 0.3  # a less probable attribute is not written
 
@@ -27,7 +26,7 @@ SURE_ATTRIBUTE = 0.3  # a less probable attribute is not written
 def named_regions(output: UpDownDetectorOutput, config: Any) -> list[list[dict[str, Any]]]:
     """A detector's output -> for each image its regions, in the order of the output.
 
-    Each is a dict of `label`, `score`, `box` (four floats, xyxy in 0..1) and, where the detector knows attributes,
+    Each is a dict of `label`, `score`, `box` (four floats, xyxy in 0..1) and, if the detector has attributes,
     `attribute` and `attribute_score`. `config` is the detector's, for the names.
     """
     images = []
@@ -48,7 +47,7 @@ def named_regions(output: UpDownDetectorOutput, config: Any) -> list[list[dict[s
 
 
 def region_text(region: Mapping[str, Any]) -> str:
-    """A region in words.
+    """The label of a region.
 
     >>> region_text({"label": "car", "score": 0.92, "attribute": "red", "attribute_score": 0.8})
     'red car 0.92'
@@ -64,16 +63,16 @@ def draw_regions(
     max_regions: int = 25,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Outline an image's regions, each in a colour of its own and with its name.
+    """Outline an image's regions, each in another colour and with its name.
 
     Args:
         image: a path, URL, bytes or PIL image.
-        regions: of `named_regions`; the `max_regions` surest are drawn, the surest on top.
-        path: where to save the picture as well; the suffix says the format.
+        regions: of `named_regions`; the `max_regions` with the highest scores are drawn, the highest on top.
+        path: also save the picture here, in the format of the suffix.
 
     Raises:
-        ValueError: no region, or a path that no picture can be saved at.
-        ImportError: matplotlib is not installed.
+        ValueError: without regions, or for a path at which no picture can be saved.
+        ImportError: if matplotlib is not installed.
 
     >>> dog = {"label": "dog", "score": 0.9, "box": [0.1, 0.1, 0.6, 0.9]}
     >>> draw_regions(Image.new("RGB", (200, 100)), [dog]).size
@@ -108,7 +107,7 @@ def draw_regions(
 
 
 def outline_region(axes: Any, region: Mapping[str, Any], *, colour: str, size: tuple[int, int]) -> None:
-    """One box and its name, written inside where the image ends above it; `size` is the image's width and height."""
+    """Draw one box and its name, inside if there is no room above; `size` is the image's width and height."""
     from matplotlib.patches import Rectangle
 
     width, height = size

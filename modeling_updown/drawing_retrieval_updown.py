@@ -1,7 +1,6 @@
-"""What a search found, as a picture: a contact sheet of ranked images, or an image beside its texts.
+"""Draws search results: a contact sheet of ranked images, or an image and its ranked texts.
 
-A last, optional hop of the flow: text or image -> `UpDownFusionForImageTextRetrieval` -> ranked images or texts ->
-picture.
+Text or image -> `UpDownFusionForImageTextRetrieval` -> ranked images or texts -> picture.
 """
 
 import os
@@ -14,14 +13,14 @@ from PIL import Image
 
 from .drawing_updown import BOX_COLOUR, DOTS_PER_INCH, EMPTY_COLOUR, OTHER_COLOUR, check_picture, rendered
 
-TILE_INCHES = 2.5  # width of one image's place
-SHAPES = (0.66, 1.25)  # its height over its width: the images' median, but within these
+TILE_INCHES = 2.5  # width of one tile
+SHAPES = (0.66, 1.25)  # limits of a tile's height over its width, which is the images' median
 GAP_INCHES = 0.14
 MARGIN_INCHES = 0.16
 MOST_COLUMNS = 5
-LINE_INCHES = 0.175  # of a caption's line
+LINE_INCHES = 0.175  # height of a line of a caption
 CAPTION_LINES, CAPTION_LETTERS = 3, 34
-HEAD_LETTERS = 7  # of the query in an inch
+HEAD_LETTERS = 7  # letters of the query per inch
 TEXT_LETTERS, TEXT_LINES = 66, 3
 LIST_INCHES = 6.2
 PALE_TEXT = "#6f6a64"
@@ -37,19 +36,20 @@ def draw_found_images(
     query_image: Image.Image | None = None,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Draw the images that were found on one sheet, the best first, five in a row.
+    """Draw the found images on one sheet, the best first, five per row.
 
     Args:
-        images: the found ones; the place of a None stays empty.
-        results: one mapping an image: `rank` (from 1), `score` (-1..1), `match` (0..1, *optional*), and what stands
-            below it: the first of its `captions`, else its `id` (both *optional*).
-        query: the text that was searched for, to stand above.
-        query_image: or the image, to stand first.
-        path: where to save the picture as well; the suffix says the format.
+        images: the found images; the tile of a None stays empty.
+        results: one mapping per image: `rank` (from 1), `score` (-1..1), `match` (0..1, *optional*), and the text below
+            the image: the first of its `captions`, else its `id` (both *optional*).
+        query: the text of the search, drawn as the title.
+        query_image: or the image of the search, drawn first.
+        path: also save the picture here, in the format of the suffix.
 
     Raises:
-        ValueError: nothing was found, images and results differ in number, or no picture can be saved at the path.
-        ImportError: matplotlib is not installed.
+        ValueError: without images, for different numbers of images and results, or a path at which no picture can be
+            saved.
+        ImportError: if matplotlib is not installed.
 
     >>> sheet = draw_found_images([Image.new("RGB", (64, 48))] * 7, [{"rank": n, "score": 0.5} for n in range(1, 8)])
     >>> sheet.width
@@ -79,7 +79,7 @@ def draw_found_images(
 
 
 def draw_tile(figure: Any, tile: Tile, *, box: Box) -> None:
-    """One image in a box, and below it its rank, scores and caption; without a rank it is framed."""
+    """Draw one image in a box, and below it its rank, scores and caption; an image without a rank is framed."""
     image, rank, scores, caption = tile
     left, top, _, height = box
     place_image(figure, image, box, frame=None if rank else BOX_COLOUR)
@@ -92,17 +92,17 @@ def draw_tile(figure: Any, tile: Tile, *, box: Box) -> None:
 def draw_found_texts(
     image: Image.Image, results: Sequence[Mapping[str, Any]], *, path: str | os.PathLike[str] | None = None
 ) -> Image.Image:
-    """Draw an image and, beside it, the texts that were found for it, the best first.
+    """Draw an image and the texts that were found for it, the best first.
 
     Args:
-        image: what was searched with.
-        results: one mapping a text: `rank` (from 1), `score` (-1..1), `match` (0..1, *optional*) and `text`. A bar is
-            as long as the match where there is one, else as the score.
-        path: where to save the picture as well; the suffix says the format.
+        image: the image of the search.
+        results: one mapping per text: `rank` (from 1), `score` (-1..1), `match` (0..1, *optional*) and `text`. The
+            length of a bar is the match if there is one, else the score.
+        path: also save the picture here, in the format of the suffix.
 
     Raises:
-        ValueError: nothing was found, or no picture can be saved at the path.
-        ImportError: matplotlib is not installed.
+        ValueError: without texts, or for a path at which no picture can be saved.
+        ImportError: if matplotlib is not installed.
 
     >>> result = {"rank": 1, "score": 0.31, "match": 0.9, "text": "a dog runs"}
     >>> draw_found_texts(Image.new("RGB", (64, 48)), [result]).width
@@ -151,7 +151,7 @@ def tile_texts(result: Mapping[str, Any]) -> tuple[str, str, list[str]]:
 
 
 def empty_figure(width: float, height: float) -> Any:
-    """A white figure of that size in inches."""
+    """A white figure of a size in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -163,14 +163,14 @@ def empty_figure(width: float, height: float) -> Any:
 
 
 def write(figure: Any, left: float, top: float, text: str, **style: Any) -> None:
-    """Text whose upper left corner is there, in inches from the figure's."""
+    """Draw text with its upper left corner at a point in inches from the figure's upper left corner."""
     width, height = figure.get_size_inches()
     style = {"fontsize": 9.5, "va": "top", "linespacing": 1.25, "parse_math": False} | style
     figure.text(left / width, 1 - top / height, text, **style)
 
 
 def fill(figure: Any, box: Box, colour: str, *, frame: str | None = None) -> None:
-    """A filled box behind the images; with a frame's colour, that frame before them, and not filled."""
+    """Draw a filled box behind the images; with `frame`, an empty box of that colour in front of them."""
     from matplotlib.patches import Rectangle
 
     left, top, width, height = box
@@ -197,7 +197,7 @@ def place_image(
     background: str = EMPTY_COLOUR,
     frame: str | None = None,
 ) -> None:
-    """A whole image in the middle of a box, which a frame may surround."""
+    """Draw a whole image in the middle of a box, optionally with a frame."""
     left, top, width, height = box
     fill(figure, box, background)
     if image is None:
@@ -219,7 +219,7 @@ def place_image(
 
 
 def finished(figure: Any, path: str | os.PathLike[str] | None) -> Image.Image:
-    """The picture, saved as well where a path is given."""
+    """The picture, which is also saved if a path is given."""
     picture = rendered(figure)
     if path is not None:
         picture.save(path)

@@ -1,8 +1,8 @@
-"""What a model looked at, as a picture: the image, then once more with the attended regions lit, for every word of a
-caption or for an answer.
+"""Draws the attention of a model: the image, and a panel with the attended regions lit for each word of a caption or
+for an answer.
 
-The last, optional hop of the flow: a result of `pipeline("image-to-text")` or `pipeline("visual-question-answering")`
-with `return_regions=True` -> a picture, in the manner of figures 1, 5 and 6 of Anderson et al. 2018.
+A result of `pipeline("image-to-text")` or `pipeline("visual-question-answering")` with `return_regions=True` -> a
+picture like figures 1, 5 and 6 of Anderson et al. 2018.
 """
 
 import importlib.util
@@ -22,18 +22,18 @@ from PIL import Image
 from processors import load_image
 
 PANEL_INCHES = 2.4  # width of one panel
-ANSWER_PANEL_INCHES = 3.4  # of an answer, which has fewer
-TALLEST = 2.0  # height of a panel over its width; a taller image is drawn narrower
+ANSWER_PANEL_INCHES = 3.4  # width of a panel of an answer
+TALLEST = 2.0  # largest height of a panel over its width; a taller image is drawn narrower
 DOTS_PER_INCH = 110
 MAX_COLUMNS = 5
-SHADE = 0.45  # how much of the image's own light is left where nothing is attended
-PALE_LIMIT = 2.0  # heat is scaled to its own maximum, but at least to this many times even attention
+SHADE = 0.45  # the brightness of the image without attention
+PALE_LIMIT = 2.0  # heat is scaled to its maximum, but at least to this multiple of uniform attention
 HEAT_COLOUR = np.array([1.0, 0.62, 0.11])
 BOX_COLOUR = "#ff9d1c"
 OTHER_COLOUR = "#b9b4ad"  # bars of answers that are not the best
 EMPTY_COLOUR = "#efece8"
 MOST_OUTLINED = 3
-OUTLINED_SHARE = 0.5  # of the strongest region's weight: what is outlined beside it
+OUTLINED_SHARE = 0.5  # further regions with at least this share of the largest weight are outlined
 BAR_INCHES = 0.45
 LONGEST_ANSWER = 30
 
@@ -45,22 +45,22 @@ def draw_attention(
     max_words: int = 19,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Draw where the captioner looked for each word: the image under its caption, then a panel for every word.
+    """Draw the attention of each word: the image with its caption, and one panel per word.
 
-    The image is bright and warm where the attention lies and dim elsewhere; the region that weighs most is outlined.
-    Cells of a grid become a smooth map, overlapping boxes are painted one over the other. Brightness is relative to the
-    word's own maximum; attention spread evenly over all regions stays half dark.
+    The image is bright and warm where the attention is and dim elsewhere; the region with the largest weight is
+    outlined. Cells of a grid become a smooth map, overlapping boxes add up. Brightness is relative to the maximum of
+    the word; uniform attention over all regions is half dark.
 
     Args:
-        image: what was captioned: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
+        image: the captioned image: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
         result: one caption of the pipeline with `return_regions=True`, or the list of them (the first is drawn).
-        max_words: words drawn at most.
-        path: where to save the picture as well; the suffix says the format.
+        max_words: the largest number of words to draw.
+        path: also save the picture here, in the format of the suffix.
 
     Raises:
-        ValueError: a result without regions, weights and boxes that do not fit each other, or a path that no picture
-            can be saved at.
-        ImportError: matplotlib is not installed.
+        ValueError: for a result without regions, weights and boxes that do not fit each other, or a path at which no
+            picture can be saved.
+        ImportError: if matplotlib is not installed.
 
     >>> result = {"generated_text": "a dog", "words": ["a", "dog"], "region_weights": torch.full((2, 1), 1.0),
     ...           "region_boxes": torch.tensor([[0.0, 0.0, 1.0, 1.0]])}
@@ -89,22 +89,22 @@ def draw_answer(
     max_answers: int = 5,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Draw where the model looked for its answer: the question, the image, the attended regions lit, and the answers.
+    """Draw the attention of an answer: the question, the image, the attended regions lit, and the answers.
 
-    There is a panel for every glimpse, lit as in `draw_attention`; the region that weighs most is outlined, and thinly
-    up to two more of at least half its weight. The last panel has a bar for every answer, as long as its score (0..1).
+    There is one panel per glimpse, lit as in `draw_attention`; the region with the largest weight is outlined, and
+    thinly up to two more with at least half of it. The last panel has one bar per answer, as long as its score (0..1).
 
     Args:
-        image: what was asked about: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
+        image: the image of the question: a path, URL, bytes, PIL image, or an array (H, W, 3) or (3, H, W).
         answers: the pipeline's answers to one question, with `return_regions=True`.
-        question: what was asked, to stand above.
-        max_answers: answers drawn at most.
-        path: where to save the picture as well; the suffix says the format.
+        question: the title of the picture.
+        max_answers: the largest number of answers to draw.
+        path: also save the picture here, in the format of the suffix.
 
     Raises:
-        ValueError: answers without regions, weights and boxes that do not fit each other, or a path that no picture can
-            be saved at.
-        ImportError: matplotlib is not installed.
+        ValueError: for answers without regions, weights and boxes that do not fit each other, or a path at which no
+            picture can be saved.
+        ImportError: if matplotlib is not installed.
 
     >>> answers = [{"answer": "2", "score": 0.7, "region_weights": torch.full((1, 1), 1.0),
     ...             "region_boxes": torch.tensor([[0.0, 0.0, 1.0, 1.0]])}]
@@ -124,7 +124,7 @@ def draw_answer(
         last_inches=BAR_INCHES * len(answers),
     )
     draw_panel(axes[0], pixels, "", [])
-    titles = ["where it looked"] if len(weights) == 1 else [f"glimpse {number + 1}" for number in range(len(weights))]
+    titles = ["attention"] if len(weights) == 1 else [f"glimpse {number + 1}" for number in range(len(weights))]
     for place, (title, row) in enumerate(zip(titles, weights, strict=True), start=1):
         lit = light_regions(pixels, heat_map(row, boxes, pixels.shape[:2]))
         draw_panel(axes[place], lit, title, boxes[strongest_regions(row)])
@@ -136,11 +136,11 @@ def draw_answer(
 
 
 def check_picture(path: str | os.PathLike[str] | None) -> None:
-    """Finds out before the work whether a picture can be drawn and saved at `path` (None: nowhere).
+    """Checks, before the work begins, that a picture can be drawn and saved at `path` (None: not saved).
 
     Raises:
-        ValueError: an ending of no picture that can be saved, or no folder to save it in.
-        ImportError: matplotlib is not installed.
+        ValueError: for a suffix of no picture format that can be written, or a folder that does not exist.
+        ImportError: if matplotlib is not installed.
     """
     if path is None:
         return
@@ -149,13 +149,13 @@ def check_picture(path: str | os.PathLike[str] | None) -> None:
         raise ValueError(f"no picture can be saved as {path}: name it with the ending .png, .jpg or .webp")
     if path.is_dir() or not path.parent.is_dir():
         fault = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise ValueError(f"{fault}: name a file, in a folder that is there, for the picture")
+        raise ValueError(f"{fault}: name a file in an existing folder for the picture")
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError("drawing needs matplotlib: pip install matplotlib")
 
 
 def can_be_saved(suffix: str) -> bool:
-    """Whether Pillow writes colour pictures of an ending.
+    """Whether Pillow can write colour pictures with a suffix.
 
     >>> can_be_saved(".png"), can_be_saved(".PDF"), can_be_saved(".xyz"), can_be_saved(".xbm")
     (True, True, False, False)
@@ -163,13 +163,13 @@ def can_be_saved(suffix: str) -> bool:
     kind = Image.registered_extensions().get(suffix.lower())
     try:
         Image.new("RGB", (8, 8)).save(io.BytesIO(), format=kind)
-    except Exception:  # what Pillow only reads, what takes no colours, and what is no format at all
+    except Exception:  # a format that Pillow only reads, one without colours, or no format
         return False
     return kind is not None
 
 
 def strongest_regions(weights: np.ndarray) -> np.ndarray:
-    """Which of R regions to outline, the strongest first.
+    """The regions, of R, to outline, the strongest first.
 
     >>> strongest_regions(np.array([0.1, 0.5, 0.26, 0.14])).tolist()
     [1, 2]
@@ -220,14 +220,14 @@ def image_pixels(image: Any) -> np.ndarray:
 
 
 def heat_map(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Weights (R,) of boxes (R, 4) spread over an image of `size` (height, width): 0..1.
+    """Weights (R,) of boxes (R, 4) as a map over an image of `size` (height, width): 0..1.
 
-    Each pixel has the weights of all boxes over it; even attention everywhere would be 1 / `PALE_LIMIT` of full light.
+    Each pixel is the sum of the weights of the boxes that cover it; uniform attention is 1 / `PALE_LIMIT`.
     """
     height, width = size
     columns, rows = (len(np.unique(boxes[:, side].round(4))) for side in (0, 1))
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    if columns * rows == len(boxes) and math.isclose(areas.sum(), 1, abs_tol=0.01):  # a grid: one cell a place
+    if columns * rows == len(boxes) and math.isclose(areas.sum(), 1, abs_tol=0.01):  # a grid
         order = np.lexsort((boxes[:, 0], boxes[:, 1]))
         cells = Image.fromarray(weights[order].reshape(rows, columns).astype(np.float32))
         heat = np.asarray(cells.resize((width, height), Image.Resampling.BICUBIC))
@@ -235,7 +235,7 @@ def heat_map(weights: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> n
         heat = np.zeros(size, dtype=np.float32)
         for weight, (left, top, right, bottom) in zip(weights, boxes * [width, height, width, height], strict=True):
             heat[math.floor(top) : math.ceil(bottom), math.floor(left) : math.ceil(right)] += weight
-    even = weights.sum() * areas.sum() / len(boxes)  # the mean heat, had every region the same weight
+    even = weights.sum() * areas.sum() / len(boxes)  # the mean heat of equal weights
     return (heat / max(heat.max(), PALE_LIMIT * even, 1e-12)).clip(0, 1)
 
 
@@ -251,7 +251,7 @@ def light_regions(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
 def draw_panels(
     panels: Sequence[np.ndarray], titles: Sequence[str], boxes: Sequence[np.ndarray | None], *, caption: str
 ) -> Image.Image:
-    """Panels side by side in rows, each with its title and its outlined box (0..1), under the caption."""
+    """A picture of panels in rows, each with its title and outlined box (0..1), under the caption."""
     figure, axes = empty_panels(len(panels), panels[0].shape[:2], caption=caption)
     for place, panel, title, box in zip(axes, panels, titles, boxes, strict=True):
         draw_panel(place, panel, title, [] if box is None else [box])
@@ -268,7 +268,7 @@ def empty_panels(
 ) -> tuple[Any, list[Any]]:
     """A figure with its caption, and the axes of `number` panels of the shape of an image of `size` (height, width).
 
-    With `last_inches` the last is no image, but fills the width of its place and is so high.
+    With `last_inches` the last panel is not an image, but fills the width of its place and has this height.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -303,13 +303,13 @@ def empty_panels(
 def rendered(figure: Any) -> Image.Image:
     """A figure's pixels."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # an emoji becomes a hollow box
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # an emoji is drawn as a box
         figure.canvas.draw()
     return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
 
 
 def draw_panel(axes: Any, panel: np.ndarray, title: str, boxes: Sequence[np.ndarray] | np.ndarray) -> None:
-    """One image with its title and outlined boxes, the first of them boldly."""
+    """Draw one image with its title and outlined boxes, the first of them bold."""
     from matplotlib.patches import Rectangle
 
     height, width = panel.shape[:2]
@@ -323,7 +323,7 @@ def draw_panel(axes: Any, panel: np.ndarray, title: str, boxes: Sequence[np.ndar
 
 
 def draw_bars(axes: Any, answers: Sequence[Mapping[str, Any]]) -> None:
-    """A bar for every answer, as long as its score, the best in the colour of the light."""
+    """Draw one bar per answer, as long as its score, the best in the colour of the attention."""
     axes.set_xlim(0, 1)
     axes.set_ylim(len(answers), 0)
     axes.set_axis_off()

@@ -1,13 +1,14 @@
-"""What only saves time on a CPU: other arithmetic for the same numbers, up to rounding. Every caller has a plain way.
+"""Faster CPU implementations with the same results up to rounding; every caller has a plain implementation.
 
-- `conv2d`: `F.conv2d` whose 1x1 convolutions go to the faster of torch's two libraries;
+- `conv2d`: `F.conv2d` whose 1x1 convolutions run in the faster of torch's two libraries;
 - `stage_means`: the detector's res5 (`resnet_updown.RegionStage`) without gradients. Regions that share a pooled bin
-  share its first convolutions, the 3x3 convolutions are products in the frequency domain, and memory stays bounded
-  however many regions there are (tests/benchmarks/resnet_stage.py measures it);
-- `StepLinear`: a layer that is used at every step of a recurrent network, with its weight's gradient made once a batch.
+  share its first convolutions, the 3x3 convolutions are products in the frequency domain, and the memory is bounded for
+  any number of regions (measured by tests/benchmarks/resnet_stage.py);
+- `StepLinear`: a layer of a recurrent network that is used at every step, whose weight's gradient is computed once per
+  batch.
 
-The models find this file by `compat_updown.optional_sibling` and run without it, as in a published folder, which does
-not hold it.
+The models find this file with `compat_updown.optional_sibling` and run without it, as in a published folder, which does
+not contain it.
 """
 
 import math
@@ -21,12 +22,12 @@ from torch.nn import functional as F
 
 from .boxes_updown import even_parts
 
-BYTES_AT_ONCE = 2**24  # of what one product makes: blocks above 32 MB glibc gives back, and to get them anew is slow
-KERNELS_AT_ONCE = 8  # frequencies whose weights are made together
-LARGEST_SIDE = 8  # of maps convolved by Fourier transforms, whose work grows with its fourth power
-LEVELS = 16  # sizes of pooled bins that are told apart, in powers of two
-# Means nothing to a kernel of one cell; but with one thread torch gives an image's 1x1 convolutions to MKL, at half the
-# speed of oneDNN's on the AMD processor this was measured on, unless they are dilated.
+BYTES_AT_ONCE = 2**24  # of the result of one product: glibc returns blocks above 32 MB, and allocating them is slow
+KERNELS_AT_ONCE = 8  # frequencies whose weights are computed together
+LARGEST_SIDE = 8  # of maps convolved by Fourier transforms, whose work grows with the fourth power of the side
+LEVELS = 16  # distinguished sizes of pooled bins, in powers of two
+# Has no effect on a kernel of one cell; but with one thread torch runs an image's undilated 1x1 convolutions in MKL, at
+# half the speed of oneDNN on the AMD processor on which this was measured.
 ONEDNN_DILATION = 2
 
 
@@ -39,23 +40,23 @@ def conv2d(
     dilation: Any = 1,
     groups: int = 1,
 ) -> torch.Tensor:
-    """`F.conv2d`, to which on a CPU a kernel of one cell is given with `ONEDNN_DILATION`."""
+    """`F.conv2d`; on a CPU, kernels of one cell are run with `ONEDNN_DILATION`."""
     if weight.shape[2:] == (1, 1) and input.device.type == "cpu":
         dilation = ONEDNN_DILATION
     return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
 
 
-# res5 for inference. M = p * p * n rows are the cells of n regions, one beside the other in the order (cell of a
-# sub-map, sub-map, region): a convolution of dilation d sees d * d sub-maps of side p / d, each by itself.
+# res5 for inference. M = p * p * n rows are the cells of n regions in the order (cell of a sub-map, sub-map, region): a
+# convolution of dilation d is a separate convolution of each of d * d sub-maps of side p / d.
 
 
 def stage_means(
     stage: Any, maps: torch.Tensor, rois: torch.Tensor | None, *, output_size: int, spatial_scale: float
 ) -> torch.Tensor | None:
-    """What `stage(maps, rois)` returns, arguments as there; None where this arithmetic does not serve.
+    """The result of `stage(maps, rois)`, with the same arguments; None if this implementation cannot be used.
 
-    stage: a `RegionStage` without groups whose 3x3 convolutions have no stride, of which no gradient is asked for, and
-    whose weights may be read past its layers.
+    stage: a `RegionStage` without groups and without stride in its 3x3 convolutions, run without gradients, whose
+    weights may be read directly.
     """
     dtype = _compute_dtype(stage)
     size = maps.shape[2:] if rois is None else (output_size, output_size)
@@ -80,7 +81,7 @@ def stage_means(
 @torch.autocast("cpu", enabled=False)
 def _means_of_pooled(stage: Any, pooled: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
     blocks = [_FoldedBlock.of(block, dtype=dtype) for block in stage.children()]
-    pooled = pooled[:, :, :: stage.stride, :: stage.stride]  # a strided 1x1 convolution sees no other cells
+    pooled = pooled[:, :, :: stage.stride, :: stage.stride]  # a strided 1x1 convolution reads only these cells
     means = []
     for part in even_parts(pooled, pooled.shape[2] ** 2, itemsize=dtype.itemsize):
         rows = _interleave(part.movedim(1, -1), dilation=stage.dilation).to(dtype)  # (p * p * n, in_channels)
@@ -134,7 +135,7 @@ class _FoldedBlock:
 
     @classmethod
     def of(cls, block: Any, *, dtype: torch.dtype) -> "_FoldedBlock":
-        """Fold in float32, round to dtype after."""
+        """Fold in float32, then round to dtype."""
         reduce, expand = (_matrix(conv, dtype=dtype) for conv in (block.conv1, block.conv3))
         shortcut = None if block.shortcut is None else _matrix(block.shortcut, dtype=dtype)
         weight, bias = block.conv2.folded()
@@ -159,8 +160,8 @@ def _interleave(maps: torch.Tensor, *, dilation: int) -> torch.Tensor:
 
 
 def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """rows (M, in), weight (out, in) -> (M, out), as a 1x1 convolution: torch gives these to oneDNN, but products in
-    float32 to MKL (see `ONEDNN_DILATION`).
+    """rows (M, in), weight (out, in) -> (M, out), as a 1x1 convolution, which torch runs in oneDNN; it runs float32
+    matrix products in MKL (see `ONEDNN_DILATION`).
     """
     image = rows.view(1, len(rows), 1, -1).movedim(-1, 1)  # (1, in, M, 1), which is seen to be channels last
     output = conv2d(image, weight[:, :, None, None], bias)  # (1, out, M, 1)
@@ -168,9 +169,7 @@ def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 
 
 def _enter(pooled: Iterable[torch.Tensor], num_rows: int, *, block: _FoldedBlock) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pooled cells, in parts (m, in) -> conv1's output (num_rows, bottleneck) and what the shortcut carries
-    (num_rows, out).
-    """
+    """Pooled cells, in parts (m, in) -> outputs of conv1 (num_rows, bottleneck) and of the shortcut (num_rows, out)."""
     weight = block.expand[0]
     hidden = weight.new_empty(num_rows, weight.shape[1])
     carried = weight.new_empty(num_rows, weight.shape[0])
@@ -194,7 +193,7 @@ def _means(
 ) -> torch.Tensor:
     """From the first block's conv1, hidden (M, bottleneck), to the mean of the last block's map (n, out).
 
-    place (M,): the row of `carried` that belongs to each row; by default each its own. `hidden` is worked on in place.
+    place (M,): the row of `carried` for each row; by default the same row. `hidden` is modified in place.
     """
     cells = len(hidden) // num_regions
     side = math.isqrt(cells) // dilation
@@ -224,10 +223,9 @@ def _convolve_(
 ) -> None:
     """The 3x3 convolution and its bias, in place, on the rows (side * side * m, D) of m maps of that side.
 
-    A discrete Fourier transform of length side + 1 has room for the one zero that the padding needs. Each frequency is
-    then one product over the channels; a complex one takes three real ones (Gauss): for 7 x 7 maps 94 products of
-    matrices for what directly takes 441. Rounding errors stay those of one transform and back. spectrum (P, m, D) is
-    working memory.
+    A discrete Fourier transform of length side + 1 has room for the zero that the padding needs. Each frequency is then
+    one product over the channels; a complex product takes three real ones (Gauss): for 7 x 7 maps 94 matrix products
+    instead of 441. Rounding errors are those of one transform and its inverse. spectrum (P, m, D) is working memory.
     """
     (kernel, bias), width = taps, hidden.shape[1]
     analysis, synthesis, frequencies = _transforms(side)
@@ -246,12 +244,12 @@ def _convolve_(
 
 
 @lru_cache
-@torch.inference_mode(False)  # its result may serve outside the mode it was first asked for in
+@torch.inference_mode(False)  # the cached result may be used outside inference mode
 def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The real form of the 2-D Fourier transform of length side + 1, in float64, with P products: map -> P (P, side^2),
     P -> map (side^2, P), 3x3 kernel -> P (P, 9).
 
-    Of each pair of conjugate frequencies one is kept. With X = a + ib of the map and W = c + id of the kernel, its
+    One of each pair of conjugate frequencies is kept. With X = a + ib of the map and W = c + id of the kernel, its
     products are c (a + b), a (d - c) and b (c + d), of which first - third and first + second make XW.
     """
     length = side + 1
@@ -282,7 +280,7 @@ def _transforms(side: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def _edges(start: torch.Tensor, end: torch.Tensor, *, output_size: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """First cell and the one after the last, (N, p) each, of the bins from cell start to end (N,) of `size` cells."""
-    length = (end - start + 1).clamp(min=1) / output_size  # torchvision's rounding decides where bins end
+    length = (end - start + 1).clamp(min=1) / output_size  # torchvision's rounding decides the ends of bins
     steps = torch.arange(output_size + 1, dtype=length.dtype, device=length.device)
     edges = steps * length[:, None]  # (N, p + 1)
     first, last = edges[:, :-1].floor() + start[:, None], edges[:, 1:].ceil() + start[:, None]
@@ -290,7 +288,7 @@ def _edges(start: torch.Tensor, end: torch.Tensor, *, output_size: int, size: in
 
 
 def _bin_numbers(rois: torch.Tensor, shape: torch.Size, *, output_size: int, spatial_scale: float) -> torch.Tensor:
-    """Each bin (N, p, p) as one number, smaller for bins of fewer cells a side; `_bin_maxima` reads it."""
+    """Each bin (N, p, p) encoded as one number, smaller for bins of fewer cells per side; `_bin_maxima` decodes it."""
     _, height, width, _ = shape
     scaled = rois[:, 1:] * spatial_scale
     whole = (scaled.double().abs() + 0.5).floor() * scaled.sign()  # halves away from 0, as in C
@@ -310,7 +308,7 @@ def _radices(shape: torch.Size) -> tuple[int, ...]:
 
 
 def _doublings(length: torch.Tensor) -> torch.Tensor:
-    """The k of the largest window of 2^k cells within a length."""
+    """The k of the largest window of 2^k cells that fits a length."""
     return torch.frexp(length.clamp(min=1).float()).exponent.long() - 1
 
 
@@ -330,7 +328,7 @@ def _bin_maxima(cells: torch.Tensor, bins: torch.Tensor, *, rows_at_once: int) -
 
 
 def _window_maxima(cells: torch.Tensor, doublings: int, *, dim: int) -> torch.Tensor:
-    """Maxima of all windows of 2^doublings cells along a dimension, which loses 2^doublings - 1 places."""
+    """Maxima of all windows of 2^doublings cells along a dimension, which becomes 2^doublings - 1 shorter."""
     for k in range(doublings):
         count = cells.shape[dim] - 2**k
         cells = torch.maximum(cells.narrow(dim, 0, count), cells.narrow(dim, 2**k, count))
@@ -338,12 +336,12 @@ def _window_maxima(cells: torch.Tensor, doublings: int, *, dim: int) -> torch.Te
 
 
 def _maxima_of_corners(windows: torch.Tensor, edges: torch.Tensor, *, size: tuple[int, int]) -> torch.Tensor:
-    """Maxima (m, D) of the windows of that size at the corners of each bin; edges (5, m) as in `_bin_numbers`."""
+    """Maxima (m, D) of the windows of `size` at the corners of each bin; edges (5, m) as in `_bin_numbers`."""
     _, height, width, channels = windows.shape
     image, y0, y1, x0, x1 = edges
     flat = windows.reshape(-1, channels)
     maxima: torch.Tensor | None = None
-    for y in (y0, y1 - size[0])[: size[0]]:  # a window of one cell is its own other end
+    for y in (y0, y1 - size[0])[: size[0]]:  # for a window of one cell both ends are equal
         for x in (x0, x1 - size[1])[: size[1]]:
             place = (image * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
             corner = flat.index_select(0, place)
@@ -353,11 +351,11 @@ def _maxima_of_corners(windows: torch.Tensor, edges: torch.Tensor, *, size: tupl
 
 
 class StepLinear:
-    """x W^T + b for a weight that is used once per time step, with its gradient made once per batch.
+    """x W^T + b for a weight that is used once per time step, with its gradient computed once per batch.
 
-    Autograd would add a whole (out, in) matrix to the gradient at every step; here each step only keeps its input and
-    its output's gradient, and one product over all steps makes the weight's. Same numbers, a fraction of the memory
-    traffic. Under autocast the weight is cast once, not per step.
+    Autograd would add a whole (out, in) matrix to the gradient at every step; here each step only stores its input and
+    its output's gradient, and one product over all steps gives the weight's: the same numbers with a fraction of the
+    memory traffic. Under autocast the weight is cast once, not per step.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None):
@@ -374,7 +372,7 @@ class StepLinear:
 
 
 class _CollectWeightGradient(torch.autograd.Function):
-    """The identity on a weight; its gradient is made from the steps' tape, after the last of them ran backward."""
+    """The identity on a weight; its gradient is computed from the tape after the backward pass of all steps."""
 
     @staticmethod
     def forward(ctx: Any, weight: torch.Tensor, tape: list) -> torch.Tensor:
@@ -391,7 +389,7 @@ class _CollectWeightGradient(torch.autograd.Function):
 
 
 class _ProductWithoutWeightGradient(torch.autograd.Function):
-    """x W^T whose backward passes gradients to x alone and leaves (x, gradient) on the tape."""
+    """x W^T whose backward passes gradients only to x and records (x, gradient) on the tape."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, tape: list) -> torch.Tensor:

@@ -1,18 +1,18 @@
-"""Length bucketing: a batch's texts -> buckets of about the same length, so that a CPU reads hardly any padding.
+"""Length bucketing: splits a batch's texts into buckets of similar length, so that a CPU processes little padding.
 
-Captions are short and uneven, and a batch is padded to its longest. What buckets save was measured on a CPU alone, so
-elsewhere a batch stays whole.
+Captions are short and of different lengths, and a batch is padded to its longest. The saving was measured only on a
+CPU, so on other devices a batch is not split.
 """
 
 import torch
 from torch.nn import functional as F
 
-BUCKET_ROWS, MOST_BUCKETS = 32, 4  # texts read together: at least that many, in at most that many passes
-WORTHWHILE = 0.8  # of a batch's places, words and padding: more than that is read in one pass
+BUCKET_ROWS, MOST_BUCKETS = 32, 4  # the smallest number of texts in a bucket, and the largest number of buckets
+WORTHWHILE = 0.8  # buckets must reduce the positions of a batch, words and padding, to this share
 
 
 def length_buckets(mask: torch.Tensor) -> list[torch.Tensor]:
-    """Which texts to read together: row numbers, the shortest texts first; nothing where one pass is as good.
+    """The rows of each bucket, the shortest texts first; [] if splitting is not worthwhile.
 
     mask (N, T) bool, True = a word.
 
@@ -29,7 +29,7 @@ def length_buckets(mask: torch.Tensor) -> list[torch.Tensor]:
 
 
 def text_lengths(mask: torch.Tensor) -> torch.Tensor:
-    """Where the last word of each text stands, counted from 1, (N,); T for a text of none. mask (N, T).
+    """The position of the last word of each text, from 1, (N,); T for a text without words. mask (N, T).
 
     >>> text_lengths(torch.tensor([[True, True, False], [False, True, True], [False, False, False]])).tolist()
     [2, 3, 3]
@@ -38,9 +38,9 @@ def text_lengths(mask: torch.Tensor) -> torch.Tensor:
 
 
 def join_buckets(states: list[torch.Tensor], buckets: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
-    """States of all texts in their own order, (N, T + R, H), 0 on words that were cut off.
+    """States of all texts in their original order, (N, T + R, H), 0 on padding that was cut off.
 
-    states: of each bucket of n rows, its texts cut to their longest t, (n, t + R, H); mask (N, T).
+    states: of each bucket of n rows, its texts truncated to their longest t, (n, t + R, H); mask (N, T).
     """
     lengths, longest, parts = text_lengths(mask), mask.shape[1], []
     for rows, read in zip(buckets, states, strict=True):

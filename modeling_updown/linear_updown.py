@@ -1,7 +1,7 @@
-"""The few places that read a layer's weight past its `forward`, to save time, and the layer's own call where they may
-not: an adapter beside the weight (peft), a hook that fetches it from disk (accelerate), a quantised or other class.
+"""Faster products that read a linear layer's weight directly, and the layer's own call where that is not allowed: with
+an adapter (peft), a hook that loads the weight from disk (accelerate), or a quantised or other class.
 
-Both ways give the same numbers to rounding. N rows, V words, H wide.
+Both give the same numbers up to rounding. N rows, V words, width H.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,10 @@ KERNELS = optional_sibling("kernels_updown", package=__package__)
 
 
 class NormedLinear(nn.Module):
-    """A linear layer whose weight is `gain` x V / ||V||, one length for the whole matrix; V is `weight`.
+    """A linear layer whose weight is `gain` x V / ||V||, with one norm for the whole matrix; V is `weight`.
 
-    That is `weight_norm(dim=None)` of Salimans and Kingma 2016, as hengyuan-hu/bottom-up-attention-vqa has it. It is no
-    `nn.Linear`: an adapter merged into V would be scaled with it. `folded` makes one.
+    This is `weight_norm(dim=None)` of Salimans and Kingma 2016, as in hengyuan-hu/bottom-up-attention-vqa. It is not an
+    `nn.Linear`, since an adapter merged into V would be scaled with it. `folded` converts it to one.
 
     >>> layer = NormedLinear(3, 2)
     >>> bool(torch.isclose(layer.effective_weight().norm(), layer.gain))
@@ -44,7 +44,7 @@ class NormedLinear(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> nn.Linear:
-        """The plain layer of the same outputs."""
+        """The `nn.Linear` with the same outputs."""
         plain = nn.Linear(self.in_features, self.out_features, device=self.weight.device, dtype=self.weight.dtype)
         plain.weight.copy_(self.effective_weight())
         plain.bias.copy_(self.bias)
@@ -57,17 +57,17 @@ def linear_layer(in_features: int, out_features: int, *, weight_norm: bool = Fal
 
 
 def is_plain(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """Whether a layer is of one of these very classes and calling it does nothing but the class's own `forward`."""
+    """Whether a layer is of one of these classes (no subclass) and calling it only runs the class's `forward`."""
     return _runs_own_forward(layer, *kinds) and not has_hooks(layer)
 
 
 def _runs_own_forward(layer: nn.Module, *kinds: type[nn.Module]) -> bool:
-    """The same but for hooks: accelerate puts a function of its own in the place of `forward`."""
+    """As `is_plain`, ignoring hooks; accelerate replaces `forward` by another function."""
     return type(layer) in kinds and getattr(layer.forward, "__func__", None) is type(layer).forward
 
 
 def float_type(module: nn.Module) -> torch.dtype:
-    """The type that a module computes in: that of its first floating-point weight."""
+    """The type of a module's first floating-point weight."""
     return next((weight.dtype for weight in module.parameters() if weight.is_floating_point()), torch.float32)
 
 
@@ -86,14 +86,14 @@ def last_product(layer: Any, inputs: torch.Tensor, *, rest: int) -> torch.Tensor
 
 
 def score_rows(layer: Any) -> torch.Tensor | None:
-    """The weight (G, in) of a layer whose rows may be multiplied into something else first; None where they may not."""
+    """The weight (G, in) of a layer if its rows may be multiplied into another matrix first, else None."""
     return _weight(layer) if is_plain(layer, nn.Linear, NormedLinear) else None
 
 
 def word_scores(states: torch.Tensor, embedding: Any) -> torch.Tensor:
     """States (..., H) times every word's embedding -> (..., V).
 
-    Hooks are for words that are looked up (`enable_input_require_grads` of transformers adds one) and none of scores.
+    Hooks of the embedding (`enable_input_require_grads` of transformers adds one) apply to looked-up words, not here.
     """
     if _runs_own_forward(embedding, nn.Embedding):
         return F.linear(states, embedding.weight)
@@ -102,10 +102,10 @@ def word_scores(states: torch.Tensor, embedding: Any) -> torch.Tensor:
 
 
 def step_product(layer: Any, *, num_steps: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A linear layer that is used once per time step; in training over many, where `kernels_updown` is there, with its
-    weight's gradient made once.
+    """A linear layer that is used once per time step; in training, if `kernels_updown` is there, its weight's gradient
+    is computed once for all steps.
     """
-    if num_steps < 2 or not torch.is_grad_enabled() or torch.compiler.is_compiling():  # no compiler follows the tape
+    if num_steps < 2 or not torch.is_grad_enabled() or torch.compiler.is_compiling():  # the tape cannot be compiled
         return layer
     if KERNELS is None or not is_plain(layer, nn.Linear) or not layer.weight.requires_grad:
         return layer

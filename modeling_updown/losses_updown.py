@@ -6,11 +6,11 @@ Pretraining has `mlm_loss` (masked words), `mrc_ce_loss`, `mrc_kl_loss` and `mrf
 `prefix_lm_loss`, and of image and text `itc_loss` (Radford et al. 2021), `momentum_itc_loss` and `itm_loss` (ALBEF, Li
 et al. 2021).
 
-Those of pretraining are plain means. What takes no part is left out before any arithmetic, so a padded region may hold
-NaN, and where nothing takes part the loss is 0 with gradients of 0. They compute in float32, in float64 where given
-that, whatever autocast says.
+Those of pretraining are plain means. Positions without a label are removed before any arithmetic, so a padded region
+may hold NaN, and without any label the loss is 0 with gradients of 0. They compute in float32, or float64 for float64
+inputs, also under autocast.
 
-`gather_rows` puts the embeddings of all processes side by side before `itc_loss`.
+`gather_rows` gathers the embeddings of all processes before `itc_loss`.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 from torch import distributed
 from torch.nn import functional as F
 
-IGNORED_LABEL = -100  # transformers' mark for a position without a label
+IGNORED_LABEL = -100  # transformers' label of positions that the loss ignores
 
 
 def smoothed_cross_entropy(
@@ -27,8 +27,8 @@ def smoothed_cross_entropy(
 ) -> torch.Tensor:
     """-log p(label), or with smoothing s the divergence from (1 - s) on the label and s / (V - 1) on each other word.
 
-    log_probs (N, V), labels (N,) -> (N,). The smoothed form holds the target's own (constant) entropy, as
-    ruotianluo's LabelSmoothing does, so that it is 0 for a perfect model.
+    log_probs (N, V), labels (N,) -> (N,). The smoothed form includes the (constant) entropy of the target, as in
+    ruotianluo's LabelSmoothing, so that it is 0 for a perfect model.
     """
     picked = log_probs.gather(-1, labels[:, None]).squeeze(-1)  # (N,)
     if not label_smoothing:
@@ -51,7 +51,7 @@ def caption_loss(
 ) -> torch.Tensor:
     """Cross-entropy of the next word: the sum over words, divided by their number (or by `num_items_in_batch`).
 
-    log_probs (N, V); labels (N,), -100 where no word is scored. Returns a scalar; 0 where none is.
+    log_probs (N, V); labels (N,), -100 for ignored positions. Returns a scalar; 0 if all are ignored.
     """
     scored = labels != IGNORED_LABEL
     losses = smoothed_cross_entropy(log_probs, labels.clamp(min=0), label_smoothing=label_smoothing)  # (N,)
@@ -93,15 +93,15 @@ def mlm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     1.3863
     """
     scored = labels != IGNORED_LABEL
-    chosen = at_least_float32(logits[scored])  # (M, V): what is not scored is never widened to float32
+    chosen = at_least_float32(logits[scored])  # (M, V): ignored positions are not converted to float32
     return F.cross_entropy(chosen, labels[scored], reduction="sum") / scored.sum().clamp(min=1)
 
 
 def prefix_lm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """-log p(w_t | image, w_<t) by teacher forcing, a mean over the words of all captions (not over captions).
 
-    logits (N, T, V), labels (N, T) int64 as transformers has them: the input ids, with -100 on the prefix and the
-    padding; the shift happens here, the logits at t are scored on the label at t + 1. Returns a scalar.
+    logits (N, T, V), labels (N, T) int64 as in transformers: the input ids, with -100 on the prefix and the padding.
+    The shift is done here: the logits at t predict the label at t + 1. Returns a scalar.
 
     >>> labels = torch.tensor([[-100, -100, 2, 0]])  # two regions, two words
     >>> round(prefix_lm_loss(torch.zeros(1, 4, 4), labels).item(), 4)  # ln 4
@@ -193,8 +193,8 @@ def contrastive_loss(
 ) -> torch.Tensor:
     """Cross-entropy of queries over keys, a mean over the queries that have a positive key (InfoNCE, Oord et al. 2018).
 
-    logits (Q, K), -inf for a key that takes no part; positives (Q, K) bool. The targets are spread evenly over a
-    query's positives, or are `soft_targets` (Q, K). Returns a scalar, 0 where no query has a positive.
+    logits (Q, K), -inf for an ignored key; positives (Q, K) bool. The targets are uniform over a query's positives, or
+    are `soft_targets` (Q, K). Returns a scalar, 0 if no query has a positive.
 
     >>> positives = torch.tensor([[True, True, False], [False, False, False]])
     >>> round(contrastive_loss(torch.zeros(2, 3), positives).item(), 4)  # ln 3, of the first query alone
@@ -219,16 +219,16 @@ def itc_loss(
     Args:
         image_embeds: (P, E), each of length 1 (they are not normalised here).
         text_embeds: (N, E), each of length 1.
-        temperature: what similarities are divided by; learned and clamped to 0.001 .. 0.5 by the model.
-        owners: (N,) int64, the image of each text. All texts of an image are its positives, the target spread evenly
-            over them; a text has the one image. An image without a text, or a text whose owner is no row of
-            `image_embeds`, is only a negative of the others. Without `owners` text n belongs to image n.
+        temperature: the divisor of similarities; learned and clamped to 0.001 .. 0.5 by the model.
+        owners: (N,) int64, the image of each text. All texts of an image are its positives, with uniform targets; a
+            text has one positive image. An image without a text, or a text whose owner is not a row of `image_embeds`,
+            is only a negative of the others. Without `owners` text n belongs to image n.
 
     Returns:
         A scalar, float64 for float64 embeddings, else float32.
 
     Raises:
-        ValueError: no `owners`, and not as many texts as images.
+        ValueError: without `owners`, if the numbers of texts and images differ.
 
     >>> embeds = torch.eye(2)
     >>> round(itc_loss(embeds, embeds, temperature=1.0).item(), 4)  # ln(1 + 1/e)
@@ -257,23 +257,23 @@ def momentum_itc_loss(
     momentum_text_embeds: torch.Tensor | None = None,
     alpha: float = 0.0,
 ) -> torch.Tensor:
-    """ITC against keys of a slowly moving copy of the model and a queue of earlier ones (ALBEF, equations 1 and 5-6).
+    """ITC against keys of a momentum copy of the model and a queue of earlier ones (ALBEF, equations 1 and 5-6).
 
     Args:
         image_embeds, text_embeds: (P, E) and (N, E), each of length 1: the queries, which alone get gradients.
-        image_keys, text_keys: (K, E) and (M, E) of length 1: the copy's embeddings of the batch, then the queue. Leave
-            out places of the queue that nothing has filled yet.
-        image_ids, text_ids, image_key_ids, text_key_ids: (P,), (N,), (K,), (M,) int64: the image that each is, or
-            belongs to. Equal ids are positives; a query without any is left out.
+        image_keys, text_keys: (K, E) and (M, E) of length 1: the copy's embeddings of the batch, then the queue,
+            without its empty places.
+        image_ids, text_ids, image_key_ids, text_key_ids: (P,), (N,), (K,), (M,) int64: the id of each one's image.
+            Equal ids are positives; a query without positives is ignored.
         temperature: as in `itc_loss`.
         momentum_image_embeds, momentum_text_embeds: (P, E) and (N, E): the copy's embeddings of the queries.
-        alpha: 0..1, the share of the targets that is the copy's own softmax; the rest lies evenly on the positives.
+        alpha: 0..1, the share of the copy's softmax in the targets; the rest is uniform over the positives.
 
     Returns:
         A scalar: the mean of image to text and text to image.
 
     Raises:
-        ValueError: an alpha above 0 without the copy's embeddings.
+        ValueError: for an alpha above 0 without the copy's embeddings.
     """
     sides = (
         (image_embeds, momentum_image_embeds, text_keys, image_ids[:, None] == text_key_ids[None, :]),
@@ -294,12 +294,12 @@ def momentum_itc_loss(
 
 
 def itm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Whether image and text belong together: binary cross-entropy, a mean over pairs; 0 where there is none.
+    """Image-text matching: binary cross-entropy, a mean over pairs; 0 without pairs.
 
-    logits (B,) log-odds, or (B, 2) for the 2-way softmax with column 1 = they do; labels (B,) bool or 0 and 1.
+    logits (B,) of a match, or (B, 2) for the 2-way softmax with column 1 = match; labels (B,) bool or 0 and 1.
 
     Raises:
-        ValueError: logits of another shape.
+        ValueError: for logits of another shape.
 
     >>> round(itm_loss(torch.zeros(3), torch.tensor([1, 0, 0])).item(), 4)  # ln 2
     0.6931
@@ -331,48 +331,48 @@ def _masked_objects(
 
 
 def _mean_of_regions(losses: torch.Tensor, mask: torch.Tensor, *, weights: torch.Tensor | None = None) -> torch.Tensor:
-    """losses (M,) of the masked regions -> their mean, 0 where M is 0."""
+    """losses (M,) of the masked regions -> their mean, 0 if M is 0."""
     if weights is not None:
         losses = losses * weights[mask].detach()
     return losses.sum() / max(len(losses), 1)
 
 
 def _similarity(queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """(Q, E), (K, E) -> (Q, K), never in half precision: divided by 0.001, its rounding would be whole units."""
+    """(Q, E), (K, E) -> (Q, K), not in half precision, whose rounding error divided by 0.001 would be whole units."""
     with torch.autocast(queries.device.type, enabled=False):
         return at_least_float32(queries) @ at_least_float32(keys).T
 
 
 def _even_targets(positives: torch.Tensor, *, dtype: torch.dtype) -> torch.Tensor:
-    """(Q, K) bool -> rows that sum to 1 over the positives, or are 0."""
+    """(Q, K) bool -> uniform targets over the positives of each row, 0 without positives."""
     return positives.to(dtype) / positives.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
-    """float16 and bfloat16 become float32, float32 and float64 stay."""
+    """float16 and bfloat16 become float32; float32 and float64 are unchanged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-# -- rows of all processes side by side, with gradients: between the encoders and the ITC loss, which so sees every pair
-# of a large batch. Without `torch.distributed`, or with one process, each function returns what it was given.
+# -- gathering the rows of all processes, with gradients, between the encoders and the ITC loss, which so uses
+# every pair of a large batch. Without `torch.distributed`, or with one process, each function returns its argument.
 
 
 def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
-    """The rows of every process, in the order of the processes: (n, ...) -> (all n, ...), each process its own n.
+    """The rows of every process, in the order of the processes: (n, ...) -> (all n, ...); n may differ by process.
 
     Every process gets the same rows and so computes the same loss L over the whole batch. In the backward pass a row's
-    gradient is the sum of what all processes send it. With process k calling backward on c_k x L, the sum of a
-    parameter's gradients over the processes is therefore (sum of c_k) x dL: the gradient of the whole batch in one
-    process, for encoders behind the gather and for a temperature used after it alike. So
+    gradient is the sum of its gradients on all processes. If process k calls backward on c_k x L, the sum of a
+    parameter's gradients over the processes is therefore (sum of c_k) x dL, dL being the gradient of the whole batch in
+    one process, both for the encoders before the gather and for a temperature used after it. So
 
     - `total = L * n_k` on each process, gradients summed and divided by the sum of n_k (as the training loop does),
     - or `L` on each process under DistributedDataParallel, which averages,
 
-    both give dL exactly. Nothing is to be multiplied by the number of processes.
+    both give dL exactly, without a factor of the number of processes.
 
-    Every process has to call it, as often and in the same order, with the same trailing shape, type and
-    `requires_grad`, and has to use the result in what it calls backward on: both ways are collective, and a process
-    that stays away lets the others wait.
+    Every process must call it, equally often and in the same order, with the same trailing shape, type and
+    `requires_grad`, and must use the result in its backward pass: both passes are collective, and a missing process
+    blocks the others.
     """
     if not _has_others():
         return tensor
@@ -382,8 +382,8 @@ def gather_rows(tensor: torch.Tensor) -> torch.Tensor:
 def gather_owners(owners: torch.Tensor, num_images: int) -> torch.Tensor:
     """The owners of all processes' texts, as rows of `gather_rows(image_embeds)`: (n,) int64 -> (all n,).
 
-    owners: the row of each text's image among the `num_images` of its own process; below 0 for a text of no image,
-    which stays below 0.
+    owners: the row of each text's image among the `num_images` of the same process; negative for a text without an
+    image, which stays negative.
     """
     if not _has_others():
         return owners
@@ -391,13 +391,13 @@ def gather_owners(owners: torch.Tensor, num_images: int) -> torch.Tensor:
     return gather_rows(torch.where(owners < 0, owners, shifted))
 
 
-def one_row_an_image(image_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The first row of each image, (M,), and which of those each text's image is, (N,); -1 for an image of no row.
+def unique_image_rows(image_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The first row of each image, (M,), and the index among them of each text's image, (N,); -1 without a row.
 
-    image_ids (P,), text_ids (N,): gathered ids. An image that several processes hold would be a wrong one for its own
-    texts; among those of one batch it stands once.
+    image_ids (P,), text_ids (N,): gathered ids. Without it, an image that several processes have would be a negative of
+    its own texts.
 
-    >>> one_row_an_image(torch.tensor([7, 3, 7]), torch.tensor([3, 7, 7, 5]))
+    >>> unique_image_rows(torch.tensor([7, 3, 7]), torch.tensor([3, 7, 7, 5]))
     (tensor([1, 0]), tensor([ 0,  1,  1, -1]))
     """
     ids, place = image_ids.unique(return_inverse=True)
@@ -408,9 +408,9 @@ def one_row_an_image(image_ids: torch.Tensor, text_ids: torch.Tensor) -> tuple[t
 
 
 def first_row(num_rows: int, *, device: torch.device | str = "cpu") -> int:
-    """Where this process's rows begin in `gather_rows` of a tensor of `num_rows` rows here; 0 without other processes.
+    """The first of this process's rows in `gather_rows` of a tensor of `num_rows` rows here; 0 without other processes.
 
-    device: one that the processes can talk on (the GPU under NCCL). Collective, as `gather_rows` is.
+    device: one on which the processes can communicate (the GPU under NCCL). Collective, like `gather_rows`.
     """
     if not _has_others():
         return 0
@@ -429,11 +429,11 @@ def _rows_of_processes(num_rows: int, device: torch.device | str) -> list[int]:
 
 
 class _GatherRows(torch.autograd.Function):
-    """torch's own all_gather wants as many rows of every process, and its gradient is not defined under gloo."""
+    """torch's all_gather needs equally many rows on every process, and its gradient is not defined under gloo."""
 
     @staticmethod
     def forward(ctx: Any, tensor: torch.Tensor, counts: list[int]) -> torch.Tensor:
-        """Pads every process's rows to the most that one has, gathers, and cuts the padding away."""
+        """Pads every process's rows to the largest number, gathers, and removes the padding."""
         ctx.counts = counts
         padded = tensor.new_zeros(max(counts), *tensor.shape[1:])
         padded[: len(tensor)] = tensor

@@ -5,6 +5,7 @@ A top-down model either owns a region source (`config.vision_config`), and then 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,10 +13,12 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .arguments_updown import REGION_FIELDS
 from .compat_updown import is_traced, loading_pipeline
 from .configuration_updown import UpDownGridConfig
-from .outputs_updown import Regions, not_finite
+from .outputs_updown import not_finite
 from .region_sources_updown import region_source_class
+from .regions_updown import FINITE, OPTIONAL, Regions, check_fields, optional_fields
 from .saving_updown import without_origin, write_code_again
 from .versions_updown import warn_of_newer_libraries
 
@@ -173,34 +176,47 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
         region_boxes: torch.Tensor | None = None,
         region_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
+        **fields: Any,
     ) -> Regions:
         """`Regions` of B images, from pixels (B, 3, height, width) or as given; missing masks are all True.
 
-        pixel_mask (B, height, width) bool is True on the image where images of different sizes were padded. Raises
-        `ValueError` where neither or both are given, where the width does not fit, where an image has no region at all,
-        or where a real region is not finite.
+        pixel_mask (B, height, width) bool is True on the image where images of different sizes were padded. fields:
+        the others of `Regions`, which go with them, before what the region source says of its own; what only a detector
+        returns is left out. Raises `ValueError` where neither or both are given, for a field of another shape, where an
+        image has no region at all, or where a real region is not finite; `TypeError` for other names.
         """
+        unknown = sorted(fields.keys() - REGION_FIELDS)
+        if unknown:
+            raise TypeError(f"get_regions takes no argument {unknown[0]!r}: Regions have {', '.join(OPTIONAL)}")
+        fields = optional_fields(fields)
         if pixel_values is not None and region_features is None:
             if self.region_source is None:
                 raise ValueError(
                     "This model owns no region source, so it cannot take pixel_values: "
                     "extract region_features first, or load a model whose config has a vision_config"
                 )
-            made = self.region_source(pixel_values, pixel_mask=pixel_mask)
+            made = self.region_source(pixel_values, pixel_mask=pixel_mask, return_dict=True)
             if broken_regions(made) is not None:
                 if not pixel_values.isfinite().all():
                     raise ValueError("pixel_values hold NaN or infinity: make them with the model's image processor")
                 raise not_finite(self, "region features")
-            return made
-        if region_features is None or pixel_values is not None:
+            if not fields:
+                return made
+            given = replace(made, **fields)
+        elif region_features is None or pixel_values is not None:
             raise ValueError("Give either pixel_values or region_features (with region_boxes and region_mask)")
-        given = Regions(region_features, region_boxes, self._checked_mask(region_features, region_mask))
+        else:
+            mask = self._checked_mask(region_features, region_mask)
+            given = Regions(region_features, region_boxes, mask, **fields)
+        check_fields(given)
         broken = broken_regions(given)
         if broken is not None:
             image, region = broken.nonzero()[0].tolist()
+            of_image = {name: given[name][image, region] for name in FINITE if name in given}
+            names = [name for name, numbers in of_image.items() if not numbers.isfinite().all()]
             raise ValueError(
                 f"region {region} of image {image} of the batch (and {int(broken.sum()) - 1} more) holds NaN or "
-                "infinity in region_features or region_boxes: extract these regions anew"
+                f"infinity in {' and '.join(names)}: extract these regions anew"
             )
         return given
 
@@ -233,11 +249,16 @@ def broken_regions(regions: Regions) -> torch.Tensor | None:
     A sum is not finite where one of its numbers is not, at a fraction of the work. None while a compiler or exporter
     traces, which cannot follow where numbers decide.
     """
-    features, boxes = regions.region_features, regions.region_boxes
-    if is_traced() or features.is_meta:
+    if is_traced() or regions.region_features.is_meta:
         return None
-    total = features.detach().sum(dim=-1, dtype=torch.promote_types(features.dtype, torch.float32))  # (B, R)
-    if boxes is not None:
-        total = total + boxes.detach().sum(dim=-1, dtype=torch.promote_types(boxes.dtype, torch.float32))
+    total = sum_of_regions(regions.region_features)  # (B, R)
+    for numbers in (regions.region_boxes, regions.region_seconds):
+        total = total if numbers is None else total + sum_of_regions(numbers)
     broken = regions.region_mask & ~total.isfinite()
     return broken if broken.any() else None
+
+
+def sum_of_regions(numbers: torch.Tensor) -> torch.Tensor:
+    """(B, R) or (B, R, n) -> (B, R), in float32 at least."""
+    numbers = numbers.detach() if numbers.dim() > 2 else numbers.detach()[..., None]
+    return numbers.sum(dim=-1, dtype=torch.promote_types(numbers.dtype, torch.float32))

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import Cache, CacheLayerMixin
 
-from .arguments_updown import output_flags
+from .arguments_updown import standard_forward
 from .boxes_updown import box_geometry
 from .compat_updown import CACHE, is_loaded, one_cache
 from .configuration_updown import UpDownCaptioningConfig
@@ -26,10 +26,11 @@ from .linear_updown import float_type, step_product
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_attention import TopDownAttention
 from .modeling_base import UpDownTopDownModel
-from .outputs_updown import Regions, UpDownCaptioningOutput
+from .outputs_updown import UpDownCaptioningOutput
+from .regions_updown import OPTIONAL, REQUIRED, Regions, optional_fields
 from .rnn_updown import WordSteps, lstm_step, word_steps
 
-IMAGE_INPUTS = ("pixel_values", "pixel_mask", "region_features", "region_boxes", "region_mask")
+IMAGE_INPUTS = ("pixel_values", "pixel_mask", *REQUIRED, *OPTIONAL)
 
 
 @dataclass
@@ -218,6 +219,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
             words = words.relu()
         return F.dropout(words, self.config.word_dropout, self.training)
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -246,14 +248,14 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
         config = self.config
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         targets = kwargs.pop("shift_labels", None)
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         cache = one_cache(cache, past_key_values)
         if cache is None:
-            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+            fields = optional_fields(kwargs)
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             cache = CaptioningCache(self.encode_images(regions))
         input_ids = words_of_labels(labels, config) if input_ids is inputs_embeds is None else input_ids
         words = self.embed_words(input_ids, inputs_embeds)  # (N, T, E)
@@ -266,16 +268,15 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
             hidden = run.dense("h2")
             kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
             logits = self.lm_head(self.drop_output(hidden[:, kept]))
-        output = UpDownCaptioningOutput(
+        return UpDownCaptioningOutput(
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
-            hidden_states=(words, run.dense("h1"), run.dense("h2")) if flags.hidden_states else None,
-            attentions=(run.dense("weights"),) if flags.attentions else None,
-            region_boxes=cache.context.boxes if flags.attentions else None,
+            hidden_states=(words, run.dense("h1"), run.dense("h2")) if output_hidden_states else None,
+            attentions=(run.dense("weights"),) if output_attentions else None,
+            region_boxes=cache.context.boxes if output_attentions else None,
             **{CACHE: cache if use_cache else None},
         )
-        return output if flags.as_dict else output.to_tuple()
 
     def run_words(
         self,

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import refuse_misspelt
+from .arguments_updown import standard_forward
 from .boxes_updown import (
     align_rois,
     box_means,
@@ -252,6 +252,7 @@ class UpDownDetector(UpDownPreTrainedModel):
 
     # -- the way of a batch -------------------------------------------------------------------------------------------
 
+    @standard_forward
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -277,8 +278,8 @@ class UpDownDetector(UpDownPreTrainedModel):
             boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: regions are exactly these, in this order, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
-            true_boxes: (B, M, 4) xyxy in 0..1, of the labels; once label_boxes, which is read too.
-            true_attributes: (B, M, K) attribute ids 1 .. A, 0 pads; once label_attributes.
+            true_boxes: (B, M, 4) xyxy in 0..1, of the labels.
+            true_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
             min_regions, max_regions, score_threshold: instead of those of the config.
@@ -286,11 +287,8 @@ class UpDownDetector(UpDownPreTrainedModel):
         Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
         for an image without pixels, and for boxes or labels that are not as above.
         """
-        refuse_misspelt(self, kwargs)
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
-        true_boxes = kwargs.get("label_boxes") if true_boxes is None else true_boxes
-        true_attributes = kwargs.get("label_attributes") if true_attributes is None else true_attributes
         check_given(boxes, labels, true_attributes, num_images=len(pixel_values), config=self.config)
         losses, parts = [], []
         for images, pixels in list(images_by_size(pixel_values, pixel_mask)):
@@ -311,7 +309,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         if losses:
             output.losses = mean_losses(losses, num_images=len(pixel_values))
             output.loss = torch.stack(list(output.losses.values())).sum()
-        return output if return_dict is None or return_dict else output.to_tuple()
+        return output
 
     def _selection_rule(self, smallest: int | None, most: int | None, threshold: float | None) -> SelectionRule:
         config = self.config

@@ -9,6 +9,7 @@ order: all stand at the text's first position, and where they are is given by th
 """
 
 import inspect
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward
 from .boxes_updown import box_geometry
 from .compat_updown import eager_attention, padding_position
 from .configuration_text_updown import UpDownFusionConfig
@@ -25,7 +26,8 @@ from .length_bucketing_updown import join_buckets, length_buckets, text_lengths
 from .linear_updown import float_type
 from .modeling_attention import TextRows
 from .modeling_base import UpDownTopDownModel, loading_fault
-from .outputs_updown import NotFiniteError, Regions, UpDownFusionOutput, check_finite
+from .outputs_updown import NotFiniteError, UpDownFusionOutput, check_finite
+from .regions_updown import Regions, joined_rows, optional_fields
 
 SAME = 1e-4  # rounding of float32 over many layers, of the largest number
 STATES = "states of words"
@@ -149,6 +151,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         super().freeze_as_made()
         check_passes(self)
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -173,43 +176,50 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         input_ids (N, T), or their embeddings `inputs_embeds` (N, T, H); attention_mask (N, T), by default all but the
         padding token; regions of P images as `get_regions` takes them, or `region_embeds` (P, R, H), what
         `embed_regions` made of them, with `region_mask`; image_index (N,): which image each text goes with, by default
-        N / P texts next to each other for every image. causal_words: words see the regions and earlier words alone, and
-        regions each other (Prefix-LM). -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
+        N / P texts next to each other for every image, or (N, K): which K images together, their regions joined (-1:
+        none). causal_words: words see the regions and earlier words alone, and regions each other (Prefix-LM).
+        -> `UpDownFusionOutput`. Raises `ValueError` for numbers that do not fit.
         """
-        (image_index,) = by_old_names(kwargs, image_index=image_index)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         has_words = input_ids is not None or inputs_embeds is not None
         if region_embeds is None and (pixel_values is not None or region_features is not None):
-            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-            region_embeds = self.embed_regions(regions, region_seconds)
+            fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+            region_embeds = self.embed_regions(regions)
             region_boxes, region_mask = regions.region_boxes, regions.region_mask
         if not has_words and region_embeds is None:
             raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
+        if region_embeds is not None:
+            images, image_index = joined_rows(Regions(region_embeds, region_boxes, region_mask), image_index)
+            region_embeds, region_boxes, region_mask = images.region_features, images.region_boxes, images.region_mask
         texts = (input_ids, inputs_embeds, attention_mask)
-        shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
-        with eager_attention(self.text_model, flags.attentions):
+        shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        with eager_attention(self.text_model, output_attentions):
             output, mask, num_words = self.read(texts, (region_embeds, region_mask, image_index), causal_words, **shown)
         states, together = output.last_hidden_state, has_words and region_embeds is not None
-        result = UpDownFusionOutput(
+        return UpDownFusionOutput(
             pooler_output=first_state(states, mask) if together else self.pool(states, mask),
             last_hidden_state=states,
             word_states=states[:, :num_words],
             region_states=None if region_embeds is None else states[:, num_words:],
-            hidden_states=output.hidden_states if flags.hidden_states else None,
-            attentions=output.attentions if flags.attentions else None,
+            hidden_states=output.hidden_states if output_hidden_states else None,
+            attentions=output.attentions if output_attentions else None,
             region_boxes=region_boxes,
         )
-        return result if flags.as_dict else result.to_tuple()
 
-    def embed_regions(self, regions: Regions, region_seconds: torch.Tensor | None = None) -> torch.Tensor:
+    def embed_regions(self, regions: Regions) -> torch.Tensor:
         """`Regions` of P images -> the encoder's input embeddings (P, R, H); 0 on padding, whatever stands there."""
         if regions.region_boxes is None:
             raise ValueError("This model embeds boxes: give region_boxes as well")
         gaps = ~regions.region_mask[..., None]
         boxes = regions.region_boxes.masked_fill(gaps, 0)
-        seconds = region_seconds if region_seconds is None else region_seconds.masked_fill(gaps[..., 0], 0)
+        seconds = regions.region_seconds
+        seconds = seconds if seconds is None else seconds.masked_fill(gaps[..., 0], 0)
         embedded = self.region_embedding(regions.region_features.masked_fill(gaps, 0), boxes, seconds)
         return embedded.masked_fill(gaps, 0)
+
+    def embedded(self, regions: Regions) -> Regions:
+        """The same with `embed_regions` in the place of their features."""
+        return replace(regions, region_features=self.embed_regions(regions))
 
     def read(self, texts: Any, images: Any, causal: bool, **flags: Any) -> tuple[Any, torch.Tensor, int]:
         """What `read_words` or `read_both` reads, where it saves time in buckets of texts of about the same length."""

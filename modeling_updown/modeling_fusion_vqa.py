@@ -13,13 +13,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import answer_loss
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, shares_of_regions
 from .modeling_pretraining import Prediction
 from .outputs_updown import UpDownVqaOutput
+from .regions_updown import joined_rows, optional_fields
 
 
 class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
@@ -53,6 +54,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -74,45 +76,45 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         """Score every answer to each question.
 
         input_ids (N, T) with the tokenizer's special tokens, attention_mask (N, T), by default all but the padding
-        token; regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about.
-        labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`; attentions, of every layer and head, only where asked
-        for, since showing them takes a slower attention. Raises `ValueError` for numbers that do not fit.
+        token; regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about,
+        or (N, K): which K images together (-1: none). labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`;
+        attentions, of every layer and head, only where asked for, since showing them takes a slower attention. Raises
+        `ValueError` for numbers that do not fit.
         """
         config = self.config
-        (image_index,) = by_old_names(kwargs, image_index=image_index)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
         if kwargs.get("choice_input_ids") is not None:
             raise ValueError("This model scores no choices, only the answers of config.id2label")
-        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+        fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
         joint = self.fusion(
             input_ids,
-            region_embeds=self.fusion.embed_regions(regions, region_seconds),
-            region_mask=regions.region_mask,
+            region_embeds=images.region_features,
+            region_mask=images.region_mask,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             image_index=image_index,
-            output_attentions=flags.attentions,
-            output_hidden_states=flags.hidden_states,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
         )
         before = F.dropout(self.before_answers(joint.pooler_output), config.answer_dropout, self.training)
         logits = self.answers(before)  # (N, A)
         attentions = None
-        if flags.attentions:
-            words, images = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), regions.region_mask
-            rows = TextRows.of(image_index, num_texts=len(words), num_images=len(images), device=words.device)
-            attentions = cls_attention(joint.attentions, words, rows.of_images(images))
+        if output_attentions:
+            words, mask = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), images.region_mask
+            rows = TextRows.of(image_index, num_texts=len(words), num_images=len(mask), device=words.device)
+            attentions = cls_attention(joint.attentions, words, rows.of_images(mask))
         loss = None if labels is None else self.loss_of(logits, labels, kwargs.get("num_items_in_batch"))
-        output = UpDownVqaOutput(
+        return UpDownVqaOutput(
             loss=loss,
             logits=logits,
             hidden_states=joint.hidden_states,
             attentions=attentions,
-            region_boxes=regions.region_boxes,
+            region_boxes=images.region_boxes,
         )
-        return output if flags.as_dict else output.to_tuple()
 
     def loss_of(
         self, logits: torch.Tensor, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None

@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from .arguments_updown import standard_forward
 from .boxes_updown import grid_boxes, pool_boxes, pyramid_boxes
 from .compat_updown import is_traced
 from .configuration_updown import UpDownGridConfig
 from .modeling_base import UpDownPreTrainedModel, load_backbone
-from .outputs_updown import Regions, check_pixels
+from .outputs_updown import check_pixels
+from .regions_updown import Regions
 
 
 class UpDownGrid(UpDownPreTrainedModel):
@@ -74,6 +76,7 @@ class UpDownGrid(UpDownPreTrainedModel):
         self.backbone.eval()
         return self
 
+    @standard_forward
     def forward(
         self,
         pixel_values: torch.Tensor,
@@ -105,8 +108,7 @@ class UpDownGrid(UpDownPreTrainedModel):
         else:
             features = pool_boxes(feature_map, boxes)
         mask = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-        regions = Regions(features, boxes, mask)
-        return regions if return_dict is None or return_dict else regions.to_tuple()
+        return Regions(features, boxes, mask)
 
     def boxes(self) -> torch.Tensor:
         """Where the regions of any image are: (R, 4)."""

@@ -28,7 +28,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from .arguments_updown import output_flags
+from .arguments_updown import standard_forward
 from .boxes_updown import box_geometry
 from .compat_updown import (
     ADAPTER,
@@ -50,7 +50,8 @@ from .linear_updown import float_type
 from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_base import UpDownTopDownModel, loading_fault
 from .modeling_captioning import IMAGE_INPUTS
-from .outputs_updown import Regions, UpDownPrefixLMOutput
+from .outputs_updown import UpDownPrefixLMOutput
+from .regions_updown import Regions, optional_fields
 
 NEEDED = ("inputs_embeds", "position_ids", CACHE)
 # fields of text configs that bound how far back a word sees; padded regions take their place there
@@ -250,6 +251,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
 
     # -- regions and words --------------------------------------------------------------------------------------------
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -278,7 +280,6 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
         """
         config = self.config
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         targets = kwargs.get("shift_labels")
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
@@ -286,28 +287,28 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         words = self.embed_words(input_ids, inputs_embeds, labels)  # (N, T, E)
         images: Any = one_cache(cache, past_key_values)
         if not isinstance(images, PrefixCache):
-            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+            fields = optional_fields(kwargs)
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             images = self.read_regions(regions, images, num_rows=len(words))
-        with eager_attention(self.language_model, flags.attentions):
+        with eager_attention(self.language_model, output_attentions):
             logits, hidden_states, attentions = self.run_words(
                 words,
                 images,
                 attention_mask,
-                output_attentions=flags.attentions,
-                output_hidden_states=flags.hidden_states,
+                output_attentions=output_attentions,
+                output_hidden_states=output_hidden_states,
                 logits_to_keep=logits_to_keep if targets is None else 0,
             )
         loss, label_log_probs = self.score_labels(logits, targets, kwargs.get("num_items_in_batch"))
-        output = UpDownPrefixLMOutput(
+        return UpDownPrefixLMOutput(
             loss=loss,
             logits=logits,
             label_log_probs=label_log_probs,
             hidden_states=hidden_states,
             attentions=attentions,
-            region_boxes=images.region_boxes if flags.attentions else None,
+            region_boxes=images.region_boxes if output_attentions else None,
             **{CACHE: images if use_cache and isinstance(images, PrefixCache) else None},
         )
-        return output if flags.as_dict else output.to_tuple()
 
     def embed_words(
         self,
@@ -357,8 +358,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         images: Prefix | PrefixCache,
         attention_mask: torch.Tensor | None,
         *,
-        output_attentions: bool,
-        output_hidden_states: bool,
+        output_attentions: bool | None,
+        output_hidden_states: bool | None,
         logits_to_keep: int | torch.Tensor,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...] | None, tuple[torch.Tensor, ...] | None]:
         """The language model over words (N, T, E): after the cache, which then holds them too, or with the regions in

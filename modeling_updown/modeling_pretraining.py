@@ -16,14 +16,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward
 from .configuration_text_updown import UpDownFusionConfig
 from .linear_updown import word_scores
 from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
 from .modeling_retrieval import UpDownFusionForImageTextRetrieval
-from .outputs_updown import Regions, UpDownMaskedLMOutput, UpDownPreTrainingOutput
+from .outputs_updown import UpDownMaskedLMOutput, UpDownPreTrainingOutput
+from .regions_updown import Regions, joined_rows, optional_fields
 
 REGION_CLASSES, REGION_FEATURES = ("mrc_ce", "mrc_kl"), ("mrfr", "mim")
 MASKED = ("mlm", *REGION_CLASSES, *REGION_FEATURES)  # what the masked pass is for
@@ -72,6 +73,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         if any(config.weight(name) for name in REGION_FEATURES):
             self.feature_head = nn.Sequential(Prediction(hidden, hidden), nn.Linear(hidden, config.region_feature_size))
 
+    @standard_forward
     def forward(  # type: ignore[override]
         self,
         input_ids: torch.LongTensor | None = None,
@@ -108,34 +110,32 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         what masked region classification learns; region_scores (P, R): the detector's, which weigh its regions where
         `config.mrc_weights` says so. labels or masked_regions: return_loss. -> `UpDownPreTrainingOutput`
         """
-        image_index, image_ids = by_old_names(kwargs, image_index=image_index, image_ids=image_ids)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
-        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-        if region_scores is not None:
-            regions.region_scores = region_scores
-        images = Regions(self.fusion.embed_regions(regions, region_seconds), regions.region_boxes, regions.region_mask)
+        given = {"region_seconds": region_seconds, "object_probs": object_probs, "region_scores": region_scores}
+        more = optional_fields(kwargs | given)
+        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **more)
+        images = self.fusion.embedded(regions)
         rows = self.rows(image_index, input_ids, images)
         learns = bool(return_loss) or labels is not None or masked_regions is not None
-        output = UpDownPreTrainingOutput(region_boxes=images.region_boxes if flags.attentions else None)
+        output = UpDownPreTrainingOutput(region_boxes=images.region_boxes if output_attentions else None)
         if self.config.weight("itc"):
             output.image_embeds = self.project_images(images)
             output.text_embeds = self.get_text_features(input_ids, attention_mask)
         embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds, "image_ids": image_ids}
         losses = self.pair_losses(input_ids, attention_mask, images, rows, **embeds, keys=keys) if learns else {}
-        shown: Any = {"output_attentions": flags.attentions, "output_hidden_states": flags.hidden_states}
+        shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         if any(shown.values()) or any(self.config.weight(name) for name in MASKED):
             words = input_ids if masked_input_ids is None else masked_input_ids
             masked = of_pairs(masked_regions, rows)
-            seen, mask = self.hide(regions, rows, masked, seen_features, region_seconds)
+            seen, mask = self.hide(regions, rows, masked, seen_features)
             seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask}
             joint = self.fusion(words, **seeing, **shown, return_dict=True)
             learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
             losses |= self.masked_losses(joint, labels, regions, rows, learnt, object_probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
         output = UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
-        return output if flags.as_dict else output.to_tuple()
+        return output
 
     def pair_losses(self, *pairs: Any, **embeds: Any) -> dict[str, torch.Tensor]:
         """`itc` and `itm`, and `prefix_lm`: what is learnt of the right pairs as they are."""
@@ -150,7 +150,6 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         rows: TextRows,
         masked_regions: torch.Tensor | None,
         seen_features: torch.Tensor | None,
-        region_seconds: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The regions of each pair as the masked pass sees them, embedded (N, R, H), and their mask (N, R)."""
         mask = rows.of_images(regions.region_mask)
@@ -161,8 +160,8 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             else:
                 hidden = torch.zeros_like(features)
             features = torch.where(masked_regions[..., None], hidden, features)
-        seconds = None if region_seconds is None else rows.of_images(region_seconds)
-        return self.fusion.embed_regions(Regions(features, boxes, mask), seconds), mask
+        seconds = None if regions.region_seconds is None else rows.of_images(regions.region_seconds)
+        return self.fusion.embed_regions(Regions(features, boxes, mask, region_seconds=seconds)), mask
 
     def word_logits(self, states: torch.Tensor) -> torch.Tensor:
         """States (..., H) -> a score of every word (..., V), by the word embeddings themselves."""
@@ -288,6 +287,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -308,34 +308,32 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
     ) -> UpDownMaskedLMOutput | tuple:
         """Score every word at every place. labels (N, T): the masked words, -100 elsewhere; the rest as the fusion
         model takes it. -> `UpDownMaskedLMOutput`"""
-        (image_index,) = by_old_names(kwargs, image_index=image_index)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
-        regions = None
+        images = Regions()
         if pixel_values is not None or region_features is not None:
-            regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
+            fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+            regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+            images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
         joint = self.fusion(
             input_ids,
-            region_embeds=None if regions is None else self.fusion.embed_regions(regions, region_seconds),
-            region_mask=None if regions is None else regions.region_mask,
+            region_embeds=images.region_features,
+            region_mask=images.region_mask,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             image_index=image_index,
-            output_attentions=flags.attentions,
-            output_hidden_states=flags.hidden_states,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
             return_dict=True,
         )
         logits = word_scores(self.word_head(joint.word_states), self.get_input_embeddings())
         attentions = joint.attentions
-        if attentions is not None and regions is not None:
-            rows = TextRows.of(
-                image_index, num_texts=len(logits), num_images=len(regions.region_mask), device=logits.device
-            )
-            attentions = region_attention(attentions, rows.of_images(regions.region_mask), num_words=logits.shape[1])
-        output = UpDownMaskedLMOutput(
+        mask = images.region_mask
+        if attentions is not None and mask is not None:
+            rows = TextRows.of(image_index, num_texts=len(logits), num_images=len(mask), device=logits.device)
+            attentions = region_attention(attentions, rows.of_images(mask), num_words=logits.shape[1])
+        return UpDownMaskedLMOutput(
             loss=None if labels is None else mlm_loss(logits, labels),
             logits=logits,
             hidden_states=joint.hidden_states,
             attentions=attentions,
-            region_boxes=None if regions is None else regions.region_boxes,
+            region_boxes=images.region_boxes,
         )
-        return output if flags.as_dict else output.to_tuple()

@@ -15,13 +15,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward, take_old_names
 from .compat_updown import is_loaded, is_traced
 from .configuration_text_updown import UpDownFusionConfig
-from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, one_row_an_image
+from .losses_updown import gather_owners, gather_rows, itc_loss, itm_loss, momentum_itc_loss, unique_image_rows
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
-from .outputs_updown import Regions, UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
+from .outputs_updown import UpDownFusionOutput, UpDownRetrievalOutput, check_finite_eagerly
+from .regions_updown import Regions, optional_fields
 
 
 class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
@@ -80,6 +81,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -107,10 +109,9 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         one; labels are such numbers then. keys: the momentum copy's embeddings, as `MomentumQueue.keys` makes them.
         With `output_attentions` each text is read together with its own image as well. -> `UpDownRetrievalOutput`.
         """
-        image_index, image_ids = by_old_names(kwargs, image_index=image_index, image_ids=image_ids)
-        flags = output_flags(self, kwargs, output_attentions, False, return_dict)
         owners = image_index if labels is None else rows_of(labels, image_ids)
-        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+        fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         if input_ids is None:
             raise ValueError("There is no text to compare with: give input_ids (and attention_mask)")
         image_embeds = self.project_images(images)
@@ -127,7 +128,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
                 keys=keys,
                 image_ids=image_ids,
             )
-        output = UpDownRetrievalOutput(
+        return UpDownRetrievalOutput(
             loss=self.weighted(losses),
             losses=losses or None,
             logits=scaled,
@@ -135,10 +136,9 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             logits_per_text=scaled.T,
             image_embeds=image_embeds,
             text_embeds=text_embeds,
-            attentions=self.word_attention(input_ids, attention_mask, images, owners) if flags.attentions else None,
-            region_boxes=images.region_boxes if flags.attentions else None,
+            attentions=self.word_attention(input_ids, attention_mask, images, owners) if output_attentions else None,
+            region_boxes=images.region_boxes if output_attentions else None,
         )
-        return output if flags.as_dict else output.to_tuple()
 
     # -- the two ways to score -----------------------------------------------------------------------------------
 
@@ -150,10 +150,12 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         region_mask: torch.Tensor | None = None,
         pixel_mask: torch.Tensor | None = None,
         region_seconds: torch.Tensor | None = None,
+        **fields: Any,
     ) -> torch.Tensor:
-        """P images, or their regions -> embeddings (P, E) of length 1."""
+        """P images, or their regions with all their fields -> embeddings (P, E) of length 1."""
+        fields["region_seconds"] = region_seconds
         return self.project_images(
-            self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
+            self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         )
 
     def get_text_features(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
@@ -176,12 +178,15 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         region_seconds: torch.Tensor | None = None,
         image_index: torch.Tensor | None = None,
         photo_index: torch.Tensor | None = None,
+        **fields: Any,
     ) -> torch.Tensor:
         """Log-odds (N,) that each text and its image belong together; arguments as for `forward`; `photo_index` was
         `image_index`."""
-        (image_index,) = by_old_names({"photo_index": photo_index}, image_index=image_index)
-        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
-        owners = self.rows(image_index, input_ids, images).image_index
+        given = {"image_index": image_index, "photo_index": photo_index}
+        take_old_names(given, ("image_index",))
+        fields["region_seconds"] = region_seconds
+        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        owners = self.rows(given["image_index"], input_ids, images).image_index
         odds = self.match_logits(input_ids, attention_mask, images, owners)
         self.check_numbers(odds, "log-odds of pairs")
         return odds
@@ -204,11 +209,12 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         region_mask: torch.Tensor | None,
         pixel_mask: torch.Tensor | None = None,
         region_seconds: torch.Tensor | None = None,
+        **fields: Any,
     ) -> Regions:
         """Regions of P images whose `region_features` are the encoder's input embeddings (P, R, H), made once."""
-        regions = self.fusion.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-        embedded = self.fusion.embed_regions(regions, region_seconds)
-        return Regions(embedded, regions.region_boxes, regions.region_mask)
+        fields["region_seconds"] = region_seconds
+        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        return self.fusion.embedded(regions)
 
     def get_regions(self, *arguments: Any, **named: Any) -> Regions:
         """As the fusion model has it."""
@@ -329,7 +335,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             owners = gather_owners(owners, len(image_embeds))
         else:
             text_ids = image_ids.index_select(0, owners)
-            kept, owners = one_row_an_image(gather_rows(image_ids), gather_rows(text_ids))
+            kept, owners = unique_image_rows(gather_rows(image_ids), gather_rows(text_ids))
             images = images.index_select(0, kept)
         return itc_loss(images, texts, temperature=temperature, owners=owners)
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .arguments_updown import by_old_names, output_flags
+from .arguments_updown import standard_forward
 from .boxes_updown import box_geometry
 from .compat_updown import is_loaded
 from .configuration_updown import UpDownVqaConfig
@@ -26,7 +26,8 @@ from .linear_updown import NormedLinear, float_type, linear_layer
 from .losses_updown import IGNORED_LABEL, answer_loss
 from .modeling_attention import GatedLayer, QuestionAttention, TextRows
 from .modeling_base import UpDownTopDownModel
-from .outputs_updown import Regions, UpDownVqaOutput, check_finite_eagerly
+from .outputs_updown import UpDownVqaOutput, check_finite_eagerly
+from .regions_updown import Regions, joined_rows, optional_fields
 from .rnn_updown import QuestionGRU
 
 WORD_STD = 0.3  # of new word vectors: about that of GloVe's
@@ -124,6 +125,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         self.embed_tokens = value
 
+    @standard_forward
     def forward(
         self,
         input_ids: torch.LongTensor | None = None,
@@ -147,17 +149,17 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         """Score every answer to each question.
 
         input_ids (N, T), padded on either side; attention_mask (N, T), by default all but `config.pad_token_id`;
-        regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about.
-        labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the words of C answers to choose from,
-        choice_mask (N, C): True = a choice; correct_choice (N,), once choice_labels: the right one, -100 for none.
+        regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about, or
+        (N, K): which K images together (-1: none). labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the
+        words of C answers to choose from, choice_mask (N, C): True = a choice; correct_choice (N,): the right one, -100
+        for none.
         -> `UpDownVqaOutput`; attentions are always there, since they cost nothing. Raises `ValueError` for numbers that
         do not fit.
         """
         config = self.config
-        (image_index,) = by_old_names(kwargs, image_index=image_index)
-        flags = output_flags(self, kwargs, output_attentions, output_hidden_states, return_dict)
-        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask)
-        correct_choice = kwargs.get("choice_labels") if correct_choice is None else correct_choice
+        fields = optional_fields(kwargs)
+        regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        regions, image_index = joined_rows(regions, image_index)
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
         rows = TextRows.of(
             image_index, num_texts=len(question), num_images=len(regions.region_mask), device=question.device
@@ -168,16 +170,15 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         before = F.dropout(self.before_answers(joint), config.answer_dropout, self.training)
         logits = self.answers(before)  # (N, A)
         choice_logits = None if choice_input_ids is None else self.choose(joint, choice_input_ids, choice_mask)
-        output = UpDownVqaOutput(
+        return UpDownVqaOutput(
             loss=self.total_loss(logits, labels, choice_logits, correct_choice, kwargs.get("num_items_in_batch")),
             logits=logits,
             choice_logits=choice_logits,
-            hidden_states=(question, joint) if flags.hidden_states else None,
+            hidden_states=(question, joint) if output_hidden_states else None,
             attentions=attentions,
             counts=counts,
             region_boxes=regions.region_boxes,
         )
-        return output if flags.as_dict else output.to_tuple()
 
     def read(
         self,
@@ -235,6 +236,8 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         joint = self.of_question(query) * self.of_photo(attended)
         counts = None
         if self.counter is not None and self.of_counts is not None:
+            if regions.region_images is not None:
+                raise ValueError("This model counts by boxes (config.counted_objects), so in one image at a time")
             if regions.region_boxes is None:
                 raise ValueError("This model counts by boxes (config.counted_objects): give region_boxes as well")
             real, first = rows.of_images(mask), scores[:, 0]

@@ -1,9 +1,9 @@
-"""A slowly moving copy of a retrieval model, and a queue of its embeddings: more wrong pairs than one batch holds.
+"""A momentum copy of a retrieval model, and a queue of its embeddings: more negatives than in one batch.
 
     copy <- m copy + (1 - m) model                     before every step           (He et al. 2020, equation 2)
     keys  = the copy's embeddings of this batch, then those of the batches before  (ALBEF, Li et al. 2021, section 3.2)
 
-The training task owns it and hands `keys` to the model's `forward`; nothing of it is saved with the model.
+The training task owns it and passes `keys` to the model's `forward`; it is not saved with the model.
 """
 
 import copy
@@ -19,16 +19,16 @@ REGION_INPUTS = ("region_features", "region_boxes", "region_mask", "region_secon
 
 
 class MomentumQueue(nn.Module):
-    """The copy and its queue, of `size` images and as many texts.
+    """The copy and its queue of `size` images and `size` texts.
 
-    size: places of the queue, 65,536 in ALBEF; 0 keeps the copy alone. decay: m, 0.995 in ALBEF.
-    Buffers: `image_queue`, `text_queue` (size, E), and the image ids (size,) of what lies there, -1 where nothing does.
+    size: of the queue, 65,536 in ALBEF; 0: only the copy. decay: m, 0.995 in ALBEF.
+    Buffers: `image_queue`, `text_queue` (size, E), and the image ids (size,) of their rows, -1 for empty ones.
     """
 
     def __init__(self, model: Any, *, size: int, decay: float = 0.995):
         super().__init__()
         self.size, self.decay = size, decay
-        source, model.fusion.region_source = model.fusion.region_source, None  # regions are made once, by the model
+        source, model.fusion.region_source = model.fusion.region_source, None  # regions are computed once, by the model
         self.copy: Any = copy.deepcopy(model).eval().requires_grad_(False)
         model.fusion.region_source = source
         width = model.config.projection_size
@@ -40,7 +40,7 @@ class MomentumQueue(nn.Module):
 
     @torch.no_grad()
     def follow(self, model: Any) -> None:
-        """Move the copy towards the model."""
+        """Update the copy: m copy + (1 - m) model."""
         own = dict(model.named_parameters())
         for name, parameter in self.copy.named_parameters():
             parameter.lerp_(own[name].to(parameter.dtype), 1 - self.decay)
@@ -56,7 +56,7 @@ class MomentumQueue(nn.Module):
         owners: torch.Tensor,
         alpha: float = 0.0,
     ) -> dict[str, Any]:
-        """What `momentum_itc_loss` compares this process's batch with; the batch then joins the queue.
+        """The keys of `momentum_itc_loss` for this process's batch, which is then added to the queue.
 
         regions: `REGION_INPUTS` of P images, the last where the model embeds times; input_ids, attention_mask (N, T);
         image_ids (P,): the images' numbers in the data set; owners (N,): the row of each text's image. Collective:
@@ -87,10 +87,10 @@ class MomentumQueue(nn.Module):
     def push(
         self, side: int, queue: torch.Tensor, ids: torch.Tensor, embeds: torch.Tensor, new_ids: torch.Tensor
     ) -> None:
-        """Write embeddings into one side's queue (0 images, 1 texts), over the oldest."""
+        """Write embeddings into one side's queue (0 images, 1 texts), replacing the oldest."""
         if not self.size:
             return
-        order = new_ids.argsort(stable=True)[-self.size :]  # whatever process an image was on
+        order = new_ids.argsort(stable=True)[-self.size :]  # independent of the process that had the image
         embeds, new_ids = embeds[order], new_ids[order]
         places = (self.pushed[side] + torch.arange(len(embeds), device=embeds.device)) % self.size
         queue[places], ids[places] = embeds, new_ids

@@ -11,34 +11,7 @@ import torch
 from transformers.utils import ModelOutput
 
 from .compat_updown import cache_field_by_version, is_traced
-
-
-@dataclass
-class Regions(ModelOutput):
-    """The regions of B images, padded to R: the one currency between bottom-up and top-down.
-
-    region_features (`torch.Tensor` of shape (B, R, D)): one vector per region.
-    region_boxes (`torch.Tensor` of shape (B, R, 4)): xyxy in 0..1 of the image's width and height.
-    region_mask (`torch.Tensor` of shape (B, R), bool): True = a real region.
-    region_scores (`torch.Tensor` of shape (B, R), *optional*): the detector's confidence, 0..1.
-    object_probs, attribute_probs (`torch.Tensor` of shape (B, R, classes + 1), *optional*): soft labels; index 0 is
-        background / no attribute.
-    region_seconds (`torch.Tensor` of shape (B, R), *optional*): when, for frames of a clip.
-
-    Example:
-
-    >>> regions = Regions(torch.zeros(1, 2, 8), torch.tensor([[[0, 0, 1, 1], [0, 0, 0.5, 1]]]), torch.ones(1, 2).bool())
-    >>> regions.region_features.shape
-    torch.Size([1, 2, 8])
-    """
-
-    region_features: torch.Tensor = None  # type: ignore[assignment]  # transformers wants a default for all but one
-    region_boxes: torch.Tensor = None  # type: ignore[assignment]
-    region_mask: torch.Tensor = None  # type: ignore[assignment]
-    region_scores: torch.Tensor | None = None
-    object_probs: torch.Tensor | None = None
-    attribute_probs: torch.Tensor | None = None
-    region_seconds: torch.Tensor | None = None
+from .regions_updown import Regions
 
 
 @dataclass

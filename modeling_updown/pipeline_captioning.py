@@ -1,7 +1,7 @@
-"""`pipeline("image-to-text")`: an image in, a caption out, as in transformers 4, and the regions behind each word.
+"""`pipeline("image-to-text")`: captions of images, as in transformers 4, with the attention of each word.
 
-The last hop of the flow: image -> image processor -> `generate` -> tokenizer -> `[{"generated_text": "a dog runs"}]`.
-transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder.
+The whole flow: image -> image processor -> `generate` -> tokenizer -> `[{"generated_text": "a dog runs"}]`.
+transformers 5 removed the task; importing `modeling_updown` or loading a published folder registers it.
 """
 
 import inspect
@@ -19,32 +19,32 @@ from .pipeline_images import (
     IMAGE_SETTINGS,
     ListedImage,
     ListedImages,
+    are_several_images,
     batch_images,
+    image_errors,
     image_inputs,
     image_loader,
     image_stream,
-    is_many_images,
     join_images,
-    naming_image,
     save_parts,
-    take_parts,
+    set_processor_parts,
 )
 
 GENERATE_ARGUMENTS = {*GenerationConfig().to_dict(), *inspect.signature(GenerationMixin.generate).parameters} - {"self"}
 
 
 class UpDownImageToTextPipeline(Pipeline):
-    """Describes images. For one image a list of captions, `[{"generated_text": ...}]`; for many, a list of such lists.
+    """Captions images: returns a list `[{"generated_text": ...}]` for one image, a list of such lists for several.
 
-    An image is whatever the image processor takes: a path, an http(s) URL, bytes, an open file, a PIL image, an array
-    or a tensor. Many images are a list, an array (P, ...) or rows `dataset[:3]`; or a `datasets.Dataset` with a column
-    of images, a generator, any torch data set or a DataLoader of batches, for which an iterator comes back, and nothing
-    is held in memory. Settings of `generate` that are not given are those of the model's `generation_config`.
+    An image is any input of the image processor: a path, an http(s) URL, bytes, an open file, a PIL image, an array or
+    a tensor. Several images are a list, an array (P, ...) or rows `dataset[:3]`; or a `datasets.Dataset` with a column
+    of images, a generator, any torch data set or a DataLoader of batches, for which an iterator is returned that keeps
+    nothing in memory. Settings of `generate` that are not given are those of the model's `generation_config`.
 
     With `return_regions=True` each caption also has
 
-    - `words`: the words of the caption as the tokenizer has them, without special tokens (T of them);
-    - `region_weights`: tensor (T, R), how the regions were weighed when that word was written, each row summing to 1;
+    - `words`: the T words of the caption in the tokenizer's spelling, without special tokens;
+    - `region_weights`: tensor (T, R), the attention over the regions when each word was generated, each row sums to 1;
     - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
 
     Example:
@@ -65,41 +65,41 @@ class UpDownImageToTextPipeline(Pipeline):
     _default_generation_config = GenerationConfig(max_new_tokens=20)
 
     def __init__(self, *args: Any, generate_kwargs: Mapping[str, Any] | None = None, **kwargs: Any):
-        super().__init__(*args, **{**(generate_kwargs or {}), **kwargs})  # kept for every call, which may override some
-        take_parts(self)
+        super().__init__(*args, **{**(generate_kwargs or {}), **kwargs})  # defaults of every call
+        set_processor_parts(self)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save the model and its processor; `updown push` adds the code for people without ours."""
+        """Save the model and its processor; `updown push` adds the code for use without this package."""
         save_parts(self, save_directory, **kwargs)
 
     def __call__(self, inputs: Any = None, **kwargs: Any) -> Any:
-        """Describe one image or many.
+        """Caption one image or several.
 
         Args:
-            inputs: an image or many of them, as the class says; `images=` is another name for it.
-            prompt: the words every caption starts with, such as `"a photo of"`.
+            inputs: an image or several, as the class describes; `images=` is another name for it.
+            prompt: the first words of every caption, such as `"a photo of"`.
             max_new_tokens, num_beams, num_return_sequences, do_sample, ...: settings of `generate`, also as a dict
-                `generate_kwargs`. `max_length` counts BOS and the prompt as well.
-            timeout: seconds that the download of an image may take.
+                `generate_kwargs`. `max_length` includes BOS and the prompt.
+            timeout: seconds for the download of an image.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
             return_regions: add `words`, `region_weights` and `region_boxes` to each caption.
             return_token_ids: add `generated_token_ids`, a list with BOS, EOS and the prompt but without padding.
-            batch_size, num_workers: images captioned together (1 by default), processes that load images (0).
+            batch_size, num_workers: images per batch (default 1), processes that load images (0).
 
         Raises:
-            ValueError: an image cannot be read; for one of many the message starts with its index from 0. Or the
-                model's numbers are not finite.
-            TypeError: nothing to caption, or an argument that neither the pipeline, the image processor nor `generate`
-                knows.
+            ValueError: if an image cannot be read, with its index from 0 if there are several, or the model's scores
+                are not finite.
+            TypeError: without an image, or for an argument that neither the pipeline, the image processor nor
+                `generate` has.
         """
         images = kwargs.pop("images", None) if inputs is None else inputs
         if images is None:
             raise TypeError(
                 "there is no image to caption: give a path, a URL, a PIL image, an array or a list of these"
             )
-        if isinstance(images, Mapping) and is_many_images(images.get("image")):
+        if isinstance(images, Mapping) and are_several_images(images.get("image")):
             images = batch_images(images)
-        if is_many_images(images):
+        if are_several_images(images):
             return list(super().__call__(ListedImages(images), **kwargs))
         return super().__call__(image_stream(images), **kwargs)
 
@@ -116,7 +116,9 @@ class UpDownImageToTextPipeline(Pipeline):
         unknown = sorted(settings.keys() - GENERATE_ARGUMENTS)
         twice = sorted(settings.keys() & (generate_kwargs or {}).keys())
         if unknown:
-            raise TypeError(f"image-to-text knows no argument {', '.join(unknown)}, nor does generate: is it misspelt?")
+            raise TypeError(
+                f"neither image-to-text nor generate has the argument {', '.join(unknown)}: is it misspelt?"
+            )
         if twice:
             raise ValueError(f"{', '.join(twice)} is given both directly and in generate_kwargs: give it once")
         generation = {**(generate_kwargs or {}), **settings}
@@ -139,7 +141,7 @@ class UpDownImageToTextPipeline(Pipeline):
         forward_params: Any,
         postprocess_params: Any,
     ) -> Any:
-        """As transformers does it, but images of different sizes are padded to one batch, with their mask."""
+        """As in transformers, but images of different sizes are padded to one batch, with their mask."""
         loader = image_loader(
             inputs,
             self.preprocess,
@@ -155,12 +157,12 @@ class UpDownImageToTextPipeline(Pipeline):
     def preprocess(self, input_: Any, prompt: str | None = None, **image_settings: Any) -> dict[str, torch.Tensor]:
         """An image (or `ListedImage`) -> `pixel_values` (1, 3, height, width), and `input_ids` (1, T) of the prompt."""
         if isinstance(input_, ListedImage):
-            with naming_image(input_.place):
+            with image_errors(input_.place):
                 return self.preprocess(input_.image, prompt=prompt, **image_settings)
         inputs = image_inputs(self.image_processor, input_, **image_settings)
         if prompt:
             inputs |= self.tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-            inputs |= begun(inputs["input_ids"], self.model.config.bos_token_id)
+            inputs |= with_start_token(inputs["input_ids"], self.model.config.bos_token_id)
         return inputs
 
     def _forward(
@@ -169,46 +171,48 @@ class UpDownImageToTextPipeline(Pipeline):
         generate_kwargs: Mapping[str, Any] | None = None,
         return_regions: bool = False,
     ) -> dict[str, torch.Tensor]:
-        """-> `sequences` (B, S, T), S captions an image, and with `return_regions` their weights and boxes."""
+        """-> `sequences` (B, S, T), S captions per image, and with `return_regions` their weights and boxes."""
         inputs = {**input_tensors, "pixel_values": input_tensors["pixel_values"].to(self.model.dtype)}
         num_images = len(inputs["pixel_values"])
         settings = self.generation_settings(generate_kwargs or {}, words=inputs.get("input_ids"))
         settings = prepared_settings(self, settings, return_dict_in_generate=True, output_attentions=return_regions)
         if not hasattr(self.model, "get_regions"):
             if return_regions:
-                raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
-            return {"sequences": by_image(self.model.generate(**inputs, **settings).sequences, num_images)}
+                raise ValueError(
+                    f"{type(self.model).__name__} has no attention over regions: leave out return_regions=True"
+                )
+            return {"sequences": per_image(self.model.generate(**inputs, **settings).sequences, num_images)}
         pixels = {name: inputs.pop(name) for name in ("pixel_values", "pixel_mask") if name in inputs}
         regions = self.model.get_regions(**pixels)
-        inputs |= {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
+        inputs |= regions
         output = self.model.generate(**inputs, **settings)
-        captions = {"sequences": by_image(output.sequences, num_images)}
+        captions = {"sequences": per_image(output.sequences, num_images)}
         if return_regions:
-            weights = followed_weights(output.attentions, output.sequences, getattr(output, "beam_indices", None))
+            weights = next_word_weights(output.attentions, output.sequences, getattr(output, "beam_indices", None))
             captions |= {
-                "region_weights": by_image(weights, num_images),
+                "region_weights": per_image(weights, num_images),
                 "region_boxes": regions.region_boxes,
                 "region_mask": regions.region_mask,
             }
         return captions
 
     def generation_settings(self, given: Mapping[str, Any], *, words: torch.Tensor | None) -> dict[str, Any]:
-        """The settings of a call for `generate`: a length that the user gave wins over one of the model's own, stop
-        strings find the tokenizer, and scores that are no numbers are met where they are made.
+        """The arguments of `generate` for a call: a given length replaces the model's, `stop_strings` get the
+        tokenizer, and scores are checked to be finite.
 
         words: of the prompt (B, T).
         """
         settings = {"tokenizer": self.tokenizer, **given}
-        asked = {**pipeline_settings(self), **settings}
-        settings |= users_lengths(asked, num_words=1 if words is None else words.shape[1])
+        options = {**pipeline_settings(self), **settings}
+        settings |= users_lengths(options, num_words=1 if words is None else words.shape[1])
         finite = FiniteScores(self.model)
-        settings["logits_processor"] = LogitsProcessorList([finite, *(asked.get("logits_processor") or ())])
+        settings["logits_processor"] = LogitsProcessorList([finite, *(options.get("logits_processor") or ())])
         return settings
 
     def postprocess(
         self, model_outputs: Mapping[str, torch.Tensor], return_token_ids: bool = False
     ) -> list[dict[str, Any]]:
-        """What `_forward` made of one image (B = 1) -> one dict a caption."""
+        """The output of `_forward` for one image (B = 1) -> one dict per caption."""
         captions = []
         for number, sequence in enumerate(model_outputs["sequences"][0].tolist()):
             caption: dict[str, Any] = {
@@ -224,7 +228,7 @@ class UpDownImageToTextPipeline(Pipeline):
     def regions_of_words(
         self, sequence: Sequence[int], number: int, model_outputs: Mapping[str, torch.Tensor]
     ) -> dict[str, Any]:
-        """`words`, `region_weights` and `region_boxes` of one caption; special tokens and padded regions left out."""
+        """`words`, `region_weights` and `region_boxes` of one caption, without special tokens and padded regions."""
         special = set(self.tokenizer.all_special_ids)
         places = [place for place, token in enumerate(sequence) if place > 0 and token not in special]
         real = model_outputs["region_mask"][0]
@@ -241,26 +245,26 @@ class UpDownImageToTextPipeline(Pipeline):
         return [] if ends is None else ends if isinstance(ends, list) else [ends]
 
 
-def begun(input_ids: torch.Tensor, start_token_id: int | None) -> dict[str, torch.Tensor]:
-    """`input_ids` and `attention_mask` of a prompt (1, T), after the token that every caption starts with.
+def with_start_token(input_ids: torch.Tensor, start_token_id: int | None) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask` of a prompt (1, T), with the start token of captions before it.
 
-    Tokenizers of language models (GPT-2's, Qwen2's) begin a text with its first word.
+    Tokenizers of language models (GPT-2's, Qwen2's) do not add one.
 
-    >>> begun(torch.tensor([[7, 8]]), 1)["input_ids"].tolist(), begun(torch.tensor([[1, 7]]), 1)["input_ids"].tolist()
-    ([[1, 7, 8]], [[1, 7]])
+    >>> [with_start_token(torch.tensor([ids]), 1)["input_ids"].tolist() for ids in ([7, 8], [1, 7])]
+    [[[1, 7, 8]], [[1, 7]]]
     """
     if start_token_id is not None and not input_ids[:, :1].eq(start_token_id).any():
         input_ids = torch.cat([input_ids.new_full((len(input_ids), 1), start_token_id), input_ids], dim=1)
     return {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}
 
 
-def followed_weights(
+def next_word_weights(
     attentions: Sequence[tuple[torch.Tensor, ...]], sequences: torch.Tensor, beam_indices: torch.Tensor | None
 ) -> torch.Tensor:
-    """How the regions were weighed for every word after the first: (N, T - 1, R).
+    """The attention over the regions for every word after the first: (N, T - 1, R).
 
-    attentions: of each step of `generate`, (rows, words run, R), the first step running the whole prompt; sequences
-    (N, T); beam_indices (N, words generated): the row that each word came from, -1 after the end, None without beams.
+    attentions: of each step of `generate`, (rows, words, R), the first step with the whole prompt; sequences (N, T);
+    beam_indices (N, generated words): the row of each word's beam, -1 after the end, None without beams.
     """
     prompt = attentions[0][0]  # (rows, P, R)
     num_generated = sequences.shape[1] - prompt.shape[1]
@@ -271,13 +275,13 @@ def followed_weights(
     return torch.cat(steps, dim=1)
 
 
-def by_image(tensor: torch.Tensor, num_images: int) -> torch.Tensor:
-    """(B * S, ...) -> (B, S, ...), S captions an image."""
+def per_image(tensor: torch.Tensor, num_images: int) -> torch.Tensor:
+    """(B * S, ...) -> (B, S, ...), S captions per image."""
     return tensor.unflatten(0, (num_images, -1))
 
 
 def without_padding(sequence: Sequence[int], end_token_ids: Iterable[int]) -> list[int]:
-    """The tokens up to and with the first one, other than BOS, that ends a caption."""
+    """The tokens up to and including the first end token, not counting BOS."""
     ends = set(end_token_ids)
     last = next((place for place, token in enumerate(sequence) if place > 0 and token in ends), len(sequence))
     return list(sequence[: last + 1])

@@ -1,7 +1,7 @@
-"""Images as pipelines get them: one or many, lists, data sets or streams, made ready for the image processor.
+"""The image inputs of pipelines: one image or several, lists, data sets or streams, for the image processor.
 
-The first hop of `pipeline_captioning` and `pipeline_vqa`: whatever was given -> images, each with its place for
-messages -> inputs of one size, padded to a batch. Every image given is either answered for or named in an error.
+The first step of `pipeline_captioning` and `pipeline_vqa`: any input -> images, each with its index for messages ->
+inputs of one size, padded to a batch. Every image gets a result, or an error names it.
 """
 
 import copy
@@ -18,13 +18,13 @@ from transformers.processing_utils import ImagesKwargs
 
 from .compat_updown import pipeline_tools
 
-# settings of image processors that a call of a pipeline may change; what comes back and where is the pipeline's matter
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
+# settings of image processors that a call of a pipeline may change
 IMAGE_SETTINGS = ({*ImagesKwargs.__annotations__, "exact_resize", "channel_order"}) - {"return_tensors", "device"}
 
 
 class ListedImage(NamedTuple):
-    """One of many images, and which, counted from 0, for error messages."""
+    """One of several images, and its index from 0 for error messages."""
 
     place: int
     image: Any
@@ -40,12 +40,12 @@ class ListedImages(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int) -> ListedImage:
-        with naming_image(index):
+        with image_errors(index):
             return ListedImage(index, self.images[index])
 
 
-def take_parts(pipeline: Any) -> None:
-    """Give a pipeline the image processor and the tokenizer of its processor, where it was given none itself.
+def set_processor_parts(pipeline: Any) -> None:
+    """Set a pipeline's missing image processor or tokenizer to that of its processor.
 
     Raises `ValueError` for a pipeline that lacks one of them, or whose model was loaded without some of its weights.
     """
@@ -57,7 +57,9 @@ def take_parts(pipeline: Any) -> None:
         if getattr(pipeline, part) is None:
             reason = loading_error(pipeline.model)
             if reason:
-                raise ValueError(f"the pipeline has no {part}: {reason}; mend it, or give {part}=... or processor=...")
+                raise ValueError(
+                    f"the pipeline has no {part}: {reason}; repair it, or give {part}=... or processor=..."
+                )
             raise ValueError(
                 f"the pipeline has no {part}: give {part}=... or processor=..., or save the processor into the "
                 "model's folder (if it is there, AutoProcessor.from_pretrained(folder) says why it does not load)"
@@ -65,26 +67,28 @@ def take_parts(pipeline: Any) -> None:
 
 
 def loading_error(model: Any) -> str:
-    """Why the processor in a model's folder does not load, which `pipeline` keeps to itself; "" where there is none."""
+    """The error of loading the processor in a model's folder, which `pipeline` hides; "" without a processor."""
     folder = getattr(model, "name_or_path", "")
     if not any(os.path.isfile(os.path.join(folder, name)) for name in PROCESSOR_FILES):
         return ""
-    trusted = type(model).__module__.startswith("transformers_modules")  # the model's own code came from such a folder
+    trusted = type(model).__module__.startswith(
+        "transformers_modules"
+    )  # the model was loaded with the code in its folder
     try:
         AutoProcessor.from_pretrained(folder, trust_remote_code=trusted)
-    except Exception as error:  # whatever a damaged file raises
+    except Exception as error:  # a damaged file may raise anything
         return f"that of {folder} does not load ({' '.join(str(error).split())})"
     return ""
 
 
 def save_parts(pipeline: Any, folder: str | os.PathLike[str], **kwargs: Any) -> None:
-    """Save a pipeline's model and processor into one folder; those of a published model bring their code."""
+    """Save a pipeline's model and processor into one folder; those of a published model are saved with their code."""
     pipeline.model.save_pretrained(folder, **kwargs)
     if pipeline.processor is None:
         pipeline.tokenizer.save_pretrained(folder, **kwargs)
         pipeline.image_processor.save_pretrained(folder, **kwargs)
         return
-    processor = copy.copy(pipeline.processor)  # with the parts that the pipeline uses, which may have been given to it
+    processor = copy.copy(pipeline.processor)  # with the pipeline's parts, which may be others
     processor.image_processor, processor.tokenizer = pipeline.image_processor, pipeline.tokenizer
     processor.save_pretrained(folder, **kwargs)
 
@@ -98,21 +102,21 @@ def image_loader(
     batch_size: int,
     collate_fn: Callable[..., Any],
 ) -> DataLoader:
-    """Batches of what `preprocess` makes of each input, made here or in `num_workers` processes."""
+    """Batches of the results of `preprocess` for each input, computed here or in `num_workers` processes."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # as transformers does, before processes are forked
     dataset: Any = pipeline_tools().PipelineDataset(inputs, preprocess, params)
     if not isinstance(inputs, Sized):
         dataset = pipeline_tools().PipelineIterator(inputs, preprocess, params)
-        num_workers = min(num_workers, 1)  # each process would go through the whole stream
+        num_workers = min(num_workers, 1)  # each process would read the whole stream
     return DataLoader(dataset, num_workers=num_workers, batch_size=batch_size, collate_fn=collate_fn)
 
 
 def image_inputs(
     image_processor: Any, image: Any, *, timeout: float | None = None, **settings: Any
 ) -> dict[str, torch.Tensor]:
-    """One image, or row with one, -> `pixel_values` (1, 3, height, width) and maybe `pixel_mask`.
+    """One image, or a row with one, -> `pixel_values` (1, 3, height, width) and optionally `pixel_mask`.
 
-    timeout: seconds that a download may take; settings: of the image processor. Raises `ValueError` for several images.
+    timeout: seconds for a download; settings: of the image processor. Raises `ValueError` for several images.
     """
     image = stored_image(image)
     if timeout is not None:
@@ -143,23 +147,23 @@ def join_images(items: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.
     return joined
 
 
-def is_one_image(images: Any) -> bool:
-    """Whether something is an image although it could be gone through, as bytes and open files could.
+def is_single_image(images: Any) -> bool:
+    """Whether a value that can be iterated over is a single image, such as bytes or an open file.
 
-    >>> is_one_image("dog.jpg"), is_one_image(bytearray(b"...")), is_one_image(["dog.jpg"])
+    >>> is_single_image("dog.jpg"), is_single_image(bytearray(b"...")), is_single_image(["dog.jpg"])
     (True, True, False)
     """
     return isinstance(images, str | bytes | bytearray | memoryview) or hasattr(images, "read")
 
 
-def is_many_images(images: Any) -> bool:
-    """Whether something holds several images at once: a list, or an array (P, 3, height, width)."""
+def are_several_images(images: Any) -> bool:
+    """Whether a value holds several images: a list, or an array (P, 3, height, width)."""
     return isinstance(images, list | tuple) or getattr(images, "ndim", 0) == 4
 
 
 def image_stream(images: Any) -> Any:
-    """Many images other than a list -> what pipelines go through lazily, each with its index; one image as it is."""
-    if is_one_image(images):
+    """Several images, other than a list, as a lazy stream or data set of `ListedImage`; a single image unchanged."""
+    if is_single_image(images):
         return images
     if hasattr(images, "cast_column"):
         images = image_column(images)
@@ -171,9 +175,9 @@ def image_stream(images: Any) -> Any:
 
 
 def batch_images(batch: Any) -> Sequence:
-    """The images of one batch of a DataLoader, or of the rows `dataset[:3]`, which come as a dict of lists."""
+    """The images of one batch of a DataLoader, or of the rows `dataset[:3]`, a dict of lists."""
     images: Any = batch.get("image") if isinstance(batch, Mapping) else batch
-    return images if is_many_images(images) else [batch]
+    return images if are_several_images(images) else [batch]
 
 
 def image_column(rows: Any) -> Sequence | Iterator:
@@ -185,7 +189,7 @@ def image_column(rows: Any) -> Sequence | Iterator:
 def with_undecoded_images(rows: Any) -> tuple[Any, str]:
     """A `datasets.Dataset` and the column of its images: `image`, else its only column of images.
 
-    They come undecoded, so that a broken one is met by our own loader, which names it. Raises `ValueError` where there
+    The images are undecoded, so that our own loader reports a broken one with its index. Raises `ValueError` if there
     is no such column.
     """
     images = {name: kind for name, kind in (rows.features or {}).items() if type(kind).__name__ == "Image"}
@@ -199,7 +203,7 @@ def with_undecoded_images(rows: Any) -> tuple[Any, str]:
 
 
 def stored_image(image: Any) -> Any:
-    """The image of a data set's row (`image`) or of an undecoded image (`bytes`, `path`); anything else as it is."""
+    """The image of a data set's row (`image`) or of an undecoded image (`bytes`, `path`); other values unchanged."""
     if isinstance(image, Mapping):
         image = image.get("image", image)
     if isinstance(image, Mapping):
@@ -210,8 +214,8 @@ def stored_image(image: Any) -> Any:
 
 
 @contextmanager
-def naming_image(index: int) -> Iterator[None]:
-    """Say in the message of an error which of many images it was."""
+def image_errors(index: int) -> Iterator[None]:
+    """Add the index of the image to the message of an error."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:

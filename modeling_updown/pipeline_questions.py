@@ -1,7 +1,7 @@
-"""Images and the questions about them, as they are given to a pipeline: in pairs, lists, rows, data sets or streams.
+"""The inputs of the question pipeline: images and questions as pairs, lists, rows, data sets or streams.
 
-The first hop of `pipeline_vqa`: whatever was given -> `AskedImage`s, checked -> a batch in which each image stands once
-and each question says which image it is about.
+The first step of `pipeline_vqa`: any input -> checked `ImageQuestions` -> a batch with each image once, and the index
+of its image for each question.
 """
 
 import os
@@ -13,11 +13,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from .pipeline_images import (
+    are_several_images,
     batch_images,
-    is_many_images,
-    is_one_image,
+    image_errors,
+    is_single_image,
     join_images,
-    naming_image,
     stored_image,
     with_undecoded_images,
 )
@@ -27,9 +27,9 @@ ROW_COLUMNS = ("image", "question", "choices")
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its answers to choose from (their rows in the vocabulary where that scores them), and its place.
+    """A question, the answers to choose from (with their rows in the vocabulary if it scores them), and its place.
 
-    `place` counts the questions of one call from 0, for messages; None where there is but one.
+    `place` is the index of the question in one call, for messages; None if it is the only one.
     """
 
     text: str
@@ -39,21 +39,20 @@ class Question:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The question's name in messages."""
         return "the question" if self.place is None else f"question {self.place}"
 
 
 @dataclass(frozen=True)
-class AskedImage:
-    """An image and everything that is asked about it; `place` is its first question's, None where there is one
-    image."""
+class ImageQuestions:
+    """An image and all questions about it; `place` is that of its first question, None for a single image."""
 
     image: Any
     questions: tuple[Question, ...]
     place: int | None = None
 
 
-class AskedImages(Dataset):
+class ImageQuestionRows(Dataset):
     """A sequence of rows, or of images with one question or a list of one each, as a torch data set."""
 
     def __init__(self, rows: Any, question: str | list[str] | None = None):
@@ -62,16 +61,18 @@ class AskedImages(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> AskedImage:
-        with naming_image(index):
+    def __getitem__(self, index: int) -> ImageQuestions:
+        with image_errors(index):
             row = self.rows[index]
-        if isinstance(row, AskedImage):
+        if isinstance(row, ImageQuestions):
             return row
-        return asked_image(row, self.question[index] if isinstance(self.question, list) else self.question, place=index)
+        return checked_questions(
+            row, self.question[index] if isinstance(self.question, list) else self.question, place=index
+        )
 
 
 def question_list(question: Any) -> Any:
-    """Questions in a list, whatever sequence they come in; a single one as it is."""
+    """Any sequence of questions as a list; a single question unchanged."""
     if isinstance(question, str | bytes | Mapping) or not (
         hasattr(question, "__len__") and hasattr(question, "__getitem__")
     ):
@@ -80,32 +81,32 @@ def question_list(question: Any) -> Any:
 
 
 def check_lengths(images: Any, question: Any) -> None:
-    """Raises `ValueError` where each image should have its question, but there are more of the ones or the others."""
+    """Raises `ValueError` if a list of questions has another length than the images."""
     if isinstance(question, list) and len(question) != len(images):
         raise ValueError(
             f"{len(images)} images and {len(question)} questions: give a question for each image, or one for all"
         )
 
 
-def merged(rows: Sequence[AskedImage]) -> tuple[list[AskedImage], list[int]]:
-    """Rows that ask about the same image as one, and which row each of their questions was, one after another."""
+def merged(rows: Sequence[ImageQuestions]) -> tuple[list[ImageQuestions], list[int]]:
+    """Rows with the same image merged into one, and the original row of each of their questions, concatenated."""
     images: dict[Any, list[int]] = {}
     for place, row in enumerate(rows):
         same = row.image if isinstance(row.image, str | bytes | os.PathLike) else id(row.image)
         images.setdefault(same, []).append(place)
-    asked = [
+    merged_rows = [
         replace(rows[places[0]], questions=tuple(question for place in places for question in rows[place].questions))
         for places in images.values()
     ]
-    return asked, [place for places in images.values() for place in places]
+    return merged_rows, [place for places in images.values() for place in places]
 
 
 def batch_rows(batch: Any, question: Any = None) -> Sequence:
-    """The rows of one batch of a DataLoader, or of `dataset[:3]`: images where there is a `question` about them.
+    """The rows of one batch of a DataLoader, or of `dataset[:3]`; images alone if there is a `question` about them.
 
-    Raises `ValueError` where its columns have different lengths.
+    Raises `ValueError` if its columns have different lengths.
     """
-    if question is not None or not isinstance(batch, Mapping) or not is_many_images(batch.get("image")):
+    if question is not None or not isinstance(batch, Mapping) or not are_several_images(batch.get("image")):
         return batch_images(batch)
     columns = {name: batch[name] for name in ROW_COLUMNS if batch.get(name) is not None}
     number = len(columns["image"])
@@ -113,13 +114,13 @@ def batch_rows(batch: Any, question: Any = None) -> Sequence:
         columns["question"] = [columns["question"]] * number
     odd = next((name for name, values in columns.items() if len(values) != number), None)
     if odd is not None:
-        raise ValueError(f"the rows have {number} images and {len(columns[odd])} of {odd}: give each image its own")
+        raise ValueError(f"the rows have {number} images and {len(columns[odd])} of {odd}: give one for each image")
     return [{name: values[row] for name, values in columns.items()} for row in range(number)]
 
 
-def asked_stream(rows: Any, question: Any) -> Any:
-    """What comes lazily: a data set or stream of rows, or of images with their questions; None for a single image."""
-    if is_one_image(rows):
+def question_stream(rows: Any, question: Any) -> Any:
+    """A data set or stream of rows, or of images and questions, as lazy `ImageQuestions`; None for a single image."""
+    if is_single_image(rows):
         return None
     if isinstance(rows, DataLoader):
         rows = (row for batch in rows for row in batch_rows(batch, question))
@@ -129,15 +130,15 @@ def asked_stream(rows: Any, question: Any) -> Any:
     if isinstance(rows, Iterator | IterableDataset):
         if isinstance(question, list):
             raise TypeError("a stream of images takes one question: stream rows of image and question instead")
-        return (asked_image(row, question, place=place) for place, row in enumerate(rows))
+        return (checked_questions(row, question, place=place) for place, row in enumerate(rows))
     if not of_columns and not isinstance(rows, Sequence | Dataset):
         return None
     check_lengths(rows, question)
-    return AskedImages(rows, question)
+    return ImageQuestionRows(rows, question)
 
 
 def rows_of_columns(rows: Any, *, with_question: bool) -> Any:
-    """A `datasets.Dataset` (or a streamed one) with its images undecoded, whatever their column is called."""
+    """A `datasets.Dataset` (or a streamed one) with undecoded images in the column `image`."""
     rows, column = with_undecoded_images(rows)
     names = rows.column_names or [column, "question"]
     if with_question and "question" not in names:
@@ -149,10 +150,10 @@ def rows_of_columns(rows: Any, *, with_question: bool) -> Any:
     return rows if hasattr(rows, "__len__") else iter(rows)
 
 
-def asked_image(row: Any, question: Any = None, *, place: int | None = None) -> AskedImage:
+def checked_questions(row: Any, question: Any = None, *, place: int | None = None) -> ImageQuestions:
     """An image and a question, or a row of both, checked.
 
-    Raises `TypeError` or `ValueError` that says which question it is where there are many.
+    Raises `TypeError` or `ValueError`, which names one of several questions.
     """
     name, choices = Question("", place).name, None
     if question is None:
@@ -170,28 +171,28 @@ def asked_image(row: Any, question: Any = None, *, place: int | None = None) -> 
         raise ValueError(f"{name} is empty: ask something, such as 'what is it?'")
     choices = checked_choices(choices, name=f"the choices of {name}") if choices is not None and len(choices) else ()
     if place is None:
-        return AskedImage(stored_image(row), (Question(question, None, choices),))
-    with naming_image(place):
-        return AskedImage(stored_image(row), (Question(question, place, choices),), place)
+        return ImageQuestions(stored_image(row), (Question(question, None, choices),))
+    with image_errors(place):
+        return ImageQuestions(stored_image(row), (Question(question, place, choices),), place)
 
 
 def checked_choices(choices: Any, *, name: str) -> tuple[str, ...]:
-    """Answers to choose from; `ValueError` for none, for one that is no text or empty, or for one given twice."""
+    """Answers to choose from; raises `ValueError` for none, for one that is empty or not text, or a repeated one."""
     if isinstance(choices, str) or not isinstance(choices, Sequence) or not len(choices):
         raise ValueError(f"{name} must be a list of one answer or more to choose from, not {choices!r}")
     texts = tuple(text.strip() if isinstance(text, str) else text for text in choices)
     for place, text in enumerate(texts):
         if not isinstance(text, str) or not text:
-            raise ValueError(f"{name} hold {choices[place]!r}, which is no answer: give texts")
+            raise ValueError(f"{name} hold {choices[place]!r}, which is not an answer: give texts")
         if text in texts[:place]:
             raise ValueError(f"{name} hold {text!r} twice: give each answer once")
     return texts
 
 
-def join_asked(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Images with their questions -> one batch; neighbours that are the same image become one.
+def join_questions(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Images with their questions -> one batch; equal neighbouring images become one.
 
-    `images` as `join_images` has them, `questions` of all (N), and `image_index` (N,), which image each asks about.
+    Returns `photos` as `join_images`, all `questions` (N), and `image_index` (N,), the image of each question.
     """
     images: list[Mapping[str, torch.Tensor]] = []
     image_index: list[int] = []

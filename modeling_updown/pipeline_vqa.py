@@ -1,9 +1,9 @@
-"""`pipeline("visual-question-answering")`: an image and a question in, scored answers out, as in transformers 4.
+"""`pipeline("visual-question-answering")`: scored answers to questions about images, as in transformers 4.
 
     image, questions --preprocess--> pixels, words --model--> scores --postprocess--> [{"score": 0.93, "answer": "2"}]
 
-transformers 5 dropped the task; importing `modeling_updown` brings it back, and so does a published folder. An image's
-regions are made once, however many questions are asked about it.
+transformers 5 removed the task; importing `modeling_updown` or loading a published folder registers it. An image's
+regions are computed once for all questions about it.
 """
 
 import inspect
@@ -23,56 +23,57 @@ from .compat_updown import pipeline_tools
 from .outputs_updown import check_finite
 from .pipeline_images import (
     IMAGE_SETTINGS,
+    are_several_images,
+    image_errors,
     image_inputs,
     image_loader,
-    is_many_images,
-    naming_image,
     save_parts,
-    take_parts,
+    set_processor_parts,
 )
 from .pipeline_questions import (
-    AskedImage,
-    AskedImages,
+    ImageQuestionRows,
+    ImageQuestions,
     Question,
-    asked_image,
-    asked_stream,
     batch_rows,
     check_lengths,
     checked_choices,
-    join_asked,
+    checked_questions,
+    join_questions,
     merged,
     question_list,
+    question_stream,
 )
+from .regions_updown import entries
 
 logger = logging.get_logger(__name__)
 
 NUM_ANSWERS = 5  # by default, as in transformers 4
-QUESTIONS_AT_ONCE = 256  # about images of one batch: bounds the memory that attention takes
+QUESTIONS_AT_ONCE = 256  # questions per forward pass: bounds the memory of attention
 
 
 class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     """Answers questions about images: for each question a list of `{"score": 0..1, "answer": text}`, the best first.
 
-    An image is whatever the image processor takes: a path, an http(s) URL, bytes, an open file, a PIL image, an array
-    or a tensor.
+    An image is any input of the image processor: a path, an http(s) URL, bytes, an open file, a PIL image, an array or
+    a tensor.
 
     - `vqa(image, question)`, `vqa({"image": image, "question": question})`: a list of answers;
     - one image and a list of questions, a list of images and one question, two lists of the same length (the first
-      question about the first image, ...), a list of such dicts or rows `dataset[:3]`: a list of such lists. Lists were
-      crossed in transformers 4, each question with each image; here that is
+      question about the first image, ...), a list of such dicts or rows `dataset[:3]`: a list of such lists. In
+      transformers 4 two lists gave each question for each image; here that is
       `for question in questions: vqa(images, question)`;
     - a `datasets.Dataset` (or stream) with the columns `image` and `question`, a generator or torch data set of such
-      dicts, or a data set or generator of images with one question, or a DataLoader of batches of either: an iterator,
-      and nothing is held in memory.
+      dicts, or a data set or generator of images with one question, or a DataLoader of batches of either: an iterator
+      that keeps nothing in memory.
 
-    Scores of answers of the vocabulary are the sigmoid of the model's, each by itself. `choices=[...]`, or a row's own
-    `choices`, ranks given answers instead: by the model's head for them (`config.scores_choices`; the scores are their
-    softmax and add up to 1), else by what the vocabulary scores them, after the official normalisation of answers.
+    Scores of answers of the vocabulary are independent sigmoids. `choices=[...]`, or the `choices` of a row, ranks
+    given answers instead: by the model's choice head (`config.scores_choices`; the scores are a softmax over the
+    choices), else by the scores of the vocabulary, after the official normalisation of answers.
 
     With `return_regions=True` the best answer to each question also has
 
-    - `region_weights`: tensor (G, R), how each of G glimpses weighed the regions, each row summing to 1 (of stacked
-      attention the last layer);
+    - `region_weights`: tensor (G, R), the attention of each of G glimpses over the regions, each row sums to 1 (of the
+      last layer of stacked attention);
     - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
 
     Example:
@@ -92,58 +93,59 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        take_parts(self)
+        set_processor_parts(self)
         if self.model.can_generate():
             raise ValueError(
-                f"{type(self.model).__name__} writes its answers, but this pipeline takes models that score answers"
+                f"{type(self.model).__name__} generates its answers, but this pipeline takes models that score answers"
             )
 
     def __call__(self, image: Any = None, question: Any = None, **kwargs: Any) -> Any:
-        """Answer one question or many.
+        """Answer one question or several.
 
         Args:
-            image: an image, many of them, or rows of image and question, as the class says.
-            question: a question or a list of them; None where `image` holds the questions.
-            top_k: answers to each question (5 by default, or all choices); no more than there are.
+            image: an image, several, or rows of image and question, as the class describes.
+            question: a question or a list of them; None if `image` holds the questions.
+            top_k: the number of answers per question (default 5, or all choices).
             choices: the answers to choose from, for every question.
             return_regions: add `region_weights` and `region_boxes` to the best answer.
-            timeout: seconds that the download of an image may take.
-            padding, truncation: taken as in transformers 4, and of no effect: padding never changes an answer, and
-                questions are always cut where the model stops reading.
+            timeout: seconds for the download of an image.
+            padding, truncation: accepted as in transformers 4, without effect: padding does not change an answer, and
+                questions are always truncated to the model's maximal length.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
-            batch_size, num_workers: images answered about together (1 by default), processes that load images (0).
+            batch_size, num_workers: images per batch (default 1), processes that load images (0).
 
         Raises:
-            ValueError: an empty question; choices that are empty, given twice or not in the vocabulary; an image that
-                cannot be read; each with its index from 0 where there are many. Or scores that are not finite.
-            TypeError: no image, no question, a question that is not text, an unknown argument.
+            ValueError: for an empty question; for choices that are empty, repeated or not in the vocabulary; for an
+                image that cannot be read; each with its index from 0 if there are several. Also for scores that are
+                not finite.
+            TypeError: without an image or a question, for a question that is not text, or an unknown argument.
         """
         if image is None:
             raise TypeError("there is no image to ask about: give image=... (a path, a URL, a PIL image or an array)")
         question = question_list(question)
-        if isinstance(image, Mapping) and is_many_images(image.get("image")):
+        if isinstance(image, Mapping) and are_several_images(image.get("image")):
             image = batch_rows(image, question)
-        if is_many_images(image):
+        if are_several_images(image):
             check_lengths(image, question)
-            images = AskedImages(image, question)
+            images = ImageQuestionRows(image, question)
             return self.answer_all([images[place] for place in range(len(images))], **kwargs)
-        stream = asked_stream(image, question)
+        stream = question_stream(image, question)
         if stream is not None:
             return super().__call__(stream, **kwargs)
         if not isinstance(question, list):
-            return self.answer_all([asked_image(image, question)], **kwargs)[0]
-        rows = [asked_image(image, text, place=place) for place, text in enumerate(question)]
+            return self.answer_all([checked_questions(image, question)], **kwargs)[0]
+        rows = [checked_questions(image, text, place=place) for place, text in enumerate(question)]
         return self.answer_all([replace(row, place=None) for row in rows], **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], **kwargs: Any) -> None:
-        """Save the model and its processor; `updown push` adds the code for people without ours."""
+        """Save the model and its processor; `updown push` adds the code for use without this package."""
         save_parts(self, save_directory, **kwargs)
 
-    def answer_all(self, rows: Sequence[AskedImage], **kwargs: Any) -> list[list[dict[str, Any]]]:
-        """The answers of each row, in their order; rows with the same image share its regions."""
+    def answer_all(self, rows: Sequence[ImageQuestions], **kwargs: Any) -> list[list[dict[str, Any]]]:
+        """The answers of each row, in order; rows with the same image share its regions."""
         images, places = merged(rows)
         answers: list[Any] = [None] * len(rows)
-        for place, found in zip(places, super().__call__(AskedImages(images), **kwargs), strict=True):
+        for place, found in zip(places, super().__call__(ImageQuestionRows(images), **kwargs), strict=True):
             answers[place] = found
         return answers
 
@@ -160,11 +162,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         unknown = settings.keys() - IMAGE_SETTINGS
         if unknown:
             raise TypeError(
-                f"visual-question-answering knows no argument {', '.join(sorted(unknown))}: is it misspelt?"
+                f"visual-question-answering does not have the argument {', '.join(sorted(unknown))}: is it misspelt?"
             )
         if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k is {top_k}, but there is no answer without 1 or more")
-        preprocess: dict[str, Any] = {"warned": set(), **settings}  # of what this call has warned
+            raise ValueError(f"top_k is {top_k}, but must be at least 1")
+        preprocess: dict[str, Any] = {"warned": set(), **settings}  # the warnings of this call
         if timeout is not None:
             preprocess["timeout"] = timeout
         if choices is not None:
@@ -181,30 +183,34 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         forward_params: Any,
         postprocess_params: Any,
     ) -> Any:
-        """As transformers does it, but an image goes with all its questions, and each question has its own answers."""
+        """As in transformers, but an item is an image with all its questions, and each question gets its answers."""
         loader = image_loader(
             inputs,
             self.preprocess,
             preprocess_params,
             num_workers=num_workers,
             batch_size=batch_size,
-            collate_fn=join_asked,
+            collate_fn=join_questions,
         )
         outputs = pipeline_tools().PipelineIterator(loader, self.forward, forward_params)
         return pipeline_tools().PipelineChunkIterator(outputs, self.postprocess, postprocess_params)
 
     def preprocess(
-        self, input_: AskedImage, choices: tuple[str, ...] = (), warned: set[str] | None = None, **image_settings: Any
+        self,
+        input_: ImageQuestions,
+        choices: tuple[str, ...] = (),
+        warned: set[str] | None = None,
+        **image_settings: Any,
     ) -> dict[str, Any]:
         """An image -> `image`, its `pixel_values` (1, 3, height, width) and mask, and its checked `questions`."""
         warned = set() if warned is None else warned
         questions = [self.checked(question, choices, warned) for question in input_.questions]
-        with nullcontext() if input_.place is None else naming_image(input_.place):
+        with nullcontext() if input_.place is None else image_errors(input_.place):
             image = image_inputs(self.image_processor, input_.image, **image_settings)
         return {"photo": image, "questions": questions}
 
     def checked(self, question: Question, choices: tuple[str, ...], warned: set[str]) -> Question:
-        """A question with its choices looked up; warns, once a call, of words that the model will not read.
+        """A question with its choices looked up; warns, once per call, of words that the model does not read.
 
         Raises `ValueError` for choices that the model cannot score.
         """
@@ -214,13 +220,13 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             warned.add("long")
             logger.warning(
                 f"{question.name} has {len(words)} words, of which the model reads the first {most}; "
-                "other long ones are cut without a word"
+                "further long ones are truncated without a warning"
             )
         if not set(words) - {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id} and "unknown" not in warned:
             warned.add("unknown")
             logger.warning(
-                f"{question.name} ({question.text[:40]!r}) has no word that the model knows, so the image alone "
-                "decides; other such ones are answered without a word"
+                f"{question.name} ({question.text[:40]!r}) has no word of the model's vocabulary, so only the image "
+                "decides; further such ones are answered without a warning"
             )
         choices = choices or question.choices
         if not choices or getattr(self.model.config, "scores_choices", False):
@@ -231,38 +237,40 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         if absent:
             raise ValueError(
                 f"{question.name}: the choices {', '.join(map(repr, absent))} are not among the "
-                f"{len(self.model.config.id2label)} answers of the model: leave them out, or take a model that scores "
+                f"{len(self.model.config.id2label)} answers of the model: leave them out, or use a model that scores "
                 "choices by their words (config.scores_choices)"
             )
         return replace(question, choices=choices, answer_ids=tuple(ids))
 
     @cached_property
     def max_words(self) -> int:
-        """How many words of a question the model reads; special tokens such as [CLS] count as well."""
+        """The maximal number of tokens of a question, including special tokens such as [CLS]."""
         config = self.model.config
         positions = getattr(config.get_text_config(), "max_position_embeddings", self.tokenizer.model_max_length)
         return getattr(config, "max_question_words", None) or min(self.tokenizer.model_max_length, positions)
 
     @cached_property
     def answer_ids(self) -> dict[str, int]:
-        """Each answer of the vocabulary, as it is written and normalised, to its row; the first of equal ones wins."""
+        """Answer -> row of the vocabulary, by its spelling and its normalised form; the first of equal ones counts."""
         written = {text: number for number, text in self.model.config.id2label.items()}
         normalize = answer_normalizer()
-        alike: dict[str, int] = {}
+        normalized: dict[str, int] = {}
         for text, number in written.items():
-            alike.setdefault(normalize(text), number)
-        return alike | written
+            normalized.setdefault(normalize(text), number)
+        return normalized | written
 
     def _forward(self, input_tensors: dict[str, Any], return_regions: bool = False) -> dict[str, Any]:
         """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes."""
-        images, questions = dict(input_tensors["photos"]), input_tensors["questions"]
+        images: Any = dict(input_tensors["photos"])  # what the model takes of them: pixels, or `Regions`
+        questions = input_tensors["questions"]
         image_index = input_tensors["image_index"]  # (N,)
         images["pixel_values"] = images["pixel_values"].to(self.model.dtype)
         if hasattr(self.model, "get_regions"):
-            regions = self.model.get_regions(**images)
-            images = {name: regions[name] for name in ("region_features", "region_boxes", "region_mask")}
+            images = self.model.get_regions(**images)
         elif return_regions:
-            raise ValueError(f"{type(self.model).__name__} weighs no regions: leave out return_regions=True")
+            raise ValueError(
+                f"{type(self.model).__name__} has no attention over regions: leave out return_regions=True"
+            )
         shares = "image_index" in inspect.signature(self.model.forward).parameters
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
@@ -271,7 +279,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             if shares:
                 inputs |= {**images, "image_index": index}
             else:
-                inputs |= {name: tensor.index_select(0, index) for name, tensor in images.items()}
+                inputs |= {name: entries(values, index) for name, values in images.items()}
             if return_regions:
                 inputs["output_attentions"] = True
             output = self.model(**inputs)
@@ -302,7 +310,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         }
 
     def words(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Texts -> `input_ids` and `attention_mask`, (N, T); one unknown word where there is none, as in training."""
+        """Texts -> `input_ids` and `attention_mask`, (N, T); one unknown word for an empty text, as in training."""
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_words)["input_ids"]
         rows = [torch.tensor(ids or [self.tokenizer.unk_token_id]) for ids in encoded]
         lengths = torch.tensor([len(row) for row in rows])
@@ -311,7 +319,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return {"input_ids": input_ids.to(self.device), "attention_mask": mask.long().to(self.device)}
 
     def postprocess(self, model_outputs: dict[str, Any], top_k: int | None = None) -> Iterator[list[dict[str, Any]]]:
-        """What `_forward` found about a batch of images -> each question's answers, one question after another."""
+        """The output of `_forward` for a batch of images -> the answers of each question in turn."""
         for question, found in zip(model_outputs["questions"], model_outputs["found"], strict=True):
             scores = found.pop("scores")
             names: Any = question.choices or self.model.config.id2label
@@ -326,7 +334,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
 
 def scores_of(question: Question, output: Any, row: int) -> torch.Tensor:
-    """0..1 of each answer of the vocabulary (A,), or of each of the question's choices (C,)."""
+    """The scores, 0..1, of each answer of the vocabulary (A,), or of each of the question's choices (C,)."""
     if question.choices and not question.answer_ids:
         return output.choice_logits[row, : len(question.choices)].float().softmax(dim=0)
     scores = output.logits[row].float().sigmoid()
@@ -334,9 +342,9 @@ def scores_of(question: Question, output: Any, row: int) -> torch.Tensor:
 
 
 def answer_normalizer() -> Callable[[str], str]:
-    """The official VQA normalisation, which the answers of a vocabulary have been through."""
+    """The official VQA normalisation, which is applied to the answers of vocabularies."""
     try:
-        from .answer_text_updown import normalize_answer  # beside this file, where both lie on the Hub
+        from .answer_text_updown import normalize_answer  # in a published folder
     except ImportError:
         from . import normalize_answer  # the installed package has it at its door
     return normalize_answer

@@ -1,8 +1,8 @@
-"""feature maps -> proposals: anchors, the region proposal network (Ren et al. 2015), and the choice of its best boxes.
+"""Feature maps -> proposals: anchors, the region proposal network (Ren et al. 2015), and the choice of its best boxes.
 
 The first stage of the detector. Boxes are pixels of the resized image. Conventions of the original (Caffe) and of its
 ports are fields of `UpDownDetectorConfig`; parity with both is tested in tests/modeling_updown/test_detector_parity.py.
-Shapes: n images of one size, A anchors a cell, K proposals.
+Shapes: n images of one size, A anchors per cell, K proposals.
 """
 
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def grid_anchors(cells: torch.Tensor, *, height: int, width: int, stride: int) -
 
 
 class ProposalNetwork(nn.Module):
-    """A 3x3 convolution, then each anchor's objectness (its logit) and regression, on every map by the same weights."""
+    """A 3x3 convolution, then each anchor's objectness logit and regression, with weights shared across maps."""
 
     def __init__(self, config: UpDownDetectorConfig, *, channels: int, strides: Sequence[int]):
         super().__init__()
@@ -96,11 +96,11 @@ def top_proposals(
         logits, deltas, anchors: of each map, (N_m,), (N_m, 4), (N_m, 4); any score that rises with the logit will do.
         image_size: height and width of the resized image in pixels.
         resize_factor: by which the image was resized; the smallest side of a proposal is multiplied by it.
-        at_least: where suppression leaves fewer, the best suppressed boxes fill up.
-        training: keep as many as training wants.
+        at_least: if suppression leaves fewer boxes, the best suppressed ones are added.
+        training: keep the config's number for training.
 
     Returns:
-        Pixel boxes (K, 4) and their logits (K,), the best first; the whole image where every box is too small.
+        Pixel boxes (K, 4) and their logits (K,), the best first; the whole image if every box is too small.
     """
     before = config.train_proposals_before_nms if training else config.proposals_before_nms
     after = config.train_proposals_after_nms if training else config.proposals_after_nms

@@ -1,7 +1,7 @@
-"""image -> feature pyramid of any timm CNN (Lin et al. 2017), and two fully connected layers on its regions.
+"""Image -> feature pyramid of any timm CNN (Lin et al. 2017), and two fully connected layers on its regions.
 
-The detector's light half: where `UpDownDetectorConfig.backbone` names a timm model. The Caffe-style ResNet of the
-original is `resnet_updown.py`.
+The detector's backbone if `UpDownDetectorConfig.backbone` is a timm model; the Caffe-style ResNet of the original is in
+`resnet_updown.py`.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from torch.nn import functional as F
 
 from .boxes_updown import pool_pyramid
 
-AFTER_THE_STAGES = {"conv_head", "bn2", "final_conv", "norm_pre", "head"}  # what the pyramid's levels do not pass
+AFTER_THE_STAGES = {"conv_head", "bn2", "final_conv", "norm_pre", "head"}  # modules after the last level of the pyramid
 
 
 class PyramidBackbone(nn.Module):
     """Maps of `channels` at the strides of some timm feature levels, and one of twice the last stride.
 
-    Where `joined` is set the backbone's own last map comes along, at `last_channels` and `last_stride`.
+    With `joined` the backbone's last map is returned too, with `last_channels` and `last_stride`.
     """
 
     def __init__(self, name: str, *, levels: Sequence[int], channels: int, joined: bool):
@@ -60,18 +60,18 @@ class PyramidBackbone(nn.Module):
 
 
 def frozen_parts(backbone: nn.Module, count: int) -> list[nn.Module]:
-    """The stem and the first `count - 1` stages of a timm CNN, the whole of it where it has no more; none for 0."""
+    """The stem and the first `count - 1` stages of a timm CNN, or all of it if it has no more; [] for 0."""
     if count < 1:
         return []
     children = dict(backbone.named_children())
     names = list(children)
     first_stage = next((i for i, name in enumerate(names) if name.startswith(("layer", "stages", "blocks"))), None)
     if first_stage is None:
-        raise ValueError(f"the stages of {type(backbone).__name__} have names of their own: set frozen_stages=0")
+        raise ValueError(f"the stages of {type(backbone).__name__} have unknown names: set frozen_stages=0")
     stages = [child for name, child in children.items() if name.startswith(("layer", "stages_"))]
     for container in ("blocks", "stages", "layers"):
         stages = stages or list(getattr(backbone, container, []))
-    if count > len(stages):  # stem and all stages: whatever follows them as well
+    if count > len(stages):  # stem and all stages, and the modules after them
         return list(children.values())
     return [*(children[name] for name in names[:first_stage]), *stages[: count - 1]]
 

@@ -1,15 +1,16 @@
 """The detector's Caffe-style ResNet ("C4"): conv1 to res4 on the image, res5 on each region (He et al. 2016).
 
-Anderson et al. 2018 share stem, res2, res3 and res4 between the proposals and the regions; each region is pooled from
-the res4 map to 14 x 14 and runs through res5, whose mean is the region's feature:
+In Anderson et al. 2018 the proposals and the regions share stem, res2, res3 and res4; each region is pooled from the
+res4 map to 14 x 14 and passed through res5, whose mean is the region's feature:
 
     feature_map = backbone(pixel_values)                 # (B, 3, H, W) -> (B, 1024, H / 16, W / 16)
     region_features = stage(feature_map, rois)           # rois (N, 5) -> (N, 2048), or from pooled maps: stage(pooled)
 
-Caffe's variant strides in the first 1x1 convolution and pools the stem without padding. Every batch norm is frozen.
+Caffe's variant has the stride in the first 1x1 convolution and pools the stem without padding. Every batch norm is
+frozen.
 
-Where no gradient is asked for, each norm is folded into its convolution (at every call: little work, and nothing that
-goes stale), and on a CPU `kernels_updown`, where it is there, makes the same numbers up to rounding in less time.
+Without gradients, each norm is folded into its convolution (at every call, which is cheap and never stale), and on a
+CPU `kernels_updown`, if it is there, computes the same numbers up to rounding in less time.
 """
 
 import re
@@ -35,7 +36,7 @@ def _needs_gradient(module: nn.Module, *inputs: torch.Tensor) -> bool:
 
 
 def _reads_weights(module: nn.Module) -> bool:
-    """Whether the weights of convolutions and norms may be read past them: nothing, such as a hook, stands between."""
+    """Whether the weights of convolutions and norms may be read directly: none of them has a hook or is replaced."""
     layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.BatchNorm2d)]
     return all(is_plain(layer, NormedConv2d, FrozenBatchNorm2d) for layer in layers)
 
@@ -45,7 +46,7 @@ def _fastest_layout(maps: torch.Tensor) -> torch.Tensor:
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """A batch norm that always uses its running statistics and never learns: an affine map of each channel."""
+    """A batch norm that always uses its running statistics and is not trained: an affine map of each channel."""
 
     running_mean: torch.Tensor
     running_var: torch.Tensor
@@ -59,7 +60,7 @@ class FrozenBatchNorm2d(nn.BatchNorm2d):
 
 
 class NormedConv2d(nn.Conv2d):
-    """A convolution without bias, then its frozen norm; one folded convolution where no gradient is asked for."""
+    """A convolution without bias, then its frozen norm; without gradients one folded convolution."""
 
     def __init__(
         self, in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, dilation: int = 1, groups: int = 1
@@ -69,7 +70,7 @@ class NormedConv2d(nn.Conv2d):
         self.norm = FrozenBatchNorm2d(out_channels)
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias of the one convolution that equals this one and its norm, in float32 at least."""
+        """Weight and bias of the convolution that equals this one with its norm, in float32 at least."""
         dtype = torch.promote_types(self.weight.dtype, torch.float32)
         mean, variance = self.norm.running_mean.to(dtype), self.norm.running_var.to(dtype)
         scale = self.norm.weight.to(dtype) * (variance + self.norm.eps).rsqrt()
@@ -95,10 +96,10 @@ class Stem(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut: (B, in_channels, h, w) -> (B, out_channels, h / s, w / s).
+    """1x1, 3x3 and 1x1 convolutions with a shortcut: (B, in_channels, h, w) -> (B, out_channels, h / s, w / s).
 
-    The shortcut has a convolution where the width changes (`shortcut` is None elsewhere); stride s sits in the first
-    1x1 convolution (Caffe, the paper) or in the 3x3 one.
+    The shortcut has a convolution if the width changes (else `shortcut` is None); stride s is in the first 1x1
+    convolution (Caffe, the paper) or in the 3x3 one.
     """
 
     def __init__(
@@ -130,7 +131,7 @@ class Bottleneck(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int, *, depth: int, stride: int, **options: Any) -> list[Bottleneck]:
-    """Blocks of a stage: the first changes width and resolution, the others keep both."""
+    """The blocks of a stage, of which the first changes width and resolution."""
     first = Bottleneck(in_channels, out_channels, stride=stride, **options)
     return [first, *(Bottleneck(out_channels, out_channels, **options) for _ in range(depth - 1))]
 
@@ -174,9 +175,7 @@ class CaffeResNet(nn.Module):
         self.out_channels = widths[-1]
 
     def freeze_at(self, stages: int) -> None:
-        """Let the first `stages` of stem, res2, res3, res4 (the paper: 3) not train, and the others train. Norms never
-        train.
-        """
+        """Freeze the first `stages` of stem, res2, res3, res4 (the paper: 3) and unfreeze the others, except norms."""
         for place, name in enumerate(STAGES):
             for module in self.get_submodule(name).modules():
                 if isinstance(module, NormedConv2d):
@@ -190,15 +189,15 @@ class CaffeResNet(nn.Module):
 
 
 class RegionStage(nn.Sequential):
-    """res5 on regions, pooled already or by the stage itself -> the means of its maps (N, out_channels).
+    """res5 on pooled regions, or on regions that it pools -> the means of its maps (N, out_channels).
 
     - `stage(pooled)`: pooled (N, in_channels, p, p);
-    - `stage(feature_map, rois)`: the same of torchvision's `roi_pool(feature_map, rois, output_size, spatial_scale)`
-      (bins quantised as in Girshick 2015). feature_map (B, in_channels, h, w); rois (N, 5): number of the image in the
-      batch, then its box xyxy in pixels; output_size: p; spatial_scale: cells of the map a pixel.
+    - `stage(feature_map, rois)`: the same for torchvision's `roi_pool(feature_map, rois, output_size, spatial_scale)`
+      (bins quantised as in Girshick 2015). feature_map (B, in_channels, h, w); rois (N, 5): index of the image in the
+      batch, then its box xyxy in pixels; output_size: p; spatial_scale: cells of the map per pixel.
 
     The references run it with stride 1 and dilation 2, so that 14 x 14 cells stay 14 x 14. Parameters are named as in
-    the references (0.conv1.norm.weight, ...). Raises `ValueError` for a roi that is not finite or names no image.
+    the references (0.conv1.norm.weight, ...). Raises `ValueError` for a roi that is not finite or without an image.
 
     >>> stage = RegionStage(depth=2, in_channels=8, bottleneck_channels=4, out_channels=16)
     >>> stage(torch.zeros(3, 8, 14, 14)).shape
@@ -249,7 +248,7 @@ class RegionStage(nn.Sequential):
         return torch.cat([self.maps(part).mean(dim=(2, 3)) for part in pooled])
 
     def maps(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Pooled regions (N, in_channels, p, p) -> res5's own maps (N, out_channels, p / stride, p / stride)."""
+        """Pooled regions (N, in_channels, p, p) -> the maps of res5 (N, out_channels, p / stride, p / stride)."""
         return super().forward(_fastest_layout(pooled))
 
 
@@ -271,6 +270,6 @@ def caffe_name(name: str) -> str:
 
 def _check_rois(rois: torch.Tensor, *, num_images: int) -> None:
     if not bool(torch.isfinite(rois).all()):
-        raise ValueError("a region's box is not finite (NaN or infinity): were its image or the weights broken?")
+        raise ValueError("a region's box is not finite (NaN or infinity): are its image or the weights damaged?")
     if len(rois) and not 0 <= int(rois[:, 0].min()) <= int(rois[:, 0].max()) < num_images:
         raise ValueError(f"a region names an image outside the batch of {num_images}: rois[:, 0] counts from 0")

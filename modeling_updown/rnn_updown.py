@@ -1,6 +1,6 @@
-"""LSTM and GRU, one word at a time: their arithmetic, which rows run when, and the GRU that reads questions.
+"""LSTM and GRU steps, the rows that run at each step, and the GRU that encodes questions.
 
-Shapes: N rows of words, T words, E wide, H hidden.
+Shapes: N rows of words, T words, word width E, hidden width H.
 """
 
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ def gru_step(from_word: torch.Tensor, from_state: torch.Tensor, hidden: torch.Te
 
 @dataclass
 class WordSteps:
-    """Which rows run at which step: rows sorted so that those of a step are the first ones of the step before.
+    """The rows of each step: rows are sorted so that those of a step are the first ones of the step before.
 
-    order (N,): row at each place; num_rows: rows of each step; skips: whether any row ends before the last step; holes:
-    whether a row has a masked word before its last real one.
+    order (N,): the row at each place; num_rows: rows of each step; skips: whether any row ends before the last step;
+    holes: whether a row has a masked word before its last real one.
     """
 
     order: torch.Tensor
@@ -49,7 +49,7 @@ class WordSteps:
         return torch.cat([ordered[:rows, step] for step, rows in enumerate(self.num_rows)])
 
     def unpack(self, packed: torch.Tensor) -> torch.Tensor:
-        """The way back: (sum of num_rows, ...) -> (N, T, ...), zero where a row did not run."""
+        """The inverse of `pack`: (sum of num_rows, ...) -> (N, T, ...), zero where a row did not run."""
         if not self.skips:
             return packed.unflatten(0, (len(self.num_rows), -1)).transpose(0, 1)
         step = torch.repeat_interleave(torch.tensor(self.num_rows)).to(self.order.device)
@@ -61,7 +61,7 @@ class WordSteps:
 def word_steps(attention_mask: torch.Tensor | None, *, num_rows: int, num_words: int, skip: bool) -> WordSteps:
     """Plan the steps of N rows of T words: with `skip`, a row stops after its last real word.
 
-    The row count of a step is rounded up to one of eight sizes, since every new matrix shape costs a plan.
+    The row count of a step is rounded up to one of eight sizes, since every new matrix shape needs a new plan.
     """
     if attention_mask is None or not skip:
         return WordSteps(torch.arange(num_rows), [num_rows] * num_words, skips=False)
@@ -76,9 +76,9 @@ def word_steps(attention_mask: torch.Tensor | None, *, num_rows: int, num_words:
 
 
 class QuestionGRU(nn.Module):
-    """A GRU whose last state stands for a text; equal to `torch.nn.GRU` on each text without its padding.
+    """A GRU that encodes a text as its last state; equal to `torch.nn.GRU` on each text without its padding.
 
-    Rows stop at their own last word, the words' products are made at once for a whole batch.
+    A row stops at its last word; the products of the words are computed at once for a whole batch.
 
     >>> gru = QuestionGRU(word_size=4, hidden_size=3)
     >>> gru(torch.randn(2, 5, 4), torch.tensor([5, 0]))[1].tolist()

@@ -1,4 +1,4 @@
-"""Images, text and regions made ready for the models. `modeling_updown` re-exports the public names."""
+"""Processors of images, text and regions for the models. `modeling_updown` re-exports the public names."""
 
 from .image_processing_updown import UpDownImageProcessor, UpDownImageProcessorPil, load_image
 from .processing_updown import UpDownProcessor

@@ -1,13 +1,13 @@
-"""Answers as text: the official VQA normalisation, and the soft scores that many people's answers give one answer.
+"""Answers as text: the official VQA normalisation, and the soft scores of answers from many annotators.
 
-One home for both ends of the way of an answer: labels are normalised before they enter the vocabulary, and predictions
-and human answers before they are compared (`training.metrics.vqa.accuracy`).
+Used for labels before they enter the vocabulary, and for predictions and human answers before they are compared
+(`training.metrics.vqa.accuracy`).
 
     "The two  dogs!" --strip_punctuation--> "The two  dogs" --normalize_words--> "2 dogs"
 
-Rules and tables are those of the VQA evaluator (Antol et al. 2015, `VQAEval`), with the oddities that published
-numbers contain: a full stop stays only before a digit, and only the first 32 go (`re.UNICODE`, which is 32, stands
-where the count belongs); capitalised entries of the contractions never match, so "im" and "ive" stay as they are;
+Rules and tables are those of the VQA evaluator (Antol et al. 2015, `VQAEval`), including the peculiarities that affect
+published numbers: full stops are kept only before a digit, and only the first 32 are removed (`re.UNICODE`, which is
+32, is passed as the count); capitalised entries of the contractions never match, so "im" and "ive" are unchanged;
 "somebody'd" loses its apostrophe.
 """
 
@@ -20,7 +20,7 @@ PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 ARTICLES = frozenset(("a", "an", "the"))
 NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBERS = {"none": "0"} | {word: str(number) for number, word in enumerate(NUMBER_WORDS)}
-# What the evaluator restores. Each is found under every spelling that lacks exactly one of its apostrophes.
+# Contractions that the evaluator restores from every spelling that lacks exactly one of their apostrophes.
 CONTRACTED = """
     ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd he'd've
     he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't needn't not've
@@ -48,7 +48,7 @@ _STOP = re.compile(r"\.(?!\d)")
 
 
 def clean_answer(text: str) -> str:
-    """Line breaks and tabs become spaces and the ends are stripped: what the evaluator does to every answer first."""
+    """The evaluator's first step: line breaks and tabs become spaces, and the ends are stripped."""
     return text.replace("\n", " ").replace("\t", " ").strip()
 
 
@@ -56,8 +56,8 @@ def clean_answer(text: str) -> str:
 def normalize_answer(text: str) -> str:
     """The official normalisation: `strip_punctuation`, then `normalize_words`.
 
-    The evaluator passes answers through `clean_answer` before; that matters only where a mark touches a line break or
-    the ends of the text.
+    The evaluator applies `clean_answer` before; that matters only if a mark touches a line break or the ends of the
+    text.
 
     >>> normalize_answer("The two  dogs!"), normalize_answer("dont know."), normalize_answer("10,000")
     ('2 dogs', "don't know", '10000')
@@ -67,7 +67,8 @@ def normalize_answer(text: str) -> str:
 
 @lru_cache(maxsize=CACHED_TEXTS)
 def normalize_answer_evalai(text: str) -> str:
-    """The normalisation of the challenge server and of TextVQA: lower case, no "," and "?", "'s" apart, then the rest.
+    """The normalisation of the challenge server and of TextVQA: lower case, no "," and "?", "'s" separated, and then
+    `normalize_answer`.
 
     >>> normalize_answer_evalai("McDonald's, 2?")
     "mcdonald 's 2"
@@ -77,10 +78,10 @@ def normalize_answer_evalai(text: str) -> str:
 
 
 def strip_punctuation(text: str) -> str:
-    """The first stage: each mark goes or becomes a space, and full stops not before a digit go.
+    """The first step: each mark is removed or becomes a space, and full stops that are not before a digit are removed.
 
-    A mark goes where it touches a space anywhere in the text, and every mark goes where the text has digit,digit; else
-    it becomes a space. The original text decides for all of them.
+    A mark is removed if it is next to a space anywhere in the text, and all marks are if the text has digit,digit; else
+    it becomes a space. The original text decides for all marks.
 
     >>> strip_punctuation("red/white"), strip_punctuation("red /white"), strip_punctuation("1,000/2 p.m.")
     ('red white', 'red white', '10002 pm')
@@ -88,13 +89,13 @@ def strip_punctuation(text: str) -> str:
     marks = set(_PUNCTUATION_MARK.findall(text))
     if marks:
         in_number = _COMMA_IN_NUMBER.search(text) is not None
-        goes = {mark for mark in marks if in_number or f"{mark} " in text or f" {mark}" in text}
-        text = text.translate({ord(mark): None if mark in goes else " " for mark in marks})
+        removed = {mark for mark in marks if in_number or f"{mark} " in text or f" {mark}" in text}
+        text = text.translate({ord(mark): None if mark in removed else " " for mark in marks})
     return _STOP.sub("", text, count=MOST_STOPS) if "." in text else text
 
 
 def normalize_words(text: str) -> str:
-    """The second stage: lower case, number words to ten as digits, no articles, apostrophes of contractions restored.
+    """The second step: lower case, number words to ten as digits, no articles, apostrophes of contractions restored.
 
     >>> normalize_words("None of  the dogs isnt")
     "0 of dogs isn't"
@@ -104,13 +105,13 @@ def normalize_words(text: str) -> str:
 
 
 def soft_scores(answers: Sequence[str], *, form: str = "leave_one_out") -> dict[str, float]:
-    """How right each of people's answers to one question is, in 0..1: the targets of the sigmoid answers.
+    """Answer -> score in 0..1, from the annotators' answers to one question: the targets of the sigmoid answers.
 
-    Answers are counted as they are given: pass normalised ones for the evaluator's numbers; the reimplementation counts
-    raw ones.
+    Answers are counted unchanged: pass normalised ones for the evaluator's numbers; the reimplementation counts raw
+    ones.
 
     Args:
-        answers: what the annotators said, one string each; none gives an empty dict.
+        answers: the annotators' answers; [] gives {}.
         form: see `soft_score`.
 
     >>> soft_scores(["dog"] * 2 + ["cat"] * 8)
@@ -125,15 +126,15 @@ def soft_score(count: int, *, num_answers: int = 10, form: str = "leave_one_out"
     """The score, 0..1, of an answer that `count` of `num_answers` annotators gave.
 
     Args:
-        count: how many gave it, 0..num_answers.
-        num_answers: how many annotators there are, at least one.
+        count: the number of annotators who gave it, 0..num_answers.
+        num_answers: the number of annotators, at least one.
         form: "leave_one_out", the VQA evaluator's: the mean, over the annotators left out, of min(n/3, 1) with n of the
-            others agreeing (a lone annotator's answer scores 0, since nobody is left to agree); "table", that of the
+            others agreeing (a single annotator's answer scores 0, since there are no others); "table", that of the
             popular reimplementation (hengyuan-hu): 0, .3, .6, .9, 1 for 0, 1, 2, 3, more; "agree_of_three":
             min(n/3, 1) (Anderson et al. 2018, and A-OKVQA's direct answers).
 
     Raises:
-        ValueError: a form or a count that cannot be.
+        ValueError: for an unknown form, or a count out of range.
 
     >>> [soft_score(count) for count in range(5)]
     [0.0, 0.3, 0.6, 0.9, 1.0]
@@ -141,7 +142,7 @@ def soft_score(count: int, *, num_answers: int = 10, form: str = "leave_one_out"
     if not 0 <= count <= num_answers or num_answers < 1:
         raise ValueError(f"{count} of {num_answers} annotators cannot agree; give a count from 0 to their number")
     if form == "leave_one_out":
-        # left out among those who agree, or among the others; in thirds, so that only the division rounds
+        # the annotator left out agrees, or does not; in thirds, so that only the division rounds
         thirds = count * min(count - 1, 3) + (num_answers - count) * min(count, 3)
         return thirds / (3 * num_answers)
     if form == "table":

@@ -1,7 +1,7 @@
-"""Images from the web: one http(s) address -> the bytes behind it, within a time, a size and the addresses allowed.
+"""Downloads an image from an http(s) URL, with limits on time, size and redirects.
 
-The first hop of `load_image` for an URL. A server is a stranger: it may answer with garbage, never end, send the reader
-on to another scheme or into the reader's own network. Each of these ends in one error that names the address.
+Used by `load_image` for URLs. Servers are not trusted: one may send garbage, never end, or redirect to another scheme
+or into the local network. Each of these raises one error that names the URL.
 """
 
 import contextlib
@@ -16,22 +16,22 @@ from typing import Any
 from urllib.parse import urlsplit
 
 MAX_DOWNLOAD_BYTES = 2**28
-DOWNLOAD_SECONDS = 30.0  # for the whole of it, redirects included
+DOWNLOAD_SECONDS = 30.0  # for the whole download, including redirects
 CHUNK_BYTES = 2**16
 SCHEMES = ("http", "https")
 
 
 def download_image(url: str, *, timeout: float | None = None) -> bytes:
-    """The bytes behind an http(s) URL.
+    """Downloads the content of an http(s) URL.
 
     Args:
-        url: where the image is; it may lie in the reader's own network, but no other server may redirect there.
-        timeout: seconds that the whole fetch may take, redirects included; by default `DOWNLOAD_SECONDS`.
+        url: it may be in the local network, but other servers may not redirect there.
+        timeout: seconds for the whole download, including redirects; by default `DOWNLOAD_SECONDS`.
 
     Raises:
-        ConnectionError: the server does not answer, answers with something else than HTTP, takes longer than `timeout`,
-            or redirects to another scheme or into the reader's own network.
-        ValueError: there are more than `MAX_DOWNLOAD_BYTES`, or `timeout` is no time.
+        ConnectionError: if the server does not answer, answers with something else than HTTP, takes longer than
+            `timeout`, or redirects to another scheme or into the local network.
+        ValueError: for more than `MAX_DOWNLOAD_BYTES`, or a `timeout` that is not above 0.
     """
     seconds = DOWNLOAD_SECONDS if timeout is None else float(timeout)
     if not 0 < seconds <= threading.TIMEOUT_MAX:
@@ -54,14 +54,14 @@ def download_image(url: str, *, timeout: float | None = None) -> bytes:
 
 
 class TooLargeError(Exception):
-    """There is more behind an address than is read."""
+    """Raised for a download of more than `MAX_DOWNLOAD_BYTES`."""
 
 
 class Download(threading.Thread):
-    """One fetch in a thread of its own, which is left behind when its time is over.
+    """One download in a separate thread, which is abandoned after the timeout.
 
-    The time limit of a socket starts anew with every byte, so a server that sends one at a time would hold its reader
-    for days; only another thread can stop waiting.
+    A socket's timeout restarts with every byte, so a server that sends single bytes could block its reader for days; a
+    waiting thread can give up.
     """
 
     def __init__(self, url: str, *, seconds: float):
@@ -72,14 +72,14 @@ class Download(threading.Thread):
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Fetch; what goes wrong is kept for the thread that waits."""
+        """Download; an error is stored for the waiting thread."""
         try:
             self.content = self.fetch()
-        except Exception as error:  # strangers answer with errors of every kind, http.client's are no OSError
+        except Exception as error:  # servers cause errors of every kind; http.client's are not OSError
             self.error = error
 
     def fetch(self) -> bytes:
-        """All bytes, read piece by piece so that an end comes soon after the deadline."""
+        """The whole content, read in pieces, so that the thread ends soon after the deadline."""
         request = urllib.request.Request(self.url, headers={"User-Agent": "updown"})
         opener = opener_for(self.url)
         with contextlib.closing(opener.open(request, timeout=self.seconds)) as response:
@@ -91,14 +91,14 @@ class Download(threading.Thread):
                     raise TooLargeError
                 if time.monotonic() > self.deadline:
                     raise TimeoutError(f"not done after {self.seconds:g} seconds")
-            missing = response.length or 0  # what the server announced and did not send
+            missing = response.length or 0  # bytes that the server announced and did not send
         if missing:
             raise http.client.IncompleteRead(b"", missing)
         return b"".join(pieces)
 
 
 def opener_for(url: str) -> urllib.request.OpenerDirector:
-    """What opens an http(s) URL and nothing else: no files, no FTP, not by a redirect either."""
+    """An opener of http(s) URLs only: no files and no FTP, also by redirects."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -113,13 +113,13 @@ def opener_for(url: str) -> urllib.request.OpenerDirector:
 
 
 class GuardedRedirects(urllib.request.HTTPRedirectHandler):
-    """Redirects to http(s) only, and into the reader's own network only where the first URL was there (`inside`)."""
+    """Follows redirects to http(s) only, and into the local network only if the first URL was there (`inside`)."""
 
     def __init__(self, *, inside: bool):
         self.inside = inside
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """As Python does it, unless the new URL is none that a stranger may name."""
+        """The request of an allowed redirect; raises `URLError` for others."""
         if urlsplit(newurl).scheme.lower() not in SCHEMES:
             raise urllib.error.URLError(f"it redirects to {newurl[:80]}, which is not http or https")
         if not self.inside and is_inside(newurl):
@@ -128,7 +128,7 @@ class GuardedRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def is_inside(url: str) -> bool:
-    """Whether any address of a URL's host is this machine's or of a private network, rather than of the Internet.
+    """Whether any address of a URL's host is of this machine or a private network rather than of the Internet.
 
     >>> [is_inside(url) for url in ("http://127.0.0.1:8000/a.jpg", "http://[fe80::1]/", "https://93.184.215.14/a.jpg")]
     [True, True, False]
@@ -137,7 +137,7 @@ def is_inside(url: str) -> bool:
 
 
 def host_addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """The addresses of a host; none where it has none, which whoever connects to it will say."""
+    """The addresses of a host; [] if it has none, in which case the connection fails later."""
     try:
         addresses = [ipaddress.ip_address(host)]
     except ValueError:

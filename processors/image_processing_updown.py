@@ -1,8 +1,8 @@
-"""Images to `pixel_values`: loading whatever a user calls an image, then resizing and normalising it.
+"""Images to `pixel_values`: loading from any source, resizing and normalising.
 
-It stands first in the flow: image -> image processor -> `pixel_values` -> region source. The defaults are those of the
-timm backbones this project trains on (224 x 224, bicubic, mean and standard deviation 0.5); the detector of Anderson
-et al. 2018 instead keeps the aspect ratio (`size={"shortest_edge": 600, "longest_edge": 1000}`), which adds padding
+The first step of the flow: image -> image processor -> `pixel_values` -> region source. The defaults are those of the
+timm backbones that this project trains on (224 x 224, bicubic, mean and standard deviation 0.5); the detector of
+Anderson et al. 2018 keeps the aspect ratio (`size={"shortest_edge": 600, "longest_edge": 1000}`), which adds padding
 and a `pixel_mask`.
 """
 
@@ -37,7 +37,7 @@ logger = logging.get_logger(__name__)
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image
 ImageArray = np.ndarray | torch.Tensor
 
-# formats that hold images; Pillow would hand others to outside programs (EPS to Ghostscript)
+# formats of images; Pillow passes some others to external programs (EPS to Ghostscript)
 Image.init()
 IMAGE_FORMATS = tuple(
     name
@@ -45,33 +45,33 @@ IMAGE_FORMATS = tuple(
     if name in Image.OPEN
 )
 MAX_IMAGE_PIXELS = 2**26  # larger images are reduced by a whole factor: 67 megapixels are 201 MB in RGB
-MAX_JPEG_PIXELS = 10**9  # a JPEG decodes at 1/8 of its size in little memory, other formats only whole
+MAX_JPEG_PIXELS = 10**9  # a JPEG can be decoded at 1/8 of its size in little memory, other formats cannot
 SHORTEST_BASE64 = 90  # letters; the smallest PNG has 67 bytes
-# an image's levels times `rescale_factor`, less `image_mean`, divided by `image_std`: beyond these no image is left
+# limits of `rescale_factor`, `image_mean` and `image_std`, beyond which normalised images lose their content
 SMALLEST_FACTOR, LARGEST_FACTOR = 1e-6, 1e6
-OVERSHOOT = 0.1  # how far a resize may take levels in 0..1 beyond them: bicubic makes -0.06..1.06 of a sharp edge
+OVERSHOOT = 0.1  # how far a resize may take levels outside 0..1: bicubic makes -0.06..1.06 of a sharp edge
 
-# value of white for the modes that hold more than 8 bits; the smallest that the image's brightest pixel reaches is used
+# possible values of white in the modes of more than 8 bits; the smallest that is not below the brightest pixel is used
 WHITE_LEVELS = {"I;16": (65535,), "I": (255, 65535, 2**31 - 1), "F": (1.0, 255.0, 65535.0)}
 
 
 def load_image(source: ImageSource, *, timeout: float | None = None) -> Image.Image:
-    """Loads one image as RGB, upright, 8 bits a channel.
+    """Loads one image as RGB, upright, 8 bits per channel.
 
     EXIF rotation is applied; grey, palette, 1-bit, CMYK and 16-bit images are converted (16 bits are scaled, not
-    clipped); transparency is laid on white; of an animation the first frame is taken. Images over
-    `MAX_IMAGE_PIXELS` come back reduced by a whole factor.
+    clipped); transparent images get a white background; of an animation the first frame is used. Images over
+    `MAX_IMAGE_PIXELS` are reduced by a whole factor.
 
     Args:
         source: a path, an http(s) or `data:image/` URL, the bytes of an image file or their base64, a file opened in
-            binary mode (`io.BytesIO` and its like; read from its beginning where it can be), or a `PIL.Image`.
-        timeout: seconds that the download from an URL may take; by default `DOWNLOAD_SECONDS`.
+            binary mode (such as `io.BytesIO`; read from its beginning if it can seek), or a `PIL.Image`.
+        timeout: seconds for the download from a URL; by default `DOWNLOAD_SECONDS`.
 
     Raises:
-        FileNotFoundError, IsADirectoryError: there is no such file.
-        ConnectionError: the URL does not answer as it should; see `download_image`.
-        ValueError: the file is empty, no image, damaged, or too large to decode safely.
-        TypeError: source is none of the kinds above.
+        FileNotFoundError, IsADirectoryError: if there is no such file.
+        ConnectionError: if the download fails; see `download_image`.
+        ValueError: for a file that is empty, not an image, damaged, or too large to decode safely.
+        TypeError: for a source of another type.
 
     >>> load_image(Image.new("RGBA", (4, 2), (255, 0, 0, 0))).getpixel((0, 0))
     (255, 255, 255)
@@ -96,7 +96,7 @@ def _open_stream(source: Any, *, timeout: float | None) -> tuple[str, BinaryIO]:
     if text.startswith("data:image/"):
         return "the data URL", io.BytesIO(_decode_data_url(text))
     if len(text) >= SHORTEST_BASE64 and not os.path.isfile(text):
-        with contextlib.suppress(ValueError):  # no base64, so a path after all
+        with contextlib.suppress(ValueError):  # not base64, so it is a path
             return "the given base64", io.BytesIO(base64.b64decode("".join(text.split()), validate=True))
     return _open_file(text)
 
@@ -114,7 +114,7 @@ def _open_file(path: str) -> tuple[str, BinaryIO]:
 
 
 def _read_file_object(file: Any) -> tuple[str, BinaryIO]:
-    """What an open file holds, which stays open: the caller's file is the caller's to close."""
+    """The name and content of an open file, which is not closed."""
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) else "the given file object"
     try:
@@ -139,7 +139,7 @@ def _decode_data_url(url: str) -> bytes:
 
 
 def _open_image(stream: BinaryIO, *, name: str) -> Image.Image:
-    """Reads the header only, and sets a large JPEG to decode at 1/2, 1/4 or 1/8 of its size."""
+    """Opens an image by its header, and sets a large JPEG to decode at 1/2, 1/4 or 1/8 of its size."""
     start = stream.read(2)
     if not start:
         raise ValueError(f"{name} is empty (0 bytes); download or copy it again")
@@ -151,7 +151,7 @@ def _open_image(stream: BinaryIO, *, name: str) -> Image.Image:
         if start != b"\xff\xd8":
             raise _too_large(name, cure="or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it") from None
         image = _open_huge_jpeg(stream, name=name)
-    except Exception as error:  # decoders meet hostile headers with errors of every kind
+    except Exception as error:  # decoders may raise anything for malformed headers
         raise _damaged(name, error) from error
     if isinstance(image, JpegImageFile):
         factor = _reduction(image.size)
@@ -160,11 +160,11 @@ def _open_image(stream: BinaryIO, *, name: str) -> Image.Image:
 
 
 def _open_huge_jpeg(stream: BinaryIO, *, name: str) -> JpegImageFile:
-    """A JPEG over Pillow's limit of pixels, if it can be decoded at a fraction of its size in little memory."""
+    """Opens a JPEG over Pillow's pixel limit, if it can be decoded at a fraction of its size in little memory."""
     stream.seek(0)
     image = JpegImageFile(stream)
     if image.info.get("progressive"):
-        raise _too_large(name, cure="or as a baseline JPEG (a progressive one is held whole in memory)")
+        raise _too_large(name, cure="or a baseline JPEG (a progressive one is decoded at full size)")
     if math.prod(image.size) > MAX_JPEG_PIXELS:
         raise _too_large(name, cure=f"below {MAX_JPEG_PIXELS} (it is {image.width} x {image.height})")
     return image
@@ -183,10 +183,10 @@ def _decode(image: Image.Image, *, name: str) -> Image.Image:
         raise ValueError(f"{name} is {image.width} x {image.height} pixels; an image needs at least one pixel")
     try:
         image.load()
-        with contextlib.suppress(Exception):  # broken EXIF data says nothing about the pixels
+        with contextlib.suppress(Exception):  # broken EXIF data does not affect the pixels
             image = ImageOps.exif_transpose(image)
         image = _to_rgb(image)
-    except Exception as error:  # decoders meet damaged files with errors of every kind
+    except Exception as error:  # decoders may raise anything for damaged files
         raise _damaged(name, error) from error
     factor = _reduction(image.size)
     return image if factor == 1 else image.reduce(factor)
@@ -217,12 +217,12 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def load_images(images: Any, *, timeout: float | None = None) -> Any:
-    """Loads every path, URL, bytes or open file in an image or (nested) list; PIL images and arrays pass unchanged.
+    """Loads every path, URL, bytes or open file in an image or (nested) list; PIL images and arrays are kept.
 
     A grey array (H, W) becomes (1, H, W).
 
     Raises:
-        OSError, ValueError, TypeError: those of `load_image`.
+        OSError, ValueError, TypeError: as `load_image`.
     """
     if isinstance(images, list | tuple):
         return [load_images(image, timeout=timeout) for image in images]
@@ -232,15 +232,14 @@ def load_images(images: Any, *, timeout: float | None = None) -> Any:
 
 
 def check_image_array(array: ImageArray, *, do_rescale: bool | None) -> ImageArray:
-    """Makes an array of an image, (C, H, W) or (H, W, C), safe to resize: 8 bits or float32, finite, contiguous.
+    """Converts an image array, (C, H, W) or (H, W, C), to 8 bits or float32, finite and contiguous.
 
-    Levels of 16-bit and bool arrays are scaled to 0..255. So are floats that all lie in 0..1, as `torchvision` and
-    `skimage` make them, where levels are to be rescaled: they become the 8 bits that they came from. A resize that
-    overshoots is cut to 0..1 first. Other floats are left as they are, with a warning where they look normalised
-    already; so is one given for 16 bits that use no more than 8.
+    16-bit and bool arrays are scaled to 0..255. If levels are to be rescaled, so are floats that are all in 0..1, as
+    made by `torchvision` and `skimage`: they become 8 bits, after clipping the overshoot of a resize. Other floats are
+    kept, with a warning if they look normalised already. 16-bit arrays whose levels fit 8 bits get a warning too.
 
     Raises:
-        ValueError: no pixels, neither 1, 3 nor 4 channels, or a value that is not finite.
+        ValueError: for no pixels, another number of channels than 1, 3 or 4, or a value that is not finite.
     """
     shape = tuple(array.shape)
     if 0 in shape or not ({shape[0], shape[-1]} & {1, 3, 4}):
@@ -261,23 +260,23 @@ def check_image_array(array: ImageArray, *, do_rescale: bool | None) -> ImageArr
             return _like((levels.clamp(0, 1) * 255.0).round().to(torch.uint8), array)
         if max(-lowest, highest) < 10:
             logger.warning_once(
-                f"an image given as floats from {lowest:.2f} to {highest:.2f} looks normalised already, yet it is "
-                f"about to be divided by 255: give 0..1 or 0..255, or pass do_rescale=False and do_normalize=False"
+                f"an image given as floats from {lowest:.2f} to {highest:.2f} looks normalised already, but it will be "
+                f"divided by 255: give 0..1 or 0..255, or pass do_rescale=False and do_normalize=False"
             )
     return _like(levels, array)
 
 
 def _warn_of_8_bits(highest: float) -> None:
-    """An image of 16 bits is black where its levels are those of 8."""
+    """Warn of a 16-bit image whose levels fit 8 bits, which becomes black."""
     if 0 < highest < 256:
         logger.warning_once(
-            f"an image of 16 bits has no level above {highest:.0f} of 65535, so it is as good as black: if these are 8 "
+            f"an image of 16 bits has no level above {highest:.0f} of 65535, so it is nearly black: if these are 8 "
             "bits, give them as uint8"
         )
 
 
 def _plain(array: ImageArray) -> ImageArray:
-    # torch takes neither negative strides (channels flipped with [..., ::-1]) nor read-only memory
+    # torch accepts neither negative strides (channels flipped with [..., ::-1]) nor read-only memory
     return np.require(array, requirements=["C", "W"]) if isinstance(array, np.ndarray) else array
 
 
@@ -286,16 +285,16 @@ def _like(levels: torch.Tensor, array: ImageArray) -> ImageArray:
 
 
 def resize_exactly(images: list[Any], size: SizeDict) -> list[torch.Tensor]:
-    """Images (C, H, W) resized in float32, bilinear, without smoothing, as the detectors of Caffe's line were fed.
+    """Images (C, H, W) resized in float32, bilinear, without antialiasing, as for Caffe's detectors.
 
     The shorter side becomes `size.shortest_edge`, unless the longer would exceed `size.longest_edge`; both are rounded
-    half up. Without a shortest edge, to `size.height` x `size.width`.
+    half up. Without a shortest edge, the size is `size.height` x `size.width`.
     """
     resized = []
     for image in images:
         levels = torch.as_tensor(_plain(image))
         target = (size.height, size.width) if size.height else aspect_size(levels.shape[-2:], size)
-        channels = (  # one at a time: in float32 an image takes four times its memory
+        channels = (  # one at a time, since float32 takes four times the memory
             F.interpolate(channel[None, None].float(), size=target, mode="bilinear", align_corners=False)[0]
             for channel in levels
         )
@@ -317,10 +316,10 @@ def aspect_size(image_size: Sequence[int], size: SizeDict) -> tuple[int, int]:
 
 
 def check_resized_pixels(images: list[Any], size: SizeDict) -> None:
-    """Refuses to blow a long thin image up to gigabytes: a 20000 x 1 image at shortest edge 600 has 7 gigapixels.
+    """Checks that resizing does not make long thin images huge: 20000 x 1 at shortest edge 600 has 7 gigapixels.
 
     Raises:
-        ValueError: an image (C, H, W) would hold over `MAX_IMAGE_PIXELS` after resizing.
+        ValueError: if an image (C, H, W) would have over `MAX_IMAGE_PIXELS` after resizing.
     """
     for image in images:
         height, width = image.shape[-2:]
@@ -335,7 +334,7 @@ def check_resized_pixels(images: list[Any], size: SizeDict) -> None:
 
 
 def check_factor(name: str, value: Any) -> None:
-    """Raises `ValueError` for a `rescale_factor`, `image_mean` or `image_std` that leaves nothing of an image.
+    """Raises `ValueError` for a `rescale_factor`, `image_mean` or `image_std` that is out of range.
 
     >>> check_factor("image_std", [0.5, 0.0, 0.5])
     Traceback (most recent call last):
@@ -346,7 +345,7 @@ def check_factor(name: str, value: Any) -> None:
         return
     smallest = -LARGEST_FACTOR if name == "image_mean" else SMALLEST_FACTOR
     values = list(value) if isinstance(value, Iterable) and not isinstance(value, str | Mapping) else [value]
-    if name == "rescale_factor":  # a negative one makes a negative of the image
+    if name == "rescale_factor":  # a negative one inverts the image
         values = [abs(number) if isinstance(number, numbers.Real) else number for number in values]
     good = (isinstance(number, numbers.Real) and smallest <= float(number) <= LARGEST_FACTOR for number in values)
     if not values or not all(good):
@@ -357,9 +356,9 @@ def check_factor(name: str, value: Any) -> None:
 
 
 class UpDownImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
-    """What our image processors take beyond transformers' own.
+    """Arguments of our image processors besides those of transformers.
 
-    exact_resize (`bool`, defaults to `False`): resize in float32, bilinear, without smoothing.
+    exact_resize (`bool`, defaults to `False`): resize in float32, bilinear, without antialiasing.
     channel_order (`"rgb"` or `"bgr"`, defaults to `"rgb"`): of `pixel_values`; mean and deviation are in this order.
     min_regions, max_regions, score_threshold (*optional*): how many regions a detector keeps, saved with its processor;
         see `region_selection`.
@@ -373,7 +372,7 @@ class UpDownImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[cal
 
 
 class ImagePreparation(BaseImageProcessor):
-    """What both backends share: the defaults, loading, and padding with a mask where the aspect ratio is kept."""
+    """The base class of both backends: defaults, loading, and padding with a mask if the aspect ratio is kept."""
 
     resample = Image.Resampling.BICUBIC
     image_mean = IMAGENET_STANDARD_MEAN
@@ -395,17 +394,17 @@ class ImagePreparation(BaseImageProcessor):
         self.check_levels()
 
     def check_levels(self, **given: Any) -> None:
-        """Raises `ValueError` for settings, `given` or else saved, under which every image becomes the same numbers."""
+        """Raises `ValueError` for factors out of range, `given` or else saved (see `check_factor`)."""
         for name in ("rescale_factor", "image_mean", "image_std"):
             check_factor(name, given.get(name, getattr(self, name)))
 
     @property
     def model_input_names(self) -> list[str]:  # type: ignore[override]
-        """The names of what a call returns."""
+        """The names of the returned inputs."""
         return ["pixel_values", "pixel_mask"] if self.size.shortest_edge else ["pixel_values"]
 
     def preprocess(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
-        """Images -> `pixel_values`, as transformers does it, with the settings of this call checked."""
+        """Images -> `pixel_values`, after checking the settings of this call."""
         self.check_levels(**{name: value for name, value in kwargs.items() if value is not None})
         return super().preprocess(images, *args, **kwargs)
 
@@ -416,7 +415,7 @@ class ImagePreparation(BaseImageProcessor):
         return load_images(image_url_or_urls, timeout=timeout)
 
     def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
-        """One image as (3, H, W), its levels unchanged."""
+        """One image as (3, H, W), with unchanged levels."""
         if not isinstance(image, Image.Image):
             image = check_image_array(image, do_rescale=kwargs.get("do_rescale"))
         elif kwargs.get("do_convert_rgb"):
@@ -424,8 +423,7 @@ class ImagePreparation(BaseImageProcessor):
         return super().process_image(image, *args, **kwargs)
 
     def region_selection(self) -> dict[str, Any]:
-        """How many regions of an image to keep, as the detector's `forward` takes it; empty where its config
-        decides."""
+        """The processor's region selection as arguments of the detector's `forward`; without it the config decides."""
         chosen = {name: getattr(self, name) for name in ("min_regions", "max_regions", "score_threshold")}
         return {name: value for name, value in chosen.items() if value is not None}
 
@@ -435,16 +433,16 @@ class ImagePreparation(BaseImageProcessor):
         """A detector's outputs -> for each image `scores`, `labels` and `boxes` (xyxy), the best first.
 
         Args:
-            outputs: what `UpDownDetector` returns; its regressed boxes are used.
+            outputs: the output of `UpDownDetector`, of which the regressed boxes are used.
             threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
             target_sizes: (B, 2) or pairs: height and width of each image in pixels, for boxes in pixels; else 0..1.
 
-        Raises `ValueError` for scores and boxes that are not finite, which would be left out or lie anywhere.
+        Raises `ValueError` for scores and boxes that are not finite.
         """
         for what, name in (("scores", "region_scores"), ("boxes", "pred_boxes")):
             if not bool(torch.isfinite(outputs[name][outputs["region_mask"]]).all()):
                 raise ValueError(
-                    f"the detector makes {what} of regions that are no numbers (NaN or infinity): its weights are "
+                    f"the detector makes {what} of regions that are not numbers (NaN or infinity): its weights are "
                     "damaged, or NaN since their training, so take another checkpoint"
                 )
         threshold = (self.score_threshold or 0.0) if threshold is None else threshold
@@ -484,13 +482,13 @@ class ImagePreparation(BaseImageProcessor):
         )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
-        """As transformers does it; beside the image processor of a published model its code is written again."""
+        """Save as transformers does; the image processor of a published model is saved with its code."""
         write_image_code(self, save_directory)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
 
 def write_image_code(image_processor: Any, folder: str | os.PathLike[str]) -> bool:
-    """Whether it is an image processor of ours from a published folder; then its code is written and named."""
+    """Write the code of one of our image processors if it comes from a published folder; returns whether it does."""
     if not isinstance(image_processor, ImagePreparation) or not getattr(image_processor, "auto_map", None):
         return False
     write_code(__file__, folder)
@@ -505,7 +503,7 @@ class UpDownImageProcessor(ImagePreparation, TorchvisionBackend):
     Every image is resized to `size` (224 x 224 without regard to its aspect ratio), divided by 255 and normalised with
     mean and standard deviation 0.5 to -1..1. With `size={"shortest_edge": s, "longest_edge": l}` the aspect ratio is
     kept, images are padded with 0 on the right and below to the largest of the batch, and `pixel_mask` (B, H, W) bool
-    is True on real pixels. Accepts all that `load_image` accepts, arrays, and lists of these.
+    is True on real pixels. Accepts the sources of `load_image`, arrays, and lists of these.
 
     Example:
         >>> processor = UpDownImageProcessor()
@@ -516,4 +514,4 @@ class UpDownImageProcessor(ImagePreparation, TorchvisionBackend):
 
 
 class UpDownImageProcessorPil(ImagePreparation, PilBackend):
-    """The twin of `UpDownImageProcessor` that works on Pillow and numpy; its outputs differ by rounding only."""
+    """`UpDownImageProcessor` with Pillow and numpy instead of torchvision; outputs differ only by rounding."""

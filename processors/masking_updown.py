@@ -1,18 +1,18 @@
-"""What pretraining hides: word pieces (MLM), regions (MRC, MRFR), blocks of a grid's cells (MIM).
+"""Masking for pretraining: word pieces (MLM), regions (MRC, MRFR), blocks of a grid's cells (MIM).
 
-It stands in the collation of a batch: word pieces and regions -> what is masked -> what the model is shown and what it
-is asked for. Devlin et al. 2019 for words; Chen et al. 2020 (UNITER), Tan & Bansal 2019 (LXMERT) and Lu et al. 2020
-(12-in-1) for regions; Bao et al. 2022 (BEiT) for blocks. All chance comes from the generator given, on its device, so
-a seed fixes a batch. B images, R regions, N texts, T tokens, V vocabulary; masks are bool, True = real, or = masked.
+Used in the collation of a batch: word pieces and regions -> masks -> the model's inputs and labels. Devlin et al. 2019
+for words; Chen et al. 2020 (UNITER), Tan & Bansal 2019 (LXMERT) and Lu et al. 2020 (12-in-1) for regions; Bao et al.
+2022 (BEiT) for blocks. All random numbers come from the given generator, on its device, so a seed determines a batch.
+B images, R regions, N texts, T tokens, V vocabulary; masks are bool, True = real or True = masked.
 """
 
 import torch
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
-IGNORED_LABEL = -100  # transformers' mark for a position without a label
-MASKED_SHARE, RANDOM_SHARE = 0.8, 0.1  # of the chosen word pieces; the rest is kept as it is
-ASPECT_RATIO = 0.3  # a block is at most 1 / 0.3 times as long as wide, either way
+IGNORED_LABEL = -100  # transformers' label of positions that the loss ignores
+MASKED_SHARE, RANDOM_SHARE = 0.8, 0.1  # of the chosen word pieces; the rest is unchanged
+ASPECT_RATIO = 0.3  # a block's longer side is at most 1 / 0.3 times its shorter one
 CONTINUES_WORD, BEGINS_WORD = ("##",), ("Ġ", "▁")
 
 
@@ -29,22 +29,22 @@ def mask_words(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Chooses word pieces to predict: 80 % become the mask token, 10 % a random piece, 10 % stay (Devlin et al. 2019).
 
-    Every maskable piece is chosen with `probability`; in a text where none was, the one that came closest.
+    Every maskable piece is chosen with `probability`; in a text without a chosen piece, the one with the lowest draw.
 
     Args:
         input_ids: (N, T) int64.
-        maskable: (N, T) bool, False for padding, [CLS], [SEP] and whatever else is never to be guessed.
+        maskable: (N, T) bool, False for padding, [CLS], [SEP] and other pieces that are never predicted.
         mask_token_id: the tokenizer's.
         vocab_size: V; random pieces are drawn from 0 .. V - 1.
-        generator: where chance comes from.
+        generator: the source of random numbers.
         probability: 0..1, of a piece, or of a word.
-        word_starts: (N, T) bool, `word_starts(tokenizer)[input_ids]`: whole words are chosen. A piece that is no start
-            belongs to the word before it; so a maskable piece after one that is not starts a word. Each piece of a
-            chosen word is masked, replaced or kept on its own, as BERT does.
-        random_ids: (K,) int64: the pieces to draw random ones from, say those that are no special tokens.
+        word_starts: (N, T) bool, `word_starts(tokenizer)[input_ids]`: if given, whole words are chosen. A piece that
+            does not start a word belongs to the word before it; a maskable piece after one that is not maskable starts
+            a word. Each piece of a chosen word is masked, replaced or kept independently, as in BERT.
+        random_ids: (K,) int64: the pieces from which random ones are drawn, such as those that are not special tokens.
 
     Returns:
-        masked_ids (N, T), and labels (N, T): the true piece where it was chosen, -100 elsewhere.
+        masked_ids (N, T), and labels (N, T): the true piece at chosen positions, -100 elsewhere.
 
     >>> ids, all_real = torch.tensor([[5, 6, 7, 8]]), torch.ones(1, 4, dtype=torch.bool)
     >>> chance = torch.Generator().manual_seed(2)
@@ -55,7 +55,7 @@ def mask_words(
     if word_starts is not None:
         after_another = F.pad(maskable, (1, -1))  # (N, T): the piece before it is maskable too
         word = (word_starts | ~after_another).cumsum(dim=1) - 1  # (N, T) number of the piece's word
-        draws = draws.gather(1, word)  # one draw a word
+        draws = draws.gather(1, word)  # one draw per word
     draws = draws.masked_fill(~maskable, torch.inf)
     chosen = maskable & ((draws < probability) | (draws == draws.amin(dim=1, keepdim=True)))
     kind = _uniform(input_ids.shape, generator, device=input_ids.device)
@@ -70,12 +70,12 @@ def mask_words(
 def word_starts(tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
     """Which ids of a tokenizer start a word: (V,) bool, for whole-word masking.
 
-    Recognised by the marker that most pieces have: WordPiece's `##` before a piece that continues a word, or `Ġ`
-    (byte-level BPE) or `▁` (sentencepiece) before one that starts one. There a full stop or comma belongs to the word
-    it follows. Special tokens start a word; where no piece has a marker all do.
+    Recognised by the most frequent marker: WordPiece's `##` before a piece that continues a word, or `Ġ` (byte-level
+    BPE) or `▁` (sentencepiece) before a piece that starts one. With the latter two, a full stop or comma belongs to
+    the word before it. Special tokens start a word; without any marker all pieces do.
 
     Raises:
-        ValueError: a tokenizer that marks the ends of words instead (`</w>`, as CLIP's), which ids alone do not show.
+        ValueError: for a tokenizer that marks the ends of words (`</w>`, as CLIP's).
     """
     vocabulary = tokenizer.get_vocab()
     count = {
@@ -104,21 +104,21 @@ def mask_regions(
     probability: float = 0.15,
     overlap: float | None = 0.4,
 ) -> torch.Tensor:
-    """Chooses regions to hide, overlapping ones together, so that one cannot be read off its neighbour.
+    """Chooses regions to hide, together with overlapping ones, so that a region cannot be inferred from its neighbours.
 
     A region is drawn with `probability`, and with it every region whose IoU with it is over `overlap` (Lu et al. 2020:
-    0.4). In each image the drawing ends once as many regions are hidden as independent draws would have hidden, so the
-    share stays near `probability` however much boxes overlap. At least one region of an image is hidden and, where it
-    has two or more, at least one stays (where one draw hides all, the region whose turn would come last).
+    0.4). In each image the drawing ends when as many regions are hidden as independent draws would have hidden, so the
+    share stays near `probability` also if boxes overlap. At least one region of an image is hidden and, if it has two
+    or more, at least one is kept (if one draw hides all, the region that would be drawn last).
 
-    Only neighbours of a drawn region are hidden, not neighbours of neighbours: the 36 boxes of a detector hang together
-    in chains, and hiding whole chains would leave images of a few boxes. Such a neighbour may itself overlap a region
-    that stays; `askable_regions` tells which are safe to ask for.
+    Only neighbours of a drawn region are hidden, not neighbours of neighbours: the 36 boxes of a detector form chains
+    of overlaps, and hiding whole chains would leave only a few boxes. Such a neighbour may itself overlap a visible
+    region; `askable_regions` returns those that do not.
 
     Args:
         region_mask: (B, R) bool, True = real.
         region_boxes: (B, R, 4) xyxy in 0..1; without them regions are drawn independently, as cells of a grid.
-        generator: where chance comes from.
+        generator: the source of random numbers.
         probability: 0..1, the share of real regions to hide.
         overlap: IoU; None or 1 hides no neighbours.
 
@@ -128,7 +128,7 @@ def mask_regions(
     turn = _uniform(region_mask.shape, generator, device=region_mask.device).masked_fill(~region_mask, torch.inf)
     real = region_mask.sum(dim=1, keepdim=True)  # (B, 1)
     wanted = _bounded((turn < probability).sum(dim=1, keepdim=True), real)  # (B, 1)
-    hidden_at = turn  # (B, R) the turn at which each region is hidden: its own, or a neighbour's
+    hidden_at = turn  # (B, R) the turn at which each region is hidden: its turn, or a neighbour's
     if region_boxes is not None and overlap is not None:
         near = _overlapping(region_boxes, overlap=overlap)  # (B, R, R)
         hidden_at = torch.where(near, turn[:, None, :], torch.inf).amin(dim=2).masked_fill(~region_mask, torch.inf)
@@ -146,7 +146,7 @@ def askable_regions(
     *,
     overlap: float | None = 0.4,
 ) -> torch.Tensor:
-    """The hidden regions that no visible one overlaps by more than `overlap`: (B, R) bool, what a loss may ask for.
+    """The hidden regions without a visible one of an IoU over `overlap`: (B, R) bool, those that a loss predicts.
 
     masked, region_mask (B, R) bool, region_boxes (B, R, 4) xyxy in 0..1.
     """
@@ -168,31 +168,31 @@ def mask_blocks(
     """Chooses cells of a grid to hide, in rectangular blocks that may overlap, until the share is reached (BEiT).
 
     Args:
-        region_mask: (B, R) bool, R the cells in reading order, as `grid_boxes` has them; False = never hidden.
+        region_mask: (B, R) bool, R the cells in reading order, as in `grid_boxes`; False = never hidden.
         grid_size: rows and columns of the grid.
-        generator: where chance comes from.
-        probability: 0..1, the share of the real cells to hide, rounded; at least one cell of an image is hidden and,
-            where it has two or more, at least one stays.
-        smallest_block: cells; a block is smaller where less is left to hide, and where so many make no rectangle or
-            none that fits the grid.
-        largest_block: cells; None for as many as are left to hide.
+        generator: the source of random numbers.
+        probability: 0..1, the share of the real cells to hide, rounded; at least one cell of an image is hidden and, if
+            it has two or more, at least one is kept.
+        smallest_block: cells; a block is smaller if fewer are left to hide, or if this number of cells does not form a
+            rectangle that fits the grid.
+        largest_block: cells; None: as many as are left to hide.
 
     Returns:
-        (B, R) bool, True = hidden. A block's area is drawn evenly between the bounds, its height : width evenly in
-        logarithm between 0.3 and 1 / 0.3; it lies around a cell that is not hidden yet. The last block is cut short in
-        reading order, so that the share is met exactly.
+        (B, R) bool, True = hidden. A block's area is uniform between the bounds, its height : width uniform in the
+        logarithm between 0.3 and 1 / 0.3; it contains a cell that is not hidden yet. The last block is truncated in
+        reading order, so that the share is exact.
 
     Raises:
-        ValueError: R is not rows x columns.
+        ValueError: if R is not rows x columns.
     """
     rows, columns = grid_size
     if region_mask.shape[1] != rows * columns:
         raise ValueError(
-            f"{region_mask.shape[1]} regions are no grid of {rows} x {columns} cells: give the source's own grid_size, "
+            f"{region_mask.shape[1]} regions are not a grid of {rows} x {columns} cells: give the source's grid_size, "
             "or mask single regions"
         )
     real = region_mask.sum(dim=1, keepdim=True)
-    wanted = torch.minimum(_bounded((real * probability).round().long(), real), real)  # (B, 1), 0 where none is real
+    wanted = torch.minimum(_bounded((real * probability).round().long(), real), real)  # (B, 1), 0 if none is real
     hidden, left = torch.zeros_like(region_mask), wanted  # left (B, 1): cells still to hide
     while bool((left > 0).any()):
         free = region_mask & ~hidden
@@ -214,18 +214,18 @@ def corrupt_regions(
     swapped: float = 0.0,
     kept: float = 0.0,
 ) -> torch.Tensor:
-    """What the model is shown of hidden regions: zeros, or for a share of them another image's region or their own.
+    """The model's input for hidden regions: zeros, or for a share of them another image's region or the true one.
 
-    LXMERT has `swapped=0.1, kept=0.1`, UNITER neither.
+    LXMERT uses `swapped=0.1, kept=0.1`, UNITER 0 for both.
 
     Args:
         features: (B, R, D).
         masked: (B, R) bool, True = hidden.
-        generator: where chance comes from.
-        region_mask: (B, R) bool: the regions that may be swapped in; without it all may.
-        swapped: 0..1, the share of hidden regions shown as a random region of another image of the batch, as it is
-            before anything is hidden; zeros where there is no other image with a region.
-        kept: 0..1, the share shown as they are.
+        generator: the source of random numbers.
+        region_mask: (B, R) bool: the regions that may be swapped in; by default all.
+        swapped: 0..1, the share of hidden regions replaced by a random true region of another image of the batch; by
+            zeros if there is no other image with a region.
+        kept: 0..1, the share that is not replaced.
 
     Returns:
         (B, R, D), equal to `features` where nothing is hidden.
@@ -236,11 +236,11 @@ def corrupt_regions(
     usable = torch.ones_like(masked) if region_mask is None else region_mask
     donors = usable.flatten().nonzero().squeeze(1)  # (M,) image by image
     own = usable.sum(dim=1, keepdim=True)  # (B, 1)
-    first = own.cumsum(dim=0) - own  # (B, 1) where an image's own regions begin among the donors
+    first = own.cumsum(dim=0) - own  # (B, 1) where an image's regions begin among the donors
     others = len(donors) - own
     zeroed |= swap & (others == 0)
     pick = (_uniform(masked.shape, generator, device=masked.device).double() * others).long()  # (B, R) in 0 .. others-1
-    pick = torch.where(pick >= first, pick + own, pick)  # past the image's own
+    pick = torch.where(pick >= first, pick + own, pick)  # skips the image's regions
     swap &= others > 0
     shown = features.masked_fill(zeroed[..., None], 0.0)
     shown[swap] = features.flatten(0, 1)[donors[pick[swap]]]
@@ -248,17 +248,17 @@ def corrupt_regions(
 
 
 def _uniform(shape: torch.Size, generator: torch.Generator, *, device: torch.device) -> torch.Tensor:
-    """Evenly drawn numbers in 0..1, 1 left out, on the device where they are used."""
+    """Uniform numbers in 0..1, without 1, on the given device."""
     return torch.rand(shape, generator=generator, device=generator.device).to(device)
 
 
 def _bounded(wanted: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-    """At least one, and not all where there are two or more; (B, 1) both."""
+    """`wanted` limited to at least one and, if there are two or more real ones, not all; (B, 1) both."""
     return torch.minimum(wanted, real - 1).clamp(min=1)
 
 
 def _overlapping(boxes: torch.Tensor, *, overlap: float) -> torch.Tensor:
-    """Boxes (B, R, 4) -> (B, R, R) bool: IoU over `overlap`, and each with itself, however thin."""
+    """Boxes (B, R, 4) -> (B, R, R) bool: IoU over `overlap`; True for each box and itself, also if it is empty."""
     top_left = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])  # (B, R, R, 2)
     bottom_right = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
     shared = (bottom_right - top_left).clamp(min=0).prod(dim=-1)  # (B, R, R)
@@ -276,9 +276,9 @@ def _random_block(
     largest: torch.Tensor,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """One block an image around one of its free cells: free (B, R) bool, areas (B, 1) in cells -> (B, R) bool.
+    """One block per image around one of its free cells: free (B, R) bool, areas (B, 1) in cells -> (B, R) bool.
 
-    No block has more than `largest` cells, or than one where that is 0.
+    No block has more than max(1, `largest`) cells.
     """
     rows, columns = grid_size
     size = free.new_tensor(grid_size, dtype=torch.float32)  # (2,)

@@ -1,7 +1,7 @@
-"""One object for all that a top-down model takes: images or regions, and text.
+"""One processor for all inputs of a top-down model: images or regions, and text.
 
-It stands at both ends of the flow: `processor(images=image, text=prompt, return_tensors="pt")` makes the arguments of
-`generate`, and `processor.batch_decode(ids, skip_special_tokens=True)` makes words of what comes back.
+`processor(images=image, text=prompt, return_tensors="pt")` makes the arguments of `generate`, and
+`processor.batch_decode(ids, skip_special_tokens=True)` decodes its output.
 """
 
 import os
@@ -22,7 +22,7 @@ from .region_batching_updown import check_regions, pad_regions, split_regions
 class UpDownProcessor(ProcessorMixin):
     """An image processor and a tokenizer, saved in and loaded from one folder.
 
-    Any Hugging Face tokenizer serves; captioners trained here use `UpDownTokenizer`.
+    Any Hugging Face tokenizer can be used; captioners trained here use `UpDownTokenizer`.
 
     Example:
         >>> from modeling_updown import UpDownImageProcessor, UpDownTokenizer
@@ -39,7 +39,7 @@ class UpDownProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
-        """As transformers does it; beside the processor of a published model its code is written again."""
+        """Save as transformers does; the processor of a published model is saved with its code."""
         if write_image_code(self.image_processor, save_directory):
             write_code(__file__, save_directory)
             self.auto_map = {"AutoProcessor": f"{Path(__file__).stem}.{type(self).__name__}"}
@@ -52,21 +52,21 @@ class UpDownProcessor(ProcessorMixin):
         regions: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature:
-        """Makes a model's arguments of images, text and regions; any of them may be missing, but not all.
+        """Makes a model's arguments from images, text and regions, at least one of which must be given.
 
         Args:
             images: an image or a list of images, each a path, URL, bytes, PIL image or array.
             text: a prompt or a list of prompts; several of different length need `padding=True`.
             regions: the regions of one image, of a list of images, or a batch (B, R, ...) as a detector returns it;
                 the names are those of `region_batching_updown`.
-            kwargs: what the image processor and the tokenizer take, `return_tensors="pt"` above all.
+            kwargs: arguments of the image processor and the tokenizer, such as `return_tensors="pt"`.
 
         Returns:
             `pixel_values` (and `pixel_mask`) for images; `input_ids` and `attention_mask` for text; `region_features`,
             `region_boxes`, `region_mask` and the optional region names for regions.
 
         Raises:
-            ValueError: nothing given, or what `load_image` and `check_regions` refuse.
+            ValueError: if nothing is given, and as `load_image` and `check_regions`.
         """
         if images is None and text is None and regions is None:
             raise ValueError("there is nothing to process; give images, text or regions")

@@ -1,12 +1,13 @@
-"""Region features of single images to one padded batch, and the checks that meet a user's own features at the door.
+"""Pads the region features of single images to one batch, and checks features that a user gives.
 
-It stands between a region store, or features from elsewhere, and a top-down model: a mapping an image -> `pad_regions`
+Used between a region store, or features of other projects, and a top-down model: one mapping per image -> `pad_regions`
 -> `region_features`, `region_boxes`, `region_mask` of every model's `forward`.
 
 One image is a mapping from these names to numpy arrays or torch tensors of R rows: `region_features` (R, D),
 `region_boxes` (R, 4) xyxy in 0..1 of the image's width and height, and, if known, `region_mask` (R,) bool with True =
-real region, `region_scores` (R,) confidences, `object_probs` (R, C), `attribute_probs` (R, A), `region_seconds` (R,).
-Other keys are ignored.
+real region, `region_scores` (R,) confidences, `object_probs` (R, C), `attribute_probs` (R, A), `region_seconds` (R,),
+`region_masks` (R, M, M), `region_texts`, R strings, and `clip_ids`, the clip that the image is a frame of: a number or
+a string. Other keys are ignored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,31 +18,35 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 REQUIRED_NAMES = ("region_features", "region_boxes")
-COLUMNS = {  # what follows the R rows in each name's shape
+COLUMNS = {  # name -> the dimensions after the R rows
     "region_features": ", width",
     "region_boxes": ", 4",
     "region_scores": "",
     "object_probs": ", classes",
     "attribute_probs": ", classes",
     "region_seconds": "",
+    "region_masks": ", side, side",
 }
+TEXTS, CLIPS = "region_texts", "clip_ids"
 BOX_SLACK = 1e-3  # boxes stored as float16 may stand this far outside 0..1
 
 
-def pad_regions(regions: Sequence[Mapping[str, Any]], *, num_regions: int | None = None) -> dict[str, torch.Tensor]:
+def pad_regions(regions: Sequence[Mapping[str, Any]], *, num_regions: int | None = None) -> dict[str, Any]:
     """Pads the regions of B images with zeros to one batch; masked-out rows of an image are dropped first.
 
     Args:
-        regions: B mappings, one an image, as the module describes them.
-        num_regions: keep at most this many regions an image, in their order: those with the highest `region_scores`,
-            without scores the first.
+        regions: B mappings, one per image, as the module describes them.
+        num_regions: keep at most this number of regions per image, in their order: those with the highest
+            `region_scores`, or without scores the first.
 
     Returns:
         `region_features` (B, R, D) and `region_boxes` (B, R, 4) float32, `region_mask` (B, R) bool, and those of the
-        optional names that the images have, float32; R is the largest count of the batch.
+        optional names that the images have, float32; R is the largest count of the batch. `region_texts` are B lists of
+        R strings, "" on padding, `clip_ids` a tensor (B,) of numbers or B strings.
 
     Raises:
-        ValueError: no image, an image without a region, a name that only some images have, or shapes that do not fit.
+        ValueError: for no image, an image without regions, a name that only some images have, or shapes that do not
+            fit.
 
     >>> one = {"region_features": np.ones((1, 3)), "region_boxes": np.zeros((1, 4))}
     >>> two = {"region_features": np.ones((2, 3)), "region_boxes": np.zeros((2, 4))}
@@ -53,20 +58,28 @@ def pad_regions(regions: Sequence[Mapping[str, Any]], *, num_regions: int | None
         images = [_keep_best(image, num_regions) for image in images]
     counts = torch.tensor([len(image["region_boxes"]) for image in images])  # (B,)
     region_mask = torch.arange(int(counts.max())) < counts[:, None]  # (B, R)
-    batch = {name: pad_sequence([image[name] for image in images], batch_first=True) for name in images[0]}
+    batch: dict[str, Any] = {}
+    for name in images[0]:
+        values = [image[name] for image in images]
+        if name == CLIPS:
+            batch[name] = values if isinstance(values[0], str) else torch.tensor(values)
+        elif name == TEXTS:
+            batch[name] = [[*texts, *[""] * (int(counts.max()) - len(texts))] for texts in values]
+        else:
+            batch[name] = pad_sequence(values, batch_first=True)
     batch["region_mask"] = region_mask.to(batch["region_features"].device)
     return batch
 
 
 def check_regions(regions: Sequence[Mapping[str, Any]], *, feature_width: int | None = None) -> None:
-    """Refuses regions that a model would silently misread; masked-out rows may hold anything.
+    """Checks regions for faults that a model would not notice; masked-out rows may hold anything.
 
     Args:
-        regions: B mappings, one an image, as the module describes them.
-        feature_width: the D that the model expects, where known.
+        regions: B mappings, one per image, as the module describes them.
+        feature_width: the D that the model expects, if known.
 
     Raises:
-        ValueError: what `pad_regions` raises, features of another width, a value that is not finite, or a box that is
+        ValueError: as `pad_regions`, and for features of another width, a value that is not finite, or a box that is
             not xyxy in 0..1. The message names the image and the region by their index from 0.
     """
     images = _checked_images(regions)
@@ -77,8 +90,10 @@ def check_regions(regions: Sequence[Mapping[str, Any]], *, feature_width: int | 
             "were they extracted with another detector?"
         )
     for index, (image, given) in enumerate(zip(images, regions, strict=True)):
-        real = _real_rows(given, index=index)  # rows of the image as the user knows them
+        real = _real_rows(given, index=index)  # rows of the given image
         for name, values in image.items():
+            if name in (TEXTS, CLIPS):
+                continue
             broken = ~torch.isfinite(values).flatten(1).all(1) if values.ndim > 1 else ~torch.isfinite(values)  # (R,)
             if broken.any():
                 row = int(real[broken.cpu()][0])
@@ -88,13 +103,13 @@ def check_regions(regions: Sequence[Mapping[str, Any]], *, feature_width: int | 
 
 def split_regions(regions: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The opposite of `pad_regions`: a padded batch (B, R, ...) as B mappings, each still with its `region_mask`."""
-    names = [name for name in (*COLUMNS, "region_mask") if regions.get(name) is not None]
+    names = [name for name in (*COLUMNS, TEXTS, CLIPS, "region_mask") if regions.get(name) is not None]
     return [{name: regions[name][index] for name in names} for index in range(len(regions["region_features"]))]
 
 
-def _checked_images(regions: Sequence[Mapping[str, Any]]) -> list[dict[str, torch.Tensor]]:
+def _checked_images(regions: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     if isinstance(regions, Mapping):
-        raise ValueError("regions are one mapping; give a list with one mapping an image")
+        raise ValueError("regions are one mapping; give a list with one mapping per image")
     images = [_real_regions(image, index=index) for index, image in enumerate(regions)]
     if not images:
         raise ValueError("the list of regions is empty; give at least one image")
@@ -102,28 +117,37 @@ def _checked_images(regions: Sequence[Mapping[str, Any]]) -> list[dict[str, torc
         if image.keys() != images[0].keys():
             odd = sorted(image.keys() ^ images[0].keys())
             raise ValueError(f"images 0 and {index} do not both have {', '.join(odd)}; give them to all images or none")
-        for name, values in image.items():
+        for name in image.keys() & COLUMNS.keys():
+            values = image[name]
             if values.shape[1:] != images[0][name].shape[1:]:
                 widths = f"{images[0][name].shape[-1]} and {values.shape[-1]}"
                 raise ValueError(f"{name} of images 0 and {index} have widths {widths}; extract them with one detector")
     return images
 
 
-def _real_regions(image: Mapping[str, Any], *, index: int) -> dict[str, torch.Tensor]:
+def _real_regions(image: Mapping[str, Any], *, index: int) -> dict[str, Any]:
     real = _real_rows(image, index=index)
     if not len(real):
         raise ValueError(f"image {index} has no region; give it one box over the whole image or leave the image out")
     rows = len(image["region_features"])
-    tensors = {}
+    found: dict[str, Any] = {}
     for name, columns in COLUMNS.items():
         if image.get(name) is None:
             continue
         values = _float_tensor(image[name])
-        fits = values.ndim == (2 if columns else 1) and len(values) == rows
+        fits = values.ndim == 1 + columns.count(",") and len(values) == rows
         if not fits or (name == "region_boxes" and values.shape[1] != 4):
             raise ValueError(f"{name} of image {index} has shape {tuple(values.shape)}; expected ({rows}{columns})")
-        tensors[name] = values if len(real) == rows else values[real]
-    return tensors
+        found[name] = values if len(real) == rows else values[real]
+    if image.get(TEXTS) is not None:
+        texts = list(image[TEXTS])
+        if len(texts) != rows or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f'region_texts of image {index} are not {rows} strings, "" where nothing is read')
+        found[TEXTS] = [texts[row] for row in real.tolist()]
+    if image.get(CLIPS) is not None:
+        clip = image[CLIPS]
+        found[CLIPS] = clip if isinstance(clip, str) else int(clip)
+    return found
 
 
 def _real_rows(image: Mapping[str, Any], *, index: int) -> torch.Tensor:
@@ -145,20 +169,23 @@ def _real_rows(image: Mapping[str, Any], *, index: int) -> torch.Tensor:
 
 
 def _float_tensor(values: Any) -> torch.Tensor:
-    # torch.tensor copies, as memory-mapped arrays need: they are read-only
+    # torch.tensor copies, which read-only memory-mapped arrays need
     return values.float() if isinstance(values, torch.Tensor) else torch.tensor(np.asarray(values), dtype=torch.float32)
 
 
-def _keep_best(image: dict[str, torch.Tensor], num_regions: int) -> dict[str, torch.Tensor]:
+def _keep_best(image: dict[str, Any], num_regions: int) -> dict[str, Any]:
     if num_regions < 1:
-        raise ValueError(f"num_regions is {num_regions}; keep at least one region an image")
+        raise ValueError(f"num_regions is {num_regions}; keep at least one region per image")
     if len(image["region_boxes"]) <= num_regions:
         return image
-    if "region_scores" not in image:
-        return {name: values[:num_regions] for name, values in image.items()}
-    best_first = image["region_scores"].argsort(descending=True, stable=True)
-    kept = best_first[:num_regions].sort().values
-    return {name: values[kept] for name, values in image.items()}
+    kept = torch.arange(num_regions)
+    if "region_scores" in image:
+        best_first = image["region_scores"].argsort(descending=True, stable=True)
+        kept = best_first[:num_regions].sort().values
+    chosen = {name: values[kept] if name in COLUMNS else values for name, values in image.items()}
+    if TEXTS in image:
+        chosen[TEXTS] = [image[TEXTS][row] for row in kept.tolist()]
+    return chosen
 
 
 def _check_boxes(boxes: torch.Tensor, *, index: int, real: torch.Tensor) -> None:

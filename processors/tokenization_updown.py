@@ -1,11 +1,11 @@
 """Captions, prompts and questions to word ids and back: the word-level tokenizer of Anderson et al. 2018, section 4.2.
 
-The paper lower-cases captions, splits them into words and keeps every word seen at least 5 times. Here that happens
-inside a `tokenizers` pipeline (NFKC, lower case, runs of letters, marks, digits and underscores), so the saved
-`tokenizer.json` behaves the same with or without this package. It stands before every captioning model:
-captions -> `caption_token_ids` -> `labels` in training, prompt -> tokenizer -> `generate` -> `batch_decode` after it.
+The paper lower-cases captions, splits them into words and keeps every word seen at least 5 times. Here a `tokenizers`
+pipeline does so (NFKC, lower case, runs of letters, marks, digits and underscores), so the saved `tokenizer.json`
+behaves the same with or without this package. Every captioning model uses it: captions -> `caption_token_ids` ->
+`labels` in training, prompt -> tokenizer -> `generate` -> `batch_decode` afterwards.
 
-Languages written without spaces need captions that are already split into words.
+Captions of languages without spaces must be split into words before.
 """
 
 import os
@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from .code_updown import write_code
 
 NORMALIZER = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-QUESTION_NORMALIZER = normalizers.Sequence(  # as hengyuan-hu/bottom-up-attention-vqa reads a question
+QUESTION_NORMALIZER = normalizers.Sequence(  # as in hengyuan-hu/bottom-up-attention-vqa
     [
         normalizers.Lowercase(),
         normalizers.Replace(",", ""),
@@ -37,13 +37,13 @@ def count_words(captions: Iterable[str]) -> dict[str, int]:
     """Counts the words of captions exactly as `UpDownTokenizer` splits them.
 
     Args:
-        captions: texts of any length; the empty text counts nothing.
+        captions: texts of any length.
 
     Returns:
         word -> number of occurrences, most frequent first, ties in alphabetical order.
 
     Raises:
-        TypeError: captions is one string, or holds something that is not a string.
+        TypeError: if captions is one string, or holds something that is not a string.
 
     >>> count_words(["A dog runs.", "a dog's T-shirt"])
     {'a': 2, 'dog': 2, 'runs': 1, 's': 1, 'shirt': 1, 't': 1}
@@ -56,10 +56,10 @@ def count_words(captions: Iterable[str]) -> dict[str, int]:
 
 
 class UpDownTokenizer(PreTrainedTokenizerFast):
-    """A tokenizer of whole words, made from captions, from questions or from a checkpoint's own vocabulary.
+    """A tokenizer of whole words, made from captions, questions or a checkpoint's vocabulary.
 
-    An encoded caption or prompt starts with the BOS token and has no EOS token at its end, so that `generate` continues
-    it. Padding goes to the left for the same reason; `caption_token_ids` makes the right-padded rows of training.
+    An encoded caption or prompt starts with the BOS token and does not end with EOS, so that `generate` continues it.
+    Padding is on the left for the same reason; `caption_token_ids` makes the right-padded rows for training.
 
     Example:
         >>> tokenizer = UpDownTokenizer.from_captions(["a dog runs", "a cat sleeps"], min_count=1)
@@ -73,7 +73,7 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
     model_input_names = ["input_ids", "attention_mask"]
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> tuple[str, ...]:
-        """As transformers does it; beside the tokenizer of a published model its code is written again."""
+        """Save as transformers does; the tokenizer of a published model is saved with its code."""
         if self.init_kwargs.get("auto_map"):
             write_code(__file__, save_directory)
             self.init_kwargs["auto_map"] = {"AutoTokenizer": [None, f"{Path(__file__).stem}.{type(self).__name__}"]}
@@ -90,19 +90,19 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
         eos_token: str = "<eos>",
         unk_token: str = "<unk>",
     ) -> "UpDownTokenizer":
-        """Makes a tokenizer of the words that occur often enough.
+        """Makes a tokenizer of the words that occur at least `min_count` times.
 
         Args:
             captions: the training captions.
             min_count: keep words seen at least this often (5 in the paper, 10,010 words on COCO).
-            pad_token, bos_token, eos_token, unk_token: ids 0, 1, 2, 3 in this order; one name may serve several roles,
+            pad_token, bos_token, eos_token, unk_token: ids 0, 1, 2, 3 in this order; one name may have several roles,
                 which then share one id.
 
         Returns:
             The tokenizer; words follow the special tokens, most frequent first, ties in alphabetical order.
 
         Raises:
-            ValueError: no word occurs `min_count` times.
+            ValueError: if no word occurs `min_count` times.
         """
         words = [word for word, count in count_words(captions).items() if count >= min_count]
         if not words:
@@ -125,19 +125,19 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
         eos_token: str = "<eos>",
         unk_token: str = "<unk>",
     ) -> "UpDownTokenizer":
-        """Makes a tokenizer with given ids, as a converted checkpoint needs.
+        """Makes a tokenizer with given ids, for a converted checkpoint.
 
-        ruotianluo/ImageCaptioning.pytorch, for one, begins, ends and pads with index 0, which has no word, and
-        calls its last word UNK: `from_vocabulary({0: "<end>", **vocab}, pad_token="<end>", bos_token="<end>",
+        For example, ruotianluo/ImageCaptioning.pytorch begins, ends and pads with index 0, which is not a word, and its
+        last word is UNK: `from_vocabulary({0: "<end>", **vocab}, pad_token="<end>", bos_token="<end>",
         eos_token="<end>", unk_token="UNK")`.
 
         Args:
-            words: a list of words in the order of their ids, or a mapping id -> word (ids may be digits, as JSON has
-                them), without gaps, the special tokens among them.
-            pad_token, bos_token, eos_token, unk_token: words of that list; the same word may serve several roles.
+            words: a list of words in the order of their ids, or a mapping id -> word (ids may be strings of digits, as
+                in JSON), without gaps, including the special tokens.
+            pad_token, bos_token, eos_token, unk_token: words of that list; one word may have several roles.
 
         Raises:
-            ValueError: a gap in the ids, an empty or repeated word, or a special token that is not among the words.
+            ValueError: for a gap in the ids, an empty or repeated word, or a special token that is not among the words.
         """
         special_tokens = {
             "pad_token": pad_token,
@@ -161,14 +161,14 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
         Args:
             questions: the training questions.
             min_count: keep words seen at least this often.
-            max_words: `model_max_length`, where `truncation=True` cuts (14 in the paper).
-            texts: more texts to count, such as answers to choose from.
+            max_words: `model_max_length`, to which `truncation=True` truncates (14 in the paper).
+            texts: more texts whose words are counted, such as answers to choose from.
 
         Returns:
-            The tokenizer: id 0 pads, id 1 is the unknown word, then words as in `from_captions`.
+            The tokenizer: id 0 is padding, id 1 the unknown word, then words as in `from_captions`.
 
         Raises:
-            ValueError: no word occurs `min_count` times.
+            ValueError: if no word occurs `min_count` times.
 
         >>> tokenizer = UpDownTokenizer.from_questions(["Is it a dog?", "Is it a cat?"])
         >>> tokenizer("Is it a horse?").input_ids
@@ -193,9 +193,9 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
     def from_question_vocabulary(cls, words: Sequence[str] | Mapping[int | str, str]) -> "UpDownTokenizer":
         """Makes the tokenizer of hengyuan-hu/bottom-up-attention-vqa from its words in the order of their ids.
 
-        A question is lower-cased, loses commas and question marks, has `'s` split off and is cut at spaces. One more
-        id, after the words, pads on the left and stands for unknown words, whose vector is then zero (the original
-        raises an error at them).
+        A question is lower-cased, commas and question marks are removed, `'s` is separated, and it is split at spaces.
+        One more id, after the words, is the padding (on the left) and the unknown word, whose vector is then zero (the
+        original raises an error for unknown words).
 
         >>> tokenizer = UpDownTokenizer.from_question_vocabulary(["what", "is", "the", "man", "'s", "name"])
         >>> tokenizer("The man's name?").input_ids
@@ -218,23 +218,23 @@ class UpDownTokenizer(PreTrainedTokenizerFast):
 def caption_token_ids(
     tokenizer: PreTrainedTokenizerBase, captions: Sequence[str], *, max_tokens: int, config: Any = None
 ) -> dict[str, torch.Tensor]:
-    """Captions as the rows a captioner is trained on: BOS, the caption's tokens, EOS, padding on the right.
+    """Captions as training rows of a captioner: BOS, the caption's tokens, EOS, padding on the right.
 
-    Works with any Hugging Face tokenizer: a missing BOS is replaced by CLS, else by EOS (as GPT-2 has it), a missing
-    EOS by SEP, a missing PAD by EOS. The names of special tokens inside a caption are read as ordinary text.
+    Works with any Hugging Face tokenizer: a missing BOS is replaced by CLS, else by EOS (as in GPT-2), a missing EOS by
+    SEP, a missing PAD by EOS. The names of special tokens inside a caption are read as ordinary text.
 
     Args:
         tokenizer: an `UpDownTokenizer` or any other.
         captions: N texts; an empty one gives BOS EOS.
-        max_tokens: keep at most this many tokens of a caption (16 to 20 in the paper), BOS and EOS not counted.
-        config: of the model that learns them; its BOS, EOS and padding, which `generate` writes with, go first.
+        max_tokens: keep at most this number of tokens of a caption (16 to 20 in the paper), without BOS and EOS.
+        config: of the trained model; its BOS, EOS and padding ids, which `generate` uses, take precedence.
 
     Returns:
         `input_ids` and `attention_mask`, both (N, T) int64 with T <= max_tokens + 2.
 
     Raises:
-        TypeError: captions is one string, or holds something that is not a string.
-        ValueError: no captions, max_tokens below 1, or a tokenizer with neither EOS nor SEP.
+        TypeError: if captions is one string, or holds something that is not a string.
+        ValueError: for no captions, max_tokens below 1, or a tokenizer with neither EOS nor SEP.
 
     >>> tokenizer = UpDownTokenizer.from_captions(["a dog runs"], min_count=1)
     >>> caption_token_ids(tokenizer, ["a dog", ""], max_tokens=16)["input_ids"].tolist()
@@ -302,10 +302,10 @@ def _build_backend(vocabulary: dict[str, int], *, special_tokens: Mapping[str, s
 
 
 def boundary_token_ids(tokenizer: PreTrainedTokenizerBase, *, config: Any = None) -> dict[str, int]:
-    """`bos_token_id`, `eos_token_id` and `pad_token_id` of captions: a model config's own where it is given and has
-    them (the first of several EOS), else the tokenizer's, as `caption_token_ids` replaces those that are missing.
+    """`bos_token_id`, `eos_token_id` and `pad_token_id` of captions: those of a model config if given (the first of
+    several EOS), else the tokenizer's, with the replacements of `caption_token_ids` for missing ones.
 
-    Raises `ValueError` where neither has an EOS.
+    Raises `ValueError` if neither has an EOS.
     """
     own_bos, own_eos, own_pad = (
         getattr(config, name, None) for name in ("bos_token_id", "eos_token_id", "pad_token_id")

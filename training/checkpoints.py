@@ -1,15 +1,15 @@
-"""Checkpoints that survive a kill, a full disk and a damaged file; nothing of them is unpickled.
+"""Checkpoints that survive a kill, a full disk and a damaged file; nothing is unpickled.
 
     folder/step-00000500-epoch-0002/
-        model.safetensors and its like    the weights of each module
+        model.safetensors, ...            the weights of each module
         optimizer.safetensors             the optimiser's tensors, as PARAMETER.NAME
         state.json                        the optimiser's groups, the schedule, the loss scaler
-        random-0.json                     where the random numbers of process 0 stand
-        progress.json                     the position in the data, the best score so far, how long the log was
+        random-0.json                     the states of the random number generators of process 0
+        progress.json                     the position in the data, the best score so far, the length of the log
         manifest.json                     bytes and SHA-256 of every other file
 
-A checkpoint is written aside, synced to the disk, and then given its name in one rename; the newest two are kept. One
-that does not match its manifest is named and set aside, and the run goes on from the one before.
+A checkpoint is written under another name, synced to the disk, and then renamed; the newest two are kept. One that does
+not match its manifest is renamed to `damaged-...` with a warning, and the run resumes from the one before.
 """
 
 import dataclasses
@@ -41,10 +41,10 @@ NUM_KEPT = 2
 
 @dataclass
 class Progress:
-    """Where a run stands: `step_in_epoch` steps of `epoch` are done, `step` in all.
+    """The progress of a run: `step_in_epoch` steps of `epoch` are done, `step` in total.
 
-    epoch_loss, epoch_words: sum of the loss over the words of the epoch so far, and their number.
-    log_bytes: length of `log.jsonl` here; what a killed run wrote after it is cut off (None: nothing is).
+    epoch_loss, epoch_words: the sum of the loss over the words of the epoch so far, and their number.
+    log_bytes: the length of `log.jsonl`, to which a resumed run truncates it (None: it does not).
     """
 
     epoch: int = 0
@@ -60,7 +60,7 @@ class Progress:
 
 @dataclass
 class RunState:
-    """What a checkpoint holds besides the progress and the random numbers; modules by the name of their file."""
+    """The state in a checkpoint besides the progress and the random numbers; modules by the name of their file."""
 
     modules: dict[str, torch.nn.Module]
     optimizer: torch.optim.Optimizer
@@ -68,7 +68,7 @@ class RunState:
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, state: RunState, *, progress: Progress) -> None:
-    """Write `folder/step-N-epoch-E`, then delete all but the newest two; a kill at any moment leaves whole ones."""
+    """Write `folder/step-N-epoch-E`, then delete all but the newest two; a kill leaves only complete checkpoints."""
     name = f"step-{progress.step:08d}-epoch-{progress.epoch:04d}"
     partial_folder = folder / f".partial-{name}"
     if accelerator.is_main_process:
@@ -79,7 +79,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: RunState, *, 
     try:
         write_checkpoint(accelerator, partial_folder, state, progress=progress)
     except Exception:
-        shutil.rmtree(partial_folder, ignore_errors=True)  # a full disk has no room for half a checkpoint
+        shutil.rmtree(partial_folder, ignore_errors=True)  # frees the space of an incomplete checkpoint on a full disk
         raise
     if accelerator.is_main_process:
         partial_folder.rename(folder / name)
@@ -89,7 +89,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: RunState, *, 
 
 
 def write_checkpoint(accelerator: Accelerator, folder: Path, state: RunState, *, progress: Progress) -> None:
-    """Every process's part of a checkpoint into a folder, then the manifest; it is on the disk at return."""
+    """Write every process's part of a checkpoint, then the manifest, and sync them to the disk."""
     write_json(folder / random_file(accelerator.process_index), random_state(accelerator.device), indent=None)
     if accelerator.is_main_process:
         write_state(folder, state, scaler=accelerator.scaler)
@@ -101,7 +101,7 @@ def write_checkpoint(accelerator: Accelerator, folder: Path, state: RunState, *,
 
 
 def load_checkpoint(accelerator: Accelerator, folder: Path, state: RunState) -> Progress | None:
-    """Load the newest whole checkpoint under `folder`; None where the run starts from its beginning.
+    """Load the newest undamaged checkpoint under `folder`; returns None if there is none.
 
     Raises `ValueError` for checkpoints that cannot be used, on every process.
     """
@@ -112,22 +112,22 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, state: RunState) -> 
     try:
         read_state(checkpoint, state, scaler=accelerator.scaler)
     except (RuntimeError, KeyError) as error:  # tensors of other names or shapes
-        raise ValueError(f"{checkpoint} is not of this recipe's model: {error}") from error
+        raise ValueError(f"{checkpoint} does not fit this recipe's model: {error}") from error
     randomness = checkpoint / random_file(accelerator.process_index)
     if randomness.is_file():
         set_random_state(read_json(randomness), accelerator.device)
     else:
         warnings.warn(
-            f"{checkpoint} has no random numbers of process {accelerator.process_index}, it was written by "
-            f"{len(list(checkpoint.glob(random_file('*'))))}: from here on dropout and samples are others",
+            f"{checkpoint} has no random state of process {accelerator.process_index}, it was written by "
+            f"{len(list(checkpoint.glob(random_file('*'))))} processes: from here on dropout and samples differ",
             stacklevel=2,
         )
-    known = {entry.name for entry in dataclasses.fields(Progress)}  # another version may have written more
-    return Progress(**{key: value for key, value in read_json(checkpoint / PROGRESS_FILE).items() if key in known})
+    names = {entry.name for entry in dataclasses.fields(Progress)}  # another version may have written more fields
+    return Progress(**{key: value for key, value in read_json(checkpoint / PROGRESS_FILE).items() if key in names})
 
 
 def on_main_process(accelerator: Accelerator, act: Callable[[], Any]) -> Any:
-    """What `act` returns on the main process, on every one; its ValueError or OSError is raised on every one too."""
+    """Call `act` on the main process; returns its result, or raises its ValueError or OSError, on every process."""
     outcome: list[Any] = [None]
     if accelerator.is_main_process:
         try:
@@ -149,10 +149,10 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_whole(folder: Path) -> str | None:
-    """The name of the newest checkpoint that is whole; damaged ones are named and set aside.
+    """The name of the newest undamaged checkpoint; damaged ones are renamed with a warning.
 
-    None where there is no checkpoint, or none but the first of a run, which is damaged: the run starts over. Raises
-    `ValueError` where several are damaged, and for those that an earlier version pickled.
+    None if there is no checkpoint, or only the first of a run, which is damaged: the run starts over. Raises
+    `ValueError` if all of several are damaged, and for those that an earlier version pickled.
     """
     found, faults = checkpoints(folder), {}
     for path in reversed(found):
@@ -167,7 +167,7 @@ def newest_whole(folder: Path) -> str | None:
         )
     whole = None if len(faults) == len(found) else found[-1 - len(faults)].name
     for path, sentence in faults.items():
-        warnings.warn(f"{sentence}: going on from {whole or 'the start'}", stacklevel=2)
+        warnings.warn(f"{sentence}: resuming from {whole or 'the start'}", stacklevel=2)
         aside = folder / f"damaged-{path.name}"
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
@@ -175,17 +175,17 @@ def newest_whole(folder: Path) -> str | None:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint's files; None where they are as they were written."""
+    """The fault of a checkpoint's files; None if they match their manifest."""
     if not (checkpoint / MANIFEST_FILE).is_file() and (checkpoint / "optimizer.bin").is_file():
         raise ValueError(
-            f"{checkpoint} was written by an earlier version as pickles, which may run code and are not read: end that "
-            f"run with the version that began it, or delete {checkpoint.parent} to start over"
+            f"{checkpoint} was written by an earlier version as pickles, which may run code and are not read: finish "
+            f"that run with that version, or delete {checkpoint.parent} to start over"
         )
     try:
         files = read_json(checkpoint / MANIFEST_FILE)["files"]
-        lacking = {OPTIMIZER_FILE, STATE_FILE, PROGRESS_FILE, random_file(0)} - set(files)
-        if lacking:
-            return f"{MANIFEST_FILE} lacks {min(lacking)}"
+        missing = {OPTIMIZER_FILE, STATE_FILE, PROGRESS_FILE, random_file(0)} - set(files)
+        if missing:
+            return f"{MANIFEST_FILE} lacks {min(missing)}"
         for name, written in files.items():
             path = checkpoint / Path(name).name
             if not path.is_file():
@@ -200,7 +200,7 @@ def damage(checkpoint: Path) -> str | None:
 
 
 def write_manifest(folder: Path) -> None:
-    """Sync every file of a folder to the disk, and write down its bytes and checksum."""
+    """Sync every file of a folder to the disk, and write its size and checksum to the manifest."""
     files = {}
     for path in sorted(folder.iterdir()):
         sync_file(path)
@@ -209,7 +209,7 @@ def write_manifest(folder: Path) -> None:
 
 
 def delete_older(folder: Path) -> None:
-    """Keep the newest two checkpoints; what is damaged goes once there are two."""
+    """Delete all but the newest two checkpoints, and the damaged ones once there are two."""
     found = checkpoints(folder)
     damaged = list(folder.glob("damaged-*")) if len(found) >= NUM_KEPT else []
     for path in [*found[:-NUM_KEPT], *damaged]:
@@ -222,13 +222,13 @@ def checksum(path: Path) -> str:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until a file's content is on the disk, so that a power cut cannot lose it."""
+    """Sync a file's content to the disk, so that a power cut does not lose it."""
     with open(path, "rb+") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk, where the system can."""
+    """Sync the names in a folder to the disk (on POSIX systems)."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -241,7 +241,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_state(folder: Path, state: RunState, *, scaler: Any) -> None:
-    """Modules and the optimiser's tensors as safetensors, what else there is of the state as JSON."""
+    """Write modules and the optimiser's tensors as safetensors, the rest of the state as JSON."""
     for name, module in state.modules.items():
         save_model(module, str(folder / f"{name}.safetensors"))
     optimizer = state.optimizer.state_dict()
@@ -261,7 +261,7 @@ def write_state(folder: Path, state: RunState, *, scaler: Any) -> None:
 
 
 def read_state(folder: Path, state: RunState, *, scaler: Any) -> None:
-    """Undo `write_state`. Raises `RuntimeError` or `KeyError` where the folder is of another model."""
+    """Load what `write_state` wrote; raises `RuntimeError` or `KeyError` for another model's folder."""
     content = read_json(folder / STATE_FILE)
     for name, module in state.modules.items():
         path = folder / f"{name}.safetensors"
@@ -283,7 +283,7 @@ def random_file(process: int | str) -> str:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Where the random numbers of Python, NumPy, torch and the device stand in this process, as JSON takes it."""
+    """The random states of Python, NumPy, torch and the device in this process, as JSON values."""
     kind, numbers, *rest = np.random.get_state(legacy=True)
     state = {
         "python": random.getstate(),
@@ -296,7 +296,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
-    """Undo `random_state`."""
+    """Restore the states of `random_state`."""
     version, numbers, next_gauss = state["python"]
     random.setstate((version, tuple(numbers), next_gauss))
     kind, keys, *rest = state["numpy"]
@@ -310,9 +310,9 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 def replace_folder(partial: Path, target: Path) -> None:
-    """Put the finished folder `partial` in the place of `target`, once it is on the disk.
+    """Replace the folder `target` by the finished folder `partial`, after syncing that to the disk.
 
-    A kill between the two renames leaves the old content as `.old-...`, which `restore_folder` puts back.
+    A kill between the two renames leaves the old content as `.old-...`, which `restore_folder` restores.
     """
     for path in partial.rglob("*"):
         if path.is_file():
@@ -328,7 +328,7 @@ def replace_folder(partial: Path, target: Path) -> None:
 
 
 def restore_folder(target: Path) -> None:
-    """Undo a `replace_folder` that was killed half-way."""
+    """Restore the old folder after a `replace_folder` that was killed between its two renames."""
     old = _set_aside(target)
     if old.is_dir() and not target.exists():
         old.rename(target)

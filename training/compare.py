@@ -1,9 +1,9 @@
-"""Several evaluated models side by side, and whether their differences are more than luck: `updown compare`.
+"""Compares evaluated models, with confidence intervals of their differences: `updown compare`.
 
-Reads the `evaluation.json` and `item_scores.json` that `updown evaluate` left in a folder. For every metric that is a
-mean over items (CIDEr over images, accuracy over questions, recall over queries) the difference to the first model gets
-a 95 % interval by a paired bootstrap over the items (Efron and Tibshirani 1993; Koehn 2004). CIDEr's document
-frequencies are those of the whole split in every draw.
+Reads the `evaluation.json` and `item_scores.json` that `updown evaluate` wrote. For every metric that is a mean over
+items (CIDEr over images, accuracy over questions, recall over queries) the difference to the first model gets a 95 %
+interval by a paired bootstrap over the items (Efron and Tibshirani 1993; Koehn 2004). CIDEr's document frequencies are
+those of the whole split in every sample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,27 +16,27 @@ from training.data.files import read_json
 from training.metrics.item_scores import ItemScores, read_item_scores
 
 SAMPLES = 2000
-FIRST_TOLD = ("accuracy", "cider_d", "rsum")  # the metric whose difference stands in the table, where it is there
+CHIEF_METRICS = ("accuracy", "cider_d", "rsum")  # the first of these that was measured is shown in the table
 
 
 def compare_models(folders: Mapping[str, str | Path], *, seed: int = 0) -> list[dict[str, Any]]:
-    """What the evaluations of several models say, each against the first.
+    """Compare the evaluations of several models with that of the first.
 
     Args:
-        folders: a name for each model -> its folder.
+        folders: name -> folder of each model.
         seed: of the bootstrap.
 
     Returns:
-        For each model `name`, `dataset`, `metrics` (x100), `command`, and where both have scores of items
-        `differences`: metric -> `difference_x100` to the first and its `interval_x100` (95 %); those of the chief
-        metric, `compared`, stand in the row itself too.
+        For each model `name`, `dataset`, `metrics` (x100), `command` and, if both models have scores of items,
+        `differences`: metric -> `difference_x100` to the first model and its `interval_x100` (95 %). Those of the chief
+        metric, `compared`, are also keys of the row.
 
     Raises:
         ValueError: for fewer than two models, a folder that was not evaluated, and models that were evaluated on
             different questions or images.
     """
     if len(folders) < 2:
-        raise ValueError("there is nothing to compare: give two folders or more")
+        raise ValueError("there is nothing to compare: give at least two folders")
     found = {name: read_evaluation(Path(folder)) for name, folder in folders.items()}
     first, (evaluation, reference) = next(iter(found.items()))
     rows = []
@@ -46,22 +46,22 @@ def compare_models(folders: Mapping[str, str | Path], *, seed: int = 0) -> list[
                 f"{name} was evaluated on {described(other)} and {first} on {described(evaluation)}: "
                 "evaluate both on the same (updown evaluate)"
             )
-        told = ("dataset", "metrics", "command")
-        row: dict[str, Any] = {"name": name, **{key: other[key] for key in told if key in other}}
+        keys = ("dataset", "metrics", "command")
+        row: dict[str, Any] = {"name": name, **{key: other[key] for key in keys if key in other}}
         shared = [metric for metric in reference if metric in scores] if name != first else []
         if shared:
             differences = {
                 metric: difference(scores[metric], reference[metric], seed=seed, names=(name, first))
                 for metric in shared
             }
-            chief = next((metric for metric in FIRST_TOLD if metric in differences), shared[0])
+            chief = next((metric for metric in CHIEF_METRICS if metric in differences), shared[0])
             row |= {"compared": chief, **differences[chief], "differences": differences}
         rows.append(row)
     return rows
 
 
 def read_evaluation(folder: Path) -> tuple[dict[str, Any], ItemScores]:
-    """A folder's evaluation, and the scores of its items by metric; empty where it has none."""
+    """A folder's evaluation, and its item scores by metric (empty if it has none)."""
     if not (folder / "evaluation.json").is_file():
         raise ValueError(f"{folder} holds no evaluation.json: run updown evaluate with --save or --output first")
     return read_json(folder / "evaluation.json"), read_item_scores(folder)
@@ -72,13 +72,12 @@ def difference(
 ) -> dict[str, Any]:
     """The difference of two means over the same items (x100) and its 95 % interval.
 
-    Raises `ValueError` for different items, or items that stand for another number of queries.
+    Raises `ValueError` for different items or weights (numbers of queries per item).
     """
     places = {item: place for place, item in enumerate(scores["ids"])}
     if set(places) != set(reference["ids"]) or len(places) != len(reference["ids"]):
         raise ValueError(
-            f"{' and '.join(names)} answered different questions, or looked at different images: evaluate both on the "
-            "same split"
+            f"{' and '.join(names)} were evaluated on different questions or images: evaluate both on the same split"
         )
     order = [places[item] for item in reference["ids"]]
     weights = np.array(reference.get("weights", [1] * len(order)), dtype=float)
@@ -94,24 +93,24 @@ def difference(
 def bootstrap_means(
     values: np.ndarray, *, seed: int, samples: int = SAMPLES, weights: np.ndarray | None = None
 ) -> np.ndarray:
-    """The means of so many samples of the values (N,), each of N drawn with replacement: (samples,).
+    """The means (samples,) of bootstrap samples: N of the values (N,), drawn with replacement.
 
-    weights (N,): of each value in the means; all the same by default.
+    weights (N,): of each value in the means; equal by default.
 
     >>> bootstrap_means(np.ones(5), seed=0, samples=2).tolist()
     [1.0, 1.0]
     """
-    draw = np.random.default_rng(seed)
+    generator = np.random.default_rng(seed)
     weights = np.ones(len(values)) if weights is None else weights
     weighted, means = values * weights, np.empty(samples)
     for number in range(samples):
-        drawn = draw.integers(len(values), size=len(values))
+        drawn = generator.integers(len(values), size=len(values))
         means[number] = weighted[drawn].sum() / weights[drawn].sum()
     return means
 
 
 def described(evaluation: Mapping[str, Any]) -> str:
-    """The data of an evaluation in a few words."""
+    """The name, split and size of an evaluation's data."""
     dataset = evaluation["dataset"]
     numbers = [
         f"{value} {name.removeprefix('num_').replace('photos', 'images')}"
@@ -122,15 +121,15 @@ def described(evaluation: Mapping[str, Any]) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], *, names: Mapping[str, str] | None = None) -> str:
-    """The comparison as a Markdown table, with the metrics that all models have, called as `names` says.
+    """The comparison as a Markdown table of the metrics that all models have; `names`: metric -> label.
 
-    The last column is the chief metric's difference, named where others have one too.
+    The last column is the difference of the chief metric, which is named if there are several metrics.
     """
     shared = [metric for metric in rows[0]["metrics"] if all(metric in row["metrics"] for row in rows)]
     titles = [(names or {}).get(metric, metric) for metric in shared]
     chief = next((row["compared"] for row in rows if len(row.get("differences", {})) > 1), "")
-    of_which = f" of {(names or {}).get(f'{chief}_x100', f'{chief}_x100')}" if chief else ""
-    lines = [["model", *titles, f"difference{of_which} (95 % interval)"], ["---"] * (len(shared) + 2)]
+    chief_label = f" of {(names or {}).get(f'{chief}_x100', f'{chief}_x100')}" if chief else ""
+    lines = [["model", *titles, f"difference{chief_label} (95 % interval)"], ["---"] * (len(shared) + 2)]
     for row in rows:
         gain = shown(row) if "difference_x100" in row else ""
         lines.append([row["name"], *(f"{row['metrics'][metric]:.2f}" for metric in shared), gain])
@@ -138,7 +137,7 @@ def table(rows: Sequence[Mapping[str, Any]], *, names: Mapping[str, str] | None 
 
 
 def differences_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Every metric's difference to the first model with its interval, a line a metric; nothing for one metric alone."""
+    """A Markdown table of every metric's difference to the first model and its interval; "" for a single metric."""
     others = [row for row in rows if len(row.get("differences", {})) > 1]
     metrics = list(dict.fromkeys(metric for row in others for metric in row["differences"]))
     if not metrics:
@@ -151,7 +150,7 @@ def differences_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def shown(found: Mapping[str, Any]) -> str:
-    """A difference and its interval.
+    """A difference and its interval as text.
 
     >>> shown({"difference_x100": 2.4, "interval_x100": [-0.4, 5.1]})
     '+2.40 (-0.40 to +5.10)'
@@ -161,5 +160,5 @@ def shown(found: Mapping[str, Any]) -> str:
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """Cells as a Markdown table."""
+    """A Markdown table of the cells."""
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,8 +1,7 @@
-"""What the commands write to a terminal, where text from files, models and servers is shown, never obeyed; and the
-arguments that are numbers.
+"""Printing to a terminal, with control characters escaped; and the types of arguments that are numbers.
 
-An image's name, a model's word or a server's answer may hold an escape sequence that moves the cursor, retitles the
-window or hides a line. Every command prints by `say`, one line an argument.
+The name of an image, a word of a model or the answer of a server may hold an escape sequence that moves the cursor,
+changes the window's title or hides a line. Every command prints with `say`, one line per argument.
 """
 
 import argparse
@@ -14,13 +13,13 @@ import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-# control characters but the tab, line separators, characters that turn the direction of writing, and lone surrogates,
-# which stand for bytes of a file name that are no text and cannot be written at all
+# control characters except the tab, line separators, characters that change the writing direction, and lone
+# surrogates, which stand for bytes of a file name that are not text and cannot be printed
 UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: object) -> str:
-    r"""Text on one line, with every character that a terminal would act on written as an escape.
+    r"""Text on one line, with every character that a terminal would interpret written as an escape.
 
     >>> printable("a dog\x1b[2J\n"), printable("café\t犬")
     ('a dog\\x1b[2J\\n', 'café\t犬')
@@ -28,36 +27,45 @@ def printable(text: object) -> str:
     return UNSAFE.sub(_escape, str(text))
 
 
+def one_line(error: object, *, limit: int | None = None) -> str:
+    r"""An error's text with every run of white space as one blank, cut to `limit` characters.
+
+    >>> one_line(ValueError("size mismatch:\n  2 and 3")), one_line("a b c", limit=3)
+    ('size mismatch: 2 and 3', 'a b')
+    """
+    return " ".join(str(error).split())[:limit]
+
+
 def say(*lines: object, file: TextIO | None = None) -> None:
-    """Print lines, each of them `printable`, to `file` (standard output)."""
+    """Print lines, each made `printable`, to `file` (default: standard output)."""
     stream = sys.stdout if file is None else file
     for line in lines:
         _write(printable(line), stream)
 
 
 def say_json(content: Any, *, file: TextIO | None = None) -> None:
-    """Print JSON over several lines, in which unsafe characters are JSON's own escapes."""
+    """Print indented JSON, with unsafe characters as JSON escapes."""
     text = json.dumps(content, indent=1, ensure_ascii=False)
     for line in text.split("\n"):
         _write(UNSAFE.sub(_json_escape, line), sys.stdout if file is None else file)
 
 
 def positive(text: str) -> int:
-    """An argument that counts something."""
+    """The type of an argument: a whole number >= 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
 
 
 def whole_number(text: str) -> int:
-    """An argument that counts something that may be none."""
+    """The type of an argument: a whole number >= 0."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
     return int(text)
 
 
 def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """`; did you mean ...?`, or nothing where no known name is like this one.
+    """`; did you mean ...?`, or "" if no known name is similar.
 
     >>> did_you_mean("epoch", ["epochs", "ema"]), did_you_mean("lr", ["epochs"])
     ("; did you mean 'epochs'?", '')
@@ -67,21 +75,21 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """Notes for a terminal, `printable` line by line."""
+    """Formats log records for a terminal: each line is made `printable`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The note's own line breaks stay."""
+        """The record's text; its line breaks are kept."""
         return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def printable_warning(message: object, category: type[Warning], *place: object, **line: object) -> str:
-    """A warning for a terminal, in place of `warnings.formatwarning`: what it says, without a line of source code."""
+    """A replacement for `warnings.formatwarning` that prints the message without the source line."""
     return f"{category.__name__}: {printable(message)}\n"
 
 
 def _write(line: str, stream: TextIO) -> None:
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    # a terminal that has no such letter shows its number
+    # a character that the terminal's encoding lacks is printed as an escape
     print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream)
 
 

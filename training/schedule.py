@@ -1,4 +1,4 @@
-"""Optimisers and schedules by the recipe's names."""
+"""Builds the optimiser and the learning-rate schedule of a recipe."""
 
 import math
 from functools import partial
@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from modeling_updown.compat_updown import ADAPTER
 from training.recipe_sections import TrainRecipe
 
-# weights that come from ImageNet or from a detector: a region source, and the backbone of a detector in training
+# weights pretrained on ImageNet or by a detector: those of a region source, and a detector's backbone
 PRETRAINED = ("region_source.", "fusion.region_source.", "backbone.backbone.", "backbone.stem.", "backbone.res")
 TEXT = ("fusion.text_model.", "text_model.", "language_model.")
 
@@ -19,8 +19,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """The recipe's optimiser over every trainable weight.
 
-    The region source, or a detector's backbone, has a learning rate of its own, and a pretrained text model where one
-    is given. Biases and other vectors do not decay.
+    The region source, or a detector's backbone, has a separate learning rate, and so has a pretrained text model if
+    `text_learning_rate` is given. Biases and other vectors do not decay.
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -34,7 +34,7 @@ def build_optimizer(
         decay = settings.weight_decay if parameter.dim() > 1 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
     if not groups:
-        raise ValueError("the model has no weight left to train: everything is frozen")
+        raise ValueError("the model has no trainable weight: everything is frozen")
     parameters = [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=settings.momentum)
@@ -43,12 +43,12 @@ def build_optimizer(
 
 
 def build_schedule(optimizer: torch.optim.Optimizer, settings: TrainRecipe, *, steps_per_epoch: int) -> LambdaLR:
-    """The factor on every learning rate, step by step."""
+    """The schedule that multiplies every learning rate by `learning_rate_factor`."""
     return LambdaLR(optimizer, partial(learning_rate_factor, settings=settings, steps_per_epoch=steps_per_epoch))
 
 
 def learning_rate_factor(step: int, *, settings: TrainRecipe, steps_per_epoch: int) -> float:
-    """0..1 at a step: a linear warm-up, then the recipe's schedule.
+    """The factor, 0..1, at a step: the smaller of a linear warm-up and the recipe's schedule.
 
     >>> learning_rate_factor(150, settings=TrainRecipe(epochs=3, warmup_steps=0), steps_per_epoch=100)
     0.5
@@ -67,7 +67,7 @@ def learning_rate_factor(step: int, *, settings: TrainRecipe, steps_per_epoch: i
 
 
 def scheduled_sampling_probability(settings: TrainRecipe, epoch: int) -> float:
-    """How often, in that epoch (from 0), a word of the model's own is fed instead of the caption's."""
+    """The probability in an epoch (from 0) of feeding a sampled word of the model instead of the caption's word."""
     if settings.objective != "cross_entropy" or not settings.scheduled_sampling_increase:
         return 0.0
     rises = epoch // settings.scheduled_sampling_epochs + 1

@@ -1,6 +1,6 @@
-"""What comes along with the code: recipes, the demo's images, and the card's template and captioner of `hub_cards/`.
+"""Paths of the files that are shipped with the code: recipes, the demo's images, the card template and the captioner.
 
-In a checkout they lie where they are kept; a wheel puts what is in no package under `share/updown/`.
+In a checkout they are in their folders; a wheel installs those outside of packages under `share/updown/`.
 """
 
 from importlib import metadata
@@ -14,21 +14,21 @@ SHARE = Path("share", "updown")
 
 
 def published(name: str) -> Path:
-    """A file or folder of `hub_cards/`: beside the code in a checkout, or where the installer put it.
+    """The path of a file or folder of `hub_cards/`, in a checkout or where the installer put it.
 
-    Where it is in neither, the checkout's place, which then does not exist.
+    If it is in neither, the path in a checkout, which then does not exist.
     """
-    beside = CODE / "hub_cards" / name
-    # what `pip install --target` puts beside the packages is on no list
-    places = [beside, CODE / SHARE / name, *(folder / name for folder in installed_shares())]
-    return next((place for place in places if place.exists()), beside)
+    in_checkout = CODE / "hub_cards" / name
+    # `pip install --target` puts `share` next to the packages and lists it nowhere
+    places = [in_checkout, CODE / SHARE / name, *(folder / name for folder in installed_shares())]
+    return next((place for place in places if place.exists()), in_checkout)
 
 
 def installed_shares() -> list[Path]:
-    """The folder `share/updown` that the installer's list of files names; none in a checkout."""
+    """The folder `share/updown` in the installer's list of files; empty in a checkout."""
     try:
         files = metadata.files(DISTRIBUTION) or []
-    except metadata.PackageNotFoundError:  # the code is merely on PYTHONPATH
+    except metadata.PackageNotFoundError:  # the code is only on PYTHONPATH
         return []
     above = (parent for file in files for parent in Path(str(file.locate())).resolve().parents)
     return [parent for parent in above if parent.parts[-2:] == SHARE.parts][:1]

@@ -8,14 +8,14 @@ import torch
 
 from modeling_updown.boxes_updown import encode_boxes
 from modeling_updown.detection_losses_updown import (
-    Draw,
     ImageObjects,
+    SampledBoxes,
     attribute_loss,
-    draw_balanced,
-    draw_regions,
     match_boxes,
     proposal_losses,
     region_losses,
+    sample_balanced,
+    sample_regions,
 )
 from tests.tiny import tiny_detector_config, tiny_pyramid_config
 
@@ -111,8 +111,8 @@ def test_crowd_is_never_background():
     assert match_boxes(boxes, only_crowd, **rule)[1].tolist() == [0, -1, -1, 0, 0]
     proposals = boxes_near(objects, 120)
     config = tiny_detector_config(region_batch_size=200)
-    drawn_boxes, drawn = draw_regions(proposals, objects, config=config)
-    background = drawn_boxes[len(drawn.positive) :]
+    sampled_boxes, sampled = sample_regions(proposals, objects, config=config)
+    background = sampled_boxes[len(sampled.positive) :]
     inside = (torch.minimum(background[:, 2:], crowd[0, 2:]) - torch.maximum(background[:, :2], crowd[0, :2])).clamp(0)
     area = (background[:, 2:] - background[:, :2]).prod(dim=1)
     assert len(background) > 20 and (inside.prod(dim=1) <= 0.5 * area).all()
@@ -127,10 +127,10 @@ def test_image_without_objects_is_background():
         torch.zeros(len(boxes)), torch.zeros(len(boxes), 4), boxes, objects=empty, image_size=SIZE, config=config
     )
     assert losses["proposal_objectness"].item() == pytest.approx(math.log(2)) and losses["proposal_box"] == 0
-    drawn_boxes, drawn = draw_regions(boxes, empty, config=config)
-    assert len(drawn_boxes) == config.region_batch_size and not len(drawn.positive)
+    sampled_boxes, sampled = sample_regions(boxes, empty, config=config)
+    assert len(sampled_boxes) == config.region_batch_size and not len(sampled.positive)
     losses = region_losses(
-        torch.zeros(64, 13), torch.zeros(64, 12, 4), drawn_boxes, drawn=drawn, objects=empty, config=config
+        torch.zeros(64, 13), torch.zeros(64, 12, 4), sampled_boxes, sampled=sampled, objects=empty, config=config
     )
     assert losses["region_class"].item() == pytest.approx(math.log(13)) and losses["region_box"] == 0
 
@@ -141,16 +141,16 @@ def test_image_without_objects_is_background():
 def test_half_are_positive_where_there_are_enough():
     label = torch.tensor([1] * 30 + [0] * 50 + [-1] * 20)
     target = torch.arange(100)
-    drawn = draw_balanced(target, label, batch_size=16, generator=None)
-    assert len(drawn.positive) == len(drawn.negative) == 8
-    assert torch.equal(drawn.target, drawn.positive)
-    assert (label[drawn.positive] == 1).all() and (label[drawn.negative] == 0).all()
-    assert len(set(drawn.positive.tolist())) == len(set(drawn.negative.tolist())) == 8
+    sampled = sample_balanced(target, label, batch_size=16, generator=None)
+    assert len(sampled.positive) == len(sampled.negative) == 8
+    assert torch.equal(sampled.target, sampled.positive)
+    assert (label[sampled.positive] == 1).all() and (label[sampled.negative] == 0).all()
+    assert len(set(sampled.positive.tolist())) == len(set(sampled.negative.tolist())) == 8
     few = torch.tensor([1] * 3 + [0] * 50)
-    drawn = draw_balanced(target[:53], few, batch_size=16, generator=None)
-    assert (len(drawn.positive), len(drawn.negative)) == (3, 13)  # negatives fill up
-    drawn = draw_balanced(target[:7], torch.tensor([1] * 5 + [0] * 2), batch_size=16, generator=None)
-    assert (len(drawn.positive), len(drawn.negative)) == (5, 2)
+    sampled = sample_balanced(target[:53], few, batch_size=16, generator=None)
+    assert (len(sampled.positive), len(sampled.negative)) == (3, 13)  # negatives fill up
+    sampled = sample_balanced(target[:7], torch.tensor([1] * 5 + [0] * 2), batch_size=16, generator=None)
+    assert (len(sampled.positive), len(sampled.negative)) == (5, 2)
 
 
 def test_draw_follows_its_generator_alone():
@@ -159,18 +159,18 @@ def test_draw_follows_its_generator_alone():
     for global_seed in (1, 2):
         torch.manual_seed(global_seed)
         generator = torch.Generator().manual_seed(7)
-        draws.append(draw_balanced(target, label, batch_size=16, generator=generator))
+        draws.append(sample_balanced(target, label, batch_size=16, generator=generator))
     assert torch.equal(draws[0].positive, draws[1].positive) and torch.equal(draws[0].negative, draws[1].negative)
-    other = draw_balanced(target, label, batch_size=16, generator=torch.Generator().manual_seed(8))
+    other = sample_balanced(target, label, batch_size=16, generator=torch.Generator().manual_seed(8))
     assert not torch.equal(other.positive, draws[0].positive)
 
 
 def test_true_boxes_are_proposals_too():
     objects = image()
     far = torch.tensor([[100.0, 70, 118, 88]])
-    boxes, drawn = draw_regions(far, objects, config=tiny_detector_config())
-    assert sorted(drawn.positive.tolist()) == [1, 2, 3]
-    torch.testing.assert_close(boxes[:3], objects.boxes[drawn.target])  # the positive ones stand first
+    boxes, sampled = sample_regions(far, objects, config=tiny_detector_config())
+    assert sorted(sampled.positive.tolist()) == [1, 2, 3]
+    torch.testing.assert_close(boxes[:3], objects.boxes[sampled.target])  # the positive ones stand first
     torch.testing.assert_close(boxes[3:], far)
 
 
@@ -243,16 +243,16 @@ def test_an_object_only_outer_anchors_fit_keeps_them():
 def test_region_losses_against_slow_twin(make, agnostic):
     config = make(region_batch_size=10_000, class_agnostic_boxes=agnostic)
     objects = image()
-    boxes, drawn = draw_regions(boxes_near(objects), objects, config=config)
+    boxes, sampled = sample_regions(boxes_near(objects), objects, config=config)
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(len(boxes), 13, generator=generator)
     deltas = torch.randn(len(boxes), 1 if agnostic else 12, 4, generator=generator)
-    found = region_losses(logits, deltas, boxes, drawn=drawn, objects=objects, config=config)
+    found = region_losses(logits, deltas, boxes, sampled=sampled, objects=objects, config=config)
     classes = box = 0.0
-    assert 5 < len(drawn.positive) < len(boxes) - 5
+    assert 5 < len(sampled.positive) < len(boxes) - 5
     for row, own in enumerate(boxes.tolist()):
-        positive = row < len(drawn.positive)
-        number = int(drawn.target[row]) if positive else 0
+        positive = row < len(sampled.positive)
+        number = int(sampled.target[row]) if positive else 0
         label = int(objects.object_ids[number]) if positive else 0
         classes -= logits[row].log_softmax(dim=0)[label].item()
         if positive:
@@ -265,13 +265,13 @@ def test_region_losses_against_slow_twin(make, agnostic):
 
 def test_a_perfect_regression_costs_nothing():
     config, objects = tiny_detector_config(), image()
-    boxes, drawn = draw_regions(boxes_near(objects), objects, config=config)
-    drawn = Draw(drawn.positive, drawn.target, drawn.negative[:0])
-    boxes = boxes[: len(drawn.positive)]
+    boxes, sampled = sample_regions(boxes_near(objects), objects, config=config)
+    sampled = SampledBoxes(sampled.positive, sampled.target, sampled.negative[:0])
+    boxes = boxes[: len(sampled.positive)]
     options: dict[str, Any] = {"weights": config.box_weights, "plus_one": config.box_plus_one}
-    regression = encode_boxes(boxes, objects.boxes[drawn.target], **options)
+    regression = encode_boxes(boxes, objects.boxes[sampled.target], **options)
     deltas = regression[:, None].expand(-1, 12, -1)
-    losses = region_losses(torch.zeros(len(boxes), 13), deltas, boxes, drawn=drawn, objects=objects, config=config)
+    losses = region_losses(torch.zeros(len(boxes), 13), deltas, boxes, sampled=sampled, objects=objects, config=config)
     assert losses["region_box"].item() == pytest.approx(0, abs=1e-10)
 
 

@@ -174,7 +174,7 @@ class TestRegionEmbedding:
         with torch.no_grad():
             for parameter in embedding.parameters():
                 parameter.normal_(generator=torch.Generator().manual_seed(parameter.numel()))
-        found = model.embed_regions(model.get_regions(None, *batch.values()), seconds)[0]
+        found = model.embed_regions(model.get_regions(None, *batch.values(), region_seconds=seconds))[0]
         for r in range(5):
             left, top, right, bottom = batch["region_boxes"][0, r].tolist()
             box = [left, top, right, bottom, right - left, bottom - top, (right - left) * (bottom - top)]

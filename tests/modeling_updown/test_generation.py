@@ -57,10 +57,10 @@ def test_labels_alone_are_their_words(model: Any, pixel_values: torch.Tensor) ->
     found = model(pixel_values=pixel_values, labels=LABELS)
     assert torch.allclose(found.loss, expected.loss) and found.loss > 0
     assert torch.allclose(found.logits[0], expected.logits[0])
-    begun = LABELS.clone()
-    begun[:, 0] = -100
-    assert torch.allclose(model(pixel_values=pixel_values, labels=begun).loss, expected.loss)
-    assert words_of_labels(begun, model.config).tolist() == words.tolist()
+    with_start_token = LABELS.clone()
+    with_start_token[:, 0] = -100
+    assert torch.allclose(model(pixel_values=pixel_values, labels=with_start_token).loss, expected.loss)
+    assert words_of_labels(with_start_token, model.config).tolist() == words.tolist()
     with pytest.raises(ValueError, match="Give input_ids: the words so far, at least the one that every caption"):
         model(pixel_values=pixel_values)
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from modeling_updown.arguments_updown import by_old_names
+from modeling_updown.arguments_updown import take_old_names
 
 from . import test_fusion_vqa, test_pretraining
 from .test_retrieval import OWNERS, batch_of_five, retrieval
@@ -48,8 +48,11 @@ def test_ids_and_match_of_before() -> None:
 def test_what_is_taken_is_gone() -> None:
     kwargs = {"photo_index": [1], "other": 2}
     with pytest.warns(DeprecationWarning, match="^photo_index is now called image_index$"):
-        assert by_old_names(kwargs, image_index=None, image_ids=3) == ([1], 3)
-    assert kwargs == {"other": 2} and by_old_names(kwargs, image_ids=None) == (None,)
+        take_old_names(kwargs, ("image_index",))
+    assert kwargs == {"image_index": [1], "other": 2}
+    kwargs = {"photo_index": None, "photo_ids": [3]}
+    take_old_names(kwargs, ("image_index",))
+    assert kwargs == {"photo_ids": [3]}  # which this `forward` never took
 
 
 NAMES = ("region_features", "region_boxes", "region_mask")

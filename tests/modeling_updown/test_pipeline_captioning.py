@@ -19,7 +19,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import modeling_updown
 from modeling_updown import UpDownImageToTextPipeline
-from modeling_updown.pipeline_captioning import followed_weights, without_padding
+from modeling_updown.pipeline_captioning import next_word_weights, without_padding
 from modeling_updown.saving_updown import write_code
 from tests import tiny
 
@@ -193,9 +193,9 @@ def test_region_weights_are_those_of_the_words(captioner: UpDownImageToTextPipel
 def test_beams_are_followed() -> None:
     """Two captions of three words by hand: the row of each step is the one that the word came from."""
     attentions = [(torch.tensor([[[0.0]], [[1.0]]]) + 10 * step,) for step in range(3)]
-    followed = followed_weights(attentions, torch.zeros(2, 4), torch.tensor([[0, 1, 1], [1, 0, -1]]))
+    followed = next_word_weights(attentions, torch.zeros(2, 4), torch.tensor([[0, 1, 1], [1, 0, -1]]))
     assert followed[..., 0].tolist() == [[0.0, 11.0, 21.0], [1.0, 10.0, 20.0]]
-    assert followed_weights(attentions, torch.zeros(2, 4), None)[1, :, 0].tolist() == [1.0, 11.0, 21.0]
+    assert next_word_weights(attentions, torch.zeros(2, 4), None)[1, :, 0].tolist() == [1.0, 11.0, 21.0]
 
 
 def test_prompt_begins_the_caption(captioner: UpDownImageToTextPipeline) -> None:
@@ -316,7 +316,7 @@ def test_broken_image_is_named(captioner: UpDownImageToTextPipeline, tmp_path: P
 
 
 def test_arguments_are_checked(captioner: UpDownImageToTextPipeline) -> None:
-    with pytest.raises(TypeError, match="knows no argument num_beans, nor does generate"):
+    with pytest.raises(TypeError, match="neither image-to-text nor generate has the argument num_beans"):
         captioner(IMAGES[0], num_beans=3)
     with pytest.raises(ValueError, match="num_beams is given both directly and in generate_kwargs"):
         captioner(IMAGES[0], num_beams=3, generate_kwargs={"num_beams": 2})

@@ -22,7 +22,7 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import modeling_updown
 from modeling_updown import UpDownVisualQuestionAnsweringPipeline
-from modeling_updown.pipeline_questions import AskedImage, Question, join_asked, merged, question_list
+from modeling_updown.pipeline_questions import ImageQuestions, Question, join_questions, merged, question_list
 from modeling_updown.pipeline_vqa import QUESTIONS_AT_ONCE, scores_of
 from tests import tiny
 
@@ -300,10 +300,10 @@ def test_what_cannot_be_asked(
         ({"choices": []}, r"choices must be a list of one answer or more to choose from, not \[\]"),
         ({"choices": "yes"}, "choices must be a list of one answer or more to choose from, not 'yes'"),
         ({"choices": ["yes", "no", "yes"]}, "choices hold 'yes' twice: give each answer once"),
-        ({"choices": ["yes", " "]}, "choices hold ' ', which is no answer"),
-        ({"choices": ["yes", 3]}, "choices hold 3, which is no answer: give texts"),
-        ({"top_k": 0}, "top_k is 0, but there is no answer without 1 or more"),
-        ({"topk": 2, "a": 1}, "visual-question-answering knows no argument a, topk: is it misspelt"),
+        ({"choices": ["yes", " "]}, "choices hold ' ', which is not an answer"),
+        ({"choices": ["yes", 3]}, "choices hold 3, which is not an answer: give texts"),
+        ({"top_k": 0}, "top_k is 0, but must be at least 1"),
+        ({"topk": 2, "a": 1}, "visual-question-answering does not have the argument a, topk: is it misspelt"),
     ],
 )
 def test_settings_are_checked(
@@ -322,7 +322,8 @@ def test_long_questions_are_cut_with_one_warning(
     with caplog.at_level(logging.WARNING):
         found = vqa(IMAGES[:3], long, batch_size=2)
     assert [record.getMessage() for record in caplog.records] == [
-        "question 0 has 504 words, of which the model reads the first 14; other long ones are cut without a word"
+        "question 0 has 504 words, of which the model reads the first 14; further long ones are truncated without a "
+        "warning"
     ]
     assert same(found[0], vqa(IMAGES[0], " ".join(long.split()[:14])))
     caplog.clear()
@@ -338,7 +339,7 @@ def test_questions_without_a_known_word_are_answered(
     with caplog.at_level(logging.WARNING):
         answers = vqa(IMAGES[0], text)
     assert [record.getMessage().split(",")[0] for record in caplog.records] == [
-        f"the question ({text!r}) has no word that the model knows"
+        f"the question ({text!r}) has no word of the model's vocabulary"
     ]
     assert len(answers) == 5 and all(0 < answer["score"] < 1 for answer in answers)
     assert same(vqa(IMAGES[0], [QUESTIONS[0], text]), [vqa(IMAGES[0], QUESTIONS[0]), answers])
@@ -381,7 +382,7 @@ def test_parts_are_asked_for(vqa: UpDownVisualQuestionAnsweringPipeline) -> None
         pipeline("visual-question-answering", model=vqa.model, image_processor=vqa.image_processor)
     parts = pipeline("vqa", model=vqa.model, tokenizer=vqa.tokenizer, image_processor=vqa.image_processor)
     assert same(parts(ROWS), vqa(ROWS))
-    with pytest.raises(ValueError, match="UpDownForImageCaptioning writes its answers"):
+    with pytest.raises(ValueError, match="UpDownForImageCaptioning generates its answers"):
         answerer(tiny.tiny_captioner())
 
 
@@ -427,7 +428,7 @@ def test_other_peoples_models_answer_too(tmp_path: Path) -> None:
     assert same(other(IMAGES[0], ["is it red?", "red"]), alone[0])
     rows = [{"image": image, "question": text} for image in IMAGES[:2] for text in ("is it red?", "red")]
     assert same(other(rows, batch_size=2), [*alone[0], *alone[1]])
-    with pytest.raises(ValueError, match="ViltForQuestionAnswering weighs no regions: leave out return_regions=True"):
+    with pytest.raises(ValueError, match="ViltForQuestionAnswering has no attention over regions: leave out return"):
         other(IMAGES[0], "red", return_regions=True)
 
 
@@ -441,7 +442,7 @@ def test_rows_about_one_image_are_merged() -> None:
     texts = [
         (image, Question(str(place), place)) for place, image in enumerate(["a.jpg", IMAGES[0], "a.jpg", b"a", b"a"])
     ]
-    images, places = merged([AskedImage(image, (question,), question.place) for image, question in texts])
+    images, places = merged([ImageQuestions(image, (question,), question.place) for image, question in texts])
     assert [[question.text for question in image.questions] for image in images] == [["0", "2"], ["1"], ["3", "4"]]
     assert places == [0, 2, 1, 3, 4]
 
@@ -449,7 +450,7 @@ def test_rows_about_one_image_are_merged() -> None:
 def test_a_batch_has_each_image_once() -> None:
     images = [{"pixel_values": torch.full((1, 3, 2, 2), float(number))} for number in (1, 1, 2, 1)]
     items = [{"photo": image, "questions": [place, place]} for place, image in enumerate(images)]
-    joined = join_asked(items)
+    joined = join_questions(items)
     assert joined["photos"]["pixel_values"][:, 0, 0, 0].tolist() == [1, 2, 1]
     assert joined["image_index"].tolist() == [0, 0, 0, 0, 1, 1, 2, 2]
     assert joined["questions"] == [0, 0, 1, 1, 2, 2, 3, 3]

@@ -133,5 +133,5 @@ def test_what_only_the_last_map_needs_is_frozen_without_it():
 def test_unknown_stages_are_named():
     backbone = timm.create_model("regnetx_002", num_classes=0)
     assert frozen_parts(backbone, 0) == []
-    with pytest.raises(ValueError, match="stages of RegNet have names of their own: set frozen_stages=0"):
+    with pytest.raises(ValueError, match="stages of RegNet have unknown names: set frozen_stages=0"):
         frozen_parts(backbone, 2)

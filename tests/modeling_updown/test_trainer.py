@@ -148,11 +148,12 @@ def test_names_of_old_are_read() -> None:
     model = MODELS["vqa of choices"]()
     batch = batches(rows_of("vqa of choices", model))[0]
     old = {"choice_labels" if name == "correct_choice" else name: value for name, value in batch.items()}
-    assert torch.equal(model(**old).loss, model(**batch).loss)
+    with pytest.warns(DeprecationWarning, match="choice_labels is now called correct_choice"):
+        assert torch.equal(model(**old).loss, model(**batch).loss)
     assert not torch.equal(model(**{**batch, "correct_choice": None}).loss, model(**batch).loss)
     detector, batch = MODELS["detector"](), batches(rows_of("detector", None))[0]
     old = {"label_boxes" if name == "true_boxes" else name: value for name, value in batch.items()}
-    with torch.no_grad():
+    with torch.no_grad(), pytest.warns(DeprecationWarning, match="label_boxes is now called true_boxes"):
         assert torch.equal(detector(**old).loss, detector(**batch).loss)
 
 

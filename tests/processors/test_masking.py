@@ -350,7 +350,7 @@ def test_blocks_keep_to_their_largest_size() -> None:
 
 
 def test_blocks_need_the_grid() -> None:
-    with pytest.raises(ValueError, match="48 regions are no grid of 7 x 7 cells: give the source's own grid_size"):
+    with pytest.raises(ValueError, match="48 regions are not a grid of 7 x 7 cells: give the source's grid_size"):
         mask_blocks(torch.ones(1, 48, dtype=torch.bool), grid_size=(7, 7), generator=chance())
 
 

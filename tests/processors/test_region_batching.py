@@ -87,6 +87,36 @@ def test_torch_numpy_lists_and_half_precision() -> None:
     assert (pad_regions([half])["region_features"] - expected).abs().max() < 2e-3
 
 
+def every_field(count: int, *, seed: int, clip: Any) -> dict[str, Any]:
+    """An image with words, masks, seconds and its clip."""
+    image, chance = image_regions(count, seed=seed), np.random.default_rng(seed)
+    more = {"region_masks": chance.random((count, 3, 3)), "region_seconds": np.full(count, 1.5)}
+    return image | more | {"region_texts": [f"w{seed}{place}" for place in range(count)], "clip_ids": clip}
+
+
+def test_words_masks_seconds_and_clips_go_with_their_regions() -> None:
+    images = [every_field(3, seed=1, clip="a"), every_field(2, seed=2, clip="b")]
+    images[0]["region_mask"] = np.array([True, False, True])
+    check_regions(images)
+    batch = pad_regions(images)
+    assert batch["region_texts"] == [["w10", "w12"], ["w20", "w21"]] and batch["clip_ids"] == ["a", "b"]
+    assert np.allclose(batch["region_masks"][0].numpy(), images[0]["region_masks"][[0, 2]])
+    assert batch["region_masks"].shape == (2, 2, 3, 3) and batch["region_seconds"].tolist() == [[1.5, 1.5]] * 2
+    again = pad_regions(split_regions(batch))
+    assert again["region_texts"] == batch["region_texts"] and again["clip_ids"] == batch["clip_ids"]
+    assert torch.equal(again["region_masks"], batch["region_masks"])
+    ragged = pad_regions([every_field(1, seed=1, clip=np.int64(7)), every_field(2, seed=2, clip=torch.tensor(9))])
+    assert ragged["region_texts"] == [["w10", ""], ["w20", "w21"]] and ragged["clip_ids"].tolist() == [7, 9]
+
+
+def test_words_of_the_best_regions_are_kept() -> None:
+    image = every_field(4, seed=3, clip="a") | {"region_scores": np.array([0.1, 0.9, 0.2, 0.8])}
+    batch = pad_regions([image], num_regions=2)
+    assert batch["region_texts"] == [["w31", "w33"]] and batch["clip_ids"] == ["a"]
+    del image["region_scores"]
+    assert pad_regions([image], num_regions=3)["region_texts"] == [["w30", "w31", "w32"]]
+
+
 def test_gradients_reach_features_given_as_tensors() -> None:
     features = torch.ones(2, 3, requires_grad=True)
     pad_regions([{"region_features": features, "region_boxes": torch.zeros(2, 4)}])["region_features"].sum().backward()
@@ -137,6 +167,13 @@ GOOD = image_regions(3)
         (changed(GOOD, region_boxes=None), "image 1 has no region_boxes; regions need both"),
         (changed(GOOD, region_scores=None), "images 0 and 1 do not both have region_scores"),
         (image_regions(3, width=6), "region_features of images 0 and 1 have widths 5 and 6"),
+        (changed(GOOD, region_texts=["a", "b"]), "region_texts of image 1 are not 3 strings"),
+        (changed(GOOD, region_texts=["a", "b", None]), "region_texts of image 1 are not 3 strings"),
+        (
+            changed(GOOD, region_masks=np.ones((3, 2))),
+            r"region_masks of image 1 has shape \(3, 2\); expected \(3, side",
+        ),
+        (changed(GOOD, clip_ids="a"), "images 0 and 1 do not both have clip_ids"),
     ],
 )
 def test_each_fault_is_one_sentence_with_its_place(image: dict[str, Any], message: str) -> None:

@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path
     (newest / name).write_bytes(content[:middle] if harm == "cut" else flipped)
     if harm == "deleted":
         (newest / name).unlink()
-    with pytest.warns(UserWarning, match="step-00000002-epoch-0000 is damaged .*: going on from step-00000001"):
+    with pytest.warns(UserWarning, match="step-00000002-epoch-0000 is damaged .*: resuming from step-00000001"):
         assert load_checkpoint(accelerator, tmp_path, state) == Progress(step=1)
     assert weight(state) == 1
     assert names(tmp_path) == ["damaged-step-00000002-epoch-0000", "step-00000001-epoch-0000"]
@@ -186,7 +186,7 @@ def test_the_fault_of_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
 def test_a_run_whose_first_checkpoint_is_damaged_starts_over(tmp_path: Path) -> None:
     accelerator, state = save_steps(tmp_path, 1)
     (tmp_path / "step-00000001-epoch-0000" / "progress.json").unlink()
-    with pytest.warns(UserWarning, match="progress.json is missing.: going on from the start"):
+    with pytest.warns(UserWarning, match="progress.json is missing.: resuming from the start"):
         assert load_checkpoint(accelerator, tmp_path, state) is None
 
 
@@ -203,14 +203,14 @@ def test_damage_to_every_checkpoint_is_told_and_nothing_is_touched(tmp_path: Pat
 def test_a_checkpoint_of_another_model_is_told(tmp_path: Path) -> None:
     accelerator, state = save_steps(tmp_path, 1)
     state.modules["averaged"] = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match="step-00000001-epoch-0000 is not of this recipe's model: .*averaged"):
+    with pytest.raises(ValueError, match="step-00000001-epoch-0000 does not fit this recipe's model: .*averaged"):
         load_checkpoint(accelerator, tmp_path, state)
 
 
 def test_missing_random_numbers_of_a_process_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accelerator, state = save_steps(tmp_path, 1)
     monkeypatch.setattr(Accelerator, "process_index", 1)
-    with pytest.warns(UserWarning, match="has no random numbers of process 1, it was written by 1: from here"):
+    with pytest.warns(UserWarning, match="has no random state of process 1, it was written by 1 processes: from here"):
         assert load_checkpoint(accelerator, tmp_path, state) == Progress(step=1)
 
 

@@ -81,7 +81,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         ([], "the following arguments are required: COMMAND"),
         (["describe"], "invalid choice: 'describe'"),
         (["caption"], "the following arguments are required: IMAGE"),
-        (["caption", "a.jpg", "--num-beams", "0"], "'0' is no whole number above 0"),
+        (["caption", "a.jpg", "--num-beams", "0"], "'0' is not a whole number above 0"),
         (["extract", "a.jpg"], "the following arguments are required: --output"),
     ],
 )
@@ -153,7 +153,7 @@ def test_demo_needs_no_download(model: str, tmp_path: Path, capsys: pytest.Captu
         (["caption", "{empty}"], "empty holds no image"),
         (
             ["convert-checkpoint", "captioning-pytorch", "w.pth", "--config", "{text}", "--output", "o"],
-            "no valid JSON",
+            "not valid JSON",
         ),
         (["convert-checkpoint", "caffe", "w.pth", "--output", "o"], "unknown checkpoint format 'caffe'; known are"),
         (["evaluate", "none.yaml"], "none.yaml"),
@@ -174,7 +174,7 @@ def test_mistakes_end_in_one_sentence(
 
 
 def test_a_missing_model_of_ours_names_the_cure(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"none is not here.* --model .the folder hub_cards/none of .*or train one"):
+    with pytest.raises(ValueError, match=r"none is absent.* --model .the folder hub_cards/none of .*or train one"):
         shared.model_folder(None, default=str(tmp_path / "none"))
 
 
@@ -182,7 +182,7 @@ def test_a_model_of_ours_is_named_without_a_path(monkeypatch: pytest.MonkeyPatch
     captioner = shared.model_folder("updown-captioning-flickr8k")
     assert captioner == shared.model_folder(None) and Path(captioner, "config.json").is_file()
     monkeypatch.setattr("training.shipped.CODE", tmp_path)
-    with pytest.raises(ValueError, match="only the captioner comes with an installed package.*/updown-detector-lite"):
+    with pytest.raises(ValueError, match="an installed package contains only the captioner.*/updown-detector-lite"):
         shared.model_folder("updown-detector-lite")
     with pytest.raises(ValueError, match="there is no model folder updown-detector, and a Hub id is"):
         shared.model_folder("updown-detector")

@@ -71,11 +71,11 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     one = evaluated(tmp_path, "one", [1.0, 0.0])
     other = evaluated(tmp_path, "other", [1.0, 0.0], dataset={**DATASET, "split": "val"})
     longer = evaluated(tmp_path, "longer", [1.0, 0.0, 1.0])
-    with pytest.raises(ValueError, match="two folders or more"):
+    with pytest.raises(ValueError, match="at least two folders"):
         compare_models({"one": one})
     with pytest.raises(ValueError, match=r"other was evaluated on DAQUAR val .* and one on DAQUAR test"):
         compare_models({"one": one, "other": other})
-    with pytest.raises(ValueError, match="longer and one answered different questions"):
+    with pytest.raises(ValueError, match="longer and one were evaluated on different questions"):
         compare_models({"one": one, "longer": longer})
     with pytest.raises(
         ValueError, match=r"nothing holds no evaluation.json: run updown evaluate with --save or --output first"

@@ -44,7 +44,7 @@ def test_a_second_run_in_a_folder_is_refused_and_touches_nothing(
         assert main([str(recipe_file(recipe)), "--cpu"]) == 2
         told = capsys.readouterr().err.splitlines()
         assert told == [
-            f"training.train: another run trains into {recipe.output}: wait for its end, or choose another output"
+            f"training.train: another run trains into {recipe.output}: wait until it ends, or choose another output"
         ]
         assert [path.name for path in Path(recipe.output).iterdir()] == [".writer-0.lock"]
     train_here(recipe)
@@ -85,7 +85,7 @@ def test_a_folder_that_no_run_made_is_left_alone(tmp_path: Path, name: str) -> N
     kept = tmp_path / "run" / name / "config.json"
     kept.parent.mkdir(parents=True)
     kept.write_text("mine")
-    with pytest.raises(ValueError, match=f"run holds {name}, which no run made and training would replace: move it"):
+    with pytest.raises(ValueError, match=f"run holds {name}, which no run wrote and training would replace: move it"):
         train_here(recipe)
     assert kept.read_text() == "mine"
     assert [path.name for path in (tmp_path / "run").iterdir()] == [name]
@@ -166,7 +166,7 @@ def test_a_run_that_cannot_be_given_more_epochs_says_what_can_be_done(
     told = capsys.readouterr().err.splitlines()[-1]
     cure = f"--set init_from={recipe.output}/best --set output=ANOTHER_FOLDER"
     assert told.endswith(
-        f"run holds a run of 1 epochs, whose cosine schedule is fitted to that number; to train on, start from its "
+        f"run holds a run of 1 epochs, whose cosine schedule depends on that number; to train on, start from its "
         f"best model: {cure}"
     )
     changes = cure.replace("ANOTHER_FOLDER", str(tmp_path / "more")).split()

@@ -137,5 +137,5 @@ def test_other_optimisers_and_a_frozen_model() -> None:
     assert type(build_optimizer(TwoParts(), TrainRecipe(optimizer="adam"))) is torch.optim.Adam
     sgd = build_optimizer(TwoParts(), TrainRecipe(optimizer="sgd", momentum=0.7))
     assert isinstance(sgd, torch.optim.SGD) and sgd.param_groups[0]["momentum"] == 0.7
-    with pytest.raises(ValueError, match="no weight left to train"):
+    with pytest.raises(ValueError, match="no trainable weight"):
         build_optimizer(TwoParts().requires_grad_(False), TrainRecipe())

@@ -1,1 +1,1 @@
-"""One file per family of commands, each with `add_X(commands)`, its arguments, and `run_X(arguments)`, its work."""
+"""One module per family of commands: `add_X(commands)` adds the arguments of command X, `run_X(arguments)` runs it."""

@@ -1,4 +1,4 @@
-"""`updown build-answers`: a recipe's questions -> the list of answers that a model of them can give."""
+"""`updown build-answers`: a recipe's questions -> the answer vocabulary of a model."""
 
 import argparse
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ def add_build_answers(commands: Any) -> None:
         commands,
         "build-answers",
         run_build_answers,
-        summary="list the common answers of a recipe's questions, and print how far they reach",
+        summary="list the most common answers of a recipe's questions, and print how many questions they cover",
         example="updown build-answers vqa/v2 --split train+val --min-count 9 --output answers.json",
     )
     parser.add_argument("recipe", metavar="RECIPE", help="names the data: a YAML file, or one that comes along")
@@ -26,27 +26,27 @@ def add_build_answers(commands: Any) -> None:
     limit.add_argument(
         "--min-count", type=positive, metavar="N", help="keep answers seen at least N times; 9 gives VQA v2's 3,129"
     )
-    limit.add_argument("--top", type=positive, metavar="N", help="keep the N commonest answers")
+    limit.add_argument("--top", type=positive, metavar="N", help="keep the N most common answers")
     parser.add_argument(
         "--split", help="the questions to count, such as train+val (default: those that the recipe trains on)"
     )
     parser.add_argument(
         "--as-written",
         action="store_true",
-        help="keep each answer's commonest spelling, not its normalised one: for GQA and DAQUAR, scored by exact words",
+        help="keep each answer's most common spelling, not the normalised one: for GQA and DAQUAR (exact match)",
     )
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value of the recipe")
 
 
 def json_path(text: str) -> Path:
-    """The argument that names the list."""
+    """The type of `--output`: a path that ends in .json."""
     if Path(text).suffix.lower() != ".json":
-        raise argparse.ArgumentTypeError(f"{text!r} is no FILE.json")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a FILE.json")
     return Path(text)
 
 
 def run_build_answers(arguments: argparse.Namespace) -> int:
-    """Count, write the list, and print what it reaches."""
+    """Count the answers, write the list, and print its coverage."""
     from training.data.questions.answer_vocabulary import build_answers, write_answers
     from training.metrics.vqa.soft_targets import answer_coverage
     from training.recipe import read_recipe
@@ -78,7 +78,7 @@ def run_build_answers(arguments: argparse.Namespace) -> int:
 
 
 def print_coverage(coverage: Mapping[str, Any]) -> None:
-    """A line for all questions and one for each type of answer."""
+    """One line for all questions and one for each type of answer."""
     width = max(map(len, coverage))
     say(f"  {'':<{width}}  questions  answer listed  any human answer listed  highest accuracy")
     for name, reached in coverage.items():
@@ -89,7 +89,7 @@ def print_coverage(coverage: Mapping[str, Any]) -> None:
 
 
 def print_commonest(vocabulary: Any) -> None:
-    """The answers seen most and least often, with their counts."""
+    """The most and least common answers, with their counts."""
     pairs = zip(vocabulary.answers, vocabulary.counts, strict=True)
     shown = [f"{answer or 'nothing'} ({count:,})" for answer, count in pairs]
     say(f"commonest: {'; '.join(shown[:NUM_SHOWN])}")

@@ -1,4 +1,4 @@
-"""`updown ask`: questions about an image, their answers, and where the model looked for each."""
+"""`updown ask`: answers questions about an image, and draws the attention of each answer."""
 
 import argparse
 import os
@@ -32,18 +32,18 @@ def add_ask(commands: Any) -> None:
         "--choices",
         nargs="+",
         metavar="A,B,C",
-        help="rank these answers only; separated by commas, or each one an argument",
+        help="rank these answers only; separated by commas, or each one per argument",
     )
     parser.add_argument(
         "--draw",
         type=Path,
         metavar="PICTURE.png",
-        help="draw where it looked; of several questions, PICTURE_1.png and so on",
+        help="draw the attention; with several questions, into PICTURE_1.png and so on",
     )
 
 
 def run_ask(arguments: argparse.Namespace) -> int:
-    """Answer each question, and draw where the model looked if asked to."""
+    """Answer each question, and draw the attention with `--draw`."""
     from modeling_updown import draw_answer, load_image
     from modeling_updown.drawing_updown import check_picture
 
@@ -65,7 +65,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
 
 
 def check_questions(questions: Sequence[str]) -> None:
-    """Raises `ValueError` where a question is a second image."""
+    """Raises `ValueError` if a question is an image."""
     for question in questions:
         if is_image(question) and (not set(question) & set(string.whitespace) or os.path.isfile(question)):
             raise ValueError(
@@ -75,10 +75,7 @@ def check_questions(questions: Sequence[str]) -> None:
 
 
 def load_answerer(model: str | None) -> Any:
-    """The pipeline of a model that answers questions.
-
-    Raises `ValueError` for a model that answers none.
-    """
+    """The visual-question-answering pipeline of a model; raises `ValueError` for a model of another task."""
     folder = model_folder(model, default=TRAINED_VQA)
 
     from transformers import pipeline
@@ -94,7 +91,7 @@ def load_answerer(model: str | None) -> Any:
 
 
 def split_choices(arguments: Sequence[str]) -> list[str]:
-    """The answers to choose from: one argument is cut at its commas, several are one answer each.
+    """The answers to choose from: a single argument is split at its commas, several are one answer each.
 
     >>> split_choices(["red, blue,green"]), split_choices(["on the table, left", "under it"])
     (['red', 'blue', 'green'], ['on the table, left', 'under it'])
@@ -103,7 +100,7 @@ def split_choices(arguments: Sequence[str]) -> list[str]:
 
 
 def print_answers(question: str, answers: Sequence[Mapping[str, Any]]) -> None:
-    """The question, and each answer with its score (0..1) on a line."""
+    """Print the question, and one line per answer with its score (0..1)."""
     say(question)
     for answer in answers:
         say(f"  {answer['answer']:<28} {answer['score']:.3f}")

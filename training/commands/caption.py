@@ -1,4 +1,4 @@
-"""`updown caption`: sentences for images, and where each word looked."""
+"""`updown caption`: captions of images, and the attention of each word."""
 
 import argparse
 import sys
@@ -35,12 +35,12 @@ def add_caption(commands: Any) -> None:
         "--draw",
         type=Path,
         metavar="PICTURE.png",
-        help="draw where each word looked; of several images, PICTURE_name.png for each",
+        help="draw the attention of each word; with several images, into PICTURE_name.png for each",
     )
 
 
 def run_caption(arguments: argparse.Namespace) -> int:
-    """Describe each image; one that cannot be read is named and passed over."""
+    """Describe each image; one that cannot be read is reported and skipped."""
     from modeling_updown import draw_attention, load_image
     from modeling_updown.drawing_updown import check_picture
 
@@ -69,7 +69,7 @@ def run_caption(arguments: argparse.Namespace) -> int:
 
 
 def load_captioner(model: str | None) -> Any:
-    """The image-to-text pipeline of a model; `ValueError` for a model that writes no captions."""
+    """The image-to-text pipeline of a model; raises `ValueError` for a model of another task."""
     folder = model_folder(model)
 
     from transformers import pipeline
@@ -85,13 +85,13 @@ def load_captioner(model: str | None) -> Any:
 
 
 def describe(captioner: Any, image: Any, **options: Any) -> Mapping[str, Any]:
-    """The pipeline's first caption of an image, with its words and the regions they looked at."""
+    """The pipeline's first caption of an image, with its words, their region weights and the boxes."""
     result = captioner(image, return_regions=True, **options)
     return result[0] if isinstance(result, list) else result
 
 
 def print_words(result: Mapping[str, Any], *, size: tuple[int, int]) -> None:
-    """Each word with its strongest region, in pixels of an image of `size` (width, height)."""
+    """Print each word with its strongest region, in pixels of an image of `size` (width, height)."""
     width, height = size
     for word, weights in zip(result["words"], result["region_weights"], strict=True):
         strongest = max(range(len(weights)), key=lambda region: float(weights[region]))

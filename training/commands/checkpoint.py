@@ -12,7 +12,7 @@ from training.console import say
 from training.data.files import read_lines, read_text
 
 FORMAT_HELP = "captioning-pytorch, vqa-pytorch, frcnn-vg or detectron2-vg"
-COMMANDS = {  # what a converted model is tried with
+COMMANDS = {  # model type -> a command that tries the converted model
     "updown_captioning": "updown caption IMAGE --model {folder}",
     "updown_vqa": 'updown ask IMAGE "QUESTION?" --model {folder}',
     "updown_detector": "updown detect IMAGE --model {folder}",
@@ -35,13 +35,15 @@ def add_convert_checkpoint(commands: Any) -> None:
         "weights", type=Path, metavar="WEIGHTS", help="a .safetensors, .pth, .pt or .bin file of tensors"
     )
     parser.add_argument("--config", type=Path, metavar="CONFIG", help="that project's options and words, JSON or YAML")
-    parser.add_argument("--objects", type=Path, metavar="FILE.txt", help="a detector's object names, one a line")
-    parser.add_argument("--attributes", type=Path, metavar="FILE.txt", help="a detector's attribute names, one a line")
+    parser.add_argument("--objects", type=Path, metavar="FILE.txt", help="a detector's object names, one per line")
+    parser.add_argument(
+        "--attributes", type=Path, metavar="FILE.txt", help="a detector's attribute names, one per line"
+    )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="the folder to write")
 
 
 def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
-    """Convert, and say where the result lies."""
+    """Convert, and print how the result is used."""
     config = read_options(arguments.config) if arguments.config else {}
 
     from training.convert.checkpoint import convert_checkpoint
@@ -56,13 +58,13 @@ def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
 
 
 def read_options(path: Path) -> dict[str, Any]:
-    """A JSON file of options, or a YAML file where its name says so; errors name it."""
+    """The options in a JSON file, or in a YAML file if its name says so; raises `ValueError` naming the file."""
     is_yaml = path.suffix.lower() in (".yaml", ".yml")
     try:
         text = read_text(path)
         options = yaml.safe_load(text) if is_yaml else json.loads(text)
     except (json.JSONDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"{path} is no valid {'YAML' if is_yaml else 'JSON'}: {error}") from error
+        raise ValueError(f"{path} is not valid {'YAML' if is_yaml else 'JSON'}: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path} holds no options: it should be a {'YAML mapping' if is_yaml else 'JSON object'}")
     return options

@@ -1,4 +1,4 @@
-"""`updown compare`: evaluated models side by side, and whether their differences are more than luck."""
+"""`updown compare`: a table of evaluated models, with intervals of their differences."""
 
 import argparse
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ def add_compare(commands: Any) -> None:
         commands,
         "compare",
         run_compare,
-        summary="set evaluated models side by side, with intervals of their differences",
+        summary="compare evaluated models in a table, with intervals of their differences",
         example="updown compare runs/captioning_flickr8k/best small=runs/captioning_flickr8k_1x1/best",
     )
-    parser.add_argument("models", nargs="+", metavar="[NAME=]DIR", help="evaluated folders; the first is the yardstick")
+    parser.add_argument("models", nargs="+", metavar="[NAME=]DIR", help="evaluated folders; the first is the reference")
     parser.add_argument(
-        "--output", metavar="FILE.json", help="keep it; comparisons.json in a folder goes into its card"
+        "--output", metavar="FILE.json", help="write it; comparisons.json in a model's folder goes into its card"
     )
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
-    """Print the table, and keep it where asked."""
+    """Print the table, and write it with `--output`."""
     from training.compare import compare_models, differences_table, table
     from training.data.files import write_json
 
@@ -39,7 +39,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
 
 
 def named_folders(arguments: Sequence[str]) -> dict[str, str]:
-    """The name and folder of each `NAME=DIR`; without a name, the run's, and as much before it as tells it from others.
+    """Name -> folder of each `NAME=DIR`; a folder without a name is named by its run, with parent folders if needed.
 
     Raises `ValueError` for a name, or a folder, that is given twice.
 
@@ -53,9 +53,9 @@ def named_folders(arguments: Sequence[str]) -> dict[str, str]:
     twice = [word for words in (bare, [name for name, _ in given if name]) for word in words if words.count(word) > 1]
     if twice:
         raise ValueError(f"{twice[0]} is given twice: name each folder once, NAME=DIR")
-    parts = {folder: own_parts(folder) for folder in bare}
+    parts = {folder: run_parts(folder) for folder in bare}
     longest = max(map(len, parts.values()), default=1)
-    length = next((n for n in range(1, longest) if len({own[-n:] for own in parts.values()}) == len(parts)), longest)
+    length = next((n for n in range(1, longest) if len({part[-n:] for part in parts.values()}) == len(parts)), longest)
     named = {name or "/".join(parts[folder][-length:]): folder for name, folder in given}
     if len(named) < len(given):
         raise ValueError(f"two of {', '.join(arguments)} have the same name: name each with NAME=DIR")
@@ -68,7 +68,7 @@ def split_name(text: str) -> tuple[str, str]:
     return (name, folder) if equals else ("", text)
 
 
-def own_parts(folder: str) -> tuple[str, ...]:
+def run_parts(folder: str) -> tuple[str, ...]:
     """The parts of a folder's path, without the `best` at the end of a run's."""
     parts = Path(folder).parts
     return parts[:-1] if parts[-1:] == ("best",) and len(parts) > 1 else parts

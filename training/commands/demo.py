@@ -1,4 +1,4 @@
-"""`updown demo`: a few images that come along, described, and where each word looked."""
+"""`updown demo`: captions of a few images that are shipped, and the attention of each word."""
 
 import argparse
 from pathlib import Path
@@ -15,7 +15,7 @@ DEMO_IMAGES = ("skier", "riders", "skateboarder", "tennis", "mountain")  # their
 def add_demo(commands: Any) -> None:
     """`updown demo`."""
     parser = add_command(
-        commands, "demo", run_demo, summary="describe a few images that come along", example="updown demo"
+        commands, "demo", run_demo, summary="describe a few images that are shipped", example="updown demo"
     )
     add_model(parser)
     parser.add_argument(
@@ -24,7 +24,7 @@ def add_demo(commands: Any) -> None:
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Describe the images that come along, with the strongest region of each word and a picture of the attention."""
+    """Describe the shipped images, with the strongest region of each word and a picture of the attention."""
     from modeling_updown import draw_attention
 
     images = demo_images()
@@ -41,7 +41,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 
 def demo_images() -> dict[str, Any]:
-    """A few images that come along, by name."""
+    """The shipped images, by name."""
     from modeling_updown import load_image
 
     return {name: load_image(DEMO_FOLDER / f"{name}.jpg") for name in DEMO_IMAGES}

@@ -1,4 +1,4 @@
-"""`updown detect`: images -> named, attributed boxes, in words, as JSON, or drawn."""
+"""`updown detect`: images -> boxes with object and attribute names, printed, as JSON, or drawn."""
 
 import argparse
 import json
@@ -26,23 +26,26 @@ def add_detect(commands: Any) -> None:
         commands,
         "detect",
         run_detect,
-        summary="find, name and box the objects of images, or name boxes of your own",
+        summary="detect and name the objects of images, or name given boxes",
         example="updown detect street.jpg --draw street_boxes.png",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of images, or a URL")
     parser.add_argument(
         "--model", metavar="DIR_OR_HUB_ID", help="a saved detector, or a model with one (default: the light detector)"
     )
-    parser.add_argument("--threshold", type=float, default=0.3, help="lowest score that is shown (%(default)s)")
+    parser.add_argument("--threshold", type=float, default=0.3, help="the lowest score to show (%(default)s)")
     parser.add_argument(
         "--box",
         action="append",
         type=pixel_box,
         metavar="X1,Y1,X2,Y2",
-        help="name this box, in pixels, and look for no others; may be given several times",
+        help="name this box, in pixels, and detect no others; may be given several times",
     )
     parser.add_argument(
-        "--draw", type=Path, metavar="PICTURE.png", help="draw the boxes; of several images, PICTURE_name.png for each"
+        "--draw",
+        type=Path,
+        metavar="PICTURE.png",
+        help="draw the boxes; with several images, into PICTURE_name.png for each",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE.json", help="write the regions of every image, boxes in 0..1"
@@ -50,18 +53,18 @@ def add_detect(commands: Any) -> None:
 
 
 def pixel_box(text: str) -> list[float]:
-    """The argument `10,20,110,220`."""
+    """The type of `--box`, such as `10,20,110,220`."""
     try:
         sides = [float(side) for side in text.split(",")]
     except ValueError:
         sides = []
     if len(sides) != 4 or sides[2] <= sides[0] or sides[3] <= sides[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} is no box: write left,top,right,bottom in pixels")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a box: write left,top,right,bottom in pixels")
     return sides
 
 
 def run_detect(arguments: argparse.Namespace) -> int:
-    """Detect on each image; one that cannot be read is named and passed over."""
+    """Detect the objects of each image; one that cannot be read is reported and skipped."""
     from modeling_updown import draw_regions, load_image
     from modeling_updown.drawing_updown import check_picture
 
@@ -71,14 +74,14 @@ def run_detect(arguments: argparse.Namespace) -> int:
     detector, image_processor = load_region_source(arguments.model, default=TRAINED_DETECTOR)
     if detector.config.model_type != "updown_detector":
         raise ValueError(f"{arguments.model} holds a grid, which finds no objects: name a detector with --model")
-    detector.float().eval()  # saved in half, it would not take the processor's images
+    detector.float().eval()  # saved in float16, it does not take the processor's float32 images
     broken, found = 0, {}
     drawn: set[Path] = set()
     for path in paths:
         try:
             image = load_image(path)
             regions = detect_regions(detector, image_processor, image, boxes=arguments.box)
-        except (OSError, ValueError, RuntimeError) as error:  # torch has no better one for an image too thin for it
+        except (OSError, ValueError, RuntimeError) as error:  # torch raises RuntimeError for an image that is too thin
             say(f"updown detect: skipped {path}: {one_sentence(error)}", file=sys.stderr)
             broken += 1
             continue
@@ -97,9 +100,9 @@ def run_detect(arguments: argparse.Namespace) -> int:
 def detect_regions(
     detector: Any, image_processor: Any, image: Any, *, boxes: list[list[float]] | None = None
 ) -> list[dict[str, Any]]:
-    """The named regions of one image, the surest first; of `boxes` in pixels, these and in their order.
+    """The named regions of one image, the highest score first; or those of `boxes`, in pixels, in the given order.
 
-    Raises `ValueError` for a box that leaves the image, and for scores that are not finite.
+    Raises `ValueError` for a box outside of the image, and for scores that are not finite.
     """
     import torch
 
@@ -116,7 +119,7 @@ def detect_regions(
         outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)
         if outside:
             sides = ",".join(f"{side:g}" for side in outside)
-            raise ValueError(f"the box {sides} leaves the image of {width} x {height} pixels")
+            raise ValueError(f"the box {sides} is outside of the image of {width} x {height} pixels")
         given = torch.tensor([boxes]) / torch.tensor([width, height, width, height])
         output = detector(**inputs, boxes=given)
         check_detections(output, detector)
@@ -124,7 +127,7 @@ def detect_regions(
 
 
 def print_regions(path: str, regions: list[dict[str, Any]], *, size: tuple[int, int]) -> None:
-    """Each region on a line, its box in pixels of an image of `size` (width, height)."""
+    """Print one line per region, with its box in pixels of an image of `size` (width, height)."""
     from modeling_updown.drawing_regions_updown import region_text
 
     say(f"{path}: {len(regions)} regions")

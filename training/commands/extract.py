@@ -9,7 +9,7 @@ from typing import Any
 from training.commands.shared import add_command, exit_code, image_paths, load_region_source
 from training.console import positive, say
 
-MORE_IMAGE_COLUMNS = ("photo", "path")  # of tables, besides those of captions
+MORE_IMAGE_COLUMNS = ("photo", "path")  # image columns of tables, besides those of caption tables
 LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".jsonl"}
 
 
@@ -19,7 +19,7 @@ def add_extract(commands: Any) -> None:
         commands,
         "extract",
         run_extract,
-        summary="make the region features of images; run again, it goes on where it stopped",
+        summary="extract the region features of images; run again, it continues where it stopped",
         example="updown extract photos/ --output regions/ --source hub_cards/updown-detector-lite\n"
         "  accelerate launch -m training.cli extract photos.txt --output regions/   on several GPUs",
     )
@@ -28,28 +28,28 @@ def add_extract(commands: Any) -> None:
         nargs="+",
         metavar="IMAGE",
         help="a file, a folder of images, a list of paths (.txt), a table with file_name (or image, photo, path) and "
-        "maybe image_id (.csv, .tsv, .jsonl), or a folder that datasets' save_to_disk wrote",
+        "optionally image_id (.csv, .tsv, .jsonl), or a folder that datasets' save_to_disk wrote",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="the region store to write")
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at a time (%(default)s)")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images per batch (%(default)s)")
     parser.add_argument(
         "--source",
         metavar="DIR_OR_HUB_ID",
         help="a detector or grid, or a model with one (default: the trained captioner's)",
     )
-    parser.add_argument("--min-regions", type=positive, metavar="N", help="of a detector: keep at least N regions")
-    parser.add_argument("--max-regions", type=positive, metavar="N", help="of a detector: keep at most N regions")
-    parser.add_argument("--score-threshold", type=float, metavar="P", help="of a detector: keep all regions over P")
+    parser.add_argument("--min-regions", type=positive, metavar="N", help="for a detector: keep at least N regions")
+    parser.add_argument("--max-regions", type=positive, metavar="N", help="for a detector: keep at most N regions")
+    parser.add_argument("--score-threshold", type=float, metavar="P", help="for a detector: keep all regions over P")
     parser.add_argument(
-        "--soft-labels", action="store_true", help="keep the probabilities of all classes and attributes too"
+        "--soft-labels", action="store_true", help="also store the probabilities of all classes and attributes"
     )
     parser.add_argument(
-        "--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="faster and rougher (%(default)s)"
+        "--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="faster, less precise (%(default)s)"
     )
 
 
 def run_extract(arguments: argparse.Namespace) -> int:
-    """Region features of every image into a store."""
+    """Extract the region features of every image into a store."""
     rows = image_rows(arguments.images)
 
     import torch
@@ -59,13 +59,14 @@ def run_extract(arguments: argparse.Namespace) -> int:
 
     source, image_processor = load_region_source(arguments.source)
     selection = {name: getattr(arguments, name) for name in ("min_regions", "max_regions", "score_threshold")}
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1  # on a CPU each would take itself for the only process
+    # without cpu=True each of several CPU processes would regard itself as the only one
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     accelerator = Accelerator(
         cpu=several and not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision
     )
     broken = extract_regions(
         rows,
-        source=source.float(),  # saved in half, it would not take the processor's images
+        source=source.float(),  # saved in float16, it does not take the processor's float32 images
         image_processor=image_processor,
         output=arguments.output,
         batch_size=arguments.batch_size,
@@ -79,11 +80,10 @@ def run_extract(arguments: argparse.Namespace) -> int:
 
 
 def image_rows(arguments: Sequence[str]) -> Any:
-    """What the arguments name, as a data set of `image_id` and `image`; an image's id is its file name if none is
-    given.
+    """The images named by the arguments, as a data set of `image_id` (default: the file name) and `image`.
 
     Raises `ValueError` for a list without an image, a table without a column of images, a data set of several splits,
-    and for an id that stands twice.
+    and for an id that occurs twice.
     """
     from datasets import Dataset, Image, concatenate_datasets
 
@@ -140,7 +140,7 @@ def listed_images(path: Path) -> list[tuple[str, str]]:
 
 
 def saved_images(folder: Path) -> Any:
-    """A saved data set's images: columns `image` and, where it has one, `image_id` (else the rows' numbers)."""
+    """A saved data set's images: columns `image` and `image_id` (if it has none, the row numbers)."""
     from datasets import load_from_disk
 
     rows = load_from_disk(str(folder))

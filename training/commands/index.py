@@ -1,4 +1,4 @@
-"""`updown index`: images or a region store, and maybe texts -> an index that `updown search` searches."""
+"""`updown index`: images or a region store, and optionally texts -> an index for `updown search`."""
 
 import argparse
 import os
@@ -25,11 +25,11 @@ def add_index(commands: Any) -> None:
         commands,
         "index",
         run_index,
-        summary="make images, and texts, searchable; run again, it goes on where it stopped",
+        summary="make images, and texts, searchable; run again, it continues where it stopped",
         example="updown index photos/ --output index/\n"
-        "  updown index photos/ --captions captions.jsonl --output index/     texts to be found for images, too\n"
-        "  updown extract photos/ --output regions/ --source MODEL            regions made once, on several GPUs ...\n"
-        "  updown index regions/ --images photos/ --model MODEL --output index/   ... make re-ranking fast",
+        "  updown index photos/ --captions captions.jsonl --output index/     also index texts, to search by image\n"
+        "  updown extract photos/ --output regions/ --source MODEL            extract regions once, on several GPUs,\n"
+        "  updown index regions/ --images photos/ --model MODEL --output index/   for fast re-ranking",
     )
     parser.add_argument(
         "images",
@@ -45,35 +45,38 @@ def add_index(commands: Any) -> None:
         dest="image_folder",
         type=Path,
         metavar="FOLDER",
-        help="where the images of a region store lie, to be shown when they are found",
+        help="the folder of a region store's images, to show search results",
     )
-    parser.add_argument("--photos", dest="image_folder", type=Path, help=argparse.SUPPRESS)  # its name before
+    parser.add_argument("--photos", dest="image_folder", type=Path, help=argparse.SUPPRESS)  # its earlier name
     parser.add_argument(
         "--captions",
         type=Path,
         metavar="FILE",
-        help="texts: one a line (.txt), or a table with a caption and maybe a file_name (.jsonl, .csv, .tsv)",
+        help="texts: one per line (.txt), or a table with caption and optionally file_name (.jsonl, .csv, .tsv)",
     )
     parser.add_argument(
         "--captions-format", choices=CAPTION_FILES, metavar="NAME", help=f"or of a data set: {', '.join(CAPTION_FILES)}"
     )
-    parser.add_argument("--captions-split", metavar="SPLIT", help="of a data set: this split's captions only")
-    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images at a time (%(default)s)")
+    parser.add_argument("--captions-split", metavar="SPLIT", help="for a data set: the captions of this split")
+    parser.add_argument("--batch-size", type=positive, default=32, metavar="N", help="images per batch (%(default)s)")
     parser.add_argument(
-        "--dtype", choices=("float16", "float32"), default="float16", help="of the vectors on the disk (%(default)s)"
+        "--dtype",
+        choices=("float16", "float32"),
+        default="float16",
+        help="the type of the stored vectors (%(default)s)",
     )
 
 
 def add_retrieval_model(parser: argparse.ArgumentParser, *, default: str = "the trained one") -> None:
-    """`--model` of the commands that search."""
+    """`--model` of `updown index` and `updown search`."""
     parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help=f"a saved retrieval model (default: {default})")
 
 
 def run_index(arguments: argparse.Namespace) -> int:
-    """Vectors of every image and text into an index."""
+    """Add the vectors of every image and text to an index."""
     store_folder = only_store(arguments.images)
     if arguments.image_folder and not store_folder:
-        raise ValueError("--images tells where the images of a region store lie: leave it out for images themselves")
+        raise ValueError("--images is the folder of a region store's images: leave it out when indexing images")
     texts = read_texts(arguments.captions, format=arguments.captions_format, split=arguments.captions_split)
     rows = None if store_folder else image_rows(arguments.images)
 
@@ -100,7 +103,7 @@ def run_index(arguments: argparse.Namespace) -> int:
 
 
 def only_store(arguments: Sequence[str]) -> Path | None:
-    """The region store, where the arguments are one; `ValueError` for one among other things."""
+    """The region store if the only argument is one; raises `ValueError` for a store and further arguments."""
     stores = [Path(argument) for argument in arguments if (Path(argument) / "store.json").is_file()]
     if stores and len(arguments) > 1:
         raise ValueError(f"{stores[0]} is a region store: index it alone")
@@ -115,7 +118,7 @@ def open_writer(
     model: str,
     image_folder: str | None,
 ) -> Any:
-    """The index to write, begun or continued."""
+    """The writer of a new or existing index."""
     from training.search.embedding import check_store
     from training.search.index_files import IndexWriter, relative_place
 
@@ -123,8 +126,8 @@ def open_writer(
     if store is not None:
         check_store(store, embedder)
         fingerprint["regions"] = store.fingerprint
-    elif embedder.maker is None:
-        raise ValueError(f"the model {model} owns no region source, so it takes no images: give a region store")
+    elif embedder.extractor is None:
+        raise ValueError(f"the model {model} has no region source, so it takes no images: give a region store")
     output = arguments.output
     places = {
         "model": relative_place(model, output) if Path(model).is_dir() else model,
@@ -135,7 +138,7 @@ def open_writer(
 
 
 def load_retrieval_model(folder: str) -> tuple[Any, Any]:
-    """A saved retrieval model in float32, and its processor; `ValueError` for a model of another kind."""
+    """A saved retrieval model in float32, and its processor; raises `ValueError` for a model of another kind."""
     from transformers import AutoProcessor
 
     import modeling_updown
@@ -148,9 +151,9 @@ def load_retrieval_model(folder: str) -> tuple[Any, Any]:
 
 
 def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
-    """The folder that all images lie in, and each image's path in it by id; None for images inside a data set.
+    """The common folder of all images, and id -> path in it, None for images inside a data set.
 
-    Raises `ValueError` for an image at an URL.
+    Raises `ValueError` for an image at a URL.
     """
     places = {
         image_id: None if (image or {}).get("bytes") else (image or {}).get("path")
@@ -159,7 +162,7 @@ def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
     }
     far = next((place for place in places.values() if place and "://" in place), None)
     if far is not None:
-        raise ValueError(f"an index holds images of this computer, and {far} is none: download it first")
+        raise ValueError(f"an index holds local images, and {far} is a URL: download it first")
     full = {image_id: os.path.abspath(place) for image_id, place in places.items() if place}
     if not full:
         return None, {}
@@ -170,29 +173,29 @@ def row_paths(rows: Any) -> tuple[str | None, dict[str, str | None]]:
 def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, dict[str, str | None]]:
     """The image folder, and the path in it of each image of a store: a file of that name, with any ending.
 
-    Raises `ValueError` where there is no such folder or none of the images in it, where several files may be meant, and
+    Raises `ValueError` if there is no such folder or none of the images in it, where several files may be meant, and
     where they are other images than those of the store.
     """
     from training.data.files import IMAGE_SUFFIXES
-    from training.regions.image_marks import image_mark, other_images, refuse_other_images
-    from training.regions.stored_images import named_alike, named_among
+    from training.regions.image_marks import changed_images, check_same_images, image_mark
+    from training.regions.stored_images import find_name, names_by_stem
 
     if folder is None:
         return None, {}
     if not folder.is_dir():
         raise ValueError(f"there is no image folder {folder}")
     names = [path.name for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    among, alike, cure = set(names), named_alike(names), "keep one of them there"
+    among, by_stem, cure = set(names), names_by_stem(names), "keep one of them there"
     paths = {
-        image_id: named_among(image_id, among, alike=alike, place=str(folder), cure=cure)
+        image_id: find_name(image_id, among, by_stem=by_stem, place=str(folder), cure=cure)
         for image_id in store.image_ids
     }
     lost = [image_id for image_id, path in paths.items() if path is None]
     if len(lost) == len(paths):
         raise ValueError(f"none of the {len(paths)} images of {store.folder} is in {folder} (looked for {lost[0]})")
     found = {image_id: image_mark({"path": str(folder / path)}) for image_id, path in paths.items() if path}
-    others = other_images(list(found), list(found.values()), known=store.marks)
-    refuse_other_images(others, of=len(found), place=store.folder, cure="name the folder of its images in --images")
+    others = changed_images(list(found), list(found.values()), known=store.marks)
+    check_same_images(others, of=len(found), place=store.folder, cure="name the folder of its images in --images")
     if lost:
         say(f"{len(lost)} images of {store.folder} are not in {folder}, such as {lost[0]}", file=sys.stderr)
     return str(folder), paths
@@ -201,13 +204,13 @@ def store_paths(store: "RegionStore", folder: Path | None) -> tuple[str | None, 
 def read_texts(
     path: Path | None, *, format: str | None = None, split: str | None = None
 ) -> list[tuple[str, str | None]]:
-    """The texts of a file, each with the name or id of its image where the file has one.
+    """The texts of a file, each with the name or id of its image if the file has one.
 
-    Raises `ValueError` for a file of another kind, or without a text.
+    Raises `ValueError` for a file of another kind, or without texts.
     """
     if path is None:
         if format or split:
-            raise ValueError("--captions-format and --captions-split tell how to read --captions: name that file too")
+            raise ValueError("--captions-format and --captions-split need --captions: give that file too")
         return []
 
     from training.data.captions.formats import CAPTION_FORMATS
@@ -222,7 +225,7 @@ def read_texts(
         return table_texts(path)
     if path.suffix.lower() != ".txt":
         raise ValueError(
-            f"{path} is neither a list (.txt) nor a table ({', '.join(sorted(TABLE_SUFFIXES))}): say what it is with "
+            f"{path} is neither a list (.txt) nor a table ({', '.join(sorted(TABLE_SUFFIXES))}): give its format with "
             f"--captions-format {{{','.join(CAPTION_FILES)}}}"
         )
     lines = read_lines(path)
@@ -234,7 +237,7 @@ def read_texts(
 
 
 def table_texts(path: Path) -> list[tuple[str, str | None]]:
-    """The texts of a table: a column of captions (in JSONL also lists of them), and one of image names if there is."""
+    """The texts of a table: a column of captions (in JSONL also lists of them), and optionally one of image names."""
     from training.data.captions.formats import CAPTION_COLUMNS, IMAGE_COLUMNS
     from training.data.files import column, read_table
 

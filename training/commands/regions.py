@@ -1,4 +1,4 @@
-"""`updown convert-regions` and `updown check-regions`: region features of other projects, in and out, and compared."""
+"""`updown convert-regions` and `updown check-regions`: convert other projects' region features, and compare stores."""
 
 import argparse
 import sys
@@ -29,7 +29,7 @@ def add_convert_regions(commands: Any) -> None:
     parser.add_argument(
         "--format",
         metavar="F",
-        help=f"of the source: {FORMAT_HELP} (default: told by its content; npz: also .npy and .pth)",
+        help=f"of the source: {FORMAT_HELP} (default: guessed from its content; npz: also .npy and .pth)",
     )
     parser.add_argument("--to", metavar="F", help="write a store in this format instead")
     parser.add_argument(
@@ -38,10 +38,10 @@ def add_convert_regions(commands: Any) -> None:
         default="float16",
         help="of the features in the store (%(default)s, half the disk; float32 keeps every bit)",
     )
-    parser.add_argument("--made-by", metavar="TEXT", help="the detector that made the features, kept in the store")
+    parser.add_argument("--made-by", metavar="TEXT", help="the detector that made the features, recorded in the store")
     parser.add_argument("--index", type=Path, metavar="FILE.json", help='hdf5: {"image id": row}')
     parser.add_argument("--labels", type=Path, metavar="FILE.json", help="vinvl-tsv: ids of classes and attributes")
-    add_beside(parser)
+    add_sidecar(parser)
 
 
 def add_check_regions(commands: Any) -> None:
@@ -50,8 +50,8 @@ def add_check_regions(commands: Any) -> None:
         commands,
         "check-regions",
         run_check_regions,
-        summary="compare two region stores or files box by box, or verify one store; exit code 0 where they agree or "
-        "it is what was written, 1 where not",
+        summary="compare two region stores or files box by box, or verify one store; exit code 0 if they agree or it "
+        "is undamaged, 1 if not",
         example="updown check-regions regions/ trainval_36.tsv --tolerance 0.001\n"
         "  updown check-regions regions/ --verify",
     )
@@ -72,38 +72,38 @@ def add_check_regions(commands: Any) -> None:
     )
     parser.add_argument("--worst", type=whole_number, default=5, metavar="N", help="images to print (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    add_beside(parser)
+    add_sidecar(parser)
 
 
-def add_beside(parser: argparse.ArgumentParser) -> None:
+def add_sidecar(parser: argparse.ArgumentParser) -> None:
     """`--sizes` and `--boxes`, which both commands take for files that hold neither."""
     parser.add_argument(
         "--sizes",
         type=Path,
         metavar="FILE.json",
-        help='for boxes in pixels of unknown images: {"image id": [height, width]}, or {"images": [...]} as of COCO',
+        help='for boxes in pixels: image sizes as {"image id": [height, width]}, or {"images": [...]} as in COCO',
     )
     parser.add_argument(
         "--source-dtype",
         choices=("float16", "float32", "float64"),
-        help="of the features in tsv, lxmert-tsv, vinvl-tsv and lmdb, where their bytes do not tell",
+        help="of the features in tsv, lxmert-tsv, vinvl-tsv and lmdb, if it cannot be guessed from the bytes",
     )
     parser.add_argument("--boxes", type=Path, metavar="FOLDER", help="att-box, lmdb: the folder of ID.npy boxes")
 
 
 def tolerance(text: str) -> float:
-    """An argument that is a number from 0."""
+    """The type of an argument: a finite number >= 0."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
     if not 0 <= number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number >= 0")
     return number
 
 
 def run_convert_regions(arguments: argparse.Namespace) -> int:
-    """Into a store, or out of one."""
+    """Convert files to a store, or with `--to` a store to files."""
     return export(arguments) if arguments.to else convert(arguments)
 
 
@@ -117,14 +117,14 @@ def convert(arguments: argparse.Namespace) -> int:
         arguments.source,
         output=arguments.output,
         format=arguments.format,
-        beside=beside_of(arguments),
+        sidecar=sidecar_of(arguments),
         fingerprint={"made_by": arguments.made_by} if arguments.made_by else None,
         feature_dtype={"float16": torch.float16, "float32": torch.float32}[arguments.dtype],
     )
     if not done.num_images:
         raise ValueError(f"{arguments.source[0]} holds no image")
     print_broken(done.broken)
-    there = f", {done.num_there:,} were there already" if done.num_there else ""
+    there = f", {done.num_existing:,} were in it already" if done.num_existing else ""
     say(f"{arguments.output}: {done.num_added:,} images added{there}")
     return exit_code(len(done.broken), of=done.num_images)
 
@@ -136,15 +136,15 @@ def export(arguments: argparse.Namespace) -> int:
     if len(arguments.source) > 1:
         raise ValueError("--to writes one store: name one SOURCE")
     lost = export_region_files(
-        arguments.source[0], output=arguments.output, format=arguments.to, beside=beside_of(arguments)
+        arguments.source[0], output=arguments.output, format=arguments.to, sidecar=sidecar_of(arguments)
     )
-    left_out = f" (without {', '.join(lost)}, for which it has no place)" if lost else ""
+    left_out = f" (without {', '.join(lost)}, which it cannot hold)" if lost else ""
     say(f"{arguments.output}: written as {arguments.to}{left_out}")
     return 0
 
 
 def run_check_regions(arguments: argparse.Namespace) -> int:
-    """Compare or verify; 0 where the two agree, or the one is what was written, else 1."""
+    """Compare or verify; 0 if the two agree or the store is undamaged, else 1."""
     from training.regions.compare import compare_regions, verify_store
 
     if arguments.verify == (arguments.b is not None):
@@ -162,7 +162,7 @@ def run_check_regions(arguments: argparse.Namespace) -> int:
         arguments.b,
         tolerance=arguments.tolerance,
         box_tolerance=arguments.box_tolerance,
-        beside=beside_of(arguments),
+        sidecar=sidecar_of(arguments),
     )
     if arguments.json:
         say_json(found.as_json(worst=arguments.worst))
@@ -171,12 +171,12 @@ def run_check_regions(arguments: argparse.Namespace) -> int:
     return 0 if found.same else 1
 
 
-def beside_of(arguments: argparse.Namespace) -> Any:
-    """What the user gave beside the files."""
-    from training.regions.formats.sidecar import Beside, read_labels, read_sizes
+def sidecar_of(arguments: argparse.Namespace) -> Any:
+    """The `Sidecar` given on the command line."""
+    from training.regions.formats.sidecar import Sidecar, read_labels, read_sizes
 
     labels = getattr(arguments, "labels", None)
-    return Beside(
+    return Sidecar(
         sizes=read_sizes(arguments.sizes) if arguments.sizes else {},
         index=getattr(arguments, "index", None),
         boxes=arguments.boxes,
@@ -186,7 +186,7 @@ def beside_of(arguments: argparse.Namespace) -> Any:
 
 
 def print_broken(broken: Sequence[str]) -> None:
-    """The broken rows on stderr, the first hundred in full."""
+    """Print the broken rows on stderr, at most the first hundred."""
     if broken:
         more = [f"... and {len(broken) - MOST_LISTED:,} more"] if len(broken) > MOST_LISTED else []
         listed = [f"  {line}" for line in (*broken[:MOST_LISTED], *more)]

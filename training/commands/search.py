@@ -1,4 +1,4 @@
-"""`updown search`: images for texts, texts for images, or images like an image; in words, as JSON, or drawn."""
+"""`updown search`: images for texts, texts for images, or images similar to an image; printed, as JSON, or drawn."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ from training.console import positive, say, say_json, whole_number
 if TYPE_CHECKING:
     from training.search.index import Found, ImageIndex
 
-FAISS_KINDS = ("flat", "ivf", "hnsw")  # those of training/search/nearest.py, which takes long to import
+FAISS_KINDS = ("flat", "ivf", "hnsw")  # as in training/search/nearest.py, which is slow to import
 MOST_NAMED = 5
 
 
@@ -26,43 +26,43 @@ def add_search(commands: Any) -> None:
         summary="find the images that a text describes, or the texts that describe an image, in an index",
         example='updown search "two dogs on a beach" --index index/ --output sheet.jpg\n'
         "  updown search photo.jpg --index index/                the indexed texts that describe it\n"
-        "  updown search photo.jpg --index index/ --similar      the indexed images that are like it",
+        "  updown search photo.jpg --index index/ --similar      the indexed images that are similar to it",
     )
     parser.add_argument("queries", nargs="+", metavar="QUERY", help="a text in quotes, or an image: a file or a URL")
-    parser.add_argument("--index", type=Path, required=True, metavar="FOLDER", help="what `updown index` wrote")
+    parser.add_argument("--index", type=Path, required=True, metavar="FOLDER", help="an index of `updown index`")
     add_retrieval_model(parser, default="the one that made the index")
-    parser.add_argument("--top-k", type=positive, default=10, metavar="K", help="results to each query (%(default)s)")
+    parser.add_argument("--top-k", type=positive, default=10, metavar="K", help="results per query (%(default)s)")
     parser.add_argument(
         "--rerank",
         type=whole_number,
         default=0,
         metavar="N",
-        help="read the N nearest together with the query and order them anew: slower and surer (%(default)s)",
+        help="re-rank the N nearest by the model's match score: slower and more accurate (%(default)s)",
     )
     parser.add_argument("--similar", action="store_true", help="for an image, find images like it instead of texts")
     parser.add_argument(
         "--output",
         type=Path,
         metavar="PICTURE.jpg",
-        help="draw what was found on one sheet; of several queries, PICTURE_1.jpg and so on",
+        help="draw the results on one sheet; with several queries, on PICTURE_1.jpg and so on",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.add_argument(
-        "--images", type=Path, metavar="FOLDER", help="where the images lie now, if not where they were indexed"
+        "--images", type=Path, metavar="FOLDER", help="the folder of the images, if they were moved after indexing"
     )
-    parser.add_argument("--photos", dest="images", type=Path, help=argparse.SUPPRESS)  # its name before
+    parser.add_argument("--photos", dest="images", type=Path, help=argparse.SUPPRESS)  # its earlier name
     parser.add_argument(
         "--faiss",
         nargs="?",
         const="flat",
         choices=FAISS_KINDS,
-        help="search with faiss: flat finds the same as without; ivf and hnsw, for many queries to millions of images, "
-        "miss some and tell how many",
+        help="search with faiss: flat gives the same results as without; ivf and hnsw, for many queries to millions of "
+        "images, miss some results, and their recall is printed",
     )
 
 
 def run_search(arguments: argparse.Namespace) -> int:
-    """Answer each query; of several, an image that cannot be read is named and passed over."""
+    """Answer each query; among several, an image that cannot be read is reported and skipped."""
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.output)
@@ -85,18 +85,18 @@ def run_search(arguments: argparse.Namespace) -> int:
             picture = arguments.output if alone else arguments.output.with_stem(f"{arguments.output.stem}_{number}")
             lost += draw(index, query, images.get(query), table, results, found, path=picture)
             say(f"  drawn: {picture}", file=sys.stderr if arguments.json else sys.stdout)
-        name_unread(lost)
+        print_unread(lost)
         unread += len(lost)
     if arguments.json:
         say_json(answers)
-    state_recall(index, arguments.faiss, {answer["found"] for answer in answers})
+    print_recall(index, arguments.faiss, {answer["found"] for answer in answers})
     return 1 if unread or len(queries) < len(arguments.queries) else 0
 
 
 def readable_queries(given: Sequence[str]) -> tuple[dict[int, str], dict[str, Any]]:
-    """The queries by their numbers from 1, and the images among them; those that cannot be read are named on stderr.
+    """The queries by their numbers from 1, and the images among them; unreadable ones are reported on stderr.
 
-    Raises what `load_image` does where no query is left.
+    Raises the error of `load_image` if no query is left.
     """
     from modeling_updown import load_image
 
@@ -114,18 +114,18 @@ def readable_queries(given: Sequence[str]) -> tuple[dict[int, str], dict[str, An
 
 
 def check_queries(arguments: argparse.Namespace, queries: Mapping[int, str], images: Mapping[str, Any]) -> None:
-    """`ValueError` for options that do not go with the queries."""
+    """Raises `ValueError` for options that do not fit the queries."""
     words = next((query for query in queries.values() if query not in images), None)
     if words is not None and not words.strip():
         raise ValueError("the query is empty: write what the image shows")
     if arguments.similar and words is not None:
-        raise ValueError(f"--similar finds images like an image, and {words[:60]!r} is none: leave it out")
+        raise ValueError(f"--similar finds images similar to an image, and {words[:60]!r} is a text: leave it out")
     if arguments.similar and arguments.rerank:
-        raise ValueError("--rerank matches texts with images, --similar images with images: leave one of them out")
+        raise ValueError("--rerank compares texts with images, --similar images with images: leave one of them out")
 
 
 def open_index(arguments: argparse.Namespace) -> "ImageIndex":
-    """The index, with the model that made it."""
+    """The index, opened with the model that made it."""
     from training.search.index import ImageIndex
     from training.search.index_files import read_manifest, resolved_place
 
@@ -133,17 +133,17 @@ def open_index(arguments: argparse.Namespace) -> "ImageIndex":
     name = arguments.model
     if name is None:
         if not stored:
-            raise ValueError(f"the index {arguments.index} names no model: give it with --model")
-        beside = resolved_place(stored, arguments.index)
-        if stored.startswith((".", "/")) and not beside.is_dir():
-            raise ValueError(f"the model that made the index is not at {beside} any more: name it with --model")
-        name = str(beside) if beside.is_dir() else stored
+            raise ValueError(f"the index {arguments.index} does not record its model: give it with --model")
+        folder = resolved_place(stored, arguments.index)
+        if stored.startswith((".", "/")) and not folder.is_dir():
+            raise ValueError(f"the model that made the index is not at {folder} any more: give it with --model")
+        name = str(folder) if folder.is_dir() else stored
     loaded = load_retrieval_model(model_folder(name))
     return ImageIndex.open(arguments.index, *loaded, image_folder=arguments.images)
 
 
 def answered(index: "ImageIndex", query: str, image: Any, arguments: argparse.Namespace) -> tuple[str, "Found"]:
-    """What was searched, `photos` or `texts`, and what was found there."""
+    """The table that was searched, `photos` or `texts`, and the results."""
     if image is None:
         return "photos", index.search(query, top_k=arguments.top_k, rerank=arguments.rerank)
     if arguments.similar:
@@ -152,8 +152,8 @@ def answered(index: "ImageIndex", query: str, image: Any, arguments: argparse.Na
 
 
 def described(index: "ImageIndex", table: str, found: "Found") -> list[dict[str, Any]]:
-    """Each result as a dict: `rank` from 1, `score` (-1..1), with re-ranking `match` (0..1 or None), and of an image
-    its `id`, `path` (None where it is not known) and `captions`, of a text `text` and the `image` it was indexed with.
+    """Each result as a dict: `rank` from 1, `score` (-1..1), with re-ranking `match` (0..1 or None), and for an image
+    `id`, `path` (None if unknown) and `captions`, for a text `text` and `photo`, the image it was indexed with.
     """
     reranked = any(prob is not None for prob in found.match_probs)
     results = []
@@ -179,7 +179,7 @@ def image_facts(index: "ImageIndex", place: int) -> dict[str, Any]:
 
 
 def print_results(query: str, table: str, results: list[dict[str, Any]]) -> None:
-    """The query, and each result on a line: rank, cosine, with re-ranking the match, and what was found."""
+    """Print the query, and one line per result: rank, cosine, with re-ranking the match, and the image or text."""
     say(query)
     for result in results:
         match = result.get("match")
@@ -198,7 +198,7 @@ def draw(
     *,
     path: Path,
 ) -> list[str]:
-    """The sheet of one query; returns a line for each image that cannot be read, whose place stays grey."""
+    """Draw the results of one query; returns a line for each image that cannot be read, whose tile stays grey."""
     from modeling_updown import draw_found_images, draw_found_texts
     from training.search.index import readable
 
@@ -213,16 +213,16 @@ def draw(
     return lost
 
 
-def name_unread(lines: list[str]) -> None:
-    """On stderr, the first few of them."""
+def print_unread(lines: list[str]) -> None:
+    """Print the number of unreadable images and the first few of them on stderr."""
     if lines:
         more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
         named = [f"  {line}" for line in (*lines[:MOST_NAMED], *more)]
         say(f"{len(lines)} images could not be read:", *named, file=sys.stderr)
 
 
-def state_recall(index: "ImageIndex", kind: str | None, tables: set[str]) -> None:
-    """On stderr, how much an approximate search finds of what the exact one does."""
+def print_recall(index: "ImageIndex", kind: str | None, tables: set[str]) -> None:
+    """Print the recall of an approximate search on stderr."""
     for table in sorted(tables) if kind in ("ivf", "hnsw") else []:
         share = index.faiss_recall(table)
         say(

@@ -1,4 +1,4 @@
-"""What the commands share: arguments, images named on the command line, models by folder, errors on one line."""
+"""Shared by the commands: arguments, images named on the command line, models by folder, one-line error messages."""
 
 import argparse
 import contextlib
@@ -10,10 +10,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from training.console import one_line
 from training.data.files import IMAGE_SUFFIXES
 from training.shipped import published
 
-# folders of hub_cards; a wheel brings the captioner alone
+# folders of hub_cards; a wheel contains only the captioner
 TRAINED_CAPTIONER = "updown-captioning-flickr8k"
 TRAINED_DETECTOR = "updown-detector-lite"
 TRAINED_RETRIEVAL = "updown-retrieval-flickr8k"
@@ -24,7 +25,7 @@ WEIGHTS = ("*.safetensors", "*.bin")
 
 
 def add_command(commands: Any, name: str, run: Any, *, summary: str, example: str) -> argparse.ArgumentParser:
-    """One command's parser, with a summary and an example in its help."""
+    """The parser of a command, with a summary and an example in its help."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -37,7 +38,7 @@ def add_command(commands: Any, name: str, run: Any, *, summary: str, example: st
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """`--model`, which the commands that describe images share."""
+    """`--model` of the commands that describe images."""
     parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained captioner)")
 
 
@@ -51,8 +52,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def one_sentence(error: Exception) -> str:
-    """An error on one line; what no user can have caused is marked as such."""
-    message = " ".join(str(error).split())
+    """An error on one line; an error that a user cannot have caused is marked as unexpected."""
+    message = one_line(error)
     if len(message) > LONGEST_MESSAGE:
         message = message[:LONGEST_MESSAGE] + "..."
     if isinstance(error, USER_ERRORS):
@@ -61,16 +62,16 @@ def one_sentence(error: Exception) -> str:
 
 
 def exit_code(broken: int, *, of: int) -> int:
-    """0 where every image was read, 1 where some were not, 2 where none was."""
+    """0 if every image was read, 1 if some were not, 2 if none was."""
     if not broken:
         return 0
     return 2 if broken == of else 1
 
 
 def image_paths(arguments: Sequence[str]) -> list[str]:
-    """Files and URLs as they are, and each folder's images in the order of their names.
+    """Files and URLs unchanged, and each folder's images sorted by name.
 
-    Raises `ValueError` for a folder without any image.
+    Raises `ValueError` for a folder without images.
     """
     paths = []
     for argument in arguments:
@@ -98,9 +99,9 @@ def is_image(text: str) -> bool:
 
 
 def picture_path(picture: Path, image: str, *, alone: bool, taken: set[Path]) -> Path:
-    """Where what belongs to an image is drawn: `look.png`, or `look_dog.png` where there are several images.
+    """The path of an image's picture: `look.png`, or `look_dog.png` if there are several images.
 
-    taken: the pictures drawn before, to which this one is added; of a second dog, `look_dog_2.png`.
+    taken: the pictures drawn before, to which this one is added; a second `dog` gets `look_dog_2.png`.
     """
     stem = picture.stem if alone else f"{picture.stem}_{Path(image).stem}"
     path, number = picture.with_stem(stem), 2
@@ -111,16 +112,16 @@ def picture_path(picture: Path, image: str, *, alone: bool, taken: set[Path]) ->
 
 
 def check_output_file(path: Path | None) -> None:
-    """Raises `ValueError`, before the work, where a file cannot be written."""
+    """Raises `ValueError` if a file cannot be written, before the work begins."""
     if path is not None and (path.is_dir() or not path.parent.is_dir()):
         fault = f"{path} is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise ValueError(f"{fault}: name a file in a folder that is there")
+        raise ValueError(f"{fault}: name a file in an existing folder")
 
 
 def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
-    """The model that was asked for (a folder, a Hub id, or the bare name of one of ours), else the default of ours.
+    """The given model (a folder, a Hub id, or the name of a folder of `hub_cards/`), or the default.
 
-    Raises `ValueError` that says how to come by one.
+    Raises `ValueError` for a model that does not exist, with the ways to get one.
     """
     if model is None or (Path(model).name == model and not Path(model).is_dir()):
         ours = published(model or default)
@@ -128,7 +129,7 @@ def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
             return str(ours)
         if model is None or model in (TRAINED_CAPTIONER, TRAINED_DETECTOR, TRAINED_RETRIEVAL, TRAINED_VQA):
             raise ValueError(
-                f"{ours.name} is not here, since only the captioner comes with an installed package: name a model with "
+                f"{ours.name} is absent, since an installed package contains only the captioner: name a model with "
                 f"--model (the folder hub_cards/{ours.name} of the project's repository, another folder or a Hub id), "
                 "or train one (updown train RECIPE)"
             )
@@ -140,14 +141,14 @@ def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
 
 
 def check_weights(folder: str) -> None:
-    """`ValueError` for a model folder without a file of weights, which a pipeline would tell in two tracebacks."""
+    """Raises `ValueError` for a model folder without weights, for which a pipeline shows two tracebacks."""
     if Path(folder).is_dir() and not any(any(Path(folder).glob(pattern)) for pattern in WEIGHTS):
         raise ValueError(f"{folder} holds no weights, such as a model.safetensors: copy or save the model again")
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and notes, which bury the few lines that were asked for."""
+    """Disable transformers' progress bars and log messages."""
     from transformers.utils import logging as notes
 
     notes.set_verbosity_error()
@@ -156,7 +157,7 @@ def quiet() -> Iterator[None]:
 
 
 def load_region_source(model: str | None, *, default: str = TRAINED_CAPTIONER) -> tuple[Any, Any]:
-    """A saved region source, or the one that a saved model owns, and its image processor."""
+    """A saved region source, or the region source of a saved model, and its image processor."""
     folder = model_folder(model, default=default)
 
     from transformers import AutoConfig, AutoImageProcessor, PreTrainedModel
@@ -168,9 +169,9 @@ def load_region_source(model: str | None, *, default: str = TRAINED_CAPTIONER) -
         config = AutoConfig.from_pretrained(folder)
         kind = getattr(modeling_updown, (config.architectures or [""])[0], None)
         if not inspect.isclass(kind) or not issubclass(kind, PreTrainedModel):
-            raise ValueError(f"{folder} holds none of UpDown's models, but {config.architectures}")
+            raise ValueError(f"{folder} does not hold an UpDown model, but {config.architectures}")
         loaded = load_whole(kind, folder)
         source = getattr(loaded, "region_source", loaded)
         if source is None:
-            raise ValueError(f"the model in {folder} owns no region source: name one with --source")
+            raise ValueError(f"the model in {folder} has no region source: name one with --source")
         return source, AutoImageProcessor.from_pretrained(folder)

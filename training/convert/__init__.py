@@ -1,1 +1,1 @@
-"""Checkpoints of other projects -> our models, one file a model."""
+"""Converts checkpoints of other projects, one module per model."""

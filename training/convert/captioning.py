@@ -1,8 +1,8 @@
 """ruotianluo/ImageCaptioning.pytorch's UpDownModel -> `UpDownForImageCaptioning` (`captioning-pytorch`).
 
-Its LSTM cells hold one matrix per side; ours hold one per thing that changes at the same pace (image, word, state), so
-the columns are split and joined, and the two biases are added. It was fed the mean of the regions beside the regions;
-ours takes that mean itself. Parity: tests/modeling_updown/test_captioning_parity.py.
+Its LSTM cells have one matrix for the input and one for the state; ours have one each for the image, the word and the
+states, so the columns are split and joined, and the two biases are added. Its input includes the mean of the regions;
+our model computes that mean. Parity: tests/modeling_updown/test_captioning_parity.py.
 """
 
 import warnings
@@ -31,7 +31,7 @@ from training.convert.weights import (
 DEFAULT_BEAMS, DEFAULT_WORDS = 5, 20
 END_WORD, UNKNOWN_WORD = "<end>", "UNK"
 
-# ours -> ruotianluo's, where a tensor is taken over as it is
+# ours -> ruotianluo's, for tensors that are copied unchanged
 CAPTIONING_NAMES = {
     "embed_tokens.weight": "embed.0.weight",
     "region_embedding.weight": "att_embed.0.weight",
@@ -55,10 +55,10 @@ CAPTIONING_LSTM_NAMES = [
 
 
 def convert_captioning(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
-    """ruotianluo's UpDownModel -> `UpDownForImageCaptioning`, with its vocabulary and its way of decoding.
+    """ruotianluo's UpDownModel -> `UpDownForImageCaptioning`, with its vocabulary and decoding settings.
 
     Options read: `vocab` or `ix_to_word`, `drop_prob_lm` (0.5), `label_smoothing` (0), `max_length` or `seq_length` (20
-    words), `beam_size` (5), `suppress_UNK` (0; 1 forbids the word UNK, in every way of decoding).
+    words), `beam_size` (5), `suppress_UNK` (0; 1 suppresses the word UNK in decoding).
     """
     check_names(weights, [*CAPTIONING_NAMES.values(), *CAPTIONING_LSTM_NAMES], format="captioning-pytorch")
     config = captioning_config(weights, options)
@@ -88,13 +88,13 @@ def convert_captioning(weights: Weights, options: Mapping[str, Any]) -> Converte
 
 
 def captioning_config(weights: Weights, options: Mapping[str, Any]) -> UpDownCaptioningConfig:
-    """The sizes from the weights' shapes, the rest from the options; index 0 begins, ends and pads a caption."""
+    """The sizes from the shapes of the weights, the rest from the options; index 0 begins, ends and pads captions."""
     dropout = number_option(options, "drop_prob_lm", default=0.5)
     region_embedding_size, region_feature_size = weights["att_embed.0.weight"].shape
     pooled_width = weights["fc_embed.0.weight"].shape[1]
     if pooled_width != region_feature_size:
         raise ValueError(
-            f"this checkpoint takes an image vector of width {pooled_width} beside regions of width "
+            f"this checkpoint takes an image vector of width {pooled_width} and regions of width "
             f"{region_feature_size}; only checkpoints whose image vector is the regions' mean can be converted"
         )
     return UpDownCaptioningConfig(
@@ -146,7 +146,7 @@ def captioning_weights(source: Weights) -> Weights:
 def captioning_words(vocabulary: Any, *, num_words: int) -> dict[int, str]:
     """Index -> word for 1 .. `num_words`; without a vocabulary, the placeholders w1, w2, ... and a warning.
 
-    A list names the words from 1 on, or, where it is one longer, from the end token on.
+    A list holds the words from index 1 or, if it is one longer, from the end token.
     """
     if vocabulary is None:
         warnings.warn(
@@ -161,7 +161,7 @@ def captioning_words(vocabulary: Any, *, num_words: int) -> dict[int, str]:
     words = {index: word for index, word in words.items() if index}
     if sorted(words) != list(range(1, num_words + 1)):
         raise ValueError(
-            f"the vocabulary names {len(words)} words but the weights have {num_words} beside the end token: "
+            f"the vocabulary names {len(words)} words but the weights have {num_words} besides the end token: "
             f"it must name the indices 1 to {num_words}"
         )
     return dict(sorted(words.items()))

@@ -2,14 +2,14 @@
 
     updown convert-checkpoint captioning-pytorch model.safetensors --config options.json --output folder
 
-One function a format (`training/convert/`) turns the source's tensors into ours, and uses each of them exactly once:
-whatever is missing or left over is an error that lists it. Nothing is ever unpickled.
+One function per format (`training/convert/`) converts the source's tensors, each of which is used exactly once: the
+error of a missing or unexpected tensor lists them all. Only tensors are unpickled.
 
 Formats:
     captioning-pytorch: UpDownModel of ruotianluo/ImageCaptioning.pytorch.
     vqa-pytorch: `baseline0_newatt` and `baseline0` of hengyuan-hu/bottom-up-attention-vqa.
     frcnn-vg: the Visual Genome Faster R-CNN as ported to PyTorch for LXMERT (`modeling_frcnn.py`).
-    detectron2-vg: the same detector as a detectron2 model (py-bottom-up-attention and its kin).
+    detectron2-vg: the same detector as a detectron2 model (py-bottom-up-attention and related projects).
 """
 
 from collections.abc import Callable, Mapping
@@ -29,18 +29,18 @@ def convert_checkpoint(
     config: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
 ) -> ConvertedCheckpoint:
-    """Convert a checkpoint, and save it where `output` is given.
+    """Convert a checkpoint, and save it if `output` is given.
 
     Args:
         format: a key of `FORMATS`.
         weights: a `.safetensors`, or a `.pth`, `.pt` or `.bin` that holds tensors and nothing else.
         config: the source's options, either flat or under `"config"`, with the vocabulary (index -> word) under
-            `"vocab"`. What the weights' shapes tell may be left out.
+            `"vocab"`. Sizes that follow from the shapes of the weights may be left out.
         output: the folder to write.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: an unknown format, a file that holds more than tensors, or weights that do not fit the format.
+        FileNotFoundError: if there is no such file.
+        ValueError: for an unknown format, a file that holds other objects, or weights that do not fit the format.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown checkpoint format {format!r}; known are {', '.join(sorted(FORMATS))}")

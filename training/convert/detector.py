@@ -1,12 +1,12 @@
-"""Published Visual Genome detectors -> `UpDownDetector`, with the conventions of the code they come from.
+"""Published Visual Genome detectors -> `UpDownDetector`, with the conventions of their code.
 
 `frcnn-vg` is the Faster R-CNN that HuggingFace ported to PyTorch for LXMERT (`modeling_frcnn.py`, 1600-400-20).
 `detectron2-vg` are its detectron2 forms: airsplay/py-bottom-up-attention, whose names and conventions are the same, and
-MILVLG/bottom-up-attention.pytorch, which keeps Caffe's: background first, two scores an anchor, +1 boxes.
+MILVLG/bottom-up-attention.pytorch, with Caffe's conventions: background first, two scores per anchor, +1 boxes.
 
-Their configuration files are read as they stand (YAML or JSON, upper or lower case). Rows of the class and attribute
-layers are put into our order, background and "no attribute" first; anchors, which some files hold, are checked against
-those that the configuration gives. Parity: tests/modeling_updown/test_detector_parity.py.
+Their configuration files are read unchanged (YAML or JSON, upper or lower case). Rows of the class and attribute layers
+are put into our order, background and "no attribute" first; anchors in the file are checked against those of the
+configuration. Parity: tests/modeling_updown/test_detector_parity.py.
 """
 
 import warnings
@@ -24,12 +24,12 @@ ANCHOR_NAMES = (
     "proposal_generator.anchor_generator.cell_anchors.0",
     "proposal_generator.anchor_generator.anchors.cell_anchors.0",
 )
-COUNTER = "norm.num_batches_tracked"  # absent where the norms were frozen ones
+COUNTER = "norm.num_batches_tracked"  # absent from files of frozen norms
 BGR_MEAN = [102.9801, 115.9465, 122.7717]
 OBJECTNESS = "proposal_generator.rpn_head.objectness_logits"
 ANCHOR_DELTAS = "proposal_generator.rpn_head.anchor_deltas"
 
-# our name -> theirs, layer by layer, where a layer is taken over as it is
+# our name -> theirs, for layers that are copied unchanged
 SHARED_LAYERS = {
     "proposals.conv": "proposal_generator.rpn_head.conv",
     "proposals.deltas": ANCHOR_DELTAS,
@@ -43,21 +43,21 @@ CAFFE_HEADS = {"classes": "cls_embed", "hidden": "attr_linear1", "attributes": "
 def convert_frcnn(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
     """LXMERT's Faster R-CNN -> `UpDownDetector`.
 
-    Options: its configuration file; besides, `objects` and `attributes` (lists of names) and `channel_order`. The port
-    subtracts the BGR means from RGB pixels, which costs accuracy, since the weights are Caffe's; here pixels are BGR.
-    `"channel_order": "rgb"` gives the port's features, if they are what you must match.
+    Options: its configuration file, `objects` and `attributes` (lists of names), and `channel_order`. The port
+    subtracts the BGR means from RGB pixels, which loses accuracy, since the weights are Caffe's; here pixels are BGR.
+    `"channel_order": "rgb"` reproduces the port's features.
     """
     return _convert(weights, options, heads=PORT_HEADS, format="frcnn-vg")
 
 
 def convert_detectron2(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
-    """A detectron2 form of the Visual Genome detector -> `UpDownDetector`; which one is told by its names."""
+    """A detectron2 form of the Visual Genome detector -> `UpDownDetector`; the form is recognised by tensor names."""
     is_caffe = f"{PREDICTOR}attr_linear1.weight" in weights
     scores, deltas = (weights.get(f"{layer}.bias", torch.empty(0)) for layer in (OBJECTNESS, ANCHOR_DELTAS))
-    if is_caffe and 2 * len(scores) != len(deltas):  # two scores and four deltas an anchor
+    if is_caffe and 2 * len(scores) != len(deltas):  # two scores and four deltas per anchor
         raise ValueError(
-            "these weights have MILVLG's names but not Caffe's two scores an anchor: of that project's detectors, "
-            "bua-caffe-* are converted, bua-d2-* are not"
+            "these weights have MILVLG's names but not Caffe's two scores per anchor: of that project's detectors, "
+            "bua-caffe-* can be converted, bua-d2-* cannot"
         )
     return _convert(weights, options, heads=CAFFE_HEADS if is_caffe else PORT_HEADS, format="detectron2-vg")
 
@@ -74,7 +74,7 @@ def _convert(
     try:
         config = (caffe_config if is_caffe else port_config)(weights, options)
     except (TypeError, LookupError, AttributeError) as error:
-        raise ValueError(f"the configuration file holds a value of another kind than {format}'s ({error})") from error
+        raise ValueError(f"the configuration file holds a value of another type than {format}'s ({error})") from error
     model = UpDownDetector(config)
     names = source_names(model, heads=heads)
     check_names(weights, list(names.values()), format=format)
@@ -85,14 +85,14 @@ def _convert(
 
 
 def lower_keys(options: Any) -> Any:
-    """Nested options with every key in lower case, as one project writes them and the other does not."""
+    """Nested options with every key in lower case, since the projects differ in their case."""
     if isinstance(options, Mapping):
         return {str(key).lower(): lower_keys(value) for key, value in options.items()}
     return options
 
 
 def source_names(model: UpDownDetector, *, heads: Mapping[str, str]) -> dict[str, str]:
-    """Our tensor -> theirs, for every tensor but the norms' counters."""
+    """Our tensor -> theirs, for every tensor except the norms' counters."""
     layers = {
         **SHARED_LAYERS,
         "proposals.objectness": OBJECTNESS,
@@ -115,11 +115,11 @@ def source_names(model: UpDownDetector, *, heads: Mapping[str, str]) -> dict[str
 
 
 def in_our_order(weights: Weights, *, background_first: bool, config: UpDownDetectorConfig) -> Weights:
-    """Background and "no attribute" first in every layer that has a row for them; one objectness an anchor."""
+    """The weights with background and "no attribute" first in every layer that has them; one objectness per anchor."""
     ordered = dict(weights)
     if background_first:
         if not config.class_agnostic_boxes:
-            for tensor in ("weight", "bias"):  # theirs has a box for background too
+            for tensor in ("weight", "bias"):  # theirs has a background box too
                 ordered[f"heads.box_deltas.{tensor}"] = ordered[f"heads.box_deltas.{tensor}"][4:]
     else:
         for layer in ("heads.object_score", "heads.attribute_score"):
@@ -150,7 +150,7 @@ def _check_anchors(stored: Sequence[torch.Tensor], config: UpDownDetectorConfig)
 
 
 def sizes_from_weights(weights: Weights) -> dict[str, Any]:
-    """What the shapes tell: backbone, widths, numbers of classes and attributes."""
+    """The settings that follow from the shapes: backbone, widths, number of classes."""
     blocks = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("backbone.res4."))
     if blocks not in DEPTH_OF_BLOCKS:
         raise ValueError(f"res4 has {blocks} blocks; a ResNet has {', '.join(map(str, DEPTH_OF_BLOCKS))}")
@@ -171,9 +171,9 @@ def sizes_from_weights(weights: Weights) -> dict[str, Any]:
 
 
 def labels(options: Mapping[str, Any], *, num_objects: int, num_attributes: int) -> dict[str, Any]:
-    """`id2label` and `attribute_id2label` from the options `objects` and `attributes`; placeholders and a warning else.
+    """`id2label` and `attribute_id2label` from the options `objects` and `attributes`; else placeholders, warned of.
 
-    A name is what stands before the first comma of `stop sign,stopsign`. Raises `ValueError` for a wrong number.
+    A name is the text before the first comma of `stop sign,stopsign`. Raises `ValueError` for a wrong number of names.
     """
     made: dict[str, Any] = {}
     for option, key, count, none in (
@@ -195,7 +195,7 @@ def labels(options: Mapping[str, Any], *, num_objects: int, num_attributes: int)
 
 
 def port_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetectorConfig:
-    """LXMERT's (and airsplay's) conventions, and the numbers of their configuration file or the published ones."""
+    """LXMERT's (and airsplay's) conventions, with the numbers of their configuration file or the published ones."""
     rpn, roi, box = (_section(options, name) for name in ("rpn", "roi_heads", "roi_box_head"))
     resnets, anchors = _section(options, "resnets"), _section(options, "anchor_generator")
     sizes = sizes_from_weights(weights)
@@ -226,13 +226,13 @@ def port_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetectorC
         nms_thresholds=_numbers(thresholds),
         min_regions=int(options.get("min_detections", 36)),
         max_regions=int(options.get("max_detections", 36)),
-        score_threshold=0.0,  # the port reads a threshold and never uses it
+        score_threshold=0.0,  # the port reads a threshold but does not use it
         attribute_background=False,
     )
 
 
 def caffe_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetectorConfig:
-    """MILVLG's conventions, which are Caffe's, and the numbers of its configuration file or the published ones."""
+    """MILVLG's conventions, which are Caffe's, with the numbers of its configuration file or the published ones."""
     model = _section(options, "model") or options
     extractor = _section(_section(model, "bua"), "extractor")
     box, rpn = _section(model, "roi_box_head"), _section(model, "rpn")
@@ -256,7 +256,7 @@ def caffe_config(weights: Weights, options: Mapping[str, Any]) -> UpDownDetector
 
 
 def _numbers(value: Any) -> list[float]:
-    """One number or several, also as detectron2's YAML has them: to YAML, `(1.0, 1.0)` is text."""
+    """One number or several, also as the text `(1.0, 1.0)`, which YAML makes of detectron2's tuples."""
     if isinstance(value, str):
         value = [part for part in value.strip("()[] ").split(",") if part.strip()]
     return [float(part) for part in value] if isinstance(value, list | tuple) else [float(value)]
@@ -268,7 +268,7 @@ def _section(options: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def image_processor(options: Mapping[str, Any], config: UpDownDetectorConfig) -> UpDownImageProcessor:
-    """Images as the checkpoint's code prepares them, but for its mix of channel orders."""
+    """The image processor of the checkpoint's code, except for its mix of channel orders."""
     inputs, model = _section(options, "input"), _section(options, "model") or options
     is_caffe = config.anchor_style == "caffe"
     return UpDownImageProcessor(

@@ -1,7 +1,7 @@
 """hengyuan-hu/bottom-up-attention-vqa -> `UpDownForVisualQuestionAnswering` (`vqa-pytorch`).
 
 Both of its models: `baseline0_newatt` (attention by products) and `baseline0` (attention by concatenation). Tensors are
-taken over as they are, weight norm (one length a matrix) included, so that training goes on where it stood. Parity:
+copied unchanged, including weight norm (one length per matrix), so that training can be continued. Parity:
 tests/modeling_updown/test_vqa_parity.py.
 """
 
@@ -21,7 +21,7 @@ from training.convert.weights import ConvertedCheckpoint, Weights, check_names, 
 QUESTION_WORDS = 14
 ATTENTION_DROPOUT, ANSWER_DROPOUT = 0.2, 0.5  # constants of its code
 
-# ours -> hengyuan-hu's, where a tensor is taken over as it is
+# ours -> hengyuan-hu's, for tensors that are copied unchanged
 VQA_NAMES = {
     "embed_tokens.weight": "w_emb.emb.weight",
     "question_gru.word_gates.weight": "q_emb.rnn.weight_ih_l0",
@@ -50,8 +50,8 @@ def convert_vqa(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckp
     """Either of hengyuan-hu's models -> `UpDownForVisualQuestionAnswering`, with its words and answers.
 
     Options read: `question_vocab` or `vocab` (the words in the order of their ids, or id -> word), `ans2label` or
-    `label2ans` (the answers); `variant`, where the file holds several models. Words and answers that the options do not
-    name get placeholders, and a warning.
+    `label2ans` (the answers); `variant`, if the file holds several models. Words and answers that the options lack get
+    placeholders, with a warning.
     """
     weights = chosen_variant(weights, options.get("variant"))
     attention = "multiply" if any(name.startswith("v_att.v_proj") for name in weights) else "concat"
@@ -76,7 +76,7 @@ def vqa_names(attention: str) -> dict[str, str]:
 
 
 def chosen_variant(weights: Weights, variant: str | None) -> Weights:
-    """The weights of one model; where a file holds several as `NAME.model.TENSOR`, those of `variant`."""
+    """The weights of one model; if a file holds several as `NAME.model.TENSOR`, those of `variant`."""
     variants = sorted({name.partition(".model.")[0] for name in weights if ".model." in name})
     if not variants:
         return weights
@@ -113,34 +113,36 @@ def vqa_config(weights: Weights, options: Mapping[str, Any], *, attention: Any) 
 
 
 def answer_words(options: Mapping[str, Any], *, num_answers: int) -> list[str]:
-    """The answers in the order of their labels; those that are not named are called "answer 7", with a warning."""
+    """The answers in the order of their labels; missing ones are called "answer 7" and so on, with a warning."""
     option = next((name for name in ("label2ans", "ans2label") if options.get(name)), None)
     answers = words_from_0(options[option], option=option) if option else []
     return named(answers, num=num_answers, kind="answers", placeholder="answer {}", example='{"ans2label": {"yes": 0}}')
 
 
 def question_words(vocabulary: Any, *, num_words: int) -> list[str]:
-    """The words of questions by id; those that are not named are called "w7", with a warning."""
+    """The question words by id; missing ones are called "w7" and so on, with a warning."""
     words = words_from_0(vocabulary, option="question_vocab") if vocabulary else []
     example = '{"question_vocab": ["what"]}'
     return named(words, num=num_words, kind="words", placeholder="w{}", example=example)
 
 
 def words_from_0(vocabulary: Any, *, option: str) -> list[str]:
-    """The words in the order of their indices, which go from 0 without a gap; `ValueError` naming the option."""
+    """The words in the order of their indices, which go from 0 without a gap; raises `ValueError` naming the option."""
     words = words_by_index(vocabulary, option=option)
     gap = next((place for place, index in enumerate(words) if index != place), None)
     if gap is not None:
-        raise ValueError(f"the option {option} names {len(words)} words but none of the index {gap}: is it another's?")
+        raise ValueError(
+            f"the option {option} names {len(words)} words but none with the index {gap}: is it another model's?"
+        )
     return list(words.values())
 
 
 def named(names: list[str], *, num: int, kind: str, placeholder: str, example: str) -> list[str]:
-    """As many names as the weights have rows; `ValueError` where there are more."""
+    """The names, with placeholders up to `num`, the rows of the weights; raises `ValueError` for more names."""
     if len(names) > num:
         raise ValueError(f"the options name {len(names)} {kind}, but the weights have {num}: they are another model's")
     if len(names) < num:
-        lacking = f"{len(names)} of {num} {kind}" if names else f"none of the {num} {kind}"
+        given = f"{len(names)} of {num} {kind}" if names else f"none of the {num} {kind}"
         first = placeholder.format(len(names))
-        warnings.warn(f"the options name {lacking}; the others are called {first!r} and so on: {example}", stacklevel=2)
+        warnings.warn(f"the options name {given}; the others are called {first!r} and so on: {example}", stacklevel=2)
     return names + [placeholder.format(index) for index in range(len(names), num)]

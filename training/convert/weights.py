@@ -1,4 +1,4 @@
-"""Reading a checkpoint without executing anything in it, and giving a model exactly its tensors."""
+"""Reads checkpoints without executing anything in them, and loads all their tensors into a model."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 Weights = dict[str, torch.Tensor]
 
-NOT_WEIGHTS = ("in.", "out.", "grad.", "sc.", "pre.")  # a golden file holds inputs and outputs beside the weights
+NOT_WEIGHTS = ("in.", "out.", "grad.", "sc.", "pre.")  # inputs and outputs in a golden file
 WRAPPERS = ("model.", "module.")
 OPTION_SECTIONS = ("config", "opt")
 
@@ -26,32 +26,32 @@ class ConvertedCheckpoint:
     processor: Any
 
     def save(self, folder: str | Path) -> None:
-        """Write everything `from_pretrained` wants into one folder."""
+        """Write everything that `from_pretrained` needs to one folder."""
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
 
 def flat_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a JSON, whether they stand in it flat or under its key `"config"` (ruotianluo's: `"opt"`)."""
+    """The options of a JSON file, at its top level or under the key `"config"` (ruotianluo's: `"opt"`)."""
     sections = [config[key] for key in OPTION_SECTIONS if isinstance(config.get(key), Mapping)]
     flat = {name: value for name, value in config.items() if name not in OPTION_SECTIONS}
     return {name: value for section in (flat, *sections) for name, value in section.items()}
 
 
 def number_option(options: Mapping[str, Any], *names: str, default: float) -> float:
-    """The first of the named options that is given and not empty; `ValueError` naming one that is no number."""
+    """The first of the named options that is given; raises `ValueError` naming one that is not a finite number."""
     name, value = next(((name, options[name]) for name in names if options.get(name) is not None), ("", default))
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"the option {name} is {value!r:.60}, which is no number")
+        raise ValueError(f"the option {name} is {value!r:.60}, which is not a number")
     return number
 
 
 def words_by_index(vocabulary: Any, *, option: str) -> dict[int, str]:
-    """Index -> word, from a list, `{index: word}`, `{word: index}`, or the two as hengyuan-hu's dictionary holds them.
+    """Index -> word, from a list, `{index: word}`, `{word: index}`, or a pair of both, as in hengyuan-hu's dictionary.
 
     Raises `ValueError` naming the option for anything else.
 
@@ -76,9 +76,9 @@ def words_by_index(vocabulary: Any, *, option: str) -> dict[int, str]:
 
 
 def read_weights(path: str | Path) -> Weights:
-    """The tensors of a checkpoint by their name there, without the prefix that wraps them all, in float32.
+    """The tensors of a checkpoint by name, without a prefix common to all, in float32.
 
-    Raises `ValueError` where the file holds more than tensors, or is no checkpoint: it is never unpickled.
+    Nothing else is unpickled: raises `ValueError` if the file holds other objects, or is not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -102,7 +102,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is no complete safetensors file ({error}); download or write it again") from error
+        raise ValueError(f"{path} is not a complete safetensors file ({error}); download or write it again") from error
 
 
 def _load_tensors_only(path: Path) -> dict[str, Any]:
@@ -110,10 +110,10 @@ def _load_tensors_only(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} should end in .safetensors, .pth, .pt or .bin")
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the reader of damaged pickles raises nearly everything
+    except Exception as error:  # reading a damaged pickle may raise anything
         raise ValueError(
-            f"{path} is damaged or holds Python objects beside tensors, which are never unpickled; where it was made, "
-            "write its tensors alone: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+            f"{path} is damaged or holds Python objects besides tensors, which are never unpickled; save only its "
+            "tensors in the project it comes from: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         ) from error
     if not isinstance(loaded, dict):
         raise ValueError(f"{path} holds a {type(loaded).__name__}, not tensors by name; save model.state_dict() there")
@@ -121,7 +121,7 @@ def _load_tensors_only(path: Path) -> dict[str, Any]:
 
 
 def check_names(weights: Weights, expected: Sequence[str], *, format: str) -> None:
-    """Raise a `ValueError` that lists every missing and every unexpected tensor, or those that are not finite."""
+    """Raises `ValueError` listing every missing and unexpected tensor, or those that are not finite."""
     missing, unexpected = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     if missing or unexpected:
         raise ValueError(
@@ -132,13 +132,13 @@ def check_names(weights: Weights, expected: Sequence[str], *, format: str) -> No
     if broken:
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         raise ValueError(
-            f"these weights hold NaN or infinity in {', '.join(broken[:5])}{more}: the training that made them broke "
-            "down, or the file is damaged; take an earlier checkpoint, or download it again"
+            f"these weights hold NaN or infinity in {', '.join(broken[:5])}{more}: the training diverged, or the "
+            "file is damaged; use an earlier checkpoint, or download it again"
         )
 
 
 def load_into(model: PreTrainedModel, weights: Weights) -> None:
-    """Give a model all of its weights; a shape that does not fit is a `ValueError`."""
+    """Load all weights into a model; raises `ValueError` for a shape that does not fit."""
     try:
         model.load_state_dict(weights, strict=True)
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""The caption metrics under their short name; they lie in `training/metrics/captioning/`."""
+"""The caption metrics under a short name; they are defined in `training/metrics/captioning/`."""
 
 from .captioning import CiderD, all_caption_scores, caption_scores, ptb_tokenize
 

@@ -1,11 +1,11 @@
-"""What each item of a split scored, beside the figures that are their means: `item_scores.json`, for `updown compare`.
+"""Scores of single items of a split, whose means are the metrics: `item_scores.json`, for `updown compare`.
 
     {"cider_d": {"ids": ["7", "9"], "values": [0.42, 1.3]},
      "t2i_r1": {"ids": ["7", "9"], "values": [0.4, 0.2], "weights": [5, 5]}}
 
-Items are what a bootstrap may draw anew: images, or questions. An image's captions are no items, since they look at the
-same image: their mean and their number (`weights`) stand for them. Metrics that are no mean over items (BLEU, METEOR,
-average precision of boxes, WUPS of a threshold over answers that are not scored one by one) are not in the file.
+Items are what a bootstrap resamples: images, or questions. The captions of one image depend on each other, so the item
+is the image, with the captions' mean score and their number (`weights`). Metrics that are not a mean over items (BLEU,
+METEOR, average precision of boxes, WUPS over answers that are not scored one by one) are not in the file.
 """
 
 import math
@@ -30,8 +30,8 @@ def item_scores(
 
     Args:
         ids: of the items.
-        values: one score an item or, with `owners`, one a query.
-        owners: the number of the item that each query belongs to.
+        values: one score per item or, with `owners`, one per query.
+        owners: the index of the item that each query belongs to.
 
     >>> item_scores(["a", "b"], [1.0, 0.0, 0.5], owners=[0, 0, 1])
     {'ids': ['a', 'b'], 'values': [0.5, 0.5], 'weights': [2, 1]}
@@ -50,7 +50,7 @@ def item_scores(
 
 
 def write_item_scores(folder: Path, items: Mapping[str, Any]) -> None:
-    """Write a folder's file; without any score, remove one that is there from another evaluation."""
+    """Write the item scores to a folder; if there are none, delete the file of an earlier evaluation."""
     path = folder / ITEM_SCORES
     if items:
         write_json(path, dict(items), indent=None)
@@ -59,7 +59,7 @@ def write_item_scores(folder: Path, items: Mapping[str, Any]) -> None:
 
 
 def read_item_scores(folder: Path) -> ItemScores:
-    """A folder's file; where there is none, the `accuracy` of each prediction that has one; else nothing.
+    """The item scores in a folder; without that file, the `accuracy` in its `predictions.json`; else {}.
 
     Raises `ValueError` for a file of another layout.
     """
@@ -67,17 +67,17 @@ def read_item_scores(folder: Path) -> ItemScores:
     if path.is_file():
         content = read_json(path)
         if not isinstance(content, dict) or not all(map(is_entry, content.values())):
-            raise ValueError(f"{path} holds no scores of items: write it anew with updown evaluate")
+            raise ValueError(f"{path} holds no scores of items: write it again with updown evaluate")
         return content
-    said = read_json(predictions) if predictions.is_file() else []
-    scored = [found for found in said if isinstance(found, dict) and {"question_id", "accuracy"} <= {*found}]
+    rows = read_json(predictions) if predictions.is_file() else []
+    scored = [row for row in rows if isinstance(row, dict) and {"question_id", "accuracy"} <= {*row}]
     if not scored:
         return {}
-    return {"accuracy": item_scores([found["question_id"] for found in scored], [row["accuracy"] for row in scored])}
+    return {"accuracy": item_scores([row["question_id"] for row in scored], [row["accuracy"] for row in scored])}
 
 
 def is_entry(entry: Any) -> bool:
-    """Whether something is one metric's entry, each id with its value and weight."""
+    """Whether a value is one metric's entry: an id, a value and optionally a weight per item."""
     if not isinstance(entry, dict) or not {"ids", "values"} <= {*entry} <= {"ids", "values", "weights"}:
         return False
     return all(isinstance(column, list) and len(column) == len(entry["ids"]) for column in entry.values())

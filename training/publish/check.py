@@ -1,8 +1,8 @@
-"""What a model folder or Hub repository gives when somebody loads it: its classes, their outputs on one image and two
-texts, and each task's output.
+"""Loads a model folder or Hub repository and returns its classes, their outputs on one image and two texts, and each
+task's output.
 
-`push_to_hub` calls `outputs_of` twice: here, on the model that is published, and in an interpreter of its own that
-runs this file as a script, where this package cannot be imported. So this file imports nothing of ours.
+`push` compares two calls of `outputs_of`: one here, on the model that is published, and one in a separate interpreter
+that runs this file as a script and cannot import this package. So this file imports nothing of ours.
 """
 
 import argparse
@@ -16,31 +16,31 @@ from types import ModuleType
 from typing import Any
 
 OWN_PACKAGES = ("modeling_updown", "processors", "training")
-# what a task's pipeline takes beside the image
+# the arguments of a task's pipeline besides the image
 QUESTIONS: dict[str, dict[str, Any]] = {
     "visual-question-answering": {"question": "what colour is the circle?"},
     "object-detection": {"threshold": 0.01},
     "zero-shot-image-classification": {"candidate_labels": ["a red circle", "two dogs on a beach"]},
 }
 TEXTS = ["a red circle", "two dogs run on a beach."]  # of different length, so that one is padded
-NUMBERS = 32  # of each of a model's outputs, that are compared
+NUMBERS = 32  # how many numbers of each output are compared
 RETRIEVAL = "AutoModelForZeroShotImageClassification"
 
 
 class OwnPackageBlocker(MetaPathFinder):
-    """Makes an interpreter in which this package is installed behave as one in which it is not."""
+    """Blocks the import of this package, as if it were not installed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Refuses our packages, and leaves every other name to the finders after this one."""
+        """Raises `ImportError` for our packages; returns None for others, which later finders import."""
         if fullname.split(".")[0] in OWN_PACKAGES:
             raise ImportError(f"the published code imports {fullname}, which others do not have")
         return None
 
 
 def drawn_image() -> Any:
-    """An image to try a model on, the same everywhere: a red circle on a blue-green slope, 96 x 64 pixels."""
+    """A test image: a red circle on a blue-green gradient, 96 x 64 pixels."""
     from PIL import Image, ImageDraw
 
     image = Image.merge("RGB", [Image.new("L", (96, 64)), *[Image.linear_gradient("L").resize((96, 64))] * 2])
@@ -51,21 +51,21 @@ def drawn_image() -> Any:
 def outputs_of(
     model: str, *, auto_classes: Sequence[str], tasks: Sequence[str], revision: str | None = None, trust: bool = False
 ) -> dict[str, Any]:
-    """Load `model` in every way it offers.
+    """Load `model` with all its Auto classes and pipelines, and run it.
 
     Args:
         model: a folder or a Hub id.
         auto_classes: names of transformers' Auto classes to load it with.
         tasks: names of pipelines to run on `drawn_image`.
         revision: a commit of the Hub repository.
-        trust: run the code that lies with the model.
+        trust: run the code in the model's folder.
 
     Returns:
         `classes`: {Auto class: name of the class it loads}; `outputs`: {Auto class of a model: `numbers_of` it};
         `tasks`: {task: what its pipeline returns}.
 
     Raises:
-        ValueError: the folder lacks weights that one of its classes needs.
+        ValueError: if the folder lacks weights that one of its classes needs.
     """
     import transformers
 
@@ -93,17 +93,17 @@ def outputs_of(
 
 
 def inputs_of(processor: Any) -> dict[str, Any]:
-    """`drawn_image` and, where the processor has a tokenizer, `TEXTS` about it."""
+    """`drawn_image` and, if the processor has a tokenizer, `TEXTS`, as model inputs."""
     if not hasattr(processor, "tokenizer"):
         return dict(processor(images=drawn_image(), return_tensors="pt"))
     return dict(processor(images=drawn_image(), text=TEXTS, padding=True, truncation=True, return_tensors="pt"))
 
 
 def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> dict[str, list[float]]:
-    """Evenly chosen numbers of everything a model returns: {field: up to `NUMBERS` of it}.
+    """Up to `NUMBERS` evenly spaced numbers of every output of a model, by field.
 
-    Of a model for retrieval that is what it has learnt: what comparing returns (without it, `compares` is False and
-    `config.objectives` lacks `itc`), and `match`, the log-odds of each text with the image.
+    A retrieval model is run only for the objectives it was trained with: `forward` for `itc`, and `match`, the match
+    logits of each text and the image, for `itm`. `compares`: run `forward` in any case.
     """
     import torch
 
@@ -120,7 +120,7 @@ def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> 
 
 
 def chosen_numbers(tensor: Any) -> list[float]:
-    """Numbers of a tensor at even distances, the first and the last among them."""
+    """Evenly spaced numbers of a tensor, including the first and the last."""
     import torch
 
     flat = tensor.float().flatten()

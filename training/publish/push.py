@@ -29,13 +29,14 @@ import modeling_updown
 from modeling_updown.heads_updown import BASE, PIPELINE_TYPE, PIPELINES, heads_of
 from modeling_updown.saving_updown import references_in, write_code
 from training.checkpoints import replace_folder
+from training.console import one_line
 from training.data.files import write_json
 from training.publish import check
 from training.publish.card import ABLATION, COMPARISONS, built_in_tasks, training_facts, write_card
 
 logger = logging.getLogger(__name__)
 
-# what a Hub folder takes over from a `save_pretrained` folder; training state and pickles stay behind
+# files that are copied from a `save_pretrained` folder; training state and pickles are not
 COPIED = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -62,25 +63,25 @@ def push(
     evaluation: str | Path | None = None,
     half: bool = False,
 ) -> Path | str:
-    """Publish a `save_pretrained` folder, and load what was published to see that it gives the same outputs.
+    """Publish a `save_pretrained` folder, and check that the published model gives the same outputs.
 
     Args:
         folder: config, safetensors and processor of one model.
         repo_id: `name` or `organisation/name` on the Hub.
-        dry_run: do everything but the upload.
-        output: where the Hub folder is kept; a dry run needs it. An earlier Hub folder of ours there is replaced,
-            anything else is refused.
-        private: make the repository a private one if it does not exist yet.
-        evaluation: a file in the layout that `updown evaluate` writes; by default `evaluation.json` in `folder`.
-        half: keep the weights in float16, half the size; they load as the config's `dtype`, float32.
+        dry_run: do everything except the upload.
+        output: where the Hub folder is written; a dry run needs it. An earlier Hub folder of ours there is replaced,
+            other files are an error.
+        private: create a private repository if it does not exist yet.
+        evaluation: a file in the layout of `updown evaluate`; by default `evaluation.json` in `folder`.
+        half: publish the weights in float16, half the size; they load as the config's `dtype`, float32.
 
     Returns:
         The path of the Hub folder after a dry run, else the address of the commit.
 
     Raises:
-        ValueError: the folder, the id, the output or the evaluation is not what it should be, or what was published
-            gives other outputs than the model in `folder`.
-        ConnectionError: the upload failed; the message says where the finished folder lies.
+        ValueError: if the folder, the id, the output or the evaluation is not valid, or the published model gives other
+            outputs than the model in `folder`.
+        ConnectionError: if the upload failed; the message names the finished folder.
     """
     check_repo_id(repo_id)
     if dry_run and output is None:
@@ -103,7 +104,7 @@ def push(
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Raises `ValueError` unless `repo_id` can stand on the Hub."""
+    """Raises `ValueError` unless `repo_id` is a valid name of a Hub repository."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -113,7 +114,7 @@ def check_repo_id(repo_id: str) -> None:
 def publish_folder(
     folder: str | Path, output: str | Path, *, repo_id: str, evaluation: str | Path | None = None
 ) -> None:
-    """Write the Hub folder of a `save_pretrained` folder to `output`, in one move at the end."""
+    """Write the Hub folder of a `save_pretrained` folder to `output`, renamed into place at the end."""
     folder, output = Path(folder), Path(output)
     config = load_config(folder)
     measured = read_evaluation(Path(evaluation) if evaluation else folder / "evaluation.json", needed=bool(evaluation))
@@ -137,12 +138,12 @@ def publish_folder(
 
 
 def halved(folder: Path, output: Path) -> Path:
-    """A copy of a saved model with float16 weights in its safetensors; its config still says what they load as."""
+    """A copy of a saved model with float16 weights in its safetensors, and the unchanged `dtype` in its config."""
     load_config(folder)
     shutil.copytree(folder, output)
     recipe = folder.parent / "recipe.yaml"
     if recipe.is_file() and not (output / "recipe.yaml").exists():
-        shutil.copyfile(recipe, output / "recipe.yaml")  # the card tells from it what the model was trained on
+        shutil.copyfile(recipe, output / "recipe.yaml")  # the card reads the training data from it
     for path in output.glob("*.safetensors"):
         weights = load_file(path)
         stored = {name: w.half() if w.is_floating_point() else w for name, w in weights.items()}
@@ -151,7 +152,7 @@ def halved(folder: Path, output: Path) -> Path:
 
 
 def load_config(folder: Path) -> PreTrainedConfig:
-    """The config of a saved model of ours; errors say what is missing and how to get it."""
+    """The config of a saved model of ours; raises `ValueError` for missing files, with the cure."""
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds no config.json: give a folder that model.save_pretrained wrote")
     if not list(folder.glob("*.safetensors")):
@@ -160,7 +161,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
         raise ValueError(f"{folder} holds no processor: call processor.save_pretrained with the same folder")
     config = AutoConfig.from_pretrained(folder)
     if not heads_of(config.model_type):
-        raise ValueError(f"{folder} holds a {config.model_type!r} model, which is none of UpDown's")
+        raise ValueError(f"{folder} holds a {config.model_type!r} model, which is not one of UpDown's")
     named, known = config.architectures or [], sorted({head.model for head in heads_of(config.model_type)})
     if not set(named) & set(known) and (named or len(known) > 1):
         raise ValueError(
@@ -171,7 +172,7 @@ def load_config(folder: Path) -> PreTrainedConfig:
 
 
 def check_output(output: Path, *, folder: Path) -> None:
-    """Raises `ValueError` where writing to `output` would destroy something that this module has not made."""
+    """Raises `ValueError` if writing to `output` would delete files that this module has not written."""
     if output.resolve() == folder.resolve():
         raise ValueError(f"{output} is the model's own folder: give --output another one")
     if not output.exists():
@@ -190,9 +191,9 @@ def copied_files(folder: Path) -> list[Path]:
 
 
 def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
-    """The measured figures, or an empty dict where there is no file; nothing is ever filled in.
+    """The measured figures, or {} if there is no file.
 
-    Raises `ValueError` for a file that is not in the layout of `updown evaluate`, or with a figure that is no number.
+    Raises `ValueError` for a file of another layout than `updown evaluate`'s, or with a figure that is not finite.
     """
     if not path.is_file():
         if needed:
@@ -206,13 +207,13 @@ def read_evaluation(path: Path, *, needed: bool = False) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not in the layout of `updown evaluate` ({error!r}): run it again") from error
     if missing or wrong:
-        problems = [f"its dataset has no {key}" for key in missing] + [f"{key} is no figure" for key in wrong]
+        problems = [f"its dataset has no {key}" for key in missing] + [f"{key} is not a finite number" for key in wrong]
         raise ValueError(f"{path}: {', '.join(problems)}; run the evaluation again")
     return evaluation
 
 
 def is_figure(value: Any) -> bool:
-    """Whether a value can stand on a card."""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -304,7 +305,7 @@ def code_files(made: Path, config: PreTrainedConfig) -> list[str]:
 
 
 def outputs_here(folder: str | Path) -> dict[str, Any]:
-    """What the model in a folder gives with this package imported: the outputs that everybody should get."""
+    """The outputs of the model in a folder with this package imported, which the published model must reproduce."""
     config = AutoConfig.from_pretrained(folder)
     return check.outputs_of(str(folder), auto_classes=sorted(auto_classes(config)), tasks=tasks_of(config))
 
@@ -312,13 +313,13 @@ def outputs_here(folder: str | Path) -> dict[str, Any]:
 def check_published(model: str, *, expected: dict[str, Any], revision: str | None = None) -> None:
     """Load a Hub folder or repository in an interpreter without this package, and compare its outputs.
 
-    Raises `ValueError` where it does not load, or gives anything but `expected` (numbers may differ by 1e-4).
+    Raises `ValueError` if it does not load, or its outputs differ from `expected` (numbers by more than 1e-4).
     """
-    loaders = [name for name in expected["classes"] if not name.endswith("Processor")]  # those are always loaded
+    loaders = [name for name in expected["classes"] if not name.endswith("Processor")]  # processors are always loaded
     command = [sys.executable, "-P", check.__file__, model, "--auto-classes", *loaders]
     command += ["--tasks", *expected["tasks"]] + (["--revision", revision] if revision else [])
     with tempfile.TemporaryDirectory(prefix="updown-check-") as empty:
-        environment = {**os.environ, "HF_MODULES_CACHE": empty}  # code of an earlier check must not be taken for this
+        environment = {**os.environ, "HF_MODULES_CACHE": empty}  # so that code of an earlier check is not used
         run = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
     if run.returncode:
         reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -330,7 +331,7 @@ def check_published(model: str, *, expected: dict[str, Any], revision: str | Non
 
 
 def first_difference(found: Any, expected: Any, *, place: str = "outputs") -> tuple[str, Any, Any]:
-    """Where two JSON values differ that do, and what stands there in the one and in the other.
+    """The place of the first difference of two unequal JSON values, and both values there.
 
     >>> first_difference({"tasks": {"a": 1, "b": 2}}, {"tasks": {"a": 1, "b": 3}}, place="found")
     ('found.tasks.b', 2, 3)
@@ -342,7 +343,7 @@ def first_difference(found: Any, expected: Any, *, place: str = "outputs") -> tu
 
 
 def is_same(found: Any, expected: Any) -> bool:
-    """Whether two JSON values are equal, numbers to 1e-4, large ones to a millionth of them."""
+    """Whether two JSON values are equal, numbers to 1e-4 or, if large, to a relative 1e-6."""
     if isinstance(found, float) and isinstance(expected, float):
         return math.isclose(found, expected, rel_tol=1e-6, abs_tol=1e-4)
     if isinstance(found, dict) and isinstance(expected, dict):
@@ -353,9 +354,9 @@ def is_same(found: Any, expected: Any) -> bool:
 
 
 def upload(published: Path, repo_id: str, *, private: bool) -> tuple[str, str]:
-    """Send a Hub folder as one commit; returns its address and its id.
+    """Upload a Hub folder as one commit; returns its URL and its id.
 
-    Raises `ConnectionError` naming the folder, which stays, where the Hub does not take it.
+    Raises `ConnectionError` naming the folder, which is kept, if the upload fails.
     """
     logger.info("%s is ready; uploading it to %s", published, repo_id)
     api = HfApi()
@@ -364,9 +365,9 @@ def upload(published: Path, repo_id: str, *, private: bool) -> tuple[str, str]:
         commit = api.upload_folder(
             repo_id=repository.repo_id, folder_path=published, commit_message="Publish the model with its code and card"
         )
-    except Exception as error:  # which kinds there are depends on the HTTP library that huggingface_hub uses
+    except Exception as error:  # its class depends on the HTTP library of huggingface_hub
         raise ConnectionError(
-            f"the upload to {repo_id} failed ({' '.join(str(error).split())[:300]}); {published} holds the finished "
+            f"the upload to {repo_id} failed ({one_line(error, limit=300)}); {published} holds the finished "
             "folder: log in with `hf auth login` or set HF_TOKEN if that is the reason, and push again"
         ) from error
     return commit.commit_url, commit.oid

@@ -1,11 +1,11 @@
-"""Do two stores or files hold the same regions? `updown check-regions A B`, image by image and box by box; and is a
-store what it was when it was written? `updown check-regions STORE --verify`.
+"""Compares two stores or files of regions image by image and box by box (`updown check-regions A B`), and verifies
+that a store is as it was written (`updown check-regions STORE --verify`).
 
     A, B --match_boxes--> pairs of regions --image_difference--> ImageDifference --RegionsComparison--> verdict
     store --verify_store--> StoreCheck
 
-For one who made features anew, ported a detector or converted a file: it says how far boxes, features and classes lie
-apart, and in which images most. The order of an image's regions does not matter; boxes are matched by IoU.
+For checking extracted features, a ported detector or a converted file: it reports how far boxes, features and classes
+differ, and the images that differ most. The order of an image's regions does not matter; boxes are matched by IoU.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from training.data.files import PathLike
 from training.regions.formats import STORE, guess_format, open_region_file
 from training.regions.formats.base import Entry, RegionFile
 from training.regions.formats.record import ImageRecord
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 from training.regions.image_marks import UNKNOWN
 from training.regions.store import RegionStore, verified_shards
 
 MATCHING_IOU = 0.5
-SAME_BOX = 1e-4  # of the image's sides; such boxes match even where they are empty and have no IoU
+SAME_BOX = 1e-4  # of the image's sides; boxes this close match even if they are empty, when IoU is 0
 FIRST_NAMED, MOST_LISTED = 5, 100
 ID_COLUMNS = ("object_ids", "attribute_ids")
 SCORE_COLUMNS = ("region_scores", "attribute_scores")
@@ -35,14 +35,14 @@ SCORE_COLUMNS = ("region_scores", "attribute_scores")
 
 @dataclass(frozen=True)
 class ImageDifference:
-    """How far apart an image's regions are in A and B; differences are the largest over its matched regions.
+    """The difference of one image's regions in A and B; differences are the largest over the matched regions.
 
     num_regions: in A and in B; num_matched: pairs with an IoU of at least `MATCHING_IOU`.
-    box_difference: of a side, 0..1 of the image's; box_pixels: in pixels, None where the image's size is not known.
-    cosine: the lowest of two feature vectors; feature_difference: of two numbers of a feature.
-    feature_error: that difference over the larger of the two numbers and 1; rounding to float16 is 5e-4 at most.
+    box_difference: of a coordinate, 0..1 of the image's side; box_pixels: in pixels, None if the size is unknown.
+    cosine: the lowest of the matched feature vectors; feature_difference: of two numbers of a feature.
+    feature_error: that difference over the larger of the two numbers and 1; rounding to float16 gives at most 5e-4.
     score_difference: of the scores that both sides have; num_other_classes: matched regions of another object or
-        attribute, where both sides name them.
+        attribute, where both sides have ids.
     """
 
     image_id: str
@@ -57,7 +57,7 @@ class ImageDifference:
     num_other_classes: int
 
     def same(self, *, tolerance: float, box_tolerance: float) -> bool:
-        """Whether every region has its twin within the tolerances."""
+        """Whether every region is matched within the tolerances."""
         return (
             self.num_regions == (self.num_matched, self.num_matched)
             and self.box_difference <= box_tolerance
@@ -67,7 +67,7 @@ class ImageDifference:
         )
 
     def line(self) -> str:
-        """For people."""
+        """The difference as a line of text."""
         pixels = "" if self.box_pixels is None else f" ({self.box_pixels:.2f} pixels)"
         classes = f", {self.num_other_classes} of another class" if self.num_other_classes else ""
         return (
@@ -79,7 +79,7 @@ class ImageDifference:
 
 @dataclass(frozen=True)
 class RegionsComparison:
-    """What a comparison of A and B found; `images` holds those that both have, the worst first.
+    """The result of comparing A and B; `images` holds the images that both have, the worst first.
 
     broken: a line for each row that could not be read.
     """
@@ -94,7 +94,7 @@ class RegionsComparison:
 
     @property
     def differing(self) -> list[ImageDifference]:
-        """The images beyond the tolerances."""
+        """The images that differ by more than the tolerances."""
         return [
             image for image in self.images if not image.same(tolerance=self.tolerance, box_tolerance=self.box_tolerance)
         ]
@@ -135,7 +135,7 @@ class RegionsComparison:
         return {**self.summary(), "worst": [asdict(image) for image in self.images[:worst]]}
 
     def lines(self, *, worst: int) -> list[str]:
-        """The summary, the worst images, and the verdict, for people."""
+        """The summary, the worst images, and the verdict, as lines of text."""
         found = self.summary()
         lines = [
             f"images: {self.num_images[0]:,} in A, {self.num_images[1]:,} in B, {len(self.images):,} in both",
@@ -160,12 +160,12 @@ class RegionsComparison:
         return [*lines, self.verdict()]
 
     def verdict(self) -> str:
-        """One line: the same, or what differs."""
+        """One line: "the same", or what differs."""
         within = f"within {self.tolerance:g} (boxes {self.box_tolerance:g})"
         if self.same:
             return f"the same: all {len(self.images):,} images agree {within}"
         if not self.images and not self.broken:
-            return "different: A and B have no image in common; are their ids written alike?"
+            return "different: A and B have no image in common; do they spell their ids the same way?"
         faults = [
             f"{len(self.differing):,} of {len(self.images):,} images do not agree {within}" if self.differing else "",
             f"{len(self.only_in_a) + len(self.only_in_b):,} images are on one side only"
@@ -178,9 +178,9 @@ class RegionsComparison:
 
 @dataclass(frozen=True)
 class StoreCheck:
-    """What reading every byte of a store found; `faults` has a line for each shard that was damaged.
+    """The result of reading every byte of a store; `faults` has a line for each damaged shard.
 
-    num_marked: images that the store knows by their content. has_checksums: whether damage to any byte shows.
+    num_marked: images with a mark of their content. has_checksums: whether damage to any byte is detected.
     """
 
     folder: str
@@ -191,20 +191,20 @@ class StoreCheck:
 
     @property
     def sound(self) -> bool:
-        """Whether the store is what it was."""
+        """Whether the store is undamaged."""
         return not self.faults
 
     def lines(self) -> list[str]:
-        """For people."""
+        """The result as lines of text."""
         checked = (
             "every byte is what was written"
             if self.has_checksums
-            else "its numbers can be regions'; it was written without checksums, so other damage does not show"
+            else "its numbers are in their ranges; it was written without checksums, so other damage is not detected"
         )
         unknown = self.num_images - self.num_marked
         marks = (
-            f"{unknown:,} of {self.num_images:,} images are known by their ids alone (converted from files, or written "
-            "before images were marked): images replaced under their names are not noticed"
+            f"{unknown:,} of {self.num_images:,} images have an id but no mark of their content (converted from files, "
+            "or written by an earlier version): images replaced under the same names are not noticed"
         )
         return [
             *self.faults,
@@ -219,7 +219,7 @@ def verify_store(folder: PathLike) -> StoreCheck:
     """Read every byte of a region store.
 
     Raises:
-        ValueError: for a folder that is no store, and for one whose shards do not belong together.
+        ValueError: for a folder that is not a store, and for one whose shards do not belong together.
     """
     num_images, num_marked, checksums, faults = 0, 0, [], []
     with tqdm(desc=f"verifying {folder}", unit="B", unit_scale=True) as bar:
@@ -246,32 +246,32 @@ def compare_regions(
     *,
     tolerance: float = 1e-3,
     box_tolerance: float = 1e-3,
-    beside: Beside | None = None,
+    sidecar: Sidecar | None = None,
 ) -> RegionsComparison:
     """Compare the images of two region stores, or of files of any format that can be converted.
 
     Args:
         tolerance: of features, relative to the larger of a number and 1, and of scores.
         box_tolerance: of the sides of boxes, 0..1 of the image's.
-        beside: sizes of images and boxes that the files do not hold; sizes that one side knows serve the other too.
+        sidecar: sizes of images and boxes that the files do not hold; sizes in one side are used for the other too.
 
     Raises:
-        ValueError: for a path that is no store and of no known format, and for features of different widths.
+        ValueError: for a path that is neither a store nor of a known format, and for features of different widths.
     """
-    beside = beside or Beside()
+    sidecar = sidecar or Sidecar()
     paths = [Path(a), Path(b)]
     known = {image_id: size for path in paths for image_id, size in stored_sizes(path).items()}
-    beside = replace(beside, sizes={**known, **beside.sizes})
+    sidecar = replace(sidecar, sizes={**known, **sidecar.sizes})
     broken: list[str] = []
     images = []
     with contextlib.ExitStack() as opened:
-        files = {path: opened.enter_context(open_region_file(path, beside=beside)) for path in dict.fromkeys(paths)}
+        files = {path: opened.enter_context(open_region_file(path, sidecar=sidecar)) for path in dict.fromkeys(paths)}
         entries = [entries_by_id(files[path], broken) for path in paths]
         for image_id in tqdm([one for one in entries[0] if one in entries[1]], desc="comparing", unit="image"):
             pair = [read(files[path], side[image_id], broken) for path, side in zip(paths, entries, strict=True)]
             if pair[0] is not None and pair[1] is not None:
                 images.append(image_difference(image_id, pair[0], pair[1]))
-    images.sort(key=lambda image: badness(image, tolerance, box_tolerance), reverse=True)
+    images.sort(key=lambda image: severity(image, tolerance, box_tolerance), reverse=True)
     return RegionsComparison(
         tolerance=tolerance,
         box_tolerance=box_tolerance,
@@ -284,7 +284,7 @@ def compare_regions(
 
 
 def stored_sizes(path: Path) -> dict[str, tuple[int, int]]:
-    """The sizes of images that a region store knows; {} for anything else."""
+    """The sizes of images in a region store; {} for anything else."""
     if guess_format(path) != STORE:
         return {}
     store = RegionStore(path)
@@ -293,21 +293,21 @@ def stored_sizes(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def entries_by_id(file: RegionFile, broken: list[str]) -> dict[str, Entry]:
-    """The images of a file; rows without an id and ids met again go into `broken`."""
+    """The images of a file by id; rows without an id and repeated ids are added to `broken`."""
     entries: dict[str, Entry] = {}
     for entry in file.entries():
         if entry.fault is not None:
             broken.append(f"{entry.place}: {entry.fault}")
         elif entry.image_id in entries:
             first = entries[entry.image_id].place
-            broken.append(f"{entry.place}: image {entry.image_id!r} was there before, at {first}")
+            broken.append(f"{entry.place}: image {entry.image_id!r} occurred before, at {first}")
         else:
             entries[entry.image_id] = entry
     return entries
 
 
 def read(file: RegionFile, entry: Entry, broken: list[str]) -> ImageRecord | None:
-    """An image, or None, and why it cannot be read into `broken`."""
+    """An image; None if it cannot be read, with the error added to `broken`."""
     try:
         return file.image(entry)
     except ValueError as error:
@@ -316,12 +316,12 @@ def read(file: RegionFile, entry: Entry, broken: list[str]) -> ImageRecord | Non
 
 
 def image_difference(image_id: str, a: ImageRecord, b: ImageRecord) -> ImageDifference:
-    """The difference of one image in A and B; `ValueError` for features of different widths."""
+    """The difference of one image in A and B; raises `ValueError` for features of different widths."""
     features = [image["region_features"].astype(np.float32) for image in (a, b)]
     if features[0].shape[1] != features[1].shape[1]:
         raise ValueError(
             f"image {image_id!r} has features of width {features[0].shape[1]} in A and {features[1].shape[1]} in B: "
-            "these are two detectors' features, or one side keeps box numbers beside them"
+            "these are features of two detectors, or one side has box coordinates appended to them"
         )
     cosines = cosine_matrix(*features)
     rows, columns = match_boxes(a["region_boxes"], b["region_boxes"], cosines=cosines)
@@ -347,10 +347,10 @@ def image_difference(image_id: str, a: ImageRecord, b: ImageRecord) -> ImageDiff
 
 
 def match_boxes(boxes: np.ndarray, others: np.ndarray, *, cosines: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of boxes (R, 4) and (S, 4), the closest first, each box in one pair at most.
+    """Match boxes (R, 4) and (S, 4) greedily, the closest first; each box is in at most one pair.
 
-    Closeness is the IoU, which has to reach `MATCHING_IOU`; of boxes equally close, such as a box found twice, those
-    with the more similar features, `cosines` (R, S), belong together.
+    Closeness is the IoU, which must reach `MATCHING_IOU`; among equally close boxes, such as a box detected twice, the
+    more similar features, by `cosines` (R, S), are matched.
 
     Returns:
         (M,) rows of `boxes` and (M,) rows of `others`.
@@ -371,7 +371,7 @@ def match_boxes(boxes: np.ndarray, others: np.ndarray, *, cosines: np.ndarray) -
 
 
 def cosine_matrix(features: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(R, D), (S, D) -> (R, S); two vectors of zeros have the cosine 1."""
+    """Cosines of (R, D) and (S, D) -> (R, S); 1 for two vectors of zeros."""
     directions = []
     for vectors in (features, others):
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -381,7 +381,7 @@ def cosine_matrix(features: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def other_classes(a: ImageRecord, b: ImageRecord, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """(M,) bool: matched regions whose object or attribute differs, where both sides name them."""
+    """(M,) bool: matched regions whose object or attribute differs, where both sides have ids."""
     differs = np.zeros(len(rows), dtype=bool)
     for name in ID_COLUMNS:
         if name in a and name in b:
@@ -389,8 +389,8 @@ def other_classes(a: ImageRecord, b: ImageRecord, rows: np.ndarray, columns: np.
     return differs
 
 
-def badness(image: ImageDifference, tolerance: float, box_tolerance: float) -> tuple[int, int, float]:
-    """What the worst images have most of: regions without a twin, then another class, then distance in tolerances."""
+def severity(image: ImageDifference, tolerance: float, box_tolerance: float) -> tuple[int, int, float]:
+    """Sort key of the worst images: unmatched regions, then other classes, then the difference over the tolerance."""
     return (
         sum(image.num_regions) - 2 * image.num_matched,
         image.num_other_classes,
@@ -403,10 +403,10 @@ def badness(image: ImageDifference, tolerance: float, box_tolerance: float) -> t
 
 
 def largest(numbers: np.ndarray) -> float:
-    """The largest number, 0 of none."""
+    """The largest number, 0 for an empty array."""
     return float(numbers.max(initial=0.0))
 
 
 def named(ids: list[str]) -> str:
-    """How many, and the first few."""
+    """The number of ids and the first few of them."""
     return f"{len(ids):,} ({', '.join(ids[:FIRST_NAMED])}{', ...' if len(ids) > FIRST_NAMED else ''})"

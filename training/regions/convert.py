@@ -3,8 +3,8 @@
     updown convert-regions trainval_36.tsv --output regions/
     updown convert-regions regions/ --to lxmert-tsv --output val_obj36.tsv
 
-One image at a time is in memory, so a file may be larger than the machine; killed and started again, a conversion goes
-on where it stopped. A broken row is listed with its file and line, and the rest converted. The formats are those of
+Only one image is in memory at a time, so a file may be larger than the memory. A conversion that was killed resumes
+where it stopped. A broken row is listed with its file and line, and the rest is converted. The formats are those of
 `training/regions/formats`.
 """
 
@@ -24,7 +24,7 @@ from training.data.files import PathLike
 from training.regions.formats import FORMATS, STORE, StoreImages, guess_format, open_region_file
 from training.regions.formats.base import Entry, RegionFile
 from training.regions.formats.record import ImageRecord
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 from training.regions.store import RegionStore, RegionStoreWriter
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}|{postfix} [{elapsed}<{remaining}]"
@@ -32,16 +32,16 @@ BAR = "{desc}: {percentage:3.0f}%|{bar}|{postfix} [{elapsed}<{remaining}]"
 
 @dataclass
 class Conversion:
-    """What a conversion did: images added, images that the store had before, and a line for each broken row."""
+    """The result of a conversion: images added, images that the store held before, and a line for each broken row."""
 
     num_added: int = 0
-    num_there: int = 0
+    num_existing: int = 0
     broken: list[str] = field(default_factory=list)
 
     @property
     def num_images(self) -> int:
-        """All rows that were met."""
-        return self.num_added + self.num_there + len(self.broken)
+        """The number of rows read."""
+        return self.num_added + self.num_existing + len(self.broken)
 
 
 def convert_region_files(
@@ -49,29 +49,29 @@ def convert_region_files(
     *,
     output: PathLike,
     format: str | None = None,
-    beside: Beside | None = None,
+    sidecar: Sidecar | None = None,
     fingerprint: Mapping[str, Any] | None = None,
     feature_dtype: torch.dtype = torch.float16,
     images_per_shard: int = 256,
 ) -> Conversion:
-    """Add the images of files or folders of one format to the region store `output`, which is made if absent.
+    """Add the images of files or folders of one format to the region store `output`, which is created if absent.
 
     Args:
         source: one path or several, such as the four parts of the adaptive trainval features.
-        format: a key of `FORMATS`; None: told by the content.
-        beside: what the files do not hold: sizes of images, an index, boxes, labels.
-        fingerprint: what made the features, as far as it is known; it is written down in the store with the format.
-        feature_dtype: float16 halves the disk and rounds features by at most 1 in 2,048, far less than two ports of one
-            detector differ; float32 keeps every bit, for reference features and for values beyond 65,504.
-        images_per_shard: so many images at most does a kill lose.
+        format: a key of `FORMATS`; None: guessed from the content.
+        sidecar: data that the files lack: sizes of images, an index, boxes, labels.
+        fingerprint: what made the features, as far as known; the store records it with the format.
+        feature_dtype: float16 halves the disk space and rounds features by at most 1 in 2,048, far less than two ports
+            of one detector differ; float32 keeps every bit, for reference features and for values beyond 65,504.
+        images_per_shard: a kill loses at most this number of images.
 
     Returns:
-        The counts, and one line for each row that is broken: cut short, not decodable, contradicting its number of
-        boxes, not finite, with boxes outside the image, or of an id that was there before it.
+        The counts, and one line for each broken row: cut short, not decodable, contradicting its number of boxes, not
+        finite, with boxes outside the image, or with an id that occurred before.
 
     Raises:
-        ValueError: for an unknown format, sources of several formats, a store that was made otherwise.
-        ImportError: where the format needs a library that is not installed.
+        ValueError: for an unknown format, sources of several formats, or a store of another fingerprint.
+        ImportError: if the format needs a library that is not installed.
     """
     paths = [Path(source)] if isinstance(source, str | os.PathLike) else [Path(path) for path in source]
     formats = {format or guess_format(path) for path in paths}
@@ -82,7 +82,7 @@ def convert_region_files(
         raise ValueError(f"{paths[0]} is a region store already; to write it in another format, name that with --to")
     made_of = {"converted_from": name, **(fingerprint or {})}
     with contextlib.ExitStack() as opened:
-        files = [opened.enter_context(open_region_file(path, format=name, beside=beside)) for path in paths]
+        files = [opened.enter_context(open_region_file(path, format=name, sidecar=sidecar)) for path in paths]
         writer = RegionStoreWriter(
             output, fingerprint=made_of, images_per_shard=images_per_shard, feature_dtype=feature_dtype
         )
@@ -90,15 +90,15 @@ def convert_region_files(
 
 
 def add_images(files: Sequence[RegionFile], writer: RegionStoreWriter) -> Conversion:
-    """Every image of the files that the writer's store lacks, with a progress bar."""
+    """Write every image of the files that the writer's store lacks, with a progress bar."""
     conversion, before = Conversion(), frozenset(writer.done_ids)
     first_place: dict[str, str] = {}
     for entry, file in with_progress(files, conversion, goal=writer.folder):
         try:
             if entry.fault is None and entry.image_id in first_place:
-                raise ValueError(f"image {entry.image_id!r} was there before, at {first_place[entry.image_id]}")
+                raise ValueError(f"image {entry.image_id!r} occurred before, at {first_place[entry.image_id]}")
             if entry.image_id in before:
-                conversion.num_there += 1
+                conversion.num_existing += 1
             else:
                 writer.append([entry.image_id], batch_of_one(file.image(entry)))
                 conversion.num_added += 1
@@ -109,7 +109,7 @@ def add_images(files: Sequence[RegionFile], writer: RegionStoreWriter) -> Conver
 
 
 def batch_of_one(image: ImageRecord) -> dict[str, torch.Tensor]:
-    """An image's columns as tensors of their own, with a leading batch dimension of 1."""
+    """An image's columns as tensors (copies) with a leading batch dimension of 1."""
     return {
         name: torch.from_numpy(column.astype(column.dtype.newbyteorder("=")))[None] for name, column in image.items()
     }
@@ -118,35 +118,35 @@ def batch_of_one(image: ImageRecord) -> dict[str, torch.Tensor]:
 def with_progress(
     files: Sequence[RegionFile], conversion: Conversion, *, goal: Path
 ) -> Iterator[tuple[Entry, RegionFile]]:
-    """Every entry with its file; meanwhile a bar shows how much is read, images a second and the time left."""
+    """Yield every entry with its file; a bar shows the share read, images per second and the time left."""
     started = time.monotonic()
     with tqdm(total=sum(file.size for file in files), desc=f"regions -> {goal}", bar_format=BAR) as bar:
         read_before = 0
         for file in files:
             for entry in file.entries():
                 yield entry, file
-                rate = (conversion.num_images - conversion.num_there) / max(time.monotonic() - started, 1e-3)
+                rate = (conversion.num_images - conversion.num_existing) / max(time.monotonic() - started, 1e-3)
                 bar.set_postfix_str(f"{conversion.num_images:,} images, {rate:,.0f} images/s", refresh=False)
                 bar.update(read_before + entry.end - bar.n)
             read_before += file.size
 
 
 def export_region_files(
-    store: PathLike, *, output: PathLike, format: str, beside: Beside | None = None
+    store: PathLike, *, output: PathLike, format: str, sidecar: Sidecar | None = None
 ) -> tuple[str, ...]:
     """Write all images of a region store in another format.
 
     Args:
-        output: the file, or for formats of several files the folder, to write; it must not exist. It appears when it
-            is whole.
+        output: the file, or for formats of several files the folder, to write; it must not exist. It is written under
+            another name and renamed when complete.
         format: a key of `FORMATS`.
-        beside: sizes of the images where the store does not know them, and labels for VinVL's names.
+        sidecar: sizes of images that the store does not have, and labels for VinVL's names.
 
     Returns:
-        The columns of the store that the format has no place for.
+        The columns of the store that the format cannot hold.
 
     Raises:
-        ValueError: for an unknown format, an output that exists, and, naming the image, for what the format cannot say.
+        ValueError: for an unknown format, an output that exists, and an image that the format cannot hold.
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r} of region files; known are {', '.join(FORMATS)}")
@@ -154,7 +154,7 @@ def export_region_files(
     if output.exists():
         raise ValueError(f"{output} exists: remove it, or write to another place")
     regions = RegionStore(store)
-    images = StoreImages(regions, beside or Beside())
+    images = StoreImages(regions, sidecar or Sidecar())
     partial = output.with_name(f".{output.name}.partial")
     remove(partial)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +170,7 @@ def export_region_files(
 
 
 def remove(partial: Path) -> None:
-    """Whatever is left of an export that did not come to its end."""
+    """Delete what an interrupted export left."""
     if partial.is_dir():
         shutil.rmtree(partial)
     else:

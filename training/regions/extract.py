@@ -1,7 +1,8 @@
-"""Images -> region source -> region store: `updown extract`, and what training does at start where a store is named.
+"""Images -> region source -> region store: `updown extract`, and the start of a training with `regions.store`.
 
-Resumable: images whose id is in the store are passed over, and a run that was killed ends with the files of one that
-was not. A broken image is listed and skipped, the rest extracted. Another image under an id of the store is refused.
+Resumable: images whose id is in the store are skipped, and a run that was killed and started again writes the same
+files as an uninterrupted one. Unreadable images are listed and skipped. An image that differs from the one stored under
+its id is an error.
 """
 
 import hashlib
@@ -23,31 +24,32 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from modeling_updown import load_image
-from training.console import say
+from modeling_updown.regions_updown import entries
+from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
-from training.regions.image_marks import image_mark, other_images, refuse_other_images
+from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
-from training.regions.stored_images import rows_in_store, tell_lost
+from training.regions.stored_images import check_missing, rows_in_store
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
 DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
 SELECTION_FIELDS = ("min_regions", "max_regions", "score_threshold")
 PROCESSOR_FIELDS = ("size", "exact_resize", "channel_order")
-# what a store keeps of a detector's regions; soft labels are thousands of numbers a region, so only where asked for
-KEPT = (
-    *("region_features", "region_boxes", "region_mask", "region_scores", "object_ids"),
-    *("attribute_ids", "attribute_scores"),
+# columns of a store; soft labels are thousands of numbers per region, so they are stored only on request
+STORED_COLUMNS = (
+    *("region_features", "region_boxes", "region_mask", "region_scores", "object_ids", "attribute_ids"),
+    *("attribute_scores", "region_seconds", "region_texts", "region_masks", "clip_ids"),
 )
 SOFT_LABELS = ("object_probs", "attribute_probs")
-OTHER_FOLDER = "give another folder, or delete that one to make its regions anew"
-WINDOW_BATCHES = 32  # so many batches are sorted by size at a time
+OTHER_FOLDER = "give another folder, or delete that one to extract its regions again"
+WINDOW_BATCHES = 32  # number of batches that are sorted by size together
 
 
 def source_fingerprint(
     source: PreTrainedModel, *, flipped: bool, image_processor: Any = None, selection: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What makes a region source's features: its config and a hash of its weights; of a detector also how its images
-    are prepared and how many regions it selects.
+    """What determines a region source's features: its config and a hash of its weights; for a detector also its image
+    processing and how many regions it selects.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(source.state_dict().items()):
@@ -76,55 +78,57 @@ def extract_regions(
     soft_labels: bool = False,
     accelerator: Accelerator | None = None,
 ) -> list[str]:
-    """Add the regions of every image of the rows to the store `output`, which is made if absent.
+    """Add the regions of every image of the rows to the store `output`, which is created if absent.
 
-    Images of like sizes go through together. Every batch is on the disk before the next begins, so a kill costs one.
+    Images of similar size share a batch. Every batch is written before the next begins, so a kill loses one batch.
 
     Args:
         images: columns image_id (string) and image (a path, or `datasets.Image`).
-        source, image_processor: what makes regions of images; it is written down in the store.
-        batch_size: images at a time.
+        source, image_processor: the region source and its image processor; the store records their fingerprint.
+        batch_size: images per batch.
         flipped: mirror every image first.
-        selection: of a detector: `min_regions`, `max_regions`, `score_threshold`, instead of its processor's.
-        soft_labels: keep a detector's probabilities of all classes and attributes (masked region classification).
-        accelerator: its device is used and, where there are several processes, every one takes its share of the rows.
+        selection: for a detector: `min_regions`, `max_regions`, `score_threshold` in place of its processor's.
+        soft_labels: store a detector's probabilities of all classes and attributes (masked region classification).
+        accelerator: its device is used; several processes share the rows.
 
     Returns:
         One line for each image that could not be read; it is skipped, and tried again by the next call.
 
     Raises:
-        ValueError: where the store was made otherwise, or of other images of the same ids, `output` holds something
-            else, or the selection is none.
+        ValueError: if the store has another fingerprint, holds other images under the same ids, `output` is not a
+            store, or the selection does not fit the source.
     """
     accelerator = accelerator or Accelerator()
     source = source.to(accelerator.device).eval()
-    maker = RegionMaker(source, image_processor, accelerator=accelerator, flipped=flipped, soft_labels=soft_labels)
-    maker.select(selection)
+    extractor = RegionExtractor(
+        source, image_processor, accelerator=accelerator, flipped=flipped, soft_labels=soft_labels
+    )
+    extractor.select(selection)
     rows = undecoded(images)
     share = range(accelerator.process_index, len(rows), accelerator.num_processes)
     with RegionStoreWriter(
-        output, fingerprint=maker.fingerprint(), process_index=accelerator.process_index, images_at_risk=1
+        output, fingerprint=extractor.fingerprint(), process_index=accelerator.process_index, images_at_risk=1
     ) as writer:
         check_soft_labels(Path(output), soft_labels)
-        accelerator.wait_for_everyone()  # a writer that opens reads the shards of all, and others replace theirs later
+        accelerator.wait_for_everyone()  # an opening writer reads all shards, which other writers later replace
         ids = rows["image_id"][:]
         done = {row for row in share if ids[row] in writer.done_ids}
-        others = gather_object(other_rows(rows, sorted(done), known=writer.done_marks))
-        refuse_other_images(others, of=len(rows), place=f"the store {output}", cure=OTHER_FOLDER)
+        others = gather_object(changed_rows(rows, sorted(done), known=writer.done_marks))
+        check_same_images(others, of=len(rows), place=f"the store {output}", cure=OTHER_FOLDER)
         todo = len(share) - len(done)
         with tqdm(total=todo, desc=f"regions -> {output}", unit="image", disable=not todo) as bar:
-            for indices in like_sized_batches(rows, share, batch_size=batch_size, done=done):
-                maker.add(writer, list(marked_images(rows, indices, maker.broken)))
+            for indices in batches_by_size(rows, share, batch_size=batch_size, done=done):
+                extractor.add(writer, list(marked_images(rows, indices, extractor.broken)))
                 bar.update(len(indices))
-    broken = gather_object(maker.broken)  # every process waits here for the others
+    broken = gather_object(extractor.broken)  # a barrier: every process waits here
     if broken and accelerator.is_main_process:
         head = f"{len(broken)} images could not be read and were skipped:"
         say(head, *(f"  {line}" for line in broken), file=sys.stderr)
     return broken
 
 
-class RegionMaker:
-    """Images in, regions into a store; `broken` lists those that the image processor or the source refused."""
+class RegionExtractor:
+    """Writes the regions of images into a store; `broken` has a line for each image that failed."""
 
     def __init__(
         self,
@@ -141,9 +145,9 @@ class RegionMaker:
         self.broken: list[str] = []
 
     def select(self, selection: Mapping[str, Any] | None) -> None:
-        """How many regions a detector keeps: as its processor says, unless told otherwise here.
+        """Set how many regions a detector keeps: its processor's numbers, updated with `selection`.
 
-        Raises `ValueError` for numbers that contradict each other, and for any of a grid.
+        Raises `ValueError` for numbers that contradict each other, and for a selection or soft labels of a grid.
         """
         config = self.source.config
         if config.model_type == "updown_detector":
@@ -153,18 +157,18 @@ class RegionMaker:
                 raise ValueError(f"min_regions {least} is more than max_regions {most}: set the other one too")
         elif selection or self.soft_labels:
             raise ValueError(
-                "a grid's regions are neither selected nor named: leave min_regions, max_regions, score_threshold "
-                "and soft labels out"
+                "a grid has neither a region selection nor soft labels: leave out min_regions, max_regions, "
+                "score_threshold and soft labels"
             )
 
     def fingerprint(self) -> dict[str, Any]:
-        """What made these regions."""
+        """The `source_fingerprint` of these regions."""
         return source_fingerprint(
             self.source, flipped=self.flipped, image_processor=self.image_processor, selection=self.selection
         )
 
     def add(self, writer: RegionStoreWriter, images: list[tuple[str, PilImage, int]]) -> None:
-        """One batch; where it is refused, image by image, so that one strange image does not cost the others."""
+        """Add one batch; if it fails, add its images one by one, so that a bad image does not cost the others."""
         if not images:
             return
         ids, opened, marks = zip(*images, strict=True)
@@ -172,10 +176,10 @@ class RegionMaker:
             regions = self.regions(list(opened))
             regions["image_size"] = torch.tensor([[image.height, image.width] for image in opened])
             regions["photo_mark"] = torch.tensor(marks)
-        except (ValueError, RuntimeError) as error:  # torch has no better one for images too thin or too large for it
-            fault = " ".join(str(error).split())
+        except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for images too thin or too large
+            fault = one_line(error)
         else:
-            fault = self.stored(writer, list(ids), regions)
+            fault = self.try_append(writer, list(ids), regions)
         if not fault:
             return
         if len(images) == 1:
@@ -184,22 +188,22 @@ class RegionMaker:
         for image in images:
             self.add(writer, [image])
 
-    def stored(self, writer: RegionStoreWriter, ids: list[str], regions: dict[str, torch.Tensor]) -> str:
-        """Add a batch to the store; returns why it was refused, such as features that are no numbers, or nothing."""
+    def try_append(self, writer: RegionStoreWriter, ids: list[str], regions: dict[str, Any]) -> str:
+        """Add a batch to the store; returns the error of a refused batch (such as NaN features), or ""."""
         try:
             writer.append(ids, regions)
         except ValueError as error:
-            return " ".join(str(error).split())
+            return one_line(error)
         return ""
 
-    def regions(self, images: list[PilImage]) -> dict[str, torch.Tensor]:
-        """What the store keeps of the images' regions."""
+    def regions(self, images: list[PilImage]) -> dict[str, Any]:
+        """The regions of images, as columns of the store."""
         inputs = self.image_processor(images, return_tensors="pt").to(self.source.device)
         if self.flipped:
             inputs = mirror(inputs, torch.ones(len(images), dtype=torch.bool))
-        with self.accelerator.autocast():  # for the source alone: a store cannot be written under it
+        with self.accelerator.autocast():  # only the source runs under autocast, not the writer
             regions = self.source(**inputs, **self.selection)
-        kept = (*KEPT, *SOFT_LABELS) if self.soft_labels else KEPT
+        kept = (*STORED_COLUMNS, *SOFT_LABELS) if self.soft_labels else STORED_COLUMNS
         return {name: regions[name] for name in kept if regions.get(name) is not None}
 
 
@@ -212,14 +216,13 @@ def mirror(inputs: Mapping[str, torch.Tensor], flipped: torch.Tensor) -> dict[st
     return {**inputs, "pixel_values": pixels}
 
 
-def like_sized_batches(
+def batches_by_size(
     rows: Dataset, indices: Sequence[int], *, batch_size: int, done: Collection[int] = frozenset()
 ) -> Iterator[list[int]]:
-    """The rows in batches whose images have like sizes, window by window, without those that are done.
+    """Batches of rows whose images have similar sizes, window by window, without the rows that are done.
 
-    Those count where the batches are formed, so that a run that goes on computes what it would have computed at first,
-    to the last bit. Only the images' headers are read here; those that tell no size come last, to be met where they are
-    loaded.
+    Batches are formed before the done rows are removed, so that a resumed run computes bit for bit what an
+    uninterrupted one does. Only the headers of the images are read; images without a readable header come last.
     """
     window = batch_size * WINDOW_BATCHES
     for start in range(0, len(indices), window):
@@ -233,22 +236,22 @@ def like_sized_batches(
 
 
 def size_in_header(rows: Dataset, index: int) -> tuple[int, int]:
-    """Width and height of an undecoded image, as its header says; huge where it says nothing."""
+    """Width and height of an undecoded image from its header; `sys.maxsize` for both if it cannot be read."""
     stored = rows[index]["image"] or {}
     try:
         with open_image(io.BytesIO(stored["bytes"]) if stored.get("bytes") else stored["path"]) as image:
             return image.size
-    except Exception:  # headers may be broken in any way; the image itself is loaded, and complained of, later
+    except Exception:  # a header may be broken in any way; loading the image reports it later
         return (sys.maxsize, sys.maxsize)
 
 
 def undecoded(rows: Dataset) -> Dataset:
-    """The rows with `image` as `{"path", "bytes"}`, so that a broken image is met where it is loaded, by its name."""
+    """The rows with `image` as `{"path", "bytes"}`, so that a broken image fails where it is loaded, with its id."""
     return rows.cast_column("image", Image(decode=False))
 
 
 def readable_images(rows: Dataset, indices: list[int], broken: list[str]) -> Iterator[tuple[str, PilImage]]:
-    """(image_id, image) of the undecoded rows that can be read; what is wrong with the others goes into `broken`."""
+    """(image_id, image) of the undecoded rows that can be read; the errors of the others are added to `broken`."""
     yield from ((image_id, image) for image_id, image, _ in marked_images(rows, indices, broken))
 
 
@@ -265,7 +268,7 @@ def marked_images(rows: Dataset, indices: list[int], broken: list[str]) -> Itera
 
 
 def marks_of(rows: Dataset, chosen: Sequence[int]) -> list[int]:
-    """The marks of the chosen undecoded rows' images; of images inside the data set only the hashed parts are read."""
+    """The marks of the chosen undecoded rows' images; only the hashed parts of embedded images are read."""
     images = rows.select_columns(["image"]).with_format("arrow")
     found = (images[row].column("image")[0] for row in chosen)
     return [
@@ -278,32 +281,32 @@ def marks_of(rows: Dataset, chosen: Sequence[int]) -> list[int]:
     ]
 
 
-def other_rows(
+def changed_rows(
     rows: Dataset, chosen: Sequence[int], *, known: Mapping[str, int], names: Mapping[str, str] | None = None
 ) -> list[str]:
-    """The ids of the chosen undecoded rows whose images are others than those that are `known` by these ids.
+    """The ids of the chosen undecoded rows whose images have another mark than `known` has for them.
 
-    names: what `known` calls a row, where it is not the row's id.
+    names: row id -> key of `known`, where they differ.
     """
     names = names or {}
     ids = rows["image_id"][:]
-    told = [row for row in chosen if known.get(names.get(ids[row], ids[row]))]
-    marks = marks_of(rows, told)
-    by_row = {ids[row]: known[names.get(ids[row], ids[row])] for row in told}
-    return other_images([ids[row] for row in told], marks, known=by_row)
+    with_mark = [row for row in chosen if known.get(names.get(ids[row], ids[row]))]
+    marks = marks_of(rows, with_mark)
+    by_row = {ids[row]: known[names.get(ids[row], ids[row])] for row in with_mark}
+    return changed_images([ids[row] for row in with_mark], marks, known=by_row)
 
 
 def image_of(row: dict[str, Any]) -> PilImage:
-    """The image of an undecoded row; `OSError` or `ValueError` where it cannot be read."""
+    """The image of an undecoded row; raises `OSError` or `ValueError` if it cannot be read."""
     if row["image"] is None:
         raise ValueError("the row has no image: name the image folder in data.images")
     return load_image(row["image"]["bytes"] or row["image"]["path"])
 
 
 class ImageRegions:
-    """A task's images as the model takes them: from a region store, made where it lacks images, or as pixels.
+    """A task's images as the model takes them: regions of a store, to which missing images are added, or pixels.
 
-    Raises `ValueError` where the recipe leaves no way to regions.
+    Raises `ValueError` if the recipe gives neither a usable store nor a region source.
     """
 
     def __init__(
@@ -320,23 +323,23 @@ class ImageRegions:
         if self.store_folder and regions.crops < 1:
             raise ValueError("regions.crops needs pixels at every step: leave regions.store empty")
         if not self.store_folder and source is None:
-            raise ValueError("the model owns no region source: name the folder of its region features in regions.store")
+            raise ValueError("the model has no region source: name the folder of its region features in regions.store")
 
     def read(self, column: str, *, needed: str) -> None:
-        """Let `batch` return another column of the store; `needed` says by what, and the cure where it is lacking.
+        """Let `batch` return another column of the store; `needed` says what needs it, and the cure if it is missing.
 
-        Raises `ValueError` where images come as pixels.
+        Raises `ValueError` if images are given as pixels.
         """
         if not self.store_folder:
             raise ValueError(f"pixels have no {column}, {needed}: name the folder of their regions in regions.store")
         self.columns[column] = needed
 
     def prepare(self, rows: Dataset, *, flips: bool = False, warns: bool = True) -> Dataset:
-        """The rows that `batch` can serve: with a store, those whose images it holds once the others were extracted.
+        """The rows that `batch` can serve: with a store, those whose images it holds after extracting the missing ones.
 
-        Every process calls it at the same time. One warning counts the rows that are left out, unless the caller does
-        it. Raises `ValueError` where the store holds fewer than `regions.min_share` of them, other images of the same
-        ids, or not all columns that are read.
+        Every process must call it. One warning counts the rows that are left out (`warns=False`: none). Raises
+        `ValueError` if the store holds fewer than `regions.min_share` of them, other images under the same ids, or not
+        all columns that are read.
         """
         rows = undecoded(rows)
         if not self.store_folder:
@@ -345,38 +348,38 @@ class ImageRegions:
         held: dict[str, str] = dict(zip(ids, ids, strict=True))
         for flipped in (False, True) if flips else (False,):
             store = self.stores[flipped] = self.open_store(rows, flipped=flipped)
-            lacking = next((name for name in self.columns if name not in store.column_names), None)
-            if lacking:
-                raise ValueError(f"the regions of {store.folder} have no {lacking}, {self.columns[lacking]}")
+            missing = next((name for name in self.columns if name not in store.column_names), None)
+            if missing:
+                raise ValueError(f"the regions of {store.folder} have no {missing}, {self.columns[missing]}")
             names = rows_in_store(rows, store)
-            tell_lost(dict.fromkeys(ids), names, store=store, min_share=self.min_share, warns=warns)
+            check_missing(dict.fromkeys(ids), names, store=store, min_share=self.min_share, warns=warns)
             self.check_marks(rows, store, names)
             self.names[flipped] |= {image_id: name for image_id, name in names.items() if name != image_id}
             held = {image_id: image_id for image_id in held if image_id in names}
         return rows if len(held) == len(set(ids)) else rows.select([i for i, one in enumerate(ids) if one in held])
 
     def check_marks(self, rows: Dataset, store: RegionStore, names: Mapping[str, str]) -> None:
-        """`ValueError` where rows' images are others than those that the store's regions were made of."""
+        """Raises `ValueError` if images of the rows are not those that the store's regions were made from."""
         known = store.marks
         mine = range(self.accelerator.process_index, len(rows), self.accelerator.num_processes)
-        others = gather_object(other_rows(rows, mine, known=known, names=names))
-        refuse_other_images(
+        others = gather_object(changed_rows(rows, mine, known=known, names=names))
+        check_same_images(
             others, of=len(rows), place=f"the store {store.folder}", cure=f"{OTHER_FOLDER} (regions.store)"
         )
 
     def open_store(self, rows: Dataset, *, flipped: bool) -> RegionStore:
-        """The store (of mirrored images: `...-flipped`), extracting what it lacks of the rows first."""
+        """The store (`...-flipped` for mirrored images), after extracting the images of the rows that it lacks."""
         folder = Path(self.store_folder + ("-flipped" if flipped else ""))
         found = existing_store(folder)
         ids = rows["image_id"][:]
         names = rows_in_store(rows, found) if found is not None else {}
-        self.accelerator.wait_for_everyone()  # all have looked before one of them writes
+        self.accelerator.wait_for_everyone()  # every process has read the store before one of them writes
         if self.source is None:
             return RegionStore(folder)
         if not names.keys() >= set(ids):
             renamed = {image_id for image_id, name in names.items() if name != image_id}
             extract_regions(
-                first_of_each(rows, without=renamed),
+                unique_rows(rows, without=renamed),
                 source=self.source,
                 image_processor=self.image_processor,
                 output=folder,
@@ -385,19 +388,19 @@ class ImageRegions:
                 accelerator=self.accelerator,
             )
         store = RegionStore(folder)
-        maker = RegionMaker(
+        extractor = RegionExtractor(
             self.source, self.image_processor, accelerator=self.accelerator, flipped=flipped, soft_labels=False
         )
-        maker.select(None)
-        store.check_fingerprint(maker.fingerprint(), on_mismatch="error")
+        extractor.select(None)
+        store.check_fingerprint(extractor.fingerprint(), on_mismatch="error")
         return store
 
     def batch(
         self, rows: Dataset, indices: np.ndarray, *, flipped: np.ndarray, crops: np.ndarray | None = None
     ) -> dict[str, torch.Tensor]:
-        """Images by number in prepared rows: `pixel_values`, or regions.
+        """`pixel_values` or regions of images by their index in prepared rows.
 
-        Mirrored where `flipped` (P,) says so; with `crops` (P, 4), xyxy in 0..1, those parts of them.
+        flipped: (P,) bool, which images are mirrored; crops: (P, 4) xyxy in 0..1, the part of each image to take.
         """
         if not self.store_folder:
             return self.pixels(rows, indices, flipped=torch.from_numpy(flipped), crops=crops)
@@ -411,14 +414,14 @@ class ImageRegions:
             for side, images in zip(sides, chosen, strict=True)
         ]
         back = torch.from_numpy(np.argsort(np.concatenate(chosen)))
-        return {name: join_padded([part[name] for part in parts])[back] for name in parts[0]}
+        return {name: entries(join_padded([part[name] for part in parts]), back) for name in parts[0]}
 
     def pixels(
         self, rows: Dataset, indices: np.ndarray, *, flipped: torch.Tensor, crops: np.ndarray | None = None
     ) -> dict[str, torch.Tensor]:
-        """`pixel_values` (P, 3, height, width) and, where images keep their shapes, `pixel_mask`.
+        """`pixel_values` (P, 3, height, width) and, where the processor pads, `pixel_mask`.
 
-        Raises `ValueError` naming an image that cannot be read, and the cure.
+        Raises `ValueError` for an image that cannot be read.
         """
         images = []
         for row in map(rows.__getitem__, indices.tolist()):
@@ -441,28 +444,28 @@ def crop(image: PilImage, box: np.ndarray) -> PilImage:
     return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
-def random_crop(draw: np.random.Generator, smallest: float) -> np.ndarray:
+def random_crop(generator: np.random.Generator, smallest: float) -> np.ndarray:
     """A box of `smallest` to 1 of the image's area, 3:4 to 4:3 of its shape: xyxy in 0..1, (4,)."""
-    area, shape = draw.uniform(smallest, 1.0), np.exp(draw.uniform(np.log(3 / 4), np.log(4 / 3)))
+    area, shape = generator.uniform(smallest, 1.0), np.exp(generator.uniform(np.log(3 / 4), np.log(4 / 3)))
     side = np.minimum(1.0, np.sqrt([area * shape, area / shape]))  # width, height
-    corner = draw.uniform(0, 1 - side)
+    corner = generator.uniform(0, 1 - side)
     return np.concatenate([corner, corner + side])
 
 
 def ask_store(regions: RegionsRecipe, rows: Dataset, *, flips: bool = False) -> None:
-    """Meet what a store that nobody adds to lacks of the rows, before a model is built for them.
+    """Check, before a model is built, that a store to which nothing is added holds the images of the rows.
 
-    Raises `ValueError` where there is no store, or it holds fewer than `regions.min_share` of the images.
+    Raises `ValueError` if there is no store, or it holds fewer than `regions.min_share` of the images.
     """
     rows, ids = undecoded(rows.select_columns(["image_id", "image"])), rows["image_id"][:]
     for ending in ("", "-flipped") if flips else ("",):
         store = RegionStore(regions.store + ending)
         names = rows_in_store(rows, store)
-        tell_lost(dict.fromkeys(ids), names, store=store, min_share=regions.min_share, warns=False)
+        check_missing(dict.fromkeys(ids), names, store=store, min_share=regions.min_share, warns=False)
 
 
-def first_of_each(rows: Dataset, *, without: Collection[str]) -> Dataset:
-    """The first row of every id, but for the ids that are left out."""
+def unique_rows(rows: Dataset, *, without: Collection[str]) -> Dataset:
+    """The first row of every id, except the ids in `without`."""
     places: dict[str, int] = {}
     for place, image_id in enumerate(rows["image_id"][:]):
         places.setdefault(image_id, place)
@@ -471,7 +474,7 @@ def first_of_each(rows: Dataset, *, without: Collection[str]) -> Dataset:
 
 
 def existing_store(folder: Path) -> RegionStore | None:
-    """A store with images in it; None where there is none yet, or a broken one, which its writer will name."""
+    """A store with images in it; None if there is none yet, or a broken one, which its writer reports."""
     try:
         return RegionStore(folder)
     except ValueError:
@@ -479,26 +482,31 @@ def existing_store(folder: Path) -> RegionStore | None:
 
 
 def check_soft_labels(folder: Path, wanted: bool) -> None:
-    """`ValueError` where a store that is to be continued keeps soft labels and new images would not, or inversely."""
+    """Raises `ValueError` if an existing store has soft labels and the new images would not, or the reverse."""
     store = existing_store(folder)
     if store is not None and wanted != keeps_soft_labels(store):
         raise ValueError(
-            f"the store {folder} keeps {'no ' if wanted else ''}soft labels: go on "
+            f"the store {folder} keeps {'no ' if wanted else ''}soft labels: extract "
             f"{'without' if wanted else 'with'} them, or give another folder"
         )
 
 
 def keeps_soft_labels(store: RegionStore) -> bool:
-    """Whether a store was made with `soft_labels`."""
+    """Whether a store has soft labels."""
     return bool(set(SOFT_LABELS) & set(store.column_names))
 
 
-def join_padded(parts: list[torch.Tensor]) -> torch.Tensor:
-    """Batches of different region counts (P_i, R_i, ...) -> one (sum of P_i, max R_i, ...), padded with zeros.
+def join_padded(parts: list[Any]) -> Any:
+    """Batches of different region counts (P_i, R_i, ...) -> one (sum of P_i, max R_i, ...), padded with zeros; lists of
+    the words of regions are padded with "", lists of a string an image are one after the other.
 
-    >>> join_padded([torch.ones(1, 2), torch.ones(1, 3)]).tolist()
-    [[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]
+    >>> join_padded([torch.ones(1, 2), torch.ones(1, 3)]).tolist(), join_padded([[["a"]], [["b", "c"]]])
+    ([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]], [['a', ''], ['b', 'c']])
     """
+    if isinstance(parts[0], list):
+        rows = [row for part in parts for row in part]
+        most = max(0 if isinstance(row, str) else len(row) for row in rows)
+        return [row if isinstance(row, str) else row + [""] * (most - len(row)) for row in rows]
     longest = max(part.shape[1] for part in parts)
     padded = [
         torch.cat([part, part.new_zeros(len(part), longest - part.shape[1], *part.shape[2:])], dim=1) for part in parts

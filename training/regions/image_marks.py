@@ -1,10 +1,10 @@
-"""What tells an image from another of the same name: a number of 63 bits that follows from the content of its file.
+"""Marks: 63-bit hashes of image files, which tell an image from another one of the same name.
 
-    path | bytes --image_mark--> int --RegionStoreWriter, IndexWriter--> beside what was made of the image
+    path | bytes --image_mark--> int --RegionStoreWriter, IndexWriter--> stored with the image's regions or embedding
 
-The number is a hash of the file's length and of its first, middle and last 4 KiB (of all of it up to 12 KiB): three
-reads an image, whatever its size, 0.1 ms in a warm cache. Compressed images (JPEG, PNG, WebP) differ up to their end
-wherever a pixel differs; of two uncompressed ones of one length that differ only elsewhere, it sees no difference.
+A mark is a hash of the file's length and of its first, middle and last 4 KiB (of the whole file up to 12 KiB): three
+reads per image of any size, 0.1 ms in a warm cache. Compressed images (JPEG, PNG, WebP) differ up to their end wherever
+a pixel differs; two uncompressed images of equal length that differ only outside the hashed parts get the same mark.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ BLOCK = 4096
 
 
 def image_mark(image: Mapping[str, Any] | None) -> int:
-    """The mark of an undecoded image, `{"path", "bytes"}`; 0 for one that cannot be read, or lies at an URL.
+    """The mark of an undecoded image, `{"path", "bytes"}`; 0 for one that cannot be read, or is given by a URL.
 
     >>> image_mark({"bytes": b"an image", "path": None}) == image_mark({"bytes": b"an image", "path": "dog.jpg"})
     True
@@ -35,10 +35,10 @@ def image_mark(image: Mapping[str, Any] | None) -> int:
         return UNKNOWN
 
 
-def other_images(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[str, int]) -> list[str]:
-    """The ids whose mark is known to be another one; where either side is unknown, nothing can be said.
+def changed_images(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[str, int]) -> list[str]:
+    """The ids whose mark differs from the known one; an id without a mark on either side is not listed.
 
-    >>> other_images(["a", "b", "c"], [1, 2, 0], known={"a": 7, "b": 2, "c": 3})
+    >>> changed_images(["a", "b", "c"], [1, 2, 0], known={"a": 7, "b": 2, "c": 3})
     ['a']
     """
     return [
@@ -48,8 +48,8 @@ def other_images(ids: Sequence[str], marks: Sequence[int], *, known: Mapping[str
     ]
 
 
-def refuse_other_images(others: Sequence[str], *, of: int, place: Any, cure: str) -> None:
-    """`ValueError` where images go by names under which `place` holds other images."""
+def check_same_images(others: Sequence[str], *, of: int, place: Any, cure: str) -> None:
+    """Raises `ValueError` if `others`, the ids under which `place` holds other images, is not empty."""
     if others:
         listed = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         raise ValueError(

@@ -1,12 +1,13 @@
-"""A folder of region features on disk: float16, memory-mapped, resumable, with the fingerprint of what made them.
+"""A folder of region features on disk: float16, memory-mapped, resumable, with the fingerprint of their source.
 
     Regions --RegionStoreWriter.append--> folder --RegionStore.batch--> region_features, region_boxes, region_mask
 
 The files are those of `training/regions/shards.py`. One image of 36 regions of width 2048 takes 148 kB, the 123,287
-images of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/region_store.py` prints images a second.
+images of COCO 18 GB on disk and next to nothing in memory; `tests/benchmarks/region_store.py` prints images per second.
 """
 
 import json
+import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +21,13 @@ from torch.utils.data import get_worker_info
 
 from training.data.files import PathLike, write_atomically
 from training.regions.shards import (
+    CLIPS,
     CURE,
     FORMAT,
     MANIFEST_NAME,
     SHARD_NAME,
     STORED_DTYPES,
+    TEXTS,
     ShardImages,
     fingerprint_differences,
     holds_no_damage,
@@ -32,16 +35,13 @@ from training.regions.shards import (
     lock_writer,
     open_shard,
     read_manifests,
-    starts_of_counts,
     write_shard,
 )
+from training.regions.unpadding import NOTHING_STORED, check_numbers, unpadded
 
 Images = Sequence[str] | Sequence[int] | slice | range | np.ndarray | torch.Tensor
-BOX_TOLERANCE = 1e-3
 VERIFIED_BYTES = 2**28  # stores up to this size are checked whole at opening, in 0.2 s; larger ones on request
-LARGEST_SIDE = 2**24  # pixels
 MOST_WAITING_BYTES = 2**28
-NOTHING_STORED = "; nothing of this batch was stored"
 
 
 class RegionStoreWriter:
@@ -56,23 +56,23 @@ class RegionStoreWriter:
     torch.Size([3, 8])
 
     Args:
-        folder: made if absent; must be empty or a store.
+        folder: created if absent; must be empty or a store.
         fingerprint: what made the features (model type, backbone, hash of the weights, revision, image size, kind of
             regions, ...), as JSON values.
-        images_per_shard: images wait in memory until so many (or 256 MiB) are there, and are then written as one shard
-            (256 images of 36 regions of width 2048 are 38 MB). A kill loses only the waiting images.
-            A last shard that was cut short is made anew.
-        images_at_risk: after so many images (at the end of their batch) what waits is written already, as a small shard
-            that the full one replaces later; by default only full shards are written.
-        process_index: each of several processes that write into one folder at once has its own, from 0.
-        feature_dtype: float16, or float32 for twice the space and what was given to the last bit.
+        images_per_shard: images are collected in memory up to this number (or 256 MiB) and then written as one shard
+            (256 images of 36 regions of width 2048 are 38 MB). A kill loses only the images in memory.
+            A last shard that was cut short is written again.
+        images_at_risk: the images in memory are also written after this number of images (at the end of their batch),
+            as a small shard that the full one replaces later; by default only full shards are written.
+        process_index: from 0; different for each process that writes into the folder at the same time.
+        feature_dtype: float16, or float32 for exact values in twice the space.
 
     Attributes:
-        done_ids: the ids appended so far; on opening, those on disk, whichever process wrote them.
-        done_marks: the mark of each one's content (`image_marks.py`), 0 where it is not known.
+        done_ids: the ids appended so far; on opening, those on disk, written by any process.
+        done_marks: the mark of each one's content (`image_marks.py`), 0 if it is not known.
 
     Raises:
-        ValueError: for a folder of other things, and for a fingerprint or `feature_dtype` other than the store's.
+        ValueError: for a folder with other files, and for a fingerprint or `feature_dtype` other than the store's.
         RuntimeError: while another writer holds the same `process_index`.
     """
 
@@ -94,7 +94,7 @@ class RegionStoreWriter:
         self._manifest_name = f"store-{process_index}.json" if process_index else "store.json"
         self._waiting: list[ShardImages] = []
         self._waiting_bytes = 0
-        self._num_saved = 0  # of the waiting batches, so many stand in small shards
+        self._num_saved = 0  # number of waiting batches that are already in small shards
         self._small_shards: list[dict[str, Any]] = []
         _check_folder_is_free(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -112,24 +112,25 @@ class RegionStoreWriter:
         self.close()
 
     def append(self, image_ids: Sequence[str], regions: Mapping[str, Any]) -> None:
-        """Adds a batch of images: all of it or, on an error, nothing.
+        """Adds a batch of images; on an error nothing of it is added.
 
         Args:
             image_ids: B ids not yet in the store.
             regions: `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, optionally `region_mask`
                 (B, R) bool (absent: every region is real), `region_scores` and `region_seconds` (B, R),
                 `object_probs` and `attribute_probs` (B, R, classes), `object_ids` (0 = background) and `attribute_ids`
-                (0 = none) with `attribute_scores` (B, R), and `image_size` (B, 2) height and width in pixels (0, 0
-                where they are not known) and `photo_mark` (B,) of the images' content (0: not known); a `Regions` or
-                any mapping of tensors or arrays. Padding is not kept.
+                (0 = none) with `attribute_scores` (B, R), `region_masks` (B, R, M, M) in 0..1, kept in 255ths,
+                `region_texts` (B lists of R strings) and `clip_ids` (B,), kept as strings; and `image_size` (B, 2)
+                height and width in pixels (0, 0 where they are not known) and `photo_mark` (B,) of the images' content
+                (0: not known); a `Regions` or any mapping of tensors or arrays. Padding is not kept.
 
         Raises:
-            ValueError: naming the image, for an id that is there already, an image without regions, numbers that are
-                not finite in float16, boxes that are not xyxy in 0..1; and for widths other than the store's.
+            ValueError: for an id that is in the store already, an image without regions, numbers that are not finite in
+                float16, boxes that are not xyxy in 0..1, and widths other than the store's; it names the image.
         """
         self._check_ids(image_ids)
-        images = _unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
-        _check_numbers(images)
+        images = unpadded(image_ids, regions, feature_dtype=self.feature_dtype)
+        check_numbers(images)
         self._check_widths(images.widths)
         self._widths = images.widths
         self.done_ids.update(image_ids)
@@ -146,7 +147,7 @@ class RegionStoreWriter:
             self._num_saved = len(self._waiting)
 
     def flush(self) -> None:
-        """Writes the waiting images as one shard; once it returns, a kill cannot lose them."""
+        """Writes the waiting images as one shard; after it returns, a kill does not lose them."""
         if not self._waiting:
             return
         if len(self._small_shards) != 1 or self._num_saved < len(self._waiting):
@@ -154,7 +155,7 @@ class RegionStoreWriter:
         self._waiting, self._waiting_bytes, self._num_saved, self._small_shards = [], 0, 0, []
 
     def _write_shard(self, parts: Sequence[ShardImages], *, replaced: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Batches as one shard; from the moment the manifest names it, it stands for the shards it replaces."""
+        """Writes batches as one shard, which takes the place of `replaced` when the manifest is written."""
         path = self.folder / f"shard-{self.process_index}-{self._next_number:05d}.arrow"
         self._next_number += 1
         entry = write_shard(path, join_images(parts))
@@ -165,7 +166,7 @@ class RegionStoreWriter:
         return entry
 
     def close(self) -> None:
-        """Writes what waits and lets the next writer in."""
+        """Writes the waiting images and releases the folder's lock."""
         try:
             self.flush()
         finally:
@@ -178,7 +179,7 @@ class RegionStoreWriter:
             differences = fingerprint_differences(stored, {**dict.fromkeys(stored), **fingerprint})
             if differences:
                 raise ValueError(
-                    f"the store {self.folder} was made otherwise ({'; '.join(differences)}); use another folder"
+                    f"the store {self.folder} has another fingerprint ({'; '.join(differences)}); use another folder"
                 )
         self._manifest = self._without_a_cut_shard(manifests.get(self._manifest_name, {}))
         manifests |= {self._manifest_name: self._manifest} if self._manifest else {}
@@ -193,7 +194,7 @@ class RegionStoreWriter:
         if shards and shards[0].columns["region_features"].dtype != self.feature_dtype:
             raise ValueError(
                 f"the store {self.folder} keeps its features in {shards[0].columns['region_features'].dtype}, not "
-                f"{self.feature_dtype}; go on in the same numbers, or use another folder"
+                f"{self.feature_dtype}; use the same type, or another folder"
             )
         named = {shard["file"] for shard in self._manifest.get("shards", [])}
         for pattern in (f".{self._manifest_name}.partial", f"*shard-{self.process_index}-*"):
@@ -206,19 +207,19 @@ class RegionStoreWriter:
         self._take_up_small_shards()
 
     def _without_a_cut_shard(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        """The manifest without its last shard where that was cut short (a power cut, a full disk), with a warning."""
+        """The manifest without its last shard if that was cut short (a power cut, a full disk), with a warning."""
         last = next(iter(manifest.get("shards", [])[::-1]), None)
         path = self.folder / last["file"] if last else None
         if last is None or path is None or not path.is_file() or path.stat().st_size >= last["bytes"]:
             return manifest
-        warnings.warn(f"the shard {path} was cut short: its {last['photos']} images are made again", stacklevel=2)
+        warnings.warn(f"the shard {path} was cut short: its {last['photos']} images are added again", stacklevel=2)
         self._write_manifest({**manifest, "shards": manifest["shards"][:-1]})
         return self._manifest
 
     def _take_up_small_shards(self) -> None:
-        """The last shards that are no full one together wait again, as before a kill, and so become one in the end.
+        """Read the last shards back into memory if together they are not a full one, so that one shard replaces them.
 
-        Thus the files of a store do not tell how often its writer was killed.
+        So the files of a store do not depend on how often its writer was killed.
         """
         count = size = 0
         for entry in reversed(self._manifest["shards"]):
@@ -241,37 +242,38 @@ class RegionStoreWriter:
         twice = next((image_id for image_id, times in Counter(image_ids).items() if times > 1), None)
         there = next((image_id for image_id in image_ids if image_id in self.done_ids), None)
         if twice is not None or there is not None:
-            fault = f"{twice!r} is twice in this batch" if twice is not None else f"{there!r} is already there"
+            fault = f"{twice!r} is twice in this batch" if twice is not None else f"{there!r} is already in it"
             raise ValueError(f"cannot add to the store {self.folder}: image {fault}; skip the ids in writer.done_ids")
 
     def _check_widths(self, widths: dict[str, int]) -> None:
         if self._widths and widths != self._widths:
             raise ValueError(
-                f"these images have {widths} numbers a region, but the store {self.folder} has {self._widths}; "
+                f"these images have {widths} numbers per region, but the store {self.folder} has {self._widths}; "
                 "were they made by another detector? Give it another folder"
             )
 
 
 class RegionStore:
-    """Reads a store; safe in several processes at once, and picklable for data loader workers (they map it anew).
+    """Reads a store; safe in several processes at once, and picklable for data loader workers (each maps the files).
 
     Args:
-        folder: what a `RegionStoreWriter` wrote; images added later are seen by opening it again.
+        folder: written by a `RegionStoreWriter`; images added later are visible after opening it again.
 
     Attributes:
         image_ids: every id, in the order of positions.
         fingerprint: what made the features.
         column_names: what it holds of a region.
         image_sizes: (N, 2) int32, each image's height and width in pixels; 0 where they are not known.
+        clip_ids: the clip that each image is a frame of; empty where that is not known.
         image_marks: (N,) int64, of each image's content (`image_marks.py`); 0 where it is not known: stores that were
             converted from feature files, or written before images were marked.
         num_regions: (N,) how many regions each image has.
 
     Raises:
-        ValueError: for a folder that is no store or holds no image, a shard that is absent, cut short or foreign,
-            an id that two processes wrote, processes that recorded different fingerprints. Of a shard that was damaged
-            after it was written, ids and counts are noticed at every opening, features where the store is no larger
-            than `VERIFIED_BYTES`, and in any store by `verified_shards`.
+        ValueError: for a folder that is not a store or holds no image, a shard that is absent, cut short or foreign,
+            an id that two processes wrote, processes that recorded different fingerprints. Damage to a shard's ids and
+            counts is detected at every opening, damage to its features if the store is no larger than `VERIFIED_BYTES`;
+            `verified_shards` checks any store.
     """
 
     def __init__(self, folder: PathLike) -> None:
@@ -299,6 +301,8 @@ class RegionStore:
         self.num_regions: np.ndarray = self._ends - self._starts
         self.image_sizes = torch.cat([shard.image_sizes for shard in self._shards])
         self.image_marks = torch.cat([shard.image_marks for shard in self._shards])
+        clips = (shard.strings[CLIPS].to_pylist() for shard in self._shards if CLIPS in shard.strings)
+        self.clip_ids: list[str] = [clip for part in clips for clip in part]
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -306,10 +310,10 @@ class RegionStore:
     def __contains__(self, image_id: object) -> bool:
         return image_id in self._position_of
 
-    def __getitem__(self, image_id: str) -> dict[str, torch.Tensor]:
+    def __getitem__(self, image_id: str) -> dict[str, Any]:
         """Every column of one image, without a batch dimension: `region_features` (R, D), `region_boxes` (R, 4), ...
 
-        Where it is known, `image_size` (2,), height and width in pixels, too.
+        Also `image_size` (2,), height and width in pixels, if known.
         """
         batch = self.batch([image_id], columns=self.column_names)
         size = self.image_sizes[self._position(image_id)]
@@ -319,11 +323,11 @@ class RegionStore:
         return {"folder": self.folder}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(state["folder"], verified=False)  # whoever pickled it has looked
+        self._open(state["folder"], verified=False)  # it was verified before it was pickled
 
     @property
     def marks(self) -> dict[str, int]:
-        """The mark of each image's content by its id, 0 where it is not known."""
+        """The mark of each image's content by its id, 0 if it is not known."""
         return dict(zip(self.image_ids, self.image_marks.tolist(), strict=True))
 
     @property
@@ -333,12 +337,12 @@ class RegionStore:
 
     @property
     def feature_dtype(self) -> torch.dtype:
-        """In which numbers the features are stored: float16 or float32."""
+        """The type of the stored features: float16 or float32."""
         return self._shards[0].columns["region_features"].dtype
 
     @property
     def column_names(self) -> list[str]:
-        return list(self._shards[0].columns)
+        return list(self._shards[0].widths)
 
     def batch(
         self,
@@ -346,25 +350,26 @@ class RegionStore:
         *,
         dtype: torch.dtype | None = None,
         columns: Sequence[str] = ("region_features", "region_boxes"),
-    ) -> dict[str, torch.Tensor]:
+    ) -> dict[str, Any]:
         """The regions of some images, padded with zeros to the longest of them.
 
         Args:
             images: B ids, or B positions (list, range, slice, array or tensor of int). Ids are always strings: the
                 int 42 is the 43rd image, the string "42" the image of that id.
-            dtype: of the wide columns (features and probabilities; None: as they are stored); boxes, scores and
-                seconds stay float32, ids int32.
+            dtype: of the wide columns (features and probabilities; None: as they are stored); boxes, scores, seconds
+                and masks are float32, ids int32.
             columns: of `column_names`.
 
         Returns:
             The columns, for example `region_features` (B, R, D) and `region_boxes` (B, R, 4) xyxy 0..1, and
-            `region_mask` (B, R) bool. Outside data loader workers, neighbouring images of one shard with equally many
-            regions come as a view of the mapped file: treat it as read-only, or clone it.
+            `region_mask` (B, R) bool; `region_masks` (B, R, M, M), `region_texts` as B lists of R strings, "" on
+            padding, `clip_ids` as B strings. Outside data loader workers, neighbouring images of one shard with equally
+            many regions come as a view of the mapped file: treat it as read-only, or clone it.
 
         Raises:
             KeyError: for an id that is not in the store, or a column that it does not hold.
-            IndexError: for a position outside the store, or no image at all.
-            ValueError: for features that are not finite and boxes outside of 0..1: the store was damaged.
+            IndexError: for a position outside the store, or an empty batch.
+            ValueError: for features that are not finite and boxes outside of 0..1: the store is damaged.
         """
         absent = [name for name in columns if name not in self.column_names]
         if absent:
@@ -377,8 +382,11 @@ class RegionStore:
         num_regions = int(counts.max())
         even = bool((counts == num_regions).all())
         touching = even and bool((shards == shards[0]).all() and (starts[1:] == ends[:-1]).all())
-        out = {}
+        out: dict[str, Any] = {}
         for name in columns:
+            if name in (TEXTS, CLIPS):
+                out[name] = self._strings(name, positions, num_regions)
+                continue
             if touching:
                 flat = self._shards[shards[0]].columns[name][int(starts[0]) : int(ends[-1])]
                 if get_worker_info() is not None:  # torch cannot send a mapped file to the main process
@@ -388,6 +396,8 @@ class RegionStore:
                 flat = torch.cat(pieces) if even else pad_sequence(pieces, batch_first=True).flatten(0, 1)
             self._check_read(name, flat, positions)
             value = flat.unflatten(0, (len(positions), num_regions))  # (B, R, width)
+            if name == "region_masks":
+                value = value.unflatten(2, (math.isqrt(value.shape[2]), -1)) / 255
             out[name] = value.to(dtype) if dtype and STORED_DTYPES[name] == torch.float16 else value
         out["region_mask"] = torch.arange(num_regions) < torch.from_numpy(counts)[:, None]  # (B, R)
         return out
@@ -395,11 +405,11 @@ class RegionStore:
     def check_fingerprint(
         self, expected: Mapping[str, Any], *, on_mismatch: Literal["warn", "error"] = "warn"
     ) -> list[str]:
-        """Compares what made the features with what a model expects; returns one phrase for each differing field.
+        """Compares the store's fingerprint with the one that a model expects; returns one phrase per differing field.
 
         Args:
             expected: only its fields are compared.
-            on_mismatch: warn, or raise ValueError, listing the differing fields.
+            on_mismatch: warn, or raise ValueError, with a list of the differing fields.
         """
         differences = fingerprint_differences(self.fingerprint, json.loads(json.dumps(dict(expected))))
         if differences:
@@ -434,7 +444,7 @@ class RegionStore:
         return self._position_of[image_id]
 
     def _check_read(self, name: str, flat: torch.Tensor, positions: np.ndarray) -> None:
-        """`ValueError` where what was read is nothing that a writer takes; `flat` holds all regions of the images."""
+        """Raises `ValueError` if read numbers are out of their range; `flat` holds all regions of the images."""
         if holds_no_damage(name, flat):
             return
         each = flat.unflatten(0, (len(positions), -1))
@@ -443,6 +453,14 @@ class RegionStore:
             f"{name} of image {self.image_ids[positions[image]]!r} in the store {self.folder} are not finite, or "
             f"outside of their range: its shard was damaged; {CURE}"
         )
+
+    def _strings(self, name: str, positions: np.ndarray, num_regions: int) -> list[Any]:
+        """The clip of each image, or the words of its regions, padded with ""."""
+        if name == CLIPS:
+            return [self.clip_ids[position] for position in positions.tolist()]
+        places = zip(*(where[positions].tolist() for where in (self._shard_of, self._starts, self._ends)), strict=True)
+        texts = [self._shards[shard].strings[TEXTS][start:end].to_pylist() for shard, start, end in places]
+        return [row + [""] * (num_regions - len(row)) for row in texts]
 
     def _pieces(self, name: str, shards: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[torch.Tensor]:
         """One view (R_i, width) an image."""
@@ -454,7 +472,7 @@ class RegionStore:
 
 
 def _entries(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the manifests say of each shard."""
+    """The manifests' entries of all shards."""
     return [entry for manifest in manifests.values() for entry in manifest["shards"]]
 
 
@@ -465,17 +483,16 @@ def _open_shards(
 
 
 def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardImages | None, str]]:
-    """Reads every byte of a store, shard by shard: its entry in the manifest, its images and "", or None and what is
-    wrong with it.
+    """Reads every byte of a store; yields for each shard its manifest entry, its images and "", or None and the fault.
 
-    That is another checksum than it was written with and, in stores of before that have none, what no writer takes:
-    numbers that are not finite, boxes outside of 0..1, ids below 0. Raises `ValueError` for a folder that is no store.
+    A fault is a checksum that differs or, in stores of earlier versions without checksums, numbers that are not finite,
+    boxes outside of 0..1 or ids below 0. Raises `ValueError` for a folder that is not a store.
     """
     for entry in _entries(_manifests(Path(folder))):
         path = Path(folder) / entry["file"]
         try:
             images = open_shard(path, entry, verified=True)
-            _check_numbers(images)
+            check_numbers(images)
         except ValueError as error:
             message = str(error).removesuffix(NOTHING_STORED)
             yield entry, None, message if str(path) in message else f"the shard {path} is damaged: {message}; {CURE}"
@@ -484,10 +501,10 @@ def verified_shards(folder: PathLike) -> Iterator[tuple[dict[str, Any], ShardIma
 
 
 def _manifests(folder: Path) -> dict[str, dict[str, Any]]:
-    """The manifests of a store; `ValueError` for a folder without any image."""
+    """The manifests of a store; raises `ValueError` for a folder that holds no image."""
     manifests = read_manifests(folder)
     if not _entries(manifests):
-        fault = "holds no image yet" if manifests else "is no region store (it has no store.json)"
+        fault = "holds no image yet" if manifests else "is not a region store (it has no store.json)"
         raise ValueError(f"{folder} {fault}; make one with `updown extract IMAGES --output {folder}`")
     return manifests
 
@@ -505,78 +522,4 @@ def _check_folder_is_free(folder: Path) -> None:
     names = [path.name for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
     foreign = [name for name in names if not MANIFEST_NAME.fullmatch(name) and not SHARD_NAME.fullmatch(name)]
     if foreign:
-        raise ValueError(f"{folder} holds other things ({foreign[0]}); give an empty folder or a region store")
-
-
-def _unpadded(image_ids: Sequence[str], regions: Mapping[str, Any], *, feature_dtype: torch.dtype) -> ShardImages:
-    """A padded batch -> its real regions one after the other, in the stored dtypes, on the CPU."""
-    given = {name: torch.as_tensor(regions[name]) for name in STORED_DTYPES if regions.get(name) is not None}
-    for name in ("region_features", "region_boxes"):
-        if name not in given:
-            raise ValueError(f"the regions hold no {name}; they hold {', '.join(given) or 'nothing'}")
-    shape = given["region_features"].shape[:2]
-    mask = torch.as_tensor(regions["region_mask"]) if regions.get("region_mask") is not None else torch.ones(shape)
-    mask = mask.bool().cpu()
-    wrong = {name: tuple(t.shape) for name, t in {**given, "region_mask": mask}.items() if t.shape[:2] != shape}
-    if wrong or shape[0] != len(image_ids):
-        raise ValueError(
-            f"{len(image_ids)} images came with region_features of shape {tuple(given['region_features'].shape)}"
-            + (f" and {wrong}" if wrong else "")
-            + "; expected (images, regions, width)"
-        )
-    dtypes = {**STORED_DTYPES, "region_features": feature_dtype}
-    real = {name: value.detach().cpu()[mask] for name, value in given.items()}
-    return ShardImages(
-        image_ids=list(image_ids),
-        starts=starts_of_counts(mask.sum(dim=1)),
-        columns={name: value.to(dtypes[name]).contiguous() for name, value in real.items()},
-        image_sizes=_image_sizes(regions.get("image_size"), num_images=len(image_ids)),
-        image_marks=_image_marks(regions.get("photo_mark"), num_images=len(image_ids)),
-    )
-
-
-def _image_marks(given: Any, *, num_images: int) -> torch.Tensor:
-    """(N,) int64, 0 where they are not known."""
-    marks = torch.zeros(num_images, dtype=torch.int64) if given is None else torch.as_tensor(given).cpu()
-    if marks.shape != (num_images,) or marks.dtype != torch.int64:
-        raise ValueError(f"photo_mark should hold an int64 for each of {num_images} images, got {tuple(marks.shape)}")
-    return marks
-
-
-def _image_sizes(given: Any, *, num_images: int) -> torch.Tensor:
-    """(N, 2) int32: height and width in pixels, 0 where they are not known."""
-    if given is None:
-        return torch.zeros(num_images, 2, dtype=torch.int32)
-    sizes = torch.as_tensor(given).cpu()
-    if sizes.shape != (num_images, 2) or (sizes < 0).any() or (sizes > LARGEST_SIDE).any():
-        raise ValueError(
-            f"image_size should hold a height and a width in pixels for each of {num_images} images, got "
-            f"{sizes.tolist() if sizes.numel() < 9 else tuple(sizes.shape)}"
-        )
-    return sizes.to(torch.int32)
-
-
-def _check_numbers(images: ShardImages) -> None:
-    counts = images.starts.diff()
-    empty = (counts == 0).nonzero()
-    if len(empty):
-        raise ValueError(f"image {images.image_ids[int(empty[0])]!r} has no region; lower the detector's threshold")
-    for name, column in images.columns.items():
-        bad = ~torch.isfinite(column.reshape(len(column), -1)).all(dim=1)
-        limit = " or beyond float16 (65504)" if column.dtype == torch.float16 else ""
-        _refuse(bad, images, f"{name} that are NaN, infinite{limit}")
-        if STORED_DTYPES[name] == torch.int32:
-            _refuse(column < 0, images, f"{name} below 0, which is background or none")
-    boxes = images.columns["region_boxes"]
-    outside = (boxes < -BOX_TOLERANCE).any(dim=1) | (boxes > 1 + BOX_TOLERANCE).any(dim=1)
-    _refuse(outside, images, "region_boxes outside 0..1 (divide them by the image's width and height)")
-    _refuse((boxes[:, 2:] < boxes[:, :2]).any(dim=1), images, "region_boxes that are not xyxy (x2 < x1 or y2 < y1)")
-    boxes.clamp_(0, 1)
-
-
-def _refuse(bad: torch.Tensor, images: ShardImages, fault: str) -> None:
-    """ValueError naming the image of the first bad region; `bad` (all regions,) bool."""
-    if bad.any():
-        region = bad.nonzero()[0, 0]
-        image = int(torch.searchsorted(images.starts, region, right=True)) - 1
-        raise ValueError(f"image {images.image_ids[image]!r} has {fault}{NOTHING_STORED}")
+        raise ValueError(f"{folder} holds other files ({foreign[0]}); give an empty folder or a region store")

@@ -1,10 +1,10 @@
-"""Checksums of an index: of the vectors and of the entries of every 1,024 rows of a table, as `index.json` keeps them.
+"""Checksums of an index: of the vectors and entries of every 1,024 rows of a table, as stored in `index.json`.
 
     vectors + entries --BlockChecksums.add--> blocks
-    files --blocks_of--> blocks --first_damaged--> the first that is not what was written
+    files --blocks_of--> blocks --first_damaged--> the first block whose checksum differs
 
-They follow from the rows alone, not from how often they were written to the disk. Of a table that was cut short the
-leading blocks that are whole can thus be told, and gone on with.
+They depend only on the rows, not on how often they were written to the disk. So the undamaged leading blocks of a table
+that was cut short can be found and kept.
 """
 
 import zlib
@@ -18,7 +18,7 @@ Block = list[int]  # CRC-32 of the vectors and of the lines
 
 
 class BlockChecksums:
-    """Grows with a table.
+    """The checksums of a growing table.
 
     >>> grown = BlockChecksums([], rows=0)
     >>> for row in range(3):
@@ -31,7 +31,7 @@ class BlockChecksums:
         self.blocks, self.rows = [list(block) for block in blocks], rows
 
     def add(self, vectors: np.ndarray, lines: Sequence[bytes]) -> None:
-        """Vectors (n, E) as they are stored, C-contiguous, and their n lines."""
+        """Add vectors (n, E) in the stored dtype, C-contiguous, and their n lines."""
         start = 0
         while start < len(lines):
             if self.rows % BLOCK_ROWS == 0:
@@ -45,7 +45,7 @@ class BlockChecksums:
 
 
 def blocks_of(vectors: np.ndarray, content: bytes, starts: Sequence[int] | np.ndarray) -> list[Block]:
-    """The blocks of a table: vectors (N, E), C-contiguous, and lines, `starts` (N + 1) being where each begins."""
+    """The blocks of a table: vectors (N, E), C-contiguous, and N lines of `content`, beginning at `starts` (N + 1)."""
     found = []
     for first in range(0, len(vectors), BLOCK_ROWS):
         last = min(first + BLOCK_ROWS, len(vectors))
@@ -55,7 +55,7 @@ def blocks_of(vectors: np.ndarray, content: bytes, starts: Sequence[int] | np.nd
 
 
 def first_damaged(found: Sequence[Block], known: Sequence[Block]) -> int | None:
-    """The number of the first block that is not what was written; None where all are.
+    """The number of the first block that differs from the known ones; None if all are equal.
 
     >>> first_damaged([[1, 2], [3, 4]], [[1, 2], [3, 5]]), first_damaged([[1, 2]], [[1, 2]])
     (1, None)

@@ -1,9 +1,9 @@
-"""Searching images by text and texts by image, in an index on disk or in a `datasets.Dataset`.
+"""Search for images by text and for texts by image, in an index on disk or a `datasets.Dataset`.
 
     text --ImageIndex.search--> images     image --search_texts--> texts     image --search_similar--> images
 
-The vectors' dot product finds the nearest (ITC); with `rerank` the model then reads each of the best together with the
-query and orders them by its match score (ITM; both after ALBEF, Li et al. 2021).
+The dot product of the vectors finds the nearest (ITC); with `rerank` the model then reads each of the best with the
+query and orders them by its match score (ITM; both as in ALBEF, Li et al. 2021).
 """
 
 import os
@@ -19,9 +19,10 @@ from PIL.Image import Image as PilImage
 from tqdm.auto import tqdm
 
 from modeling_updown import load_image
+from training.console import one_line
 from training.data.files import PathLike
 from training.regions.extract import image_of, undecoded
-from training.regions.image_marks import UNKNOWN, image_mark, other_images
+from training.regions.image_marks import UNKNOWN, changed_images, image_mark
 from training.regions.store import RegionStore
 from training.search.embedding import Embedder, VectorSink, embed_images
 from training.search.index_files import EmbeddingTable, check_fingerprint, known_mark, read_index, resolved_place
@@ -32,12 +33,12 @@ RECALL_QUERIES = 100
 
 @dataclass
 class Found:
-    """What a search found, the best first.
+    """Results of a search, the best first.
 
-    rows: of the data set (`ImageIndex.from_dataset`), else places in the index's images or texts.
+    rows: rows of the data set (`ImageIndex.from_dataset`), else places in the index's images or texts.
     scores: cosine of query and result, -1..1.
-    match_probs: how probable it is that they belong together, 0..1; None for what was not re-ranked.
-    unread: one line for each image that was to be re-ranked and cannot be read; it stands behind those that were.
+    match_probs: the model's match probability, 0..1; None for results that were not re-ranked.
+    unread: one line for each image that could not be read for re-ranking; such images follow the re-ranked ones.
     """
 
     rows: list[int]
@@ -47,11 +48,11 @@ class Found:
 
 
 class ImageIndex:
-    """Images, and maybe texts, as vectors that can be searched.
+    """Images, and optionally texts, as vectors that can be searched.
 
     Attributes:
-        images, texts: their vectors (N, E) and entries; `texts` is empty where only images were indexed.
-        broken: of `from_dataset`, one line for each image that could not be read and is not in the index.
+        images, texts: their vectors (N, E) and entries; `texts` is empty if only images were indexed.
+        broken: with `from_dataset`, one line for each image that could not be read and is not in the index.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class ImageIndex:
     ) -> None:
         self.embedder, self.images = embedder, images
         self.texts = texts or EmbeddingTable(np.empty((0, images.embeddings.shape[1]), np.float32), [])
-        self.rows = rows  # what `search` calls each image
+        self.rows = rows  # the number that `search` returns for each image
         self.image_folder: Path | None = None
         self.store_folder: Path | None = None
         self.regions_made_by: dict[str, Any] = {}
@@ -78,16 +79,16 @@ class ImageIndex:
         image_folder: PathLike | None = None,
         batch_size: int = 32,
     ) -> "ImageIndex":
-        """An index that `updown index` wrote, with the model that made it; the vectors stay on the disk.
+        """An index that `updown index` wrote, with the model that made it; the vectors are memory-mapped.
 
-        image_folder: where the images lie now, if not where they lay. Raises `ValueError` for an index of another
-        model, one without an image, and what is no index.
+        image_folder: the folder of the images, if they have moved. Raises `ValueError` for an index of another model,
+        one without an image, and a folder that is not an index.
         """
         manifest, tables = read_index(folder)
         embedder = Embedder(model, processor, batch_size=batch_size)
         check_fingerprint(manifest["fingerprint"], {"model": embedder.fingerprint()["model"]}, folder=folder)
         if "photos" not in tables:
-            raise ValueError(f"the index {folder} holds no image yet: go on with `updown index`")
+            raise ValueError(f"the index {folder} holds no image yet: add some with `updown index`")
         widths = {table.embeddings.shape[1] for table in tables.values()}
         if len(widths) > 1:
             raise ValueError(f"the images and texts of the index {folder} differ in width: index them again")
@@ -103,9 +104,9 @@ class ImageIndex:
     def from_dataset(
         cls, dataset: Dataset, model: Any, processor: Any, *, image_column: str = "image", batch_size: int = 32
     ) -> "ImageIndex":
-        """The images of a data set, in memory; `dataset.select(index.search("two dogs").rows)` are those found.
+        """An index of a data set's images in memory; `dataset.select(index.search("two dogs").rows)` are the results.
 
-        Images that cannot be read are listed in `broken` and left out. Raises `ValueError` where there is no other one.
+        Images that cannot be read are listed in `broken` and left out. Raises `ValueError` if none can be read.
         """
         embedder = Embedder(model, processor, batch_size=batch_size)
         images = images_of_column(dataset, image_column)
@@ -123,41 +124,41 @@ class ImageIndex:
     # -- searching ---------------------------------------------------------------------------------------------------
 
     def search(self, text: str, *, top_k: int = 10, rerank: int = 0) -> Found:
-        """The images that a text describes; the `rerank` nearest of them are re-ordered by the model's match score."""
+        """The images nearest to a text; the first `rerank` of them are re-ordered by the model's match score."""
         found = self.nearest("photos", self.embedder.text_vectors([text]), top_k=max(top_k, rerank))
         if rerank:
             places = found.rows[:rerank]
-            odds, found.unread = self.image_odds(text, places)
-            found = reordered(found, odds)
+            logits, found.unread = self.match_logits(text, places)
+            found = reordered(found, logits)
         found = first(found, top_k)
         found.rows = [self.rows[place] for place in found.rows]
         return found
 
     def search_texts(self, image: PilImage, *, top_k: int = 10, rerank: int = 0) -> Found:
-        """The indexed texts that describe an image; `rerank` as in `search`.
+        """The indexed texts nearest to an image; `rerank` as in `search`.
 
-        Raises `ValueError` where the index holds no text.
+        Raises `ValueError` if the index holds no text.
         """
         if not len(self.texts):
             raise ValueError(
-                "the index holds no texts: index again with --captions FILE, or look for images (--similar)"
+                "the index holds no texts: index again with --captions FILE, or search for images (--similar)"
             )
         regions = self.embedder.regions([image])
         found = self.nearest("texts", self.embedder.regions_vectors(regions), top_k=max(top_k, rerank))
         if rerank:
             texts = [self.texts.entries[place]["text"] for place in found.rows[:rerank]]
-            odds = self.embedder.match(texts, regions, image_index=[0] * len(texts))
-            found = reordered(found, odds)
+            logits = self.embedder.match(texts, regions, image_index=[0] * len(texts))
+            found = reordered(found, logits)
         return first(found, top_k)
 
     def search_similar(self, image: PilImage, *, top_k: int = 10) -> Found:
-        """The images that are like an image."""
+        """The images most similar to an image."""
         found = self.nearest("photos", self.embedder.regions_vectors(self.embedder.regions([image])), top_k=top_k)
         found.rows = [self.rows[place] for place in found.rows]
         return found
 
     def nearest(self, table: str, query: np.ndarray, *, top_k: int) -> Found:
-        """Places of the vectors nearest to one query (1, E) among the `photos` or `texts`."""
+        """The places of the vectors nearest to one query (1, E) in the table `photos` or `texts`."""
         kept = self.table(table)
         if self._faiss_kind is None:
             scores, rows = exact_top_k(query, kept.embeddings, top_k=top_k)
@@ -167,27 +168,27 @@ class ImageIndex:
         return Found(places, scores[0][: len(places)].tolist(), [None] * len(places))
 
     def table(self, name: str) -> EmbeddingTable:
-        """The vectors of the `photos` or `texts`, as the files of an index call them."""
+        """The table `photos` or `texts`, by its name in the files of an index."""
         return {"photos": self.images, "texts": self.texts}[name]
 
     def use_faiss(self, kind: str = "flat") -> None:
-        """Search by faiss from here on; `kind` as for `FaissSearch`.
+        """Use faiss for the following searches; `kind` as for `FaissSearch`.
 
-        Raises `ImportError` where it is not installed, and `ValueError` for an unknown kind.
+        Raises `ImportError` if it is not installed, and `ValueError` for an unknown kind.
         """
         self._faiss_kind, self._faiss = kind, {}
         self.faiss("photos")
 
     def faiss(self, table: str) -> FaissSearch:
-        """The faiss index of the `photos` or `texts`, built at its first use."""
+        """The faiss index of the table `photos` or `texts`, built at its first use."""
         if table not in self._faiss:
             self._faiss[table] = FaissSearch(self.table(table).embeddings, kind=self._faiss_kind or "flat")
         return self._faiss[table]
 
     def faiss_recall(self, table: str) -> float:
-        """The share, 0..1, of the exact top 10 of the `photos` or `texts` that faiss finds.
+        """The share, 0..1, of the exact top 10 of the table `photos` or `texts` that faiss finds.
 
-        Measured on up to 100 queries, evenly taken of the index itself: texts for images and images for texts where it
+        Measured on up to 100 queries, evenly sampled from the index itself: texts for images and images for texts if it
         has both, else images for images.
         """
         queries = (self.texts if table == "photos" and len(self.texts) else self.images).embeddings
@@ -198,8 +199,8 @@ class ImageIndex:
     def image(self, place: int) -> PilImage:
         """The image at a place of `images`.
 
-        Raises `OSError` or `ValueError` where it cannot be read, the index does not know where it lies, or another one
-        lies there now.
+        Raises `OSError` or `ValueError` if it cannot be read, the index does not have its path, or the file is another
+        image than the one indexed.
         """
         if self.dataset is not None:
             return image_of(self.dataset[self.rows[place]])
@@ -210,15 +211,15 @@ class ImageIndex:
         return image
 
     def image_path(self, place: int) -> Path:
-        """Where the image at a place of `images` lies.
+        """The path of the image at a place of `images`.
 
-        Raises `ValueError` where the index does not know, or names a place outside of the image folder.
+        Raises `ValueError` if the index does not have it, or it is outside of the image folder.
         """
         entry = self.images.entries[place]
         path = entry.get("path")
         if not isinstance(path, str) or self.image_folder is None:
             raise ValueError(
-                f"the index does not know where the image {entry['id']!r} lies: name its folder in --images"
+                f"the index does not have the path of the image {entry['id']!r}: name its folder in --images"
             )
         joined = Path(os.path.normpath(self.image_folder / path))
         if not joined.is_relative_to(os.path.normpath(self.image_folder)):
@@ -241,9 +242,9 @@ class ImageIndex:
 
     @property
     def store(self) -> RegionStore | None:
-        """The region store that was indexed; None where there was none, or where it is gone.
+        """The region store that was indexed; None if there was none, or it was removed.
 
-        Raises `ValueError` where another one lies in its place.
+        Raises `ValueError` if it was replaced by another one.
         """
         if not hasattr(self, "_store"):
             there = self.store_folder is not None and self.store_folder.is_dir()
@@ -253,13 +254,13 @@ class ImageIndex:
         return self._store
 
     def stored_regions(self, store: RegionStore, places: Sequence[int]) -> dict[str, torch.Tensor]:
-        """The regions of the images at some places; `ValueError` where the store has lost one."""
+        """The regions of the images at some places; raises `ValueError` if the store does not hold one any more."""
         ids = [self.images.entries[place]["id"] for place in places]
         lost = next((image_id for image_id in ids if image_id not in store), None)
         if lost is not None:
             raise ValueError(f"the region store {store.folder} holds no image {lost!r} any more: index it again")
         marks = [known_mark(self.images.entries[place]) for place in places]
-        others = other_images(ids, marks, known=self.store_marks(store))
+        others = changed_images(ids, marks, known=self.store_marks(store))
         if others:
             raise ValueError(
                 f"the region store {store.folder} holds another image than was indexed as {others[0]!r}: index it again"
@@ -267,16 +268,16 @@ class ImageIndex:
         return store.batch(ids, dtype=torch.float32)
 
     def store_marks(self, store: RegionStore) -> dict[str, int]:
-        """The marks of a store's images, gathered at their first use."""
+        """The marks of a store's images, computed at the first use."""
         if not hasattr(self, "_store_marks"):
             self._store_marks = store.marks
         return self._store_marks
 
-    def image_odds(self, text: str, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
-        """Log-odds (N,) that a text belongs to the images at N places, NaN for those that cannot be read; and a line
-        for each of these.
+    def match_logits(self, text: str, places: Sequence[int]) -> tuple[np.ndarray, list[str]]:
+        """Match logits (N,) of a text and the images at N places, NaN for images that cannot be read, and one line for
+        each of these.
         """
-        odds = np.full(len(places), np.nan, dtype=np.float32)
+        logits = np.full(len(places), np.nan, dtype=np.float32)
         unread: list[str] = []
         step = self.embedder.batch_size
         with tqdm(total=len(places), desc="re-ranking", unit="image", leave=False) as bar:
@@ -288,36 +289,39 @@ class ImageIndex:
                     images, part = readable(self.image, places, part, unread)
                     regions = self.embedder.regions(images) if images else {}
                 if part:
-                    odds[part] = self.embedder.match([text] * len(part), regions, image_index=range(len(part)))
+                    logits[part] = self.embedder.match([text] * len(part), regions, image_index=range(len(part)))
                 bar.update(min(step, len(places) - start))
-        return odds, unread
+        return logits, unread
 
 
 def readable(
     load: Callable[[int], PilImage], places: Sequence[int], chosen: Sequence[int], unread: list[str]
 ) -> tuple[list[PilImage], list[int]]:
-    """The images at the chosen of the places that can be read, and which these are; a line for each other one."""
+    """The images that can be read, and their numbers; `unread` gets one line for each other one.
+
+    load: place -> image; places: of all images; chosen: the numbers (indices of `places`) to load.
+    """
     images, kept = [], []
     for number in chosen:
         try:
             images.append(load(places[number]))
         except (OSError, ValueError) as error:
-            unread.append(" ".join(str(error).split()))
+            unread.append(one_line(error))
         else:
             kept.append(number)
     return images, kept
 
 
-def reordered(found: Found, odds: np.ndarray) -> Found:
-    """With the first of them in the order of their log-odds (n,), n at most N; those of NaN and the others follow.
+def reordered(found: Found, logits: np.ndarray) -> Found:
+    """The results with the first n of N ordered by their match logits (n,); those with NaN and the others follow.
 
     >>> reordered(Found([7, 8, 9], [0.9, 0.8, 0.7], [None] * 3), np.array([-1.0, 1.0])).rows
     [8, 7, 9]
     """
-    known = np.flatnonzero(~np.isnan(odds))
-    best = known[np.argsort(-odds[known], kind="stable")].tolist()
+    known = np.flatnonzero(~np.isnan(logits))
+    best = known[np.argsort(-logits[known], kind="stable")].tolist()
     order = best + [place for place in range(len(found.rows)) if place not in set(best)]
-    probs = dict(zip(best, torch.from_numpy(odds[best]).double().sigmoid().tolist(), strict=True))
+    probs = dict(zip(best, torch.from_numpy(logits[best]).double().sigmoid().tolist(), strict=True))
     return Found(
         [found.rows[place] for place in order],
         [found.scores[place] for place in order],
@@ -327,12 +331,15 @@ def reordered(found: Found, odds: np.ndarray) -> Found:
 
 
 def first(found: Found, number: int) -> Found:
-    """The best `number` of them."""
+    """The first `number` results."""
     return Found(found.rows[:number], found.scores[:number], found.match_probs[:number], found.unread)
 
 
 def images_of_column(dataset: Dataset, image_column: str) -> Dataset:
-    """A data set's images, undecoded, as `image`, with their row as `image_id`; `ValueError` where it has none."""
+    """A data set's undecoded images as `image`, with the row number as `image_id`.
+
+    Raises `ValueError` if it does not have the column.
+    """
     if image_column not in dataset.column_names:
         raise ValueError(
             f"the data set has no column {image_column!r}; it has {', '.join(dataset.column_names)}: name yours in "
@@ -352,14 +359,14 @@ def add_embeddings(
     embedding_column: str = "image_embedding",
     batch_size: int = 32,
 ) -> Dataset:
-    """The data set with a column of its images' vectors, of length 1, as `dataset.add_faiss_index` takes it:
+    """The data set with a column of its images' vectors, of length 1, for `dataset.add_faiss_index`:
 
         rows = add_embeddings(dataset, model, processor)
         rows.add_faiss_index("image_embedding")
         query = Embedder(model, processor).text_vectors(["a dog"])[0]
         scores, nearest = rows.get_nearest_examples("image_embedding", query)
 
-    Raises `ValueError` naming the first row whose image cannot be read: every row needs a vector.
+    Raises `ValueError` naming the first row whose image cannot be read, since every row needs a vector.
     """
     index = ImageIndex.from_dataset(dataset, model, processor, image_column=image_column, batch_size=batch_size)
     if index.broken:

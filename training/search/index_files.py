@@ -1,17 +1,16 @@
-"""An index of images and texts on disk: vectors in `.npy`, what they belong to in `.jsonl`, and a manifest.
+"""An index of images and texts on disk: vectors in `.npy`, their images and texts in `.jsonl`, and a manifest.
 
     vectors + entries --IndexWriter.append--> folder --read_index--> tables "photos" and "texts", memory-mapped
 
-    index.json     which model made it, where images or regions lie, and how long the files below are
-    photos.npy     (N, E) float16 or float32, one vector of length 1 an image; any program reads it
-    photos.jsonl   one line an image: {"id": "dog.jpg", "path": "dog.jpg", "mark": 812}, the mark being that of
-                   `image_marks.py`, absent where it is not known
-    texts.npy, texts.jsonl    the same of texts: {"text": "a dog", "photo": "dog.jpg"}
+    index.json     the model's fingerprint, the folder of the images or regions, and the length of the files below
+    photos.npy     (N, E) float16 or float32, one vector of length 1 per image
+    photos.jsonl   one line per image: {"id": "dog.jpg", "path": "dog.jpg", "mark": 812}, with the mark of
+                   `image_marks.py`, absent if unknown
+    texts.npy, texts.jsonl    the same for texts: {"text": "a dog", "photo": "dog.jpg"}
 
-The files only grow. What the manifest does not count yet is not there: a kill at any moment leaves what it counted, and
-the next writer cuts the rest off. The manifest has checksums of what it counts (`retrieval_checksums.py`), which is
-checked at every opening: 0.8 s a GB. A writer goes on with what is left of files that were cut short. Nothing is ever
-unpickled.
+The files only grow. Rows that the manifest does not count are ignored, so a kill at any moment leaves the counted rows,
+and the next writer removes the rest. The manifest has checksums of the counted rows (`checksums.py`), verified at every
+opening: 0.8 s per GB. A writer keeps the undamaged start of files that were cut short. Nothing is unpickled.
 """
 
 import json
@@ -26,29 +25,30 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from training.console import one_line
 from training.data.files import PathLike, read_json, write_json
 from training.regions.shards import fingerprint_differences, lock_writer
 from training.search.checksums import BLOCK_ROWS, Block, BlockChecksums, blocks_of, first_damaged
 
 FORMAT = "updown-index-1"
 MANIFEST = "index.json"
-TABLES = {"photos": "id", "texts": "text"}  # table -> what every entry of it holds
+TABLES = {"photos": "id", "texts": "text"}  # table -> the key that each of its entries must have
 NOTHING = {"rows": 0, "bytes": 0}
 DTYPES = ("float16", "float32")
 PLACES = ("model", "photo_folder", "region_store")
 CURE = "copy the index again, or delete its folder and index again"
-CHECKED_ROWS = 2**16  # vectors at a time
-# What numpy lets through of a damaged header, which it parses as Python's literals.
+CHECKED_ROWS = 2**16  # vectors that are checked at a time
+# Raised by numpy for a damaged header, which it parses as Python literals.
 NPY_FAULTS = (
     *(OSError, ValueError, EOFError, SyntaxError, TokenError, TypeError, ArithmeticError, RecursionError),
     IndexError,
 )
-COMMIT_SECONDS = 5.0  # of work that a kill may cost
+COMMIT_SECONDS = 5.0  # seconds of work that a kill may lose
 
 
 @dataclass
 class EmbeddingTable:
-    """N vectors of length 1, `embeddings` (N, E), maybe memory-mapped, and what they belong to, `entries` (N)."""
+    """N vectors of length 1, `embeddings` (N, E), which may be memory-mapped, and the `entries` (N) of their items."""
 
     embeddings: np.ndarray
     entries: Sequence[dict[str, Any]]
@@ -58,9 +58,10 @@ class EmbeddingTable:
 
 
 class EntryLines(Sequence[dict[str, Any]]):
-    """The entries of a table, each parsed where it is asked for: a million take their text's room and no more.
+    """The entries of a table, each parsed on access, so that they take no more memory than their text.
 
-    Raises `ValueError` for content of another number of lines and, later, for a line that is no entry with `key`.
+    Raises `ValueError` for content of another number of lines and, on access, for a line that is not an entry with
+    `key`.
     """
 
     def __init__(self, path: Path, content: bytes, *, rows: int, key: str) -> None:
@@ -83,7 +84,7 @@ class EntryLines(Sequence[dict[str, Any]]):
         except (ValueError, RecursionError):
             entry = None
         if not isinstance(entry, dict) or not isinstance(entry.get(self._key), str):
-            raise ValueError(f"{self._path}, line {row + 1} is no entry with {self._key!r}: copy the index again")
+            raise ValueError(f"{self._path}, line {row + 1} is not an entry with {self._key!r}: copy the index again")
         return entry
 
 
@@ -91,17 +92,17 @@ class IndexWriter:
     """Adds vectors to an index; opening an existing one continues it.
 
     Args:
-        folder: made if absent; must be empty or an index.
-        fingerprint: what made the vectors, as JSON values: `model` of the model, `regions` of its region source.
-        places: `model`, `image_folder` and `region_store`, as `relative_place` writes them; None where there is none.
+        folder: created if absent; must be empty or an index.
+        fingerprint: as JSON values: `model` of the model, `regions` of its region source.
+        places: `model`, `image_folder` and `region_store`, as `relative_place` writes them; None if there is none.
         dtype: `float16`, or `float32` for twice the space.
-        commit_seconds: after so long what was appended is counted, at the end of its batch.
+        commit_seconds: seconds after which `append` commits.
 
     Attributes:
-        entries: what is there already, by table.
+        entries: the entries of the index by table.
 
     Raises:
-        ValueError: for a folder of other things, or an index of another model, dtype, or of images elsewhere.
+        ValueError: for a folder with other files, or an index of another model, dtype or image folder.
         OSError: while another process writes into the folder.
     """
 
@@ -144,9 +145,9 @@ class IndexWriter:
         self.close()
 
     def append(self, table: str, embeddings: np.ndarray, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Adds vectors (n, E) of length 1 and their entries to `photos` or `texts`: all of them or, on an error, none.
+        """Adds vectors (n, E) of length 1 and their entries to the table `photos` or `texts`; on an error, none.
 
-        Raises `ValueError` naming the entry whose vector holds NaN or infinity, and for another width than the index's.
+        Raises `ValueError` for a vector that holds NaN or infinity, naming its entry, and for another width.
         """
         key = TABLES[table]
         bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
@@ -163,14 +164,14 @@ class IndexWriter:
             self.commit()
 
     def commit(self) -> None:
-        """From here on a kill cannot lose what was appended."""
+        """Writes the appended rows to the disk, so that a kill does not lose them."""
         tables = {name: table.flush() for name, table in self._tables.items()}
         self.manifest = {**self.manifest, "tables": tables}
         write_json(self.folder / MANIFEST, self.manifest)
         self._committed_at = time.monotonic()
 
     def close(self) -> None:
-        """Counts what was appended, and lets the next writer in."""
+        """Commits and releases the folder's lock."""
         try:
             self.commit()
         finally:
@@ -194,7 +195,7 @@ class IndexWriter:
 
 
 class _TableWriter:
-    """The two growing files of one table; `flush` makes them whole and tells how long they are."""
+    """The two growing files of one table; `flush` writes them to the disk and returns their lengths."""
 
     def __init__(self, folder: Path, name: str, *, manifest: Mapping[str, Any], blocks: Sequence[Block]) -> None:
         known = manifest["tables"][name]
@@ -207,7 +208,7 @@ class _TableWriter:
         if self.rows:
             _, self.width, start = _layout(self._paths[0])
             self._files = [_opened(path, "r+b") for path in self._paths]
-            self._write_header()  # before the cut: a kill between them leaves a file that holds what it says
+            self._write_header()  # before truncating: a kill in between leaves a header that counts no missing rows
             row_bytes = self.width * self.dtype.itemsize
             for file, length in zip(self._files, (start + self.rows * row_bytes, self.bytes), strict=True):
                 file.truncate(length)
@@ -227,7 +228,7 @@ class _TableWriter:
         self.rows, self.bytes = self.rows + len(entries), self.bytes + sum(map(len, lines))
 
     def flush(self) -> dict[str, Any]:
-        """On the disk: the numbers, the header that counts them, the entries."""
+        """Writes vectors, header and entries to the disk."""
         for file in self._files:
             file.flush()
             os.fsync(file.fileno())
@@ -245,10 +246,10 @@ class _TableWriter:
 
 
 def read_index(folder: PathLike) -> tuple[dict[str, Any], dict[str, EmbeddingTable]]:
-    """The manifest of an index, and its tables by name; those without a row are left out.
+    """The manifest of an index, and its tables by name; empty ones are left out.
 
-    What a writer adds later is seen by reading again. Raises `ValueError` for a folder that is no index, or whose files
-    are absent, cut short, foreign, or damaged after they were written.
+    Rows added later are visible after reading again. Raises `ValueError` for a folder that is not an index, or whose
+    files are absent, cut short, foreign or damaged.
     """
     manifest = read_manifest(Path(folder))
     tables = {name: _open_table(Path(folder), name, manifest) for name in TABLES}
@@ -256,31 +257,31 @@ def read_index(folder: PathLike) -> tuple[dict[str, Any], dict[str, EmbeddingTab
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """`index.json`, checked; `ValueError` names the fault."""
+    """`index.json`, checked; raises `ValueError` naming the fault."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise ValueError(f"{folder} is no index (it has no {MANIFEST}): make one with `updown index IMAGES`")
+        raise ValueError(f"{folder} is not an index (it has no {MANIFEST}): make one with `updown index IMAGES`")
     manifest = read_json(path)
     try:
         if manifest["format"] != FORMAT:
             raise ValueError(f"its format is {str(manifest['format'])[:40]!r}, not {FORMAT!r}")
         if not isinstance(manifest["fingerprint"], dict) or manifest["dtype"] not in DTYPES:
-            raise ValueError("its fingerprint or dtype is none")
+            raise ValueError("its fingerprint or dtype is not valid")
         if not all(isinstance(manifest[name], str | None) for name in PLACES):
-            raise ValueError(f"one of {', '.join(PLACES)} is no path")
+            raise ValueError(f"one of {', '.join(PLACES)} is not a path")
         counts = [manifest["tables"][name][count] for name in TABLES for count in ("rows", "bytes")]
         if not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError("it counts no rows")
-        blocks = [manifest["tables"][name].get("blocks", []) for name in TABLES]  # indexes written before have none
+            raise ValueError("its numbers of rows or bytes are not valid")
+        blocks = [manifest["tables"][name].get("blocks", []) for name in TABLES]  # absent in older indexes
         if not all(isinstance(part, list) for part in blocks):
-            raise ValueError("its checksums are no lists")
+            raise ValueError("its checksums are not lists")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is no manifest of an index: {str(error)[:200]}") from error
+        raise ValueError(f"{path} is not a manifest of an index: {str(error)[:200]}") from error
     return manifest
 
 
 def check_fingerprint(stored: Mapping[str, Any], expected: Mapping[str, Any], *, folder: PathLike) -> None:
-    """`ValueError` where an index was made by another model or region source; only `expected` fields are compared."""
+    """Raises `ValueError` if an index was made by another model or region source, comparing the `expected` fields."""
     for part, kind in (("model", "model"), ("regions", "region source")):
         differences = fingerprint_differences(stored.get(part) or {}, expected.get(part) or {})
         if differences:
@@ -291,13 +292,13 @@ def check_fingerprint(stored: Mapping[str, Any], expected: Mapping[str, Any], *,
 
 
 def known_mark(entry: Mapping[str, Any]) -> int:
-    """The mark of an indexed image's content, 0 where it is not known."""
+    """The mark of an indexed image's content, 0 if it is not known."""
     mark = entry.get("mark")
     return mark if type(mark) is int else 0
 
 
 def line_starts(content: bytes) -> np.ndarray:
-    """(N + 1) where each of N lines begins, and where the last one ends; what follows it is no line.
+    """(N + 1,) the start of each of N lines, and the end of the last; bytes without a line end are ignored.
 
     >>> line_starts(b"a\\nbc\\nd").tolist()
     [0, 2, 5]
@@ -307,7 +308,7 @@ def line_starts(content: bytes) -> np.ndarray:
 
 
 def relative_place(place: PathLike, folder: PathLike) -> str:
-    """A path as seen from the index's folder, so that both may be moved together; absolute where there is no way."""
+    """A path relative to the index's folder, so that both may be moved together; absolute if on another drive."""
     try:
         return Path(os.path.relpath(place, folder)).as_posix()
     except ValueError:  # another drive of Windows
@@ -315,7 +316,7 @@ def relative_place(place: PathLike, folder: PathLike) -> str:
 
 
 def resolved_place(place: str, folder: PathLike) -> Path:
-    """The opposite of `relative_place`."""
+    """The inverse of `relative_place`."""
     return Path(os.path.normpath(Path(folder) / place))
 
 
@@ -328,7 +329,7 @@ def _open_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> Embeddi
         embeddings = np.load(path, mmap_mode="r", allow_pickle=False)
         fits = embeddings.ndim == 2 and embeddings.dtype == manifest["dtype"] and embeddings.flags.c_contiguous
     except NPY_FAULTS as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())[:120]}); {CURE}") from error
+        raise ValueError(f"{path} cannot be read ({one_line(error, limit=120)}); {CURE}") from error
     if not fits or len(embeddings) < known["rows"] or not embeddings.shape[1]:
         raise ValueError(
             f"{path} holds {embeddings.dtype} of shape {embeddings.shape}, not {known['rows']} vectors of "
@@ -341,7 +342,7 @@ def _open_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> Embeddi
 
 
 def _blocks(table: EmbeddingTable | None) -> list[Block]:
-    """The checksums of a table as it lies on the disk."""
+    """The checksums of a table on the disk."""
     if table is None:
         return []
     assert isinstance(table.entries, EntryLines)
@@ -349,7 +350,7 @@ def _blocks(table: EmbeddingTable | None) -> list[Block]:
 
 
 def _check_content(folder: Path, name: str, table: EmbeddingTable, known: Mapping[str, Any]) -> None:
-    """`ValueError` where a table is not what was written or, of an index without checksums, holds no numbers."""
+    """Raises `ValueError` if a table's checksums differ or, in an index without checksums, it holds NaN or infinity."""
     if "blocks" not in known:
         for start in range(0, len(table), CHECKED_ROWS):
             if not np.isfinite(table.embeddings[start : start + CHECKED_ROWS]).all():
@@ -367,23 +368,23 @@ def _check_content(folder: Path, name: str, table: EmbeddingTable, known: Mappin
 
 
 def _left_of_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a manifest may count of a table: what it does count or, where a file was cut short, the whole blocks before
-    the cut, with a warning.
+    """The manifest's entry of a table or, if a file was cut short, an entry of the blocks before the cut, with a
+    warning.
     """
     known = manifest["tables"][name]
     paths = [folder / f"{name}{end}" for end in (".npy", ".jsonl")]
     if not known["rows"] or "blocks" not in known or not all(path.is_file() for path in paths):
         return known
     try:
-        told, width, start = _layout(paths[0])
+        header_rows, width, start = _layout(paths[0])
     except NPY_FAULTS:
-        told, width, start = 0, 1, paths[0].stat().st_size  # nothing is left of it
+        header_rows, width, start = 0, 1, paths[0].stat().st_size  # nothing is left of it
     row_bytes = width * np.dtype(manifest["dtype"]).itemsize
     if not row_bytes:
-        return known  # which is refused where it is opened
+        return known  # `_open_table` raises
     lengths = [path.stat().st_size for path in paths]
     if lengths[0] >= start + known["rows"] * row_bytes and lengths[1] >= known["bytes"]:
-        if lengths[0] < start + told * row_bytes:  # cut short where nothing is counted yet
+        if lengths[0] < start + header_rows * row_bytes:  # cut short after the counted rows
             _cut(paths[0], rows=known["rows"], width=width, dtype=np.dtype(manifest["dtype"]), start=start)
         return known
     with open(paths[1], "rb") as file:
@@ -406,14 +407,14 @@ def _left_of_table(folder: Path, name: str, manifest: Mapping[str, Any]) -> dict
 
 
 def _cut(path: Path, *, rows: int, width: int, dtype: np.dtype, start: int) -> None:
-    """Let an `.npy` hold its first rows only."""
+    """Truncate an `.npy` file to its first rows."""
     with open(path, "r+b") as file:
         _write_header(file, rows=rows, width=width, dtype=dtype)
         file.truncate(start + rows * width * dtype.itemsize)
 
 
 def _write_header(file: BinaryIO, *, rows: int, width: int, dtype: np.dtype) -> None:
-    """numpy leaves room for a growing number of rows, so that the header keeps its length."""
+    """Write the header, whose length does not change, since numpy pads it for a growing number of rows."""
     described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False}
     file.seek(0)
     np.lib.format.write_array_header_1_0(file, {**described, "shape": (rows, width)})
@@ -429,7 +430,7 @@ def _entry_lines(path: Path, known: Mapping[str, int], *, key: str) -> EntryLine
 
 
 def _layout(path: Path) -> tuple[int, int, int]:
-    """What the header of an `.npy` tells: the number of vectors, their width, and where the numbers start."""
+    """The number of vectors, their width, and the byte where they start, from the header of an `.npy` file."""
     with open(path, "rb") as file:
         np.lib.format.read_magic(file)
         shape, _, _ = np.lib.format.read_array_header_1_0(file)
@@ -453,4 +454,4 @@ def _check_folder_is_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: give a folder for the index")
     if names - ours:
-        raise ValueError(f"{folder} holds other things ({min(names - ours)}); give an empty folder or an index")
+        raise ValueError(f"{folder} holds other files ({min(names - ours)}); give an empty folder or an index")

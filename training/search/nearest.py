@@ -1,10 +1,10 @@
-"""The nearest of many vectors: exact, in bounded memory, and with faiss where that is installed and asked for.
+"""Nearest-neighbour search among vectors: exact in bounded memory, or with faiss if installed and requested.
 
     queries (Q, E) + embeddings (N, E) --exact_top_k | FaissSearch.top_k--> scores (Q, K), rows (Q, K)
 
-All vectors have length 1, so their dot product is their cosine. A matrix product finds the candidates; these are scored
-again in float64, each row by itself, so that neither the size of a chunk nor the number of threads changes a result:
-equal vectors have equal scores, and of equal scores the lower row comes first.
+All vectors have length 1, so their dot product is their cosine. A matrix product finds the candidates, which are scored
+again in float64, row by row, so that results do not depend on the size of a chunk or the number of threads: equal
+vectors have equal scores, and of equal scores the lower row comes first.
 """
 
 from typing import Any
@@ -16,20 +16,20 @@ QUERY_BLOCK = 1024
 FAISS_KINDS = ("flat", "ivf", "hnsw")
 HNSW_NEIGHBOURS = 32
 HNSW_SEARCHED = 256
-IVF_IMAGES_A_LIST = 39  # faiss asks for so many a list to train on
+IVF_IMAGES_PER_LIST = 39  # faiss warns below this number of training vectors per list
 IVF_PROBED_SHARE = 1 / 8
 
 
 def exact_top_k(
     queries: np.ndarray, embeddings: np.ndarray, *, top_k: int, chunk_rows: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The K rows nearest to each query, K = `top_k` or N where there are fewer.
+    """The K rows nearest to each query, K = min(`top_k`, N).
 
     Args:
         queries: (Q, E) of length 1.
-        embeddings: (N, E) of length 1, float16 or float32, also memory-mapped; read chunk by chunk, once for 1024
+        embeddings: (N, E) of length 1, float16 or float32, also memory-mapped; read chunk by chunk, once per 1024
             queries.
-        chunk_rows: rows at a time; by default as many as 32 MiB hold.
+        chunk_rows: rows per chunk; by default as many as fit into 32 MiB.
 
     Returns:
         scores (Q, K) float32, the highest first, and rows (Q, K) int64; ties by the lower row.
@@ -53,7 +53,7 @@ def exact_top_k(
 def block_top_k(
     queries: np.ndarray, embeddings: np.ndarray, *, top_k: int, chunk_rows: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`exact_top_k` of queries that are few enough to be scored together."""
+    """`exact_top_k` of one block of queries."""
     number, width = queries.shape
     rows_at_once = chunk_rows or max(1, CHUNK_NUMBERS // (number + width))
     best = [(np.empty(0), np.empty(0, dtype=np.int64))] * number
@@ -71,12 +71,12 @@ def block_top_k(
 
 
 def candidates(rough: np.ndarray, best: np.ndarray, *, top_k: int, width: int) -> np.ndarray:
-    """Which rows of a chunk may belong to the top K, given its scores (n,) in float32 and the best exact ones so far.
+    """The rows of a chunk that may be in the top K, given their float32 scores (n,) and the best exact scores so far.
 
-    Rounding moves a float32 dot product of unit vectors of `width` by less than the slack.
+    The rounding error of a float32 dot product of unit vectors of `width` is less than the slack.
     """
     slack = rounding_slack(width)
-    rough = np.where(np.isnan(rough), -np.inf, rough)  # of a file that somebody tampered with
+    rough = np.where(np.isnan(rough), -np.inf, rough)  # NaN in a manipulated file
     floor = -np.inf if len(best) < top_k else best[-1] - slack
     if len(rough) > top_k:
         floor = max(floor, np.partition(rough, len(rough) - top_k)[len(rough) - top_k] - 2 * slack)
@@ -84,12 +84,12 @@ def candidates(rough: np.ndarray, best: np.ndarray, *, top_k: int, width: int) -
 
 
 def rounding_slack(width: int) -> float:
-    """How far a float32 dot product of two unit vectors of `width` may be off, generously."""
+    """An upper bound of the rounding error of a float32 dot product of two unit vectors of `width`."""
     return width * 2.0**-23
 
 
 def row_scores(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Dot products of a query (E,) with rows (n, E) in float64, each summed by itself: (n,)."""
+    """Dot products (n,) of a query (E,) with rows (n, E) in float64, each row summed separately."""
     return (rows.astype(np.float64) * query.astype(np.float64)).sum(axis=1)
 
 
@@ -103,7 +103,7 @@ def merged(
 
 
 def checked_queries(queries: np.ndarray, *, width: int) -> np.ndarray:
-    """Queries (Q, E) in float32; `ValueError` where they do not fit the embeddings, or are no numbers."""
+    """Queries (Q, E) in float32; raises `ValueError` if their width differs, or they hold NaN or infinity."""
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != width:
         raise ValueError(
@@ -115,17 +115,17 @@ def checked_queries(queries: np.ndarray, *, width: int) -> np.ndarray:
 
 
 class FaissSearch:
-    """The same search by faiss, whose indices live in memory and use all cores.
+    """The same search with faiss, whose indices are in memory and use all cores.
 
     Args:
         embeddings: (N, E) of length 1; faiss keeps them in float32, `4 * N * E` bytes.
-        kind: `flat` compares with every row and finds what `exact_top_k` finds; `ivf` compares with the rows of the
-            nearest cells (of about four times the root of N), `hnsw` walks a graph of neighbours. These two may miss
-            some: `recall` measures how many.
+        kind: `flat` compares with every row and gives the results of `exact_top_k`; `ivf` compares with the rows of the
+            nearest cells (of about 4 sqrt(N) cells), `hnsw` searches a graph of neighbours. These two may miss results:
+            `recall` measures how many they find.
 
     Raises:
         ImportError: faiss is not installed.
-        ValueError: an unknown kind, or no embedding.
+        ValueError: for an unknown kind, or without embeddings.
 
     Reference: Douze et al. 2024, *The Faiss library*.
     """
@@ -144,17 +144,17 @@ class FaissSearch:
             self.index = faiss.IndexHNSWFlat(width, HNSW_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
             self.index.hnsw.efSearch = HNSW_SEARCHED
         else:
-            lists = max(1, min(round(4 * number**0.5), number // IVF_IMAGES_A_LIST))
+            lists = max(1, min(round(4 * number**0.5), number // IVF_IMAGES_PER_LIST))
             self.index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, lists, faiss.METRIC_INNER_PRODUCT)
             self.index.nprobe = max(1, round(lists * IVF_PROBED_SHARE))
-            step = max(1, number // (256 * lists))  # faiss would draw as many, but of all of them in memory
+            step = max(1, number // (256 * lists))  # faiss samples as many, but from an array in memory
             self.index.train(np.ascontiguousarray(embeddings[::step], dtype=np.float32))
         rows_at_once = max(1, CHUNK_NUMBERS // width)
         for start in range(0, number, rows_at_once):
             self.index.add(np.ascontiguousarray(embeddings[start : start + rows_at_once], dtype=np.float32))
 
     def top_k(self, queries: np.ndarray, *, top_k: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `exact_top_k`; where `ivf` or `hnsw` find fewer, the last rows are -1 and their scores -inf."""
+        """As `exact_top_k`; if `ivf` or `hnsw` find fewer, the last rows are -1 and their scores -inf."""
         queries = checked_queries(queries, width=self.embeddings.shape[1])
         top_k = min(top_k, len(self.embeddings))
         scores = np.full((len(queries), top_k), -np.inf, dtype=np.float32)
@@ -170,7 +170,7 @@ class FaissSearch:
         return scores, rows
 
     def within(self, query: np.ndarray, floor: float) -> np.ndarray:
-        """All rows that may have a score of at least `floor`: faiss breaks ties by chance."""
+        """All rows that may have a score of at least `floor`, since faiss breaks ties arbitrarily."""
         slack = 2 * rounding_slack(len(query))
         return self.index.range_search(query[None], floor - slack)[2].astype(np.int64)
 
@@ -182,7 +182,7 @@ class FaissSearch:
 
 
 def imported_faiss() -> Any:
-    """The faiss library; `ImportError` that names the extra."""
+    """The faiss library; raises `ImportError` with the extra to install."""
     try:
         import faiss
     except ImportError as error:

@@ -1,1 +1,1 @@
-"""Detectors of other projects that draw boxes for ours to learn."""
+"""Pretrained detectors of other projects that make training boxes for ours."""

@@ -1,4 +1,4 @@
-"""Teachers of the region detector: images -> boxes, scores and class names, from detectors that others trained.
+"""Teachers of the region detector: images -> boxes, scores and class names by pretrained detectors.
 
     images --Teacher--> Detections --training/teachers/pseudo_boxes.py--> a COCO instances file
 
@@ -19,12 +19,12 @@ from torchvision.ops import box_convert
 
 from training.data.files import PathLike, read_lines
 
-FASTESTDET_OUTPUTS = 5  # numbers of a cell before its class scores
+FASTESTDET_OUTPUTS = 5  # numbers per cell before the class scores
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a teacher sees in one image: `boxes` (N, 4) xyxy in pixels, `scores` (N,) 0..1, N class `labels`."""
+    """A teacher's detections in one image: `boxes` (N, 4) xyxy in pixels, `scores` (N,) 0..1, N class `labels`."""
 
     boxes: torch.Tensor
     scores: torch.Tensor
@@ -39,11 +39,11 @@ class FastestDetTeacher:
 
     Args:
         model: the ONNX file; one input (1, 3, height, width), one output (1, 5 + classes, rows, columns).
-        names: the class names, one a line in the order of the outputs; by default `coco.names` beside the model.
+        names: the class names, one per line in the order of the outputs; by default `coco.names` in the model's folder.
 
     Raises:
         ImportError: without onnxruntime.
-        ValueError: for a file that is no such model, or names that are not as many as its classes.
+        ValueError: for a file that is not such a model, or another number of names than classes.
     """
 
     def __init__(self, model: PathLike, *, names: PathLike | None = None):
@@ -57,8 +57,8 @@ class FastestDetTeacher:
             self.session = onnxruntime.InferenceSession(
                 os.fspath(model), sess_options=options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # onnxruntime has an exception class for each of its status codes, and no base
-            raise ValueError(f"{model} is no ONNX model that onnxruntime can run: {error}") from error
+        except Exception as error:  # onnxruntime's exception classes have no common base
+            raise ValueError(f"{model} is not an ONNX model that onnxruntime can run: {error}") from error
         entry, result = self.session.get_inputs()[0], self.session.get_outputs()[0]
         if len(entry.shape) != 4 or len(result.shape) != 4 or not all(isinstance(n, int) for n in entry.shape[2:]):
             raise ValueError(f"{model} takes {entry.shape} and gives {result.shape}; is it an export of FastestDet?")
@@ -66,18 +66,19 @@ class FastestDetTeacher:
         self.names = read_lines(Path(model).with_name("coco.names") if names is None else names)
         if result.shape[1] != FASTESTDET_OUTPUTS + len(self.names):
             raise ValueError(
-                f"{model} gives {result.shape[1]} numbers a cell, but {len(self.names)} class names need "
+                f"{model} gives {result.shape[1]} numbers per cell, but {len(self.names)} class names need "
                 f"{FASTESTDET_OUTPUTS + len(self.names)}; give the model's own list with --names"
             )
 
     def __call__(self, images: Sequence[PilImage]) -> list[Detections]:
-        """Every cell of every image, unfiltered."""
+        """The boxes of all cells of every image, unfiltered."""
         return [self.detect(image) for image in images]
 
     def detect(self, image: PilImage) -> Detections:
-        """One image, squashed to the input's size as in its training; bicubic agrees best with real boxes."""
-        squashed = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BICUBIC)
-        bgr = np.asarray(squashed, dtype=np.float32)[:, :, ::-1].transpose(2, 0, 1) / 255
+        """The boxes of one image, resized to the input's size without keeping its shape, as in the model's training;
+        bicubic interpolation agrees best with real boxes."""
+        resized = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BICUBIC)
+        bgr = np.asarray(resized, dtype=np.float32)[:, :, ::-1].transpose(2, 0, 1) / 255
         cells = self.session.run(None, {self.input_name: np.ascontiguousarray(bgr[None])})[0][0]
         boxes, scores, classes = decode_fastestdet(torch.from_numpy(cells))
         size = torch.tensor([image.width, image.height] * 2)
@@ -85,9 +86,9 @@ class FastestDetTeacher:
 
 
 def decode_fastestdet(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The output map of one image -> a box for every cell.
+    """The output map of one image -> one box per cell.
 
-    The box's centre lies tanh(output) cells from the cell's corner, its sides are sigmoid(output) of the image's; the
+    The box's centre is tanh(output) cells from the cell's corner, its sides are sigmoid(output) times the image's; the
     score is objectness^0.6 times the best class's probability^0.4, as in the reference implementation.
 
     Args:
@@ -106,11 +107,11 @@ def decode_fastestdet(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, 
 
 
 class TransformersTeacher:
-    """Any object detector of transformers, by Hub name or folder; runs on a GPU where there is one.
+    """Any object detector of transformers, by Hub name or folder; runs on a GPU if there is one.
 
     Args:
-        model: what `pipeline("object-detection", model=...)` takes.
-        threshold: boxes of a lower score are not even looked at.
+        model: the argument of `pipeline("object-detection", model=...)`.
+        threshold: boxes of a lower score are left out.
     """
 
     def __init__(self, model: str, *, threshold: float = 0.0):
@@ -136,7 +137,7 @@ class TransformersTeacher:
 
 
 def load_teacher(teacher: str, *, names: PathLike | None, threshold: float) -> Teacher:
-    """An ONNX file is FastestDet, everything else a transformers model."""
+    """A `FastestDetTeacher` for an ONNX file, else a `TransformersTeacher`."""
     if teacher.endswith(".onnx"):
         return FastestDetTeacher(teacher, names=names)
     return TransformersTeacher(teacher, threshold=threshold)

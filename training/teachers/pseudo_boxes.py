@@ -1,12 +1,12 @@
-"""Boxes for images that have none: a teacher's detections, and attributes from captions, as a COCO instances file.
+"""Boxes for unlabelled images: a teacher's detections, and attributes from captions, as a COCO instances file.
 
     images --training/teachers/detectors.py--> Detections --detect--> boxes.json
     boxes.json + captions --describe_boxes--> the same with "attributes" in every annotation
     boxes.json --training/data/boxes/formats.py--> rows of a detection data set
 
-Three commands: `detect` makes boxes, `describe` gives boxes that are there attributes, `compare` finds the score from
-which on a teacher's boxes agree best with real ones. Training on such boxes is distillation: the student learns what
-the teacher believes, its mistakes included.
+Three commands: `detect` makes boxes, `describe` adds attributes to existing boxes, `compare` finds the score threshold
+at which a teacher's boxes agree best with real ones. Training on such boxes is distillation: the student learns the
+teacher's predictions, including its mistakes.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from torchvision.ops import batched_nms, box_convert
 from tqdm.auto import tqdm
 
 from modeling_updown.boxes_updown import pairwise_iou
-from training.console import positive, say
+from training.console import one_line, positive, say
 from training.data.boxes.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.captions.rows import CAPTION_FEATURES
@@ -35,7 +35,7 @@ from training.data.files import IMAGE_SUFFIXES, PathLike, column, read_json, rec
 from training.regions.extract import readable_images, undecoded
 from training.teachers.detectors import Detections, Teacher, load_teacher
 
-# COCO leaves out 10 of the ids 1..90; the names stand in the order of the ids
+# COCO does not use 10 of the ids 1..90; the names are in the order of the ids
 COCO_NAMES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
     *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
@@ -50,7 +50,7 @@ COCO_NAMES = (
 COCO_ABSENT_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = tuple(number for number in range(1, 91) if number not in COCO_ABSENT_IDS)
 COCO_CATEGORIES = dict(zip(COCO_NAMES, COCO_IDS, strict=True))
-# Darknet's names of COCO classes, which many detectors keep
+# Darknet's names of COCO classes, which many detectors use
 OTHER_NAMES = {
     "motorbike": "motorcycle",
     "aeroplane": "airplane",
@@ -65,28 +65,28 @@ MATCHING_IOU = 0.5
 
 EXAMPLES = """\
 examples:
-  any images, the FastestDet teacher (pip install 'modeling-updown[distill]'; coco.names lies beside the ONNX file):
+  any images, the FastestDet teacher (pip install 'modeling-updown[distill]'; coco.names is in the ONNX file's folder):
     python -m training.teachers.pseudo_boxes detect photos/ --teacher FastestDet.onnx --output boxes.json
   images with captions, so that boxes get attributes, and a teacher of the Hub:
     python -m training.teachers.pseudo_boxes detect data/flickr8k/images --format karpathy \\
         --annotations data/flickr8k/dataset_flickr8k.json --teacher facebook/detr-resnet-50 --output boxes.json
   attributes for real boxes (or again for made ones):
     python -m training.teachers.pseudo_boxes describe instances.json --annotations captions.json --output described.json
-  which --threshold to take: detect with --threshold 0.01 on images that have real boxes, then
+  find the best --threshold: detect with --threshold 0.01 on images that have real boxes, then
     python -m training.teachers.pseudo_boxes compare boxes.json instances.json
 """
 
 
 def keep_best(found: Detections, *, nms_iou: float, size: tuple[int, int]) -> Detections:
-    """The boxes, cut to the image, without those that overlap a better one of their class.
+    """The boxes, clipped to the image, after non-maximum suppression per class.
 
     Args:
         found: a teacher's boxes of one image.
-        nms_iou: overlap from which on the lower of two boxes of one class goes (1.0 keeps all).
+        nms_iou: overlap above which the lower-scored of two boxes of one class is removed (1.0 keeps all).
         size: (width, height) of the image in pixels.
 
     Returns:
-        The boxes left, best first; those under a pixel wide or high are gone too.
+        The remaining boxes, best first, without those less than one pixel wide or high.
     """
     boxes = found.boxes.float().clamp(min=0).minimum(torch.tensor(size * 2, dtype=torch.float32))
     numbers = {label: number for number, label in enumerate(dict.fromkeys(found.labels))}
@@ -98,7 +98,7 @@ def keep_best(found: Detections, *, nms_iou: float, size: tuple[int, int]) -> De
 
 
 def folder_rows(folder: PathLike) -> datasets.Dataset:
-    """The images under a folder, sorted, as caption rows without captions; their id is the path in the folder."""
+    """The images under a folder, sorted, as caption rows without captions; an image's id is its path in the folder."""
     if not os.path.isdir(folder):
         raise ValueError(f"there is no image folder {folder}")
     paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
@@ -131,21 +131,21 @@ def detect(
     Args:
         rows: columns image_id, image, captions, split (training/data/captions/rows.py, or `folder_rows`).
         teacher: images -> Detections.
-        folder: where the images lie; `file_name` is written relative to it.
+        folder: the images' folder; `file_name` is written relative to it.
         threshold: lowest score of a box.
         nms_iou: see `keep_best`.
-        batch_size: images the teacher gets at a time.
-        categories: class name -> COCO id, COCO's own by default; boxes of other classes are counted and left out.
-        box_source: who made the boxes, written down with every image.
+        batch_size: images per call of the teacher.
+        categories: class name -> COCO id, by default COCO's; boxes of other classes are counted and left out.
+        box_source: the maker of the boxes, recorded with every image.
 
     Returns:
         `images` (id, file_name, width, height, image_id, split, box_source), `annotations` (bbox xywh in pixels, area,
         score, iscrowd 0, and the `attributes` that the captions give them), `categories`, `attributes`. The id of an
-        image is the number its `image_id` is (`000000000009.jpg`: 9) where all are different numbers, else its
-        `image_id`. Captions also correct the names of animals (`labels_by_captions`).
+        image is its `image_id` as a number (`000000000009.jpg`: 9) if all are different numbers, else its `image_id`.
+        Captions also correct the names of animals (`labels_by_captions`).
 
     Raises:
-        ValueError: where no image can be read, or the teacher knows none of the categories.
+        ValueError: if no image can be read, or none of the teacher's classes is a category.
     """
     rows, categories = undecoded(rows), COCO_CATEGORIES if categories is None else categories
     names = rows["image_id"][:]
@@ -190,12 +190,12 @@ def coco_instances(
 
 
 def attribute_records() -> list[dict[str, Any]]:
-    """`ATTRIBUTES` as an instances file lists them."""
+    """`ATTRIBUTES` as records of an instances file."""
     return [{"id": number, "name": name} for number, name in enumerate(ATTRIBUTES, start=1)]
 
 
 def checked_boxes(content: Any, path: PathLike) -> list[dict[str, Any]]:
-    """The annotations of an instances file; ValueError naming the first without an image or a box of four numbers."""
+    """The annotations of an instances file; raises `ValueError` for one without an image or box."""
     notes = records(content, "annotations", path)
     column(notes, "image_id", path)
     for number, bbox in enumerate(column(notes, "bbox", path)):
@@ -211,13 +211,12 @@ def categories_of(content: Any, path: PathLike) -> dict[str, int]:
 
 
 def describe_boxes(boxes: PathLike, annotations: PathLike) -> dict[str, Any]:
-    """An instances file with `attributes` from a captions file of the COCO layout, read by the images' ids.
+    """An instances file with `attributes` from a captions file of the COCO layout, matched by image ids.
 
-    Boxes of crowds get none. Fields that only the captions file gives an
-    image (a split, say) are added to it.
+    Boxes of crowds get no attributes. Fields of an image that only the captions file has (such as a split) are added.
 
     Raises:
-        ValueError: for files of another layout, and where they share no image.
+        ValueError: for files of another layout, and files without a common image.
     """
     content, written = read_json(boxes), read_json(annotations)
     images, others = _images_by_id(content, boxes), _images_by_id(written, annotations)
@@ -234,7 +233,7 @@ def describe_boxes(boxes: PathLike, annotations: PathLike) -> dict[str, Any]:
         notes_of[str(note["image_id"])].append(note)
     for image_id, group in notes_of.items():
         labels = [name_of.get(note.get("category_id", 0), "") for note in group]
-        # a crowd is nobody's subject, and what is said of several holds of those in front of it
+        # with area 0 a crowd is neither the largest box nor in the foreground, so it gets no attributes
         areas = [0.0 if note.get("iscrowd") else note["bbox"][2] * note["bbox"][3] for note in group]
         for note, attributes in zip(group, attributes_of_boxes(labels, areas, captions[image_id]), strict=True):
             note["attributes"] = [] if note.get("iscrowd") else attributes
@@ -243,10 +242,10 @@ def describe_boxes(boxes: PathLike, annotations: PathLike) -> dict[str, Any]:
 
 
 def best_threshold(made: Sequence[Mapping[str, Any]], real: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The score from which on made boxes agree best with real ones, by F1 over all boxes.
+    """The score threshold at which made boxes agree best with real ones, by F1 over all boxes.
 
-    Best first, a made box takes the free real box of its class that it overlaps most, by half at least (intersection
-    over union). Real crowds are no boxes.
+    In the order of their scores, made boxes are matched with the free real box of their class that they overlap most,
+    by an IoU of at least 0.5. Real crowds are left out.
 
     Args:
         made, real: annotations of the same images (image_id, category_id, bbox xywh), the made ones with a score.
@@ -255,7 +254,7 @@ def best_threshold(made: Sequence[Mapping[str, Any]], real: Sequence[Mapping[str
         threshold, precision, recall, f1.
 
     Raises:
-        ValueError: where there is no real box, or no made one.
+        ValueError: if there are no real boxes, or no made ones.
 
     >>> box = {"image_id": 1, "category_id": 1, "bbox": [0, 0, 10, 10]}
     >>> best_threshold([{**box, "score": 0.9}, {**box, "score": 0.4}], [box])["threshold"]
@@ -282,7 +281,7 @@ def best_threshold(made: Sequence[Mapping[str, Any]], real: Sequence[Mapping[str
 
 
 def _takes_real_box(note: Mapping[str, Any], free: dict[tuple[str, Any], torch.Tensor]) -> bool:
-    """Whether a made box matches one of the real boxes left (each (N, 4) xyxy), which is then gone."""
+    """Whether a made box matches one of the free real boxes (each (N, 4) xyxy), which is then removed."""
     key = str(note["image_id"]), note["category_id"]
     boxes = free.get(key)
     if boxes is None or not len(boxes):
@@ -296,7 +295,7 @@ def _takes_real_box(note: Mapping[str, Any], free: dict[tuple[str, Any], torch.T
 
 
 def _image_ids(image_ids: Sequence[str]) -> list[int | str]:
-    """COCO's ids are numbers; an image without one keeps its name, which no image of another data set has."""
+    """The numbers in the ids, as COCO's ids are numbers, if all have different ones; else the ids unchanged."""
     stems = [Path(image_id).stem for image_id in image_ids]
     if all(stem.isdecimal() for stem in stems) and len({int(stem) for stem in stems}) == len(stems):
         return [int(stem) for stem in stems]
@@ -317,7 +316,7 @@ def _image_record(row: Mapping[str, Any], image: PilImage, *, folder: PathLike) 
 
 
 def _known(found: Detections, categories: Mapping[str, int], *, unknown: Counter[str], threshold: float) -> Detections:
-    """The boxes of at least `threshold` under the categories' names; the names of the others are counted."""
+    """The boxes with a score of at least `threshold`, with the categories' names; other names are counted."""
     rows = torch.nonzero(found.scores >= threshold).squeeze(1).tolist()
     labels = [OTHER_NAMES.get(found.labels[row], found.labels[row]) for row in rows]
     unknown.update(label for label in labels if label not in categories)
@@ -326,7 +325,7 @@ def _known(found: Detections, categories: Mapping[str, int], *, unknown: Counter
 
 
 def _relabelled(found: Detections, labels: Sequence[str | None]) -> Detections:
-    """The same boxes under other labels, without those whose label is None."""
+    """The boxes with new labels, without those whose label is None."""
     rows = [row for row, label in enumerate(labels) if label is not None]
     return Detections(found.boxes[rows], found.scores[rows], [label for label in labels if label is not None])
 
@@ -334,7 +333,7 @@ def _relabelled(found: Detections, labels: Sequence[str | None]) -> Detections:
 def _report_unknown(unknown: Counter[str], annotations: Sequence[Any]) -> None:
     names = ", ".join(name for name, _ in unknown.most_common(5))
     if unknown and not annotations:
-        raise ValueError(f"the teacher's classes ({names}, ...) are none of the categories; give them in --categories")
+        raise ValueError(f"none of the teacher's classes ({names}, ...) is a category; give them in --categories")
     if unknown:
         warnings.warn(f"{unknown.total()} boxes are of classes outside the categories: {names}", stacklevel=3)
 
@@ -362,13 +361,13 @@ def _box_records(
 
 
 def _images_by_id(content: Any, path: PathLike) -> dict[str, dict[str, Any]]:
-    """The image records by their id as text, since files of one data set write it as a number or as text."""
+    """Image id as text -> record, since files of one data set write ids as numbers or as text."""
     found = records(content, "images", path)
     return {str(image_id): record for image_id, record in zip(column(found, "id", path), found, strict=True)}
 
 
 def share(text: str) -> float:
-    """A number of 0 to 1 on the command line."""
+    """The type of an argument: a number in 0..1."""
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
@@ -376,7 +375,7 @@ def share(text: str) -> float:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The three commands and what they take."""
+    """The parser of the three commands."""
     parser = argparse.ArgumentParser(
         prog="python -m training.teachers.pseudo_boxes",
         description="Boxes and attributes for images that have none, as COCO instances files.",
@@ -387,22 +386,24 @@ def build_parser() -> argparse.ArgumentParser:
     made = commands.add_parser("detect", help="boxes of a teacher for every image")
     made.add_argument("images", type=Path, help="the image folder")
     made.add_argument("--teacher", required=True, help="a FastestDet .onnx file, or a transformers name or folder")
-    made.add_argument("--names", type=Path, help="its classes, one a line (default: coco.names beside the ONNX)")
+    made.add_argument(
+        "--names", type=Path, help="its classes, one per line (default: coco.names in the ONNX file's folder)"
+    )
     made.add_argument("--format", choices=FORMATS, help="the format of the captions")
     made.add_argument("--annotations", type=Path, help="the captions, which give boxes attributes and images a split")
-    made.add_argument("--categories", type=Path, help="a COCO file whose categories are taken (default: COCO's 80)")
+    made.add_argument("--categories", type=Path, help="a COCO file with the categories to use (default: COCO's 80)")
     made.add_argument("--threshold", type=share, default=0.6, help="lowest score of a box (default: %(default)s)")
     made.add_argument("--nms-iou", type=share, default=0.45, help="overlap of two boxes of a class (%(default)s)")
-    made.add_argument("--batch-size", type=positive, default=16, help="images at a time (default: %(default)s)")
+    made.add_argument("--batch-size", type=positive, default=16, help="images per batch (default: %(default)s)")
     made.set_defaults(run=run_detect)
-    described = commands.add_parser("describe", help="attributes from captions for boxes that are there")
+    described = commands.add_parser("describe", help="attributes from captions for existing boxes")
     described.add_argument("boxes", type=Path, help="a COCO instances file")
     described.add_argument("--annotations", type=Path, required=True, help="captions of the same images, COCO layout")
     described.set_defaults(run=run_describe)
     for command in (made, described):
         command.add_argument("--output", type=Path, required=True, help="the JSON file to write")
     compared = commands.add_parser("compare", help="the score threshold with the best F1 against real boxes")
-    compared.add_argument("boxes", type=Path, help="made boxes, of a low threshold")
+    compared.add_argument("boxes", type=Path, help="boxes of `detect` with a low threshold")
     compared.add_argument("real", type=Path, help="a COCO instances file of the same images")
     compared.add_argument("--without", metavar="FIELD=VALUE", help="leave out images, such as karpathy_split=test")
     compared.set_defaults(run=run_compare)
@@ -410,9 +411,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_detect(arguments: argparse.Namespace) -> None:
-    """`detect`: images, and captions where there are some -> boxes.json."""
+    """`detect`: images, and captions if given -> boxes.json."""
     if (arguments.format is None) != (arguments.annotations is None):
-        raise ValueError("--format and --annotations go together: the captions, and how they are written")
+        raise ValueError("--format and --annotations belong together: give the captions and their format")
     if arguments.format:
         annotations_option = next(iter(inspect.signature(CAPTION_FORMATS[arguments.format]).parameters))
         options = {annotations_option: arguments.annotations, "images": arguments.images}
@@ -443,7 +444,7 @@ def run_describe(arguments: argparse.Namespace) -> None:
 
 
 def run_compare(arguments: argparse.Namespace) -> None:
-    """`compare`: made boxes against real ones -> the threshold to take."""
+    """`compare`: made boxes and real ones -> the best threshold."""
     boxes, real = read_json(arguments.boxes), read_json(arguments.real)
     made, notes = checked_boxes(boxes, arguments.boxes), checked_boxes(real, arguments.real)
     column(made, "score", arguments.boxes)
@@ -459,7 +460,7 @@ def run_compare(arguments: argparse.Namespace) -> None:
 
 
 def summary(content: Mapping[str, Any]) -> str:
-    """Images, boxes, and how often the commonest classes and each attribute occur."""
+    """The numbers of images and boxes, and the counts of the most common classes and of each attribute."""
     names = {record["id"]: record["name"] for record in content["categories"]}
     notes = content["annotations"]
     classes = Counter(names.get(note["category_id"], "?") for note in notes)
@@ -467,7 +468,7 @@ def summary(content: Mapping[str, Any]) -> str:
     images = len(content["images"])
     return "\n".join(
         [
-            f"{images} images, {len(notes)} boxes, {len(notes) / max(images, 1):.2f} an image, "
+            f"{images} images, {len(notes)} boxes, {len(notes) / max(images, 1):.2f} per image, "
             f"{sum(bool(note.get('attributes')) for note in notes)} of them with attributes",
             "classes: " + ", ".join(f"{name} {count}" for name, count in classes.most_common(20)),
             "attributes: " + ", ".join(f"{name} {count}" for name, count in attributes.most_common()),
@@ -476,12 +477,12 @@ def summary(content: Mapping[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: 0 done, 2 a mistake of the user's, told in one sentence."""
+    """Run one command; returns 0, or 2 after an error of the user, which is printed on one line."""
     parsed = build_parser().parse_args(arguments)
     try:
         parsed.run(parsed)
     except (OSError, ValueError, ImportError) as error:
-        say(f"pseudo_boxes {parsed.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"pseudo_boxes {parsed.command}: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,10 +1,12 @@
-"""A text model's tokenizer: a pretrained one's, or word pieces trained on the captions."""
+"""The tokenizer of a text model: a pretrained one, or word pieces trained on the captions."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from training.console import one_line
 
 SPECIAL = {
     "pad_token": "[PAD]",
@@ -16,17 +18,18 @@ SPECIAL = {
 
 
 def pretrained_tokenizer(name: str) -> Any:
-    """The tokenizer of a folder or Hub id; `ValueError` where there is none."""
+    """The tokenizer of a folder or Hub id; raises `ValueError` if there is none."""
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise ValueError(f"text.pretrained: no tokenizer in {name} ({' '.join(str(error).split())})") from error
+        raise ValueError(f"text.pretrained: no tokenizer in {name} ({one_line(error)})") from error
 
 
 def train_word_pieces(captions: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast:
-    """A lower-casing byte-level BPE tokenizer (Sennrich et al. 2016) with BERT's special tokens, of so many pieces.
+    """A lower-casing byte-level BPE tokenizer (Sennrich et al. 2016) of `vocabulary_size` pieces, with BERT's special
+    tokens.
 
-    The same captions give the same pieces in every process, which the library's WordPiece trainer does not.
+    The same captions give the same pieces in every process, unlike with the library's WordPiece trainer.
 
     Raises `ValueError` for fewer pieces than there are bytes and special tokens.
 
@@ -37,7 +40,9 @@ def train_word_pieces(captions: Iterable[str], *, vocabulary_size: int) -> PreTr
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     fewest = len(alphabet) + len(SPECIAL)
     if vocabulary_size < fewest:
-        raise ValueError(f"text.vocabulary_size is {vocabulary_size}, but bytes and special tokens are {fewest}")
+        raise ValueError(
+            f"text.vocabulary_size is {vocabulary_size}, but it must be at least {fewest}: bytes and special tokens"
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

@@ -1,11 +1,11 @@
-"""Vectors for the words of a question vocabulary, made elsewhere: from a GloVe file, or from any Hugging Face model.
+"""Pretrained vectors for the words of a question vocabulary, from a GloVe file or from any Hugging Face model.
 
     words + glove.6B.300d.txt --glove_vectors--> (W, D) --> the word embedding of a VQA model, before training
     words + a tokenizer's folder or Hub id --tokenizer_vectors--> (W, D)
 
-Pennington et al. 2014 (GloVe; Anderson et al. 2018 begin with its 300 numbers a word). Words without a vector are rows
-of zeros, as in hengyuan-hu/bottom-up-attention-vqa. A file is read line by line and only wanted words are kept, so
-memory depends on the words alone; nothing in a file is executed.
+Pennington et al. 2014 (GloVe; Anderson et al. 2018 start with its 300 numbers per word). Words without a vector get
+zeros, as in hengyuan-hu/bottom-up-attention-vqa. A file is read line by line and only the given words are kept, so the
+memory depends only on the words; nothing in a file is executed.
 """
 
 import contextlib
@@ -27,10 +27,11 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from modeling_updown import UpDownTokenizer
 from modeling_updown.modeling_vqa import WORD_STD
+from training.console import one_line
 from training.data.files import PathLike, read_json
 
 LONGEST_LINE_BYTES = 2**20
-LARGEST_SIZE = 16_384  # numbers a word
+LARGEST_SIZE = 16_384  # numbers per word
 BUFFER_BYTES = 2**18
 BROKEN_ARCHIVE = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError)
 LOADING_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError)
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 
 def word_vectors(source: PathLike, words: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
-    """`glove_vectors` of a file (anything that is one, or is called `.txt`, `.vec`, `.gz` or `.zip`), else
+    """`glove_vectors` of a file (an existing one, or a name in `.txt`, `.vec`, `.gz` or `.zip`), else
     `tokenizer_vectors` of a folder or Hub id."""
     is_file = Path(source).is_file() or Path(source).suffix.lower() in TEXT_SUFFIXES
     return (glove_vectors if is_file else tokenizer_vectors)(source, words)
@@ -50,22 +51,22 @@ def word_vectors(source: PathLike, words: Sequence[str]) -> tuple[torch.Tensor, 
 def glove_vectors(path: PathLike, words: Sequence[str], *, size: int | None = None) -> tuple[torch.Tensor, list[str]]:
     """Reads the vectors of some words from a text file of word vectors.
 
-    A word is looked up as it is, then lower-cased; of a word that the file has twice, the first vector is taken.
+    A word is looked up unchanged, then lower-cased; if the file has a word twice, the first vector is used.
 
     Args:
-        path: text with `word v1 ... vD` a line, as GloVe's (words may hold blanks, as a few of its 840B file do), or
+        path: text with lines `word v1 ... vD`, such as GloVe's (words may contain blanks, as some in its 840B file), or
             with a first line `COUNT D` as word2vec's and fastText's; or the same as `.gz`; or a `.zip` with one
-            `.txt` in it, else named as `glove.6B.zip/glove.6B.300d.txt`.
+            `.txt` in it, with several named as `glove.6B.zip/glove.6B.300d.txt`.
         words: W words.
-        size: D, where the file must have it.
+        size: D, if the file must have a certain one.
 
     Returns:
         The vectors (W, D) float32, zeros for words without one, and the words that have one, in the order of `words`.
 
     Raises:
-        ValueError: naming file and line, for one that is no UTF-8, too long, or has too few or too many numbers, for a
-            wanted word's numbers that are none or not finite, and for a file that holds no vectors of `size`, or is
-            no archive of one text.
+        ValueError: naming file and line, for a line that is not UTF-8, too long, or has too few or too many numbers,
+            and for a wanted word's vector that is not finite numbers; for a file without vectors of `size`, and for an
+            archive without exactly one text.
     """
     reader = _VectorReader(path, words, size=size)
     with _open_text(Path(path)) as file:
@@ -74,26 +75,26 @@ def glove_vectors(path: PathLike, words: Sequence[str], *, size: int | None = No
     if not reader.size:
         raise ValueError(f"{path} holds no word vectors; expected lines such as `dog 0.1 -0.2 ...`")
     found = [word for word, rank in zip(words, reader.ranks, strict=True) if rank]
-    _tell_found(found, words, path)
+    _log_found(found, words, path)
     return torch.from_numpy(reader.vectors), found
 
 
 def tokenizer_vectors(folder_or_id: PathLike, words: Sequence[str]) -> tuple[torch.Tensor, list[str]]:
     """Makes vectors of words from the input embeddings of any Hugging Face model: the mean over a word's pieces.
 
-    A word is split as its model would split it inside a sentence; one with a piece that the tokenizer does not know is
-    looked up lower-cased. Of the weights only that matrix is read where they are `.safetensors`.
+    A word is split as inside a sentence; a word with an unknown piece is looked up lower-cased. Of `.safetensors`
+    weights only the embedding matrix is read.
 
     Args:
-        folder_or_id: a saved model with its tokenizer, or a Hub id (offline where it is in the cache).
+        folder_or_id: a saved model with its tokenizer, or a Hub id (offline if it is in the cache).
         words: W words.
 
     Returns:
         As `glove_vectors`; D is the width of the model's input embeddings.
 
     Raises:
-        ValueError: where no model with a tokenizer and word embeddings can be loaded from there, the tokenizer has ids
-            that the embeddings have no row for, or a word's embedding is not finite.
+        ValueError: if no model with a tokenizer and word embeddings can be loaded from there, the tokenizer has ids
+            without a row in the embeddings, or a word's embedding is not finite.
     """
     tokenizer, embeddings = _load_tokenizer(folder_or_id), _load_embeddings(folder_or_id)  # (V, D)
     pieces = _pieces(tokenizer, words)
@@ -112,14 +113,14 @@ def tokenizer_vectors(folder_or_id: PathLike, words: Sequence[str]) -> tuple[tor
     if not torch.isfinite(vectors).all():
         raise ValueError(f"{folder_or_id}: the embeddings hold numbers that are not finite; are the weights whole?")
     found = [word for word, ids in zip(words, pieces, strict=True) if ids]
-    _tell_found(found, words, folder_or_id)
+    _log_found(found, words, folder_or_id)
     return vectors, found
 
 
 class _VectorReader:
-    """Takes a file's lines one by one and keeps the vectors of wanted words.
+    """Reads a file line by line and keeps the vectors of wanted words.
 
-    `ranks` tells how each word was found: 0 not, 1 lower-cased, 2 as it is.
+    `ranks`: how each word was found: 0 not, 1 lower-cased, 2 unchanged.
     """
 
     def __init__(self, path: PathLike, words: Sequence[str], *, size: int | None):
@@ -134,7 +135,7 @@ class _VectorReader:
                 self.wanted.setdefault(word.lower(), []).append((row, 1))
 
     def read(self, line: bytes, number: int) -> None:
-        """One line, `number` counted from 1; `ValueError` for one that holds no word with its vector."""
+        """Read one line, `number` from 1; raises `ValueError` for a line without a word and its vector."""
         line = line.rstrip()
         if not line or (number == 1 and _is_header(line)):
             return
@@ -148,24 +149,26 @@ class _VectorReader:
                 self.vectors[row], self.ranks[row] = vector, rank
 
     def begin(self, line: bytes, number: int) -> None:
-        """Settles D by the first line's numbers."""
+        """Set D to the number of numbers in the first line."""
         size = sum(1 for _ in itertools.takewhile(_is_number, reversed(line.split(b" ")[1:])))
         if not size:
-            raise ValueError(f"{self.path}, line {number} is no word with numbers, parted by blanks: {_shown(line)}")
+            raise ValueError(
+                f"{self.path}, line {number} is not a word with numbers, separated by blanks: {_shown(line)}"
+            )
         if self.wanted_size not in (None, size):
-            raise ValueError(f"{self.path} has {size} numbers a word, not {self.wanted_size}: choose another file")
+            raise ValueError(f"{self.path} has {size} numbers per word, not {self.wanted_size}: choose another file")
         if size > LARGEST_SIZE:
-            raise ValueError(f"{self.path} has {size} numbers a word, but {LARGEST_SIZE} are the most: {_shown(line)}")
+            raise ValueError(f"{self.path} has {size} numbers per word, more than {LARGEST_SIZE}: {_shown(line)}")
         self.size = size
         self.vectors = np.zeros((len(self.ranks), size), dtype=np.float32)
 
     def word_of(self, line: bytes, number: int) -> str:
-        """What stands before the line's last D numbers; `ValueError` where there are fewer or more."""
+        """The text before the line's last D numbers; raises `ValueError` if there are fewer or more numbers."""
         blanks = line.count(b" ")
         head = line[: line.find(b" ")] if blanks == self.size else line.rsplit(b" ", self.size)[0].rstrip(b" ")
         if blanks < self.size or (blanks > self.size and _is_number(head.rpartition(b" ")[2]) and b" " in head):
             raise ValueError(
-                f"{self.path}, line {number} has {len(line.split()) - 1} numbers, not {self.size} as the first: "
+                f"{self.path}, line {number} has {len(line.split()) - 1} numbers, not {self.size} as the first line: "
                 f"{_shown(line)}; is the file cut short?"
             )
         try:
@@ -176,7 +179,7 @@ class _VectorReader:
             ) from error
 
     def numbers_of(self, line: bytes, word: str, number: int) -> np.ndarray:
-        """The line's last D fields as float32 (D,); `ValueError` where one is no finite number."""
+        """The line's last D fields as float32 (D,); raises `ValueError` if one is not a finite number."""
         try:
             with np.errstate(over="ignore"):
                 vector = np.array([float(field) for field in line.rsplit(b" ", self.size)[1:]], dtype=np.float32)
@@ -220,10 +223,10 @@ def _lines(file: BinaryIO, path: PathLike) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _open_text(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a text, of a `.gz`, or of one text in a `.zip`; `ValueError` where there are none."""
+    """The bytes of a text, a `.gz`, or a text in a `.zip`; raises `ValueError` if there is no such file."""
     archive = path.parent if path.parent.suffix.lower() == ".zip" and path.parent.is_file() else path
     if not archive.is_file():
-        raise ValueError(f"there is no file {path}; GloVe's vectors are published as glove.6B.zip and its siblings")
+        raise ValueError(f"there is no file {path}; GloVe's vectors are published as glove.6B.zip and other zip files")
     try:
         with contextlib.ExitStack() as opened:
             if archive.suffix.lower() == ".zip":
@@ -235,11 +238,11 @@ def _open_text(path: Path) -> Iterator[BinaryIO]:
                 file = opened.enter_context(opener(path, "rb"))
             yield opened.enter_context(io.BufferedReader(file, BUFFER_BYTES))
     except BROKEN_ARCHIVE as error:
-        raise ValueError(f"{archive} cannot be unpacked ({error}); is it cut short, or locked?") from error
+        raise ValueError(f"{archive} cannot be unpacked ({error}); is it cut short, or encrypted?") from error
 
 
 def _text_in(archive: zipfile.ZipFile, path: Path, *, named: str) -> str:
-    """The name of the one text in an archive, or of the one that is `named`, in whatever folder of it."""
+    """The name of the only text in an archive, or of the text called `named`, in any of its folders."""
     names = [name for name in archive.namelist() if not name.startswith("__MACOSX")]
     texts = [name for name in names if (PurePosixPath(name).name == named if named else name.lower().endswith(".txt"))]
     if len(texts) != 1:
@@ -250,7 +253,7 @@ def _text_in(archive: zipfile.ZipFile, path: Path, *, named: str) -> str:
 
 
 def _is_header(line: bytes) -> bool:
-    """Whether a first line is `COUNT D`, as word2vec's text files have it."""
+    """Whether a first line is `COUNT D`, as in word2vec's text files."""
     fields = line.split(b" ")
     return len(fields) == 2 and all(field.isdigit() for field in fields)
 
@@ -267,13 +270,13 @@ def _shown(line: bytes) -> str:
     return repr(line[:40].decode("utf-8", errors="replace"))
 
 
-def _tell_found(found: Sequence[str], words: Sequence[str], source: PathLike) -> None:
+def _log_found(found: Sequence[str], words: Sequence[str], source: PathLike) -> None:
     share = 100 * len(found) / max(len(words), 1)
     logger.info("%s has vectors for %d of %d words (%.1f %%)", source, len(found), len(words), share)
 
 
 def _pieces(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
-    """The ids of each word's pieces: as after a blank, inside a sentence, or alone where these are fewer; none for a
+    """The ids of each word's pieces, after a blank as inside a sentence, or without one if these are fewer; [] for a
     word with an unknown piece."""
     if not words:
         return []
@@ -290,17 +293,17 @@ def _load_tokenizer(place: PathLike) -> Any:
     try:
         return AutoTokenizer.from_pretrained(place)
     except LOADING_ERRORS as error:
-        raise ValueError(f"no tokenizer can be loaded from {place}: {_first_words(error)}") from error
+        raise ValueError(f"no tokenizer can be loaded from {place}: {one_line(error, limit=300)}") from error
 
 
 def _load_embeddings(place: PathLike) -> torch.Tensor:
-    """The input embeddings (V, D) of a saved model, read alone where its weights allow it."""
+    """The input embeddings (V, D) of a saved model; other weights are not read if they are `.safetensors`."""
     try:
         with torch.device("meta"):  # names and shapes without weights
             model = AutoModel.from_config(AutoConfig.from_pretrained(place))
         weight = model.get_input_embeddings().weight
         if weight.ndim != 2:
-            raise ValueError("its model embeds no words")
+            raise ValueError("its model has no word embeddings")
         name = next((name for name, parameter in model.named_parameters() if parameter is weight), "")
         stored = _stored_tensor(place, name, shape=weight.shape)
         if stored is None:
@@ -310,12 +313,12 @@ def _load_embeddings(place: PathLike) -> torch.Tensor:
             stored = loaded.get_input_embeddings().weight.detach()
         return stored
     except (*LOADING_ERRORS, SafetensorError) as error:
-        raise ValueError(f"no word embeddings can be read from {place}: {_first_words(error)}") from error
+        raise ValueError(f"no word embeddings can be read from {place}: {one_line(error, limit=300)}") from error
 
 
 def _stored_tensor(place: PathLike, name: str, *, shape: torch.Size) -> torch.Tensor | None:
-    """A model's tensor out of its `.safetensors`, under its name or with a head's prefix before it; None where there
-    is none such, or several."""
+    """A tensor of a model's `.safetensors` by its name, or by its name after a head's prefix; None if none or several
+    match."""
     file_of = _stored_keys(place)
     keys = [key for key in file_of if key.endswith(f".{name}")]
     if name in file_of:
@@ -328,8 +331,8 @@ def _stored_tensor(place: PathLike, name: str, *, shape: torch.Size) -> torch.Te
 
 
 def _stored_keys(place: PathLike) -> dict[str, str]:
-    """The names of the tensors in a model's `.safetensors`, each with its file; none where it has no such file."""
-    with contextlib.suppress(OSError):  # raised for a file that is not there
+    """Tensor name -> file of a model's `.safetensors`; {} if it has no such file."""
+    with contextlib.suppress(OSError):  # raised for a missing file
         return read_json(_file_of(place, "model.safetensors.index.json"))["weight_map"]
     with contextlib.suppress(OSError), safe_open(_file_of(place, WEIGHTS_FILE), framework="pt") as tensors:
         return dict.fromkeys(tensors.keys(), WEIGHTS_FILE)
@@ -337,14 +340,10 @@ def _stored_keys(place: PathLike) -> dict[str, str]:
 
 
 def _file_of(place: PathLike, name: str) -> str:
-    """A file of a folder or Hub repository. Raises `OSError` where it is not there."""
+    """The path of a file of a folder or Hub repository; raises `OSError` if it does not exist."""
     path = Path(place) / name
     if not Path(place).is_dir():
         return hf_hub_download(str(place), name)
     if not path.is_file():
         raise FileNotFoundError(f"{place} holds no {name}")
     return str(path)
-
-
-def _first_words(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

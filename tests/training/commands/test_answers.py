@@ -152,8 +152,8 @@ def test_mistakes_end_in_one_sentence(arguments: list[str], message: str, recipe
     [
         (["--output", "a.json"], "one of the arguments --min-count --top is required"),
         (["--output", "a.json", "--min-count", "9", "--top", "9"], "not allowed with argument"),
-        (["--output", "a.json", "--top", "0"], "'0' is no whole number above 0"),
-        (["--output", "a.txt", "--top", "9"], "'a.txt' is no FILE.json"),
+        (["--output", "a.json", "--top", "0"], "'0' is not a whole number above 0"),
+        (["--output", "a.txt", "--top", "9"], "'a.txt' is not a FILE.json"),
         (["--top", "9"], "the following arguments are required: --output"),
     ],
 )

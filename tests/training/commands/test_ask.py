@@ -71,7 +71,7 @@ def test_a_question_of_unknown_words_is_answered_with_a_note(
     assert run(image, "zebra?", "--model", model, "--top-k", 1) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     assert [record.getMessage().split(",")[0] for record in caplog.records if record.levelname == "WARNING"] == [
-        "the question ('zebra?') has no word that the model knows"
+        "the question ('zebra?') has no word of the model's vocabulary"
     ]
 
 
@@ -82,7 +82,7 @@ def test_a_question_of_unknown_words_is_answered_with_a_note(
         (["{image}", "is it?", ""], "question 1 is empty"),
         (["gone.jpg", "is it?"], "there is no image at gone.jpg"),
         (["{image}", "is it?", "--choices", "yes,cat"], "the question: the choices 'cat' are not among the 6 answers"),
-        (["{image}", "is it?", "--choices", "yes,,no"], "choices hold '', which is no answer"),
+        (["{image}", "is it?", "--choices", "yes,,no"], "choices hold '', which is not an answer"),
         (["{image}", "is it?", "--choices", "yes,no,yes"], "choices hold 'yes' twice"),
     ],
 )
@@ -97,7 +97,7 @@ def test_mistakes_end_in_one_sentence(
 def test_wrong_usage(image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, sentence in (
         ([image], "the following arguments are required: QUESTION"),
-        ([image, "is it?", "--top-k", "0"], "'0' is no whole number above 0"),
+        ([image, "is it?", "--top-k", "0"], "'0' is not a whole number above 0"),
     ):
         with pytest.raises(SystemExit):
             run(*arguments)
@@ -119,6 +119,6 @@ def test_models_that_answer_no_questions(
     monkeypatch.setattr("training.commands.ask.TRAINED_VQA", str(tmp_path / "absent"))
     assert run(image, "is it?") == 2
     assert (
-        "absent is not here, since only the captioner comes with an installed package: name a model"
+        "absent is absent, since an installed package contains only the captioner: name a model"
         in capsys.readouterr().err
     )

@@ -124,7 +124,7 @@ def test_a_box_that_is_none_is_refused(box: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as stopped:
         run("a.jpg", "--box", box)
     assert stopped.value.code == 2
-    assert "is no box: write left,top,right,bottom in pixels" in capsys.readouterr().err
+    assert "is not a box: write left,top,right,bottom in pixels" in capsys.readouterr().err
 
 
 def test_a_box_outside_the_image_is_told_in_pixels(
@@ -132,7 +132,7 @@ def test_a_box_outside_the_image_is_told_in_pixels(
 ) -> None:
     for box in ("10,20,121,40", "-5,0,20,20"):
         assert run(image, "--model", model, f"--box={box}") == 2
-        expected = f"updown detect: skipped {image}: the box {box} leaves the image of 120 x 80 pixels\n"
+        expected = f"updown detect: skipped {image}: the box {box} is outside of the image of 120 x 80 pixels\n"
         assert capsys.readouterr().err == expected
 
 
@@ -167,7 +167,7 @@ def test_models_that_find_no_objects(
     assert capsys.readouterr().err == expected
     monkeypatch.setattr("training.commands.detect.TRAINED_DETECTOR", str(tmp_path / "absent"))
     assert run(image) == 2
-    assert "absent is not here, since only the captioner comes" in capsys.readouterr().err
+    assert "absent is absent, since an installed package contains only the captioner" in capsys.readouterr().err
     assert run(image, "--model", tmp_path / "none") == 2
     assert "there is no model folder" in capsys.readouterr().err
 

@@ -206,9 +206,9 @@ def test_the_selection_is_an_option(
     for options, sentence in (
         (
             ["--soft-labels"],
-            "was made otherwise (min_regions: stored 3, expected 4; max_regions: stored 5, expected 12",
+            "has another fingerprint (min_regions: stored 3, expected 4; max_regions: stored 5, expected 12",
         ),
-        (few, "keeps soft labels: go on with them, or give another folder"),
+        (few, "keeps soft labels: extract with them, or give another folder"),
         (["--min-regions", 99], "min_regions 99 is more than max_regions 12: set the other one too"),
     ):
         assert run(images, "--source", model, "--output", tmp_path / "few", *options) == 2
@@ -216,7 +216,7 @@ def test_the_selection_is_an_option(
         assert len(told) == 1 and told[0].startswith("updown extract: ") and sentence in told[0]
     grid = tiny.save_tiny_captioner(tmp_path / "captioner")
     assert run(images, "--source", grid, "--output", tmp_path / "grid", "--max-regions", 5) == 2
-    assert "a grid's regions are neither selected nor named" in capsys.readouterr().err
+    assert "a grid has neither a region selection nor soft labels" in capsys.readouterr().err
 
 
 def test_a_source_saved_in_half_precision(model: Path, images: Path, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def run(*arguments: Any) -> int:
     [
         ("look.xyz", "no picture can be saved as {folder}/look.xyz: name it with the ending .png, .jpg or .webp"),
         ("look", "no picture can be saved as {folder}/look: name it"),
-        ("gone/look.png", "there is no folder {folder}/gone: name a file, in a folder that is there"),
+        ("gone/look.png", "there is no folder {folder}/gone: name a file in an existing folder"),
         ("made.png", "{folder}/made.png is a folder: name a file"),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_detector_of_nan(
     if posted is None:  # the pipeline of transformers tells no attributes
         return
     detect = pipeline("object-detection", model=str(tmp_path / "nan"), device="cpu")
-    with pytest.raises(ValueError, match=f"the detector makes {posted} that are no numbers"):
+    with pytest.raises(ValueError, match=f"the detector makes {posted} that are not numbers"):
         detect(str(image))
     sound = pipeline("object-detection", model=str(detector), device="cpu")
     assert sound(str(image), threshold=0.0)

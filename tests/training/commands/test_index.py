@@ -162,7 +162,7 @@ def test_texts_of_a_data_set(tmp_path: Path) -> None:
     assert read_texts(path, format="karpathy", split="test") == [("a red thing", "red0"), ("red", "red0")]
     assert len(read_texts(path, format="karpathy")) == 3
     with pytest.raises(
-        ValueError, match=r"dataset.json is neither a list .* say what it is with --captions-format .karp"
+        ValueError, match=r"dataset.json is neither a list .* give its format with --captions-format .karp"
     ):
         read_texts(path)
 
@@ -175,7 +175,7 @@ def test_texts_of_a_data_set(tmp_path: Path) -> None:
     [
         (
             ["{photos}", "--captions-split", "test"],
-            "--captions-format and --captions-split tell how to read --captions",
+            "--captions-format and --captions-split need --captions: give that file",
         ),
         (["{photos}", "--captions", "{list}", "--captions-split", "test"], "--captions-split needs --captions-format"),
         (["{photos}", "--captions", "{tokens}"], "looks like a token file of Flickr: add --captions-format flickr_tok"),
@@ -185,12 +185,12 @@ def test_texts_of_a_data_set(tmp_path: Path) -> None:
             "t.csv has no column captions or caption or text or comment; it has name",
         ),
         (["{photos}", "--captions", "gone.txt"], "cannot read gone.txt: No such file"),
-        (["{photos}", "--images", "{photos}"], "--images tells where the images of a region store lie: leave it out"),
+        (["{photos}", "--images", "{photos}"], "--images is the folder of a region store's images: leave it out"),
         (["{store}", "{photos}"], "regions is a region store: index it alone"),
         (["{store}", "--images", "{empty}"], "none of the 9 images of"),
         (["{store}", "--images", "gone"], "there is no image folder gone"),
         (["{empty}"], "empty holds no image"),
-        (["https://example.org/dog.jpg"], "an index holds images of this computer, and https://example.org/dog.jpg"),
+        (["https://example.org/dog.jpg"], "an index holds local images, and https://example.org/dog.jpg"),
     ],
 )
 def test_mistakes_end_in_one_sentence(
@@ -216,7 +216,7 @@ def test_another_model_is_refused(images: Path, tmp_path: Path, capsys: pytest.C
     assert run(tmp_path, images, model="other") == 2
     assert f"the index {tmp_path / 'index'} was made with another model (weights: stored" in capsys.readouterr().err
     assert run(tmp_path, images, model="blind") == 2
-    assert "blind owns no region source, so it takes no images: give a region store" in capsys.readouterr().err
+    assert "blind has no region source, so it takes no images: give a region store" in capsys.readouterr().err
     store = retrieval_fake.save_colour_store(tmp_path / "regions", images, model=ColourModel())
     assert run(tmp_path, store) == 2
     assert "was made with photo_folder ../photos, not None" in capsys.readouterr().err

@@ -33,10 +33,10 @@ def test_in_and_out_and_compared(tmp_path: Path, tsv: Path, capsys: pytest.Captu
     assert capsys.readouterr().out == f"{store}: 4 images added\n"
     assert RegionStore(store).fingerprint == {"converted_from": "lxmert-tsv", "made_by": "py-bottom-up-attention 36"}
     assert run("convert-regions", tsv, "--output", store, "--made-by", "py-bottom-up-attention 36") == 0
-    assert capsys.readouterr().out == f"{store}: 0 images added, 4 were there already\n"
+    assert capsys.readouterr().out == f"{store}: 0 images added, 4 were in it already\n"
     assert run("convert-regions", store, "--to", "tsv", "--output", out) == 0
     lost = "region_scores, object_ids, attribute_ids, attribute_scores"
-    assert capsys.readouterr().out == f"{out}: written as tsv (without {lost}, for which it has no place)\n"
+    assert capsys.readouterr().out == f"{out}: written as tsv (without {lost}, which it cannot hold)\n"
     assert run("check-regions", store, out) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "images: 4 in A, 4 in B, 4 in both"
@@ -52,7 +52,7 @@ def test_broken_rows_give_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [line.split(":")[0] for line in listed] == [f"  {path}, line 2", f"  {path}, line 3"]
     path = write_rows(tmp_path / "none.tsv", [[*bua_row(IMAGES[0])[:5], "%"]] * 120)
     assert run("convert-regions", path, "--output", tmp_path / "other") == 2
-    assert capsys.readouterr().err.count("no base64") == 100
+    assert capsys.readouterr().err.count("not base64") == 100
 
 
 def test_differing_regions_give_exit_code_1_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_what_the_user_gives_beside_the_files(tmp_path: Path, capsys: pytest.Cap
         ),
         (["convert-regions", "{store}", "--to", "caffe", "--output", "{new}"], "unknown format 'caffe'"),
         (["convert-regions", "{store}", "{store}", "--to", "tsv", "--output", "{new}"], "name one SOURCE"),
-        (["convert-regions", "{tsv}", "--to", "npz", "--output", "{new}"], "is no region store"),
+        (["convert-regions", "{tsv}", "--to", "npz", "--output", "{new}"], "is not a region store"),
         (["convert-regions", "{empty}", "--format", "tsv", "--output", "{new}"], "empty.tsv holds no image"),
         (["convert-regions", "{tsv}", "--sizes", "{empty}", "--output", "{new}"], "empty.tsv is not valid JSON"),
         (["check-regions", "{tsv}", "{new}"], "there is no file or folder"),
@@ -128,7 +128,7 @@ def test_mistakes_end_in_one_sentence(
 def test_tolerances_are_numbers(value: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("check-regions", "a", "b", f"--tolerance={value}")
-    assert f"'{value}' is no number from 0" in capsys.readouterr().err
+    assert f"'{value}' is not a number >= 0" in capsys.readouterr().err
 
 
 def test_the_help_names_every_format() -> None:
@@ -143,7 +143,7 @@ def test_a_store_is_verified(tmp_path: Path, tsv: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert run("check-regions", store, "--verify") == 0
     known, verdict = capsys.readouterr().out.splitlines()
-    assert known.startswith("4 of 4 images are known by their ids alone (converted from files, or written before")
+    assert known.startswith("4 of 4 images have an id but no mark of their content (converted from files, or")
     assert verdict == f"{store}: 4 images, every byte is what was written"
     manifest = json.loads((store / "store.json").read_text())
     checksum = manifest["shards"][0].pop("crc32")
@@ -161,7 +161,7 @@ def test_a_store_is_verified(tmp_path: Path, tsv: Path, capsys: pytest.CaptureFi
     (store / "store.json").write_text(json.dumps(manifest))
     assert run("check-regions", store, "--verify") == 1
     damaged, verdict = capsys.readouterr().out.splitlines()
-    assert damaged.startswith(f"the shard {store}/shard-0-00000.arrow is no region shard as it was written")
+    assert damaged.startswith(f"the shard {store}/shard-0-00000.arrow is damaged")
     assert verdict == f"{store}: 1 damaged shards"
     assert run("check-regions", tsv, "--verify") == 2
 

@@ -176,8 +176,11 @@ def test_a_real_model_from_images_to_results(
     [
         ([" "], "the query is empty: write what the image shows"),
         (["gone.jpg"], "there is no image at gone.jpg"),
-        (["red", "--similar"], "--similar finds images like an image, and 'red' is none: leave it out"),
-        (["{photo}", "--similar", "--rerank", "5"], "--rerank matches texts with images, --similar images with images"),
+        (["red", "--similar"], "--similar finds images similar to an image, and 'red' is a text: leave it out"),
+        (
+            ["{photo}", "--similar", "--rerank", "5"],
+            "--rerank compares texts with images, --similar images with images",
+        ),
         (["red", "--model", "{other}"], "was made with another model (weights: stored"),
         (["red", "--model", "gone"], "there is no model folder gone"),
     ],
@@ -197,11 +200,13 @@ def test_an_index_without_its_model_texts_or_itself(
 ) -> None:
     (tmp_path / "model").rename(tmp_path / "moved")
     assert run(index, "red") == 2
-    sentence = f"the model that made the index is not at {tmp_path / 'model'} any more: name it with --model"
+    sentence = f"the model that made the index is not at {tmp_path / 'model'} any more: give it with --model"
     assert sentence in capsys.readouterr().err
     assert run(index, "red", "--model", tmp_path / "moved") == 0
     assert run(tmp_path / "photos", "red") == 2
-    assert "photos is no index (it has no index.json): make one with `updown index IMAGES`" in capsys.readouterr().err
+    assert (
+        "photos is not an index (it has no index.json): make one with `updown index IMAGES`" in capsys.readouterr().err
+    )
     manifest = json.loads((index / "index.json").read_text())
     manifest["tables"]["texts"] = {"rows": 0, "bytes": 0}
     (index / "index.json").write_text(json.dumps(manifest))
@@ -209,7 +214,7 @@ def test_an_index_without_its_model_texts_or_itself(
     assert "the index holds no texts: index again with --captions FILE" in capsys.readouterr().err
     (index / "index.json").write_text(json.dumps({**manifest, "model": None}))
     assert run(index, "red") == 2
-    assert "names no model: give it with --model" in capsys.readouterr().err
+    assert "does not record its model: give it with --model" in capsys.readouterr().err
 
 
 def test_an_image_that_cannot_be_read_is_named_and_the_others_searched_for(
@@ -230,7 +235,7 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_searched_for(
 
 
 def test_wrong_usage(index: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, sentence in ((["red", "--top-k", "0"], "'0' is no whole number above 0"), (["--json"], "QUERY")):
+    for arguments, sentence in ((["red", "--top-k", "0"], "'0' is not a whole number above 0"), (["--json"], "QUERY")):
         with pytest.raises(SystemExit):
             run(index, *arguments)
         assert sentence in capsys.readouterr().err

@@ -160,9 +160,9 @@ def test_the_words_in_every_layout(weights_file, options):
         ({"vocab": [1, 2]}, "the option vocab should name the words"),
         ({"vocab": {"one": "a"}}, "the option vocab should name the words"),
         ({"vocab": {"1": "a", "01": "b"}}, "the option vocab should name the words"),
-        ({**VOCABULARY, "beam_size": "five"}, "the option beam_size is 'five', which is no number"),
-        ({**VOCABULARY, "drop_prob_lm": [0.5]}, "the option drop_prob_lm is .* no number"),
-        ({**VOCABULARY, "seq_length": float("inf")}, "the option seq_length is inf, which is no number"),
+        ({**VOCABULARY, "beam_size": "five"}, "the option beam_size is 'five', which is not a number"),
+        ({**VOCABULARY, "drop_prob_lm": [0.5]}, "the option drop_prob_lm is .* not a number"),
+        ({**VOCABULARY, "seq_length": float("inf")}, "the option seq_length is inf, which is not a number"),
     ],
 )
 def test_options_of_another_layout(weights_file, options, message):
@@ -175,7 +175,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path):
     weights["logit.bias"][3] = torch.nan
     weights["ctx2att.weight"][0, 0] = torch.inf
     save_file(weights, tmp_path / "model.safetensors")
-    with pytest.raises(ValueError, match="hold NaN or infinity in ctx2att.weight, logit.bias: the training that made"):
+    with pytest.raises(ValueError, match="hold NaN or infinity in ctx2att.weight, logit.bias: the training diverged"):
         convert_checkpoint("captioning-pytorch", tmp_path / "model.safetensors", config=VOCABULARY)
 
 
@@ -220,8 +220,8 @@ def test_nothing_is_unpickled(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("broken.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "no complete safetensors"),
-        ("empty.safetensors", b"", "no complete safetensors"),
+        ("broken.safetensors", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}", "not a complete safetensors"),
+        ("empty.safetensors", b"", "not a complete safetensors"),
         ("broken.pth", b"not a checkpoint", "damaged"),
         ("model.pkl", b"", "should end in"),
     ],
@@ -248,7 +248,7 @@ def test_files_without_a_model(tmp_path):
     [
         ({"logit.bias": None, "ctx2att.bias": None}, "missing ctx2att.bias, logit.bias; unexpected nothing"),
         ({"att_embed.4.running_mean": (3,)}, "missing nothing; unexpected att_embed.4.running_mean"),
-        ({"fc_embed.0.weight": (HIDDEN, 3)}, "image vector of width 3 beside regions of width 7"),
+        ({"fc_embed.0.weight": (HIDDEN, 3)}, "image vector of width 3 and regions of width 7"),
         ({"core.att_lstm.weight_ih": (24, 11)}, "11 columns, not the 17"),
         ({"core.lang_lstm.weight_hh": (24, 5)}, "do not fit together.*language_lstm"),
     ],

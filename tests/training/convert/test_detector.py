@@ -338,5 +338,5 @@ def test_milvlgs_other_detectors_are_refused(milvlg, tmp_path):
     """Its bua-d2 models share the names but not the conventions."""
     name = "proposal_generator.rpn_head.objectness_logits"
     changed = {f"{name}.{tensor}": milvlg[1][f"{name}.{tensor}"][:12] for tensor in ("weight", "bias")}
-    with pytest.raises(ValueError, match=r"bua-caffe-\* are converted, bua-d2-\* are not"):
+    with pytest.raises(ValueError, match=r"bua-caffe-\* can be converted, bua-d2-\* cannot"):
         convert_checkpoint("detectron2-vg", written(milvlg[1] | changed, tmp_path), config=NAMES)

@@ -192,7 +192,7 @@ def test_other_models_weights_are_listed(tmp_path):
         ({"question_vocab": [*WORDS, "one"]}, "name 7 words, but the weights have 6: they are another model's"),
         ({"ans2label": {"yes": 0, "no": 1, "2": 2, "3": 3}}, "name 4 answers, but the weights have 3"),
         ({"question_vocab": {"0": 5.5}}, "the option question_vocab should name the words"),
-        ({"question_vocab": {"what": 1}}, "the option question_vocab names 1 words but none of the index 0"),
+        ({"question_vocab": {"what": 1}}, "the option question_vocab names 1 words but none with the index 0"),
         ({"label2ans": [], "ans2label": {"yes": "first"}}, "the option ans2label should name the words"),
         ({"label2ans": ["yes", "no", "no"]}, "answers twice .*'no'"),
         ({"question_vocab": ["what", "is", "the", "man", "is", "name"]}, "'is' has two ids, 1 and 4"),

@@ -498,15 +498,15 @@ def test_other_peoples_models_are_refused(saved: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bert"
     shutil.copytree(saved, folder)
     transformers.BertConfig().save_pretrained(folder)
-    with pytest.raises(ValueError, match="holds a 'bert' model, which is none of UpDown's"):
+    with pytest.raises(ValueError, match="holds a 'bert' model, which is not one of UpDown's"):
         publish_folder(folder, tmp_path / "out", repo_id="someone/bert")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"metrics": {"bleu_4_x100": float("nan")}}, "bleu_4_x100 is no figure"),
-        ({"metrics": {"bleu_4_x100": "21.3"}}, "bleu_4_x100 is no figure"),
+        ({"metrics": {"bleu_4_x100": float("nan")}}, "bleu_4_x100 is not a finite number"),
+        ({"metrics": {"bleu_4_x100": "21.3"}}, "bleu_4_x100 is not a finite number"),
         ({"dataset": {"name": "Flickr8k"}}, "its dataset has no type, its dataset has no split"),
         ({"metrics": [21.3]}, "not in the layout"),
     ],

@@ -129,14 +129,16 @@ def test_nothing_in_common(tmp_path: Path) -> None:
     b = write_rows(tmp_path / "b.tsv", [bua_row(IMAGES[1]), bua_row(IMAGES[1])])
     assert compared(a, b).verdict() == "different: 2 images are on one side only; 1 rows cannot be read"
     c = write_rows(tmp_path / "c.tsv", [bua_row(IMAGES[1])])
-    assert compared(a, c).verdict() == "different: A and B have no image in common; are their ids written alike?"
+    assert (
+        compared(a, c).verdict() == "different: A and B have no image in common; do they spell their ids the same way?"
+    )
 
 
 def test_other_widths_are_an_error(tmp_path: Path) -> None:
     a = write_rows(tmp_path / "a.tsv", [bua_row(IMAGES[0])])
     b = write_rows(tmp_path / "b.tsv", [bua_row(foreign_images(width=9)[0])])
     with pytest.raises(
-        ValueError, match="image '1000' has features of width 8 in A and 9 in B: these are two detectors'"
+        ValueError, match="image '1000' has features of width 8 in A and 9 in B: these are features of two detectors"
     ):
         compare_regions(a, b)
 

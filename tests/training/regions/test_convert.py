@@ -26,7 +26,7 @@ from tests.training.regions.formats.foreign import (
 )
 from training.regions.convert import Conversion, convert_region_files, export_region_files
 from training.regions.formats import FORMATS, guess_format, open_region_file
-from training.regions.formats.sidecar import Beside, read_labels
+from training.regions.formats.sidecar import Sidecar, read_labels
 from training.regions.store import RegionStore, RegionStoreWriter
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -54,24 +54,24 @@ def full_store(folder: Path, *, dtype: torch.dtype, counts: tuple[int, ...] = fo
 
 
 @pytest.fixture(scope="module")
-def labels(tmp_path_factory: pytest.TempPathFactory) -> Beside:
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Sidecar:
     """Names of all ids, for VinVL."""
-    return Beside(labels=read_labels(foreign.vinvl_labels(tmp_path_factory.mktemp("labels") / "labels.json")))
+    return Sidecar(labels=read_labels(foreign.vinvl_labels(tmp_path_factory.mktemp("labels") / "labels.json")))
 
 
 @pytest.mark.parametrize("dtype", FLOAT_TYPES, ids=str)
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("counts", [foreign.COUNTS, (3, 3, 3)], ids=["uneven", "even"])
 def test_out_of_a_store_and_in_again(
-    tmp_path: Path, labels: Beside, name: str, dtype: torch.dtype, counts: tuple[int, ...]
+    tmp_path: Path, labels: Sidecar, name: str, dtype: torch.dtype, counts: tuple[int, ...]
 ) -> None:
     """Features come back to the bit, boxes to float32, and every column that the format says it keeps."""
     store = full_store(tmp_path / "store", dtype=dtype, counts=counts)
     output = tmp_path / f"out.{name}"
-    lost = export_region_files(store.folder, output=output, format=name, beside=labels)
+    lost = export_region_files(store.folder, output=output, format=name, sidecar=labels)
     assert set(lost) == set(store.column_names) - {"region_features", "region_boxes", *FORMATS[name].keeps}
     assert guess_format(output) == name
-    done = convert_region_files(output, output=tmp_path / "again", beside=labels, feature_dtype=dtype)
+    done = convert_region_files(output, output=tmp_path / "again", sidecar=labels, feature_dtype=dtype)
     assert (done.num_added, done.broken) == (len(counts), [])
     again = RegionStore(tmp_path / "again")
     assert again.image_ids == store.image_ids
@@ -103,12 +103,12 @@ def write_foreign(name: str, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["tsv", "lxmert-tsv", "vinvl-tsv", "npz", "hdf5"])
-def test_into_a_store_and_out_again(tmp_path: Path, labels: Beside, name: str) -> None:
+def test_into_a_store_and_out_again(tmp_path: Path, labels: Sidecar, name: str) -> None:
     """Through a store in float32, a foreign file comes out with the numbers it went in with."""
     source = write_foreign(name, tmp_path / "source")
-    convert_region_files(source, output=tmp_path / "store", beside=labels, feature_dtype=torch.float32)
-    export_region_files(tmp_path / "store", output=tmp_path / "out", format=name, beside=labels)
-    files = [open_region_file(path, format=name, beside=labels) for path in (source, tmp_path / "out")]
+    convert_region_files(source, output=tmp_path / "store", sidecar=labels, feature_dtype=torch.float32)
+    export_region_files(tmp_path / "store", output=tmp_path / "out", format=name, sidecar=labels)
+    files = [open_region_file(path, format=name, sidecar=labels) for path in (source, tmp_path / "out")]
     for before, after in zip(*(file.entries() for file in files), strict=True):
         assert before.image_id == after.image_id
         images = [files[0].image(before), files[1].image(after)]
@@ -159,15 +159,15 @@ def test_broken_rows_are_listed_and_the_rest_converted(tmp_path: Path) -> None:
         [
             "it has 5 columns",
             "region_features of region 0 hold NaN",
-            f"image '1000' was there before, at {first}, line 1",
+            f"image '1000' occurred before, at {first}, line 1",
             "these images have {'region_features': 7,",
             "beyond float16",
-            f"image '1003' was there before, at {first}, line 8",
+            f"image '1003' occurred before, at {first}, line 8",
         ],
         strict=True,
     ):
         assert message in line
-    assert (done.num_added, done.num_there, done.num_images) == (4, 0, 10)
+    assert (done.num_added, done.num_existing, done.num_images) == (4, 0, 10)
     assert RegionStore(tmp_path / "store").image_ids == ["1000", "1001", "1003", "1002"]
 
 
@@ -203,11 +203,11 @@ def test_it_goes_on_where_it_stopped_and_says_so(tmp_path: Path, capsys: pytest.
     path = write_rows(tmp_path / "val.tsv", rows[:2])
     assert convert_region_files(path, output=tmp_path / "store") == Conversion(num_added=2)
     write_rows(path, rows)
-    assert convert_region_files(path, output=tmp_path / "store") == Conversion(num_added=2, num_there=2)
+    assert convert_region_files(path, output=tmp_path / "store") == Conversion(num_added=2, num_existing=2)
     assert RegionStore(tmp_path / "store").fingerprint == {"converted_from": "tsv"}
     shown = capsys.readouterr().err
     assert f"regions -> {tmp_path / 'store'}: 100%" in shown and "4 images, " in shown and " images/s" in shown
-    with pytest.raises(ValueError, match="was made otherwise .*made_by"):
+    with pytest.raises(ValueError, match="has another fingerprint .*made_by"):
         convert_region_files(path, output=tmp_path / "store", fingerprint={"made_by": "resnet101"})
 
 
@@ -239,10 +239,10 @@ def test_a_killed_conversion_loses_only_what_was_waiting(tmp_path: Path) -> None
             time.sleep(0.01)
         os.kill(child.pid, signal.SIGKILL)
     assert child.returncode == -signal.SIGKILL
-    num_there = len(RegionStore(tmp_path / "store"))
-    assert num_there in (15, 18)  # the manifest may not have named the sixth shard yet
+    num_existing = len(RegionStore(tmp_path / "store"))
+    assert num_existing in (15, 18)  # the manifest may not have named the sixth shard yet
     done = convert_region_files(path, output=tmp_path / "store")
-    assert done == Conversion(num_added=60 - num_there, num_there=num_there)
+    assert done == Conversion(num_added=60 - num_existing, num_existing=num_existing)
     convert_region_files(path, output=tmp_path / "whole")
     killed, whole = RegionStore(tmp_path / "store"), RegionStore(tmp_path / "whole")
     assert killed.image_ids == whole.image_ids
@@ -318,12 +318,12 @@ def test_an_export_appears_whole_or_not_at_all(tmp_path: Path) -> None:
             writer.append([image.image_id], regions | size)
     for name in FORMATS:
         output = tmp_path / "out"
-        with pytest.raises(ValueError, match=r"store, image '100.': the store (does not know the image's|holds no)"):
+        with pytest.raises(ValueError, match=r"store, image '100.': the store (does not have the image's|holds no)"):
             export_region_files(tmp_path / "store", output=output, format=name)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["store"], name
-    sizes = Beside(sizes={"1002": (IMAGES[2].height, IMAGES[2].width)})
+    sizes = Sidecar(sizes={"1002": (IMAGES[2].height, IMAGES[2].width)})
     (tmp_path / ".out.partial").write_text("of an export that was killed")
-    export_region_files(tmp_path / "store", output=tmp_path / "out", format="tsv", beside=sizes)
+    export_region_files(tmp_path / "store", output=tmp_path / "out", format="tsv", sidecar=sizes)
     convert_region_files(tmp_path / "out", output=tmp_path / "again")
     assert RegionStore(tmp_path / "again").image_sizes.tolist() == [[p.height, p.width] for p in IMAGES]
     with pytest.raises(ValueError, match="out exists: remove it, or write to another place"):

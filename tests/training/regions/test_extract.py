@@ -18,11 +18,11 @@ from training.data.captions.formats import load_captions
 from training.recipe_sections import RegionsRecipe
 from training.regions.extract import (
     ImageRegions,
-    RegionMaker,
+    RegionExtractor,
+    batches_by_size,
     crop,
     extract_regions,
     join_padded,
-    like_sized_batches,
     mirror,
     random_crop,
     source_fingerprint,
@@ -139,7 +139,7 @@ def test_a_store_of_another_source_is_refused(
     options: dict[str, Any] = {"image_processor": processor, "output": tmp_path / "store"}
     extract_regions(rows, source=source, accelerator=new_accelerator(), **options)
     other = UpDownGrid(source.config)
-    with pytest.raises(ValueError, match="was made otherwise .*weights.*; use another folder"):
+    with pytest.raises(ValueError, match="has another fingerprint .*weights.*; use another folder"):
         extract_regions(rows, source=other, accelerator=new_accelerator(), **options)
     images = ImageRegions(RegionsRecipe(store=str(tmp_path / "store")), other, processor, new_accelerator())
     with pytest.raises(ValueError, match="were not made as expected .*weights"):
@@ -206,13 +206,13 @@ def test_ways_to_regions_that_lead_nowhere(tmp_path: Path, source: UpDownGrid, p
     accelerator = new_accelerator()
     with pytest.raises(ValueError, match=r"regions.trained needs pixels at every step: leave regions.store empty"):
         ImageRegions(RegionsRecipe(store="x", trained=True), source, processor, accelerator)
-    with pytest.raises(ValueError, match=r"owns no region source: name the folder .* in regions.store"):
+    with pytest.raises(ValueError, match=r"has no region source: name the folder .* in regions.store"):
         ImageRegions(RegionsRecipe(), None, processor, accelerator)
     without_images = Dataset.from_dict({"image_id": ["a"], "image": [None]})
     with pytest.raises(ValueError, match="image 'a' cannot be read .the row has no image: name the image folder"):
         images = ImageRegions(RegionsRecipe(), source, processor, accelerator)
         images.batch(images.prepare(without_images), np.array([0]), flipped=np.array([False]))
-    with pytest.raises(ValueError, match="is no region store"):
+    with pytest.raises(ValueError, match="is not a region store"):
         ImageRegions(RegionsRecipe(store=str(tmp_path)), None, processor, accelerator).prepare(without_images)
 
 
@@ -274,17 +274,15 @@ def rows_in(folder: Path) -> Dataset:
 def test_images_of_like_sizes_go_through_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = undecoded(sized_images(tmp_path / "photos"))
     (tmp_path / "photos" / "3.png").write_bytes(b"no image")
-    batches = list(like_sized_batches(rows, list(range(8)), batch_size=2))
+    batches = list(batches_by_size(rows, list(range(8)), batch_size=2))
     assert batches == [[4, 2], [0, 7], [5, 1], [6, 3]]  # by width, then height; what has no size comes last
     monkeypatch.setattr("training.regions.extract.WINDOW_BATCHES", 2)
-    batches = list(like_sized_batches(rows, list(range(8)), batch_size=2))
+    batches = list(batches_by_size(rows, list(range(8)), batch_size=2))
     assert batches == [[2, 0], [1, 3], [4, 7], [5, 6]]  # a window of four images after the other
     for count in range(len(batches)):
         done = {row for batch in batches[:count] for row in batch} | {4}
         left = [[row for row in batch if row not in done] for batch in batches[count:]]
-        assert list(like_sized_batches(rows, list(range(8)), batch_size=2, done=done)) == [
-            part for part in left if part
-        ]
+        assert list(batches_by_size(rows, list(range(8)), batch_size=2, done=done)) == [part for part in left if part]
 
 
 def test_a_detectors_regions_are_those_of_each_image_alone(
@@ -370,16 +368,16 @@ def test_an_image_whose_regions_are_no_numbers_is_listed(
     tmp_path: Path, detection_processor: UpDownImageProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, detector = sized_images(tmp_path / "photos"), tiny.tiny_detector()
-    regions_of = RegionMaker.regions
+    regions_of = RegionExtractor.regions
 
-    def spoiled(maker: RegionMaker, images: list[Any]) -> dict[str, torch.Tensor]:
+    def spoiled(maker: RegionExtractor, images: list[Any]) -> dict[str, torch.Tensor]:
         regions = regions_of(maker, images)
         for place, image in enumerate(images):
             if image.size == (30, 90):
                 regions["region_features"][place, 0, 0] = float("nan")
         return regions
 
-    monkeypatch.setattr(RegionMaker, "regions", spoiled)
+    monkeypatch.setattr(RegionExtractor, "regions", spoiled)
     options: dict[str, Any] = {"source": detector, "image_processor": detection_processor}
     broken = extract_regions(rows, output=tmp_path / "store", accelerator=new_accelerator(), **options)
     assert len(broken) == 1 and broken[0].startswith("4.png: image '4.png' has region_features that are NaN")
@@ -422,7 +420,9 @@ def test_a_detectors_fingerprint_names_how_images_are_prepared(
     processor = UpDownImageProcessor.from_pretrained(tmp_path / "detector")
     extract_regions(rows, source=loaded, image_processor=processor, **options)  # goes on
     larger = UpDownImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
-    with pytest.raises(ValueError, match=r"was made otherwise \(size: stored .*48.*, expected .*64.*\); use another"):
+    with pytest.raises(
+        ValueError, match=r"has another fingerprint \(size: stored .*48.*, expected .*64.*\); use another"
+    ):
         extract_regions(rows, source=detector, image_processor=larger, **options)
     detection_processor.channel_order = "bgr"
     with pytest.raises(ValueError, match="channel_order: stored 'rgb', expected 'bgr'"):
@@ -441,7 +441,7 @@ def test_soft_labels_are_kept_only_when_asked_for(
         folder = tmp_path / f"store-{wanted}"
         first = {"accelerator": new_accelerator(), "output": folder, "soft_labels": wanted, **options}
         extract_regions(rows.select(range(4)), **first)
-        with pytest.raises(ValueError, match="soft labels: go on with" + ("" if wanted else "out")):
+        with pytest.raises(ValueError, match="soft labels: extract with" + ("" if wanted else "out")):
             extract_regions(rows, **{**first, "soft_labels": not wanted})
         extract_regions(rows, **first)
     plain, soft = RegionStore(tmp_path / "store-False"), RegionStore(tmp_path / "store-True")
@@ -463,14 +463,14 @@ def test_rough_numbers_reach_the_disk_batch_by_batch(
 ) -> None:
     images = sized_images(tmp_path / "photos")
     on_disk = []
-    regions = RegionMaker.regions
+    regions = RegionExtractor.regions
 
-    def counted(maker: RegionMaker, images: list[Any]) -> dict[str, torch.Tensor]:
+    def counted(maker: RegionExtractor, images: list[Any]) -> dict[str, torch.Tensor]:
         found = tmp_path / "store" / "store.json"
         on_disk.append(sum(shard["photos"] for shard in json.loads(found.read_text())["shards"]))
         return regions(maker, images)
 
-    monkeypatch.setattr(RegionMaker, "regions", counted)
+    monkeypatch.setattr(RegionExtractor, "regions", counted)
     broken = extract_regions(
         images,
         source=detector,
@@ -487,7 +487,9 @@ def test_a_grid_selects_and_names_nothing(tmp_path: Path, source: UpDownGrid, pr
     rows = rows_of(image_folder(tmp_path / "photos", num_images=2))
     options: dict[str, Any] = {"source": source, "image_processor": processor, "output": tmp_path / "store"}
     for asked in ({"selection": {"max_regions": 3}}, {"soft_labels": True}):
-        with pytest.raises(ValueError, match="a grid's regions are neither selected nor named: leave min_regions"):
+        with pytest.raises(
+            ValueError, match="a grid has neither a region selection nor soft labels: leave out min_regions"
+        ):
             extract_regions(rows, accelerator=new_accelerator(), **asked, **options)
 
 

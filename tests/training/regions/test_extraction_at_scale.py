@@ -17,12 +17,12 @@ from PIL import Image
 from modeling_updown import UpDownImageProcessor
 from tests import tiny
 from tests.training.tiny_run import in_processes, new_process
-from training.regions.extract import RegionMaker, extract_regions
+from training.regions.extract import RegionExtractor, extract_regions
 from training.regions.store import RegionStore, RegionStoreWriter
 
 SIDE, BATCH = 32, 32
 MOMENTS = (
-    "training.regions.extract:RegionMaker.regions:2",  # regions are made, none of the batch is written
+    "training.regions.extract:RegionExtractor.regions:2",  # regions are made, none of the batch is written
     "training.regions.store:write_shard:3",  # a small shard is written, no manifest names it
     "training.regions.store:RegionStoreWriter._write_manifest:4",  # it is named
     "training.regions.store:write_shard:8",  # the full shard in the place of small ones is written, not named
@@ -44,14 +44,14 @@ def many_images(folder: Path, count: int) -> list[str]:
 
 def extract_folder(images: str, store: str, log: str, batch_size: int = BATCH, **options: Any) -> None:
     """What a process does; the number of images in each call of the detector goes into `log`."""
-    regions_of = RegionMaker.regions
+    regions_of = RegionExtractor.regions
 
-    def noted(maker: RegionMaker, images: list[Any]) -> dict[str, torch.Tensor]:
+    def noted(maker: RegionExtractor, images: list[Any]) -> dict[str, torch.Tensor]:
         with open(log, "a") as file:
             file.write(f"{len(images)}\n")
         return regions_of(maker, images)
 
-    RegionMaker.regions = noted  # type: ignore
+    RegionExtractor.regions = noted  # type: ignore
     try:
         paths = sorted(Path(images).iterdir())
         rows = Dataset.from_dict({"image_id": [path.name for path in paths], "image": [str(path) for path in paths]})
@@ -65,7 +65,7 @@ def extract_folder(images: str, store: str, log: str, batch_size: int = BATCH, *
             **options,
         )
     finally:
-        RegionMaker.regions = regions_of  # type: ignore[method-assign]
+        RegionExtractor.regions = regions_of  # type: ignore[method-assign]
 
 
 def calls_in(log: Path) -> list[int]:

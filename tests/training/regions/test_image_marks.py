@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.regions.image_marks import BLOCK, UNKNOWN, image_mark, other_images, refuse_other_images
+from training.regions.image_marks import BLOCK, UNKNOWN, changed_images, check_same_images, image_mark
 
 
 @pytest.mark.parametrize("length", [1, 100, BLOCK, 3 * BLOCK, 3 * BLOCK + 1, 50 * BLOCK])
@@ -32,7 +32,7 @@ def test_what_cannot_be_read_has_no_mark(tmp_path: Path) -> None:
 
 
 def test_only_two_known_marks_can_differ() -> None:
-    assert other_images(["a", "b", "c", "d"], [1, 1, 0, 1], known={"a": 1, "b": 2, "c": 3, "d": 0}) == ["b"]
+    assert changed_images(["a", "b", "c", "d"], [1, 1, 0, 1], known={"a": 1, "b": 2, "c": 3, "d": 0}) == ["b"]
     with pytest.raises(ValueError, match=r"2 of 9 images are not those that S holds under the same ids \(b, c\): move"):
-        refuse_other_images(["b", "c"], of=9, place="S", cure="move")
-    refuse_other_images([], of=9, place="S", cure="move")
+        check_same_images(["b", "c"], of=9, place="S", cure="move")
+    check_same_images([], of=9, place="S", cure="move")

@@ -233,7 +233,7 @@ def test_features_in_float32_keep_every_bit(tmp_path: Path) -> None:
     assert store.feature_dtype == torch.float32
     assert torch.equal(store.batch([0, 1])["region_features"], regions["region_features"])
     assert store.batch([1], dtype=torch.float16)["region_features"].dtype == torch.float16
-    with pytest.raises(ValueError, match="keeps its features in torch.float32, not torch.float16; go on in the same"):
+    with pytest.raises(ValueError, match="keeps its features in torch.float32, not torch.float16; use the same type"):
         RegionStoreWriter(tmp_path, fingerprint=FINGERPRINT)
 
 
@@ -306,10 +306,10 @@ def test_a_differing_fingerprint_is_told_field_by_field(store: RegionStore) -> N
 
 @pytest.mark.parametrize("changed", [{"backbone": "resnet50"}, {"revision": "abc"}])
 def test_a_store_is_not_continued_with_another_fingerprint(store: RegionStore, changed: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=f"made otherwise.*{next(iter(changed))}"):
+    with pytest.raises(ValueError, match=f"has another fingerprint.*{next(iter(changed))}"):
         RegionStoreWriter(store.folder, fingerprint={**FINGERPRINT, **changed})
     fewer = {"backbone": "resnet101"}
-    with pytest.raises(ValueError, match="made otherwise.*model_type"):
+    with pytest.raises(ValueError, match="has another fingerprint.*model_type"):
         RegionStoreWriter(store.folder, fingerprint=fewer)
 
 
@@ -349,7 +349,7 @@ def test_a_bad_batch_is_refused_whole_and_its_image_is_named(
 def test_an_id_that_is_there_or_twice_or_no_string_is_refused(store: RegionStore) -> None:
     with RegionStoreWriter(store.folder, fingerprint=FINGERPRINT) as writer:
         regions = batch_of([3, 4])[1]
-        with pytest.raises(ValueError, match="'image 3' is already there"):
+        with pytest.raises(ValueError, match="'image 3' is already in it"):
             writer.append(["new", "image 3"], regions)
         with pytest.raises(ValueError, match="'new' is twice in this batch"):
             writer.append(["new", "new"], regions)
@@ -369,7 +369,7 @@ def test_unknown_images_are_named(store: RegionStore) -> None:
 
 
 def test_folders_that_are_no_store(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is no region store"):
+    with pytest.raises(ValueError, match="is not a region store"):
         RegionStore(tmp_path / "absent")
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(ValueError, match="holiday.jpg"):
@@ -386,7 +386,7 @@ def test_a_shard_cut_short_absent_or_overwritten_is_refused(store: RegionStore) 
     with pytest.raises(ValueError, match=f"is {len(content) - 7} bytes long, not {len(content)}: it was cut short"):
         RegionStore(store.folder)
     shard.write_bytes(b"x" * len(content))
-    with pytest.raises(ValueError, match="is no region shard"):
+    with pytest.raises(ValueError, match="is damaged .its checksum differs"):
         RegionStore(store.folder)
     shard.unlink()
     with pytest.raises(ValueError, match="is absent"):
@@ -397,9 +397,9 @@ def test_a_shard_cut_short_absent_or_overwritten_is_refused(store: RegionStore) 
     ("change", "message"),
     [
         ({"format": "other"}, "its format is 'other'"),
-        ({"shards": [{"file": "../../secret", "photos": 1, "regions": 1, "bytes": 9}]}, "strange shard"),
-        ({"shards": 3}, "no manifest"),
-        ({"fingerprint": "resnet"}, "fingerprint is no object"),
+        ({"shards": [{"file": "../../secret", "photos": 1, "regions": 1, "bytes": 9}]}, "invalid shard"),
+        ({"shards": 3}, "not a manifest"),
+        ({"fingerprint": "resnet"}, "fingerprint is not an object"),
     ],
 )
 def test_a_spoiled_manifest_is_refused(store: RegionStore, change: dict[str, Any], message: str) -> None:
@@ -411,7 +411,7 @@ def test_a_spoiled_manifest_is_refused(store: RegionStore, change: dict[str, Any
 
 def test_a_broken_manifest_is_refused(store: RegionStore) -> None:
     (store.folder / "store.json").write_text('{"format": ')
-    with pytest.raises(ValueError, match="store.json is no manifest of a region store"):
+    with pytest.raises(ValueError, match="store.json is not a manifest of a region store"):
         RegionStore(store.folder)
 
 

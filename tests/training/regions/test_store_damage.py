@@ -47,7 +47,7 @@ def as_of_before(folder: Path) -> None:
 def test_a_changed_byte_is_refused(store: RegionStore, share: float) -> None:
     shard = store.folder / "shard-0-00001.arrow"
     flipped(shard, round(share * (shard.stat().st_size - 1)), bits=4)
-    with pytest.raises(ValueError, match=r"shard-0-00001.arrow is no region shard as it was written .*copy the store"):
+    with pytest.raises(ValueError, match=r"shard-0-00001.arrow is damaged .*copy the store"):
         RegionStore(store.folder)
 
 
@@ -58,7 +58,7 @@ def test_a_large_store_is_checked_where_it_says_whose_regions_are_whose_and_on_r
     shard = store.folder / "shard-0-00000.arrow"
     whole = shard.read_bytes()
     flipped(shard, whole.index(b"image 1") + 6, bits=2)  # now "image 3"
-    with pytest.raises(ValueError, match=r"as it was written .its ids or counts differ"):
+    with pytest.raises(ValueError, match=r"is damaged .its ids or counts differ"):
         RegionStore(store.folder)
     shard.write_bytes(whole)
     features = image(2, num_regions=4)["region_features"].half().numpy().tobytes()
@@ -67,7 +67,7 @@ def test_a_large_store_is_checked_where_it_says_whose_regions_are_whose_and_on_r
     found = list(verified_shards(store.folder))
     assert [entry["file"] for entry, _, _ in found] == [f"shard-0-0000{number}.arrow" for number in range(3)]
     assert [None if images is None else len(images.image_ids) for _, images, _ in found] == [None, 3, 1]
-    assert "shard-0-00000.arrow is no region shard as it was written (its checksum differs)" in found[0][2]
+    assert "shard-0-00000.arrow is damaged (its checksum differs)" in found[0][2]
     shard.write_bytes(whole)
     assert [fault for _, _, fault in verified_shards(store.folder)] == ["", "", ""]
 
@@ -118,7 +118,7 @@ def test_an_offset_that_leads_out_of_the_file_ends_in_a_sentence(store: RegionSt
     content = shard.read_bytes()
     place = content.index(np.array([0, 7, 14, 21], dtype=np.int32).tobytes())  # of the ids
     shard.write_bytes(content[: place + 8] + np.int32(2**30).tobytes() + content[place + 12 :])
-    with pytest.raises(ValueError, match=r"shard-0-00000.arrow is no region shard .*delete its folder and extract"):
+    with pytest.raises(ValueError, match=r"shard-0-00000.arrow is not a region shard .*delete its folder and extract"):
         RegionStore(store.folder)
 
 
@@ -133,7 +133,7 @@ def test_a_last_shard_that_was_cut_short_is_made_anew(tmp_path: Path, share: flo
     (tmp_path / "cut" / last).write_bytes(content[: int(share * len(content))])
     with pytest.raises(ValueError, match=f"{last} is .* bytes long, not {len(content)}: it was cut short"):
         RegionStore(tmp_path / "cut")
-    with pytest.warns(UserWarning, match=f"{last} was cut short: its 1 images are made again"):
+    with pytest.warns(UserWarning, match=f"{last} was cut short: its 1 images are added again"):
         append_the_rest(tmp_path / "cut", **options)
     for path in (tmp_path / "whole").iterdir():
         assert path.read_bytes() == (tmp_path / "cut" / path.name).read_bytes(), path.name

@@ -37,7 +37,7 @@ def processor() -> UpDownImageProcessor:
     return UpDownImageProcessor(size={"height": SIDE, "width": SIDE})
 
 
-def other_images(folder: Path, *, num_images: int) -> Path:
+def changed_images(folder: Path, *, num_images: int) -> Path:
     """As `image_folder`, of the same names, but none of the images is the same."""
     image_folder(folder, num_images=num_images)
     for number in range(num_images):
@@ -48,7 +48,7 @@ def other_images(folder: Path, *, num_images: int) -> Path:
 def test_images_of_the_same_names_are_told_apart(
     tmp_path: Path, source: UpDownGrid, processor: UpDownImageProcessor
 ) -> None:
-    first, second = image_folder(tmp_path / "a", num_images=4), other_images(tmp_path / "b", num_images=6)
+    first, second = image_folder(tmp_path / "a", num_images=4), changed_images(tmp_path / "b", num_images=6)
     options: dict[str, Any] = {"source": source, "image_processor": processor, "output": tmp_path / "store"}
     extract_regions(rows_of(first), accelerator=new_accelerator(), **options)
     message = (
@@ -86,7 +86,7 @@ def test_a_store_that_marked_no_image_serves_as_before(
         extract_regions(rows.select(range(2)), accelerator=new_accelerator(), **options)
     extract_regions(rows, accelerator=new_accelerator(), **options)
     assert (RegionStore(tmp_path / "store").image_marks == 0).tolist() == [True, True, False]
-    other = rows_of(other_images(tmp_path / "other", num_images=2))
+    other = rows_of(changed_images(tmp_path / "other", num_images=2))
     images = ImageRegions(RegionsRecipe(store=str(tmp_path / "store")), source, processor, new_accelerator())
     assert len(images.prepare(other)) == 2
 
@@ -111,7 +111,7 @@ def test_a_store_by_file_names_serves_annotations_by_numbers(
         assert torch.allclose(found, expected, atol=2e-3, rtol=2e-3)
     unplaced = Dataset.from_dict({"image_id": ["a", "b"], "image": [None, None]})
     message = (
-        r"none of the 2 images is in the region store .*: the data call them 'a', 'b', the store '0.png', .*extract"
+        r"none of the 2 images is in the region store .*: the ids of the data are 'a', 'b', those .* '0.png', .*extract"
     )
     with pytest.raises(ValueError, match=message):
         ImageRegions(RegionsRecipe(store=str(tmp_path / "store")), None, processor, new_accelerator()).prepare(unplaced)

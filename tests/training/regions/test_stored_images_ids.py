@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from training.regions.stored_images import stored_ids, tell_lost
+from training.regions.stored_images import check_missing, stored_ids
 
 
 class Store(list):
@@ -46,7 +46,7 @@ def test_names_that_fit_two_images_are_refused() -> None:
     ):
         stored_ids(["6"], [None], store=Store(["6.jpg", "6.png"]))
     for ids in (["a", "b"], ["6.jpg", "b"]):
-        with pytest.raises(ValueError, match=f"images '{ids[0]}' and 'b' both go by the name of '6.jpg'"):
+        with pytest.raises(ValueError, match=f"images '{ids[0]}' and 'b' both match '6.jpg'"):
             stored_ids(ids, ["x/6.jpg", "y/6.jpg"], store=Store(["6.jpg"]))
 
 
@@ -58,7 +58,7 @@ def test_lost_images_are_told_once_or_refused() -> None:
     ids, store = [str(number) for number in range(10)], Store(["0.jpg"])
 
     def told(num_held: int, **options: Any) -> None:
-        tell_lost(ids, {one: one for one in ids[:num_held]}, store=store, **options)
+        check_missing(ids, {one: one for one in ids[:num_held]}, store=store, **options)
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -72,6 +72,6 @@ def test_lost_images_are_told_once_or_refused() -> None:
     with pytest.raises(ValueError, match=r"6 of the 10 images .* '4', .* or lower regions.min_share, which is 0.5"):
         told(4, min_share=0.5)
     with pytest.raises(
-        ValueError, match=r"none of the 10 images is in .* call them '0', '1', '2', ..., the store '0.jpg'"
+        ValueError, match=r"none of the 10 images is in .* data are '0', '1', '2', ..., those of the store '0.jpg'"
     ):
         told(0, min_share=0.0)

@@ -27,9 +27,9 @@ def images(tmp_path: Path) -> Path:
     return retrieval_fake.save_colour_images(tmp_path / "photos")
 
 
-def opened(folder: Path, maker: Embedder) -> IndexWriter:
+def opened(folder: Path, extractor: Embedder) -> IndexWriter:
     places = {"model": "m", "photo_folder": None, "region_store": None}
-    return IndexWriter(folder, fingerprint=maker.fingerprint(), places=places, dtype="float32")
+    return IndexWriter(folder, fingerprint=extractor.fingerprint(), places=places, dtype="float32")
 
 
 def by_id(folder: Path) -> dict[str, np.ndarray]:
@@ -66,11 +66,11 @@ def test_pairs_are_matched_in_batches() -> None:
     made = embedder()
     regions = made.regions([colour_image("red", level=level) for level in (0.2, 1.0, 0.6)])
     index, texts = [2, 0, 1, 1, 0], ["red", "a red", "red", "a big red thing", "red thing"]
-    odds = made.match(texts, regions, image_index=index)
+    logits = made.match(texts, regions, image_index=index)
     one_by_one = [made.match([text], regions, image_index=[image])[0] for text, image in zip(texts, index, strict=True)]
-    assert odds.dtype == np.float32 and odds.shape == (5,)
-    np.testing.assert_allclose(odds, one_by_one, atol=1e-6)
-    assert odds[2] > odds[0] > odds[1]  # the brighter
+    assert logits.dtype == np.float32 and logits.shape == (5,)
+    np.testing.assert_allclose(logits, one_by_one, atol=1e-6)
+    assert logits[2] > logits[0] > logits[1]  # the brighter
     assert made.match([], regions, image_index=[]).shape == (0,)
 
 
@@ -171,7 +171,7 @@ def test_a_store_of_another_source_is_refused(images: Path, tmp_path: Path) -> N
 
 def test_a_model_without_a_source_takes_no_images(images: Path, tmp_path: Path) -> None:
     made = embedder(owns_source=False)
-    sentence = "the model owns no region source, so it takes no images: index a store of regions"
+    sentence = "the model has no region source, so it takes no images: index a region store"
     with pytest.raises(ValueError, match=sentence):
         made.regions([colour_image("red")])
     with opened(tmp_path / "index", made) as writer, pytest.raises(ValueError, match=sentence):

@@ -70,8 +70,8 @@ def test_reranking_reads_the_best_anew(index: ImageIndex) -> None:
     found = index.search("red", top_k=4, rerank=2)
     assert names_of(index, found.rows)[:3] == ["red1", "red0", "red2"]
     words = len(index.embedder.processor.tokenizer("red")["input_ids"])
-    odds = [4 * level - 3 + 0.1 * (words - 3) for level in (2 / 3, 1 / 3)]
-    assert found.match_probs[:2] == pytest.approx([1 / (1 + np.exp(-value)) for value in odds], abs=0.02)
+    logits = [4 * level - 3 + 0.1 * (words - 3) for level in (2 / 3, 1 / 3)]
+    assert found.match_probs[:2] == pytest.approx([1 / (1 + np.exp(-value)) for value in logits], abs=0.02)
     assert found.match_probs[2:] == [None, None] and found.unread == []
     assert names_of(index, index.search("red", top_k=1, rerank=3).rows) == ["red2"]
     assert len(index.search("red", top_k=2, rerank=99).rows) == 2
@@ -144,7 +144,7 @@ def test_regions_of_candidates_come_from_the_store(images: Path, tmp_path: Path)
         image.unlink()
     found = index.search("red", top_k=3, rerank=3)
     assert names_of(index, found.rows) == ["red2", "red1", "red0"] and found.unread == []
-    with pytest.raises(ValueError, match="does not know where the image 'red2.png' lies: name its folder in --images"):
+    with pytest.raises(ValueError, match="does not have the path of the image 'red2.png': name its folder in --images"):
         index.image_path(found.rows[0])
     gone = opened(tmp_path / "index")
     store.rename(tmp_path / "old")
@@ -188,7 +188,7 @@ def test_refusals(index: ImageIndex, images: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="was made with another model .weights: stored .*: use that one, or index"):
         ImageIndex.open(tmp_path / "index", ColourModel(tint=0.5), colour_processor())
     plain = opened(build(tmp_path / "plain", images, texts=[]))
-    with pytest.raises(ValueError, match="the index holds no texts: index again with --captions FILE, or look for"):
+    with pytest.raises(ValueError, match="the index holds no texts: index again with --captions FILE, or search for"):
         plain.search_texts(colour_image("red"))
     with pytest.raises(ValueError, match="text 0 is empty"):
         index.search("  ")
@@ -199,7 +199,7 @@ def test_refusals(index: ImageIndex, images: Path, tmp_path: Path) -> None:
     made = Embedder(ColourModel(), colour_processor())
     places = {"model": None, "photo_folder": None, "region_store": None}
     IndexWriter(tmp_path / "empty", fingerprint=made.fingerprint(), places=places).close()
-    with pytest.raises(ValueError, match="empty holds no image yet: go on with `updown index`"):
+    with pytest.raises(ValueError, match="empty holds no image yet: add some with `updown index`"):
         opened(tmp_path / "empty")
 
 

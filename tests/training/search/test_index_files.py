@@ -190,7 +190,7 @@ def test_another_model_or_place(folder: Path, tmp_path: Path) -> None:
         opened(folder, dtype="float32")
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "letter.txt").write_text("dear")
-    with pytest.raises(ValueError, match=r"taken holds other things \(letter.txt\); give an empty folder or an index"):
+    with pytest.raises(ValueError, match=r"taken holds other files \(letter.txt\); give an empty folder or an index"):
         opened(tmp_path / "taken")
     with pytest.raises(ValueError, match="letter.txt is a file: give a folder for the index"):
         opened(tmp_path / "taken" / "letter.txt")
@@ -211,7 +211,9 @@ def test_bad_vectors_add_nothing(folder: Path) -> None:
 
 
 def test_no_index(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"is no index .it has no index.json.: make one with `updown index IMAGES`"):
+    with pytest.raises(
+        ValueError, match=r"is not an index .it has no index.json.: make one with `updown index IMAGES`"
+    ):
         read_index(tmp_path)
 
 
@@ -219,11 +221,17 @@ def test_no_index(tmp_path: Path) -> None:
     ("change", "fault"),
     [
         ({"format": "updown-index-9"}, "its format is 'updown-index-9', not 'updown-index-1'"),
-        ({"fingerprint": []}, "its fingerprint or dtype is none"),
-        ({"dtype": "object"}, "its fingerprint or dtype is none"),
-        ({"photo_folder": 3}, "one of model, photo_folder, region_store is no path"),
-        ({"tables": {"photos": {"rows": -1, "bytes": 0}, "texts": {"rows": 0, "bytes": 0}}}, "it counts no rows"),
-        ({"tables": {"photos": {"rows": True, "bytes": 0}, "texts": {"rows": 0, "bytes": 0}}}, "it counts no rows"),
+        ({"fingerprint": []}, "its fingerprint or dtype is not valid"),
+        ({"dtype": "object"}, "its fingerprint or dtype is not valid"),
+        ({"photo_folder": 3}, "one of model, photo_folder, region_store is not a path"),
+        (
+            {"tables": {"photos": {"rows": -1, "bytes": 0}, "texts": {"rows": 0, "bytes": 0}}},
+            "its numbers of rows or bytes are not valid",
+        ),
+        (
+            {"tables": {"photos": {"rows": True, "bytes": 0}, "texts": {"rows": 0, "bytes": 0}}},
+            "its numbers of rows or bytes are not valid",
+        ),
         ({"tables": {}}, "'photos'"),
         ({"tables": []}, "list indices"),
     ],
@@ -231,13 +239,13 @@ def test_no_index(tmp_path: Path) -> None:
 def test_strange_manifests(folder: Path, change: dict[str, Any], fault: str) -> None:
     path = folder / "index.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(ValueError, match="index.json is no manifest of an index: .*" + fault):
+    with pytest.raises(ValueError, match="index.json is not a manifest of an index: .*" + fault):
         read_index(folder)
     path.write_text("[")
     with pytest.raises(ValueError, match="index.json is not valid JSON"):
         read_index(folder)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="index.json is no manifest"):
+    with pytest.raises(ValueError, match="index.json is not a manifest"):
         read_index(folder)
 
 
@@ -390,9 +398,9 @@ def test_broken_entries_are_met_where_they_are_read(folder: Path, line: bytes) -
     rewrite(folder, 3, bytes=10**6)
     entries = read_index(folder)[1]["photos"].entries
     assert entries[0] == images(0)[0] and entries[-1] == images(2)[0] and entries[2:] == images(2)
-    with pytest.raises(ValueError, match="photos.jsonl, line 2 is no entry with 'id': copy the index again"):
+    with pytest.raises(ValueError, match="photos.jsonl, line 2 is not an entry with 'id': copy the index again"):
         list(entries)
-    with pytest.raises(ValueError, match="line 2 is no entry"):
+    with pytest.raises(ValueError, match="line 2 is not an entry"):
         opened(folder)
     with pytest.raises(IndexError):
         entries[3]

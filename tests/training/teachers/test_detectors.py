@@ -82,14 +82,14 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / "broken.onnx").write_bytes(b"no model")
     for name in ("broken.onnx", "absent.onnx"):
-        with pytest.raises(ValueError, match=f"{name} is no ONNX model that onnxruntime can run"):
+        with pytest.raises(ValueError, match=f"{name} is not an ONNX model that onnxruntime can run"):
             FastestDetTeacher(tmp_path / name)
 
 
 def test_names_of_another_model_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / "names.txt").write_text("dog\ncat\n")
-    with pytest.raises(ValueError, match="gives 85 numbers a cell, but 2 class names need 7; .* --names"):
+    with pytest.raises(ValueError, match="gives 85 numbers per cell, but 2 class names need 7; .* --names"):
         FastestDetTeacher(shared("weights/fastestdet/FastestDet.onnx"), names=tmp_path / "names.txt")
 
 

@@ -28,7 +28,7 @@ def test_nothing_is_unknown_and_case_is_lost() -> None:
 
 
 def test_mistakes_are_named_with_their_cure(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="text.vocabulary_size is 10, but bytes and special tokens are 261"):
+    with pytest.raises(ValueError, match="text.vocabulary_size is 10, but it must be at least 261: bytes"):
         train_word_pieces(CAPTIONS, vocabulary_size=10)
     with pytest.raises(ValueError, match="text.pretrained: no tokenizer in"):
         pretrained_tokenizer(str(tmp_path))

@@ -117,7 +117,7 @@ def test_broken_archives_are_refused(glove: Path, tmp_path: Path) -> None:
     content = (tmp_path / "bent.zip").read_bytes()
     (tmp_path / "bent.zip").write_bytes(content.replace(b"word250", b"word999"))
     for name in ("cut.gz", "bent.gz", "text.gz", "text.zip", "bent.zip"):
-        with pytest.raises(ValueError, match=f"{name} cannot be unpacked .* is it cut short, or locked"):
+        with pytest.raises(ValueError, match=f"{name} cannot be unpacked .* is it cut short, or encrypted"):
             glove_vectors(tmp_path / name, ["word1"])
 
 
@@ -126,15 +126,15 @@ def test_broken_archives_are_refused(glove: Path, tmp_path: Path) -> None:
     [
         (b"", "holds no word vectors; expected lines such as `dog"),
         (b"400000 300\n", "holds no word vectors"),
-        (b"dog\n", "line 1 is no word with numbers, parted by blanks: 'dog'"),
-        (b"dog\t1\t2\n", r"line 1 is no word with numbers, parted by blanks: 'dog\\t1"),
-        (b"dog 1 2\ncat 1\n", "line 2 has 1 numbers, not 2 as the first: 'cat 1'; is the file cut short?"),
-        (b"dog 1 2\ncat 1 2 3\n", "line 2 has 3 numbers, not 2 as the first: 'cat 1 2 3'"),
+        (b"dog\n", "line 1 is not a word with numbers, separated by blanks: 'dog'"),
+        (b"dog\t1\t2\n", r"line 1 is not a word with numbers, separated by blanks: 'dog\\t1"),
+        (b"dog 1 2\ncat 1\n", "line 2 has 1 numbers, not 2 as the first line: 'cat 1'; is the file cut short?"),
+        (b"dog 1 2\ncat 1 2 3\n", "line 2 has 3 numbers, not 2 as the first line: 'cat 1 2 3'"),
         (b"dog 1 2\ncat 1 x\n", "line 2, the word 'cat': could not convert string to float"),
         (b"2 2\ndog 1 2\ncat 1 nan\n", "line 3: the vector of 'cat' holds a number that is not finite"),
         (b"dog 1 2\ncat 1 1e39\n", "line 2: the vector of 'cat' holds a number that is not finite"),
         (b"dog 1 2\ncaf\xe9 1 2\n", "line 2 is not UTF-8: 'caf\ufffd 1 2'; save the vectors as text in UTF-8"),
-        (b"3000000 2\ndog \x00\x81\x12\xfa\x00\x00\n", "line 2 is no word with numbers"),  # word2vec's binary layout
+        (b"3000000 2\ndog \x00\x81\x12\xfa\x00\x00\n", "line 2 is not a word with numbers"),  # word2vec's binary layout
     ],
 )
 def test_broken_lines_are_named(content: bytes, message: str, tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ def test_numbers_of_unwanted_words_are_not_read(tmp_path: Path) -> None:
 def test_wrong_widths_and_hostile_sizes_are_refused(
     glove: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match=r"glove.3d.txt has 3 numbers a word, not 300: choose another file"):
+    with pytest.raises(ValueError, match=r"glove.3d.txt has 3 numbers per word, not 300: choose another file"):
         glove_vectors(glove, ["dog"], size=300)
     with pytest.raises(ValueError, match="there is no file .*gone.txt; GloVe's vectors are published as glove.6B.zip"):
         word_vectors(tmp_path / "gone.txt", ["dog"])
     monkeypatch.setattr("training.text.word_vectors.LARGEST_SIZE", 2)
-    with pytest.raises(ValueError, match="has 3 numbers a word, but 2 are the most"):
+    with pytest.raises(ValueError, match="has 3 numbers per word, more than 2"):
         glove_vectors(glove, ["dog"])
     monkeypatch.setattr("training.text.word_vectors.LONGEST_LINE_BYTES", 20)
     with pytest.raises(ValueError, match="line 6 is longer than 20 bytes; is it a text file"):

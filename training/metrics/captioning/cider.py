@@ -1,7 +1,7 @@
-"""CIDEr-D (Vedantam et al. 2015): a score for captions, and the reward of self-critical training (Rennie et al. 2017).
+"""CIDEr-D (Vedantam et al. 2015), a score of captions and the reward of self-critical training (Rennie et al. 2017).
 
-References are read once into arrays; `CiderD.score` then takes captions as text and `CiderD.reward` batches of sampled
-token ids, some hundred thousand captions a second on one core.
+References are converted to arrays once; `CiderD.score` then takes captions as text and `CiderD.reward` batches of
+sampled token ids, some hundred thousand captions per second on one core.
 """
 
 import math
@@ -18,23 +18,23 @@ REFERENCES_PER_BLOCK = 2048
 
 
 class CiderD:
-    """CIDEr-D, in 0..10, of captions of known images (Vedantam et al. 2015); also self-critical training's reward.
+    """CIDEr-D, in 0..10, of captions of known images (Vedantam et al. 2015); also the reward of self-critical training.
 
-    Built once from every image's references; `score` takes captions as text, `reward` as token ids. As the official
-    evaluator and the popular self-critical implementation compute it: n = 1..4, weights tf (ln N - ln max(1, df)),
-    counts clipped in the product but not in the norms, a Gaussian penalty (sigma 6) on the difference in the number of
-    bigrams, no stemming.
+    Built once from every image's references; `score` takes captions as text, `reward` as token ids. As in the official
+    evaluator and the popular self-critical implementation: n = 1..4, weights tf (ln N - ln max(1, df)), counts clipped
+    in the product but not in the norms, a Gaussian penalty (sigma 6) on the difference in the number of bigrams, no
+    stemming.
 
     Args:
         references: for each image its reference captions: words separated by white space, as `ptb_tokenize` returns.
         document_frequency: n-grams (a string of words separated by spaces, or a tuple of words) -> number of images
-            with it; by default counted over `references`. An n-gram it lacks counts as 1.
+            with it; by default counted over `references`. The count of an absent n-gram is 1.
         num_documents: the number of images behind `document_frequency`.
         tokenizer: applied to lists of captions, references and candidates alike, e.g. `ptb_tokenize` for raw text.
 
     Raises:
-        ValueError: one image without `document_frequency` (every weight would be ln 1 = 0, every score 0); no word in
-            any reference; a frequency over `num_documents`.
+        ValueError: for one image without `document_frequency` (every weight would be ln 1 = 0, every score 0); for
+            references without any word; for a frequency over `num_documents`.
 
     Example:
         >>> scorer = CiderD([["a dog runs fast"], ["a cat sleeps", "the cat"]])
@@ -77,9 +77,9 @@ class CiderD:
 
         Args:
             references: for each image its references, each a row of token ids. A row is read up to and including its
-                first `end_token_id`, which counts as a word, here, in document frequencies and in rewards: without it
-                training learns captions that stop in mid-phrase. A row without one is a caption cut short.
-            pad_token_id: also ends a row, and is not a word; needed only where rows are padded without an end token.
+                first `end_token_id`, which counts as a word here, in document frequencies and in rewards: without it
+                training learns captions that stop in mid-phrase. A row without one is a truncated caption.
+            pad_token_id: also ends a row, and is not a word; needed only for rows that are padded without an end token.
         """
         scorer = cls.__new__(cls)
         scorer.tokenizer, scorer._vocabulary = None, {}
@@ -93,17 +93,17 @@ class CiderD:
         return len(self._owned.first) - 1
 
     def score(self, candidates: Sequence[str], image_indices: Sequence[int] | None = None) -> np.ndarray:
-        """CIDEr-D of captions, (N,) float64; `image_indices` (N,) says whose, by default one an image, in order."""
+        """CIDEr-D of captions, (N,) float64; `image_indices` (N,): the image of each, by default one each, in order."""
         return self._blockwise(*self._read(candidates, image_indices), clipped=True)
 
     def score_plain(self, candidates: Sequence[str], image_indices: Sequence[int] | None = None) -> np.ndarray:
-        """As `score`, but CIDEr as the paper first defines it: no clipped counts, no length penalty, no stemming."""
+        """As `score`, but plain CIDEr: without clipped counts and length penalty, and without stemming."""
         return self._blockwise(*self._read(candidates, image_indices), clipped=False)
 
     def reward(self, sequences: Any, image_indices: Any) -> np.ndarray:
         """CIDEr-D, (N,) float64, of token ids (N, T) for the images (N,), a tensor or an array each.
 
-        A row is read up to and including its first end token; one without is a caption cut short at T words.
+        A row is read up to and including its first end token; a row without one is a caption truncated at T words.
         """
         if self._end_token_id is None:
             raise ValueError("reward needs a scorer made by CiderD.from_token_ids; this one was made from text")
@@ -144,7 +144,7 @@ class CiderD:
             raise ValueError("this scorer's words are token ids: call reward(sequences, image_indices)")
         images = np.arange(len(self)) if image_indices is None else np.asarray(image_indices)
         if len(candidates) != len(images):
-            raise ValueError(f"{len(candidates)} candidates for {len(images)} images; pass image_indices to say whose")
+            raise ValueError(f"{len(candidates)} candidates for {len(images)} images; pass image_indices for them")
         unknown: dict[str, int] = {}
         known, first_unknown = self._vocabulary, len(self._vocabulary)
         ids = [
@@ -209,7 +209,7 @@ def _counted_frequencies(owned: ImageReferences) -> tuple[NgramTable, list[np.nd
 def _given_frequencies(
     document_frequency: Mapping[Any, float], num_documents: int, vocabulary: dict[str, int]
 ) -> tuple[NgramTable, list[np.ndarray]]:
-    """Every n-gram is laid down as a caption of its own, so that its beginnings are in the table too, counted 0."""
+    """A table of the given n-grams, each added as a separate caption, so that its prefixes are in the table too."""
     ngrams = [key.split() if isinstance(key, str) else [str(word) for word in key] for key in document_frequency]
     wrong = next((ngram for ngram in ngrams if not 1 <= len(ngram) <= MAX_ORDER), None)
     if wrong is not None:
@@ -245,7 +245,7 @@ def _rows_until_end(
 
 
 def check_references(references: Sequence[Sequence[str]]) -> None:
-    """Raise a ValueError or TypeError unless every image has a list of at least one reference string."""
+    """Raises `ValueError` or `TypeError` unless every image has a list of at least one reference string."""
     for number, image in enumerate(references):
         if isinstance(image, str):
             raise TypeError(f"references[{number}] is one string; pass a list of references, even if it holds only one")
@@ -257,7 +257,7 @@ def check_references(references: Sequence[Sequence[str]]) -> None:
 
 
 def document_frequencies(references: Sequence[Sequence[str]]) -> dict[str, int]:
-    """In how many images each n-gram of 1 to 4 words stands, among tokenised references: `CiderD`'s argument."""
+    """N-gram of 1 to 4 words -> number of images with it in their tokenised references: an argument of `CiderD`."""
     frequencies: dict[str, int] = {}
     for image in references:
         captions = [caption.split() for caption in image]

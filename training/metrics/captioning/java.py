@@ -1,9 +1,9 @@
-"""METEOR and SPICE of captions through the Java programs that `pycocoevalcap` carries: the optional half of the scores.
+"""METEOR and SPICE of captions, computed by the Java programs of `pycocoevalcap` (optional).
 
 Both need Java and `pip install pycocoevalcap`; SPICE also needs Stanford CoreNLP 3.6.0 with its models in
-`pycocoevalcap/spice/lib`. Where one of these is missing, `NotComputed` says so, and `all_caption_scores` returns every
-other score and the reason. METEOR (Denkowski and Lavie 2014) is version 1.5 with `-l en -norm`, SPICE (Anderson et al.
-2016) version 1.0, as the official evaluator runs them; captions are tokenised as it does.
+`pycocoevalcap/spice/lib`. If one of these is missing, `NotComputed` is raised, and `all_caption_scores` returns the
+other scores and the reason. METEOR (Denkowski and Lavie 2014) is version 1.5 with `-l en -norm`, SPICE (Anderson et al.
+2016) version 1.0, as in the official evaluator, and so is the tokenisation of the captions.
 """
 
 import json
@@ -24,7 +24,7 @@ from .scores import caption_scores, check_captions
 METEOR_JAR = Path("meteor/meteor-1.5.jar")
 SPICE_JAR = Path("spice/spice-1.0.jar")
 SPICE_MODELS = (Path("spice/lib/stanford-corenlp-3.6.0.jar"), Path("spice/lib/stanford-corenlp-3.6.0-models.jar"))
-# SPICE's libraries look inside these packages, which Java closes from version 16 on.
+# SPICE's libraries use reflection on these packages, which Java forbids by default from version 16 on.
 OPENED_PACKAGES = ("lang", "math", "util", "util.concurrent", "net", "text")
 FIRST_JAVA_WITH_MODULES = 9
 
@@ -42,14 +42,14 @@ SPICE_CATEGORIES = {
 }
 
 
-class NotComputed(RuntimeError):  # noqa: N818 - a state more than an error
-    """A score that could not be computed here; its text is the reason and the cure."""
+class NotComputed(RuntimeError):  # noqa: N818 - a state rather than an error
+    """Raised for a score that cannot be computed on this machine; the message is the reason and the cure."""
 
 
 def all_caption_scores(
     candidates: list[str], references: list[list[str]], *, timeout_seconds: float = 1800
 ) -> dict[str, Any]:
-    """`caption_scores` and, where they can be computed, METEOR and SPICE.
+    """`caption_scores` and, if they can be computed, METEOR and SPICE.
 
     Returns:
         What `caption_scores` returns, with `meteor`, `spice` and `spice_object` .. `spice_size` in 0..1 (each also
@@ -77,7 +77,8 @@ def meteor(
 ) -> tuple[float, list[float]]:
     """METEOR in 0..1 of raw captions: the corpus value and one value per image.
 
-    The corpus value is made of the images' summed statistics, as the official evaluator's; it is not their mean.
+    As in the official evaluator, the corpus value is computed from the summed statistics of the images; it is not the
+    mean of their values.
 
     Raises:
         NotComputed: Java or `pycocoevalcap` is missing, or the program failed or took too long.
@@ -92,12 +93,12 @@ def meteor(
     output = _run(command, "METEOR", folder=jar.parent, text="\n".join(lines) + "\n", timeout_seconds=timeout_seconds)
     statistics = [[float(number) for number in line.split()] for line in output.splitlines()]
     if len(statistics) != len(lines) or any(len(row) != METEOR_STATISTICS for row in statistics):
-        raise NotComputed(f"METEOR answered {len(statistics)} lines for {len(lines)} captions: {output[:200]!r}")
+        raise NotComputed(f"METEOR printed {len(statistics)} lines for {len(lines)} captions: {output[:200]!r}")
     return meteor_score(np.sum(statistics, axis=0)), [meteor_score(np.array(row)) for row in statistics]
 
 
 def meteor_score(statistics: np.ndarray) -> float:
-    """METEOR 1.5 for English from the 23 numbers its program prints for a caption, or from their sum over captions.
+    """METEOR 1.5 for English from the 23 numbers that its program prints for a caption, or from their sum.
 
     They are: the two lengths and numbers of function words (caption, reference); for each of the four stages the
     matched content words and function words of each (4 x 4); the chunks; and the matched words of each.
@@ -147,14 +148,14 @@ def spice(
     rows = zip(ptb_tokenize(candidates), references, strict=True)
     items = [{"image_id": i, "test": test, "refs": ptb_tokenize(refs)} for i, (test, refs) in enumerate(rows)]
     with tempfile.TemporaryDirectory() as folder:
-        asked, answered = Path(folder) / "captions.json", Path(folder) / "scores.json"
-        asked.write_text(json.dumps(items))
-        command = [java, *_open_packages(java), "-Xmx8G", "-jar", str(jar), str(asked)]
-        command += ["-out", str(answered), "-subset", "-silent"]
+        captions_file, scores_file = Path(folder) / "captions.json", Path(folder) / "scores.json"
+        captions_file.write_text(json.dumps(items))
+        command = [java, *_open_packages(java), "-Xmx8G", "-jar", str(jar), str(captions_file)]
+        command += ["-out", str(scores_file), "-subset", "-silent"]
         _run(command, "SPICE", folder=jar.parent, text="", timeout_seconds=timeout_seconds)
-        if not answered.exists():
+        if not scores_file.exists():
             raise NotComputed("SPICE ended without writing its scores")
-        return parse_spice(json.loads(answered.read_text()))
+        return parse_spice(json.loads(scores_file.read_text()))
 
 
 def parse_spice(results: Sequence[dict[str, Any]]) -> tuple[dict[str, float], list[dict[str, float]]]:
@@ -167,7 +168,7 @@ def parse_spice(results: Sequence[dict[str, Any]]) -> tuple[dict[str, float], li
 
 
 def spice_means(per_item: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of every category over the images that have it; NaN where none has."""
+    """The mean of every category over the images that have it; NaN if there is no such image."""
     means = {}
     for name in SPICE_CATEGORIES.values():
         known = [scores[name] for scores in per_item if not math.isnan(scores[name])]
@@ -195,7 +196,7 @@ def _java() -> str:
 
 
 def _open_packages(java: str) -> list[str]:
-    """The flags that let SPICE's libraries look inside Java's own packages, for a Java that knows them."""
+    """The flags that allow SPICE's libraries reflection on Java's packages; empty for versions without modules."""
     answer = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
     version = answer.split('"')[1] if '"' in answer else "1.8"
     if int(version.split(".")[0].split("-")[0]) < FIRST_JAVA_WITH_MODULES:
@@ -204,16 +205,16 @@ def _open_packages(java: str) -> list[str]:
 
 
 def _jar(relative: Path) -> Path:
-    """The path of a file inside the installed `pycocoevalcap`, which is found but not imported."""
+    """The path of a file inside the installed `pycocoevalcap`, which is not imported."""
     spec = find_spec("pycocoevalcap")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (Path(folder) / relative).exists():
             return Path(folder) / relative
-    raise NotComputed(f"{relative.name} was not found; pip install pycocoevalcap, which carries it")
+    raise NotComputed(f"{relative.name} was not found; pip install pycocoevalcap, which contains it")
 
 
 def _run(command: list[str], name: str, *, folder: Path, text: str, timeout_seconds: float) -> str:
-    """Run a program to its end, or stop it when its time is up; what it printed, or NotComputed with its last words."""
+    """Run a program; returns its output. Raises `NotComputed` after a failure or the timeout."""
     try:
         done = subprocess.run(
             command, cwd=folder, input=text, capture_output=True, text=True, encoding="utf-8",

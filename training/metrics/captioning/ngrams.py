@@ -1,8 +1,8 @@
-"""Counting n-grams of whole batches of captions at once, exactly: what BLEU and CIDEr are made of.
+"""Exact n-gram counts of whole batches of captions, for BLEU and CIDEr.
 
-Captions are columns of word ids. Every n-gram is known by the place it starts at, so no n-gram is ever built as a
-tuple: two n-grams are equal where their (n-1)-grams and their last words are equal. Of such counts
-`training.metrics.captioning.scores` makes its scores:
+Captions are columns of word ids. An n-gram is identified by the place where it starts, so n-grams are not built as
+tuples: two n-grams are equal if their (n-1)-grams and their last words are equal. `training.metrics.captioning.scores`
+computes its scores from these counts:
 
 - a place's rank is the number of earlier places of the same caption with the same n-gram, so an n-gram that occurs
   c times has the ranks 0 .. c-1, and summing `rank < r` over its places gives min(c, r), the clipped count;
@@ -18,13 +18,13 @@ MAX_ORDER = 4
 CANDIDATE_PADDING = -1
 REFERENCE_PADDING = -2  # differs from the candidates' padding, so that padding never matches padding
 COMPARISONS_PER_BLOCK = 1 << 21  # bounds the memory of one comparison table to 2 MiB, about a core's cache
-PAIRS_PER_BLOCK = 2048  # of a candidate and a reference
+PAIRS_PER_BLOCK = 2048  # (candidate, reference) pairs
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, Knuth's multiplicative hashing
 
 
 @dataclass(frozen=True)
 class WordLists:
-    """Captions of different lengths, end to end.
+    """Captions of different lengths, concatenated.
 
     words: (sum of lengths,) int64, one id per word; starts, lengths: (number of captions,) int64.
     """
@@ -35,7 +35,7 @@ class WordLists:
 
     @classmethod
     def of(cls, captions: Sequence[Sequence[int]]) -> "WordLists":
-        """Lay captions, each a list of non-negative word ids, end to end."""
+        """Concatenate captions, each a list of non-negative word ids."""
         lengths = np.fromiter(map(len, captions), np.int64, len(captions))
         words = np.fromiter((word for caption in captions for word in caption), np.int64, int(lengths.sum()))
         return cls(words, np.cumsum(lengths) - lengths, lengths)
@@ -52,7 +52,7 @@ class WordLists:
 
 
 def word_ids(words: Sequence[str], vocabulary: dict[str, int]) -> list[int]:
-    """The id of every word, counted up from 0; new words are added to the vocabulary."""
+    """The id of every word, from 0; new words are added to the vocabulary."""
     return [vocabulary.setdefault(word, len(vocabulary)) for word in words]
 
 
@@ -89,14 +89,14 @@ def _count_equal(words: np.ndarray, others: np.ndarray, *, earlier_only: bool) -
 
 
 class ExactIndex:
-    """From an int64 key >= 0 to its place in `keys`, -1 where absent; a hash table that compares whole keys.
+    """A hash table of int64 keys >= 0: key -> its place in `keys`, -1 if absent. Whole keys are compared.
 
-    Looking up thousands of keys is a handful of array operations, ten times faster than a binary search once the
-    table outgrows the cache.
+    Looking up thousands of keys takes a few array operations, ten times faster than a binary search if the table is
+    larger than the cache.
     """
 
     def __init__(self, keys: np.ndarray) -> None:
-        self.keys = np.append(keys, -1)  # the last one stands behind every empty slot
+        self.keys = np.append(keys, -1)  # empty slots, -1, refer to the last one
         bits = max(4, int(2 * len(keys)).bit_length())  # at most half full
         self._shift = np.uint64(64 - bits)
         self._last_slot = (1 << bits) - 1
@@ -106,15 +106,15 @@ class ExactIndex:
         while len(waiting):
             free = self._slots[slots] < 0
             self._slots[slots[free]] = waiting[free]
-            homeless = self._slots[slots] != waiting
-            waiting, slots = waiting[homeless], (slots[homeless] + 1) & self._last_slot
+            unplaced = self._slots[slots] != waiting
+            waiting, slots = waiting[unplaced], (slots[unplaced] + 1) & self._last_slot
 
     def __len__(self) -> int:
         """The number of keys."""
         return len(self.keys) - 1
 
     def find(self, keys: np.ndarray) -> np.ndarray:
-        """keys (N,) int64 -> places (N,) int32, -1 where absent."""
+        """keys (N,) int64 -> places (N,) int32, -1 if absent."""
         slots = self._first_slots(keys)
         places = self._slots[slots]
         unsure = np.flatnonzero((places >= 0) & (self.keys[places] != keys))
@@ -129,7 +129,7 @@ class ExactIndex:
 
 
 class ImageReferences:
-    """The references of a list of images: word ids of every caption, and which captions belong to which image."""
+    """The reference captions of images as word ids, and the image of each caption."""
 
     def __init__(self, references: Sequence[Sequence[Sequence[int]]]) -> None:
         self.captions = WordLists.of([caption for image in references for caption in image])
@@ -147,30 +147,30 @@ class ImageReferences:
         return np.repeat(images, self.captions.lengths)
 
     def blocks(self, images: np.ndarray) -> Iterator[slice]:
-        """Cut candidates for these images (N,) into runs whose tables stay small, whatever the number of references."""
+        """Slices of candidates for these images (N,), so small that each has at most `PAIRS_PER_BLOCK` pairs."""
         most = int(np.diff(self.first)[images].max(initial=1))
         size = max(1, PAIRS_PER_BLOCK // most)
         return (slice(start, min(start + size, len(images))) for start in range(0, len(images), size))
 
     def matches(self, words: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """How often each n-gram of candidates stands in each reference of the candidates' images.
+        """How often each n-gram of candidates occurs in each reference of the candidates' images.
 
-        words: (T, N), images: (N,). Returns the references' numbers (N, R), -1 where an image has fewer than R, and for
+        words: (T, N), images: (N,). Returns the references' numbers (N, R), -1 if an image has fewer than R, and for
         n = 1 .. 4 the counts (T, N, R) of the n-gram that starts at each place.
         """
-        first, behind = self.first[images], self.first[images + 1]
-        references = first[:, None] + np.arange(int((behind - first).max(initial=0)))
-        references = np.where(references < behind[:, None], references, -1)  # (N, R)
+        first, end = self.first[images], self.first[images + 1]
+        references = first[:, None] + np.arange(int((end - first).max(initial=0)))
+        references = np.where(references < end[:, None], references, -1)  # (N, R)
         others = self.captions.padded(references.ravel(), padding=REFERENCE_PADDING)  # (L, N * R)
         counts = ngram_matches(np.repeat(words, references.shape[1], axis=1), others)
         return references, [count.reshape(len(words), *references.shape) for count in counts]
 
 
 class NgramTable:
-    """Every n-gram of a collection of captions and a weight for each, n = 1 .. 4; any other has the weight of `absent`.
+    """The n-grams of a collection of captions with their weights, n = 1 .. 4; other n-grams have the weight `absent`.
 
-    An n-gram's key is made of the place of its first n-1 words among the (n-1)-grams and the place of its last word
-    among the words, so keys stay far below 2**63 and no two n-grams share one.
+    An n-gram's key combines the place of its first n-1 words among the (n-1)-grams and the place of its last word among
+    the words, so keys are far below 2**63 and unique.
     """
 
     def __init__(self, captions: WordLists) -> None:
@@ -189,7 +189,7 @@ class NgramTable:
         self.weights: list[np.ndarray] = []
 
     def document_frequencies(self, owners: np.ndarray) -> list[np.ndarray]:
-        """For n = 1 .. 4, in how many documents each n-gram stands; owners (words,): the document of every word."""
+        """For n = 1 .. 4, the number of documents with each n-gram; owners (words,): the document of every word."""
         num_documents = int(owners.max(initial=-1)) + 1
         frequencies = []
         for index, places in zip(self.indices, self.places, strict=True):
@@ -199,12 +199,12 @@ class NgramTable:
         return frequencies
 
     def set_weights(self, weights: list[np.ndarray], *, absent: float) -> None:
-        """Give every n-gram its weight and forget the collection, which is not needed any more."""
+        """Set every n-gram's weight, and free the collection, which is not needed any more."""
         self.weights = [np.append(weight, absent) for weight in weights]
         self.places = []
 
     def weigh(self, words: np.ndarray) -> list[np.ndarray]:
-        """For n = 1 .. 4, the weight of the n-gram at each place of padded columns (T, C); 0 where none fits."""
+        """For n = 1 .. 4, the weight of the n-gram at each place of padded columns (T, C); 0 past its last n-gram."""
         real = words >= 0
         word_places = self.indices[0].find(words.ravel()).reshape(words.shape).astype(np.int64)
         places, weighed = word_places, []

@@ -1,23 +1,23 @@
-"""Penn Treebank tokenisation of captions as the official caption evaluator does it, in Python.
+"""Penn Treebank tokenisation of captions as in the official caption evaluator, in Python.
 
 The official evaluator runs Stanford's PTBTokenizer 3.4.1 (`-preserveLines -lowerCase`) in Java and drops punctuation.
-`ptb_tokenize` gives the same words without Java: like that tokenizer it takes, at every place of the caption, the rule
-that reads furthest (the earlier rule where two read as far), where a rule may also look at what follows its token.
+`ptb_tokenize` gives the same words without Java: at every place of the caption it applies the rule with the longest
+match (the earlier one of equally long ones); a rule may require a certain text after its token.
 
-Known differences, where the official output depends on a neighbouring caption: each caption here is read as if a line
-that starts with an ordinary lower-case word followed it, and a carriage return, vertical tab, form feed or Unicode line
-separator inside a caption is a space (there it shifts every later caption by one).
+It differs where the official output depends on a neighbouring caption: each caption is read as if a line that starts
+with an ordinary lower-case word followed it, and a carriage return, vertical tab, form feed or Unicode line separator
+inside a caption is a space (officially it shifts every later caption by one).
 """
 
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
-# Brackets are missing from the official list of punctuation once it is lower-cased ("-lrb-"), so they stay.
+# Brackets are kept, since the official list of punctuation has them in upper case ("-LRB-"), the tokens in lower case.
 PUNCTUATION = frozenset(["''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", "...", ";"])
 
 LINE_BREAKS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-NEXT_LINE = "\nx x"  # what a caption is read before
+NEXT_LINE = "\nx x"  # the text that is assumed after a caption
 
 
 def _character_class(characters: Iterable[str]) -> str:
@@ -34,7 +34,7 @@ def _character_class(characters: Iterable[str]) -> str:
 _PLANE = [chr(code) for code in range(0x10000)]
 _LETTERS = _character_class(c for c in _PLANE if unicodedata.category(c)[0] == "L")
 _DIGITS = _character_class(c for c in _PLANE if unicodedata.category(c) == "Nd")
-# Marks of the scripts the official tokenizer knows: part of a word, but of none of the tokens of plain letters below.
+# Marks of the scripts in the official tokenizer: part of a word, but not of the tokens of plain letters below.
 _MARKS = (
     "\u00ad\u02c2-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0615-\u061a\u064b-\u065e\u0670"
     "\u06d6-\u06e4\u06e7-\u06ed\u0730-\u074c\u07a6-\u07b0\u07eb-\u07f3\u0900-\u0903\u093c\u093e-\u094e\u0951-\u0955\u0962"
@@ -160,7 +160,7 @@ def _quotes(token: str) -> str:
     return token.replace("&apos;", "'").replace("&quot;", "").translate(QUOTE_CHARACTERS)
 
 
-# Rules: where they may start (L letter, D digit, O other), the token, what must follow it, what is written for it.
+# Rules: the first character (L letter, D digit, O other), the token, the text that must follow, how it is written.
 Rule = tuple[str, str, str, Callable[[str], str]]
 _RULES: list[Rule] = [
     ("L", "(?ai:can)", "(?ai:not)", _same),
@@ -245,7 +245,7 @@ _RULES: list[Rule] = [
 
 
 def _readers(start: str) -> tuple[re.Pattern[str], list[Callable[[str], str]]]:
-    """All rules for one kind of start as one pattern: groups 2i+1 and 2i+2 hold rule i's token and what follows it."""
+    """All rules for one first character as a pattern: groups 2i+1 and 2i+2 are rule i's token and the text after it."""
     rules = [rule for rule in _RULES if start in rule[0]]
     pattern = "".join(f"(?:(?=({token})({following})))?" for _, token, following, _ in rules)
     return re.compile(pattern), [write for *_, write in rules]
@@ -265,10 +265,10 @@ _KEEPS_ITS_STOP = re.compile(f"[A-Za-z]|{_ENDING}|{_TITLE}|{_NUMBERED}")
 def ptb_tokenize(captions: list[str]) -> list[str]:
     """Tokenise captions as the official caption evaluator does: lower-case words separated by single spaces.
 
-    A few tokens hold a no-break space, as the official ones do (phone numbers, "1 1/2", tags with attributes).
+    A few tokens contain a no-break space, as in the official output (phone numbers, "1 1/2", tags with attributes).
 
     Raises:
-        TypeError: one string instead of a list, or something in the list that is not a string.
+        TypeError: for one string instead of a list, or an item that is not a string.
 
     Example:
         >>> ptb_tokenize(["A man's dog can't run; it's tired.", "(two) cats"])
@@ -303,14 +303,14 @@ def _tokens(caption: str) -> list[str]:
 
 
 def _next_token(text: str, place: int) -> tuple[int, str]:
-    """The place behind the token that starts at `place`, and what is written for it (nothing for a blank)."""
+    """The place after the token that starts at `place`, and the token as it is written ("" for a blank)."""
     if text[place] in " \t":
         blanks = _BLANKS.match(text, place)
         return (blanks.end() if blanks else place + 1), ""
     first = text[place]
     pattern, writers = _READERS["D" if first.isdecimal() else "L" if _STARTS_WORD.match(first) else "O"]
     match = pattern.match(text, place)
-    ends = [match.end(group) for group in range(2, 2 * len(writers) + 1, 2)] if match else []  # -1 where a rule fails
+    ends = [match.end(group) for group in range(2, 2 * len(writers) + 1, 2)] if match else []  # -1 if a rule fails
     furthest = max(ends, default=-1)
     if furthest < 0:
         return place + 1, ""  # a character the official tokenizer drops

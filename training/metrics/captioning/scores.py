@@ -1,6 +1,6 @@
 """BLEU, ROUGE-L and CIDEr of captions, equal to the official evaluator (coco-caption, `pycocoevalcap`), without Java.
 
-Two ways in:
+Two entry points:
 
 - `caption_scores` takes raw captions, tokenises them as the official evaluator does and returns every score:
   captions --ptb_tokenize--> words --bleu, rouge_l, CiderD--> corpus values and one value per image.
@@ -34,7 +34,7 @@ ONE_IMAGE = (
 
 
 def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[str, Any]:
-    """Score one caption per image against that image's references, as the official evaluator's tables do.
+    """Score one caption per image against that image's references, as the official evaluator does.
 
     Args:
         candidates: one raw caption per image.
@@ -63,7 +63,7 @@ def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[s
 
 
 def tokenised_caption_scores(candidates: list[str], references: list[list[str]]) -> dict[str, Any]:
-    """As `caption_scores`, for captions that are tokenised already (words separated by spaces)."""
+    """`caption_scores` of captions that are already tokenised (words separated by spaces)."""
     check_captions(candidates, references)
     bleus, bleus_per_item = bleu(candidates, references)
     rouge, rouge_per_item = rouge_l(candidates, references)
@@ -78,7 +78,7 @@ def tokenised_caption_scores(candidates: list[str], references: list[list[str]])
 
 
 def check_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Raise a ValueError or TypeError that names what is wrong with the captions to be scored, if anything is."""
+    """Raises `ValueError` or `TypeError` for captions or references that cannot be scored."""
     if isinstance(candidates, str):
         raise TypeError("candidates is one string; pass a list with one caption per image")
     if len(candidates) != len(references):
@@ -97,15 +97,15 @@ def check_captions(candidates: Sequence[str], references: Sequence[Sequence[str]
 def bleu(candidates: list[str], references: list[list[str]]) -> tuple[list[float], list[list[float]]]:
     """BLEU-1 .. BLEU-4 in 0..1 of tokenised captions: the corpus values, and for each order a list per image.
 
-    As the official evaluator: the reference length is the closest one (the shorter of two as close), for one image
-    too; precisions are smoothed by 1e-15 over 1e-9, so a caption without a matching 4-gram has a BLEU-4 near 1e-5,
-    not 0.
+    As in the official evaluator, the reference length is the closest one (the shorter of two equally close), also for a
+    single image; precisions are smoothed by 1e-15 over 1e-9, so a caption without a matching 4-gram has a BLEU-4 near
+    1e-5, not 0.
     """
     vocabulary: dict[str, int] = {}
     words = WordLists.of([word_ids(caption.split(), vocabulary) for caption in candidates])
     owned = ImageReferences([[word_ids(text.split(), vocabulary) for text in image] for image in references])
-    guessed = np.maximum(words.lengths[:, None] - np.arange(MAX_ORDER), 0)  # (N, 4) n-grams in each candidate
-    correct = np.zeros_like(guessed)
+    num_ngrams = np.maximum(words.lengths[:, None] - np.arange(MAX_ORDER), 0)  # (N, 4) n-grams in each candidate
+    correct = np.zeros_like(num_ngrams)
     everyone = np.arange(len(candidates))
     for block in owned.blocks(everyone):
         images = everyone[block]
@@ -114,8 +114,8 @@ def bleu(candidates: list[str], references: list[list[str]]) -> tuple[list[float
         for order, (rank, count) in enumerate(zip(ngram_ranks(columns), counts, strict=True)):
             correct[images, order] = (rank < count.max(axis=2)).sum(axis=0)
     lengths = _bleu_reference_lengths(words.lengths, owned)
-    corpus = _bleu_value(correct.sum(axis=0), guessed.sum(axis=0), words.lengths.sum(), lengths.sum())
-    per_item = _bleu_value(correct, guessed, words.lengths, lengths)
+    corpus = _bleu_value(correct.sum(axis=0), num_ngrams.sum(axis=0), words.lengths.sum(), lengths.sum())
+    per_item = _bleu_value(correct, num_ngrams, words.lengths, lengths)
     return corpus.tolist(), per_item.T.tolist()
 
 
@@ -126,9 +126,9 @@ def _bleu_reference_lengths(lengths: np.ndarray, owned: ImageReferences) -> np.n
     return np.array([length for _, length in closest])
 
 
-def _bleu_value(correct: np.ndarray, guessed: np.ndarray, length: np.ndarray, reference_length: np.ndarray) -> Any:
-    """correct, guessed (..., 4) -> BLEU-1 .. BLEU-4 (..., 4)."""
-    precisions = np.cumprod((correct + BLEU_TINY) / (guessed + BLEU_SMALL), axis=-1)
+def _bleu_value(correct: np.ndarray, num_ngrams: np.ndarray, length: np.ndarray, reference_length: np.ndarray) -> Any:
+    """correct, num_ngrams (..., 4) -> BLEU-1 .. BLEU-4 (..., 4)."""
+    precisions = np.cumprod((correct + BLEU_TINY) / (num_ngrams + BLEU_SMALL), axis=-1)
     ratio = (length + BLEU_TINY) / (reference_length + BLEU_SMALL)
     with np.errstate(under="ignore"):
         brevity = np.exp(np.minimum(0.0, 1 - 1 / ratio))
@@ -138,7 +138,7 @@ def _bleu_value(correct: np.ndarray, guessed: np.ndarray, length: np.ndarray, re
 def rouge_l(candidates: list[str], references: list[list[str]]) -> tuple[float, list[float]]:
     """ROUGE-L in 0..1 of tokenised captions: the mean over images, and the list of one value per image.
 
-    As the official evaluator: the best precision and the best recall over the references are taken separately
+    As in the official evaluator, the best precision and the best recall over the references are taken separately
     (beta 1.2), captions are split at single spaces, so an empty caption is one empty word and equals another.
     """
     per_item = [

@@ -1,12 +1,12 @@
-"""The scoring half of SPICE (Anderson et al. 2016): scene-graph tuples in, F-scores out.
+"""The scoring part of SPICE (Anderson et al. 2016): scene-graph tuples -> F-scores.
 
-SPICE reads captions into tuples, (object), (object, attribute) and (subject, relation, object), and scores the share of
-tuples that candidate and references have in common. Reading needs a parser: the Java program does both
-(`training.metrics.captioning.java.spice`). This half takes the tuples of any parser, in the program's order:
-`["dog"]`, `["dog", "black"]`, `["dog", "ball", "chase"]` (subject, object, relation).
+SPICE parses captions into tuples, (object), (object, attribute) and (subject, relation, object), and scores the overlap
+of the candidate's tuples with those of the references. The Java program (`training.metrics.captioning.java.spice`)
+parses and scores. This module scores the tuples of any parser, in the program's order: `["dog"]`, `["dog", "black"]`,
+`["dog", "ball", "chase"]` (subject, object, relation).
 
-Words are the same if equal or, given a `Synonyms`, if they or their base forms share a WordNet synset. `Synonyms` and
-`category_words` read their data out of the jars that `pycocoevalcap` carries; without them words match exactly.
+Words match if they are equal or, given a `Synonyms`, if they or their base forms share a WordNet synset. `Synonyms` and
+`category_words` read their data from the jars of `pycocoevalcap`; without them only equal words match.
 """
 
 import math
@@ -27,7 +27,7 @@ WORD_LIST_NAMES = {"cardinality": "smallNumbers", "color": "commonColors", "size
 
 
 class TupleScore(NamedTuple):
-    """An F-score with what it is made of; the three shares are in 0..1, or NaN where the references have no tuple."""
+    """An F-score with its precision, recall and counts; the scores are in 0..1, or NaN without reference tuples."""
 
     f: float
     precision: float
@@ -58,7 +58,7 @@ class Synonyms:
         return cls(dict(zip(synsets[::2], ids, strict=True)), base_forms)
 
     def senses(self, phrase: str) -> frozenset[str]:
-        """The synsets of a word or phrase and of its base forms; empty where it is unknown."""
+        """The synsets of a word or phrase and of its base forms; empty if it is unknown."""
         word = phrase.replace(" ", "_")
         forms = [word, *self.base_forms.get(word, [])]
         forms += [word.removesuffix(ending) + base for ending, base in ENDINGS if word.endswith(ending)]
@@ -66,7 +66,7 @@ class Synonyms:
 
 
 class Concept:
-    """An object, attribute or relation of a scene graph: every word it was called by, and their senses."""
+    """An object, attribute or relation of a scene graph, with all its words and their senses."""
 
     def __init__(self, phrase: str, synonyms: Synonyms | None) -> None:
         self.words = {phrase}
@@ -77,7 +77,7 @@ class Concept:
         return not (self.words.isdisjoint(other.words) and self.senses.isdisjoint(other.senses))
 
     def merge(self, other: "Concept") -> None:
-        """Take over the other's words and senses."""
+        """Add the other's words and senses."""
         self.words |= other.words
         self.senses |= other.senses
 
@@ -86,7 +86,7 @@ Graph = list[tuple[Concept, ...]]
 
 
 def scene_graph(tuples: Iterable[Sequence[str]], *, synonyms: Synonyms | None = None) -> Graph:
-    """Merge the tuples of one or several captions of an image: objects that are the same become one, and so on.
+    """Merge the tuples of one or several captions of an image: matching objects, attributes and relations become one.
 
     Returns the graph's tuples as concepts: (object,), (object, attribute), (subject, relation, object).
     """
@@ -104,7 +104,8 @@ def scene_graph(tuples: Iterable[Sequence[str]], *, synonyms: Synonyms | None = 
 
 
 def _found_or_added(graph: Graph, beginning: tuple[Concept, ...], concept: Concept) -> Concept:
-    """The last concept of the tuple that starts with exactly these and ends like `concept`, which it takes over."""
+    """The last concept of the tuple with this beginning whose last concept matches `concept`, which is merged into it;
+    without such a tuple, add one."""
     for item in graph:
         if len(item) == len(beginning) + 1 and item[:-1] == beginning and item[-1].same_as(concept):
             item[-1].merge(concept)
@@ -132,26 +133,27 @@ def tuple_scores(
 
     Args:
         candidate: the candidate caption's tuples.
-        references: the tuples of each reference caption; all go into one scene graph.
+        references: the tuples of each reference caption, which are merged into one scene graph.
         categories: name -> attribute words; by default none. `category_words` gives the official ones.
 
     Returns:
-        `all`, `object`, `attribute`, `relation` and each category: a `TupleScore`; the shares of `all` are 0, not NaN,
-        where the references have no tuple.
+        `all`, `object`, `attribute`, `relation` and each category: a `TupleScore`; the scores of `all` are 0, not NaN,
+        without reference tuples.
 
     Example:
         >>> tuple_scores([["dog"], ["dog", "black"]], [[["dog"]], [["dog", "ball", "chase"]]])["all"].f
         0.4
     """
-    asked = scene_graph(candidate, synonyms=synonyms)
-    known = scene_graph((item for caption in references for item in caption), synonyms=synonyms)
-    scores = {"all": _score(asked, known, without_references=0.0)}
+    candidate_graph = scene_graph(candidate, synonyms=synonyms)
+    reference_graph = scene_graph((item for caption in references for item in caption), synonyms=synonyms)
+    graphs = (candidate_graph, reference_graph)
+    scores = {"all": _score(*graphs, without_references=0.0)}
     for name, length in TUPLE_LENGTHS.items():
-        parts = [[item for item in graph if len(item) == length] for graph in (asked, known)]
+        parts = [[item for item in graph if len(item) == length] for graph in graphs]
         scores[name] = _score(*parts, without_references=math.nan)
     for name, words in (categories or {}).items():
-        alone = [{word} for word in words]  # an attribute merged from several words is in no category, as officially
-        parts = [[item for item in graph if len(item) == 2 and item[1].words in alone] for graph in (asked, known)]
+        single = [{word} for word in words]  # as officially, an attribute merged from several words has no category
+        parts = [[item for item in graph if len(item) == 2 and item[1].words in single] for graph in graphs]
         scores[name] = _score(*parts, without_references=math.nan)
     return scores
 

@@ -1,6 +1,6 @@
 """BLEU, ROUGE-L and CIDEr of captions as an `evaluate` metric: `evaluate.load("<this folder>")`, offline too.
 
-The numbers are `training.metrics.captioning.scores.caption_scores`, which says what each is.
+The numbers are `training.metrics.captioning.scores.caption_scores`, which defines each of them.
 """
 
 from typing import Any

@@ -4,8 +4,8 @@
 - Visual Genome (the evaluator released with Anderson et al. 2018), vectorised: `vg_detection` takes the contents of its
   detection files, `vg_object_scores` and `attribute_scores` our rows.
 
-Our rows are those of `training.data.boxes.rows`, one an image; a prediction is a dict an image, in the order of the
-rows. Shapes: R regions of an image, C objects, A attributes, N boxes of all images end to end.
+Our rows are those of `training.data.boxes.rows`, one per image; predictions are one dict per image, in the order of the
+rows. Shapes: R regions of an image, C objects, A attributes, N boxes of all images.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ COCO_PRECISIONS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_la
 COCO_RECALLS = ("mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large")
 ROW_COLUMNS = ("image_id", "width", "height", "boxes", "object_ids", "attribute_ids", "crowd")
 VG_OVERLAP = 0.5
-FARTHEST_OUTSIDE = 1.0  # of an image's side; boxes may stick out a little, those in pixels by far
-PIXEL_DECIMALS = 3  # float32 in 0..1 is off by less; official annotations have two decimals at most
+FARTHEST_OUTSIDE = 1.0  # of an image's side; boxes may be a little outside, boxes in pixels are far outside
+PIXEL_DECIMALS = 3  # the error of float32 in 0..1 is less; official annotations have at most two decimals
 PAIRS_AT_ONCE = 1 << 20
-UNRANKED = "a detection needs a finite score to be ranked by"
+UNRANKED = "every detection needs a finite score"
 
 Record = Mapping[str, Any]
 Records = Sequence[Record]
 
 
 class LabelledBoxes(NamedTuple):
-    """Boxes of all images end to end: images (N,) from 0, classes (N,) from 1, boxes (N, 4) xyxy pixels, int and float.
+    """Boxes of all images: images (N,) from 0, classes (N,) from 1, boxes (N, 4) xyxy pixels; int, int and float.
 
-    A box with several attributes stands here once for each.
+    A box with several attributes is repeated for each.
     """
 
     images: np.ndarray
@@ -51,22 +51,22 @@ def coco_detection(
     """COCO's average precision and recall of boxes, computed by `pycocotools` (which prints nothing here).
 
     Args:
-        detections: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`; 100 an image and
-            category count.
-        annotations: `image_id`, `category_id`, `bbox`, and where known `area` (of the mask, in pixels; else that of the
-            box, which decides what is small) and `iscrowd` (never a miss; what lies in it is no mistake). Their `id` is
-            not used, because pycocotools takes an id of 0 for no match.
+        detections: `image_id`, `category_id`, `bbox` (x, y, width, height in pixels), `score`; at most 100 per image
+            and category are counted.
+        annotations: `image_id`, `category_id`, `bbox`, and if known `area` (of the mask, in pixels; by default that of
+            the box; it decides what is small) and `iscrowd` (never counted as missed, nor detections in it as wrong).
+            Their `id` is not used, because for pycocotools an id of 0 means no match.
         images, categories: each with its `id`.
 
     Returns:
         `map` (mean over overlaps 0.50 .. 0.95), `map_50`, `map_75`, `map_small` (below 32 pixels squared),
-        `map_medium`, `map_large` (above 96), `mar_1`, `mar_10`, `mar_100` (recall with so many detections an image),
+        `map_medium`, `map_large` (above 96), `mar_1`, `mar_10`, `mar_100` (recall with that number of detections),
         `mar_small`, `mar_medium`, `mar_large`, all 0..1; each times 100 under `..._x100`; and `per_class`: for each
         category id `map`, `map_50`, `map_75`, `mar_100` and `precision_50`, the precision at recalls 0, 0.01 .. 1.
-        As officially, a number is -1 where there is nothing to find (under `..._x100` too).
+        As officially, a number is -1 if there is nothing to find (under `..._x100` too).
 
     Raises:
-        ValueError: an unknown image or category, one that stands twice, a score or box that is no number.
+        ValueError: for an unknown image or category, a repeated one, a score or box that is not a number.
 
     Example:
         >>> box = {"image_id": 7, "category_id": 3, "bbox": [10, 10, 50, 50]}
@@ -88,7 +88,7 @@ def coco_detection(
 def _run_coco(
     detections: Records, annotations: Records, *, image_ids: Iterable[int], category_ids: Iterable[int]
 ) -> dict[str, Any]:
-    from pycocotools.cocoeval import COCOeval  # a dependency, but one that `updown --help` should not wait for
+    from pycocotools.cocoeval import COCOeval  # imported here, so that `updown --help` is fast
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = (_coco_index(records, image_ids, category_ids) for records in (annotations, detections))
@@ -106,8 +106,8 @@ def _run_coco(
 
 
 def _coco_class(precision: np.ndarray, recall: np.ndarray) -> dict[str, Any]:
-    """One category's numbers from its precision (10, 101) and recall (10,) at overlaps 0.50, 0.55 .. 0.95."""
-    averages = precision.mean(axis=1)  # all -1 where the category has nothing to find
+    """One category's metrics from its precision (10, 101) and recall (10,) at overlaps 0.50, 0.55 .. 0.95."""
+    averages = precision.mean(axis=1)  # all -1 if the category has nothing to find
     return {
         "map": float(averages.mean()),
         "map_50": float(averages[0]),
@@ -118,7 +118,7 @@ def _coco_class(precision: np.ndarray, recall: np.ndarray) -> dict[str, Any]:
 
 
 def _coco_index(records: Records, image_ids: Iterable[int], category_ids: Iterable[int]) -> Any:
-    """pycocotools' index of records, built without its `loadRes`, which fails where there is no detection at all."""
+    """pycocotools' index of records, built without its `loadRes`, which fails without any detection."""
     from pycocotools.coco import COCO
 
     index = COCO()
@@ -132,10 +132,10 @@ def _coco_index(records: Records, image_ids: Iterable[int], category_ids: Iterab
 
 
 def _coco_record(record: Record, known: dict[str, dict[int, int]], what: str) -> dict[str, Any]:
-    """What pycocotools reads of one annotation or detection, checked."""
+    """The checked fields of one annotation or detection that pycocotools reads."""
     for key, ids in known.items():
         if record.get(key) not in ids:
-            raise ValueError(f"{what} has {key} {record.get(key)!r}, which is not among those given; add it there")
+            raise ValueError(f"{what} has {key} {record.get(key)!r}, which is not among the given ones; add it to them")
     box = np.asarray(record.get("bbox"), dtype=np.float64)
     if box.shape != (4,) or not np.isfinite(box).all() or (box[2:] < 0).any():
         raise ValueError(f"{what} has bbox {record.get('bbox')!r}; give x, y, width, height in pixels")
@@ -145,7 +145,7 @@ def _coco_record(record: Record, known: dict[str, dict[int, int]], what: str) ->
 
 
 def _known_ids(records: Records, what: str) -> dict[Any, int]:
-    """The place of each id; a ValueError where there is none, or one stands twice."""
+    """Id -> its place; raises `ValueError` if there are no ids, or one is repeated."""
     places: dict[Any, int] = {}
     for number, record in enumerate(records):
         if places.setdefault(record["id"], number) != number:
@@ -168,23 +168,23 @@ def vg_detection(
 ) -> dict[str, dict[str, Any]]:
     """Visual Genome's average precision at 0.5 of objects and attributes, from the contents of the official files.
 
-    Equal to `vg_eval` and `vg.py` of bottom-up-attention, their quirks included: pixels are inclusive (+1 in widths), a
-    hit overlaps by more than 0.5, a detection is judged by the box it overlaps most even if that one is taken, the area
-    under the whole precision-recall curve counts, and a class without ground truth or without detections has AP 0 and
-    is part of the mean. Chosen where the official code depends on luck or crashes: detections of equal score keep their
-    order; a class without detections has no threshold; an image that is not in `images` is an error.
+    Equal to `vg_eval` and `vg.py` of bottom-up-attention, including their peculiarities: pixels are inclusive (+1 in
+    widths), a hit overlaps by more than 0.5, a detection is compared with the box it overlaps most even if that one is
+    matched already, AP is the area under the whole precision-recall curve, and a class without ground truth or
+    detections has AP 0 and is part of the mean. Where the official code is undefined or crashes: detections of equal
+    score keep their order; a class without detections has no threshold; an image that is not in `images` is an error.
 
     Args:
-        images: `id`, `boxes` (xyxy pixels), `classes` (an id a box) and `attributes` (a list of ids a box).
+        images: `id`, `boxes` (xyxy pixels), `classes` (an id per box) and `attributes` (a list of ids per box).
         object_detections, attribute_detections: for each class id (an int, or a string as JSON has it) a list of
             [image id, score, x1, y1, x2, y2].
-        num_classes, num_attributes: how many there are with background and "no attribute", as the official code counts.
+        num_classes, num_attributes: their numbers including background and "no attribute", as in the official code.
 
     Returns:
-        Under `object` and `attribute` what `vg_average_precision` says.
+        The results of `vg_average_precision` under `object` and `attribute`.
 
     Raises:
-        ValueError: an image twice or unknown, an id out of range, a score or box that is no number.
+        ValueError: for a repeated or unknown image, an id out of range, a score or box that is not a number.
     """
     image_places = {str(image_id): place for image_id, place in _known_ids(images, "images").items()}
     scores = {}
@@ -198,7 +198,7 @@ def vg_detection(
             boxes = _boxes(image["boxes"], f"{what}['boxes']")
             parts.append(_true_boxes(place, boxes, image[column], num_classes=total - 1, what=f"{what}['{column}']")[0])
         detections, confidences = _file_detections(found, image_places, num_classes=total - 1, what=name)
-        scores[name] = vg_average_precision(detections, confidences, truth=_end_to_end(parts), num_classes=total - 1)
+        scores[name] = vg_average_precision(detections, confidences, truth=_concatenated(parts), num_classes=total - 1)
     return scores
 
 
@@ -210,42 +210,42 @@ def vg_average_precision(
     num_classes: int,
     crowd: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Average precision of each class and their means, as `vg_detection` describes, for boxes end to end.
+    """Average precision of each class and their means, as `vg_detection` describes, for boxes of all images.
 
     Args:
-        detections, scores: N boxes and how sure the detector is of each (N,).
+        detections, scores: N boxes and their scores (N,).
         truth: the ground truth's M boxes.
         num_classes: classes are 1..num_classes.
-        crowd: (M,) bool, True = a box never counted as missed, nor is what overlaps it most counted as wrong
-            (Pascal's "difficult"); Visual Genome has none.
+        crowd: (M,) bool, True = a box that is never counted as missed, nor are detections that overlap it most counted
+            as wrong (Pascal's "difficult"); Visual Genome has none.
 
     Returns:
-        `mean_ap` over all classes, `weighted_mean_ap` (weighed by the boxes of each class), `mean_ap_present` over
-        classes with ground truth, all 0..1 and 0 where there is no ground truth; each times 100 under `..._x100`;
-        `thresholds`, the score of each class with the best F1, or where a class has less than two boxes or a threshold
+        `mean_ap` over all classes, `weighted_mean_ap` (weighted by the boxes of each class), `mean_ap_present` over
+        classes with ground truth, all 0..1 and 0 if there is no ground truth; each times 100 under `..._x100`;
+        `thresholds`, the score of each class with the best F1, or for classes with less than two boxes or a threshold
         of 0 `mean_threshold`, the mean of the others; and `per_class`: for each class id `ap`, `npos` (boxes), `n_det`.
     """
     if num_classes < 1:
-        raise ValueError("there is no class to score; is the background counted in the number of classes?")
+        raise ValueError("there is no class to score; does the number of classes include the background?")
     crowd = np.zeros(len(truth.images), dtype=bool) if crowd is None else crowd
-    order = np.lexsort((-scores, detections.classes))  # stable: by class, the surest first
-    hits, counted = _judged(LabelledBoxes(*(values[order] for values in detections)), truth, crowd)
+    order = np.lexsort((-scores, detections.classes))  # stable: by class, the highest score first
+    hits, counted = _hits(LabelledBoxes(*(values[order] for values in detections)), truth, crowd)
     ranked = scores[order]
     num_boxes = np.bincount(truth.classes[~crowd], minlength=num_classes + 1)[1:]
     found = np.bincount(detections.classes, minlength=num_classes + 1)[1:]
     ends = np.cumsum(found)
     precisions, thresholds = np.zeros(num_classes), np.zeros(num_classes)
     for label in np.flatnonzero((num_boxes > 0) & (found > 0)):
-        own = slice(ends[label] - found[label], ends[label])
-        precisions[label], best = _class_precision(hits[own], counted[own], int(num_boxes[label]))
-        thresholds[label] = ranked[own][best] if num_boxes[label] > 1 else 0
+        chosen = slice(ends[label] - found[label], ends[label])
+        precisions[label], best = _class_precision(hits[chosen], counted[chosen], int(num_boxes[label]))
+        thresholds[label] = ranked[chosen][best] if num_boxes[label] > 1 else 0
     return _vg_summary(precisions, thresholds, num_boxes, found)
 
 
 def _vg_summary(
     precisions: np.ndarray, thresholds: np.ndarray, num_boxes: np.ndarray, found: np.ndarray
 ) -> dict[str, Any]:
-    """AP, best threshold, boxes and detections of each class, (C,) each -> what `vg_average_precision` returns."""
+    """AP, best threshold, boxes and detections of each class, (C,) each -> the result of `vg_average_precision`."""
     present = num_boxes > 0
     means = {
         "mean_ap": float(precisions.mean()),
@@ -265,7 +265,7 @@ def _vg_summary(
 
 
 def _class_precision(hits: np.ndarray, counted: np.ndarray, num_boxes: int) -> tuple[float, int]:
-    """The area under one class's precision-recall curve, and the place of the detection with the best F1."""
+    """The area under one class's precision-recall curve, and the index of the detection with the best F1."""
     hit = np.cumsum(hits)
     recall, precision = hit / num_boxes, hit / np.maximum(np.cumsum(counted), 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
@@ -274,11 +274,11 @@ def _class_precision(hits: np.ndarray, counted: np.ndarray, num_boxes: int) -> t
     return float(envelope[hits].sum() / num_boxes), int(half_f1.argmax())
 
 
-def _judged(detections: LabelledBoxes, truth: LabelledBoxes, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections, the surest first, are hits, and which count at all (those of a crowd do not): (N,) bool each.
+def _hits(detections: LabelledBoxes, truth: LabelledBoxes, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections, sorted by score, are hits, and which are counted (those of a crowd are not): (N,) bool each.
 
-    Each detection looks only at the box it overlaps most, so a hit is the first to look at its box: no detection needs
-    to know what became of the others.
+    Each detection is compared only with the box it overlaps most, so the hit is the first detection of a box, and
+    detections can be judged independently.
     """
     nearest, overlap = _nearest(detections, truth)
     close = np.flatnonzero(overlap > VG_OVERLAP)
@@ -293,7 +293,7 @@ def _judged(detections: LabelledBoxes, truth: LabelledBoxes, crowd: np.ndarray) 
 def _nearest(detections: LabelledBoxes, truth: LabelledBoxes) -> tuple[np.ndarray, np.ndarray]:
     """For each detection the box of its image and class that it overlaps most (the first of equals) and the overlap.
 
-    Both (N,); an overlap of -1 where there is no such box.
+    Both (N,); an overlap of -1 if there is no such box.
     """
     highest = max((int(boxes.classes.max()) for boxes in (detections, truth) if len(boxes.classes)), default=0) + 1
     keys = truth.images * highest + truth.classes
@@ -303,7 +303,7 @@ def _nearest(detections: LabelledBoxes, truth: LabelledBoxes) -> tuple[np.ndarra
     nearest, overlap = np.zeros(len(wanted), dtype=np.int64), np.full(len(wanted), -1.0)
     rivals = np.flatnonzero(last > first)
     counts = (last - first)[rivals]
-    blocks = np.cumsum(counts) // PAIRS_AT_ONCE  # so that memory does not grow with the pairs
+    blocks = np.cumsum(counts) // PAIRS_AT_ONCE  # bounds the memory
     for block in np.split(np.arange(len(rivals)), np.flatnonzero(np.diff(blocks)) + 1):
         if not len(block):
             continue
@@ -329,7 +329,7 @@ def _pixel_overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def _file_detections(
     found: Mapping[Any, Sequence[Any]], image_places: dict[str, int], *, num_classes: int, what: str
 ) -> tuple[LabelledBoxes, np.ndarray]:
-    """Lists of [image id, score, x1, y1, x2, y2] by class -> boxes end to end, and their scores (N,)."""
+    """Lists of [image id, score, x1, y1, x2, y2] by class -> all boxes, and their scores (N,)."""
     for key, lines in found.items():
         wrong = [line for line in lines if len(line) != 6 or str(line[0]) not in image_places]
         if wrong:
@@ -350,23 +350,22 @@ def _file_detections(
 
 
 def detection_scores(predictions: Records, rows: Records, *, num_classes: int) -> dict[str, Any]:
-    """COCO's numbers for predictions on rows of `training.data.boxes.rows`, in the same order.
+    """COCO's metrics for predictions on rows of `training.data.boxes.rows`, in the same order.
 
     Args:
-        predictions: a dict an image: `boxes` (R, 4) xyxy 0..1, `scores` (R,), `object_ids` (R,) from 1 to
-            `num_classes`, as arrays, lists or tensors on the CPU; and, where given, `image_id`, which has to be the
-            row's.
+        predictions: one dict per image: `boxes` (R, 4) xyxy 0..1, `scores` (R,), `object_ids` (R,) from 1 to
+            `num_classes`, as arrays, lists or tensors on the CPU; and optionally `image_id`, which must be the row's.
         rows: `image_id`, `width`, `height`, `boxes`, `object_ids` and `crowd`; a list of dicts or a `datasets.Dataset`,
-            whose images are not read. An image that stands twice is scored twice.
+            whose images are not read. A repeated image is scored twice.
         num_classes: object ids are 1..num_classes.
 
     Returns:
-        What `coco_detection` returns, with object ids under `per_class`. Since rows have no masks, the area of the box
-        decides what is small, medium or large; COCO's own figures go by the mask there.
+        As `coco_detection`, with object ids under `per_class`. Since rows have no masks, the area of the box decides
+        what is small, medium or large; COCO's figures use the area of the mask.
 
     Raises:
-        ValueError: predictions and rows that do not belong together, boxes in pixels, scores that are no numbers,
-            ids out of range.
+        ValueError: for predictions and rows that do not match, boxes in pixels, scores that are not numbers, ids out of
+            range.
 
     Example:
         >>> row = {"image_id": "7", "width": 200, "height": 100, "boxes": [[0, 0, 0.5, 1]], "object_ids": [2]}
@@ -399,14 +398,14 @@ def vg_object_scores(
             of `object_ids` and `scores`: then each region is a detection of every object.
         rows: as for `detection_scores`.
         num_classes: object ids are 1..num_classes.
-        max_per_image: how many detections of an image count, the surest of all classes (and all that equal the last),
-            as in the released code.
-        offset_pixels: what is added to the coordinates of detections. The released code adds 1 to detections but not to
-            the ground truth, and its published figures contain that; 0 measures without it.
+        max_per_image: the number of detections per image that count, those with the highest scores of all classes (and
+            all that equal the last), as in the released code.
+        offset_pixels: added to the coordinates of detections. The released code adds 1 to detections but not to the
+            ground truth, and its published figures include that; 0 measures without it.
 
     Returns:
-        What `vg_average_precision` returns. Boxes of a crowd are not missed, nor is what overlaps them wrong. Unlike in
-        the released code, scores are not rounded to three decimals, which would let the luck of the sort decide.
+        As `vg_average_precision`. Boxes of a crowd are not missed, nor are detections that overlap them wrong. Unlike
+        in the released code, scores are not rounded to three decimals, which would make the order arbitrary.
 
     Raises:
         ValueError: as `detection_scores`.
@@ -420,18 +419,18 @@ def attribute_scores(
 ) -> dict[str, Any]:
     """Visual Genome's average precision of attributes at 0.5, for predictions on our rows, in the same order.
 
-    The published figures (mean 7.8, weighted 27.8) come from a detector that was given the ground truth's boxes: make
-    the predictions on those for a number to set beside them, on the detector's own for the whole task.
+    The published figures (mean 7.8, weighted 27.8) are for the ground truth's boxes: predict on those to compare with
+    them, and on the detector's own boxes to measure the whole task.
 
     Args:
-        predictions: a dict an image: `boxes` (R, 4) xyxy 0..1 and `attribute_probs` (R, num_attributes + 1), "no
+        predictions: one dict per image: `boxes` (R, 4) xyxy 0..1 and `attribute_probs` (R, num_attributes + 1), "no
             attribute" first; each region is a detection of every attribute.
-        rows: as for `detection_scores`, and `attribute_ids`, a list a box; 0, no attribute, counts as none.
+        rows: as for `detection_scores`, and `attribute_ids`, one list per box; 0, "no attribute", is ignored.
         num_attributes: attribute ids are 1..num_attributes.
         max_per_image, offset_pixels: as for `vg_object_scores`.
 
     Returns:
-        What `vg_average_precision` returns.
+        As `vg_average_precision`.
 
     Raises:
         ValueError: as `detection_scores`.
@@ -443,19 +442,19 @@ def attribute_scores(
 def _vg_scores(
     predictions: Records, rows: Records, *, columns: tuple[str, str], classes: int, most: int, offset: float
 ) -> dict[str, Any]:
-    """Of one kind of label: columns are those of the true ids and of the predicted probabilities."""
+    """The scores of objects or attributes, from the columns of the true ids and of the predicted probabilities."""
     if most < 1:
-        raise ValueError(f"max_per_image is {most}; count at least one detection an image")
+        raise ValueError(f"max_per_image is {most}; give at least 1")
     found, scores, true, crowds = [], [], [], []
     for place, (what, prediction, row) in enumerate(_paired(predictions, rows)):
         boxes = _predicted_boxes(prediction, row, what) + offset
         if columns[0] == "object_ids" and "object_ids" in prediction:
             ids, ranks = _predicted_objects(prediction, len(boxes), num_classes=classes, what=what)
-            chosen = regions = _surest(ranks, most)
+            chosen = regions = _highest(ranks, most)
             labels = ids[chosen]
         else:
             ranks = _probs(prediction, columns[1], (len(boxes), classes + 1), what=what)[:, 1:].ravel()
-            chosen = _surest(ranks, most)
+            chosen = _highest(ranks, most)
             chosen = chosen[ranks[chosen] > 0]
             regions, labels = chosen // classes, chosen % classes + 1
         found.append(LabelledBoxes(np.full(len(chosen), place), labels, boxes[regions]))
@@ -463,23 +462,23 @@ def _vg_scores(
         truth, crowd = _true_of_row(place, row, columns[0], classes)
         true.append(truth)
         crowds.append(crowd)
-    detections, truth, crowd = _end_to_end(found), _end_to_end(true), np.concatenate(crowds)
+    detections, truth, crowd = _concatenated(found), _concatenated(true), np.concatenate(crowds)
     return vg_average_precision(detections, np.concatenate(scores), truth=truth, num_classes=classes, crowd=crowd)
 
 
-def _surest(scores: np.ndarray, count: int) -> np.ndarray:
-    """Places of the highest scores (N,), and of all that equal the last of them."""
+def _highest(scores: np.ndarray, count: int) -> np.ndarray:
+    """The indices of the `count` highest scores (N,), and of all that equal the last of them."""
     lowest = np.partition(scores, -count)[-count] if len(scores) > count else -np.inf
     return np.flatnonzero(scores >= lowest)
 
 
 def _paired(predictions: Records, rows: Any) -> list[tuple[str, Record, Record]]:
-    """For each image what errors call its prediction, the prediction and the row."""
+    """For each image the name of its prediction in errors, the prediction and the row."""
     if len(predictions) != len(rows):
-        raise ValueError(f"{len(predictions)} predictions but {len(rows)} rows; pass one an image, in the same order")
+        raise ValueError(f"{len(predictions)} predictions but {len(rows)} rows; pass one per image, in the same order")
     if not len(rows):
         raise ValueError("there are no rows to score")
-    if hasattr(rows, "select_columns"):  # a datasets.Dataset would decode its images
+    if hasattr(rows, "select_columns"):  # so that a datasets.Dataset does not decode images
         rows = rows.select_columns([name for name in ROW_COLUMNS if name in rows.column_names])
     pairs = []
     for number, (prediction, row) in enumerate(zip(predictions, rows, strict=True)):
@@ -509,7 +508,9 @@ def _predicted_objects(prediction: Record, count: int, *, num_classes: int, what
     scores = np.asarray(_part(prediction, "scores", what), dtype=np.float64)
     for name, values in (("object_ids", ids), ("scores", scores)):
         if values.shape != (count,):
-            raise ValueError(f"{what}[{name!r}] has shape {values.shape}, but there are {count} boxes; give one a box")
+            raise ValueError(
+                f"{what}[{name!r}] has shape {values.shape}, but there are {count} boxes; give one per box"
+            )
     if not np.isfinite(scores).all():
         raise ValueError(f"{what}['scores'] hold a number that is not finite; {UNRANKED}")
     return _ids(ids, highest=num_classes, what=f"{what}['object_ids']"), scores
@@ -527,32 +528,32 @@ def _probs(prediction: Record, key: str, shape: tuple[int, int], *, what: str) -
 
 
 def _true_of_row(place: int, row: Record, column: str, num_classes: int) -> tuple[LabelledBoxes, np.ndarray]:
-    """One row's M boxes in pixels by label, and which of them are a crowd (M,)."""
+    """One row's M labelled boxes in pixels, and which of them are a crowd (M,)."""
     what = f"the row of image {row.get('image_id', place)}"
     boxes = _pixels(row["boxes"], row, f"{what}: boxes")
     truth, owners = _true_boxes(place, boxes, row[column], num_classes=num_classes, what=f"{what}: {column}")
     given = row.get("crowd")
     crowd = np.zeros(len(boxes), dtype=bool) if given is None else np.asarray(given, dtype=bool)
     if crowd.shape != (len(boxes),):
-        raise ValueError(f"{what}: crowd has {len(crowd)} values, but there are {len(boxes)} boxes; give one a box")
+        raise ValueError(f"{what}: crowd has {len(crowd)} values, but there are {len(boxes)} boxes; give one per box")
     return truth, crowd[owners]
 
 
 def _true_boxes(
     place: int, boxes: np.ndarray, labels: Sequence[Any], *, num_classes: int, what: str
 ) -> tuple[LabelledBoxes, np.ndarray]:
-    """An image's true boxes, once for each label (an id or a list of ids a box), and the box each came from."""
+    """An image's true boxes, repeated for each label (an id or a list of ids per box), and the index of each box."""
     if len(labels) != len(boxes):
-        raise ValueError(f"{what} are {len(labels)}, but there are {len(boxes)} boxes; give one a box")
-    # a list of attributes may be padded by 0, "no attribute", and may name one twice
-    own = [sorted({int(i) for i in label} - {0}) if np.ndim(label) else [label] for label in labels]
-    owners = np.repeat(np.arange(len(boxes)), [len(label) for label in own])
-    ids = _ids(np.array([i for label in own for i in label]), highest=num_classes, what=what)
+        raise ValueError(f"{what} are {len(labels)}, but there are {len(boxes)} boxes; give one per box")
+    # a list of attributes may be padded by 0, "no attribute", and may hold one twice
+    chosen = [sorted({int(i) for i in label} - {0}) if np.ndim(label) else [label] for label in labels]
+    owners = np.repeat(np.arange(len(boxes)), [len(label) for label in chosen])
+    ids = _ids(np.array([i for label in chosen for i in label]), highest=num_classes, what=what)
     return LabelledBoxes(np.full(len(owners), place), ids, boxes[owners]), owners
 
 
 def _ids(ids: np.ndarray, *, highest: int, what: str) -> np.ndarray:
-    """Ids (N,) as int64; a ValueError where one is not a whole number from 1 to the highest."""
+    """Ids (N,) as int64; raises `ValueError` if one is not a whole number from 1 to the highest."""
     whole = ids.astype(np.int64)
     wrong = (whole != ids) | (whole < 1) | (whole > highest)
     if wrong.any():
@@ -561,11 +562,11 @@ def _ids(ids: np.ndarray, *, highest: int, what: str) -> np.ndarray:
 
 
 def _pixels(boxes: Any, row: Record, what: str) -> np.ndarray:
-    """Boxes in 0..1 (N, 4) -> pixels of the row's image, rid of the noise of float32."""
+    """Boxes in 0..1 (N, 4) -> pixels of the row's image, rounded to remove the error of float32."""
     boxes = _boxes(boxes, what)
     size = np.array([row["width"], row["height"]] * 2, dtype=np.float64)
     if not (size >= 1).all():
-        raise ValueError(f"{what}: the image is said to be {row['width']} x {row['height']} pixels; give its true size")
+        raise ValueError(f"{what}: the image's size is {row['width']} x {row['height']} pixels; give its true size")
     if len(boxes) and (boxes.min() < -FARTHEST_OUTSIDE or boxes.max() > 1 + FARTHEST_OUTSIDE):
         raise ValueError(f"{what} go from {boxes.min():.4g} to {boxes.max():.4g}; give xyxy in 0..1 of the image")
     return np.round(boxes * size, PIXEL_DECIMALS)
@@ -584,7 +585,7 @@ def _boxes(boxes: Any, what: str) -> np.ndarray:
     return array
 
 
-def _end_to_end(parts: Sequence[LabelledBoxes]) -> LabelledBoxes:
+def _concatenated(parts: Sequence[LabelledBoxes]) -> LabelledBoxes:
     return LabelledBoxes(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
 

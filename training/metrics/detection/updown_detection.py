@@ -1,6 +1,6 @@
 """COCO's average precision of detected boxes as an `evaluate` metric: `evaluate.load("<this folder>")`, offline too.
 
-The numbers are `training.metrics.detection.average_precision.detection_scores`, which says what each is.
+The numbers are `training.metrics.detection.average_precision.detection_scores`, which defines each of them.
 """
 
 from typing import Any

@@ -1,16 +1,15 @@
-"""From counts to recall, ranks and average precision, with a stated rule for equal scores.
+"""Recall, ranks and average precision from counts, with an explicit rule for equal scores.
 
-    how many items score higher, and as high, than each correct one --ranking_scores--> recall@K, ranks, mAP
+    for each correct item, the numbers of items with higher and with equal scores --ranking_scores--> R@K, ranks, mAP
 
-Whoever ranks candidates (`recall.py`) counts; here is what the counts mean. Equal scores are never
-ordered by a sort's luck but by one of four rules, `ties`:
+`recall.py` counts. Equal scores are not ordered by the sort algorithm but by one of four rules, `ties`:
 
-- "expected" (default): every number is its expectation over all orders of the equals (McSherry and Najork, ECIR 2008),
-  so that a model that scores everything alike gets what chance would;
+- "expected" (default): every number is its expectation over all orders of equal scores (McSherry and Najork, ECIR
+  2008), so that a model that gives all items the same score gets the chance level;
 - "optimistic": correct items come before wrong ones of the same score (text to video in frozen-in-time);
-- "pessimistic": they come after them, the lower bound;
-- "average": the rank of a query is the mean of the places that its best correct item shares with all its equals, and
-  R@1 asks for rank 1, R@K for a rank below K + 1 (video to text in frozen-in-time). mAP is that of "expected".
+- "pessimistic": correct items come after wrong ones of the same score, the lower bound;
+- "average": the rank of a query is the mean of the places that its best correct item shares with all equal scores; R@1
+  requires rank 1, R@K a rank below K + 1 (video to text in frozen-in-time). mAP is that of "expected".
 """
 
 import math
@@ -26,10 +25,10 @@ RECALL_AT = (1, 5, 10)
 
 
 class RankedPairs(NamedTuple):
-    """Correct (query, item) pairs of all queries end to end, in any order; each (n,) int64.
+    """Correct (query, item) pairs of all queries, in any order; each (n,) int64.
 
-    `queries` numbers the queries from 0; `better` is how many items score higher for that query than this one does,
-    `at_least` how many score as high or higher, this one included.
+    `queries` is the query of each pair, from 0; `better` the number of items with a higher score for that query,
+    `at_least` the number with an equal or higher score, including this item.
     """
 
     queries: np.ndarray
@@ -38,7 +37,7 @@ class RankedPairs(NamedTuple):
 
 
 class _TieGroups(NamedTuple):
-    """The pairs sorted by query and score, each with what its group of equal scores looks like; each (n,) int64."""
+    """The pairs sorted by query and score, with counts of their groups of equal scores; each (n,) int64."""
 
     queries: np.ndarray
     better: np.ndarray  # items before the group
@@ -52,11 +51,11 @@ def average_precision(ranking: Iterable[Hashable], relevant: Collection[Hashable
     """AP = 1/M sum_k Prec@k rel_k over one ranking, M the number of relevant items; NaN if there are none.
 
     Args:
-        ranking: item ids, the best first, each once. It may be cut off: a relevant item that is missing adds 0.
+        ranking: item ids, the best first, each once. It may be truncated: a missing relevant item adds 0.
         relevant: the ids of the relevant items.
 
     Raises:
-        ValueError: an item stands twice in the ranking.
+        ValueError: if an item is twice in the ranking.
 
     >>> average_precision("abcd", {"b", "c"})
     0.5833333333333333
@@ -65,7 +64,7 @@ def average_precision(ranking: Iterable[Hashable], relevant: Collection[Hashable
     precisions: list[float] = []
     for place, item in enumerate(ranking, start=1):
         if item in seen:
-            raise ValueError(f"item {item!r} stands twice in the ranking (again at place {place}); rank each once")
+            raise ValueError(f"item {item!r} is twice in the ranking (again at place {place}); rank each once")
         seen.add(item)
         if item in wanted:
             precisions.append((len(precisions) + 1) / place)
@@ -73,7 +72,7 @@ def average_precision(ranking: Iterable[Hashable], relevant: Collection[Hashable
 
 
 def average_precisions(pairs: RankedPairs, *, ties: str = "expected") -> np.ndarray:
-    """`average_precision` of all queries at once, from counts: (queries that have a pair,), in the queries' order.
+    """`average_precision` of all queries from counts: (queries that have a pair,), in the order of the queries.
 
     A query's pairs are all its relevant items; equal scores are ordered by the rule `ties` (see the module).
 
@@ -91,16 +90,16 @@ def ranking_scores(
 
     Args:
         pairs: all correct pairs of all queries, at least one.
-        num_queries: how many queries there are, those without a correct item included.
-        ties: the rule for equal scores, see the top of the module.
+        num_queries: the number of queries, including those without a correct item.
+        ties: the rule for equal scores (see the module).
         recall_at: the K of the recalls.
 
     Returns:
         `r<K>` for each K and `map`, 0..1, `median_rank` and `mean_rank` of the first correct item, from 1; and for
-        each query its `rank`, `r<K>` and `map`, NaN where it has no correct item.
+        each query its `rank`, `r<K>` and `map`, NaN if it has no correct item.
 
     Raises:
-        ValueError: an unknown rule, a K below 1.
+        ValueError: for an unknown rule, or a K below 1.
     """
     check_rules(ties, recall_at)
     groups = _tie_groups(pairs)
@@ -124,11 +123,11 @@ def _of_all(values: np.ndarray, queries: np.ndarray, num_queries: int) -> list[f
 
 
 def check_rules(ties: str, recall_at: Sequence[int]) -> None:
-    """Raise a ValueError for an unknown rule, no K, or a K below 1."""
+    """Raises `ValueError` for an unknown rule, no K, or a K below 1."""
     if ties not in TIES:
         raise ValueError(f"ties is {ties!r}; it can be one of {', '.join(TIES)}")
     if not recall_at or any(k < 1 for k in recall_at):
-        raise ValueError(f"recall_at is {list(recall_at)}; give one K or more, from 1")
+        raise ValueError(f"recall_at is {list(recall_at)}; give at least one K, from 1")
 
 
 def _tie_groups(pairs: RankedPairs) -> _TieGroups:
@@ -152,8 +151,8 @@ def _tie_groups(pairs: RankedPairs) -> _TieGroups:
 
 
 def _first_ranks(best: _TieGroups, ties: str) -> np.ndarray:
-    """The rank of each query's first correct item, from 1; `best` holds one pair a query, of its best correct score."""
-    ahead = {  # of the first correct item, among its equals
+    """The rank of each query's first correct item, from 1; `best`: each query's pair with the highest score."""
+    ahead = {  # wrong items before the first correct one within its group
         "expected": best.wrong / (best.right + 1),
         "optimistic": 0 * best.wrong,
         "pessimistic": best.wrong,
@@ -163,7 +162,7 @@ def _first_ranks(best: _TieGroups, ties: str) -> np.ndarray:
 
 
 def _found(best: _TieGroups, ranks: np.ndarray, *, top_k: int, ties: str) -> np.ndarray:
-    """Whether each query has a correct item in its top K, 0 or 1, or between them its probability ("expected")."""
+    """Whether each query has a correct item in its top K, 0 or 1; for "expected" the probability of it."""
     if ties == "average":
         return (ranks == 1 if top_k == 1 else ranks < top_k + 1).astype(np.float64)
     if ties != "expected":
@@ -193,14 +192,14 @@ def _average_precisions(groups: _TieGroups, ties: str) -> np.ndarray:
 
 
 def _expected_precisions(groups: _TieGroups) -> np.ndarray:
-    """The expected precision at each pair's place, over all orders of its T equals (McSherry and Najork).
+    """The expected precision at each pair's place, over all orders of its T equal scores (McSherry and Najork).
 
     At the k-th of the group's places precision is (before + 1 + (k - 1)(right - 1)/(T - 1)) / (better + k) if a correct
     item is there. Its mean over k takes sums of 1/(better + k), differences of harmonic numbers.
     """
     equal = groups.right + groups.wrong
     last = groups.better + equal
-    # in extended precision where there is one: late differences are small
+    # in extended precision where NumPy has it, since late differences are small
     harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, int(last.max(initial=0)) + 1, dtype=np.longdouble))])
     inverse_places = harmonic[last] - harmonic[groups.better]
     others = equal - (groups.better + 1) * inverse_places  # sum over k of (k - 1)/(better + k)

@@ -1,6 +1,6 @@
 """Image-text retrieval as an `evaluate` metric: `evaluate.load("<this folder>")`, offline too.
 
-The numbers are `training.metrics.retrieval.recall.retrieval_scores`, which says what each is.
+The numbers are `training.metrics.retrieval.recall.retrieval_scores`, which defines each of them.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Metrics of answers, equal to the official evaluators: one file a family, all of them importable from here."""
+"""Metrics of answers, equal to the official evaluators: one module per family, all importable from here."""
 
 from .accuracy import (
     aokvqa,

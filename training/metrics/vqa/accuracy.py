@@ -1,6 +1,6 @@
 """Answer metrics of visual question answering, equal to the official evaluators.
 
-    predictions (one string a question) + people's answers --vqa_accuracy--> accuracy, per type, per question
+    predictions (one string per question) + people's answers --vqa_accuracy--> accuracy, per type, per question
 
 VQA v1 and v2 (Antol et al. 2015, Goyal et al. 2017), OK-VQA, TextVQA, A-OKVQA and Visual7W. Answers are normalised by
 `processors.answer_text_updown`.
@@ -42,30 +42,31 @@ def vqa_accuracy(
     answer_ids: bool = True,
     variant: str = "official",
 ) -> dict[str, Any]:
-    """The VQA accuracy: for each annotator left out, min(n/3, 1) with n of the others agreeing; the mean of that.
+    """The VQA accuracy: the mean, over each annotator left out, of min(n/3, 1) with n of the others agreeing.
 
-    Both sides are normalised only where the human answers of a question differ; ten equal ones must be met letter by
-    letter, capitals included, as in the official evaluator.
+    As in the official evaluator, both sides are normalised only if the human answers of a question differ; ten equal
+    answers must be matched exactly, including capitals.
 
     Args:
-        predictions: one answer a question, in any spelling.
+        predictions: one answer per question, in any spelling.
         answers: the human answers of each question, as the annotation file has them (ten in VQA; any number works).
         question_types: the type of each question ("what color", ...); "" belongs to none.
         answer_types: the type of each answer ("yes/no", "number", "other").
-        answer_ids: whether the file's answers carry an `answer_id`, as VQA's do. Without ids the evaluator takes equal
-            answers for one and the same and leaves all of them out together.
+        answer_ids: whether the file's answers have an `answer_id`, as VQA's do. Without ids the evaluator regards equal
+            answers as the same one and leaves all of them out together.
         variant: "official", the VQA evaluator; "lavis", the copy in LAVIS, which always normalises the prediction and
             of the human answers at most the punctuation; "textvqa", TextVQA's, which normalises everything as the
-            challenge server does; "agree_of_three", the official comparison of answers scored min(n/3, 1) with n of all
-            people agreeing, nobody left out, as papers write the metric (Anderson et al. 2018, section 3.3).
+            challenge server does; "agree_of_three", min(n/3, 1) with n of all people agreeing by the official
+            comparison, nobody left out, as papers define the metric (Anderson et al. 2018, section 3.3).
 
     Returns:
         `accuracy` 0..1, `accuracy_x100`, `per_answer_type_x100` and `per_question_type_x100` (type -> 0..100), and
-        `per_item`, 0..1 a question. A question without answers has NaN there, counts nowhere and is named in a warning.
+        `per_item`, 0..1 per question. A question without answers has NaN there, is not scored, and is named in a
+        warning.
 
     Raises:
-        ValueError, TypeError: other lengths, an unknown variant, a prediction that is not a string, or no question
-            that can be scored.
+        ValueError, TypeError: for different lengths, an unknown variant, a prediction that is not a string, or if no
+            question can be scored.
 
     >>> answers = [["dog"] * 2 + ["cat"] * 8, ["no"] * 10]
     >>> scores = vqa_accuracy(["The dog.", "no"], answers, answer_types=["other", "yes/no"])
@@ -91,7 +92,7 @@ def vqa_accuracy(
 
 
 def _official_agreeing(prediction: str, answers: Sequence[str]) -> int:
-    """How many of the answers the prediction equals, as the VQA evaluator compares them."""
+    """The number of answers that equal the prediction, by the VQA evaluator's comparison."""
     people = [clean_answer(answer) for answer in answers]
     prediction = clean_answer(prediction)
     if len(set(people)) > 1:
@@ -128,7 +129,7 @@ def _score_of_three(agreeing: int, people: int) -> float:
 
 
 def _score_without_ids(agreeing: int, people: int) -> float:
-    """Who agrees leaves out all who agree, so that only the others' turns score."""
+    """An agreeing annotator leaves out all agreeing ones, so that only the others' turns score."""
     return (people - agreeing) * min(agreeing, 3) / (3 * people)
 
 
@@ -137,7 +138,7 @@ def _per_type_x100(per_item: list[float], types: Sequence[str] | None, *, what: 
     if types is None:
         return {}
     if len(types) != len(per_item):
-        raise ValueError(f"{len(types)} {what} for {len(per_item)} questions; pass one a question, or None")
+        raise ValueError(f"{len(types)} {what} for {len(per_item)} questions; pass one per question, or None")
     groups: dict[str, list[float]] = defaultdict(list)
     for name, value in zip(types, per_item, strict=True):
         if name and not math.isnan(value):
@@ -157,8 +158,8 @@ def official_report(scores: Mapping[str, Any], *, decimals: int = 2) -> dict[str
 def okvqa(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, Any]:
     """OK-VQA's accuracy (Marino et al. 2019): `vqa_accuracy` on its five answers, each counted twice.
 
-    The file's answers are stemmed (`raw_answer` is not), so predictions must be made of its words; nothing is stemmed
-    here.
+    The file's answers are stemmed (`raw_answer` is not), so predictions must be made of its words; predictions are not
+    stemmed here.
     """
     return vqa_accuracy(predictions, answers)
 
@@ -166,7 +167,7 @@ def okvqa(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[
 def textvqa_accuracy(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, Any]:
     """TextVQA's accuracy (Singh et al. 2019): `vqa_accuracy` that normalises everything, as the challenge server does.
 
-    The official evaluator refuses anything but ten answers a question; any number works here.
+    The official evaluator refuses anything but ten answers per question; any number works here.
     """
     return vqa_accuracy(predictions, answers, variant="textvqa")
 
@@ -178,7 +179,7 @@ def aokvqa(
     setting: str = "direct_answer",
     strict: bool = True,
 ) -> dict[str, Any]:
-    """A-OKVQA's accuracy (Schwenk et al. 2022). Texts are compared as they are, without normalisation.
+    """A-OKVQA's accuracy (Schwenk et al. 2022). Texts are compared without normalisation.
 
     Args:
         predictions: question id -> answer, the text of the choice for multiple choice.
@@ -192,7 +193,8 @@ def aokvqa(
         `accuracy` 0..1, `accuracy_x100`, and `per_item`: question id -> 0..1 of each question of the setting.
 
     Raises:
-        ValueError: no question of the setting has an answer; if strict, predictions that are missing or no choice.
+        ValueError: if no question of the setting has an answer; if strict, for predictions that are missing or not one
+            of the choices.
     """
     if setting not in AOKVQA_SETTINGS:
         raise ValueError(f"setting is {setting!r}; it can be one of {', '.join(AOKVQA_SETTINGS)}")
@@ -200,7 +202,7 @@ def aokvqa(
     records = {str(item["question_id"]): item for item in questions}
     asked = {name: item for name, item in records.items() if (_has_choice if choosing else _has_direct_answers)(item)}
     if not asked:
-        raise ValueError(f"no question has what {setting} compares with; are the answers hidden, as in a test file?")
+        raise ValueError(f"no question has an answer for {setting}; are the answers hidden, as in a test file?")
     aligned = align_predictions(predictions, list(records))
     aligned = aligned._replace(missing=[name for name in aligned.missing if name in asked])
     said = dict(zip(records, aligned.predictions, strict=True))
@@ -212,7 +214,7 @@ def aokvqa(
 
 
 def aokvqa_questions(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The records that `aokvqa` takes, from rows of a VQA data set, whose `details` hold `difficult_direct_answer`."""
+    """The records for `aokvqa`, from rows of a VQA data set whose `details` hold `difficult_direct_answer`."""
     return [
         {
             "question_id": row["question_id"],
@@ -246,7 +248,7 @@ def _direct_answer_score(prediction: str, question: Mapping[str, Any]) -> float:
 def _check_aokvqa(
     aligned: Alignment, asked: Mapping[str, tuple[str, Mapping[str, Any]]], *, choosing: bool, strict: bool
 ) -> None:
-    """Raise what `strict` asks for, and warn of the other ids that do not fit; asked: id -> prediction and question."""
+    """Raise the errors of `strict`, and warn of other ids that do not match; asked: id -> prediction and question."""
     if strict and aligned.missing:
         raise ValueError(
             f"{len(aligned.missing)} of {len(asked)} questions have no prediction ({listed(aligned.missing)}); answer "
@@ -269,19 +271,19 @@ def visual7w(
     question_types: Sequence[str] | None = None,
     top_k: int = 1,
 ) -> dict[str, Any]:
-    """Visual7W's telling accuracy (Zhu et al. 2016): the answer is among the `top_k` first candidates, in lower case.
+    """Visual7W's telling accuracy (Zhu et al. 2016): the answer, in lower case, is among the first `top_k` candidates.
 
     Args:
-        predictions: one answer a question, or several, the best first. Multiple choice is the choice's text.
+        predictions: one answer per question, or several, the best first. Multiple choice is the choice's text.
         answers: the one right answer of each question.
         question_types: "what", "where", ... of each question.
-        top_k: how many candidates count; the official multiple choice takes one.
+        top_k: the number of candidates that count; 1 in the official multiple choice.
 
     Returns:
         As `accuracy_scores`, and `per_question_type`: type -> `correct`, `questions` and `accuracy_x100`.
 
     Raises:
-        ValueError: other lengths, no question, or `top_k` below 1.
+        ValueError: for different lengths, no question, or `top_k` below 1.
 
     >>> visual7w([["A cat.", "a dog."]], ["A dog."], top_k=2)["accuracy"]
     1.0
@@ -289,9 +291,9 @@ def visual7w(
     if top_k < 1:
         raise ValueError(f"top_k is {top_k}; at least the first candidate must count")
     if len(predictions) != len(answers) or not len(answers) or isinstance(answers, str):
-        raise ValueError(f"{len(predictions)} predictions for {len(answers)} answers; pass one of each a question")
+        raise ValueError(f"{len(predictions)} predictions for {len(answers)} answers; pass one of each per question")
     if question_types is not None and len(question_types) != len(answers):
-        raise ValueError(f"{len(question_types)} question_types for {len(answers)} questions; pass one a question")
+        raise ValueError(f"{len(question_types)} question_types for {len(answers)} questions; pass one per question")
     ranked = ([row] if isinstance(row, str) else row for row in predictions)
     per_item = [
         float(str(answer).lower() in [str(candidate).lower() for candidate in candidates[:top_k]])

@@ -1,10 +1,10 @@
-"""Answers against accepted answers, string by string: exact match, SQuAD's F1, and what every answer metric shares.
+"""Exact match and SQuAD's F1 of answers, and functions that all answer metrics share.
 
-    {question id: answer} or an upload file --align_predictions--> one answer a row --a metric--> scores
+    {question id: answer} or an upload file --align_predictions--> one answer per row --a metric--> scores
 
-`align_predictions` brings predictions into the rows' order and lists the ids that do not fit. The metrics of the
-siblings check their rows with `scorable_rows`: wrong lengths and wrong types are errors, while a row without any
-readable human answer is named in one warning and left out.
+`align_predictions` brings predictions into the order of the rows and lists the ids that do not match. The other metrics
+check their rows with `scorable_rows`: wrong lengths and types are errors; rows without a readable human answer are left
+out with one warning.
 """
 
 import math
@@ -27,7 +27,7 @@ _SQUAD_ARTICLES = re.compile(r"\b(a|an|the)\b")
 
 
 class Alignment(NamedTuple):
-    """Predictions in the order of the rows, and the ids that did not fit.
+    """Predictions in the order of the rows, and the ids that did not match.
 
     `predictions` holds "" for a question that has none; `missing` are those questions' ids, `unknown` the ids of
     predictions without a question, `duplicate` the ids that were predicted more than once (the last one counts).
@@ -39,7 +39,7 @@ class Alignment(NamedTuple):
     duplicate: list[str]
 
     def problems(self) -> str:
-        """One sentence that names the ids that did not fit; "" where all did."""
+        """One sentence naming the ids that did not match; "" if all did."""
         parts = [
             f"{len(ids)} {what} ({listed(ids)})"
             for ids, what in (
@@ -60,10 +60,10 @@ def align_predictions(
     Args:
         predictions: question id -> answer, or the records of an upload file: `question_id` and `answer` (VQA) or
             `questionId` and `prediction` (GQA).
-        question_ids: the rows' ids. Ids are compared as text, so 12 and "12" are the same.
+        question_ids: the rows' ids. Ids are compared as text, so 12 and "12" are equal.
 
     Raises:
-        ValueError: a record without id or answer, or no prediction that belongs to any question.
+        ValueError: for a record without id or answer, or if no prediction belongs to any question.
 
     >>> alignment = align_predictions([{"question_id": 2, "answer": "dog"}, {"question_id": 9, "answer": "a"}], [1, 2])
     >>> alignment.predictions, alignment.missing, alignment.unknown
@@ -71,16 +71,16 @@ def align_predictions(
     """
     pairs = list(_pairs(predictions))
     by_id = dict(pairs)
-    asked = [str(question_id) for question_id in question_ids]
-    known = set(asked)
-    if asked and known.isdisjoint(by_id):
+    wanted_ids = [str(question_id) for question_id in question_ids]
+    known = set(wanted_ids)
+    if wanted_ids and known.isdisjoint(by_id):
         raise ValueError(
-            f"none of {len(by_id)} predictions ({listed(list(by_id))}) belongs to any of {len(asked)} questions "
-            f"({listed(asked)}); are they of another split?"
+            f"none of {len(by_id)} predictions ({listed(list(by_id))}) belongs to any of {len(wanted_ids)} questions "
+            f"({listed(wanted_ids)}); are they of another split?"
         )
     return Alignment(
-        predictions=[by_id.get(question_id, "") for question_id in asked],
-        missing=[question_id for question_id in asked if question_id not in by_id],
+        predictions=[by_id.get(question_id, "") for question_id in wanted_ids],
+        missing=[question_id for question_id in wanted_ids if question_id not in by_id],
         unknown=[question_id for question_id in by_id if question_id not in known],
         duplicate=[question_id for question_id, count in Counter(name for name, _ in pairs).items() if count > 1],
     )
@@ -104,16 +104,13 @@ def _pairs(predictions: Mapping[Any, str] | Iterable[Mapping[str, Any]]) -> Iter
 
 
 def check_rows(predictions: Sequence[str], answers: Sequence[Any]) -> None:
-    """Raise a ValueError or TypeError that names what is wrong, if the two are not one prediction a row.
-
-    An empty prediction is fine: it is an answer that is hardly ever right.
-    """
+    """Raises `ValueError` or `TypeError` unless there is one prediction string per row; it may be empty."""
     if isinstance(predictions, str) or isinstance(answers, str):
-        raise TypeError("predictions and answers are lists with one entry a question, not one string")
+        raise TypeError("predictions and answers are lists with one entry per question, not one string")
     if len(predictions) != len(answers):
         raise ValueError(
-            f"{len(predictions)} predictions but answers to {len(answers)} questions; pass one prediction a question, "
-            "in the same order (align_predictions brings them there)"
+            f"{len(predictions)} predictions but answers to {len(answers)} questions; pass one prediction per "
+            "question, in the same order (see align_predictions)"
         )
     if not len(predictions):
         raise ValueError("there are no predictions to score")
@@ -125,12 +122,12 @@ def check_rows(predictions: Sequence[str], answers: Sequence[Any]) -> None:
 
 
 def scorable_rows(predictions: Sequence[str], answers: Sequence[Sequence[str]]) -> list[int]:
-    """Check the rows and return the numbers of those that can be scored; one warning names the others.
+    """Check the rows and return the indices of those that can be scored; one warning names the others.
 
     A row can be scored if it has at least one human answer and all of them are strings.
 
     Raises:
-        ValueError, TypeError: as `check_rows`; an entry of `answers` is one string; no row can be scored.
+        ValueError, TypeError: as `check_rows`; also if an entry of `answers` is one string, or no row can be scored.
     """
     check_rows(predictions, answers)
     rows, without, unreadable = [], [], []
@@ -157,13 +154,13 @@ def scorable_rows(predictions: Sequence[str], answers: Sequence[Sequence[str]]) 
 
 
 def mean(values: Iterable[float]) -> float:
-    """The mean of what is not NaN, summed without rounding; NaN of nothing."""
+    """The mean of the values that are not NaN, summed exactly; NaN if there are none."""
     kept = [value for value in values if not math.isnan(value)]
     return math.fsum(kept) / len(kept) if kept else math.nan
 
 
 def accuracy_scores(per_item: list[float]) -> dict[str, Any]:
-    """`accuracy` 0..1, `accuracy_x100` and `per_item` itself (0..1 a row, NaN where a row could not be scored)."""
+    """`accuracy` 0..1, `accuracy_x100` and `per_item` (0..1 per row, NaN for a row that could not be scored)."""
     accuracy = mean(per_item)
     return {"accuracy": accuracy, "accuracy_x100": 100 * accuracy, "per_item": per_item}
 
@@ -177,9 +174,9 @@ def exact_match_accuracy(
     """The share of predictions that equal an accepted answer: the accuracy of DAQUAR, GQA and every one-answer set.
 
     Args:
-        predictions: one answer a question.
+        predictions: one answer per question.
         answers: the accepted answer of each question, or the list of them.
-        normalize: applied to both sides; None compares them as they are.
+        normalize: applied to both sides; None: no normalisation.
 
     Returns:
         As `accuracy_scores`.
@@ -189,11 +186,11 @@ def exact_match_accuracy(
     """
     accepted = answers if isinstance(answers, str) else [[row] if isinstance(row, str) else row for row in answers]
     rows = scorable_rows(predictions, accepted)
-    shaped = normalize or str
+    normalized = normalize or str
     per_item = [math.nan] * len(predictions)
     for row in rows:
-        prediction = shaped(predictions[row])
-        per_item[row] = float(any(prediction == shaped(answer) for answer in accepted[row]))
+        prediction = normalized(predictions[row])
+        per_item[row] = float(any(prediction == normalized(answer) for answer in accepted[row]))
     return accuracy_scores(per_item)
 
 
@@ -203,17 +200,17 @@ def squad_em_f1(
     """Exact match and word F1 after SQuAD's normalisation, the best over the accepted answers (Rajpurkar et al. 2016).
 
     Args:
-        predictions: one answer a question.
+        predictions: one answer per question.
         answers: the accepted answers of each question.
-        version: "1.1", where a question without answers is left out and an empty prediction has F1 0 even against an
-            empty answer; "2.0", where answers that normalise to nothing are dropped and a question without any is
-            answered by "".
+        version: "1.1": a question without answers is left out, and an empty prediction has F1 0 even against an empty
+            answer; "2.0": answers that normalise to "" are dropped, and the right answer of a question without any is
+            "".
 
     Returns:
         `exact_match` and `f1` in 0..1, both also as `..._x100`, and `per_item`, a list for each of the two.
 
     Raises:
-        ValueError, TypeError: an unknown version, or rows that do not fit.
+        ValueError, TypeError: for an unknown version, or rows that do not match.
 
     >>> scores = squad_em_f1(["the play toy!", "red car"], [["play toy"], ["car"]])
     >>> scores["exact_match"], round(scores["f1"], 4)
@@ -222,7 +219,7 @@ def squad_em_f1(
     if version not in SQUAD_VERSIONS:
         raise ValueError(f"version is {version!r}; SQuAD has {' and '.join(SQUAD_VERSIONS)}")
     if version == "2.0":
-        kept = [row if isinstance(row, str) else [text for text in row if _emptiless(text)] or [""] for row in answers]
+        kept = [row if isinstance(row, str) else [text for text in row if _has_words(text)] or [""] for row in answers]
         answers = answers if isinstance(answers, str) else kept
     per_item = {"exact_match": [math.nan] * len(predictions), "f1": [math.nan] * len(predictions)}
     for row in scorable_rows(predictions, answers):
@@ -244,13 +241,13 @@ def normalize_squad(text: str) -> str:
     return " ".join(_SQUAD_ARTICLES.sub(" ", text.lower().translate(_SQUAD_MARKS)).split())
 
 
-def _emptiless(answer: Any) -> bool:
-    """Whether something is left of it; what is not a string is left to the check of the rows."""
+def _has_words(answer: Any) -> bool:
+    """Whether an answer is not empty after normalisation; True for non-strings, which `check_rows` refuses."""
     return not isinstance(answer, str) or normalize_squad(answer) != ""
 
 
 def _word_f1(words: list[str], others: list[str], *, empty_matches: float) -> float:
-    """F1 of two word multisets; `empty_matches` is the value of nothing against nothing."""
+    """F1 of two word multisets; `empty_matches` is the value of two empty ones."""
     if not words or not others:
         return empty_matches if words == others else 0.0
     common = sum((Counter(words) & Counter(others)).values())

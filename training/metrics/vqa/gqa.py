@@ -2,8 +2,8 @@
 
     questions of the official file (or `gqa_questions` of our rows) + predictions + choices --gqa--> scores
 
-Answers are compared as they are, without normalisation. Only balanced questions count; the others are needed for
-consistency alone: it asks whether who answered one question also answers those that it entails.
+Answers are compared without normalisation. Only balanced questions are scored; the others are used for consistency, the
+share of entailed questions that are answered correctly if the entailing question is.
 """
 
 import json
@@ -17,9 +17,9 @@ from training.data.files import listed
 
 from .exact_match import align_predictions, mean
 
-# What a question of types "...Common" may be answered with, whatever its choices say.
+# The valid answers of a question of the types "...Common", in place of its choices.
 COMMON_KINDS = ("color", "material", "shape")
-# The last step of a reasoning chain only asks and is not counted.
+# The last step of a reasoning chain, which only queries the answer, is not counted.
 ASKING_STEPS = ("exist", "query: name", "choose name")
 NEEDED_FIELDS = ("question", "types", "semantic")
 
@@ -35,8 +35,8 @@ def gqa(
     """Score predictions on GQA.
 
     Args:
-        predictions: question id -> answer, or the official records (`questionId`, `prediction`). Consistency needs
-            those of all the questions that the correctly answered ones entail.
+        predictions: question id -> answer, or the official records (`questionId`, `prediction`). Consistency needs the
+            predictions of all questions that the correctly answered ones entail.
         questions: id -> `question`, `answer`, `isBalanced`, `types`, `groups`, `semantic`, `entailed`.
         choices: id -> `valid` and `plausible` answers (the official choices files); without them the two scores are
             left out.
@@ -46,12 +46,12 @@ def gqa(
         `plausibility_x100` in 0..100; `distribution`, the weighted chi-square of predicted against true answers in each
         group, over 100 (lower is better; NaN without groups); `per_structural_type`, `per_semantic_type`, `per_steps`
         and `per_length`: name -> `accuracy_x100` and the number of `questions`; `per_item`: id -> 0 or 1. A mean over
-        no question is 0, as officially. A question without a prediction counts as wrong; consistency is NaN where
-        entailed questions or their predictions are absent; one warning names either.
+        no question is 0, as officially. A question without a prediction counts as wrong; consistency is NaN if
+        entailed questions or their predictions are absent; a warning names either.
 
     Raises:
-        ValueError: no balanced question has an answer, one lacks a field, no prediction belongs to a question, or
-            `choices` lack one.
+        ValueError: if no balanced question has an answer, one lacks a field, no prediction belongs to a question, or a
+            question is not in `choices`.
     """
     aligned = align_predictions(predictions, list(questions))
     without = set(aligned.missing)
@@ -76,7 +76,7 @@ def gqa(
 
 
 def gqa_questions(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The questions that `gqa` takes, from rows of a VQA data set whose `details` hold GQA's own fields as JSON."""
+    """The questions for `gqa`, from rows of a VQA data set whose `details` hold GQA's fields as JSON."""
     return {
         str(row["question_id"]): {"question": row["question"], "answer": row["answer"]}
         | json.loads(row["details"] or "{}")
@@ -85,13 +85,13 @@ def gqa_questions(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]
 
 
 def reasoning_steps(question: Question) -> int:
-    """How many steps of the question's program reason, which those that only ask for the answer do not."""
+    """The number of reasoning steps of the question's program, without those that only query the answer."""
     steps = (f"{step['operation']}: {step['argument']}" for step in question["semantic"])
     return sum(not any(asking in step for asking in ASKING_STEPS) for step in steps)
 
 
 def _check_fields(scored: Mapping[str, Question]) -> None:
-    """Raise a ValueError that names the first question without a field that the scores need."""
+    """Raises `ValueError` naming the first question without a field that the scores need."""
     for name, question in scored.items():
         lacking = [field for field in NEEDED_FIELDS if field not in question]
         if lacking:
@@ -134,7 +134,7 @@ def _choices_x100(
     *,
     kind: str,
 ) -> float:
-    """How many answers are among their question's choices of that kind."""
+    """The share, 0..100, of answers that are among their question's choices of that kind."""
     lacking = [name for name in scored if name not in choices]
     if lacking:
         raise ValueError(
@@ -151,7 +151,7 @@ def _choices_x100(
 def _consistency_x100(
     correct: Mapping[str, float], questions: Mapping[str, Question], answered: Mapping[str, str]
 ) -> float:
-    """Of each correctly answered question, the share of the questions it entails that are right too; their mean."""
+    """The mean, over correctly answered questions, of the share of their entailed questions that are correct too."""
     shares: list[float] = []
     absent: dict[str, None] = {}
     for name, value in correct.items():
@@ -170,7 +170,7 @@ def _consistency_x100(
 
 
 def _distribution(scored: Mapping[str, Question], answered: Mapping[str, str]) -> float:
-    """Chi-square of predicted against true answers of each global group, weighed by the group's size, over 100."""
+    """Chi-square of predicted against true answers of each global group, weighted by the group's size, over 100."""
     true: dict[str, Counter[str]] = defaultdict(Counter)
     predicted: dict[str, Counter[str | None]] = defaultdict(Counter)
     for name, question in scored.items():

@@ -1,6 +1,6 @@
 """The VQA accuracy as an `evaluate` metric: `evaluate.load("<this folder>")`, offline too.
 
-The numbers are `training.metrics.vqa.accuracy.vqa_accuracy`, which says what each is.
+The numbers are `training.metrics.vqa.accuracy.vqa_accuracy`, which defines each of them.
 """
 
 from collections.abc import Sequence

@@ -1,13 +1,13 @@
-"""WordNet's dictionary files as they are, and the similarity of two senses that WUPS is made of.
+"""Reads WordNet's dictionary files, and computes the similarity of two senses for WUPS.
 
     folder or zip --WordNet.find--> WordNet: word --synsets--> senses --wup_similarity--> 0..1
 
-Nothing is downloaded: the files come with `apt install wordnet-base` or with nltk's data. They are read here, since the
-reader of nltk refuses folders outside its own data path and those without `lexnames`, as Debian's; the similarity is
-nltk's to the last digit (Wu and Palmer 1994; the common ancestor is the one whose shortest way to the root is longest,
-its depth is that of the longest way; all but nouns get a common root that they do not have, and for verbs right below
-it the order of the two matters). Numbers of papers mean WordNet 3.0. File formats: wndb(5WN) and morphy(7WN) of
-WordNet's manual.
+Nothing is downloaded: the files come with `apt install wordnet-base` or with nltk's data. They are read here, since
+nltk's reader refuses folders outside its data path and folders without `lexnames`, such as Debian's. The similarity is
+nltk's to the last digit (Wu and Palmer 1994): the common ancestor is the one with the longest shortest path to the
+root, and its depth is that of its longest path; all parts of speech except nouns get an additional common root, and for
+verbs directly below it the order of the two senses matters. Figures in papers use WordNet 3.0. File formats: wndb(5WN)
+and morphy(7WN) of WordNet's manual.
 """
 
 import os
@@ -27,8 +27,8 @@ ENDINGS = {
     "r": (),
 }  # fmt: skip
 HYPERNYM_POINTERS = (b"@", b"@i")
-LARGEST_FILE_BYTES = 2**27  # the largest of WordNet 3.1 has 16 MB
-FOLDER_VARIABLE = "WNSEARCHDIR"  # WordNet's own
+LARGEST_FILE_BYTES = 2**27  # the largest file of WordNet 3.1 has 16 MB
+FOLDER_VARIABLE = "WNSEARCHDIR"  # the environment variable of WordNet's own programs
 SYSTEM_FOLDERS = ("/usr/share/wordnet", "/usr/local/share/wordnet")
 NLTK_FOLDERS = ("nltk_data", "share/nltk_data", "lib/nltk_data")
 CURE = (
@@ -38,24 +38,24 @@ CURE = (
 
 
 class Synset(NamedTuple):
-    """A sense: its part of speech (n, v, a or r) and where its line starts in that part's data file."""
+    """A sense: its part of speech (n, v, a or r) and the byte where its line starts in that part's data file."""
 
     part_of_speech: str
     offset: int
 
 
-ROOT = Synset("", -1)  # above the roots of the parts of speech that have many
+ROOT = Synset("", -1)  # the additional root of the parts of speech that have several roots
 
 
 class WordNet:
-    """The senses of words and how similar they are, read from WordNet's dictionary files when first asked for.
+    """The senses of words and their similarities, read from WordNet's dictionary files on first use.
 
     Args:
-        place: the folder that holds index.noun, data.noun, noun.exc and their siblings, or nltk's wordnet.zip.
+        place: the folder that holds index.noun, data.noun, noun.exc and so on, or nltk's wordnet.zip.
 
     Raises:
-        OSError: there are no such files.
-        ValueError: a file is broken or too large; raised by the method that meets it.
+        OSError: if there are no such files.
+        ValueError: if a file is broken or too large; raised by the method that reads it.
     """
 
     def __init__(self, place: str | Path) -> None:
@@ -71,10 +71,10 @@ class WordNet:
 
     @classmethod
     def find(cls, place: str | Path | None = None) -> "WordNet":
-        """WordNet in `place`, else in the folder WNSEARCHDIR names, else where Debian or nltk keep it.
+        """WordNet in `place`, else in the folder of WNSEARCHDIR, else in the folders of Debian or nltk.
 
         Raises:
-            OSError: it is in none of them; the message names the cure.
+            OSError: if it is in none of them; the message names the cure.
         """
         named = place or os.environ.get(FOLDER_VARIABLE)
         if named:
@@ -85,9 +85,9 @@ class WordNet:
         raise FileNotFoundError(f"WordNet is not on this machine; {CURE}")
 
     def synsets(self, word: str, *, parts_of_speech: str = "nvar") -> list[Synset]:
-        """The senses of a word or of a phrase with underscores, the commonest first within each part of speech.
+        """The senses of a word or of a phrase with underscores, the most common first within each part of speech.
 
-        Inflected forms are led back to their base forms; an unknown word has no senses.
+        Inflected forms are reduced to their base forms; an unknown word has no senses.
         """
         return [
             Synset(part, offset)
@@ -97,7 +97,7 @@ class WordNet:
         ]
 
     def wup_similarity(self, first: Synset, second: Synset) -> float:
-        """Wu and Palmer's similarity, 0..1, as nltk computes it; 0 where nothing connects the two."""
+        """Wu and Palmer's similarity, 0..1, as nltk computes it; 0 without a common ancestor."""
         rooted = first.part_of_speech != "n" or second.part_of_speech != "n"
         common = set(self._distances(first)) & set(self._distances(second)) | ({ROOT} if rooted else set())
         if not common:
@@ -111,7 +111,7 @@ class WordNet:
         return 2.0 * depth / sum(lengths)
 
     def hypernyms(self, synset: Synset) -> tuple[Synset, ...]:
-        """The senses right above it, those it is an instance of included."""
+        """The direct hypernyms of a sense, including those it is an instance of."""
         if synset not in self._hypernyms:
             self._hypernyms[synset] = () if synset == ROOT else self._read_hypernyms(synset)
         return self._hypernyms[synset]
@@ -124,7 +124,7 @@ class WordNet:
             )  # after three fields, the words' count, each word and its id, and a count
             end = start + 4 * int(fields[start - 1])
             if end > len(fields):
-                raise ValueError(f"{fields[start - 1]!r} pointers are not all there")
+                raise ValueError(f"the line is too short for {fields[start - 1]!r} pointers")
             return tuple(
                 Synset(fields[place + 2].decode(), int(fields[place + 1]))
                 for place in range(start, end, 4)
@@ -134,7 +134,7 @@ class WordNet:
             raise ValueError(f"{self._described(synset)} is broken; {CURE}") from error
 
     def _distances(self, synset: Synset) -> dict[Synset, int]:
-        """Every sense above it, and itself, with the length of the shortest way there."""
+        """The sense and all its ancestors, with the length of the shortest path to each."""
         if synset not in self._ancestors:
             distances: dict[Synset, int] = {}
             waiting = deque([(synset, 0)])
@@ -147,12 +147,12 @@ class WordNet:
         return self._ancestors[synset]
 
     def _shortest_way(self, synset: Synset) -> int:
-        """To the nearest sense that has none above it."""
+        """The length of the path to the nearest sense without hypernyms."""
         ways = [distance for above, distance in self._distances(synset).items() if not self.hypernyms(above)]
         return min(ways, default=0)
 
     def _longest_way(self, synset: Synset) -> int:
-        """To the farthest sense that has none above it; a way that comes back to itself ends there."""
+        """The length of the path to the farthest sense without hypernyms; a cycle ends the path."""
         if synset not in self._longest_ways:
             self._longest_ways[synset] = 0
             above = [self._longest_way(hypernym) for hypernym in self.hypernyms(synset)]
@@ -160,7 +160,7 @@ class WordNet:
         return self._longest_ways[synset]
 
     def _path_length(self, synset: Synset, other: Synset, *, rooted: bool) -> int:
-        """The shortest way between the two over a sense above both; with `rooted` a root above all is one."""
+        """The shortest path between the two over a common ancestor; with `rooted`, ROOT is one."""
         if synset == other:
             return 0
         ways = (self._distances(synset), self._distances(other))
@@ -170,7 +170,7 @@ class WordNet:
         return min(lengths)
 
     def _name(self, synset: Synset) -> str:
-        """What nltk calls it ("dog.n.01"), which decides among equally low common ancestors."""
+        """nltk's name of the sense ("dog.n.01"), which decides between equally low common ancestors."""
         if synset == ROOT:
             return "*ROOT*"
         fields = self._line(synset)
@@ -208,13 +208,13 @@ class WordNet:
         return self._exceptions[part]
 
     def _line(self, synset: Synset) -> list[bytes]:
-        """The fields of its line in the data file, without the gloss."""
+        """The fields of a sense's line in the data file, without the gloss."""
         part = "a" if synset.part_of_speech == "s" else synset.part_of_speech
         if part not in self._data:
             self._data[part] = self._read(f"data.{FILE_OF[part]}")
         fields = self._data[part][synset.offset : synset.offset + 2**14].partition(b"|")[0].split()
         if len(fields) < 6 or fields[0] != b"%08d" % synset.offset:
-            raise ValueError(f"{self._described(synset)} is not there; index and data are of different WordNets")
+            raise ValueError(f"{self._described(synset)} is missing; index and data are of different WordNets")
         return fields
 
     def _described(self, synset: Synset) -> str:
@@ -226,7 +226,7 @@ class WordNet:
             if not path.is_file():
                 raise FileNotFoundError(f"{self.place} lacks {name}; {CURE}")
             if path.stat().st_size > LARGEST_FILE_BYTES:
-                raise ValueError(f"{path} has over {LARGEST_FILE_BYTES:,} bytes and is no file of WordNet; {CURE}")
+                raise ValueError(f"{path} has over {LARGEST_FILE_BYTES:,} bytes and is not a file of WordNet; {CURE}")
             return path.read_bytes()
         try:
             with zipfile.ZipFile(self.place) as archive:
@@ -244,7 +244,7 @@ class WordNet:
 
 
 def usual_places() -> list[Path]:
-    """Where Debian keeps WordNet, and where nltk's downloader puts it, in the order in which they are tried."""
+    """The folders of Debian's WordNet and of nltk's downloader, in the order in which they are tried."""
     data = [Path(folder) for folder in os.environ.get("NLTK_DATA", "").split(os.pathsep) if folder]
     data += [Path.home() / "nltk_data", *(Path(sys.prefix) / folder for folder in NLTK_FOLDERS)]
     data += [Path("/usr") / level / folder for level in ("", "local") for folder in NLTK_FOLDERS[1:]]

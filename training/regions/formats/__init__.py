@@ -1,7 +1,7 @@
-"""Region features as other projects keep them: one file a family of formats, and the dict that names the formats.
+"""Other projects' formats of region features: one module per family of formats, and `FORMATS`, the dict of them all.
 
-open_region_file(path) -> RegionFile: images one by one, as columns of a region store
-FORMATS[name].write(StoreImages(store), output): a store's images as another project reads them
+open_region_file(path) -> RegionFile: yields images one by one, as columns of a region store
+FORMATS[name].write(StoreImages(store), output): writes a store's images in another project's format
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from training.regions.formats.folders import SUFFIXES, FolderFile, write_att_box
 from training.regions.formats.hdf5 import write_hdf5
 from training.regions.formats.hdf5_images import open_hdf5
 from training.regions.formats.lmdb import LmdbFile, write_lmdb
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 from training.regions.formats.tsv import (
     BUA_COLUMNS,
     LXMERT_COLUMNS,
@@ -31,9 +31,9 @@ CLASSES = ("region_scores", "object_ids", "attribute_ids", "attribute_scores")
 
 @dataclass(frozen=True)
 class RegionFormat:
-    """How to read a format, how to write it, and what it keeps of a store beside features, boxes and ids."""
+    """A format's reader and writer, and the columns of a store that it keeps besides features, boxes and ids."""
 
-    read: Callable[[Path, Beside], RegionFile]
+    read: Callable[[Path, Sidecar], RegionFile]
     write: Callable[[StoreImages, Path], None]
     keeps: tuple[str, ...]
 
@@ -51,28 +51,28 @@ FORMATS = {
 STORE = "store"
 
 
-def open_region_file(path: str | Path, *, format: str | None = None, beside: Beside | None = None) -> RegionFile:
+def open_region_file(path: str | Path, *, format: str | None = None, sidecar: Sidecar | None = None) -> RegionFile:
     """A reader for a file or folder of regions, or for a region store.
 
     Args:
-        format: a key of `FORMATS`; None: told by the content.
-        beside: what the user gives beside the file.
+        format: a key of `FORMATS`; None: guessed from the content.
+        sidecar: data that the file lacks.
 
     Raises:
-        ValueError: where the path does not exist, or is of no known or another format.
-        ImportError: where the format needs a library that is not installed; it names the extra.
+        ValueError: if the path does not exist, or is not of the given format or of any known one.
+        ImportError: if the format needs a library that is not installed; it names the extra.
     """
     path = Path(path)
     format = format or guess_format(path)
     if format == STORE:
-        return StoreFile(path, beside or Beside())
+        return StoreFile(path, sidecar or Sidecar())
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r} of region files; known are {', '.join(FORMATS)}")
-    return FORMATS[format].read(path, beside or Beside())
+    return FORMATS[format].read(path, sidecar or Sidecar())
 
 
 def guess_format(path: Path) -> str:
-    """The name of a format by what is there, `store` for a region store; `ValueError` where it is none."""
+    """The name of a path's format, `store` for a region store; raises `ValueError` if it has none of them."""
     if not path.exists():
         raise ValueError(f"there is no file or folder {path}")
     found = _format_of_folder(path) if path.is_dir() else _format_of_file(path)

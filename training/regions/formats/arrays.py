@@ -1,7 +1,7 @@
-"""Arrays out of foreign bytes, without executing and without trusting them: base64, .npy, .npz, .pth, JSON, msgpack.
+"""Decodes arrays from untrusted bytes without executing anything: base64, .npy, .npz, .pth, JSON, msgpack.
 
-Nothing but tensors is unpickled, and no more memory is taken than the bytes that are there; what an .npz or .pth may
-unpack to is bounded.
+Only tensors are unpickled. Declared sizes are checked against the bytes that are there before memory is allocated, and
+the unpacked size of an .npz or .pth is bounded.
 """
 
 import base64
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from training.console import one_line
 from training.regions.formats.floats import FLOATS
 from training.regions.formats.record import LONGEST_ROW
 
@@ -28,27 +29,27 @@ ZIP_ERRORS = (  # what zipfile raises over damaged files
 )
 NPY_MAGIC, NPZ_MAGIC, PICKLE_MAGIC = b"\x93NUMPY", b"PK\x03\x04", b"\x80"
 PICKLE_CURE = (
-    "it is a pickle, which could run anything and is never opened; where it was made and is trusted, write its arrays "
-    "as .npz there: numpy.savez(file, features=..., boxes=..., image_h=..., image_w=...)"
+    "it is a pickle, which could run any code and is never opened; if you trust it, write its arrays as .npz: "
+    "numpy.savez(file, features=..., boxes=..., image_h=..., image_w=...)"
 )
 
 
 def base64_array(field: bytes | str, *, name: str, dtype: Any, rows: int, width: int | None = None) -> np.ndarray:
-    """Base64 -> (rows, width), any width where none is given; `ValueError` naming the field where it does not fit.
+    """Base64 -> (rows, width), of any width if it is None; raises `ValueError` naming a field that does not fit.
 
-    A field that Python 3 wrote as the text `b'...'` of Python 2 code is read as what was meant.
+    A field wrapped in `b'...'`, which Python 2 code writes when run by Python 3, is unwrapped.
     """
     content = base64_bytes(field, name=name)
     dtype = np.dtype(dtype)
     found, rest = divmod(len(content), rows * dtype.itemsize)
     if rest or not found or found != (width or found):
         wanted = f"{width} {dtype} numbers" if width else f"{dtype} numbers"
-        raise ValueError(f"its {name} are {len(content)} bytes, which are no {wanted} of each of {rows} boxes")
+        raise ValueError(f"its {name} are {len(content)} bytes, which are not {wanted} for each of {rows} boxes")
     return np.frombuffer(content, dtype).reshape(rows, found)
 
 
 def base64_numbers(field: bytes | str, *, name: str, rows: int, width: int) -> np.ndarray:
-    """Base64 -> (rows, width) floating-point numbers of whichever type has that many bytes; `ValueError` else."""
+    """Base64 -> (rows, width) floats of the type with that number of bytes; raises `ValueError` if there is none."""
     size = len(base64_bytes(field, name=name))
     fitting = (kind for kind in FLOATS.values() if np.dtype(kind).itemsize * rows * width == size)
     dtype = next(fitting, FLOATS["float32"])
@@ -56,18 +57,18 @@ def base64_numbers(field: bytes | str, *, name: str, rows: int, width: int) -> n
 
 
 def base64_bytes(field: bytes | str, *, name: str) -> bytes:
-    """Strict base64 (line ends apart); `ValueError` naming the field."""
+    """Strict base64, except for line ends; raises `ValueError` naming the field."""
     field = field.encode("ascii", "replace") if isinstance(field, str) else field
     if field[:2] in (b"b'", b'b"') and field[-1:] == field[1:2]:
         field = field[2:-1]
     try:
         return binascii.a2b_base64(field, strict_mode=True)
     except binascii.Error:
-        pass  # perhaps for its line ends alone
+        pass  # perhaps only because of its line ends
     try:
         return binascii.a2b_base64(field.replace(b"\\n", b"").replace(b"\n", b""), strict_mode=True)
     except binascii.Error as error:
-        raise ValueError(f"its {name} are no base64 ({error}); is the row cut short?") from None
+        raise ValueError(f"its {name} are not base64 ({error}); is the row cut short?") from None
 
 
 def base64_text(array: np.ndarray, dtype: Any) -> str:
@@ -76,14 +77,14 @@ def base64_text(array: np.ndarray, dtype: Any) -> str:
 
 
 def array_of_npy(content: bytes) -> np.ndarray:
-    """The array of an .npy file's bytes; `ValueError` where it is cut short, damaged or pickled."""
+    """The array in an .npy file's bytes; raises `ValueError` if it is cut short, damaged or pickled."""
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, in_columns, dtype = read_header(file)
     except (ValueError, TypeError, EOFError, SyntaxError, TokenError, MemoryError, RecursionError) as error:
-        raise ValueError(f"it is no .npy array ({str(error)[:80]})") from None
+        raise ValueError(f"it is not a .npy array ({str(error)[:80]})") from None
     if dtype.hasobject:
         raise ValueError(PICKLE_CURE)
     numbers = content[file.tell() :]
@@ -94,9 +95,9 @@ def array_of_npy(content: bytes) -> np.ndarray:
 
 
 def arrays_of_npz(content: bytes, *, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """The wanted arrays among those of an .npz file's bytes; others, which may be pickles, are never opened.
+    """The wanted arrays in an .npz file's bytes; the others, which may be pickles, are never opened.
 
-    Raises `ValueError` where it is damaged, unpacks to more than `LONGEST_ROW` bytes, or a wanted array is pickled.
+    Raises `ValueError` if it is damaged, unpacks to more than `LONGEST_ROW` bytes, or a wanted array is pickled.
     """
     arrays: dict[str, np.ndarray] = {}
     left = LONGEST_ROW
@@ -113,14 +114,14 @@ def arrays_of_npz(content: bytes, *, wanted: Collection[str]) -> dict[str, np.nd
                     raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than an image takes")
                 arrays[name] = array_of_npy(unpacked)
     except ZIP_ERRORS as error:
-        raise ValueError(f"it is no complete .npz file ({error})") from None
+        raise ValueError(f"it is not a complete .npz file ({error})") from None
     return arrays
 
 
 def arrays_of_torch(content: bytes, *, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """The wanted tensors of what `torch.save` wrote, or its one tensor as the features; only tensors are unpickled.
+    """The wanted tensors of a `torch.save` file, or its single tensor as the features; only tensors are unpickled.
 
-    Raises `ValueError` where it is damaged, holds other objects, or unpacks to more than `LONGEST_ROW` bytes.
+    Raises `ValueError` if it is damaged, holds other objects, or unpacks to more than `LONGEST_ROW` bytes.
     """
     size = 0
     try:
@@ -128,8 +129,8 @@ def arrays_of_torch(content: bytes, *, wanted: Collection[str]) -> dict[str, np.
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 size = sum(member.file_size for member in archive.infolist())
         loaded = None if size > LONGEST_ROW else torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # the reader of damaged pickles raises nearly everything
-        raise ValueError(f"it is no whole file of tensors alone ({' '.join(str(error).split())[:80]})") from None
+    except Exception as error:  # reading a damaged pickle may raise anything
+        raise ValueError(f"it is not a complete file of only tensors ({one_line(error, limit=80)})") from None
     if size > LONGEST_ROW:
         raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than an image takes")
     tensors = loaded if isinstance(loaded, dict) else {"features": loaded}
@@ -137,30 +138,30 @@ def arrays_of_torch(content: bytes, *, wanted: Collection[str]) -> dict[str, np.
 
 
 def _numbers(value: Any) -> np.ndarray:
-    """A tensor or number as an array; float32 for types that NumPy does not have."""
+    """A tensor or number as an array; bfloat16, which NumPy does not have, becomes float32."""
     if not isinstance(value, torch.Tensor):
         return np.asarray(value)
     value = value.detach()
     if value.layout != torch.strided or value.is_quantized:
-        raise ValueError(f"it is a tensor of the layout {value.layout}, not of plain numbers")
-    if value.numel() * value.element_size() > LONGEST_ROW:  # a stride of 0 makes much of few bytes
+        raise ValueError(f"it is a tensor of the layout {value.layout}, not a dense one of plain numbers")
+    if value.numel() * value.element_size() > LONGEST_ROW:  # a stride of 0 makes a large tensor of few bytes
         raise ValueError(f"it unpacks to more than {LONGEST_ROW} bytes, more than an image takes")
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
 def arrays_of_json(content: bytes, *, wanted: Collection[str]) -> dict[str, Any]:
-    """The wanted fields of a JSON object; base64 stays text. `ValueError` where it is none."""
+    """The wanted fields of a JSON object; base64 stays text. Raises `ValueError` if it is not a JSON object."""
     try:
         record = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is no valid JSON ({str(error)[:80]})") from None
+        raise ValueError(f"it is not valid JSON ({str(error)[:80]})") from None
     if not isinstance(record, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return {name: value for name, value in record.items() if name in wanted}
 
 
 def arrays_of_msgpack(content: bytes, *, wanted: Collection[str]) -> dict[str, np.ndarray]:
-    """The wanted arrays of a msgpack map that `msgpack_numpy` wrote; `ValueError` where it is damaged or pickled."""
+    """The wanted arrays of a map by `msgpack_numpy`; raises `ValueError` if it is damaged or pickled."""
     try:
         import msgpack
     except ImportError as error:
@@ -168,9 +169,9 @@ def arrays_of_msgpack(content: bytes, *, wanted: Collection[str]) -> dict[str, n
     try:
         record = msgpack.unpackb(content, raw=False)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
-        raise ValueError(f"it is no msgpack map ({str(error)[:80]})") from None
+        raise ValueError(f"it is not a msgpack map ({str(error)[:80]})") from None
     if not isinstance(record, dict):
-        raise ValueError("it is no msgpack map")
+        raise ValueError("it is not a msgpack map")
     return {name: _msgpack_array(value, name) for name, value in record.items() if name in wanted}
 
 
@@ -188,4 +189,4 @@ def _msgpack_array(value: Any, name: str) -> np.ndarray:
         array = np.frombuffer(value["data"], dtype)
         return array.reshape(tuple(value["shape"])) if value.get("nd") else array[0]
     except (KeyError, TypeError, ValueError, IndexError, SyntaxError) as error:
-        raise ValueError(f"its {name} are no array of numbers ({error})") from None
+        raise ValueError(f"its {name} are not an array of numbers ({error})") from None

@@ -1,18 +1,18 @@
-"""Folders with one .npz or .npy file an image, and the names that other projects give to the arrays in them.
+"""Folders with one .npz or .npy file per image, and the names that other projects give to the arrays in them.
 
-`npz`: ID.npz with features and boxes. Read are the names of MILVLG/bottom-up-attention.pytorch and OpenVQA (x, bbox,
-    num_bbox, image_h, image_w; x also turned on its side, D x R; `info` is a pickle and stays closed), of UNITER
-    (features, norm_bb in 0..1, conf, soft_labels), plain features / feat and boxes, and those of a region store.
-    Written are MILVLG's, with the rest of what the store holds under the store's own names.
+`npz`: ID.npz with features and boxes. Arrays are found under the names of MILVLG/bottom-up-attention.pytorch and
+    OpenVQA (x, bbox, num_bbox, image_h, image_w; x may be D x R; `info` is a pickle and is not read), of UNITER
+    (features, norm_bb in 0..1, conf, soft_labels), as plain features / feat and boxes, and as columns of a region
+    store. They are written under MILVLG's names, the other columns under the store's own.
 
     Also ID.pth (or .pt) of tensors, as facebookresearch/grid-feats-vqa, extract_grid_feature.py, writes them: a map
-    (1, D, H, W), whose H x W cells are the regions. A map in any of these files is taken so, (H, W, D) too, where there
-    are no boxes.
+    (1, D, H, W), whose H x W cells are the regions. A map in any of these files, (H, W, D) too, is read so if there are
+    no boxes.
 
 `att-box`: the folders of ruotianluo/self-critical.pytorch, scripts/make_bu_data.py: NAME_att/ID.npz with `feat` (R, D),
     NAME_box/ID.npy (R, 4) in pixels, NAME_fc/ID.npy, the mean of the features. The source is the folder NAME_att; the
-    sizes of the images, which they do not hold, come from `Beside.sizes`. Features may be ID.npy too. Written are the
-    folders att, box and fc inside the output, and sizes.json, which is read again from there.
+    sizes of the images, which these files lack, come from `Sidecar.sizes`. Features may be ID.npy too. The writer makes
+    the folders att, box and fc inside the output, and sizes.json, which the reader finds there.
 """
 
 import io
@@ -38,13 +38,13 @@ from training.regions.formats.record import (
     normalised_boxes,
     pixel_boxes,
 )
-from training.regions.formats.sidecar import Beside, read_sizes
+from training.regions.formats.sidecar import Sidecar, read_sizes
 
 TENSOR_SUFFIXES = (".pth", ".pt")
 SUFFIXES = (".npz", ".npy", *TENSOR_SUFFIXES)
 SIZES_NAME = "sizes.json"
-PICKLED_SUFFIX = "_info.npy"  # beside MMF's features
-# a region store's column -> the names it goes by, the first found is taken
+PICKLED_SUFFIX = "_info.npy"  # in folders of MMF
+# a region store's column -> its names in other projects; the first one found is read
 NAMES = {
     "region_features": ("region_features", "x", "features", "feature", "feat", "image_features"),
     "region_boxes": ("region_boxes", "bbox", "boxes", "norm_bb", "image_bb"),
@@ -62,17 +62,17 @@ WANTED = frozenset(name for names in NAMES.values() for name in names)
 
 
 class FolderFile(RegionFile):
-    """The formats `npz` and `att-box`: one file an image, its name the image's id."""
+    """The formats `npz` and `att-box`: one file per image, named by the image's id."""
 
-    def __init__(self, path: Path, beside: Beside) -> None:
-        super().__init__(path / "att" if (path / "att").is_dir() else path, beside)
+    def __init__(self, path: Path, sidecar: Sidecar) -> None:
+        super().__init__(path / "att" if (path / "att").is_dir() else path, sidecar)
         with os.scandir(self.path) as found:
             names = [file.name for file in found if file.name.endswith(SUFFIXES)]
         self.names = sorted(name for name in names if not name.endswith(PICKLED_SUFFIX))
         self.size = len(self.names)
-        self.boxes_folder = beside.boxes or self._boxes_beside()
+        self.boxes_folder = sidecar.boxes or self._sibling_boxes()
         sizes = self.path.parent / SIZES_NAME
-        self.sizes_beside = read_sizes(sizes) if self.path.name == "att" and sizes.is_file() else {}
+        self.sidecar_sizes = read_sizes(sizes) if self.path.name == "att" and sizes.is_file() else {}
 
     def entries(self) -> Iterator[Entry]:
         for number, name in enumerate(self.names, start=1):
@@ -86,16 +86,16 @@ class FolderFile(RegionFile):
         return image_of_arrays(arrays, size=self.image_size(entry.image_id))
 
     def image_size(self, image_id: str) -> tuple[int, int] | None:
-        return super().image_size(image_id) or self.sizes_beside.get(image_id)
+        return super().image_size(image_id) or self.sidecar_sizes.get(image_id)
 
-    def _boxes_beside(self) -> Path | None:
-        """NAME_box beside NAME_att."""
+    def _sibling_boxes(self) -> Path | None:
+        """The folder NAME_box next to NAME_att, if it exists."""
         folder = self.path.with_name(self.path.name[: -len("att")] + "box")
         return folder if self.path.name.endswith("att") and folder.is_dir() else None
 
 
 def read_bytes(path: Path) -> bytes:
-    """An image's file; `ValueError` where it is absent or larger than an image can be."""
+    """An image's file; raises `ValueError` if it is absent or larger than an image can be."""
     try:
         with open(path, "rb") as file:
             content = file.read(LONGEST_ROW + 1)
@@ -107,16 +107,16 @@ def read_bytes(path: Path) -> bytes:
 
 
 def arrays_of_bytes(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of an .npz by name, or that of an .npy as the features."""
+    """The arrays of an .npz by name, or the array of an .npy as the features."""
     if content.startswith(NPY_MAGIC):
         return {"features": array_of_npy(content)}
     if content.startswith(NPZ_MAGIC):
         return arrays_of_npz(content, wanted=WANTED)
-    raise ValueError("it is no .npz and no .npy file")
+    raise ValueError("it is neither a .npz nor a .npy file")
 
 
 def arrays_of_tensors(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a .pth by name, or its one tensor as the features."""
+    """The arrays of a .pth by name, or its single tensor as the features."""
     return arrays_of_torch(content, wanted=WANTED)
 
 
@@ -124,19 +124,19 @@ def image_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) 
     """Arrays under any of `NAMES` -> one image.
 
     Args:
-        size: height and width in pixels, where the arrays do not tell.
+        size: height and width in pixels, used if the arrays do not hold them.
 
     Raises:
-        ValueError: where features or boxes are absent or contradict each other.
+        ValueError: if features or boxes are absent or do not fit each other.
     """
-    names = {ours: next((name for name in theirs if name in arrays), None) for ours, theirs in NAMES.items()}
+    names = {ours: next((name for name in foreign if name in arrays), None) for ours, foreign in NAMES.items()}
     found = {ours: np.asarray(arrays[name]) for ours, name in names.items() if name is not None}
     if "region_boxes" not in found and "region_features" in found and found["region_features"].ndim > 2:
         found["region_features"], found["region_boxes"] = cells_of_map(found["region_features"])
     if "region_features" not in found or "region_boxes" not in found:
-        lacking = "features" if "region_features" not in found else "boxes"
-        cure = "; name the folder of their ID.npy with --boxes" if lacking == "boxes" else ""
-        raise ValueError(f"it holds no {lacking}, only {', '.join(sorted(arrays)) or 'nothing that is known'}{cure}")
+        missing = "features" if "region_features" not in found else "boxes"
+        cure = "; name the folder of their ID.npy with --boxes" if missing == "boxes" else ""
+        raise ValueError(f"it holds no {missing}, only {', '.join(sorted(arrays)) or 'no known array'}{cure}")
     if {"height", "width"} <= set(found):
         size = checked_size(found.pop("height"), found.pop("width"))
     boxes = found["region_boxes"]
@@ -145,7 +145,7 @@ def image_of_arrays(arrays: Mapping[str, Any], *, size: tuple[int, int] | None) 
     boxes = boxes[:, :4] if names["region_boxes"] == "norm_bb" and boxes.ndim == 2 else boxes
     count = checked_count(found.pop("num_boxes", len(boxes)))
     image = {name: value[:count] for name, value in found.items() if name in NAMES and value.ndim}
-    image["region_features"] = upright(found["region_features"], count)
+    image["region_features"] = regions_first(found["region_features"], count)
     image["region_boxes"] = normalised_boxes(boxes[:count], size)
     for name in ("object_ids", "attribute_ids"):
         if name in image:
@@ -161,7 +161,7 @@ def cells_of_map(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     shape = features.shape
     cells = features[0] if features.ndim == 4 and len(features) == 1 else features
     if cells.ndim != 3 or sorted(cells.shape)[-1] == sorted(cells.shape)[-2] or cells.shape[1] == max(cells.shape):
-        raise ValueError(f"its features of shape {shape} are no map (1, D, H, W) or (H, W, D), and it holds no boxes")
+        raise ValueError(f"its features {shape} are not a map (1, D, H, W) or (H, W, D), and it holds no boxes")
     if cells.shape[0] == max(cells.shape):
         cells = cells.transpose(1, 2, 0)
     height, width, channels = cells.shape
@@ -169,20 +169,20 @@ def cells_of_map(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return cells.reshape(height * width, channels), grid_boxes(height, width).numpy()
 
 
-def upright(features: np.ndarray, num_boxes: int) -> np.ndarray:
-    """Features (R, D) of the first boxes, turned where they came as (D, R); `ValueError` for other shapes."""
+def regions_first(features: np.ndarray, num_boxes: int) -> np.ndarray:
+    """Features (R, D) of the first `num_boxes` boxes, transposed if given as (D, R); raises `ValueError` otherwise."""
     if features.ndim == 2 and len(features) != num_boxes and features.shape[1] == num_boxes:
         features = features.T
     if features.ndim != 2 or features.dtype.kind not in "fiu" or len(features) < num_boxes:
         raise ValueError(
-            f"its features of shape {features.shape} and type {features.dtype} are not of {num_boxes} boxes"
+            f"its features of shape {features.shape} and type {features.dtype} do not fit {num_boxes} boxes"
         )
     features = features[:num_boxes]
     return features if features.dtype in (np.float16, np.float32) else features.astype(np.float32)
 
 
 def npz_of_image(image: ImageRecord) -> bytes:
-    """One image as the bytes of an .npz in the names of the format `npz`."""
+    """One image as the bytes of an .npz with the names of the format `npz`."""
     height, width = image_size(image)
     others: dict[str, Any] = {
         name: image[name] for name in NAMES if name in image and name not in ("region_features", "region_boxes")

@@ -1,11 +1,11 @@
-"""HDF5 files of regions: those of hengyuan-hu/bottom-up-attention-vqa and jnhwkim/ban-vqa, and how any is opened.
+"""HDF5 files of regions: those of hengyuan-hu/bottom-up-attention-vqa and jnhwkim/ban-vqa, and the base class of all.
 
-`hdf5`, N images (tools/detection_features_converter.py of both projects; other layouts stand in hdf5_images.py):
+`hdf5`, N images (tools/detection_features_converter.py of both projects; other layouts are in hdf5_images.py):
     image_features (N, 36, D), image_bb (N, 36, 4) x1 y1 x2 y2 in pixels, spatial_features (N, 36, 6): x1, y1, x2, y2,
-    width, height in 0..1; or, with 10 to 100 boxes an image, pos_boxes (N, 2): where an image's rows begin and end, and
+    width, height in 0..1; or, with 10 to 100 boxes per image, pos_boxes (N, 2), the first and last row of an image, and
     image_features (all boxes, D), image_bb (all boxes, 4), spatial_features (all boxes, 6).
 
-The images' sizes follow from the two kinds of boxes. Which row is which image stands beside the file in a pickle,
+The images' sizes are computed from the two kinds of boxes. These projects keep the row of each image in a pickle,
 train36_imgid2idx.pkl, which is never opened: train36_imgid2idx.json with the same content is read instead.
 """
 
@@ -30,59 +30,59 @@ from training.regions.formats.record import (
     pixel_boxes,
     size_of_boxes,
 )
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 WIDTHS = {"image_features": None, "image_bb": 4, "spatial_features": 6}
 INDEX_ENDING = "_imgid2idx"
-HDF5_ERRORS = (OSError, RuntimeError, LookupError, TypeError, UnicodeError)  # what h5py raises over damaged files
+HDF5_ERRORS = (OSError, RuntimeError, LookupError, TypeError, UnicodeError)  # raised by h5py for damaged files
 
 
 class OpenHdf5(RegionFile):
-    """A file of HDF5 of any layout, and its data sets, which are looked at before they are trusted."""
+    """An HDF5 file of any layout; its data sets are checked before they are read."""
 
-    def __init__(self, path: Path, beside: Beside) -> None:
-        super().__init__(path, beside)
+    def __init__(self, path: Path, sidecar: Sidecar) -> None:
+        super().__init__(path, sidecar)
         try:
             self._file = import_h5py().File(path, "r")
         except HDF5_ERRORS as error:
-            raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
+            raise ValueError(f"{path} is not a complete HDF5 file: {error}") from error
         try:
-            self.look()
+            self.read_layout()
         except (*HDF5_ERRORS, ValueError) as error:
             self._file.close()
             if type(error) is ValueError and str(path.stem) in str(error):
                 raise
-            raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
+            raise ValueError(f"{path} is not a complete HDF5 file: {error}") from error
 
     @abstractmethod
-    def look(self) -> None:
-        """Which images and data sets there are; `ValueError`, or one of `HDF5_ERRORS`, where they are of no use."""
+    def read_layout(self) -> None:
+        """Find the images and data sets; raises `ValueError` or one of `HDF5_ERRORS` if they cannot be used."""
 
     def close(self) -> None:
         self._file.close()
 
     def dataset(self, name: str, *, text: bool = False) -> Any:
-        """A data set that lies in this very file, in chunks that fit into memory; else `ValueError`.
+        """A data set inside this file, in chunks that fit into memory; raises `ValueError` for others.
 
-        text: it may hold text.
+        text: whether it may hold text.
         """
         dataset = self._file.get(name)
         h5py = import_h5py()
         inside = isinstance(self._file.get(name, getlink=True), h5py.HardLink) and isinstance(dataset, h5py.Dataset)
         kinds = "fiuSO" if text else "fiu"
         if not inside or dataset.external or dataset.is_virtual or dataset.dtype.kind not in kinds or not dataset.ndim:
-            raise ValueError(f"{self.path}: {name} is no array of numbers inside the file")
+            raise ValueError(f"{self.path}: {name} is not an array of numbers inside the file")
         if math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize > LONGEST_ROW:
             raise ValueError(f"{self.path}: {name} is in chunks of {dataset.chunks}; write it with smaller chunks")
         return dataset
 
 
 class Hdf5File(OpenHdf5):
-    """The layout of rows, whose images an index beside it names."""
+    """The layout with one row per image, whose ids are in a separate index."""
 
-    def look(self) -> None:
-        """The images are those of the index."""
-        self.rows = read_index(self.beside.index or self.path.with_name(f"{self.path.stem}{INDEX_ENDING}.json"))
+    def read_layout(self) -> None:
+        """Read the images from the index."""
+        self.rows = read_index(self.sidecar.index or self.path.with_name(f"{self.path.stem}{INDEX_ENDING}.json"))
         self.size = len(self.rows)
         self.columns = {name: self.dataset(name) for name in (*WIDTHS, "pos_boxes") if name in self._file}
         self._check_shapes()
@@ -92,7 +92,7 @@ class Hdf5File(OpenHdf5):
             yield Entry(image_id, f"{self.path}, row {row}", row, number)
 
     def decode(self, entry: Entry) -> ImageRecord:
-        """An image's rows of every data set; the size follows from boxes in pixels and in 0..1."""
+        """An image's rows of every data set; its size is computed from the boxes in pixels and in 0..1."""
         try:
             rows = self._rows_of(entry.key)
             arrays = {name: self.columns[name][rows] for name in WIDTHS if name in self.columns}
@@ -110,7 +110,7 @@ class Hdf5File(OpenHdf5):
         return image | ({"image_size": np.array(size, dtype=np.int32)} if size else {})
 
     def _rows_of(self, row: int) -> Any:
-        """What selects an image's regions in every data set; `ValueError` for rows that are not there."""
+        """The index of an image's regions in every data set; raises `ValueError` for rows that do not exist."""
         images = self.columns.get("pos_boxes", self.columns["image_features"])
         if not 0 <= row < len(images):
             raise ValueError(f"the index names row {row}, but the file has {len(images)}: is it another file's index?")
@@ -143,7 +143,7 @@ class Hdf5File(OpenHdf5):
 
 
 def import_h5py() -> Any:
-    """`h5py`, or an `ImportError` that names the extra."""
+    """`h5py`; raises `ImportError` with the extra to install."""
     try:
         import h5py
     except ImportError as error:
@@ -152,12 +152,12 @@ def import_h5py() -> Any:
 
 
 def read_index(path: Path) -> dict[str, int]:
-    """Row by image id, from JSON; `ValueError` that tells how to make it of the pickle."""
+    """Row by image id, from JSON; the `ValueError` of a missing file says how to make it from the pickle."""
     pickled = path.with_suffix(".pkl")
     if path.suffix == ".pkl" or not path.is_file():
         raise ValueError(
-            f"which row is which image should stand in {path.with_suffix('.json')}, or in what --index names; a pickle "
-            "is never opened, so where you trust it make the JSON of it, beside it: "
+            f"the row of each image should be in {path.with_suffix('.json')}, or in the file of --index; a pickle is "
+            "never opened, so if you trust it convert it to JSON in its folder: "
             """python -c "import json, pickle; json.dump({str(k): v for k, v in """
             f"""pickle.load(open('{pickled.name}', 'rb'), encoding='latin1').items()}}, """
             f"""open('{pickled.with_suffix(".json").name}', 'w'))\""""
@@ -169,9 +169,9 @@ def read_index(path: Path) -> dict[str, int]:
 
 
 def write_hdf5(images: StoreImages, output: Path) -> None:
-    """Images -> `output` of the format `hdf5`, and the JSON index `NAME_imgid2idx.json` beside it.
+    """Images -> `output` of the format `hdf5`, and the JSON index `NAME_imgid2idx.json` in the same folder.
 
-    The layout of 36 boxes where all images have equally many, else that of pos_boxes.
+    The layout is that of 36 boxes if all images have equally many, else that of pos_boxes.
     """
     counts = images.num_regions
     even = len(set(counts.tolist())) == 1

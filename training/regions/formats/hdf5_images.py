@@ -1,12 +1,11 @@
-"""HDF5 files that name their images themselves: Meshed-Memory Transformer's, DLCT's and those of Visual Dialog.
+"""HDF5 files that hold image ids: those of Meshed-Memory Transformer, DLCT and Visual Dialog.
 
-A data set an image (aimagelab/meshed-memory-transformer, data/field.py; luo3300612/image-captioning-DLCT):
+One data set per image (aimagelab/meshed-memory-transformer, data/field.py; luo3300612/image-captioning-DLCT):
     ID_features (R, D), ID_boxes (R, 4) in pixels, ID_cls_prob (R, 1601), probabilities with the background first, or
-    (R,), the best one; ID_size (2,) or (1, 2), height and width; ID_grids (H H, D), the cells of a square map, taken
-    where there are no ID_features. Meshed-Memory's own file has no ID_size: give --sizes, as COCO's instance files hold
-    them.
+    (R,), the best one; ID_size (2,) or (1, 2), height and width; ID_grids (H H, D), the cells of a square map, read if
+    there are no ID_features. Meshed-Memory's file has no ID_size: give --sizes, for example COCO's instance files.
 
-A row an image (batra-mlp-lab/visdial-challenge-starter-pytorch, visdialch/data/readers.py):
+One row per image (batra-mlp-lab/visdial-challenge-starter-pytorch, visdialch/data/readers.py):
     image_id (N,), features (N, R, D), boxes (N, R, 4), scores (N, R); rows of zeros at an image's end are padding.
 """
 
@@ -23,16 +22,16 @@ from training.regions.formats.base import Entry
 from training.regions.formats.folders import image_of_arrays, read_bytes
 from training.regions.formats.hdf5 import HDF5_ERRORS, Hdf5File, OpenHdf5, import_h5py
 from training.regions.formats.record import LONGEST_ROW, ImageRecord, checked_count
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 IMAGE_ENDINGS = ("_features", "_grids")
 ID_COLUMNS = ("image_id", "image_ids")
-# our name -> the file's, in the layout of rows
+# our name -> the file's, in the layout with one row per image
 COLUMNS = {"features": "features", "boxes": "boxes", "conf": "scores", "num_boxes": "num_boxes"}
 
 
 class ImagesHdf5(OpenHdf5):
-    """What both layouts share: arrays of an image under the names of `image_of_arrays`."""
+    """The base class of both layouts, whose `arrays` are named as in `image_of_arrays`."""
 
     def decode(self, entry: Entry) -> ImageRecord:
         """An image's arrays under the names of a store."""
@@ -40,8 +39,8 @@ class ImagesHdf5(OpenHdf5):
             arrays = self.arrays(entry)
         except HDF5_ERRORS as error:
             raise ValueError(f"its data are damaged ({str(error)[:80]})") from None
-        if self.beside.boxes and "boxes" not in arrays:
-            arrays["boxes"] = array_of_npy(read_bytes(self.beside.boxes / f"{entry.image_id}.npy"))
+        if self.sidecar.boxes and "boxes" not in arrays:
+            arrays["boxes"] = array_of_npy(read_bytes(self.sidecar.boxes / f"{entry.image_id}.npy"))
         return image_of_arrays(arrays, size=self.image_size(entry.image_id))
 
     def arrays(self, entry: Entry) -> dict[str, np.ndarray]:
@@ -50,10 +49,10 @@ class ImagesHdf5(OpenHdf5):
 
 
 class ImageDatasets(ImagesHdf5):
-    """The layout of a data set an image."""
+    """The layout with one data set per image."""
 
-    def look(self) -> None:
-        """The images are those whose names stand before the endings."""
+    def read_layout(self) -> None:
+        """Find the images by the names of the data sets."""
         names = (name for name in self._file if isinstance(name, str) and name.endswith(IMAGE_ENDINGS))
         self.image_ids = list(dict.fromkeys(name.rpartition("_")[0] for name in names))
         self.size = len(self.image_ids)
@@ -86,10 +85,10 @@ class ImageDatasets(ImagesHdf5):
 
 
 class ImageRows(ImagesHdf5):
-    """The layout of a row an image."""
+    """The layout with one row per image."""
 
-    def look(self) -> None:
-        """The images are those of the ids, and every column has a row of each."""
+    def read_layout(self) -> None:
+        """Read the ids and check that every column has one row per id."""
         names = {ours: theirs for ours, theirs in COLUMNS.items() if theirs in self._file}
         self.columns = {ours: self.dataset(theirs) for ours, theirs in names.items()}
         ids = self.dataset(ID_COLUMNS[0] if ID_COLUMNS[0] in self._file else ID_COLUMNS[1], text=True)
@@ -118,22 +117,22 @@ class ImageRows(ImagesHdf5):
         return found
 
 
-def open_hdf5(path: Path, beside: Beside) -> OpenHdf5:
-    """The reader of the layout that the file has; `ValueError` where it is none of them."""
+def open_hdf5(path: Path, sidecar: Sidecar) -> OpenHdf5:
+    """The reader for the file's layout; raises `ValueError` for an unknown one."""
     try:
         with import_h5py().File(path, "r") as file:
-            names = [name for name in file if isinstance(name, str)]  # bytes where they are no text
+            names = [name for name in file if isinstance(name, str)]  # a name that is not text is bytes
     except HDF5_ERRORS as error:
-        raise ValueError(f"{path} is no complete HDF5 file: {error}") from error
+        raise ValueError(f"{path} is not a complete HDF5 file: {error}") from error
     if "image_features" in names:
-        return Hdf5File(path, beside)
+        return Hdf5File(path, sidecar)
     if "features" in names and not {*ID_COLUMNS}.isdisjoint(names):
-        return ImageRows(path, beside)
+        return ImageRows(path, sidecar)
     if any(name.endswith(IMAGE_ENDINGS) for name in names):
-        return ImageDatasets(path, beside)
+        return ImageDatasets(path, sidecar)
     raise ValueError(
-        f"{path} should hold image_features and image_bb or spatial_features (with an index beside it), ID_features "
-        f"and ID_boxes of each image, or image_id, features and boxes; it holds {', '.join(names[:8]) or 'nothing'}"
+        f"{path} should hold image_features and image_bb or spatial_features (with an index file), ID_features and "
+        f"ID_boxes of each image, or image_id, features and boxes; it holds {', '.join(names[:8]) or 'nothing'}"
     )
 
 
@@ -141,7 +140,7 @@ def square_map(cells: np.ndarray) -> np.ndarray:
     """Cells (H H, D) of a square map -> (H, H, D)."""
     side = math.isqrt(len(cells))
     if cells.ndim != 2 or side * side != len(cells):
-        raise ValueError(f"its grids of shape {cells.shape} are no square map")
+        raise ValueError(f"its grids of shape {cells.shape} are not a square map")
     return cells.reshape(side, side, -1)
 
 

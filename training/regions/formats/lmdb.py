@@ -1,13 +1,13 @@
-"""LMDB: one record an image, its key the image's id.
+"""LMDB: one record per image, with the image's id as key.
 
-`lmdb`, by what a record begins with:
-    .npz bytes (UNITER's compressed databases, ruotianluo's HybridLoader, and what is written here), .npy bytes;
-    a msgpack map of arrays as `msgpack_numpy` has them (UNITER, scripts/convert_imgdir.py: features, norm_bb, conf,
+`lmdb`: the encoding of a record is recognised by its first bytes:
+    .npz bytes (UNITER's compressed databases, ruotianluo's HybridLoader, and the writer below), .npy bytes;
+    a msgpack map of arrays by `msgpack_numpy` (UNITER, scripts/convert_imgdir.py: features, norm_bb, conf,
         soft_labels; keys `ID.npz`);
     a JSON object with num_boxes, and boxes and features in base64 (VL-BERT's records);
     or base64 of any of these.
-The names of the arrays are those of the format `npz`. Records that are pickles (ViLBERT, MMF, VL-T5) are refused, each
-with the way out. LMDB itself trusts its file, so it is read without it (lmdb_pages.py).
+The names of the arrays are those of the format `npz`. Pickled records (ViLBERT, MMF, VL-T5) are refused with the cure.
+The lmdb library trusts its file, so lmdb_pages.py reads it without that library.
 """
 
 from collections.abc import Iterator
@@ -33,18 +33,18 @@ from training.regions.formats.base import Entry, RegionFile, StoreImages
 from training.regions.formats.folders import NAMES, WANTED, image_of_arrays, npz_of_image, read_bytes
 from training.regions.formats.lmdb_pages import LmdbPages, Place
 from training.regions.formats.record import LONGEST_ROW, ImageRecord, checked_count
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 BOOKKEEPING = frozenset({b"__keys__", b"__len__", b"keys", b"length", b"num_samples"})
 IMAGES_A_COMMIT = 256
-BYTES_BESIDE_NUMBERS = 2**13  # of a record: the headers of its arrays, and what is left of its last page
+OVERHEAD_BYTES = 2**13  # per record: the headers of its arrays, and the unused part of its last page
 
 
 class LmdbFile(RegionFile):
     """The format `lmdb`: a folder with data.mdb, or that file itself."""
 
-    def __init__(self, path: Path, beside: Beside) -> None:
-        super().__init__(path, beside)
+    def __init__(self, path: Path, sidecar: Sidecar) -> None:
+        super().__init__(path, sidecar)
         self._pages = LmdbPages(path / "data.mdb" if path.is_dir() else path)
         self.size = len(self._pages)
 
@@ -52,7 +52,7 @@ class LmdbFile(RegionFile):
         self._pages.close()
 
     def entries(self) -> Iterator[Entry]:
-        """Every record but those that only say what else there is."""
+        """Yield every record except those of `BOOKKEEPING`."""
         for number, (key, place) in enumerate(self._pages.records(), start=1):
             if key in BOOKKEEPING:
                 continue
@@ -62,12 +62,12 @@ class LmdbFile(RegionFile):
 
     def decode(self, entry: Entry) -> ImageRecord:
         arrays = self._decoded(arrays_of_record(self._pages.value(entry.key)))
-        if self.beside.boxes and not {"bbox", "boxes", "norm_bb"} & set(arrays):
-            arrays["boxes"] = array_of_npy(read_bytes(self.beside.boxes / f"{entry.image_id}.npy"))
+        if self.sidecar.boxes and not {"bbox", "boxes", "norm_bb"} & set(arrays):
+            arrays["boxes"] = array_of_npy(read_bytes(self.sidecar.boxes / f"{entry.image_id}.npy"))
         return image_of_arrays(arrays, size=self.image_size(entry.image_id))
 
     def _decoded(self, fields: dict[str, Any]) -> dict[str, Any]:
-        """A record's fields, with the base64 among them as arrays, one row a box."""
+        """A record's fields, with base64 decoded to arrays of one row per box."""
         count = fields.get("num_boxes", fields.get("num_bbox"))
         texts = [name for name, value in fields.items() if isinstance(value, str)]
         if texts and count is None:
@@ -85,7 +85,10 @@ class LmdbFile(RegionFile):
 
 
 def arrays_of_record(record: bytes, *, unwrapped: bool = False) -> dict[str, Any]:
-    """A record's arrays by name (of a JSON object its fields); `ValueError` for a pickle, damage, an unknown layout."""
+    """A record's arrays by name, or the fields of a JSON object.
+
+    Raises `ValueError` for a pickle, a damaged record and an unknown encoding.
+    """
     if len(record) > LONGEST_ROW:
         raise ValueError(f"it is longer than {LONGEST_ROW} bytes, more than an image takes")
     if record.startswith(NPZ_MAGIC):
@@ -99,16 +102,16 @@ def arrays_of_record(record: bytes, *, unwrapped: bool = False) -> dict[str, Any
     if record[:1] and (0x81 <= record[0] <= 0x8F or record[0] in (0xDE, 0xDF)):  # a msgpack map
         return arrays_of_msgpack(record, wanted=WANTED)
     if unwrapped:
-        raise ValueError("it is base64 of no layout known here")
+        raise ValueError("it is base64 of an unknown encoding")
     try:
         content = base64_bytes(record, name="bytes")
     except ValueError:
-        raise ValueError("it is no .npz, .npy, msgpack map, JSON object or base64 of one of them") from None
+        raise ValueError("it is not a .npz, .npy, msgpack map, JSON object or base64 of one of them") from None
     return arrays_of_record(content, unwrapped=True)
 
 
 def import_lmdb() -> Any:
-    """`lmdb`, or an `ImportError` that names the extra."""
+    """`lmdb`; raises `ImportError` with the extra to install."""
     try:
         import lmdb
     except ImportError as error:
@@ -117,11 +120,11 @@ def import_lmdb() -> Any:
 
 
 def write_lmdb(images: StoreImages, output: Path) -> None:
-    """Images -> a folder with an LMDB of the format `lmdb`, whose records are .npz bytes in the names of `npz`."""
+    """Images -> a folder with an LMDB of the format `lmdb`, whose records are .npz bytes with the names of `npz`."""
     lmdb = import_lmdb()
-    numbers = int(images.num_regions.sum()) * images.numbers_a_region
-    most_bytes = 4 * numbers + BYTES_BESIDE_NUMBERS * len(images)
-    environment = lmdb.open(str(output), map_size=2 * most_bytes + 2**26)  # an upper bound, not what is written
+    numbers = int(images.num_regions.sum()) * images.numbers_per_region
+    most_bytes = 4 * numbers + OVERHEAD_BYTES * len(images)
+    environment = lmdb.open(str(output), map_size=2 * most_bytes + 2**26)  # an upper bound on the file's size
     writing = environment.begin(write=True)
     for number, (image_id, image) in enumerate(images, start=1):
         key = image_id.encode("utf-8")

@@ -1,11 +1,11 @@
-"""The records of an LMDB, read page by page in Python: the library trusts its file, and a damaged one ends the process.
+"""Reads the records of an LMDB page by page in Python, since the lmdb library crashes the process on a damaged file.
 
-    data.mdb --LmdbPages.records--> (key, where its value lies) --LmdbPages.value--> bytes
+    data.mdb --LmdbPages.records--> (key, position of its value) --LmdbPages.value--> bytes
 
-The layout of LMDB 0.9 (mdb.c, data version 1, 64 bits, little-endian). Pages have 16 bytes of header: number, padding,
-flags, and where the pointers to its nodes end. Pages 0 and 1 say, each after another commit, where the tree begins. A
-node is 8 bytes (size or child, flags, length of the key), the key and the value; a long value lies on overflow pages.
-Every number is checked against the file before it is followed, and no page is walked twice.
+The layout is that of LMDB 0.9 (mdb.c, data version 1, 64 bits, little-endian). A page has a header of 16 bytes: number,
+padding, flags, and the end of the pointers to its nodes. Pages 0 and 1 hold the root of the tree after alternate
+commits. A node is 8 bytes (size or child, flags, length of the key), the key and the value; a long value is on overflow
+pages. Every number is checked against the file before it is used, and no page is visited twice.
 """
 
 import struct
@@ -32,12 +32,12 @@ DEEPEST = 32
 
 
 class DamagedPageError(ValueError):
-    """A page, or what it points to, is not what it should be."""
+    """A page, or a pointer in it, is damaged."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value lies in the file, in bytes."""
+    """The position of a value in the file, in bytes."""
 
     start: int
     length: int
@@ -53,7 +53,7 @@ class _Meta:
 
 
 class LmdbPages:
-    """A file of LMDB, opened for reading; `ValueError` where it is none."""
+    """An LMDB file, opened for reading; raises `ValueError` if it is not one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,20 +64,20 @@ class LmdbPages:
         self._size = self._file.seek(0, 2)
         metas = [meta for size in (0, *PAGE_SIZES) if (meta := self._meta(size)) is not None]
         if not metas:
-            raise ValueError(f"{path} cannot be opened as an LMDB: it has no page that says where its records begin")
+            raise ValueError(f"{path} cannot be opened as an LMDB: it has no valid meta page")
         self._tree = max(metas, key=lambda meta: meta.transaction)
         if self._tree.flags & SORTED_DUPLICATES:
-            raise ValueError(f"{path} holds several values a key (MDB_DUPSORT), of which none is an image's own")
+            raise ValueError(f"{path} holds several values per key (MDB_DUPSORT), but an image needs exactly one")
 
     def __len__(self) -> int:
-        """How many records the file says that it has."""
+        """The number of records according to the file."""
         return self._tree.num_entries
 
     def close(self) -> None:
         self._file.close()
 
     def records(self) -> Iterator[tuple[bytes, Place | DamagedPageError]]:
-        """Every key in its order with the place of its value, or with what is wrong with it (b"": with a page)."""
+        """Yield every key in order with the place of its value, or with its error (key b"": the error of a page)."""
         if self._tree.root != EMPTY:
             yield from self._walk(self._tree.root, depth=0, seen=set())
 
@@ -109,9 +109,9 @@ class LmdbPages:
                 yield key, error
 
     def _place(self, length: int, flags: int, *, within: int, end: int) -> Place:
-        """Where a value of that length lies: behind its key, at `within`, or on overflow pages."""
+        """The place of a value: after its key, at byte `within`, or on overflow pages."""
         if flags & (SUBDATA | DUPLICATES):
-            raise DamagedPageError("it is a database of its own, or several values, not an image")
+            raise DamagedPageError("it is a nested database, or several values, not an image")
         if length > LONGEST_ROW:
             raise DamagedPageError(f"it is longer than {LONGEST_ROW} bytes, more than an image takes")
         if flags & BIG:
@@ -129,7 +129,7 @@ class LmdbPages:
         return Place(within, length)
 
     def _meta(self, start: int) -> _Meta | None:
-        """What a page that begins there says of the tree; None where it is no such page."""
+        """The tree described by the meta page at byte `start`; None if there is no meta page."""
         size = HEADER.size + META.size + 2 * TREE.size + LAST.size
         if start + size > self._size:
             return None
@@ -150,10 +150,10 @@ class LmdbPages:
 
 
 def _nodes(page: bytes, number: int) -> tuple[int, list[int]]:
-    """The flags of a branch or leaf, and where its nodes are; every node with its key lies within the page."""
-    own_number, _, flags, lower, upper = HEADER.unpack_from(page)
+    """The flags of a branch or leaf page, and the offsets of its nodes, each of which is checked to be in the page."""
+    page_number, _, flags, lower, upper = HEADER.unpack_from(page)
     if (
-        own_number != number
+        page_number != number
         or flags not in (BRANCH, LEAF)
         or not HEADER.size <= lower <= upper <= len(page)
         or lower % 2

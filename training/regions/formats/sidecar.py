@@ -1,4 +1,4 @@
-"""What some formats do not hold and the user gives beside them: sizes of images, an index, boxes, names of classes."""
+"""Data that some formats lack and the user gives: sizes of images, an index, boxes, names of classes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +17,14 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What some files do not hold and the user gives beside them.
+class Sidecar:
+    """Data that some files lack and the user gives.
 
-    sizes: (height, width) in pixels by image id, for formats whose boxes are pixels of an image of unknown size.
+    sizes: (height, width) in pixels by image id, for formats with boxes in pixels but without image sizes.
     index: HDF5: a JSON file `{"image id": row}`.
     boxes: feature folders without boxes: the folder of `ID.npy` boxes.
     labels: VinVL: ids of the names in its predictions.
-    feature_type: formats of base64: a key of `FLOATS`, the type of their features; None: told by the bytes.
+    feature_type: formats of base64: a key of `FLOATS`, the type of their features; None: guessed from the bytes.
     """
 
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Beside:
 def read_sizes(path: PathLike) -> dict[str, tuple[int, int]]:
     """(height, width) of images from JSON: `{"id": [height, width]}`, or `{"images": [{"id", "height", "width"}]}`.
 
-    The second is how COCO's instance files and ruotianluo's `cocotalk.json` have them; images are found there by id and
+    The second form is that of COCO's instance files and ruotianluo's `cocotalk.json`; its images get an entry by id and
     by file name. Raises `ValueError` naming the file.
     """
     content = read_json(path)
@@ -58,7 +58,7 @@ def read_sizes(path: PathLike) -> dict[str, tuple[int, int]]:
 
 
 def read_labels(path: PathLike) -> Labels:
-    """VinVL's label file, JSON with `label_to_idx` and `attribute_to_idx` (ids from 1); `ValueError` names it."""
+    """VinVL's label file, JSON with `label_to_idx` and `attribute_to_idx` (ids from 1); raises `ValueError`."""
     content = read_json(path)
     try:
         tables = [content["label_to_idx"], content.get("attribute_to_idx", {})]

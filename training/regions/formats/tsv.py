@@ -1,15 +1,15 @@
-"""The TSV files of bottom-up attention, one image a line, no header, arrays as base64 of raw numbers.
+"""The TSV files of bottom-up attention, one image per line, no header, arrays as base64 of raw numbers.
 
 `tsv` (peteanderson80/bottom-up-attention, tools/generate_tsv.py; the published 10-100 adaptive and 36 fixed features):
     image_id, image_w, image_h, num_boxes, boxes (float32, x1 y1 x2 y2 in pixels), features (float32)
 
 `lxmert-tsv` (airsplay/lxmert and py-bottom-up-attention, FIELDNAMES of src/utils.py):
     img_id, img_h, img_w, objects_id, objects_conf, attrs_id, attrs_conf, num_boxes, boxes, features
-    ids int64 from 0 (airsplay cut the background off), which are 1.. here; the rest float32; boxes in pixels, which
-    LXMERT divides by img_w and img_h itself, as is done here.
+    ids are int64 from 0 (airsplay removed the background), which are 1.. here; the rest is float32; boxes are in
+    pixels, which are divided by img_w and img_h, as LXMERT does.
 
-Read as they are found: lines end in CR LF (csv's default), a first line may name the columns, boxes may be float64, and
-base64 may be wrapped in `b'...'` where Python 3 ran code of Python 2; features may be of half or double precision.
+Variants that are read too: lines that end in CR LF (csv's default), a first line that names the columns, float64 boxes,
+base64 wrapped in `b'...'` (Python 2 code run by Python 3), and features of half or double precision.
 """
 
 import codecs
@@ -32,7 +32,7 @@ from training.regions.formats.record import (
     pixel_boxes,
     with_classes,
 )
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 BUA_COLUMNS = ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features")
 LXMERT_COLUMNS = (
@@ -50,12 +50,12 @@ LXMERT_COLUMNS = (
 
 
 class TsvFile(RegionFile):
-    """One image a line, its id in the first column; the rest is read when it is asked for."""
+    """One image per line, its id in the first column; the rest is read on request."""
 
     columns: ClassVar[tuple[str, ...]]
 
-    def __init__(self, path: Path, beside: Beside) -> None:
-        super().__init__(path, beside)
+    def __init__(self, path: Path, sidecar: Sidecar) -> None:
+        super().__init__(path, sidecar)
         self.size = path.stat().st_size
         self._file = open(path, "rb")  # noqa: SIM115  open as long as the reader lives
 
@@ -63,7 +63,7 @@ class TsvFile(RegionFile):
         self._file.close()
 
     def entries(self) -> Iterator[Entry]:
-        """Every line; no more than the id of it is looked at."""
+        """Yield every line, of which only the id is decoded."""
         for number, start, line in lines_of(self.path):
             end = start + len(line)
             place = f"{self.path}, line {number}"
@@ -78,7 +78,7 @@ class TsvFile(RegionFile):
             yield Entry(image_id, place, (start, len(line)), end, fault)
 
     def fields(self, entry: Entry) -> list[bytes]:
-        """The columns of an entry's line; `ValueError` where there are more or fewer."""
+        """The columns of an entry's line; raises `ValueError` for another number of columns."""
         start, length = entry.key
         self._file.seek(start)
         fields = [unquoted(field) for field in self._file.read(length).rstrip(b"\r\n").split(b"\t")]
@@ -113,7 +113,7 @@ class LxmertTsv(TsvFile):
     columns = LXMERT_COLUMNS
 
     def decode(self, entry: Entry) -> ImageRecord:
-        """All columns; ids go up by 1, since 0 is background and no attribute here."""
+        """All columns; ids are increased by 1, since 0 is background and "no attribute" here."""
         fields = dict(zip(self.columns, self.fields(entry), strict=True))
         num_boxes = checked_count(fields["num_boxes"])
         size = checked_size(fields["img_h"].decode("ascii", "replace"), fields["img_w"].decode("ascii", "replace"))
@@ -138,11 +138,9 @@ class LxmertTsv(TsvFile):
 
 
 def lines_of(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """(number from 1, byte where it starts, line) of every line that holds something.
+    """Yield (number from 1, start byte, line) of every line that is not blank.
 
-    A byte order mark is passed over.
-
-    A line longer than `LONGEST_ROW` comes cut to a little more than that and its rest is passed over.
+    A byte order mark is skipped. A line longer than `LONGEST_ROW` is cut one byte after that length.
     """
     with open(path, "rb") as file:
         number, start = 0, 0
@@ -158,7 +156,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 def unquoted(field: bytes) -> bytes:
-    """A field without the quotation marks that csv sets around one with blanks or marks in it."""
+    """A field without csv's quotation marks."""
     return field[1:-1].replace(b'""', b'"') if field[:1] == field[-1:] == b'"' and len(field) > 1 else field
 
 
@@ -172,7 +170,7 @@ def write_bua_tsv(images: Iterable[tuple[str, ImageRecord]], output: Path) -> No
 
 
 def write_lxmert_tsv(images: Iterable[tuple[str, ImageRecord]], output: Path) -> None:
-    """Images -> one file of the format `lxmert-tsv`; `ValueError` for regions without classes and attributes."""
+    """Images -> one file of the format `lxmert-tsv`; raises `ValueError` for regions without classes and attributes."""
     with open(output, "w", encoding="utf-8", newline="") as file:
         for image_id, image in images:
             height, width = image_size(image)
@@ -201,7 +199,7 @@ def lxmert_classes(image: ImageRecord) -> list[str]:
 
 
 def tsv_id(image_id: str) -> str:
-    """An id as a field; `ValueError` for one that would end it."""
+    """An id as a TSV field; raises `ValueError` for one that cannot be written unquoted."""
     if not image_id.strip() or set(image_id) & set("\t\r\n") or image_id != image_id.strip() or image_id[0] == '"':
         raise ValueError(f"image {image_id!r} cannot be the first field of a line")
     return image_id

@@ -8,10 +8,10 @@
         features.tsv may be absent.
     NAME.lineidx: the byte at which each line begins; imageid2idx.json: the line of each image.
 
-The source is the folder or one of its TSV files. The 6 numbers are told by their being the box they claim to be; a
-store keeps the features without them. Rows of the two files are matched by id. The lineidx files are written and, since
-a stale one gives wrong rows, not read. Names of classes and attributes need `Beside.labels` to become ids, or are left
-out.
+The source is the folder or one of its TSV files. The last 6 numbers are taken as a box if they are consistent with one;
+a store keeps the features without them. Rows of the two files are matched by id. The lineidx files are written but not
+read, since a stale one gives wrong rows. Names of classes and attributes become ids with `Sidecar.labels`, else they
+are left out.
 """
 
 import json
@@ -34,7 +34,7 @@ from training.regions.formats.record import (
     pixel_boxes,
     size_of_boxes,
 )
-from training.regions.formats.sidecar import Beside, Labels
+from training.regions.formats.sidecar import Labels, Sidecar
 from training.regions.formats.tsv import lines_of, tsv_id
 
 FEATURES, PREDICTIONS = "features.tsv", "predictions.tsv"
@@ -46,10 +46,10 @@ NONE = "__no_attribute__"
 class VinvlTsv(RegionFile):
     """The format `vinvl-tsv`."""
 
-    def __init__(self, path: Path, beside: Beside) -> None:
+    def __init__(self, path: Path, sidecar: Sidecar) -> None:
         folder = path if path.is_dir() else path.parent
         predictions = folder / PREDICTIONS
-        super().__init__(path if path.is_file() else folder / FEATURES, beside)
+        super().__init__(path if path.is_file() else folder / FEATURES, sidecar)
         if not self.path.is_file():
             self.path = predictions
         if not self.path.is_file():
@@ -68,7 +68,7 @@ class VinvlTsv(RegionFile):
             self._predictions_file.close()
 
     def entries(self) -> Iterator[Entry]:
-        """Every line; no more than the id of it is looked at."""
+        """Yield every line, of which only the id is decoded."""
         for number, start, line in lines_of(self.path):
             place, end = f"{self.path}, line {number}", start + len(line)
             if len(line) > LONGEST_ROW:
@@ -104,9 +104,9 @@ class VinvlTsv(RegionFile):
             rects = rects_of(objects_of(prediction))
             size = size or (size_of_boxes(rects, boxes) if boxes is not None else None)
             boxes = normalised_boxes(rects, size)
-            image |= classes_of(objects_of(prediction), self.beside.labels)
+            image |= classes_of(objects_of(prediction), self.sidecar.labels)
         if boxes is None:
-            raise ValueError(f"its features end in no box numbers and {PREDICTIONS} has no objects of it")
+            raise ValueError(f"its features do not end in box numbers and {PREDICTIONS} has no objects of it")
         image["region_boxes"] = normalised_boxes(boxes, None)
         return image | ({"image_size": np.array(size, dtype=np.int32)} if size else {})
 
@@ -124,29 +124,29 @@ def line_at(file: Any, key: tuple[int, int]) -> bytes:
 
 
 def record_of(line: bytes) -> dict[str, Any]:
-    """What a line says beside the id, as one mapping; `ValueError` where it is damaged."""
+    """The fields of a line other than its id, as one mapping; raises `ValueError` if it is damaged."""
     fields = line.rstrip(b"\r\n").split(b"\t")
     if len(fields) == 3 and not fields[1].startswith(b"{"):
         return {"num_boxes": checked_count(fields[1]), "features": fields[2]}
     try:
         record = json.loads(fields[1])
     except (IndexError, ValueError, RecursionError) as error:
-        raise ValueError(f"its second column is no valid JSON ({str(error)[:80]}); is the row cut short?") from None
+        raise ValueError(f"its second column is not valid JSON ({str(error)[:80]}); is the row cut short?") from None
     if not isinstance(record, dict):
-        raise ValueError("its second column is no JSON object")
+        raise ValueError("its second column is not a JSON object")
     return record
 
 
 def text_of(record: dict[str, Any], name: str) -> bytes | str:
-    """A field of base64; `ValueError` where it is absent or something else."""
+    """A field of base64; raises `ValueError` if it is absent or not text."""
     value = record.get(name)
     if not isinstance(value, bytes | str):
-        raise ValueError(f"its {name} are {value!s:.40}, no base64")
+        raise ValueError(f"its {name} are {value!s:.40}, not base64")
     return value
 
 
 def objects_of(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The predicted objects; `ValueError` where there is none."""
+    """The predicted objects; raises `ValueError` if there is none."""
     objects = record.get("objects")
     if not isinstance(objects, list) or not objects or not all(isinstance(one, dict) for one in objects):
         raise ValueError("it has no predicted objects")
@@ -154,7 +154,7 @@ def objects_of(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def rects_of(objects: list[dict[str, Any]]) -> np.ndarray:
-    """(R, 4) pixel boxes; `ValueError` for an object without one."""
+    """(R, 4) pixel boxes; raises `ValueError` for an object without one."""
     try:
         rects = np.array([one["rect"] for one in objects], dtype=np.float32)
     except (KeyError, TypeError, ValueError) as error:
@@ -163,9 +163,10 @@ def rects_of(objects: list[dict[str, Any]]) -> np.ndarray:
 
 
 def split_box_numbers(features: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features (R, D + 6) -> features (R, D) and boxes 0..1 (R, 4), where the last 6 numbers are those of a box.
+    """Features (R, D + 6) -> features (R, D) and boxes 0..1 (R, 4), if the last 6 numbers are those of a box; else the
+    features and None.
 
-    That is: a corner, a later corner, and the two sides between them, width or height first.
+    The 6 numbers are x1, y1, x2, y2 and the box's two sides, width or height first.
     """
     numbers = features[:, -BOX_NUMBERS:]
     if features.shape[1] <= BOX_NUMBERS or not np.isfinite(numbers).all():
@@ -195,7 +196,7 @@ def classes_of(objects: list[dict[str, Any]], labels: Labels | None) -> ImageRec
             f"its object or attribute {error} is not among the labels: are they of this detector?"
         ) from None
     except (TypeError, ValueError) as error:
-        raise ValueError(f"its predicted objects hold strange values ({error})") from None
+        raise ValueError(f"its predicted objects hold invalid values ({error})") from None
     return image
 
 
@@ -254,7 +255,7 @@ def prediction_of(image: ImageRecord, names: dict[str, dict[int, str]]) -> dict[
 
 
 def name_of(names: dict[int, str], index: int) -> str:
-    """The name of an id; `ValueError` where the labels have none."""
+    """The name of an id; raises `ValueError` if the labels have no name for it."""
     if index not in names:
         raise ValueError(f"the labels have no name for the id {index}: are they of the detector that made the store?")
     return names[index]

@@ -440,7 +440,7 @@ def test_ugly_predictions_are_named(prediction: dict[str, Any], message: str) ->
         (row(LEFT, ids=[0], image_id="7"), "object_ids holds 0"),
         (row(LEFT, ids=[1, 1], image_id="7"), "object_ids are 2, but there are 1 boxes"),
         (row(LEFT, ids=[1], crowd=[], image_id="7"), "crowd has 0 values, but there are 1 boxes"),
-        (row(LEFT, ids=[1], image_id="7") | {"width": 0}, "said to be 0 x 100 pixels"),
+        (row(LEFT, ids=[1], image_id="7") | {"width": 0}, "size is 0 x 100 pixels"),
         (row([0, 0, 50, 1], ids=[1], image_id="7"), "row of image 7: boxes go from 0 to 50"),
     ],
 )
@@ -530,7 +530,7 @@ def test_ugly_visual_genome_images_are_named() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             vg_detection(images, {}, **sizes)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="no class to score; is the background counted"):
+    with pytest.raises(ValueError, match="no class to score; does the number of classes include"):
         vg_detection([image | {"classes": [1]}], {}, attribute_detections={}, num_classes=3, num_attributes=1)
 
 

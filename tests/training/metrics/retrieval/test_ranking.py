@@ -33,7 +33,7 @@ def test_average_precision_by_hand() -> None:
     assert math.isnan(average_precision("ab", set()))
     pairs = RankedPairs(np.array([1, 1, 0, 0, 1]), np.array([0, 5, 1, 2, 2]), np.array([1, 6, 2, 3, 3]))
     assert average_precisions(pairs) == pytest.approx([7 / 12, 13 / 18], abs=1e-15)
-    with pytest.raises(ValueError, match="item 'a' stands twice in the ranking .again at place 3."):
+    with pytest.raises(ValueError, match="item 'a' is twice in the ranking .again at place 3."):
         average_precision("aba", {"b"})
 
 

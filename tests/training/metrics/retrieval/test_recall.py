@@ -73,9 +73,9 @@ def naive_places(scores: Sequence[float], item: int) -> list[int]:
 
 def naive_scores(similarity: np.ndarray, owners: np.ndarray, *, ties: str, recall_at: Sequence[int]) -> dict[str, Any]:
     rows, columns = similarity.tolist(), similarity.T.tolist()
-    own = [set(np.flatnonzero(owners == image).tolist()) for image in range(len(rows))]
+    correct = [set(np.flatnonzero(owners == image).tolist()) for image in range(len(rows))]
     queries = {
-        "i2t": [(row, correct) for row, correct in zip(rows, own, strict=True) if correct],
+        "i2t": [(row, correct) for row, correct in zip(rows, correct, strict=True) if correct],
         "t2i": [(column, {owner}) for column, owner in zip(columns, owners.tolist(), strict=True)],
     }
     scores: dict[str, Any] = {}
@@ -238,8 +238,8 @@ def test_ranks_are_those_of_a_sort_for_each_query(
         assert scores["per_item"]["i2t_rank"] == pytest.approx(images, nan_ok=True)
         assert scores["per_item"]["t2i_rank"] == texts
         assert without_items(scores) == without_items(whole)
-    own = [set(np.flatnonzero(owners == image).tolist()) for image in range(40)]
-    precisions = [average_precision(np.argsort(-row).tolist(), own[image]) for image, row in enumerate(similarity)]
+    correct = [set(np.flatnonzero(owners == image).tolist()) for image in range(40)]
+    precisions = [average_precision(np.argsort(-row).tolist(), correct[image]) for image, row in enumerate(similarity)]
     assert whole["i2t_map"] == pytest.approx(mean(precisions), abs=1e-12)
 
 
@@ -422,7 +422,7 @@ def test_ugly_scores_are_named() -> None:
 
 def test_ugly_owners_are_named() -> None:
     similarity = np.zeros((2, 3))
-    with pytest.raises(ValueError, match=r"text 1 belongs to image 2, which is not there .2 such texts.*0 to 1"):
+    with pytest.raises(ValueError, match=r"text 1 belongs to image 2, which does not exist .2 such texts.*0 to 1"):
         retrieval_scores(similarity, [0, 2, -1])
     with pytest.raises(ValueError, match="names the images of 2 texts but there are 3"):
         retrieval_scores(similarity, [0, 1])

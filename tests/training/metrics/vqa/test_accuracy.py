@@ -212,7 +212,7 @@ def test_aokvqa_by_hand() -> None:
         assert aokvqa({"q1": "red", "q3": "x"}, aokvqa_records())["accuracy"] == 1
     hidden = [{"question_id": "q1", "choices": ["a", "b"]}]
     for setting in ("direct_answer", "multiple_choice"):
-        with pytest.raises(ValueError, match=f"no question has what {setting} compares with; are the answers hidden"):
+        with pytest.raises(ValueError, match=f"no question has an answer for {setting}; are the answers hidden"):
             aokvqa({"q1": "a"}, hidden, setting=setting)
     with pytest.raises(ValueError, match="setting is 'both'"):
         aokvqa({"q1": "a"}, hidden, setting="both")

@@ -115,9 +115,7 @@ def test_broken_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     write_wordnet(tmp_path)
     data = (tmp_path / "data.noun").read_text()
     (tmp_path / "data.noun").write_text(data.replace("\n", "\r\n"))
-    with pytest.raises(
-        ValueError, match=r"the sense at \d+ of data.noun is not there; index and data are of different"
-    ):
+    with pytest.raises(ValueError, match=r"the sense at \d+ of data.noun is missing; index and data are of different"):
         similarity(WordNet(tmp_path), "dog", "cat")
     (tmp_path / "data.noun").write_text(data.replace(" 001 @", " 009 @"))
     with pytest.raises(ValueError, match="of data.noun is broken"):
@@ -129,7 +127,7 @@ def test_broken_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(OSError, match="lacks noun.exc"):
         WordNet(tmp_path).synsets("dog")
     monkeypatch.setattr(wordnet, "LARGEST_FILE_BYTES", 3)
-    with pytest.raises(ValueError, match="index.verb has over 3 bytes and is no file of WordNet"):
+    with pytest.raises(ValueError, match="index.verb has over 3 bytes and is not a file of WordNet"):
         WordNet(tmp_path)._read("index.verb")
     packed = tmp_path / "wordnet.zip"
     with zipfile.ZipFile(packed, "w") as archive:

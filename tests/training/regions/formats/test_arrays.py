@@ -64,11 +64,11 @@ def test_npy_is_read_as_numpy_reads_it(array: np.ndarray) -> None:
     ("content", "message"),
     [
         (npy(np.ones((4, 4)))[:-3], r"its array of shape \(4, 4\) should take 128 bytes"),
-        (npy(np.ones((4, 4)))[:20], "it is no .npy array"),
-        (npy(np.ones(3)).replace(b"(3,)", b"9**9"), "it is no .npy array"),
-        (npy(np.ones(3)).replace(b"(3,), }   ", b"(3000000),"), "it is no .npy array|should take"),
-        (npy(PICKLED), "it is a pickle, which could run anything and is never opened; where it was made"),
-        (b"\x93NUMPY", "it is no .npy array"),
+        (npy(np.ones((4, 4)))[:20], "it is not a .npy array"),
+        (npy(np.ones(3)).replace(b"(3,)", b"9**9"), "it is not a .npy array"),
+        (npy(np.ones(3)).replace(b"(3,), }   ", b"(3000000),"), "it is not a .npy array|should take"),
+        (npy(PICKLED), "it is a pickle, which could run any code and is never opened; if you trust it"),
+        (b"\x93NUMPY", "it is not a .npy array"),
     ],
 )
 def test_npy_that_is_no_array(content: bytes, message: str) -> None:
@@ -86,7 +86,7 @@ def test_only_the_wanted_members_of_an_npz_are_opened() -> None:
 def test_npz_that_is_cut_short_damaged_or_a_bomb(monkeypatch: pytest.MonkeyPatch) -> None:
     content = npz(x=np.ones((50, 30)))
     for broken in (content[:-30], content[:10], content.replace(b"\x00", b"\x01")):
-        with pytest.raises(ValueError, match="it is no complete .npz file"):
+        with pytest.raises(ValueError, match="it is not a complete .npz file"):
             arrays_of_npz(broken, wanted={"x"})
     monkeypatch.setattr(arrays, "LONGEST_ROW", 10_000)
     with pytest.raises(ValueError, match="it unpacks to more than 10000 bytes"):
@@ -118,24 +118,24 @@ def test_msgpack_arrays_of_msgpack_numpy() -> None:
     ("value", "message"),
     [
         (packed(np.ones(2), kind=b"O", data=pickle.dumps(Loud())), "it is a pickle"),
-        (packed(np.ones(2), type="|O"), "its x are no array of numbers"),
-        (packed(np.ones(2), shape=(2**40, 2**40)), "its x are no array of numbers"),
-        (packed(np.ones(2), type="nonsense"), "its x are no array of numbers"),
-        ({b"nd": True}, "its x are no array of numbers"),
+        (packed(np.ones(2), type="|O"), "its x are not an array of numbers"),
+        (packed(np.ones(2), shape=(2**40, 2**40)), "its x are not an array of numbers"),
+        (packed(np.ones(2), type="nonsense"), "its x are not an array of numbers"),
+        ({b"nd": True}, "its x are not an array of numbers"),
     ],
 )
 def test_msgpack_that_is_no_array(value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         arrays_of_msgpack(msgpack.packb({"x": value}), wanted={"x"})
     for content in (b"\x81\xa1x", b"\xc1", msgpack.packb([1])):
-        with pytest.raises(ValueError, match="it is no msgpack map"):
+        with pytest.raises(ValueError, match="it is not a msgpack map"):
             arrays_of_msgpack(content, wanted={"x"})
 
 
 def test_json_objects() -> None:
     assert arrays_of_json(b'{"num_boxes": 2, "secret": 3}', wanted={"num_boxes"}) == {"num_boxes": 2}
     for content in (b"{", b"[1]", b"[" * 100_000, b"\xff"):
-        with pytest.raises(ValueError, match="it is no (valid JSON|JSON object)"):
+        with pytest.raises(ValueError, match="it is not (valid JSON|a JSON object)"):
             arrays_of_json(content, wanted={"num_boxes"})
 
 
@@ -143,8 +143,8 @@ def test_base64_there_and_back() -> None:
     array = np.array([[1, -2.5], [3e-30, 4e30]], dtype=np.float32)
     assert np.array_equal(base64_array(base64_text(array, "<f4"), name="x", dtype="<f4", rows=2), array)
     assert base64_array(base64_text(array[:, 0], "<f4"), name="x", dtype="<f4", rows=2).shape == (2, 1)
-    with pytest.raises(ValueError, match="its x are 16 bytes, which are no 1 float32 numbers of each of 2 boxes"):
+    with pytest.raises(ValueError, match="its x are 16 bytes, which are not 1 float32 numbers for each of 2 boxes"):
         base64_array(base64_text(array, "<f4"), name="x", dtype="<f4", rows=2, width=1)
     assert json.loads(json.dumps(base64_text(array, "<f8")))
-    with pytest.raises(ValueError, match="its x are no base64"):
+    with pytest.raises(ValueError, match="its x are not base64"):
         base64_array("ä", name="x", dtype="<f4", rows=1)

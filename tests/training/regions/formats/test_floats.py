@@ -61,9 +61,11 @@ def test_one_hot_vectors_are_told_by_their_ones(kind: str, columns: str, shape: 
 def test_one_number_may_be_of_several_types(value: float) -> None:
     numbers = np.zeros((3, 64), np.float16)
     numbers[1, 5] = value
-    with pytest.raises(ValueError, match="may be float32 of width 32 or float16 of width 64: say which with --source"):
+    with pytest.raises(
+        ValueError, match="may be float32 of width 32 or float16 of width 64: give the type with --source"
+    ):
         float_array(numbers.tobytes(), name="features", rows=3, types=list(FLOATS))
-    array, _ = float_array(numbers.tobytes(), name="features", rows=3, types=["float16"], told=True)
+    array, _ = float_array(numbers.tobytes(), name="features", rows=3, types=["float16"], given=True)
     assert np.array_equal(array, numbers)
 
 
@@ -71,17 +73,19 @@ def test_one_number_may_be_of_several_types(value: float) -> None:
 def test_bytes_of_no_float_are_refused(shape: tuple[int, int]) -> None:
     numbers = np.random.default_rng(0).integers(0, 40, shape).astype(np.int8)
     with pytest.raises(
-        ValueError, match="its features are no features as float32, float16, float64: .* as float32, el"
+        ValueError, match="its features are not features if read as float32, float16, float64: .* as float32, el"
     ):
         float_array(numbers.tobytes(), name="features", rows=len(numbers), types=list(FLOATS))
-    array, _ = float_array(numbers.tobytes(), name="features", rows=len(numbers), types=["float32"], told=True)
+    array, _ = float_array(numbers.tobytes(), name="features", rows=len(numbers), types=["float32"], given=True)
     assert array.shape == (shape[0], shape[1] // 4)
 
 
 @pytest.mark.parametrize(("kind", "told"), [("float32", True), ("float64", True), ("float32", False)])
 def test_bytes_of_no_whole_numbers(kind: str, told: Any) -> None:
-    with pytest.raises(ValueError, match=f"its features are 90 bytes, which are no {kind} numbers of each of 3 boxes"):
-        float_array(bytes(90), name="features", rows=3, types=[kind], told=told)
+    with pytest.raises(
+        ValueError, match=f"its features are 90 bytes, which are not {kind} numbers for each of 3 boxes"
+    ):
+        float_array(bytes(90), name="features", rows=3, types=[kind], given=told)
 
 
 def test_what_looks_like_nothing_is_what_the_format_says() -> None:

@@ -11,7 +11,7 @@ from tests.training.regions.formats.foreign import ForeignImage, assert_image, f
 from training.regions.formats import open_region_file
 from training.regions.formats.base import RegionFile
 from training.regions.formats.record import ImageRecord, file_name
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 IMAGES = foreign_images()
 
@@ -44,18 +44,18 @@ def plain(image: ForeignImage) -> dict[str, Any]:
     return {"features": image.features.astype(np.float64), "boxes": image.boxes}
 
 
-SIZES = Beside(sizes={image.image_id: (image.height, image.width) for image in IMAGES})
+SIZES = Sidecar(sizes={image.image_id: (image.height, image.width) for image in IMAGES})
 
 
 @pytest.mark.parametrize(
-    ("arrays", "beside"), [(milvlg, Beside()), (openvqa, Beside()), (padded, Beside()), (plain, SIZES)]
+    ("arrays", "sidecar"), [(milvlg, Sidecar()), (openvqa, Sidecar()), (padded, Sidecar()), (plain, SIZES)]
 )
-def test_npz_of_other_projects(tmp_path: Path, arrays: Any, beside: Beside) -> None:
+def test_npz_of_other_projects(tmp_path: Path, arrays: Any, sidecar: Sidecar) -> None:
     for image in IMAGES:
         np.savez_compressed(tmp_path / f"{image.image_id}.npz", **arrays(image))
     (tmp_path / "1000_info.npy").write_bytes(b"a pickle of MMF, never opened")
     (tmp_path / "README").touch()
-    read = images_of(open_region_file(tmp_path, beside=beside))
+    read = images_of(open_region_file(tmp_path, sidecar=sidecar))
     assert list(read) == [image.image_id for image in IMAGES]
     for image in IMAGES:
         assert_image(read[image.image_id], image)
@@ -89,16 +89,16 @@ def test_ruotianluos_folders(tmp_path: Path, suffix: str) -> None:
             np.save(tmp_path / "cocobu_att" / image.image_id, image.features)
         np.save(tmp_path / "cocobu_box" / image.image_id, image.boxes)
         np.save(tmp_path / "cocobu_fc" / image.image_id, image.features.mean(0))
-    read = images_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
+    read = images_of(open_region_file(tmp_path / "cocobu_att", sidecar=SIZES))
     for image in IMAGES:
         assert_image(read[image.image_id], image)
     with pytest.raises(ValueError, match="in pixels of an image whose size is not known: give --sizes"):
         images_of(open_region_file(tmp_path / "cocobu_att"))
     (tmp_path / "cocobu_box").rename(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="it holds no boxes, only .*; name the folder of their ID.npy with --boxes"):
-        images_of(open_region_file(tmp_path / "cocobu_att", beside=SIZES))
-    named = Beside(sizes=SIZES.sizes, boxes=tmp_path / "elsewhere")
-    assert_image(images_of(open_region_file(tmp_path / "cocobu_att", beside=named))["1002"], IMAGES[2])
+        images_of(open_region_file(tmp_path / "cocobu_att", sidecar=SIZES))
+    named = Sidecar(sizes=SIZES.sizes, boxes=tmp_path / "elsewhere")
+    assert_image(images_of(open_region_file(tmp_path / "cocobu_att", sidecar=named))["1002"], IMAGES[2])
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".npz", ".npy"])
@@ -145,11 +145,11 @@ def test_a_pth_that_is_no_tensor_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "e.pth").write_bytes(b"PK\x03\x04 cut short")
     file = open_region_file(tmp_path)
     messages = (
-        "no whole file of tensors alone",
+        "not a complete file of only tensors",
         "more than an image takes",
-        "are no map",
+        "are not a map",
         "shape|boxes",
-        "no whole file",
+        "not a complete file",
     )
     for entry, message in zip(file.entries(), messages, strict=True):
         with pytest.raises(ValueError, match=message):
@@ -159,16 +159,16 @@ def test_a_pth_that_is_no_tensor_is_not_opened(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"x": IMAGES[0].features[:2]}, r"features of shape \(2, 8\) .* are not of 3 boxes"),
+        ({"x": IMAGES[0].features[:2]}, r"features of shape \(2, 8\) .* do not fit 3 boxes"),
         ({"x": np.ones((7, 7, 8))}, r"features of shape \(7, 7, 8\)"),
         ({"x": np.array([["a"] * 8] * 3)}, "of type|type <U1"),
         ({"bbox": IMAGES[0].boxes[:2]}, r"it has 3 boxes but 2 region_boxes|2 boxes"),
         ({"bbox": IMAGES[0].boxes.ravel()}, r"its boxes have the shape \(3,\)"),
-        ({"num_bbox": 4}, r"not of 4 boxes"),
+        ({"num_bbox": 4}, r"do not fit 4 boxes"),
         ({"num_bbox": "x"}, "its number of boxes is"),
         ({"image_w": 10}, "reaches outside an image of 10 x 300 pixels"),
-        ({"image_w": 0}, "0 x 300 pixels are no size"),
-        ({"image_w": np.array([1, 2])}, "are no size of an image"),
+        ({"image_w": 0}, "0 x 300 pixels are not the size"),
+        ({"image_w": np.array([1, 2])}, "are not the size of an image"),
         ({"conf": np.ones(2)}, "it has 3 boxes but 2 region_scores"),
         ({"object_ids": np.array([1, -1, 2])}, "its object_ids go from -1 to 2"),
     ],
@@ -189,7 +189,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         with pytest.raises(ValueError) as fault:
             file.image(entry)
         faults.append(str(fault.value).split(" (")[0])
-    assert faults[:2] == ["it is no complete .npz file", "it is no .npz and no .npy file"]
+    assert faults[:2] == ["it is not a complete .npz file", "it is neither a .npz nor a .npy file"]
     assert faults[2].startswith("cannot read")
 
 

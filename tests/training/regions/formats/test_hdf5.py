@@ -17,7 +17,7 @@ from tests.training.regions.formats.foreign import (
 from training.regions.formats import open_region_file
 from training.regions.formats.base import RegionFile
 from training.regions.formats.record import ImageRecord
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 h5py = pytest.importorskip("h5py", reason="HDF5 files need h5py")
 EVEN, UNEVEN = (3, 3, 3, 3), (3, 1, 5, 2)
@@ -46,7 +46,7 @@ def test_boxes_of_either_kind_alone(tmp_path: Path) -> None:
         images_of(open_region_file(path))
     sizes = {image.image_id: (image.height, image.width) for image in images}
     for image in images:
-        assert_image(images_of(open_region_file(path, beside=Beside(sizes=sizes)))[image.image_id], image)
+        assert_image(images_of(open_region_file(path, sidecar=Sidecar(sizes=sizes)))[image.image_id], image)
     path = write_hdf5(tmp_path / "test36.hdf5", images)
     with h5py.File(path, "a") as file:
         del file["image_bb"]
@@ -66,13 +66,13 @@ def test_the_pickled_index_is_not_opened_and_the_way_out_works(tmp_path: Path) -
     rows = {int(image_id): row for image_id, row in json.loads(index.read_text()).items()}
     index.unlink()
     (tmp_path / "train36_imgid2idx.pkl").write_bytes(pickle.dumps(rows, protocol=2))
-    with pytest.raises(ValueError, match="a pickle is never opened, so where you trust it make the JSON") as refused:
+    with pytest.raises(ValueError, match="a pickle is never opened, so if you trust it convert it to JSON") as refused:
         open_region_file(path)
     _, *arguments = shlex.split(str(refused.value)[str(refused.value).index("python -c") :])
     subprocess.run([sys.executable, *arguments], check=True, cwd=tmp_path)
     assert list(images_of(open_region_file(path))) == ["1000", "1001", "1002", "1003"]
     with pytest.raises(ValueError, match="a pickle is never opened"):
-        open_region_file(path, beside=Beside(index=tmp_path / "train36_imgid2idx.pkl"))
+        open_region_file(path, sidecar=Sidecar(index=tmp_path / "train36_imgid2idx.pkl"))
 
 
 @pytest.mark.parametrize("content", ['{"1000": "0"}', "[1, 2]", '{"1000": true}'])
@@ -119,7 +119,7 @@ def replace(path: Path, name: str, **options: Any) -> None:
             {"shape": (4, 3, 2**26), "dtype": "f4", "chunks": (4, 3, 2**26)},
             "write it with smaller chunks",
         ),
-        ("image_features", {"data": [b"a", b"b"]}, "image_features is no array of numbers inside the file"),
+        ("image_features", {"data": [b"a", b"b"]}, "image_features is not an array of numbers inside the file"),
     ],
 )
 def test_shapes_that_do_not_fit(tmp_path: Path, name: str, options: dict[str, Any], message: str) -> None:
@@ -135,13 +135,13 @@ def test_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         del file["image_features"]
         file["image_features"] = h5py.ExternalLink("secret.hdf5", "/image_features")
-    with pytest.raises(ValueError, match="no array of numbers inside the file"):
+    with pytest.raises(ValueError, match="not an array of numbers inside the file"):
         open_region_file(path)
     (tmp_path / "passwords").write_bytes(bytes(4 * 3 * 8 * 4))
     with h5py.File(path, "a") as file:
         del file["image_features"]
         file.create_dataset("image_features", (4, 3, 8), "f4", external=[(str(tmp_path / "passwords"), 0, 384)])
-    with pytest.raises(ValueError, match="no array of numbers inside the file"):
+    with pytest.raises(ValueError, match="not an array of numbers inside the file"):
         open_region_file(path)
 
 
@@ -149,7 +149,7 @@ def test_files_cut_short_and_without_features(tmp_path: Path) -> None:
     path = write_hdf5(tmp_path / "train36.hdf5", foreign_images(EVEN))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="train36.hdf5 is no complete HDF5 file"):
+    with pytest.raises(ValueError, match="train36.hdf5 is not a complete HDF5 file"):
         open_region_file(path)
     with h5py.File(path, "w") as file:
         file["features"] = np.zeros(3)

@@ -11,12 +11,12 @@ from training.regions.convert import convert_region_files
 from training.regions.formats import open_region_file
 from training.regions.formats.base import RegionFile
 from training.regions.formats.record import ImageRecord
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 h5py = pytest.importorskip("h5py", reason="HDF5 files need h5py")
 
 IMAGES = foreign_images()
-SIZES = Beside(sizes={image.image_id: (image.height, image.width) for image in IMAGES})
+SIZES = Sidecar(sizes={image.image_id: (image.height, image.width) for image in IMAGES})
 
 
 def images_of(file: RegionFile) -> dict[str, ImageRecord]:
@@ -39,7 +39,7 @@ def write_datasets(path: Path, *, sizes: bool = False) -> Path:
 
 def test_a_data_set_an_image(tmp_path: Path) -> None:
     path = write_datasets(tmp_path / "coco_detections.hdf5")
-    read = images_of(open_region_file(path, beside=SIZES))
+    read = images_of(open_region_file(path, sidecar=SIZES))
     assert list(read) == ["1000", "1001", "1002", "1003"]
     for image in IMAGES:
         assert_image(read[image.image_id], image)
@@ -61,7 +61,7 @@ def test_confidences_and_grids(tmp_path: Path) -> None:
     done = convert_region_files(tmp_path / "vinvl.hdf5", output=tmp_path / "store")
     assert done.num_added == 1 and len(done.broken) == 3  # the grid is of another width than the regions
     assert "10_features" not in done.broken[0] and "it holds no boxes" in done.broken[0]
-    assert "its grids of shape (5, 6) are no square map" in done.broken[2]
+    assert "its grids of shape (5, 6) are not a square map" in done.broken[2]
     file = open_region_file(tmp_path / "vinvl.hdf5")
     images = {entry.image_id: entry for entry in file.entries()}
     assert np.array_equal(file.image(images["7"])["region_scores"], IMAGES[0].object_scores)
@@ -84,7 +84,7 @@ def test_a_row_an_image(tmp_path: Path, ids: Any) -> None:
                 padded[row, : len(image.boxes)] = getattr(image, kind)
             file[name] = padded
         file.attrs["split"] = "val"
-    read = images_of(open_region_file(tmp_path / "features_faster_rcnn_x101_val.h5", beside=SIZES))
+    read = images_of(open_region_file(tmp_path / "features_faster_rcnn_x101_val.h5", sidecar=SIZES))
     assert list(read) == ["1000", "1001", "1002", "1003"]
     for image in IMAGES:
         assert_image(read[image.image_id], image)
@@ -96,8 +96,8 @@ def test_a_row_an_image(tmp_path: Path, ids: Any) -> None:
     [
         ({"image_id": [1, 2], "features": np.zeros((3, 2, 4))}, "do not fit the"),
         ({"image_id": [1, 2], "features": np.zeros((2, 4))}, "do not fit the"),
-        ({"image_id": 5, "features": np.zeros((1, 2, 4))}, "image_id is no array"),
-        ({"image_id": [1], "features": h5py.ExternalLink("x.h5", "/a")}, "features is no array of numbers inside"),
+        ({"image_id": 5, "features": np.zeros((1, 2, 4))}, "image_id is not an array"),
+        ({"image_id": [1], "features": h5py.ExternalLink("x.h5", "/a")}, "features is not an array of numbers inside"),
         (
             {"labels": [1]},
             "should hold image_features .* ID_features .* or image_id, .*; it holds labels",
@@ -119,7 +119,7 @@ def test_an_images_data_that_are_none(tmp_path: Path) -> None:
         file.create_group("3_features")
     file = open_region_file(tmp_path / "a.h5")
     for entry, message in zip(
-        file.entries(), ("no array of numbers", "more than an image takes", "no array"), strict=True
+        file.entries(), ("not an array of numbers", "more than an image takes", "not an array"), strict=True
     ):
         with pytest.raises(ValueError, match=message):
             file.image(entry)

@@ -26,13 +26,13 @@ from training.regions.formats import FORMATS, open_region_file
 from training.regions.formats.base import RegionFile
 from training.regions.formats.lmdb_pages import LmdbPages, Place
 from training.regions.formats.record import ImageRecord
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 pytest.importorskip("lmdb", reason="LMDB files need lmdb")
 msgpack = pytest.importorskip("msgpack", reason="UNITER's records need msgpack")
 
 IMAGES = foreign_images()
-SIZES = Beside(sizes={image.image_id: (image.height, image.width) for image in IMAGES})
+SIZES = Sidecar(sizes={image.image_id: (image.height, image.width) for image in IMAGES})
 
 
 def images_of(file: RegionFile) -> dict[str, ImageRecord]:
@@ -71,7 +71,7 @@ def base64_record(image: ForeignImage) -> bytes:
 def test_records_of_every_layout(tmp_path: Path, record: Any) -> None:
     records = {f"{image.image_id}.npz": record(image) for image in IMAGES}
     folder = write_lmdb(tmp_path / "db", {**records, "__keys__": json.dumps(list(records)).encode()})
-    file = open_region_file(folder, beside=SIZES)
+    file = open_region_file(folder, sidecar=SIZES)
     read = images_of(file)
     assert list(read) == [image.image_id for image in IMAGES] and file.size == 5
     for image in IMAGES:
@@ -92,10 +92,10 @@ def test_a_single_file_and_boxes_in_a_folder(tmp_path: Path) -> None:
             writing.put(image.image_id.encode(), content.getvalue())
             np.save(tmp_path / image.image_id, image.boxes)
     environment.close()
-    beside = Beside(sizes=SIZES.sizes, boxes=tmp_path)
-    assert_image(images_of(open_region_file(tmp_path / "cocobu_att.lmdb", beside=beside))["1002"], IMAGES[2])
+    sidecar = Sidecar(sizes=SIZES.sizes, boxes=tmp_path)
+    assert_image(images_of(open_region_file(tmp_path / "cocobu_att.lmdb", sidecar=sidecar))["1002"], IMAGES[2])
     with pytest.raises(ValueError, match="it holds no boxes, only features; name the folder"):
-        images_of(open_region_file(tmp_path / "cocobu_att.lmdb", beside=SIZES))
+        images_of(open_region_file(tmp_path / "cocobu_att.lmdb", sidecar=SIZES))
 
 
 class Loud:
@@ -108,34 +108,34 @@ class Loud:
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        (pickle.dumps({"features": Loud()}), "it is a pickle, which could run anything and is never opened; where"),
+        (pickle.dumps({"features": Loud()}), "it is a pickle, which could run any code and is never opened; if"),
         (base64.b64encode(pickle.dumps(Loud())), "it is a pickle"),
-        (pickle.dumps(Loud(), protocol=0), "it is no .npz, .npy, msgpack map, JSON object or base64"),
-        (base64.b64encode(base64.b64encode(b"again")), "it is base64 of no layout known here"),
-        (b"{}", "it holds no features, only nothing that is known"),
+        (pickle.dumps(Loud(), protocol=0), "it is not a .npz, .npy, msgpack map, JSON object or base64"),
+        (base64.b64encode(base64.b64encode(b"again")), "it is base64 of an unknown encoding"),
+        (b"{}", "it holds no features, only no known array"),
         (b'{"features": "AAAA", "boxes": [[0, 0, 1, 1]]}', r"it holds base64 \(features\) but no num_boxes"),
         (b'{"num_boxes": 1, "features": [[1, 2]], "boxes": [[0, 0, 2, 1]]}', "give --sizes"),
         (b'{"num_boxes": 1, "features": [[1], [1, 2]], "boxes": 3}', "inhomogeneous"),
-        (npz_record(IMAGES[0])[:-40], "it is no complete .npz file"),
-        (msgpack_record(IMAGES[0])[:-4], "it is no msgpack map"),
-        (b"", "it is no .npz, .npy|no layout"),
+        (npz_record(IMAGES[0])[:-40], "it is not a complete .npz file"),
+        (msgpack_record(IMAGES[0])[:-4], "it is not a msgpack map"),
+        (b"", "it is not a .npz, .npy|unknown encoding"),
         (
             b'{"num_boxes": Infinity, "features": "AAAA", "boxes": "AAAA"}',
-            "its number of boxes is inf, no whole number",
+            "its number of boxes is inf, not a whole number",
         ),
-        (b'{"num_boxes": 1.5, "features": "AAAA", "boxes": "AAAA"}', "its number of boxes is 1.5, no whole number"),
+        (b'{"num_boxes": 1.5, "features": "AAAA", "boxes": "AAAA"}', "its number of boxes is 1.5, not a whole number"),
         (b'{"num_boxes": 1, "features": [[1]], "boxes": 7}', r"its boxes are 7, not \(regions, 4\) numbers"),
         (b'{"num_boxes": 1, "features": null, "boxes": null}', "its boxes are None, not"),
         (b'{"num_boxes": 1, "features": [[1]], "boxes": [["a", 0, 1, 1]]}', "its boxes are of the type <U"),
         (
             b'{"num_boxes": 1, "features": [[1]], "boxes": [[0, 0, 1, 1]], "object_ids": ["dog"]}',
-            r"its object_ids are \['dog'\], no whole numbers",
+            r"its object_ids are \['dog'\], not whole numbers",
         ),
         (
             b'{"num_boxes": 1, "features": [[1]], "boxes": [[0, 0, 1, 1]], "conf": ["high"]}',
-            "its region_scores are of the type <U4, no numbers",
+            "its region_scores are of the type <U4, not numbers",
         ),
-        (b'{"num_boxes": 1, "features": [[1]], "boxes": [[0, 0, 1, 1]], "image_h": {}, "image_w": 1}', "no size"),
+        (b'{"num_boxes": 1, "features": [[1]], "boxes": [[0, 0, 1, 1]], "image_h": {}, "image_w": 1}', "not the size"),
     ],
 )
 def test_records_that_are_refused(tmp_path: Path, record: bytes, message: str) -> None:
@@ -212,7 +212,7 @@ def test_databases_within_a_file_and_several_values_a_key(tmp_path: Path) -> Non
         writing.put(b"1", b"x", db=environment.open_db(b"inner", txn=writing))
     environment.close()
     (entry,) = open_region_file(tmp_path / "a").entries()
-    assert entry.image_id == "inner" and entry.fault == "it is a database of its own, or several values, not an image"
+    assert entry.image_id == "inner" and entry.fault == "it is a nested database, or several values, not an image"
 
 
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.training.regions.formats.foreign import (
 from training.regions.formats import open_region_file, tsv
 from training.regions.formats.base import RegionFile
 from training.regions.formats.record import ImageRecord
-from training.regions.formats.sidecar import Beside
+from training.regions.formats.sidecar import Sidecar
 
 
 def images_of(file: RegionFile) -> dict[str, ImageRecord]:
@@ -109,25 +109,25 @@ TURNED = IMAGE.boxes[:, [2, 3, 0, 1]]
     ("row", "message"),
     [
         (bua_row(IMAGE)[:5], "it has 5 columns, not the 6 of image_id, .*; is the row cut short?"),
-        (spoiled(IMAGE, features=in_base64(IMAGE.features)[:-6]), "its features are no base64 .*cut short?"),
+        (spoiled(IMAGE, features=in_base64(IMAGE.features)[:-6]), "its features are not base64 .*cut short?"),
         (
             spoiled(IMAGE, features=in_base64(IMAGE.features)[:-8]),
-            "its features are 90 bytes, which are no float32",
+            "its features are 90 bytes, which are not float32",
         ),
-        (spoiled(IMAGE, features="####"), "its features are no base64"),
+        (spoiled(IMAGE, features="####"), "its features are not base64"),
         (spoiled(IMAGE, features=""), "its features are 0 bytes"),
         (
             spoiled(IMAGE, boxes=in_base64(IMAGE.boxes[:2])),
-            "its boxes are 32 bytes, which are no 4 float32",
+            "its boxes are 32 bytes, which are not 4 float32",
         ),
         (spoiled(IMAGE, num_boxes=4), "its boxes"),
         (spoiled(IMAGE, num_boxes=0), "it has 0 boxes; an image needs at least one"),
         (spoiled(IMAGE, num_boxes=-3), "it has -3 boxes"),
         (spoiled(IMAGE, num_boxes=10**9), "at most 10000"),
-        (spoiled(IMAGE, num_boxes="many"), "its number of boxes is b'many', no whole number"),
-        (spoiled(IMAGE, image_w=0), "0 x 300 pixels are no size"),
-        (spoiled(IMAGE, image_h="tall"), "400 x tall pixels are no size"),
-        (spoiled(IMAGE, image_h="inf"), "400 x inf pixels are no size"),
+        (spoiled(IMAGE, num_boxes="many"), "its number of boxes is b'many', not a whole number"),
+        (spoiled(IMAGE, image_w=0), "0 x 300 pixels are not the size"),
+        (spoiled(IMAGE, image_h="tall"), "400 x tall pixels are not the size"),
+        (spoiled(IMAGE, image_h="inf"), "400 x inf pixels are not the size"),
         (spoiled(IMAGE, features=in_base64(NAN)), "region_features of region 1 hold NaN or infinity"),
         (spoiled(IMAGE, boxes=in_base64(IMAGE.boxes * np.nan)), "its boxes hold NaN"),
         (spoiled(IMAGE, boxes=in_base64(OUTSIDE)), r"box 2 \(10, 20, 412, 280\) reaches outside an image of 400 x 300"),
@@ -151,7 +151,7 @@ def test_a_broken_row_says_what_is_wrong(tmp_path: Path, row: list[Any], message
         (
             "objects_id",
             in_base64(np.array([5, 6])),
-            "its objects_id are 16 bytes, which are no 1 int64 numbers of each of 3",
+            "its objects_id are 16 bytes, which are not 1 int64 numbers for each of 3",
         ),
         (
             "objects_conf",
@@ -213,10 +213,10 @@ def test_features_that_may_be_of_two_types_are_asked_about(tmp_path: Path) -> No
     """Numbers all of one size look alike in half and in single precision."""
     nearly_one = 1 + np.abs(WIDE[0].features.astype(np.float16)) / 8
     path = write_rows(tmp_path / "val.tsv", [[*bua_row(WIDE[0])[:5], in_base64(nearly_one)]])
-    message = "its features may be float32 of width 150 or float16 of width 300: say which with --source-dtype"
+    message = "its features may be float32 of width 150 or float16 of width 300: give the type with --source-dtype"
     with pytest.raises(ValueError, match=message):
         only_image(path)
-    told = open_region_file(path, format="tsv", beside=Beside(feature_type="float16"))
+    told = open_region_file(path, format="tsv", sidecar=Sidecar(feature_type="float16"))
     assert np.array_equal(images_of(told)["1000"]["region_features"], nearly_one)
     rows = [
         bua_row(dataclasses.replace(WIDE[1], features=WIDE[1].features.astype(np.float16))),

@@ -23,7 +23,7 @@ from tests.training.regions.formats.foreign import (
 from training.regions.formats import open_region_file
 from training.regions.formats.base import RegionFile
 from training.regions.formats.record import ImageRecord
-from training.regions.formats.sidecar import Beside, read_labels
+from training.regions.formats.sidecar import Sidecar, read_labels
 from training.regions.formats.vinvl import split_box_numbers
 
 IMAGES = foreign_images()
@@ -37,9 +37,9 @@ def images_of(file: RegionFile) -> dict[str, ImageRecord]:
 @pytest.mark.parametrize("box_numbers", [True, False])
 def test_features_and_predictions(tmp_path: Path, columns: int, box_numbers: bool) -> None:
     folder = write_vinvl(tmp_path / "vinvl", IMAGES, columns=columns, box_numbers=box_numbers)
-    beside = Beside(labels=read_labels(vinvl_labels(tmp_path / "labels.json")))
+    sidecar = Sidecar(labels=read_labels(vinvl_labels(tmp_path / "labels.json")))
     for path in (folder, folder / "features.tsv"):
-        read = images_of(open_region_file(path, beside=beside))
+        read = images_of(open_region_file(path, sidecar=sidecar))
         assert list(read) == [image.image_id for image in IMAGES]
         for image in IMAGES:
             assert_image(read[image.image_id], image, classes=True)
@@ -55,7 +55,7 @@ def test_features_alone_hold_their_boxes(tmp_path: Path) -> None:
     folder = write_vinvl(tmp_path / "vinvl", IMAGES)
     (folder / "predictions.tsv").unlink()
     sizes = {image.image_id: (image.height, image.width) for image in IMAGES}
-    read = images_of(open_region_file(folder, beside=Beside(sizes=sizes)))
+    read = images_of(open_region_file(folder, sidecar=Sidecar(sizes=sizes)))
     for image in IMAGES:
         assert_image(read[image.image_id], image)
     assert "image_size" not in images_of(open_region_file(folder))["1000"]
@@ -135,14 +135,14 @@ NAMELESS = [{**one, "class": "unicorn"} for one in prediction(IMAGE)["objects"]]
         (
             (IMAGE.image_id, '{"num_boxes": 3, "fea'),
             prediction_row(IMAGE),
-            "second column is no valid JSON .*cut short",
+            "second column is not valid JSON .*cut short",
         ),
-        ((IMAGE.image_id,), prediction_row(IMAGE), "second column is no valid JSON"),
-        ((IMAGE.image_id, "[]"), prediction_row(IMAGE), "second column is no JSON object"),
-        ((IMAGE.image_id, "[" * 100_000), prediction_row(IMAGE), "second column is no valid JSON"),
+        ((IMAGE.image_id,), prediction_row(IMAGE), "second column is not valid JSON"),
+        ((IMAGE.image_id, "[]"), prediction_row(IMAGE), "second column is not a JSON object"),
+        ((IMAGE.image_id, "[" * 100_000), prediction_row(IMAGE), "second column is not valid JSON"),
         (features_row(IMAGE, num_boxes=4), prediction_row(IMAGE), "its features are 168 bytes"),
         (features_row(IMAGE, num_boxes=None), prediction_row(IMAGE), "its number of boxes is None"),
-        (features_row(IMAGE, features="A"), prediction_row(IMAGE), "its features are no base64"),
+        (features_row(IMAGE, features="A"), prediction_row(IMAGE), "its features are not base64"),
         (features_row(IMAGE), prediction_row(IMAGE, objects=[]), "it has no predicted objects"),
         (features_row(IMAGE), prediction_row(IMAGE, objects=[{}] * 3), "its objects lack rects"),
         (
@@ -159,15 +159,15 @@ NAMELESS = [{**one, "class": "unicorn"} for one in prediction(IMAGE)["objects"]]
         (
             features_row(IMAGE, features=in_base64(IMAGE.features)),
             ("9", "{}"),
-            "its features end in no box numbers and",
+            "its features do not end in box numbers and",
         ),
     ],
 )
 def test_broken_rows(tmp_path: Path, features: Any, predicted: Any, message: str) -> None:
     write_lines(tmp_path / "features.tsv", [features])
     write_lines(tmp_path / "predictions.tsv", [predicted])
-    beside = Beside(labels=read_labels(vinvl_labels(tmp_path / "labels.json")))
-    file = open_region_file(tmp_path, format="vinvl-tsv", beside=beside)
+    sidecar = Sidecar(labels=read_labels(vinvl_labels(tmp_path / "labels.json")))
+    file = open_region_file(tmp_path, format="vinvl-tsv", sidecar=sidecar)
     (entry,) = file.entries()
     with pytest.raises(ValueError, match=message):
         file.image(entry)
