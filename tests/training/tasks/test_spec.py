@@ -71,3 +71,8 @@ def test_what_a_task_looks_up_in_the_recipe_is_what_it_declares(tmp_path: Path, 
     assert len(seen) > 5 and not undeclared
     Run(recipe, built, built.accelerator)
     assert {"train.learning_rate", "train.ema"} <= seen
+
+
+def test_a_metric_has_one_name_on_all_cards() -> None:
+    named = {(key, name) for spec in TASKS.values() for key, name in spec.metrics.items()}
+    assert len(named) == len({key for key, _ in named}), "two tasks name one figure differently"

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers.utils import ModelOutput
 
-from .arguments_updown import output_flags
+from .arguments_updown import standard_forward
 from .configuration_text_updown import UpDownFusionConfig
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel
 
@@ -61,6 +61,7 @@ class UpDownForImageCounting(UpDownFusionPreTrainedModel):
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
 
+    @standard_forward
     def forward(
         self,
         pixel_values: torch.FloatTensor | None = None,
@@ -74,13 +75,11 @@ class UpDownForImageCounting(UpDownFusionPreTrainedModel):
         **kwargs: Any,
     ) -> UpDownCountingOutput | tuple:
         """Count; regions as `get_regions` takes them, labels (B,) the true counts. -> `UpDownCountingOutput`."""
-        flags = output_flags(self, kwargs, None, None, return_dict)
         images = (pixel_values, region_features, region_boxes, region_mask, pixel_mask, region_seconds)
         logits = self.counts(self.fusion(None, *images, return_dict=True).pooler_output)  # (B, A)
         numbers = torch.arange(logits.shape[1], device=logits.device, dtype=torch.float32)
-        output = UpDownCountingOutput(
+        return UpDownCountingOutput(
             loss=None if labels is None else F.cross_entropy(logits.float(), labels),
             logits=logits,
             expected_counts=logits.float().softmax(dim=-1) @ numbers,
         )
-        return output if flags.as_dict else output.to_tuple()
