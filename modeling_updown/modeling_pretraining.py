@@ -92,7 +92,6 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         asked_regions: torch.BoolTensor | None = None,
         seen_features: torch.FloatTensor | None = None,
         object_probs: torch.FloatTensor | None = None,
-        region_scores: torch.FloatTensor | None = None,
         return_loss: bool | None = None,
         keys: dict[str, Any] | None = None,
         output_attentions: bool | None = None,
@@ -112,8 +111,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         """
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
-        given = {"region_seconds": region_seconds, "object_probs": object_probs, "region_scores": region_scores}
-        more = optional_fields(kwargs | given)
+        more = optional_fields(kwargs | {"region_seconds": region_seconds, "object_probs": object_probs})
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **more)
         images = self.fusion.embedded(regions)
         rows = self.rows(image_index, input_ids, images)
@@ -134,8 +132,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
             losses |= self.masked_losses(joint, labels, regions, rows, learnt, object_probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
-        output = UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
-        return output
+        return UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
 
     def pair_losses(self, *pairs: Any, **embeds: Any) -> dict[str, torch.Tensor]:
         """`itc` and `itm`, and `prefix_lm`: what is learnt of the right pairs as they are."""
