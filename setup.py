@@ -1,4 +1,4 @@
-"""How UpDown is installed. Packages are named by hand because remapping breaks `pip -e`.
+"""How UpDown is installed: every folder of the three packages that holds an `__init__.py`.
 
 A lower bound is the oldest version that the tests pass with (`make test-oldest` installs exactly these); an upper one
 stands where a library's minor releases break us. `constraints.txt` holds the versions that `make` installs.
@@ -51,29 +51,11 @@ EXTRAS["test"] = [
 ]
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 
+HERE = Path(__file__).resolve().parent
 PACKAGES = [
-    "modeling_updown",
-    "processors",
-    "training",
-    "training.commands",
-    "training.convert",
-    "training.data",
-    "training.data.boxes",
-    "training.data.captions",
-    "training.data.questions",
-    "training.metrics",
-    "training.metrics.captioning",
-    "training.metrics.detection",
-    "training.metrics.retrieval",
-    "training.metrics.vqa",
-    "training.publish",
-    "training.regions",
-    "training.regions.formats",
-    "training.scenes",
-    "training.search",
-    "training.tasks",
-    "training.teachers",
-    "training.text",
+    ".".join(path.parent.relative_to(HERE).parts)
+    for folder in ("modeling_updown", "processors", "training")
+    for path in sorted((HERE / folder).rglob("__init__.py"))
 ]
 
 PACKAGE_DATA = {
@@ -99,15 +81,14 @@ def version() -> str:
 
 def published_files() -> list[tuple[str, list[str]]]:
     """What travels from hub_cards: (folder under the environment's root, files), as setuptools wants it."""
-    here = Path(__file__).resolve().parent
-    paths = [here / "hub_cards" / name for name in PUBLISHED]
+    paths = [HERE / "hub_cards" / name for name in PUBLISHED]
     listed = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
     files = [file for file in listed if file.suffix != ".py"]  # links to the code, which is installed itself
-    folders = sorted({file.parent.relative_to(here / "hub_cards") for file in files})
+    folders = sorted({file.parent.relative_to(HERE / "hub_cards") for file in files})
     return [
         (
             str(Path("share", "updown", folder)),
-            [str(file.relative_to(here)) for file in files if file.parent == here / "hub_cards" / folder],
+            [str(file.relative_to(HERE)) for file in files if file.parent == HERE / "hub_cards" / folder],
         )
         for folder in folders
     ]

@@ -33,13 +33,17 @@ class AutoClass(NamedTuple):
 
 
 class Head(NamedTuple):
-    """A model class, what loads it, and what its `forward` returns."""
+    """A model class, what loads it, and what its `forward` returns.
+
+    output_file: where the class of that is defined.
+    """
 
     model: str
     file: str
     architecture: Architecture
     auto: AutoClass
     output: str
+    output_file: str = "outputs_updown"
 
 
 OWN_WORDS, ANY_WORDS = "UpDownTokenizer", "PreTrainedTokenizerFast"  # any: those of every Hugging Face tokenizer
@@ -103,6 +107,6 @@ def files_of_classes() -> dict[str, str]:
     return (
         {architecture.config: architecture.config_file for architecture in ARCHITECTURES}
         | {head.model: head.file for head in HEADS}
-        | {head.output: "outputs_updown" for head in HEADS}
+        | {head.output: head.output_file for head in HEADS}
         | {auto.pipeline: auto.pipeline_file for auto in PIPELINES.values()}
     )

@@ -1,4 +1,4 @@
-"""Printing to a terminal, with control characters escaped; and the types of arguments that are numbers.
+"""Printing to a terminal, with control characters escaped, and the types of numeric arguments.
 
 The name of an image, a word of a model or the answer of a server may hold an escape sequence that moves the cursor,
 changes the window's title or hides a line. Every command prints with `say`, one line per argument.

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
 
-Objective = Literal["", "cross_entropy", "self_critical", "binary_cross_entropy", "mixed"]
 NEW: dict[str, tuple[Any, ...]] = {"init_from": ("",)}  # `beside` of what only a new model is made of
 
 
@@ -129,7 +128,7 @@ class TrainRecipe:
     log_with: `tensorboard`, `trackio` or empty.
     """
 
-    objective: Objective = ""
+    objective: str = ""
     split: str = "train"
     epochs: int = key(10, lowest=1)
     max_steps: int = key(0, lowest=0)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+collect_ignore = ["trial_task"]  # it runs in a copy of the product alone: test_trial_task.py
+
 
 @pytest.fixture(autouse=True)
 def fresh_accelerators() -> Iterator[None]:

@@ -163,7 +163,7 @@ def test_several_metrics_have_a_table_of_their_own(tmp_path: Path, capsys: pytes
 def test_scores_of_another_layout_are_refused(tmp_path: Path, content: str) -> None:
     one = scored_items(tmp_path, "one", {}, cider=0.0)
     (one / "item_scores.json").write_text(content)
-    with pytest.raises(ValueError, match="item_scores.json holds no scores of items: write it anew"):
+    with pytest.raises(ValueError, match="item_scores.json holds no scores of items: write it again"):
         compare_models({"one": one, "two": one})
 
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedConfig
 import modeling_updown
 from training.console import did_you_mean
 from training.metrics.item_scores import ItemScores
-from training.recipe_sections import Objective, Recipe, is_read, own_values, section_keys, sections_of, value_of
+from training.recipe_sections import Recipe, is_read, own_values, section_keys, sections_of, value_of
 from training.tasks.build import check_fields
 
 # the recipe's keys that `training/train.py` and `training/evaluate.py` read, whatever the task
@@ -134,7 +134,7 @@ class TaskSpec:
     models: tuple[str, ...]
     formats: Mapping[str, Callable[..., Any]]
     reads: tuple[str, ...]
-    objectives: tuple[Objective, ...]
+    objectives: tuple[str, ...]
     metrics: Mapping[str, str]
     best_by: tuple[str, ...]
     score_file: Callable[..., tuple[Scored, dict[str, Any], Dataset]] | None = None

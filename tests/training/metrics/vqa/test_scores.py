@@ -183,7 +183,7 @@ def test_aokvqa_has_direct_answers_and_choices() -> None:
     hard = choice_rows(details=[json.dumps({"difficult_direct_answer": True})] * 3)
     metrics, _, not_computed = question_scores(said, hard, format="aokvqa", choices=chosen)
     assert metrics["accuracy"] == metrics["multiple_choice"] == pytest.approx(2 / 3)
-    assert "no question has what direct_answer compares with" in not_computed["direct_answer"]
+    assert "no question has an answer for direct_answer" in not_computed["direct_answer"]
 
 
 def test_visual7w_has_open_answers_and_choices_by_type() -> None:
