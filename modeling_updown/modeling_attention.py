@@ -126,7 +126,7 @@ class TextRows:
                 )
             rows = torch.arange(num_texts, device=device)
             return cls(rows // each, rows % each, num_images, each, regular=True)
-        image_index = image_index.long()
+        image_index = image_index.to(device, torch.long)
         if (
             image_index.shape != (num_texts,)
             or not num_texts

@@ -80,23 +80,33 @@ class Regions(ModelOutput):
         >>> pairs.region_features[0].flatten().tolist(), pairs.region_mask.tolist(), pairs.region_images.tolist()
         ([1.0, 3.0], [[True, True], [True, False]], [[0, 1], [0, 1]])
         """
-        check_index(image_index, num_images=len(self.region_features))
+        image_index = checked_index(image_index, self.region_features)
         if image_index.dim() == 1:
             return self._images(image_index)
         joined = join_images(self._images(image_index.clamp(min=0).flatten()), image_index.shape[1])
         found = (image_index >= 0).repeat_interleave(self.region_features.shape[1], dim=1)  # (N, K x R)
-        found = found.to(joined.region_features.device)
-        return replace(joined, region_mask=found if joined.region_mask is None else joined.region_mask & found)
+        first = image_index.gather(1, (image_index >= 0).byte().argmax(dim=1, keepdim=True)).squeeze(1)
+        return replace(
+            joined,
+            region_mask=found if joined.region_mask is None else joined.region_mask.bool() & found,
+            clip_ids=entries(self.clip_ids, first),
+        )
 
     def select(self, image_index: torch.Tensor, region_index: torch.Tensor) -> "Regions":
         """The regions of N rows: of the image that image_index (N,) names, those of region_index (N, K) or (N,).
+
+        Raises `ValueError` for an image or a region that is not there.
 
         >>> regions = Regions(torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]), None, torch.ones(2, 2).bool())
         >>> regions.select(torch.tensor([1, 0, 1]), torch.tensor([0, 1, 1])).region_features.flatten().tolist()
         [3.0, 2.0, 4.0]
         """
-        check_index(image_index, num_images=len(self.region_features))
-        places = region_index if region_index.dim() == 2 else region_index[:, None]  # (N, K)
+        image_index = checked_index(image_index, self.region_features)
+        places = region_index.to(image_index)
+        places = places if places.dim() == 2 else places[:, None]  # (N, K)
+        count = self.region_features.shape[1]
+        if not is_traced() and (len(places) != len(image_index) or not ((places >= 0) & (places < count)).all()):
+            raise ValueError(f"region_index must name, for each of {len(image_index)} rows, some of {count} regions")
         chosen: dict[str, Any] = {name: value[image_index[:, None], places] for name, value in self._tensors().items()}
         if self.region_texts is not None:
             rows = zip(image_index.tolist(), places.tolist(), strict=True)
@@ -127,15 +137,15 @@ def optional_fields(given: Mapping[str, Any]) -> dict[str, Any]:
 def join_images(regions: Regions, num_images: int) -> Regions:
     """Every `num_images` images next to each other as one row of their regions, without a copy of a tensor.
 
-    Raises `ValueError` where they do not divide the images.
+    Raises `ValueError` where that does not divide the images.
 
     >>> regions = Regions(torch.tensor([[[1.0]], [[2.0]], [[3.0]], [[4.0]]]))
     >>> join_images(regions, 2).region_features.flatten(1).tolist()
     [[1.0, 2.0], [3.0, 4.0]]
     """
     count = regions.region_features.shape[1]
-    rows, odd = divmod(len(regions.region_features), num_images)
-    if odd:
+    rows, odd = divmod(len(regions.region_features), max(num_images, 1))
+    if odd or num_images < 1:
         raise ValueError(f"{len(regions.region_features)} images cannot be joined as rows of {num_images} each")
     joined: dict[str, Any] = {
         name: value.unflatten(0, (rows, num_images)).flatten(1, 2) for name, value in regions._tensors().items()
@@ -170,6 +180,8 @@ def region_rows(region_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def clip_rows(clip_ids: torch.Tensor | Sequence[Any]) -> torch.Tensor:
     """A row for each clip: the frames of it (C, F) in their order, clips by their first frame, -1 where one has fewer.
 
+    Raises `ValueError` without any frame.
+
     >>> clip_rows(["b", "a", "b"]).tolist()
     [[0, 2], [1, -1]]
     """
@@ -177,6 +189,8 @@ def clip_rows(clip_ids: torch.Tensor | Sequence[Any]) -> torch.Tensor:
     frames: dict[Any, list[int]] = {}
     for frame, clip in enumerate(ids):
         frames.setdefault(clip, []).append(frame)
+    if not frames:
+        raise ValueError("clip_ids are empty: a row needs one frame or more")
     most = max(map(len, frames.values()))
     return torch.tensor([[*places, *[-1] * (most - len(places))] for places in frames.values()])
 
@@ -190,18 +204,24 @@ def entries(values: Any, index: torch.Tensor) -> Any:
     return [values[place] for place in index.tolist()]
 
 
-def check_index(image_index: torch.Tensor, *, num_images: int) -> None:
-    """Raises `ValueError` for an image_index (N,) or (N, K) that names images that are not there, or none in a row."""
-    fits = image_index.dim() in (1, 2) and image_index.numel() > 0 and not image_index.is_floating_point()
+def checked_index(image_index: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    """image_index (N,) or (N, K) as int64 on the device of the images' features (B, ...).
+
+    Raises `ValueError` where it names images that are not there, or none in a row.
+    """
+    num_images, index = len(images), image_index.long()
+    numbers = not image_index.is_floating_point() and image_index.dtype != torch.bool
+    fits = numbers and index.dim() in (1, 2) and index.numel() > 0
     if fits and not is_traced():
-        rows = image_index if image_index.dim() == 2 else image_index[:, None]
-        least = -1 if image_index.dim() == 2 else 0
+        rows = index if index.dim() == 2 else index[:, None]
+        least = -1 if index.dim() == 2 else 0
         fits = bool((rows >= least).all() and (rows < num_images).all() and (rows >= 0).any(dim=1).all())
     if not fits:
         raise ValueError(
-            f"image_index of shape {tuple(image_index.shape)} must name, for each row, one of {num_images} images, or "
+            f"image_index of shape {tuple(index.shape)} must name, for each row, one of {num_images} images, or "
             "several as (rows, images), of which -1 is none"
         )
+    return index.to(images.device)
 
 
 def check_fields(regions: Regions) -> None:
@@ -213,14 +233,14 @@ def check_fields(regions: Regions) -> None:
         value = getattr(regions, name)
         if value is None:
             continue
-        shape = tuple(value.shape)
+        shape = tuple(getattr(value, "shape", ()))  # that of a list is none
         sizes = set(zip(rest, shape[2:], strict=False))  # one of each name, and a number is what it says
         fits = len(shape) == 2 + len(rest) and shape[:2] == (images, count) and len(sizes) == len(set(rest))
         if not fits or any(size.isdigit() and int(size) != given for size, given in sizes):
             wanted = ", ".join(map(str, (images, count, *rest)))
             raise ValueError(f"{name} has shape {shape}, but the region_features ask for ({wanted})")
     texts, clips = regions.region_texts, regions.clip_ids
-    if texts is not None and (len(texts) != images or any(len(row) != count for row in texts)):
+    if texts is not None and (len(texts) != images or any(isinstance(row, str) or len(row) != count for row in texts)):
         raise ValueError(
             f"region_texts have {len(texts)} lists of {sorted({len(row) for row in texts})} strings, but the "
             f'region_features are of {images} images of {count} regions: one string a region, "" where nothing is read'

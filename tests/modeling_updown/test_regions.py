@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from modeling_updown import Regions
-from modeling_updown.regions_updown import clip_rows, join_images, joined_rows, optional_fields, region_rows
+from modeling_updown.regions_updown import (
+    check_fields,
+    clip_rows,
+    join_images,
+    joined_rows,
+    optional_fields,
+    region_rows,
+)
 
 IMAGES, COUNT, WIDTH, SIDE = 4, 3, 10, 2
 
@@ -86,8 +93,9 @@ def test_images_next_to_each_other_are_joined_without_a_copy() -> None:
     assert joined.keys() == by_index.keys() and all(same(joined[name], by_index[name]) for name in joined)
     for name in ("region_features", "region_masks", "object_probs", "region_mask"):
         assert joined[name].data_ptr() == regions[name].data_ptr()
-    with pytest.raises(ValueError, match="4 images cannot be joined as rows of 3"):
-        join_images(regions, 3)
+    for wrong in (3, 0):
+        with pytest.raises(ValueError, match=f"4 images cannot be joined as rows of {wrong}"):
+            join_images(regions, wrong)
 
 
 @pytest.mark.parametrize("ids", [["b", "a", "b", "b"], torch.tensor([5, 5, 2, 5]), ["x"] * 4, list("abcd")])
@@ -126,6 +134,41 @@ def test_rows_of_a_region() -> None:
             expected = one_region(regions, image, place)
             assert all(same(value, expected[name]) for name, value in one_region(several, row, slot).items())
     assert several.clip_ids == ["clip 1", "clip 0"]
+
+
+@pytest.mark.parametrize("index", [[[-1], [0]], [[0], [COUNT]], [[0]], [0, 1, 2]], ids=str)
+def test_regions_that_are_not_there_are_refused(index: Any) -> None:
+    with pytest.raises(ValueError, match=f"region_index must name, for each of 2 rows, some of {COUNT} regions"):
+        whole().select(torch.tensor([0, 1]), torch.tensor(index))
+
+
+def test_rows_belong_to_the_clip_of_their_first_frame() -> None:
+    regions = whole()
+    index = torch.tensor([[-1, 3], [1, -1]])
+    assert regions.of_rows(index).clip_ids == ["clip 1", "clip 0"]
+    with pytest.raises(ValueError, match="clip_ids are empty"):
+        clip_rows([])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_any_whole_numbers_name_images(dtype: torch.dtype) -> None:
+    regions, index = whole(), torch.tensor([3, 0])
+    found, expected = regions.of_rows(index.to(dtype)), regions.of_rows(index)
+    assert all(same(found[name], expected[name]) for name in expected)
+    with pytest.raises(ValueError, match="image_index"):
+        regions.of_rows(torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("region_texts", ["abc"] * IMAGES, r"region_texts have 4 lists of \[3\] strings"),
+        ("region_scores", [[0.5] * COUNT] * IMAGES, r"region_scores has shape \(\)"),
+    ],
+)
+def test_other_kinds_of_fields_are_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_fields(Regions(**{**whole(), name: value}))
 
 
 @pytest.mark.parametrize(
