@@ -5,6 +5,7 @@ What a region source returns and a model does not read passes, a misspelt name d
 
 import difflib
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import fields
@@ -26,6 +27,7 @@ OLD_NAMES = {  # an argument's earlier name -> its name
     "label_attributes": "true_attributes",
     "choice_labels": "correct_choice",
 }
+LIBRARIES = (__name__.split(".")[0], "torch", "transformers", "accelerate", "peft")  # between a user and `forward`
 FLAGS = ("output_attentions", "output_hidden_states", "return_dict")
 
 Forward = TypeVar("Forward", bound=Callable[..., Any])
@@ -96,5 +98,15 @@ def take_old_names(kwargs: dict[str, Any], known: Container[str]) -> None:
             continue
         if kwargs.get(name) is not None:
             raise TypeError(f"{old} is the earlier name of {name}: give {name} alone")
-        warnings.warn(f"{old} is now called {name}", DeprecationWarning, stacklevel=4)
+        warnings.warn(f"{old} is now called {name}", DeprecationWarning, stacklevel=_callers_level())
         kwargs[name] = given
+
+
+def _callers_level() -> int:
+    """The `stacklevel` that puts a warning of the calling function at the user's line, outside of `LIBRARIES`."""
+    if torch.compiler.is_compiling():
+        return 2
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in LIBRARIES:
+        level, frame = level + 1, frame.f_back
+    return level

@@ -56,3 +56,13 @@ def test_what_is_taken_is_gone() -> None:
 
 
 NAMES = ("region_features", "region_boxes", "region_mask")
+
+
+def test_the_warning_is_shown_at_the_line_of_the_caller() -> None:
+    """Python shows a `DeprecationWarning` only where it is of the code that a user runs."""
+    model, batch = retrieval(), batch_of_five()
+    index = batch.pop("image_index")
+    with pytest.warns(DeprecationWarning, match="^photo_index is now called image_index$") as warned:
+        model(**batch, photo_index=index)
+        model.match(**batch, photo_index=index)
+    assert [warning.filename for warning in warned] == [__file__, __file__]
