@@ -5,7 +5,6 @@ What a region source returns and a model does not read passes, a misspelt name d
 
 import difflib
 import inspect
-import sys
 import warnings
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import fields
@@ -106,7 +105,7 @@ def _callers_level() -> int:
     """The `stacklevel` that puts a warning of the calling function at the user's line, outside of `LIBRARIES`."""
     if torch.compiler.is_compiling():
         return 2
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in LIBRARIES:
+    level, frame = 0, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").split(".")[0] in LIBRARIES:
         level, frame = level + 1, frame.f_back
     return level
