@@ -63,7 +63,7 @@ def compare_models(folders: Mapping[str, str | Path], *, seed: int = 0) -> list[
 def read_evaluation(folder: Path) -> tuple[dict[str, Any], ItemScores]:
     """A folder's evaluation, and its item scores by metric (empty if it has none)."""
     if not (folder / "evaluation.json").is_file():
-        raise ValueError(f"{folder} holds no evaluation.json: run updown evaluate with --save or --output first")
+        raise ValueError(f"{folder} holds no evaluation.json: run updown evaluate with --save or --output FOLDER first")
     return read_json(folder / "evaluation.json"), read_item_scores(folder)
 
 

@@ -85,7 +85,8 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     recipe that comes along. Raises `ValueError` for a file that is no recipe, and for recipes that stand on each other.
     """
     if path.resolve() in above:
-        raise ValueError(f"{path} stands on itself: its base, or that of its base, is {path}")
+        circle = " -> ".join(map(str, [*above, path.resolve()]))
+        raise ValueError(f"{path} is its own base ({circle}): take the `base` out of one of them")
     try:
         content = yaml.load(read_text(path), Loader=_UniqueKeys)
     except yaml.YAMLError as error:
@@ -99,7 +100,10 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not isinstance(base, str):
         raise ValueError(f"{path}: base is {base!r}, but must be the path or the name of a recipe")
     beside = path.parent / base
-    found = beside if beside.is_file() else recipe_path(base)
+    try:
+        found = beside if beside.is_file() else recipe_path(base)
+    except ValueError as error:
+        raise ValueError(f"{path}: its base {error}") from error
     below = read_content(found, above=(*above, path.resolve()))
     if isinstance(content.get("data"), dict) and "format" in content["data"]:
         below.pop("data", None)

@@ -1,4 +1,4 @@
-"""Names that keys and values of a recipe had before: they are still read, with a `DeprecationWarning` of the new one.
+"""Names that keys and values of a recipe had before: they are still read, with a `FutureWarning` of the new one.
 
 YAML's content --with_new_names--> content as `Recipe` has it; `--set KEY=VALUE` --changed_name--> the same
 """
@@ -28,7 +28,7 @@ def with_new_names(content: dict[str, Any], *, source: str = "") -> dict[str, An
     content = {key: _renamed(value, OLD_KEYS.get(key, {}), place=key, source=source) for key, value in content.items()}
     train = content.get("train")
     if isinstance(train, dict) and train.get("withhold") == "photo":
-        warnings.warn("train.withhold=photo is now called train.withhold=image", DeprecationWarning, stacklevel=3)
+        warnings.warn("train.withhold=photo is now called train.withhold=image", FutureWarning, stacklevel=3)
         content["train"] = {**train, "withhold": "image"}
     return content
 
@@ -41,7 +41,7 @@ def changed_name(change: str) -> str:
     now = OLD_KEYS.get(section, {}).get(last)
     if now is None or (parents and section != "data"):
         return change
-    warnings.warn(f"{section}.{last} is now called {section}.{now}", DeprecationWarning, stacklevel=3)
+    warnings.warn(f"{section}.{last} is now called {section}.{now}", FutureWarning, stacklevel=3)
     return f"{key.removesuffix(last)}{now}{equals}{value}"
 
 
@@ -54,5 +54,5 @@ def _renamed(content: Any, names: dict[str, str], *, place: str, source: str) ->
         if old in content and now in content:
             raise ValueError(f"{source}{place}.{old} is the earlier name of {place}.{now}: give {now} alone")
         if old in content:
-            warnings.warn(f"{place}.{old} is now called {place}.{now}", DeprecationWarning, stacklevel=4)
+            warnings.warn(f"{place}.{old} is now called {place}.{now}", FutureWarning, stacklevel=4)
     return {names.get(key, key): _renamed(value, names, place=place, source=source) for key, value in content.items()}

@@ -78,7 +78,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="longer and one were evaluated on different questions"):
         compare_models({"one": one, "longer": longer})
     with pytest.raises(
-        ValueError, match=r"nothing holds no evaluation.json: run updown evaluate with --save or --output first"
+        ValueError, match=r"nothing holds no evaluation.json: run updown evaluate with --save or --output FOLDER first"
     ):
         compare_models({"one": one, "nothing": tmp_path / "nothing"})
 

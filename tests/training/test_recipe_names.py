@@ -26,6 +26,14 @@ OLD: dict[str, Any] = {
     "evaluate": {"max_photos": 7},
 }
 
+VQA = {
+    "task": "vqa",
+    "output": "runs/a",
+    "data": {"format": "scenes"},
+    "train": {"questions_per_photo": 8, "withhold": "photo"},
+    "evaluate": {"max_images": 7},
+}
+
 
 def read(folder: Path, content: dict[str, Any], *changes: str) -> Recipe:
     path = folder / "recipe.yaml"
@@ -33,17 +41,22 @@ def read(folder: Path, content: dict[str, Any], *changes: str) -> Recipe:
     return read_recipe(path, list(changes))
 
 
-def test_every_old_name_is_read(tmp_path: Path) -> None:
-    with pytest.warns(DeprecationWarning) as told:
-        recipe = read(tmp_path, OLD)
-    train = recipe.train
-    assert (train.questions_per_image, train.captions_per_image, train.samples_per_image) == (8, 2, 4)
-    assert (train.image_size, train.withhold, recipe.evaluate.max_images) == (32, "image", 7)
-    assert recipe.data["parts"] == [
+def test_every_old_name_is_read() -> None:
+    with pytest.warns(FutureWarning) as told:
+        content = with_new_names(OLD)
+    assert content["train"] == {
+        "questions_per_image": 8,
+        "captions_per_image": 2,
+        "samples_per_image": 4,
+        "image_size": 32,
+        "withhold": "image",
+    }
+    assert content["evaluate"] == {"max_images": 7}
+    assert content["data"]["parts"] == [
         {"format": "captions", "image_ids": "coco", "per_image": 3},
         {"format": "x", "image_list": "list.txt"},
     ]
-    messages = {str(one.message) for one in told if one.category is DeprecationWarning}
+    messages = {str(one.message) for one in told if one.category is FutureWarning}
     names = {
         f"{section}.{old} is now called {section}.{now}"
         for section in OLD_KEYS
@@ -53,18 +66,18 @@ def test_every_old_name_is_read(tmp_path: Path) -> None:
 
 
 def test_changes_may_use_either_name(tmp_path: Path) -> None:
-    changes = ("train.photo_size=64", "train.withhold=photo", "data.per_photo=5")
-    with pytest.warns(DeprecationWarning, match="train.photo_size is now called train.image_size"):
-        recipe = read(tmp_path, {**OLD, "data": {"format": "captions"}}, *changes, "train.captions_per_image=1")
-    assert (recipe.train.image_size, recipe.train.withhold, recipe.train.captions_per_image) == (64, "image", 1)
-    assert recipe.data == {"format": "captions", "per_image": 5}
+    changes = ("train.questions_per_photo=64", "train.withhold=photo", "data.per_photo=5", "evaluate.max_images=1")
+    with pytest.warns(FutureWarning, match="train.questions_per_photo is now called train.questions_per_image"):
+        recipe = read(tmp_path, VQA, *changes)
+    assert (recipe.train.questions_per_image, recipe.train.withhold, recipe.evaluate.max_images) == (64, "image", 1)
+    assert recipe.data == {"format": "scenes", "per_image": 5}
 
 
 def test_a_base_may_use_the_other_name(tmp_path: Path) -> None:
-    (tmp_path / "base.yaml").write_text(yaml.safe_dump(OLD))
-    with pytest.warns(DeprecationWarning):
-        recipe = read(tmp_path, {"base": "base.yaml", "train": {"image_size": 64}, "evaluate": {"max_photos": 3}})
-    assert (recipe.train.image_size, recipe.train.samples_per_image, recipe.evaluate.max_images) == (64, 4, 3)
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(VQA))
+    with pytest.warns(FutureWarning):
+        recipe = read(tmp_path, {"base": "base.yaml", "train": {"withhold": ""}, "evaluate": {"max_photos": 3}})
+    assert (recipe.train.questions_per_image, recipe.train.withhold, recipe.evaluate.max_images) == (8, "", 3)
 
 
 @pytest.mark.parametrize(
