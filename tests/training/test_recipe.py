@@ -489,7 +489,10 @@ def test_what_a_recipe_takes_from_its_base_away(tmp_path: Path) -> None:
     ("base", "message"),
     [
         ("second.yaml", r"is its own base \(.*second\.yaml -> .*\): take the `base` out of one of them"),
-        ("captionin/scenes", r"first\.yaml: its base captionin/scenes is not there.*; did you mean 'captioning/scenes'"),
+        (
+            "captionin/scenes",
+            r"first\.yaml: its base captionin/scenes is not there.*; did you mean 'captioning/scenes'",
+        ),
         ("[1]", r"base is \[1\], but must be the path or the name of a recipe"),
     ],
 )

@@ -62,7 +62,8 @@ def test_a_run_of_so_many_steps_falls_by_steps() -> None:
 
 
 def test_scheduled_sampling_rises_to_its_maximum() -> None:
-    settings = TrainRecipe(scheduled_sampling_increase=0.05, scheduled_sampling_epochs=5, scheduled_sampling_max=0.12)
+    settings = TrainRecipe(objective="cross_entropy", scheduled_sampling_increase=0.05, scheduled_sampling_epochs=5)
+    settings.scheduled_sampling_max = 0.12
     found = [scheduled_sampling_probability(settings, epoch) for epoch in (0, 4, 5, 9, 10, 99)]
     assert found == pytest.approx([0.05, 0.05, 0.1, 0.1, 0.12, 0.12])
     assert scheduled_sampling_probability(TrainRecipe(), 3) == 0.0

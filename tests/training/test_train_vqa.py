@@ -178,7 +178,7 @@ def test_questions_on_drawn_scenes_train_without_any_file(tmp_path: Path) -> Non
 MISTAKES: dict[str, dict[str, Any]] = {
     "evaluate.metric is 'cider_d'; the task vqa takes accuracy, multiple_choice": {"evaluate": {"metric": "cider_d"}},
     "train.objective is 'cross_entropy'; the task vqa takes binary": {"train": {"objective": "cross_entropy"}},
-    "train: objective is 'bce'; choose one of": {"train": {"objective": "bce"}},
+    "train.objective is 'bce'; the task vqa takes binary_cross_entropy": {"train": {"objective": "bce"}},
     "give one of min_count (9 for VQA v2's 3,129 answers) and top": {"answers": {}},
     "unknown key 'minimum' in answers; it takes file, min_count, top": {"answers": {"minimum": 9}},
     "answers: scores is 'soft'; choose one of 'leave_one_out', 'table', 'single'": {"answers": {"scores": "soft"}},

@@ -87,7 +87,7 @@ def test_a_program_that_fails_hangs_or_babbles_is_named(monkeypatch: pytest.Monk
     for text, message in (
         ("echo no memory >&2; exit 3", "exit status 3: no memory"),
         ("exec sleep 60", "did not finish in 1 seconds"),
-        ("cat > /dev/null; echo 1 2 3", "answered 1 lines for 2 captions"),
+        ("cat > /dev/null; echo 1 2 3", "printed 1 lines for 2 captions"),
     ):
         java = program(tmp_path, text)
         monkeypatch.setattr(java_metrics, "_java", lambda java=java: java)
