@@ -22,6 +22,9 @@ OLD_NAMES = {  # an argument's earlier name -> its name
     "photo_index": "image_index",
     "photo_ids": "image_ids",
     "photo_sizes": "image_sizes",
+    "photo": "image",
+    "photos": "images",
+    "query_photo": "query_image",
     "label_boxes": "true_boxes",
     "label_attributes": "true_attributes",
     "choice_labels": "correct_choice",
@@ -82,6 +85,21 @@ def run_forward(
             kwargs[name] = flags[name]
     output = forward(model, *args, **kwargs)
     return output if flags["return_dict"] else output.to_tuple()
+
+
+def with_old_names(function: Forward) -> Forward:
+    """Decorates a function whose arguments may also be given under their earlier names, with a warning."""
+    known = inspect.signature(function).parameters
+    decorated: Any = wraps(function)(lambda *args, **kwargs: run_with_old_names(function, known, args, kwargs))
+    return decorated
+
+
+def run_with_old_names(
+    function: Callable[..., Any], known: Container[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A call of a function decorated by `with_old_names`."""
+    take_old_names(kwargs, known)
+    return function(*args, **kwargs)
 
 
 def take_old_names(kwargs: dict[str, Any], known: Container[str]) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from processors import load_image
 
+from .arguments_updown import with_old_names
 from .drawing_updown import check_picture
 from .outputs_updown import UpDownDetectorOutput
 
@@ -56,6 +57,7 @@ def region_text(region: Mapping[str, Any]) -> str:
     return f"{region['attribute'] + ' ' if sure else ''}{region['label']} {region['score']:.2f}"
 
 
+@with_old_names
 def draw_regions(
     image: Any,
     regions: Sequence[Mapping[str, Any]],

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from .arguments_updown import with_old_names
 from .drawing_updown import BOX_COLOUR, DOTS_PER_INCH, EMPTY_COLOUR, OTHER_COLOUR, check_picture, rendered
 
 TILE_INCHES = 2.5  # width of one tile
@@ -28,6 +29,7 @@ Tile = tuple[Image.Image | None, str, str, list[str]]  # image, rank, scores, li
 Box = tuple[float, float, float, float]  # left, top, width, height in inches from the figure's upper left corner
 
 
+@with_old_names
 def draw_found_images(
     images: Sequence[Image.Image | None],
     results: Sequence[Mapping[str, Any]],
@@ -89,6 +91,7 @@ def draw_tile(figure: Any, tile: Tile, *, box: Box) -> None:
     write(figure, left, below + 0.23, "\n".join(caption))
 
 
+@with_old_names
 def draw_found_texts(
     image: Image.Image, results: Sequence[Mapping[str, Any]], *, path: str | os.PathLike[str] | None = None
 ) -> Image.Image:

@@ -21,6 +21,8 @@ from PIL import Image
 
 from processors import load_image
 
+from .arguments_updown import with_old_names
+
 PANEL_INCHES = 2.4  # width of one panel
 ANSWER_PANEL_INCHES = 3.4  # width of a panel of an answer
 TALLEST = 2.0  # largest height of a panel over its width; a taller image is drawn narrower
@@ -38,6 +40,7 @@ BAR_INCHES = 0.45
 LONGEST_ANSWER = 30
 
 
+@with_old_names
 def draw_attention(
     image: Any,
     result: Mapping[str, Any] | Sequence[Mapping[str, Any]],
@@ -81,6 +84,7 @@ def draw_attention(
     return picture
 
 
+@with_old_names
 def draw_answer(
     image: Any,
     answers: Sequence[Mapping[str, Any]],

@@ -1,5 +1,8 @@
 """Processors of images, text and regions for the models. `modeling_updown` re-exports the public names."""
 
+import warnings
+from typing import Any
+
 from .image_processing_updown import UpDownImageProcessor, UpDownImageProcessorPil, load_image
 from .processing_updown import UpDownProcessor
 from .region_batching_updown import check_regions, pad_regions, split_regions
@@ -18,3 +21,11 @@ __all__ = [
     "pad_regions",
     "split_regions",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A name that was public before, with a `DeprecationWarning`."""
+    if name == "load_photo":
+        warnings.warn("load_photo is now called load_image", DeprecationWarning, stacklevel=2)
+        return load_image
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

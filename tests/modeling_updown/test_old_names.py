@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 import torch
 
+import processors
+from modeling_updown import draw_found_texts
 from modeling_updown.arguments_updown import take_old_names
+from tests.tiny import tiny_image
 
 from . import test_fusion_vqa, test_pretraining
 from .test_retrieval import OWNERS, batch_of_five, retrieval
@@ -66,3 +69,16 @@ def test_the_warning_is_shown_at_the_line_of_the_caller() -> None:
         model(**batch, photo_index=index)
         model.match(**batch, photo_index=index)
     assert [warning.filename for warning in warned] == [__file__, __file__]
+
+
+def test_an_image_may_be_called_as_before() -> None:
+    image = tiny_image()
+    results = [{"rank": 1, "text": "a dog", "score": 0.3}]
+    expected = draw_found_texts(image, results)
+    with pytest.warns(DeprecationWarning, match="^photo is now called image$") as warned:
+        found = draw_found_texts(photo=image, results=results)
+    assert warned[0].filename == __file__ and found.tobytes() == expected.tobytes()
+    with pytest.raises(TypeError, match="photo is the earlier name of image: give image alone"):
+        draw_found_texts(image=image, photo=image, results=results)
+    with pytest.warns(DeprecationWarning, match="load_photo is now called load_image"):
+        assert processors.load_photo is processors.load_image
