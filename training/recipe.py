@@ -167,7 +167,9 @@ def recipe_path(name: str | Path) -> Path:
         return path
     known = {f"{recipe.parent.name}/{recipe.stem}": recipe for recipe in RECIPES.glob("*/*.yaml")}
     flat = {flat_name(own_name): own_name for own_name in known}
-    own_name = flat.get(path.stem, str(name))
+    is_old_name = str(path.parent) == "." or path.parent.name == RECIPES.name  # a wrong path of one's own is none
+    own_name = flat.get(path.stem, "") if is_old_name else ""
+    own_name = own_name or str(name)
     if own_name in known:
         return known[own_name]
     wanted = "/".join(path.with_suffix("").parts[-2:])

@@ -179,6 +179,8 @@ def test_a_recipe_that_comes_along_is_named_without_a_path(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     assert read_recipe("captioning/scenes").output == "runs/captioning_scenes"
     assert read_recipe("training/recipes/captioning_scenes.yaml") == read_recipe("captioning/scenes")  # as it was named
+    with pytest.raises(ValueError, match=r"mine/captioning_scenes.yaml is not there"):
+        read_recipe("mine/captioning_scenes.yaml")  # a wrong path is not the recipe that comes along
     with pytest.raises(ValueError, match=r"captioning/scene is not there.*; did you mean 'captioning/scenes'"):
         read_recipe("captioning/scene")
     (tmp_path / "captioning").mkdir()

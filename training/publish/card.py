@@ -57,10 +57,7 @@ def write_card(
         model_name=name,
         eval_results=evaluation_results(evaluation, task=task) or None,
     )
-    shown, told = (
-        as_markdown(evaluation),
-        as_markdown(training),
-    )  # what data sets and recipes are called is others' text
+    shown = as_markdown(evaluation)  # names of data sets and recipes are others' text
     references = list(saved.get("auto_map", {}).values())
     model = references[-1].split(".")[-1] if references else ""
     content = template_for(model).render(
@@ -77,7 +74,7 @@ def write_card(
         region_facts=region_facts(config, folder),
         word_facts=word_facts(config, folder, model=model),
         evaluation=shown,
-        training=told,
+        training=as_markdown(training),
         figures=figures(shown),
         kinds=kinds(shown),
         comparisons=compared(folder / COMPARISONS),
