@@ -22,6 +22,7 @@ from training.data.csv_rows import TEXT_COLUMNS, csv_rows
 PathLike = str | os.PathLike[str]
 LISTED = 5  # names in a message
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+Formats = Mapping[str, Callable[..., Any]]  # name of a format -> its reader
 
 
 def format_reader(

@@ -26,6 +26,7 @@ from training.data.captions.rows import CAPTION_FEATURES, caption_dataset
 from training.data.captions.visual_genome import read_genome_regions
 from training.data.csv_rows import TEXT_COLUMNS
 from training.data.files import (
+    Formats,
     PathLike,
     check_image_names,
     column,
@@ -275,7 +276,6 @@ def read_hub(
     return datasets.concatenate_datasets(parts)
 
 
-Formats = Mapping[str, Callable[..., datasets.Dataset]]
 CAPTION_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
     "coco": read_coco_captions,
     "karpathy": read_karpathy,

@@ -5,9 +5,8 @@
 As training/data/questions/mixture.py, for rows of images: parts that share images share rows.
 """
 
-import inspect
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from training.data.captions.rows import CAPTION_FEATURES
-from training.data.files import PathLike, format_reader
+from training.data.files import Formats, PathLike
+from training.data.mixture_parts import part_rows
 from training.data.splits import NoSuchSplitError, split_name
 
 # Formats whose data sets call the same image by the same id, whatever the file.
 IMAGE_IDS = {"coco": "coco", "visual_genome_regions": "visual_genome"}
 PART_KEYS = ("format", "name", "splits", "share", "limit", "repeat", "image_ids")
 REPEATED_SPLITS = ("train", "restval")
-Formats = Mapping[str, Callable[..., datasets.Dataset]]
 
 
 @dataclass
@@ -75,10 +74,11 @@ def read_mixture(
         str(p.get("image_ids", IMAGE_IDS.get(p["format"], name))) for p, name in zip(parts, names, strict=True)
     ]
     loaded = []
+    where: Any = {"formats": formats, "images": images, "split": split}
     for number, options in enumerate(parts, start=1):
         try:
             _check_draw(options)
-            rows = _part_rows(options, formats=formats, images=images, split=split)
+            rows = part_rows(options, kind="caption", part_keys=PART_KEYS, splits_in=_splits_in, **where)
         except ValueError as error:
             raise ValueError(f"part {number} of the mixture ({options['format']}): {error}") from error
         if rows is not None:
@@ -104,33 +104,9 @@ def _part_names(parts: Sequence[Mapping[str, Any]]) -> list[str]:
     return found
 
 
-def _part_rows(
-    part: Mapping[str, Any],
-    *,
-    formats: Formats,
-    images: PathLike | None,
-    split: str | None,
-) -> datasets.Dataset | None:
-    """The rows of a part, None where it does not take part in the split."""
-    if "split" in part:
-        raise ValueError(f"name its splits as splits: [{part['split']}]")
-    options = {name: value for name, value in part.items() if name not in PART_KEYS}
-    wanted = None if split is None else {split_name(word, "the mixture") for word in split.split("+")}
-    if "splits" in part:
-        words = part["splits"].split("+") if isinstance(part["splits"], str) else part["splits"]
-        own = {split_name(str(word), "splits") for word in words}
-        wanted = own if wanted is None else own & wanted
-        if not wanted:
-            return None
-    if wanted is not None:
-        options["split"] = "+".join(sorted(wanted))
-    reader = format_reader(formats, part["format"], options, kind="caption")
-    if images is not None and "images" in inspect.signature(reader).parameters:
-        options.setdefault("images", images)
-    try:
-        return reader(**options)
-    except NoSuchSplitError:
-        return None
+def _splits_in(words: str, source: str) -> set[str]:
+    """The splits of `"train+restval"`."""
+    return {split_name(word, source) for word in words.split("+")}
 
 
 def _check_draw(part: Mapping[str, Any]) -> None:

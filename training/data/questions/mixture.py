@@ -3,8 +3,7 @@
 parts, each with the options of load_vqa --read_mixture--> their rows in one data set, one row a question
 """
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from training.data.files import PathLike, format_reader
+from training.data.files import Formats, PathLike
+from training.data.mixture_parts import part_rows
 from training.data.questions.rows import VQA_FEATURES, vqa_splits
 from training.data.splits import NoSuchSplitError
 
@@ -24,7 +24,6 @@ IMAGE_IDS = {
     **{format: format for format in ("daquar", "scenes")},
 }
 PART_KEYS = ("format", "splits", "share", "limit", "prefix", "image_ids")
-Formats = Mapping[str, Callable[..., datasets.Dataset]]
 
 
 @dataclass
@@ -69,10 +68,11 @@ def read_mixture(
         raise ValueError('parts of a mixture is a list of data sets, [{"format": "vqa_v2", ...}, ...]')
     image_ids = _image_ids(parts)
     loaded = []
+    where: Any = {"formats": formats, "images": images, "split": split}
     for number, options in enumerate(parts, start=1):
         try:
             _check_draw(options)
-            rows = _part_rows(options, formats=formats, images=images, split=split)
+            rows = part_rows(options, kind="VQA", part_keys=PART_KEYS, splits_in=vqa_splits, **where)
         except ValueError as error:
             raise ValueError(f"part {number} of the mixture ({options['format']}): {error}") from error
         if rows is not None:
@@ -95,35 +95,6 @@ def _image_ids(parts: Sequence[Mapping[str, Any]]) -> list[str]:
         own = part["format"] if part["format"] not in found else f"{part['format']}{number}"
         found.append(str(part.get("image_ids", IMAGE_IDS.get(part["format"], own))))
     return found
-
-
-def _part_rows(
-    part: Mapping[str, Any],
-    *,
-    formats: Formats,
-    images: PathLike | None,
-    split: str | None,
-) -> datasets.Dataset | None:
-    """The rows of a part, None where it does not take part in the split."""
-    if "split" in part:
-        raise ValueError(f"name its splits as splits: [{part['split']}]")
-    options = {name: value for name, value in part.items() if name not in PART_KEYS}
-    wanted = None if split is None else vqa_splits(split, "the mixture")
-    if "splits" in part:
-        words = part["splits"]
-        own = vqa_splits(words if isinstance(words, str) else "+".join(map(str, words)), "splits")
-        wanted = own if wanted is None else own & wanted
-        if not wanted:
-            return None
-    if wanted is not None:
-        options["split"] = "+".join(sorted(wanted))
-    reader = format_reader(formats, part["format"], options, kind="VQA")
-    if images is not None and "images" in inspect.signature(reader).parameters:
-        options.setdefault("images", images)
-    try:
-        return reader(**options)
-    except NoSuchSplitError:
-        return None
 
 
 def _check_draw(part: Mapping[str, Any]) -> None:
