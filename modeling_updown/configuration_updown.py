@@ -200,6 +200,11 @@ class UpDownDetectorConfig(LabelledConfig):
         Training: anchors and regions drawn an image, half of them positive, and what counts as positive or negative.
     rpn_smooth_l1_beta, region_smooth_l1_beta, attribute_loss_weight (default to 1/9, 1, 0.5):
         Training: where smooth L1 turns linear (Caffe's sigma is beta to the power -1/2), and the attributes' weight.
+    phrase_embedding_size (`int`, defaults to 0):
+        Width of the text encoder's vectors that regions are compared with: a linear map of a region's feature is its
+        vector in that space (`phrase_embeds`), trained to be nearest to the phrases said of it. 0 does without.
+    phrase_loss_weight, phrase_temperature (default to 1.0, 0.07):
+        Training: weight of the contrast of regions and phrases, and the divisor of their cosines.
     """
 
     model_type = "updown_detector"
@@ -257,6 +262,9 @@ class UpDownDetectorConfig(LabelledConfig):
     rpn_smooth_l1_beta: float | int = 1 / 9
     region_smooth_l1_beta: float | int = 1.0
     attribute_loss_weight: float | int = 0.5
+    phrase_embedding_size: int = 0
+    phrase_loss_weight: float | int = 1.0
+    phrase_temperature: float | int = 0.07
     initializer_range: float = 0.01
 
     def __post_init__(self, **kwargs: Any) -> None:

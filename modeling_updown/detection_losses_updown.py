@@ -13,9 +13,12 @@ from torch.nn import functional as F
 
 from .boxes_updown import box_area, encode_boxes, pairwise_iou
 from .configuration_updown import UpDownDetectorConfig
+from .losses_updown import contrastive_loss
 from .proposals_updown import top_proposals
 
 CROWD_OVERLAP = 0.5  # a box that is mostly inside a crowd is ignored
+SAME_PLACE_IOU = 0.8  # boxes people drew twice around one thing
+SAME_WORDS = 1e-3  # distance of the vectors of equal phrases, but for rounding
 IGNORED = -1
 
 
@@ -24,13 +27,17 @@ class ImageObjects:
     """The true objects of an image.
 
     boxes (M, 4) pixels; object_ids (M,) int64, 1 .. C; attribute_ids (M, K) int64, 0 if there are fewer than K;
-    crowd (N, 4) pixels: areas in which boxes do not count as background.
+    crowd (N, 4) pixels: areas in which boxes do not count as background. other_ids (M, K) int64: further true names of
+    each object, 0 if there are fewer. phrase_boxes (P, 4) pixels and phrase_embeds (P, E): what was said of which place.
     """
 
     boxes: torch.Tensor
     object_ids: torch.Tensor
     attribute_ids: torch.Tensor
     crowd: torch.Tensor
+    other_ids: torch.Tensor | None = None
+    phrase_boxes: torch.Tensor | None = None
+    phrase_embeds: torch.Tensor | None = None
 
 
 @dataclass
@@ -163,12 +170,17 @@ def region_losses(
     config: UpDownDetectorConfig,
 ) -> dict[str, torch.Tensor]:
     """Class and regression losses of the sampled boxes (N, 4), positives first: logits (N, C + 1), deltas
-    (N, C or 1, 4) -> two scalars, each a mean over the sampled boxes.
+    (N, C or 1, 4) -> two scalars, each a mean over the sampled boxes. An object of several names has the class loss
+    -log of the sum of their probabilities; its box is regressed as that of the first.
     """
     count, positives = max(len(boxes), 1), len(sampled.positive)
     wanted = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
     wanted[:positives] = objects.object_ids[sampled.target]
-    classes = F.cross_entropy(object_logits, wanted, reduction="sum") / count
+    classes = F.cross_entropy(object_logits, wanted, reduction="none")
+    if objects.other_ids is not None and positives:
+        named = any_name_loss(object_logits[:positives], wanted[:positives], objects.other_ids[sampled.target])
+        classes = torch.cat([named, classes[positives:]])
+    classes = classes.sum() / count
     row = torch.zeros_like(wanted[:positives]) if config.class_agnostic_boxes else wanted[:positives] - 1
     chosen = deltas[torch.arange(positives, device=boxes.device), row]
     regression = encode_boxes(
@@ -179,6 +191,44 @@ def region_losses(
     )
     box = F.smooth_l1_loss(chosen, regression, beta=config.region_smooth_l1_beta, reduction="sum") / count
     return {"region_class": classes, "region_box": box}
+
+
+def any_name_loss(logits: torch.Tensor, object_ids: torch.Tensor, other_ids: torch.Tensor) -> torch.Tensor:
+    """-log of the summed probability of all true names: logits (N, C + 1), ids (N,) and (N, K), 0 = none -> (N,).
+
+    >>> any_name_loss(torch.zeros(1, 4), torch.tensor([1]), torch.tensor([[2, 0]])).item()  # -log 2/4
+    0.6931471824645996
+    """
+    true = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, other_ids, True)
+    true[:, 0] = False
+    true = true.scatter(1, object_ids[:, None], True)
+    return logits.logsumexp(dim=1) - logits.masked_fill(~true, float("-inf")).logsumexp(dim=1)
+
+
+def phrase_loss(
+    region_embeds: torch.Tensor,
+    phrase_embeds: torch.Tensor,
+    *,
+    boxes: torch.Tensor,
+    images: torch.Tensor,
+    temperature: float,
+) -> torch.Tensor:
+    """Symmetric InfoNCE of the places that phrases speak of and these phrases, a mean over both ways.
+
+    Args:
+        region_embeds: (P, E), the vector of the place of each phrase, of length 1.
+        phrase_embeds: (P, E), of length 1.
+        boxes, images: (P, 4) the places, and (P,) the number of the image each lies in. Phrases of one vector are
+            each other's positives, and so are phrases of one place (IoU of `SAME_PLACE_IOU` and over).
+        temperature: the divisor of cosines.
+
+    Returns a scalar, 0 without phrases.
+    """
+    same_place = (pairwise_iou(boxes, boxes) >= SAME_PLACE_IOU) & (images[:, None] == images[None, :])
+    same_words = torch.cdist(phrase_embeds.float(), phrase_embeds.float()) < SAME_WORDS
+    positives = same_place | same_words | torch.eye(len(boxes), dtype=torch.bool, device=boxes.device)  # (P, P)
+    logits = region_embeds.float() @ phrase_embeds.float().T / temperature
+    return 0.5 * (contrastive_loss(logits, positives) + contrastive_loss(logits.T, positives.T))
 
 
 def attribute_loss(logits: torch.Tensor, attribute_ids: torch.Tensor) -> torch.Tensor:
@@ -204,7 +254,8 @@ def detector_losses(
     resize_factors: list[float],
     seeds: list[int] | None,
 ) -> dict[str, torch.Tensor]:
-    """The five losses of an `UpDownDetector` (four without attributes), each summed over n images of one size.
+    """The five losses of an `UpDownDetector` (four without attributes), each summed over n images of one size; phrases
+    are learnt over the whole batch, by `phrase_loss`.
 
     images: their `ImageMaps`; objects, resize_factors, seeds: one per image. Boxes are proposed, sampled and described
     in one pass; without seeds the draw depends on torch's random state.

@@ -39,14 +39,18 @@ def check_given(
     *,
     num_images: int,
     config: UpDownDetectorConfig,
+    others: torch.Tensor | None = None,
 ) -> None:
-    """Raise a `ValueError` where given boxes (B, R, 4), labels (B, M) or their attributes cannot be of B images."""
+    """Raise a `ValueError` where given boxes (B, R, 4), labels (B, M), their attributes or `others`, their further
+    names, cannot be of B images.
+    """
     if boxes is not None and (boxes.dim() != 3 or boxes.shape[::2] != (num_images, 4)):
         raise ValueError(f"boxes have shape {tuple(boxes.shape)}, not ({num_images} images, boxes, 4)")
     if labels is not None and (labels.dim() != 2 or len(labels) != num_images):
         raise ValueError(f"labels have shape {tuple(labels.shape)}, not ({num_images} images, objects)")
     for name, ids, most in (
         ("labels", labels, config.num_objects),
+        ("other_labels", others, config.num_objects),
         ("true_attributes", attributes, config.num_attributes),
     ):
         if ids is not None and ids.numel() and int(ids.max()) > most:
@@ -96,24 +100,59 @@ def image_objects(
     *,
     image: int,
     size: tuple[int, int],
+    others: torch.Tensor | None = None,
 ) -> ImageObjects:
     """One image's labels (of B) without padding, boxes in pixels of the resized image.
 
-    Raises `ValueError` for tensors that are not (B, M), (B, M, 4) and (B, M, K), and for a box that is not xyxy 0..1.
+    Raises `ValueError` for tensors that are not (B, M), (B, M, 4), (B, M, K) and (B, M, K'), and for a box that is not
+    xyxy 0..1.
     """
     if boxes is None or boxes.shape != (*labels.shape, 4):
         raise ValueError(f"labels of shape {tuple(labels.shape)} need true_boxes of shape {(*labels.shape, 4)}")
-    if attributes is not None and (attributes.dim() != 3 or attributes.shape[:2] != labels.shape):
-        raise ValueError(
-            f"labels of shape {tuple(labels.shape)} need true_attributes of shape {(*labels.shape, 'K')}, "
-            f"not {tuple(attributes.shape)}"
-        )
+    for name, ids in (("true_attributes", attributes), ("other_labels", others)):
+        if ids is not None and (ids.dim() != 3 or ids.shape[:2] != labels.shape):
+            raise ValueError(
+                f"labels of shape {tuple(labels.shape)} need {name} of shape {(*labels.shape, 'K')}, "
+                f"not {tuple(ids.shape)}"
+            )
     ids = labels[image]
     own = boxes[image].float().masked_fill((ids == 0)[:, None], 0)  # padding may hold anything
     in_pixels = boxes_to_pixels(checked_boxes(own, name="true_boxes", image=image), width=size[1], height=size[0])
     real = ids > 0
     attribute_ids = ids.new_zeros(int(real.sum()), 1) if attributes is None else attributes[image][real]
-    return ImageObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0])
+    other_ids = None if others is None else others[image][real]
+    return ImageObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0], other_ids)
+
+
+def image_phrases(
+    boxes: torch.Tensor, embeds: torch.Tensor, *, image: int, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One image's phrases (of B) without padding: places (P, 4) in pixels of the resized image, vectors (P, E).
+
+    Raises `ValueError` for a box that is not xyxy 0..1.
+    """
+    real = embeds[image].abs().sum(dim=-1) > 0  # (P,)
+    own = checked_boxes(boxes[image][real].float(), name="phrase_boxes", image=image)
+    return boxes_to_pixels(own, width=size[1], height=size[0]), embeds[image][real]
+
+
+def check_phrases(
+    boxes: torch.Tensor | None, embeds: torch.Tensor | None, *, num_images: int, config: UpDownDetectorConfig
+) -> None:
+    """Raise a `ValueError` where phrases (B, P, 4) and (B, P, E) cannot be of B images and the model."""
+    if boxes is None and embeds is None:
+        return
+    if not config.phrase_embedding_size:
+        raise ValueError("phrases were given to a detector without them: set config.phrase_embedding_size")
+    wanted = (num_images, "P", config.phrase_embedding_size)
+    if embeds is None or embeds.dim() != 3 or embeds.shape[::2] != wanted[::2]:
+        raise ValueError(f"phrase_boxes need phrase_embeds of shape {wanted}, not {_shape(embeds)}")
+    if boxes is None or boxes.shape != (*embeds.shape[:2], 4):
+        raise ValueError(f"phrase_embeds {_shape(embeds)} need phrase_boxes {(*embeds.shape[:2], 4)}, not {_shape(boxes)}")
+
+
+def _shape(tensor: torch.Tensor | None) -> tuple[int, ...] | None:
+    return None if tensor is None else tuple(tensor.shape)
 
 
 def given_boxes(

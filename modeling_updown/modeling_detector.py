@@ -32,13 +32,15 @@ from .boxes_updown import (
     suppress,
 )
 from .configuration_updown import UpDownDetectorConfig
-from .detection_losses_updown import detector_losses
+from .detection_losses_updown import detector_losses, phrase_loss
 from .detector_batch_updown import (
     box_tensors,
     check_given,
+    check_phrases,
     collect_images,
     given_boxes,
     image_objects,
+    image_phrases,
     images_by_size,
     mean_losses,
     resize_factors,
@@ -66,7 +68,9 @@ def full_precision(tensor: torch.Tensor) -> contextlib.AbstractContextManager:
 
 
 class RegionHeads(nn.Module):
-    """Region features (N, D) -> object logits (N, C + 1), regressions (N, C or 1, 4), attribute logits (N, A + 1)."""
+    """Region features (N, D) -> object logits (N, C + 1), regressions (N, C or 1, 4), attribute logits (N, A + 1), and
+    vectors (N, E) in the space of a text encoder.
+    """
 
     def __init__(self, config: UpDownDetectorConfig, *, width: int):
         super().__init__()
@@ -78,6 +82,9 @@ class RegionHeads(nn.Module):
             self.object_embedding = nn.Embedding(classes, config.object_embedding_size)
             self.attribute_hidden = nn.Linear(width + config.object_embedding_size, config.attribute_hidden_size)
             self.attribute_score = nn.Linear(config.attribute_hidden_size, config.num_attributes + 1)
+        self.has_phrases = config.phrase_embedding_size > 0
+        if self.has_phrases:
+            self.phrase_embedding = nn.Linear(width, config.phrase_embedding_size)
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, D) -> object logits (N, C + 1) and regressions (N, C or 1, 4), in float32."""
@@ -89,6 +96,10 @@ class RegionHeads(nn.Module):
         """Features (N, D) and the class of each, true or predicted, background included (N,) -> logits (N, A + 1)."""
         joined = torch.cat([features, self.object_embedding(object_ids)], dim=1)
         return self.attribute_score(F.relu(self.attribute_hidden(joined))).float()
+
+    def phrases(self, features: torch.Tensor) -> torch.Tensor:
+        """Features (N, D) -> vectors (N, E) of length 1."""
+        return F.normalize(self.phrase_embedding(features).float(), dim=-1)
 
 
 @dataclass
@@ -264,6 +275,9 @@ class UpDownDetector(UpDownPreTrainedModel):
         true_attributes: torch.Tensor | None = None,
         image_sizes: torch.Tensor | None = None,
         draw_seeds: torch.Tensor | None = None,
+        other_labels: torch.Tensor | None = None,
+        phrase_boxes: torch.Tensor | None = None,
+        phrase_embeds: torch.Tensor | None = None,
         min_regions: int | None = None,
         max_regions: int | None = None,
         score_threshold: float | None = None,
@@ -282,6 +296,9 @@ class UpDownDetector(UpDownPreTrainedModel):
             true_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
+            other_labels: (B, M, K) further true names of the labelled objects, ids 1 .. C, 0 pads: any is right.
+            phrase_boxes, phrase_embeds: (B, P, 4) xyxy in 0..1, and (B, P, E) of length 1: what is said of which place,
+                as the vectors of a text encoder; a vector of zeros pads.
             min_regions, max_regions, score_threshold: instead of those of the config.
 
         Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
@@ -289,15 +306,23 @@ class UpDownDetector(UpDownPreTrainedModel):
         """
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
-        check_given(boxes, labels, true_attributes, num_images=len(pixel_values), config=self.config)
-        losses, parts = [], []
+        options: dict[str, Any] = {"num_images": len(pixel_values), "config": self.config}
+        check_given(boxes, labels, true_attributes, others=other_labels, **options)
+        check_phrases(phrase_boxes, phrase_embeds, **options)
+        losses, parts, said = [], [], []
         for images, pixels in list(images_by_size(pixel_values, pixel_mask)):
             group = self.feature_maps(pixels)
             factors = resize_factors(image_sizes, images, group.size)
             if labels is not None:
-                true = [image_objects(labels, true_boxes, true_attributes, image=i, size=group.size) for i in images]
+                true = [
+                    image_objects(labels, true_boxes, true_attributes, others=other_labels, image=i, size=group.size)
+                    for i in images
+                ]
                 seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in images]
                 losses.append(detector_losses(self, group, true, resize_factors=factors, seeds=seeds))
+                if phrase_boxes is not None:
+                    phrases = [image_phrases(phrase_boxes, phrase_embeds, image=i, size=group.size) for i in images]
+                    said.append(self._places_and_phrases(group, phrases, images))
             if labels is not None and self.training:
                 continue
             if boxes is None:
@@ -308,6 +333,8 @@ class UpDownDetector(UpDownPreTrainedModel):
         output = collect_images(parts)
         if losses:
             output.losses = mean_losses(losses, num_images=len(pixel_values))
+            if said:
+                output.losses["region_phrases"] = self._phrase_loss(said)
             output.loss = torch.stack(list(output.losses.values())).sum()
         return output
 
@@ -331,6 +358,22 @@ class UpDownDetector(UpDownPreTrainedModel):
                 return ImageMaps([self.backbone(pixel_values)], None, size)
         maps, last = self.backbone(pixel_values)
         return ImageMaps(maps, last, size)
+
+    def _places_and_phrases(
+        self, group: ImageMaps, phrases: list[tuple[torch.Tensor, torch.Tensor]], images: list[int]
+    ) -> tuple[torch.Tensor, ...]:
+        """Of all phrases of the group: vectors of their places and of themselves (P, E), boxes (P, 4), images (P,)."""
+        boxes = [own for own, _ in phrases]
+        places = self.heads.phrases(self.region_features(group, boxes))
+        numbers = torch.tensor([i for i, own in zip(images, boxes, strict=True) for _ in own], device=places.device)
+        return places, torch.cat([embeds for _, embeds in phrases]), torch.cat(boxes), numbers
+
+    def _phrase_loss(self, said: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
+        """The contrast over all phrases of the batch, with its weight."""
+        places, embeds, boxes, images = (torch.cat(parts) for parts in zip(*said, strict=True))
+        temperature = float(self.config.phrase_temperature)
+        loss = phrase_loss(places, embeds, boxes=boxes, images=images, temperature=temperature)
+        return self.config.phrase_loss_weight * loss
 
     def _detect(self, group: ImageMaps, *, rule: SelectionRule, factors: list[float]) -> Iterator[UpDownDetectorOutput]:
         """The selected regions of each image of the group, as batches of one."""
@@ -396,6 +439,8 @@ class UpDownDetector(UpDownPreTrainedModel):
             logits=object_logits[None],
             pred_boxes=relative_pred[None],
         )
+        if self.heads.has_phrases:
+            output.phrase_embeds = self.heads.phrases(features[rows])[None]
         if self.heads.has_attributes:
             logits = self.heads.attributes(features[rows], object_logits.argmax(dim=-1))
             if not config.attribute_background:

@@ -23,9 +23,12 @@ class UpDownDetectorOutput(Regions):
     attribute_scores (`torch.Tensor` of shape (B, R), *optional*): that attribute's probability, 0..1.
     logits (`torch.Tensor` of shape (B, R, C + 1), *optional*): class scores, background first.
     pred_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): the regressed box of each region's class, xyxy in 0..1.
+    phrase_embeds (`torch.Tensor` of shape (B, R, E), *optional*): each region's vector of length 1 in the space of the
+        text encoder that the detector learnt phrases with (`config.phrase_embedding_size`).
     loss (scalar, *optional*): the sum of `losses`.
     losses (dict of scalars, *optional*): `proposal_objectness`, `proposal_box`, `region_class`, `region_box` and, with
-        attributes, `region_attributes`, each a mean over images and with its weight.
+        attributes, `region_attributes`, each a mean over images and with its weight; given phrases, also
+        `region_phrases`, a mean over them.
     """
 
     object_ids: torch.Tensor | None = None
@@ -33,6 +36,7 @@ class UpDownDetectorOutput(Regions):
     attribute_scores: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
+    phrase_embeds: torch.Tensor | None = None
     loss: torch.Tensor | None = None
     losses: dict[str, torch.Tensor] | None = None
 

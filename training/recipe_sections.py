@@ -117,6 +117,8 @@ class TrainRecipe:
     sample_temperature: flattens (above 1) or sharpens the sampling distribution.
     ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 turns it off.
     image_size: a detector's training images become squares of this side; 0 leaves them to its image processor.
+    image_shapes: a detector's training images become, each, the one of these `[height, width]` whose shape is most like
+        its own; empty leaves them to `image_size`.
     repeat_threshold: images of a class that stands in fewer than this share of them are shown more often (Gupta et al.
         2019, repeat factor sampling); 0 shows each once an epoch.
     max_words: captions are cut to so many words.
@@ -167,6 +169,7 @@ class TrainRecipe:
     sample_temperature: float = key(1.0, beside={"train.objective": ("self_critical",)})
     ema: float = key(0.0, lowest=0, below=1)
     image_size: int = key(0, lowest=0)
+    image_shapes: list[list[int]] = field(default_factory=list)
     repeat_threshold: float = key(0.0, lowest=0, below=1)
     max_words: int = key(20, lowest=1)
     min_word_count: int = key(5, lowest=1, beside=NEW)

@@ -4,6 +4,7 @@ The losses are the detector's own (`modeling_updown/detection_losses_updown.py`)
 and, where boxes have attributes, Visual Genome's of attributes. Pseudo-boxes of a teacher are rows like any others.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from PIL.Image import Image as PilImage
-from PIL.Image import Transpose
+from PIL.Image import Resampling, Transpose
 from tqdm.auto import tqdm
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
@@ -24,7 +25,6 @@ from training.data.boxes.formats import DETECTION_FORMATS, load_detection
 from training.data.boxes.rows import DetectionData
 from training.data.mirroring import tell_sides
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
-from training.recipe_sections import Recipe
 from training.regions.extract import crop, image_of, random_crop, undecoded
 from training.saved_models import load_with_processor
 from training.scenes.boxes import read_scene_boxes
@@ -36,10 +36,14 @@ from training.tasks.build import (
     load_by_split,
     override_config,
 )
+from training.tasks.detection_recipe import DetectionRecipe, check_recipe
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
+from training.text.phrase_vectors import PhraseVectors
 
 FORMATS: dict[str, Callable[..., DetectionData]] = {**DETECTION_FORMATS, "scenes": read_scene_boxes}
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
+PLACES = ("boxes", "phrase_boxes")
+BILINEAR = Resampling.BILINEAR
 VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
 DETECTIONS_AN_IMAGE = 100  # as COCO counts them
 LOWEST_SCORE = 0.01
@@ -55,7 +59,7 @@ class DetectionTask:
     model: Any
     processor: UpDownImageProcessor
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+    def __init__(self, recipe: DetectionRecipe, accelerator: Accelerator):
         self.recipe, self.accelerator = recipe, accelerator
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[str, tuple[Dataset, Dataset]] = {}
@@ -69,12 +73,14 @@ class DetectionTask:
             data.rows["object_ids"][:], threshold=recipe.train.repeat_threshold, seed=recipe.seed
         )
         self.num_rows = len(self.image_numbers)
+        self.phrase_vectors = self.read_phrases(data)
         self.sided = tell_sides(shown_names(data) if recipe.regions.flips else [[]] * len(self.train_rows))
         if recipe.init_from:
             self.start_from(recipe.init_from)
         else:
             self.build(data)
         self.check_labels(data, recipe.train.split)
+        self.check_phrases()
         self.model.unfreeze()
         for split in (recipe.evaluate.split, recipe.evaluate.final_split):
             self.evaluation_rows(split)
@@ -112,6 +118,33 @@ class DetectionTask:
                     f"({len(ours) - 1}), number {number} is {theirs.get(number)!r} and {ours.get(number)!r}: "
                     "give the same list to both"
                 )
+
+    def read_phrases(self, data: DetectionData) -> PhraseVectors | None:
+        """The vectors of all the phrases of the training rows; None where the recipe names no encoder.
+
+        Raises `ValueError` where the rows hold no phrase.
+        """
+        encoder = self.recipe.phrases.encoder
+        if not encoder:
+            return None
+        phrases = [region["phrase"] for regions in data.rows["regions"][:] for region in regions]
+        if not phrases:
+            raise ValueError(
+                f"phrases.encoder is given, but the split {self.recipe.train.split!r} holds no phrases: "
+                "flickr30k_entities has them, and visual_genome with parts that name region_descriptions"
+            )
+        return PhraseVectors(encoder, phrases, device=self.accelerator.device)
+
+    def check_phrases(self) -> None:
+        """`ValueError` where the phrases' vectors have another width than the model's."""
+        width, vectors = self.model.config.phrase_embedding_size, self.phrase_vectors
+        if vectors is not None and vectors.size != width:
+            raise ValueError(
+                f"{self.recipe.phrases.encoder} gives vectors of width {vectors.size}, but the detector's "
+                f"phrase_embedding_size is {width}: set model.phrase_embedding_size to {vectors.size}"
+            )
+        if vectors is None and width and not self.recipe.init_from:
+            raise ValueError("model.phrase_embedding_size is given without phrases to learn: name phrases.encoder")
 
     # -- model --------------------------------------------------------------------------------------------------------
 
@@ -152,28 +185,35 @@ class DetectionTask:
         Chance is decided by (seed, epoch, image), so any process that gets an image draws the same.
         """
         images, objects, seeds = [], [], []
+        shapes = self.recipe.train.image_shapes
         for index in indices.tolist():
             draw = np.random.default_rng([self.recipe.seed, epoch, index])
             image, found = self.drawn_image(int(self.image_numbers[index]), draw)
-            images.append(image)
+            images.append(image if not shapes else image.resize(nearest_shape(image.size, shapes), BILINEAR))
             objects.append(found)
             seeds.append(int(draw.integers(2**62)))
         side = self.recipe.train.image_size
-        options = {"size": {"height": side, "width": side}} if side else {}
+        options: dict[str, Any] = {"size": {"height": side, "width": side}} if side else {}
+        options |= {"do_resize": False} if shapes else {}
         inputs: dict[str, Any] = dict(self.processor(images, return_tensors="pt", **options))
-        return {**inputs, **pad_objects(objects), "draw_seeds": torch.tensor(seeds)}
+        inputs |= {**pad_objects(objects), "draw_seeds": torch.tensor(seeds)}
+        if self.phrase_vectors is not None:
+            inputs |= pad_phrases(objects, self.phrase_vectors)
+        return inputs
 
     def drawn_image(self, index: int, draw: np.random.Generator) -> tuple[PilImage, dict[str, Any]]:
         """A training image as this epoch shows it, and the objects still seen in it."""
         regions, row = self.recipe.regions, self.train_rows[index]
         image, found = named_image(row), image_objects(row)
+        if self.phrase_vectors is not None:
+            found |= drawn_phrases(row, draw, most=self.recipe.phrases.an_image)
         if regions.crops < 1:
             part = random_crop(draw, regions.crops)
             image, found = crop(image, part), objects_in(found, part)
         if regions.flips and draw.random() < 0.5 and not self.sided[index]:
             image, found = (
                 image.transpose(Transpose.FLIP_LEFT_RIGHT),
-                {**found, "boxes": found["boxes"][:, [2, 1, 0, 3]] * FLIP + FLIP_SHIFT},
+                {**found, **{name: mirrored(found[name]) for name in PLACES if name in found}},
             )
         return image, found
 
@@ -285,10 +325,12 @@ def repeated_images(object_ids: list[list[int]], *, threshold: float, seed: int)
 
 
 def shown_names(data: DetectionData) -> Iterator[list[str]]:
-    """The names of each image's objects and their attributes."""
+    """The names of each image's objects and their attributes, and what is said of it."""
     objects, attributes = data.id2label, data.attribute_id2label
-    for object_ids, attribute_ids in zip(data.rows["object_ids"][:], data.rows["attribute_ids"][:], strict=True):
-        yield [*(objects[i] for i in object_ids), *(attributes[i] for ids in attribute_ids for i in ids)]
+    columns = (data.rows[name][:] for name in ("object_ids", "attribute_ids", "regions"))
+    for object_ids, attribute_ids, regions in zip(*columns, strict=True):
+        named = [*(objects[i] for i in object_ids), *(attributes[i] for ids in attribute_ids for i in ids)]
+        yield [*named, *(region["phrase"] for region in regions)]
 
 
 def named_image(row: dict[str, Any]) -> PilImage:
@@ -300,35 +342,74 @@ def named_image(row: dict[str, Any]) -> PilImage:
 
 
 def image_objects(row: dict[str, Any]) -> dict[str, Any]:
-    """The objects of a row: `boxes` (N, 4), `object_ids` (N,) with -1 for a crowd, `attribute_ids`, N lists."""
+    """The objects of a row: `boxes` (N, 4), `object_ids` (N,) with -1 for a crowd, `attribute_ids` and `other_ids`, N
+    lists.
+    """
     ids = np.asarray(row["object_ids"], dtype=np.int64)
     ids[np.asarray(row["crowd"], dtype=bool)] = -1
     return {
         "boxes": np.asarray(row["boxes"], dtype=np.float32).reshape(-1, 4),
         "object_ids": ids,
         "attribute_ids": list(row["attribute_ids"]),
+        "other_ids": list(row["other_object_ids"]),
     }
 
 
 def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
-    """The objects of which enough is seen in a part (4,) of the image, their boxes clipped to it and in 0..1 of it.
+    """The objects of which enough is seen in a part (4,) of the image, their boxes clipped to it and in 0..1 of it;
+    and so the phrases' places.
 
     Of a crowd anything is enough: nothing in it may count as background.
     """
-    boxes, size = objects["boxes"], np.tile(part[2:] - part[:2], 2)
+    share = np.where(objects["object_ids"] < 0, 0.0, VISIBLE_SHARE)
+    boxes, kept = boxes_in(objects["boxes"], part, share=share)
+    shown = {"boxes": boxes, "object_ids": objects["object_ids"][kept]}
+    shown |= {name: [objects[name][i] for i in kept] for name in ("attribute_ids", "other_ids")}
+    if "phrases" in objects:
+        places, kept = boxes_in(objects["phrase_boxes"], part, share=VISIBLE_SHARE)
+        shown |= {"phrase_boxes": places, "phrases": [objects["phrases"][i] for i in kept]}
+    return shown
+
+
+def boxes_in(boxes: np.ndarray, part: np.ndarray, *, share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+    """Of boxes (N, 4) those of whose area more than `share` is seen in a part (4,) of the image: clipped to it and in
+    0..1 of it (M, 4), and their numbers (M,).
+    """
+    size = np.tile(part[2:] - part[:2], 2)
     clipped = np.clip((boxes - np.tile(part[:2], 2)) / size, 0, 1)
     seen = np.prod((clipped[:, 2:] - clipped[:, :2]) * size[:2], axis=1)
-    enough = np.where(objects["object_ids"] < 0, 0.0, VISIBLE_SHARE * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-    kept = np.flatnonzero(seen > enough)
+    kept = np.flatnonzero(seen > share * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
+    return clipped[kept].astype(np.float32), kept
+
+
+def drawn_phrases(row: dict[str, Any], draw: np.random.Generator, *, most: int) -> dict[str, Any]:
+    """`phrases` of a row, at most so many, drawn by chance, and `phrase_boxes` (P, 4), their places."""
+    said = row["regions"]
+    chosen = draw.permutation(len(said))[:most]
     return {
-        "boxes": clipped[kept].astype(np.float32),
-        "object_ids": objects["object_ids"][kept],
-        "attribute_ids": [objects["attribute_ids"][i] for i in kept],
+        "phrases": [said[i]["phrase"] for i in chosen],
+        "phrase_boxes": np.asarray([said[i]["box"] for i in chosen], dtype=np.float32).reshape(-1, 4),
     }
 
 
+def mirrored(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) of the image mirrored left to right."""
+    return boxes[:, [2, 1, 0, 3]] * FLIP + FLIP_SHIFT
+
+
+def nearest_shape(size: tuple[int, int], shapes: list[list[int]]) -> tuple[int, int]:
+    """Width and height of the shape (height, width) whose ratio of sides is most like an image's (width, height).
+
+    >>> nearest_shape((640, 480), [[256, 320], [320, 256], [288, 288]])
+    (320, 256)
+    """
+    height, width = min(shapes, key=lambda shape: abs(math.log(size[0] * shape[0] / (size[1] * shape[1]))))
+    return width, height
+
+
 def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Images' objects as the detector's labels: `labels` (P, N), `true_boxes` (P, N, 4), `true_attributes` (P, N, K).
+    """Images' objects as the detector's labels: `labels` (P, N), `true_boxes` (P, N, 4), `true_attributes` (P, N, K),
+    and `other_labels` (P, N, K') where an object has several names.
 
     >>> pad_objects([{"boxes": np.zeros((0, 4)), "object_ids": np.array([]), "attribute_ids": []}])["labels"].shape
     torch.Size([1, 1])
@@ -344,7 +425,27 @@ def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         boxes[place, :count] = torch.from_numpy(np.asarray(part["boxes"], dtype=np.float32))
         for row, ids in enumerate(part["attribute_ids"]):
             attributes[place, row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-    return {"labels": labels, "true_boxes": boxes, "true_attributes": attributes}
+    padded = {"labels": labels, "true_boxes": boxes, "true_attributes": attributes}
+    most_names = max((len(ids) for part in objects for ids in part.get("other_ids", [])), default=0)
+    if most_names:
+        padded["other_labels"] = others = torch.zeros(len(objects), most, most_names, dtype=torch.long)
+        for place, part in enumerate(objects):
+            for row, ids in enumerate(part["other_ids"]):
+                others[place, row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+    return padded
+
+
+def pad_phrases(objects: list[dict[str, Any]], vectors: PhraseVectors) -> dict[str, torch.Tensor]:
+    """Images' phrases as the detector's: `phrase_boxes` (P, N, 4) and `phrase_embeds` (P, N, E), zeros where there is
+    none.
+    """
+    most = max(1, *(len(part["phrases"]) for part in objects), 1)
+    boxes, embeds = torch.zeros(len(objects), most, 4), torch.zeros(len(objects), most, vectors.size)
+    for place, part in enumerate(objects):
+        count = len(part["phrases"])
+        boxes[place, :count] = torch.from_numpy(part["phrase_boxes"])
+        embeds[place, :count] = vectors(part["phrases"])
+    return {"phrase_boxes": boxes, "phrase_embeds": embeds}
 
 
 def coco_result(part: dict[str, Any]) -> dict[str, Any]:
@@ -357,17 +458,6 @@ def coco_result(part: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """`ValueError` for regions from elsewhere: a detector makes its own."""
-    for name, cure in (
-        ("store", "a detector is trained on pixels"),
-        ("source", "a detector's fields stand in model"),
-        ("pretrained", "a detector goes on from init_from"),
-    ):
-        if getattr(recipe.regions, name):
-            raise ValueError(f"{cure}: leave regions.{name} empty")
-
-
 SPEC = TaskSpec(
     name="detection",
     task=DetectionTask,
@@ -377,10 +467,11 @@ SPEC = TaskSpec(
     formats=FORMATS,
     reads=(
         *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
-        *("regions.processor", "train.image_size", "train.repeat_threshold"),
+        *("regions.processor", "train.image_size", "train.image_shapes", "train.repeat_threshold"),
         *("regions.store", "regions.source", "regions.pretrained"),  # refused by `check_recipe`, with their cure
     ),
     runs="detector",
+    recipe=DetectionRecipe,
     check=check_recipe,
     objectives=("cross_entropy",),  # the losses are the detector's own
     metrics={
