@@ -10,8 +10,10 @@ from modeling_updown.boxes_updown import encode_boxes
 from modeling_updown.detection_losses_updown import (
     ImageObjects,
     SampledBoxes,
+    any_name_loss,
     attribute_loss,
     match_boxes,
+    phrase_loss,
     proposal_losses,
     region_losses,
     sample_balanced,
@@ -311,3 +313,66 @@ def test_gradients_of_the_losses():
     )
     scores = torch.randn(3, 6).double().requires_grad_()
     assert torch.autograd.gradcheck(attribute_loss, (scores, objects.attribute_ids))
+
+
+# -- several names, and phrases ---------------------------------------------------------------------------------------
+
+
+def test_any_true_name_is_right_against_slow_twin():
+    """-log of the summed probability of the names, box by box; without further names plain cross-entropy."""
+    logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
+    object_ids, other_ids = torch.tensor([1, 2, 5, 3]), torch.tensor([[2, 3], [0, 0], [4, 0], [3, 0]])
+    found = any_name_loss(logits, object_ids, other_ids)
+    for row, first, others, loss in zip(logits, object_ids.tolist(), other_ids.tolist(), found.tolist(), strict=True):
+        probs = row.softmax(dim=0).tolist()
+        assert loss == pytest.approx(-math.log(sum(probs[i] for i in {first, *others} - {0})), rel=1e-5)
+    assert found[1].item() == pytest.approx(-logits[1].log_softmax(dim=0)[2].item(), rel=1e-5)
+    assert any_name_loss(logits[:0], object_ids[:0], other_ids[:0]).shape == (0,)
+
+
+def test_region_losses_take_further_names():
+    config, objects = tiny_detector_config(region_batch_size=10_000), image()
+    boxes, sampled = sample_regions(boxes_near(objects), objects, config=config)
+    logits = torch.randn(len(boxes), 13, generator=torch.Generator().manual_seed(3))
+    options: dict[str, Any] = {"sampled": sampled, "config": config}
+    plain = region_losses(logits, torch.zeros(len(boxes), 12, 4), boxes, objects=objects, **options)
+    for others, same in (([[0], [0], [0]], True), ([[4], [0], [5]], False)):
+        objects.other_ids = torch.tensor(others)
+        named = region_losses(logits, torch.zeros(len(boxes), 12, 4), boxes, objects=objects, **options)
+        wanted = -logits.log_softmax(dim=1)[len(sampled.positive) :, 0].sum()
+        wanted += any_name_loss(
+            logits[: len(sampled.positive)],
+            objects.object_ids[sampled.target],
+            torch.tensor(others)[sampled.target],
+        ).sum()
+        assert named["region_class"].item() == pytest.approx(wanted.item() / len(boxes), rel=1e-5)
+        assert (named["region_class"].item() == pytest.approx(plain["region_class"].item(), rel=1e-5)) == same
+        assert torch.equal(named["region_box"], plain["region_box"])
+
+
+def test_phrase_loss_against_slow_twin():
+    """Both ways over all pairs; phrases of equal words or of one place are each other's positives."""
+    generator = torch.Generator().manual_seed(0)
+    regions = torch.nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=1)
+    phrases = torch.nn.functional.normalize(torch.randn(5, 4, generator=generator), dim=1)
+    phrases[3] = phrases[0]  # the same words in another image
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 11], [20, 20, 40, 30], [0, 0, 10, 10], [0, 0, 10, 10]])
+    images = torch.tensor([0, 0, 0, 1, 2])  # rows 0 and 1 are one place, 3 and 4 lie in other images
+    positives = [{0, 1, 3}, {0, 1}, {2}, {0, 3}, {4}]
+    found = phrase_loss(regions, phrases, boxes=boxes, images=images, temperature=0.5)
+    total = 0.0
+    for one, other in ((regions, phrases), (phrases, regions)):
+        for row in range(5):
+            exps = [math.exp(float(one[row] @ other[column]) / 0.5) for column in range(5)]
+            chosen = positives[row]
+            total -= sum(math.log(exps[column] / sum(exps)) for column in chosen) / len(chosen) / 5 / 2
+    assert found.item() == pytest.approx(total, rel=1e-5)
+    empty = torch.zeros(0, 4)
+    nothing = phrase_loss(empty, empty, boxes=empty, images=torch.zeros(0, dtype=torch.long), temperature=0.5)
+    assert nothing.item() == 0
+
+
+def test_gradients_of_names_and_phrases():
+    scores = torch.randn(3, 6).double().requires_grad_()
+    ids = torch.tensor([1, 2, 3]), torch.tensor([[4, 5], [0, 0], [2, 0]])
+    assert torch.autograd.gradcheck(lambda x: any_name_loss(x, *ids), (scores,))

@@ -120,6 +120,35 @@ def test_images_of_crowds_and_of_nothing(make):
         assert losses["proposal_box"] == losses["region_box"] == losses["region_attributes"] == 0
 
 
+@BOTH
+@torch.no_grad()
+def test_further_names_and_phrases(make):
+    """A batch's phrases are contrasted over all its images, of whatever size; further names change the class loss."""
+    model, batch = make(phrase_embedding_size=6, phrase_loss_weight=2.0), labelled_images()
+    plain = model(**batch)
+    assert set(plain.losses) == LOSSES
+    seen = plain.region_features.abs().sum(dim=-1) > 0  # a tiny stage may leave nothing of a region
+    lengths = plain.phrase_embeds[plain.region_mask & seen].norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones_like(lengths))
+    others = torch.tensor([[[1, 2], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 0]]])
+    named = model(**batch, other_labels=others).losses
+    assert named["region_class"] < plain.losses["region_class"]
+    torch.testing.assert_close(named["region_box"], plain.losses["region_box"])
+    phrases = torch.nn.functional.normalize(torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0)), dim=-1)
+    phrases[1, 1:] = 0  # the second image has one phrase
+    said = {"phrase_boxes": batch["true_boxes"], "phrase_embeds": phrases}
+    losses = model(**batch, **said).losses
+    places = torch.stack(
+        [model(**one_image(batch, i), boxes=batch["true_boxes"][i : i + 1, :n]).phrase_embeds[0, j]
+         for i, n, j in ((0, 3, 0), (0, 3, 1), (0, 3, 2), (1, 1, 0))]
+    )  # fmt: skip
+    logits = places @ torch.cat([phrases[0], phrases[1, :1]]).T / model.config.phrase_temperature
+    wanted = -(logits.log_softmax(dim=0).diag().mean() + logits.log_softmax(dim=1).diag().mean())
+    torch.testing.assert_close(losses["region_phrases"], wanted, atol=1e-4, rtol=1e-4)
+    silent = {name: torch.zeros_like(value) for name, value in said.items()}
+    assert model(**batch, **silent).losses["region_phrases"] == 0
+
+
 @torch.no_grad()
 def test_padding_of_labels_may_hold_anything():
     model, batch = tiny_detector(), labelled_images()
@@ -138,6 +167,9 @@ def test_padding_of_labels_may_hold_anything():
         ({"labels": torch.full((2, 3), 13)}, "labels hold the id 13, but the model knows 1 .. 12"),
         ({"true_attributes": torch.full((2, 3, 1), 6)}, "true_attributes hold the id 6, but the model knows 1 .. 5"),
         ({"true_attributes": torch.ones(2, 3).long()}, r"need true_attributes of shape \(2, 3, 'K'\), not \(2, 3\)"),
+        ({"other_labels": torch.full((2, 3, 1), 13)}, "other_labels hold the id 13, but the model knows 1 .. 12"),
+        ({"other_labels": torch.ones(2, 3).long()}, r"need other_labels of shape \(2, 3, 'K'\), not \(2, 3\)"),
+        ({"phrase_boxes": torch.zeros(2, 3, 4)}, "set config.phrase_embedding_size"),
         ({"true_boxes": torch.full((2, 3, 4), 2.0)}, "true_boxes 0 of image 1, .*, leaves the image"),
         ({"true_boxes": torch.full((2, 3, 4), float("nan"))}, "true_boxes 0 of image 1, .*, is no number"),
         (
@@ -337,3 +369,18 @@ def test_captioner_with_a_detector_is_saved_whole(captioner, tmp_path):
     with torch.no_grad():
         expected = captioner(words, pixel_values=image).logits
         torch.testing.assert_close(loaded(words, pixel_values=image).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "embeds", "message"),
+    [
+        (torch.zeros(2, 3, 4), None, r"phrase_boxes need phrase_embeds of shape \(2, 'P', 6\), not None"),
+        (torch.zeros(2, 3, 4), torch.ones(2, 3, 5), r"phrase_embeds of shape \(2, 'P', 6\), not \(2, 3, 5\)"),
+        (None, torch.ones(2, 3, 6), r"phrase_embeds \(2, 3, 6\) need phrase_boxes \(2, 3, 4\), not None"),
+        (torch.zeros(2, 2, 4), torch.ones(2, 3, 6), r"need phrase_boxes \(2, 3, 4\), not \(2, 2, 4\)"),
+        (torch.full((2, 3, 4), 2.0), torch.ones(2, 3, 6), "phrase_boxes 0 of image 1, .*, leaves the image"),
+    ],
+)
+def test_mistakes_in_the_phrases(boxes, embeds, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_detector(phrase_embedding_size=6)(**labelled_images(), phrase_boxes=boxes, phrase_embeds=embeds)
