@@ -156,6 +156,9 @@ class UpDownDetectorConfig(LabelledConfig):
         Of the last stage, which runs on each region.
     frozen_stages (`int`, defaults to 3):
         How many first stages of the backbone never train (3: conv1, res2, res3); all its norms are frozen anyway.
+    frozen_depthwise (`bool`, defaults to `False`):
+        Whether the depthwise filters of a timm backbone never train either: a few hundredths of its weights, whose
+        gradient takes most of the time that a CPU spends on training such a backbone.
     pyramid_levels (`list[int]`, defaults to `[2, 3, 4]`):
         timm feature levels that the pyramid joins (strides 8, 16, 32 of most backbones); one coarser level is added.
     pyramid_size, head_size (`int`, default to 128, 768):
@@ -223,6 +226,7 @@ class UpDownDetectorConfig(LabelledConfig):
     region_stage_stride: int = 1
     region_stage_dilation: int = 2
     frozen_stages: int = 3
+    frozen_depthwise: bool = False
     pyramid_levels: list[int] | None = None
     pyramid_size: int = 128
     head_size: int = 768

@@ -240,8 +240,14 @@ class UpDownDetector(UpDownPreTrainedModel):
             load_backbone(self, state, name=name, place=weights, parts=("backbone.", "region_stage."))
 
     def freeze_stages(self) -> None:
-        """Leave `config.frozen_stages` first stages and every norm of the backbone out of training."""
+        """Leave `config.frozen_stages` first stages and every norm of the backbone out of training, and depthwise filters
+        if `config.frozen_depthwise` says so.
+        """
         self.backbone.freeze_at(self.config.frozen_stages)
+        if self.config.frozen_depthwise:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
+                    module.requires_grad_(False)
 
     def freeze_as_made(self) -> None:
         """Frozen are the norms and the backbone's first stages."""

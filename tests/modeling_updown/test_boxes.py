@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torchvision.ops import box_iou, roi_align, roi_pool
 
 from modeling_updown.boxes_updown import (
+    align_by_products,
     align_rois,
     box_area,
     box_centres,
@@ -299,6 +300,33 @@ def test_pooling_keeps_the_order_and_the_image():
         other[0] = 1 - roi[0]
         assert not torch.allclose(pool_pyramid(maps, other[None], STRIDES, size=3)[0], pooled[row])
     assert pool_pyramid(maps, rois[:0], STRIDES, size=3).shape == (0, 3, 3, 3)
+
+
+def test_aligning_by_products_is_torchvisions_and_so_is_its_gradient():
+    """In training on a CPU; boxes of no area, one cell and the whole image among them, an image without any."""
+    generator = torch.Generator().manual_seed(0)
+    feature_map = torch.randn(3, 5, 12, 17, generator=generator).requires_grad_()
+    corner = torch.rand(40, 2, generator=generator) * torch.tensor([200.0, 130.0])
+    side = torch.rand(40, 2, generator=generator) * torch.tensor([70.0, 60.0])
+    rois = torch.cat([2 * (torch.arange(40) % 2)[:, None], corner, corner + side], dim=1)
+    rois[0, 3:], rois[1, 1:], rois[2, 3:] = rois[0, 1:3], torch.tensor([0.0, 0, 272, 192]), rois[2, 1:3] + 3
+    found = align_by_products(feature_map, rois, output_size=3, stride=16, samples=2)
+    expected = roi_align(feature_map, rois, **SAMPLED)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    weights = torch.randn(found.shape, generator=generator)
+    gradients = [torch.autograd.grad((made * weights).sum(), feature_map)[0] for made in (found, expected)]
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-5)
+    assert gradients[0][1].abs().max() == 0
+    assert align_by_products(feature_map, rois[:0], output_size=3, stride=16, samples=2).shape == (0, 5, 3, 3)
+
+
+def test_a_trained_pyramid_is_pooled_as_a_frozen_one():
+    maps = [torch.randn(2, 3, 256 // stride, 256 // stride) for stride in STRIDES]
+    corner = torch.rand(20, 2) * 100
+    rois = torch.cat([(torch.arange(20) % 2)[:, None], corner, corner + torch.rand(20, 2) * 150], dim=1)
+    frozen = pool_pyramid(maps, rois, STRIDES, size=3)
+    trained = pool_pyramid([one.clone().requires_grad_() for one in maps], rois, STRIDES, size=3)
+    torch.testing.assert_close(trained.detach(), frozen, atol=1e-5, rtol=1e-5)
 
 
 def test_aligning_a_linear_map_gives_its_value_at_the_middle():

@@ -231,6 +231,18 @@ def test_gradient_reaches_the_last_stages_of_a_timm_backbone(unfrozen_again):
     assert norms and not any(weight.requires_grad for norm in norms for weight in norm.parameters())
 
 
+def test_depthwise_filters_may_stay_as_they_are():
+    """The last stage of efficientnet-lite0: a filter a channel and its norms are frozen, the 1x1 convolutions learn."""
+    model = tiny_pyramid_detector(
+        backbone="tf_efficientnet_lite0", frozen_stages=7, frozen_depthwise=True, joined_features=True,
+        region_feature_size=32 + 1280,
+    ).train()  # fmt: skip
+    model(**labelled_images()).loss.backward()
+    last = model.backbone.backbone.blocks[-1][0]
+    assert last.conv_dw.weight.grad is None and not last.conv_dw.weight.requires_grad
+    assert last.conv_pw.weight.grad.abs().max() > 0 and last.conv_pwl.weight.grad.abs().max() > 0
+
+
 @BOTH
 def test_a_step_on_two_images_lowers_the_loss(make):
     model, batch = make().train(), labelled_images()

@@ -30,6 +30,7 @@ from training.text.word_pieces import pretrained_tokenizer
 CHANGEABLE = (
     *("trainable_stages", "region_dropout", "word_dropout", "output_dropout", "frozen_stages", "min_regions"),
     *("max_regions", "score_threshold", "nms_thresholds", "attribute_loss_weight"),
+    *("phrase_loss_weight", "phrase_temperature", "frozen_depthwise"),
     *("question_dropout", "attention_dropout", "answer_dropout"),
 )
 

@@ -42,7 +42,7 @@ from training.text.phrase_vectors import PhraseVectors
 
 FORMATS: dict[str, Callable[..., DetectionData]] = {**DETECTION_FORMATS, "scenes": read_scene_boxes}
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
-PLACES = ("boxes", "phrase_boxes")
+PLACES, LISTS = ("boxes", "phrase_boxes"), ("attribute_ids", "other_ids")
 BILINEAR = Resampling.BILINEAR
 VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
 DETECTIONS_AN_IMAGE = 100  # as COCO counts them
@@ -364,7 +364,7 @@ def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
     share = np.where(objects["object_ids"] < 0, 0.0, VISIBLE_SHARE)
     boxes, kept = boxes_in(objects["boxes"], part, share=share)
     shown = {"boxes": boxes, "object_ids": objects["object_ids"][kept]}
-    shown |= {name: [objects[name][i] for i in kept] for name in ("attribute_ids", "other_ids")}
+    shown |= {name: [objects[name][i] for i in kept] for name in LISTS if name in objects}
     if "phrases" in objects:
         places, kept = boxes_in(objects["phrase_boxes"], part, share=VISIBLE_SHARE)
         shown |= {"phrase_boxes": places, "phrases": [objects["phrases"][i] for i in kept]}

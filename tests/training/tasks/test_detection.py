@@ -19,6 +19,7 @@ from training.metrics.detection.average_precision import attribute_scores, detec
 from training.recipe_sections import Recipe
 from training.scenes.draw import SIDES
 from training.tasks import build_task
+from training.tasks.detection_recipe import check_recipe
 from training.tasks.detection import DetectionTask, image_objects, objects_in, pad_objects, repeated_images
 from training.train import Run
 
@@ -135,6 +136,28 @@ def test_training_images_may_become_squares(tmp_path: Path) -> None:
     assert task.processor.size.shortest_edge == 64  # what is saved and evaluated keeps the images' shapes
 
 
+def test_training_images_may_take_the_shape_most_like_their_own(tmp_path: Path) -> None:
+    """Wide, high and square images, each as large as its shape says; boxes frame their colours as before."""
+    recipe = painted_recipe(tmp_path, train={"image_shapes": [[48, 64], [64, 48], [56, 56]]})
+    recipe.regions.crops = 1.0
+    task = prepared(recipe)
+    inputs = task.inputs(np.arange(len(SIZES)), epoch=0)
+    seen = [tuple(int(mask.any(dim=d).sum()) for d in (1, 0)) for mask in inputs["pixel_mask"]]
+    assert seen == [(48, 64), (64, 48), (48, 64), (56, 56), (64, 48), (48, 64)]
+    mean, std = (torch.tensor(getattr(task.processor, name)).view(3, 1, 1) for name in ("image_mean", "image_std"))
+    for image, (height, width) in enumerate(seen):
+        levels = (inputs["pixel_values"][image, :, :height, :width] * std + mean).permute(1, 2, 0).numpy()
+        for label, box in zip(inputs["labels"][image].tolist(), inputs["true_boxes"][image].numpy(), strict=True):
+            assert box * [width, height, width, height] == pytest.approx(painted_box(levels, label - 1), abs=2.0)
+    for shapes, size, message in (
+        ([[48, 64]], 32, "train.image_size and train.image_shapes are both given"),
+        ([[48]], 0, r"train.image_shapes is \[\[48\]\]: give lists of two"),
+    ):
+        recipe.train.image_shapes, recipe.train.image_size = shapes, size
+        with pytest.raises(ValueError, match=message):
+            check_recipe(recipe)
+
+
 def test_draws_depend_on_seed_epoch_and_image_alone(tmp_path: Path) -> None:
     recipe = painted_recipe(tmp_path)
     recipe.regions.crops, recipe.train.image_size = 0.4, 64
@@ -175,6 +198,7 @@ def test_a_crop_keeps_what_is_seen_enough_of_and_every_crowd() -> None:
         "boxes": [[0.0, 0.0, 0.4, 0.4], [0.1, 0.1, 0.3, 0.9], [0.0, 0.0, 1.0, 1.0], [0.6, 0.6, 0.9, 0.9]],
         "object_ids": [1, 2, 3, 4],
         "attribute_ids": [[1], [2], [], []],
+        "other_object_ids": [[5], [], [], []],
         "crowd": [False, False, True, True],
     }
     found = objects_in(image_objects(row), np.array([0.0, 0.0, 0.2, 0.4]))

@@ -31,6 +31,7 @@ DETECTION_FEATURES = datasets.Features(
         "split": datasets.Value("string"),
         "boxes": datasets.List(BOX),
         "object_ids": datasets.List(datasets.Value("int32")),
+        "other_object_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "attribute_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "crowd": datasets.List(datasets.Value("bool")),
         "relations": datasets.List(
@@ -283,6 +284,7 @@ def detection_row(
     relations: Iterable[tuple[int, int, str]] = (),
     regions: Iterable[tuple[str, np.ndarray]] = (),
     image_bytes: bytes | None = None,
+    other_object_ids: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """A row of `DETECTION_FEATURES`.
 
@@ -304,6 +306,7 @@ def detection_row(
         "split": image.split,
         "boxes": boxes.tolist(),
         "object_ids": object_ids,
+        "other_object_ids": [[]] * len(boxes) if other_object_ids is None else other_object_ids,
         "attribute_ids": attribute_ids,
         "crowd": [False] * len(boxes) if crowd is None else crowd,
         "relations": [{"subject": s, "object": o, "predicate": predicate} for s, o, predicate in relations],
