@@ -133,7 +133,8 @@ class DetectionTask:
                 f"phrases.encoder is given, but the split {self.recipe.train.split!r} holds no phrases: "
                 "flickr30k_entities has them, and visual_genome with parts that name region_descriptions"
             )
-        return PhraseVectors(encoder, phrases, device=self.accelerator.device)
+        cache = Path(self.recipe.output) / f"phrases-{self.accelerator.process_index}.safetensors"
+        return PhraseVectors(encoder, phrases, device=self.accelerator.device, cache=cache)
 
     def check_phrases(self) -> None:
         """`ValueError` where the phrases' vectors have another width than the model's."""

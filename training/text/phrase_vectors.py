@@ -6,14 +6,19 @@ The mean of the last layer's states over the words, of length 1, as sentence-tra
 (Reimers and Gurevych 2019). Any text encoder of Hugging Face works.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import AutoModel
 
 from training.console import one_line
+from training.data.files import write_atomically
 from training.text.word_pieces import pretrained_tokenizer
 
 MOST_WORD_PIECES = 64
@@ -27,15 +32,28 @@ class PhraseVectors:
         encoder: a folder or Hub id of a text encoder with its tokenizer.
         phrases: the texts, in any order, repeated or not.
         device: where the encoder runs; the vectors are kept in memory, in float16.
+        cache: a file that keeps the vectors for the next start; it is written anew for other phrases or encoders.
 
     Raises:
         ValueError: for what is no text encoder.
     """
 
-    def __init__(self, encoder: str, phrases: Iterable[str], *, device: torch.device | str = "cpu"):
-        unique = dict.fromkeys(phrases)
-        self.rows = {text: row for row, text in enumerate(sorted(unique, key=len))}  # alike lengths pad little
-        self.vectors = encode_texts(encoder, list(self.rows), device=device).half()  # (U, E)
+    def __init__(
+        self,
+        encoder: str,
+        phrases: Iterable[str],
+        *,
+        device: torch.device | str = "cpu",
+        cache: Path | None = None,
+    ):
+        texts = sorted(dict.fromkeys(phrases), key=len)  # alike lengths pad little
+        self.rows = {text: row for row, text in enumerate(texts)}
+        mark = hashlib.sha256("\n".join([encoder, *texts]).encode()).hexdigest()
+        kept = None if cache is None else _kept_vectors(cache, mark=mark)
+        self.vectors = encode_texts(encoder, texts, device=device).half() if kept is None else kept  # (U, E)
+        if cache is not None and kept is None:
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(cache, save({"vectors": self.vectors}, metadata={"made_of": mark}))
 
     @property
     def size(self) -> int:
@@ -46,6 +64,15 @@ class PhraseVectors:
         """The vectors (P, E) of phrases that were given, float32; `KeyError` for another one."""
         rows = torch.tensor([self.rows[text] for text in phrases], dtype=torch.long)
         return F.normalize(self.vectors[rows].float(), dim=1)
+
+
+def _kept_vectors(cache: Path, *, mark: str) -> torch.Tensor | None:
+    """The vectors of a cache file made of the same encoder and phrases; None where there are none."""
+    try:
+        with safe_open(cache, "pt") as file:
+            return file.get_tensor("vectors") if (file.metadata() or {}).get("made_of") == mark else None
+    except (OSError, SafetensorError):
+        return None
 
 
 @torch.no_grad()
