@@ -28,7 +28,7 @@ class ImageObjects:
 
     boxes (M, 4) pixels; object_ids (M,) int64, 1 .. C; attribute_ids (M, K) int64, 0 if there are fewer than K;
     crowd (N, 4) pixels: areas in which boxes do not count as background. other_ids (M, K) int64: further true names of
-    each object, 0 if there are fewer. phrase_boxes (P, 4) pixels and phrase_embeds (P, E): what was said of which place.
+    each object, 0 if there are fewer.
     """
 
     boxes: torch.Tensor
@@ -36,8 +36,6 @@ class ImageObjects:
     attribute_ids: torch.Tensor
     crowd: torch.Tensor
     other_ids: torch.Tensor | None = None
-    phrase_boxes: torch.Tensor | None = None
-    phrase_embeds: torch.Tensor | None = None
 
 
 @dataclass

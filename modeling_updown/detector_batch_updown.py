@@ -148,7 +148,9 @@ def check_phrases(
     if embeds is None or embeds.dim() != 3 or embeds.shape[::2] != wanted[::2]:
         raise ValueError(f"phrase_boxes need phrase_embeds of shape {wanted}, not {_shape(embeds)}")
     if boxes is None or boxes.shape != (*embeds.shape[:2], 4):
-        raise ValueError(f"phrase_embeds {_shape(embeds)} need phrase_boxes {(*embeds.shape[:2], 4)}, not {_shape(boxes)}")
+        raise ValueError(
+            f"phrase_embeds {_shape(embeds)} need phrase_boxes {(*embeds.shape[:2], 4)}, not {_shape(boxes)}"
+        )
 
 
 def _shape(tensor: torch.Tensor | None) -> tuple[int, ...] | None:

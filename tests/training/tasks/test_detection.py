@@ -19,8 +19,8 @@ from training.metrics.detection.average_precision import attribute_scores, detec
 from training.recipe_sections import Recipe
 from training.scenes.draw import SIDES
 from training.tasks import build_task
-from training.tasks.detection_recipe import check_recipe
 from training.tasks.detection import DetectionTask, image_objects, objects_in, pad_objects, repeated_images
+from training.tasks.detection_recipe import check_recipe
 from training.train import Run
 
 SIZES = [(64, 48), (48, 64), (90, 60), (64, 64), (50, 100), (71, 53)]  # width, height
