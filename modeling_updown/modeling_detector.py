@@ -240,8 +240,8 @@ class UpDownDetector(UpDownPreTrainedModel):
             load_backbone(self, state, name=name, place=weights, parts=("backbone.", "region_stage."))
 
     def freeze_stages(self) -> None:
-        """Leave `config.frozen_stages` first stages and every norm of the backbone out of training; depthwise filters too
-        if `config.frozen_depthwise` says so.
+        """Leave `config.frozen_stages` first stages and every norm of the backbone out of training;
+        depthwise filters too if `config.frozen_depthwise` says so.
         """
         self.backbone.freeze_at(self.config.frozen_stages)
         if self.config.frozen_depthwise:
