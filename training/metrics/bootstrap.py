@@ -1,6 +1,6 @@
 """Confidence intervals of means by the bootstrap over items (Efron and Tibshirani 1993): images, questions, words.
 
-    values of items, weights --bootstrap_means--> means of samples --interval_x100--> 95 % interval
+values of items, weights --bootstrap_means--> means of samples --interval_x100--> 95 % interval
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """True boxes to look for, and the groups that `region_recall` tells apart: types, sizes, how common their names are.
 
-    Flickr30k Entities | the data of a detection recipe --> NamedBoxes --groups_of--> groups of `box_recall`
+Flickr30k Entities | the data of a detection recipe --> NamedBoxes --groups_of--> groups of `box_recall`
 """
 
 import gzip

@@ -1,6 +1,6 @@
 """Where a region source looks: its boxes of every image, the surest first, for `box_recall`.
 
-    images --detector | grid | model with one | teacher | store | fixed boxes--> boxes (R, 4) xyxy 0..1 and their scores
+images --detector | grid | model with one | teacher | store | fixed boxes--> boxes (R, 4) xyxy 0..1 and their scores
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -94,15 +94,15 @@ def stored_boxes(store: RegionStore, rows: Dataset) -> list[Boxes]:
     return [kept_boxes(store.batch([names[image_id]], columns=columns), 0) for image_id in ids]
 
 
-def region_extractor(folder: str, *, most: int) -> RegionExtractor:
-    """The region source of a saved folder, which keeps `most` regions of an image where it is a detector."""
+def region_extractor(folder: str, *, most: int | None = None) -> RegionExtractor:
+    """The region source of a saved folder; a detector keeps `most` regions of an image, or as its processor says."""
     source, processor = load_region_source(folder), UpDownImageProcessor.from_pretrained(folder)
     accelerator = Accelerator()
     extractor = RegionExtractor(
         source.to(accelerator.device).eval(), processor, accelerator=accelerator, flipped=False, soft_labels=False
     )
     is_detector = source.config.model_type == "updown_detector"
-    extractor.select({"min_regions": most, "max_regions": most} if is_detector else None)
+    extractor.select({"min_regions": most, "max_regions": most} if most and is_detector else None)
     return extractor
 
 

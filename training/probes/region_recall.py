@@ -103,7 +103,9 @@ def groups_table(row: Mapping[str, Any], *, at: Sequence[int]) -> str:
         named = {"all": groups} if kind == "all" else groups
         for group in sorted(named, key=ORDER.index if kind != "all" else None):
             own = named[group]
-            lines.append([f"{kind}: {group}" if kind != "all" else "all", str(own["num_boxes"]), *(cell(own, k) for k in at)])
+            lines.append(
+                [f"{kind}: {group}" if kind != "all" else "all", str(own["num_boxes"]), *(cell(own, k) for k in at)]
+            )
     return markdown(lines)
 
 
@@ -129,7 +131,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the recipe")
     parser.add_argument("--split", default="test", help="of the data (%(default)s)")
     parser.add_argument("--first", type=positive, metavar="N", help="only the first N images of the split")
-    parser.add_argument("--at", type=positive, nargs="+", default=list(RECALL_AT), metavar="K", help="regions (%(default)s)")
+    parser.add_argument(
+        "--at", type=positive, nargs="+", default=list(RECALL_AT), metavar="K", help="regions (%(default)s)"
+    )
     parser.add_argument("--iou", type=float, default=MIN_IOU, help="overlap that counts as covered (%(default)s)")
     parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="images at a time (%(default)s)")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write all figures")

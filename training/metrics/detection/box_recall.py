@@ -10,7 +10,6 @@ Rows are those of `training.data.boxes.rows`; P images, N boxes of an image, R r
 """
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -129,7 +128,7 @@ def frequency_groups(
 
     names: for each image and each of its boxes, its names; a box without a name belongs to no group.
 
-    >>> frequency_groups([[["dog"], ["ape", "animal"], []]], Counter(dog=1500, animal=20))
+    >>> frequency_groups([[["dog"], ["ape", "animal"], []]], {"dog": 1500, "animal": 20})
     [[['1000+'], ['20-99'], []]]
     """
     labels = frequency_labels()
@@ -213,7 +212,8 @@ def _shares(boxes: Any, what: str) -> np.ndarray:
     array = array.reshape(0, 4) if array.size == 0 else array
     if array.ndim != 2 or array.shape[1] != 4:
         raise ValueError(f"{what} have shape {array.shape}; give x1, y1, x2, y2 for each")
-    outside = ~((array >= -BOX_SLACK) & (array <= 1 + BOX_SLACK)).all(axis=1) | (array[:, 2:] < array[:, :2]).any(axis=1)
+    inside = ((array >= -BOX_SLACK) & (array <= 1 + BOX_SLACK)).all(axis=1)
+    outside = ~inside | (array[:, 2:] < array[:, :2]).any(axis=1)
     if outside.any():
         row = int(outside.argmax())
         raise ValueError(f"{what} hold {array[row].tolist()} at {row}; give x1 <= x2 and y1 <= y2 in 0..1 of the image")
