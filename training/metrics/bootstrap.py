@@ -8,6 +8,7 @@ import numpy as np
 __all__ = ["SAMPLES", "bootstrap_means", "interval_x100"]
 
 SAMPLES = 2000
+DRAWS_AT_ONCE = 1 << 18  # bounds the memory
 PERCENTILES = (2.5, 97.5)
 
 
@@ -23,11 +24,12 @@ def bootstrap_means(
     """
     generator = np.random.default_rng(seed)
     weights = np.ones(len(values)) if weights is None else weights
-    weighted, means = values * weights, np.empty(samples)
-    for number in range(samples):
-        drawn = generator.integers(len(values), size=len(values))
-        means[number] = weighted[drawn].sum() / weights[drawn].sum()
-    return means
+    weighted, means = values * weights, []
+    at_once = max(1, DRAWS_AT_ONCE // len(values))
+    for first in range(0, samples, at_once):
+        drawn = generator.integers(len(values), size=(min(at_once, samples - first), len(values)))
+        means.append(weighted[drawn].sum(axis=1) / weights[drawn].sum(axis=1))
+    return np.concatenate(means)
 
 
 def interval_x100(means: np.ndarray) -> list[float]:

@@ -94,26 +94,30 @@ def entity_boxes(path: PathLike, *, images: PathLike | None, split: str) -> Name
 
 
 def read_entities(path: PathLike) -> list[dict[str, Any]]:
-    """The records of the joined JSON, which may be compressed."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if str(path).endswith(".gz") else open(path, encoding="utf-8")
-    with opened as file:
-        return json.load(file)
+    """The records of the joined JSON, which may be compressed; `ValueError` for a file of another layout."""
+    try:
+        content = Path(path).read_bytes()
+        records = json.loads(gzip.decompress(content) if str(path).endswith(".gz") else content)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"cannot read {path}: {error}") from error
+    fields = {"filename", "split", "orig_width", "orig_height", "boxes", "sentences"}
+    if not isinstance(records, list) or not all(isinstance(own, dict) and fields <= {*own} for own in records):
+        raise ValueError(f"{path} is no list of images with {', '.join(sorted(fields))}")
+    return records
 
 
 def boxes_of_record(record: Mapping[str, Any]) -> list[tuple[list[float], list[str], list[str]]]:
-    """Each box of an image with the last words of its phrases, the commonest first, and their types."""
+    """Each box of an image with the last words of its phrases, the commonest first, and the type that the first of its
+    phrases has first.
+    """
     names: dict[str, Counter[str]] = {}
-    types: dict[str, set[str]] = {}
+    types: dict[str, list[str]] = {}
     for sentence in record["sentences"]:
         for phrase in sentence["phrases"]:
             names.setdefault(phrase["chain"], Counter())[phrase["phrase"].split()[-1].lower()] += 1
-            types.setdefault(phrase["chain"], set()).update(phrase["types"])
+            types.setdefault(phrase["chain"], phrase["types"][:1])
     return [
-        (
-            box,
-            [name for name, _ in names.get(chain, Counter()).most_common()],
-            sorted(types.get(chain, set()) & set(ENTITY_TYPES)),
-        )
+        (box, [name for name, _ in names.get(chain, Counter()).most_common()], types.get(chain, []))
         for chain, boxes in record["boxes"].items()
         for box in boxes
     ]

@@ -100,12 +100,10 @@ def groups_table(row: Mapping[str, Any], *, at: Sequence[int]) -> str:
     """A Markdown table of one source's groups of boxes."""
     lines = [[row["name"], "boxes", *(f"recall at {k} (95 % interval)" for k in at)], ["---"] * (2 + len(at))]
     for kind, groups in row["recall"].items():
-        named = {"all": groups} if kind == "all" else groups
-        for group in sorted(named, key=ORDER.index if kind != "all" else None):
-            own = named[group]
-            lines.append(
-                [f"{kind}: {group}" if kind != "all" else "all", str(own["num_boxes"]), *(cell(own, k) for k in at)]
-            )
+        named = (
+            {"all": groups} if kind == "all" else {f"{kind}: {name}": groups[name] for name in ORDER if name in groups}
+        )
+        lines += [[name, str(own["num_boxes"]), *(cell(own, k) for k in at)] for name, own in named.items()]
     return markdown(lines)
 
 

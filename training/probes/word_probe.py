@@ -46,13 +46,19 @@ IMAGES_AT_ONCE = 64
 COLUMNS = ("region_features", "object_probs", "attribute_probs")
 # words that name nothing to be seen
 FUNCTION_WORDS = frozenset(
-    "a an the this that these those some any each every all both another other others one's its his her hers their "
-    "theirs our my your it he she they them him we us you i who whom whose which what where when while as if than then "
-    "so and or but nor not no yes of in on at by for from to into onto with without over under above below between "
-    "among through across along around about against behind beside besides beyond down up out off near toward towards "
-    "upon within inside outside during before after until since via per is are was were be been being am do does did "
-    "done has have had having can could will would shall should may might must there here also very too just only even "
-    "s t themselves himself herself itself something someone it's".split()
+    (
+        *("a", "an", "the", "this", "that", "these", "those", "some", "any", "each", "every", "all", "both", "another"),
+        *("other", "others", "his", "her", "hers", "their", "theirs", "our", "my", "your", "its", "it", "he", "she"),
+        *("they", "them", "him", "we", "us", "you", "i", "who", "whom", "whose", "which", "what", "where", "when"),
+        *("while", "as", "if", "than", "then", "so", "and", "or", "but", "nor", "not", "no", "yes", "of", "in", "on"),
+        *("at", "by", "for", "from", "to", "into", "onto", "with", "without", "over", "under", "above", "below"),
+        *("between", "among", "through", "across", "along", "around", "about", "against", "behind", "beside"),
+        *("besides", "beyond", "down", "up", "out", "off", "near", "toward", "towards", "upon", "within", "inside"),
+        *("outside", "during", "before", "after", "until", "since", "via", "per", "is", "are", "was", "were", "be"),
+        *("been", "being", "am", "do", "does", "did", "done", "has", "have", "had", "having", "can", "could", "will"),
+        *("would", "shall", "should", "may", "might", "must", "there", "here", "also", "very", "too", "just", "only"),
+        *("even", "s", "t", "himself", "herself", "itself", "themselves", "something", "someone"),
+    )
 )
 
 
@@ -194,7 +200,7 @@ class ProbeLoss:
 
 
 def word_precisions(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The average precision of each word over images, NaN where it is true of none: scores (P, W), labels (P, W) -> (W,)
+    """The average precision of each word over images, (W,), NaN where it is true of none; scores, labels (P, W).
 
     >>> word_precisions(np.array([[0.9, 0.1], [0.4, 0.2]]), np.array([[True, False], [False, False]]))
     array([ 1., nan])

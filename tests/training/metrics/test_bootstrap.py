@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from training.metrics import bootstrap
 from training.metrics.bootstrap import bootstrap_means, interval_x100
 
 
@@ -12,7 +13,9 @@ def test_the_bootstrap_is_of_the_seed() -> None:
     assert bootstrap_means(values, seed=3).std() == pytest.approx(values.std() / 50**0.5, rel=0.1)
 
 
-def test_weighted_means_equal_a_plain_loop() -> None:
+@pytest.mark.parametrize("at_once", [1, 7, 1 << 18])
+def test_weighted_means_equal_a_plain_loop(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "DRAWS_AT_ONCE", at_once)
     values, weights = np.array([0.0, 1.0, 0.25]), np.array([1.0, 2.0, 4.0])
     generator, expected = np.random.default_rng(5), []
     for _ in range(20):
