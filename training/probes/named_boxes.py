@@ -3,11 +3,9 @@
 Flickr30k Entities | the data of a detection recipe --> NamedBoxes --groups_of--> groups of `box_recall`
 """
 
-import gzip
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +13,18 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from training.data.boxes.entities_files import (
+    EntityImage,
+    joined_image,
+    joined_records,
+    official_image,
+    official_images,
+)
 from training.data.boxes.formats import load_detection
+from training.data.boxes.noun_phrases import split_phrase
 from training.data.boxes.rows import DetectionData, ImageListing, detection_dataset, detection_row, keep_images
 from training.data.files import PathLike
+from training.data.splits import listed_splits
 from training.metrics.detection.box_recall import frequency_groups, frequency_labels, size_groups
 from training.recipe import read_recipe
 from training.tasks.build import load_by_split
@@ -56,34 +63,49 @@ class NamedBoxes:
 ORDER = (*ENTITY_TYPES, "small", "medium", "large", *frequency_labels())  # in which groups are shown
 
 
-def entity_boxes(path: PathLike, *, images: PathLike | None, split: str) -> NamedBoxes:
-    """The boxes of Flickr30k Entities' phrases, from the joined JSON; names are the last words of their phrases.
+def entity_boxes(
+    path: PathLike, *, images: PathLike | None, split: str, split_lists: PathLike | None = None
+) -> NamedBoxes:
+    """All boxes of Flickr30k Entities' phrases, as they are drawn; named by the nouns that their phrases are about.
 
-    Raises `ValueError` for a file of another layout and a split without boxes.
+    A box has one type, that of the first phrase on it (of a phrase's several types the first).
+
+    Args:
+        path: the joined JSON, or the folder of `Annotations` and `Sentences` (`data/boxes/entities_files.py`).
+        images: the image folder; None where no source looks at images.
+        split: whose boxes; the names of `train` are counted.
+        split_lists: the folder with `train.txt`, `val.txt` and `test.txt`, which the official files need.
+
+    Raises:
+        ValueError: for files of another layout, and a split without images.
     """
-    records = read_entities(path)
-    listed = [
-        ImageListing(Path(record["filename"]).stem, record["filename"], images, record["split"]) for record in records
-    ]
-    by_id = {Path(record["filename"]).stem: record for record in records}
-    kept = keep_images(listed, split=split, source=path)
-    found = [boxes_of_record(by_id[image.image_id]) for image in kept]
+    records = None if Path(path).is_dir() else joined_records(path)
+    known = {name: own["split"] for name, own in records.items()} if records else dict.fromkeys(official_images(path))
+    split_of = known if split_lists is None else listed_splits(split_lists)
+    if None in split_of.values():
+        raise ValueError(f"{path} names no splits: give the folder of train.txt, val.txt and test.txt in --split-lists")
+    read = partial(entity_image, path, records)
+    listed = [ImageListing(name, f"{name}.jpg", images, split_of[name]) for name in known if name in split_of]
+    if records:
+        listed = [replace(image, name=records[image.image_id]["filename"]) for image in listed]
+    kept = [(image, read(image.image_id)) for image in keep_images(listed, split=split, source=path)]
+    found = [boxes_of_entity(entity) for _, entity in kept]
     training = Counter(
         name
-        for record in records
-        if record["split"] == "train"
-        for _, names, _ in boxes_of_record(record)
+        for image in listed
+        if image.split == "train"
+        for _, names, _ in boxes_of_entity(read(image.image_id))
         for name in names
     )
     rows = [
         detection_row(
             image,
-            size=(by_id[image.image_id]["orig_width"], by_id[image.image_id]["orig_height"]),
+            size=(entity.width, entity.height),
             boxes=np.array([box for box, _, _ in own], dtype=np.float32).reshape(-1, 4),
             object_ids=[1] * len(own),
             attribute_ids=[[] for _ in own],
         )
-        for image, own in zip(kept, found, strict=True)
+        for (image, entity), own in zip(kept, found, strict=True)
     ]
     return NamedBoxes(
         rows=detection_dataset(rows),
@@ -93,33 +115,25 @@ def entity_boxes(path: PathLike, *, images: PathLike | None, split: str) -> Name
     )
 
 
-def read_entities(path: PathLike) -> list[dict[str, Any]]:
-    """The records of the joined JSON, which may be compressed; `ValueError` for a file of another layout."""
-    try:
-        content = Path(path).read_bytes()
-        records = json.loads(gzip.decompress(content) if str(path).endswith(".gz") else content)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-    fields = {"filename", "split", "orig_width", "orig_height", "boxes", "sentences"}
-    if not isinstance(records, list) or not all(isinstance(own, dict) and fields <= {*own} for own in records):
-        raise ValueError(f"{path} is no list of images with {', '.join(sorted(fields))}")
-    return records
+def entity_image(path: PathLike, records: Mapping[str, Any] | None, image_id: str) -> EntityImage:
+    """An image of the joined JSON's records or, where there are none, of the official folder."""
+    return joined_image(records[image_id], source=path) if records else official_image(path, image_id)
 
 
-def boxes_of_record(record: Mapping[str, Any]) -> list[tuple[list[float], list[str], list[str]]]:
-    """Each box of an image with the last words of its phrases, the commonest first, and the type that the first of its
-    phrases has first.
-    """
+def boxes_of_entity(image: EntityImage) -> list[tuple[np.ndarray, list[str], list[str]]]:
+    """Each box of an image xyxy in 0..1, with the nouns of its phrases, the commonest first, and its type."""
     names: dict[str, Counter[str]] = {}
-    types: dict[str, list[str]] = {}
-    for sentence in record["sentences"]:
-        for phrase in sentence["phrases"]:
-            names.setdefault(phrase["chain"], Counter())[phrase["phrase"].split()[-1].lower()] += 1
-            types.setdefault(phrase["chain"], phrase["types"][:1])
+    types: dict[str, tuple[str, ...]] = {}
+    for sentence in image.sentences:
+        for phrase in sentence.phrases:
+            heads = split_phrase(phrase.text.lower().split())
+            names.setdefault(phrase.chain, Counter()).update(head.words[-1] for head in heads if head.words)
+            types.setdefault(phrase.chain, phrase.kinds[:1])
+    size = np.array([image.width, image.height] * 2, dtype=np.float64)
     return [
-        (box, [name for name, _ in names.get(chain, Counter()).most_common()], types.get(chain, []))
-        for chain, boxes in record["boxes"].items()
-        for box in boxes
+        (box, [name for name, _ in names.get(chain, Counter()).most_common()], list(types.get(chain, ())))
+        for chain, boxes in image.boxes.items()
+        for box in (boxes / size).clip(0, 1)
     ]
 
 
@@ -140,9 +154,7 @@ def recipe_boxes(recipe: str, *, split: str, changes: list[str]) -> NamedBoxes:
 def names_of(data: DetectionData) -> Names:
     """Each box's names: its own and, where the data tell, those that are true as well."""
     rows, labels = data.rows, data.id2label
-    others = rows["other_object_ids"][:] if "other_object_ids" in rows.column_names else None
-    found: Names = []
-    for number, ids in enumerate(rows["object_ids"][:]):
-        more = others[number] if others is not None else [[] for _ in ids]
-        found.append([[labels[i] for i in (own, *rest)] for own, rest in zip(ids, more, strict=True)])
-    return found
+    return [
+        [[labels[i] for i in (own, *rest)] for own, rest in zip(ids, others, strict=True)]
+        for ids, others in zip(rows["object_ids"][:], rows["other_object_ids"][:], strict=True)
+    ]

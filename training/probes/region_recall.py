@@ -123,9 +123,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("sources", nargs="+", metavar="[NAME=]SOURCE", help=SOURCE_HELP)
     boxes = parser.add_mutually_exclusive_group(required=True)
-    boxes.add_argument("--entities", type=Path, metavar="FILE", help="Flickr30k Entities: the joined JSON")
+    boxes.add_argument(
+        "--entities",
+        type=Path,
+        metavar="PATH",
+        help="Flickr30k Entities: Annotations' and Sentences' folder, or a JSON",
+    )
     boxes.add_argument("--recipe", metavar="RECIPE", help="a recipe of detection, whose data are read")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="with --entities: the image folder")
+    parser.add_argument(
+        "--split-lists", type=Path, metavar="FOLDER", help="with --entities: train.txt, val.txt and test.txt"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the recipe")
     parser.add_argument("--split", default="test", help="of the data (%(default)s)")
     parser.add_argument("--first", type=positive, metavar="N", help="only the first N images of the split")
@@ -141,7 +149,9 @@ def build_parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Measure, print the tables, and write the figures with `--output`."""
     if arguments.entities:
-        data = entity_boxes(arguments.entities, images=arguments.images, split=arguments.split)
+        data = entity_boxes(
+            arguments.entities, images=arguments.images, split=arguments.split, split_lists=arguments.split_lists
+        )
     else:
         data = recipe_boxes(arguments.recipe, split=arguments.split, changes=arguments.set)
     data = data.first(arguments.first) if arguments.first else data

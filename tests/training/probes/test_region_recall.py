@@ -63,7 +63,10 @@ def entities(tmp_path: Path) -> Path:
 
 def record(name: str, split: str, boxes: dict[str, Any], sentences: list[Any]) -> dict[str, Any]:
     keys = ("chain", "phrase", "types")
-    said = [{"phrases": [dict(zip(keys, phrase, strict=True)) for phrase in phrases]} for phrases in sentences]
+    said = [
+        {"tokens": ["words"], "phrases": [dict(zip(keys, phrase, strict=True)) for phrase in phrases]}
+        for phrases in sentences
+    ]
     size = {"orig_width": 80, "orig_height": 60}
     return {"filename": name, "split": split, "boxes": boxes, "sentences": said, **size}
 
@@ -175,6 +178,45 @@ def test_another_file_is_no_entities(content: bytes, tmp_path: Path) -> None:
         entity_boxes(tmp_path / "a.json.gz", images=None, split="test")
 
 
+def test_the_official_files_say_the_same_as_the_joined_ones(entities: Path, tmp_path: Path) -> None:
+    """The three images of the JSON, written as their authors write them, in pixels."""
+    for name in ("Annotations", "Sentences"):
+        (tmp_path / name).mkdir()
+    splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for own in json.loads(gzip.decompress(entities.read_bytes())):
+        stem = Path(own["filename"]).stem
+        splits[own["split"]].append(stem)
+        (tmp_path / "Annotations" / f"{stem}.xml").write_text(annotation(own))
+        lines = [" ".join(marked(phrase) for phrase in sentence["phrases"]) for sentence in own["sentences"]]
+        (tmp_path / "Sentences" / f"{stem}.txt").write_text("\n".join(lines))
+    for name, ids in splits.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(ids))
+    joined = entity_boxes(entities, images=None, split="test")
+    official = entity_boxes(tmp_path, images=None, split="test", split_lists=tmp_path)
+    assert official.rows["boxes"][:] == joined.rows["boxes"][:]
+    assert (official.names, official.types) == (joined.names, joined.types)
+    assert official.training_counts == joined.training_counts
+    with pytest.raises(ValueError, match="--split-lists"):
+        entity_boxes(tmp_path, images=None, split="test")
+
+
+def annotation(own: dict[str, Any]) -> str:
+    boxes = [(chain, np.array(box) * [80, 60, 80, 60]) for chain, boxes in own["boxes"].items() for box in boxes]
+    corners = ("xmin", "ymin", "xmax", "ymax")
+    objects = [
+        f"<object><name>{chain}</name><bndbox>"
+        + "".join(f"<{corner}>{side:.0f}</{corner}>" for corner, side in zip(corners, box, strict=True))
+        + "</bndbox></object>"
+        for chain, box in boxes
+    ]
+    size = "<size><width>80</width><height>60</height><depth>3</depth></size>"
+    return f"<annotation><filename>{own['filename']}</filename>{size}{''.join(objects)}</annotation>"
+
+
+def marked(phrase: dict[str, Any]) -> str:
+    return f"[/EN#{phrase['chain']}/{'/'.join(phrase['types'])} {phrase['phrase']}]"
+
+
 def test_boxes_of_a_recipe_have_the_names_of_their_objects() -> None:
     few = ["data.num_scenes={train: 3, val: 2, test: 2}", "data.image_size=32"]
     data = recipe_boxes("detection/scenes", split="val", changes=few)
@@ -220,6 +262,8 @@ def test_the_recall_of_the_first_boxes_of_real_images() -> None:
     data = entity_boxes(folder / "entities.json.gz", images=None, split="test").first(300)
     found = region_recall({"pyramid": "pyramid:1,2,3", "large": "pyramid:1,2,3,4,5", "cells": "grid:7"}, data)
     assert found[0]["recall"]["all"]["num_boxes"] == 2162
+    people = found[0]["recall"]["type"]["people"]  # of the first type of a box's first phrase
+    assert people["num_boxes"] == 670
     assert [round(row["recall"]["all"]["recall_100_x100"], 1) for row in found] == [30.2, 40.6, 2.6]
     low, high = found[1]["differences"]["recall_100"]["interval_x100"]
     assert low < found[1]["differences"]["recall_100"]["difference_x100"] < high
