@@ -67,7 +67,7 @@ MISLEADING = frozenset(
         *("hot dog", "teddy bear", "stuffed bear", "stuffed animal", "wet suit", "bathing suit", "swim suit"),
         *("home plate", "dirt bike", "motor bike", "train car", "shower head", "ice cream", "pony tail", "rock band"),
         *("clock face", "pizza slice", "tomato slice", "banana slice", "french fries", "stove top", "side walk"),
-        *("cotton candy", "ping pong", "merry go round", "jungle gym", "water fall", "sand box", "hair cut"),
+        *("cotton candy", "mountain range", "merry go round", "jungle gym", "water fall", "sand box", "hair cut"),
     }
 )
 # Words that the vocabulary lacks -> a name that is as true.
@@ -123,7 +123,7 @@ NO_MODIFIERS = frozenset(
         *("off", "laptop", "street", "cast", "in air", "letter", "power", "herd", "half", "wrist", "computer"),
         *("toilet", "bunch", "safety", "stripes", "bathroom", "telephone", "pile", "soda", "number", "back", "up"),
         *("down", "above", "stop", "roll", "train", "skate", "tomato", "ocean", "mountain", "made", "cut", "parking"),
-        *("covering", "cargo", "night", "day", "mesh", "pulled back", "tile", "alone", "snow", "taking off"),
+        *("covering", "cargo", "night", "mesh", "pulled back", "tile", "alone", "taking off"),
     }
 )
 # What only the living do: a running dog runs, running shoes do not.
@@ -293,12 +293,8 @@ class PhraseReader:
         living = person or owner in ANIMAL_NAMES or "animals" in kinds
         found: list[str] = []
         for name in _modifiers(before, self.attributes.ids, nouns=self.nouns):
-            passed_over = name in NO_MODIFIERS
-            passed_over |= person and (name in COLOURS or any(word in COLOURS for word in name.split())) - (
-                name in HAIR
-            )
-            passed_over |= name in (MATERIALS if living else DEEDS)
-            if not passed_over:
+            of_skin = person and name not in HAIR and not COLOURS.isdisjoint(name.split())
+            if not of_skin and name not in NO_MODIFIERS and name not in (MATERIALS if living else DEEDS):
                 found.append(name)
         return tuple(dict.fromkeys(self.attributes.ids[name] for name in found))
 
