@@ -39,7 +39,7 @@ LAYERS = (
     ("regions",),
     ("scenes", "search", "teachers"),
     ("tasks",),
-    ("publish",),
+    ("probes", "publish"),
     ("commands",),
 )
 TRAINING_IMPORTS = re.compile(r"^\s*(?:from|import)\s+training\.(\w+)", flags=re.MULTILINE)

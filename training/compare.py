@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from training.data.files import read_json
+from training.metrics.bootstrap import bootstrap_means, interval_x100
 from training.metrics.item_scores import ItemScores, read_item_scores
 
-SAMPLES = 2000
 CHIEF_METRICS = ("accuracy", "cider_d", "rsum")  # the first of these that was measured is shown in the table
 
 
@@ -85,28 +85,8 @@ def difference(
         raise ValueError(f"{' and '.join(names)} were scored on different captions: evaluate both on the same split")
     gains = np.array(scores["values"], dtype=float)[order] - np.array(reference["values"], dtype=float)
     means = bootstrap_means(gains, seed=seed, weights=weights)
-    low, high = np.percentile(100 * means, [2.5, 97.5]).round(2).tolist()
     mean = float((gains * weights).sum() / weights.sum())
-    return {"difference_x100": round(100 * mean, 2), "interval_x100": [low, high]}
-
-
-def bootstrap_means(
-    values: np.ndarray, *, seed: int, samples: int = SAMPLES, weights: np.ndarray | None = None
-) -> np.ndarray:
-    """The means (samples,) of bootstrap samples: N of the values (N,), drawn with replacement.
-
-    weights (N,): of each value in the means; equal by default.
-
-    >>> bootstrap_means(np.ones(5), seed=0, samples=2).tolist()
-    [1.0, 1.0]
-    """
-    generator = np.random.default_rng(seed)
-    weights = np.ones(len(values)) if weights is None else weights
-    weighted, means = values * weights, np.empty(samples)
-    for number in range(samples):
-        drawn = generator.integers(len(values), size=len(values))
-        means[number] = weighted[drawn].sum() / weights[drawn].sum()
-    return means
+    return {"difference_x100": round(100 * mean, 2), "interval_x100": interval_x100(means)}
 
 
 def described(evaluation: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ import pytest
 from tests.training.tiny_run import tiny_recipe, tiny_retrieval_recipe, tiny_vqa_recipe, train_here
 from training.cli import main
 from training.commands.compare import named_folders
-from training.compare import bootstrap_means, compare_models, table
+from training.compare import compare_models, table
 from training.metrics.item_scores import item_scores
 
 DATASET = {"name": "DAQUAR", "type": "daquar", "split": "test", "num_questions": 400}
@@ -41,12 +41,6 @@ def test_a_difference_and_its_interval(tmp_path: Path) -> None:
     assert second["interval_x100"] == pytest.approx([10 - 1.96 * 1.5, 10 + 1.96 * 1.5], abs=0.35)
     assert third["difference_x100"] == pytest.approx(0.5)
     assert third["interval_x100"][0] < 0 < third["interval_x100"][1]
-
-
-def test_the_bootstrap_is_of_the_seed() -> None:
-    values = np.random.default_rng(0).normal(size=50)
-    assert bootstrap_means(values, seed=3).tolist() == bootstrap_means(values, seed=3).tolist()
-    assert bootstrap_means(values, seed=3).std() == pytest.approx(values.std() / 50**0.5, rel=0.1)
 
 
 def test_models_without_accuracies_stand_side_by_side(tmp_path: Path) -> None:

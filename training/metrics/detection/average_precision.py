@@ -12,34 +12,40 @@ import contextlib
 import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from training.metrics.detection.scored_rows import (
+    UNRANKED,
+    LabelledBoxes,
+    Record,
+    Records,
+    boxes_array,
+    checked_ids,
+    other_names,
+    paired,
+    predicted_boxes,
+    predicted_objects,
+    predicted_probs,
+    true_boxes,
+    true_of_row,
+)
+from training.metrics.detection.true_names import (
+    FoundObjects,
+    check_covered,
+    cover,
+    detections_of_probs,
+    names_of_boxes,
+    settle,
+)
 
 __all__ = ["attribute_scores", "coco_detection", "detection_scores", "vg_detection", "vg_object_scores"]
 
 COCO_PRECISIONS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
 COCO_RECALLS = ("mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large")
-ROW_COLUMNS = ("image_id", "width", "height", "boxes", "object_ids", "attribute_ids", "crowd")
 VG_OVERLAP = 0.5
-FARTHEST_OUTSIDE = 1.0  # of an image's side; boxes may be a little outside, boxes in pixels are far outside
-PIXEL_DECIMALS = 3  # the error of float32 in 0..1 is less; official annotations have at most two decimals
 PAIRS_AT_ONCE = 1 << 20
-UNRANKED = "every detection needs a finite score"
-
-Record = Mapping[str, Any]
-Records = Sequence[Record]
-
-
-class LabelledBoxes(NamedTuple):
-    """Boxes of all images: images (N,) from 0, classes (N,) from 1, boxes (N, 4) xyxy pixels; int, int and float.
-
-    A box with several attributes is repeated for each.
-    """
-
-    images: np.ndarray
-    classes: np.ndarray
-    boxes: np.ndarray
 
 
 # -- COCO -------------------------------------------------------------------------------------------------------------
@@ -195,8 +201,8 @@ def vg_detection(
         parts = []
         for place, image in enumerate(images):
             what = f"images[{place}]"
-            boxes = _boxes(image["boxes"], f"{what}['boxes']")
-            parts.append(_true_boxes(place, boxes, image[column], num_classes=total - 1, what=f"{what}['{column}']")[0])
+            boxes = boxes_array(image["boxes"], f"{what}['boxes']")
+            parts.append(true_boxes(place, boxes, image[column], num_classes=total - 1, what=f"{what}['{column}']")[0])
         detections, confidences = _file_detections(found, image_places, num_classes=total - 1, what=name)
         scores[name] = vg_average_precision(detections, confidences, truth=_concatenated(parts), num_classes=total - 1)
     return scores
@@ -342,22 +348,42 @@ def _file_detections(
         raise ValueError(f"{what}_detections hold {flat[place : place + 6]!r}; {UNRANKED}")
     images = np.array([image_places[str(image_id)] for image_id in flat[::6]], dtype=np.int64)
     labels = np.repeat([int(key) for key in found], [len(lines) for lines in found.values()])
-    labels = _ids(labels, highest=num_classes, what=f"{what}_detections")
-    return LabelledBoxes(images, labels, _boxes(np.stack(sides, axis=1), f"{what}_detections")), scores
+    labels = checked_ids(labels, highest=num_classes, what=f"{what}_detections")
+    return LabelledBoxes(images, labels, boxes_array(np.stack(sides, axis=1), f"{what}_detections")), scores
 
 
 # -- our rows ---------------------------------------------------------------------------------------------------------
 
 
-def detection_scores(predictions: Records, rows: Records, *, num_classes: int) -> dict[str, Any]:
+def detection_scores(
+    predictions: Records,
+    rows: Records,
+    *,
+    num_classes: int,
+    covered: Mapping[int, Sequence[int]] | None = None,
+    max_per_image: int = 100,
+    nms_iou: float = 0.5,
+) -> dict[str, Any]:
     """COCO's metrics for predictions on rows of `training.data.boxes.rows`, in the same order.
+
+    A box may have several right names, and a name may cover others: `true_names.py` states the two rules by which they
+    count. A detector of such names is scored by `detection_scores(found, rows, num_classes=config.num_objects,
+    covered=data.covered)`, where `data` is the `DetectionData` of the rows and each of `found` has a region's
+    `object_probs` beside its box.
 
     Args:
         predictions: one dict per image: `boxes` (R, 4) xyxy 0..1, `scores` (R,), `object_ids` (R,) from 1 to
-            `num_classes`, as arrays, lists or tensors on the CPU; and optionally `image_id`, which must be the row's.
-        rows: `image_id`, `width`, `height`, `boxes`, `object_ids` and `crowd`; a list of dicts or a `datasets.Dataset`,
-            whose images are not read. A repeated image is scored twice.
+            `num_classes`, as arrays, lists or tensors on the CPU; or `object_probs` (R, num_classes + 1), background
+            first, in place of the last two: then each region is a detection of every object. Optionally `image_id`,
+            which must be the row's.
+        rows: `image_id`, `width`, `height`, `boxes`, `object_ids` and, where there are any, `crowd` and
+            `other_object_ids`, a list of further right names per box; a list of dicts or a `datasets.Dataset`, whose
+            images are not read. A repeated image is scored twice.
         num_classes: object ids are 1..num_classes.
+        covered: of an object id, the ids of the finer names that it covers.
+        max_per_image: with `object_probs`, how many detections of an image count, those with the highest scores.
+        nms_iou: the overlap above which the less sure of two detections of one object is left out: with `object_probs`
+            for every object, else for covering names, whose detections come from several.
 
     Returns:
         As `coco_detection`, with object ids under `per_class`. Since rows have no masks, the area of the box decides
@@ -374,18 +400,43 @@ def detection_scores(predictions: Records, rows: Records, *, num_classes: int) -
         >>> round(scores["map_x100"], 1), round(scores["map_50_x100"], 1)
         (70.0, 100.0)
     """
+    covered = covered or {}
+    check_covered(covered, num_classes=num_classes)
+    limits = {"num_classes": num_classes, "most": max_per_image, "nms_iou": nms_iou}
     detections: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    pairs = _paired(predictions, rows)
+    pairs = paired(predictions, rows)
     for image, (what, prediction, row) in enumerate(pairs, start=1):
-        boxes = _predicted_boxes(prediction, row, what)
-        ids, scores = _predicted_objects(prediction, len(boxes), num_classes=num_classes, what=what)
-        records = _coco_records(image, boxes, ids, np.zeros(len(ids), dtype=bool))
-        detections += [record | {"score": score} for record, score in zip(records, scores.tolist(), strict=True)]
-        truth, crowd = _true_of_row(image, row, "object_ids", num_classes)
-        annotations += _coco_records(image, truth.boxes, truth.classes, crowd)
+        truth, crowd = true_of_row(image, row, "object_ids", num_classes)
+        names = names_of_boxes(truth.classes, other_names(row, num_classes, what=what), covered)
+        found = settle(_found_objects(prediction, row, covered, what=what, **limits), truth.boxes, names, crowd)
+        records = _coco_records(image, found.boxes, found.ids, np.zeros(len(found.ids), dtype=bool))
+        detections += [record | {"score": score} for record, score in zip(records, found.scores.tolist(), strict=True)]
+        owners = np.repeat(np.arange(len(crowd)), [len(own) for own in names.right])
+        ids = np.array([i for own in names.right for i in sorted(own)], dtype=np.int64)
+        annotations += _coco_records(image, truth.boxes[owners], ids, crowd[owners])
     images, categories = range(1, len(pairs) + 1), range(1, num_classes + 1)
     return _run_coco(detections, annotations, image_ids=images, category_ids=categories)
+
+
+def _found_objects(
+    prediction: Record,
+    row: Record,
+    covered: Mapping[int, Sequence[int]],
+    *,
+    what: str,
+    num_classes: int,
+    most: int,
+    nms_iou: float,
+) -> FoundObjects:
+    """One image's detections in pixels, those of covering names among them."""
+    boxes = predicted_boxes(prediction, row, what)
+    if "object_probs" in prediction and "object_ids" not in prediction:
+        probs = predicted_probs(prediction, "object_probs", (len(boxes), num_classes + 1), what=what)
+        return detections_of_probs(boxes, probs, covered, most=most, nms_iou=nms_iou)
+    ids, scores = predicted_objects(prediction, len(boxes), num_classes=num_classes, what=what)
+    found = FoundObjects(boxes, ids, scores)
+    return cover(found, covered, nms_iou=nms_iou) if covered else found
 
 
 def vg_object_scores(
@@ -446,20 +497,20 @@ def _vg_scores(
     if most < 1:
         raise ValueError(f"max_per_image is {most}; give at least 1")
     found, scores, true, crowds = [], [], [], []
-    for place, (what, prediction, row) in enumerate(_paired(predictions, rows)):
-        boxes = _predicted_boxes(prediction, row, what) + offset
+    for place, (what, prediction, row) in enumerate(paired(predictions, rows)):
+        boxes = predicted_boxes(prediction, row, what) + offset
         if columns[0] == "object_ids" and "object_ids" in prediction:
-            ids, ranks = _predicted_objects(prediction, len(boxes), num_classes=classes, what=what)
+            ids, ranks = predicted_objects(prediction, len(boxes), num_classes=classes, what=what)
             chosen = regions = _highest(ranks, most)
             labels = ids[chosen]
         else:
-            ranks = _probs(prediction, columns[1], (len(boxes), classes + 1), what=what)[:, 1:].ravel()
+            ranks = predicted_probs(prediction, columns[1], (len(boxes), classes + 1), what=what)[:, 1:].ravel()
             chosen = _highest(ranks, most)
             chosen = chosen[ranks[chosen] > 0]
             regions, labels = chosen // classes, chosen % classes + 1
         found.append(LabelledBoxes(np.full(len(chosen), place), labels, boxes[regions]))
         scores.append(ranks[chosen].astype(np.float64))
-        truth, crowd = _true_of_row(place, row, columns[0], classes)
+        truth, crowd = true_of_row(place, row, columns[0], classes)
         true.append(truth)
         crowds.append(crowd)
     detections, truth, crowd = _concatenated(found), _concatenated(true), np.concatenate(crowds)
@@ -470,119 +521,6 @@ def _highest(scores: np.ndarray, count: int) -> np.ndarray:
     """The indices of the `count` highest scores (N,), and of all that equal the last of them."""
     lowest = np.partition(scores, -count)[-count] if len(scores) > count else -np.inf
     return np.flatnonzero(scores >= lowest)
-
-
-def _paired(predictions: Records, rows: Any) -> list[tuple[str, Record, Record]]:
-    """For each image the name of its prediction in errors, the prediction and the row."""
-    if len(predictions) != len(rows):
-        raise ValueError(f"{len(predictions)} predictions but {len(rows)} rows; pass one per image, in the same order")
-    if not len(rows):
-        raise ValueError("there are no rows to score")
-    if hasattr(rows, "select_columns"):  # so that a datasets.Dataset does not decode images
-        rows = rows.select_columns([name for name in ROW_COLUMNS if name in rows.column_names])
-    pairs = []
-    for number, (prediction, row) in enumerate(zip(predictions, rows, strict=True)):
-        image_id = row.get("image_id", number)
-        if str(prediction.get("image_id", image_id)) != str(image_id):
-            raise ValueError(
-                f"predictions[{number}] is of image {prediction['image_id']!r} but rows[{number}] of {image_id!r}; "
-                "bring them into the same order"
-            )
-        pairs.append((f"predictions[{number}] (image {image_id})", prediction, row))
-    return pairs
-
-
-def _part(prediction: Record, key: str, what: str) -> Any:
-    if key not in prediction:
-        raise ValueError(f"{what} has no {key!r}; it has {', '.join(sorted(prediction)) or 'nothing'}")
-    return prediction[key]
-
-
-def _predicted_boxes(prediction: Record, row: Record, what: str) -> np.ndarray:
-    return _pixels(_part(prediction, "boxes", what), row, f"{what}['boxes']")
-
-
-def _predicted_objects(prediction: Record, count: int, *, num_classes: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """The object ids (R,) and scores (R,) of one image, checked."""
-    ids = np.asarray(_part(prediction, "object_ids", what))
-    scores = np.asarray(_part(prediction, "scores", what), dtype=np.float64)
-    for name, values in (("object_ids", ids), ("scores", scores)):
-        if values.shape != (count,):
-            raise ValueError(
-                f"{what}[{name!r}] has shape {values.shape}, but there are {count} boxes; give one per box"
-            )
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{what}['scores'] hold a number that is not finite; {UNRANKED}")
-    return _ids(ids, highest=num_classes, what=f"{what}['object_ids']"), scores
-
-
-def _probs(prediction: Record, key: str, shape: tuple[int, int], *, what: str) -> np.ndarray:
-    """Probabilities (R, classes + 1) of one image, checked."""
-    probs = np.asarray(_part(prediction, key, what))
-    probs = probs.reshape(shape) if probs.size == 0 and not shape[0] else probs
-    if probs.shape != shape:
-        raise ValueError(f"{what}[{key!r}] has shape {probs.shape}; with {shape[0]} boxes it should have {shape}")
-    if not np.isfinite(probs).all():
-        raise ValueError(f"{what}[{key!r}] hold a number that is not finite; {UNRANKED}")
-    return probs
-
-
-def _true_of_row(place: int, row: Record, column: str, num_classes: int) -> tuple[LabelledBoxes, np.ndarray]:
-    """One row's M labelled boxes in pixels, and which of them are a crowd (M,)."""
-    what = f"the row of image {row.get('image_id', place)}"
-    boxes = _pixels(row["boxes"], row, f"{what}: boxes")
-    truth, owners = _true_boxes(place, boxes, row[column], num_classes=num_classes, what=f"{what}: {column}")
-    given = row.get("crowd")
-    crowd = np.zeros(len(boxes), dtype=bool) if given is None else np.asarray(given, dtype=bool)
-    if crowd.shape != (len(boxes),):
-        raise ValueError(f"{what}: crowd has {len(crowd)} values, but there are {len(boxes)} boxes; give one per box")
-    return truth, crowd[owners]
-
-
-def _true_boxes(
-    place: int, boxes: np.ndarray, labels: Sequence[Any], *, num_classes: int, what: str
-) -> tuple[LabelledBoxes, np.ndarray]:
-    """An image's true boxes, repeated for each label (an id or a list of ids per box), and the index of each box."""
-    if len(labels) != len(boxes):
-        raise ValueError(f"{what} are {len(labels)}, but there are {len(boxes)} boxes; give one per box")
-    # a list of attributes may be padded by 0, "no attribute", and may hold one twice
-    chosen = [sorted({int(i) for i in label} - {0}) if np.ndim(label) else [label] for label in labels]
-    owners = np.repeat(np.arange(len(boxes)), [len(label) for label in chosen])
-    ids = _ids(np.array([i for label in chosen for i in label]), highest=num_classes, what=what)
-    return LabelledBoxes(np.full(len(owners), place), ids, boxes[owners]), owners
-
-
-def _ids(ids: np.ndarray, *, highest: int, what: str) -> np.ndarray:
-    """Ids (N,) as int64; raises `ValueError` if one is not a whole number from 1 to the highest."""
-    whole = ids.astype(np.int64)
-    wrong = (whole != ids) | (whole < 1) | (whole > highest)
-    if wrong.any():
-        raise ValueError(f"{what} holds {ids[wrong][0]}, but ids go from 1 to {highest}; was another vocabulary used?")
-    return whole
-
-
-def _pixels(boxes: Any, row: Record, what: str) -> np.ndarray:
-    """Boxes in 0..1 (N, 4) -> pixels of the row's image, rounded to remove the error of float32."""
-    boxes = _boxes(boxes, what)
-    size = np.array([row["width"], row["height"]] * 2, dtype=np.float64)
-    if not (size >= 1).all():
-        raise ValueError(f"{what}: the image's size is {row['width']} x {row['height']} pixels; give its true size")
-    if len(boxes) and (boxes.min() < -FARTHEST_OUTSIDE or boxes.max() > 1 + FARTHEST_OUTSIDE):
-        raise ValueError(f"{what} go from {boxes.min():.4g} to {boxes.max():.4g}; give xyxy in 0..1 of the image")
-    return np.round(boxes * size, PIXEL_DECIMALS)
-
-
-def _boxes(boxes: Any, what: str) -> np.ndarray:
-    """Boxes xyxy (N, 4) as float64, checked."""
-    array = np.asarray(boxes, dtype=np.float64)
-    array = array.reshape(0, 4) if array.size == 0 else array
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"{what} have shape {array.shape}; give x1, y1, x2, y2 for each")
-    wrong = ~np.isfinite(array).all(axis=1) | (array[:, 2:] < array[:, :2]).any(axis=1)
-    if wrong.any():
-        row = int(wrong.argmax())
-        raise ValueError(f"{what} hold {array[row].tolist()} at {row}; give finite x1 <= x2 and y1 <= y2")
-    return array
 
 
 def _concatenated(parts: Sequence[LabelledBoxes]) -> LabelledBoxes:

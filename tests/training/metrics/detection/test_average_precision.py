@@ -301,7 +301,7 @@ def naive_coco_precision(
             taken.add(best)
             hits += 1
         points.append((hits / num_boxes, hits / seen))
-    best_after = [max([p for r, p in points if r >= recall - 1e-12], default=0.0) for recall in np.linspace(0, 1, 101)]
+    best_after = [max([p for r, p in points if r >= recall], default=0.0) for recall in np.linspace(0, 1, 101)]
     return sum(best_after) / 101
 
 
