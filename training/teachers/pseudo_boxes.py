@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,32 +34,10 @@ from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.captions.rows import CAPTION_FEATURES
 from training.data.files import IMAGE_SUFFIXES, PathLike, column, read_json, records, write_json
 from training.regions.extract import readable_images, undecoded
-from training.teachers.detectors import Detections, Teacher, load_teacher
+from training.teachers.coco_classes import COCO_CATEGORIES, OTHER_NAMES
+from training.teachers.detections import Detections, Teacher
+from training.teachers.detectors import load_teacher
 
-# COCO does not use 10 of the ids 1..90; the names are in the order of the ids
-COCO_NAMES = (
-    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
-    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
-    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
-    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
-    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
-    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
-    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
-    *("microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear"),
-    *("hair drier", "toothbrush"),
-)
-COCO_ABSENT_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-COCO_IDS = tuple(number for number in range(1, 91) if number not in COCO_ABSENT_IDS)
-COCO_CATEGORIES = dict(zip(COCO_NAMES, COCO_IDS, strict=True))
-# Darknet's names of COCO classes, which many detectors use
-OTHER_NAMES = {
-    "motorbike": "motorcycle",
-    "aeroplane": "airplane",
-    "sofa": "couch",
-    "pottedplant": "potted plant",
-    "diningtable": "dining table",
-    "tvmonitor": "tv",
-}
 FORMATS = ("coco", "flickr30k_entities", "flickr_tokens", "karpathy", "nocaps", "vizwiz")
 SMALLEST_SIDE_PIXELS = 1.0
 MATCHING_IOU = 0.5
@@ -94,7 +73,7 @@ def keep_best(found: Detections, *, nms_iou: float, size: tuple[int, int]) -> De
     wide = (boxes[:, 2:] - boxes[:, :2] >= SMALLEST_SIDE_PIXELS).all(dim=1)
     rows = torch.nonzero(wide).squeeze(1)
     rows = rows[batched_nms(boxes[rows], found.scores[rows].float(), classes[rows], nms_iou)]
-    return Detections(boxes[rows], found.scores[rows], [found.labels[row] for row in rows.tolist()])
+    return replace(found, boxes=boxes).select(rows.tolist())
 
 
 def folder_rows(folder: PathLike) -> datasets.Dataset:
@@ -320,14 +299,13 @@ def _known(found: Detections, categories: Mapping[str, int], *, unknown: Counter
     rows = torch.nonzero(found.scores >= threshold).squeeze(1).tolist()
     labels = [OTHER_NAMES.get(found.labels[row], found.labels[row]) for row in rows]
     unknown.update(label for label in labels if label not in categories)
-    enough = Detections(found.boxes[rows], found.scores[rows], labels)
-    return _relabelled(enough, [label if label in categories else None for label in labels])
+    return _relabelled(found.select(rows, labels), [label if label in categories else None for label in labels])
 
 
 def _relabelled(found: Detections, labels: Sequence[str | None]) -> Detections:
     """The boxes with new labels, without those whose label is None."""
     rows = [row for row, label in enumerate(labels) if label is not None]
-    return Detections(found.boxes[rows], found.scores[rows], [label for label in labels if label is not None])
+    return found.select(rows, [label for label in labels if label is not None])
 
 
 def _report_unknown(unknown: Counter[str], annotations: Sequence[Any]) -> None:
@@ -405,7 +383,13 @@ def build_parser() -> argparse.ArgumentParser:
     compared = commands.add_parser("compare", help="the score threshold with the best F1 against real boxes")
     compared.add_argument("boxes", type=Path, help="boxes of `detect` with a low threshold")
     compared.add_argument("real", type=Path, help="a COCO instances file of the same images")
-    compared.add_argument("--without", metavar="FIELD=VALUE", help="leave out images, such as karpathy_split=test")
+    compared.add_argument(
+        "--without",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="leave out images, such as karpathy_split=test; box_source=None: those that nobody labelled (repeatable)",
+    )
     compared.set_defaults(run=run_compare)
     return parser
 
@@ -448,11 +432,11 @@ def run_compare(arguments: argparse.Namespace) -> None:
     boxes, real = read_json(arguments.boxes), read_json(arguments.real)
     made, notes = checked_boxes(boxes, arguments.boxes), checked_boxes(real, arguments.real)
     column(made, "score", arguments.boxes)
-    field, _, value = (arguments.without or "").partition("=")
+    left_out = [tuple(condition.split("=", 1)) for condition in arguments.without]
     kept = {
         image_id
         for image_id, record in _images_by_id(real, arguments.real).items()
-        if not field or str(record.get(field)) != value
+        if not any(str(record.get(field)) == value for field, value in left_out)
     }
     kept &= _images_by_id(boxes, arguments.boxes).keys()
     best = best_threshold(*([note for note in part if str(note["image_id"]) in kept] for part in (made, notes)))

@@ -15,7 +15,8 @@ from tests.shared_files import shared
 from training.data.boxes.caption_attributes import ATTRIBUTES
 from training.data.boxes.formats import load_detection
 from training.data.captions.formats import load_captions
-from training.teachers.detectors import Detections, FastestDetTeacher
+from training.teachers.detections import Detections
+from training.teachers.onnx_detectors import FastestDetTeacher
 from training.teachers.pseudo_boxes import (
     COCO_CATEGORIES,
     COCO_IDS,
