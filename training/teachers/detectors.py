@@ -2,18 +2,22 @@
 
     images --Teacher--> Detections --training/teachers/pseudo_boxes.py--> a COCO instances file
 
-A teacher is any callable from images to `Detections`: a model in ONNX (`onnx_detectors.py`), or any object detector of
-transformers.
+A teacher is any callable from images to `Detections`: a model in ONNX (`onnx_detectors.py`), a detector of ours
+(`updown_teacher.py`), or any object detector of transformers.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
 from PIL.Image import Image as PilImage
+from transformers import AutoConfig
 
+from modeling_updown import UpDownDetectorConfig
 from training.data.files import PathLike
 from training.teachers.detections import Detections, Teacher
 from training.teachers.onnx_detectors import load_onnx_teacher
+from training.teachers.updown_teacher import UpDownTeacher
 
 
 class TransformersTeacher:
@@ -47,7 +51,27 @@ class TransformersTeacher:
 
 
 def load_teacher(teacher: str, *, names: PathLike | None, threshold: float) -> Teacher:
-    """The teacher of an ONNX file (`load_onnx_teacher`), else a `TransformersTeacher`."""
+    """The teacher of a file, a folder or a Hub name.
+
+    Args:
+        teacher: an ONNX file (`load_onnx_teacher`); else a model saved by `UpDownDetector` (an `UpDownTeacher`) or by
+            a detector of transformers (a `TransformersTeacher`), told apart by the type in its config.
+        names: of an ONNX model, see there.
+        threshold: boxes of a lower score are left out; FastestDet gives all the same.
+
+    Raises:
+        ImportError: for an ONNX file without onnxruntime.
+        ValueError: for a file or folder that is no such model.
+    """
     if teacher.endswith(".onnx"):
         return load_onnx_teacher(teacher, names=names, threshold=threshold)
+    if saved_model_type(teacher) == UpDownDetectorConfig.model_type:
+        return UpDownTeacher(teacher, threshold=threshold)
     return TransformersTeacher(teacher, threshold=threshold)
+
+
+def saved_model_type(folder: str) -> str:
+    """The model type in the config of a folder or Hub id; "" where none can be read."""
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with it is said where it is loaded
+        return str(AutoConfig.from_pretrained(folder).model_type)
+    return ""

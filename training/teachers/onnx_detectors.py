@@ -28,8 +28,8 @@ FASTESTDET_OUTPUTS = 5  # numbers per cell before the class scores
 NANODET_OUTPUT = re.compile(r"(cls|dis)(\d+)")
 NANODET_LONGER_SIDE = 416  # pixels, as in its training
 NANODET_MULTIPLE = 32  # the input's sides are multiples of it
-NANODET_MEAN_BGR = (103.53, 116.28, 123.675)
-NANODET_STD_BGR = (57.375, 57.12, 58.395)
+NANODET_MEAN_BGR = np.array([103.53, 116.28, 123.675], dtype=np.float32)
+NANODET_STD_BGR = np.array([57.375, 57.12, 58.395], dtype=np.float32)
 SIDES = 4
 
 
@@ -97,14 +97,12 @@ def nanodet_pixels(image: PilImage) -> tuple[np.ndarray, torch.Tensor, torch.Ten
     canvas = np.zeros((rows, columns, 3), dtype=np.float32)
     resized = image.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
     canvas[top : top + height, left : left + width] = np.asarray(resized, dtype=np.float32)[:, :, ::-1]
-    canvas = (canvas - np.float32(NANODET_MEAN_BGR)) / np.float32(NANODET_STD_BGR)
+    canvas = (canvas - NANODET_MEAN_BGR) / NANODET_STD_BGR
     scale = torch.tensor([width / image.width, height / image.height] * 2)
     return np.ascontiguousarray(canvas.transpose(2, 0, 1)[None]), torch.tensor([left, top] * 2), scale
 
 
-def decode_nanodet(
-    outputs: Mapping[str, np.ndarray], *, strides: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def decode_nanodet(outputs: Mapping[str, np.ndarray], *, strides: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """The outputs for one image -> one box per cell, and its class scores.
 
     A side's distance from the cell's corner (column * stride, row * stride) is stride times the mean of its
@@ -237,9 +235,7 @@ def open_onnx(model: PathLike) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     try:
-        return onnxruntime.InferenceSession(
-            os.fspath(model), sess_options=options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(os.fspath(model), sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exception classes have no common base
         raise ValueError(f"{model} is not an ONNX model that onnxruntime can run: {error}") from error
 
