@@ -2,108 +2,22 @@
 
     images --Teacher--> Detections --training/teachers/pseudo_boxes.py--> a COCO instances file
 
-A teacher is any callable from images to `Detections`: FastestDet (github.com/dog-qiuqiu/FastestDet, a detector of the
-80 classes of COCO in 1 MB) through onnxruntime, or any object detector of transformers.
+A teacher is any callable from images to `Detections`: a model in ONNX (`onnx_detectors.py`), a detector of ours
+(`updown_teacher.py`), or any object detector of transformers.
 """
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import contextlib
+from collections.abc import Sequence
 
-import numpy as np
 import torch
-from PIL import Image
 from PIL.Image import Image as PilImage
-from torchvision.ops import box_convert
+from transformers import AutoConfig
 
-from training.data.files import PathLike, read_lines
-
-FASTESTDET_OUTPUTS = 5  # numbers per cell before the class scores
-
-
-@dataclass(frozen=True)
-class Detections:
-    """A teacher's detections in one image: `boxes` (N, 4) xyxy in pixels, `scores` (N,) 0..1, N class `labels`."""
-
-    boxes: torch.Tensor
-    scores: torch.Tensor
-    labels: list[str]
-
-
-Teacher = Callable[[Sequence[PilImage]], list[Detections]]
-
-
-class FastestDetTeacher:
-    """The FastestDet detector in ONNX, on one core of the CPU.
-
-    Args:
-        model: the ONNX file; one input (1, 3, height, width), one output (1, 5 + classes, rows, columns).
-        names: the class names, one per line in the order of the outputs; by default `coco.names` in the model's folder.
-
-    Raises:
-        ImportError: without onnxruntime.
-        ValueError: for a file that is not such a model, or another number of names than classes.
-    """
-
-    def __init__(self, model: PathLike, *, names: PathLike | None = None):
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError("an ONNX teacher needs onnxruntime: pip install 'modeling-updown[distill]'") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        try:
-            self.session = onnxruntime.InferenceSession(
-                os.fspath(model), sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime's exception classes have no common base
-            raise ValueError(f"{model} is not an ONNX model that onnxruntime can run: {error}") from error
-        entry, result = self.session.get_inputs()[0], self.session.get_outputs()[0]
-        if len(entry.shape) != 4 or len(result.shape) != 4 or not all(isinstance(n, int) for n in entry.shape[2:]):
-            raise ValueError(f"{model} takes {entry.shape} and gives {result.shape}; is it an export of FastestDet?")
-        self.input_name, (self.height, self.width) = entry.name, entry.shape[2:]
-        self.names = read_lines(Path(model).with_name("coco.names") if names is None else names)
-        if result.shape[1] != FASTESTDET_OUTPUTS + len(self.names):
-            raise ValueError(
-                f"{model} gives {result.shape[1]} numbers per cell, but {len(self.names)} class names need "
-                f"{FASTESTDET_OUTPUTS + len(self.names)}; give the model's own list with --names"
-            )
-
-    def __call__(self, images: Sequence[PilImage]) -> list[Detections]:
-        """The boxes of all cells of every image, unfiltered."""
-        return [self.detect(image) for image in images]
-
-    def detect(self, image: PilImage) -> Detections:
-        """The boxes of one image, resized to the input's size without keeping its shape, as in the model's training;
-        bicubic interpolation agrees best with real boxes."""
-        resized = image.convert("RGB").resize((self.width, self.height), Image.Resampling.BICUBIC)
-        bgr = np.asarray(resized, dtype=np.float32)[:, :, ::-1].transpose(2, 0, 1) / 255
-        cells = self.session.run(None, {self.input_name: np.ascontiguousarray(bgr[None])})[0][0]
-        boxes, scores, classes = decode_fastestdet(torch.from_numpy(cells))
-        size = torch.tensor([image.width, image.height] * 2)
-        return Detections(boxes * size, scores, [self.names[number] for number in classes.tolist()])
-
-
-def decode_fastestdet(cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The output map of one image -> one box per cell.
-
-    The box's centre is tanh(output) cells from the cell's corner, its sides are sigmoid(output) times the image's; the
-    score is objectness^0.6 times the best class's probability^0.4, as in the reference implementation.
-
-    Args:
-        cells: (5 + C, rows, columns): objectness 0..1, x, y, width, height, and C class probabilities.
-
-    Returns:
-        boxes (rows * columns, 4) xyxy in 0..1, scores (rows * columns,), classes (rows * columns,) from 0.
-    """
-    _, rows, columns = cells.shape
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    class_probs, classes = cells[FASTESTDET_OUTPUTS:].max(dim=0)  # (rows, columns)
-    centre_x, centre_y = (x + cells[1].tanh()) / columns, (y + cells[2].tanh()) / rows
-    boxes = torch.stack([centre_x, centre_y, cells[3].sigmoid(), cells[4].sigmoid()], dim=-1).flatten(0, 1)
-    scores = cells[0] ** 0.6 * class_probs**0.4
-    return box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1), scores.flatten(), classes.flatten()
+from modeling_updown import UpDownDetectorConfig
+from training.data.files import PathLike
+from training.teachers.detections import Detections, Teacher
+from training.teachers.onnx_detectors import load_onnx_teacher
+from training.teachers.updown_teacher import UpDownTeacher
 
 
 class TransformersTeacher:
@@ -137,7 +51,27 @@ class TransformersTeacher:
 
 
 def load_teacher(teacher: str, *, names: PathLike | None, threshold: float) -> Teacher:
-    """A `FastestDetTeacher` for an ONNX file, else a `TransformersTeacher`."""
+    """The teacher of a file, a folder or a Hub name.
+
+    Args:
+        teacher: an ONNX file (`load_onnx_teacher`); else a model saved by `UpDownDetector` (an `UpDownTeacher`) or by
+            a detector of transformers (a `TransformersTeacher`), told apart by the type in its config.
+        names: of an ONNX model, see there.
+        threshold: boxes of a lower score are left out; FastestDet gives all the same.
+
+    Raises:
+        ImportError: for an ONNX file without onnxruntime.
+        ValueError: for a file or folder that is no such model.
+    """
     if teacher.endswith(".onnx"):
-        return FastestDetTeacher(teacher, names=names)
+        return load_onnx_teacher(teacher, names=names, threshold=threshold)
+    if saved_model_type(teacher) == UpDownDetectorConfig.model_type:
+        return UpDownTeacher(teacher, threshold=threshold)
     return TransformersTeacher(teacher, threshold=threshold)
+
+
+def saved_model_type(folder: str) -> str:
+    """The model type in the config of a folder or Hub id; "" where none can be read."""
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with it is said where it is loaded
+        return str(AutoConfig.from_pretrained(folder).model_type)
+    return ""

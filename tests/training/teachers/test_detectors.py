@@ -10,7 +10,8 @@ from PIL import Image
 from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcessor
 
 from tests.shared_files import shared
-from training.teachers.detectors import FastestDetTeacher, TransformersTeacher, decode_fastestdet, load_teacher
+from training.teachers.detectors import TransformersTeacher, load_teacher
+from training.teachers.onnx_detectors import FastestDetTeacher, decode_fastestdet
 
 
 def sigmoid(number: float) -> float:

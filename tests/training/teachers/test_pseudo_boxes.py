@@ -15,17 +15,12 @@ from tests.shared_files import shared
 from training.data.boxes.caption_attributes import ATTRIBUTES
 from training.data.boxes.formats import load_detection
 from training.data.captions.formats import load_captions
-from training.teachers.detectors import Detections, FastestDetTeacher
-from training.teachers.pseudo_boxes import (
-    COCO_CATEGORIES,
-    COCO_IDS,
-    best_threshold,
-    describe_boxes,
-    detect,
-    folder_rows,
-    keep_best,
-    main,
-)
+from training.teachers.agreement import best_threshold
+from training.teachers.coco_classes import COCO_CATEGORIES, COCO_IDS
+from training.teachers.detections import Detections
+from training.teachers.made_boxes import detect, folder_rows, keep_best
+from training.teachers.onnx_detectors import FastestDetTeacher
+from training.teachers.pseudo_boxes import describe_boxes, main
 
 DOG = {"image_id": 1, "category_id": 18, "bbox": [10.0, 10.0, 20.0, 20.0]}
 
@@ -204,7 +199,9 @@ def test_describe_and_compare_on_the_command_line(tmp_path: Path, capsys: pytest
     assert json.loads(output.read_text())["annotations"][0]["attributes"] == ["wet"]
     assert "1 images, 1 boxes, 1.00 per image, 1 of them with attributes" in capsys.readouterr().out
     assert main(["compare", str(boxes), str(output)]) == 0
-    assert capsys.readouterr().out == "1 images  threshold 0.500  precision 1.000  recall 1.000  f1 1.000\n"
+    assert capsys.readouterr().out == (
+        "1 images  threshold 0.500  precision 1.000  recall 1.000  f1 1.000  ap 100.0  ap50 100.0\n"
+    )
     assert main(["compare", str(boxes), str(output), "--without", "karpathy_split=test"]) == 2
     assert capsys.readouterr().err.startswith("pseudo_boxes compare: there is no box to compare")
 
