@@ -23,6 +23,8 @@ class UpDownDetectorOutput(Regions):
     attribute_scores (`torch.Tensor` of shape (B, R), *optional*): that attribute's probability, 0..1.
     logits (`torch.Tensor` of shape (B, R, C + 1), *optional*): class scores, background first.
     pred_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): the regressed box of each region's class, xyxy in 0..1.
+    cell_mask (`torch.Tensor` of shape (B, R), bool, *optional*): True = a cell of `config.grid_sizes`, False = a
+        detected region or padding; absent where there are no cells.
     loss (scalar, *optional*): the sum of `losses`.
     losses (dict of scalars, *optional*): `proposal_objectness`, `proposal_box`, `region_class`, `region_box` and, with
         attributes, `region_attributes`, each a mean over images and with its weight.
@@ -33,6 +35,7 @@ class UpDownDetectorOutput(Regions):
     attribute_scores: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
+    cell_mask: torch.Tensor | None = None
     loss: torch.Tensor | None = None
     losses: dict[str, torch.Tensor] | None = None
 
