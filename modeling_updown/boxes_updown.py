@@ -185,22 +185,36 @@ def align_by_products(
     return pooled.permute(0, 3, 1, 2).to(feature_map.dtype)
 
 
-def box_means(feature_map: torch.Tensor, rois: torch.Tensor, *, stride: float, samples: int = 6) -> torch.Tensor:
+def box_means(
+    feature_map: torch.Tensor,
+    rois: torch.Tensor,
+    *,
+    stride: float,
+    samples: int = 6,
+    exact: torch.Tensor | None = None,
+) -> torch.Tensor:
     """The mean of a map (n, D, h, w) in each roi (N, 5), over RoIAlign's `samples` x `samples` points: (N, D).
 
     Bilinear weights of points on a grid are a product of those of its rows and columns, so each roi is one row of
-    weights over the cells, and all rois are one matrix product.
+    weights over the cells, and all rois are one matrix product. Where `exact` (N,) bool is True, the mean is that of
+    the roi's area: every cell of the map counts by how much of it lies in the roi.
     """
     rois = rois.float()
-    height, width = feature_map.shape[-2:]
-    rows = sample_weights(rois[:, 2], rois[:, 4], cells=height, stride=stride, samples=samples)  # (N, h)
-    columns = sample_weights(rois[:, 1], rois[:, 3], cells=width, stride=stride, samples=samples)  # (N, w)
+    sides = []
+    for axis, cells in ((1, feature_map.shape[-1]), (2, feature_map.shape[-2])):
+        first, last = rois[:, axis], rois[:, axis + 2]
+        weights = sample_weights(first, last, cells=cells, stride=stride, samples=samples)
+        if exact is not None:
+            shares = area_weights(first[exact], last[exact], cells=cells, stride=stride)
+            weights = weights.index_put((exact,), shares)
+        sides.append(weights)
+    columns, rows = sides  # (N, w), (N, h)
     weights = (rows[:, :, None] * columns[:, None, :]).flatten(1).to(feature_map.dtype)  # (N, h * w)
-    cells = feature_map.flatten(2).transpose(1, 2)  # (n, h * w, D)
+    cells_of_map = feature_map.flatten(2).transpose(1, 2)  # (n, h * w, D)
     means = feature_map.new_zeros(len(rois), feature_map.shape[1])
-    for image in range(len(cells)):
+    for image in range(len(cells_of_map)):
         own = (rois[:, 0] == image).nonzero().flatten()
-        means = means.index_put((own,), (weights[own] @ cells[image]).to(means.dtype))
+        means = means.index_put((own,), (weights[own] @ cells_of_map[image]).to(means.dtype))
     return means
 
 
@@ -217,6 +231,18 @@ def bin_weights(
     points = (first[:, None] + (last - first)[:, None] * steps) / stride - 0.5  # (N, bins * samples), in cells
     distance = points.clamp(0, cells - 1)[..., None] - torch.arange(cells, device=first.device)
     return (1 - distance.abs()).clamp(min=0).unflatten(1, (bins, samples)).mean(dim=2)
+
+
+def area_weights(first: torch.Tensor, last: torch.Tensor, *, cells: int, stride: float) -> torch.Tensor:
+    """The share of each of `cells` cells in the stretch from pixel `first` to `last` (N,), which is not empty.
+
+    >>> area_weights(torch.tensor([16.0]), torch.tensor([96.0]), cells=4, stride=32)
+    tensor([[0.2000, 0.4000, 0.4000, 0.0000]])
+    """
+    left = torch.arange(cells, device=first.device)  # of each cell
+    inside = torch.minimum(last[:, None] / stride, left + 1) - torch.maximum(first[:, None] / stride, left)
+    inside = inside.clamp(min=0)  # (N, cells)
+    return inside / inside.sum(dim=1, keepdim=True)
 
 
 def box_centres(boxes: torch.Tensor, *, plus_one: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,8 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from .configuration_updown import LabelledConfig, region_source_config
+from .configuration_updown import region_source_config
+from .labels_updown import LabelledConfig
 
 
 @strict

@@ -6,75 +6,24 @@ Defaults are those of Anderson et al. 2018 ("Bottom-Up and Top-Down Attention fo
 Answering", the released code); what the reimplementations changed is a field of its own.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-# what id 0 of a detector's names may be called; the last is what transformers calls it
-NAMES_OF_NOTHING = frozenset({"background", "bg", "no object", "no attribute", "none", "label 0"})
+from .labels_updown import LabelledConfig
+
+LARGEST_GRID_SIZE, LARGEST_IMAGE_SCALE = 64, 16  # 4,096 cells; 256 times the pixels
 
 
-class LabelledConfig(PreTrainedConfig):
-    """A config whose labels say how many outputs there are, whenever and however they are set.
-
-    label_fields: {field that counts: (field that names, what id 0 is called where it does not count, or None)}.
-    """
-
-    label_fields: ClassVar[dict[str, tuple[str, str | None]]] = {}
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """As transformers does it; new labels, or a new number of them, take the place of the saved ones."""
-        fields = dict(config_dict)
-        if "label2id" in kwargs and "id2label" not in kwargs:
-            kwargs["id2label"] = {int(i): name for name, i in kwargs["label2id"].items()}
-        kwargs.pop("label2id", None)
-        for count, (names, nothing) in cls.label_fields.items():
-            if names == "id2label" and kwargs.get("num_labels") is not None:
-                kwargs.setdefault(count, kwargs.pop("num_labels") - (nothing is not None))
-            if kwargs.get(names) is not None:
-                kwargs.pop(count, None)
-                fields[names] = kwargs.pop(names)
-            elif kwargs.get(count) is not None and kwargs[count] != fields.get(count):
-                fields[count], fields[names] = kwargs.pop(count), None
-        return super().from_dict(fields, **kwargs)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field; new labels set their number, and `label2id`, too."""
-        nothing = next((nothing for names, nothing in self.label_fields.values() if name == names), None)
-        if nothing is not None and value is not None:
-            value = with_nothing_first(name, value, nothing=nothing)
-        super().__setattr__(name, value)
-        for count, (names, nothing) in self.label_fields.items():
-            if name == names and value is not None:
-                setattr(self, count, len(value) - (nothing is not None))
-        if name == "id2label" and value is not None and self.label_fields:
-            self.label2id = {label: int(i) for i, label in value.items()}
-
-
-def with_nothing_first(field: str, names: Mapping[Any, str], *, nothing: str) -> dict[int, str]:
-    """Names of the ids 0 .. C, of which 0 stands for none of the others; where it has no name it gets `nothing`.
-
-    Raises:
-        ValueError: id 0 names something, so that it would never be found, or an id between is missing.
-
-    >>> with_nothing_first("id2label", {1: "cat", 2: "dog"}, nothing="background")
-    {0: 'background', 1: 'cat', 2: 'dog'}
-    """
-    named = dict(sorted((int(i), name) for i, name in names.items()))
-    first = str(named.setdefault(0, nothing))
-    if first.strip("_ ").replace("_", " ").casefold() not in NAMES_OF_NOTHING:
+def check_grid_sizes(grid_sizes: Sequence[int]) -> None:
+    """Raises `ValueError` for a grid without a cell, or of more cells than a model could read."""
+    wrong = [side for side in grid_sizes if isinstance(side, bool) or not 1 <= side <= LARGEST_GRID_SIZE]
+    if wrong:
         raise ValueError(
-            f"{field} calls id 0 {first!r:.60}, but a detector's id 0 is the {nothing!r}: number the names from 1, or "
-            f"put 0: {nothing!r} before them"
+            f"grid_sizes={list(grid_sizes)} must be cells a side of each grid, 1 to {LARGEST_GRID_SIZE}, such as [1, 7]"
         )
-    named = dict(sorted(named.items()))
-    missing = next((i for i in range(len(named)) if i not in named), None)
-    if missing is not None:
-        raise ValueError(f"{field} names {len(named) - 1} ids beside 0, but not {missing}: number them 1, 2, 3, ...")
-    return named
 
 
 @strict
@@ -90,6 +39,12 @@ class UpDownGridConfig(PreTrainedConfig):
         `pyramid_levels` from it with RoIAlign.
     grid_size (`int`, defaults to 10):
         Cells a side: 1 (mean vector), 7, 10 (the paper's ResNet baseline) or 14.
+    grid_sizes (`list[int]`, *optional*):
+        Cells a side of several grids, in the place of `grid_size`: `[7, 14]` gives 49 cells and then 196, of one map.
+    image_scales (`list[float]`, *optional*):
+        The image is also seen at other sizes: a factor of its sides for each grid. `[0.5, 1.0]` gives `grid_size` x
+        `grid_size` cells of the image at half its size, then as many of the image as it is; with `grid_sizes=[7, 14]`
+        7 x 7 cells of the one and 14 x 14 of the other; a pyramid is pooled from each. Not for a ViT.
     pyramid_levels (`list[int]`, defaults to `[1, 2, 3]`):
         Boxes a side at each level: level n has n x n overlapping boxes, so 1 + 4 + 9 boxes by default.
     joined_levels (`list[int]`, defaults to `[]`):
@@ -106,6 +61,8 @@ class UpDownGridConfig(PreTrainedConfig):
     image_size: int = 224
     regions: Literal["grid", "pyramid"] = "grid"
     grid_size: int = 10
+    grid_sizes: list[int] | None = None
+    image_scales: list[float | int] | None = None
     pyramid_levels: list[int] | None = None
     joined_levels: list[int] | None = None
     region_feature_size: int = 2048
@@ -115,11 +72,32 @@ class UpDownGridConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.pyramid_levels = [1, 2, 3] if self.pyramid_levels is None else list(self.pyramid_levels)
         self.joined_levels = [] if self.joined_levels is None else list(self.joined_levels)
-        if self.grid_size < 1 or min(self.pyramid_levels, default=0) < 1:
+        self.check()
+
+    def check(self) -> None:
+        """Raises `ValueError` for fields that contradict each other or are out of their range."""
+        if self.grid_size < 1 or min(self.pyramid_levels or [], default=0) < 1:
             raise ValueError(
                 f"grid_size={self.grid_size} and pyramid_levels={self.pyramid_levels} must be 1 or more, "
                 "and a pyramid needs at least one level"
             )
+        check_grid_sizes(self.grid_sizes or [])
+        if any(not 0 < scale <= LARGEST_IMAGE_SCALE for scale in self.image_scales or []):
+            raise ValueError(
+                f"image_scales={self.image_scales} must be factors over 0, of {LARGEST_IMAGE_SCALE} at most: of the "
+                "sides of the image, such as [0.5, 1.0]"
+            )
+        if self.grid_sizes and self.image_scales and len(self.grid_sizes) != len(self.image_scales):
+            raise ValueError(
+                f"grid_sizes={self.grid_sizes} and image_scales={self.image_scales} go together, one grid for each "
+                "scale: give lists of one length, or grid_size for the same grid at every scale"
+            )
+
+    @property
+    def scales(self) -> list[tuple[float, int]]:
+        """The factor of the image's sides and the cells a side of each grid, in the order of the regions."""
+        factors = self.image_scales or [1.0] * len(self.grid_sizes or [1])
+        return list(zip(factors, self.grid_sizes or [self.grid_size] * len(factors), strict=True))
 
     @property
     def hidden_size(self) -> int:
@@ -127,10 +105,10 @@ class UpDownGridConfig(PreTrainedConfig):
 
     @property
     def num_regions(self) -> int:
-        """Regions an image: `grid_size` squared, or the boxes of all pyramid levels."""
+        """Regions an image: the cells of every grid, or the boxes of all pyramid levels at every scale of the image."""
         if self.regions == "grid":
-            return self.grid_size**2
-        return sum(level**2 for level in self.pyramid_levels or [])
+            return sum(side**2 for _, side in self.scales)
+        return len({scale for scale, _ in self.scales}) * sum(level**2 for level in self.pyramid_levels or [])
 
 
 @strict
@@ -194,7 +172,17 @@ class UpDownDetectorConfig(LabelledConfig):
         are tried in order until `min_regions` are left.
     min_regions, max_regions, score_threshold (default to 10, 100, 0.2):
         Every region whose best class is over the threshold, but at least and at most so many; 36 and 36 is the fixed
-        variant.
+        variant. Cells are not counted.
+    duplicate_iou (`float`, *optional*), min_region_side (`float`, defaults to 0.0):
+        Boxes that are no regions: those that overlap a surer box by more than this IoU, whatever the classes of both;
+        those whose width or height is under this share of the image's. Both look at the box that the region would
+        have. With either of them a box stands for its best class alone, the surest regions come first, and where too
+        few boxes are left there are fewer than `min_regions` (one at least). By default none is left out.
+    grid_sizes (`list[int]`, *optional*):
+        The image's cells are regions too, before the others: `[1, 7]` gives the whole image, then 7 x 7 cells in
+        reading order, then the detected regions, so that R is `num_cells` and `min_regions` to `max_regions`. A cell is
+        described as a given box is: its feature, score, class and attribute; its box stays as it is. What
+        `joined_features` adds is the exact mean of its part of the last map.
     attribute_background (`bool`, defaults to `True`):
         Whether "no attribute" takes part in the attributes' softmax (Caffe) or is left out of it (the PyTorch port).
     object_embedding_size, attribute_hidden_size (`int`, default to 256, 512):
@@ -255,6 +243,9 @@ class UpDownDetectorConfig(LabelledConfig):
     min_regions: int = 10
     max_regions: int = 100
     score_threshold: float | int = 0.2
+    duplicate_iou: float | int | None = None
+    min_region_side: float | int = 0.0
+    grid_sizes: list[int] | None = None
     attribute_background: bool = True
     object_embedding_size: int = 256
     attribute_hidden_size: int = 512
@@ -284,9 +275,10 @@ class UpDownDetectorConfig(LabelledConfig):
         self.anchor_ratios = [0.5, 1.0, 2.0] if self.anchor_ratios is None else self.anchor_ratios
         self.box_weights = [10, 10, 5, 5] if self.box_weights is None else self.box_weights
         self.nms_thresholds = [0.3] if self.nms_thresholds is None else self.nms_thresholds
-        self._check()
+        self.check()
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises `ValueError` for fields that contradict each other or are out of their range."""
         if not 1 <= self.min_regions <= self.max_regions:
             raise ValueError(
                 f"min_regions={self.min_regions} and max_regions={self.max_regions} must be 1 or more, in this order"
@@ -302,6 +294,18 @@ class UpDownDetectorConfig(LabelledConfig):
             raise ValueError(f"nms_thresholds={self.nms_thresholds} must rise: they are tried until enough is left")
         if len(self.box_weights or []) != 4:
             raise ValueError(f"box_weights={self.box_weights} must be four: x, y, width, height")
+        if self.duplicate_iou is not None and not 0 < self.duplicate_iou <= 1:
+            raise ValueError(f"duplicate_iou={self.duplicate_iou} must be an IoU over 0, of 1 at most, or absent")
+        if not 0 <= self.min_region_side < 1:
+            raise ValueError(
+                f"min_region_side={self.min_region_side} must be a share of the image's sides, 0 to below 1"
+            )
+        check_grid_sizes(self.grid_sizes or [])
+
+    @property
+    def num_cells(self) -> int:
+        """How many cells come before an image's detected regions."""
+        return sum(side**2 for side in self.grid_sizes or [])
 
     @property
     def num_cell_anchors(self) -> int:

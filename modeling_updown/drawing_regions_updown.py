@@ -25,13 +25,14 @@ SURE_ATTRIBUTE = 0.3  # a less probable attribute is not written
 
 
 def named_regions(output: UpDownDetectorOutput, config: Any) -> list[list[dict[str, Any]]]:
-    """A detector's output -> for each image its regions, in the order of the output.
+    """A detector's output -> for each image its regions, in the order of the output, without the cells.
 
     Each is a dict of `label`, `score`, `box` (four floats, xyxy in 0..1) and, if the detector has attributes,
     `attribute` and `attribute_score`. `config` is the detector's, for the names.
     """
     images = []
-    for image, mask in enumerate(output.region_mask):
+    named = output.region_mask if output.cell_mask is None else output.region_mask & ~output.cell_mask
+    for image, mask in enumerate(named):
         regions = []
         for row in mask.nonzero().flatten().tolist():
             region = {

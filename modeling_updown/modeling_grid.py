@@ -1,7 +1,7 @@
 """image -> `Regions` without a detector: the cells of a timm backbone's last map, or a pyramid of boxes over it.
 
 The grid is the paper's ResNet baseline (section 4, "ResNet": the last map averaged to 10 x 10; 1 x 1, 7 x 7 and
-14 x 14 are its variations).
+14 x 14 are its variations). Several grids may stand one after the other, of one map or of the image at several sizes.
 """
 
 from collections.abc import Sequence
@@ -42,6 +42,8 @@ class UpDownGrid(UpDownPreTrainedModel):
     def __init__(self, config: UpDownGridConfig):
         super().__init__(config)
         self.backbone: Any = build_backbone(config)  # a timm model: more than nn.Module promises
+        for scale in config.image_scales or []:
+            check_image_scale(self.backbone, scale)
         self.post_init()
 
     @torch.no_grad()
@@ -84,7 +86,8 @@ class UpDownGrid(UpDownPreTrainedModel):
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes.
+        """pixel_values (B, 3, height, width), normalised as the backbone wants -> `Regions` of R cells or boxes, one of
+        `config.scales` after the other.
 
         Raises `ValueError` for pixels of another shape, and where `pixel_mask` says that images were padded: cells
         would be of the padding.
@@ -95,26 +98,42 @@ class UpDownGrid(UpDownPreTrainedModel):
                 'a grid takes images of one size: give its image processor size={"height": ..., "width": ...}, '
                 "or one image at a time"
             )
-        feature_map = self.feature_map(pixel_values)  # (B, D, h, w)
-        batch, width = feature_map.shape[:2]
+        scales = self.config.scales
+        maps = {scale: self.feature_map(self.resized(pixel_values, scale)) for scale in dict(scales)}
+        batch, width = maps[scales[0][0]].shape[:2]  # of each (B, D, h, w)
         if width != self.config.region_feature_size:
             raise ValueError(
                 f"{self.config.backbone} gives features of width {width}, but config.region_feature_size is "
                 f"{self.config.region_feature_size}: set it to {width}"
             )
-        boxes = self.boxes().to(feature_map.device).expand(batch, -1, -1)  # (B, R, 4)
+        boxes = self.boxes().to(pixel_values.device).expand(batch, -1, -1)  # (B, R, 4)
         if self.config.regions == "grid":
-            features = resize_map(feature_map, (self.config.grid_size,) * 2).flatten(2).transpose(1, 2)  # (B, R, D)
+            parts = [resize_map(maps[scale], (side, side)).flatten(2).transpose(1, 2) for scale, side in scales]
         else:
-            features = pool_boxes(feature_map, boxes)
+            pyramid = boxes[:, : boxes.shape[1] // len(maps)]
+            parts = [pool_boxes(feature_map, pyramid) for feature_map in maps.values()]
+        features = torch.cat(parts, dim=1)  # (B, R, D)
         mask = torch.ones(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
         return Regions(features, boxes, mask)
 
     def boxes(self) -> torch.Tensor:
         """Where the regions of any image are: (R, 4)."""
+        scales = self.config.scales
         if self.config.regions == "pyramid":
-            return pyramid_boxes(self.config.pyramid_levels)
-        return grid_boxes(self.config.grid_size, self.config.grid_size)
+            return pyramid_boxes(self.config.pyramid_levels).repeat(len(dict(scales)), 1)
+        return torch.cat([grid_boxes(side, side) for _, side in scales])
+
+    def resized(self, pixel_values: torch.Tensor, scale: float) -> torch.Tensor:
+        """pixel_values with both sides times `scale`, as Pillow resizes a picture: bicubic, averaged where it shrinks.
+
+        Raises `ValueError` where the backbone takes images of one size only.
+        """
+        if scale == 1:
+            return pixel_values
+        check_image_scale(self.backbone, scale)
+        size = [max(1, round(side * scale)) for side in pixel_values.shape[-2:]]
+        resized = F.interpolate(pixel_values.float(), size=size, mode="bicubic", antialias=True)
+        return resized.to(pixel_values.dtype)
 
     def feature_map(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """The backbone's last map, with `config.joined_levels` beside it: (B, D, h, w)."""
@@ -148,6 +167,15 @@ def as_map(backbone: nn.Module, features: torch.Tensor) -> torch.Tensor:
     if side * side != tokens.shape[1]:
         raise ValueError(f"{tokens.shape[1]} tokens of {type(backbone).__name__} form no square grid")
     return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+
+def check_image_scale(backbone: nn.Module, scale: float) -> None:
+    """Raises `ValueError` for another size of the image than a ViT or Swin was built for."""
+    if scale != 1 and hasattr(backbone, "patch_embed"):
+        raise ValueError(
+            f"{type(backbone).__name__} takes images of one size, so image_scales can only be 1, not {scale}: leave "
+            "them out, or take a convolutional backbone"
+        )
 
 
 def resize_map(feature_map: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -25,6 +25,8 @@ class UpDownDetectorOutput(Regions):
     pred_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): the regressed box of each region's class, xyxy in 0..1.
     phrase_embeds (`torch.Tensor` of shape (B, R, E), *optional*): each region's vector of length 1 in the space of the
         text encoder that the detector learnt phrases with (`config.phrase_embedding_size`).
+    cell_mask (`torch.Tensor` of shape (B, R), bool, *optional*): True = a cell of `config.grid_sizes`, False = a
+        detected region or padding; absent where there are no cells.
     loss (scalar, *optional*): the sum of `losses`.
     losses (dict of scalars, *optional*): `proposal_objectness`, `proposal_box`, `region_class`, `region_box` and, with
         attributes, `region_attributes`, each a mean over images and with its weight; given phrases, also
@@ -37,6 +39,7 @@ class UpDownDetectorOutput(Regions):
     logits: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
     phrase_embeds: torch.Tensor | None = None
+    cell_mask: torch.Tensor | None = None
     loss: torch.Tensor | None = None
     losses: dict[str, torch.Tensor] | None = None
 

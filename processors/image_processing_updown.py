@@ -433,7 +433,7 @@ class ImagePreparation(BaseImageProcessor):
         """A detector's outputs -> for each image `scores`, `labels` and `boxes` (xyxy), the best first.
 
         Args:
-            outputs: the output of `UpDownDetector`, of which the regressed boxes are used.
+            outputs: the output of `UpDownDetector`, of which the regressed boxes are used, without the cells.
             threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
             target_sizes: (B, 2) or pairs: height and width of each image in pixels, for boxes in pixels; else 0..1.
 
@@ -446,9 +446,12 @@ class ImagePreparation(BaseImageProcessor):
                     "damaged, or NaN since their training, so take another checkpoint"
                 )
         threshold = (self.score_threshold or 0.0) if threshold is None else threshold
+        detected = outputs["region_mask"]
+        if outputs.get("cell_mask") is not None:
+            detected = detected & ~outputs["cell_mask"]
         results = []
-        for image in range(len(outputs["region_mask"])):
-            kept = outputs["region_mask"][image] & (outputs["region_scores"][image] >= threshold)
+        for image in range(len(detected)):
+            kept = detected[image] & (outputs["region_scores"][image] >= threshold)
             scores, order = outputs["region_scores"][image][kept].sort(descending=True, stable=True)
             boxes = outputs["pred_boxes"][image][kept][order]
             if target_sizes is not None:

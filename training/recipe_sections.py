@@ -35,7 +35,9 @@ class RegionsRecipe:
     weights: backbone weights, a `.safetensors`; empty loads timm's from the Hub (or none, with `random_backbone`).
     pretrained: a saved detector or grid (a folder or Hub id), or a saved model that owns one, image processor included,
         in the place of `source` and `weights`; of `source` a grid may still be cut otherwise (`regions`, `grid_size`,
-        `pyramid_levels`).
+        `grid_sizes`, `image_scales`, `pyramid_levels`), and a detector may give cells beside its boxes (`grid_sizes`)
+        and leave out other boxes (`min_regions`, `max_regions`, `score_threshold`, `nms_per_class`, `nms_thresholds`,
+        `duplicate_iou`, `min_region_side`).
     random_backbone: start from random backbone weights (tests).
     store: folder of a region store; features are made once, at start, for images it lacks. Empty: regions are made
         from pixels at every step, which training the region source needs.

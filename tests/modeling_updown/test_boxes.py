@@ -14,6 +14,7 @@ from modeling_updown.boxes_updown import (
     box_area,
     box_centres,
     box_geometry,
+    box_means,
     boxes_from_pixels,
     boxes_to_pixels,
     clip_boxes,
@@ -145,6 +146,25 @@ def pixel_boxes(count: int, *, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=generator) * 100
     return torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * 50 + 1], dim=1)
+
+
+@pytest.mark.parametrize("samples", [2, 6])
+def test_means_of_boxes_are_over_points_or_over_the_area(samples):
+    """Of a linear map both are its value in the middle; of a map with one bright cell only the area counts it right."""
+    x = torch.arange(8.0) + 0.5
+    maps = torch.stack([(3 * x[None, :] - 2 * x[:6, None]), torch.zeros(6, 8)])[None]  # (1, 2, 6, 8)
+    maps[0, 1, 2, 3] = 24.0
+    rois = torch.tensor([[0.0, 32, 32, 160, 128], [0, 16, 48, 240, 144], [0, 0, 0, 256, 192]])  # stride 32
+    exact = torch.tensor([True, True, True])
+    areas = box_means(maps, rois, stride=32, samples=samples, exact=exact)
+    points = box_means(maps, rois, stride=32, samples=samples)
+    middle = 3 * torch.tensor([3.0, 4.0, 4.0]) - 2 * torch.tensor([2.5, 3.0, 3.0])
+    torch.testing.assert_close(areas[:, 0], middle)
+    torch.testing.assert_close(areas[:, 1], 24 / torch.tensor([12.0, 21.0, 48.0]))
+    torch.testing.assert_close(points[:, 0], middle)
+    assert ((points[:, 1] - areas[:, 1]) / areas[:, 1]).abs().max() > 0.1
+    mixed = box_means(maps, rois, stride=32, samples=samples, exact=torch.tensor([False, True, False]))
+    torch.testing.assert_close(mixed, torch.stack([points[0], areas[1], points[2]]))
 
 
 def test_centres():

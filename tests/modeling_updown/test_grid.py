@@ -111,6 +111,79 @@ def test_smaller_grids_average_and_larger_ones_interpolate():
 
 
 @torch.no_grad()
+def test_grids_of_one_map_stand_one_after_the_other():
+    model = grid("test_resnet", grid_sizes=[2, 5, 1])
+    found = model(pixels(160))
+    assert model.config.num_regions == 30 == found.region_mask.shape[1]
+    start = 0
+    for side in (2, 5, 1):
+        alone = grid("test_resnet", grid_size=side)(pixels(160))
+        torch.testing.assert_close(found.region_features[:, start : start + side**2], alone.region_features)
+        assert torch.equal(found.region_boxes[:, start : start + side**2], alone.region_boxes)
+        start += side**2
+
+
+@torch.no_grad()
+def test_an_image_is_seen_at_several_sizes():
+    """The cells of each are those of the image resized before; `grid_sizes` may give each another grid."""
+    image = pixels(128)
+    half = F.interpolate(image, size=(64, 64), mode="bicubic", antialias=True)
+    twice = F.interpolate(image, size=(256, 256), mode="bicubic", antialias=True)
+    plain = grid("test_resnet", grid_size=2)
+    model = grid("test_resnet", grid_size=2, image_scales=[0.5, 1.0, 2])
+    found = model(image)
+    assert model.config.num_regions == 12 == found.region_mask.shape[1]
+    expected = [plain(seen).region_features for seen in (half, image, twice)]
+    torch.testing.assert_close(found.region_features, torch.cat(expected, dim=1))
+    assert torch.equal(found.region_boxes[0], grid_boxes(2, 2).repeat(3, 1))
+    mixed = grid("test_resnet", grid_sizes=[1, 4], image_scales=[1.0, 0.5])
+    expected = [grid("test_resnet", grid_size=side)(seen).region_features for side, seen in ((1, image), (4, half))]
+    torch.testing.assert_close(mixed(image).region_features, torch.cat(expected, dim=1))
+    assert mixed.config.num_regions == 17 and torch.equal(mixed(image).region_boxes[0, 1:], grid_boxes(4, 4))
+
+
+@torch.no_grad()
+def test_a_pyramid_at_two_sizes_of_the_image():
+    image = pixels(128)
+    half = F.interpolate(image, size=(64, 64), mode="bicubic", antialias=True)
+    model = grid("test_resnet", regions="pyramid", pyramid_levels=[1, 2], image_scales=[1.0, 0.5])
+    plain = grid("test_resnet", regions="pyramid", pyramid_levels=[1, 2])
+    expected = torch.cat([plain(image).region_features, plain(half).region_features], dim=1)
+    found = model(image)
+    assert model.config.num_regions == 10
+    torch.testing.assert_close(found.region_features, expected)
+    assert torch.equal(found.region_boxes[0], pyramid_boxes([1, 2]).repeat(2, 1))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_resizing_is_pillows(scale):
+    """What the image processor would make of the image at that size, up to rounding to 8 bits after either axis."""
+    ramp = np.linspace(20, 230, 64)
+    levels = np.stack([np.tile(ramp, (64, 1)), np.tile(ramp[:, None], (1, 64)), ramp[:, None] * ramp / 300], axis=2)
+    image = Image.fromarray(levels.round().astype(np.uint8))
+    side = round(64 * scale)
+    processed = UpDownImageProcessor(size={"height": 64, "width": 64})(image, return_tensors="pt").pixel_values
+    expected = UpDownImageProcessor(size={"height": side, "width": side})(image, return_tensors="pt").pixel_values
+    for dtype, tolerance in ((torch.float32, 1.2), (torch.bfloat16, 2.0)):
+        found = tiny_grid(image_scales=[scale]).resized(processed.to(dtype), scale)
+        assert found.dtype == dtype
+        torch.testing.assert_close(found.float(), expected, atol=tolerance * 2 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("backbone", ["test_vit", "swin_tiny_patch4_window7_224"])
+def test_a_transformer_sees_one_size(backbone):
+    with pytest.raises(ValueError, match=r"takes images of one size, so image_scales can only be 1, not 0.5: leave"):
+        grid(backbone, image_scales=[0.5, 1.0])
+    if backbone == "test_vit":
+        model = grid(backbone, grid_sizes=[1, 2], image_scales=[1.0, 1.0])
+        assert model(pixels(160)).region_mask.shape == (2, 5)
+        model.config.image_scales = [2.0, 1.0]
+        with pytest.raises(ValueError, match="image_scales can only be 1, not 2.0"):
+            model(pixels(160))
+
+
+@torch.no_grad()
 def test_images_that_are_not_square():
     model = tiny_grid()
     found = model(torch.rand(1, 3, 64, 160))
@@ -181,6 +254,13 @@ def test_save_and_load(tmp_path):
         ({"grid_size": 0}, "grid_size=0.*1 or more"),
         ({"pyramid_levels": []}, "at least one level"),
         ({"pyramid_levels": [1, 0]}, "1 or more"),
+        ({"grid_sizes": [7, 0]}, r"grid_sizes=\[7, 0\] must be cells a side of each grid, 1 to 64"),
+        ({"image_scales": [1.0, 0]}, r"image_scales=\[1.0, 0\] must be factors over 0, of 16 at most"),
+        ({"image_scales": [float("nan")]}, r"image_scales=\[nan\] must be factors"),
+        (
+            {"grid_sizes": [7], "image_scales": [1.0, 0.5]},
+            "go together, one grid for each scale: give lists of one len",
+        ),
     ],
 )
 def test_mistakes_in_the_config(changes, message):

@@ -10,6 +10,7 @@ from training.commands.shared import add_command, exit_code, image_paths, load_r
 from training.console import positive, say
 
 MORE_IMAGE_COLUMNS = ("photo", "path")  # image columns of tables, besides those of caption tables
+SELECTION = ("min_regions", "max_regions", "score_threshold", "grid_sizes")
 LIST_SUFFIXES = {".txt", ".csv", ".tsv", ".jsonl"}
 
 
@@ -41,11 +42,32 @@ def add_extract(commands: Any) -> None:
     parser.add_argument("--max-regions", type=positive, metavar="N", help="for a detector: keep at most N regions")
     parser.add_argument("--score-threshold", type=float, metavar="P", help="for a detector: keep all regions over P")
     parser.add_argument(
+        "--grid-sizes",
+        type=grid_sizes,
+        metavar="N,N",
+        help="for a detector: before its regions the cells of N x N grids, such as 1,7 (0: none)",
+    )
+    parser.add_argument(
         "--soft-labels", action="store_true", help="also store the probabilities of all classes and attributes"
     )
     parser.add_argument(
         "--mixed-precision", choices=("no", "bf16", "fp16"), default="no", help="faster, less precise (%(default)s)"
     )
+
+
+def grid_sizes(text: str) -> list[int]:
+    """The type of `--grid-sizes`.
+
+    >>> grid_sizes("1,7"), grid_sizes("0")
+    ([1, 7], [])
+    """
+    try:
+        sides = [int(side) for side in text.split(",")]
+    except ValueError:
+        sides = [-1]
+    if min(sides) < 1 and sides != [0]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of cells a side: write 7, or 1,7 for two grids, or 0")
+    return [side for side in sides if side]
 
 
 def run_extract(arguments: argparse.Namespace) -> int:
@@ -58,7 +80,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     from training.regions.extract import extract_regions
 
     source, image_processor = load_region_source(arguments.source)
-    selection = {name: getattr(arguments, name) for name in ("min_regions", "max_regions", "score_threshold")}
+    selection = {name: getattr(arguments, name) for name in SELECTION}
     # without cpu=True each of several CPU processes would regard itself as the only one
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     accelerator = Accelerator(

@@ -317,20 +317,31 @@ def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
         return {"Region source": f"none of its own: it takes region features of width {config.region_feature_size}"}
     facts = {"Region source": f"`{source.model_type}` on `{source.backbone}`"}
     if source.model_type == "updown_grid":
-        grid = f"the cells of a {source.grid_size} x {source.grid_size} grid"
-        levels = " + ".join(f"{level} x {level}" for level in source.pyramid_levels)
-        facts["Regions an image"] = f"{source.num_regions}: " + (
-            grid if source.regions == "grid" else f"the boxes of a spatial pyramid, {levels}"
-        )
+        facts["Regions an image"] = f"{source.num_regions}: {grid_fact(source)}"
     elif source.model_type == "updown_detector":
         few, many = source.min_regions, source.max_regions
         chosen = f"{few} to {many}: all whose best class is over {source.score_threshold}"
+        grids = " and ".join(f"{side} x {side}" for side in source.grid_sizes or [])
+        cells = f"{source.num_cells} cells ({grids}), then " if grids else ""
         facts |= {
             "Classes": f"{source.num_objects} objects, {source.num_attributes} attributes",
-            "Regions an image": f"the {many} surest" if few == many else chosen,
+            "Regions an image": cells + (f"the {many} surest" if few == many else chosen),
             "A region's box": {"proposal": "the proposal", "regressed": "regressed"}[source.region_boxes],
         }
     return facts | {"Width of a region's feature": str(source.region_feature_size), "Image": image_fact(folder)}
+
+
+def grid_fact(source: PreTrainedConfig) -> str:
+    """What the regions of a grid source are."""
+    if source.regions == "grid":
+        grids = " and of ".join(
+            f"a {side} x {side} grid" + (f" of the image at {scale:g} of its size" if scale != 1 else "")
+            for scale, side in source.scales
+        )
+        return f"the cells of {grids}"
+    levels = " + ".join(f"{level} x {level}" for level in source.pyramid_levels)
+    factors = ", ".join(f"{scale:g}" for scale in source.image_scales or [])
+    return f"the boxes of a spatial pyramid, {levels}" + (f", of the image at {factors} of its size" if factors else "")
 
 
 def image_fact(folder: Path) -> str:

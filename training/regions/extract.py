@@ -33,6 +33,11 @@ from training.regions.stored_images import check_missing, rows_in_store
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
 DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
+# of either, None where they are off: as stores have it that were made before there were such fields
+LATER_GRID_FIELDS, LATER_DETECTOR_FIELDS = (
+    ("grid_sizes", "image_scales"),
+    ("grid_sizes", "duplicate_iou", "min_region_side"),
+)
 SELECTION_FIELDS = ("min_regions", "max_regions", "score_threshold")
 PROCESSOR_FIELDS = ("size", "exact_resize", "channel_order")
 # columns of a store; soft labels are thousands of numbers per region, so they are stored only on request
@@ -49,7 +54,7 @@ def source_fingerprint(
     source: PreTrainedModel, *, flipped: bool, image_processor: Any = None, selection: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What determines a region source's features: its config and a hash of its weights; for a detector also its image
-    processing and how many regions it selects.
+    processing and which regions it selects; for a grid the size of images where it is not `config.image_size`.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(source.state_dict().items()):
@@ -58,10 +63,17 @@ def source_fingerprint(
     config = source.config
     is_detector = config.model_type == "updown_detector"
     described = {name: getattr(config, name) for name in (DETECTOR_FIELDS if is_detector else GRID_FIELDS)}
+    later = LATER_DETECTOR_FIELDS if is_detector else LATER_GRID_FIELDS
+    selection = dict(selection or {})
+    described |= {name: selection.pop(name, getattr(config, name)) or None for name in later}
     if is_detector:
-        chosen = {name: getattr(config, name) for name in SELECTION_FIELDS} | dict(selection or {})
+        chosen = {name: getattr(config, name) for name in SELECTION_FIELDS} | selection
         prepared = {name: getattr(image_processor, name, None) for name in PROCESSOR_FIELDS}
         described |= chosen | {**prepared, "size": dict(prepared["size"] or {})}
+    else:
+        size = dict(getattr(image_processor, "size", None) or {})
+        square = {"height": config.image_size, "width": config.image_size}
+        described["size"] = None if size in ({}, square) else size
     return {"model_type": config.model_type, **described, "weights": digest.hexdigest()[:16], "flipped": flipped}
 
 
@@ -87,7 +99,8 @@ def extract_regions(
         source, image_processor: the region source and its image processor; the store records their fingerprint.
         batch_size: images per batch.
         flipped: mirror every image first.
-        selection: for a detector: `min_regions`, `max_regions`, `score_threshold` in place of its processor's.
+        selection: for a detector: `min_regions`, `max_regions`, `score_threshold` in place of its processor's, and
+            `grid_sizes` in place of its config's.
         soft_labels: store a detector's probabilities of all classes and attributes (masked region classification).
         accelerator: its device is used; several processes share the rows.
 
@@ -145,7 +158,7 @@ class RegionExtractor:
         self.broken: list[str] = []
 
     def select(self, selection: Mapping[str, Any] | None) -> None:
-        """Set how many regions a detector keeps: its processor's numbers, updated with `selection`.
+        """Set which regions a detector keeps: its processor's numbers, updated with `selection`.
 
         Raises `ValueError` for numbers that contradict each other, and for a selection or soft labels of a grid.
         """
@@ -158,7 +171,7 @@ class RegionExtractor:
         elif selection or self.soft_labels:
             raise ValueError(
                 "a grid has neither a region selection nor soft labels: leave out min_regions, max_regions, "
-                "score_threshold and soft labels"
+                "score_threshold, grid_sizes and soft labels"
             )
 
     def fingerprint(self) -> dict[str, Any]:

@@ -289,12 +289,15 @@ def read_manifests(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def fingerprint_differences(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """One phrase for each field of `expected` that is absent or different in the stored fingerprint."""
+    """One phrase for each field of `expected` that is absent or different in the stored fingerprint.
+
+    None stands for what is off, and need not be recorded: a fingerprint may be older than the field.
+    """
     phrases = []
     for field, wanted in expected.items():
-        if field not in stored:
+        if field not in stored and wanted is not None:
             phrases.append(f"{field}: not recorded, expected {wanted!r}")
-        elif stored[field] != wanted:
+        elif stored.get(field) != wanted:
             phrases.append(f"{field}: stored {stored[field]!r}, expected {wanted!r}")
     return phrases
 

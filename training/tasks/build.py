@@ -15,6 +15,7 @@ import modeling_updown
 from modeling_updown import (
     UpDownDetectorConfig,
     UpDownGrid,
+    UpDownGridConfig,
     UpDownImageProcessor,
 )
 from modeling_updown.configuration_updown import region_source_config
@@ -29,13 +30,15 @@ from training.text.word_pieces import pretrained_tokenizer
 # no weight depends on these
 CHANGEABLE = (
     *("trainable_stages", "region_dropout", "word_dropout", "output_dropout", "frozen_stages", "min_regions"),
-    *("max_regions", "score_threshold", "nms_thresholds", "attribute_loss_weight"),
     *("phrase_loss_weight", "phrase_temperature", "frozen_depthwise"),
+    *("max_regions", "score_threshold", "nms_per_class", "nms_thresholds", "duplicate_iou", "min_region_side"),
+    "attribute_loss_weight",
     *("question_dropout", "attention_dropout", "answer_dropout"),
 )
 
 SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not images
-CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
+# into what regions a grid's map is cut, and which cells stand beside a detector's boxes
+CUTS = ("regions", "grid_size", "grid_sizes", "image_scales", "pyramid_levels")
 
 SOURCES: dict[str, Any] = {
     kind.model_type: getattr(modeling_updown, heads_of(kind.model_type)[0].model) for kind in REGION_SOURCES
@@ -220,13 +223,20 @@ def check_fields(kind: type, fields: Mapping[str, Any], *, section: str) -> None
 def override_config(
     config: PreTrainedConfig, fields: Mapping[str, Any], *, section: str, changeable: Sequence[str] = CHANGEABLE
 ) -> None:
-    """Set a loaded model's fields to the recipe's; `ValueError` for one that its weights have settled."""
+    """Set a loaded model's fields to the recipe's; `ValueError` for one that its weights have settled, or whose value
+    the config does not take.
+    """
     for name, value in fields.items():
         check_fields(type(config), {name: value}, section=section)
         found = getattr(config, name, None)
         if found != value and name not in changeable:
             raise ValueError(f"{section}: {name} is {value!r}, but the model of init_from has {found!r}: leave it out")
-        setattr(config, name, value)
+        try:
+            setattr(config, name, value)
+        except StrictDataclassError as error:
+            raise ValueError(f"{section}: {' '.join(str(error).split())}") from error
+    if isinstance(config, UpDownDetectorConfig | UpDownGridConfig):
+        config.check()  # what was set one by one must go together
 
 
 def change_region_source(source: Any, processor: UpDownImageProcessor, regions: RegionsRecipe) -> None:

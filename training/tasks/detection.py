@@ -45,8 +45,8 @@ BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
 PLACES, LISTS = ("boxes", "phrase_boxes"), ("attribute_ids", "other_ids")
 BILINEAR = Resampling.BILINEAR
 VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
-DETECTIONS_AN_IMAGE = 100  # as COCO counts them
-LOWEST_SCORE = 0.01
+# of an image: as many as COCO counts, and no cells
+SCORED = {"min_regions": 1, "max_regions": 100, "score_threshold": 0.01, "grid_sizes": []}
 
 
 class DetectionTask:
@@ -265,7 +265,7 @@ class DetectionTask:
                 indices = mine[start : start + size]
                 images = [named_image(rows[i]) for i in indices]
                 inputs = self.processor(images, return_tensors="pt").to(accelerator.device)
-                output = model(**inputs, min_regions=1, max_regions=DETECTIONS_AN_IMAGE, score_threshold=LOWEST_SCORE)
+                output = model(**inputs, **SCORED)
                 check_detections(output, model)
                 described = [] if boxes is None else self.described(model, inputs, [boxes[i] for i in indices])
                 for place, index in enumerate(indices):

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modeling_updown import modeling_detector
-from modeling_updown.modeling_detector import (
+from modeling_updown import region_selection_updown
+from modeling_updown.region_selection_updown import (
     MOST_CANDIDATES,
     SelectionRule,
     select_jointly,
     select_per_class,
+    select_regions,
     surviving_scores,
 )
 from tests.shared_files import shared
@@ -174,9 +175,9 @@ def test_probabilities_of_zero_are_no_obstacle():
 def test_many_classes_are_suppressed_in_bounded_time(monkeypatch, threshold):
     """Of an untrained detector's 300 x 1,600 equally likely pairs only the best few thousand are looked at."""
     seen = []
-    real = modeling_detector.suppress
+    real = region_selection_updown.suppress
     monkeypatch.setattr(
-        modeling_detector, "suppress", lambda boxes, *a, **k: seen.append(len(boxes)) or real(boxes, *a, **k)
+        region_selection_updown, "suppress", lambda boxes, *a, **k: seen.append(len(boxes)) or real(boxes, *a, **k)
     )
     boxes, probs = detections(300, 1600, seed=0, sharpness=0.01)
     chosen = select_per_class(boxes * 5, probs, rule(10, 100, threshold))
@@ -221,3 +222,60 @@ def test_no_threshold_leaves_enough():
     boxes, probs = detections(20, 4, seed=0)
     chosen = select_jointly(boxes, probs, rule(18, 18, 0.0, nms=(0.01, 0.02)))
     assert len(set(chosen.indices.tolist())) == 18
+
+
+# ---- without slivers and near-duplicates
+
+
+def slow_tidy(boxes: torch.Tensor, probs: torch.Tensor, r: SelectionRule, *, size: tuple[int, int]) -> list[int]:
+    """Every box with its best class: first slivers, then near-duplicates, then suppression, threshold and numbers."""
+    scores, labels = (values.numpy() for values in probs[:, 1:].max(dim=1))
+    own = boxes if boxes.dim() == 2 else torch.stack([box[label + 1] for box, label in zip(boxes, labels, strict=True)])
+    height, width = size
+    wide = [n for n, (x1, y1, x2, y2) in enumerate(own.tolist()) if min((x2 - x1) / width, (y2 - y1) / height) >= 0.1]
+    left = [wide[n] for n in slow_suppress(own[wide].numpy(), scores[wide], r.duplicate_iou or 1.0, r.plus_one)]
+    for threshold in r.nms_thresholds:
+        kept = []
+        for label in np.unique(labels[left]) if r.per_class else [None]:
+            group = [n for n in left if label is None or labels[n] == label]
+            kept += [group[n] for n in slow_suppress(own[group].numpy(), scores[group], threshold, r.plus_one)]
+        kept.sort(key=lambda n: -scores[n])
+        if len(kept) >= r.smallest:
+            break
+    kept += [n for n in left if n not in kept][: max(0, r.smallest - len(kept))]
+    return [n for place, n in enumerate(kept) if place < r.smallest or scores[n] >= r.threshold][: r.most]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("per_class", [True, False])
+@pytest.mark.parametrize(
+    ("smallest", "most", "threshold", "nms"),
+    [(3, 40, 0.0, (0.5,)), (3, 5, 0.0, (0.3,)), (25, 30, 0.9, (0.05, 0.2)), (2, 30, 0.7, (0.5,))],
+)
+def test_tidy_against_slow_twin(smallest, most, threshold, nms, per_class, seed):
+    boxes, probs = detections(60, 4, seed=seed)
+    moved = boxes[:, None] + 4 * torch.randn(60, 5, 2, generator=torch.Generator().manual_seed(seed)).repeat(1, 1, 2)
+    for candidates in (boxes, moved):
+        options = {"plus_one": bool(seed), "per_class": per_class, "duplicate_iou": 0.6, "smallest_share": 0.1}
+        r = rule(smallest, most, threshold, nms=nms, **options)
+        chosen = select_regions(candidates, probs, r, image_size=(130, 200))
+        assert chosen.indices.tolist() == slow_tidy(candidates, probs, r, size=(130, 200))
+        assert torch.equal(probs[chosen.indices, chosen.object_ids], chosen.scores)
+
+
+def test_a_duplicate_does_not_come_back_as_another_class():
+    """Two boxes on one place: the worse dog is the best cat, and goes all the same; a neighbour stays."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 11], [5, 0, 15, 10]])
+    probs = torch.tensor([[0.1, 0.8, 0.1], [0.1, 0.6, 0.3], [0.1, 0.5, 0.4]])
+    options = {"nms": (0.5,), "per_class": True}
+    assert select_regions(boxes, probs, rule(1, 3, 0.2, **options), image_size=(20, 20)).indices.tolist() == [0, 1, 2]
+    tidy = select_regions(boxes, probs, rule(3, 3, 0.2, duplicate_iou=0.5, **options), image_size=(20, 20))
+    assert tidy.indices.tolist() == [0, 2] and tidy.object_ids.tolist() == [1, 1]
+
+
+def test_without_hygiene_the_selections_are_those_above():
+    boxes, probs = detections(40, 12, seed=0)
+    for per_class, select in ((True, select_per_class), (False, select_jointly)):
+        r = rule(3, 20, 0.1, per_class=per_class)
+        chosen, expected = select_regions(boxes, probs, r, image_size=(1, 1)), select(boxes, probs, r)
+        assert torch.equal(chosen.indices, expected.indices) and torch.equal(chosen.scores, expected.scores)
