@@ -30,7 +30,7 @@ from training.text.word_pieces import pretrained_tokenizer
 CHANGEABLE = (
     *("trainable_stages", "region_dropout", "word_dropout", "output_dropout", "frozen_stages", "min_regions"),
     *("max_regions", "score_threshold", "nms_thresholds", "attribute_loss_weight"),
-    *("question_dropout", "attention_dropout", "answer_dropout"),
+    *("question_dropout", "attention_dropout", "answer_dropout", "region_feature_dropout", "tag_top_k"),
 )
 
 SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not images
@@ -209,11 +209,18 @@ def build_config(
 
 def check_fields(kind: type, fields: Mapping[str, Any], *, section: str) -> None:
     """`ValueError` for a field that a config class does not have: the class itself would take it without a word."""
-    known = kind.__annotations__
+    known = config_fields(kind)
     unknown = [name for name in fields if name not in known and name != "model_type"]
     if unknown:
         told = did_you_mean(unknown[0], known) or f"; it takes {', '.join(known)}"
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {section}{told}")
+
+
+def config_fields(kind: type) -> list[str]:
+    """The fields that our own config classes give a config, in their order; those of every config are transformers'."""
+    ours = [base for base in kind.__mro__ if not issubclass(PreTrainedConfig, base)]
+    counted = [name for base in ours for name in vars(base).get("__annotations__", {})]
+    return [name for name in dict.fromkeys(counted) if name in kind.__dataclass_fields__]  # type: ignore[attr-defined]
 
 
 def override_config(
