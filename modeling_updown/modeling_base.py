@@ -20,6 +20,7 @@ from .outputs_updown import not_finite
 from .region_sources_updown import region_source_class
 from .regions_updown import FINITE, OPTIONAL, Regions, check_fields, optional_fields
 from .saving_updown import without_origin, write_code_again
+from .tags_updown import RegionTags, TagEmbedding
 from .versions_updown import warn_of_newer_libraries
 
 # What a new norm holds, a batch norm its statistics too.
@@ -94,7 +95,9 @@ class UpDownPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         std = getattr(self.config, "initializer_range", 0.02)
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+        if isinstance(module, TagEmbedding):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             nn.init.normal_(module.weight, std=std)
             if isinstance(getattr(module, "bias", None), torch.Tensor):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
@@ -143,7 +146,22 @@ def load_backbone(
 
 
 class UpDownTopDownModel(UpDownPreTrainedModel):
-    """A model on regions: owns a region source where its config has one, and checks regions at the door."""
+    """A model on regions: owns a region source where its config has one, and checks regions at the door.
+
+    region_tags: joins the names of objects and attributes to the features; None where its config has no tags.
+    """
+
+    region_tags: RegionTags | None
+
+    def build_region_tags(self) -> None:
+        """Make `self.region_tags` where the config has tags."""
+        self.region_tags = RegionTags(self.config) if self.config.tag_kinds else None
+
+    def with_tags(self, features: torch.Tensor, regions: Regions) -> torch.Tensor:
+        """features (P, R, D) of the regions, joined by their tags where the config has some, (P, R, D + tags)."""
+        if self.region_tags is None:
+            return features
+        return self.region_tags(features, regions.region_mask, regions.object_probs, regions.attribute_probs)
 
     def build_region_source(self) -> None:
         """Make `self.region_source` from `config.vision_config`, frozen if `config.freeze_regions`."""
