@@ -8,11 +8,12 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .configuration_tags_updown import TaggedRegionsConfig
 from .configuration_updown import LabelledConfig, region_source_config
 
 
 @strict
-class UpDownFusionConfig(LabelledConfig):
+class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     r"""The fusion model: any Hugging Face text encoder, run on words, on regions or on both together.
 
     text_config (any encoder's config, or its fields with `model_type`, defaults to `BertConfig()`):
@@ -60,7 +61,7 @@ class UpDownFusionConfig(LabelledConfig):
         Before the answers.
     initializer_range (`float`, defaults to 0.02):
         Of new weights.
-    vision_config (`UpDownGridConfig` or `UpDownDetectorConfig`, *optional*), freeze_regions (`bool`, default `True`):
+    object_tags, attribute_tags, ..., vision_config, freeze_regions:
         As for the captioner.
     """
 
@@ -161,7 +162,7 @@ DEFAULT_OBJECTIVES = ("itc", "itm", "mlm", "mrc_kl", "mrfr")
 
 
 @strict
-class UpDownPrefixLMConfig(PreTrainedConfig):
+class UpDownPrefixLMConfig(TaggedRegionsConfig):
     r"""The prefix language model: regions stand before the words of any Hugging Face causal language model.
 
     text_config (any causal language model's config, or its fields with `model_type`, defaults to `GPT2Config()`):
@@ -185,7 +186,7 @@ class UpDownPrefixLMConfig(PreTrainedConfig):
         Share of the target spread evenly over the other words.
     initializer_range (`float`, defaults to 0.02):
         Of the regions' embedding; the language model has its own initialisation.
-    vision_config (`UpDownGridConfig` or `UpDownDetectorConfig`, *optional*), freeze_regions (`bool`, default `True`):
+    object_tags, attribute_tags, ..., vision_config, freeze_regions:
         As for the captioner.
     pad_token_id, bos_token_id, eos_token_id (`int`, *optional*):
         Where not given, the text config's own; where that has no BOS or padding, its EOS takes their place.

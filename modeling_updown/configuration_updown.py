@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .configuration_tags_updown import TaggedRegionsConfig
+
 # what id 0 of a detector's names may be called; the last is what transformers calls it
 NAMES_OF_NOTHING = frozenset({"background", "bg", "no object", "no attribute", "none", "label 0"})
 
@@ -314,7 +316,7 @@ REGION_SOURCES: dict[str, tuple[type[PreTrainedConfig], str]] = {
 
 
 @strict
-class UpDownCaptioningConfig(PreTrainedConfig):
+class UpDownCaptioningConfig(TaggedRegionsConfig):
     r"""The captioner: an attention LSTM, top-down attention over regions, a language LSTM (the paper, section 3.2).
 
     vocab_size (`int`, defaults to 10010):
@@ -338,6 +340,8 @@ class UpDownCaptioningConfig(PreTrainedConfig):
         Initialisation of the LSTMs' forget gates and of every weight matrix.
     label_smoothing (`float`, defaults to 0.0):
         Share of the target spread evenly over the other words.
+    object_tags, attribute_tags, ... :
+        Names of objects and attributes joined to each region's feature, as `TaggedRegionsConfig` has them.
     vision_config (`UpDownGridConfig` or `UpDownDetectorConfig`, *optional*):
         The region source the model owns; with it the model takes `pixel_values`.
     freeze_regions (`bool`, defaults to `True`):
@@ -394,7 +398,7 @@ class UpDownCaptioningConfig(PreTrainedConfig):
 
 
 @strict
-class UpDownVqaConfig(LabelledConfig):
+class UpDownVqaConfig(TaggedRegionsConfig, LabelledConfig):
     r"""The question answerer: question GRU, top-down attention, sigmoid answers (the paper, section 3.3).
 
     vocab_size (`int`, defaults to 10000):
@@ -437,7 +441,7 @@ class UpDownVqaConfig(LabelledConfig):
         A second head that scores given answers by their words (multiple choice).
     initializer_range (`float`, *optional*):
         Standard deviation of new weight matrices; by default 1 / sqrt(3 x inputs), as torch's own layers have it.
-    vision_config (`UpDownGridConfig` or `UpDownDetectorConfig`, *optional*), freeze_regions (`bool`, default `True`):
+    object_tags, attribute_tags, ..., vision_config, freeze_regions:
         As for the captioner.
     """
 
@@ -502,8 +506,8 @@ class UpDownVqaConfig(LabelledConfig):
 
     @property
     def region_size(self) -> int:
-        """Width of a region as the attention sees it."""
-        return self.region_feature_size + (7 if self.box_embedding else 0)
+        """Width of a region as the attention sees it: its feature, tags and box geometry."""
+        return super().region_size + (7 if self.box_embedding else 0)
 
 
 def region_source_config(fields: dict) -> PreTrainedConfig:

@@ -20,6 +20,7 @@ from .outputs_updown import not_finite
 from .region_sources_updown import region_source_class
 from .regions_updown import FINITE, OPTIONAL, Regions, check_fields, optional_fields
 from .saving_updown import without_origin, write_code_again
+from .tags_updown import RegionTags
 from .versions_updown import warn_of_newer_libraries
 
 # What a new norm holds, a batch norm its statistics too.
@@ -102,6 +103,8 @@ class UpDownPreTrainedModel(PreTrainedModel):
             for name, value in NEW_NORM.items():
                 if getattr(module, name, None) is not None:
                     nn.init.constant_(getattr(module, name), value)  # leaves alone what a checkpoint has filled
+        elif isinstance(module, RegionTags):
+            module.start()  # after its parts, which have the std of other weights then
         refill = getattr(module, "init_non_persistent_buffers", None)
         if callable(refill):
             refill()  # timm's tables, such as Swin's, that no checkpoint holds
@@ -143,7 +146,22 @@ def load_backbone(
 
 
 class UpDownTopDownModel(UpDownPreTrainedModel):
-    """A model on regions: owns a region source where its config has one, and checks regions at the door."""
+    """A model on regions: owns a region source where its config has one, and checks regions at the door.
+
+    region_tags: joins the names of objects and attributes to the features; None where its config has no tags.
+    """
+
+    region_tags: RegionTags | None = None
+
+    def build_region_tags(self) -> None:
+        """Make `self.region_tags` where the config has tags."""
+        self.region_tags = RegionTags(self.config) if self.config.tag_kinds else None
+
+    def with_tags(self, features: torch.Tensor, regions: Regions) -> torch.Tensor:
+        """features (P, R, D) of the regions, joined by their tags where the config has some, (P, R, D + tags)."""
+        if self.region_tags is None:
+            return features
+        return self.region_tags(features, regions.region_mask, regions.object_probs, regions.attribute_probs)
 
     def build_region_source(self) -> None:
         """Make `self.region_source` from `config.vision_config`, frozen if `config.freeze_regions`."""

@@ -146,14 +146,14 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
     def __init__(self, config: UpDownCaptioningConfig):
         super().__init__(config)
         self.loss_type = "ForCausalLM"  # so the Trainer counts the words that are scored: all but the first of a row
-        width = config.region_embedding_size or config.region_feature_size
+        width = config.region_embedding_size or config.region_size
         self.embed_tokens = nn.Embedding(config.vocab_size, config.word_embedding_size)  # W_e
         self.region_embedding: nn.Linear | None = None
         self.pooled_embedding: nn.Linear | None = None
         self.box_embedding: nn.Linear | None = None
         if config.region_embedding_size is not None:
-            self.region_embedding = nn.Linear(config.region_feature_size, width)
-            self.pooled_embedding = nn.Linear(config.region_feature_size, width)
+            self.region_embedding = nn.Linear(config.region_size, width)
+            self.pooled_embedding = nn.Linear(config.region_size, width)
         if config.box_embedding:
             self.box_embedding = nn.Linear(7, width, bias=False)
         gates = 4 * config.hidden_size  # input, forget, cell, output
@@ -169,6 +169,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         self.language_lstm = nn.Linear(width + 2 * config.hidden_size, gates)  # gates from [v_hat, h1, h2]
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size)  # W_p
         self.scheduled_sampling_probability = 0.0  # set by the training loop, epoch by epoch
+        self.build_region_tags()
         self.build_region_source()
         self.post_init()
 
@@ -198,6 +199,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         mask = regions.region_mask
         features = regions.region_features.to(float_type(self.attention_lstm_photo))  # (P, R, D)
         features = features.masked_fill(~mask[..., None], 0)  # a padded region may hold anything, even NaN
+        features = self.with_tags(features, regions)
         share = mask.to(features.dtype) / mask.sum(dim=1, keepdim=True)
         pooled = torch.bmm(share[:, None], features).squeeze(1)  # mean v (P, D)
         if self.region_embedding is not None and self.pooled_embedding is not None:
@@ -238,12 +240,15 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         return_dict: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         past_key_values: CaptioningCache | None = None,
+        object_probs: torch.FloatTensor | None = None,
+        attribute_probs: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownCaptioningOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P images as `get_regions` takes them, or the `cache` of an earlier call, which
-        holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T): a masked word
+        input_ids (N, T); regions of P images as `get_regions` takes them (with object_probs and attribute_probs, where
+        the config has tags), or the `cache` of an earlier call, which holds them (`past_key_values` is its other name);
+        N is a multiple of P. attention_mask (N, T): a masked word
         leaves the state untouched. labels (N, T): the input words, shifted here, -100 where not scored (or
         `shift_labels`, shifted already), and input_ids if those are left out; -> `UpDownCaptioningOutput`.
         """
@@ -254,7 +259,7 @@ class UpDownForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
         cache = one_cache(cache, past_key_values)
         if cache is None:
-            fields = optional_fields(kwargs)
+            fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             cache = CaptioningCache(self.encode_images(regions))
         input_ids = words_of_labels(labels, config) if input_ids is inputs_embeds is None else input_ids

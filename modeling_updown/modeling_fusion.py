@@ -36,13 +36,14 @@ TIME_WAVES = 16  # of periods from one second to about three hours
 
 
 class RegionEmbedding(nn.Module):
-    """Feature, box geometry and, if asked for, time of a region, each mapped and normalised by itself, then added."""
+    """Feature (with tags), box geometry and, if asked for, time of a region, each mapped and normalised by itself, then
+    added."""
 
     def __init__(self, config: UpDownFusionConfig, *, size: int):
         super().__init__()
         eps = getattr(config.text_config, "layer_norm_eps", 1e-12)
         self.dropout = config.region_dropout
-        self.of_features = nn.Linear(config.region_feature_size, size)  # W_f
+        self.of_features = nn.Linear(config.region_size, size)  # W_f
         self.norm_features = nn.LayerNorm(size, eps=eps)
         self.of_boxes = nn.Linear(7, size)  # W_b
         self.norm_boxes = nn.LayerNorm(size, eps=eps)
@@ -53,7 +54,7 @@ class RegionEmbedding(nn.Module):
             self.norm_times = nn.LayerNorm(size, eps=eps)
 
     def forward(self, features: torch.Tensor, boxes: torch.Tensor, seconds: torch.Tensor | None = None) -> torch.Tensor:
-        """features (P, R, D), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
+        """features with tags (P, R, D + tags), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
         dtype = float_type(self.of_features)
         features = F.dropout(features.to(dtype), self.dropout, self.training)
         embedded = self.norm_features(self.of_features(features))
@@ -142,6 +143,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             self.text_model.pooler = None  # the joint vector is read off the states themselves
         size = self.text_model.get_input_embeddings().embedding_dim
         self.region_embedding = RegionEmbedding(config, size=size)
+        self.build_region_tags()
         self.build_region_source()
         self.post_init()
         check_passes(self)
@@ -208,6 +210,10 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
 
     def embed_regions(self, regions: Regions) -> torch.Tensor:
         """`Regions` of P images -> the encoder's input embeddings (P, R, H); 0 on padding, whatever stands there."""
+        return self.embed_vectors(replace(regions, region_features=self.with_tags(regions.region_features, regions)))
+
+    def embed_vectors(self, regions: Regions) -> torch.Tensor:
+        """As `embed_regions`, of regions whose features have been joined by their tags."""
         if regions.region_boxes is None:
             raise ValueError("This model embeds boxes: give region_boxes as well")
         gaps = ~regions.region_mask[..., None]

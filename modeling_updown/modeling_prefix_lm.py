@@ -11,7 +11,7 @@ adapters of low rank (LoRA, Hu et al. 2022).
 """
 
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -94,13 +94,14 @@ class PrefixCache(Cache):
 
 
 class PrefixEmbedding(nn.Module):
-    """A region's feature, normalised, and its box geometry, each mapped to the width of word embeddings and added."""
+    """A region's feature with its tags, normalised, and its box geometry, each mapped to the width of word embeddings
+    and added."""
 
     def __init__(self, config: UpDownPrefixLMConfig, *, size: int):
         super().__init__()
         self.dropout = config.region_dropout
-        self.norm = nn.LayerNorm(config.region_feature_size)
-        self.of_features = nn.Linear(config.region_feature_size, size)  # W
+        self.norm = nn.LayerNorm(config.region_size)
+        self.of_features = nn.Linear(config.region_size, size)  # W
         self.of_boxes = nn.Linear(7, size, bias=False) if config.box_embedding else None  # W_b
 
     def forward(self, regions: Regions) -> Prefix:
@@ -152,6 +153,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         self.language_model: Any = language_model
         size = self.language_model.get_input_embeddings().weight.shape[1]
         self.prefix_embedding = PrefixEmbedding(config, size=size)
+        self.build_region_tags()
         self.build_region_source()
         self.tune()
         self.post_init()
@@ -270,12 +272,15 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         return_dict: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         past_key_values: PrefixCache | DynamicCache | None = None,
+        object_probs: torch.FloatTensor | None = None,
+        attribute_probs: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownPrefixLMOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P images as `get_regions` takes them, or the `cache` of an earlier call, which
-        holds them (`past_key_values` is its other name); N is a multiple of P. attention_mask (N, T), or with that
+        input_ids (N, T); regions of P images as `get_regions` takes them (with object_probs and attribute_probs, where
+        the config has tags), or the `cache` of an earlier call, which holds them (`past_key_values` is its other name);
+        N is a multiple of P. attention_mask (N, T), or with that
         cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100
         where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
         """
@@ -287,7 +292,7 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         words = self.embed_words(input_ids, inputs_embeds, labels)  # (N, T, E)
         images: Any = one_cache(cache, past_key_values)
         if not isinstance(images, PrefixCache):
-            fields = optional_fields(kwargs)
+            fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             images = self.read_regions(regions, images, num_rows=len(words))
         with eager_attention(self.language_model, output_attentions):
@@ -329,7 +334,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         empty: the cache to fill, such as `generate` makes it. Where layers checkpoint gradients and so keep no keys
         and values, the regions are embedded only.
         """
-        prefix = self.prefix_embedding(regions)
+        features = self.with_tags(regions.region_features, regions)
+        prefix = self.prefix_embedding(replace(regions, region_features=features))
         rows_per_image = check_rows(num_rows, len(prefix.states))
         if checkpoints_layers(self.language_model):
             return prefix

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from .arguments_updown import standard_forward
 from .configuration_text_updown import UpDownFusionConfig
@@ -148,17 +149,22 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         masked_regions: torch.Tensor | None,
         seen_features: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The regions of each pair as the masked pass sees them, embedded (N, R, H), and their mask (N, R)."""
+        """The regions of each pair as the masked pass sees them, embedded (N, R, H), and their mask (N, R).
+
+        A masked region has no tags, whatever stands in its feature's place: they would tell what it is.
+        """
         mask = rows.of_images(regions.region_mask)
-        features, boxes = rows.of_images(regions.region_features), rows.of_images(regions.region_boxes)
+        vectors = self.fusion.with_tags(regions.region_features, regions)  # (P, R, D + tags)
+        features, boxes = rows.of_images(vectors), rows.of_images(regions.region_boxes)
         if masked_regions is not None:
             if seen_features is not None:
-                hidden = rows.of_images(seen_features).to(features.dtype)
+                num_tags = features.shape[-1] - seen_features.shape[-1]
+                hidden = F.pad(rows.of_images(seen_features).to(features.dtype), (0, num_tags))
             else:
                 hidden = torch.zeros_like(features)
             features = torch.where(masked_regions[..., None], hidden, features)
         seconds = None if regions.region_seconds is None else rows.of_images(regions.region_seconds)
-        return self.fusion.embed_regions(Regions(features, boxes, mask, region_seconds=seconds)), mask
+        return self.fusion.embed_vectors(Regions(features, boxes, mask, region_seconds=seconds)), mask
 
     def word_logits(self, states: torch.Tensor) -> torch.Tensor:
         """States (..., H) -> a score of every word (..., V), by the word embeddings themselves."""

@@ -11,6 +11,7 @@ regions are made once, whatever is asked about it.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from .modeling_base import UpDownTopDownModel
 from .outputs_updown import UpDownVqaOutput, check_finite_eagerly
 from .regions_updown import Regions, joined_rows, optional_fields
 from .rnn_updown import QuestionGRU
+from .tags_updown import RegionTags
 
 WORD_STD = 0.3  # of new word vectors: about that of GloVe's
 
@@ -89,6 +91,7 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         if config.scores_choices:
             self.of_choice = GatedLayer(hidden, hidden, **shared)
             self.choice_score = nn.Linear(hidden, 1)
+        self.build_region_tags()
         self.build_region_source()
         self.post_init()
 
@@ -97,13 +100,16 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         if isinstance(module, nn.Linear | NormedLinear):
             std = self.config.initializer_range or 1 / math.sqrt(3 * module.in_features)
             nn.init.normal_(module.weight, std=std)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
             if isinstance(module, NormedLinear) and not is_loaded(module.gain):
                 module.gain.copy_(module.weight.norm())
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=WORD_STD)
             if module.padding_idx is not None and not is_loaded(module.weight):
                 nn.init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, RegionTags):
+            module.start()
         elif isinstance(module, RisingFunction):
             nn.init.ones_(module.slopes)
 
@@ -159,7 +165,8 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         config = self.config
         fields = optional_fields(kwargs)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-        regions, image_index = joined_rows(regions, image_index)
+        values = self.region_values(regions)  # once an image, whatever is asked about it
+        regions, image_index = joined_rows(replace(regions, region_features=values), image_index)
         question = self.read(input_ids, inputs_embeds, attention_mask)  # q (N, H)
         rows = TextRows.of(
             image_index, num_texts=len(question), num_images=len(regions.region_mask), device=question.device
@@ -222,8 +229,11 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
     def attend(
         self, question: torch.Tensor, regions: Regions, rows: TextRows
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor | None]:
-        """q (N, H) and P images -> h (N, H), the weights of every layer of attention (N, G, R), counts (N, K + 1)."""
-        features, mask = self.region_values(regions), regions.region_mask
+        """q (N, H) and P images -> h (N, H), the weights of every layer of attention (N, G, R), counts (N, K + 1).
+
+        The regions' features are what `region_values` makes of them.
+        """
+        features, mask = regions.region_features, regions.region_mask
         query, attentions = question, []
         layer: Any  # a QuestionAttention
         for place, layer in enumerate(self.attention):
@@ -247,13 +257,13 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         return joint, tuple(attentions), counts
 
     def region_values(self, regions: Regions) -> torch.Tensor:
-        """What is attended to: features (P, R, D), of length 1 and with their boxes where the config says so."""
+        """What is attended to: features (P, R, D), of length 1, with their tags and boxes where the config says so."""
         config, gaps = self.config, ~regions.region_mask[..., None]
         features = regions.region_features.to(float_type(self.embed_tokens))
         features = features.masked_fill(gaps, 0)  # a padded region may hold anything, even NaN
         if config.normalize_regions:
             features = F.normalize(features, dim=-1)
-        features = F.dropout(features, config.region_dropout, self.training)
+        features = self.with_tags(F.dropout(features, config.region_dropout, self.training), regions)
         if not config.box_embedding:
             return features
         if regions.region_boxes is None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from .losses_updown import gather_rows
 
-REGION_INPUTS = ("region_features", "region_boxes", "region_mask", "region_seconds")
+REGION_INPUTS = ("region_features", "region_boxes", "region_mask", "region_seconds", "object_probs", "attribute_probs")
 
 
 class MomentumQueue(nn.Module):
@@ -58,9 +58,9 @@ class MomentumQueue(nn.Module):
     ) -> dict[str, Any]:
         """The keys of `momentum_itc_loss` for this process's batch, which is then added to the queue.
 
-        regions: `REGION_INPUTS` of P images, the last where the model embeds times; input_ids, attention_mask (N, T);
-        image_ids (P,): the images' numbers in the data set; owners (N,): the row of each text's image. Collective:
-        every process calls it with its share of the batch.
+        regions: `REGION_INPUTS` of P images, the last three where the model reads them; input_ids, attention_mask
+        (N, T); image_ids (P,): the images' numbers in the data set; owners (N,): the row of each text's image.
+        Collective: every process calls it with its share of the batch.
         """
         named = {name: regions[name] for name in REGION_INPUTS if name in regions}
         images = self.copy.get_image_features(**named).float()

@@ -42,7 +42,11 @@ class RegionsRecipe:
     min_share: 0..1, the smallest share of a split's images that must have regions in the store; with fewer the run
         ends, else the others are left out with a warning.
     soft_labels: keep the detector's probabilities of all classes and attributes in the store: what `mrc_ce` and
-        `mrc_kl` learn.
+        `mrc_kl` learn, and `tags` are made of (which a new store keeps for them unasked).
+    tags: `objects`, `attributes`: a region's feature is joined by the vectors of its likely objects and attributes,
+        of as many classes as the detector or the store has; sizes in `model.tag_embedding_size`, `model.tag_top_k`.
+    tag_vectors: a GloVe text file, or a folder or Hub id of a model with a tokenizer: a class starts from the mean
+        vector of its name's words.
     flips: every image is seen mirrored in half of the epochs, unless its texts tell left from right.
     crops: smallest share of an image's area that training sees of it, in a random crop; 1 shows whole images. Crops
         need pixels, so no store.
@@ -58,6 +62,8 @@ class RegionsRecipe:
     store: str = ""
     min_share: float = key(0.5, lowest=0, highest=1)
     soft_labels: bool = False
+    tags: list[str] = key([], beside=NEW)  # noqa: RUF009 (it copies the list)
+    tag_vectors: str = key("", beside=NEW)
     flips: bool = False
     crops: float = key(1.0, above=0, highest=1)
     trained: bool = False

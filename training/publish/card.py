@@ -313,9 +313,11 @@ def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     source = getattr(config, "vision_config", None)
     if source is None and hasattr(config, "backbone"):
         source = config
+    tags = tag_facts(config)
     if source is None:
-        return {"Region source": f"none of its own: it takes region features of width {config.region_feature_size}"}
-    facts = {"Region source": f"`{source.model_type}` on `{source.backbone}`"}
+        width = config.region_feature_size
+        return {"Region source": f"none of its own: it takes region features of width {width}", **tags}
+    facts = {"Region source": f"`{source.model_type}` on `{source.backbone}`", **tags}
     if source.model_type == "updown_grid":
         grid = f"the cells of a {source.grid_size} x {source.grid_size} grid"
         levels = " + ".join(f"{level} x {level}" for level in source.pyramid_levels)
@@ -331,6 +333,15 @@ def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
             "A region's box": {"proposal": "the proposal", "regressed": "regressed"}[source.region_boxes],
         }
     return facts | {"Width of a region's feature": str(source.region_feature_size), "Image": image_fact(folder)}
+
+
+def tag_facts(config: PreTrainedConfig) -> dict[str, str]:
+    """The names that the model reads beside each region's feature; nothing of a model without tags."""
+    kinds = getattr(config, "tag_kinds", [])
+    numbers = [f"{getattr(config, kind.name):,} {kind.name.removesuffix('_tags')}s" for kind in kinds]
+    likeliest = f", the {config.tag_top_k} likeliest" if kinds and config.tag_top_k else ""
+    size = f", each of width {config.tag_embedding_size}" if kinds else ""
+    return {"Names beside a region's feature": f"of {' and '.join(numbers)}{likeliest}{size}"} if kinds else {}
 
 
 def image_fact(folder: Path) -> str:

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 
 from modeling_updown import load_image
+from modeling_updown.configuration_tags_updown import TAG_KINDS, class_names
 from modeling_updown.regions_updown import entries
 from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
@@ -107,7 +108,11 @@ def extract_regions(
     rows = undecoded(images)
     share = range(accelerator.process_index, len(rows), accelerator.num_processes)
     with RegionStoreWriter(
-        output, fingerprint=extractor.fingerprint(), process_index=accelerator.process_index, images_at_risk=1
+        output,
+        fingerprint=extractor.fingerprint(),
+        process_index=accelerator.process_index,
+        images_at_risk=1,
+        class_names={kind.probs: class_names(source.config, kind) for kind in TAG_KINDS} if soft_labels else None,
     ) as writer:
         check_soft_labels(Path(output), soft_labels)
         accelerator.wait_for_everyone()  # an opening writer reads all shards, which other writers later replace
@@ -318,6 +323,7 @@ class ImageRegions:
         self.stores: dict[bool, RegionStore] = {}
         self.names: dict[bool, dict[str, str]] = {False: {}, True: {}}  # the stores' ids of rows, where they differ
         self.columns = dict.fromkeys(("region_features", "region_boxes"), "")  # what `batch` reads of a store: why
+        self.classes: dict[str, tuple[int, Sequence[str] | None]] = {}  # of columns of probabilities: number and names
         if self.store_folder and regions.trained:
             raise ValueError("regions.trained needs pixels at every step: leave regions.store empty")
         if self.store_folder and regions.crops < 1:
@@ -333,6 +339,14 @@ class ImageRegions:
         if not self.store_folder:
             raise ValueError(f"pixels have no {column}, {needed}: name the folder of their regions in regions.store")
         self.columns[column] = needed
+
+    def read_classes(self, column: str, names: Sequence[str] | None, *, number: int, needed: str) -> None:
+        """As `read`, of the probabilities of so many classes with these names; new regions get them with their
+        features. Pixels may be given too: their region source says the probabilities."""
+        self.soft_labels = True
+        if self.store_folder:
+            self.read(column, needed=needed)
+            self.classes[column] = (number, names)
 
     def prepare(self, rows: Dataset, *, flips: bool = False, warns: bool = True) -> Dataset:
         """The rows that `batch` can serve: with a store, those whose images it holds after extracting the missing ones.
@@ -351,6 +365,8 @@ class ImageRegions:
             missing = next((name for name in self.columns if name not in store.column_names), None)
             if missing:
                 raise ValueError(f"the regions of {store.folder} have no {missing}, {self.columns[missing]}")
+            for column, (number, known) in self.classes.items():
+                store.check_classes(column, known, number=number)
             names = rows_in_store(rows, store)
             check_missing(dict.fromkeys(ids), names, store=store, min_share=self.min_share, warns=warns)
             self.check_marks(rows, store, names)

@@ -66,13 +66,15 @@ class RegionStoreWriter:
             as a small shard that the full one replaces later; by default only full shards are written.
         process_index: from 0; different for each process that writes into the folder at the same time.
         feature_dtype: float16, or float32 for exact values in twice the space.
+        class_names: what the detector calls the classes 1 .. C of `object_probs` and `attribute_probs`, by column.
 
     Attributes:
         done_ids: the ids appended so far; on opening, those on disk, written by any process.
         done_marks: the mark of each one's content (`image_marks.py`), 0 if it is not known.
 
     Raises:
-        ValueError: for a folder with other files, and for a fingerprint or `feature_dtype` other than the store's.
+        ValueError: for a folder with other files, and for a fingerprint, names or `feature_dtype` other than the
+            store's.
         RuntimeError: while another writer holds the same `process_index`.
     """
 
@@ -85,8 +87,10 @@ class RegionStoreWriter:
         images_at_risk: int | None = None,
         process_index: int = 0,
         feature_dtype: torch.dtype = torch.float16,
+        class_names: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self.class_names = {column: list(names) for column, names in (class_names or {}).items() if names}
         self.images_per_shard = images_per_shard
         self.images_at_risk = images_at_risk or images_per_shard
         self.process_index = process_index
@@ -181,6 +185,12 @@ class RegionStoreWriter:
                 raise ValueError(
                     f"the store {self.folder} has another fingerprint ({'; '.join(differences)}); use another folder"
                 )
+            known = _class_names({"": manifest})
+            other = next(
+                (column for column in known if self.class_names.get(column, known[column]) != known[column]), ""
+            )
+            if other:
+                raise ValueError(f"the store {self.folder} names the classes of {other} otherwise; use another folder")
         self._manifest = self._without_a_cut_shard(manifests.get(self._manifest_name, {}))
         manifests |= {self._manifest_name: self._manifest} if self._manifest else {}
         shards = _open_shards(self.folder, manifests)
@@ -196,14 +206,15 @@ class RegionStoreWriter:
                 f"the store {self.folder} keeps its features in {shards[0].columns['region_features'].dtype}, not "
                 f"{self.feature_dtype}; use the same type, or another folder"
             )
-        named = {shard["file"] for shard in self._manifest.get("shards", [])}
+        files = {shard["file"] for shard in self._manifest.get("shards", [])}
         for pattern in (f".{self._manifest_name}.partial", f"*shard-{self.process_index}-*"):
             for leftover in self.folder.glob(pattern):
-                if leftover.name not in named:
+                if leftover.name not in files:
                     leftover.unlink()
-        self._next_number = 1 + max((int(name[:-6].rpartition("-")[2]) for name in named), default=-1)
+        self._next_number = 1 + max((int(name[:-6].rpartition("-")[2]) for name in files), default=-1)
         if not self._manifest:
-            self._write_manifest({"format": FORMAT, "fingerprint": fingerprint, "shards": []})
+            named = {"class_names": self.class_names} if self.class_names else {}
+            self._write_manifest({"format": FORMAT, "fingerprint": fingerprint, **named, "shards": []})
         self._take_up_small_shards()
 
     def _without_a_cut_shard(self, manifest: dict[str, Any]) -> dict[str, Any]:
@@ -263,6 +274,8 @@ class RegionStore:
         image_ids: every id, in the order of positions.
         fingerprint: what made the features.
         column_names: what it holds of a region.
+        class_names: what its detector calls the classes 1 .. C of `object_probs` and `attribute_probs`, by column;
+            empty where it does not say.
         image_sizes: (N, 2) int32, each image's height and width in pixels; 0 where they are not known.
         clip_ids: the clip that each image is a frame of; empty where that is not known.
         image_marks: (N,) int64, of each image's content (`image_marks.py`); 0 where it is not known: stores that were
@@ -287,6 +300,7 @@ class RegionStore:
         self._shards = _open_shards(self.folder, manifests, verified=verified)
         self.fingerprint: dict[str, Any] = next(iter(manifests.values()))["fingerprint"]
         _check_agreement(self.folder, manifests, self._shards)
+        self.class_names = _class_names(manifests)
         self.image_ids = [image_id for shard in self._shards for image_id in shard.image_ids]
         self._position_of = {image_id: position for position, image_id in enumerate(self.image_ids)}
         if len(self._position_of) < len(self.image_ids):
@@ -343,6 +357,22 @@ class RegionStore:
     @property
     def column_names(self) -> list[str]:
         return list(self._shards[0].widths)
+
+    def num_classes(self, column: str) -> int:
+        """C, the classes without background of `object_probs` or `attribute_probs`; 0 where it holds none."""
+        return max(0, self._shards[0].widths.get(column, 1) - 1)
+
+    def check_classes(self, column: str, names: Sequence[str] | None, *, number: int) -> None:
+        """`ValueError` where a column's classes are not so many, or have other names where both are known."""
+        known, count = self.class_names.get(column), self.num_classes(column)
+        if count != number:
+            fault = f"of {count} classes, where the model reads {number}"
+        elif known and names and known != list(names):
+            ours, theirs = next((a, b) for a, b in zip(known, names, strict=True) if a != b)
+            fault = f"of other classes than the model reads, such as {ours!r} in the place of {theirs!r}"
+        else:
+            return
+        raise ValueError(f"{column} in {self.folder} are {fault}: extract the regions with the model's own detector")
 
     def batch(
         self,
@@ -474,6 +504,11 @@ class RegionStore:
 def _entries(manifests: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The manifests' entries of all shards."""
     return [entry for manifest in manifests.values() for entry in manifest["shards"]]
+
+
+def _class_names(manifests: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The names of classes by column that the manifests have; stores of earlier versions have none."""
+    return next((dict(manifest["class_names"]) for manifest in manifests.values() if manifest.get("class_names")), {})
 
 
 def _open_shards(

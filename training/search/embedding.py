@@ -25,7 +25,7 @@ from training.regions.store import RegionStore
 from training.regions.stored_images import find_name, names_by_stem, stem_of
 from training.search.index_files import IndexWriter, known_mark
 
-REGION_INPUTS = ("region_features", "region_boxes", "region_mask")
+REGION_INPUTS = ("region_features", "region_boxes", "region_mask", "object_probs", "attribute_probs")
 OTHER_INDEX = "give another --output, or delete that index and index again"
 T = TypeVar("T")
 FIRST_POSITIONS = 2  # RoBERTa and related models number positions from 2
@@ -45,6 +45,7 @@ class Embedder:
         accelerator = Accelerator()
         self.model, self.processor, self.batch_size = model.to(accelerator.device).eval(), processor, batch_size
         self.device = accelerator.device
+        self.tag_columns = [kind.probs for kind in getattr(model.config, "tag_kinds", ())]
         self.extractor: RegionExtractor | None = None
         if model.region_source is not None:
             self.extractor = RegionExtractor(
@@ -52,7 +53,7 @@ class Embedder:
                 processor.image_processor,
                 accelerator=accelerator,
                 flipped=False,
-                soft_labels=False,
+                soft_labels=bool(self.tag_columns),
             )
             self.extractor.select(None)
 
@@ -69,13 +70,20 @@ class Embedder:
 
     @torch.no_grad()
     def regions(self, images: Sequence[PilImage]) -> dict[str, torch.Tensor]:
-        """The regions of P images: `region_features` (P, R, D), `region_boxes` (P, R, 4), `region_mask` (P, R).
+        """The regions of P images: `region_features` (P, R, D), `region_boxes` (P, R, 4), `region_mask` (P, R), and
+        what the model's tags are made of.
 
         Raises `ValueError` if the model has no region source.
         """
         if self.extractor is None:
             raise ValueError("the model has no region source, so it takes no images: index a region store")
         return inputs_of(self.extractor.regions(list(images)))
+
+    def stored_regions(self, store: RegionStore, image_ids: Sequence[str]) -> dict[str, torch.Tensor]:
+        """The same of images of a region store."""
+        return store.batch(
+            image_ids, dtype=torch.float32, columns=["region_features", "region_boxes", *self.tag_columns]
+        )
 
     @torch.no_grad()
     def regions_vectors(self, regions: Mapping[str, torch.Tensor]) -> np.ndarray:
@@ -124,7 +132,7 @@ class Embedder:
 
 def inputs_of(regions: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The model inputs in a region source's output or a region store's batch."""
-    return {name: regions[name] for name in REGION_INPUTS}
+    return {name: regions[name] for name in REGION_INPUTS if regions.get(name) is not None}
 
 
 class VectorSink:
@@ -226,13 +234,17 @@ def index_store(
     with tqdm(total=todo, desc="images", unit="image", disable=not todo) as bar:
         for ids in unfinished(store.image_ids, batch_size=embedder.batch_size, done=known):
             found = torch.tensor([marks[image_id] for image_id in ids])
-            sink.append(ids, {**store.batch(ids, dtype=torch.float32), "photo_mark": found})
+            sink.append(ids, {**embedder.stored_regions(store, ids), "photo_mark": found})
             bar.update(len(ids))
 
 
 def check_store(store: RegionStore, embedder: Embedder) -> None:
-    """Raises `ValueError` if a store's regions have another width or were made by another region source."""
-    expected = embedder.model.config.region_feature_size
+    """Raises `ValueError` if a store's regions have another width, lack the probabilities that the model's tags are
+    made of, or were made by another region source."""
+    config = embedder.model.config
+    for kind in getattr(config, "tag_kinds", ()):
+        store.check_classes(kind.probs, getattr(config, kind.names), number=getattr(config, kind.name))
+    expected = config.region_feature_size
     if store.feature_width != expected:
         raise ValueError(
             f"the regions in {store.folder} have width {store.feature_width} but the model expects {expected}: "

@@ -265,7 +265,7 @@ class ImageIndex:
             raise ValueError(
                 f"the region store {store.folder} holds another image than was indexed as {others[0]!r}: index it again"
             )
-        return store.batch(ids, dtype=torch.float32)
+        return self.embedder.stored_regions(store, ids)
 
     def store_marks(self, store: RegionStore) -> dict[str, int]:
         """The marks of a store's images, computed at the first use."""

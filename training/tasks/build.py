@@ -1,5 +1,6 @@
 """What tasks share: the options of their data, configs, backbone weights, and heads that start sensibly."""
 
+import dataclasses
 import difflib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from modeling_updown import (
     UpDownGrid,
     UpDownImageProcessor,
 )
+from modeling_updown.configuration_tags_updown import TAG_KINDS, class_names
 from modeling_updown.configuration_updown import region_source_config
 from modeling_updown.heads_updown import REGION_SOURCES, heads_of
 from training.console import did_you_mean
@@ -30,10 +32,11 @@ from training.text.word_pieces import pretrained_tokenizer
 CHANGEABLE = (
     *("trainable_stages", "region_dropout", "word_dropout", "output_dropout", "frozen_stages", "min_regions"),
     *("max_regions", "score_threshold", "nms_thresholds", "attribute_loss_weight"),
-    *("question_dropout", "attention_dropout", "answer_dropout"),
+    *("question_dropout", "attention_dropout", "answer_dropout", "region_feature_dropout", "tag_top_k"),
 )
 
 SPLIT_FILES = ("annotations", "questions", "folder", "table", "pairs", "region_descriptions")  # name rows, not images
+TAGS = {f"{kind.name.removesuffix('_tags')}s": kind for kind in TAG_KINDS}  # `objects`, `attributes`
 CUTS = ("regions", "grid_size", "pyramid_levels")  # into what regions a grid's map is cut
 
 SOURCES: dict[str, Any] = {
@@ -93,13 +96,40 @@ def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig | None
 
 
 def source_fields(config: PreTrainedConfig | None, regions: RegionsRecipe) -> dict[str, Any]:
-    """What a top-down model's config says of its regions: its own source, or how wide those of the store are.
+    """What a top-down model's config says of its regions: its own source, or how wide those of the store are; and tags.
 
-    Raises `ValueError` where the store is not there.
+    Raises `ValueError` where the store is not there, and for tags that its regions do not have.
     """
     if config is not None:
-        return {"vision_config": config}
-    return {"region_feature_size": RegionStore(regions.store).feature_width}
+        return {"vision_config": config, **tag_fields(config, regions)}
+    store = RegionStore(regions.store)
+    return {"region_feature_size": store.feature_width, **tag_fields(store, regions)}
+
+
+def tag_fields(source: PreTrainedConfig | RegionStore, regions: RegionsRecipe) -> dict[str, Any]:
+    """Number and names of the classes of `regions.tags`, as the region source or the store has them.
+
+    Raises `ValueError` for tags that are not known, or that the source or the store does not have.
+    """
+    unknown = [name for name in regions.tags if name not in TAGS]
+    if unknown:
+        raise ValueError(f"regions.tags names {unknown[0]!r}; it takes {', '.join(TAGS)}")
+    if regions.tag_vectors and not regions.tags:
+        raise ValueError("regions.tag_vectors are those of tags: set regions.tags as well, to [objects, attributes]")
+    fields: dict[str, Any] = {}
+    for name in regions.tags:
+        kind = TAGS[name]
+        if isinstance(source, RegionStore):
+            number, names = source.num_classes(kind.probs), source.class_names.get(kind.probs)
+            lack = f"the regions of {source.folder} have no {kind.probs}: extract them with soft labels"
+        else:
+            names = class_names(source, kind)
+            number = len(names)
+            lack = f"a {source.model_type!r} tells no {name}: take a detector that does as regions.pretrained"
+        if not number:
+            raise ValueError(f"regions.tags: {lack}, or leave {name} out")
+        fields |= {kind.name: number, kind.names: names}
+    return fields
 
 
 def load_region_source(folder: str) -> Any:
@@ -209,11 +239,19 @@ def build_config(
 
 def check_fields(kind: type, fields: Mapping[str, Any], *, section: str) -> None:
     """`ValueError` for a field that a config class does not have: the class itself would take it without a word."""
-    known = kind.__annotations__
+    known = config_fields(kind)
     unknown = [name for name in fields if name not in known and name != "model_type"]
     if unknown:
         told = did_you_mean(unknown[0], known) or f"; it takes {', '.join(known)}"
         raise ValueError(f"unknown key {', '.join(map(repr, unknown))} in {section}{told}")
+
+
+def config_fields(kind: type) -> list[str]:
+    """The fields that our own config classes give a config, in their order; those of every config are transformers'."""
+    ours = [base for base in kind.__mro__ if not issubclass(PreTrainedConfig, base)]
+    named = dict.fromkeys(name for base in ours for name in vars(base).get("__annotations__", {}))
+    fields = {field.name for field in dataclasses.fields(kind)}
+    return [name for name in named if name in fields]
 
 
 def override_config(

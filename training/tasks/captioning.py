@@ -254,8 +254,8 @@ class CaptioningTask(CaptionedTask):
         if "pixel_values" not in images or self.recipe.regions.trained:
             return images
         regions = self.model.get_regions(**images)
-        made = {name: regions[name].float() for name in ("region_features", "region_boxes")}
-        return {**made, "region_mask": regions.region_mask}
+        names = ("region_features", "region_boxes", *(kind.probs for kind in self.model.config.tag_kinds))
+        return {**{name: regions[name].float() for name in names}, "region_mask": regions.region_mask}
 
     @torch.no_grad()
     def sample(self, images: dict[str, Any]) -> torch.Tensor:

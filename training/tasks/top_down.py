@@ -19,6 +19,7 @@ from training.regions.extract import ImageRegions, ask_store
 from training.saved_models import check_kind, load_whole, load_with_processor
 from training.tasks.build import build_image_processor, change_region_source, override_config, owns_region_source
 from training.tasks.spec import Scored
+from training.text.word_vectors import start_tags_from_vectors
 
 
 class TopDownTask:
@@ -117,6 +118,13 @@ class TopDownTask:
         self.images = ImageRegions(
             self.recipe.regions, model.region_source, processor.image_processor, self.accelerator
         )
+        for kind in model.config.tag_kinds:
+            self.images.read_classes(
+                kind.probs,
+                getattr(model.config, kind.names),
+                number=getattr(model.config, kind.name),
+                needed="which the model's tags are made of: extract them with soft labels into another store",
+            )
 
     def assembled(
         self, model: Any, tokenizer: Any, source: tuple[PreTrainedConfig | None, dict[str, torch.Tensor]]
@@ -125,6 +133,8 @@ class TopDownTask:
         vision_config, weights = source
         if model.region_source is not None:
             model.region_source.load_state_dict(weights)
+        if self.recipe.regions.tag_vectors:
+            start_tags_from_vectors(model, self.recipe.regions.tag_vectors)
         self.adopt(model, UpDownProcessor(build_image_processor(vision_config, self.recipe.regions), tokenizer))
         return model
 

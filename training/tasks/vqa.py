@@ -288,7 +288,11 @@ class VqaTask(TopDownTask):
         if self.recipe.train.withhold == "image":
             same = torch.ones(len(indices), 1, self.region_feature_size)
             whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(len(indices), 1, 4)
-            return {"region_features": same, "region_boxes": whole}
+            config = self.model.config
+            unnamed = {
+                kind.probs: torch.zeros(len(indices), 1, getattr(config, kind.name) + 1) for kind in config.tag_kinds
+            }
+            return {"region_features": same, "region_boxes": whole, **unnamed}
         return super().image_inputs(rows, indices, flipped=flipped)
 
     def choice_inputs(self, choices: Sequence[Sequence[torch.Tensor]]) -> dict[str, torch.Tensor]:

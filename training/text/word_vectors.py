@@ -13,6 +13,7 @@ import gzip
 import io
 import itertools
 import logging
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from modeling_updown import UpDownTokenizer
 from modeling_updown.modeling_vqa import WORD_STD
+from modeling_updown.tags_updown import TAG_STD, RegionTags
 from training.console import one_line
 from training.data.files import PathLike, read_json
 
@@ -210,6 +212,53 @@ def start_from_vectors(model: Any, tokenizer: UpDownTokenizer, source: str) -> N
     known = [number for number, word in enumerate(words) if word in there and number not in special]
     scale = WORD_STD / vectors[known].std().clamp(min=1e-6)
     embedding.data[known] = scale * vectors[known]
+
+
+def start_tags_from_vectors(model: Any, source: str) -> None:
+    """Give the classes of a model's tags the vectors of their names: of the name if `source` has one, or the mean of
+    its words'; classes without any keep their new ones.
+
+    model: with `config.tag_kinds`. source: as for `word_vectors`. Vectors are scaled to the size of new ones.
+
+    Raises `ValueError` where the names are not known or none has a vector, or the width is not the model's.
+    """
+    config, tags = model.config, next(module for module in model.modules() if isinstance(module, RegionTags))
+    names = {kind.name: getattr(config, kind.names) for kind in config.tag_kinds}
+    unnamed = next((kind for kind, classes in names.items() if not classes), None)
+    if unnamed:
+        raise ValueError(
+            f"regions.tag_vectors are those of the classes' names, and the region store says none of {unnamed}: give "
+            f"them as model.{unnamed.removesuffix('s')}_names, or extract the regions anew"
+        )
+    wanted = list(dict.fromkeys(word for classes in names.values() for name in classes for word in spellings(name)))
+    vectors, found = word_vectors(source, wanted)
+    if vectors.shape[1] != config.tag_embedding_size:
+        raise ValueError(
+            f"regions.tag_vectors are {vectors.shape[1]} wide: set model.tag_embedding_size to that, not "
+            f"{config.tag_embedding_size}"
+        )
+    there = set(found)
+    if not there:
+        raise ValueError(f"regions.tag_vectors: {source} has a vector of no class, such as {wanted[0]!r}")
+    scale = TAG_STD / vectors[[word in there for word in wanted]].std().clamp(min=1e-6)
+    vector_of = dict(zip(wanted, scale * vectors, strict=True))
+    for kind, classes in names.items():
+        for place, name in enumerate(classes):
+            whole, *parts = spellings(name)
+            known = [whole] if whole in there else [word for word in parts if word in there]
+            if known:
+                column = torch.stack([vector_of[word] for word in known]).mean(dim=0)
+                tags.embeddings[kind].weight.data[:, place] = column  # type: ignore[operator, union-attr]
+
+
+def spellings(name: str) -> list[str]:
+    """A class's name as it stands (the first of several), and each of its words.
+
+    >>> spellings("t-shirt,tee"), spellings("tennis racket")
+    (['t-shirt', 't', 'shirt'], ['tennis racket', 'tennis', 'racket'])
+    """
+    first = name.split(",")[0].strip()
+    return [first, *re.findall(r"[^\W_]+", first)]
 
 
 def _lines(file: BinaryIO, path: PathLike) -> Iterator[bytes]:
