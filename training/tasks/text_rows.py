@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedConfig
 
 from training.data.boxes.visual_genome import Vocabulary, read_vocabulary
 from training.data.captions.formats import load_captions
@@ -47,7 +46,7 @@ class TextRows:
         self.num_rows = 0  # of an epoch
         self.first = 0  # number of the first row of a text, which is that of images
 
-    def prepare(self, config: PreTrainedConfig, *, num_images: int) -> None:
+    def prepare(self, config: Any, *, num_images: int) -> None:
         """Find what the texts name, in the words of the model's tags.
 
         Args:
@@ -57,7 +56,7 @@ class TextRows:
         Raises:
             ValueError: for a model without tags, and for texts that name nothing that it has a tag for.
         """
-        share, kinds = self.settings.share, getattr(config, "tag_kinds", [])
+        share, kinds = self.settings.share, config.tag_kinds
         self.first, self.num_rows = num_images, max(round(num_images * share / (1 - share)), 1)
         self.things: list[list[Thing]] = [[] for _ in self.captions]
         if self.settings.named:
@@ -75,8 +74,8 @@ class TextRows:
         """The things of each text as ids of the tags `names`; `ValueError` as `prepare`."""
         if not names.get("object_probs"):
             raise ValueError(
-                "texts.data: the model has no names of objects, which are all that a text's regions have: give it "
-                "model.object_tags and model.object_tag_names, or learn from words alone with texts.named: false"
+                "texts.data: the model reads no names of objects, which are all that a text's regions have: set "
+                "regions.tags to [objects, attributes], or learn from words alone with texts.named: false"
             )
         vocabularies = {column: self.vocabulary(column, names.get(column, [])) for column in FILES}
         self.rows = with_things(self.rows, ThingFinder(vocabularies["object_probs"], vocabularies["attribute_probs"]))
@@ -99,7 +98,8 @@ class TextRows:
         if not folder or not names:
             return vocabulary_of(names)
         file = read_vocabulary(Path(folder) / FILES[column])
-        if not set(file.names) & set(names):
+        own = vocabulary_of(names)
+        if file.ids.keys().isdisjoint(own.ids):
             raise ValueError(
                 f"texts.vocabulary: {Path(folder) / FILES[column]} has none of the model's names ({names[0]}, ...): "
                 "name the folder that its detector was trained with, or leave it out"

@@ -184,14 +184,17 @@ def with_things(rows: datasets.Dataset, finder: ThingFinder) -> datasets.Dataset
 
 
 def vocabulary_of(names: Sequence[str], synonyms: Mapping[str, str] | None = None) -> Vocabulary:
-    """A vocabulary of names and of synonyms -> names, ids from 1; synonyms of other names are passed over.
+    """A vocabulary of names ("tv,television" has two words for one) and of synonyms -> names, ids from 1.
 
-    >>> vocabulary_of(["cat", "sofa"], {"couch": "sofa", "pup": "dog"}).ids
-    {'cat': 1, 'sofa': 2, 'couch': 2}
+    Synonyms of names that are not there are passed over.
+
+    >>> vocabulary_of(["cat", "sofa,couch"], {"settee": "sofa", "pup": "dog"}).ids
+    {'cat': 1, 'sofa': 2, 'couch': 2, 'settee': 2}
     """
-    ids = {name: number for number, name in enumerate(names, start=1)}
+    parts = [[part.strip() for part in name.split(",") if part.strip()] for name in names]
+    ids = {spelling: number for number, spellings in enumerate(parts, start=1) for spelling in spellings}
     more = {word: ids[name] for word, name in (synonyms or {}).items() if name in ids and word not in ids}
-    return Vocabulary(list(names), ids | more)
+    return Vocabulary([spellings[0] if spellings else "" for spellings in parts], ids | more)
 
 
 def _number(words: Sequence[str], span: NounSpan) -> int:

@@ -36,14 +36,15 @@ LARGEST_TEXT = 2**31  # bytes of an unpacked file
 OWN_NUMBER = re.compile(r"(\d+)_[0-9a-f]{8,10}(?:_[a-z])?|(?:COCO_\w+_)?0*(\d+)")  # of Flickr and COCO, in file names
 NAME_KEYS = ("file_name", "filename", "id", "cocoid")  # of an image, in COCO's and Karpathy's files
 SPLIT_KEYS = ("karpathy_split", "split")
-LEFT_OUT_KEYS = {"file", "split"}
+LEFT_OUT_KEYS = {"file", "split", "optional"}
 
 
 class LeftOutImages(NamedTuple):
-    """Images whose captions are not learnt: where they are listed, and their `image_key`s."""
+    """Images whose captions are not learnt: where they are listed, their `image_key`s, whether none need be there."""
 
     source: str
     keys: frozenset[str]
+    optional: bool = False
 
 
 def read_texts(
@@ -61,7 +62,8 @@ def read_texts(
             caption each, every one a row; COCO's captions (`.json`). Text may be packed by gzip (`.gz`).
         leave_out: images whose captions are left out: ids or file names; or files that list some, a name or id a line,
             or JSON in COCO's or Karpathy's layout; or `{"file": ..., "split": "val+test"}`, the images of these splits
-            (`karpathy_split` of an image, else its `split`). A name is the image of an id as `image_key` says.
+            (`karpathy_split` of an image, else its `split`), with `"optional": True` where the texts may be without
+            them already. A name is the image of an id as `image_key` says.
         split: keep only this split.
         file_split: the split of all rows.
 
@@ -71,7 +73,7 @@ def read_texts(
 
     Raises:
         ValueError: naming the file, for one that is none of these, holds no caption or more than `LARGEST_TEXT` bytes;
-            for what of `leave_out` matches no text, and where nothing is left.
+            for what of `leave_out` matches no text and is not optional, and where nothing is left.
         NoSuchSplitError: for another split than `file_split`.
     """
     files = _named_files(texts)
@@ -108,7 +110,8 @@ def read_left_out(entries: Sequence[Any]) -> list[LeftOutImages]:
         if isinstance(entry, Mapping):
             if "file" not in entry or not entry.keys() <= LEFT_OUT_KEYS:
                 raise ValueError(f"leave_out has {dict(entry)}; write {{file: captions.json, split: test}}")
-            found.append(_listed_images(entry["file"], split=entry.get("split")))
+            images = _listed_images(entry["file"], split=entry.get("split"))
+            found.append(images._replace(optional=bool(entry.get("optional"))))
         elif isinstance(entry, str) and (Path(entry).is_file() or Path(entry).suffix in (".json", ".txt")):
             found.append(_listed_images(entry, split=None))
         else:
@@ -217,11 +220,11 @@ def _without(
     present = set().union(*keys.values())
     named = listed([str(path) for path in files.values()])
     for images in left_out:
-        if present.isdisjoint(images.keys):
+        if not images.optional and present.isdisjoint(images.keys):
             raise ValueError(
                 f"{images.source}: none of its images is among the texts of {named}: "
-                f"there {listed(sorted(images.keys))}, here {listed(sorted(present))}; correct the ids, or take it out "
-                "of leave_out if these texts are known to be without its images"
+                f"there {listed(sorted(images.keys))}, here {listed(sorted(present))}; correct the ids, or write "
+                "optional: true beside its file if these texts are known to be without its images"
             )
     dropped = frozenset().union(*(images.keys for images in left_out))
     kept = {
