@@ -20,7 +20,7 @@ from .outputs_updown import not_finite
 from .region_sources_updown import region_source_class
 from .regions_updown import FINITE, OPTIONAL, Regions, check_fields, optional_fields
 from .saving_updown import without_origin, write_code_again
-from .tags_updown import RegionTags
+from .tags_updown import RegionTags, TagEmbedding
 from .versions_updown import warn_of_newer_libraries
 
 # What a new norm holds, a batch norm its statistics too.
@@ -95,7 +95,9 @@ class UpDownPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         std = getattr(self.config, "initializer_range", 0.02)
-        if isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
+        if isinstance(module, TagEmbedding):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear | nn.Conv2d | nn.Embedding):
             nn.init.normal_(module.weight, std=std)
             if isinstance(getattr(module, "bias", None), torch.Tensor):
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
@@ -103,8 +105,6 @@ class UpDownPreTrainedModel(PreTrainedModel):
             for name, value in NEW_NORM.items():
                 if getattr(module, name, None) is not None:
                     nn.init.constant_(getattr(module, name), value)  # leaves alone what a checkpoint has filled
-        elif isinstance(module, RegionTags):
-            module.start()  # after its parts, which have the std of other weights then
         refill = getattr(module, "init_non_persistent_buffers", None)
         if callable(refill):
             refill()  # timm's tables, such as Swin's, that no checkpoint holds
@@ -151,7 +151,7 @@ class UpDownTopDownModel(UpDownPreTrainedModel):
     region_tags: joins the names of objects and attributes to the features; None where its config has no tags.
     """
 
-    region_tags: RegionTags | None = None
+    region_tags: RegionTags | None
 
     def build_region_tags(self) -> None:
         """Make `self.region_tags` where the config has tags."""

@@ -30,7 +30,7 @@ from .modeling_base import UpDownTopDownModel
 from .outputs_updown import UpDownVqaOutput, check_finite_eagerly
 from .regions_updown import Regions, joined_rows, optional_fields
 from .rnn_updown import QuestionGRU
-from .tags_updown import RegionTags
+from .tags_updown import TagEmbedding
 
 WORD_STD = 0.3  # of new word vectors: about that of GloVe's
 
@@ -97,19 +97,18 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
 
     @torch.no_grad()
     def _init_weights(self, module: Any) -> None:
-        if isinstance(module, nn.Linear | NormedLinear):
+        if isinstance(module, TagEmbedding):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear | NormedLinear):
             std = self.config.initializer_range or 1 / math.sqrt(3 * module.in_features)
             nn.init.normal_(module.weight, std=std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            nn.init.zeros_(module.bias)
             if isinstance(module, NormedLinear) and not is_loaded(module.gain):
                 module.gain.copy_(module.weight.norm())
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=WORD_STD)
             if module.padding_idx is not None and not is_loaded(module.weight):
                 nn.init.zeros_(module.weight[module.padding_idx])
-        elif isinstance(module, RegionTags):
-            module.start()
         elif isinstance(module, RisingFunction):
             nn.init.ones_(module.slopes)
 

@@ -20,6 +20,17 @@ from .linear_updown import float_type
 TAG_STD = 0.3  # of new vectors of classes: about that of GloVe's
 
 
+class TagEmbedding(nn.Linear):
+    """A vector for each class, a column of `weight` (E, C): probabilities (..., C) -> their mean vector (..., E)."""
+
+    def __init__(self, num_classes: int, size: int):
+        super().__init__(num_classes, size, bias=False)
+
+    def reset_parameters(self) -> None:
+        """New vectors, as a model's `_init_weights` draws them too."""
+        nn.init.normal_(self.weight, std=TAG_STD)
+
+
 class RegionTags(nn.Module):
     """Joins to each region's feature the mean vectors of its likely objects and attributes.
 
@@ -40,17 +51,9 @@ class RegionTags(nn.Module):
         super().__init__()
         self.kinds, self.top_k = config.tag_kinds, config.tag_top_k
         self.feature_dropout = config.region_feature_dropout
-        self.embeddings = nn.ModuleDict(  # E, a column a class
-            {
-                kind.name: nn.Linear(getattr(config, kind.name), config.tag_embedding_size, bias=False)
-                for kind in self.kinds
-            }
+        self.embeddings = nn.ModuleDict(
+            {kind.name: TagEmbedding(getattr(config, kind.name), config.tag_embedding_size) for kind in self.kinds}
         )
-
-    def start(self) -> None:
-        """Draw new vectors, as a model's `_init_weights` does; those of a checkpoint stay."""
-        for embedding in self.embeddings.values():
-            nn.init.normal_(embedding.weight, std=TAG_STD)  # type: ignore[arg-type]
 
     def forward(
         self,
