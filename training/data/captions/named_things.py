@@ -55,9 +55,10 @@ UNSEEN = word_set("""back front side sides top bottom middle center end edge par
 OWN_PLURALS = word_set("glasses woods clothes goggles scissors shorts pants jeans trunks skis stairs headphones")
 TAKING = word_set("take takes taking took taken")
 NO_NOUNS = {(word,) for word in UNSEEN}
-OTHER_NOUNS = NAME_OF | {  # noun -> what else it is called
-    noun.strip(): label for label, nouns in CLASS_NOUNS.items() for noun in nouns.split(",")
-}
+OTHER_NOUNS = [  # (noun, what else it is called), the better name last
+    *((noun.strip(), label) for label, nouns in CLASS_NOUNS.items() for noun in nouns.split(",")),
+    *NAME_OF.items(),
+]
 SEVERAL_REGIONS = 2  # of things whose number is not said
 MOST_REGIONS = 4  # of the things of one phrase
 
@@ -93,7 +94,7 @@ class ThingFinder:
         """
         own = {_words(synonym): objects.names[number - 1] for synonym, number in objects.ids.items()}
         table: dict[tuple[str, ...], tuple[str, bool]] = {}
-        for noun, other in OTHER_NOUNS.items():
+        for noun, other in OTHER_NOUNS:
             words, name = _words(noun), own.get(_words(other))
             if name is None or words in own:
                 continue
@@ -110,8 +111,14 @@ class ThingFinder:
     def things_in(self, caption: str) -> list[NamedThing]:
         """The things that a caption names, in its order."""
         words = words_of(caption)
-        spans = (span for span in noun_spans(words, self.nouns) if not self._is_no_thing(words, span))
-        return [NamedThing(span.name, self._said_of(words, span), _number(words, span)) for span in spans]
+        found, leads, end = [], False, 0
+        for span in noun_spans(words, self.nouns):
+            leads = _leads(words, span, after_leader=leads and end == span.start - 1)
+            end = span.end
+            if not self._is_no_thing(words, span):
+                attributes = self._said_of(words, span, leads=leads)
+                found.append(NamedThing(span.name, attributes, _number(words, span)))
+        return found
 
     def things_of(self, captions: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
         """The things of an image by all of its captions: (name, attributes), in the order of their first mention.
@@ -134,7 +141,7 @@ class ThingFinder:
                         counts[thing.name] += 1
         return [(name, tuple(said)) for (name, _), said in found.items()]
 
-    def _said_of(self, words: Sequence[str], span: NounSpan) -> tuple[str, ...]:
+    def _said_of(self, words: Sequence[str], span: NounSpan, *, leads: bool) -> tuple[str, ...]:
         """The attributes before the noun, of the noun itself, and the verb right after it ("a dog runs": running)."""
         found: dict[str, None] = {}
         place = span.start
@@ -143,18 +150,14 @@ class ThingFinder:
             found |= {name: None} if length else {}
             place += max(length, 1)
         found |= dict.fromkeys(self.implied.get(tuple(words[span.place : span.end]), ()))
-        doing = self._done_by(words, span)
+        doing = self._done_by(words, span) if leads else ""
         return tuple(found | ({doing: None} if doing else {}))
 
     def _done_by(self, words: Sequence[str], span: NounSpan) -> str:
-        """The attribute that the verb right after a phrase gives it, "" where none does.
-
-        Verbs speak of phrases that begin a clause: of the boy, not of his shorts, in "a boy in shorts runs".
-        """
-        leads = (words[span.start - 1] if span.start else "") in LEADERS
+        """The attribute that the verb right after a phrase gives it, "" where none does."""
         linked = span.end < len(words) and words[span.end] in LINKS
         after = "".join(words[span.end + linked : span.end + linked + 1])
-        doing = VERB_FORMS[after][0] if leads and after in VERB_FORMS else ""
+        doing = VERB_FORMS[after][0] if after in VERB_FORMS else ""
         return self.attributes.names.get((doing,), ("", False))[0]
 
     def _is_no_thing(self, words: Sequence[str], span: NounSpan) -> bool:
@@ -170,7 +173,8 @@ class ThingFinder:
             return True
         counted = words[span.start] in DETERMINERS or words[span.start] in NUMBERS or words[span.start] in SEVERAL
         is_attribute = (noun,) in self.attributes.names and GROUP_OF.get(noun) != "gender"
-        return is_attribute and (following in BETWEEN or not counted)
+        described = following in BETWEEN and self.attributes.at(words, span.end + 1)[2] > 0
+        return is_attribute and (described or not counted)
 
 
 def with_things(rows: datasets.Dataset, finder: ThingFinder) -> datasets.Dataset:
@@ -195,6 +199,16 @@ def vocabulary_of(names: Sequence[str], synonyms: Mapping[str, str] | None = Non
     ids = {spelling: number for number, spellings in enumerate(parts, start=1) for spelling in spellings}
     more = {word: ids[name] for word, name in (synonyms or {}).items() if name in ids and word not in ids}
     return Vocabulary([spellings[0] if spellings else "" for spellings in parts], ids | more)
+
+
+def _leads(words: Sequence[str], span: NounSpan, *, after_leader: bool) -> bool:
+    """Whether verbs may speak of a phrase: it begins a clause, or is joined by "and" to one that does.
+
+    In "a boy in shorts runs" the boy does, not his shorts. after_leader: the phrase before is such a one, and ends one
+    word earlier.
+    """
+    before = words[span.start - 1] if span.start else ""
+    return after_leader if before == "and" else before in LEADERS
 
 
 def _number(words: Sequence[str], span: NounSpan) -> int:

@@ -1,5 +1,7 @@
 """What captions name in the words of a vocabulary: hand-written sentences, and the rules one by one."""
 
+from pathlib import Path
+
 import datasets
 import pytest
 
@@ -36,14 +38,17 @@ def told(finder: ThingFinder, caption: str) -> str:
     ("caption", "expected"),
     [
         ("A black dog runs up a hill.", "black running dog, hill"),
-        ("Two tiny black and white puppies sitting on a wooden table", "2 small black white sitting dog, wooden table"),
+        (
+            "Two tiny black and white puppies sitting on a wooden table",
+            "2 small black white young sitting dog, wooden table",
+        ),
         ("An old man in a striped T-shirt and jeans is riding a horse .", "old man, striped tshirt, jeans, horse"),
         ("A boy in orange shorts plays with a tennis ball", "boy, orange shorts, tennis ball"),
         ("Several women wearing glasses and hats", "0 woman, glasses, 0 hat"),
-        ("Three glasses of water on the couch", "3 glass, water, sofa"),
+        ("A man and a woman sit , a glass of water on the couch", "man, sitting woman, glass, water, sofa"),
         ("A multi-colored bird on a grey fire hydrant", "multi colored bird, gray fire hydrant"),
         ("people watch the dogs", "0 person, 0 dog"),
-        ("A crowd of people on the street by the train station", "0 person, street"),
+        ("A crowd of people on the street by the train station", "0 person, street, train station"),
         ("The wet wood table has an orange and a knife on it", "wet wooden table, orange, knife"),
         ("A picture of a cat", "cat"),
         ("A framed picture hangs over the sofa", "picture, sofa"),
@@ -51,7 +56,7 @@ def told(finder: ThingFinder, caption: str) -> str:
         ("A dog swings from a rope beside a swing", "dog, swing"),
         ("A toddler on the beach", "young child, beach"),
         ("A group of surfers riding a wave", "0 riding person, wave"),
-        ("A man wants to watch the light brown horses", "man, 0 light brown horse"),
+        ("A man wants to watch the light brown horses", "man, 0 brown horse"),
         ("The man's back is turned to the pitcher's mound", "pitcher's mound"),
         ("Ein Hund rennt über das Gras", ""),
         ("", ""),
@@ -88,7 +93,7 @@ def test_the_things_of_an_image_are_those_of_all_captions(finder: ThingFinder) -
     assert finder.things_of([]) == []
 
 
-def test_rows_get_a_column_of_what_they_name(finder: ThingFinder, tmp_path) -> None:
+def test_rows_get_a_column_of_what_they_name(finder: ThingFinder, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("7\tA brown dog\n7\tA dog on a hill\n8\tnothing\n")
     rows = with_things(load_captions("texts", texts=str(tmp_path / "a.txt")), finder)
     assert isinstance(rows, datasets.Dataset) and rows["image_id"][:] == ["7", "8"]
