@@ -5,6 +5,7 @@
 A scene's number is its id: 1 to 40 train, 41 and 42 restval, 43 to 47 val, 48 to 52 test.
 """
 
+import gzip
 import hashlib
 import json
 import os
@@ -64,7 +65,7 @@ def write_data(root: Path) -> None:
     data = root / "data"
     for write in (
         *(write_coco, write_flickr, write_nocaps, write_vizwiz, write_pairs, write_my_own, write_vqa, write_aokvqa),
-        *(write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes),
+        *(write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes, write_texts),
     ):
         write(data)
     write_models(root)
@@ -535,6 +536,17 @@ def write_pseudo_boxes(data: Path) -> None:
         write_json(data / "pseudo" / f"{name}.json", content)
 
 
+def write_texts(data: Path) -> None:
+    """Captions of Flickr30k as text, packed, and those of the COCO images that are held, which are not to be learnt."""
+    texts = data / "captions_text_only" / "flickr30k_train.txt.gz"
+    texts.parent.mkdir()
+    lines = [f"{drawn.number}\t{text}\n" for drawn in of_split("train") for text in everyday_captions(drawn)]
+    texts.write_bytes(gzip.compress("".join(lines).encode()))
+    held = of_split("test")
+    captions = {"images": coco_images(held, karpathy_split="test"), "annotations": coco_captions(held)}
+    write_json(data / "coco_subset" / "captions.json", captions)
+
+
 def write_models(root: Path) -> None:
     """The pretrained models that recipes name, tiny: text encoders, a language model, our captioner and detector."""
     from transformers import AutoModel, AutoModelForCausalLM
@@ -550,10 +562,13 @@ def write_models(root: Path) -> None:
     tokenizer.save_pretrained(root / name)
     save_tiny_captioner(root / "hub_cards" / "updown-captioning-flickr8k")
     detector = root / "hub_cards" / "updown-detector-lite"
-    tiny_pyramid_detector().save_pretrained(detector)
+    tiny_pyramid_detector(id2label=dict(enumerate(("background", *DETECTED)))).save_pretrained(detector)
     from modeling_updown import UpDownImageProcessor
 
     UpDownImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}).save_pretrained(detector)
+
+
+DETECTED = ("dog", "cat", "horse", "person", "log", "bench", "water", "snow", "grass", "ball", "bird", "car")
 
 
 def write_stores(folder: Path) -> None:

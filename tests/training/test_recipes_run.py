@@ -130,7 +130,7 @@ def test_the_recipe_trains_and_is_scored(name: str, world: Path, monkeypatch: py
 
 
 def formats_in(content: Any) -> Iterator[str]:
-    """Every format that a `data` section names, those of its parts included."""
+    """Every format that `data` and `texts` name, those of their parts included."""
     if isinstance(content, Mapping) and "format" in content:
         yield content["format"]
     for value in content.values() if isinstance(content, Mapping) else content if isinstance(content, list) else ():
@@ -146,7 +146,7 @@ def formats_in(content: Any) -> Iterator[str]:
     ],
 )
 def test_every_format_of_data_has_a_recipe(tasks: tuple[str, ...], formats: Mapping[str, Any]) -> None:
-    used = {found for name in NAMES if name.startswith(tasks) for found in formats_in(read_recipe(name).data)}
+    used = {found for name in NAMES if name.startswith(tasks) for found in formats_in(read_recipe(name).as_dict())}
     assert formats.keys() <= used
 
 

@@ -31,12 +31,14 @@ from training.data.files import write_json
 from training.data.questions.submission import as_number
 from training.metrics.captioning.scores import ONE_IMAGE, CiderD
 from training.recipe_sections import EvaluateRecipe, Recipe
+from training.regions.extract import join_padded
 from training.tasks.build import (
     build_config,
     build_region_source,
     source_fields,
     word_bias,
 )
+from training.tasks.captioning_recipe import CaptioningRecipe, check_texts
 from training.tasks.captioning_scores import (
     add_java_scores,
     bad_endings_share,
@@ -49,6 +51,7 @@ from training.tasks.captioning_scores import (
 from training.tasks.captions import FORMATS, CaptionedTask, caption_rows, captioned_rows
 from training.tasks.card_facts import decoding_facts
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
+from training.tasks.text_rows import TextRows
 
 
 class CaptioningTask(CaptionedTask):
@@ -58,20 +61,29 @@ class CaptioningTask(CaptionedTask):
     the recipe cannot be run with.
     """
 
-    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+    recipe: CaptioningRecipe
+
+    def __init__(self, recipe: CaptioningRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.scorer: CiderD | None = None
+        self.texts: TextRows | None = None
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, regions, token ids, the reward's document frequencies."""
         recipe = self.recipe
         rows = self.training_rows()
         self.ask_store(rows)
-        self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(rows["captions"][:])
+        if recipe.texts.data and recipe.train.objective == "cross_entropy":
+            self.texts = TextRows(recipe)
+        captions = [*rows["captions"], *(self.texts.captions if self.texts else ())]
+        self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(captions)
         self.model.config.label_smoothing = recipe.train.label_smoothing
         self.set_trained()
         self.check_evaluation()
         self.take_rows(rows)
+        if self.texts is not None:
+            self.texts.prepare(self.model.config, num_images=len(self.train_rows))
+            self.num_rows += self.texts.num_rows
         if recipe.train.objective == "self_critical":
             references = [[row[1:].tolist() for row in rows] for rows in self.token_ids]
             bounds = self.bounds
@@ -142,21 +154,55 @@ class CaptioningTask(CaptionedTask):
         return [row[:length] for row, length in zip(encoded["input_ids"], lengths, strict=True)]
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """Images (P) and, for cross-entropy, `captions_per_image` of each one's captions (N, T)."""
-        draws = self.draws(indices, epoch=epoch)
-        inputs = self.drawn_images(indices, draws)
+        """Images (P) and, for cross-entropy, `captions_per_image` of each one's captions (N, T).
+
+        Rows after those of images are texts; their regions stand after those of images.
+        """
+        of_texts = indices >= len(self.train_rows)
+        parts, chosen = [], []
+        for rows, make in ((indices[~of_texts], self.image_rows), (indices[of_texts], self.text_rows)):
+            if len(rows):
+                images, captions = make(rows, epoch=epoch)
+                parts.append(images)
+                chosen += captions
+        inputs = {
+            name: join_padded([part[name] for part in parts]) if len(parts) > 1 else parts[0][name] for name in parts[0]
+        }
         inputs["image_index"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
-        if self.scorer is None:
-            chosen = [self.chosen_captions(int(i), draw) for i, draw in zip(indices, draws, strict=True)]
-            inputs |= self.word_inputs(list(itertools.chain.from_iterable(chosen)))
-        return inputs
+        return inputs | (self.word_inputs(chosen) if self.scorer is None else {})
+
+    def image_rows(self, indices: np.ndarray, *, epoch: int) -> tuple[dict[str, Any], list[torch.Tensor]]:
+        """Images by number, as drawn for an epoch, and the chosen captions of all."""
+        draws = self.draws(indices, epoch=epoch)
+        images = self.drawn_images(indices, draws)
+        if self.scorer is not None:
+            return images, []
+        return images, [
+            row for i, draw in zip(indices, draws, strict=True) for row in self.chosen_captions(int(i), draw)
+        ]
+
+    def text_rows(self, indices: np.ndarray, *, epoch: int) -> tuple[dict[str, Any], list[torch.Tensor]]:
+        """Texts by the numbers of their rows: their regions, and the chosen captions of all."""
+        assert self.texts is not None  # no row has such a number otherwise
+        draws = self.draws(indices, epoch=epoch)
+        texts = self.texts.texts_of(indices.tolist(), epoch=epoch)
+        chosen = [
+            caption
+            for text, draw in zip(texts, draws, strict=True)
+            for caption in self.drawn_captions(self.texts.captions[text], draw)
+        ]
+        return self.texts.batch(texts, draws), self.encode(chosen)
 
     def chosen_captions(self, index: int, draw: np.random.Generator) -> list[torch.Tensor]:
-        """`train.captions_per_image` of an image's captions: drawn where it has more, some twice where it has fewer."""
-        rows, wanted = self.token_ids[index], self.recipe.train.captions_per_image
-        if len(rows) > wanted:
-            return [rows[i] for i in draw.permutation(len(rows))[:wanted]]
-        return [rows[i % len(rows)] for i in range(wanted)]
+        """`train.captions_per_image` of an image's captions."""
+        return self.drawn_captions(self.token_ids[index], draw)
+
+    def drawn_captions(self, captions: Sequence[Any], draw: np.random.Generator) -> list[Any]:
+        """`train.captions_per_image` of the captions: drawn where there are more, some twice where there are fewer."""
+        wanted = self.recipe.train.captions_per_image
+        if len(captions) > wanted:
+            return [captions[i] for i in draw.permutation(len(captions))[:wanted]]
+        return [captions[i % len(captions)] for i in range(wanted)]
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 
@@ -367,8 +413,9 @@ def score_captions(recipe: Recipe, predictions: str | Path, *, split: str) -> tu
     return scored, caption_figures(scored.metrics, scored.domains), rows
 
 
-def check_recipe(recipe: Recipe) -> None:
-    """`ValueError` for a single sample of an image that is to be compared with others."""
+def check_recipe(recipe: CaptioningRecipe) -> None:
+    """`ValueError` for a single sample of an image that is to be compared with others, and as `check_texts`."""
+    check_texts(recipe)
     train = recipe.train
     if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_image < 2:
         raise ValueError(
@@ -395,6 +442,7 @@ SPEC = TaskSpec(
         *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
     ),
+    recipe=CaptioningRecipe,
     check=check_recipe,
     card_facts=card_facts,
     objectives=("cross_entropy", "self_critical"),

@@ -23,6 +23,7 @@ from training.data.boxes.entities_files import read_sentences
 from training.data.captions.mixture import read_mixture
 from training.data.captions.pairs import read_pairs
 from training.data.captions.rows import CAPTION_FEATURES, caption_dataset
+from training.data.captions.texts import read_texts
 from training.data.captions.visual_genome import read_genome_regions
 from training.data.csv_rows import TEXT_COLUMNS
 from training.data.files import (
@@ -286,6 +287,7 @@ CAPTION_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
     "hub": read_hub,
     "pairs": read_pairs,
     "visual_genome_regions": read_genome_regions,
+    "texts": read_texts,
     "mixture": read_mixture,
 }
 

@@ -7,7 +7,7 @@ what the lists cannot place is left alone.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from training.data.boxes.caption_attributes import (
@@ -136,12 +136,78 @@ def read_caption(text: str) -> Caption:
     >>> caption.deeds, caption.places
     ([Deed(doer=0, doing='jumping', preposition='over', target=1)], [(0, 'grass')])
     """
+    words = words_of(text)
+    phrases = _phrases(words)
+    return Caption(words, phrases, list(_deeds(words, phrases)), list(_places(words, phrases)))
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a caption in lower case, at most `LONGEST_CAPTION`, with what stands for a number in its place.
+
+    >>> words_of("A couple of dogs, one on a snow-covered hill.")
+    ['two', 'dogs', ',', 'one', 'on', 'a', 'covered', 'hill', '.']
+    """
     text = text.lower()
     for pattern, replacement in REWRITTEN.items():
         text = re.sub(pattern, replacement, text)
-    words = re.findall(r"[a-z]+|[0-9]+|'s|[,.]", text)[:LONGEST_CAPTION]
-    phrases = _phrases(words)
-    return Caption(words, phrases, list(_deeds(words, phrases)), list(_places(words, phrases)))
+    return re.findall(r"[a-z]+|[0-9]+|'s|[,.]", text)[:LONGEST_CAPTION]
+
+
+class Nouns:
+    """Nouns of one word or more, and what each names."""
+
+    def __init__(self, names: Mapping[tuple[str, ...], tuple[str, bool]]):
+        """names: the words of each noun, `("fire", "trucks")` -> (what it names, whether it is a plural)."""
+        self.names = names
+        self.longest = {words[0]: len(words) for words in sorted(names, key=len)}  # by their first word
+
+    def at(self, words: Sequence[str], place: int) -> tuple[str, bool, int]:
+        """What the longest noun that begins at a place names, whether it is a plural, its length (0: none begins)."""
+        longest = self.longest.get("".join(words[place : place + 1]), 0)
+        for length in range(min(longest, len(words) - place), 0, -1):
+            name, plural = self.names.get(tuple(words[place : place + length]), ("", False))
+            if name:
+                return name, plural, length
+        return "", False, 0
+
+
+class NounSpan(NamedTuple):
+    """`words[start:end]` name something; the noun itself is `words[place:end]`."""
+
+    name: str
+    plural: bool
+    start: int
+    place: int
+    end: int
+
+
+def noun_spans(words: Sequence[str], nouns: Nouns) -> Iterator[NounSpan]:
+    """The nouns among words, each from its determiner or first adjective on.
+
+    Passed over are a noun that only says of which kind another is ("a train station"), a possessor ("the dog's mouth")
+    and a verb that looks like a noun ("a dog swings").
+    """
+    place, compound, after = 0, -1, 0
+    while place < len(words):
+        name, plural, length = nouns.at(words, place)
+        end = place + max(length, 1)
+        following = words[end] if end < len(words) else ""
+        begins, compound = compound if compound >= 0 else place, -1
+        if length and not plural and _is_modifier(words, end, nouns):
+            compound = begins
+        elif length and following != "'s":
+            start = _start(words, begins, after=after, nouns=nouns)
+            is_verb = start == place and words[place] in VERB_FORMS and words[max(0, place - 1)] not in BEFORE_NOUN
+            if not is_verb:
+                yield NounSpan(name, plural, start, place, end)
+                after = end
+        place = end
+
+
+def _is_modifier(words: Sequence[str], end: int, nouns: Nouns) -> bool:
+    """Whether the noun that ends there says of which kind the next one is."""
+    after = words[end] if end < len(words) else ""
+    return after in HEAD_NOUNS or (nouns.at(words, end)[2] > 0 and after not in VERB_FORMS)
 
 
 def _groups(text: str) -> list[list[str]]:
@@ -160,7 +226,12 @@ NAME_OF = {noun: nouns[0] for groups in NAMES.values() for nouns in groups for n
 KIND_OF = {nouns[0]: kind for kind, groups in NAMES.items() for nouns in groups}
 TABLE = dict(noun_table(frozenset(NAME_OF).difference(CLASS_NOUNS)))
 TABLE |= {(plural,): (noun, noun, True) for noun, plural in ODD_PLURALS.items()}
-LONGEST_FROM = {noun[0]: len(noun) for noun in sorted(TABLE, key=len)}  # first word of nouns -> most words
+NAMED = {
+    words: (NAME_OF.get(noun) or NAME_OF[label], plural)
+    for words, (label, noun, plural) in TABLE.items()
+    if noun in NAME_OF or label in NAME_OF
+}
+OWN_NOUNS = Nouns(NAMED)
 VERB_FORMS = {  # -> the -ing form that answers use, how the form ends
     form: (_ing(bases[0]), ending)
     for bases in _groups(VERBS)
@@ -172,39 +243,22 @@ BEFORE_NOUN = NO_VERB_AFTER | VERB_FORMS.keys()
 
 def noun_at(words: Sequence[str], place: int) -> tuple[str, bool, int]:
     """The name of the longest noun that begins at a place, whether it is a plural, and its length (0: none begins)."""
-    longest = LONGEST_FROM.get("".join(words[place : place + 1]), 0)
-    for length in range(min(longest, len(words) - place), 0, -1):
-        label, noun, plural = TABLE.get(tuple(words[place : place + length]), ("", "", False))
-        name = NAME_OF.get(noun) or NAME_OF.get(label)
-        if name:
-            return name, plural, length
-    return "", False, 0
+    return OWN_NOUNS.at(words, place)
 
 
 def _phrases(words: Sequence[str]) -> list[Phrase]:
     found: list[Phrase] = []
-    place, compound = 0, -1
-    while place < len(words):
-        name, plural, length = noun_at(words, place)
-        end = place + max(length, 1)
-        after = words[end] if end < len(words) else ""
-        begins, compound = compound if compound >= 0 else place, -1
-        if length and not plural and (after in HEAD_NOUNS or (noun_at(words, end)[2] and after not in VERB_FORMS)):
-            compound = begins  # "a train station"
-        elif length and after != "'s":
-            start = _start(words, begins, after=found[-1].end if found else 0)
-            known = words[start] == "the" and any(one.name == name and one.number == 1 for one in found)
-            is_verb = start == place and words[place] in VERB_FORMS and words[max(0, place - 1)] not in BEFORE_NOUN
-            if not (known or is_verb):  # the man named before, "a dog swings"
-                leads = _leads(words, start, found)
-                colours = {COLOUR_WORDS.get(word) for word in words[start:place]}
-                colour = " and ".join([colour for colour in COLOURS if colour in colours])
-                found.append(Phrase(name, start, end, _number(words[start:end], plural=plural), colour, leads))
-        place = end
+    for name, plural, start, place, end in noun_spans(words, OWN_NOUNS):
+        if words[start] == "the" and any(one.name == name and one.number == 1 for one in found):
+            continue  # the man named before
+        colours = {COLOUR_WORDS.get(word) for word in words[start:place]}
+        colour = " and ".join([colour for colour in COLOURS if colour in colours])
+        number = number_of(words[start:end], plural=plural)
+        found.append(Phrase(name, start, end, number, colour, _leads(words, start, found)))
     return found
 
 
-def _start(words: Sequence[str], place: int, *, after: int) -> int:
+def _start(words: Sequence[str], place: int, *, after: int, nouns: Nouns) -> int:
     """Where the words that belong to a noun begin: at a determiner or number, else at the attributes before it."""
     start = described = place
     while start > after and place - start < LONGEST_CHAIN:
@@ -213,7 +267,7 @@ def _start(words: Sequence[str], place: int, *, after: int) -> int:
             return start - 2 if start - after > 1 and earlier in DETERMINERS else start - 1
         joins = word in BETWEEN and earlier in COLOUR_WORDS
         verb = VERB_FORMS.get(word, ("", "ing"))[1] != "ing"
-        if not joins and (verb or word in STOPS or noun_at([word], 0)[2]):
+        if not joins and (verb or word in STOPS or nouns.at([word], 0)[2]):
             return described
         start -= 1
         if described == start + 1 and (joins or (word in COLOUR_WORDS and word not in VERB_FORMS)):
@@ -221,7 +275,12 @@ def _start(words: Sequence[str], place: int, *, after: int) -> int:
     return described
 
 
-def _number(words: Sequence[str], *, plural: bool) -> int:
+def number_of(words: Sequence[str], *, plural: bool) -> int:
+    """How many a phrase means, 0 where it says several.
+
+    >>> number_of(["two", "brown", "dogs"], plural=True), number_of(["dogs"], plural=True)
+    (2, 0)
+    """
     if words[-1] in UNCOUNTED or SEVERAL.intersection(words):
         return 0
     numbers = [NUMBERS[word] for word in words if word in NUMBERS]

@@ -1,0 +1,235 @@
+"""What captions name, in the words of a detector's vocabulary: its objects, each with the attributes said of it.
+
+    captions of an image --ThingFinder.things_of--> [("dog", ("black",)), ...] --training/tasks/pseudo_regions.py-->
+    regions that have tags alone
+
+The nouns are those of a vocabulary such as Visual Genome's (Krishna et al. 2017) with their synonyms, other words for
+them of the lists in `training/data/boxes/caption_attributes.py` and `phrases.py`, and the plurals of all. Where a
+phrase begins and which of two nouns is its head is decided as in `training/data/captions/phrases.py`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import datasets
+
+from training.data.boxes.caption_attributes import (
+    ATTRIBUTE_OF_WORD,
+    BETWEEN,
+    CLASS_NOUNS,
+    GROUP_OF,
+    LINKS,
+    NOUN_ATTRIBUTES,
+    plural_of,
+)
+from training.data.boxes.visual_genome import Vocabulary
+from training.data.captions.phrases import (
+    COLOUR_WORDS,
+    COLOURS,
+    DETERMINERS,
+    LEADERS,
+    NAME_OF,
+    NUMBERS,
+    ODD_PLURALS,
+    PICTURES,
+    SEVERAL,
+    VERB_FORMS,
+    Nouns,
+    NounSpan,
+    noun_spans,
+    number_of,
+    word_set,
+    words_of,
+)
+
+THINGS = datasets.List(
+    {"name": datasets.Value("string"), "attributes": datasets.List(datasets.Value("string"))}
+)  # the column `things` of rows of captions
+COLOURED = {word for word, colour in COLOUR_WORDS.items() if colour in COLOURS}
+UNSEEN = word_set("""back front side sides top bottom middle center end edge part parts piece word words night day trick
+    one she he way line lines view air area background group couple number numbers bunch outside inside lot kind sort
+    set pair cross""") | (COLOURED - {"orange"})  # names of a vocabulary that are no things
+# not several of what the singular is
+OWN_PLURALS = word_set("glasses woods clothes goggles scissors shorts pants jeans trunks skis stairs headphones")
+TAKING = word_set("take takes taking took taken")
+NO_NOUNS = {(word,) for word in UNSEEN}
+OTHER_NOUNS = [  # (noun, what else it is called), the better name last
+    *((noun.strip(), label) for label, nouns in CLASS_NOUNS.items() for noun in nouns.split(",")),
+    *NAME_OF.items(),
+]
+SEVERAL_REGIONS = 2  # of things whose number is not said
+MOST_REGIONS = 4  # of the things of one phrase
+
+
+class NamedThing(NamedTuple):
+    """A thing that a caption names: the vocabulary's name, the attributes said of it, how many (0: several)."""
+
+    name: str
+    attributes: tuple[str, ...]
+    number: int
+
+
+class ThingFinder:
+    """Finds the names of a vocabulary, its synonyms and their plurals in captions.
+
+    Example:
+
+    >>> finder = ThingFinder(vocabulary_of(["dog", "hill"]), vocabulary_of(["black", "running"]))
+    >>> finder.things_in("Two small black puppies running up a hill.")[0]
+    NamedThing(name='dog', attributes=('black', 'running'), number=2)
+    """
+
+    def __init__(self, objects: Vocabulary, attributes: Vocabulary):
+        """objects, attributes: names with their synonyms, as `read_vocabulary` or `vocabulary_of` make them."""
+        self.implied: dict[tuple[str, ...], tuple[str, ...]] = {}  # what a finer noun says: a boy is young
+        self.nouns = Nouns(self._noun_table(objects, attributes))
+        self.attributes = Nouns(_attribute_table(attributes))
+
+    def _noun_table(self, objects: Vocabulary, attributes: Vocabulary) -> dict[tuple[str, ...], tuple[str, bool]]:
+        """The words of each noun -> (name, whether a plural): other nouns for names, then names, then their plurals.
+
+        A later one takes the place of an earlier one, so "dogs" are several of "dog" even where both are names.
+        """
+        own = {_words(synonym): objects.names[number - 1] for synonym, number in objects.ids.items()}
+        table: dict[tuple[str, ...], tuple[str, bool]] = {}
+        for noun, other in OTHER_NOUNS:
+            words, name = _words(noun), own.get(_words(other))
+            if name is None or words in own:
+                continue
+            table |= {words: (name, False), _words(_plural_of(noun)): (name, True)}
+            said = tuple(attribute for attribute in NOUN_ATTRIBUTES.get(noun, ()) if attribute in attributes.ids)
+            self.implied |= {words: said, _words(_plural_of(noun)): said}
+        table |= {words: (name, False) for words, name in own.items()}
+        for words, name in own.items():
+            several = _words(_plural_of(" ".join(words))) if words else ()
+            if several != words and several[-1] not in OWN_PLURALS:
+                table[several] = (name, True)
+        return {words: named for words, named in table.items() if words and words not in NO_NOUNS}
+
+    def things_in(self, caption: str) -> list[NamedThing]:
+        """The things that a caption names, in its order."""
+        words = words_of(caption)
+        found, leads, end = [], False, 0
+        for span in noun_spans(words, self.nouns):
+            leads = _leads(words, span, after_leader=leads and end == span.start - 1)
+            end = span.end
+            if not self._is_no_thing(words, span):
+                attributes = self._said_of(words, span, leads=leads)
+                found.append(NamedThing(span.name, attributes, _number(words, span)))
+        return found
+
+    def things_of(self, captions: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
+        """The things of an image by all of its captions: (name, attributes), in the order of their first mention.
+
+        A name stands as often as the caption that names the most of it says (`SEVERAL_REGIONS` for several,
+        `MOST_REGIONS` at most); the first of them has the attributes that any caption gives the first, and so on.
+
+        >>> finder = ThingFinder(vocabulary_of(["dog"]), vocabulary_of(["black", "white"]))
+        >>> finder.things_of(["a dog", "a black dog beside a white dog"])
+        [('dog', ('black',)), ('dog', ('white',))]
+        """
+        found: dict[tuple[str, int], dict[str, None]] = {}
+        for caption in captions:
+            counts: Counter[str] = Counter()
+            for thing in self.things_in(caption):
+                for _ in range(min(thing.number or SEVERAL_REGIONS, MOST_REGIONS)):
+                    if counts[thing.name] < MOST_REGIONS:
+                        said = found.setdefault((thing.name, counts[thing.name]), {})
+                        said |= dict.fromkeys(thing.attributes)
+                        counts[thing.name] += 1
+        return [(name, tuple(said)) for (name, _), said in found.items()]
+
+    def _said_of(self, words: Sequence[str], span: NounSpan, *, leads: bool) -> tuple[str, ...]:
+        """The attributes before the noun, of the noun itself, and the verb right after it ("a dog runs": running)."""
+        found: dict[str, None] = {}
+        place = span.start
+        while place < span.place:
+            name, _, length = self.attributes.at(words[: span.place], place)
+            found |= {name: None} if length else {}
+            place += max(length, 1)
+        found |= dict.fromkeys(self.implied.get(tuple(words[span.place : span.end]), ()))
+        doing = self._done_by(words, span) if leads else ""
+        return tuple(found | ({doing: None} if doing else {}))
+
+    def _done_by(self, words: Sequence[str], span: NounSpan) -> str:
+        """The attribute that the verb right after a phrase gives it, "" where none does."""
+        linked = span.end < len(words) and words[span.end] in LINKS
+        after = "".join(words[span.end + linked : span.end + linked + 1])
+        doing = VERB_FORMS[after][0] if after in VERB_FORMS else ""
+        return self.attributes.names.get((doing,), ("", False))[0]
+
+    def _is_no_thing(self, words: Sequence[str], span: NounSpan) -> bool:
+        """Whether the words are "a picture of" something, a colour ("orange and white") or a verb ("to watch the")."""
+        noun, following = words[span.place], "".join(words[span.end : span.end + 1])
+        before = words[span.start - 1] if span.start else ""
+        if noun.removesuffix("s") in PICTURES:
+            return following in ("of", "with") or before in TAKING
+        if span.end - span.place > 1 or span.plural:
+            return False
+        bare = span.start == span.place
+        if following in COLOURED or (bare and before == "to" and following in DETERMINERS):
+            return True
+        counted = words[span.start] in DETERMINERS or words[span.start] in NUMBERS or words[span.start] in SEVERAL
+        is_attribute = (noun,) in self.attributes.names and GROUP_OF.get(noun) != "gender"
+        described = following in BETWEEN and self.attributes.at(words, span.end + 1)[2] > 0
+        return is_attribute and (described or not counted)
+
+
+def with_things(rows: datasets.Dataset, finder: ThingFinder) -> datasets.Dataset:
+    """Rows of captions with a column `things` of what they name: a list of `{"name", "attributes"}`, as `things_of`."""
+    things = [
+        [{"name": name, "attributes": list(attributes)} for name, attributes in finder.things_of(captions)]
+        for captions in rows["captions"]
+    ]
+    column: Any = datasets.Dataset.from_dict({"things": things}, features=datasets.Features({"things": THINGS}))
+    return datasets.concatenate_datasets([rows, column], axis=1)
+
+
+def vocabulary_of(names: Sequence[str], synonyms: Mapping[str, str] | None = None) -> Vocabulary:
+    """A vocabulary of names ("tv,television" has two words for one) and of synonyms -> names, ids from 1.
+
+    Synonyms of names that are not there are passed over.
+
+    >>> vocabulary_of(["cat", "sofa,couch"], {"settee": "sofa", "pup": "dog"}).ids
+    {'cat': 1, 'sofa': 2, 'couch': 2, 'settee': 2}
+    """
+    parts = [[part.strip() for part in name.split(",") if part.strip()] for name in names]
+    ids = {spelling: number for number, spellings in enumerate(parts, start=1) for spelling in spellings}
+    more = {word: ids[name] for word, name in (synonyms or {}).items() if name in ids and word not in ids}
+    return Vocabulary([spellings[0] if spellings else "" for spellings in parts], ids | more)
+
+
+def _leads(words: Sequence[str], span: NounSpan, *, after_leader: bool) -> bool:
+    """Whether verbs may speak of a phrase: it begins a clause, or is joined by "and" to one that does.
+
+    In "a boy in shorts runs" the boy does, not his shorts. after_leader: the phrase before is such a one, and ends one
+    word earlier.
+    """
+    before = words[span.start - 1] if span.start else ""
+    return after_leader if before == "and" else before in LEADERS
+
+
+def _number(words: Sequence[str], span: NounSpan) -> int:
+    """How many things a span names (0: several); a family is one."""
+    return number_of(words[span.start : span.end], plural=span.plural) or int(not span.plural)
+
+
+def _attribute_table(attributes: Vocabulary) -> dict[tuple[str, ...], tuple[str, bool]]:
+    """The words of each attribute -> (its name, False): other words for it, then its synonyms."""
+    names = {synonym: attributes.names[number - 1] for synonym, number in attributes.ids.items()}
+    others = {word: names[name] for word, name in ATTRIBUTE_OF_WORD.items() if name in names}
+    table = {_words(word): (name, False) for word, name in (others | names).items()}
+    table.pop((), None)
+    return table
+
+
+def _plural_of(noun: str) -> str:
+    start, space, last = noun.rpartition(" ")
+    return start + space + ODD_PLURALS[last] if last in ODD_PLURALS else plural_of(noun)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    """The words of a name as `words_of` has those of captions: `t-shirt` is two."""
+    return tuple(re.findall(r"[a-z]+|[0-9]+|'s", name.lower()))
