@@ -44,6 +44,7 @@ FORMATS: dict[str, Callable[..., DetectionData]] = {**DETECTION_FORMATS, "scenes
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
 PLACES, LISTS = ("boxes", "phrase_boxes"), ("attribute_ids", "other_ids")
 BILINEAR = Resampling.BILINEAR
+PROBS = ("image_id", "boxes", "object_probs")
 VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
 # of an image: as many as COCO counts, and no cells
 SCORED = {"min_regions": 1, "max_regions": 100, "score_threshold": 0.01, "grid_sizes": []}
@@ -63,6 +64,7 @@ class DetectionTask:
         self.recipe, self.accelerator = recipe, accelerator
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[str, tuple[Dataset, Dataset]] = {}
+        self.covered: dict[str, dict[int, list[int]]] = {}
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, image processor; what is wrong with the data is met here."""
@@ -100,6 +102,7 @@ class DetectionTask:
             data = self.read(split)
             self.check_labels(data, split)
             self.evaluated[split] = undecoded(data.rows), data.rows.remove_columns(["image"])
+            self.covered[split] = data.covered
         rows, truth = self.evaluated[split]
         first = range(min(max_images or len(rows), len(rows)))
         return rows.select(first), truth.select(first)
@@ -234,15 +237,19 @@ class DetectionTask:
     def score(self, model: Any, *, split: str, num_beams: int = 1, max_images: int = 0) -> Scored:
         """Detect the objects of a split, every process its share, and score them.
 
-        Attributes are scored on the true boxes, as the published figures are.
+        Attributes are scored on the true boxes, as the published figures are. Where names cover others (a person may be
+        a skier), their probabilities add up, as `detection_scores` says.
         """
         model.eval()
         rows, truth = self.evaluation_rows(split, max_images=max_images)
         config = model.config
         described = bool(config.num_attributes) and any(any(ids) for ids in truth["attribute_ids"])
-        parts = list(self.detected(model, rows, boxes=truth["boxes"][:] if described else None))
+        covered = self.covered[split]
+        given = truth["boxes"][:] if described else None
+        parts = list(self.detected(model, rows, boxes=given, probs=bool(covered)))
         found = sorted(gather_object(parts), key=lambda part: part["row"])
-        scores = detection_scores(found, truth, num_classes=config.num_objects)
+        scored = [{name: part[name] for name in PROBS} for part in found] if covered else found
+        scores = detection_scores(scored, truth, num_classes=config.num_objects, covered=covered)
         metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
         if described:
             of_true_boxes = [
@@ -253,10 +260,10 @@ class DetectionTask:
         return Scored(metrics, [coco_result(part) for part in found], {})
 
     def detected(
-        self, model: Any, rows: Dataset, *, boxes: list[list[list[float]]] | None = None
+        self, model: Any, rows: Dataset, *, boxes: list[list[list[float]]] | None = None, probs: bool = False
     ) -> Iterator[dict[str, Any]]:
-        """This process's share of the rows, each with its boxes, classes and scores; with `boxes`, the true ones of
-        each row, also with the probabilities of their attributes.
+        """This process's share of the rows, each with its boxes, classes and scores, and with `probs` those of all
+        classes; with `boxes`, the true ones of each row, also with the probabilities of their attributes.
         """
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = list(range(len(rows)))[accelerator.process_index :: accelerator.num_processes]
@@ -277,6 +284,8 @@ class DetectionTask:
                         "scores": output.region_scores[place][kept].float().cpu().numpy(),
                         "object_ids": output.object_ids[place][kept].cpu().numpy(),
                     }
+                    if probs:
+                        part["object_probs"] = output.object_probs[place][kept].float().cpu().numpy()
                     yield part | (described[place] if boxes is not None else {})
                 bar.update(len(indices))
 

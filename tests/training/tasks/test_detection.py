@@ -300,7 +300,7 @@ class Oracle:
             draw = np.random.default_rng(int(1e6 * abs(level)))
             probs[i] = torch.from_numpy(draw.dirichlet(np.ones(probs.shape[-1]), count))
             if boxes is None:
-                assert options == {"min_regions": 1, "max_regions": 100, "score_threshold": 0.01}
+                assert options == {"min_regions": 1, "max_regions": 100, "score_threshold": 0.01, "grid_sizes": []}
                 side = draw.choice(list(SIDES.values()), (count, 1))
                 corner = draw.uniform(0, 1 - side, (count, 2))
                 found[i] = torch.from_numpy(np.concatenate([corner, corner + side], axis=1))
@@ -323,7 +323,7 @@ def test_scores_are_those_of_the_metrics_on_each_images_detections(tmp_path: Pat
     found, described = [], []
     for row in rows:
         inputs = task.processor(row["image"]["bytes"], return_tensors="pt")
-        output: Any = oracle(**inputs, min_regions=1, max_regions=100, score_threshold=0.01)
+        output: Any = oracle(**inputs, min_regions=1, max_regions=100, score_threshold=0.01, grid_sizes=[])
         kept = output.region_mask[0]
         found.append(
             {
@@ -347,6 +347,23 @@ def test_scores_are_those_of_the_metrics_on_each_images_detections(tmp_path: Pat
     assert np.allclose(scored.predictions[3]["boxes"], found[3]["boxes"], atol=1e-5)
     few = task.score(oracle, split="val", max_images=3)
     assert few.predictions == scored.predictions[:3]
+
+
+@torch.no_grad()
+def test_names_that_cover_others_are_scored_by_the_sum_of_their_probabilities(tmp_path: Path) -> None:
+    """Class 1 covers 2: a box whose probability is split over both is a detection of class 1 at their sum."""
+    task = prepared(tiny_detection_recipe(tmp_path))
+    task.model.eval()
+    task.evaluation_rows("val")
+    task.covered["val"] = {1: [2]}
+    rows, truth = task.evaluation_rows("val")
+    kept = [part | {"object_probs": None} for part in task.detected(task.model, rows)]
+    with_probs = list(task.detected(task.model, rows, probs=True))
+    assert [part["boxes"].tolist() for part in kept] == [part["boxes"].tolist() for part in with_probs]
+    options: dict[str, Any] = {"num_classes": task.model.config.num_objects, "covered": {1: [2]}}
+    given = [{name: part[name] for name in ("boxes", "object_probs")} for part in with_probs]
+    expected = detection_scores(given, truth, **options)
+    assert task.score(task.model, split="val").metrics["map_50_x100"] == expected["map_50_x100"]
 
 
 def test_images_without_any_box_are_scored_too(tmp_path: Path) -> None:
