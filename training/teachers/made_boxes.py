@@ -7,8 +7,8 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,7 @@ def detect(
         box_source=box_source,
     )
     batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
-    made = list(made_batches(maker, batches, workers=workers, journal=journal))
+    made = made_batches(maker, batches, workers=workers, journal=journal)
     images, annotations, broken = (
         [record for batch in made for record in batch[name]] for name in ("images", "annotations", "broken")
     )
@@ -133,26 +133,23 @@ def detect(
 
 def made_batches(
     maker: "BatchMaker", batches: Sequence[list[int]], *, workers: int, journal: BoxJournal | None
-) -> Iterator[Batch]:
-    """The content of every batch of row numbers, in their order; what is made is in the journal before it is given."""
-    made = journal.made if journal else {}
-    left = [number for number in range(len(batches)) if number not in made]
+) -> list[Batch]:
+    """The content of every batch of row numbers, in their order; each is in the journal as soon as it is made."""
+    made: dict[int, Batch] = dict(journal.made) if journal else {}
+    done = sum(len(batches[number]) for number in made)
     pool = ThreadPoolExecutor(workers)
     try:
-        results = dict(zip(left, [pool.submit(maker, batches[number]) for number in left], strict=True))
-        done = sum(len(batches[number]) for number in made)
+        left = {pool.submit(maker, batches[n]): n for n in range(len(batches)) if n not in made}
         with tqdm(total=sum(map(len, batches)), initial=done, desc="boxes", unit="image") as bar:
-            for number, indices in enumerate(batches):
-                if number in made:
-                    yield made[number]
-                    continue
-                batch = results.pop(number).result()
+            for future in as_completed(left):
+                number = left[future]
+                made[number] = future.result()
                 if journal:
-                    journal.add(number, batch)
-                yield batch
-                bar.update(len(indices))
+                    journal.add(number, made[number])
+                bar.update(len(batches[number]))
     finally:
         pool.shutdown(cancel_futures=True)
+    return [made[number] for number in range(len(batches))]
 
 
 class BatchMaker:

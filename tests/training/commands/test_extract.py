@@ -214,6 +214,14 @@ def test_the_selection_is_an_option(
         assert run(images, "--source", model, "--output", tmp_path / "few", *options) == 2
         told = capsys.readouterr().err.splitlines()
         assert len(told) == 1 and told[0].startswith("updown extract: ") and sentence in told[0]
+    assert run(images, "--source", model, "--output", tmp_path / "cells", "--grid-sizes", "1,2", *few) == 0
+    cells = RegionStore(tmp_path / "cells")
+    assert cells.fingerprint["grid_sizes"] == [1, 2] and (cells.num_regions >= 5 + 3).all()
+    torch.testing.assert_close(cells["a.jpg"]["region_boxes"][0].float(), torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    for sides in ("1,x", "-1", "0,7"):
+        with pytest.raises(SystemExit):
+            run(images, "--source", model, "--output", tmp_path / "no", f"--grid-sizes={sides}")
+        assert "is no list of cells a side: write 7, or 1,7 for two grids, or 0" in capsys.readouterr().err
     grid = tiny.save_tiny_captioner(tmp_path / "captioner")
     assert run(images, "--source", grid, "--output", tmp_path / "grid", "--max-regions", 5) == 2
     assert "a grid has neither a region selection nor soft labels" in capsys.readouterr().err

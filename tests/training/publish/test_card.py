@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, PreTrainedConfig
 
-from modeling_updown import UpDownCaptioningConfig, UpDownGridConfig, UpDownImageProcessor
+from modeling_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownImageProcessor
 from tests.tiny import (
     save_tiny_captioner,
     save_tiny_retrieval,
@@ -91,6 +91,23 @@ def test_region_facts_of_other_sources(tmp_path: Path) -> None:
     fields = {"backbone": "vit_tiny_patch16_224", "regions": "pyramid", "pyramid_levels": [1, 3]}
     owned = UpDownCaptioningConfig(vision_config=UpDownGridConfig(**fields))
     assert region_facts(owned, tmp_path)["Regions an image"] == "10: the boxes of a spatial pyramid, 1 x 1 + 3 x 3"
+    for source, said in (
+        (UpDownGridConfig(grid_sizes=[1, 7]), "50: the cells of a 1 x 1 grid and of a 7 x 7 grid"),
+        (
+            UpDownGridConfig(grid_size=7, image_scales=[0.5, 1]),
+            "98: the cells of a 7 x 7 grid of the image at 0.5 of its size and of a 7 x 7 grid",
+        ),
+        (
+            UpDownGridConfig(regions="pyramid", pyramid_levels=[1, 2], image_scales=[0.5, 1]),
+            "10: the boxes of a spatial pyramid, 1 x 1 + 2 x 2, of the image at 0.5, 1 of its size",
+        ),
+        (
+            UpDownDetectorConfig(grid_sizes=[1, 7]),
+            "50 cells (1 x 1 and 7 x 7), then 10 to 100: all whose best class is over 0.2",
+        ),
+        (UpDownDetectorConfig(min_regions=36, max_regions=36), "the 36 surest"),
+    ):
+        assert region_facts(source, tmp_path)["Regions an image"] == said
     without = UpDownCaptioningConfig(region_feature_size=77)
     assert region_facts(without, tmp_path)["Region source"].endswith("region features of width 77")
 

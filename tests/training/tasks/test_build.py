@@ -150,6 +150,30 @@ def test_a_model_lends_its_region_source_cut_otherwise(save: Any, tmp_path: Path
         build_region_source(RegionsRecipe(pretrained=folder, source={"backbone": "resnet18"}))
 
 
+def test_a_saved_detector_gives_cells_and_leaves_out_other_boxes(saved: str) -> None:
+    fields = {"grid_sizes": [1, 7], "duplicate_iou": 0.7, "min_region_side": 0.03, "nms_per_class": False}
+    config, weights = build_region_source(RegionsRecipe(pretrained=saved, source=fields))
+    assert {name: getattr(config, name) for name in fields} == fields and config.num_cells == 50
+    assert set(weights) == set(tiny.tiny_pyramid_detector().state_dict())
+    for wrong, sentence in (
+        ({"grid_sizes": [0]}, r"grid_sizes=\[0\] must be cells a side of each grid, 1 to 64"),
+        ({"grid_sizes": 7}, "regions.source: .*grid_sizes"),
+        ({"duplicate_iou": 2}, "duplicate_iou=2 must be an IoU over 0, of 1 at most"),
+        ({"min_regions": 20}, "min_regions=20 and max_regions=12 must be 1 or more, in this order"),
+        ({"image_scales": [0.5]}, "unknown key 'image_scales' in regions.source"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            build_region_source(RegionsRecipe(pretrained=saved, source=wrong))
+
+
+def test_a_grid_is_cut_at_several_scales(tmp_path: Path) -> None:
+    folder = str(tiny.save_tiny_captioner(tmp_path / "model"))
+    config, _ = build_region_source(RegionsRecipe(pretrained=folder, source={"image_scales": [0.5, 1.0]}))
+    assert isinstance(config, UpDownGridConfig) and config.scales == [(0.5, 3), (1.0, 3)] and config.num_regions == 18
+    with pytest.raises(ValueError, match="go together, one grid for each scale"):
+        build_region_source(RegionsRecipe(pretrained=folder, source={"image_scales": [0.5], "grid_sizes": [1, 2]}))
+
+
 def test_images_are_prepared_as_the_backbone_was_trained() -> None:
     grid = build_image_processor(UpDownGridConfig(**GRID), RegionsRecipe())
     assert (grid.size.height, grid.size.width, grid.size.shortest_edge) == (64, 64, None)
