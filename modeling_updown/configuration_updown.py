@@ -174,6 +174,9 @@ class UpDownDetectorConfig(LabelledConfig):
     min_regions, max_regions, score_threshold (default to 10, 100, 0.2):
         Every region whose best class is over the threshold, but at least and at most so many; 36 and 36 is the fixed
         variant. Cells are not counted.
+    region_confidence (`"class"` or `"object"`, defaults to `"class"`):
+        How sure a region is: the probability of its best class, or that it is any object, the sum of all classes', where
+        many names mean the same (man, person, guy). The latter wants `nms_per_class=False` or `duplicate_iou`.
     duplicate_iou (`float`, *optional*), min_region_side (`float`, defaults to 0.0):
         Boxes that are no regions: those that overlap a surer box by more than this IoU, whatever the classes of both;
         those whose width or height is under this share of the image's. Both look at the box that the region would
@@ -244,6 +247,7 @@ class UpDownDetectorConfig(LabelledConfig):
     min_regions: int = 10
     max_regions: int = 100
     score_threshold: float | int = 0.2
+    region_confidence: Literal["class", "object"] = "class"
     duplicate_iou: float | int | None = None
     min_region_side: float | int = 0.0
     grid_sizes: list[int] | None = None
@@ -295,6 +299,8 @@ class UpDownDetectorConfig(LabelledConfig):
             raise ValueError(f"nms_thresholds={self.nms_thresholds} must rise: they are tried until enough is left")
         if len(self.box_weights or []) != 4:
             raise ValueError(f"box_weights={self.box_weights} must be four: x, y, width, height")
+        if self.region_confidence == "object" and self.nms_per_class and self.duplicate_iou is None:
+            raise ValueError('region_confidence="object" wants nms_per_class=False or a duplicate_iou')
         if self.duplicate_iou is not None and not 0 < self.duplicate_iou <= 1:
             raise ValueError(f"duplicate_iou={self.duplicate_iou} must be an IoU over 0, of 1 at most, or absent")
         if not 0 <= self.min_region_side < 1:

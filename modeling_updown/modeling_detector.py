@@ -346,6 +346,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             per_class=config.nms_per_class,
             duplicate_iou=config.duplicate_iou,
             smallest_share=config.min_region_side,
+            of_any_class=config.region_confidence == "object",
         )
 
     def feature_maps(self, pixel_values: torch.Tensor) -> ImageMaps:

@@ -34,6 +34,7 @@ class SelectionRule:
     per_class: whether boxes suppress others of their class only.
     duplicate_iou: IoU over which a box goes beside a surer one, whatever their classes.
     smallest_share: 0..1, of the image's width and height; a box of a smaller side is a sliver and goes.
+    of_any_class: a box is as sure as the sum of all classes' probabilities, not as that of its best class.
     """
 
     smallest: int
@@ -44,11 +45,17 @@ class SelectionRule:
     per_class: bool = False
     duplicate_iou: float | None = None
     smallest_share: float = 0.0
+    of_any_class: bool = False
 
     @property
     def is_tidy(self) -> bool:
         """Whether slivers or near-duplicates go."""
         return self.duplicate_iou is not None or self.smallest_share > 0
+
+    def confidence(self, probs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of probs (N, C + 1), background first: how sure each box is (N,), and its best class (N,), 1 .. C."""
+        scores, best = probs[:, 1:].max(dim=1)
+        return 1 - probs[:, 0] if self.of_any_class else scores, best + 1
 
 
 def select_regions(
@@ -66,8 +73,8 @@ def select_regions(
     """
     if not rule.is_tidy:
         return select_per_class(boxes, probs, rule) if rule.per_class else select_jointly(boxes, probs, rule)
-    scores, best = probs[:, 1:].max(dim=1)
-    rows = tidy_rows(boxes_of_classes(boxes, best + 1), scores, rule, image_size=image_size)
+    scores, object_ids = rule.confidence(probs)
+    rows = tidy_rows(boxes_of_classes(boxes, object_ids), scores, rule, image_size=image_size)
     chosen = select_jointly(boxes[rows], probs[rows], rule)
     return Selection(rows[chosen.indices], chosen.scores, chosen.object_ids)
 
@@ -188,9 +195,8 @@ def select_jointly(boxes: torch.Tensor, probs: torch.Tensor, rule: SelectionRule
         boxes: (N, 4) of the regions, or (N, C + 1, 4) of each class.
         probs: (N, C + 1), background first.
     """
-    scores, best = probs[:, 1:].max(dim=1)
-    object_ids = best + 1
-    chosen_boxes, groups = boxes_of_classes(boxes, object_ids), best if rule.per_class else None
+    scores, object_ids = rule.confidence(probs)
+    chosen_boxes, groups = boxes_of_classes(boxes, object_ids), object_ids if rule.per_class else None
     smallest = min(rule.smallest, len(boxes))
     for nms_threshold in rule.nms_thresholds:
         kept = suppress(chosen_boxes, scores, threshold=nms_threshold, groups=groups, plus_one=rule.plus_one)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modeling_updown import region_selection_updown
+from modeling_updown import UpDownDetectorConfig, region_selection_updown
 from modeling_updown.region_selection_updown import (
     MOST_CANDIDATES,
     SelectionRule,
@@ -279,3 +279,37 @@ def test_without_hygiene_the_selections_are_those_above():
         r = rule(3, 20, 0.1, per_class=per_class)
         chosen, expected = select_regions(boxes, probs, r, image_size=(1, 1)), select(boxes, probs, r)
         assert torch.equal(chosen.indices, expected.indices) and torch.equal(chosen.scores, expected.scores)
+
+
+# ---- sure of being any object
+
+
+def test_a_thing_of_many_names_is_as_sure_as_all_of_them():
+    """A man is a person is a guy: 0.3 each, so 0.9 an object, before a dog of 0.6; each keeps its best name."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+    probs = torch.tensor([[0.4, 0.0, 0.0, 0.0, 0.6], [0.1, 0.31, 0.3, 0.29, 0.0], [0.95, 0.05, 0.0, 0.0, 0.0]])
+    by_class = select_jointly(boxes, probs, rule(1, 3, 0.2))
+    assert by_class.indices.tolist() == [0, 1] and by_class.object_ids.tolist() == [4, 1]
+    by_object = select_jointly(boxes, probs, rule(1, 3, 0.2, of_any_class=True))
+    assert by_object.indices.tolist() == [1, 0] and by_object.object_ids.tolist() == [1, 4]
+    torch.testing.assert_close(by_object.scores, torch.tensor([0.9, 0.6]))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_any_class_against_the_twin_of_one_class(seed):
+    """Chosen are the boxes that a detector of a single class, "object", would choose, tidy or not."""
+    boxes, probs = detections(60, 4, seed=seed)
+    single = torch.stack([probs[:, 0], 1 - probs[:, 0]], dim=1)
+    for more in ({}, {"duplicate_iou": 0.6, "smallest_share": 0.1}):
+        r = rule(3, 20, 0.3, nms=(0.5,), of_any_class=True, **more)
+        chosen = select_regions(boxes, probs, r, image_size=(130, 200))
+        expected = select_regions(boxes, single, rule(3, 20, 0.3, nms=(0.5,), **more), image_size=(130, 200))
+        assert torch.equal(chosen.indices, expected.indices) and torch.equal(chosen.scores, expected.scores)
+        assert torch.equal(chosen.object_ids, probs[chosen.indices, 1:].argmax(dim=1) + 1)
+
+
+def test_sure_of_any_class_wants_joint_suppression():
+    for fields in ({"nms_per_class": False}, {"duplicate_iou": 0.7}):
+        assert UpDownDetectorConfig(region_confidence="object", **fields).region_confidence == "object"
+    with pytest.raises(ValueError, match="wants nms_per_class=False or a duplicate_iou"):
+        UpDownDetectorConfig(region_confidence="object")

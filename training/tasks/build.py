@@ -34,6 +34,7 @@ CHANGEABLE = (
     *("trainable_stages", "region_dropout", "word_dropout", "output_dropout", "frozen_stages", "min_regions"),
     *("phrase_loss_weight", "phrase_temperature", "frozen_depthwise"),
     *("max_regions", "score_threshold", "nms_per_class", "nms_thresholds", "duplicate_iou", "min_region_side"),
+    "region_confidence",
     "attribute_loss_weight",
     *("question_dropout", "attention_dropout", "answer_dropout", "region_feature_dropout", "tag_top_k"),
 )
