@@ -66,6 +66,7 @@ def write_data(root: Path) -> None:
     for write in (
         *(write_coco, write_flickr, write_nocaps, write_vizwiz, write_pairs, write_my_own, write_vqa, write_aokvqa),
         *(write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes, write_texts),
+        write_entities,
     ):
         write(data)
     write_models(root)
@@ -195,6 +196,32 @@ def write_flickr(data: Path) -> None:
             f"[/EN#{drawn.number}/other {text.split()[0]}] {' '.join(text.split()[1:])}" for text in drawn.captions
         ]
         write_lines(entities / "Sentences" / f"{drawn.number}.txt", marked)
+
+
+def write_entities(data: Path) -> None:
+    """Flickr30k Entities of Flickr8k's images as one JSON, a phrase a thing; a vocabulary; images in their shape."""
+    records = [
+        {
+            "filename": f"{drawn.number}.jpg",
+            "split": "train" if drawn.split == "restval" else drawn.split,
+            "orig_width": IMAGE_SIZE,
+            "orig_height": IMAGE_SIZE,
+            "boxes": {str(i): [list(thing.box)] for i, thing in enumerate(drawn.scene.objects)},
+            "sentences": [
+                {
+                    "tokens": f"A red {thing.name} is there .".split(),
+                    "phrases": [{"phrase": f"A red {thing.name}", "chain": str(i), "types": ["other"]}],
+                }
+                for i, thing in enumerate(drawn.scene.objects)
+            ],
+        }
+        for drawn in drawn_scenes()
+    ]
+    content = gzip.compress(json.dumps(records).encode())
+    (data / "flickr8k" / "entities.json.gz").write_bytes(content)
+    link_images(data / "flickr8k" / "images_restored", {drawn.number: f"{drawn.number}.jpg" for drawn in drawn_scenes()})
+    write_lines(data / "vocabulary" / "objects_vocab.txt", [*SHAPES, "person,people", "dog"])
+    write_lines(data / "vocabulary" / "attributes_vocab.txt", ["red", "blue"])
 
 
 def write_nocaps(data: Path) -> None:
@@ -514,9 +541,8 @@ def write_pseudo_boxes(data: Path) -> None:
     categories = [{"id": 1 + number, "name": name} for number, name in enumerate(SHAPES)]
     attributes = [{"id": 1 + number, "name": name} for number, name in enumerate(("red", "blue"))]
     parts = {"coco_subset_attributes": ("train", "val", "test"), "flickr8k": ("restval",), "daquar": ("restval",)}
-    for start, (name, splits) in enumerate(parts.items()):
+    for name, splits in parts.items():
         found = of_split(*splits)
-        first = 1000 * start
         images, notes = coco_images(found, box_source="human"), coco_boxes(found, attributes=["red"])
         if name == "coco_subset_attributes":
             for image, drawn in zip(images, found, strict=True):
@@ -528,10 +554,6 @@ def write_pseudo_boxes(data: Path) -> None:
         else:
             for image in images:
                 image["file_name"] = f"image{image['id']}.jpg"
-        for record in (*images, *notes):
-            record["id"] += first
-        for note in notes:
-            note["image_id"] += first
         content = {"images": images, "annotations": notes, "categories": categories, "attributes": attributes}
         write_json(data / "pseudo" / f"{name}.json", content)
 

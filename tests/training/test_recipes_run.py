@@ -54,9 +54,11 @@ PYRAMID = {
     "model.anchor_sizes": [[16], [32], [64], [128]],
     "model.region_batch_size": 16,
 }
+PHRASES = {"model.phrase_embedding_size": 32, "train.image_shapes": [[64, 80], [80, 64]]}
 OWN_SIZES: dict[str, dict[str, Any]] = {
     "detection/coco": {**PYRAMID, "model.region_feature_size": 32},
-    "detection/lite": {**PYRAMID, "model.region_feature_size": 32 + 96},
+    "detection/flickr30k_entities": {**PYRAMID, **PHRASES, "model.region_feature_size": 32 + 96},
+    "detection/lite": {**PYRAMID, **PHRASES, "model.region_feature_size": 32 + 96},
     "detection/scenes": {**PYRAMID, "model.region_feature_size": 32 + 96},
     "detection/visual_genome": {
         "model.backbone": "caffe_resnet50",

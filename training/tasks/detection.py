@@ -198,7 +198,9 @@ class DetectionTask:
             seeds.append(int(draw.integers(2**62)))
         side = self.recipe.train.image_size
         options: dict[str, Any] = {"size": {"height": side, "width": side}} if side else {}
-        options |= {"do_resize": False} if shapes else {}
+        if shapes:  # images have their size, and several are padded
+            sides = [side for shape in shapes for side in shape]
+            options = {"do_resize": False, "size": {"shortest_edge": min(sides), "longest_edge": max(sides)}}
         inputs: dict[str, Any] = dict(self.processor(images, return_tensors="pt", **options))
         inputs |= {**pad_objects(objects), "draw_seeds": torch.tensor(seeds)}
         if self.phrase_vectors is not None:
