@@ -2,8 +2,8 @@
 
     images --Teacher--> Detections --training/teachers/pseudo_boxes.py--> a COCO instances file
 
-A teacher is any callable from images to `Detections`: a model in ONNX (`onnx_detectors.py`), a detector of ours
-(`updown_teacher.py`), or any object detector of transformers.
+A teacher is any callable from images to `Detections`: NanoDet-Plus (`nanodet.py`) or FastestDet (`fastestdet.py`) in
+ONNX, a detector of ours (`updown_teacher.py`), or any object detector of transformers.
 """
 
 import contextlib
@@ -16,7 +16,9 @@ from transformers import AutoConfig
 from modeling_updown import UpDownDetectorConfig
 from training.data.files import PathLike
 from training.teachers.detections import Detections, Teacher
-from training.teachers.onnx_detectors import load_onnx_teacher
+from training.teachers.fastestdet import FastestDetTeacher, is_fastestdet
+from training.teachers.nanodet import NanoDetTeacher, nanodet_strides
+from training.teachers.onnx_files import open_onnx, signature
 from training.teachers.updown_teacher import UpDownTeacher
 
 
@@ -68,6 +70,23 @@ def load_teacher(teacher: str, *, names: PathLike | None, threshold: float) -> T
     if saved_model_type(teacher) == UpDownDetectorConfig.model_type:
         return UpDownTeacher(teacher, threshold=threshold)
     return TransformersTeacher(teacher, threshold=threshold)
+
+
+def load_onnx_teacher(
+    model: PathLike, *, names: PathLike | None = None, threshold: float = 0.05
+) -> NanoDetTeacher | FastestDetTeacher:
+    """The teacher of an ONNX file, by the inputs and outputs of its graph.
+
+    Raises:
+        ImportError: without onnxruntime.
+        ValueError: for a file that is neither model; its inputs and outputs are named.
+    """
+    session = open_onnx(model)
+    if nanodet_strides(session):
+        return NanoDetTeacher(model, names=names, threshold=threshold, session=session)
+    if is_fastestdet(session):
+        return FastestDetTeacher(model, names=names, session=session)
+    raise ValueError(f"{model} is neither NanoDet-Plus nor FastestDet: it has {signature(session)}")
 
 
 def saved_model_type(folder: str) -> str:

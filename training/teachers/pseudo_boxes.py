@@ -1,12 +1,12 @@
 """Boxes for unlabelled images: a teacher's detections, and attributes from captions, as a COCO instances file.
 
-    images --training/teachers/detectors.py--> Detections --detect--> boxes.json
+    images --training/teachers/detectors.py--> Detections --made_boxes.py: detect--> boxes.json
     boxes.json + captions --describe_boxes--> the same with "attributes" in every annotation
     boxes.json --training/data/boxes/formats.py--> rows of a detection data set
 
 Three commands: `detect` makes boxes, `describe` adds attributes to existing boxes, `compare` finds the score threshold
-at which a teacher's boxes agree best with real ones. Training on such boxes is distillation: the student learns the
-teacher's predictions, including its mistakes.
+at which a teacher's boxes agree best with real ones, and their average precision. Training on such boxes is
+distillation: the student learns the teacher's predictions, including its mistakes.
 """
 
 import argparse
@@ -39,14 +39,18 @@ BLOCK_BYTES = 1 << 20
 
 EXAMPLES = """\
 examples:
-  any images, the FastestDet teacher (pip install 'modeling-updown[distill]'; coco.names is in the ONNX file's folder):
-    python -m training.teachers.pseudo_boxes detect photos/ --teacher FastestDet.onnx --output boxes.json
+  any images, a teacher in ONNX (NanoDet-Plus or FastestDet; pip install 'modeling-updown[distill]'); after a kill, the
+  same command goes on where it was:
+    python -m training.teachers.pseudo_boxes detect photos/ --teacher nanodet-plus-m_416.onnx --threshold 0.32 \\
+        --workers 4 --output boxes.json
+  the teacher is a detector of ours:
+    python -m training.teachers.pseudo_boxes detect photos/ --teacher runs/detection/best --output boxes.json
   images with captions, so that boxes get attributes, and a teacher of the Hub:
     python -m training.teachers.pseudo_boxes detect data/flickr8k/images --format karpathy \\
         --annotations data/flickr8k/dataset_flickr8k.json --teacher facebook/detr-resnet-50 --output boxes.json
   attributes for real boxes (or again for made ones):
     python -m training.teachers.pseudo_boxes describe instances.json --annotations captions.json --output described.json
-  find the best --threshold: detect with --threshold 0.01 on images that have real boxes, then
+  find the best --threshold: detect with --threshold 0.05 on images that have real boxes, then
     python -m training.teachers.pseudo_boxes compare boxes.json instances.json
 """
 
@@ -148,7 +152,9 @@ def build_parser() -> argparse.ArgumentParser:
     described.set_defaults(run=run_describe)
     for command in (made, described):
         command.add_argument("--output", type=Path, required=True, help="the JSON file to write")
-    compared = commands.add_parser("compare", help="the score threshold with the best F1 against real boxes")
+    compared = commands.add_parser(
+        "compare", help="the best score threshold against real boxes, and AP"
+    )
     compared.add_argument("boxes", type=Path, help="boxes of `detect` with a low threshold")
     compared.add_argument("real", type=Path, help="a COCO instances file of the same images")
     compared.add_argument(

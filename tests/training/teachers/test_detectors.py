@@ -11,7 +11,7 @@ from transformers import YolosConfig, YolosForObjectDetection, YolosImageProcess
 
 from tests.shared_files import shared
 from training.teachers.detectors import TransformersTeacher, load_teacher
-from training.teachers.onnx_detectors import FastestDetTeacher, decode_fastestdet
+from training.teachers.fastestdet import FastestDetTeacher, decode_fastestdet
 
 
 def sigmoid(number: float) -> float:

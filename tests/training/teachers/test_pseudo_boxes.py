@@ -18,8 +18,8 @@ from training.data.captions.formats import load_captions
 from training.teachers.agreement import best_threshold
 from training.teachers.coco_classes import COCO_CATEGORIES, COCO_IDS
 from training.teachers.detections import Detections
+from training.teachers.fastestdet import FastestDetTeacher
 from training.teachers.made_boxes import detect, folder_rows, keep_best
-from training.teachers.onnx_detectors import FastestDetTeacher
 from training.teachers.pseudo_boxes import describe_boxes, main
 
 DOG = {"image_id": 1, "category_id": 18, "bbox": [10.0, 10.0, 20.0, 20.0]}

@@ -1,5 +1,6 @@
-"""ONNX teachers: NanoDet's outputs decoded by a slow loop, kinds told apart by inputs and outputs, boxes on a photo."""
+"""NanoDet-Plus: outputs decoded by a slow loop, kinds of ONNX files told apart, boxes on photos, average precision."""
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -10,18 +11,13 @@ import torch
 from PIL import Image
 
 from tests.shared_files import shared
-from training.teachers import onnx_detectors
+from training.teachers import detectors, nanodet
+from training.teachers.agreement import average_precision
 from training.teachers.coco_classes import COCO_NAMES
-from training.teachers.made_boxes import keep_best
-from training.teachers.onnx_detectors import (
-    FastestDetTeacher,
-    NanoDetTeacher,
-    decode_nanodet,
-    is_fastestdet,
-    load_onnx_teacher,
-    nanodet_pixels,
-    nanodet_strides,
-)
+from training.teachers.detectors import load_onnx_teacher
+from training.teachers.fastestdet import FastestDetTeacher, is_fastestdet
+from training.teachers.made_boxes import detect, folder_rows, keep_best
+from training.teachers.nanodet import NanoDetTeacher, decode_nanodet, nanodet_pixels, nanodet_strides
 
 NANODET = "weights/nanodet_plus/nanodet-plus-m_416.onnx"
 BINS = 3
@@ -55,13 +51,13 @@ class Session:
             stride = int(name[3:])
             rows, columns = math.ceil(height / stride), math.ceil(width / stride)
             scores = draw.random((1, int(shape[1]), rows, columns)) if name.startswith("cls") else None
-            logits = 3 * draw.standard_normal((1, rows, columns, 4 * BINS))
+            logits = 3 * draw.standard_normal((1, rows, columns, int(shape[-1]) if scores is None else 0))
             self.given[name] = (logits if scores is None else scores).astype(np.float32)
         return list(self.given.values())
 
 
-def nanodet_session(*strides: int, classes: int = 2) -> Session:
-    pairs = [(Entry(f"cls{s}", [1, classes, "r", "c"]), Entry(f"dis{s}", [1, "r", "c", 4 * BINS])) for s in strides]
+def nanodet_session(*strides: int, classes: int = 2, bins: int = BINS) -> Session:
+    pairs = [(Entry(f"cls{s}", [1, classes, "r", "c"]), Entry(f"dis{s}", [1, "r", "c", 4 * bins])) for s in strides]
     return Session([entry for pair in pairs for entry in pair])
 
 
@@ -138,19 +134,59 @@ def test_the_input_is_blue_green_red_with_a_black_border() -> None:
         assert pixels[0, :, row, 5].tolist() == pytest.approx(border, abs=1e-5)
 
 
+class JoinedSession:
+    """The outputs of another stand-in as the project's own export joins them, for an input of fixed size."""
+
+    def __init__(self, pairs: Session, size: tuple[int, int]):
+        self.pairs, self.size = pairs, size
+        self.classes = int(pairs.outputs[0].shape[1])
+
+    def get_inputs(self) -> Sequence[Entry]:
+        return [Entry("data", [1, 3, *self.size])]
+
+    def get_outputs(self) -> Sequence[Entry]:
+        cells = sum(math.ceil(self.size[0] / s) * math.ceil(self.size[1] / s) for s in (8, 16, 32, 64))
+        return [Entry("output", [1, cells, self.classes + 32])]
+
+    def run(self, names: Any, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        self.pairs.run(names, inputs)
+        parts = []
+        for stride in (8, 16, 32, 64):
+            scores, logits = self.pairs.given[f"cls{stride}"][0], self.pairs.given[f"dis{stride}"][0]
+            for row, column in np.ndindex(*logits.shape[:2]):
+                parts.append(np.concatenate([scores[:, row, column], logits[row, column]]))
+        return [np.stack(parts)[None]]
+
+
+def test_one_joined_output_gives_the_same_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.new("RGB", (90, 100), "blue")  # fills the height, and leaves a border on both sides
+    pairs = nanodet_session(8, 16, 32, 64, classes=3, bins=8)
+    pairs.inputs = [Entry("data", [1, 3, 96, 160])]
+    names = ["dog", "cat", "bird"]
+    expected = teacher_of(pairs, monkeypatch, names=names, threshold=0.9).detect(image)
+    assert pairs.pixels.shape == (1, 3, 96, 160)
+    joined = JoinedSession(pairs, (96, 160))
+    teacher = teacher_of(joined, monkeypatch, names=names, threshold=0.9)
+    assert isinstance(teacher, NanoDetTeacher) and teacher.strides == [8, 16, 32, 64]
+    found = teacher.detect(image)
+    assert found.labels == expected.labels and len(found.labels) > 20
+    assert torch.equal(found.boxes, expected.boxes) and torch.equal(found.scores, expected.scores)
+    assert found.boxes[:, 2].max() <= 90 and found.boxes[:, 3].max() <= 100
+
+
 def teacher_of(
-    session: Session, monkeypatch: pytest.MonkeyPatch, *, names: Sequence[str] | None = None, threshold: float = 0.05
+    session: Any, monkeypatch: pytest.MonkeyPatch, *, names: Sequence[str] | None = None, threshold: float = 0.05
 ) -> NanoDetTeacher | FastestDetTeacher:
     """The teacher of a stand-in, as it would be loaded from a file."""
-    monkeypatch.setattr(onnx_detectors, "open_onnx", lambda model: session)
+    monkeypatch.setattr(detectors, "open_onnx", lambda model: session)
     if names is not None:
-        monkeypatch.setattr(onnx_detectors, "class_names", lambda model, given: list(names))
+        monkeypatch.setattr(nanodet, "class_names", lambda model, given: list(names))
     return load_onnx_teacher("model.onnx", threshold=threshold)
 
 
 def test_kinds_are_told_apart_by_inputs_and_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    nanodet = teacher_of(nanodet_session(16, 8, classes=80), monkeypatch)
-    assert isinstance(nanodet, NanoDetTeacher) and nanodet.strides == [8, 16] and nanodet.names == list(COCO_NAMES)
+    paired = teacher_of(nanodet_session(16, 8, classes=80), monkeypatch)
+    assert isinstance(paired, NanoDetTeacher) and paired.strides == [8, 16] and paired.names == list(COCO_NAMES)
     fixed = Session([Entry("758", [1, 85, 22, 22])], [Entry("input.1", [1, 3, 352, 320])])
     fastestdet = teacher_of(fixed, monkeypatch)
     assert isinstance(fastestdet, FastestDetTeacher) and (fastestdet.height, fastestdet.width) == (352, 320)
@@ -163,6 +199,7 @@ def test_kinds_are_told_apart_by_inputs_and_outputs(monkeypatch: pytest.MonkeyPa
         [Entry("cls8", [1, 80, "r", "c"])],
         [Entry("cls8", [1, 80, "r", "c"]), Entry("dis16", [1, "r", "c", 32])],
         [Entry("cls8", [1, 80, "r", "c"]), Entry("dis8", [1, "r", "c", 32]), Entry("masks", [1, 8])],
+        [Entry("output", [1, 3598, 112])],  # as NanoDet's own export, but for an input of any size
         [Entry("map", [1, 85, 22, 22])],  # as FastestDet, but for an input of any size
     ],
 )
@@ -196,3 +233,22 @@ def test_nanodet_on_photos() -> None:
         assert best.labels[0] == label and best.scores[0].item() == pytest.approx(score, abs=0.01)
         assert best.boxes[0].tolist() == pytest.approx(box, abs=2)
         assert best.probs is not None and best.probs[0].argmax() == COCO_NAMES.index(label)
+
+
+def test_nanodet_agrees_with_real_boxes() -> None:
+    """The README beside the weights states an AP50 of 54.1 on these 41 images."""
+    pytest.importorskip("onnxruntime")
+    teacher = load_onnx_teacher(shared(NANODET))
+    folder = shared("data/coco_subset/images")
+    real = json.loads(shared("data/coco_subset/instances.json").read_text())
+    listed = json.loads(shared("data/coco_subset/captions.json").read_text())["images"]
+    boxed = {note["image_id"] for note in real["annotations"]}
+    tested = {image["file_name"]: image["id"] for image in listed if image["karpathy_split"] == "test"}
+    rows = folder_rows(folder)
+    rows = rows.select([row for row, name in enumerate(rows["image_id"]) if tested.get(name) in boxed])
+    made = detect(rows, teacher, folder=folder, threshold=0.05, nms_iou=0.6)
+    ids = {image["id"] for image in made["images"]}
+    truth = [note for note in real["annotations"] if note["image_id"] in ids]
+    figures = average_precision(made["annotations"], truth, images=made["images"], categories=made["categories"])
+    assert len(ids) == 41
+    assert figures == pytest.approx({"ap": 36.4, "ap50": 53.1}, abs=0.5)
