@@ -247,10 +247,10 @@ def test_a_search_engine_reads_tags_of_images_and_stores(tmp_path: Path, detecto
     places = [rows["image_id"][:].index(image_id) for image_id in ids]
     images = [row["image"]["path"] or row["image"]["bytes"] for row in map(rows.__getitem__, places)]
     seen = made.regions([load_image(image) for image in images])
-    np.testing.assert_allclose(made.regions_vectors(seen), vectors, atol=2e-2)  # the store is in float16
+    np.testing.assert_allclose(made.regions_vectors(seen), vectors, atol=2e-3)  # the store is in float16
     named = {name: seen[name] for name in ("object_probs", "attribute_probs")}
     unnamed = {**seen, **{name: torch.zeros_like(value) for name, value in named.items()}}
-    assert np.abs(made.regions_vectors(unnamed) - vectors).max() > 0.02
+    assert np.abs(made.regions_vectors(unnamed) - vectors).max() > 0.005
     with pytest.raises(ValueError, match="object_probs in .* are of 12 classes, where the model reads 3"):
         fields: dict[str, Any] = {"vision_config": None, "region_feature_size": 8, "object_tag_names": ["a", "b", "c"]}
         check_store(RegionStore(named_store(tmp_path / "other")), Embedder(tiny_retrieval(**fields), task.processor))
