@@ -17,25 +17,25 @@ from typing import Any
 
 import numpy as np
 
+from training.data.boxes.names import coco_id, covered_ids
 from training.data.boxes.rows import (
     UNUSABLE_BOXES,
     DetectionData,
     ImageListing,
     LeftOut,
+    MarkedBox,
     check_reach,
     check_sizes,
     clip_boxes,
     detection_dataset,
-    detection_row,
     image_size,
     keep_images,
+    marked_row,
     pixel_boxes,
 )
+from training.data.boxes.visual_genome import clean_name, read_vocabularies
 from training.data.files import PathLike, column, id_text, read_json, records
 from training.data.splits import split_in
-
-# A box of an image: xyxy 0..1 (4,), object id, attribute ids, crowd.
-MarkedBox = tuple[np.ndarray, int, list[int], bool]
 
 
 def read_coco_instances(
@@ -47,6 +47,7 @@ def read_coco_instances(
     split_file: PathLike | None = None,
     classes: Sequence[str] | None = None,
     labelled_by: str | None = None,
+    vocabulary: PathLike | None = None,
 ) -> DetectionData:
     """COCO instances: `images`, `annotations` with `bbox` (x, y, width, height in pixels), `categories`.
 
@@ -67,6 +68,9 @@ def read_coco_instances(
         classes: names of the categories to keep, in the order of their ids; by default all, in the order of COCO's ids.
         labelled_by: an image field (such as `box_source`) that is empty where nobody drew boxes. Images which no file
             has it of are left out: they would teach that all they show is background.
+        vocabulary: the folder of `objects_vocab.txt` and `attributes_vocab.txt` in Visual Genome's layout, whose ids
+            the boxes then have (`training/data/boxes/names.py`): a category that covers finer names has them as
+            `other_object_ids`. Boxes of categories, and attributes, that it lacks are left out. Not with `classes`.
 
     Returns:
         Images in the files' order, those without boxes too. Unusable boxes (`clip_boxes`) and those of images the file
@@ -77,8 +81,7 @@ def read_coco_instances(
     """
     paths, folders = _files_and_folders(annotations, images)
     files = [_read_coco_file(path) for path in paths]
-    object_names = _joined_names(files, kind="category", names=[file.object_names for file in files], chosen=classes)
-    attribute_names = _joined_names(files, kind="attribute", names=[file.attribute_names for file in files])
+    names = _own_names(files, classes) if vocabulary is None else _vocabulary_names(files, vocabulary, classes)
     source = ", ".join(map(str, paths))
     karpathy = _karpathy_splits(split_file) if split_file is not None else {}
     listed = _listed_images(files, folders=folders, karpathy=karpathy, file_split=file_split)
@@ -89,13 +92,28 @@ def read_coco_instances(
     sizes = [file.sizes_of(kept) for file in files]
     boxes: dict[str, list[MarkedBox]] = {image.image_id: [] for image in kept}
     for file, own in zip(files, sizes, strict=True):
-        _add_boxes(
-            boxes, file, sizes=own, object_names=object_names, attribute_names=attribute_names, left_out=left_out
-        )
+        _add_boxes(boxes, file, sizes=own, names=names, left_out=left_out)
     left_out.warn()
     size_of = ChainMap(*sizes)  # an image's size is that of the first file that lists it
-    rows = detection_dataset(_coco_row(image, size=size_of[image.image_id], boxes=boxes) for image in kept)
-    return DetectionData(rows, object_names, attribute_names)
+    rows = detection_dataset(
+        marked_row(image, size=size_of[image.image_id], boxes=boxes[image.image_id]) for image in kept
+    )
+    return DetectionData(rows, names.objects, names.attributes, names.covered)
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The names of a data set's ids, and the ids of the files' categories and attributes by their names.
+
+    categories: of those that are read. covered: the finer ids of an object id. of_vocabulary: not the files' own names.
+    """
+
+    objects: list[str]
+    attributes: list[str]
+    categories: Mapping[str, int]
+    attribute_ids: Mapping[str, int]
+    covered: dict[int, list[int]]
+    of_vocabulary: bool
 
 
 @dataclass(frozen=True)
@@ -219,6 +237,30 @@ def _joined_names(
     return list(chosen)
 
 
+def _own_names(files: Sequence[_CocoFile], classes: Sequence[str] | None) -> _Names:
+    """The files' own names, in the order of their ids."""
+    objects = _joined_names(files, kind="category", names=[file.object_names for file in files], chosen=classes)
+    attributes = _joined_names(files, kind="attribute", names=[file.attribute_names for file in files])
+    categories, marks = ({name: i for i, name in enumerate(names, start=1)} for names in (objects, attributes))
+    return _Names(objects, attributes, categories, marks, covered={}, of_vocabulary=False)
+
+
+def _vocabulary_names(files: Sequence[_CocoFile], folder: PathLike, classes: Sequence[str] | None) -> _Names:
+    """A vocabulary's names; ValueError where none of the files' categories is among them."""
+    if classes is not None:
+        raise ValueError("give classes or vocabulary, not both; a vocabulary may be of these classes alone")
+    objects, attributes = read_vocabularies(folder)
+    present = dict.fromkeys(name for file in files for name in file.object_names)
+    categories = {name: own for name in present if (own := coco_id(clean_name(name), objects.ids)) is not None}
+    if present and not categories:
+        raise ValueError(
+            f"no category of {files[0].path} is in the vocabulary of {folder}, for one {next(iter(present))!r}"
+        )
+    marked = dict.fromkeys(name for file in files for name in file.attribute_names)
+    marks = {name: attributes.ids[clean_name(name)] for name in marked if clean_name(name) in attributes.ids}
+    return _Names(objects.names, attributes.names, categories, marks, covered_ids(objects.ids), of_vocabulary=True)
+
+
 def _karpathy_splits(path: PathLike) -> dict[str, str]:
     """Split by image id, from a file of COCO's layout with `karpathy_split` or Karpathy's with `cocoid` and `split`."""
     images = records(read_json(path), "images", path)
@@ -273,17 +315,15 @@ def _add_boxes(
     file: _CocoFile,
     *,
     sizes: Mapping[str, tuple[int, int]],
-    object_names: Sequence[str],
-    attribute_names: Sequence[str],
+    names: _Names,
     left_out: LeftOut,
 ) -> None:
     """Adds a file's boxes of the images in `sizes` to those of the files before."""
-    object_ids = {name: i for i, name in enumerate(object_names, start=1)}
-    attribute_ids = {name: i for i, name in enumerate(attribute_names, start=1)}
     for record, owner in enumerate(file.owners):
         if owner not in file.images:
             left_out.add("boxes of images the file does not list", f"record {record} of 'annotations' in {file.path}")
-    chosen = [i for i, owner in enumerate(file.owners) if owner in sizes and file.categories[i] in object_ids]
+    chosen = [i for i, owner in enumerate(file.owners) if owner in sizes and file.categories[i] in names.categories]
+    _count_unknown(file, sizes=sizes, names=names, left_out=left_out)
     if not chosen:
         return
     owner_sizes = np.asarray([sizes[file.owners[i]] for i in chosen], dtype=np.float64)
@@ -291,21 +331,22 @@ def _add_boxes(
     corners, usable = clip_boxes(file.boxes[chosen], sizes=owner_sizes)
     for record, box, fit in zip(chosen, corners, usable, strict=True):
         if fit:
-            marks = [attribute_ids[name] for name in dict.fromkeys(file.attributes[record])]
-            boxes[file.owners[record]].append((box, object_ids[file.categories[record]], marks, file.crowd[record]))
+            own = names.categories[file.categories[record]]
+            known = dict.fromkeys(name for name in file.attributes[record] if name in names.attribute_ids)
+            marks = tuple(dict.fromkeys(names.attribute_ids[name] for name in known))
+            others = tuple(names.covered.get(own, ()))
+            boxes[file.owners[record]].append(MarkedBox(box, own, marks, others, file.crowd[record]))
         else:
             left_out.add(UNUSABLE_BOXES, f"record {record} of 'annotations' in {file.path}")
 
 
-def _coco_row(
-    image: ImageListing, *, size: tuple[int, int], boxes: Mapping[str, Sequence[MarkedBox]]
-) -> dict[str, Any]:
-    own = boxes[image.image_id]
-    return detection_row(
-        image,
-        size=size,
-        boxes=np.asarray([box for box, _, _, _ in own], dtype=np.float32).reshape(-1, 4),
-        object_ids=[object_id for _, object_id, _, _ in own],
-        attribute_ids=[marks for _, _, marks, _ in own],
-        crowd=[crowd for _, _, _, crowd in own],
-    )
+def _count_unknown(file: _CocoFile, *, sizes: Mapping[str, tuple[int, int]], names: _Names, left_out: LeftOut) -> None:
+    """Counts what a vocabulary lacks; `classes` leaves out on purpose."""
+    if not names.of_vocabulary:
+        return
+    for i, owner in enumerate(file.owners):
+        if owner in sizes and file.categories[i] not in names.categories:
+            left_out.add("boxes whose category is not in the vocabulary", f"{file.categories[i]} of image {owner}")
+        for name in file.attributes[i] if owner in sizes else ():
+            if name not in names.attribute_ids:
+                left_out.add("attributes whose name is not in the vocabulary", f"{name} of image {owner}")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from training.data.boxes.coco import read_coco_instances
+from training.data.boxes.flickr30k_entities import read_flickr30k_entities
+from training.data.boxes.mixture import read_mixture
 from training.data.boxes.rows import DetectionData
 from training.data.boxes.visual_genome import read_visual_genome
 from training.data.files import format_reader
@@ -16,6 +18,8 @@ from training.data.files import format_reader
 DETECTION_FORMATS: dict[str, Callable[..., DetectionData]] = {
     "coco": read_coco_instances,
     "visual_genome": read_visual_genome,
+    "flickr30k_entities": read_flickr30k_entities,
+    "mixture": read_mixture,
 }
 
 
@@ -26,7 +30,7 @@ def load_detection(
 
     Args:
         format: a key of `formats`.
-        formats: the function of each format.
+        formats: the function of each format, which a mixture may name too.
         options: the keyword arguments of that format's function; every one has `split`, which keeps one split
             (`"train"`) or several (`"train+val"`; the scenes draw one).
 

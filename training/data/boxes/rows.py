@@ -3,13 +3,13 @@
     Image records --keep_images--> images of a split that exist
     pixel boxes --clip_boxes--> xyxy 0..1 --detection_row--> rows --detection_dataset--> datasets.Dataset
 
-The readers are training/data/boxes/formats.py (COCO instances, drawn scenes) and training/data/boxes/visual_genome.py.
+training/data/boxes/formats.py lists the readers.
 """
 
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -31,6 +31,7 @@ DETECTION_FEATURES = datasets.Features(
         "split": datasets.Value("string"),
         "boxes": datasets.List(BOX),
         "object_ids": datasets.List(datasets.Value("int32")),
+        "other_object_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "attribute_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "crowd": datasets.List(datasets.Value("bool")),
         "relations": datasets.List(
@@ -63,15 +64,19 @@ class DetectionData:
     Attributes:
         rows: one image a row, the columns of `DETECTION_FEATURES`: `width` and `height` in pixels; `boxes` xyxy 0..1;
             `object_ids` 1..C and `attribute_ids` 1..A (none for an object without known attributes) as in `id2label`
-            and `attribute_id2label`; `crowd` as COCO's `iscrowd`: neither trained on nor counted as a miss;
-            `relations` with positions in `boxes`; `regions` with a phrase and a box.
+            and `attribute_id2label`; `other_object_ids`, of each box the further names that are right; `crowd` as
+            COCO's `iscrowd`: neither trained on nor counted as a miss; `relations` with positions in `boxes`;
+            `regions` with a phrase and a box.
         object_names: C names without the background.
         attribute_names: A names without "no attribute"; empty where the data set has none.
+        covered: of an object id, the ids of finer names (of person: man, skier): an object said to be one of these is
+            one of it, too (`training/data/boxes/names.py`).
     """
 
     rows: datasets.Dataset
     object_names: list[str]
     attribute_names: list[str]
+    covered: dict[int, list[int]] = field(default_factory=dict)
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -96,6 +101,17 @@ class ImageListing:
     folder: PathLike | None
     split: str
     path: str | None = None
+
+
+@dataclass(frozen=True)
+class MarkedBox:
+    """A box xyxy 0..1 (4,) with its object's id, further right ones, its attributes, and whether it is a crowd's."""
+
+    box: np.ndarray
+    object_id: int
+    attribute_ids: tuple[int, ...] = ()
+    other_object_ids: tuple[int, ...] = ()
+    crowd: bool = False
 
 
 class LeftOut:
@@ -279,6 +295,7 @@ def detection_row(
     boxes: np.ndarray,
     object_ids: Sequence[int],
     attribute_ids: Sequence[Sequence[int]],
+    other_object_ids: Sequence[Sequence[int]] | None = None,
     crowd: Sequence[bool] | None = None,
     relations: Iterable[tuple[int, int, str]] = (),
     regions: Iterable[tuple[str, np.ndarray]] = (),
@@ -288,12 +305,15 @@ def detection_row(
 
     Args:
         size: width and height, pixels.
-        boxes: (N, 4) xyxy 0..1; `object_ids`, `attribute_ids` and `crowd` (None: no crowd) are as long.
+        boxes: (N, 4) xyxy 0..1; `object_ids`, `attribute_ids`, `other_object_ids` (None: none) and `crowd` (None: no
+            crowd) are as long.
         relations: (subject, object, predicate), the first two positions in `boxes`.
         regions: (phrase, box (4,) xyxy 0..1).
         image_bytes: the image itself, where it lies in no file.
     """
-    if not len(boxes) == len(object_ids) == len(attribute_ids) == len(boxes if crowd is None else crowd):
+    others = [[] for _ in object_ids] if other_object_ids is None else other_object_ids
+    crowds = [False] * len(boxes) if crowd is None else crowd
+    if not len(boxes) == len(object_ids) == len(attribute_ids) == len(others) == len(crowds):
         raise ValueError(f"the image {image.image_id!r} has unequal numbers of boxes, objects, attributes and crowds")
     empty = image.path is None and image_bytes is None
     return {
@@ -304,11 +324,32 @@ def detection_row(
         "split": image.split,
         "boxes": boxes.tolist(),
         "object_ids": object_ids,
+        "other_object_ids": others,
         "attribute_ids": attribute_ids,
-        "crowd": [False] * len(boxes) if crowd is None else crowd,
+        "crowd": crowds,
         "relations": [{"subject": s, "object": o, "predicate": predicate} for s, o, predicate in relations],
         "regions": [{"phrase": phrase, "box": box.tolist()} for phrase, box in regions],
     }
+
+
+def marked_row(
+    image: ImageListing,
+    *,
+    size: tuple[int, int],
+    boxes: Sequence[MarkedBox],
+    regions: Iterable[tuple[str, np.ndarray]] = (),
+) -> dict[str, Any]:
+    """`detection_row` of boxes that hold their own marks."""
+    return detection_row(
+        image,
+        size=size,
+        boxes=np.asarray([marked.box for marked in boxes], dtype=np.float32).reshape(-1, 4),
+        object_ids=[marked.object_id for marked in boxes],
+        attribute_ids=[list(marked.attribute_ids) for marked in boxes],
+        other_object_ids=[list(marked.other_object_ids) for marked in boxes],
+        crowd=[marked.crowd for marked in boxes],
+        regions=regions,
+    )
 
 
 def detection_dataset(rows: Iterable[dict[str, Any]]) -> datasets.Dataset:

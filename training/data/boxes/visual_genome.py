@@ -35,6 +35,7 @@ from training.data.json_stream import stream_records
 from training.data.splits import listed_splits
 
 PARTS = ("attributes", "relationships", "region_descriptions")
+OBJECTS_FILE, ATTRIBUTES_FILE = "objects_vocab.txt", "attributes_vocab.txt"
 IMAGE_FOLDERS = ("VG_100K", "VG_100K_2")
 OBJECT_BOX = ("x", "y", "w", "h")
 REGION_BOX = ("x", "y", "width", "height")
@@ -95,8 +96,8 @@ def read_visual_genome(
     if strange or isinstance(parts, str):
         raise ValueError(f"parts={parts!r} of Visual Genome: give a list of {', '.join(PARTS)}")
     folder, words = Path(annotations), Path(vocabulary)
-    objects = read_vocabulary(words / "objects_vocab.txt")
-    attributes = read_vocabulary(words / "attributes_vocab.txt") if "attributes" in parts else Vocabulary([], {})
+    objects = read_vocabulary(words / OBJECTS_FILE)
+    attributes = read_vocabulary(words / ATTRIBUTES_FILE) if "attributes" in parts else Vocabulary([], {})
     left_out = LeftOut(folder)
     sizes = _image_sizes(folder / "image_data.json")
     split_of = listed_splits(split_lists) if split_lists is not None else dict.fromkeys(sizes, file_split or "train")
@@ -133,6 +134,11 @@ def read_vocabulary(path: PathLike) -> Vocabulary:
             if ids.setdefault(name, number) != number:
                 raise ValueError(f"{path}: {name!r} stands in line {ids[name]} and in line {number}; leave it in one")
     return Vocabulary(names, ids)
+
+
+def read_vocabularies(folder: PathLike) -> tuple[Vocabulary, Vocabulary]:
+    """The vocabularies of objects and attributes in a folder: `objects_vocab.txt`, `attributes_vocab.txt`."""
+    return read_vocabulary(Path(folder) / OBJECTS_FILE), read_vocabulary(Path(folder) / ATTRIBUTES_FILE)
 
 
 def clean_name(name: str) -> str:

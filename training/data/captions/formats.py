@@ -12,7 +12,6 @@ No image is opened here: whether it exists is asked of one listing per folder, a
 """
 
 import os
-import re
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import datasets
 
+from training.data.boxes.entities_files import read_sentences
 from training.data.captions.mixture import read_mixture
 from training.data.captions.pairs import read_pairs
 from training.data.captions.rows import CAPTION_FEATURES, caption_dataset
@@ -45,7 +45,6 @@ from training.data.splits import SPLITS, split_in, split_name, wanted_splits
 TABLE_NAMES = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", "captions.tsv", "captions.txt")
 IMAGE_COLUMNS = ("file_name", "image", "image_name", "filename")
 CAPTION_COLUMNS = ("captions", "caption", "text", "comment")
-ENTITY = re.compile(r"\[/EN#\S+ ([^\]]*)\]")
 
 
 def read_coco_captions(
@@ -173,12 +172,12 @@ def read_flickr30k_entities(
     """Flickr30k Entities: a folder of `<image id>.txt`, one caption a line, phrases marked `[/EN#1/people A man]`.
 
     Arguments as for `read_flickr_tokens` (`sentences` is the folder; without `split_lists` every image is train).
-    The marks are taken off; the grounding reader keeps them.
+    The marks are taken off; the detection format of the same name (`training/data/boxes/`) reads them.
     """
     files = sorted(Path(sentences).glob("*.txt"))
     if not files:
         raise ValueError(f"{sentences} holds no <image id>.txt; give the Sentences folder of Flickr30k Entities")
-    captions_of = {f"{file.stem}.jpg": [ENTITY.sub(r"\1", line) for line in read_lines(file)] for file in files}
+    captions_of = {f"{file.stem}.jpg": [sentence.text for sentence in read_sentences(file)] for file in files}
     splits = _listed_splits(captions_of, split_lists or {})
     return caption_dataset(
         image_ids=[Path(name).stem for name in splits],

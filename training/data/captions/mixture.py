@@ -17,13 +17,20 @@ import pyarrow.compute as pc
 
 from training.data.captions.rows import CAPTION_FEATURES
 from training.data.files import Formats, PathLike
-from training.data.mixture_parts import part_rows
-from training.data.splits import NoSuchSplitError, split_name
+from training.data.mixture_parts import (
+    check_draw,
+    drawn,
+    part_names,
+    part_rows,
+    repeated,
+    splits_of_images,
+    with_column,
+)
+from training.data.splits import NoSuchSplitError
 
 # Formats whose data sets call the same image by the same id, whatever the file.
 IMAGE_IDS = {"coco": "coco", "visual_genome_regions": "visual_genome"}
 PART_KEYS = ("format", "name", "splits", "share", "limit", "repeat", "image_ids")
-REPEATED_SPLITS = ("train", "restval")
 
 
 @dataclass
@@ -69,7 +76,7 @@ def read_mixture(
     """
     if not isinstance(parts, Sequence) or not parts or not all(isinstance(p, Mapping) and "format" in p for p in parts):
         raise ValueError('parts of a mixture is a list of data sets, [{"format": "karpathy", ...}, ...]')
-    names = _part_names(parts)
+    names = part_names(parts)
     image_ids = [
         str(p.get("image_ids", IMAGE_IDS.get(p["format"], name))) for p, name in zip(parts, names, strict=True)
     ]
@@ -77,58 +84,28 @@ def read_mixture(
     where: Any = {"formats": formats, "images": images, "split": split}
     for number, options in enumerate(parts, start=1):
         try:
-            _check_draw(options)
-            rows = part_rows(options, kind="caption", part_keys=PART_KEYS, splits_in=_splits_in, **where)
+            check_draw(options)
+            rows = part_rows(options, kind="caption", part_keys=PART_KEYS, splits_in=splits_of_images, **where)
         except ValueError as error:
             raise ValueError(f"part {number} of the mixture ({options['format']}): {error}") from error
         if rows is not None:
-            drawn = _drawn(_table(rows), options, rng=np.random.default_rng((seed, number)))
-            loaded.append(_Part(number, drawn, options, names[number - 1], image_ids[number - 1]))
+            table = drawn(_table(rows), options, rng=np.random.default_rng((seed, number)))
+            loaded.append(_Part(number, table, options, names[number - 1], image_ids[number - 1]))
     if not loaded:
         raise NoSuchSplitError(f"no part of the mixture has the split {split!r}")
     named = [_named(part, first_image_ids=image_ids[0]) for part in loaded]
     table = pa.concat_tables(
-        _repeated(table, part.options) for table, part in zip(_joined(named, loaded), loaded, strict=True)
+        repeated(table, part.options) for table, part in zip(_joined(named, loaded), loaded, strict=True)
     )
     return datasets.Dataset(
         table, info=datasets.DatasetInfo(features=CAPTION_FEATURES), fingerprint=secrets.token_hex(8)
     )
 
 
-def _part_names(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each part is called: its `name`, or its format, with its number where an earlier part is called so."""
-    found: list[str] = []
-    for number, part in enumerate(parts, start=1):
-        name = str(part.get("name", part["format"]))
-        found.append(f"{name}{number}" if name in found else name)
-    return found
-
-
-def _splits_in(words: str, source: str) -> set[str]:
-    """The splits of `"train+restval"`."""
-    return {split_name(word, source) for word in words.split("+")}
-
-
-def _check_draw(part: Mapping[str, Any]) -> None:
-    share, limit, repeat = part.get("share", 1.0), part.get("limit", 1), part.get("repeat", 1)
-    whole = all(type(number) is int and number >= 1 for number in (limit, repeat))
-    if not isinstance(share, int | float) or not 0 < share <= 1 or not whole:
-        raise ValueError(
-            f"share is {share}, limit {limit} and repeat {repeat}; a share lies in 0..1, the others count images and "
-            "times"
-        )
-
-
 def _table(rows: datasets.Dataset) -> pa.Table:
     """The columns of `CAPTION_FEATURES`, images undecoded."""
     undecoded = rows.select_columns(list(CAPTION_FEATURES)).cast_column("image", datasets.Image(decode=False))
     return undecoded.with_format("arrow")[:].cast(CAPTION_FEATURES.arrow_schema)
-
-
-def _drawn(table: pa.Table, part: Mapping[str, Any], *, rng: np.random.Generator) -> pa.Table:
-    """The part's share of its images, in their order."""
-    size = min(max(round(part.get("share", 1.0) * len(table)), 1), part.get("limit", len(table)))
-    return table if size == len(table) else table.take(np.sort(rng.permutation(len(table))[:size]))
 
 
 def _named(part: _Part, *, first_image_ids: str) -> pa.Table:
@@ -138,7 +115,7 @@ def _named(part: _Part, *, first_image_ids: str) -> pa.Table:
     ids = table["image_id"]
     if part.image_ids != first_image_ids:
         ids = pc.binary_join_element_wise(f"{part.image_ids}-", ids, "")
-    return _with(_with(table, "domain", domain), "image_id", ids)
+    return with_column(with_column(table, "domain", domain), "image_id", ids)
 
 
 def _joined(tables: Sequence[pa.Table], parts: Sequence[_Part]) -> list[pa.Table]:
@@ -188,14 +165,4 @@ def _with_captions(table: pa.Table, added: Mapping[int, list[str]]) -> pa.Table:
     captions = table["captions"].to_pylist()
     for row, texts in added.items():
         captions[row] = captions[row] + texts
-    return _with(table, "captions", pa.array(captions, table.schema.field("captions").type))
-
-
-def _repeated(table: pa.Table, part: Mapping[str, Any]) -> pa.Table:
-    """The rows to train on `repeat` times, one copy of all after the other; what is scored stands once."""
-    again = table.filter(pc.is_in(table["split"], value_set=pa.array(REPEATED_SPLITS)))
-    return pa.concat_tables([table, *[again] * (part.get("repeat", 1) - 1)])
-
-
-def _with(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
-    return table.set_column(table.schema.get_field_index(name), table.schema.field(name), values)
+    return with_column(table, "captions", pa.array(captions, table.schema.field("captions").type))

@@ -76,6 +76,7 @@ def test_a_row_holds_what_is_on_its_image(tmp_path: Path) -> None:
         "split": "train",
         "boxes": [[0.25, 0.25, 0.75, 0.75], [0.0, 0.0, 1.0, 1.0]],
         "object_ids": [2, 1],
+        "other_object_ids": [[], []],
         "attribute_ids": [[], []],
         "crowd": [False, False],
         "relations": [],
