@@ -487,3 +487,44 @@ class FusionVqaSpec(FusionSpec):
         "test_attention_outputs": checks.check_glances,
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_states,
     }
+
+
+TAGS: dict[str, Any] = {"object_tag_names": ["cat", "dog", "tree"], "attribute_tags": 2, "tag_embedding_size": 6}
+
+
+def with_probabilities(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Regions with the probabilities that `TAGS` are made of."""
+    size, generator = inputs["region_mask"].shape, torch.Generator().manual_seed(1)
+    drawn = {"object_probs": torch.rand(*size, 4, generator=generator)}
+    drawn["attribute_probs"] = torch.rand(*size, 3, generator=generator)
+    return inputs | {name: numbers.softmax(dim=-1) for name, numbers in drawn.items()}
+
+
+class TaggedCaptionSpec(CaptionSpec):
+    """The captioner with tags beside its features."""
+
+    name = "TaggedCaption"
+    config_kwargs = CaptionSpec.config_kwargs | TAGS
+
+    def prepare_inputs(self, config: UpDownCaptioningConfig) -> dict[str, torch.Tensor]:
+        return with_probabilities(super().prepare_inputs(config))
+
+
+class TaggedVqaSpec(VqaSpec):
+    """The question answerer with tags beside its features."""
+
+    name = "TaggedVqa"
+    config_kwargs = VqaSpec.config_kwargs | TAGS
+
+    def prepare_inputs(self, config: UpDownVqaConfig) -> dict[str, torch.Tensor]:
+        return with_probabilities(super().prepare_inputs(config))
+
+
+class TaggedFusionSpec(FusionSpec):
+    """The fusion model with tags beside its features."""
+
+    name = "TaggedFusion"
+    config_kwargs = FusionSpec.config_kwargs | TAGS
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        return with_probabilities(super().prepare_inputs(config))

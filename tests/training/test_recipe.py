@@ -212,6 +212,7 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     **dict.fromkeys(("regions.crops", "train.label_smoothing", "train.ema"), 0.5),
     "train.betas": [0.5, 0.6],
     "regions.source": {"backbone": "resnet18"},
+    "regions.tags": ["objects"],
     "regions.processor": {"size": 64},
     "answers.spelling": "as_written",
     "answers.scores": "single",
@@ -231,7 +232,7 @@ train.early_stopping train.checkpoint_steps train.num_workers train.log_with eva
 evaluate.batch_size train.objective evaluate.metric evaluate.every_epochs evaluate.max_images regions.source
 regions.weights regions.pretrained regions.random_backbone regions.store regions.flips regions.crops regions.processor
 """
-TOP_DOWN = "regions.soft_labels regions.min_share regions.trained"
+TOP_DOWN = "regions.soft_labels regions.tags regions.tag_vectors regions.min_share regions.trained"
 WRITES = """
 train.label_smoothing train.max_words train.min_word_count train.samples_per_image train.baseline
 train.sample_temperature train.captions_per_image evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty

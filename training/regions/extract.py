@@ -112,7 +112,7 @@ def extract_regions(
         fingerprint=extractor.fingerprint(),
         process_index=accelerator.process_index,
         images_at_risk=1,
-        class_names={kind.probs: class_names(source.config, kind) for kind in TAG_KINDS} if soft_labels else None,
+        class_names=extractor.class_names(),
     ) as writer:
         check_soft_labels(Path(output), soft_labels)
         accelerator.wait_for_everyone()  # an opening writer reads all shards, which other writers later replace
@@ -171,6 +171,10 @@ class RegionExtractor:
         return source_fingerprint(
             self.source, flipped=self.flipped, image_processor=self.image_processor, selection=self.selection
         )
+
+    def class_names(self) -> dict[str, list[str]]:
+        """What the detector calls the classes of the soft labels, by column of the store; empty without soft labels."""
+        return {kind.probs: class_names(self.source.config, kind) for kind in TAG_KINDS} if self.soft_labels else {}
 
     def add(self, writer: RegionStoreWriter, images: list[tuple[str, PilImage, int]]) -> None:
         """Add one batch; if it fails, add its images one by one, so that a bad image does not cost the others."""
