@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.data.boxes.visual_genome import Vocabulary, read_vocabulary
+from training.data.boxes.visual_genome import ATTRIBUTES_FILE, OBJECTS_FILE, Vocabulary, read_vocabulary
 from training.data.captions.formats import load_captions
 from training.data.captions.named_things import ThingFinder, vocabulary_of, with_things
 from training.data.files import listed
@@ -23,7 +23,7 @@ from training.tasks.captioning_recipe import CaptioningRecipe
 from training.tasks.captions import FORMATS
 from training.tasks.pseudo_regions import PseudoRegions, Thing
 
-FILES = {"object_probs": "objects_vocab.txt", "attribute_probs": "attributes_vocab.txt"}  # of a vocabulary's folder
+FILES = {"object_probs": OBJECTS_FILE, "attribute_probs": ATTRIBUTES_FILE}  # of a vocabulary's folder
 
 
 class TextRows:

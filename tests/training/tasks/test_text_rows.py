@@ -152,7 +152,7 @@ def captions_after_training(recipe: Any) -> list[str]:
 
 def test_texts_teach_a_word_for_a_tag_that_no_image_had(world: Path) -> None:
     """Without tags the texts teach the word too, but not where it belongs; and tags alone do not without texts."""
-    assert captions_after_training(recipe_in(world)) == [sentence("cat")] * 2
+    assert all("cat" in caption for caption in captions_after_training(recipe_in(world)))
     for control in (recipe_in(world, tags=[], named=False), recipe_in(world, named=False)):
         assert all("cat" not in caption for caption in captions_after_training(control))
     only_images = recipe_in(world)

@@ -5,8 +5,9 @@
 COCO captions (Chen et al. 2015), Karpathy's splits (Karpathy and Fei-Fei 2015), Flickr8k (Hodosh et al. 2013),
 Flickr30k (Young et al. 2014) and its Entities (Plummer et al. 2015), nocaps (Agrawal et al. 2019), VizWiz captions
 (Gurari et al. 2020), anyone's folder of images with a table, and any Hub data set. Those for pretraining lie beside:
-`pairs.py` (Conceptual Captions, SBU, LAION), `visual_genome.py` (region phrases), and `mixture.py` joins several. What
-needs more than files, the drawn scenes and a detector's tags, `training/tasks/captioning.py` joins to these.
+`pairs.py` (Conceptual Captions, SBU, LAION), `visual_genome.py` (region phrases), `texts.py` (captions without images);
+`mixture.py` joins several. What needs more than files, the drawn scenes and a detector's tags,
+`training/tasks/captioning.py` joins to these.
 
 No image is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """
