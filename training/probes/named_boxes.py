@@ -80,9 +80,10 @@ def entity_boxes(
         ValueError: for files of another layout, and a split without images.
     """
     records = None if Path(path).is_dir() else joined_records(path)
-    known = {name: own["split"] for name, own in records.items()} if records else dict.fromkeys(official_images(path))
-    split_of = known if split_lists is None else listed_splits(split_lists)
-    if None in split_of.values():
+    known = [*records] if records else official_images(path)
+    split_of = {name: own["split"] for name, own in (records or {}).items()}
+    split_of = split_of if split_lists is None else listed_splits(split_lists)
+    if not split_of:
         raise ValueError(f"{path} names no splits: give the folder of train.txt, val.txt and test.txt in --split-lists")
     read = partial(entity_image, path, records)
     listed = [ImageListing(name, f"{name}.jpg", images, split_of[name]) for name in known if name in split_of]

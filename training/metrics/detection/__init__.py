@@ -1,5 +1,13 @@
-"""Metrics of detections: COCO's average precision, and that of objects and attributes as Visual Genome is scored."""
+"""Metrics of detections: COCO's average precision, that of objects and attributes as Visual Genome is scored, recall."""
 
 from .average_precision import attribute_scores, coco_detection, detection_scores, vg_detection, vg_object_scores
+from .box_recall import box_recall
 
-__all__ = ["attribute_scores", "coco_detection", "detection_scores", "vg_detection", "vg_object_scores"]
+__all__ = [
+    "attribute_scores",
+    "box_recall",
+    "coco_detection",
+    "detection_scores",
+    "vg_detection",
+    "vg_object_scores",
+]

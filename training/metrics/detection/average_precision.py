@@ -33,6 +33,7 @@ from training.metrics.detection.scored_rows import (
 )
 from training.metrics.detection.true_names import (
     FoundObjects,
+    TrueNames,
     check_covered,
     cover,
     detections_of_probs,
@@ -402,19 +403,17 @@ def detection_scores(
     """
     covered = covered or {}
     check_covered(covered, num_classes=num_classes)
-    limits = {"num_classes": num_classes, "most": max_per_image, "nms_iou": nms_iou}
     detections: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     pairs = paired(predictions, rows)
     for image, (what, prediction, row) in enumerate(pairs, start=1):
         truth, crowd = true_of_row(image, row, "object_ids", num_classes)
         names = names_of_boxes(truth.classes, other_names(row, num_classes, what=what), covered)
-        found = settle(_found_objects(prediction, row, covered, what=what, **limits), truth.boxes, names, crowd)
-        records = _coco_records(image, found.boxes, found.ids, np.zeros(len(found.ids), dtype=bool))
-        detections += [record | {"score": score} for record, score in zip(records, found.scores.tolist(), strict=True)]
-        owners = np.repeat(np.arange(len(crowd)), [len(own) for own in names.right])
-        ids = np.array([i for own in names.right for i in sorted(own)], dtype=np.int64)
-        annotations += _coco_records(image, truth.boxes[owners], ids, crowd[owners])
+        found = _found_objects(
+            *(prediction, row, covered), what=what, num_classes=num_classes, most=max_per_image, nms_iou=nms_iou
+        )
+        detections += _coco_detections(image, settle(found, truth.boxes, names, crowd))
+        annotations += _coco_truth(image, truth.boxes, names, crowd)
     images, categories = range(1, len(pairs) + 1), range(1, num_classes + 1)
     return _run_coco(detections, annotations, image_ids=images, category_ids=categories)
 
@@ -536,3 +535,16 @@ def _coco_records(image: int, boxes: np.ndarray, ids: np.ndarray, crowd: np.ndar
         {"image_id": image, "category_id": label, "bbox": box, "area": area, "iscrowd": int(in_crowd)}
         for box, label, area, in_crowd in columns
     ]
+
+
+def _coco_detections(image: int, found: FoundObjects) -> list[dict[str, Any]]:
+    """Detections as pycocotools' records."""
+    records = _coco_records(image, found.boxes, found.ids, np.zeros(len(found.ids), dtype=bool))
+    return [record | {"score": score} for record, score in zip(records, found.scores.tolist(), strict=True)]
+
+
+def _coco_truth(image: int, boxes: np.ndarray, names: TrueNames, crowd: np.ndarray) -> list[dict[str, Any]]:
+    """True boxes (M, 4) as pycocotools' records, one for each name that a box is of."""
+    owners = np.repeat(np.arange(len(crowd)), [len(own) for own in names.right])
+    ids = np.array([i for own in names.right for i in sorted(own)], dtype=np.int64)
+    return _coco_records(image, boxes[owners], ids, crowd[owners])

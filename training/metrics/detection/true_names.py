@@ -59,7 +59,9 @@ def check_covered(covered: Covered, *, num_classes: int) -> None:
             )
 
 
-def names_of_boxes(object_ids: Sequence[int], others: Sequence[Sequence[int]], covered: Covered) -> TrueNames:
+def names_of_boxes(
+    object_ids: Sequence[int] | np.ndarray, others: Sequence[Sequence[int]], covered: Covered
+) -> TrueNames:
     """The names of boxes by their object, their other right names (M lists), and what covers what.
 
     >>> names = names_of_boxes([2, 1], [[3], []], {5: [2, 3]})
@@ -123,7 +125,7 @@ def settle(found: FoundObjects, boxes: np.ndarray, names: TrueNames, crowd: np.n
     right = np.array([[i in own for own in names.right] for i in says])
     other = np.array([[i in own for own in names.others] for i in says])
     ids, kept, free = found.ids.copy(), np.ones(len(says), dtype=bool), ~crowd
-    stays = (right & (close > 0)).any(axis=1)
+    stays = np.asarray((right & (close > 0)).any(axis=1))
     order = np.lexsort((~stays, -found.scores))  # the surest first, of equal ones those that stay
     for place in order.tolist():
         if stays[place]:

@@ -1,11 +1,13 @@
-"""Metrics of image-text retrieval: recall at K both ways, ranks and average precision."""
+"""Metrics of image-text retrieval: recall at K both ways, ranks, average precision, pairs of captions."""
 
+from .caption_pairs import pair_accuracy
 from .ranking import average_precision, ranking_scores
 from .recall import fold_scores, rerank_scores, retrieval_scores, retrieval_scores_of_embeddings
 
 __all__ = [
     "average_precision",
     "fold_scores",
+    "pair_accuracy",
     "ranking_scores",
     "rerank_scores",
     "retrieval_scores",
