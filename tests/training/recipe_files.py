@@ -219,7 +219,9 @@ def write_entities(data: Path) -> None:
     ]
     content = gzip.compress(json.dumps(records).encode())
     (data / "flickr8k" / "entities.json.gz").write_bytes(content)
-    link_images(data / "flickr8k" / "images_restored", {drawn.number: f"{drawn.number}.jpg" for drawn in drawn_scenes()})
+    link_images(
+        data / "flickr8k" / "images_restored", {drawn.number: f"{drawn.number}.jpg" for drawn in drawn_scenes()}
+    )
     write_lines(data / "vocabulary" / "objects_vocab.txt", [*SHAPES, "person,people", "dog"])
     write_lines(data / "vocabulary" / "attributes_vocab.txt", ["red", "blue"])
 
