@@ -5,7 +5,6 @@
 A scene's number is its id: 1 to 40 train, 41 and 42 restval, 43 to 47 val, 48 to 52 test.
 """
 
-import gzip
 import hashlib
 import json
 import os
@@ -65,7 +64,7 @@ def write_data(root: Path) -> None:
     data = root / "data"
     for write in (
         *(write_coco, write_flickr, write_nocaps, write_vizwiz, write_pairs, write_my_own, write_vqa, write_aokvqa),
-        *(write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes, write_texts),
+        *(write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes),
     ):
         write(data)
     write_models(root)
@@ -534,17 +533,6 @@ def write_pseudo_boxes(data: Path) -> None:
             note["image_id"] += first
         content = {"images": images, "annotations": notes, "categories": categories, "attributes": attributes}
         write_json(data / "pseudo" / f"{name}.json", content)
-
-
-def write_texts(data: Path) -> None:
-    """Captions of Flickr30k as text, packed, and those of the COCO images that are held, which are not to be learnt."""
-    texts = data / "captions_text_only" / "flickr30k_train.txt.gz"
-    texts.parent.mkdir()
-    lines = [f"{drawn.number}\t{text}\n" for drawn in of_split("train") for text in everyday_captions(drawn)]
-    texts.write_bytes(gzip.compress("".join(lines).encode()))
-    held = of_split("test")
-    captions = {"images": coco_images(held, karpathy_split="test"), "annotations": coco_captions(held)}
-    write_json(data / "coco_subset" / "captions.json", captions)
 
 
 def write_models(root: Path) -> None:
