@@ -93,6 +93,11 @@ def test_region_facts_of_other_sources(tmp_path: Path) -> None:
     assert region_facts(owned, tmp_path)["Regions an image"] == "10: the boxes of a spatial pyramid, 1 x 1 + 3 x 3"
     without = UpDownCaptioningConfig(region_feature_size=77)
     assert region_facts(without, tmp_path)["Region source"].endswith("region features of width 77")
+    tags = {"object_tags": 1600, "attribute_tags": 400, "tag_top_k": 20}
+    named = UpDownCaptioningConfig(vision_config=None, region_feature_size=77, **tags)
+    expected = "of 1,600 objects and 400 attributes, the 20 likeliest, each of width 300"
+    assert region_facts(named, tmp_path)["Names beside a region's feature"] == expected
+    assert "Names beside a region's feature" not in region_facts(without, tmp_path)
 
 
 def test_template_is_found_in_the_checkout() -> None:
