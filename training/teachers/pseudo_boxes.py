@@ -29,6 +29,7 @@ from tqdm.auto import tqdm
 from modeling_updown.boxes_updown import pairwise_iou
 from training.console import one_line, positive, say
 from training.data.boxes.caption_attributes import ATTRIBUTES, attributes_of_boxes, labels_by_captions
+from training.data.boxes.names import COCO_NAMES
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.captions.rows import CAPTION_FEATURES
 from training.data.files import IMAGE_SUFFIXES, PathLike, column, read_json, records, write_json
@@ -36,17 +37,6 @@ from training.regions.extract import readable_images, undecoded
 from training.teachers.detectors import Detections, Teacher, load_teacher
 
 # COCO does not use 10 of the ids 1..90; the names are in the order of the ids
-COCO_NAMES = (
-    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
-    *("fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow"),
-    *("elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee"),
-    *("skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard"),
-    *("tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
-    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch"),
-    *("potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone"),
-    *("microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear"),
-    *("hair drier", "toothbrush"),
-)
 COCO_ABSENT_IDS = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 COCO_IDS = tuple(number for number in range(1, 91) if number not in COCO_ABSENT_IDS)
 COCO_CATEGORIES = dict(zip(COCO_NAMES, COCO_IDS, strict=True))
