@@ -216,6 +216,7 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     "regions.tags": ["objects"],
     "regions.processor": {"size": 64},
     "texts.data": {"format": "texts"},
+    "texts.named": False,
     "texts.boxes": "whole",
     "answers.spelling": "as_written",
     "answers.scores": "single",

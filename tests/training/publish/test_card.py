@@ -227,6 +227,14 @@ def test_card_of_a_prefix_language_model(tmp_path: Path, tuning: str, told: str)
     assert facts["A region sees"].endswith("before it")
 
 
+def test_training_facts_say_what_was_learnt_without_images(tmp_path: Path) -> None:
+    texts = {"data": {"format": "texts", "texts": {"flickr30k": "data/a.txt", "coco": "data/b.json"}}, "share": 0.4}
+    for objective, share in (("cross_entropy", "40 % of what it learnt (flickr30k, coco)"), ("self_critical", None)):
+        recipe = {"data_name": "Flickr8k", "texts": texts, "train": {"objective": objective}}
+        (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+        assert training_facts(tmp_path).get("Captions without images") == share
+
+
 def test_training_facts_name_objectives_and_the_text_models_origin(tmp_path: Path) -> None:
     run = tmp_path / "run"
     (run / "best").mkdir(parents=True)
