@@ -54,7 +54,8 @@ def source_boxes(source: str, rows: Dataset, *, most: int, batch_size: int = 16)
     if read_manifests(Path(source)):
         return stored_boxes(RegionStore(source), images)
     if source.startswith(TEACHER) or source.endswith(ONNX):
-        look = partial(teacher_boxes, load_teacher(source.removeprefix(TEACHER), names=None, threshold=TEACHER_THRESHOLD))
+        teacher = load_teacher(source.removeprefix(TEACHER), names=None, threshold=TEACHER_THRESHOLD)
+        look = partial(teacher_boxes, teacher)
     else:
         look = partial(model_boxes, region_extractor(source, most=most))
     found: list[Boxes] = []
