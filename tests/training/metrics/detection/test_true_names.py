@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from tests.training.metrics.detection.test_average_precision import naive_coco_map, plain_overlap
-from training.metrics.detection.average_precision import detection_scores
+from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.metrics.detection.true_names import FoundObjects, names_of_boxes, settle
 
 PERSON, MAN, GUY, DOG = 1, 2, 3, 4
@@ -117,6 +117,22 @@ def test_rows_of_a_data_set_with_and_without_other_names() -> None:
     predictions = [found(LEFT, ids=[GUY], scores=[0.9])]
     assert precision_50(predictions, Dataset.from_list([plain])) == {MAN: 0}
     assert precision_50(predictions, Dataset.from_list([{**plain, "other_object_ids": [[GUY]]}])) == {MAN: 1}
+
+
+def test_attributes_are_scored_whatever_the_names_of_their_boxes() -> None:
+    plain = {
+        "width": 100,
+        "height": 100,
+        "boxes": [LEFT, RIGHT],
+        "object_ids": [MAN, DOG],
+        "attribute_ids": [[1, 2], []],
+    }
+    probs = np.array([[0.0, 0.9, 0.2, 0.1], [0.5, 0.3, 0.1, 0.0]])
+    predictions = [{"boxes": [LEFT, RIGHT], "attribute_probs": probs}]
+    named = Dataset.from_list([{**plain, "other_object_ids": [[GUY], []]}])
+    scores = attribute_scores(predictions, named, num_attributes=3)
+    assert scores == attribute_scores(predictions, [plain], num_attributes=3)
+    assert [scores["per_class"][label]["ap"] for label in (1, 2)] == [1, 1]
 
 
 # -- slow twin --------------------------------------------------------------------------------------------------------
