@@ -152,9 +152,7 @@ def build_parser() -> argparse.ArgumentParser:
     described.set_defaults(run=run_describe)
     for command in (made, described):
         command.add_argument("--output", type=Path, required=True, help="the JSON file to write")
-    compared = commands.add_parser(
-        "compare", help="the best score threshold against real boxes, and AP"
-    )
+    compared = commands.add_parser("compare", help="the best score threshold against real boxes, and AP")
     compared.add_argument("boxes", type=Path, help="boxes of `detect` with a low threshold")
     compared.add_argument("real", type=Path, help="a COCO instances file of the same images")
     compared.add_argument(
