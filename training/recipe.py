@@ -87,11 +87,8 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in above:
         circle = " -> ".join(map(str, [*above, path.resolve()]))
         raise ValueError(f"{path} is its own base ({circle}): take the `base` out of one of them")
-    try:
-        content = yaml.load(read_text(path), Loader=_UniqueKeys)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
+    content = read_keys(path)
+    if content is None:
         raise ValueError(f"{path} holds no keys; see the recipes in training/recipes/")
     content = with_new_names(content, source=f"{path}: ")
     base = content.pop("base", None)
@@ -110,6 +107,15 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if "architecture" in content:
         below.pop("model", None)  # fields of another class
     return joined(below, content)
+
+
+def read_keys(path: Path) -> dict[str, Any] | None:
+    """A YAML file's keys and values, None where it holds none; `ValueError` for what is no YAML, or repeats a key."""
+    try:
+        content = yaml.load(read_text(path), Loader=_UniqueKeys)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    return content if isinstance(content, dict) else None
 
 
 def joined(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

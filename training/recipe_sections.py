@@ -32,7 +32,9 @@ class RegionsRecipe:
     source: fields of a region-source config (`model_type`, default `updown_grid`); empty where `init_from` has one (but
         for dropouts, trained stages and the `image_size` of a convolutional grid, which may change), and
         where `store` holds regions made elsewhere, such as converted feature files: the model then owns no source.
-    weights: backbone weights, a `.safetensors`; empty loads timm's from the Hub (or none, with `random_backbone`).
+    weights: backbone weights, a `.safetensors` or the folder of a saved detector, grid or model, whose backbone alone
+        is taken: so a grid looks through a detector's. Empty loads timm's from the Hub (or none, with
+        `random_backbone`).
     pretrained: a saved detector or grid (a folder or Hub id), or a saved model that owns one, image processor included,
         in the place of `source` and `weights`; of `source` a grid may still be cut otherwise (`regions`, `grid_size`,
         `grid_sizes`, `image_scales`, `pyramid_levels`), and a detector may give cells beside its boxes (`grid_sizes`)

@@ -2,7 +2,8 @@
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ def add_extract(commands: Any) -> None:
         run_extract,
         summary="extract the region features of images; run again, it continues where it stopped",
         example="updown extract photos/ --output regions/ --source hub_cards/updown-detector-lite\n"
+        "  updown extract --boxes detection/flickr30k_entities --output people/ --source updown-detector-lite\n"
         "  accelerate launch -m training.cli extract photos.txt --output regions/   on several GPUs",
     )
     parser.add_argument(
         "images",
-        nargs="+",
+        nargs="*",
         metavar="IMAGE",
         help="a file, a folder of images, a list of paths (.txt), a table with file_name (or image, photo, path) and "
         "optionally image_id (.csv, .tsv, .jsonl), or a folder that datasets' save_to_disk wrote",
@@ -37,6 +39,20 @@ def add_extract(commands: Any) -> None:
         "--source",
         metavar="DIR_OR_HUB_ID",
         help="a detector or grid, or a model with one (default: the trained captioner's)",
+    )
+    parser.add_argument(
+        "--boxes",
+        metavar="RECIPE",
+        help="for a detector: the regions are the boxes that this detection recipe's data mark (people's, say), and the "
+        "images are theirs; --grid-sizes 1 puts the whole image before them",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="with --boxes: change a value of the recipe"
+    )
+    parser.add_argument(
+        "--flips",
+        action="store_true",
+        help="also FOLDER-flipped, of the images mirrored, for recipes with regions.flips",
     )
     parser.add_argument("--min-regions", type=positive, metavar="N", help="for a detector: keep at least N regions")
     parser.add_argument("--max-regions", type=positive, metavar="N", help="for a detector: keep at most N regions")
@@ -72,7 +88,13 @@ def grid_sizes(text: str) -> list[int]:
 
 def run_extract(arguments: argparse.Namespace) -> int:
     """Extract the region features of every image into a store."""
-    rows = image_rows(arguments.images)
+    selection = {name: getattr(arguments, name) for name in SELECTION if getattr(arguments, name) is not None}
+    check_arguments(arguments, selection)
+    boxes = None
+    if arguments.boxes:
+        rows, boxes = boxed_images(arguments.boxes, arguments.set, grid_sizes=selection.pop("grid_sizes", []))
+    else:
+        rows = image_rows(arguments.images)
 
     import torch
     from accelerate import Accelerator
@@ -80,25 +102,66 @@ def run_extract(arguments: argparse.Namespace) -> int:
     from training.regions.extract import extract_regions
 
     source, image_processor = load_region_source(arguments.source)
-    selection = {name: getattr(arguments, name) for name in SELECTION}
     # without cpu=True each of several CPU processes would regard itself as the only one
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     accelerator = Accelerator(
         cpu=several and not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision
     )
-    broken = extract_regions(
-        rows,
-        source=source.float(),  # saved in float16, it does not take the processor's float32 images
-        image_processor=image_processor,
-        output=arguments.output,
-        batch_size=arguments.batch_size,
-        selection={name: value for name, value in selection.items() if value is not None},
-        soft_labels=arguments.soft_labels,
-        accelerator=accelerator,
-    )
-    if accelerator.is_main_process:
-        say(f"{arguments.output}: the regions of {len(rows) - len(broken)} images")
-    return exit_code(len(broken), of=len(rows))
+    worst = 0
+    for flipped in (False, True) if arguments.flips else (False,):
+        output = arguments.output.with_name(f"{arguments.output.name}-flipped") if flipped else arguments.output
+        broken = extract_regions(
+            rows,
+            source=source.float(),  # saved in float16, it does not take the processor's float32 images
+            image_processor=image_processor,
+            output=output,
+            batch_size=arguments.batch_size,
+            flipped=flipped,
+            selection=selection,
+            soft_labels=arguments.soft_labels,
+            boxes=boxes,
+            accelerator=accelerator,
+        )
+        worst = max(worst, len(broken))
+        if accelerator.is_main_process:
+            say(f"{output}: the regions of {len(rows) - len(broken)} images")
+    return exit_code(worst, of=len(rows))
+
+
+def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any]) -> None:
+    """`ValueError` for neither images nor boxes, for both, and for what is idle beside `--boxes` or without it."""
+    if bool(arguments.images) == bool(arguments.boxes):
+        raise ValueError("name images, or with --boxes a recipe of detection, whose own images are taken: one of both")
+    if arguments.set and not arguments.boxes:
+        raise ValueError("--set changes the recipe of --boxes: leave it out, or name one")
+    idle = [f"--{name.replace('_', '-')}" for name in selection if name != "grid_sizes"]
+    if arguments.boxes and idle:
+        raise ValueError(f"with --boxes every box is kept: leave out {', '.join(idle)}")
+
+
+def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] = ()) -> tuple[Any, Any]:
+    """The images of a detection recipe's data, of all splits, each once, and the boxes of each (`marked_boxes`).
+
+    Raises `ValueError` for a recipe of another task, and what its data raise.
+    """
+    from datasets import concatenate_datasets
+
+    from training.data.boxes.formats import load_detection
+    from training.recipe import read_recipe
+    from training.regions.extract import unique_rows
+    from training.regions.given_boxes import marked_boxes
+    from training.tasks.build import load_by_split
+    from training.tasks.detection import BY_SPLIT, FORMATS
+
+    found = read_recipe(recipe, changes)
+    if found.task != "detection":
+        raise ValueError(f"{recipe} is a recipe of the task {found.task}: name one of detection, whose data have boxes")
+    load = partial(load_detection, formats=FORMATS)
+    apart = next((list(found.data[name]) for name in BY_SPLIT if isinstance(found.data.get(name), dict)), [])
+    parts = [load_by_split(load, found.data, split=split, names=BY_SPLIT).rows for split in apart]
+    rows = concatenate_datasets(parts or [load(**found.data).rows])
+    boxes = marked_boxes(rows.select_columns(["image_id", "boxes", "crowd"]), grid_sizes=grid_sizes)
+    return unique_rows(rows.select_columns(["image_id", "image"]), without=()), boxes
 
 
 def image_rows(arguments: Sequence[str]) -> Any:

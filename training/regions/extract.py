@@ -28,6 +28,7 @@ from modeling_updown.configuration_tags_updown import TAG_KINDS, class_names
 from modeling_updown.regions_updown import entries
 from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
+from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.regions.stored_images import check_missing, rows_in_store
@@ -89,6 +90,7 @@ def extract_regions(
     flipped: bool = False,
     selection: Mapping[str, Any] | None = None,
     soft_labels: bool = False,
+    boxes: GivenBoxes | None = None,
     accelerator: Accelerator | None = None,
 ) -> list[str]:
     """Add the regions of every image of the rows to the store `output`, which is created if absent.
@@ -103,6 +105,7 @@ def extract_regions(
         selection: for a detector: `min_regions`, `max_regions`, `score_threshold` in place of its processor's, and
             `grid_sizes` in place of its config's.
         soft_labels: store a detector's probabilities of all classes and attributes (masked region classification).
+        boxes: for a detector: each image's regions are exactly these; an image without any is skipped as unreadable.
         accelerator: its device is used; several processes share the rows.
 
     Returns:
@@ -110,7 +113,7 @@ def extract_regions(
 
     Raises:
         ValueError: if the store has another fingerprint, holds other images under the same ids, `output` is not a
-            store, or the selection does not fit the source.
+            store, the selection or the boxes do not fit the source, or an image has no entry in `boxes`.
     """
     accelerator = accelerator or Accelerator()
     source = source.to(accelerator.device).eval()
@@ -119,6 +122,9 @@ def extract_regions(
     )
     extractor.select(selection)
     rows = undecoded(images)
+    if boxes is not None:
+        check_boxes(boxes, rows["image_id"][:], model_type=source.config.model_type)
+        extractor.given = boxes
     share = range(accelerator.process_index, len(rows), accelerator.num_processes)
     with extractor.writer(output) as writer:
         check_soft_labels(Path(output), soft_labels)
@@ -154,6 +160,7 @@ class RegionExtractor:
         self.source, self.image_processor, self.accelerator = source, image_processor, accelerator
         self.flipped, self.soft_labels = flipped, soft_labels
         self.selection: dict[str, Any] = {}
+        self.given: GivenBoxes | None = None  # each image's boxes, where the source looks for none
         self.broken: list[str] = []
 
     def select(self, selection: Mapping[str, Any] | None) -> None:
@@ -174,10 +181,11 @@ class RegionExtractor:
             )
 
     def fingerprint(self) -> dict[str, Any]:
-        """The `source_fingerprint` of these regions."""
-        return source_fingerprint(
+        """The `source_fingerprint` of these regions, and the mark of given boxes."""
+        found = source_fingerprint(
             self.source, flipped=self.flipped, image_processor=self.image_processor, selection=self.selection
         )
+        return found if self.given is None else found | {"given_boxes": boxes_mark(self.given)}
 
     def writer(self, output: str | Path) -> RegionStoreWriter:
         """This process's writer of the store `output`; with soft labels the store keeps their classes' names."""
@@ -196,7 +204,8 @@ class RegionExtractor:
             return
         ids, opened, marks = zip(*images, strict=True)
         try:
-            regions = self.regions(list(opened))
+            given = None if self.given is None else [self.given[image_id] for image_id in ids]
+            regions = self.regions(list(opened), boxes=given)
             regions["image_size"] = torch.tensor([[image.height, image.width] for image in opened])
             regions["photo_mark"] = torch.tensor(marks)
         except (ValueError, RuntimeError) as error:  # torch raises RuntimeError for images too thin or too large
@@ -219,13 +228,14 @@ class RegionExtractor:
             return one_line(error)
         return ""
 
-    def regions(self, images: list[PilImage]) -> dict[str, Any]:
-        """The regions of images, as columns of the store."""
+    def regions(self, images: list[PilImage], *, boxes: Sequence[np.ndarray] | None = None) -> dict[str, Any]:
+        """The regions of images, or of each one's given `boxes` (R, 4), as columns of the store."""
         inputs = self.image_processor(images, return_tensors="pt").to(self.source.device)
         if self.flipped:
             inputs = mirror(inputs, torch.ones(len(images), dtype=torch.bool))
         with self.accelerator.autocast():  # only the source runs under autocast, not the writer
-            regions = self.source(**inputs, **self.selection)
+            given = {} if boxes is None else box_inputs(boxes, flipped=self.flipped)
+            regions = self.source(**inputs, **given, **self.selection)
         kept = (*STORED_COLUMNS, *SOFT_LABELS) if self.soft_labels else STORED_COLUMNS
         return {name: regions[name] for name in kept if regions.get(name) is not None}
 

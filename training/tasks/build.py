@@ -22,6 +22,7 @@ from modeling_updown import (
 from modeling_updown.configuration_tags_updown import TAG_KINDS, class_names
 from modeling_updown.configuration_updown import region_source_config
 from modeling_updown.heads_updown import REGION_SOURCES, heads_of
+from modeling_updown.modeling_base import load_backbone as load_weights
 from training.console import did_you_mean
 from training.data.splits import NoSuchSplitError
 from training.recipe_sections import Recipe, RegionsRecipe
@@ -137,10 +138,10 @@ def tag_fields(source: PreTrainedConfig | RegionStore, regions: RegionsRecipe) -
     return fields
 
 
-def load_region_source(folder: str) -> Any:
+def load_region_source(folder: str, *, key: str = "regions.pretrained") -> Any:
     """The detector or grid in a saved folder or Hub repository, or that of the top-down model there.
 
-    Raises `ValueError` where there is none.
+    Raises `ValueError` that names the recipe's `key` where there is none.
     """
     try:
         config = AutoConfig.from_pretrained(folder)
@@ -149,12 +150,12 @@ def load_region_source(folder: str) -> Any:
         kind = saved_class(config)
         if kind is None or config.vision_config is None:
             raise ValueError(
-                f"regions.pretrained: {folder} holds {config.model_type!r} without a region source; "
+                f"{key}: {folder} holds {config.model_type!r} without a region source; "
                 f"name a folder of {' or '.join(SOURCES)}, or of a model that owns one"
             )
         return load_with_new_heads(kind, folder).region_source
     except OSError as error:
-        raise ValueError(f"regions.pretrained: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def load_with_new_heads(kind: Any, folder: str, **fields: Any) -> Any:
@@ -209,8 +210,10 @@ def load_backbone(source: Any, regions: RegionsRecipe) -> Any:
     config = source.config
     if regions.random_backbone:
         return source
+    if regions.weights and Path(regions.weights).is_dir():
+        return load_saved_backbone(source, regions.weights)
     if regions.weights and not Path(regions.weights).is_file():
-        raise ValueError(f"regions.weights: there is no file {regions.weights}")
+        raise ValueError(f"regions.weights: there is no file or folder {regions.weights}")
     try:
         source.load_backbone_weights(regions.weights or None)
     except OSError as error:
@@ -219,6 +222,32 @@ def load_backbone(source: Any, regions: RegionsRecipe) -> Any:
             "name a .safetensors file of them with regions.weights"
         ) from error
     return source
+
+
+def load_saved_backbone(source: Any, folder: str) -> Any:
+    """A grid or detector with the backbone of the detector, grid or model in a saved folder; all else is its own.
+
+    Raises `ValueError` where there is none, or one of another kind.
+    """
+    saved = load_region_source(folder, key="regions.weights")
+    wanted, found = source.config.backbone, saved.config.backbone
+    if found.partition(".")[0] != wanted.partition(".")[0]:
+        raise ValueError(f"regions.weights: {folder} has the backbone {found}, and regions.source asks for {wanted}")
+    load_weights(timm_part(source), timm_part(saved).state_dict(), name=wanted, place=folder)
+    return source
+
+
+def timm_part(source: Any) -> Any:
+    """The timm model in a grid or detector; `ValueError` for a Caffe-style backbone, which is none of timm's."""
+    config = source.config
+    if config.model_type == "updown_grid":
+        return source.backbone
+    if config.is_caffe_resnet:
+        raise ValueError(
+            f"regions.weights: {config.backbone} is no backbone of timm's: name a .safetensors, or take the whole "
+            "detector with regions.pretrained"
+        )
+    return source.backbone.backbone
 
 
 def check_backbone(config: PreTrainedConfig) -> None:
@@ -360,7 +389,11 @@ def build_image_processor(config: PreTrainedConfig | None, regions: RegionsRecip
     if regions.pretrained:
         processor = UpDownImageProcessor.from_pretrained(regions.pretrained, **fields)
     else:
-        processor = UpDownImageProcessor(**{**({} if config is None else default_preparation(config)), **fields})
+        prepared = {} if config is None else default_preparation(config)
+        if regions.weights and Path(regions.weights).is_dir():  # as the backbone there was trained
+            saved = UpDownImageProcessor.from_pretrained(regions.weights)
+            prepared |= {"image_mean": list(saved.image_mean), "image_std": list(saved.image_std)}
+        processor = UpDownImageProcessor(**{**prepared, **fields})
     if isinstance(config, UpDownDetectorConfig):
         for name in ("min_regions", "max_regions", "score_threshold"):
             setattr(processor, name, getattr(config, name))

@@ -121,6 +121,35 @@ def test_a_saved_region_source_keeps_its_weights(saved: str) -> None:
         build_region_source(RegionsRecipe(pretrained=saved, source={"head_size": 64}))
 
 
+def test_a_grid_looks_through_a_saved_detectors_backbone(saved: str, tmp_path: Path) -> None:
+    """Its cells are then the means of the detector's last map, of images prepared as for the detector."""
+    regions = RegionsRecipe(source=GRID, weights=saved)
+    config, weights = build_region_source(regions)
+    grid, detector = UpDownGrid(config).eval(), tiny.tiny_pyramid_detector()
+    grid.load_state_dict(weights)
+    pixels = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        cells, last = grid(pixels).region_features, detector.backbone(pixels)[1]
+        random = UpDownGrid(config).eval()(pixels).region_features
+    means = torch.nn.functional.adaptive_avg_pool2d(last, (3, 3)) if last.shape[-1] >= 3 else last
+    if means.shape[-1] < 3:
+        means = torch.nn.functional.interpolate(last, size=[3, 3], mode="bilinear", align_corners=False)
+    assert torch.allclose(cells, means.flatten(2).transpose(1, 2), atol=1e-5)
+    assert not torch.allclose(random, cells, atol=1e-2)
+    processor = build_image_processor(config, regions)
+    assert processor.image_mean == [0.1, 0.2, 0.3] and dict(processor.size) == {"height": 64, "width": 64}
+    other = RegionsRecipe(source={**GRID, "backbone": "resnet18", "region_feature_size": 512}, weights=saved)
+    with pytest.raises(ValueError, match="has the backbone test_resnet, and regions.source asks for resnet18"):
+        build_region_source(other)
+    captioner, caffe = str(tmp_path / "captioner"), str(tmp_path / "caffe")
+    tiny.tiny_captioner(vision_config=None).save_pretrained(captioner)
+    tiny.tiny_detector().save_pretrained(caffe)
+    with pytest.raises(ValueError, match="regions.weights: .* holds 'updown_captioning' without a region source"):
+        build_region_source(RegionsRecipe(source=GRID, weights=captioner))
+    with pytest.raises(ValueError, match="caffe_resnet50, and regions.source asks for test_resnet"):
+        build_region_source(RegionsRecipe(source=GRID, weights=caffe))
+
+
 def test_region_sources_that_cannot_be_had(tmp_path: Path) -> None:
     captioner = str(tmp_path / "captioner")
     tiny.tiny_captioner(vision_config=None).save_pretrained(captioner)
@@ -132,7 +161,7 @@ def test_region_sources_that_cannot_be_had(tmp_path: Path) -> None:
         (RegionsRecipe(source=detector_fields(min_regions=20)), "min_regions=20 and max_regions=12 must be 1 or more"),
         (RegionsRecipe(source=detector_fields(backbone="resnet19")), "timm knows no backbone 'resnet19'; it has resn"),
         (RegionsRecipe(source=detector_fields(colour="red")), "unknown key 'colour' in regions.source; it takes num_"),
-        (RegionsRecipe(source=GRID, weights="no.safetensors"), "regions.weights: there is no file no.safetensors"),
+        (RegionsRecipe(source=GRID, weights="no.safetensors"), "regions.weights: there is no file or folder no.safe"),
     ):
         with pytest.raises(ValueError, match=sentence):
             build_region_source(regions)

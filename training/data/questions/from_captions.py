@@ -81,6 +81,7 @@ QUESTION_TYPE = re.compile(  # the longest of VQA's own beginnings that fits
 )
 SUPPORT = {"object": 1, "colour": 1, "location": 2, "activity": 2, "number": 1}  # captions an answer needs
 YES_NO_SHARE = 3 / 8  # of an image's questions at most; VQA v2 has 38 %
+ANSWER_TYPES = ("yes/no", "number", "other")  # VQA's own
 FEWEST_KEPT = 3  # times an answer stays right, however one-sided its question is
 
 
@@ -109,6 +110,7 @@ def read_caption_questions(
     seed: int = 0,
     per_image: int = 8,
     largest_share: float = 0.5,
+    answer_types: Collection[str] = ANSWER_TYPES,
 ) -> datasets.Dataset:
     """Questions and answers made of captions: VQA trained where there are only captions.
 
@@ -120,10 +122,14 @@ def read_caption_questions(
         seed: another seed draws other questions.
         per_image: questions an image, at most.
         largest_share: 0..1 of an open question's right answers, what the commonest may make up at most.
+        answer_types: of the questions that come of it, only those of these kinds: `["number"]` leaves those that count.
 
     Raises:
-        ValueError: as `load_captions`, and where no question can be made.
+        ValueError: as `load_captions`, for a kind that there is not, and where no question can be made.
     """
+    unknown = [name for name in answer_types if name not in ANSWER_TYPES]
+    if unknown or isinstance(answer_types, str) or not answer_types:
+        raise ValueError(f"answer_types is {answer_types!r}; it is a list of {', '.join(ANSWER_TYPES)}")
     options = {**({"images": images} if images is not None else {}), **captions}
     rows = load_captions(**(options if split is None else {**options, "split": split}), formats=caption_formats)
     columns = caption_questions(rows, seed=seed, per_image=per_image, largest_share=largest_share)
@@ -134,6 +140,12 @@ def read_caption_questions(
             "lists have; give more captions, or captions in English"
         )
     own["name"] = list(map(str, columns["image_row"]))
+    kept = [row for row, kind in enumerate(own["answer_type"]) if kind in answer_types]
+    if not kept:
+        raise ValueError(
+            f"none of the questions made of these captions is of {', '.join(answer_types)}: ask for others"
+        )
+    own = {name: [values[row] for row in kept] for name, values in own.items()}
     table = question_table([own], split=None, source="the questions made of captions")
     stored = rows.cast_column("image", datasets.Image(decode=False)).with_format("arrow")["image"][:]
     return with_images(table, stored.take(pc.cast(table["name"], pa.int64())))
@@ -380,7 +392,7 @@ def _columns(questions: Sequence[Question], ids: Sequence[str], splits: Sequence
         "answers": [one.answers for one in questions],
         "answer": [one.answers[0] for one in questions],
         "question_type": [QUESTION_TYPE.findall(one.question)[0] for one in questions],
-        "answer_type": [one.kind if one.kind in ("yes/no", "number") else "other" for one in questions],
+        "answer_type": [one.kind if one.kind in ANSWER_TYPES else "other" for one in questions],
         "choices": [[] for _ in questions],
         "correct_choice": [-1] * len(questions),
         "split": [splits[one.row] for one in questions],

@@ -5,6 +5,7 @@ import random
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -13,6 +14,7 @@ import pytest
 from tests.shared_files import shared
 from training.data.captions.formats import load_captions
 from training.data.captions.phrases import COLOURS, KIND_OF, NAMES, VERB_FORMS, read_caption
+from training.data.questions.formats import load_vqa
 from training.data.questions.from_captions import ASKED, NEAR_COLOURS, caption_questions
 from training.data.questions.rows import VQA_FEATURES
 
@@ -342,3 +344,20 @@ def test_questions_on_real_captions() -> None:
     assert len(columns["question"]) >= 5 * len(rows) and min(kinds.values()) >= 80
     yes = Counter(columns["answer"])
     assert yes["yes"] == yes["no"]
+
+
+def test_only_the_kinds_asked_for(tmp_path: Path) -> None:
+    """They are those of the whole set, word for word."""
+    names = [f"{number}.jpg" for number in range(6)]
+    sentences = [[{"raw": f"two dogs run in the snow {'' if turn else 'fast'}"} for turn in range(5)] for _ in names]
+    images = [{"filename": n, "split": "train", "sentences": own} for n, own in zip(names, sentences, strict=True)]
+    (tmp_path / "d.json").write_text(json.dumps({"images": images}))
+    options: dict[str, Any] = {"captions": {"format": "karpathy", "annotations": str(tmp_path / "d.json")}}
+    everything = load_vqa("captions", **options)
+    counted = load_vqa("captions", **options, answer_types=["number"])
+    expected = [row for row in everything if row["answer_type"] == "number"]
+    assert 0 < len(counted) < len(everything) and list(counted) == expected
+    with pytest.raises(ValueError, match="answer_types is .*'count'.*; it is a list of yes/no, number, other"):
+        load_vqa("captions", **options, answer_types=["count"])
+    with pytest.raises(ValueError, match="answer_types is 'number'"):
+        load_vqa("captions", **options, answer_types="number")

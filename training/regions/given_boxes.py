@@ -1,0 +1,71 @@
+"""Boxes that are known before any detector looks, as regions: people's, say, the most that finding boxes could bring.
+
+rows of a detection data set --marked_boxes--> image id -> boxes --RegionExtractor--> their regions, in this order
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from modeling_updown.modeling_detector import cells_of_grids
+
+GivenBoxes = Mapping[str, np.ndarray]  # image id -> boxes (R, 4) float32, xyxy in 0..1
+
+
+def marked_boxes(rows: Iterable[Mapping[str, Any]], *, grid_sizes: Sequence[int] = ()) -> dict[str, np.ndarray]:
+    """The boxes of each image of a detection data set, crowds left out; of an image that stands there twice, all.
+
+    Args:
+        rows: `image_id`, `boxes` (xyxy in 0..1) and `crowd` (`DETECTION_FEATURES`).
+        grid_sizes: before them the cells of grids of so many cells a side; 1 is the whole image.
+
+    >>> marked_boxes([{"image_id": "7", "boxes": [[0, 0, 0.5, 1]], "crowd": [False]}], grid_sizes=[1])["7"].tolist()
+    [[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0]]
+    """
+    cells = cells_of_grids(grid_sizes).numpy()
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        own = found.setdefault(row["image_id"], [])
+        own += [box for box, crowd in zip(row["boxes"], row["crowd"], strict=True) if not crowd]
+    return {
+        image_id: np.concatenate([cells, np.array(own, dtype=np.float32).reshape(-1, 4)])
+        for image_id, own in found.items()
+    }
+
+
+def check_boxes(boxes: GivenBoxes, ids: Iterable[str], *, model_type: str) -> None:
+    """`ValueError` for a region source that describes no boxes, and for images without an entry."""
+    if model_type != "updown_detector":
+        raise ValueError(f"a source of type {model_type} has its own boxes: give boxes to a detector")
+    absent = [image_id for image_id in ids if image_id not in boxes]
+    if absent:
+        raise ValueError(f"{len(absent)} images have no entry among the given boxes, such as {absent[0]!r}")
+
+
+def box_inputs(boxes: Sequence[np.ndarray], *, flipped: bool) -> dict[str, torch.Tensor]:
+    """What a detector takes of B images' boxes: `boxes` (B, R, 4), mirrored as the images are, and `box_mask` (B, R).
+
+    >>> box_inputs([np.array([[0.0, 0.0, 0.25, 1.0]])], flipped=True)["boxes"].tolist()
+    [[[0.75, 0.0, 1.0, 1.0]]]
+    """
+    most = max(len(own) for own in boxes)
+    padded, mask = torch.zeros(len(boxes), most, 4), torch.zeros(len(boxes), most, dtype=torch.bool)
+    for row, own in enumerate(boxes):
+        padded[row, : len(own)] = torch.from_numpy(own).float()
+        mask[row, : len(own)] = True
+    if flipped:
+        left, right = padded[..., 0].clone(), padded[..., 2].clone()
+        padded[..., 0], padded[..., 2] = 1 - right, 1 - left
+    return {"boxes": padded, "box_mask": mask}
+
+
+def boxes_mark(boxes: GivenBoxes) -> str:
+    """A hash of all boxes, by which a store is told from one of other boxes."""
+    digest = hashlib.sha256()
+    for image_id, own in sorted(boxes.items()):
+        digest.update(f"{image_id}\0{len(own)}\0".encode())
+        digest.update(np.ascontiguousarray(own, dtype="<f4").tobytes())
+    return digest.hexdigest()[:16]
