@@ -59,6 +59,10 @@ class TaggedRegionsConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         for kind in TAG_KINDS:
             self._settle(kind)
+        self.check_tags()
+
+    def check_tags(self) -> None:
+        """Raises `ValueError` for fields of tags that are out of their range or mean nothing together."""
         if self.tag_embedding_size < 1 or self.tag_top_k < 0 or not 0 <= self.region_feature_dropout < 1:
             raise ValueError(
                 f"tag_embedding_size={self.tag_embedding_size} must be 1 or more, tag_top_k={self.tag_top_k} 0 or "

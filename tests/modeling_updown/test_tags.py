@@ -299,7 +299,7 @@ def test_pipelines_read_tags() -> None:
     logits = model(processor(text=question, return_tensors="pt")["input_ids"], pixel_values=tiny_image_pixels(0)).logits
     best = answerer(image=tiny_image(0), question=question, top_k=1)[0]
     assert best["answer"] == ANSWERS[int(logits.argmax())]
-    assert best["score"] == pytest.approx(float(logits.sigmoid().max()), abs=1e-5)
+    assert best["score"] == pytest.approx(logits.sigmoid().max().item(), abs=1e-5)
 
 
 # -- training and life -----------------------------------------------------------------------------------------------

@@ -107,6 +107,7 @@ class TopDownTask:
         settled stays what it is."""
         model, processor = self.load(folder)
         override_config(model.config, self.recipe.model, section="model")
+        model.config.check_tags()
         if model.region_source is not None:
             change_region_source(model.region_source, processor.image_processor, self.recipe.regions)
         return model

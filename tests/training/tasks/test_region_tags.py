@@ -192,6 +192,9 @@ def test_a_run_may_start_from_a_model_and_show_it_tags_alone(tmp_path: Path, det
     likeliest[..., 1:].scatter_(-1, likeliest[..., 1:].argsort(dim=-1)[..., :-2], 0)  # all but two
     few = task.model.with_tags(regions["region_features"], Regions(**{**regions, "object_probs": likeliest}))
     assert torch.equal(few[..., width:], shown[..., width:])
+    recipe.model = {"region_feature_dropout": 1.0}
+    with pytest.raises(ValueError, match="region_feature_dropout=1.0 at least 0 and below 1"):
+        build_task(recipe, new_accelerator()).prepare()
     recipe.model = {"tag_embedding_size": 7}
     with pytest.raises(ValueError, match="model: tag_embedding_size is 7, but the model of init_from has 6: leave it"):
         build_task(recipe, new_accelerator()).prepare()
