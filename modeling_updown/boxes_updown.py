@@ -7,6 +7,7 @@ are vectorised over leading dimensions.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torchvision.ops import nms, roi_align, roi_pool
@@ -172,7 +173,7 @@ def align_by_products(
     rows of all rois of an image, a second one the columns.
     """
     rois, (height, width) = rois.float(), feature_map.shape[-2:]
-    options = {"stride": stride, "samples": samples, "bins": output_size}
+    options: dict[str, Any] = {"stride": stride, "samples": samples, "bins": output_size}
     rows = bin_weights(rois[:, 2], rois[:, 4], cells=height, **options)  # (N, s, h)
     columns = bin_weights(rois[:, 1], rois[:, 3], cells=width, **options)  # (N, s, w)
     cells = feature_map.permute(0, 2, 3, 1).flatten(2)  # (n, h, w * D)

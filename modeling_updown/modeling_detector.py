@@ -35,17 +35,12 @@ from .boxes_updown import (
     join_rois,
 )
 from .configuration_updown import UpDownDetectorConfig, check_grid_sizes
-from .detection_losses_updown import detector_losses, phrase_loss
+from .detection_training_updown import BatchLosses, Labels
 from .detector_batch_updown import (
     box_tensors,
-    check_given,
-    check_phrases,
     collect_images,
     given_boxes,
-    image_objects,
-    image_phrases,
     images_by_size,
-    mean_losses,
     resize_factors,
 )
 from .linear_updown import float_type
@@ -277,18 +272,12 @@ class UpDownDetector(UpDownPreTrainedModel):
         """Detect the regions of B images, or describe given boxes; with `labels`, the loss.
 
         Args:
-            pixel_values: (B, 3, height, width), as the model's image processor makes them.
-            pixel_mask: (B, height, width) bool, True on the image; padding lies to the right and below.
+            pixel_values, pixel_mask: (B, 3, height, width) as the image processor makes them, and (B, height, width)
+                bool, True on the image; padding lies to the right and below.
             boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: these alone, no cells, are the regions, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
-            labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
-            true_boxes: (B, M, 4) xyxy in 0..1, of the labels.
-            true_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
+            labels, true_boxes, true_attributes, other_labels, phrase_boxes, phrase_embeds, draw_seeds: see `Labels`.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
-            draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
-            other_labels: (B, M, K) further true names of the labelled objects, ids 1 .. C, 0 pads: any is right.
-            phrase_boxes, phrase_embeds: (B, P, 4) xyxy in 0..1, and (B, P, E) of length 1: what is said of which place,
-                as the vectors of a text encoder; a vector of zeros pads.
             min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; no cells where
                 `grid_sizes` is [].
 
@@ -298,35 +287,25 @@ class UpDownDetector(UpDownPreTrainedModel):
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         cells = cells_of_grids(self.config.grid_sizes if grid_sizes is None else grid_sizes)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
-        options: dict[str, Any] = {"num_images": len(pixel_values), "config": self.config}
-        check_given(boxes, labels, true_attributes, others=other_labels, **options)
-        check_phrases(phrase_boxes, phrase_embeds, **options)
-        losses, parts, said = [], [], []
+        labelled = Labels(labels, true_boxes, true_attributes, other_labels, phrase_boxes, phrase_embeds, draw_seeds)
+        labelled.check(boxes, num_images=len(pixel_values), config=self.config)
+        losses = None if labels is None else BatchLosses(self, labelled)
+        parts: list[tuple[int, UpDownDetectorOutput]] = []
         for images, pixels in list(images_by_size(pixel_values, pixel_mask)):
             group = self.feature_maps(pixels)
             factors = resize_factors(image_sizes, images, group.size)
-            if labels is not None:
-                true = [
-                    image_objects(labels, true_boxes, true_attributes, others=other_labels, image=i, size=group.size)
-                    for i in images
-                ]
-                seeds = None if draw_seeds is None else [int(draw_seeds[i]) for i in images]
-                losses.append(detector_losses(self, group, true, resize_factors=factors, seeds=seeds))
-                if phrase_boxes is not None:
-                    phrases = [image_phrases(phrase_boxes, phrase_embeds, image=i, size=group.size) for i in images]
-                    said.append(self._places_and_phrases(group, phrases, images))
-            if labels is not None and self.training:
-                continue
+            if losses is not None:
+                losses.add(group, images, resize_factors=factors)
+                if self.training:
+                    continue
             if boxes is None:
                 found = self._detect(group, rule=rule, factors=factors, cells=cells)
             else:
                 found = self._describe(group, [given_boxes(boxes, box_mask, image=i, size=group.size) for i in images])
-            parts += list(zip(images, found, strict=True))
+            parts += zip(images, found, strict=True)
         output = collect_images(parts)
-        if losses:
-            output.losses = mean_losses(losses, num_images=len(pixel_values))
-            if said:
-                output.losses["region_phrases"] = self._phrase_loss(said)
+        if losses is not None:
+            output.losses = losses.means(num_images=len(pixel_values))
             output.loss = torch.stack(list(output.losses.values())).sum()
         return output
 
@@ -359,22 +338,6 @@ class UpDownDetector(UpDownPreTrainedModel):
                 return ImageMaps([self.backbone(pixel_values)], None, size)
         maps, last = self.backbone(pixel_values)
         return ImageMaps(maps, last, size)
-
-    def _places_and_phrases(
-        self, group: ImageMaps, phrases: list[tuple[torch.Tensor, torch.Tensor]], images: list[int]
-    ) -> tuple[torch.Tensor, ...]:
-        """Of all phrases of the group: vectors of their places and of themselves (P, E), boxes (P, 4), images (P,)."""
-        boxes = [own for own, _ in phrases]
-        places = self.heads.phrases(self.region_features(group, boxes))
-        numbers = torch.tensor([i for i, own in zip(images, boxes, strict=True) for _ in own], device=places.device)
-        return places, torch.cat([embeds for _, embeds in phrases]), torch.cat(boxes), numbers
-
-    def _phrase_loss(self, said: list[tuple[torch.Tensor, ...]]) -> torch.Tensor:
-        """The contrast over all phrases of the batch, with its weight."""
-        places, embeds, boxes, images = (torch.cat(parts) for parts in zip(*said, strict=True))
-        temperature = float(self.config.phrase_temperature)
-        loss = phrase_loss(places, embeds, boxes=boxes, images=images, temperature=temperature)
-        return self.config.phrase_loss_weight * loss
 
     def _detect(
         self, group: ImageMaps, *, rule: SelectionRule, factors: list[float], cells: torch.Tensor

@@ -383,6 +383,17 @@ def test_captioner_with_a_detector_is_saved_whole(captioner, tmp_path):
         torch.testing.assert_close(loaded(words, pixel_values=image).logits, expected)
 
 
+def test_phrases_and_further_names_want_labels():
+    batch = labelled_images()
+    given = (
+        {"other_labels": torch.ones(2, 3, 1).long()},
+        {"phrase_boxes": batch["true_boxes"], "phrase_embeds": torch.ones(2, 3, 6)},
+    )
+    for more in given:
+        with pytest.raises(ValueError, match="are learnt beside labels"):
+            tiny_detector(phrase_embedding_size=6)(batch["pixel_values"], **more)
+
+
 @pytest.mark.parametrize(
     ("boxes", "embeds", "message"),
     [

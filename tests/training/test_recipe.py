@@ -212,6 +212,7 @@ def test_the_scores_a_recipe_may_name_are_those_there_are() -> None:
 OTHER_VALUES = {  # a value of its own for every kind of key
     **dict.fromkeys(("regions.crops", "train.label_smoothing", "train.ema"), 0.5),
     "train.betas": [0.5, 0.6],
+    "train.image_shapes": [[48, 64]],
     "regions.source": {"backbone": "resnet18"},
     "regions.tags": ["objects"],
     "regions.processor": {"size": 64},
@@ -262,7 +263,7 @@ READ_BY = {
     "retrieval": [TOP_DOWN, CONTRASTS],
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS],
     "vqa": [TOP_DOWN, ANSWERS],
-    "detection": ["train.image_size train.repeat_threshold"],
+    "detection": ["train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image"],
 }
 
 

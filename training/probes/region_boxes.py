@@ -23,7 +23,7 @@ from training.regions.store import RegionStore
 from training.regions.stored_images import check_missing, rows_in_store
 from training.tasks.build import load_region_source
 from training.teachers.detectors import load_teacher
-from training.teachers.pseudo_boxes import keep_best
+from training.teachers.made_boxes import keep_best
 
 TEACHER, ONNX = "teacher:", ".onnx"
 TEACHER_NMS_IOU, TEACHER_THRESHOLD = 0.45, 0.01  # lower scores are not among the first regions

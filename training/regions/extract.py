@@ -116,10 +116,8 @@ def extract_regions(
             store, the selection or the boxes do not fit the source, or an image has no entry in `boxes`.
     """
     accelerator = accelerator or Accelerator()
-    source = source.to(accelerator.device).eval()
-    extractor = RegionExtractor(
-        source, image_processor, accelerator=accelerator, flipped=flipped, soft_labels=soft_labels
-    )
+    options: dict[str, Any] = {"flipped": flipped, "soft_labels": soft_labels, "accelerator": accelerator}
+    extractor = RegionExtractor(source.to(accelerator.device).eval(), image_processor, **options)
     extractor.select(selection)
     rows = undecoded(images)
     if boxes is not None:
@@ -139,10 +137,17 @@ def extract_regions(
                 extractor.add(writer, list(marked_images(rows, indices, extractor.broken)))
                 bar.update(len(indices))
     broken = gather_object(extractor.broken)  # a barrier: every process waits here
-    if broken and accelerator.is_main_process:
-        head = f"{len(broken)} images could not be read and were skipped:"
-        say(head, *(f"  {line}" for line in broken), file=sys.stderr)
+    if accelerator.is_main_process:
+        say_skipped(broken)
     return broken
+
+
+def say_skipped(broken: Sequence[str]) -> None:
+    """Tell of images that could not be read, a line each, where there are any."""
+    if not broken:
+        return
+    head = f"{len(broken)} images could not be read and were skipped:"
+    say(head, *(f"  {line}" for line in broken), file=sys.stderr)
 
 
 class RegionExtractor:

@@ -95,9 +95,8 @@ def read_coco_instances(
         _add_boxes(boxes, file, sizes=own, names=names, left_out=left_out)
     left_out.warn()
     size_of = ChainMap(*sizes)  # an image's size is that of the first file that lists it
-    rows = detection_dataset(
-        marked_row(image, size=size_of[image.image_id], boxes=boxes[image.image_id]) for image in kept
-    )
+    places = ((image, size_of[image.image_id], boxes[image.image_id]) for image in kept)
+    rows = detection_dataset(marked_row(image, size=size, boxes=found) for image, size, found in places)
     return DetectionData(rows, names.objects, names.attributes, names.covered)
 
 
