@@ -175,8 +175,8 @@ class UpDownDetectorConfig(LabelledConfig):
         Every region whose best class is over the threshold, but at least and at most so many; 36 and 36 is the fixed
         variant. Cells are not counted.
     region_confidence (`"class"` or `"object"`, defaults to `"class"`):
-        How sure a region is: the probability of its best class, or that it is any object, the sum of all classes', where
-        many names mean the same (man, person, guy). The latter wants `nms_per_class=False` or `duplicate_iou`.
+        How sure a region is: the probability of its best class, or that it is any object, the sum of all classes',
+        where many names mean the same (man, person, guy). The latter wants `nms_per_class=False` or `duplicate_iou`.
     duplicate_iou (`float`, *optional*), min_region_side (`float`, defaults to 0.0):
         Boxes that are no regions: those that overlap a surer box by more than this IoU, whatever the classes of both;
         those whose width or height is under this share of the image's. Both look at the box that the region would

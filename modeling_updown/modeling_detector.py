@@ -279,8 +279,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         Args:
             pixel_values: (B, 3, height, width), as the model's image processor makes them.
             pixel_mask: (B, height, width) bool, True on the image; padding lies to the right and below.
-            boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: regions are exactly these, in this order, unregressed,
-                without cells.
+            boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: these alone, no cells, are the regions, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
             true_boxes: (B, M, 4) xyxy in 0..1, of the labels.

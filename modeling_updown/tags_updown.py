@@ -49,8 +49,7 @@ class RegionTags(nn.Module):
 
     def __init__(self, config: TaggedRegionsConfig):
         super().__init__()
-        self.kinds, self.top_k = config.tag_kinds, config.tag_top_k
-        self.feature_dropout = config.region_feature_dropout
+        self.config, self.kinds = config, config.tag_kinds
         self.embeddings = nn.ModuleDict(
             {kind.name: TagEmbedding(getattr(config, kind.name), config.tag_embedding_size) for kind in self.kinds}
         )
@@ -70,18 +69,18 @@ class RegionTags(nn.Module):
         """
         given = {"object_probs": object_probs, "attribute_probs": attribute_probs}
         tags = [self.tag(kind, given[kind.probs], ~region_mask[..., None]) for kind in self.kinds]
-        if self.training and self.feature_dropout:
-            kept = torch.rand(len(features), 1, 1, device=features.device) >= self.feature_dropout
+        if self.training and self.config.region_feature_dropout:
+            kept = torch.rand(len(features), 1, 1, device=features.device) >= self.config.region_feature_dropout
             features = torch.where(kept, features, torch.zeros_like(features))
         return torch.cat([features, *tags], dim=-1)
 
     def tag(self, kind: TagKind, probs: torch.Tensor | None, gaps: torch.Tensor) -> torch.Tensor:
         """The tag of one kind (P, R, E), from probs (P, R, C + 1); gaps (P, R, 1): where there is no region."""
-        embedding = self.embeddings[kind.name]
+        embedding, top_k = self.embeddings[kind.name], self.config.tag_top_k
         probs = checked_probs(kind, probs, gaps, num_classes=embedding.in_features)[..., 1:]  # type: ignore[arg-type]
         probs = probs.to(float_type(embedding))
-        if 0 < self.top_k < probs.shape[-1]:
-            likeliest, classes = probs.topk(self.top_k, dim=-1)
+        if 0 < top_k < probs.shape[-1]:
+            likeliest, classes = probs.topk(top_k, dim=-1)
             probs = torch.zeros_like(probs).scatter(-1, classes, likeliest)
         return embedding(probs)
 

@@ -23,7 +23,7 @@ DEFINED = {
     "images in BGR": ("processors/image_processing_updown.py", "channel_order"),
     "NMS": ("modeling_updown/boxes_updown.py", "suppress"),
     "RoI pooling": ("modeling_updown/boxes_updown.py", "max_pool_rois"),
-    "which 10 to 100 regions": ("modeling_updown/modeling_detector.py", "select_per_class"),
+    "which 10 to 100 regions": ("modeling_updown/region_selection_updown.py", "select_per_class"),
     "the cache of beam search": ("modeling_updown/modeling_captioning.py", "CaptioningCache"),
     "gated tanh": ("modeling_updown/modeling_attention.py", "GatedLayer"),
     "a new head": ("modeling_updown/heads_updown.py", "HEADS"),

@@ -525,6 +525,9 @@ class TaggedFusionSpec(FusionSpec):
 
     name = "TaggedFusion"
     config_kwargs = FusionSpec.config_kwargs | TAGS
+    overrides = {
+        "additional_model_inputs": [*FusionSpec.overrides["additional_model_inputs"], "object_probs", "attribute_probs"]
+    }
 
     def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
         return with_probabilities(super().prepare_inputs(config))

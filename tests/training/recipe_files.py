@@ -5,7 +5,6 @@
 A scene's number is its id: 1 to 40 train, 41 and 42 restval, 43 to 47 val, 48 to 52 test.
 """
 
-import gzip
 import hashlib
 import json
 import os
@@ -65,8 +64,7 @@ def write_data(root: Path) -> None:
     data = root / "data"
     for write in (
         *(write_coco, write_flickr, write_nocaps, write_vizwiz, write_pairs, write_my_own, write_vqa, write_aokvqa),
-        *(write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes, write_texts),
-        write_entities,
+        *(write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes),
     ):
         write(data)
     write_models(root)
@@ -196,32 +194,6 @@ def write_flickr(data: Path) -> None:
             f"[/EN#{drawn.number}/other {text.split()[0]}] {' '.join(text.split()[1:])}" for text in drawn.captions
         ]
         write_lines(entities / "Sentences" / f"{drawn.number}.txt", marked)
-
-
-def write_entities(data: Path) -> None:
-    """Flickr30k Entities of Flickr8k's images as one JSON, a phrase a thing; a vocabulary; images in their shape."""
-    records = [
-        {
-            "filename": f"{drawn.number}.jpg",
-            "split": "train" if drawn.split == "restval" else drawn.split,
-            "orig_width": IMAGE_SIZE,
-            "orig_height": IMAGE_SIZE,
-            "boxes": {str(i): [list(thing.box)] for i, thing in enumerate(drawn.scene.objects)},
-            "sentences": [
-                {
-                    "tokens": f"A red {thing.name} is there .".split(),
-                    "phrases": [{"phrase": f"A red {thing.name}", "chain": str(i), "types": ["other"]}],
-                }
-                for i, thing in enumerate(drawn.scene.objects)
-            ],
-        }
-        for drawn in drawn_scenes()
-    ]
-    content = gzip.compress(json.dumps(records).encode())
-    (data / "flickr8k" / "entities.json.gz").write_bytes(content)
-    link_images(data / "flickr8k" / "images_restored", {drawn.number: f"{drawn.number}.jpg" for drawn in drawn_scenes()})
-    write_lines(data / "vocabulary" / "objects_vocab.txt", [*SHAPES, "person,people", "dog"])
-    write_lines(data / "vocabulary" / "attributes_vocab.txt", ["red", "blue"])
 
 
 def write_nocaps(data: Path) -> None:
@@ -556,17 +528,6 @@ def write_pseudo_boxes(data: Path) -> None:
                 image["file_name"] = f"image{image['id']}.jpg"
         content = {"images": images, "annotations": notes, "categories": categories, "attributes": attributes}
         write_json(data / "pseudo" / f"{name}.json", content)
-
-
-def write_texts(data: Path) -> None:
-    """Captions of Flickr30k as text, packed, and those of the COCO images that are held, which are not to be learnt."""
-    texts = data / "captions_text_only" / "flickr30k_train.txt.gz"
-    texts.parent.mkdir()
-    lines = [f"{drawn.number}\t{text}\n" for drawn in of_split("train") for text in everyday_captions(drawn)]
-    texts.write_bytes(gzip.compress("".join(lines).encode()))
-    held = of_split("test")
-    captions = {"images": coco_images(held, karpathy_split="test"), "annotations": coco_captions(held)}
-    write_json(data / "coco_subset" / "captions.json", captions)
 
 
 def write_models(root: Path) -> None:

@@ -36,7 +36,8 @@ def test_shipped_recipes_are_valid_and_name_their_command(path: Path) -> None:
     assert path.read_text().startswith(f"# accelerate launch -m training.train training/recipes/{own_name}.yaml\n")
     assert recipe.output == f"runs/{flat_name(own_name)}" and path.parent.name == recipe.task and recipe.task in TASKS
     assert recipe_path(own_name) == recipe_path(flat_name(own_name)) == path
-    build_config(getattr(modeling_updown, recipe.architecture).config_class, recipe.model, section="model")
+    tags = {"object_tags": 1} if recipe.regions.tags else {}  # as many as the regions have
+    build_config(getattr(modeling_updown, recipe.architecture).config_class, recipe.model, section="model", **tags)
     if recipe.regions.pretrained:
         assert set(recipe.regions.source) <= {*CHANGEABLE, *CUTS}
     elif recipe.regions.source:
@@ -214,6 +215,9 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     "regions.source": {"backbone": "resnet18"},
     "regions.tags": ["objects"],
     "regions.processor": {"size": 64},
+    "texts.data": {"format": "texts"},
+    "texts.named": False,
+    "texts.boxes": "whole",
     "answers.spelling": "as_written",
     "answers.scores": "single",
     "train.objective": "mixed",
@@ -248,10 +252,13 @@ train.word_vectors train.min_word_count
 """
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 SAMPLED = "train.scheduled_sampling_increase train.scheduled_sampling_epochs train.scheduled_sampling_max"
+TEXTS = """
+texts.data texts.share texts.vocabulary texts.named texts.drop_names texts.false_names texts.certainty texts.boxes
+"""
 CHECKED = {**dict.fromkeys(TASKS, ()), "vqa": ("crops",), "detection": ("store", "source", "pretrained")}
 READ_BY = {
-    "captioning": [TOP_DOWN, WRITES, SAMPLED],
-    "prefix_lm": [TOP_DOWN, WRITES, "text.pretrained text.learning_rate train.gradient_checkpointing"],
+    "captioning": [TOP_DOWN, WRITES, SAMPLED, TEXTS],
+    "prefix_lm": [TOP_DOWN, WRITES, TEXTS, "text.pretrained text.learning_rate train.gradient_checkpointing"],
     "retrieval": [TOP_DOWN, CONTRASTS],
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS],
     "vqa": [TOP_DOWN, ANSWERS],
@@ -260,14 +267,18 @@ READ_BY = {
 
 
 def with_value_of_its_own(task: str, key: str) -> dict[str, Any]:
-    """The content of a recipe of the task that names no other key of any section than this one."""
+    """The content of a recipe of the task that names no other key of any section than this one, but for those that
+    `texts` cannot be without."""
     section, name = key.split(".")
     default = getattr(all_sections()[section](), name)
     value = OTHER_VALUES.get(key, {bool: True, int: 7, str: "other", float: 0.375}.get(type(default)))
     if key in ("train.objective", "evaluate.metric"):
         value = {"train.objective": TASKS[task].objectives, "evaluate.metric": TASKS[task].best_by}[key][-1]
     assert value not in (default, None)
-    return {"task": task, "output": "x", "data": {"format": "scenes"}, section: {name: value}}
+    content = {"task": task, "output": "x", "data": {"format": "scenes"}, section: {name: value}}
+    if key in " ".join(READ_BY[task]).split() and section == "texts":
+        content |= {"regions": {"store": "other"}, "texts": {"data": {"format": "texts"}, name: value}}
+    return content
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -26,7 +26,7 @@ from training.teachers.detectors import load_teacher
 from training.teachers.pseudo_boxes import keep_best
 
 TEACHER, ONNX = "teacher:", ".onnx"
-TEACHER_NMS_IOU = 0.45
+TEACHER_NMS_IOU, TEACHER_THRESHOLD = 0.45, 0.01  # lower scores are not among the first regions
 SOURCE_HELP = (
     "a folder of a detector, a grid or a model with one; a region store; a teacher (FILE.onnx, or teacher:NAME of "
     "transformers); grid:N for N x N cells; pyramid:1,2,3 for a pyramid of boxes"
@@ -54,7 +54,8 @@ def source_boxes(source: str, rows: Dataset, *, most: int, batch_size: int = 16)
     if read_manifests(Path(source)):
         return stored_boxes(RegionStore(source), images)
     if source.startswith(TEACHER) or source.endswith(ONNX):
-        look = partial(teacher_boxes, load_teacher(source.removeprefix(TEACHER), names=None, threshold=0.0))
+        teacher = load_teacher(source.removeprefix(TEACHER), names=None, threshold=TEACHER_THRESHOLD)
+        look = partial(teacher_boxes, teacher)
     else:
         look = partial(model_boxes, region_extractor(source, most=most))
     found: list[Boxes] = []

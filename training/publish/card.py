@@ -137,6 +137,7 @@ def training_facts(folder: Path) -> dict[str, str]:
     weights = (recipe.get("model") or {}).get("objectives") or read_json(folder / "config.json").get("objectives") or {}
     facts = {
         "Data": recipe.get("data_name") or recipe.get("data", {}).get("format"),
+        "Captions without images": lone_captions(recipe.get("texts") or {}) if objective == "cross-entropy" else "",
         "Objective": "" if objective == "mixed" else objective,
         "Objectives": ", ".join(f"{weight:g} x {name.upper()}" for name, weight in weights.items() if weight),
         "Epochs": train.get("epochs"),
@@ -145,6 +146,18 @@ def training_facts(folder: Path) -> dict[str, str]:
         "Started from": "a model trained before" if recipe.get("init_from") else None,
     }
     return {name: str(value) for name, value in facts.items() if value not in (None, "")}
+
+
+def lone_captions(texts: Mapping[str, Any]) -> str:
+    """What a recipe's section `texts` let a captioner learn beside images; the files by the names it gives them.
+
+    >>> lone_captions({"data": {"format": "texts", "texts": {"coco": "data/captions.json"}}, "share": 0.5})
+    '50 % of what it learnt (coco)'
+    """
+    data = texts.get("data") or {}
+    files = data.get("texts")
+    named = f" ({', '.join(map(str, files))})" if isinstance(files, Mapping) else ""
+    return f"{100 * texts.get('share', 0.5):g} % of what it learnt{named}" if data else ""
 
 
 def text_origin(pretrained: str) -> str:

@@ -126,13 +126,7 @@ def extract_regions(
         check_boxes(boxes, rows["image_id"][:], model_type=source.config.model_type)
         extractor.given = boxes
     share = range(accelerator.process_index, len(rows), accelerator.num_processes)
-    with RegionStoreWriter(
-        output,
-        fingerprint=extractor.fingerprint(),
-        process_index=accelerator.process_index,
-        images_at_risk=1,
-        class_names=extractor.class_names(),
-    ) as writer:
+    with extractor.writer(output) as writer:
         check_soft_labels(Path(output), soft_labels)
         accelerator.wait_for_everyone()  # an opening writer reads all shards, which other writers later replace
         ids = rows["image_id"][:]
@@ -193,9 +187,16 @@ class RegionExtractor:
         )
         return found if self.given is None else found | {"given_boxes": boxes_mark(self.given)}
 
-    def class_names(self) -> dict[str, list[str]]:
-        """What the detector calls the classes of the soft labels, by column of the store; empty without soft labels."""
-        return {kind.probs: class_names(self.source.config, kind) for kind in TAG_KINDS} if self.soft_labels else {}
+    def writer(self, output: str | Path) -> RegionStoreWriter:
+        """This process's writer of the store `output`; with soft labels the store keeps their classes' names."""
+        config = self.source.config
+        return RegionStoreWriter(
+            output,
+            fingerprint=self.fingerprint(),
+            process_index=self.accelerator.process_index,
+            images_at_risk=1,
+            class_names={kind.probs: class_names(config, kind) for kind in TAG_KINDS} if self.soft_labels else None,
+        )
 
     def add(self, writer: RegionStoreWriter, images: list[tuple[str, PilImage, int]]) -> None:
         """Add one batch; if it fails, add its images one by one, so that a bad image does not cost the others."""

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from training.data.boxes.names import COCO_NAMES
 from training.data.files import PathLike, read_lines
-from training.teachers.coco_classes import COCO_NAMES
 
 
 def open_onnx(model: PathLike) -> Any:

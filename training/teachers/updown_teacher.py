@@ -39,8 +39,8 @@ class UpDownTeacher:
     def __call__(self, images: Sequence[PilImage]) -> list[Detections]:
         """The detector's boxes over `threshold`, best first, in pixels of each image."""
         inputs = self.processor(list(images), return_tensors="pt").to(self.detector.device)
-        # no region is kept for the sake of a least number
-        output = self.detector(**inputs, min_regions=1, score_threshold=self.threshold)
+        # no region is kept for the sake of a least number, and cells are no objects
+        output = self.detector(**inputs, min_regions=1, score_threshold=self.threshold, grid_sizes=[])
         check_detections(output, self.detector)
         return [self._of_one(output, place, image) for place, image in enumerate(images)]
 

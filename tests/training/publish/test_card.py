@@ -110,6 +110,11 @@ def test_region_facts_of_other_sources(tmp_path: Path) -> None:
         assert region_facts(source, tmp_path)["Regions an image"] == said
     without = UpDownCaptioningConfig(region_feature_size=77)
     assert region_facts(without, tmp_path)["Region source"].endswith("region features of width 77")
+    tags = {"object_tags": 1600, "attribute_tags": 400, "tag_top_k": 20}
+    named = UpDownCaptioningConfig(vision_config=None, region_feature_size=77, **tags)
+    expected = "of 1,600 objects and 400 attributes, the 20 likeliest, each of width 300"
+    assert region_facts(named, tmp_path)["Names beside a region's feature"] == expected
+    assert "Names beside a region's feature" not in region_facts(without, tmp_path)
 
 
 def test_template_is_found_in_the_checkout() -> None:
@@ -220,6 +225,14 @@ def test_card_of_a_prefix_language_model(tmp_path: Path, tuning: str, told: str)
     config = tiny_prefix_lm_config(prefix_attention="causal")
     facts = word_facts(config, tmp_path, model="UpDownPrefixLMForImageCaptioning")
     assert facts["A region sees"].endswith("before it")
+
+
+def test_training_facts_say_what_was_learnt_without_images(tmp_path: Path) -> None:
+    texts = {"data": {"format": "texts", "texts": {"flickr30k": "data/a.txt", "coco": "data/b.json"}}, "share": 0.4}
+    for objective, share in (("cross_entropy", "40 % of what it learnt (flickr30k, coco)"), ("self_critical", None)):
+        recipe = {"data_name": "Flickr8k", "texts": texts, "train": {"objective": objective}}
+        (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+        assert training_facts(tmp_path).get("Captions without images") == share
 
 
 def test_training_facts_name_objectives_and_the_text_models_origin(tmp_path: Path) -> None:

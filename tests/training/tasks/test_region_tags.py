@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_updown import UpDownImageProcessor, load_image
+from modeling_updown import Regions, UpDownImageProcessor, load_image
 from tests.tiny import save_tiny_captioner, tiny_pyramid_detector, tiny_retrieval
 from tests.training.tiny_run import (
     new_accelerator,
@@ -173,6 +173,28 @@ def test_tags_that_cannot_be_had(regions: dict[str, Any], fault: str, tmp_path: 
         build_task(tagged(tmp_path, detector, **regions), new_accelerator()).prepare()
     with pytest.raises(ValueError, match="regions.tags: the regions of .*store have no attribute_probs: extract them"):
         source_fields(None, RegionsRecipe(store=named_store(tmp_path / "a store"), tags=["attributes"]))
+
+
+def test_a_run_may_start_from_a_model_and_show_it_tags_alone(tmp_path: Path, detector: str) -> None:
+    first = tagged(tmp_path, detector, store="")
+    train_here(first)
+    recipe = tagged(tmp_path, detector, store="", pretrained="", tags=[])
+    recipe.init_from = str(Path(first.output) / "best")
+    recipe.model = {"region_feature_dropout": 0.999, "tag_top_k": 2}
+    task = build_task(recipe, new_accelerator())
+    task.prepare()
+    regions = task.regions_once({"pixel_values": task.inputs(np.array([0, 5]), epoch=0)["pixel_values"]})
+    torch.manual_seed(0)
+    shown = task.model.train().with_tags(regions["region_features"], Regions(**regions))
+    width = regions["region_features"].shape[-1]
+    assert not shown[..., :width].any() and shown[..., width:].any()
+    likeliest = regions["object_probs"].clone()
+    likeliest[..., 1:].scatter_(-1, likeliest[..., 1:].argsort(dim=-1)[..., :-2], 0)  # all but two
+    few = task.model.with_tags(regions["region_features"], Regions(**{**regions, "object_probs": likeliest}))
+    assert torch.equal(few[..., width:], shown[..., width:])
+    recipe.model = {"tag_embedding_size": 7}
+    with pytest.raises(ValueError, match="model: tag_embedding_size is 7, but the model of init_from has 6: leave it"):
+        build_task(recipe, new_accelerator()).prepare()
 
 
 # -- word vectors ----------------------------------------------------------------------------------------------------

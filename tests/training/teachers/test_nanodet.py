@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from tests.shared_files import shared
+from training.data.boxes.names import COCO_NAMES
 from training.teachers import detectors, nanodet
 from training.teachers.agreement import average_precision
-from training.teachers.coco_classes import COCO_NAMES
 from training.teachers.detectors import load_onnx_teacher
 from training.teachers.fastestdet import FastestDetTeacher, is_fastestdet
 from training.teachers.made_boxes import detect, folder_rows, keep_best

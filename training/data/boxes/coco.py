@@ -253,9 +253,8 @@ def _vocabulary_names(files: Sequence[_CocoFile], folder: PathLike, classes: Seq
     present = dict.fromkeys(name for file in files for name in file.object_names)
     categories = {name: own for name in present if (own := coco_id(clean_name(name), objects.ids)) is not None}
     if present and not categories:
-        raise ValueError(
-            f"no category of {files[0].path} is in the vocabulary of {folder}, for one {next(iter(present))!r}"
-        )
+        told = f"no category of {files[0].path} is in the vocabulary of {folder}, such as {next(iter(present))!r}"
+        raise ValueError(f"{told}; cut one with `python -m training.data.boxes.vocabulary`, or leave vocabulary out")
     marked = dict.fromkeys(name for file in files for name in file.attribute_names)
     marks = {name: attributes.ids[clean_name(name)] for name in marked if clean_name(name) in attributes.ids}
     return _Names(objects.names, attributes.names, categories, marks, covered_ids(objects.ids), of_vocabulary=True)

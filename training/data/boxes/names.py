@@ -29,7 +29,7 @@ COUNTERPARTS = {"sports ball": "ball", "dining table": "table", "hair drier": "h
 FINER_NAMES = {
     "person": "she, male, police officer, officer, police, referee, umpire, catcher, chef, bride, groom, mother, racer,"
     "driver, pilot, conductor, pedestrian, passenger, spectator, jockey, skiier, tennis player, soccer player,"
-    "baseball player, young man, little girl, cowboy",
+    "baseball player, young man, little girl",
     "car": "suv, minivan, taxi cab, police car, station wagon, van",
     "motorcycle": "moped",
     "train": "passenger train, train engine, passenger car, caboose",

@@ -258,7 +258,7 @@ class PhraseReader:
                     continue
                 if form in self.objects.ids and form not in ADJECTIVE_NAMES:
                     names = [self.objects.ids[form]]
-                    if length > 1 and form not in MISLEADING:
+                    if length > 1 and MISLEADING.isdisjoint((tail, form)):
                         names += self._own_names(words[-1:], several=several, clothing=clothing)[0]
                     return names, length
         return [], 0

@@ -31,23 +31,24 @@ a part is what `data:` of a recipe says: a format ({", ".join(DETECTION_FORMATS)
   --part "{{format: flickr30k_entities, annotations: data/flickr8k/entities.json.gz}}"
   --part "{{format: coco, annotations: instances.json, split_file: captions.json}}"
 Its boxes of the split are counted, of its own `split` where it names one. A name is counted once for each box
-it is right of; the finer names that a COCO class covers (a person may be a skier) are not. The recipe then takes
-`vocabulary: DIR` in each part, DIR being --output.
+it was said of; the finer names that a COCO class covers (a person may be a skier) are not counted, and a teacher's
+`more_boxes` are not. The recipe then takes `vocabulary: DIR` in each part, DIR being --output.
 """
 
 
 def count_names(data: DetectionData) -> tuple[Counter[int], Counter[int]]:
-    """In how many boxes each object id, and each attribute id, is said.
+    """In how many boxes each object id, and each attribute id, is right.
 
-    Further names of a box count, unless they are no more than what its object covers.
+    Further names of a box count too, unless they are just those that its object covers, as COCO's categories have them:
+    of these nobody knows which is right.
     """
     objects: Counter[int] = Counter()
     attributes: Counter[int] = Counter()
     columns = ("object_ids", "other_object_ids", "attribute_ids")
     for object_ids, others, adjectives in zip(*(data.rows[name][:] for name in columns), strict=True):
         for own, further, marks in zip(object_ids, others, adjectives, strict=True):
-            objects[own] += 1
-            objects.update([] if further == data.covered.get(own, []) else set(further))
+            said = [] if sorted(further) == data.covered.get(own, []) else further
+            objects.update({own, *said})
             attributes.update(set(marks))
     return objects, attributes
 
@@ -100,7 +101,7 @@ def cut_vocabulary(
 
 
 def _read_part(part: Mapping[str, Any], *, vocabulary: Path, split: str) -> DetectionData:
-    options = {name: value for name, value in part.items() if name != "format"}
+    options = {name: value for name, value in part.items() if name not in ("format", "more_boxes")}
     if not isinstance(part.get("format"), str):
         raise ValueError(f"a part needs a format: {part}")
     if "vocabulary" in options:

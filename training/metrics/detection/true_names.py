@@ -9,11 +9,15 @@ Two rules, for names in the sense of ids:
    probabilities of a region are added up, and of such detections that overlap by more than `nms_iou` the surest stays.
    A box with a covered name is a box of the covering name as well. (Open Images' rule for its hierarchy, Kuznetsova et
    al. 2020, section 3.4, for two levels.)
-2. A box may have other right names beside its object ("man": guy). A detection of such a name that overlaps the box by
-   at least 0.5 counts as one of the box's object, unless a surer one has found the box: then it is taken away. So any
-   right name finds the box, once, and none is wrong. The overlapping box is the one that it overlaps most of those not
-   found yet. In a crowd such a detection is taken away. A detection that overlaps a box of which it says the object, or
-   a name that covers it, by 0.5 or more stays what it is.
+2. A box may have other right names beside its object ("man": guy), and each of them finds it. A detection that says the
+   object or another right name, and overlaps the box by at least 0.5, counts as a detection of each name that the box
+   is of (its object, and what covers one of its right names) and that is not found yet. A detection that finds nothing
+   is a mistake only where it repeats a name that the box is of and that a detection has said before; else it is taken
+   away, as is one that says another right name of a crowd it lies in.
+
+   Detections come in the order of their scores, of equal ones those first that say what a box is of. Each belongs to
+   one box: of those on which it is no mistake or, if it says another right name, finds something, the one that it
+   overlaps most.
 
 Shapes: R detections of an image, M true boxes, C objects; boxes are xyxy in pixels, without +1 as COCO has them.
 """
@@ -40,13 +44,12 @@ class FoundObjects(NamedTuple):
 
 
 class TrueNames(NamedTuple):
-    """The names of an image's M boxes: `objects` (M,), the object of each; `right`, the sets of names that each is a
-    box of: its object and what covers one of its names; `others`, the sets of its other right names.
+    """The names of an image's M boxes: `said`, the sets of each box's object and its other right names; `right`, the
+    sets of the names that it is a box of: its object and what covers one of those.
     """
 
-    objects: np.ndarray
+    said: list[set[int]]
     right: list[set[int]]
-    others: list[set[int]]
 
 
 def check_covered(covered: Covered, *, num_classes: int) -> None:
@@ -65,15 +68,15 @@ def names_of_boxes(
     """The names of boxes by their object, their other right names (M lists), and what covers what.
 
     >>> names = names_of_boxes([2, 1], [[3], []], {5: [2, 3]})
-    >>> names.right, names.others
-    ([{2, 5}, {1}], [{3}, set()])
+    >>> names.said, names.right
+    ([{2, 3}, {1}], [{2, 5}, {1}])
     """
-    right, rest = [], []
-    for own, more in zip(object_ids, others, strict=True):
-        names = {int(own), *map(int, more)}
-        right.append({int(own), *(above for above, finer in covered.items() if names & set(finer))})
-        rest.append(names - right[-1])
-    return TrueNames(np.asarray(object_ids, dtype=np.int64), right, rest)
+    said = [{int(own), *map(int, more)} for own, more in zip(object_ids, others, strict=True)]
+    right = [
+        {int(own), *(above for above, finer in covered.items() if names & set(finer))}
+        for own, names in zip(object_ids, said, strict=True)
+    ]
+    return TrueNames(said, right)
 
 
 def detections_of_probs(
@@ -113,37 +116,46 @@ def cover(found: FoundObjects, covered: Covered, *, nms_iou: float) -> FoundObje
 
 
 def settle(found: FoundObjects, boxes: np.ndarray, names: TrueNames, crowd: np.ndarray) -> FoundObjects:
-    """The detections after rule 2, renamed, taken away, or as they are, the surest first.
+    """The detections after rule 2, the surest first: some once more under another name, some taken away.
 
     boxes (M, 4), crowd (M,) bool: of the image's true boxes, whose names are `names`.
     """
-    if not any(names.others) or not len(found.ids):
+    if names.said == names.right or not len(found.ids):  # one name a box
         return found
     says = found.ids.tolist()
     close = overlaps(found.boxes, boxes, crowd)  # (R, M)
-    close[close < SAME_BOX_IOU] = -1
-    right = np.array([[i in own for own in names.right] for i in says])
-    other = np.array([[i in own for own in names.others] for i in says])
-    ids, kept, free = found.ids.copy(), np.ones(len(says), dtype=bool), ~crowd
-    stays = np.asarray((right & (close > 0)).any(axis=1))
-    order = np.lexsort((~stays, -found.scores))  # the surest first, of equal ones those that stay
-    for place in order.tolist():
-        if stays[place]:
-            of_object = free & right[place] & (names.objects == says[place])
-            free[best_of(close[place], of_object)] = False
+    close[close < SAME_BOX_IOU] = 0
+    right, said = (
+        np.array([[i in own for own in sets] for i in says]) & (close > 0) for sets in (names.right, names.said)
+    )
+    left = [set() if in_crowd else set(own) for own, in_crowd in zip(names.right, crowd.tolist(), strict=True)]
+    lent: list[set[int]] = [set() for _ in left]  # names of which only a detection of another name has found the box
+    stays = np.asarray(right.any(axis=1))
+    kept: list[tuple[int, int]] = []  # the number of a detection, and the name that it counts as
+    for number in np.lexsort((~stays, -found.scores)).tolist():
+        name = says[number]
+        if stays[number]:
+            open_ones = [name in own | other for own, other in zip(left, lent, strict=True)]
+            box = best_box(close[number], right[number] & open_ones)
+        else:
+            box = best_box(close[number], said[number] & [bool(own) for own in left])
+        if (stays[number] or not said[number].any()) and (box is None or name in left[box]):
+            kept.append((number, name))
+        if box is None:
             continue
-        near = other[place] & (close[place] > 0)
-        box = best_of(close[place], near & free)
-        ids[place] = names.objects[box][0] if len(box) else ids[place]
-        kept[place] = len(box) > 0 or not near.any()
-        free[box] = False
-    return pick(FoundObjects(found.boxes, ids, found.scores), order[kept[order]])
+        left[box].discard(name)
+        lent[box].discard(name)
+        if said[number, box]:
+            kept += [(number, other) for other in sorted(left[box])]
+            lent[box] |= left[box]
+            left[box].clear()
+    numbers = np.array([number for number, _ in kept], dtype=np.int64)
+    return FoundObjects(found.boxes[numbers], np.array([name for _, name in kept], np.int64), found.scores[numbers])
 
 
-def best_of(close: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """The place of the box overlapped most of those that are close and allowed, (1,), or none, (0,)."""
-    places = np.flatnonzero(allowed & (close > 0))
-    return places[[close[places].argmax()]] if len(places) else places
+def best_box(close: np.ndarray, allowed: np.ndarray) -> int | None:
+    """The place of the allowed box (M,) that is overlapped most, the first of equal ones; None where none is."""
+    return int(np.where(allowed, close, -1).argmax()) if allowed.any() else None
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray, crowd: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from training.data.boxes.caption_attributes import (
     mentions_in,
     plural_of,
 )
+from training.data.boxes.names import COCO_NAMES
 from training.data.captions.formats import load_captions
-from training.teachers.pseudo_boxes import COCO_NAMES
 
 CASES = [
     ("a brown dog runs with two white cats", [("dog", False, "brown running"), ("cat", True, "white")]),

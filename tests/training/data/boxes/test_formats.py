@@ -446,3 +446,45 @@ def test_coco_instances_read_as_they_are() -> None:
     with pytest.warns(UserWarning, match="left out 75 images without 'box_source'"):
         labelled = load_detection("coco", **options, labelled_by="box_source")
     assert sum(map(len, labelled.rows["boxes"])) == 3691 and labelled.rows["boxes"][:].count([]) == 3
+
+
+def write_vocabulary(folder: Path, objects: str, attributes: str = "brown\nred") -> Path:
+    write(folder / "objects_vocab.txt", objects)
+    write(folder / "attributes_vocab.txt", attributes)
+    return folder
+
+
+def test_categories_take_the_names_of_a_vocabulary(tmp_path: Path) -> None:
+    """By name, synonym or counterpart; a name that covers finer ones has them as further right names."""
+    words = write_vocabulary(tmp_path, "toothbrush\npuppy\nman\nDog.,hound\nskier\nperson,human\ndogs")
+    data = read(tmp_path, DOGS, vocabulary=words)
+    assert data.object_names == ["toothbrush", "puppy", "man", "dog", "skier", "person", "dogs"]
+    assert data.covered == {4: [2], 6: [3, 5]} and data.attribute_names == ["brown", "red"]
+    assert data.rows["object_ids"][:] == [[1], [4, 6]]
+    assert data.rows["other_object_ids"][:] == [[[]], [[2], [3, 5]]]
+    with pytest.warns(
+        UserWarning, match=r"1 boxes whose category is not in the vocabulary \(first: toothbrush of image 10"
+    ):
+        fewer = read(tmp_path, DOGS, vocabulary=write_vocabulary(tmp_path, "dog\nperson"))
+    assert fewer.rows["object_ids"][:] == [[], [1, 2]] and fewer.covered == {}
+
+
+def test_attributes_take_the_names_of_a_vocabulary(tmp_path: Path) -> None:
+    content = coco((10, 18, [0, 0, 20, 10]), (11, 18, [0, 0, 20, 10]))
+    content["attributes"] = [{"id": i, "name": name} for i, name in enumerate(["red", "Brown", "wet"])]
+    content["annotations"][0]["attributes"] = ["Brown", "wet", "red"]
+    with pytest.warns(
+        UserWarning, match=r"1 attributes whose name is not in the vocabulary \(first: wet of image 10\)"
+    ):
+        data = read(tmp_path, content, vocabulary=write_vocabulary(tmp_path, "dog"))
+    assert data.rows["attribute_ids"][:] == [[[1, 2]], [[]]]
+
+
+def test_vocabularies_that_do_not_fit(tmp_path: Path) -> None:
+    words = write_vocabulary(tmp_path, "tree\nhouse")
+    with pytest.raises(ValueError, match="no category of .* is in the vocabulary of .*, such as 'person'"):
+        read(tmp_path, DOGS, vocabulary=words)
+    with pytest.raises(ValueError, match="give classes or vocabulary, not both"):
+        read(tmp_path, DOGS, vocabulary=words, classes=["dog"])
+    with pytest.raises(ValueError, match=r"cannot read .*nowhere/objects_vocab\.txt"):
+        read(tmp_path, DOGS, vocabulary=tmp_path / "nowhere")

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from tests.training.metrics.detection.test_average_precision import naive_coco_map, plain_overlap
-from training.metrics.detection.average_precision import detection_scores
+from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.metrics.detection.true_names import FoundObjects, names_of_boxes, settle
 
 PERSON, MAN, GUY, DOG = 1, 2, 3, 4
@@ -53,6 +53,14 @@ def test_another_name_of_a_found_box_is_no_mistake_and_the_object_said_twice_is(
     assert precision_50([twice], rows) == {MAN: round((51 + 50 * 2 / 3) / 101, 3)}
 
 
+def test_the_object_after_another_right_name_is_no_mistake_and_after_itself_it_is() -> None:
+    rows = [row(LEFT, RIGHT, ids=[MAN, MAN], others=[[GUY], []])]
+    guy_man_man = found(LEFT, NEAR_LEFT, RIGHT, ids=[GUY, MAN, MAN], scores=[0.9, 0.8, 0.7])
+    assert precision_50([guy_man_man], rows) == {MAN: 1}
+    once_more = found(LEFT, NEAR_LEFT, LEFT, RIGHT, ids=[GUY, MAN, MAN, MAN], scores=[0.9, 0.8, 0.75, 0.7])
+    assert precision_50([once_more], rows) == {MAN: round((51 + 50 * 2 / 3) / 101, 3)}
+
+
 def test_a_name_that_is_right_elsewhere_is_wrong_here() -> None:
     rows = [row(LEFT, RIGHT, ids=[MAN, GUY], others=[[], []])]
     wrong_way = found(LEFT, RIGHT, ids=[GUY, MAN], scores=[0.9, 0.8])
@@ -74,6 +82,17 @@ def test_a_covered_name_is_one_of_the_covering_name_and_the_reverse_does_not_hol
     assert precision_50([men], rows, covered=COVERED) == {PERSON: 1, MAN: 1}
     persons = found(LEFT, RIGHT, ids=[PERSON, PERSON], scores=[0.9, 0.8])
     assert precision_50([persons], rows, covered=COVERED) == {PERSON: 1, MAN: 0}
+
+
+def test_a_covering_name_that_people_say_finds_the_object_and_one_they_do_not_say_does_not() -> None:
+    persons = found(LEFT, RIGHT, ids=[PERSON, PERSON], scores=[0.9, 0.8])
+    rows = [row(LEFT, RIGHT, ids=[MAN, MAN], others=[[PERSON], []])]
+    assert precision_50([persons], rows, covered=COVERED) == {PERSON: 1, MAN: round(51 / 101, 3)}
+
+
+def test_a_right_name_that_nothing_covers_finds_what_covers_another() -> None:
+    rows = [row(LEFT, ids=[MAN], others=[[DOG]])]  # somebody in a costume
+    assert precision_50([found(LEFT, ids=[DOG], scores=[0.9])], rows, covered=COVERED) == {PERSON: 1, MAN: 1}
 
 
 def test_one_object_said_by_two_covered_names_is_covered_once() -> None:
@@ -100,34 +119,59 @@ def test_rows_of_a_data_set_with_and_without_other_names() -> None:
     assert precision_50(predictions, Dataset.from_list([{**plain, "other_object_ids": [[GUY]]}])) == {MAN: 1}
 
 
+def test_attributes_are_scored_whatever_the_names_of_their_boxes() -> None:
+    plain = {
+        "width": 100,
+        "height": 100,
+        "boxes": [LEFT, RIGHT],
+        "object_ids": [MAN, DOG],
+        "attribute_ids": [[1, 2], []],
+    }
+    probs = np.array([[0.0, 0.9, 0.2, 0.1], [0.5, 0.3, 0.1, 0.0]])
+    predictions = [{"boxes": [LEFT, RIGHT], "attribute_probs": probs}]
+    named = Dataset.from_list([{**plain, "other_object_ids": [[GUY], []]}])
+    scores = attribute_scores(predictions, named, num_attributes=3)
+    assert scores == attribute_scores(predictions, [plain], num_attributes=3)
+    assert [scores["per_class"][label]["ap"] for label in (1, 2)] == [1, 1]
+
+
 # -- slow twin --------------------------------------------------------------------------------------------------------
 
 
 def naive_names(detections: list[Any], truth: list[Any]) -> list[Any]:
-    """Rule 2 for one image, detection by detection: (id, score, xywh) and (object, right, others, xywh, crowd)."""
-    kept, taken = [], set()
+    """Rule 2 for one image, detection by detection: (id, score, xywh) and (said, right, xywh, crowd)."""
+    kept = []
+    state: dict[tuple[int, int], str] = {}  # of a box and a name that it is of: how it was found
     for label, score, box in sorted(detections, key=lambda d: (-d[1], not says_right(d, truth))):
         overlap = [plain_overlap(box, own, crowd=crowd) for *_, own, crowd in truth]
         near = [place for place in range(len(truth)) if overlap[place] >= 0.5]
+        real = [place for place in near if not truth[place][3]]
         if any(label in truth[place][1] for place in near):
-            free = [p for p in near if truth[p][0] == label and p not in taken and not truth[p][4]]
-            taken |= {max(free, key=lambda p: overlap[p])} if free else set()
+            open_ones = [p for p in real if label in truth[p][1] and state.get((p, label)) != "said"]
+            best = max(open_ones, key=lambda p: overlap[p], default=None)
+            if best is None or (best, label) not in state:
+                kept.append((label, score, box))
+        elif any(label in truth[place][0] for place in near):
+            open_ones = [
+                p for p in real if label in truth[p][0] and any((p, name) not in state for name in truth[p][1])
+            ]
+            best = max(open_ones, key=lambda p: overlap[p], default=None)
+        else:
             kept.append((label, score, box))
             continue
-        named = [place for place in near if label in truth[place][2]]
-        free = [place for place in named if place not in taken and not truth[place][4]]
-        if free:
-            best = max(free, key=lambda p: overlap[p])
-            taken.add(best)
-            kept.append((truth[best][0], score, box))
-        elif not named:
-            kept.append((label, score, box))
+        if best is not None:
+            if label in truth[best][1]:
+                state[best, label] = "said"
+            for name in sorted(truth[best][1]):
+                if label in truth[best][0] and (best, name) not in state:
+                    kept.append((name, score, box))
+                    state[best, name] = "lent"
     return kept
 
 
 def says_right(detection: Any, truth: list[Any]) -> bool:
     label, _, box = detection
-    return any(label in right and plain_overlap(box, own, crowd=crowd) >= 0.5 for _, right, _, own, crowd in truth)
+    return any(label in right and plain_overlap(box, own, crowd=crowd) >= 0.5 for _, right, own, crowd in truth)
 
 
 def naive_suppression(detections: list[Any], nms_iou: float) -> list[Any]:
@@ -184,7 +228,7 @@ def test_scores_equal_the_slow_twin(seed: int) -> None:
         truth = []
         for label, more, box, in_crowd in zip(ids.tolist(), others, pixels.tolist(), crowd.tolist(), strict=True):
             right = {label, *(above for above, finer in covered.items() if {label, *more} & set(finer))}
-            truth.append((label, right, set(more) - right, xywh(box), in_crowd))
+            truth.append(({label, *more}, right, xywh(box), in_crowd))
             for name in right:
                 flat_truth[name].append((image, xywh(box), in_crowd))
         for label, score, box in naive_names(detections, truth):
