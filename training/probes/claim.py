@@ -72,7 +72,10 @@ class PlannedRun:
         """What is wrong with the folder: a run of another recipe, with the cure; "" where it may be used."""
         kept = self.folder / "recipe.yaml"
         if not kept.is_file():
-            return ""
+            unknown = (
+                f"{self.folder} holds figures without the recipe.yaml that they came of: delete it to train it anew"
+            )
+            return unknown if self.is_finished() else ""
         try:
             before = read_recipe(kept).as_dict()
         except ValueError as error:

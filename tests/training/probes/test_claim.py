@@ -219,6 +219,8 @@ def test_a_row_that_changed_since_is_refused(tmp_path: Path, capsys: pytest.Capt
     path = write_claim(tmp_path, {"rows": {"cells": {"set": {"train.epochs": 1}}}})
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
     assert "another train.learning_rate" in plan(read_claim(path), output)[0].state()
+    (output / "cells" / "0" / "recipe.yaml").unlink()
+    assert "holds figures without the recipe.yaml" in plan(read_claim(path), output)[0].state()
 
 
 def test_the_table_keeps_what_other_calls_trained(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from datasets import Dataset, Image
 from modeling_updown import UpDownDetector, UpDownImageProcessor
 from tests import tiny
 from tests.training.recipe_files import SHAPES, coco_boxes, coco_images, drawn_scenes, pixel_boxes, write_json
+from tests.training.tiny_run import new_accelerator
 from training import cli
-from training.regions.extract import extract_regions
+from training.recipe_sections import RegionsRecipe
+from training.regions.extract import ImageRegions, extract_regions
 from training.regions.given_boxes import boxes_mark, marked_boxes
 from training.regions.store import RegionStore
 
@@ -59,7 +61,7 @@ def test_regions_are_what_the_detector_says_of_the_boxes(
         with torch.no_grad():
             expected = detector(pixels, boxes=boxes[None])
         kept = found[image_id]
-        assert kept["region_boxes"].float() == pytest.approx(boxes, abs=1e-3)
+        assert torch.allclose(kept["region_boxes"].float(), boxes, atol=1e-3)
         for name in ("region_features", "object_probs", "attribute_probs"):
             assert torch.allclose(kept[name].float(), expected[name][0], atol=2e-3, rtol=2e-3), name
 
@@ -74,6 +76,9 @@ def test_other_boxes_want_another_store(
     for boxes in (moved, None):
         with pytest.raises(ValueError, match="given_boxes"):
             extract_regions(rows, source=detector, boxes=boxes, **options)
+    recipe = RegionsRecipe(store=str(tmp_path / "store"))
+    with pytest.raises(ValueError, match="given_boxes"):  # a model that owns the detector would see other regions
+        ImageRegions(recipe, detector, processor, new_accelerator()).prepare(rows)
     with pytest.raises(ValueError, match="1 images have no entry among the given boxes, such as '1'"):
         extract_regions(rows, source=detector, boxes={"0": BOXES["0"]}, **options)
     with pytest.raises(ValueError, match="a source of type updown_grid has its own boxes"):
