@@ -276,7 +276,7 @@ class Oracle:
             draw = np.random.default_rng(int(1e6 * abs(level)))
             probs[i] = torch.from_numpy(draw.dirichlet(np.ones(probs.shape[-1]), count))
             if boxes is None:
-                assert options == {"min_regions": 1, "max_regions": 100, "score_threshold": 0.01}
+                assert options == {"min_regions": 1, "max_regions": 100, "score_threshold": 0.01, "grid_sizes": []}
                 side = draw.choice(list(SIDES.values()), (count, 1))
                 corner = draw.uniform(0, 1 - side, (count, 2))
                 found[i] = torch.from_numpy(np.concatenate([corner, corner + side], axis=1))
