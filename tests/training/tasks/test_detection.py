@@ -299,7 +299,7 @@ def test_scores_are_those_of_the_metrics_on_each_images_detections(tmp_path: Pat
     found, described = [], []
     for row in rows:
         inputs = task.processor(row["image"]["bytes"], return_tensors="pt")
-        output: Any = oracle(**inputs, min_regions=1, max_regions=100, score_threshold=0.01)
+        output: Any = oracle(**inputs, min_regions=1, max_regions=100, score_threshold=0.01, grid_sizes=[])
         kept = output.region_mask[0]
         found.append(
             {
