@@ -120,9 +120,7 @@ def extract_regions(
     extractor = RegionExtractor(source.to(accelerator.device).eval(), image_processor, **options)
     extractor.select(selection)
     rows = undecoded(images)
-    if boxes is not None:
-        check_boxes(boxes, rows["image_id"][:], model_type=source.config.model_type)
-        extractor.given = boxes
+    extractor.give(boxes, rows["image_id"][:])
     share = range(accelerator.process_index, len(rows), accelerator.num_processes)
     with extractor.writer(output) as writer:
         check_soft_labels(Path(output), soft_labels)
@@ -184,6 +182,15 @@ class RegionExtractor:
                 "a grid has neither a region selection nor soft labels: leave out min_regions, max_regions, "
                 "score_threshold, grid_sizes and soft labels"
             )
+
+    def give(self, boxes: GivenBoxes | None, ids: Sequence[str]) -> None:
+        """Take each image's regions to be its entry in `boxes`; None lets the source find them.
+
+        Raises `ValueError` for a source that describes no boxes, and for one of the `ids` without an entry.
+        """
+        if boxes is not None:
+            check_boxes(boxes, ids, model_type=self.source.config.model_type)
+        self.given = boxes
 
     def fingerprint(self) -> dict[str, Any]:
         """The `source_fingerprint` of these regions, and the mark of given boxes."""
