@@ -69,8 +69,8 @@ def read_coco_instances(
         labelled_by: an image field (such as `box_source`) that is empty where nobody drew boxes. Images which no file
             has it of are left out: they would teach that all they show is background.
         vocabulary: the folder of `objects_vocab.txt` and `attributes_vocab.txt` in Visual Genome's layout, whose ids
-            the boxes then have (`training/data/boxes/names.py`): a category that covers finer names has them as
-            `other_object_ids`. Boxes of categories, and attributes, that it lacks are left out. Not with `classes`.
+            the boxes then have; the names that one covers are its `other_object_ids` (`training/data/boxes/names.py`).
+            What it lacks is left out. Not with `classes`.
 
     Returns:
         Images in the files' order, those without boxes too. Unusable boxes (`clip_boxes`) and those of images the file
@@ -95,9 +95,7 @@ def read_coco_instances(
         _add_boxes(boxes, file, sizes=own, names=names, left_out=left_out)
     left_out.warn()
     size_of = ChainMap(*sizes)  # an image's size is that of the first file that lists it
-    rows = detection_dataset(
-        marked_row(image, size=size_of[image.image_id], boxes=boxes[image.image_id]) for image in kept
-    )
+    rows = detection_dataset(marked_row(i, size=size_of[i.image_id], boxes=boxes[i.image_id]) for i in kept)
     return DetectionData(rows, names.objects, names.attributes, names.covered)
 
 

@@ -221,12 +221,13 @@ class PhraseReader:
         if key not in self.found:
             words = [word for word in key[0].split() if word not in QUOTES]
             heads = split_phrase(words, nouns=self.nouns)
-            parts = [self._named(head, kinds=kinds, several=several) for head in heads]
+            parts = [self.named(head, kinds=kinds, several=several) for head in heads]
             several_heads = len(parts) > 1
             self.found[key] = self._together(parts, several=several) if several_heads else [*parts, PhraseNames()][0]
         return self.found[key]
 
-    def _named(self, head: Head, *, kinds: Collection[str], several: bool) -> PhraseNames:
+    def named(self, head: Head, *, kinds: Collection[str] = (), several: bool = False) -> PhraseNames:
+        """The objects and attributes of one head, as `read` does of a phrase."""
         words = _without_hyphen(head.words, self.objects.ids)
         general = False
         names, length = self._own_names(words, several=several, clothing="clothing" in kinds)
