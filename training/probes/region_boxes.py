@@ -13,6 +13,7 @@ import torch
 from accelerate import Accelerator
 from datasets import Dataset
 from PIL.Image import Image as PilImage
+from torchvision.ops import nms
 from tqdm.auto import tqdm
 
 from modeling_updown import UpDownImageProcessor
@@ -26,6 +27,7 @@ from training.teachers.detectors import load_teacher
 from training.teachers.made_boxes import keep_best
 
 TEACHER, ONNX = "teacher:", ".onnx"
+SAME_BOX_IOU = 0.9  # of two classes
 TEACHER_NMS_IOU, TEACHER_THRESHOLD = 0.45, 0.01  # lower scores are not among the first regions
 SOURCE_HELP = (
     "a folder of a detector, a grid or a model with one; a region store; a teacher (FILE.onnx, or teacher:NAME of "
@@ -122,11 +124,13 @@ def kept_boxes(regions: Mapping[str, torch.Tensor], place: int) -> Boxes:
 
 
 def teacher_boxes(teacher: Any, images: list[PilImage]) -> list[Boxes]:
-    """A teacher's boxes of images, after non-maximum suppression within each class."""
+    """A teacher's boxes of images, after non-maximum suppression within each class; a box of several classes is one."""
     found = []
     for image, seen in zip(images, teacher(images), strict=True):
         best = keep_best(seen, nms_iou=TEACHER_NMS_IOU, size=image.size)
-        found.append({"boxes": best.boxes.numpy() / np.array(image.size * 2), "scores": best.scores.numpy()})
+        kept = nms(best.boxes, best.scores.float(), SAME_BOX_IOU)
+        boxes = best.boxes[kept].numpy() / np.array(image.size * 2)
+        found.append({"boxes": boxes, "scores": best.scores[kept].numpy()})
     return found
 
 

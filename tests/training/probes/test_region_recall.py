@@ -126,18 +126,22 @@ def test_a_store_that_lacks_an_image_is_refused(rows: Dataset, tmp_path: Path) -
 
 
 def see(images: Sequence[PilImage]) -> list[Detections]:
-    """A stand-in teacher: two cows on each other and a dog, in pixels."""
-    boxes = torch.tensor([[0.0, 0, 40, 60], [0, 0, 40, 58], [0, 0, 40, 60]])
-    return [Detections(boxes, torch.tensor([0.2, 0.9, 0.5]), ["cow", "cow", "dog"]) for _ in images]
+    """A stand-in teacher: two cows on each other, a dog there too, and one that overlaps them by 2/3, in pixels."""
+    boxes = torch.tensor([[0.0, 0, 40, 60], [0, 0, 40, 58], [0, 0, 40, 60], [0, 0, 40, 40]])
+    return [Detections(boxes, torch.tensor([0.2, 0.9, 0.4, 0.5]), ["cow", "cow", "dog", "dog"]) for _ in images]
 
 
-def test_a_teacher_is_suppressed_within_its_classes(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_is_suppressed_within_its_classes_and_a_box_of_two_is_one(
+    rows: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = []
     monkeypatch.setattr(region_boxes, "load_teacher", lambda name, **_: asked.append(name) or see)
     found = source_boxes("teacher:any/detr", rows, most=5)
     assert source_boxes("x/FastestDet.onnx", rows, most=5)[0]["boxes"].shape == (2, 4)
     assert asked == ["any/detr", "x/FastestDet.onnx"]
-    assert np.allclose(found[0]["boxes"], [[0, 0, 0.5, 58 / 60], LEFT]) and np.allclose(found[0]["scores"], [0.9, 0.5])
+    assert np.allclose(found[0]["boxes"], [[0, 0, 0.5, 58 / 60], [0, 0, 0.5, 2 / 3]]) and np.allclose(
+        found[0]["scores"], [0.9, 0.5]
+    )
 
 
 def test_a_broken_image_is_named(rows: Dataset, images: Path, tmp_path: Path) -> None:
