@@ -19,8 +19,10 @@ from training.regions.extract import source_fingerprint
 from training.regions.store import RegionStoreWriter
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
-GRID = {"backbone": "colours", "image_size": IMAGE_SIDE, "regions": "grid", "grid_size": 2, "joined_levels": []}
-OFF = {"grid_sizes": None, "image_scales": None}
+GRID = {
+    **{"backbone": "colours", "image_size": IMAGE_SIDE, "regions": "grid", "grid_size": 2, "joined_levels": []},
+    **{"grid_sizes": None, "image_scales": None},
+}
 
 
 class ColourSource(torch.nn.Module):
@@ -29,7 +31,7 @@ class ColourSource(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.scale: torch.Tensor
-        self.config = SimpleNamespace(model_type="updown_grid", pyramid_levels=[], **GRID, **OFF)
+        self.config = SimpleNamespace(model_type="updown_grid", pyramid_levels=[], **GRID)
         self.register_buffer("scale", torch.tensor(0.5))
 
     @property
