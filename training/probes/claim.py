@@ -145,6 +145,7 @@ def train_apart(run: PlannedRun, watch: Stopwatch, *, more: Sequence[str] = ()) 
     """
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with run.log.open("ab") as log:
+        begins = log.tell()  # of what this start prints
         process = subprocess.Popen([sys.executable, "-m", PROGRAM, *run.command, *more], stdout=log, stderr=log)
         try:
             while process.poll() is None:
@@ -156,7 +157,7 @@ def train_apart(run: PlannedRun, watch: Stopwatch, *, more: Sequence[str] = ()) 
                 process.wait()
     if not process.returncode:
         return ""
-    lines = run.log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = run.log.read_bytes()[begins:].decode("utf-8", errors="replace").splitlines()
     told = next((line for line in reversed(lines) if line.startswith(f"{PROGRAM}: ")), "")
     return told.removeprefix(f"{PROGRAM}: ") or f"ended with exit code {process.returncode}; see {run.log}"
 

@@ -35,11 +35,9 @@ from training.regions.stored_images import check_missing, rows_in_store
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
 DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
-# of either, None where they are off: as stores have it that were made before there were such fields
-LATER_GRID_FIELDS, LATER_DETECTOR_FIELDS = (
-    ("grid_sizes", "image_scales"),
-    ("grid_sizes", "duplicate_iou", "min_region_side"),
-)
+# fields that older stores did not record: None where they are off
+LATER_GRID_FIELDS = ("grid_sizes", "image_scales")
+LATER_DETECTOR_FIELDS = ("grid_sizes", "duplicate_iou", "min_region_side")
 SELECTION_FIELDS = ("min_regions", "max_regions", "score_threshold")
 PROCESSOR_FIELDS = ("size", "exact_resize", "channel_order")
 # columns of a store; soft labels are thousands of numbers per region, so they are stored only on request
@@ -53,10 +51,16 @@ WINDOW_BATCHES = 32  # number of batches that are sorted by size together
 
 
 def source_fingerprint(
-    source: PreTrainedModel, *, flipped: bool, image_processor: Any = None, selection: Mapping[str, Any] | None = None
+    source: PreTrainedModel,
+    *,
+    flipped: bool,
+    image_processor: Any = None,
+    selection: Mapping[str, Any] | None = None,
+    boxes: GivenBoxes | None = None,
 ) -> dict[str, Any]:
     """What determines a region source's features: its config and a hash of its weights; for a detector also its image
-    processing and which regions it selects; for a grid the size of images where it is not `config.image_size`.
+    processing and which regions it selects, or a hash of the `boxes` that it is given; for a grid the size of images
+    where it is not `config.image_size`.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(source.state_dict().items()):
@@ -76,6 +80,7 @@ def source_fingerprint(
         size = dict(getattr(image_processor, "size", None) or {})
         square = {"height": config.image_size, "width": config.image_size}
         described["size"] = None if size in ({}, square) else size
+    described["given_boxes"] = None if boxes is None else boxes_mark(boxes)
     return {"model_type": config.model_type, **described, "weights": digest.hexdigest()[:16], "flipped": flipped}
 
 
@@ -193,11 +198,14 @@ class RegionExtractor:
         self.given = boxes
 
     def fingerprint(self) -> dict[str, Any]:
-        """The `source_fingerprint` of these regions, and the mark of given boxes."""
-        found = source_fingerprint(
-            self.source, flipped=self.flipped, image_processor=self.image_processor, selection=self.selection
+        """The `source_fingerprint` of these regions."""
+        return source_fingerprint(
+            self.source,
+            flipped=self.flipped,
+            image_processor=self.image_processor,
+            selection=self.selection,
+            boxes=self.given,
         )
-        return found if self.given is None else found | {"given_boxes": boxes_mark(self.given)}
 
     def writer(self, output: str | Path) -> RegionStoreWriter:
         """This process's writer of the store `output`; with soft labels the store keeps their classes' names."""
@@ -448,8 +456,7 @@ class ImageRegions:
             self.source, self.image_processor, accelerator=self.accelerator, flipped=flipped, soft_labels=False
         )
         extractor.select(None)
-        expected = {**extractor.fingerprint(), "given_boxes": None}  # from pixels the source finds boxes of its own
-        store.check_fingerprint(expected, on_mismatch="error")
+        store.check_fingerprint(extractor.fingerprint(), on_mismatch="error")
         return store
 
     def batch(

@@ -168,7 +168,8 @@ class CaptioningTask(CaptionedTask):
         inputs = {
             name: join_padded([part[name] for part in parts]) if len(parts) > 1 else parts[0][name] for name in parts[0]
         }
-        inputs["image_index"] = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+        ordered = np.concatenate([indices[~of_texts], indices[of_texts]])
+        inputs["image_index"] = torch.from_numpy(ordered.astype(np.int64))
         return inputs | (self.word_inputs(chosen) if self.scorer is None else {})
 
     def image_rows(self, indices: np.ndarray, *, epoch: int) -> tuple[dict[str, Any], list[torch.Tensor]]:

@@ -15,8 +15,8 @@ class TextsRecipe:
     A text's regions have no features, only the names of what its captions name (`object_tag_names` and
     `attribute_tag_names` of `model`), so the model must read such tags, and `regions.store` must have them of images.
 
-    data: `format`, above all `texts`, and the options of that format; without an option `split` all of its rows are
-        learnt. Empty: no texts.
+    data: `format`, above all `texts`, and the options of that format; without an option `split` the rows of
+        `train.split` are learnt. Empty: no texts.
     share: 0..1, of the rows of an epoch that are texts; every text is learnt once before any is again.
     vocabulary: the folder of `objects_vocab.txt` and `attributes_vocab.txt` (Visual Genome's layout), whose synonyms
         are other words for the names; empty knows the names alone.

@@ -17,6 +17,7 @@ from training.tasks.captioning_recipe import TextsRecipe
 
 BACKGROUND = 0  # the class of no object, and of no attribute
 SMALLEST_SIDE = 0.1  # of a random box, as a part of the image's
+MOST_REGIONS = 100  # of a text, as many as a detector gives of an image: a batch is as long as its longest row
 
 Thing = tuple[int, tuple[int, ...]]  # the ids of an object and of its attributes, from 1
 
@@ -64,7 +65,8 @@ class PseudoRegions:
         return made
 
     def noisy(self, things: Sequence[Thing], draw: np.random.Generator) -> list[Thing]:
-        """The things without those that are dropped and with false ones; the background alone where none is left."""
+        """The things without those that are dropped and with false ones, `MOST_REGIONS` of them drawn where there are
+        more; the background alone where none is left."""
         kept = [thing for thing in things if draw.random() >= self.settings.drop_names]
         said = {object_id for object_id, _ in things}
         total = self.frequencies.sum()
@@ -72,6 +74,8 @@ class PseudoRegions:
             number = draw.poisson(self.settings.false_names)
             others = 1 + draw.choice(len(self.frequencies), size=number, p=self.frequencies / total)
             kept += [(int(object_id), ()) for object_id in others if object_id not in said]
+        if len(kept) > MOST_REGIONS:
+            kept = [kept[place] for place in np.sort(draw.permutation(len(kept))[:MOST_REGIONS])]
         return kept or [(BACKGROUND, ())]
 
     def boxes(self, number: int, draw: np.random.Generator) -> np.ndarray:

@@ -36,7 +36,7 @@ class TextRows:
         """Raises `ValueError` for texts that cannot be read, and for a row without captions."""
         self.recipe, self.settings = recipe, recipe.texts
         try:
-            self.rows = load_captions(**self.settings.data, formats=FORMATS)
+            self.rows = load_captions(**{"split": recipe.train.split, **self.settings.data}, formats=FORMATS)
         except ValueError as error:
             raise ValueError(f"texts.data: {error}") from error
         self.rows = self.rows.select([i for i, texts in enumerate(self.rows["captions"]) if texts])

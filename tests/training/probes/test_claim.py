@@ -245,8 +245,7 @@ def test_training_apart_says_why_it_failed(tmp_path: Path, monkeypatch: pytest.M
     assert "'seed=0'" in printed and "'train.epochs=1'" in printed and printed.endswith("'--cpu']\n")
     (tmp_path / "stand_in.py").write_text("import sys\nprint('stand_in: no such image')\nprint('bye')\nsys.exit(2)\n")
     assert train_apart(run, Stopwatch(run)) == "no such image"
-    run.log.unlink()
-    (tmp_path / "stand_in.py").write_text("raise SystemExit(9)\n")
+    (tmp_path / "stand_in.py").write_text("raise SystemExit(9)\n")  # the log still has what the start before said
     assert train_apart(run, Stopwatch(run)) == f"ended with exit code 9; see {run.log}"
 
 

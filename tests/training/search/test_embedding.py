@@ -161,6 +161,11 @@ def test_a_store_is_indexed_as_its_images_are(images: Path, tmp_path: Path) -> N
 def test_a_store_of_another_source_is_refused(images: Path, tmp_path: Path) -> None:
     made = embedder()
     store = RegionStore(retrieval_fake.save_colour_store(tmp_path / "store", images, model=made.model))
+    store.fingerprint["given_boxes"] = "0123456789abcdef"  # of images the model's detector finds boxes of its own
+    with pytest.raises(ValueError, match="were not made as expected .given_boxes: stored '0123456789abcdef', expected"):
+        check_store(store, made)
+    store.fingerprint["given_boxes"] = None
+    check_store(store, made)
     made.model.region_source.scale.mul_(2)
     with pytest.raises(ValueError, match="were not made as expected .weights: stored .* extract them again with this"):
         check_store(store, made)

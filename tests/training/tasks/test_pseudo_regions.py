@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.tasks.captioning_recipe import TextsRecipe
-from training.tasks.pseudo_regions import SMALLEST_SIDE, PseudoRegions
+from training.tasks.pseudo_regions import MOST_REGIONS, SMALLEST_SIDE, PseudoRegions
 
 ROWS = [[(1, (2,)), (3, ())], [(2, (1, 3))], []]
 
@@ -73,6 +73,14 @@ def test_names_are_dropped_and_false_ones_drawn_by_their_frequency() -> None:
     assert len(false) / 4000 == pytest.approx(2.0 * 0.5, abs=0.06)  # half of those drawn are names that are said
     assert false.count(4) / false.count(3) == pytest.approx(1.5, rel=0.1)
     assert all(things == [(0, ())] for things in found if not {object_id for object_id, _ in things} - {0})
+
+
+def test_a_text_that_names_everything_has_no_more_regions_than_an_image() -> None:
+    many = [(1 + number % 4, (number,)) for number in range(3 * MOST_REGIONS)]
+    found = made().noisy(many, np.random.default_rng(0))
+    assert len(found) == MOST_REGIONS and [thing for thing in many if thing in found] == found
+    assert found[-1][1][0] > 2 * MOST_REGIONS  # drawn from all of them
+    assert made().noisy(many[:MOST_REGIONS], np.random.default_rng(0)) == many[:MOST_REGIONS]
 
 
 def test_noise_depends_on_the_generator_alone() -> None:

@@ -103,6 +103,7 @@ def test_a_batch_holds_images_and_then_texts(task: CaptioningTask) -> None:
     assert task.texts is not None
     indices = np.array([14, 3, 17, 0])
     inputs = task.inputs(indices, epoch=1)
+    assert inputs["image_index"].tolist() == [3, 0, 14, 17]
     assert inputs["region_mask"].any(dim=1).all() and len(inputs["input_ids"]) == 8
     stored = task.images.stores[False].batch(["4", "1"], dtype=torch.float32, columns=["region_features"])
     assert torch.equal(inputs["region_features"][:2, :2], stored["region_features"])
@@ -125,6 +126,13 @@ def test_rows_depend_on_seed_epoch_and_row_alone(task: CaptioningTask) -> None:
     assert torch.equal(together["input_ids"][-2:], alone["input_ids"])
     other = [task.inputs(np.array([13]), epoch=epoch)["region_boxes"][0, 0] for epoch in (4, 5)]
     assert not torch.equal(other[0], other[1])
+
+
+def test_captions_of_other_splits_are_no_texts_unasked(world: Path) -> None:
+    data = {"format": "coco", "annotations": str(world / "captions.json")}
+    for options, number in (({}, IMAGES), ({"split": "val"}, 2)):
+        task = prepared(recipe_in(world, data=data | options))
+        assert task.texts is not None and len(task.texts.captions) == number
 
 
 def test_the_vocabulary_and_evaluation(task: CaptioningTask) -> None:

@@ -59,7 +59,8 @@ def read_texts(
     Args:
         texts: a file, several, or a mapping of names to files. Each is one of: lines of `id<tab>caption` (as Flickr's
             token files, `1000092795.jpg#0<tab>caption`), of which those with the same id are one row; lines of a
-            caption each, every one a row; COCO's captions (`.json`). Text may be packed by gzip (`.gz`).
+            caption each, every one a row, of which `leave_out` can leave out none; COCO's captions (`.json`). Lines
+            may be packed by gzip (`.gz`).
         leave_out: images whose captions are left out: ids or file names; or files that list some, a name or id a line,
             or JSON in COCO's or Karpathy's layout; or `{"file": ..., "split": "val+test"}`, the images of these splits
             (`karpathy_split` of an image, else its `split`), with `"optional": True` where the texts may be without
@@ -133,6 +134,8 @@ def _named_files(texts: Any) -> dict[str, PathLike]:
 
 def _pairs(path: PathLike) -> list[tuple[str, str]]:
     """(image id, caption) of a file; `ValueError` where it holds none."""
+    if Path(path).suffixes[-2:] == [".json", ".gz"]:
+        raise ValueError(f"{path} is packed JSON, and only lines of text are read packed: unpack it (gunzip)")
     found = _coco_pairs(path) if Path(path).suffix == ".json" else _line_pairs(path)
     pairs = [(image_id, caption.strip()) for image_id, caption in found if caption.strip()]
     if not pairs:
@@ -149,9 +152,10 @@ def _coco_pairs(path: PathLike) -> list[tuple[str, str]]:
 
 
 def _line_pairs(path: PathLike) -> Iterator[tuple[str, str]]:
-    """Lines with an id and a tab, or of captions alone, whose ids are the lines' numbers; `ValueError` for a mixture.
+    """Lines with an id and a tab, or of captions alone; `ValueError` for a mixture.
 
-    The first line that holds something says which.
+    The first line that holds something says which. Captions alone are `line-1`, `line-2`, ..., which are the ids of no
+    image: a bare number would be COCO's.
     """
     with_ids: bool | None = None
     for number, line in enumerate(_text_of(path).split("\n"), start=1):
@@ -163,7 +167,7 @@ def _line_pairs(path: PathLike) -> Iterator[tuple[str, str]]:
         if with_ids != bool(tab) or (with_ids and not name.strip()):
             wanted = "id<tab>caption" if with_ids else "a caption alone, as in the lines before"
             raise ValueError(f"{path}, line {number}: expected {wanted}, found {line[:60]!r}")
-        yield (Path(name.strip().partition("#")[0]).name, caption) if with_ids else (str(number), line)
+        yield (Path(name.strip().partition("#")[0]).name, caption) if with_ids else (f"line-{number}", line)
 
 
 def _text_of(path: PathLike) -> str:

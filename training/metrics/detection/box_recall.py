@@ -173,7 +173,8 @@ def _recalls(found: np.ndarray, owners: np.ndarray, *, at: Sequence[int], seed: 
 def _counted(row: Record, what: str) -> tuple[np.ndarray, np.ndarray]:
     """The boxes of a row (N, 4), and which of them count (N,)."""
     boxes = _shares(row["boxes"], f"{what}['boxes']")
-    crowd = np.asarray(row.get("crowd") or np.zeros(len(boxes)), dtype=bool)
+    given = row.get("crowd")
+    crowd = np.zeros(len(boxes), dtype=bool) if given is None else np.asarray(given, dtype=bool)
     if crowd.shape != (len(boxes),):
         raise ValueError(f"{what}: crowd has {len(crowd)} values, but there are {len(boxes)} boxes; give one per box")
     return boxes, ~crowd

@@ -44,11 +44,11 @@ def test_lines_of_an_image_are_one_row(tmp_path: Path, name: str) -> None:
 
 
 def test_lines_without_ids_are_rows_of_their_own(tmp_path: Path) -> None:
-    assert read(write(tmp_path / "a.txt", ["a dog", "", "a dog", "#1 fan"])) == {
-        "1": ["a dog"],
-        "3": ["a dog"],
-        "4": ["#1 fan"],
-    }
+    """Their numbers are no ids of images, which a list of COCO's images would take them for."""
+    lines = write(tmp_path / "a.txt", ["a dog", "", "a dog", "#1 fan"])
+    assert read(lines) == {"line-1": ["a dog"], "line-3": ["a dog"], "line-4": ["#1 fan"]}
+    with pytest.raises(ValueError, match="the id 3 of leave_out: none of its images .* here line-1, line-3, line-4"):
+        read(lines, leave_out=[3])
 
 
 def test_several_files_keep_their_ids_apart(tmp_path: Path) -> None:
@@ -113,6 +113,7 @@ def test_wrong_entries_of_left_out_images_are_refused(tmp_path: Path) -> None:
         ("a.txt", "\ta dog", "line 1: expected id<tab>caption"),
         ("a.txt", " \n\n", "holds no caption"),
         ("a.txt", "7\t \n", "holds no caption"),
+        ("a.json.gz", COCO, "packed JSON, and only lines of text are read packed: unpack it"),
         ("a.json", {"images": []}, "no list 'annotations'"),
         ("a.json", {"annotations": [{"image_id": 1, "caption": 7}]}, "caption of record 0 is 7, not text"),
         ("a.json", {"annotations": [{"image_id": 1, "caption": "\ud800"}]}, "not text"),

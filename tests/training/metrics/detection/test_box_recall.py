@@ -49,7 +49,7 @@ def test_recall_equals_the_slow_twin(seed: int) -> None:
     counts = generator.integers(0, 7, (30, 2))
     counts[0, 0] = 3
     rows = [{"boxes": random_boxes(generator, n), "crowd": (generator.random(n) < 0.2).tolist()} for n, _ in counts]
-    rows[0]["crowd"] = [False, True, False]
+    rows[0]["crowd"] = np.array([False, True, False])
     predictions = [
         {"boxes": random_boxes(generator, m), "scores": generator.permutation(m).tolist()} for _, m in counts
     ]
