@@ -175,7 +175,11 @@ def test_boxes_of_entities_have_names_types_and_counts(entities: Path, images: P
     assert data.first(1).types == data.types[:1] and len(data.first(1).rows) == 1
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}"), gzip.compress(b'[{"filename": "a"}]')])
+@pytest.mark.parametrize(
+    "content",
+    [b"no gzip", gzip.compress(b"{}"), gzip.compress(b'[{"filename": "a"}]')],
+    ids=["plain", "no list", "no image"],
+)
 def test_another_file_is_no_entities(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.json.gz").write_bytes(content)
     with pytest.raises(ValueError, match="a.json.gz"):

@@ -20,8 +20,13 @@ from training.regions.store import RegionStoreWriter
 
 COLOURS = {"red": (1.0, 0.0, 0.0), "green": (0.0, 1.0, 0.0), "blue": (0.0, 0.0, 1.0)}
 GRID = {
-    "backbone": "colours", "image_size": IMAGE_SIDE, "regions": "grid", "grid_size": 2, "joined_levels": [],
-    "grid_sizes": None, "image_scales": None,
+    "backbone": "colours",
+    "image_size": IMAGE_SIDE,
+    "regions": "grid",
+    "grid_size": 2,
+    "joined_levels": [],
+    "grid_sizes": None,
+    "image_scales": None,
 }
 
 

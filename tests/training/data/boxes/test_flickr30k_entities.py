@@ -374,7 +374,11 @@ def test_broken_json_is_named(tmp_path: Path, content: Any, fault: str) -> None:
     assert str(tmp_path) in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"not packed", gzip.compress(b"[" * 99)[:20], gzip.compress(b"{")])
+@pytest.mark.parametrize(
+    "content",
+    [b"not packed", gzip.compress(b"[" * 99)[:20], gzip.compress(b"{")],
+    ids=["plain", "cut short", "no JSON"],
+)
 def test_broken_packed_json_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "entities.json.gz"
     path.write_bytes(content)
