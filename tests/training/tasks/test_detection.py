@@ -141,7 +141,7 @@ def test_training_images_may_become_squares(tmp_path: Path) -> None:
 
 def test_training_images_may_take_the_shape_most_like_their_own(tmp_path: Path) -> None:
     """Wide, high and square images, each as large as its shape says; boxes frame their colours as before."""
-    recipe = painted_recipe(tmp_path, train={"image_shapes": [[48, 64], [64, 48], [56, 56]]})
+    recipe: Any = painted_recipe(tmp_path, train={"image_shapes": [[48, 64], [64, 48], [56, 56]]})
     recipe.regions.crops = 1.0
     task = prepared(recipe)
     inputs = task.inputs(np.arange(len(SIZES)), epoch=0)
@@ -210,7 +210,7 @@ def test_phrases_follow_crops_and_flips_as_their_boxes_do(tmp_path: Path) -> Non
 
 def test_only_phrases_that_are_learnt_keep_an_image_from_being_mirrored(tmp_path: Path) -> None:
     data = DetectionTask(painted_recipe(tmp_path), new_accelerator()).read("train")  # type: ignore[arg-type]
-    said = [[]] * 2 + [[{"phrase": "a hand on the left", "box": [0.0, 0.0, 1.0, 1.0]}]] + [[]] * 3
+    said: list[Any] = [[]] * 2 + [[{"phrase": "a hand on the left", "box": [0.0, 0.0, 1.0, 1.0]}]] + [[]] * 3
     rows = data.rows.remove_columns(["regions"]).add_column("regions", said, feature=data.rows.features["regions"])
     data = replace(data, rows=rows)
     told = [list(tell_sides(shown_names(data, phrases=learnt))) for learnt in (True, False)]
