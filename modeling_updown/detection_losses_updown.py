@@ -223,9 +223,11 @@ def phrase_loss(
     Returns a scalar, 0 without phrases.
     """
     same_place = (pairwise_iou(boxes, boxes) >= SAME_PLACE_IOU) & (images[:, None] == images[None, :])
-    same_words = torch.cdist(phrase_embeds.float(), phrase_embeds.float()) < SAME_WORDS
+    words = phrase_embeds.float()
+    exact = "donot_use_mm_for_euclid_dist"  # by products, equal vectors are up to 0.001 apart
+    same_words = torch.cdist(words, words, compute_mode=exact) < SAME_WORDS
     positives = same_place | same_words | torch.eye(len(boxes), dtype=torch.bool, device=boxes.device)  # (P, P)
-    logits = region_embeds.float() @ phrase_embeds.float().T / temperature
+    logits = region_embeds.float() @ words.T / temperature
     return 0.5 * (contrastive_loss(logits, positives) + contrastive_loss(logits.T, positives.T))
 
 

@@ -19,7 +19,7 @@ from modeling_updown import (
     UpDownGridConfig,
     UpDownImageProcessor,
 )
-from modeling_updown.configuration_tags_updown import TAG_KINDS, class_names
+from modeling_updown.configuration_tags_updown import TAG_KINDS, TaggedRegionsConfig, class_names
 from modeling_updown.configuration_updown import region_source_config
 from modeling_updown.heads_updown import REGION_SOURCES, heads_of
 from modeling_updown.modeling_base import load_backbone as load_weights
@@ -305,6 +305,8 @@ def override_config(
             raise ValueError(f"{section}: {' '.join(str(error).split())}") from error
     if isinstance(config, UpDownDetectorConfig | UpDownGridConfig):
         config.check()  # what was set one by one must go together
+    if isinstance(config, TaggedRegionsConfig):
+        config.check_tags()
 
 
 def change_region_source(source: Any, processor: UpDownImageProcessor, regions: RegionsRecipe) -> None:

@@ -76,7 +76,8 @@ class DetectionTask:
         )
         self.num_rows = len(self.image_numbers)
         self.phrase_vectors = self.read_phrases(data)
-        self.sided = tell_sides(shown_names(data) if recipe.regions.flips else [[]] * len(self.train_rows))
+        told = shown_names(data, phrases=self.phrase_vectors is not None) if recipe.regions.flips else None
+        self.sided = tell_sides([[]] * len(self.train_rows) if told is None else told)
         if recipe.init_from:
             self.start_from(recipe.init_from)
         else:
@@ -84,6 +85,8 @@ class DetectionTask:
         self.check_labels(data, recipe.train.split)
         self.check_phrases()
         self.model.unfreeze()
+        if self.phrase_vectors is None and self.model.heads.has_phrases:
+            self.model.heads.phrase_embedding.requires_grad_(False)  # several processes wait for a gradient of the rest
         for split in (recipe.evaluate.split, recipe.evaluate.final_split):
             self.evaluation_rows(split)
 
@@ -143,9 +146,12 @@ class DetectionTask:
         """`ValueError` where the phrases' vectors have another width than the model's."""
         width, vectors = self.model.config.phrase_embedding_size, self.phrase_vectors
         if vectors is not None and vectors.size != width:
+            cure = f"set model.phrase_embedding_size to {vectors.size}"
+            if self.recipe.init_from:
+                cure = "name the encoder it learnt with" if width else "leave phrases.encoder out, or init_from"
             raise ValueError(
                 f"{self.recipe.phrases.encoder} gives vectors of width {vectors.size}, but the detector's "
-                f"phrase_embedding_size is {width}: set model.phrase_embedding_size to {vectors.size}"
+                f"phrase_embedding_size is {width}: {cure}"
             )
         if vectors is None and width and not self.recipe.init_from:
             raise ValueError("model.phrase_embedding_size is given without phrases to learn: name phrases.encoder")
@@ -336,11 +342,12 @@ def repeated_images(object_ids: list[list[int]], *, threshold: float, seed: int)
     return np.repeat(np.arange(len(times)), (times + chance).astype(int))
 
 
-def shown_names(data: DetectionData) -> Iterator[list[str]]:
-    """The names of each image's objects and their attributes, and what is said of it."""
+def shown_names(data: DetectionData, *, phrases: bool) -> Iterator[list[str]]:
+    """The names of each image's objects and their attributes, and where `phrases` are learnt what is said of it."""
     objects, attributes = data.id2label, data.attribute_id2label
-    columns = (data.rows[name][:] for name in ("object_ids", "attribute_ids", "regions"))
-    for object_ids, attribute_ids, regions in zip(*columns, strict=True):
+    marks = (data.rows[name][:] for name in ("object_ids", "attribute_ids"))
+    said = data.rows["regions"] if phrases else [[]] * len(data.rows)
+    for object_ids, attribute_ids, regions in zip(*marks, said, strict=True):
         named = [*(objects[i] for i in object_ids), *(attributes[i] for ids in attribute_ids for i in ids)]
         yield [*named, *(region["phrase"] for region in regions)]
 

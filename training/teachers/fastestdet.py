@@ -27,7 +27,6 @@ class FastestDetTeacher:
         model: the ONNX file; one input (1, 3, height, width), one output (1, 5 + classes, rows, columns).
         names: the class names, one per line in the order of the outputs; by default `coco.names` in the model's
             folder, or without one COCO's 80 names.
-
         session: the opened model, if it is.
 
     Raises:

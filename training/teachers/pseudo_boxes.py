@@ -116,6 +116,14 @@ def share(text: str) -> float:
     return number
 
 
+def condition(text: str) -> tuple[str, str]:
+    """The type of an argument: a field and its value."""
+    field, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is no condition: write FIELD=VALUE")
+    return field, value
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the three commands."""
     parser = argparse.ArgumentParser(
@@ -158,6 +166,7 @@ def build_parser() -> argparse.ArgumentParser:
     compared.add_argument(
         "--without",
         metavar="FIELD=VALUE",
+        type=condition,
         action="append",
         default=[],
         help="leave out images, such as karpathy_split=test; box_source=None: those that nobody labelled (repeatable)",
@@ -251,11 +260,14 @@ def run_compare(arguments: argparse.Namespace) -> None:
     boxes, real = read_json(arguments.boxes), read_json(arguments.real)
     made, notes = checked_boxes(boxes, arguments.boxes), checked_boxes(real, arguments.real)
     column(made, "score", arguments.boxes)
-    left_out = [tuple(condition.split("=", 1)) for condition in arguments.without]
+    listed_images = _images_by_id(real, arguments.real)
+    for field, _ in arguments.without:
+        if not any(field in record for record in listed_images.values()):
+            raise ValueError(f"--without {field}: no image of {arguments.real} has that field")
     kept = {
         image_id
-        for image_id, record in _images_by_id(real, arguments.real).items()
-        if not any(str(record.get(field)) == value for field, value in left_out)
+        for image_id, record in listed_images.items()
+        if not any(str(record.get(field)) == value for field, value in arguments.without)
     }
     kept &= _images_by_id(boxes, arguments.boxes).keys()
     made, notes = ([note for note in part if str(note["image_id"]) in kept] for part in (made, notes))

@@ -78,7 +78,7 @@ def _kept_vectors(cache: Path, *, mark: str) -> torch.Tensor | None:
 @torch.no_grad()
 def encode_texts(encoder: str, texts: Sequence[str], *, device: torch.device | str = "cpu") -> torch.Tensor:
     """Texts (N) -> vectors (N, E) of length 1, float32, on the CPU; raises `ValueError` for what is no text encoder."""
-    tokenizer = pretrained_tokenizer(encoder)
+    tokenizer = pretrained_tokenizer(encoder, key="phrases.encoder")
     try:
         model = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval().to(device)
     except (OSError, ValueError) as error:

@@ -17,12 +17,12 @@ SPECIAL = {
 }
 
 
-def pretrained_tokenizer(name: str) -> Any:
-    """The tokenizer of a folder or Hub id; raises `ValueError` if there is none."""
+def pretrained_tokenizer(name: str, *, key: str = "text.pretrained") -> Any:
+    """The tokenizer of a folder or Hub id; raises `ValueError`, which tells the recipe's key, if there is none."""
     try:
         return AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise ValueError(f"text.pretrained: no tokenizer in {name} ({one_line(error)})") from error
+        raise ValueError(f"{key}: no tokenizer in {name} ({one_line(error)})") from error
 
 
 def train_word_pieces(captions: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast:

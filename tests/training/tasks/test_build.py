@@ -237,3 +237,6 @@ def test_only_what_no_weight_depends_on_is_overridden() -> None:
             override_config(config, fields, section="model")
     with pytest.raises(ValueError, match="unknown key 'colour' in model; it takes num_objects"):
         override_config(config, {"colour": "red"}, section="model")
+    captioner = tiny.tiny_captioning_config()
+    with pytest.raises(ValueError, match="region_feature_dropout leaves a region nothing but its tags"):
+        override_config(captioner, {"region_feature_dropout": 0.5}, section="model")

@@ -1,6 +1,8 @@
 """The detection task: boxes that follow their image, labels, draws, and scores against hand-made detections."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ from modeling_updown import UpDownDetector, UpDownImageProcessor
 from modeling_updown.outputs_updown import UpDownDetectorOutput
 from tests import tiny
 from tests.training.tiny_run import config_fields, log_of, new_accelerator, tiny_detection_recipe, train_here
+from training.data.mirroring import tell_sides
 from training.evaluate import evaluate_recipe
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.recipe_sections import Recipe
 from training.scenes.draw import SIDES
 from training.tasks import build_task
-from training.tasks.detection import DetectionTask, image_objects, objects_in, pad_objects, repeated_images
+from training.tasks.detection import DetectionTask, image_objects, objects_in, pad_objects, repeated_images, shown_names
 from training.tasks.detection_recipe import check_recipe
 from training.train import Run
 
@@ -138,7 +141,7 @@ def test_training_images_may_become_squares(tmp_path: Path) -> None:
 
 def test_training_images_may_take_the_shape_most_like_their_own(tmp_path: Path) -> None:
     """Wide, high and square images, each as large as its shape says; boxes frame their colours as before."""
-    recipe = painted_recipe(tmp_path, train={"image_shapes": [[48, 64], [64, 48], [56, 56]]})
+    recipe: Any = painted_recipe(tmp_path, train={"image_shapes": [[48, 64], [64, 48], [56, 56]]})
     recipe.regions.crops = 1.0
     task = prepared(recipe)
     inputs = task.inputs(np.arange(len(SIZES)), epoch=0)
@@ -156,6 +159,76 @@ def test_training_images_may_take_the_shape_most_like_their_own(tmp_path: Path) 
         recipe.train.image_shapes, recipe.train.image_size = shapes, size
         with pytest.raises(ValueError, match=message):
             check_recipe(recipe)
+
+
+class NamesAsVectors:
+    """In the place of a sentence encoder's vectors: one number of three is 1, by the colour that is named."""
+
+    size = 3
+
+    def __call__(self, phrases: Sequence[str]) -> torch.Tensor:
+        return torch.eye(3)[[NAMES.index(phrase) for phrase in phrases]]
+
+
+def say_names(task: DetectionTask, *, most: int) -> None:
+    """Every box of the task's images gets its name as a phrase."""
+    columns = ("object_ids", "boxes")
+    task.train_rows = [  # type: ignore[assignment]
+        row | {"regions": [{"phrase": NAMES[i - 1], "box": b} for i, b in zip(*(row[c] for c in columns), strict=True)]}
+        for row in task.train_rows
+    ]
+    task.phrase_vectors = NamesAsVectors()  # type: ignore[assignment]
+    task.recipe.phrases.an_image = most
+
+
+def test_phrases_follow_crops_and_flips_as_their_boxes_do(tmp_path: Path) -> None:
+    """The place of a phrase is the box of the same name wherever it is seen; at most so many, each in some epoch."""
+    task = prepared(painted_recipe(tmp_path))
+    task.recipe.regions.crops = 0.3
+    say_names(task, most=2)
+    said = set()
+    for image in range(len(SIZES)):
+        for epoch in range(8):
+            _, found = task.drawn_image(image, np.random.default_rng([epoch, image]))
+            box_of = {NAMES[i - 1]: box for i, box in zip(found["object_ids"], found["boxes"], strict=True)}
+            assert len(found["phrases"]) <= 2 and set(found["phrases"]) <= set(box_of)
+            for phrase, place in zip(found["phrases"], found["phrase_boxes"], strict=True):
+                assert np.array_equal(place, box_of[phrase])
+            said |= {(image, phrase) for phrase in found["phrases"]}
+    assert len(said) == 3 * len(SIZES)
+    task.recipe.regions.crops = 1.0
+    task.recipe.phrases.an_image = 8
+    task.train_rows[1]["regions"] = []
+    inputs = task.inputs(np.arange(3), epoch=0)
+    assert inputs["phrase_embeds"].shape == (3, 3, 3) and inputs["phrase_boxes"].shape == (3, 3, 4)
+    assert inputs["phrase_embeds"].sum(dim=(1, 2)).tolist() == [3, 0, 3]  # one vector a phrase, zeros where none is
+    for image in (0, 2):
+        numbers = inputs["phrase_embeds"][image].argmax(dim=1)
+        own = inputs["true_boxes"][image][[(inputs["labels"][image] == n + 1).nonzero().item() for n in numbers]]
+        assert torch.equal(inputs["phrase_boxes"][image], own)
+
+
+def test_only_phrases_that_are_learnt_keep_an_image_from_being_mirrored(tmp_path: Path) -> None:
+    data = DetectionTask(painted_recipe(tmp_path), new_accelerator()).read("train")  # type: ignore[arg-type]
+    said: list[Any] = [[]] * 2 + [[{"phrase": "a hand on the left", "box": [0.0, 0.0, 1.0, 1.0]}]] + [[]] * 3
+    rows = data.rows.remove_columns(["regions"]).add_column("regions", said, feature=data.rows.features["regions"])
+    data = replace(data, rows=rows)
+    told = [list(tell_sides(shown_names(data, phrases=learnt))) for learnt in (True, False)]
+    assert told == [[False, False, True, False, False, False], [False] * 6]
+
+
+def test_a_detector_whose_phrases_are_not_learnt_keeps_their_map(tmp_path: Path) -> None:
+    """Several processes would wait for its gradient."""
+    recipe = painted_recipe(tmp_path)
+    task = prepared(recipe)
+    config = task.model.config
+    config.phrase_embedding_size = 4
+    UpDownDetector(config).save_pretrained(tmp_path / "start")
+    task.processor.save_pretrained(tmp_path / "start")
+    recipe.init_from, recipe.model = str(tmp_path / "start"), {}
+    task = prepared(recipe)
+    assert not any(weight.requires_grad for weight in task.model.heads.phrase_embedding.parameters())
+    assert all(weight.requires_grad for weight in task.model.heads.object_score.parameters())
 
 
 def test_draws_depend_on_seed_epoch_and_image_alone(tmp_path: Path) -> None:

@@ -204,6 +204,11 @@ def test_describe_and_compare_on_the_command_line(tmp_path: Path, capsys: pytest
     )
     assert main(["compare", str(boxes), str(output), "--without", "karpathy_split=test"]) == 2
     assert capsys.readouterr().err.startswith("pseudo_boxes compare: there is no box to compare")
+    assert main(["compare", str(boxes), str(output), "--without", "karpathy_splt=test"]) == 2
+    assert "--without karpathy_splt: no image of" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["compare", str(boxes), str(output), "--without", "karpathy_split"])
+    assert "write FIELD=VALUE" in capsys.readouterr().err
 
 
 def test_mistakes_end_in_one_sentence(images: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def test_vectors_are_kept_for_the_same_phrases_alone(encoder, tmp_path, monkeypa
 
 
 def test_what_is_no_encoder_is_named(encoder, tmp_path):
-    with pytest.raises(ValueError, match="no tokenizer in"):
+    with pytest.raises(ValueError, match="phrases.encoder: no tokenizer in"):
         PhraseVectors(str(tmp_path), PHRASES)
     for weights in Path(encoder).glob("*.safetensors"):
         weights.unlink()
