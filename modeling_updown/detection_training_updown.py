@@ -22,7 +22,7 @@ class Labels:
     labels: (B, M) object ids 1 .. C; 0 pads, -1 marks a crowd that is never background.
     true_boxes: (B, M, 4) xyxy in 0..1, of the labels.
     true_attributes: (B, M, K) attribute ids 1 .. A, 0 pads.
-    other_labels: (B, M, K) further true names of the labelled objects, ids 1 .. C, 0 pads: any of them is right.
+    other_object_ids: (B, M, K) further true names of the labelled objects, ids 1 .. C, 0 pads: any of them is right.
     phrase_boxes, phrase_embeds: (B, P, 4) xyxy in 0..1, and (B, P, E) of length 1: what is said of which place, as the
         vectors of a text encoder; a vector of zeros pads.
     draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
@@ -31,7 +31,7 @@ class Labels:
     labels: torch.Tensor | None
     true_boxes: torch.Tensor | None
     true_attributes: torch.Tensor | None
-    other_labels: torch.Tensor | None
+    other_object_ids: torch.Tensor | None
     phrase_boxes: torch.Tensor | None
     phrase_embeds: torch.Tensor | None
     draw_seeds: torch.Tensor | None
@@ -39,10 +39,12 @@ class Labels:
     def check(self, boxes: torch.Tensor | None, *, num_images: int, config: UpDownDetectorConfig) -> None:
         """Raise a `ValueError` where these, or given boxes (B, R, 4), cannot be of B images and the model."""
         options: dict[str, Any] = {"num_images": num_images, "config": config}
-        check_given(boxes, self.labels, self.true_attributes, others=self.other_labels, **options)
+        check_given(boxes, self.labels, self.true_attributes, others=self.other_object_ids, **options)
         check_phrases(self.phrase_boxes, self.phrase_embeds, **options)
-        if self.labels is None and (self.phrase_boxes is not None or self.other_labels is not None):
-            raise ValueError("phrases and other_labels are learnt beside labels: give labels and true_boxes as well")
+        if self.labels is None and (self.phrase_boxes is not None or self.other_object_ids is not None):
+            raise ValueError(
+                "phrases and other_object_ids are learnt beside labels: give labels and true_boxes as well"
+            )
 
 
 class BatchLosses:
@@ -61,7 +63,7 @@ class BatchLosses:
                 given.labels,  # type: ignore[arg-type]
                 given.true_boxes,
                 given.true_attributes,
-                others=given.other_labels,
+                others=given.other_object_ids,
                 image=image,
                 size=group.size,
             )

@@ -50,7 +50,7 @@ def check_given(
         raise ValueError(f"labels have shape {tuple(labels.shape)}, not ({num_images} images, objects)")
     for name, ids, most in (
         ("labels", labels, config.num_objects),
-        ("other_labels", others, config.num_objects),
+        ("other_object_ids", others, config.num_objects),
         ("true_attributes", attributes, config.num_attributes),
     ):
         if ids is not None and ids.numel() and int(ids.max()) > most:
@@ -109,7 +109,7 @@ def image_objects(
     """
     if boxes is None or boxes.shape != (*labels.shape, 4):
         raise ValueError(f"labels of shape {tuple(labels.shape)} need true_boxes of shape {(*labels.shape, 4)}")
-    for name, ids in (("true_attributes", attributes), ("other_labels", others)):
+    for name, ids in (("true_attributes", attributes), ("other_object_ids", others)):
         if ids is not None and (ids.dim() != 3 or ids.shape[:2] != labels.shape):
             raise ValueError(
                 f"labels of shape {tuple(labels.shape)} need {name} of shape {(*labels.shape, 'K')}, "

@@ -259,7 +259,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         true_attributes: torch.Tensor | None = None,
         image_sizes: torch.Tensor | None = None,
         draw_seeds: torch.Tensor | None = None,
-        other_labels: torch.Tensor | None = None,
+        other_object_ids: torch.Tensor | None = None,
         phrase_boxes: torch.Tensor | None = None,
         phrase_embeds: torch.Tensor | None = None,
         min_regions: int | None = None,
@@ -276,7 +276,7 @@ class UpDownDetector(UpDownPreTrainedModel):
                 bool, True on the image; padding lies to the right and below.
             boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: these alone, no cells, are the regions, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
-            labels, true_boxes, true_attributes, other_labels, phrase_boxes, phrase_embeds, draw_seeds: see `Labels`.
+            labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds: as `Labels` has.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; no cells where
                 `grid_sizes` is [].
@@ -287,7 +287,9 @@ class UpDownDetector(UpDownPreTrainedModel):
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         cells = cells_of_grids(self.config.grid_sizes if grid_sizes is None else grid_sizes)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
-        labelled = Labels(labels, true_boxes, true_attributes, other_labels, phrase_boxes, phrase_embeds, draw_seeds)
+        labelled = Labels(
+            labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds
+        )
         labelled.check(boxes, num_images=len(pixel_values), config=self.config)
         losses = None if labels is None else BatchLosses(self, labelled)
         parts: list[tuple[int, UpDownDetectorOutput]] = []

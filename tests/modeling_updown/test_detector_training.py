@@ -131,7 +131,7 @@ def test_further_names_and_phrases(make):
     lengths = plain.phrase_embeds[plain.region_mask & seen].norm(dim=-1)
     torch.testing.assert_close(lengths, torch.ones_like(lengths))
     others = torch.tensor([[[1, 2], [0, 0], [0, 0]], [[0, 0], [0, 0], [0, 0]]])
-    named = model(**batch, other_labels=others).losses
+    named = model(**batch, other_object_ids=others).losses
     assert named["region_class"] < plain.losses["region_class"]
     torch.testing.assert_close(named["region_box"], plain.losses["region_box"])
     phrases = torch.nn.functional.normalize(torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(0)), dim=-1)
@@ -167,8 +167,11 @@ def test_padding_of_labels_may_hold_anything():
         ({"labels": torch.full((2, 3), 13)}, "labels hold the id 13, but the model knows 1 .. 12"),
         ({"true_attributes": torch.full((2, 3, 1), 6)}, "true_attributes hold the id 6, but the model knows 1 .. 5"),
         ({"true_attributes": torch.ones(2, 3).long()}, r"need true_attributes of shape \(2, 3, 'K'\), not \(2, 3\)"),
-        ({"other_labels": torch.full((2, 3, 1), 13)}, "other_labels hold the id 13, but the model knows 1 .. 12"),
-        ({"other_labels": torch.ones(2, 3).long()}, r"need other_labels of shape \(2, 3, 'K'\), not \(2, 3\)"),
+        (
+            {"other_object_ids": torch.full((2, 3, 1), 13)},
+            "other_object_ids hold the id 13, but the model knows 1 .. 12",
+        ),
+        ({"other_object_ids": torch.ones(2, 3).long()}, r"need other_object_ids of shape \(2, 3, 'K'\), not \(2, 3\)"),
         ({"phrase_boxes": torch.zeros(2, 3, 4)}, "set config.phrase_embedding_size"),
         ({"true_boxes": torch.full((2, 3, 4), 2.0)}, "true_boxes 0 of image 1, .*, leaves the image"),
         ({"true_boxes": torch.full((2, 3, 4), float("nan"))}, "true_boxes 0 of image 1, .*, is no number"),
@@ -386,7 +389,7 @@ def test_captioner_with_a_detector_is_saved_whole(captioner, tmp_path):
 def test_phrases_and_further_names_want_labels():
     batch = labelled_images()
     given = (
-        {"other_labels": torch.ones(2, 3, 1).long()},
+        {"other_object_ids": torch.ones(2, 3, 1).long()},
         {"phrase_boxes": batch["true_boxes"], "phrase_embeds": torch.ones(2, 3, 6)},
     )
     for more in given:

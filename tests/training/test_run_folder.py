@@ -13,12 +13,13 @@ from training.checkpoints import checkpoints
 from training.recipe_sections import Recipe
 from training.run_folder import ClaimedOutput, check_output, how_to_go_on, keep_recipe
 from training.tasks import TASKS
+from training.tasks.captioning_recipe import CaptioningRecipe
 from training.train import main
 
 
 def bare_recipe(output: Path) -> Recipe:
     """A recipe of which only the output matters."""
-    recipe = Recipe(task="captioning", output=str(output), data={"format": "folder"})
+    recipe = CaptioningRecipe(task="captioning", output=str(output), data={"format": "folder"})
     TASKS["captioning"].settle(recipe)
     return recipe
 

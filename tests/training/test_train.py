@@ -293,7 +293,7 @@ MISTAKES = {
         "regions": {"source": {"backbone": "tf_efficientnet_lite9"}}
     },
     "regions.source is empty": {"regions": {}},
-    "there is no file nowhere.safetensors": {
+    "there is no file or folder nowhere.safetensors": {
         "regions": {"source": {"backbone": "resnet18"}, "weights": "nowhere.safetensors"}
     },
     "there is no model folder runs/nowhere/best: train the recipe": {"init_from": "runs/nowhere/best"},

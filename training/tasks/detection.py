@@ -289,7 +289,7 @@ class DetectionTask:
                         "row": index,
                         "image_id": rows[index]["image_id"],
                         "boxes": output.pred_boxes[place][kept].float().cpu().numpy(),
-                        "scores": output.region_scores[place][kept].float().cpu().numpy(),
+                        "scores": class_scores(output)[place][kept].float().cpu().numpy(),
                         "object_ids": output.object_ids[place][kept].cpu().numpy(),
                     }
                     if probs:
@@ -428,7 +428,7 @@ def nearest_shape(size: tuple[int, int], shapes: list[list[int]]) -> tuple[int, 
 
 def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Images' objects as the detector's labels: `labels` (P, N), `true_boxes` (P, N, 4), `true_attributes` (P, N, K),
-    and `other_labels` (P, N, K') where an object has several names.
+    and `other_object_ids` (P, N, K') where an object has several names.
 
     >>> pad_objects([{"boxes": np.zeros((0, 4)), "object_ids": np.array([]), "attribute_ids": []}])["labels"].shape
     torch.Size([1, 1])
@@ -447,7 +447,7 @@ def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     padded = {"labels": labels, "true_boxes": boxes, "true_attributes": attributes}
     most_names = max((len(ids) for part in objects for ids in part.get("other_ids", [])), default=0)
     if most_names:
-        padded["other_labels"] = others = torch.zeros(len(objects), most, most_names, dtype=torch.long)
+        padded["other_object_ids"] = others = torch.zeros(len(objects), most, most_names, dtype=torch.long)
         for place, part in enumerate(objects):
             for row, ids in enumerate(part["other_ids"]):
                 others[place, row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
@@ -465,6 +465,13 @@ def pad_phrases(objects: list[dict[str, Any]], vectors: PhraseVectors) -> dict[s
         boxes[place, :count] = torch.from_numpy(part["phrase_boxes"])
         embeds[place, :count] = vectors(part["phrases"])
     return {"phrase_boxes": boxes, "phrase_embeds": embeds}
+
+
+def class_scores(output: Any) -> torch.Tensor:
+    """The probability (B, R) of each region's own class, also where regions were chosen as any object."""
+    if output.object_probs is None:
+        return output.region_scores
+    return output.object_probs.gather(2, output.object_ids[..., None])[..., 0]
 
 
 def coco_result(part: dict[str, Any]) -> dict[str, Any]:

@@ -370,8 +370,8 @@ def test_an_image_whose_regions_are_no_numbers_is_listed(
     rows, detector = sized_images(tmp_path / "photos"), tiny.tiny_detector()
     regions_of = RegionExtractor.regions
 
-    def spoiled(maker: RegionExtractor, images: list[Any]) -> dict[str, torch.Tensor]:
-        regions = regions_of(maker, images)
+    def spoiled(maker: RegionExtractor, images: list[Any], **options: Any) -> dict[str, torch.Tensor]:
+        regions = regions_of(maker, images, **options)
         for place, image in enumerate(images):
             if image.size == (30, 90):
                 regions["region_features"][place, 0, 0] = float("nan")
@@ -465,10 +465,10 @@ def test_rough_numbers_reach_the_disk_batch_by_batch(
     on_disk = []
     regions = RegionExtractor.regions
 
-    def counted(maker: RegionExtractor, images: list[Any]) -> dict[str, torch.Tensor]:
+    def counted(maker: RegionExtractor, images: list[Any], **options: Any) -> dict[str, torch.Tensor]:
         found = tmp_path / "store" / "store.json"
         on_disk.append(sum(shard["photos"] for shard in json.loads(found.read_text())["shards"]))
-        return regions(maker, images)
+        return regions(maker, images, **options)
 
     monkeypatch.setattr(RegionExtractor, "regions", counted)
     broken = extract_regions(

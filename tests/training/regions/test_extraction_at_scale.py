@@ -46,10 +46,10 @@ def extract_folder(images: str, store: str, log: str, batch_size: int = BATCH, *
     """What a process does; the number of images in each call of the detector goes into `log`."""
     regions_of = RegionExtractor.regions
 
-    def noted(maker: RegionExtractor, images: list[Any]) -> dict[str, torch.Tensor]:
+    def noted(maker: RegionExtractor, images: list[Any], **options: Any) -> dict[str, torch.Tensor]:
         with open(log, "a") as file:
             file.write(f"{len(images)}\n")
-        return regions_of(maker, images)
+        return regions_of(maker, images, **options)
 
     RegionExtractor.regions = noted  # type: ignore
     try:

@@ -135,7 +135,7 @@ def test_a_grid_looks_through_a_saved_detectors_backbone(saved: str, tmp_path: P
     assert torch.allclose(cells[:, 0], last.mean(dim=(2, 3)), atol=1e-5)
     assert not torch.allclose(random, cells, atol=1e-2)
     processor = build_image_processor(config, regions)
-    assert processor.image_mean == [0.1, 0.2, 0.3] and dict(processor.size) == {"height": 64, "width": 64}
+    assert list(processor.image_mean) == [0.1, 0.2, 0.3] and dict(processor.size) == {"height": 64, "width": 64}
     other = RegionsRecipe(source={**one, "backbone": "resnet18", "region_feature_size": 512}, weights=saved)
     with pytest.raises(ValueError, match="has the backbone test_resnet, and regions.source asks for resnet18"):
         build_region_source(other)

@@ -46,6 +46,7 @@ __all__ = ["attribute_scores", "coco_detection", "detection_scores", "vg_detecti
 COCO_PRECISIONS = ("map", "map_50", "map_75", "map_small", "map_medium", "map_large")
 COCO_RECALLS = ("mar_1", "mar_10", "mar_100", "mar_small", "mar_medium", "mar_large")
 VG_OVERLAP = 0.5
+MOST_OF_AN_IMAGE = 300
 PAIRS_AT_ONCE = 1 << 20
 
 
@@ -362,7 +363,7 @@ def detection_scores(
     *,
     num_classes: int,
     covered: Mapping[int, Sequence[int]] | None = None,
-    max_per_image: int = 100,
+    max_per_image: int = MOST_OF_AN_IMAGE,
     nms_iou: float = 0.5,
 ) -> dict[str, Any]:
     """COCO's metrics for predictions on rows of `training.data.boxes.rows`, in the same order.
@@ -382,7 +383,8 @@ def detection_scores(
             images are not read. A repeated image is scored twice.
         num_classes: object ids are 1..num_classes.
         covered: of an object id, the ids of the finer names that it covers.
-        max_per_image: with `object_probs`, how many detections of an image count, those with the highest scores.
+        max_per_image: with `object_probs`, how many detections of an image count, those with the highest scores that
+            suppression leaves; 300, as LVIS counts them (Gupta et al. 2019), since a region has several names.
         nms_iou: the overlap above which the less sure of two detections of one object is left out: with `object_probs`
             for every object, else for covering names, whose detections come from several.
 

@@ -32,6 +32,7 @@ from torchvision.ops import batched_nms
 __all__ = ["FoundObjects", "TrueNames", "check_covered", "cover", "detections_of_probs", "names_of_boxes", "settle"]
 
 SAME_BOX_IOU = 0.5
+LOWEST_SCORE = 1e-3  # of a pair of a region and an object; below, nothing is detected
 Covered = Mapping[int, Sequence[int]]
 
 
@@ -82,7 +83,9 @@ def names_of_boxes(
 def detections_of_probs(
     boxes: np.ndarray, probs: np.ndarray, covered: Covered, *, most: int, nms_iou: float
 ) -> FoundObjects:
-    """The surest `most` pairs of a region and an object, of equal ones the first, after suppression in each object.
+    """The surest `most` pairs of a region and an object that suppression within each object leaves, the surest first.
+
+    Pairs of a score below `LOWEST_SCORE` are not counted.
 
     boxes (R, 4); probs (R, C + 1), background first: those of covered names are added to the covering one's.
 
@@ -94,11 +97,9 @@ def detections_of_probs(
     scores = np.array(probs, dtype=np.float64)
     for own, finer in covered.items():
         scores[:, own] = probs[:, [own, *finer]].sum(axis=1, dtype=np.float64)
-    ranks = scores[:, 1:].ravel()  # (R * C,)
-    order = np.argsort(-ranks, kind="stable")[:most]
-    order = order[ranks[order] > 0]
-    regions, ids = order // (probs.shape[1] - 1), order % (probs.shape[1] - 1) + 1
-    return suppressed(FoundObjects(boxes[regions], ids, ranks[order]), nms_iou=nms_iou)
+    regions, columns = np.nonzero(scores[:, 1:] >= LOWEST_SCORE)
+    pairs = FoundObjects(boxes[regions], columns + 1, scores[regions, columns + 1])
+    return pick(suppressed(pairs, nms_iou=nms_iou), slice(0, most))
 
 
 def cover(found: FoundObjects, covered: Covered, *, nms_iou: float) -> FoundObjects:

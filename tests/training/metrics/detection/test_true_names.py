@@ -215,7 +215,8 @@ def test_scores_equal_the_slow_twin(seed: int) -> None:
                 for label in range(1, num_classes + 1):
                     score = sum(probs[region][i] for i in [label, *covered.get(label, [])])
                     detections.append((label, score, xywh(near[region].tolist())))
-            detections = naive_suppression(sorted(detections, key=lambda d: -d[1])[:most], 0.5)
+            kept = naive_suppression([d for d in detections if d[1] >= 1e-3], 0.5)
+            detections = sorted(kept, key=lambda d: -d[1])[:most]
         else:
             labels = (1 + probs[:, 1:].argmax(axis=1)).tolist()
             sure = probs[:, 1:].max(axis=1).tolist()
