@@ -276,7 +276,7 @@ class UpDownDetector(UpDownPreTrainedModel):
                 bool, True on the image; padding lies to the right and below.
             boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: these alone, no cells, are the regions, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
-            labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds: as `Labels` has.
+            labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds: `Labels`.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; no cells where
                 `grid_sizes` is [].
