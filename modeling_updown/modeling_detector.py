@@ -376,9 +376,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         """The proposals (K, 4) of each image of the group, in pixels."""
         options: dict[str, Any] = {"config": self.config, "image_size": group.size, "at_least": at_least}
         if group.cells is not None:
-            return [
-                top_cells(group.cells, i, resize_factor=factor, **options) for i, factor in enumerate(factors)
-            ]
+            return [top_cells(group.cells, i, resize_factor=factor, **options) for i, factor in enumerate(factors)]
         with full_precision(group.maps[0]) if self.config.is_caffe_resnet else contextlib.nullcontext():
             logits, deltas = self.proposals(group.maps)
         anchors = self.proposals.anchors(group.maps)

@@ -39,9 +39,7 @@ class ActiveConv(nn.Conv2d):
         return F.leaky_relu(super().forward(inputs), LEAK)
 
 
-def depthwise(
-    channels: int, size: int, *, stride: int = 1, convolution: type[nn.Conv2d] = nn.Conv2d
-) -> nn.Conv2d:
+def depthwise(channels: int, size: int, *, stride: int = 1, convolution: type[nn.Conv2d] = nn.Conv2d) -> nn.Conv2d:
     """A convolution of every channel by itself."""
     return convolution(channels, channels, size, stride=stride, padding=size // 2, groups=channels)
 
@@ -199,15 +197,15 @@ class NanoDet(nn.Module):
         return (255 * (pixel_values * std + mean)).flip(1)
 
     def outputs(self, pixels: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Normalised BGR pixels whose sides are multiples of 32 -> the pyramid's maps, and of each map (n, K + 32, h, w)
-        logits of the classes and of the bins of the left, top, right and bottom distance.
+        """Normalised BGR pixels whose sides are multiples of 32 -> the pyramid's maps, and of each map the logits
+        (n, K + 32, h, w) of the classes and of the bins of the left, top, right and bottom distance.
         """
         maps = self.pyramid(self.body(pixels.contiguous(memory_format=torch.channels_last)))
         return maps, [head(level) for head, level in zip(self.heads, maps, strict=True)]
 
 
 def pad_to_multiple(pixels: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-    """Images (n, 3, H, W) in the middle of black ones whose sides are multiples of 32; padding on the left and on top."""
+    """Images (n, 3, H, W) in the middle of black ones whose sides are multiples of 32; padding on the left, on top."""
     missing_rows, missing_columns = (-side % MULTIPLE for side in pixels.shape[-2:])
     left, top = missing_columns // 2, missing_rows // 2
     return F.pad(pixels, (left, missing_columns - left, top, missing_rows - top)), (left, top)
@@ -341,7 +339,9 @@ def published_weights(state: Mapping[str, torch.Tensor], *, place: Any) -> dict[
     place: of the weights, for errors. Raises `ValueError` where one is missing, or one is left over.
     """
     names = {
-        f"{ours}.{kind}": f"convs.{theirs}.{kind}" for ours, theirs in graph_names().items() for kind in ("weight", "bias")
+        f"{ours}.{kind}": f"convs.{theirs}.{kind}"
+        for ours, theirs in graph_names().items()
+        for kind in ("weight", "bias")
     }
     missing, strange = sorted(set(names.values()) - state.keys()), sorted(state.keys() - set(names.values()))
     if missing or strange:
