@@ -1,10 +1,10 @@
 """Image -> boxes of COCO's 80 classes: NanoDet-Plus, the proposals of a detector with `proposal_model="nanodet"`.
 
-    pixel_values --pad_to_multiple, ShuffleNetV2--> maps --GhostPyramid--> maps --a head each--> scores and boxes of cells
+    pixel_values --pad_to_multiple, ShuffleNet--> maps --GhostPyramid--> maps --a head each--> boxes, scores of cells
 
 ShuffleNetV2 is Ma et al. 2018 (arXiv:1807.11164, figure 3 c and d), with LeakyReLU; the pyramid joins its maps top-down
 and bottom-up (PANet, Liu et al. 2018) by ghost modules (Han et al. 2020, arXiv:1911.11907, figure 3); the boxes are
-distributions of four distances (Li et al. 2020, arXiv:2006.04388, equation 3). Norms are folded into the convolutions,
+distributions of four distances (Li et al. 2020, arXiv:2006.04388). Norms are folded into the convolutions,
 so it never trains. The weights are those of NanoDet-Plus-m at 416 pixels (RangiLyu, github.com/RangiLyu/nanodet,
 Apache-2.0), learnt from COCO's train2017; tests/modeling_updown/test_nanodet.py holds it to the outputs of that graph.
 Shapes: n images of one size, N cells of all maps, K classes. Boxes are pixels of the resized image.
@@ -52,7 +52,7 @@ def separable(channels: int, *, stride: int = 1) -> nn.Sequential:
 
 
 class ShuffleUnit(nn.Module):
-    """A unit of ShuffleNetV2: half of the channels stays (or is halved in size), the others are convolved, all mixed."""
+    """A unit of ShuffleNetV2: half of the channels stays (or shrinks), the others are convolved, then all are mixed."""
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int):
         super().__init__()
@@ -179,11 +179,11 @@ class NanoDet(nn.Module):
         with torch.autocast(pixel_values.device.type, enabled=False):
             padded, (left, top) = pad_to_multiple(self.pixels(pixel_values))
             maps, outputs = self.outputs(normalised(padded).to(float_type(self)))
-        boxes, scores = [], []
-        for output, stride in zip(outputs, self.strides, strict=True):
-            logits, distances = output.float().split([self.config.nanodet_classes, 4 * BINS], dim=1)
-            boxes.append(cell_boxes(distances, stride=stride))
-            scores.append(logits.sigmoid().flatten(2).transpose(1, 2))
+            boxes, scores = [], []
+            for output, stride in zip(outputs, self.strides, strict=True):
+                logits, distances = output.float().split([self.config.nanodet_classes, 4 * BINS], dim=1)
+                boxes.append(cell_boxes(distances, stride=stride))
+                scores.append(logits.sigmoid().flatten(2).transpose(1, 2))
         all_boxes = torch.cat(boxes, dim=1) - boxes[0].new_tensor([left, top, left, top])
         return Cells(maps, clip_boxes(all_boxes, width=width, height=height), torch.cat(scores, dim=1), (left, top))
 
@@ -225,8 +225,8 @@ def cell_boxes(distances: torch.Tensor, *, stride: int) -> torch.Tensor:
     """
     rows, columns = distances.shape[-2:]
     probs = distances.unflatten(1, (4, BINS)).softmax(dim=2)  # (n, 4, 8, h, w)
-    bins = torch.arange(BINS, device=distances.device, dtype=distances.dtype)
-    left, top, right, bottom = (stride * torch.einsum("nsbhw,b->nshw", probs, bins)).unbind(dim=1)
+    bins = torch.arange(BINS, device=distances.device, dtype=distances.dtype).view(-1, 1, 1)
+    left, top, right, bottom = (stride * (probs * bins).sum(dim=2)).unbind(dim=1)  # (n, h, w) each
     steps = (stride * torch.arange(count, device=distances.device) for count in (rows, columns))
     y, x = torch.meshgrid(*steps, indexing="ij")
     return torch.stack([x - left, y - top, x + right, y + bottom], dim=-1).flatten(1, 2)
