@@ -152,6 +152,17 @@ class UpDownDetectorConfig(LabelledConfig):
     anchor_style (`"caffe"` or `"detectron2"`, defaults to `"caffe"`):
         Caffe's anchors are rounded, sorted by ratio, centred at 7.5 + 16 i; detectron2's are exact, sorted by size,
         centred at 16 i.
+    proposal_model (`"rpn"` or `"nanodet"`, defaults to `"rpn"`):
+        What proposes boxes: a network learnt with the detector, or NanoDet-Plus (`nanodet_updown.py`), learnt from COCO
+        and never trained here. Regions are then pooled from NanoDet's pyramid, and its class scores of the box join
+        their features after the mean of the last map (D = `head_size` + that map's channels + `nanodet_classes`): wants
+        a timm backbone, `joined_features=True` and `box_plus_one=False`. Of the fields of proposals,
+        `rpn_nms_threshold`, `min_proposal_side` and the numbers before and after suppression hold for it as well;
+        pyramid, anchors and the training of the proposal network do not.
+    nanodet_channels (`list[int]`, defaults to `[24, 116, 232, 464, 96]`), nanodet_classes (`int`, defaults to 80):
+        Widths of NanoDet's stem, three stages and pyramid, and its classes: those of NanoDet-Plus-m.
+    pixel_mean, pixel_std (`list[float]`, default to `[0.5, 0.5, 0.5]`):
+        Mean and standard deviation of the image processor, which NanoDet turns into its own.
     box_plus_one (`bool`, defaults to `True`):
         Whether a box from pixel 3 to pixel 5 is 3 pixels wide (Caffe) or 2.
     max_box_growth (`float`, *optional*):
@@ -227,6 +238,11 @@ class UpDownDetectorConfig(LabelledConfig):
     anchor_sizes: list[list[int]] | None = None
     anchor_ratios: list[float] | None = None
     anchor_style: Literal["caffe", "detectron2"] = "caffe"
+    proposal_model: Literal["rpn", "nanodet"] = "rpn"
+    nanodet_channels: list[int] | None = None
+    nanodet_classes: int = 80
+    pixel_mean: list[float | int] | None = None
+    pixel_std: list[float | int] | None = None
     box_plus_one: bool = True
     max_box_growth: float | int | None = None
     rpn_hidden_size: int = 512
@@ -277,6 +293,10 @@ class UpDownDetectorConfig(LabelledConfig):
         self.attribute_id2label = {int(i): name for i, name in self.attribute_id2label.items()}
         self.pyramid_levels = [2, 3, 4] if self.pyramid_levels is None else list(self.pyramid_levels)
         self.anchor_sizes = [[64, 128, 256, 512]] if self.anchor_sizes is None else self.anchor_sizes
+        if self.proposal_model == "nanodet":  # else their configs stay as they were
+            self.nanodet_channels = [24, 116, 232, 464, 96] if self.nanodet_channels is None else self.nanodet_channels
+            self.pixel_mean = [0.5, 0.5, 0.5] if self.pixel_mean is None else self.pixel_mean
+            self.pixel_std = [0.5, 0.5, 0.5] if self.pixel_std is None else self.pixel_std
         self.anchor_ratios = [0.5, 1.0, 2.0] if self.anchor_ratios is None else self.anchor_ratios
         self.box_weights = [10, 10, 5, 5] if self.box_weights is None else self.box_weights
         self.nms_thresholds = [0.3] if self.nms_thresholds is None else self.nms_thresholds
@@ -288,8 +308,10 @@ class UpDownDetectorConfig(LabelledConfig):
             raise ValueError(
                 f"min_regions={self.min_regions} and max_regions={self.max_regions} must be 1 or more, in this order"
             )
+        if self.proposal_model == "nanodet":
+            self.check_nanodet()
         maps = 1 if self.is_caffe_resnet else len(self.pyramid_levels or []) + 1
-        if len(self.anchor_sizes or []) != maps:
+        if self.proposal_model == "rpn" and len(self.anchor_sizes or []) != maps:
             raise ValueError(
                 f"{self.backbone} has {maps} maps, but anchor_sizes={self.anchor_sizes} are not as many lists"
             )
@@ -308,6 +330,23 @@ class UpDownDetectorConfig(LabelledConfig):
                 f"min_region_side={self.min_region_side} must be a share of the image's sides, 0 to below 1"
             )
         check_grid_sizes(self.grid_sizes or [])
+
+    def check_nanodet(self) -> None:
+        """Raises `ValueError` for fields with which NanoDet cannot propose boxes."""
+        if self.is_caffe_resnet or not self.joined_features or self.box_plus_one:
+            raise ValueError(
+                'proposal_model="nanodet" wants a timm backbone, joined_features=True and box_plus_one=False, '
+                f"not {self.backbone!r}, {self.joined_features} and {self.box_plus_one}"
+            )
+        widths = self.nanodet_channels or []
+        if len(widths) != 5 or any(width < 2 or width % 2 for width in widths) or self.nanodet_classes < 1:
+            raise ValueError(
+                f"nanodet_channels={widths} must be five even widths, of stem, three stages and pyramid, and "
+                f"nanodet_classes={self.nanodet_classes} 1 or more"
+            )
+        mean, std = self.pixel_mean or [], self.pixel_std or []
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(f"pixel_mean={mean} and pixel_std={std} must be three numbers each, those of std above 0")
 
     @property
     def num_cells(self) -> int:

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .boxes_updown import box_area, encode_boxes, pairwise_iou
 from .configuration_updown import UpDownDetectorConfig
 from .losses_updown import contrastive_loss
+from .nanodet_updown import top_cells
 from .proposals_updown import top_proposals
 
 CROWD_OVERLAP = 0.5  # a box that is mostly inside a crowd is ignored
@@ -254,25 +255,29 @@ def detector_losses(
     resize_factors: list[float],
     seeds: list[int] | None,
 ) -> dict[str, torch.Tensor]:
-    """The five losses of an `UpDownDetector` (four without attributes), each summed over n images of one size; phrases
-    are learnt over the whole batch, by `phrase_loss`.
+    """The five losses of an `UpDownDetector`, each summed over n images of one size: four without attributes, two fewer
+    where NanoDet proposes the boxes. Phrases are learnt over the whole batch, by `phrase_loss`.
 
     images: their `ImageMaps`; objects, resize_factors, seeds: one per image. Boxes are proposed, sampled and described
     in one pass; without seeds the draw depends on torch's random state.
     """
     config = detector.config
-    logits, deltas = detector.proposals(images.maps)
-    anchors = detector.proposals.anchors(images.maps)
     losses: list[dict[str, torch.Tensor]] = []
     boxes, draws = [], []
+    learnt = images.cells is None  # else NanoDet, which is frozen, found the boxes
+    logits, deltas = detector.proposals(images.maps) if learnt else ([], [])
+    anchors = detector.proposals.anchors(images.maps) if learnt else []
     for i, image in enumerate(objects):
         generator = None if seeds is None else torch.Generator().manual_seed(seeds[i])
-        one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
-        proposal = torch.cat(one_logits), torch.cat(one_deltas), torch.cat(anchors)
         options: dict[str, Any] = {"image_size": images.size, "config": config}
-        losses.append(proposal_losses(*proposal, objects=image, generator=generator, **options))
-        options |= {"resize_factor": resize_factors[i], "training": True}
-        proposed, _ = top_proposals(one_logits, one_deltas, anchors, **options)
+        options_of_boxes = options | {"resize_factor": resize_factors[i], "training": True}
+        if learnt:
+            one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
+            proposal = torch.cat(one_logits), torch.cat(one_deltas), torch.cat(anchors)
+            losses.append(proposal_losses(*proposal, objects=image, generator=generator, **options))
+            proposed, _ = top_proposals(one_logits, one_deltas, anchors, **options_of_boxes)
+        else:
+            proposed = top_cells(images.cells, i, **options_of_boxes)
         sampled_boxes, sampled = sample_regions(proposed, image, config=config, generator=generator)
         boxes.append(sampled_boxes)
         draws.append(sampled)

@@ -3,6 +3,7 @@
     pixel_values --backbone--> maps --ProposalNetwork--> boxes --RoI pooling, region stage--> features --RegionHeads-->
     object and attribute probabilities, regressed boxes --selection--> Regions
 
+With `config.proposal_model="nanodet"` a frozen NanoDet-Plus proposes the boxes, from whose maps they are pooled.
 With `config.grid_sizes` the cells of the whole image are regions too: they go the same way as proposals, are all kept,
 and come first.
 
@@ -45,9 +46,10 @@ from .detector_batch_updown import (
 )
 from .linear_updown import float_type
 from .modeling_base import UpDownPreTrainedModel, load_backbone
+from .nanodet_updown import Cells, NanoDet, box_scores, published_weights, top_cells
 from .outputs_updown import UpDownDetectorOutput
 from .proposals_updown import ProposalNetwork, top_proposals
-from .pyramid_updown import PyramidBackbone, PyramidRegions
+from .pyramid_updown import LastMapBackbone, PyramidBackbone, PyramidRegions
 from .region_selection_updown import Selection, SelectionRule, best_of_first, join_selections, select_regions
 from .resnet_updown import CAFFE_DEPTHS, CAFFE_STRIDE, CaffeResNet, FrozenBatchNorm2d, RegionStage, caffe_name
 
@@ -102,11 +104,14 @@ class RegionHeads(nn.Module):
 
 @dataclass
 class ImageMaps:
-    """The maps of n images of one size: the backbone's, and its last map where that joins the features."""
+    """The maps of n images of one size: those that regions are pooled from, the backbone's last map where that joins
+    the features, and what NanoDet found, where it proposes the boxes.
+    """
 
     maps: list[torch.Tensor]
     last: torch.Tensor | None
     size: tuple[int, int]
+    cells: Cells | None = None
 
 
 class UpDownDetector(UpDownPreTrainedModel):
@@ -125,12 +130,14 @@ class UpDownDetector(UpDownPreTrainedModel):
     config_class = UpDownDetectorConfig
     main_input_name = "pixel_values"
     input_modalities = ("image",)
-    _no_split_modules = ["CaffeResNet", "PyramidBackbone", "RegionStage"]
+    _no_split_modules = ["CaffeResNet", "PyramidBackbone", "RegionStage", "LastMapBackbone", "NanoDet"]
 
     def __init__(self, config: UpDownDetectorConfig):
         super().__init__(config)
         if config.is_caffe_resnet:
             width = self._build_caffe()
+        elif config.proposal_model == "nanodet":
+            width = self._build_on_nanodet()
         else:
             width = self._build_pyramid()
         self.heads = RegionHeads(config, width=width)
@@ -152,7 +159,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             **shared,
         )
         channels = 4 * config.res2_channels
-        self.proposals = ProposalNetwork(config, channels=channels, strides=[CAFFE_STRIDE])
+        self.proposals: Any = ProposalNetwork(config, channels=channels, strides=[CAFFE_STRIDE])
         self.region_stage: Any = RegionStage(
             depth=res5,
             in_channels=channels,
@@ -175,6 +182,17 @@ class UpDownDetector(UpDownPreTrainedModel):
             channels=config.pyramid_size, pool_size=config.region_pool_size, width=config.head_size
         )
         width = config.head_size + config.joined_features * self.backbone.last_channels
+        self._check_feature_size(width)
+        return width
+
+    def _build_on_nanodet(self) -> int:
+        config = self.config
+        self.backbone = LastMapBackbone(config.backbone)
+        self.proposals = NanoDet(config)
+        self.region_stage = PyramidRegions(
+            channels=config.nanodet_channels[-1], pool_size=config.region_pool_size, width=config.head_size
+        )
+        width = config.head_size + self.backbone.last_channels + config.nanodet_classes
         self._check_feature_size(width)
         return width
 
@@ -217,10 +235,22 @@ class UpDownDetector(UpDownPreTrainedModel):
             state = {caffe_name(theirs): value for theirs, value in state.items()}
             load_backbone(self, state, name=name, place=weights, parts=("backbone.", "region_stage."))
 
+    def load_proposal_weights(self, weights: str | Path) -> None:
+        """Load the published weights of NanoDet-Plus-m, a `.safetensors` with the names of its graph.
+
+        Raises `ValueError` where the file is not that, or where this detector proposes boxes by itself.
+        """
+        if self.config.proposal_model != "nanodet":
+            raise ValueError('only a detector with proposal_model="nanodet" takes weights of NanoDet')
+        state = published_weights(load_file(weights), place=weights)
+        load_backbone(self.proposals, state, name="NanoDet", place=weights)
+
     def freeze_stages(self) -> None:
         """Leave `config.frozen_stages` first stages and every norm of the backbone out of training;
-        depthwise filters too if `config.frozen_depthwise` says so.
+        depthwise filters too if `config.frozen_depthwise` says so, and NanoDet.
         """
+        if isinstance(self.proposals, NanoDet):
+            self.proposals.requires_grad_(False)
         self.backbone.freeze_at(self.config.frozen_stages)
         if self.config.frozen_depthwise:
             for module in self.backbone.modules():
@@ -232,7 +262,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         self.unfreeze()
 
     def unfreeze(self) -> None:
-        """Train all that ever trains: everything but the first stages and the norms."""
+        """Train all that ever trains: everything but the first stages, the norms, and NanoDet."""
         self.requires_grad_(True)
         for module in self.modules():
             if isinstance(module, FrozenBatchNorm2d):
@@ -332,34 +362,38 @@ class UpDownDetector(UpDownPreTrainedModel):
     def feature_maps(self, pixel_values: torch.Tensor) -> ImageMaps:
         """n images of one size without padding (n, 3, height, width) -> their maps."""
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
+        cells = self.proposals(pixel_values) if self.config.proposal_model == "nanodet" else None
         missing_rows, missing_columns = (max(0, SMALLEST_SIDE - side) for side in size)
         if missing_rows or missing_columns:
             pixel_values = F.pad(pixel_values, (0, missing_columns, 0, missing_rows))
         if self.config.is_caffe_resnet:
             with full_precision(pixel_values):
                 return ImageMaps([self.backbone(pixel_values)], None, size)
+        if cells is not None:
+            return ImageMaps(cells.maps, self.backbone(pixel_values), size, cells)
         maps, last = self.backbone(pixel_values)
         return ImageMaps(maps, last, size)
+
+    def _proposed(self, group: ImageMaps, *, factors: list[float], at_least: int) -> list[torch.Tensor]:
+        """The proposals (K, 4) of each image of the group, in pixels."""
+        options: dict[str, Any] = {"config": self.config, "image_size": group.size, "at_least": at_least}
+        if group.cells is not None:
+            return [top_cells(group.cells, i, resize_factor=factor, **options) for i, factor in enumerate(factors)]
+        with full_precision(group.maps[0]) if self.config.is_caffe_resnet else contextlib.nullcontext():
+            logits, deltas = self.proposals(group.maps)
+        anchors = self.proposals.anchors(group.maps)
+        return [
+            top_proposals(
+                [part[i] for part in logits], [part[i] for part in deltas], anchors, resize_factor=factor, **options
+            )[0]
+            for i, factor in enumerate(factors)
+        ]
 
     def _detect(
         self, group: ImageMaps, *, rule: SelectionRule, factors: list[float], cells: torch.Tensor
     ) -> Iterator[UpDownDetectorOutput]:
         """The cells (K, 4) in 0..1 and the selected regions of each image of the group, as batches of one."""
-        with full_precision(group.maps[0]) if self.config.is_caffe_resnet else contextlib.nullcontext():
-            logits, deltas = self.proposals(group.maps)
-        anchors = self.proposals.anchors(group.maps)
-        proposed = [
-            top_proposals(
-                [part[i] for part in logits],
-                [part[i] for part in deltas],
-                anchors,
-                config=self.config,
-                image_size=group.size,
-                resize_factor=factors[i],
-                at_least=rule.smallest,
-            )[0]
-            for i in range(len(factors))
-        ]
+        proposed = self._proposed(group, factors=factors, at_least=rule.smallest)
         num_cells, (height, width) = len(cells), group.size
         cells = boxes_to_pixels(cells.to(proposed[0]), width=width, height=height)
         everything = [torch.cat([cells, boxes]) for boxes in proposed]
@@ -460,10 +494,16 @@ class UpDownDetector(UpDownPreTrainedModel):
             return features
         is_cell = torch.cat([torch.arange(len(part), device=rois.device) < num_cells for part in boxes])
         mean = box_means(group.last, rois, stride=self.backbone.last_stride, exact=is_cell if num_cells else None)
-        return torch.cat([features, mean.to(features.dtype)], dim=1)
+        joined = [features, mean.to(features.dtype)]
+        if group.cells is not None:
+            joined.append(box_scores(group.cells, boxes).to(features.dtype))
+        return torch.cat(joined, dim=1)
 
     def _region_vectors(self, group: ImageMaps, rois: torch.Tensor) -> torch.Tensor:
         config = self.config
+        if group.cells is not None:  # its maps are those of the padded image
+            left, top = group.cells.offset
+            rois = rois + rois.new_tensor([0, left, top, left, top])
         if not config.is_caffe_resnet:
             return self.region_stage(group.maps, rois, self.proposals.strides)
         options = {"output_size": config.region_pool_size, "spatial_scale": 1 / CAFFE_STRIDE}

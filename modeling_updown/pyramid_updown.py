@@ -17,21 +17,56 @@ from .boxes_updown import pool_pyramid
 AFTER_THE_STAGES = {"conv_head", "bn2", "final_conv", "norm_pre", "head"}  # modules after the last level of the pyramid
 
 
-class PyramidBackbone(nn.Module):
+class TimmBackbone(nn.Module):
+    """A timm CNN, whose last map has `last_channels` and `last_stride`, and how far it trains.
+
+    joined: whether the last map is used.
+    """
+
+    def __init__(self, name: str, *, joined: bool):
+        super().__init__()
+        self.joined = joined
+        self.backbone: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+        self.last_channels = self.backbone.num_features
+        self.last_stride = self.backbone.feature_info[-1]["reduction"]
+
+    def freeze_at(self, stages: int) -> None:
+        """Stop training the first `stages` of stem and stages of the backbone, all its norms, and what is not used."""
+        for part in frozen_parts(self.backbone, stages):
+            part.requires_grad_(False)
+        children = dict(self.backbone.named_children())
+        if not self.joined:
+            for name in AFTER_THE_STAGES & children.keys():
+                children[name].requires_grad_(False)
+        for module in self.backbone.modules():
+            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
+                module.requires_grad_(False)
+
+
+class LastMapBackbone(TimmBackbone):
+    """The last map alone, where regions are pooled from another model's pyramid."""
+
+    def __init__(self, name: str):
+        super().__init__(name, joined=True)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """pixel_values (n, 3, H, W) -> the last map (n, D, h, w)."""
+        return self.backbone.forward_features(pixel_values.contiguous(memory_format=torch.channels_last))
+
+
+class PyramidBackbone(TimmBackbone):
     """Maps of `channels` at the strides of some timm feature levels, and one of twice the last stride.
 
     With `joined` the backbone's last map is returned too, with `last_channels` and `last_stride`.
     """
 
     def __init__(self, name: str, *, levels: Sequence[int], channels: int, joined: bool):
-        super().__init__()
-        self.levels, self.joined = list(levels), joined
-        self.backbone: Any = timm.create_model(name, pretrained=False, num_classes=0, global_pool="")
+        super().__init__(name, joined=joined)
+        self.levels = list(levels)
         info = self.backbone.feature_info
         widths = [info[level]["num_chs"] for level in levels]
         self.strides = [info[level]["reduction"] for level in levels]
         self.strides.append(2 * self.strides[-1])
-        self.last_channels, self.last_stride = self.backbone.num_features, info[-1]["reduction"]
         self.lateral = nn.ModuleList(nn.Conv2d(width, channels, 1) for width in widths)
         self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in widths)
 
@@ -45,18 +80,6 @@ class PyramidBackbone(nn.Module):
         maps = [smooth(level) for smooth, level in zip(self.smooth, maps, strict=True)]
         maps.append(F.max_pool2d(maps[-1], kernel_size=1, stride=2))
         return maps, last if self.joined else None
-
-    def freeze_at(self, stages: int) -> None:
-        """Stop training the first `stages` of stem and stages of the backbone, all its norms, and what is not used."""
-        for part in frozen_parts(self.backbone, stages):
-            part.requires_grad_(False)
-        children = dict(self.backbone.named_children())
-        if not self.joined:
-            for name in AFTER_THE_STAGES & children.keys():
-                children[name].requires_grad_(False)
-        for module in self.backbone.modules():
-            if isinstance(module, nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm):
-                module.requires_grad_(False)
 
 
 def frozen_parts(backbone: nn.Module, count: int) -> list[nn.Module]:

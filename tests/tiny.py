@@ -38,6 +38,7 @@ from modeling_updown import (
     UpDownTokenizer,
     UpDownVqaConfig,
 )
+from modeling_updown.nanodet_updown import NanoDet, normalised, pad_to_multiple, top_cells
 from modeling_updown.proposals_updown import top_proposals
 from modeling_updown.resnet_updown import Bottleneck
 
@@ -284,6 +285,17 @@ def tiny_pyramid_config(**changes: Any) -> UpDownDetectorConfig:
     return tiny_detector_config(**(fields | changes))
 
 
+def tiny_nanodet_config(**changes: Any) -> UpDownDetectorConfig:
+    """The same on the boxes of a NanoDet of 8 to 12 channels and 7 classes."""
+    fields: dict[str, Any] = {
+        "proposal_model": "nanodet",
+        "nanodet_channels": [8, 8, 12, 12, 8],
+        "nanodet_classes": 7,
+        "region_feature_size": 32 + 96 + 7,
+    }
+    return tiny_pyramid_config(**(fields | changes))
+
+
 def tiny_detector(**changes: Any) -> UpDownDetector:
     """The Caffe-style detector in evaluation mode; its decisions are clear cut, see `decided`."""
     return decided(tiny_detector_config(**changes))
@@ -292,6 +304,11 @@ def tiny_detector(**changes: Any) -> UpDownDetector:
 def tiny_pyramid_detector(**changes: Any) -> UpDownDetector:
     """The detector on a feature pyramid in evaluation mode."""
     return decided(tiny_pyramid_config(**changes))
+
+
+def tiny_nanodet_detector(**changes: Any) -> UpDownDetector:
+    """The detector on NanoDet's boxes in evaluation mode."""
+    return decided(tiny_nanodet_config(**changes))
 
 
 @torch.no_grad()
@@ -307,13 +324,18 @@ def decided(config: UpDownDetectorConfig) -> UpDownDetector:
         for module in model.modules():
             if isinstance(module, Bottleneck):
                 module.conv3.norm.weight.fill_(0.3)  # else each of 16 blocks doubles the variance
-        maps = model.feature_maps(pixels)
-        hidden = [model.proposals.conv(feature_map).relu().flatten(2)[0].T for feature_map in maps.maps]
-        spread(model.proposals.objectness, torch.cat(hidden), deviation=2.0)
-        spread(model.proposals.deltas, torch.cat(hidden), deviation=0.3)
-        logits, deltas = ([part[0] for part in parts] for parts in model.proposals(maps.maps))
-        anchors = model.proposals.anchors(maps.maps)
-        boxes, _ = top_proposals(logits, deltas, anchors, config=config, image_size=maps.size)
+        if isinstance(model.proposals, NanoDet):
+            decide_cells(model.proposals, pixels)
+            maps = model.feature_maps(pixels)
+            boxes = top_cells(maps.cells, 0, config=config, image_size=maps.size)
+        else:
+            maps = model.feature_maps(pixels)
+            hidden = [model.proposals.conv(feature_map).relu().flatten(2)[0].T for feature_map in maps.maps]
+            spread(model.proposals.objectness, torch.cat(hidden), deviation=2.0)
+            spread(model.proposals.deltas, torch.cat(hidden), deviation=0.3)
+            logits, deltas = ([part[0] for part in parts] for parts in model.proposals(maps.maps))
+            anchors = model.proposals.anchors(maps.maps)
+            boxes, _ = top_proposals(logits, deltas, anchors, config=config, image_size=maps.size)
         features = model.region_features(maps, [boxes])
         spread(heads.object_score, features, deviation=2.0)
         spread(heads.box_deltas, features, deviation=0.5)
@@ -324,6 +346,16 @@ def decided(config: UpDownDetectorConfig) -> UpDownDetector:
             spread(heads.attribute_hidden, joined, deviation=1.0)
             spread(heads.attribute_score, heads.attribute_hidden(joined).relu(), deviation=2.0)
     return model
+
+
+def decide_cells(nanodet: NanoDet, pixels: torch.Tensor) -> None:
+    """One last layer for the heads of all maps, whose scores and distances clearly differ."""
+    padded, _ = pad_to_multiple(nanodet.pixels(pixels))
+    maps, _ = nanodet.outputs(normalised(padded))
+    hidden = [head[:-1](level).flatten(2)[0].T for head, level in zip(nanodet.heads, maps, strict=True)]
+    for head in nanodet.heads:
+        spread(head[-1], torch.cat(hidden), deviation=2.0)
+        head[-1].load_state_dict(nanodet.heads[0][-1].state_dict())
 
 
 def spread(layer: torch.nn.Module, inputs: torch.Tensor, *, deviation: float) -> None:

@@ -35,8 +35,10 @@ class RegionsRecipe:
     weights: backbone weights, a `.safetensors` or the folder of a saved detector, grid or model, whose backbone alone
         is taken: so a grid looks through a detector's. Empty loads timm's from the Hub (or none, with
         `random_backbone`).
+    proposal_weights: the weights of NanoDet-Plus-m, a `.safetensors` with the names of its graph, which a detector with
+        `proposal_model: nanodet` starts from; no other source takes any.
     pretrained: a saved detector or grid (a folder or Hub id), or a saved model that owns one, image processor included,
-        in the place of `source` and `weights`; of `source` a grid may still be cut otherwise (`regions`, `grid_size`,
+        in the place of `source` and weights; of `source` a grid may still be cut otherwise (`regions`, `grid_size`,
         `grid_sizes`, `image_scales`, `pyramid_levels`), and a detector may give cells beside its boxes (`grid_sizes`)
         and leave out other boxes (`min_regions`, `max_regions`, `score_threshold`, `nms_per_class`, `nms_thresholds`,
         `duplicate_iou`, `min_region_side`).
@@ -61,6 +63,7 @@ class RegionsRecipe:
 
     source: dict[str, Any] = field(default_factory=dict)
     weights: str = key("", beside=NEW)
+    proposal_weights: str = key("", beside=NEW)
     pretrained: str = key("", beside=NEW)
     random_backbone: bool = False
     store: str = ""

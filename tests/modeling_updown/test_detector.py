@@ -21,6 +21,7 @@ from tests.tiny import (
     tiny_detector,
     tiny_detector_config,
     tiny_image,
+    tiny_nanodet_detector,
     tiny_pyramid_config,
     tiny_pyramid_detector,
 )
@@ -28,7 +29,11 @@ from tests.tiny import (
 SIZES = [(96, 128), (128, 96), (64, 64), (96, 128), (160, 40)]
 CLOSE = {"atol": 2e-3, "rtol": 1e-3}  # of features up to 30
 BOX = {"atol": 1e-4, "rtol": 0}
-MAKERS: dict[str, Callable[..., UpDownDetector]] = {"caffe": tiny_detector, "pyramid": tiny_pyramid_detector}
+MAKERS: dict[str, Callable[..., UpDownDetector]] = {
+    "caffe": tiny_detector,
+    "pyramid": tiny_pyramid_detector,
+    "nanodet": tiny_nanodet_detector,
+}
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +262,14 @@ def some_boxes(count: int, *, seed: int = 0) -> torch.Tensor:
     return corners.flatten(-2)  # (1, count, 4)
 
 
-@pytest.mark.parametrize("make", [tiny_detector, lambda: tiny_pyramid_detector(region_boxes="proposal")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        tiny_detector,
+        lambda: tiny_pyramid_detector(region_boxes="proposal"),
+        lambda: tiny_nanodet_detector(region_boxes="proposal"),
+    ],
+)
 def test_given_boxes_are_described_as_if_detected(make):
     """In the order given, here the other way round, unregressed, and with the features they had when detected."""
     model, image = make(), noise_image(96, 128)

@@ -235,7 +235,8 @@ train.region_learning_rate train.weight_decay train.betas train.momentum train.s
 train.decay_epochs train.decay_steps train.clip_norm train.clip_value train.ema train.mixed_precision
 train.early_stopping train.checkpoint_steps train.num_workers train.log_with evaluate.split evaluate.final_split
 evaluate.batch_size train.objective evaluate.metric evaluate.every_epochs evaluate.max_images regions.source
-regions.weights regions.pretrained regions.random_backbone regions.store regions.flips regions.crops regions.processor
+regions.weights regions.proposal_weights regions.pretrained regions.random_backbone regions.store regions.flips
+regions.crops regions.processor
 """
 TOP_DOWN = "regions.soft_labels regions.tags regions.tag_vectors regions.min_share regions.trained"
 WRITES = """

@@ -60,6 +60,13 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
     "detection/coco": {**PYRAMID, "model.region_feature_size": 32},
     "detection/flickr30k_entities": {**PYRAMID, **PHRASES, "model.region_feature_size": 32 + 96},
     "detection/lite": {**PYRAMID, **PHRASES, "model.region_feature_size": 32 + 96},
+    "detection/lite_nanodet": {
+        **PYRAMID,
+        **PHRASES,
+        "model.nanodet_channels": [4, 8, 8, 8, 4],
+        "model.nanodet_classes": 6,
+        "model.region_feature_size": 32 + 96 + 6,
+    },
     "detection/scenes": {**PYRAMID, "model.region_feature_size": 32 + 96},
     "detection/visual_genome": {
         "model.backbone": "caffe_resnet50",

@@ -343,6 +343,11 @@ def region_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
             "Regions an image": cells + (f"the {many} surest" if few == many else chosen),
             "A region's box": {"proposal": "the proposal", "regressed": "regressed"}[source.region_boxes],
         }
+        if source.proposal_model == "nanodet":
+            facts["Boxes proposed by"] = (
+                "NanoDet-Plus-m (https://github.com/RangiLyu/nanodet, Copyright 2020-2021 RangiLyu, Apache-2.0), "
+                "learnt from COCO's train2017 and not trained further, its weights among this model's"
+            )
     return facts | {"Width of a region's feature": str(source.region_feature_size), "Image": image_fact(folder)}
 
 

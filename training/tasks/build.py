@@ -203,13 +203,16 @@ def owns_region_source(folder: str) -> bool:
 
 
 def load_backbone(source: Any, regions: RegionsRecipe) -> Any:
-    """A grid or detector with its backbone's weights, as the recipe's `regions` section says.
+    """A grid or detector with the weights of its backbone and of NanoDet, as the recipe's `regions` section says.
 
     Raises `ValueError` for weights that cannot be had or do not fit.
     """
     config = source.config
+    check_proposal_weights(config, regions)
     if regions.random_backbone:
         return source
+    if regions.proposal_weights:
+        source.load_proposal_weights(regions.proposal_weights)
     if regions.weights and Path(regions.weights).is_dir():
         return load_saved_backbone(source, regions.weights)
     if regions.weights and not Path(regions.weights).is_file():
@@ -222,6 +225,22 @@ def load_backbone(source: Any, regions: RegionsRecipe) -> Any:
             "name a .safetensors file of them with regions.weights"
         ) from error
     return source
+
+
+def check_proposal_weights(config: PreTrainedConfig, regions: RegionsRecipe) -> None:
+    """`ValueError` where NanoDet's weights are missing, no file, or given to a region source without it."""
+    file, wanted = regions.proposal_weights, getattr(config, "proposal_model", "") == "nanodet"
+    if file and not wanted:
+        raise ValueError(
+            "regions.proposal_weights is given, but the region source proposes boxes by itself or has none: leave it "
+            "empty, or make it a detector with proposal_model: nanodet"
+        )
+    if wanted and not regions.random_backbone and not Path(file).is_file():
+        lack = f"there is no file {file}" if file else "proposal_model is nanodet, which is not trained here"
+        raise ValueError(
+            f"regions.proposal_weights: {lack}; name the .safetensors of NanoDet-Plus-m (training/README.md tells how "
+            "it is made)"
+        )
 
 
 def load_saved_backbone(source: Any, folder: str) -> Any:
@@ -325,6 +344,7 @@ def change_region_source(source: Any, processor: UpDownImageProcessor, regions: 
     changed = UpDownImageProcessor(**fields)
     for name in fields:
         setattr(processor, name, getattr(changed, name))
+    follow_pixels(source.config, processor)
 
 
 def check_processor_fields(fields: Mapping[str, Any]) -> None:
@@ -399,7 +419,20 @@ def build_image_processor(config: PreTrainedConfig | None, regions: RegionsRecip
     if isinstance(config, UpDownDetectorConfig):
         for name in ("min_regions", "max_regions", "score_threshold"):
             setattr(processor, name, getattr(config, name))
+        follow_pixels(config, processor)
     return processor
+
+
+def follow_pixels(config: PreTrainedConfig, processor: UpDownImageProcessor) -> None:
+    """Tell a detector with NanoDet the mean and standard deviation of its images.
+
+    Raises `ValueError` for images in BGR, which its timm backbone does not read either.
+    """
+    if getattr(config, "proposal_model", "") != "nanodet":
+        return
+    if processor.channel_order != "rgb":
+        raise ValueError("regions.processor: NanoDet and timm's backbones read RGB: set channel_order to rgb")
+    config.pixel_mean, config.pixel_std = list(processor.image_mean), list(processor.image_std)
 
 
 def default_preparation(config: PreTrainedConfig) -> dict[str, Any]:

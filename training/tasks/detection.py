@@ -492,8 +492,9 @@ SPEC = TaskSpec(
     models=("UpDownDetector",),
     formats=FORMATS,
     reads=(
-        *(*LOOP_READS, "regions.weights", "regions.random_backbone", "regions.flips", "regions.crops"),
-        *("regions.processor", "train.image_size", "train.image_shapes", "train.repeat_threshold"),
+        *(*LOOP_READS, "regions.weights", "regions.proposal_weights", "regions.random_backbone"),
+        *("regions.flips", "regions.crops", "regions.processor"),
+        *("train.image_size", "train.image_shapes", "train.repeat_threshold"),
         *("regions.store", "regions.source", "regions.pretrained"),  # refused by `check_recipe`, with their cure
     ),
     runs="detector",

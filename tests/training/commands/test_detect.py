@@ -67,6 +67,17 @@ def test_each_region_has_a_line(model: Path, image: Path, capsys: pytest.Capture
     assert (shown[0][1] == ATTRIBUTES[int(output.attribute_ids[0, best])]) == sure
 
 
+def test_a_detector_on_nanodets_boxes(tmp_path: Path, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    detector = tiny.tiny_nanodet_detector(id2label=OBJECTS, attribute_id2label=ATTRIBUTES)
+    detector.save_pretrained(tmp_path / "model")
+    UpDownImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}, max_regions=9).save_pretrained(
+        tmp_path / "model"
+    )
+    assert run(image, "--model", tmp_path / "model", "--threshold", 0) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == f"{image}: 9 regions" and all(map(LINE.fullmatch, lines)) and len(lines) == 9
+
+
 def test_the_threshold_hides_unsure_regions(model: Path, image: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scores = found_in(model, image, max_regions=9).region_scores[0]
     threshold = float(scores.sort(descending=True).values[2:4].mean())  # between the third and the fourth

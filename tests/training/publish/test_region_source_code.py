@@ -29,7 +29,10 @@ CONFIGS = {
     "modeling_prefix_lm": tiny_prefix_lm_config,
 }
 # what the detector alone needs
-DETECTOR_CODE = {"modeling_detector", "detector_batch_updown", "proposals_updown", "pyramid_updown", "resnet_updown"}
+DETECTOR_CODE = {
+    *("modeling_detector", "detector_batch_updown", "proposals_updown", "pyramid_updown", "resnet_updown"),
+    "nanodet_updown",
+}
 
 
 @pytest.mark.parametrize("head", CONFIGS)

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownGrid, UpDownGridConfig, UpDownImageProcessor
+from modeling_updown.nanodet_updown import NanoDet, graph_names
 from tests import tiny
 from tests.training.tiny_run import config_fields
 from training.data.captions.formats import load_captions
@@ -146,6 +148,43 @@ def test_a_grid_looks_through_a_saved_detectors_backbone(saved: str, tmp_path: P
         build_region_source(RegionsRecipe(source=GRID, weights=captioner))
     with pytest.raises(ValueError, match="caffe_resnet50, and regions.source asks for test_resnet"):
         build_region_source(RegionsRecipe(source=GRID, weights=caffe))
+
+
+def test_a_new_detector_on_nanodet_has_its_weights_and_knows_its_pixels(tmp_path: Path) -> None:
+    nanodet = NanoDet(tiny.tiny_nanodet_config())
+    state, names = nanodet.state_dict(), graph_names()
+    kinds = ("weight", "bias")
+    published = {f"convs.{names[ours]}.{kind}": state[f"{ours}.{kind}"] for ours in names for kind in kinds}
+    save_file(published, tmp_path / "nanodet.safetensors")
+    save_file(UpDownGrid(UpDownGridConfig(**GRID)).backbone.state_dict(), tmp_path / "timm.safetensors")
+    source = {"model_type": "updown_detector", **config_fields(tiny.tiny_nanodet_config())}
+    regions = RegionsRecipe(
+        source=source,
+        weights=str(tmp_path / "timm.safetensors"),
+        proposal_weights=str(tmp_path / "nanodet.safetensors"),
+        processor={"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]},
+    )
+    config, weights = build_region_source(regions)
+    assert all(torch.equal(weights[f"proposals.{name}"], value) for name, value in state.items())
+    build_image_processor(config, regions)
+    assert (config.pixel_mean, config.pixel_std) == ([0.1, 0.2, 0.3], [0.4, 0.5, 0.6])
+    regions.processor = {"channel_order": "bgr"}
+    with pytest.raises(ValueError, match="NanoDet and timm's backbones read RGB: set channel_order to rgb"):
+        build_image_processor(config, regions)
+    for wrong, sentence in (
+        (
+            RegionsRecipe(source=source),
+            "regions.proposal_weights: proposal_model is nanodet, which is not trained here",
+        ),
+        (
+            RegionsRecipe(source=source, proposal_weights="no"),
+            "regions.proposal_weights: there is no file no; name the",
+        ),
+        (RegionsRecipe(source=GRID, proposal_weights="no"), "the region source proposes boxes by itself or has none"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            build_region_source(wrong)
+    assert build_region_source(RegionsRecipe(source=source, random_backbone=True))[0].proposal_model == "nanodet"
 
 
 def test_region_sources_that_cannot_be_had(tmp_path: Path) -> None:
