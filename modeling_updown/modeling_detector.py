@@ -308,8 +308,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds: `Labels`.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
-            min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; no cells where
-                `grid_sizes` is [].
+            min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; [] for no cells.
 
         Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
         for an image without pixels, for boxes or labels that are not as above, and for numbers out of their range.
@@ -317,9 +316,8 @@ class UpDownDetector(UpDownPreTrainedModel):
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         cells = cells_of_grids(self.config.grid_sizes if grid_sizes is None else grid_sizes)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
-        labelled = Labels(
-            labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds
-        )
+        names = (labels, true_boxes, true_attributes, other_object_ids)
+        labelled = Labels(*names, phrase_boxes, phrase_embeds, draw_seeds)
         labelled.check(boxes, num_images=len(pixel_values), config=self.config)
         losses = None if labels is None else BatchLosses(self, labelled)
         parts: list[tuple[int, UpDownDetectorOutput]] = []

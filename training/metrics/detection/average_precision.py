@@ -383,8 +383,7 @@ def detection_scores(
             images are not read. A repeated image is scored twice.
         num_classes: object ids are 1..num_classes.
         covered: of an object id, the ids of the finer names that it covers.
-        max_per_image: with `object_probs`, how many detections of an image count, those with the highest scores that
-            suppression leaves; 300, as LVIS counts them (Gupta et al. 2019), since a region has several names.
+        max_per_image: with `object_probs`, how many of an image's detections count after suppression (LVIS: 300).
         nms_iou: the overlap above which the less sure of two detections of one object is left out: with `object_probs`
             for every object, else for covering names, whose detections come from several.
 
