@@ -361,7 +361,9 @@ class UpDownDetector(UpDownPreTrainedModel):
         """n images of one size without padding (n, 3, height, width) -> their maps."""
         size = (pixel_values.shape[-2], pixel_values.shape[-1])
         cells = self.proposals(pixel_values) if self.config.proposal_model == "nanodet" else None
-        missing_rows, missing_columns = (max(0, SMALLEST_SIDE - side) for side in size)
+        # TensorFlow's padding shifts the maps of sides that are no multiple of the stride by up to half a cell
+        stride = 1 if self.config.is_caffe_resnet else self.backbone.last_stride
+        missing_rows, missing_columns = (max(SMALLEST_SIDE - side, -side % stride) for side in size)
         if missing_rows or missing_columns:
             pixel_values = F.pad(pixel_values, (0, missing_columns, 0, missing_rows))
         if self.config.is_caffe_resnet:
