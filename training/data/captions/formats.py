@@ -58,8 +58,8 @@ def read_coco_captions(
             rows without captions.
         images: folder the `file_name`s lie in; None gives rows without images, enough for metrics.
         split: keep only this split.
-        file_split: the split all rows belong to; by default an image's own `split` field, else the split named in
-            the file's name (`captions_val2017.json`: val), else train.
+        file_split: the split of images that do not name their own in `karpathy_split`; by default that in the image's
+            `split` (`train2017`), else in the file's name (`captions_val2017.json`: val), else train.
     """
     return _read_coco_layout(annotations, images=images, split=split, file_split=file_split, dropped=())
 
@@ -337,7 +337,10 @@ def _read_coco_layout(
         image_ids=image_ids,
         names=column(listed, "file_name", annotations),
         captions=[captions_of[image_id] for image_id in image_ids],
-        splits=[file_split or split_in(str(image.get("split", ""))) or from_name for image in listed],
+        splits=[
+            image.get("karpathy_split") or file_split or split_in(str(image.get("split", ""))) or from_name
+            for image in listed
+        ],
         domains=[image.get("domain") or "" for image in listed],
         images=images,
         split=split,

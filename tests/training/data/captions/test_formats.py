@@ -94,6 +94,17 @@ def test_the_split_is_the_one_named_by_the_file(
     assert set(rows["split"]) == {expected}
 
 
+def test_karpathys_split_of_an_image_comes_before_all_others(tmp_path: Path) -> None:
+    content = coco(["a.jpg", "b.jpg", "c.jpg"], [(0, "a cat"), (1, "a lute"), (2, "a dog")])
+    for image, fields in zip(
+        content["images"], ({"karpathy_split": "test", "split": "train2017"}, {"karpathy_split": None}, {}), strict=True
+    ):
+        image.update(fields)
+    path = write(tmp_path / "captions_val2017.json", content)
+    assert load_captions("coco", annotations=path)["split"][:] == ["test", "val", "val"]
+    assert load_captions("coco", annotations=path, file_split="train")["split"][:] == ["test", "train", "train"]
+
+
 def test_a_test_file_without_annotations_gives_rows_without_captions(tmp_path: Path) -> None:
     content = {"images": THREE["images"]}
     rows = load_captions("coco", annotations=write(tmp_path / "image_info_test2014.json", content))
@@ -467,9 +478,9 @@ def test_coco_files_read_as_they_are() -> None:
     rows = load_captions("coco", annotations=shared("data/official_formats/coco/captions_val2017.json"))
     assert len(rows) == 5000 and sum(map(len, rows["captions"])) == 25_014 and set(rows["split"]) == {"val"}
     folder = shared("data/coco_subset")
-    with pytest.warns(UserWarning, match="127 of 542 images have no caption"):
+    with pytest.warns(UserWarning, match="124 of 542 images have no caption"):
         rows = load_captions("coco", annotations=folder / "captions.json", images=folder / "images")
-    assert len(rows) == 415 and sum(map(len, rows["captions"])) == 2076 and rows[0]["image"].size == (339, 256)
+    assert len(rows) == 418 and sum(map(len, rows["captions"])) == 2076 and rows[0]["image"].size == (339, 256)
 
 
 def test_flickr30k_entities_read_as_they_are() -> None:
