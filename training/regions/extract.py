@@ -5,7 +5,6 @@ files as an uninterrupted one. Unreadable images are listed and skipped. An imag
 its id is an error.
 """
 
-import hashlib
 import io
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, che
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.regions.stored_images import check_missing, rows_in_store
+from training.saved_models import weights_mark
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
 DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
@@ -62,10 +62,6 @@ def source_fingerprint(
     processing and which regions it selects, or a hash of the `boxes` that it is given; for a grid the size of images
     where it is not `config.image_size`.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(source.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     config = source.config
     is_detector = config.model_type == "updown_detector"
     described = {name: getattr(config, name) for name in (DETECTOR_FIELDS if is_detector else GRID_FIELDS)}
@@ -81,7 +77,7 @@ def source_fingerprint(
         square = {"height": config.image_size, "width": config.image_size}
         described["size"] = None if size in ({}, square) else size
     described["given_boxes"] = None if boxes is None else boxes_mark(boxes)
-    return {"model_type": config.model_type, **described, "weights": digest.hexdigest()[:16], "flipped": flipped}
+    return {"model_type": config.model_type, **described, "weights": weights_mark(source), "flipped": flipped}
 
 
 @torch.no_grad()
