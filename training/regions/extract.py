@@ -71,6 +71,7 @@ def source_fingerprint(
     if is_detector:
         chosen = {name: getattr(config, name) for name in SELECTION_FIELDS} | selection
         prepared = {name: getattr(image_processor, name, None) for name in PROCESSOR_FIELDS}
+        described["padded_to"] = padded_to(source, image_processor)
         described |= chosen | {**prepared, "size": dict(prepared["size"] or {})}
     else:
         size = dict(getattr(image_processor, "size", None) or {})
@@ -78,6 +79,19 @@ def source_fingerprint(
         described["size"] = None if size in ({}, square) else size
     described["given_boxes"] = None if boxes is None else boxes_mark(boxes)
     return {"model_type": config.model_type, **described, "weights": weights_mark(source), "flipped": flipped}
+
+
+def padded_to(detector: Any, image_processor: Any) -> int | None:
+    """The stride, in pixels, to a multiple of which a detector pads the sides of images; None where none is padded.
+
+    A store of padded images without this field was made before they were, with boxes up to half a cell beside theirs.
+    """
+    if detector.config.is_caffe_resnet:
+        return None
+    stride = int(detector.backbone.last_stride)
+    size = dict(getattr(image_processor, "size", None) or {})
+    fixed = getattr(image_processor, "do_resize", True) and size.keys() == {"height", "width"}
+    return None if fixed and not any(side % stride for side in size.values()) else stride
 
 
 @torch.no_grad()
