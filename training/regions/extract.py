@@ -201,9 +201,12 @@ class RegionExtractor:
     def give(self, boxes: GivenBoxes | None, ids: Sequence[str]) -> None:
         """Take each image's regions to be its entry in `boxes`; None lets the source find them.
 
-        Raises `ValueError` for a source that describes no boxes, and for one of the `ids` without an entry.
+        Raises `ValueError` for a source that describes no boxes, for cells beside them, and for one of the `ids`
+        without an entry.
         """
         if boxes is not None:
+            if self.selection.get("grid_sizes"):
+                raise ValueError("grid_sizes beside boxes: put the cells among the boxes (`marked_boxes(grid_sizes=)`)")
             check_boxes(boxes, ids, model_type=self.source.config.model_type)
         self.given = boxes
 

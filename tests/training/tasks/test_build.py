@@ -240,6 +240,15 @@ def test_a_grid_is_cut_at_several_scales(tmp_path: Path) -> None:
         build_region_source(RegionsRecipe(pretrained=folder, source={"image_scales": [0.5], "grid_sizes": [1, 2]}))
 
 
+def test_cells_beside_a_pyramid_are_refused_until_they_are_left_out(tmp_path: Path) -> None:
+    tiny.tiny_grid(grid_sizes=[1, 2]).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"grid_sizes=\[1, 2\] are cells, .* leave them out \(\[\] where"):
+        build_region_source(RegionsRecipe(pretrained=str(tmp_path), source={"regions": "pyramid"}))
+    source = {"regions": "pyramid", "grid_sizes": [], "pyramid_levels": [1, 2]}
+    config, _ = build_region_source(RegionsRecipe(pretrained=str(tmp_path), source=source))
+    assert config is not None and config.num_regions == 5
+
+
 def test_images_are_prepared_as_the_backbone_was_trained() -> None:
     grid = build_image_processor(UpDownGridConfig(**GRID), RegionsRecipe())
     assert (grid.size.height, grid.size.width, grid.size.shortest_edge) == (64, 64, None)
