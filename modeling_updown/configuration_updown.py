@@ -42,6 +42,7 @@ class UpDownGridConfig(PreTrainedConfig):
         Cells a side: 1 (mean vector), 7, 10 (the paper's ResNet baseline) or 14.
     grid_sizes (`list[int]`, *optional*):
         Cells a side of several grids, in the place of `grid_size`: `[7, 14]` gives 49 cells and then 196, of one map.
+        Not for a pyramid.
     image_scales (`list[float]`, *optional*):
         The image is also seen at other sizes: a factor of its sides for each grid. `[0.5, 1.0]` gives `grid_size` x
         `grid_size` cells of the image at half its size, then as many of the image as it is; with `grid_sizes=[7, 14]`
@@ -83,6 +84,11 @@ class UpDownGridConfig(PreTrainedConfig):
                 "and a pyramid needs at least one level"
             )
         check_grid_sizes(self.grid_sizes or [])
+        if self.regions == "pyramid" and self.grid_sizes:
+            raise ValueError(
+                f'grid_sizes={self.grid_sizes} are cells, of which regions="pyramid" has none: leave them out ([] '
+                'where a saved grid has some), or set regions to "grid"; boxes a side are pyramid_levels'
+            )
         if any(not 0 < scale <= LARGEST_IMAGE_SCALE for scale in self.image_scales or []):
             raise ValueError(
                 f"image_scales={self.image_scales} must be factors over 0, of {LARGEST_IMAGE_SCALE} at most: of the "

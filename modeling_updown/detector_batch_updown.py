@@ -4,7 +4,7 @@ Here everything that a user hands in is checked, and a mistake named with the im
 go on as pixels of the resized image. B images, R regions, M labelled objects, K attributes an object.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +17,16 @@ from .outputs_updown import UpDownDetectorOutput, check_pixels
 BOX_TOLERANCE = 1e-3
 
 
-def box_tensors(boxes: Any, box_mask: Any, *, like: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def box_tensors(
+    boxes: Any, box_mask: Any, *, like: torch.Tensor, grid_sizes: Sequence[int] | None = None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Given boxes and their mask as tensors on the device of `like`; lists and arrays become tensors.
 
-    Raises `ValueError` for what is no rectangle of numbers, such as lists of different lengths.
+    Raises `ValueError` for what is no rectangle of numbers, such as lists of different lengths, and for cells that are
+    asked for beside boxes.
     """
+    if boxes is not None and grid_sizes:
+        raise ValueError("boxes alone are the regions: leave grid_sizes out, and give cells as boxes before them")
     try:
         given = (None if value is None else torch.as_tensor(value, device=like.device) for value in (boxes, box_mask))
         return next(given), next(given)

@@ -187,11 +187,10 @@ class QuestionAttention(nn.Module):
         attention: Literal["concat", "multiply"],
         activation: Literal["gated_tanh", "relu"],
         weight_norm: bool = False,
-        dropout: float = 0.0,
         num_glimpses: int = 1,
     ):
         super().__init__()
-        self.region_size, self.query_size, self.dropout = region_size, query_size, dropout
+        self.region_size, self.query_size = region_size, query_size
         self.multiplies = attention == "multiply"
         self.joint: GatedLayer | None = None
         self.of_region: GatedLayer | None = None
@@ -213,18 +212,21 @@ class QuestionAttention(nn.Module):
         return first_product(self.joint.linear, features, rest=self.query_size)
 
     def forward(
-        self, query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor, rows: TextRows
+        self, query: torch.Tensor, keys: torch.Tensor, mask: torch.Tensor, rows: TextRows, *, dropout: float = 0.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """query (N, H), keys (P, R, A), mask (P, R) -> alpha and scores before the softmax, both (N, G, R)."""
-        scores = self.scores(query, keys, rows)
+        """query (N, H), keys (P, R, A), mask (P, R) -> alpha and scores before the softmax, both (N, G, R).
+
+        `dropout` is that of the hidden layer, in training.
+        """
+        scores = self.scores(query, keys, rows, dropout=dropout)
         weights = masked_softmax(scores.float(), rows.of_images(mask)[:, None])
         return weights.to(scores.dtype), scores
 
-    def scores(self, query: torch.Tensor, keys: torch.Tensor, rows: TextRows) -> torch.Tensor:
+    def scores(self, query: torch.Tensor, keys: torch.Tensor, rows: TextRows, *, dropout: float = 0.0) -> torch.Tensor:
         """a (N, G, R)"""
         if self.of_query is not None:
             projected = self.of_query(query)  # (N, A)
-            score = None if self.training and self.dropout else score_rows(self.score)  # (G, A)
+            score = None if self.training and dropout else score_rows(self.score)  # (G, A)
             if score is not None:
                 weighted = projected[:, None] * score  # (N, G, A)
                 return rows.products(keys, weighted.to(keys.dtype)) + self.score.bias[:, None]
@@ -233,5 +235,5 @@ class QuestionAttention(nn.Module):
             assert self.joint is not None  # one of both is there
             projected = last_product(self.joint.linear, query, rest=self.region_size)
             hidden = self.joint.activate(rows.of_images(keys) + projected[:, None])
-        hidden = F.dropout(hidden, self.dropout, self.training)
+        hidden = F.dropout(hidden, dropout, self.training)
         return self.score(hidden).transpose(1, 2)

@@ -315,7 +315,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         """
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         cells = cells_of_grids(self.config.grid_sizes if grid_sizes is None else grid_sizes)
-        boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values)
+        boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values, grid_sizes=grid_sizes)
         names = (labels, true_boxes, true_attributes, other_object_ids)
         labelled = Labels(*names, phrase_boxes, phrase_embeds, draw_seeds)
         labelled.check(boxes, num_images=len(pixel_values), config=self.config)

@@ -42,7 +42,7 @@ class RegionEmbedding(nn.Module):
     def __init__(self, config: UpDownFusionConfig, *, size: int):
         super().__init__()
         eps = getattr(config.text_config, "layer_norm_eps", 1e-12)
-        self.dropout = config.region_dropout
+        self.config = config
         self.of_features = nn.Linear(config.region_size, size)  # W_f
         self.norm_features = nn.LayerNorm(size, eps=eps)
         self.of_boxes = nn.Linear(7, size)  # W_b
@@ -56,7 +56,7 @@ class RegionEmbedding(nn.Module):
     def forward(self, features: torch.Tensor, boxes: torch.Tensor, seconds: torch.Tensor | None = None) -> torch.Tensor:
         """features with tags (P, R, D + tags), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
         dtype = float_type(self.of_features)
-        features = F.dropout(features.to(dtype), self.dropout, self.training)
+        features = F.dropout(features.to(dtype), self.config.region_dropout, self.training)
         embedded = self.norm_features(self.of_features(features))
         embedded = embedded + self.norm_boxes(self.of_boxes(box_geometry(boxes).to(dtype)))
         if self.of_times is not None and self.norm_times is not None:

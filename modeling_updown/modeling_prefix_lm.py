@@ -99,7 +99,7 @@ class PrefixEmbedding(nn.Module):
 
     def __init__(self, config: UpDownPrefixLMConfig, *, size: int):
         super().__init__()
-        self.dropout = config.region_dropout
+        self.config = config
         self.norm = nn.LayerNorm(config.region_size)
         self.of_features = nn.Linear(config.region_size, size)  # W
         self.of_boxes = nn.Linear(7, size, bias=False) if config.box_embedding else None  # W_b
@@ -115,7 +115,7 @@ class PrefixEmbedding(nn.Module):
                 raise ValueError("This model embeds boxes (config.box_embedding): give region_boxes as well")
             geometry = box_geometry(regions.region_boxes).masked_fill(padding, 0)  # (P, R, 7)
             states = states + self.of_boxes(geometry.to(dtype))
-        states = F.dropout(states, self.dropout, self.training)
+        states = F.dropout(states, self.config.region_dropout, self.training)
         return Prefix(states, regions.region_mask, regions.region_boxes)
 
 

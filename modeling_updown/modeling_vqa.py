@@ -67,7 +67,6 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
                 query_size=hidden,
                 hidden_size=hidden,
                 attention=config.attention,
-                dropout=config.attention_dropout,
                 num_glimpses=config.num_glimpses,
                 **shared,
             )
@@ -233,10 +232,10 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         The regions' features are what `region_values` makes of them.
         """
         features, mask = regions.region_features, regions.region_mask
-        query, attentions = question, []
+        query, attentions, dropout = question, [], self.config.attention_dropout
         layer: Any  # a QuestionAttention
         for place, layer in enumerate(self.attention):
-            weights, scores = layer(query, layer.project_regions(features), mask, rows)
+            weights, scores = layer(query, layer.project_regions(features), mask, rows, dropout=dropout)
             attentions.append(weights)
             pooled = rows.products(features.transpose(1, 2), weights.to(features.dtype))
             attended = pooled.flatten(1)  # v_hat (N, G x D)

@@ -223,6 +223,14 @@ def test_mistakes(pyramid, sides: list[Any]):
             tiny_detector_config(grid_sizes=sides)
 
 
+def test_cells_beside_given_boxes_are_refused(pyramid):
+    """Those of the call, which would be left out; boxes alone are the regions whatever the config's cells."""
+    boxes = torch.tensor([[[0.0, 0.0, 0.5, 1.0]]])
+    with pytest.raises(ValueError, match="boxes alone are the regions: leave grid_sizes out"):
+        pyramid(noise_image(64, 64), boxes=boxes, grid_sizes=[2])
+    assert pyramid(noise_image(64, 64), boxes=boxes, grid_sizes=[]).region_mask.shape == (1, 1)
+
+
 # ---- slivers and near-duplicates
 
 

@@ -261,6 +261,10 @@ def test_save_and_load(tmp_path):
             {"grid_sizes": [7], "image_scales": [1.0, 0.5]},
             "go together, one grid for each scale: give lists of one len",
         ),
+        (
+            {"regions": "pyramid", "grid_sizes": [1, 7]},
+            r'grid_sizes=\[1, 7\] are cells, of which regions="pyramid" has none: leave them out',
+        ),
     ],
 )
 def test_mistakes_in_the_config(changes, message):

@@ -174,7 +174,7 @@ class TestForward:
         """Two for each image, or as `image_index` says; logits, attention, and the gradient of weights and regions.
         In training (with dropout that drops nothing) attention takes another way."""
         model.train(training)
-        model.config.attention_dropout = model.attention[0].dropout = 1e-12
+        model.config.attention_dropout = 1e-12
         batch, labels = images(), soft_labels(6)
         batch["region_mask"][1, 3:] = False
         ids = padded(words(6), [6, 2, 3, 1, 6, 5], side="left")

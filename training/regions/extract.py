@@ -5,7 +5,6 @@ files as an uninterrupted one. Unreadable images are listed and skipped. An imag
 its id is an error.
 """
 
-import hashlib
 import io
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, che
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.regions.stored_images import check_missing, rows_in_store
+from training.saved_models import weights_mark
 
 GRID_FIELDS = ("backbone", "image_size", "regions", "grid_size", "pyramid_levels", "joined_levels")
 DETECTOR_FIELDS = ("backbone", "joined_features", "region_boxes", "nms_per_class", "nms_thresholds")
@@ -62,10 +62,6 @@ def source_fingerprint(
     processing and which regions it selects, or a hash of the `boxes` that it is given; for a grid the size of images
     where it is not `config.image_size`.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(source.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     config = source.config
     is_detector = config.model_type == "updown_detector"
     described = {name: getattr(config, name) for name in (DETECTOR_FIELDS if is_detector else GRID_FIELDS)}
@@ -75,13 +71,27 @@ def source_fingerprint(
     if is_detector:
         chosen = {name: getattr(config, name) for name in SELECTION_FIELDS} | selection
         prepared = {name: getattr(image_processor, name, None) for name in PROCESSOR_FIELDS}
+        described["padded_to"] = padded_to(source, image_processor)
         described |= chosen | {**prepared, "size": dict(prepared["size"] or {})}
     else:
         size = dict(getattr(image_processor, "size", None) or {})
         square = {"height": config.image_size, "width": config.image_size}
         described["size"] = None if size in ({}, square) else size
     described["given_boxes"] = None if boxes is None else boxes_mark(boxes)
-    return {"model_type": config.model_type, **described, "weights": digest.hexdigest()[:16], "flipped": flipped}
+    return {"model_type": config.model_type, **described, "weights": weights_mark(source), "flipped": flipped}
+
+
+def padded_to(detector: Any, image_processor: Any) -> int | None:
+    """The stride, in pixels, to a multiple of which a detector pads the sides of images; None where none is padded.
+
+    A store of padded images without this field was made before they were, with boxes up to half a cell beside theirs.
+    """
+    if detector.config.is_caffe_resnet:
+        return None
+    stride = int(detector.backbone.last_stride)
+    size = dict(getattr(image_processor, "size", None) or {})
+    fixed = getattr(image_processor, "do_resize", True) and size.keys() == {"height", "width"}
+    return None if fixed and not any(side % stride for side in size.values()) else stride
 
 
 @torch.no_grad()
@@ -191,9 +201,12 @@ class RegionExtractor:
     def give(self, boxes: GivenBoxes | None, ids: Sequence[str]) -> None:
         """Take each image's regions to be its entry in `boxes`; None lets the source find them.
 
-        Raises `ValueError` for a source that describes no boxes, and for one of the `ids` without an entry.
+        Raises `ValueError` for a source that describes no boxes, for cells beside them, and for one of the `ids`
+        without an entry.
         """
         if boxes is not None:
+            if self.selection.get("grid_sizes"):
+                raise ValueError("grid_sizes beside boxes: put the cells among the boxes (`marked_boxes(grid_sizes=)`)")
             check_boxes(boxes, ids, model_type=self.source.config.model_type)
         self.given = boxes
 

@@ -8,7 +8,6 @@ uninterrupted one. Unreadable images are listed and skipped. An image that diffe
 an error.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +22,7 @@ from training.regions.extract import RegionExtractor, batches_by_size, changed_r
 from training.regions.image_marks import UNKNOWN, changed_images, check_same_images
 from training.regions.store import RegionStore
 from training.regions.stored_images import find_name, names_by_stem, stem_of
+from training.saved_models import weights_mark
 from training.search.index_files import IndexWriter, known_mark
 
 REGION_INPUTS = ("region_features", "region_boxes", "region_mask", "object_probs", "attribute_probs")
@@ -61,11 +61,7 @@ class Embedder:
         """`model`: the model's type and a hash of its weights; `regions`: the fingerprint of its region source, as in a
         region store, None if it has none.
         """
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        made_by = {"model_type": self.model.config.model_type, "weights": digest.hexdigest()[:16]}
+        made_by = {"model_type": self.model.config.model_type, "weights": weights_mark(self.model)}
         return {"model": made_by, "regions": self.extractor.fingerprint() if self.extractor else None}
 
     @torch.no_grad()

@@ -7,8 +7,11 @@ The mean of the last layer's states over the words, of length 1, as sentence-tra
 """
 
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,10 +22,58 @@ from transformers import AutoModel
 
 from training.console import one_line
 from training.data.files import write_atomically
+from training.saved_models import weights_mark
 from training.text.word_pieces import pretrained_tokenizer
 
 MOST_WORD_PIECES = 64
 TEXTS_A_BATCH = 256
+UNMARKED = ("_name_or_path", "transformers_version")  # of an encoder's config: where it lies, and what wrote it
+
+
+class TextEncoder:
+    """A frozen text encoder with its tokenizer.
+
+    Args:
+        name: a folder or Hub id.
+
+    Raises:
+        ValueError: for what is no text encoder.
+    """
+
+    def __init__(self, name: str):
+        self.tokenizer: Any = pretrained_tokenizer(name, key="phrases.encoder")
+        try:
+            self.model: Any = AutoModel.from_pretrained(name, dtype=torch.float32).eval()
+        except (OSError, ValueError) as error:
+            raise ValueError(f"phrases.encoder: no text encoder in {name} ({one_line(error)})") from error
+
+    def mark(self) -> str:
+        """A hash of everything that decides a text's vector: weights, config and the files of the tokenizer."""
+        config = {name: value for name, value in self.model.config.to_dict().items() if name not in UNMARKED}
+        digest = hashlib.sha256(json.dumps([weights_mark(self.model), config], sort_keys=True, default=str).encode())
+        with TemporaryDirectory() as folder:
+            self.tokenizer.save_pretrained(folder)
+            for path in sorted(Path(folder).iterdir()):
+                digest.update(path.name.encode() + path.read_bytes())
+        return digest.hexdigest()
+
+    @torch.no_grad()
+    def __call__(self, texts: Sequence[str], *, device: torch.device | str = "cpu") -> torch.Tensor:
+        """Texts (N) -> vectors (N, E) of length 1, float32, on the CPU; they are computed on `device`."""
+        model = self.model.to(device)
+        parts = [torch.zeros(0, model.config.hidden_size)]
+        with tqdm(total=len(texts), desc="phrases", unit="phrase") as bar:
+            for start in range(0, len(texts), TEXTS_A_BATCH):
+                batch = list(texts[start : start + TEXTS_A_BATCH])
+                words = self.tokenizer(
+                    batch, padding=True, truncation=True, max_length=MOST_WORD_PIECES, return_tensors="pt"
+                ).to(device)
+                states = model(**words).last_hidden_state  # (n, T, E)
+                mask = words["attention_mask"][..., None].to(states.dtype)
+                mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+                parts.append(F.normalize(mean, dim=1).cpu())
+                bar.update(len(batch))
+        return torch.cat(parts)
 
 
 class PhraseVectors:
@@ -32,7 +83,8 @@ class PhraseVectors:
         encoder: a folder or Hub id of a text encoder with its tokenizer.
         phrases: the texts, in any order, repeated or not.
         device: where the encoder runs; the vectors are kept in memory, in float16.
-        cache: a file that keeps the vectors for the next start; it is written anew for other phrases or encoders.
+        cache: a file that keeps the vectors for the next start; it is written anew for other phrases, and for an
+            encoder with other weights or another tokenizer, whatever its name.
 
     Raises:
         ValueError: for what is no text encoder.
@@ -48,9 +100,10 @@ class PhraseVectors:
     ):
         texts = sorted(dict.fromkeys(phrases), key=len)  # alike lengths pad little
         self.rows = {text: row for row, text in enumerate(texts)}
-        mark = hashlib.sha256("\n".join([encoder, *texts]).encode()).hexdigest()
+        encode = TextEncoder(encoder)
+        mark = hashlib.sha256("\n".join([encode.mark(), *texts]).encode()).hexdigest()
         kept = None if cache is None else _kept_vectors(cache, mark=mark)
-        self.vectors = encode_texts(encoder, texts, device=device).half() if kept is None else kept  # (U, E)
+        self.vectors = encode(texts, device=device).half() if kept is None else kept  # (U, E)
         if cache is not None and kept is None:
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(cache, save({"vectors": self.vectors}, metadata={"made_of": mark}))
@@ -73,26 +126,3 @@ def _kept_vectors(cache: Path, *, mark: str) -> torch.Tensor | None:
             return file.get_tensor("vectors") if (file.metadata() or {}).get("made_of") == mark else None
     except (OSError, SafetensorError):
         return None
-
-
-@torch.no_grad()
-def encode_texts(encoder: str, texts: Sequence[str], *, device: torch.device | str = "cpu") -> torch.Tensor:
-    """Texts (N) -> vectors (N, E) of length 1, float32, on the CPU; raises `ValueError` for what is no text encoder."""
-    tokenizer = pretrained_tokenizer(encoder, key="phrases.encoder")
-    try:
-        model = AutoModel.from_pretrained(encoder, dtype=torch.float32).eval().to(device)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"phrases.encoder: no text encoder in {encoder} ({one_line(error)})") from error
-    parts = [torch.zeros(0, model.config.hidden_size)]
-    with tqdm(total=len(texts), desc="phrases", unit="phrase") as bar:
-        for start in range(0, len(texts), TEXTS_A_BATCH):
-            batch = list(texts[start : start + TEXTS_A_BATCH])
-            words = tokenizer(
-                batch, padding=True, truncation=True, max_length=MOST_WORD_PIECES, return_tensors="pt"
-            ).to(device)
-            states = model(**words).last_hidden_state  # (n, T, E)
-            mask = words["attention_mask"][..., None].to(states.dtype)
-            mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-            parts.append(F.normalize(mean, dim=1).cpu())
-            bar.update(len(batch))
-    return torch.cat(parts)

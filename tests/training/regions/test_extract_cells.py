@@ -76,6 +76,38 @@ def test_a_store_knows_its_cells_and_what_was_left_out(
     extract_regions(rows, output=tmp_path / "cells", accelerator=new_accelerator(), **cells, **options)  # the same
 
 
+def test_a_store_made_before_images_were_padded_is_refused(
+    tmp_path: Path, detection_processor: UpDownImageProcessor
+) -> None:
+    """But for detectors that pad none: on a backbone of Caffe, or of images whose sides the stride divides."""
+    rows = sized_images(tmp_path / "photos").select(range(2))
+    sides: dict[str, Any] = {side: {"height": side, "width": 2 * side} for side in (64, 80)}
+    fixed = {side: UpDownImageProcessor(size=size) for side, size in sides.items()}
+    whole = UpDownImageProcessor(size=sides[64], do_resize=False)
+    pyramid, caffe = tiny.tiny_pyramid_detector(), tiny.tiny_detector()
+    assert pyramid.backbone.last_stride == 32
+    for name, source, processor, stride in (
+        ("edges", pyramid, detection_processor, 32),
+        ("odd", pyramid, fixed[80], 32),
+        ("as_they_are", pyramid, whole, 32),
+        ("even", pyramid, fixed[64], None),
+        ("caffe", caffe, detection_processor, None),
+    ):
+        options: dict[str, Any] = {"source": source, "image_processor": processor, "output": tmp_path / name}
+        extract_regions(rows, accelerator=new_accelerator(), **options)
+        file = tmp_path / name / "store.json"
+        manifest = json.loads(file.read_text())
+        assert manifest["fingerprint"].pop("padded_to") == stride, name
+        file.write_text(json.dumps(manifest))
+        if stride is None:
+            extract_regions(rows, accelerator=new_accelerator(), **options)  # goes on
+        else:
+            with pytest.raises(ValueError, match=r"another fingerprint \(padded_to: not recorded, expected 32\)"):
+                extract_regions(rows, accelerator=new_accelerator(), **options)
+    grid = source_fingerprint(tiny.tiny_grid(), flipped=False)
+    assert "padded_to" not in grid
+
+
 def test_a_grids_fingerprint_names_its_scales_and_another_size(tmp_path: Path) -> None:
     plain, large = (UpDownImageProcessor(size={"height": side, "width": side}) for side in (64, 128))
     grid = tiny.tiny_grid()

@@ -81,6 +81,8 @@ def test_other_boxes_want_another_store(
         ImageRegions(recipe, detector, processor, new_accelerator()).prepare(rows)
     with pytest.raises(ValueError, match="1 images have no entry among the given boxes, such as '1'"):
         extract_regions(rows, source=detector, boxes={"0": BOXES["0"]}, **options)
+    with pytest.raises(ValueError, match="grid_sizes beside boxes: put the cells among the boxes"):
+        extract_regions(rows, source=detector, boxes=BOXES, selection={"grid_sizes": [1]}, **options)
     with pytest.raises(ValueError, match="a source of type updown_grid has its own boxes"):
         extract_regions(rows, source=tiny.tiny_grid(), boxes=BOXES, **options)
 

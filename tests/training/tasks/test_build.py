@@ -240,6 +240,40 @@ def test_a_grid_is_cut_at_several_scales(tmp_path: Path) -> None:
         build_region_source(RegionsRecipe(pretrained=folder, source={"image_scales": [0.5], "grid_sizes": [1, 2]}))
 
 
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (tiny.tiny_captioner, "region_dropout"),
+        *((tiny.tiny_vqa, name) for name in ("region_dropout", "attention_dropout", "question_dropout")),
+        (tiny.tiny_retrieval, "region_dropout"),
+        *((tiny.tiny_fusion_vqa, name) for name in ("region_dropout", "answer_dropout")),
+        (tiny.tiny_prefix_lm, "region_dropout"),
+    ],
+)
+def test_a_loaded_model_drops_what_the_recipe_says(make: Any, name: str, tmp_path: Path) -> None:
+    """With one seed its training output stays the same until the dropout is another."""
+    made = make(**({"region_embedding_size": 8} if make is tiny.tiny_captioner else {}))
+    made.save_pretrained(tmp_path)
+    loaded: Any = type(made).from_pretrained(tmp_path).train()
+    ids, side = torch.tensor([[3, 4, 5]]), loaded.config.vision_config.image_size
+    found = []
+    for share in (0.0, 0.0, 0.9):
+        override_config(loaded.config, {name: share}, section="model")
+        torch.manual_seed(0)
+        output = loaded(input_ids=ids, pixel_values=torch.ones(1, 3, side, side), attention_mask=torch.ones_like(ids))
+        found.append(output.logits if output.get("logits") is not None else output.image_embeds)
+    assert torch.equal(found[0], found[1]) and not torch.allclose(found[0], found[2], atol=1e-4)
+
+
+def test_cells_beside_a_pyramid_are_refused_until_they_are_left_out(tmp_path: Path) -> None:
+    tiny.tiny_grid(grid_sizes=[1, 2]).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"grid_sizes=\[1, 2\] are cells, .* leave them out \(\[\] where"):
+        build_region_source(RegionsRecipe(pretrained=str(tmp_path), source={"regions": "pyramid"}))
+    source = {"regions": "pyramid", "grid_sizes": [], "pyramid_levels": [1, 2]}
+    config, _ = build_region_source(RegionsRecipe(pretrained=str(tmp_path), source=source))
+    assert config is not None and config.num_regions == 5
+
+
 def test_images_are_prepared_as_the_backbone_was_trained() -> None:
     grid = build_image_processor(UpDownGridConfig(**GRID), RegionsRecipe())
     assert (grid.size.height, grid.size.width, grid.size.shortest_edge) == (64, 64, None)

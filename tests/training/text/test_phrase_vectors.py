@@ -1,5 +1,6 @@
 """Phrases as vectors of a sentence encoder: against one phrase at a time, kept for the next start, and mistakes."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,7 @@ import torch
 from transformers import BertModel
 
 from tests.tiny import tiny_encoder_config, tiny_tokenizer
-from training.text import phrase_vectors
-from training.text.phrase_vectors import PhraseVectors, encode_texts
+from training.text.phrase_vectors import PhraseVectors, TextEncoder
 
 PHRASES = ["a red dog", "a man in a red shirt on the grass", "a dog", "a red dog"]
 
@@ -34,20 +34,54 @@ def test_a_phrase_has_the_mean_of_its_words_states(encoder):
         torch.testing.assert_close(found, wanted, atol=2e-3, rtol=0)  # float16
     with pytest.raises(KeyError):
         vectors(["a cat"])
-    assert vectors([]).shape == (0, vectors.size) and encode_texts(encoder, []).shape == (0, vectors.size)
+    assert vectors([]).shape == (0, vectors.size) and TextEncoder(encoder)([]).shape == (0, vectors.size)
 
 
-def test_vectors_are_kept_for_the_same_phrases_alone(encoder, tmp_path, monkeypatch):
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many texts each encoding made vectors of."""
+    counts: list[int] = []
+    encode = TextEncoder.__call__
+    monkeypatch.setattr(TextEncoder, "__call__", lambda *args, **more: counts.append(len(args[1])) or encode(*args))
+    return counts
+
+
+def test_vectors_are_kept_for_the_same_phrases_alone(encoder, tmp_path, made):
     cache = tmp_path / "run" / "phrases.safetensors"
     first = PhraseVectors(encoder, PHRASES, cache=cache)
-    made = []
-    monkeypatch.setattr(phrase_vectors, "encode_texts", lambda *args, **options: made.append(1) or encode_texts(*args))
+    made.clear()
     assert torch.equal(PhraseVectors(encoder, PHRASES[::-1], cache=cache).vectors, first.vectors) and not made
     more = PhraseVectors(encoder, [*PHRASES, "the grass"], cache=cache)
-    assert made == [1] and len(more.rows) == 4
+    assert made == [4] and len(more.rows) == 4
     cache.write_bytes(cache.read_bytes()[:50])  # cut short
     again = PhraseVectors(encoder, PHRASES, cache=cache)
-    assert made == [1, 1] and torch.equal(again.vectors, first.vectors)
+    assert made == [4, 3] and torch.equal(again.vectors, first.vectors)
+
+
+def test_an_encoder_changed_under_its_name_makes_new_vectors(encoder, tmp_path, made):
+    """Other weights, another tokenizer, other settings; the same encoder in another place makes none."""
+    cache = tmp_path / "phrases.safetensors"
+    first = PhraseVectors(encoder, PHRASES, cache=cache)
+    shutil.copytree(encoder, tmp_path / "moved")
+    assert torch.equal(PhraseVectors(str(tmp_path / "moved"), PHRASES, cache=cache).vectors, first.vectors)
+    assert made == [3]
+    model = BertModel.from_pretrained(encoder)
+    with torch.no_grad():
+        model.embeddings.word_embeddings.weight.mul_(-1)
+    model.save_pretrained(encoder)
+    second = PhraseVectors(encoder, PHRASES, cache=cache)
+    assert made == [3, 3] and not torch.allclose(second.vectors, first.vectors, atol=1e-2)
+    model.config.hidden_act = "relu"
+    model.config.save_pretrained(encoder)
+    assert not torch.equal(PhraseVectors(encoder, PHRASES, cache=cache).vectors, second.vectors)
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["dog"])
+    tokenizer.save_pretrained(encoder)
+    assert TextEncoder(encoder).mark() != TextEncoder(str(tmp_path / "moved")).mark()
+    tiny_tokenizer().save_pretrained(encoder)
+    first_model = BertModel.from_pretrained(tmp_path / "moved")
+    first_model.save_pretrained(encoder)
+    assert TextEncoder(encoder).mark() == TextEncoder(str(tmp_path / "moved")).mark()
 
 
 def test_what_is_no_encoder_is_named(encoder, tmp_path):

@@ -9,6 +9,7 @@ have them. Boxes in 0..1 stay as they are.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,9 +58,10 @@ def restore_shapes(part: Mapping[str, Any], *, output: Path) -> tuple[int, int]:
     """
     options = {name: value for name, value in part.items() if name != "format"}
     rows = load_detection(part["format"], **options).rows.cast_column("image", datasets.Image(decode=False))
+    folder = os.path.abspath(options["images"])  # as `image_paths` makes the paths of the rows, links left as they are
     stretched = 0
     for row in tqdm(rows, desc="images", unit="image"):
-        path = output / Path(row["image"]["path"]).relative_to(options["images"])
+        path = output / Path(row["image"]["path"]).relative_to(folder)
         try:
             image = load_image(row["image"]["path"]).convert("RGB")
         except (OSError, ValueError) as error:

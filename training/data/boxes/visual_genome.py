@@ -97,7 +97,7 @@ def read_visual_genome(
         raise ValueError(f"parts={parts!r} of Visual Genome: give a list of {', '.join(PARTS)}")
     folder, words = Path(annotations), Path(vocabulary)
     objects = read_vocabulary(words / OBJECTS_FILE)
-    attributes = read_vocabulary(words / ATTRIBUTES_FILE) if "attributes" in parts else Vocabulary([], {})
+    attributes = read_attributes(words / ATTRIBUTES_FILE) if "attributes" in parts else Vocabulary([], {})
     left_out = LeftOut(folder)
     sizes = _image_sizes(folder / "image_data.json")
     split_of = listed_splits(split_lists) if split_lists is not None else dict.fromkeys(sizes, file_split or "train")
@@ -138,7 +138,12 @@ def read_vocabulary(path: PathLike) -> Vocabulary:
 
 def read_vocabularies(folder: PathLike) -> tuple[Vocabulary, Vocabulary]:
     """The vocabularies of objects and attributes in a folder: `objects_vocab.txt`, `attributes_vocab.txt`."""
-    return read_vocabulary(Path(folder) / OBJECTS_FILE), read_vocabulary(Path(folder) / ATTRIBUTES_FILE)
+    return read_vocabulary(Path(folder) / OBJECTS_FILE), read_attributes(Path(folder) / ATTRIBUTES_FILE)
+
+
+def read_attributes(path: PathLike) -> Vocabulary:
+    """A vocabulary file of attributes, as `read_vocabulary` reads it; an empty file says that there are none."""
+    return read_vocabulary(path) if read_text(path).strip() else Vocabulary([], {})
 
 
 def clean_name(name: str) -> str:

@@ -5,7 +5,8 @@
         --part "{format: coco, annotations: data/coco/annotations/instances_train2017.json}"
 
 A detector learns little of a name that it sees three times. The files written have Visual Genome's layout and order,
-with the synonyms of every line; COCO's 80 classes are always kept, so that COCO's boxes can be read by them.
+with the synonyms of every line; COCO's 80 classes are always kept, so that COCO's boxes can be read by them. Where no
+box has an attribute, the file of attributes is empty, and a detector learns none.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from training.console import one_line, positive, say
 from training.data.boxes.formats import DETECTION_FORMATS, load_detection
 from training.data.boxes.names import COCO_NAMES, coco_id
 from training.data.boxes.rows import DetectionData
-from training.data.boxes.visual_genome import ATTRIBUTES_FILE, OBJECTS_FILE, Vocabulary, read_vocabulary
+from training.data.boxes.visual_genome import ATTRIBUTES_FILE, OBJECTS_FILE, Vocabulary, read_vocabularies
 from training.data.files import PathLike, write_atomically
 
 SHOWN = 20
@@ -53,12 +54,13 @@ def count_names(data: DetectionData) -> tuple[Counter[int], Counter[int]]:
     return objects, attributes
 
 
-def kept_lines(path: PathLike, counts: Mapping[int, int], *, min_count: int, always: Sequence[str] = ()) -> list[str]:
-    """The lines of a vocabulary file whose name occurs often enough or is one of COCO's in `always`.
+def kept_lines(
+    vocabulary: Vocabulary, counts: Mapping[int, int], *, min_count: int, always: Sequence[str] = ()
+) -> list[str]:
+    """The lines of a vocabulary's file whose name occurs often enough or is one of COCO's in `always`.
 
     COCO's names that no line has become lines of their own, at the end.
     """
-    vocabulary = read_vocabulary(path)
     needed = {coco_id(name, vocabulary.ids): name for name in always}
     synonyms = _synonyms(vocabulary)
     kept = [
@@ -74,8 +76,10 @@ def cut_vocabulary(
 ) -> tuple[Counter[str], Counter[str]]:
     """Writes the vocabulary of the names that occur in `min_count` boxes of the parts; how often each name does.
 
+    Where no box of the parts has an attribute, `attributes_vocab.txt` is an empty file.
+
     Raises:
-        ValueError: for what `load_detection` raises of a part, and where no name is left.
+        ValueError: for what `load_detection` raises of a part, and where no name is left of those that occur.
     """
     folder, target = Path(vocabulary), Path(output)
     if target.resolve() == folder.resolve():
@@ -86,18 +90,24 @@ def cut_vocabulary(
         found = count_names(_read_part(part, vocabulary=folder, split=split))
         objects.update(found[0])
         attributes.update(found[1])
-    counted = []
-    for name, counts, always in ((OBJECTS_FILE, objects, COCO_NAMES), (ATTRIBUTES_FILE, attributes, ())):
-        lines = kept_lines(folder / name, counts, min_count=min_count, always=always)
-        if not lines:
-            raise ValueError(f"no name of {folder / name} occurs in {min_count} boxes; lower --min-count")
-        target.mkdir(parents=True, exist_ok=True)
-        write_atomically(target / name, ("\n".join(lines) + "\n").encode())
-        names = read_vocabulary(folder / name).names
-        first_names = {line.split(",")[0] for line in lines}
-        times = {own: counts.get(number, 0) for number, own in enumerate(names, start=1) if own in first_names}
-        counted.append(Counter({**dict.fromkeys(first_names, 0), **times}))
-    return counted[0], counted[1]
+    whole = read_vocabularies(folder)
+    kept = (
+        kept_lines(whole[0], objects, min_count=min_count, always=COCO_NAMES),
+        kept_lines(whole[1], attributes, min_count=min_count),
+    )
+    if attributes and not kept[1]:
+        raise ValueError(f"no name of {folder / ATTRIBUTES_FILE} occurs in {min_count} boxes; lower --min-count")
+    target.mkdir(parents=True, exist_ok=True)
+    for name, lines in zip((OBJECTS_FILE, ATTRIBUTES_FILE), kept, strict=True):
+        write_atomically(target / name, "".join(f"{line}\n" for line in lines).encode())
+    return _times(whole[0], objects, kept[0]), _times(whole[1], attributes, kept[1])
+
+
+def _times(vocabulary: Vocabulary, counts: Mapping[int, int], lines: Sequence[str]) -> Counter[str]:
+    """How often the first name of each line kept occurs."""
+    first_names = dict.fromkeys((line.split(",")[0] for line in lines), 0)
+    times = {own: counts.get(number, 0) for number, own in enumerate(vocabulary.names, start=1) if own in first_names}
+    return Counter({**first_names, **times})
 
 
 def _read_part(part: Mapping[str, Any], *, vocabulary: Path, split: str) -> DetectionData:
@@ -157,6 +167,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     for kind, counts in (("objects", objects), ("attributes", attributes)):
+        if not counts:
+            say(f"no box has one of the {kind}: {ATTRIBUTES_FILE} is empty, and a detector learns none")
+            continue
         common = ", ".join(f"{name} {count}" for name, count in counts.most_common(SHOWN))
         say(f"{len(counts)} {kind} in {sum(counts.values())} places: {common}{', ...' if len(counts) > SHOWN else ''}")
     rare = sorted(name for name, count in objects.items() if count < args.min_count)

@@ -38,6 +38,18 @@ def test_squares_are_stretched_and_others_left(tmp_path, capsys):
     assert (tmp_path / "out" / "a.jpg").exists()
 
 
+@pytest.mark.parametrize("folder", ["photos", "./deep/../photos/", "link"])
+def test_the_folder_may_be_relative_or_a_link(folder, tmp_path, monkeypatch):
+    squashed(tmp_path)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    part = f"{{format: coco, annotations: boxes.json, images: {folder}, file_split: train}}"
+    assert main(["--part", part, "--output", "out"]) == 0
+    assert Image.open(tmp_path / "out" / "a.jpg").size == (80, 40)
+    assert (tmp_path / "out" / "deep" / "b.jpg").exists()
+
+
 def test_mistakes_are_named(tmp_path, capsys):
     annotations = squashed(tmp_path)
     (tmp_path / "photos" / "a.jpg").write_bytes(b"no image")

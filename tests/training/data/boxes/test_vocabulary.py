@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from training.data.boxes.formats import load_detection
 from training.data.boxes.names import COCO_NAMES, coco_id
 from training.data.boxes.visual_genome import read_vocabularies
 from training.data.boxes.vocabulary import cut_vocabulary, main
@@ -83,8 +84,10 @@ def test_only_the_split_is_counted(parts: list[dict[str, Any]], tmp_path: Path) 
     options: dict[str, Any] = {"vocabulary": tmp_path / "words", "min_count": 3, "output": tmp_path / "cut"}
     with pytest.raises(ValueError, match="has no image of the split 'train'"):
         cut_vocabulary(parts, **options)
+    write_entities(tmp_path / "a.json", ["a red lake", "a red lake", "a lake"], split="val")
     with pytest.raises(ValueError, match=r"no name of .*attributes_vocab.txt occurs in 3 boxes; lower --min-count"):
         cut_vocabulary([{**parts[0], "split": "val"}, parts[1]], **options)
+    assert not (tmp_path / "cut").exists()
     write_entities(tmp_path / "a.json", ["a red lake"] * 3, split="val")
     objects, _ = cut_vocabulary([{**parts[0], "split": "val"}, parts[1]], **options)
     assert objects["lake"] == 3 and objects["person"] == 2
@@ -103,6 +106,26 @@ def test_the_command_writes_and_tells(
     again = ["--vocabulary", str(tmp_path / "cut"), "--min-count", "2", "--output", str(tmp_path / "twice")]
     assert main([*given, *again]) == 0  # cutting what is cut changes nothing
     assert (tmp_path / "twice" / "objects_vocab.txt").read_bytes() == before
+
+
+def test_boxes_without_attributes_have_a_vocabulary_without(
+    parts: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its file of attributes is empty; boxes are read by it, and it can be cut again."""
+    part = {**parts[1], "annotations": str(parts[1]["annotations"])}
+    words, cut, again = (tmp_path / name for name in ("words", "cut", "again"))
+    assert main([f"--part={json.dumps(part)}", f"--vocabulary={words}", "--min-count=1", f"--output={cut}"]) == 0
+    assert "no box has one of the attributes: attributes_vocab.txt is empty" in capsys.readouterr().out
+    assert (cut / "attributes_vocab.txt").read_bytes() == b""
+    for told in (parts[1], {**parts[0], "split": "train"}):
+        data = load_detection(**told, vocabulary=cut)
+        assert data.attribute_names == [] and data.attribute_id2label == {0: "no attribute"}
+        assert len(data.object_names) == 80 and not any(any(ids) for ids in data.rows["attribute_ids"])
+    assert main([f"--part={json.dumps(part)}", f"--vocabulary={cut}", "--min-count=1", f"--output={again}"]) == 0
+    assert (again / "objects_vocab.txt").read_bytes() == (cut / "objects_vocab.txt").read_bytes()
+    (cut / "objects_vocab.txt").write_bytes(b"")  # objects there must be
+    with pytest.raises(ValueError, match="objects_vocab.txt, line 1 has no name"):
+        load_detection(**parts[1], vocabulary=cut)
 
 
 @pytest.mark.parametrize(
