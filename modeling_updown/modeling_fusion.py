@@ -171,6 +171,8 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        object_probs: torch.FloatTensor | None = None,
+        attribute_probs: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownFusionOutput | tuple:
         """Run the transformer over words, regions or both.
@@ -184,7 +186,8 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         """
         has_words = input_ids is not None or inputs_embeds is not None
         if region_embeds is None and (pixel_values is not None or region_features is not None):
-            fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+            tags = {"object_probs": object_probs, "attribute_probs": attribute_probs}
+            fields = optional_fields(kwargs | tags | {"region_seconds": region_seconds})
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             region_embeds = self.embed_regions(regions)
             region_boxes, region_mask = regions.region_boxes, regions.region_mask

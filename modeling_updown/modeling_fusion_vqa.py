@@ -71,35 +71,31 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        object_probs: torch.FloatTensor | None = None,
+        attribute_probs: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownVqaOutput | tuple:
         """Score every answer to each question.
 
         input_ids (N, T) with the tokenizer's special tokens, attention_mask (N, T), by default all but the padding
-        token; regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about,
-        or (N, K): which K images together (-1: none). labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`;
-        attentions, of every layer and head, only where asked for, since showing them takes a slower attention. Raises
-        `ValueError` for numbers that do not fit.
+        token; regions of P images as `get_regions` takes them (with object_probs and attribute_probs, where the config
+        has tags); image_index (N,): which image each question asks about, or (N, K): which K images together (-1:
+        none). labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`; attentions, of every layer and head, only where
+        asked for, since showing them takes a slower attention. Raises `ValueError` for numbers that do not fit.
         """
         config = self.config
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
         if kwargs.get("choice_input_ids") is not None:
             raise ValueError("This model scores no choices, only the answers of config.id2label")
-        fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+        tags = {"object_probs": object_probs, "attribute_probs": attribute_probs}
+        fields = optional_fields(kwargs | tags | {"region_seconds": region_seconds})
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
-        joint = self.fusion(
-            input_ids,
-            region_embeds=images.region_features,
-            region_mask=images.region_mask,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            image_index=image_index,
-            output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
+        texts: Any = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds, "image_index": image_index}
+        seen: Any = {"region_embeds": images.region_features, "region_mask": images.region_mask}
+        shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        joint = self.fusion(input_ids, **texts, **seen, **shown, return_dict=True)
         before = F.dropout(self.before_answers(joint.pooler_output), config.answer_dropout, self.training)
         logits = self.answers(before)  # (N, A)
         attentions = None

@@ -98,21 +98,23 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        attribute_probs: torch.FloatTensor | None = None,
+        region_scores: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownPreTrainingOutput | tuple:
         """The losses of all objectives that the inputs allow.
 
         input_ids (N, T), attention_mask, regions of P images, image_index (N,) and image_ids (P,) as for retrieval.
-        masked_input_ids (N, T) and labels (N, T): words with some masked, and those words, -100 elsewhere (without
-        masked_input_ids, input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden;
-        asked_regions, of the same shape: those of them that are learnt, by default all; seen_features (P, R, D): what
-        stands in the masked regions' place, by default zeros. object_probs (P, R, C): the detector's, background first,
-        what masked region classification learns; region_scores (P, R): the detector's, which weigh its regions where
-        `config.mrc_weights` says so. labels or masked_regions: return_loss. -> `UpDownPreTrainingOutput`
+        masked_input_ids and labels (N, T): words with some masked, and those words, -100 elsewhere (without the former,
+        input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions likewise:
+        those of them that are learnt, by default all; seen_features (P, R, D): what stands in their place, by default
+        zeros. object_probs (P, R, C), background first: what masked region classification learns, weighed by
+        region_scores (P, R) where `config.mrc_weights` says so. labels or masked_regions: return_loss.
         """
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
-        more = optional_fields(kwargs | {"region_seconds": region_seconds, "object_probs": object_probs})
+        said = {"region_scores": region_scores, "object_probs": object_probs, "attribute_probs": attribute_probs}
+        more = optional_fields(kwargs | said | {"region_seconds": region_seconds})
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **more)
         images = self.fusion.embedded(regions)
         rows = self.rows(image_index, input_ids, images)
@@ -125,11 +127,10 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         losses = self.pair_losses(input_ids, attention_mask, images, rows, **embeds, keys=keys) if learns else {}
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         if any(shown.values()) or any(self.config.weight(name) for name in MASKED):
-            words = input_ids if masked_input_ids is None else masked_input_ids
             masked = of_pairs(masked_regions, rows)
             seen, mask = self.hide(regions, rows, masked, seen_features)
-            seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask}
-            joint = self.fusion(words, **seeing, **shown, return_dict=True)
+            seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask, **shown}
+            joint = self.fusion(input_ids if masked_input_ids is None else masked_input_ids, **seeing, return_dict=True)
             learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
             losses |= self.masked_losses(joint, labels, regions, rows, learnt, object_probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
@@ -307,13 +308,16 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        object_probs: torch.FloatTensor | None = None,
+        attribute_probs: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownMaskedLMOutput | tuple:
         """Score every word at every place. labels (N, T): the masked words, -100 elsewhere; the rest as the fusion
         model takes it. -> `UpDownMaskedLMOutput`"""
         images = Regions()
         if pixel_values is not None or region_features is not None:
-            fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+            tags = {"object_probs": object_probs, "attribute_probs": attribute_probs}
+            fields = optional_fields(kwargs | tags | {"region_seconds": region_seconds})
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
             images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
         joint = self.fusion(

@@ -99,6 +99,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         keys: dict[str, Any] | None = None,
         output_attentions: bool | None = None,
         return_dict: bool | None = None,
+        object_probs: torch.FloatTensor | None = None,
+        attribute_probs: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownRetrievalOutput | tuple:
         """Compare every image with every text; with labels or `return_loss`, the losses too.
@@ -110,7 +112,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         With `output_attentions` each text is read together with its own image as well. -> `UpDownRetrievalOutput`.
         """
         owners = image_index if labels is None else rows_of(labels, image_ids)
-        fields = optional_fields(kwargs | {"region_seconds": region_seconds})
+        tags = {"object_probs": object_probs, "attribute_probs": attribute_probs}
+        fields = optional_fields(kwargs | tags | {"region_seconds": region_seconds})
         images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         if input_ids is None:
             raise ValueError("There is no text to compare with: give input_ids (and attention_mask)")

@@ -148,20 +148,22 @@ class UpDownForVisualQuestionAnswering(UpDownTopDownModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
+        object_probs: torch.FloatTensor | None = None,
+        attribute_probs: torch.FloatTensor | None = None,
         **kwargs: Any,
     ) -> UpDownVqaOutput | tuple:
         """Score every answer to each question.
 
         input_ids (N, T), padded on either side; attention_mask (N, T), by default all but `config.pad_token_id`;
-        regions of P images as `get_regions` takes them; image_index (N,): which image each question asks about, or
-        (N, K): which K images together (-1: none). labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the
-        words of C answers to choose from, choice_mask (N, C): True = a choice; correct_choice (N,): the right one, -100
-        for none.
+        regions of P images as `get_regions` takes them (with object_probs and attribute_probs, where the config has
+        tags); image_index (N,): which image each question asks about, or (N, K): which K images together (-1: none).
+        labels (N, A): soft scores in 0..1. choice_input_ids (N, C, T): the words of C answers to choose from,
+        choice_mask (N, C): True = a choice; correct_choice (N,): the right one, -100 for none.
         -> `UpDownVqaOutput`; attentions are always there, since they cost nothing. Raises `ValueError` for numbers that
         do not fit.
         """
         config = self.config
-        fields = optional_fields(kwargs)
+        fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         values = self.region_values(regions)  # once an image, whatever is asked about it
         regions, image_index = joined_rows(replace(regions, region_features=values), image_index)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from transformers import Trainer, TrainingArguments
 
 from modeling_updown import UpDownForImageCaptioning, UpDownGrid, UpDownTokenizer
 from modeling_updown.configuration_tags_updown import TaggedRegionsConfig
@@ -185,6 +187,21 @@ def test_either_part_of_a_region_may_be_absent(name: str) -> None:
     nothing = {key: torch.eye(value.shape[-1])[0].expand_as(value) for key, value in zeros.items()}
     assert torch.allclose(scores(model, batch | zeros), scores(model, batch | nothing), atol=1e-6)
     assert (scores(model, batch | zeros) - scores(model, batch)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("make", [*MODELS.values(), tiny_pretraining])
+def test_a_trainer_hands_over_the_columns_that_tags_are_made_of(make: Callable[..., Any], tmp_path: Path) -> None:
+    """It drops those that `forward` does not take by name."""
+    model = make(**(ALONE | NAMED))
+    batch = {name: value.nan_to_num() for name, value in images().items()} | {"input_ids": words()}
+    if make is tiny_pretraining:
+        batch["region_scores"] = torch.rand(3, REGIONS)
+    rows = Dataset.from_dict({name: value.tolist() for name, value in batch.items()} | {"unread": [1, 2, 3]})
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    found = next(iter(Trainer(model, arguments, eval_dataset=rows).get_eval_dataloader()))
+    assert found.keys() == batch.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, batch[name], msg=name)
 
 
 @every_model

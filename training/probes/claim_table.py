@@ -78,24 +78,24 @@ def claim_rows(claim: Claim, runs: Mapping[str, Sequence[Mapping[str, Any]]], *,
         seed: of the bootstrap.
 
     Returns:
-        For each row `name`, `recipe`, `set`, `base`, `seeds` of its finished runs, `runs` (without evaluation and
+        For each row `name`, `recipe`, `set`, `reference`, `seeds` of its finished runs, `runs` (without evaluation and
         items), `errors`, what `row_figures` returns, `data` and, where both rows have finished runs, `differences`:
-        metric -> difference to the base row and interval.
+        metric -> difference to the reference row and interval.
     """
     done = {row.name: [run for run in runs[row.name] if run.get("evaluation")] for row in claim.rows}
     found = []
     for row in claim.rows:
         own = done[row.name]
         told = [f"seed {run['seed']}: {run['error']}" for run in runs[row.name] if run["error"]]
-        entry: Entry = {"name": row.name, "recipe": row.recipe, "set": list(row.changes), "base": row.base}
+        entry: Entry = {"name": row.name, "recipe": row.recipe, "set": list(row.changes), "reference": row.reference}
         entry |= {"seeds": [run["seed"] for run in own], "runs": [run_facts(run) for run in runs[row.name]]}
         entry |= {"errors": told, "metrics": {}, "minutes": None}
         try:
             if own:
                 entry |= row_figures(own, claim.metrics) | {"data": described(own[0]["evaluation"])}
-            if own and row.base != row.name and done[row.base]:
+            if own and row.reference != row.name and done[row.reference]:
                 entry["differences"] = differences(
-                    own, done[row.base], claim.metrics, names=(row.name, row.base), seed=seed
+                    own, done[row.reference], claim.metrics, names=(row.name, row.reference), seed=seed
                 )
         except ValueError as error:
             entry["errors"].append(str(error))
@@ -111,24 +111,24 @@ def run_facts(run: Mapping[str, Any]) -> Entry:
 
 def differences(
     own: Sequence[Mapping[str, Any]],
-    base: Sequence[Mapping[str, Any]],
+    reference: Sequence[Mapping[str, Any]],
     metrics: Sequence[str],
     *,
     names: Sequence[str],
     seed: int,
 ) -> Entry:
-    """Of each metric that is a mean over items: a row's difference to its base, and the 95 % interval.
+    """Of each metric that is a mean over items: a row's difference to its reference, and the 95 % interval.
 
     Raises `ValueError` where both were not scored on the same items.
     """
-    data = [described(runs[0]["evaluation"]) for runs in (own, base)]
+    data = [described(runs[0]["evaluation"]) for runs in (own, reference)]
     if data[0] != data[1]:
         raise ValueError(f"{names[0]} was scored on {data[0]} and {names[1]} on {data[1]}: give both the same data")
     found = {}
     for metric in metrics:
-        scores, reference = (mean_items([run["items"] for run in runs], metric) for runs in (own, base))
-        if scores is not None and reference is not None:
-            found[metric] = difference(scores, reference, seed=seed, names=names)
+        scores, others = (mean_items([run["items"] for run in runs], metric) for runs in (own, reference))
+        if scores is not None and others is not None:
+            found[metric] = difference(scores, others, seed=seed, names=names)
     return found
 
 
@@ -136,14 +136,14 @@ def claim_markdown(claim: Claim, rows: Sequence[Entry], *, command: str) -> str:
     """The table with its title, command, notes and errors."""
     compared = [metric for metric in claim.metrics if any(metric in row.get("differences", {}) for row in rows)]
     titles = [claim.labels[metric] for metric in claim.metrics]
-    usual = claim.rows[0].base if len({row.base for row in claim.rows}) == 1 else ""
-    heads = [f"{claim.labels[metric]}, difference to {usual or 'the base'}" for metric in compared]
+    usual = claim.rows[0].reference if len({row.reference for row in claim.rows}) == 1 else ""
+    heads = [f"{claim.labels[metric]}, difference to {usual or 'the reference'}" for metric in compared]
     lines = [["row", "seeds", *titles, "minutes", *heads]]
     lines.append(["---"] * len(lines[0]))
     for row in rows:
         figures = [with_deviation(row["metrics"].get(metric)) for metric in claim.metrics]
         minutes = "" if row["minutes"] is None else f"{row['minutes']:.1f}"
-        gains = [gain(row, metric, names_base=not usual) for metric in compared]
+        gains = [gain(row, metric, names_reference=not usual) for metric in compared]
         lines.append([row["name"], ", ".join(map(str, row["seeds"])), *figures, minutes, *gains])
     cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     data = ", ".join(dict.fromkeys(row["data"] for row in rows if "data" in row))
@@ -164,9 +164,9 @@ def with_deviation(figure: Mapping[str, Any] | None) -> str:
     return f"{figure['mean_x100']:.1f}" + ("" if spread is None else f" ± {spread:.1f}")
 
 
-def gain(row: Mapping[str, Any], metric: str, *, names_base: bool) -> str:
-    """A row's difference with its interval, behind it the base where rows have several; "" where there is none."""
+def gain(row: Mapping[str, Any], metric: str, *, names_reference: bool) -> str:
+    """A row's difference with its interval, behind it the reference where rows have several; "" where there is none."""
     found = row.get("differences", {}).get(metric)
     if found is None:
         return ""
-    return shown(found) + (f" to {row['base']}" if names_base else "")
+    return shown(found) + (f" to {row['reference']}" if names_reference else "")

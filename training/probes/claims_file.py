@@ -6,9 +6,12 @@ title: what the table shows.
 recipe: a recipe's path or name, of every row that names none of its own.
 set: changes to the recipes of all rows, `regions.source: {...}`, as `--set` takes them; `null` empties a key.
 metrics: what the table shows, `cider`, without `_x100`; of those with scores of single items it shows differences too.
-base: the row that the others are compared with; by default the first.
+reference: the row that the others are compared with; by default the first.
 seeds: of every row that has none of its own; by default 0.
-rows: name -> what is its own of `recipe`, `set` (joined with the common one, key by key), `seeds` and `base`.
+rows: name -> what is its own of `recipe`, `set` (joined with the common one, key by key), `seeds` and `reference`.
+base: another claims file, a path relative to this one or the name of one that comes along, with which this one is
+    joined as recipes are: `set` key by key, rows by name (new ones last); a row or a key without a value takes away
+    what the base has.
 """
 
 import re
@@ -20,25 +23,26 @@ from typing import Any
 import yaml
 
 from training.console import did_you_mean
-from training.recipe import read_keys, read_recipe
+from training.recipe import joined, read_keys, read_recipe
 from training.recipe_sections import Recipe
 from training.tasks import TASKS
 
 CLAIMS = Path(__file__).parent / "claims"
-ROW_KEYS = ("recipe", "set", "seeds", "base")
-KEYS = ("title", "metrics", *ROW_KEYS, "rows")
+ROW_KEYS = ("recipe", "set", "seeds", "reference")
+KEYS = ("base", "title", "metrics", *ROW_KEYS, "rows")
 OURS = ("seed", "output")  # which the row's runs settle
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: a recipe with changes, trained once for each seed; `base` is whom it is compared with."""
+    """One row of the table: a recipe with changes, trained once for each seed; `reference` is what it is compared
+    with."""
 
     name: str
     recipe: str
     changes: tuple[str, ...]
     seeds: tuple[int, ...]
-    base: str
+    reference: str
 
     @property
     def folder(self) -> str:
@@ -87,28 +91,60 @@ def read_claim(name: str | Path, *, changes: Sequence[str] = ()) -> Claim:
     changes: to all rows, such as `train.max_steps=20`; they come after the file's common ones and before a row's own.
 
     Raises `ValueError` for an unknown key, a recipe that cannot be read as a row changes it, rows of several tasks, and
-    a metric or a base that there is not.
+    a metric or a reference that there is not.
     """
     path = claim_path(name)
-    content = read_keys(path)
-    if not content or not isinstance(content.get("rows"), dict) or not content["rows"]:
+    content = read_content(path)
+    if not isinstance(content.get("rows"), dict) or not content["rows"]:
         raise ValueError(f"{path} holds no rows: write `rows:` and below it each row's name and what is its own")
     try:
-        _check_keys(content, KEYS, "the file")
         common = _settings(content, "the file")
         rows = tuple(
-            _row(str(name), own, content, changes=(*common, *changes), folder=path.parent)
-            for name, own in content["rows"].items()
+            _row(str(name), own, content, changes=(*common, *changes)) for name, own in content["rows"].items()
         )
         task = _check_rows(rows)
         metrics = content.get("metrics") or [TASKS[task].best_by[0]]
         _check_metrics(metrics, task)
         claim = Claim(str(content.get("title") or path.stem), tuple(metrics), rows, TASKS[task].metrics)
         for row in rows:
-            claim.row(row.base)
+            claim.row(row.reference)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return claim
+
+
+def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a claims file, joined with those of the one that it names as its `base`; recipes that lie beside a
+    file are named by their whole paths.
+
+    above: the files that led to it. Raises `ValueError` for an unknown key, a base that there is not, and for files
+    that stand on each other.
+    """
+    if path.resolve() in above:
+        circle = " -> ".join(map(str, [*above, path.resolve()]))
+        raise ValueError(f"{path} is its own base ({circle}): take the `base` out of one of them")
+    content = read_keys(path) or {}
+    rows = content.get("rows")
+    try:
+        _check_keys(content, KEYS, "the file")
+        base = content.pop("base", None)
+        below = {} if base is None else read_content(_base_path(base, path), above=(*above, path.resolve()))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    for part in (content, *(rows.values() if isinstance(rows, dict) else ())):
+        if isinstance(part, dict) and isinstance(part.get("recipe"), str) and (path.parent / part["recipe"]).is_file():
+            part["recipe"] = str(path.parent / part["recipe"])
+    return joined(below, content)
+
+
+def _base_path(base: Any, path: Path) -> Path:
+    if not isinstance(base, str):
+        raise ValueError(f"base is {base!r}, but must be the path or the name of a claims file")
+    beside = path.parent / base
+    try:
+        return beside if beside.is_file() else claim_path(base)
+    except ValueError as error:
+        raise ValueError(f"its base {error} (the row that others are compared with is `reference`)") from error
 
 
 def claim_path(name: str | Path) -> Path:
@@ -134,7 +170,7 @@ def flow(value: Any) -> str:
     return text.strip().removesuffix("...").strip()
 
 
-def _row(name: str, own: Any, common: Mapping[str, Any], *, changes: Sequence[str], folder: Path) -> Row:
+def _row(name: str, own: Any, common: Mapping[str, Any], *, changes: Sequence[str]) -> Row:
     own = {} if own is None else own
     if not isinstance(own, dict):
         raise ValueError(f"row {name!r} is {own!r}, and must be a section of {', '.join(ROW_KEYS)}")
@@ -142,13 +178,12 @@ def _row(name: str, own: Any, common: Mapping[str, Any], *, changes: Sequence[st
     recipe = own.get("recipe") or common.get("recipe")
     if not isinstance(recipe, str):
         raise ValueError(f"row {name!r} has no recipe: name one there, or one for all rows")
-    beside = folder / recipe
     return Row(
         name=name,
-        recipe=str(beside if beside.is_file() else recipe),
+        recipe=recipe,
         changes=(*changes, *_settings(own, f"row {name!r}")),
         seeds=_seeds(own.get("seeds", common.get("seeds", [0])), name),
-        base=str(own.get("base") or common.get("base") or next(iter(common["rows"]))),
+        reference=str(own.get("reference") or common.get("reference") or next(iter(common["rows"]))),
     )
 
 

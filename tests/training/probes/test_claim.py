@@ -12,7 +12,7 @@ import yaml
 from tests.training.tiny_run import log_of, tiny_recipe, train_here
 from training.probes import claim as command
 from training.probes.claim import PlannedRun, Stopwatch, main, measure, plan, train_apart
-from training.probes.claims_file import CLAIMS, Claim, read_claim
+from training.probes.claims_file import CLAIMS, Claim, Row, read_claim
 from training.recipe import read_recipe
 from training.train import Run
 
@@ -102,8 +102,8 @@ def test_figures_are_those_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture
     assert any(line.startswith("[2/3] boxes, names, seed 0: finished, 0.0 minutes (CIDEr 50.0") for line in lines)
 
 
-def test_a_row_may_have_a_base_of_its_own(tmp_path: Path) -> None:
-    rows = {"cells": None, "boxes, names": {"seeds": [0], "set": {"model.hidden_size": 20}, "base": "features"}}
+def test_a_row_may_have_a_reference_of_its_own(tmp_path: Path) -> None:
+    rows = {"cells": None, "boxes, names": {"seeds": [0], "set": {"model.hidden_size": 20}, "reference": "features"}}
     claim = two_rows(tmp_path, rows={**rows, "features": {"seeds": [0]}}, seeds=[0])
     output = tmp_path / "out"
     scores = {**{name: own[0] for name, own in SCORES.items()}, "features": [0.5, 0.5, 0.5, 0.5]}
@@ -294,7 +294,7 @@ def test_stopping_ends_with_130(
         ({"rows": {}}, "holds no rows"),
         ({"rows": {"a": None}, "metric": ["cider"]}, "unknown key 'metric' in the file; did you mean 'metrics'?"),
         ({"rows": {"a": {"recipes": "x"}}}, "unknown key 'recipes' in row 'a'; did you mean 'recipe'?"),
-        ({"rows": {"a": 3}}, "row 'a' is 3, and must be a section of recipe, set, seeds, base"),
+        ({"rows": {"a": 3}}, "row 'a' is 3, and must be a section of recipe, set, seeds, reference"),
         ({"rows": {"a": None}, "recipe": None}, "row 'a' has no recipe"),
         ({"rows": {"a": {"set": {"seed": 3}}}}, "row 'a' sets seed: seeds stand in `seeds`"),
         ({"rows": {"a": None}, "set": {"output": "x"}}, "the file sets output"),
@@ -305,13 +305,58 @@ def test_stopping_ends_with_130(
         ({"rows": {"7 x 7": None, "7, x 7": None}}, "the rows '7 x 7' and '7, x 7' have the same folder, '7_x_7'"),
         ({"rows": {"a": None, "b": {"recipe": "vqa/daquar"}}}, "several tasks, 'a' of captioning and 'b' of vqa"),
         ({"rows": {"a": None}, "metrics": ["cidr"]}, "the task captioning has no metric 'cidr'; did you mean 'cider'?"),
-        ({"rows": {"a": None}, "base": "b"}, "there is no row 'b'; there are a"),
+        ({"rows": {"a": None}, "reference": "b"}, "there is no row 'b'; there are a"),
+        ({"rows": {"a": None}, "base": "7x7 cells"}, "its base 7x7 cells is not there, nor does a claims file of that"),
+        ({"rows": {"a": None}, "base": ["b"]}, "base is ['b'], but must be the path or the name of a claims file"),
+        ({"rows": {"a": None}, "base": "mine.yaml"}, "take the `base` out of one of them"),
+        ({"rows": {}, "base": "tiny.yaml"}, "tiny.yaml: unknown key "),
     ],
 )  # fmt: skip
 def test_files_that_make_no_table(tmp_path: Path, content: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as caught:
         read_claim(write_claim(tmp_path, content))
     assert message in str(caught.value) and "mine.yaml" in str(caught.value)
+
+
+def test_rows_of_a_base_are_joined_by_name(tmp_path: Path) -> None:
+    """Those of the base come first, each with what the file changes; a row or a setting without a value goes."""
+    rows = {
+        "cells": {"seeds": [0, 1], "set": {"train.epochs": 1, "model.hidden_size": 20}},
+        "boxes": {"recipe": "tiny.yaml", "reference": "cells"},
+        "people": None,
+    }
+    common = {"train.batch_size": 6, "train.num_workers": 1}
+    write_claim(tmp_path / "below", {"title": "Below", "metrics": ["bleu_4"], "set": common, "rows": rows})
+    own = {
+        "base": "below/mine.yaml",
+        "title": "Above",
+        "set": {"train.num_workers": None, "train.learning_rate": 0.1},
+        "rows": {"more": {"seeds": [3]}, "people": None, "cells": {"seeds": [2], "set": {"train.epochs": 2}}},
+    }
+    claim = read_claim(write_claim(tmp_path, own))
+    assert (claim.title, claim.metrics) == ("Above", ("bleu_4",))
+    changes = ("train.batch_size=6", "train.learning_rate=0.1")
+    above, below = (str(folder / "tiny.yaml") for folder in (tmp_path, tmp_path / "below"))
+    assert claim.rows == (
+        Row("cells", above, (*changes, "train.epochs=2", "model.hidden_size=20"), (2,), "cells"),
+        Row("boxes", below, changes, (0,), "cells"),
+        Row("more", above, changes, (3,), "cells"),
+    )
+
+
+def test_the_three_tables_of_flickr8k_have_the_same_rows() -> None:
+    captions, retrieval, counting = map(read_claim, ("flickr8k_captioning", "flickr8k_retrieval", "vqa_counting"))
+    common = "data.images=data/flickr8k/images_restored"
+    for row, other, last in zip(captions.rows, retrieval.rows, counting.rows, strict=False):
+        assert row.name == other.name == last.name and row.seeds == other.seeds == last.seeds
+        assert row.changes == (common, *row.changes[1:]) and other.changes[:2] == (common, "regions.pretrained=''")
+        assert row.changes[1:] == other.changes[2:] == last.changes[2:]
+    assert len(captions.rows) == len(retrieval.rows) == 20 and [row.name for row in counting.rows[20:]] == [
+        "without the image"
+    ]
+    told = [change.partition("=")[0] for change in counting.rows[20].changes]
+    assert told == ["data_name", "data", "regions.source", "regions.store", "train.withhold"]
+    assert {row.recipe for row in counting.rows} == {"vqa/daquar_flickr8k"} and counting.metrics == ("accuracy",)
 
 
 @pytest.mark.parametrize("path", sorted(CLAIMS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -326,5 +371,5 @@ def test_the_files_that_come_along(path: Path) -> None:
         made = {key: regions[key] for key in ("source", "weights", "pretrained", "soft_labels")}
         assert regions["store"] and bool(regions["source"]) != ("people" in regions["store"])
         assert stores.setdefault(regions["store"], made) == made, "one store, two sources"
-    assert {row.base for row in claim.rows} == {"7x7 cells, ImageNet"}
+    assert {row.reference for row in claim.rows} == {"7x7 cells, ImageNet"}
     assert len({row.folder for row in claim.rows}) == len(claim.rows) >= 20

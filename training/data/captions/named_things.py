@@ -77,6 +77,8 @@ class ThingFinder:
         """objects, attributes: names with their synonyms, as `read_vocabulary` or `vocabulary_of` make them."""
         self.reader = PhraseReader(objects, attributes)
         self.implied: dict[tuple[str, ...], tuple[str, ...]] = {}  # what a finer noun says: a boy is young
+        # the words of a phrase behind the place of its noun -> what it names: most are said many times
+        self.phrases: dict[tuple[int | str, ...], NamedThing] = {}
         self.nouns = Nouns(self._noun_table(objects, attributes))
         self.attributes = Nouns({_words(synonym): (synonym, False) for synonym in attributes.ids if _words(synonym)})
 
@@ -109,9 +111,10 @@ class ThingFinder:
             leads = _leads(words, span, after_leader=leads and end == span.start - 1)
             end = span.end
             if not self._is_no_thing(words, span):
-                name, said = self._named(words, span)
+                thing = self._named(words, span)
                 doing = self._done_by(words, span) if leads else ()
-                found.append(NamedThing(name, tuple(dict.fromkeys((*said, *doing))), _number(words, span)))
+                said = tuple(dict.fromkeys((*thing.attributes, *doing))) if doing else thing.attributes
+                found.append(NamedThing(thing.name, said, thing.number))
         return found
 
     def things_of(self, captions: Iterable[str]) -> list[tuple[str, tuple[str, ...]]]:
@@ -135,14 +138,20 @@ class ThingFinder:
                         counts[thing.name] += 1
         return [(name, tuple(said)) for (name, _), said in found.items()]
 
-    def _named(self, words: Sequence[str], span: NounSpan) -> tuple[str, tuple[str, ...]]:
+    def _named(self, words: Sequence[str], span: NounSpan) -> NamedThing:
         """The name of a phrase and the attributes in it, as the reader of phrases has them; its noun's name where that
-        has none, or only a general one."""
-        read = self.reader.read(" ".join(words[span.start : span.end]), several=True)
-        own = read.objects and not read.general
-        name = self.reader.objects.names[read.objects[0] - 1] if own else span.name
-        said = (self.reader.attributes.names[number - 1] for number in read.attributes)
-        return name, (*said, *self.implied.get(tuple(words[span.place : span.end]), ()))
+        has none, or only a general one. Equal phrases are read once."""
+        phrase = words[span.start : span.end]
+        key: tuple[int | str, ...] = (span.place - span.start, *phrase)
+        found = self.phrases.get(key)
+        if found is None:
+            read = self.reader.read(" ".join(phrase), several=True)
+            own = read.objects and not read.general
+            name = self.reader.objects.names[read.objects[0] - 1] if own else span.name
+            said = (self.reader.attributes.names[number - 1] for number in read.attributes)
+            both = dict.fromkeys((*said, *self.implied.get(tuple(words[span.place : span.end]), ())))
+            found = self.phrases[key] = NamedThing(name, tuple(both), _number(words, span))
+        return found
 
     def _done_by(self, words: Sequence[str], span: NounSpan) -> tuple[str, ...]:
         """The attribute that the verb right after a phrase gives it ("a dog runs": running), if any."""

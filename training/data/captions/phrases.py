@@ -93,8 +93,17 @@ STOPS = (AFTER_ACTION | BEFORE_PLACE) | word_set("""of with by near from off beh
 LEADERS = word_set(", . and while whilst as when where is are there") | {""}
 PICTURES = word_set("picture photo photograph image view shot closeup")
 SEVERAL_OF = r"\b(?:an? |the )?(?:\w+ )?(?:group|crowd|bunch|number|pack|row|herd|flock|lot|team|stream) of\b"
-REWRITTEN = {r"\b(?:an? |the )?(?:couple|pair|duo) of\b": "two", SEVERAL_OF: "several", r"\beach other\b": "themselves"}
-REWRITTEN[r"\b\w+[- ](?:covered|filled|lined)\b(?! in| with| by)"] = "covered"  # a snow covered log is no snow
+REWRITTEN = [  # parts of which one is in every text that the pattern matches, the pattern, what stands in its place
+    ((" of",), re.compile(r"\b(?:an? |the )?(?:couple|pair|duo) of\b"), "two"),
+    ((" of",), re.compile(SEVERAL_OF), "several"),
+    (("each other",), re.compile(r"\beach other\b"), "themselves"),
+    (  # a snow covered log is no snow
+        ("covered", "filled", "lined"),
+        re.compile(r"\b\w+[- ](?:covered|filled|lined)\b(?! in| with| by)"),
+        "covered",
+    ),
+]
+WORD = re.compile(r"[a-z]+|[0-9]+|'s|[,.]")
 LONGEST_CHAIN, LONGEST_CAPTION = 6, 200  # words
 
 
@@ -148,9 +157,13 @@ def words_of(text: str) -> list[str]:
     ['two', 'dogs', ',', 'one', 'on', 'a', 'covered', 'hill', '.']
     """
     text = text.lower()
-    for pattern, replacement in REWRITTEN.items():
-        text = re.sub(pattern, replacement, text)
-    return re.findall(r"[a-z]+|[0-9]+|'s|[,.]", text)[:LONGEST_CAPTION]
+    for parts, pattern, replacement in REWRITTEN:
+        if any(part in text for part in parts):  # faster than a pattern that finds nothing
+            text = pattern.sub(replacement, text)
+    return WORD.findall(text)[:LONGEST_CAPTION]
+
+
+NO_NOUN = ("", False, 0)
 
 
 class Nouns:
@@ -158,17 +171,20 @@ class Nouns:
 
     def __init__(self, names: Mapping[tuple[str, ...], tuple[str, bool]]):
         """names: the words of each noun, `("fire", "trucks")` -> (what it names, whether it is a plural)."""
-        self.names = names
-        self.longest = {words[0]: len(words) for words in sorted(names, key=len)}  # by their first word
+        self.names = {words: (*named, len(words)) for words, named in names.items() if named[0]}
+        self.lengths: dict[str, list[int]] = {}  # of the nouns that begin with a word, the longest first
+        for words in sorted(self.names, key=len, reverse=True):
+            lengths = self.lengths.setdefault(words[0], [])
+            lengths += [len(words)] if len(words) not in lengths else []
 
     def at(self, words: Sequence[str], place: int) -> tuple[str, bool, int]:
         """What the longest noun that begins at a place names, whether it is a plural, its length (0: none begins)."""
-        longest = self.longest.get("".join(words[place : place + 1]), 0)
-        for length in range(min(longest, len(words) - place), 0, -1):
-            name, plural = self.names.get(tuple(words[place : place + length]), ("", False))
-            if name:
-                return name, plural, length
-        return "", False, 0
+        lengths = self.lengths.get(words[place]) if place < len(words) else None
+        for length in lengths or ():
+            found = self.names.get(tuple(words[place : place + length]))
+            if found is not None and found[2] == length:  # the words at the end are fewer
+                return found
+        return NO_NOUN
 
 
 class NounSpan(NamedTuple):
@@ -189,6 +205,9 @@ def noun_spans(words: Sequence[str], nouns: Nouns) -> Iterator[NounSpan]:
     """
     place, compound, after = 0, -1, 0
     while place < len(words):
+        if words[place] not in nouns.lengths:  # no noun begins with most words
+            place, compound = place + 1, -1
+            continue
         name, plural, length = nouns.at(words, place)
         end = place + max(length, 1)
         following = words[end] if end < len(words) else ""

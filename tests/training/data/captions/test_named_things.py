@@ -93,6 +93,17 @@ def test_the_things_of_an_image_are_those_of_all_captions(finder: ThingFinder) -
     assert finder.things_of([]) == []
 
 
+def test_equal_phrases_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = ThingFinder(vocabulary_of(OBJECTS), vocabulary_of(ATTRIBUTES))
+    read, texts = finder.reader.read, []
+    monkeypatch.setattr(finder.reader, "read", lambda text, **more: texts.append(text) or read(text, **more))
+    captions = ["A black dog runs up a hill.", "A black dog sits by a cat", "Up a hill, a black dog"]
+    told_once = [told(finder, caption) for caption in captions]
+    assert texts == ["a black dog", "a hill", "a cat"]
+    assert [told(finder, caption) for caption in captions] == told_once and len(texts) == 3
+    assert told_once[0] == "black running dog, hill" and told_once[2] == "hill, black dog"
+
+
 def test_rows_get_a_column_of_what_they_name(finder: ThingFinder, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("7\tA brown dog\n7\tA dog on a hill\n8\tnothing\n")
     rows = with_things(load_captions("texts", texts=str(tmp_path / "a.txt")), finder)
