@@ -17,7 +17,7 @@ import datasets
 import torch
 from PIL import Image
 
-from tests.tiny import save_tiny_captioner, tiny_encoder_config, tiny_pyramid_detector, tiny_text_config, tiny_tokenizer
+from tests.tiny import tiny_encoder_config, tiny_pyramid_detector, tiny_text_config, tiny_tokenizer
 from tests.training.tiny_run import scene_questions
 from training.regions.store import RegionStoreWriter
 from training.scenes.draw import Scene, draw_scene, scene_captions
@@ -543,7 +543,6 @@ def write_models(root: Path) -> None:
     config = tiny_text_config("llama", vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3)
     AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
     tokenizer.save_pretrained(root / name)
-    save_tiny_captioner(root / "hub_cards" / "updown-captioning-flickr8k")
     detector = root / "hub_cards" / "updown-detector-lite"
     tiny_pyramid_detector(id2label=dict(enumerate(("background", *DETECTED)))).save_pretrained(detector)
     from modeling_updown import UpDownImageProcessor
