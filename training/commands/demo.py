@@ -9,7 +9,7 @@ from training.commands.shared import add_command, add_model
 from training.console import say
 from training.shipped import DEMO_FOLDER
 
-DEMO_IMAGES = ("skier", "riders", "skateboarder", "tennis", "mountain")  # their licences: demo_photos/README.md
+DEMO_IMAGES = ("elephant", "bathroom", "bus", "mountain")  # their licences: demo_photos/README.md
 
 
 def add_demo(commands: Any) -> None:
