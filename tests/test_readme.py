@@ -44,7 +44,7 @@ def test_the_demo_prints_what_is_shown(
 ) -> None:
     """Captions and regions; the percentages may round otherwise elsewhere. Drawing takes most of the time."""
     monkeypatch.setattr("modeling_updown.draw_attention", lambda *_, **__: None)
-    block = next(block for block in re.findall(r"(?ms)^```\n(.*?)^```", README) if block.startswith("skier: "))
+    block = next(block for block in re.findall(r"(?ms)^```\n(.*?)^```", README) if block.startswith("elephant: "))
     assert cli.main(["demo", "--output", str(tmp_path)]) == 0
     printed = [re.sub(r" +\d+%", "", line) for line in capsys.readouterr().out.splitlines()]
     for line in block.splitlines():
