@@ -198,6 +198,8 @@ class EvaluateRecipe:
     """How to evaluate: the split and beams while training, and for the final figures.
 
     length_penalty: beams are ranked by log-probability over length to this power (1.0: the mean a word, 0.0: the sum).
+    no_repeat_ngram_size: captions: no run of so many words is written twice; 0 forbids none. Samples of self-critical
+        training and their baseline are never bound by it.
     rerank, rerank_weight: retrieval: so many of the best of each query are put in a new order by the match score (ITM)
         plus so many times the similarity over the temperature (ITC); 0 leaves the order to ITC.
     folds: retrieval: a mean over so many parts of the split, each searched by itself (5: COCO's 5 x 1k); 0 takes all.
@@ -210,6 +212,7 @@ class EvaluateRecipe:
     final_split: str = "test"
     final_num_beams: int = key(5, lowest=1)
     length_penalty: float = 1.0
+    no_repeat_ngram_size: int = key(0, lowest=0)
     batch_size: int = key(50, lowest=1)
     rerank: int = key(0, lowest=0)
     rerank_weight: float = key(0.0, lowest=0)

@@ -42,6 +42,7 @@ from training.checkpoints import (
 from training.commands.shared import add_train_arguments, one_sentence
 from training.console import say
 from training.evaluate import evaluate_folder
+from training.precision import warn_of_slow_precision
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe
 from training.run_folder import ClaimedOutput, how_to_go_on, keep_recipe
@@ -135,6 +136,7 @@ def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
         project_dir=recipe.output,
     )
     check_whole_weights(accelerator.distributed_type)
+    warn_of_slow_precision(accelerator, cure="--set train.mixed_precision=no")
     return accelerator
 
 

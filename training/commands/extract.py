@@ -99,6 +99,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     import torch
     from accelerate import Accelerator
 
+    from training.precision import warn_of_slow_precision
     from training.regions.extract import extract_regions
 
     source, image_processor = load_region_source(arguments.source)
@@ -107,6 +108,7 @@ def run_extract(arguments: argparse.Namespace) -> int:
     accelerator = Accelerator(
         cpu=several and not torch.accelerator.is_available(), mixed_precision=arguments.mixed_precision
     )
+    warn_of_slow_precision(accelerator, cure="leave --mixed-precision out")
     worst = 0
     for flipped in (False, True) if arguments.flips else (False,):
         output = arguments.output.with_name(f"{arguments.output.name}-flipped") if flipped else arguments.output

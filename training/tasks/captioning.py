@@ -266,7 +266,8 @@ class CaptioningTask(CaptionedTask):
         would drift to it until the gradient is that of another policy.
         """
         settings = self.recipe.train
-        decoding: dict[str, Any] = {"num_return_sequences": settings.samples_per_image, **self.decoding(self.model)}
+        decoding: dict[str, Any] = {"num_return_sequences": settings.samples_per_image, "no_repeat_ngram_size": 0}
+        decoding |= self.decoding(self.model)
         if settings.baseline == "beam":
             decoding |= {"num_beams": settings.samples_per_image, "do_sample": False}
         else:
@@ -281,7 +282,8 @@ class CaptioningTask(CaptionedTask):
         kind = self.recipe.train.baseline
         by_image = rewards.view(-1, samples)
         if kind == "greedy":
-            greedy = self.decode(images, num_beams=1, do_sample=False, **self.decoding(self.model))
+            free = {"num_beams": 1, "do_sample": False, "no_repeat_ngram_size": 0}
+            greedy = self.decode(images, **free, **self.decoding(self.model))
             return self.reward(greedy, image_index).repeat_interleave(samples)
         if kind == "beam":
             return by_image.mean(dim=1).repeat_interleave(samples)
@@ -356,8 +358,11 @@ class CaptioningTask(CaptionedTask):
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
         """What an evaluation says: the hundredfold metrics, for each domain too, and how captions were decoded."""
         decoding = beams(num_beams, self.recipe.evaluate)
+        said = {key: value for key, value in decoding.items() if key != "do_sample"}
+        if not said["no_repeat_ngram_size"]:
+            del said["no_repeat_ngram_size"]  # forbids nothing
         return {
-            "decoding": {key: value for key, value in decoding.items() if key != "do_sample"},
+            "decoding": said,
             **caption_figures(scored.metrics, scored.domains),
         }
 
@@ -380,6 +385,7 @@ class CaptioningTask(CaptionedTask):
 def beams(num_beams: int, settings: EvaluateRecipe) -> dict[str, Any]:
     """Greedy or beam decoding as `generate` takes it; the length penalty means something to beams alone."""
     decoding: dict[str, Any] = {"num_beams": num_beams, "do_sample": False}
+    decoding["no_repeat_ngram_size"] = settings.no_repeat_ngram_size
     return decoding | ({"length_penalty": settings.length_penalty} if num_beams > 1 else {})
 
 
@@ -442,6 +448,7 @@ SPEC = TaskSpec(
         "train.captions_per_image",
         *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),
+        "evaluate.no_repeat_ngram_size",
     ),
     recipe=CaptioningRecipe,
     check=check_recipe,

@@ -1,6 +1,7 @@
 """The captioning task: its inputs, both losses against slow twins, and what its scores say."""
 
 import copy
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -320,6 +321,29 @@ def test_a_score_of_the_first_images_only(task: CaptioningTask) -> None:
     few = task.score(task.model, split="val", num_beams=1, max_images=3)
     every = task.score(task.model, split="val", num_beams=1)
     assert few.predictions == every.predictions[:3] and len(every.predictions) == 8
+
+
+def test_words_that_may_not_repeat_bind_what_is_scored_and_not_what_is_sampled(tmp_path: Path) -> None:
+    task = rewarded(tmp_path)
+    red = task.processor.tokenizer.convert_tokens_to_ids("red")
+    with torch.no_grad():
+        task.model.lm_head.bias[red] = 1e4  # the model says red whatever it sees
+
+    def longest_run(caption: str) -> int:
+        return max(len(list(same)) for word, same in itertools.groupby(caption.split()) if word == "red")
+
+    free = task.score(task.model, split="val", num_beams=2)
+    assert "no_repeat_ngram_size" not in task.figures(free, num_beams=2)["decoding"]
+    task.recipe.evaluate.no_repeat_ngram_size = 2
+    bound = task.score(task.model, split="val", num_beams=2)
+    assert task.figures(bound, num_beams=2)["decoding"]["no_repeat_ngram_size"] == 2
+    runs = [[longest_run(row["caption"]) for row in scored.predictions] for scored in (free, bound)]
+    assert set(runs[0]) == {12} and set(runs[1]) == {2}
+    task.model.generation_config.no_repeat_ngram_size = 2  # as a folder of such a recipe saves it
+    assert set(task.sample(images_of(task))[:, 1:].flatten().tolist()) == {red}
+    assert set(task.score(task.model, split="val", num_beams=1).metrics) == set(bound.metrics)
+    task.recipe.evaluate.no_repeat_ngram_size = 0
+    assert task.score(task.model, split="val", num_beams=2).predictions == free.predictions
 
 
 def test_reward_training_makes_regions_of_pixels_once(tmp_path: Path) -> None:
