@@ -562,6 +562,8 @@ def write_stores(folder: Path) -> None:
     vizwiz = [f"VizWiz_{split}_{d.number:08d}.jpg" for split in ("train", "val") for d in of_split(split)]
     for name, ids in {
         **{f"{name}_36": numbers for name in ("coco", "visual_genome", "gqa", "flickr30k", "tags")},
+        "coco_10_100": numbers,
+        "coco_visual_genome_36": [*numbers, *genome],
         "vizwiz_vqa_36": vizwiz,
         "pretraining_captions": [*numbers, *genome, *cc3m, *sbu],
     }.items():

@@ -39,6 +39,13 @@ def add_convert_regions(commands: Any) -> None:
         help="of the features in the store (%(default)s, half the disk; float32 keeps every bit)",
     )
     parser.add_argument("--made-by", metavar="TEXT", help="the detector that made the features, recorded in the store")
+    parser.add_argument(
+        "--id-prefix",
+        default="",
+        metavar="TEXT",
+        help="before every id, for the images of a second data set in one store: visual_genome- where a recipe "
+        "mixes its questions with COCO's",
+    )
     parser.add_argument("--index", type=Path, metavar="FILE.json", help='hdf5: {"image id": row}')
     parser.add_argument("--labels", type=Path, metavar="FILE.json", help="vinvl-tsv: ids of classes and attributes")
     add_sidecar(parser)
@@ -120,6 +127,7 @@ def convert(arguments: argparse.Namespace) -> int:
         sidecar=sidecar_of(arguments),
         fingerprint={"made_by": arguments.made_by} if arguments.made_by else None,
         feature_dtype={"float16": torch.float16, "float32": torch.float32}[arguments.dtype],
+        id_prefix=arguments.id_prefix,
     )
     if not done.num_images:
         raise ValueError(f"{arguments.source[0]} holds no image")
@@ -135,6 +143,8 @@ def export(arguments: argparse.Namespace) -> int:
 
     if len(arguments.source) > 1:
         raise ValueError("--to writes one store: name one SOURCE")
+    if arguments.id_prefix:
+        raise ValueError("--id-prefix names the images of a store that is made: leave it out beside --to")
     lost = export_region_files(
         arguments.source[0], output=arguments.output, format=arguments.to, sidecar=sidecar_of(arguments)
     )

@@ -43,6 +43,24 @@ def test_in_and_out_and_compared(tmp_path: Path, tsv: Path, capsys: pytest.Captu
     assert shown[-1] == "the same: all 4 images agree within 0.001 (boxes 0.001)"
 
 
+def test_two_data_sets_share_a_store_under_ids_of_their_own(
+    tmp_path: Path, tsv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "regions"
+    assert run("convert-regions", tsv, "--output", store) == 0
+    for added, there in ((4, 0), (0, 4)):
+        assert run("convert-regions", tsv, "--output", store, "--id-prefix", "visual_genome-") == 0
+        assert f"{store}: {added} images added" in capsys.readouterr().out
+        assert there == 4 - added
+    ids = [image.image_id for image in IMAGES]
+    read = RegionStore(store)
+    assert sorted(read.image_ids) == sorted([*ids, *(f"visual_genome-{one}" for one in ids)])
+    for one in ids:
+        assert torch.equal(read[one]["region_features"], read[f"visual_genome-{one}"]["region_features"])
+    assert run("convert-regions", store, "--to", "tsv", "--output", tmp_path / "out.tsv", "--id-prefix", "x") == 2
+    assert "leave it out beside --to" in capsys.readouterr().err
+
+
 def test_broken_rows_give_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_rows(tmp_path / "val.tsv", [bua_row(IMAGES[0]), bua_row(IMAGES[1])[:4], ["x"]])
     assert run("convert-regions", path, "--output", tmp_path / "store") == 1
