@@ -30,6 +30,7 @@ from training.commands.regions import add_check_regions, add_convert_regions
 from training.commands.search import add_search
 from training.commands.shared import one_sentence
 from training.commands.train import add_train
+from training.commands.vocabulary import add_build_vocabulary
 from training.console import PrintableFormatter, printable, printable_warning, say
 
 EXAMPLES = """\
@@ -49,6 +50,7 @@ examples:
   updown evaluate captioning/scenes
   updown compare runs/vqa_daquar/best runs/vqa_daquar_blind/best     side by side, with intervals
   updown build-answers training/recipes/vqa/v2.yaml --min-count 9 --split train+val --output answers.json
+  updown build-vocabulary data/visual_genome --drop abstract.txt --output data/vocabulary
   updown convert-checkpoint captioning-pytorch model.pth --config options.json --output converted/
   updown convert-regions trainval_36.tsv --output regions/
   updown check-regions regions/ trainval_36.tsv    do two stores or files hold the same regions?
@@ -145,6 +147,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_compare(commands)
     add_build_answers(commands)
+    add_build_vocabulary(commands)
     add_convert_checkpoint(commands)
     add_convert_regions(commands)
     add_check_regions(commands)

@@ -28,6 +28,7 @@ COMMANDS = (
         "evaluate",
         "compare",
         "build-answers",
+        "build-vocabulary",
     ),
     *("convert-checkpoint", "convert-regions", "check-regions", "push"),
 )

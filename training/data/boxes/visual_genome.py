@@ -238,7 +238,7 @@ class _Reader:
         for i, entry in enumerate(entries):
             object_id, adjectives = self._object_and_adjectives(entry)
             if object_id is None:
-                self._skip("objects whose name is not in the vocabulary", ", ".join(_names(entry)), image_id)
+                self._skip("objects whose name is not in the vocabulary", ", ".join(entry_names(entry)), image_id)
             elif not usable[i]:
                 self._skip(UNUSABLE_BOXES, f"object {_object_id(entry)}", image_id)
             else:
@@ -282,7 +282,7 @@ class _Reader:
 
     def _object_and_adjectives(self, entry: dict[str, Any]) -> tuple[int | None, list[int]]:
         """Object id and attribute ids of an entry's first known name; None where no name is known."""
-        for name in map(clean_name, _names(entry)):
+        for name in map(clean_name, entry_names(entry)):
             if name in self.objects.ids:
                 return self.objects.ids[name], []
             *adjectives, noun = name.split() or [""]
@@ -292,7 +292,7 @@ class _Reader:
 
     def _attribute_ids(self, names: Any, image_id: str) -> list[int]:
         ids: list[int] = []
-        for text in map(clean_name, _texts(names)):
+        for text in map(clean_name, entry_texts(names)):
             for name in [text] if text in self.attributes.ids else text.split(" and "):
                 if name.strip() in self.attributes.ids:
                     ids.append(self.attributes.ids[name.strip()])
@@ -369,11 +369,12 @@ def _object_id(entry: dict[str, Any]) -> str:
     return id_text(entry.get("object_id", entry.get("id")))
 
 
-def _names(entry: dict[str, Any]) -> list[str]:
-    return _texts(next((entry[key] for key in ("names", "object_names", "name") if entry.get(key)), None))
+def entry_names(entry: dict[str, Any]) -> list[str]:
+    """What an object of objects.json or attributes.json is called, in any of the file's versions."""
+    return entry_texts(next((entry[key] for key in ("names", "object_names", "name") if entry.get(key)), None))
 
 
-def _texts(value: Any) -> list[str]:
+def entry_texts(value: Any) -> list[str]:
     """The texts in a list, or the one that stands alone; what else stands there is passed over."""
     values = value if isinstance(value, list) else [value]
     return [text for text in values if isinstance(text, str)]
