@@ -47,10 +47,10 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Whether matching (ITM) learns from wrong pairs that look alike to ITC, or from any.
     distillation (`float`, defaults to 0.4):
         With a momentum copy: the share of its own similarities in the targets of ITC (ALBEF's alpha).
-    num_objects (`int`, defaults to 1600):
-        Object classes of masked region classification, without background.
+    num_objects, num_attributes (`int`, default to 1600, 400):
+        Classes of masked region classification, without background, and of masked region attributes, without none.
     mrc_average_classes (`bool`, defaults to `False`):
-        Divide the losses of masked region classification by the number of classes, as UNITER's does.
+        Divide the losses of masked region classification, attributes too, by the number of classes, as UNITER's does.
     mrc_weights (`"even"` or `"confidence"`, defaults to `"even"`):
         How much each masked region counts in them: all the same, or by the detector's `region_scores`, as in LXMERT.
     mrfr_average_width (`bool`, defaults to `True`):
@@ -69,7 +69,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     model_type = "updown_fusion"
     label_fields = {"num_answers": ("id2label", None)}
     keys_to_ignore_at_inference = [
-        *("losses", "logits_per_image", "logits_per_text", "object_logits", "region_predictions"),
+        *("losses", "logits_per_image", "logits_per_text", "object_logits", "attribute_logits", "region_predictions"),
         *("hidden_states", "attentions", "region_boxes"),
     ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
@@ -89,6 +89,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     hard_negatives: bool = True
     distillation: float | int = 0.4
     num_objects: int = 1600
+    num_attributes: int = 400
     mrc_average_classes: bool = False
     mrc_weights: Literal["even", "confidence"] = "even"
     mrfr_average_width: bool = True
@@ -156,9 +157,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         self.text_config.vocab_size = value
 
 
-# What a fusion model can learn: image-text contrast and matching, masked words, masked regions' class (hard or soft
-# labels), masked regions' feature, masked cells of a grid, and the next word.
-OBJECTIVES = ("itc", "itm", "mlm", "mrc_ce", "mrc_kl", "mrfr", "mim", "prefix_lm")
+# What a fusion model can learn: image-text contrast and matching, words aligned with regions, masked words, masked
+# regions' class and attribute (hard or soft labels), masked regions' feature, masked cells of a grid, the next word.
+OBJECTIVES = ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm")
 DEFAULT_OBJECTIVES = ("itc", "itm", "mlm", "mrc_kl", "mrfr")
 
 

@@ -120,6 +120,8 @@ def mrc_ce_loss(
 ) -> torch.Tensor:
     """Masked region classification: -log p of the class the detector finds most probable, background left out.
 
+    Of attributes it is LXMERT's third objective of masked regions (`mra_ce`): `attribute_probs`, index 0 = none.
+
     Args:
         logits: (B, R, C), as many classes as `object_probs`, index 0 = background; or one fewer, without background.
         object_probs: (B, R, C) the detector's distribution, index 0 = background. A constant: it gets no gradient.
@@ -154,8 +156,9 @@ def mrc_kl_loss(
 ) -> torch.Tensor:
     """Masked region classification with soft labels: sum over classes of q log(q / p), q the detector's distribution.
 
-    Arguments, returned scalar and errors are those of `mrc_ce_loss`; with `average_classes` it is UNITER's figure, 1 of
-    C of the divergence. Where `logits` have no background, q is rescaled to sum to 1 without it.
+    Arguments, returned scalar and errors are those of `mrc_ce_loss`, for attributes (`mra_kl`) too; with
+    `average_classes` it is UNITER's figure, 1 of C of the divergence.
+    Where `logits` have no background, q is rescaled to sum to 1 without it.
 
     >>> probs = torch.tensor([[[0.0, 0.5, 0.5]]])
     >>> round(mrc_kl_loss(torch.zeros(1, 1, 3), probs, torch.tensor([[True]])).item(), 4)  # ln 3 - ln 2
@@ -324,8 +327,8 @@ def _masked_objects(
     classes, known = logits.shape[-1], object_probs.shape[-1]
     if known not in (classes, classes + 1):
         raise ValueError(
-            f"logits have {classes} classes but object_probs {known}: give the model as many object classes as the "
-            "detector knows, background included"
+            f"logits have {classes} classes but the detector's probabilities {known}: give the model as many as the "
+            "detector knows, background (or no attribute) included"
         )
     return at_least_float32(logits[mask]), at_least_float32(object_probs[mask].detach()), known == classes
 

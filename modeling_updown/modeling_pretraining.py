@@ -1,13 +1,15 @@
 """Pretraining on regions and words: every objective of the region-feature era on the fusion model.
 
     itc, itm             image and text, compared and matched          (`modeling_retrieval.py`)
+    wra                  words carried onto the regions of their image at less cost than onto another's
     mlm                  masked words, read off the other words and the regions
     mrc_ce, mrc_kl       masked regions' object class: the detector's best, or its whole distribution
+    mra_ce, mra_kl       masked regions' attribute, likewise (LXMERT)
     mrfr, mim            masked regions' feature; `mim` is its name where the regions are the cells of a grid
     prefix_lm            the next word, after the regions and the words before it
 
-Formulas are in `losses_updown.py`, masks in `processors/masking_updown.py`, weights in `config.objectives`. Masked
-words and masked regions share one pass, as in LXMERT (Tan and Bansal 2019, section 3.1).
+Formulas are in `losses_updown.py` and `transport_updown.py`, masks in `processors/masking_updown.py`, weights in
+`config.objectives`. Masked words and masked regions share one pass, as in LXMERT (Tan and Bansal 2019, section 3.1).
 """
 
 from dataclasses import fields
@@ -26,9 +28,17 @@ from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, reg
 from .modeling_retrieval import UpDownFusionForImageTextRetrieval
 from .outputs_updown import UpDownMaskedLMOutput, UpDownPreTrainingOutput
 from .regions_updown import Regions, joined_rows, optional_fields
+from .transport_updown import transport_distance, word_region_alignment_loss
 
-REGION_CLASSES, REGION_FEATURES = ("mrc_ce", "mrc_kl"), ("mrfr", "mim")
-MASKED = ("mlm", *REGION_CLASSES, *REGION_FEATURES)  # what the masked pass is for
+REGION_CLASSES, REGION_ATTRIBUTES = ("mrc_ce", "mrc_kl"), ("mra_ce", "mra_kl")
+REGION_FEATURES = ("mrfr", "mim")
+MASKED_REGIONS = (*REGION_CLASSES, *REGION_ATTRIBUTES, *REGION_FEATURES)
+MASKED = ("mlm", *MASKED_REGIONS)  # what the masked pass is for
+# probabilities that a region is said to have, what is learnt of them and how, and where the scores of classes stand
+SAID = (
+    ("object_probs", "object_logits", {"mrc_ce": mrc_ce_loss, "mrc_kl": mrc_kl_loss}),
+    ("attribute_probs", "attribute_logits", {"mra_ce": mrc_ce_loss, "mra_kl": mrc_kl_loss}),
+)
 
 
 class Prediction(nn.Module):
@@ -63,6 +73,8 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     (['mlm', 'mrfr'], torch.Size([1, 3, 30]), torch.Size([1, 4, 8]))
     """
 
+    of_wrong_pairs = ("itm", "wra")
+
     def build_heads(self) -> None:
         """Heads of masked words, masked regions and the next word."""
         config, hidden = self.config, self.config.hidden_size
@@ -71,6 +83,9 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             self.word_head = Prediction(hidden, size)
         if any(config.weight(name) for name in REGION_CLASSES):
             self.object_head = nn.Sequential(Prediction(hidden, hidden), nn.Linear(hidden, config.num_objects + 1))
+        if any(config.weight(name) for name in REGION_ATTRIBUTES):
+            kinds = nn.Linear(hidden, config.num_attributes + 1)
+            self.attribute_head = nn.Sequential(Prediction(hidden, hidden), kinds)
         if any(config.weight(name) for name in REGION_FEATURES):
             self.feature_head = nn.Sequential(Prediction(hidden, hidden), nn.Linear(hidden, config.region_feature_size))
 
@@ -108,8 +123,9 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         masked_input_ids and labels (N, T): words with some masked, and those words, -100 elsewhere (without the former,
         input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions likewise:
         those of them that are learnt, by default all; seen_features (P, R, D): what stands in their place, by default
-        zeros. object_probs (P, R, C), background first: what masked region classification learns, weighed by
-        region_scores (P, R) where `config.mrc_weights` says so. labels or masked_regions: return_loss.
+        zeros. object_probs (P, R, C), background first, and attribute_probs (P, R, A), none first: what masked region
+        classification and attributes learn, weighed by region_scores (P, R) where `config.mrc_weights` says so. labels
+        or masked_regions: return_loss.
         """
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
@@ -132,7 +148,8 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask, **shown}
             joint = self.fusion(input_ids if masked_input_ids is None else masked_input_ids, **seeing, return_dict=True)
             learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
-            losses |= self.masked_losses(joint, labels, regions, rows, learnt, object_probs, output)
+            probs = {name: getattr(regions, name) if said[name] is None else said[name] for name, *_ in SAID}
+            losses |= self.masked_losses(joint, labels, regions, rows, learnt, probs, output)
         output.loss, output.losses = self.weighted(losses), losses or None
         return UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
 
@@ -141,6 +158,17 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         losses = super().pair_losses(*pairs, **embeds)
         if self.config.weight("prefix_lm"):
             losses["prefix_lm"] = self.next_words(*pairs)
+        return losses
+
+    def joint_losses(self, joint: Any, labels: torch.Tensor, *pairs: Any) -> dict[str, torch.Tensor]:
+        """`itm`, and `wra`: right pairs are aligned at less cost than wrong ones."""
+        losses = super().joint_losses(joint, labels, *pairs)
+        if self.config.weight("wra"):
+            input_ids, attention_mask, images, image_index = pairs
+            words = self.fusion.word_mask(input_ids, None, attention_mask)
+            regions = images.region_mask.index_select(0, image_index)
+            distances = transport_distance(joint.word_states, joint.region_states, words, regions)
+            losses["wra"] = word_region_alignment_loss(distances, labels)
         return losses
 
     def hide(
@@ -192,7 +220,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         regions: Regions,
         rows: TextRows,
         learnt: torch.Tensor | None,
-        object_probs: torch.Tensor | None,
+        probs: dict[str, Any],
         output: UpDownPreTrainingOutput,
     ) -> dict[str, torch.Tensor]:
         """The losses of the masked pass, and in `output` what was predicted; learnt (N, R): the regions that count."""
@@ -206,7 +234,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
                 output.logits = self.word_logits(joint.word_states)
             if self.config.weight("mlm") and labels is not None:
                 losses["mlm"] = self.word_loss(joint.word_states, labels)
-        return losses | self.region_losses(joint.region_states, regions, rows, learnt, object_probs, output)
+        return losses | self.region_losses(joint.region_states, regions, rows, learnt, probs, output)
 
     def region_losses(
         self,
@@ -214,30 +242,31 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         regions: Regions,
         rows: TextRows,
         learnt: torch.Tensor | None,
-        object_probs: torch.Tensor | None,
+        probs: dict[str, Any],
         output: UpDownPreTrainingOutput,
     ) -> dict[str, torch.Tensor]:
-        """The losses of masked regions, and in `output` what was predicted of all."""
+        """The losses of masked regions, and in `output` what was predicted of all; probs: the targets of `SAID`."""
         config, losses = self.config, dict[str, torch.Tensor]()
-        logits: Any = self.object_head(states) if hasattr(self, "object_head") else None
+        for logits, head in (("object_logits", "object_head"), ("attribute_logits", "attribute_head")):
+            output[logits] = getattr(self, head)(states) if hasattr(self, head) else None
         features: Any = self.feature_head(states) if hasattr(self, "feature_head") else None
-        output.object_logits, output.region_predictions = logits, features
+        output.region_predictions = features
         if learnt is None:
             return losses
         hidden = learnt & rows.of_images(regions.region_mask)
-        for name, loss in (("mrc_ce", mrc_ce_loss), ("mrc_kl", mrc_kl_loss)):
-            if config.weight(name):
-                probs = regions.object_probs if object_probs is None else object_probs
-                if probs is None:
-                    raise ValueError(
-                        f"{name} learns the detector's object_probs, which these regions lack: extract them with a "
-                        "detector and its soft labels, or leave that objective out"
-                    )
-                form: Any = {
-                    "average_classes": config.mrc_average_classes,
-                    "weights": self.class_weights(regions, rows),
-                }
-                losses[name] = loss(logits.float(), rows.of_images(probs).float(), hidden, **form)
+        for said, logits, forms in SAID:
+            for name, loss in forms.items():
+                if config.weight(name):
+                    if probs[said] is None:
+                        raise ValueError(
+                            f"{name} learns the detector's {said}, which these regions lack: extract them with a "
+                            "detector and its soft labels, or leave that objective out"
+                        )
+                    form: Any = {
+                        "average_classes": config.mrc_average_classes,
+                        "weights": self.class_weights(regions, rows),
+                    }
+                    losses[name] = loss(output[logits].float(), rows.of_images(probs[said]).float(), hidden, **form)
         for name in REGION_FEATURES:
             if config.weight(name):
                 target = rows.of_images(regions.region_features).detach().float()

@@ -46,6 +46,7 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     """
 
     _no_split_modules = ["UpDownGrid", "RegionEmbedding"]
+    of_wrong_pairs: tuple[str, ...] = ("itm",)  # objectives that need wrong pairs beside the right ones
 
     def __init__(self, config: UpDownFusionConfig):
         super().__init__(config)
@@ -275,7 +276,18 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     ) -> torch.Tensor:
         """(N,) log-odds of each text with the image that `image_index` names."""
         self.check_objective("itm", "scores no pairs")
-        joint: Any = self.read_together(input_ids, attention_mask, images, image_index)
+        joint = self.read_together(input_ids, attention_mask, images, image_index)
+        return self.match_of(joint, input_ids, attention_mask, images, image_index)
+
+    def match_of(
+        self,
+        joint: Any,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        images: Regions,
+        image_index: torch.Tensor,
+    ) -> torch.Tensor:
+        """(N,) log-odds of pairs that were read together."""
         if self.config.match_by == "cls":
             return self.match_head(joint.pooler_output).squeeze(-1)
         words = mean_state(joint.word_states, self.fusion.word_mask(input_ids, None, attention_mask))
@@ -317,8 +329,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         if image_embeds is not None and text_embeds is not None:
             losses["itc"] = self.contrast(image_embeds, text_embeds, rows.image_index, keys, image_ids)
             similarity = (image_embeds.float() @ text_embeds.float().T).detach()  # (P, N)
-        if self.config.weight("itm"):
-            losses["itm"] = self.matching(input_ids, attention_mask, images, rows, similarity)
+        if any(self.config.weight(name) for name in self.of_wrong_pairs):
+            losses |= self.matching(input_ids, attention_mask, images, rows, similarity)
         return losses
 
     def contrast(
@@ -349,8 +361,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         images: Regions,
         rows: TextRows,
         similarity: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """ITM: every right pair, a wrong image for every text, and a wrong text for every image.
+    ) -> dict[str, torch.Tensor]:
+        """`itm`: every right pair, a wrong image for every text, and a wrong text for every image.
 
         similarity (P, N) as ITC sees it; the wrong ones are hard where the config says so and ITC is learnt.
         """
@@ -368,8 +380,12 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
         labels = torch.zeros(len(texts), device=owners.device)
         labels[: len(owners)] = 1
         mask = None if attention_mask is None else attention_mask.index_select(0, texts)
-        logits = self.match_logits(input_ids.index_select(0, texts), mask, images, image_rows)
-        return itm_loss(logits.float(), labels)
+        pairs = (input_ids.index_select(0, texts), mask, images, image_rows)
+        return self.joint_losses(self.read_together(*pairs), labels, *pairs)
+
+    def joint_losses(self, joint: Any, labels: torch.Tensor, *pairs: Any) -> dict[str, torch.Tensor]:
+        """What is learnt of right pairs (label 1) and wrong ones (0) that were read together."""
+        return {"itm": itm_loss(self.match_of(joint, *pairs).float(), labels)} if self.config.weight("itm") else {}
 
     def weighted(self, losses: dict[str, torch.Tensor]) -> torch.Tensor | None:
         """The sum of the losses, each times its weight; None without any."""

@@ -143,13 +143,15 @@ class UpDownRetrievalOutput(ModelOutput):
 
 @dataclass
 class UpDownPreTrainingOutput(ModelOutput):
-    """What `UpDownFusionForPreTraining` returns for N pairs of P images; C object classes with background.
+    """What `UpDownFusionForPreTraining` returns for N pairs of P images; C object classes with background, A attributes
+    with none.
 
     loss (scalar, *optional*), losses (dict of scalars, *optional*): as above.
     logits (`torch.Tensor` of shape (N, T, V), *optional*): of every word, from the pass whose words are masked; None
         in training with labels, where masked words alone are scored.
-    object_logits (`torch.Tensor` of shape (N, R, C), *optional*), region_predictions (`torch.Tensor` of shape
-        (N, R, D), *optional*): class and feature of every region, from the pass whose regions are masked.
+    object_logits (`torch.Tensor` of shape (N, R, C), *optional*), attribute_logits (`torch.Tensor` of shape (N, R, A),
+        *optional*), region_predictions (`torch.Tensor` of shape (N, R, D), *optional*): class, attribute and feature of
+        every region, from the pass whose regions are masked.
     image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E), *optional*): of length 1.
     hidden_states (tuple of tensors of shape (N, L, H), *optional*), attentions (tuple of tensors of shape (N, T, R),
         *optional*): of the masked pass.
@@ -160,6 +162,7 @@ class UpDownPreTrainingOutput(ModelOutput):
     losses: dict[str, torch.Tensor] | None = None
     logits: torch.Tensor | None = None
     object_logits: torch.Tensor | None = None
+    attribute_logits: torch.Tensor | None = None
     region_predictions: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None

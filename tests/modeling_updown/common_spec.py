@@ -358,6 +358,7 @@ class FusionSpec(ModelSpec):
         "region_feature_size": REGION_WIDTH,
         "projection_size": 8,
         "num_objects": 6,
+        "num_attributes": 3,
         "num_answers": NUM_ANSWERS,
     }
     # the test compares what was given with what is saved, which has all fields of the text config
@@ -431,7 +432,9 @@ class PreTrainingSpec(FusionSpec):
     base_model_class = UpDownFusionModel
     auto = {"AutoModelForPreTraining": UpDownFusionForPreTraining}
     config_kwargs = FusionSpec.config_kwargs | {
-        "objectives": dict.fromkeys(("itc", "itm", "mlm", "mrc_ce", "mrc_kl", "mrfr", "mim", "prefix_lm"), 1.0)
+        "objectives": dict.fromkeys(
+            ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm"), 1.0
+        )
     }
     labels_for = {
         "UpDownFusionForPreTraining": lambda spec, config: (
@@ -446,11 +449,13 @@ class PreTrainingSpec(FusionSpec):
     skip = {name: why for name, why in RetrievalSpec.skip.items() if name.startswith("test_get_")}
 
     def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
-        shape = (self.batch_size, NUM_REGIONS, config.num_objects + 1)
-        hidden = torch.zeros(shape[:2], dtype=torch.bool)
+        shape = (self.batch_size, NUM_REGIONS)
+        hidden = torch.zeros(shape, dtype=torch.bool)
         hidden[:, ::2] = True
-        probs = torch.rand(shape, generator=torch.Generator().manual_seed(1)).softmax(dim=-1)
-        return super().prepare_inputs(config) | {"masked_regions": hidden, "object_probs": probs}
+        draw = torch.Generator().manual_seed(1)
+        said = {"object_probs": config.num_objects, "attribute_probs": config.num_attributes}
+        probs = {name: torch.rand(*shape, many + 1, generator=draw).softmax(dim=-1) for name, many in said.items()}
+        return super().prepare_inputs(config) | {"masked_regions": hidden, **probs}
 
 
 class MaskedLMSpec(FusionSpec):

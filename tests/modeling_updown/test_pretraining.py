@@ -23,16 +23,18 @@ from ..tiny import (
     tiny_tokenizer,
 )
 from .test_fusion import texts, uneven
-from .test_retrieval import OWNERS, batch_of_five, slow_itc, slow_itm
+from .test_retrieval import OWNERS, batch_of_five, right_and_wrong, slow_itc, slow_itm
+from .test_transport import slow_transport
 from .vqa_twin import WIDTH, gradients_of, images
 
-OBJECTIVES = ("itc", "itm", "mlm", "mrc_ce", "mrc_kl", "mrfr", "mim", "prefix_lm")
-CLASSES, MASK, SHOWN = 13, 4, 1e-5  # classes with background; the [MASK] token; how near a figure by hand has to be
+OBJECTIVES = ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm")
+CLASSES, KINDS = 13, 6  # of objects with background, of attributes with none
+MASK, SHOWN = 4, 1e-5  # the [MASK] token; how near a figure by hand has to be
 
 
 def pretraining(**changes: Any) -> UpDownFusionForPreTraining:
-    """Fed with regions of width 10, of 12 objects."""
-    fields: dict[str, Any] = {"vision_config": None, "region_feature_size": WIDTH}
+    """Fed with regions of width 10, of 12 objects and 5 attributes."""
+    fields: dict[str, Any] = {"vision_config": None, "region_feature_size": WIDTH, "num_attributes": KINDS - 1}
     return tiny_pretraining(**(fields | changes))
 
 
@@ -45,12 +47,14 @@ def batch() -> dict[str, Any]:
     masked[:, 2] = masked[0, 3] = True
     hidden = torch.zeros(3, 5, dtype=torch.bool)
     hidden[0, [1, 3]] = hidden[1, 0] = hidden[2, 4] = True
-    probs = torch.rand(3, 5, CLASSES, generator=torch.Generator().manual_seed(1)).square()
+    draw = torch.Generator().manual_seed(1)
+    probs, kinds = (torch.rand(3, 5, number, generator=draw).square() for number in (CLASSES, KINDS))
     return given | {
         "masked_input_ids": ids.masked_fill(masked, MASK),
         "labels": ids.masked_fill(~masked, -100),
         "masked_regions": hidden,
         "object_probs": probs / probs.sum(dim=-1, keepdim=True),
+        "attribute_probs": kinds / kinds.sum(dim=-1, keepdim=True),
     }
 
 
@@ -63,22 +67,44 @@ def hidden_pairs(given: dict[str, Any]) -> list[tuple[int, int, int]]:
 def by_hand(model: Any, given: dict[str, Any], output: Any, seed: int) -> dict[str, float]:
     """Each objective from what the model predicted, term by term."""
     pairs = hidden_pairs(given)
-    probs, features = given["object_probs"], given["region_features"]
-    losses: dict[str, list[float]] = {name: [] for name in ("mlm", "mrc_ce", "mrc_kl", "mrfr")}
+    features = given["region_features"]
+    learnt = ("mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr")
+    losses: dict[str, list[float]] = {name: [] for name in learnt}
     for n, t in (given["labels"] != -100).nonzero().tolist():
         losses["mlm"].append(-output.logits[n, t].double().log_softmax(0)[given["labels"][n, t]].item())
     for n, p, r in pairs:
-        log_p = output.object_logits[n, r].double().log_softmax(0).tolist()
-        q = probs[p, r].tolist()
-        losses["mrc_ce"].append(-log_p[1 + q[1:].index(max(q[1:]))])
-        losses["mrc_kl"].append(sum(a * (math.log(a) - b) for a, b in zip(q, log_p, strict=True)))
+        for kind, said, logits in (
+            ("mrc", given["object_probs"], output.object_logits),
+            ("mra", given["attribute_probs"], output.attribute_logits),
+        ):
+            if logits is None:
+                continue
+            log_p = logits[n, r].double().log_softmax(0).tolist()
+            q = said[p, r].tolist()
+            losses[f"{kind}_ce"].append(-log_p[1 + q[1:].index(max(q[1:]))])
+            losses[f"{kind}_kl"].append(sum(a * (math.log(a) - b) for a, b in zip(q, log_p, strict=True)))
         apart = zip(output.region_predictions[n, r].tolist(), features[p, r].tolist(), strict=True)
         losses["mrfr"].append(sum((a - b) ** 2 for a, b in apart) / WIDTH)
-    means = {name: sum(values) / len(values) for name, values in losses.items()}
+    means = {name: sum(values) / len(values) for name, values in losses.items() if values}
     with torch.no_grad():
         itc = slow_itc(output.image_embeds @ output.text_embeds.T, OWNERS, model.temperature.item())
         itm = slow_itm(model, given, seed)
-    return means | {"mim": means["mrfr"], "itc": itc, "itm": itm, "prefix_lm": slow_prefix_lm(model, given)}
+    pairs_too = {"itm": itm, "wra": slow_wra(model, given, seed)}
+    return means | pairs_too | {"mim": means["mrfr"], "itc": itc, "prefix_lm": slow_prefix_lm(model, given)}
+
+
+@torch.no_grad()
+def slow_wra(model: Any, given: dict[str, Any], seed: int) -> float:
+    """Pair by pair: what it costs to carry the words onto the regions, less for right pairs, by plans made in loops."""
+    total, pairs = 0.0, right_and_wrong(model, given, seed)
+    for text, chosen, right in pairs:
+        one = {name: given[name][chosen : chosen + 1] for name in ("region_features", "region_boxes", "region_mask")}
+        ids = given["input_ids"][text]
+        joint = model.fusion(ids[ids != 0][None], **one)
+        regions = joint.region_states[0][given["region_mask"][chosen]].double()
+        distance, _ = slow_transport(joint.word_states[0].double().tolist(), regions.tolist())
+        total += distance if right else -distance
+    return total / len(pairs)
 
 
 @torch.no_grad()
@@ -109,6 +135,7 @@ class TestObjectives:
         assert output.loss.item() == pytest.approx(total, rel=SHOWN)
         assert output.logits.shape == (5, 7, model.config.vocab_size)
         assert output.object_logits.shape == (5, 5, CLASSES) and output.region_predictions.shape == (5, 5, WIDTH)
+        assert output.attribute_logits.shape == (5, 5, KINDS)
 
     @pytest.mark.parametrize("name", OBJECTIVES)
     def test_each_alone(self, name):
@@ -121,8 +148,9 @@ class TestObjectives:
         torch.manual_seed(3)
         found = model(**given)
         assert set(found.losses) == {name}
-        if name == "itm":  # without ITC there are no similarities: the wrong pairs are drawn from all
-            assert found.loss.item() == pytest.approx(slow_itm(model, given, seed=3), abs=SHOWN)
+        if name in ("itm", "wra"):  # without ITC there are no similarities: the wrong pairs are drawn from all
+            slow = {"itm": slow_itm, "wra": slow_wra}[name]
+            assert found.loss.item() == pytest.approx(slow(model, given, seed=3), abs=SHOWN)
         else:
             torch.manual_seed(3)
             torch.testing.assert_close(found.loss, everything(**given).losses[name], atol=1e-5, rtol=1e-5)
@@ -311,7 +339,7 @@ class TestHeads:
 
     def test_object_classes_that_do_not_fit(self):
         model, given = pretraining(objectives={"mrc_kl": 1}, num_objects=7), batch()
-        with pytest.raises(ValueError, match="logits have 8 classes but object_probs 13"):
+        with pytest.raises(ValueError, match="logits have 8 classes but the detector's probabilities 13"):
             model(**given)
         del given["object_probs"]
         with pytest.raises(ValueError, match="mrc_kl learns the detector's object_probs, which these regions lack"):
@@ -357,7 +385,8 @@ class TestLife:
         """What both have is loaded, new heads are new and finite."""
         searching = tiny_retrieval(vision_config=None, region_feature_size=WIDTH)
         searching.save_pretrained(tmp_path)
-        model = UpDownFusionForPreTraining.from_pretrained(tmp_path, objectives=dict.fromkeys(OBJECTIVES, 1.0))
+        more = {"objectives": dict.fromkeys(OBJECTIVES, 1.0), "num_attributes": KINDS - 1}
+        model = UpDownFusionForPreTraining.from_pretrained(tmp_path, **more)
         given = batch_of_five()
         torch.testing.assert_close(model(**given).image_embeds, searching(**given).image_embeds)
         torch.testing.assert_close(model.match(**given), searching.match(**given))
@@ -389,6 +418,7 @@ class TestLife:
             "labels": labels,
             "masked_regions": hidden,
             "object_probs": probs,
+            "attribute_probs": probs[..., :KINDS] / probs[..., :KINDS].sum(dim=-1, keepdim=True),
         } | regions
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         model.train()
@@ -401,7 +431,10 @@ class TestLife:
         last = {name: loss.item() for name, loss in output.losses.items()}
         assert set(last) == set(OBJECTIVES)
         for name, loss in last.items():
-            assert loss < 0.5 * first[name], (name, first[name], loss)
+            if name == "wra":  # wrong pairs cost more than right ones, so it falls below 0
+                assert loss < first[name] - 0.1, (first[name], loss)
+            else:
+                assert loss < 0.5 * first[name], (name, first[name], loss)
 
     def test_bfloat16_and_checkpointing(self):
         """Autocast as in training: losses near, gradients finite; checkpointing changes nothing."""
@@ -418,7 +451,7 @@ class TestLife:
             half = model(**given)
         for name, loss in half.losses.items():
             assert loss.dtype == torch.float32
-            if name != "itm":  # whose pairs are drawn anew
+            if name not in ("itm", "wra"):  # whose pairs are drawn anew
                 assert loss.item() == pytest.approx(full.losses[name].item(), rel=0.05), name
         assert all(gradient.isfinite().all() for gradient in gradients_of(model, half.loss).values())
 

@@ -65,9 +65,9 @@ def slow_itc(similarity: torch.Tensor, owners: list[int], temperature: float) ->
     return (sum(of_images) / len(of_images) + sum(of_texts) / len(of_texts)) / 2
 
 
-def slow_itm(model: Any, batch: dict[str, Any], seed: int) -> float:
-    """Pair by pair: every text with its image, every text with the wrong image drawn for it, every image with the wrong
-    text drawn for it."""
+def right_and_wrong(model: Any, batch: dict[str, Any], seed: int) -> list[tuple[int, int, int]]:
+    """Text, image and 1 or 0: every text with its image, every text with the wrong image drawn for it, every image with
+    the wrong text drawn for it."""
     names = ("region_features", "region_boxes", "region_mask")
     regions, ids, owners = {name: batch[name] for name in names}, batch["input_ids"], batch["image_index"]
     torch.manual_seed(seed)
@@ -80,7 +80,14 @@ def slow_itm(model: Any, batch: dict[str, Any], seed: int) -> float:
     pairs += [(n, wrong_image[n].item(), 0) for n in range(len(owners))]
     pairs += [(text, chosen, 0) for chosen, text in enumerate(wrong_text.tolist())]
     assert all((owners[text] == chosen) == right for text, chosen, right in pairs)
-    total = 0.0
+    return pairs
+
+
+def slow_itm(model: Any, batch: dict[str, Any], seed: int) -> float:
+    """Pair by pair of `right_and_wrong`."""
+    names = ("region_features", "region_boxes", "region_mask")
+    regions, ids = {name: batch[name] for name in names}, batch["input_ids"]
+    pairs, total = right_and_wrong(model, batch, seed), 0.0
     for text, chosen, right in pairs:
         log_odds = model.match(ids[text : text + 1], **one_image(regions, chosen)).item()
         total += math.log1p(math.exp(-log_odds if right else log_odds))

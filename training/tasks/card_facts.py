@@ -10,9 +10,12 @@ from training.data.files import read_json
 OBJECTIVE_NAMES = {
     "itc": "contrast of images and texts (ITC)",
     "itm": "matching of image and text (ITM)",
+    "wra": "alignment of words and regions by optimal transport (WRA)",
     "mlm": "masked words (MLM)",
     "mrc_ce": "masked regions' class (MRC, hard labels)",
     "mrc_kl": "masked regions' class (MRC, soft labels)",
+    "mra_ce": "masked regions' attribute (MRA, hard labels)",
+    "mra_kl": "masked regions' attribute (MRA, soft labels)",
     "mrfr": "masked regions' features (MRFR)",
     "mim": "masked cells' features (MIM)",
     "prefix_lm": "the next word (Prefix-LM)",

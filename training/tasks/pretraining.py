@@ -21,7 +21,13 @@ from transformers import PreTrainedConfig
 from modeling_updown import UpDownDetectorConfig, UpDownProcessor
 from modeling_updown.configuration_text_updown import DEFAULT_OBJECTIVES
 from modeling_updown.losses_updown import IGNORED_LABEL
-from modeling_updown.modeling_pretraining import REGION_CLASSES, REGION_FEATURES
+from modeling_updown.modeling_pretraining import (
+    MASKED_REGIONS,
+    REGION_ATTRIBUTES,
+    REGION_CLASSES,
+    REGION_FEATURES,
+    SAID,
+)
 from modeling_updown.outputs_updown import check_finite
 from processors.masking_updown import (
     askable_regions,
@@ -38,12 +44,13 @@ from training.tasks.card_facts import OBJECTIVE_NAMES, objective_facts, text_fac
 from training.tasks.retrieval import RetrievalTask
 from training.tasks.spec import Scored
 
-MASKED_REGIONS = (*REGION_CLASSES, *REGION_FEATURES)
 FIGURES = {  # each higher for a better model
     "mlm_accuracy": "masked words guessed",
     "object_accuracy": "masked regions' class guessed",
+    "attribute_accuracy": "masked regions' attribute guessed",
     "feature_fit": "variance of masked regions' features explained",
 }
+CLASSES = {"object_probs": "num_objects", "attribute_probs": "num_attributes"}  # columns of a store -> of the config
 MASKED_WORDS = "UpDownFusionForMaskedLM"
 EVALUATION_EPOCH = 2**31 - 1  # masks of an evaluation are drawn as those of this epoch
 
@@ -91,7 +98,12 @@ class PretrainingTask(RetrievalTask):
         """As for retrieval; what the recipe asks for must fit its objectives, its regions and its grid."""
         super().prepare()
         metric, weight = self.recipe.evaluate.metric, self.weight
-        needed = {"mlm_accuracy": ("mlm",), "object_accuracy": REGION_CLASSES, "feature_fit": REGION_FEATURES}
+        needed = {
+            "mlm_accuracy": ("mlm",),
+            "object_accuracy": REGION_CLASSES,
+            "attribute_accuracy": REGION_ATTRIBUTES,
+            "feature_fit": REGION_FEATURES,
+        }
         if not any(weight(name) for name in needed.get(metric, ("itc",))):
             asked = " or ".join(needed.get(metric, ("itc",)))
             raise ValueError(f"evaluate.metric is {metric!r}, which needs {asked} in model.objectives")
@@ -99,14 +111,16 @@ class PretrainingTask(RetrievalTask):
             raise ValueError("masked regions are predicted as they lie in a store: name its folder in regions.store")
 
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:
-        """As the base class has it; where objects' classes are learnt they are read from the store as well."""
+        """As the base class has it; classes and attributes that are learnt are read from the store as well."""
         super().adopt(model, processor)
-        soft = next((name for name in REGION_CLASSES if self.weight(name)), None)
-        if not soft:
-            return
         cure = "set regions.soft_labels and another store, or leave that objective out"
-        self.images.read("object_probs", needed=f"which {soft} learns: {cure}")
-        if model.config.mrc_weights == "confidence":
+        learnt = False
+        for column, _, forms in SAID:
+            soft = next((name for name in forms if self.weight(name)), None)
+            if soft:
+                learnt = True
+                self.images.read(column, needed=f"which {soft} learns: {cure}")
+        if learnt and model.config.mrc_weights == "confidence":
             cure = "name another store, or set it to even"
             self.images.read("region_scores", needed=f"which model.mrc_weights counts by: {cure}")
 
@@ -115,14 +129,12 @@ class PretrainingTask(RetrievalTask):
         return self.model.config.weight(objective)
 
     def head_fields(self, vision_config: PreTrainedConfig | None) -> dict[str, Any]:
-        """As many object classes as the detector has, or as the store's soft labels have."""
+        """As many classes and attributes as the detector has, or as the store's soft labels have."""
         if isinstance(vision_config, UpDownDetectorConfig):
-            return {"num_objects": vision_config.num_objects}
+            return {name: getattr(vision_config, name) for name in CLASSES.values()}
         if vision_config is None:
             store = RegionStore(self.recipe.regions.store)
-            if "object_probs" in store.column_names:
-                probs = store.batch([0], columns=["object_probs"])["object_probs"]
-                return {"num_objects": probs.shape[-1] - 1}
+            return {name: number for column, name in CLASSES.items() if (number := store.num_classes(column))}
         return {}
 
     # -- inputs -------------------------------------------------------------------------------------------------------
@@ -209,7 +221,7 @@ class PretrainingTask(RetrievalTask):
         return Scored({**scored.metrics, **figures}, scored.predictions, scored.domains, scored.items)
 
     def guessed(self, model: Any, rows: Dataset) -> dict[str, float]:
-        """`mlm_accuracy` and `object_accuracy`, 0..1; `feature_fit`, the share of the features' variance explained."""
+        """`mlm_accuracy`, `object_accuracy` and `attribute_accuracy`, 0..1; `feature_fit`, variance explained."""
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = np.arange(len(rows))[accelerator.process_index :: accelerator.num_processes]
         sums = torch.zeros(len(FIGURES), 2, dtype=torch.float64)  # right and asked; error and variance
@@ -222,7 +234,7 @@ class PretrainingTask(RetrievalTask):
         return shares | {f"{name}_x100": 100 * value for name, value in shares.items()}
 
     def guesses(self, model: Any, rows: Dataset, indices: np.ndarray) -> torch.Tensor:
-        """(3, 2): of a few images, what was guessed right of how much, for each of `FIGURES`."""
+        """(4, 2): of a few images, what was guessed right of how much, for each of `FIGURES`."""
         captions = rows[indices.tolist()]["captions"]
         images = self.images.batch(rows, indices, flipped=np.zeros(len(indices), dtype=bool))
         words = self.tokenize([texts[0] for texts in captions])
@@ -231,21 +243,23 @@ class PretrainingTask(RetrievalTask):
         del given["image_ids"]
         labels, asked = given.pop("labels", None), given.pop("asked_regions", None)
         output = model(**self.on_device(self.model_inputs(given)))
-        for name in ("logits", "object_logits", "region_predictions"):
+        for name in ("logits", *(logits for _, logits, _ in SAID), "region_predictions"):
             if output.get(name) is not None:
                 check_finite(output[name], model, what="guesses at masked words and regions")
         sums = torch.zeros(len(FIGURES), 2, dtype=torch.float64)
         if labels is not None and output.logits is not None:
             hidden = labels != IGNORED_LABEL
             sums[0] = torch.tensor([(output.logits.argmax(-1).cpu() == labels)[hidden].sum(), hidden.sum()])
-        if asked is not None and "object_logits" in output:
-            true = images["object_probs"][asked][:, 1:].argmax(-1)
-            sums[1] = torch.tensor([(output.object_logits.cpu()[asked][:, 1:].argmax(-1) == true).sum(), len(true)])
+        for place, (said, scores, _) in enumerate(SAID, start=1):
+            if asked is not None and scores in output:
+                true = images[said][asked][:, 1:].argmax(-1)
+                right = output[scores].cpu()[asked][:, 1:].argmax(-1) == true
+                sums[place] = torch.tensor([right.sum(), len(true)])
         if asked is not None and "region_predictions" in output:
             features = images["region_features"]
             error = (output.region_predictions.cpu()[asked] - features[asked]).square().sum()
             spread = (features[asked] - features[images["region_mask"]].mean(dim=0)).square().sum()
-            sums[2] = torch.stack([error, spread])
+            sums[3] = torch.stack([error, spread])
         return sums
 
 

@@ -101,6 +101,37 @@ def test_the_momentum_copy_sees_the_seconds_too(tmp_path: Path) -> None:
     assert torch.allclose(keys["momentum_image_embeds"], task.model.get_image_features(**images), atol=1e-6)
 
 
+@pytest.mark.parametrize(("objective", "number"), [("mrc_ce", "num_objects"), ("mra_kl", "num_attributes")])
+def test_classes_and_attributes_are_learnt_from_the_store(tmp_path: Path, objective: str, number: str) -> None:
+    """The loss is that of the store's probabilities, with as many classes as it has; a wrong one is told apart."""
+    probs = {
+        "object_probs": torch.tensor([0.125, 0.625, 0.25]),
+        "attribute_probs": torch.tensor([0.25, 0.125, 0.125, 0.5]),
+    }
+    write_clips(tmp_path, **{name: one.expand(1, 2, -1) for name, one in probs.items()})
+    recipe = clip_recipe(tmp_path, task="pretraining", objectives={objective: 1})
+    figure = {"mrc_ce": "object_accuracy", "mra_kl": "attribute_accuracy"}[objective]
+    recipe.evaluate.metric, recipe.masks.overlap = figure, 1.0
+    task: Any = build_task(recipe, new_accelerator())
+    task.prepare()
+    said = probs["object_probs" if objective == "mrc_ce" else "attribute_probs"]
+    assert getattr(task.model.config, number) == len(said) - 1
+    task.model.eval()
+    inputs = task.inputs(np.arange(8), epoch=0)
+    output = task.model(**task.model_inputs({name: value for name, value in inputs.items() if name != "image_ids"}))
+    logits = output.object_logits if objective == "mrc_ce" else output.attribute_logits
+    asked = inputs["asked_regions"][inputs["image_index"]]
+    log_p = logits[asked].double().log_softmax(dim=-1)
+    wanted = -log_p[:, said[1:].argmax() + 1] if objective == "mrc_ce" else (said * (said.log() - log_p)).sum(dim=-1)
+    assert output.losses[objective].item() == pytest.approx(wanted.mean().item(), rel=1e-5)
+    head = task.model.object_head if objective == "mrc_ce" else task.model.attribute_head
+    for guess in range(1, len(said)):
+        with torch.no_grad():
+            head[-1].bias.copy_(100.0 * torch.nn.functional.one_hot(torch.tensor(guess), len(said)))
+        scored = task.score(task.model, split="val", num_beams=1).metrics
+        assert scored == {figure: float(guess == said[1:].argmax() + 1), f"{figure}_x100": 100 * scored[figure]}
+
+
 @pytest.mark.parametrize("confidence", [0.0, 0.25, 1.0])
 def test_masked_regions_count_by_the_confidence_in_the_store(tmp_path: Path, confidence: float) -> None:
     """Of regions of one confidence the loss is that share of the loss of all alike."""
