@@ -1,11 +1,13 @@
 """METEOR 1.5 of captions (Denkowski and Lavie 2014), equal to the official evaluator's, without Java.
 
-    captions --ptb_tokenize, meteor_words--> words --Phrases.matches, chosen_matches--> statistics --meteor_scores--> 0..1
+    captions --ptb_tokenize, meteor_words--> words --Phrases.matches, chosen_matches--> alignments
+    alignments --meteor_statistics--> 23 numbers per image --meteor_scores, corpus_meteor--> 0..1
 
 The official evaluator runs the Java program with `-l en -norm`. Of several references the one with the best score
 counts. The data come from `pycocoevalcap`, whose program is not run: see `meteor_resources`.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +21,7 @@ ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
 STAGE_WEIGHTS = (1.0, 0.6, 0.8, 0.6)  # exact, stem, synonym, paraphrase
 NUM_STATISTICS = 23
 CHUNKS = 20  # the column of the chunks
+DIVIDER = "|||"  # between the captions that the program is given
 BLOCK_CODES = 2**21  # pairs of phrases compared at once
 
 
@@ -33,15 +36,14 @@ def meteor(
         resources: METEOR's data; by default `MeteorResources.find()`.
 
     As in the official evaluator, the corpus value is computed from the summed statistics of the images; it is not the
-    mean of their values. "|||" in a reference divides it into two, in a caption it is left out.
+    mean of their values.
 
     Raises:
         OSError, ValueError: as `MeteorResources.find`.
     """
     tokenised = iter(ptb_tokenize([reference for image in references for reference in image]))
-    separated = [[part for _ in image for part in next(tokenised).split("|||")] for image in references]
-    hypotheses = [caption.replace("|||", "") for caption in ptb_tokenize(candidates)]
-    statistics = meteor_statistics(hypotheses, separated, resources or MeteorResources.find())
+    by_image = [[next(tokenised) for _ in image] for image in references]
+    statistics = meteor_statistics(ptb_tokenize(candidates), by_image, resources or MeteorResources.find())
     return corpus_meteor(statistics), meteor_scores(statistics).tolist()
 
 
@@ -51,13 +53,17 @@ def meteor_statistics(
     """The 23 statistics (N, 23) of tokenised captions, one per image, with the reference that scores best.
 
     They are: the two lengths and numbers of function words (caption, reference); for each of the four stages the
-    matched content words and function words of each (4 x 4); the chunks; and the matched words of each.
+    matched content words and function words of each (4 x 4); the chunks; and the matched words of each. As in the
+    official evaluator, "|||" divides a reference into two, and is left out of a caption.
     """
+    hypotheses = [text.replace(DIVIDER, "") for text in candidates]
+    divided = [[part for text in image for part in text.split(DIVIDER)] for image in references]
     numbers: dict[tuple[str, ...], int] = {}
-    captions = np.array([numbers.setdefault(meteor_words(text, resources.prefixes), len(numbers)) for text in candidates], int)
-    others = [numbers.setdefault(meteor_words(text, resources.prefixes), len(numbers)) for image in references for text in image]
-    owner = np.repeat(np.arange(len(captions)), [len(image) for image in references])
-    pairs, pair_of = np.unique(np.stack([captions[owner], np.array(others, int)], axis=1), axis=0, return_inverse=True)
+    words = [[meteor_words(text, resources.prefixes) for text in texts] for texts in (hypotheses, *divided)]
+    captions, *others = ([numbers.setdefault(caption, len(numbers)) for caption in texts] for texts in words)
+    owner = np.repeat(np.arange(len(captions)), [len(image) for image in divided])
+    columns = [np.array(captions, int)[owner], np.array(list(itertools.chain.from_iterable(others)), int)]
+    pairs, pair_of = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     rows = _aligned(Phrases(list(numbers), resources), pairs[:, 0], pairs[:, 1])[pair_of.reshape(-1)]
     scores = meteor_scores(rows)
     # the first of the best references: a stable sort by image, then from the best score to the worst
@@ -87,22 +93,24 @@ def _block_statistics(phrases: Phrases, captions: np.ndarray, references: np.nda
     matches = Matches(*(column[kept] for column in matches))
     statistics = np.zeros((len(captions), NUM_STATISTICS))
     before = phrases.function_words_before
-    for side, (numbers, starts, sizes) in enumerate(
-        (
-            (captions, matches.caption_start, matches.caption_length),
-            (references, matches.start, matches.length),
-        )
-    ):
+    sides = (captions, matches.caption_start, matches.caption_length), (references, matches.start, matches.length)
+    for side, (numbers, starts, sizes) in enumerate(sides):
         begins = phrases.first[numbers]
         statistics[:, side] = phrases.lengths[numbers]
         statistics[:, 2 + side] = before[begins + phrases.lengths[numbers]] - before[begins]
         places = begins[matches.pair] + starts
         function_words = before[places + sizes] - before[places]
-        np.add.at(statistics, (matches.pair, 4 + 4 * matches.stage + side), sizes - function_words)
-        np.add.at(statistics, (matches.pair, 6 + 4 * matches.stage + side), function_words)
-        np.add.at(statistics, (matches.pair, CHUNKS + 1 + side), sizes)
-    np.add.at(statistics, (matches.pair, CHUNKS), ~_continued(matches))
+        _add(statistics, matches.pair, 4 + 4 * matches.stage + side, sizes - function_words)
+        _add(statistics, matches.pair, 6 + 4 * matches.stage + side, function_words)
+        _add(statistics, matches.pair, CHUNKS + 1 + side, sizes)
+    _add(statistics, matches.pair, CHUNKS, ~_continued(matches))
     return statistics
+
+
+def _add(table: np.ndarray, rows: np.ndarray, columns: np.ndarray | int, values: np.ndarray) -> None:
+    """Add values (K,) to cells of the table, in place; a cell may be named several times."""
+    cells = np.bincount(rows * table.shape[1] + columns, weights=values, minlength=table.size)
+    table += cells.reshape(table.shape)
 
 
 def _continued(matches: Matches) -> np.ndarray:
@@ -122,7 +130,8 @@ def meteor_scores(statistics: np.ndarray) -> np.ndarray:
     The operations are in the program's order, so that equal scores of two references are equal here too.
     """
     length, reference_length, function_words, reference_function_words = statistics[:, :4].T
-    content, reference_content, function, reference_function = statistics[:, 4:CHUNKS].reshape(-1, 4, 4).transpose(2, 1, 0)
+    by_stage = statistics[:, 4:CHUNKS].reshape(-1, 4, 4).transpose(2, 1, 0)
+    content, reference_content, function, reference_function = by_stage
     chunks, matched, reference_matched = statistics[:, CHUNKS:].T
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = _matched_share(content, function, length, function_words)

@@ -139,7 +139,13 @@ def _best_rows(paths: Paths, beam: int = BEAM_SIZE) -> np.ndarray:
     """The rows of each pair's best paths, by pair and from the best to the worst, the earlier of two equal first."""
     if not len(paths.pair):
         return np.zeros(0, int)
-    columns = (paths.pair, paths.matched.max() - paths.matched, paths.chunks, paths.distance, np.arange(len(paths.pair)))
+    columns = (
+        paths.pair,
+        paths.matched.max() - paths.matched,
+        paths.chunks,
+        paths.distance,
+        np.arange(len(paths.pair)),
+    )
     bits = [int(column.max()).bit_length() for column in columns]
     if sum(bits) <= KEY_BITS:
         key = columns[0]

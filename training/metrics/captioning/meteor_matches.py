@@ -181,7 +181,7 @@ def _groups(keys: Iterable[int]) -> Iterable[list[int]]:
 
 
 def _pairs(groups: Iterable[list[int]]) -> Iterator[tuple[int, int]]:
-    return itertools.chain.from_iterable(itertools.product(group, repeat=2) for group in groups)
+    return ((one, other) for group in groups for one in group for other in group)
 
 
 def _filter_place(codes: np.ndarray) -> np.ndarray:

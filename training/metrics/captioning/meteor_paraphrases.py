@@ -3,8 +3,8 @@
     paraphrase-en.gz --Paraphrases.read--> Paraphrases --among(hashes of phrases)--> the pairs of them in the table
     words --phrase_hashes--> hashes of all their n-grams
 
-The table has 5.3 million pairs (272 MB of text): reading it takes most of the Java program's time. The index holds 48 MB
-and is read in a fraction of a second. No two of the table's phrases have the same hash.
+The table has 5.3 million pairs (272 MB of text): reading it takes most of the Java program's time. The index holds
+49 MB and is read in a fraction of a second. No two of the table's phrases have the same hash.
 """
 
 import gzip

@@ -3,9 +3,9 @@
     >>> [english_stem(word) for word in ("running", "ponies", "skis", "generously", "cat")]
     ['run', 'poni', 'ski', 'generous', 'cat']
 
-Source: the algorithm's description, snowballstem.org/algorithms/english/stemmer.html; later releases of Snowball changed
-some words, this one has the rules of 2010. R1 and R2 are the parts of a word after its first, and its second, consonant
-that follows a vowel.
+Source: the algorithm's description, snowballstem.org/algorithms/english/stemmer.html; later releases of Snowball
+changed some words, this one has the rules of 2010. R1 and R2 are the parts of a word after its first, and its second,
+consonant that follows a vowel.
 """
 
 import re
@@ -138,9 +138,4 @@ def _ends_in_short_syllable(stem: str) -> bool:
     """Whether it ends in consonant, vowel, consonant other than w, x and Y, or is a vowel and a consonant."""
     if len(stem) == 2:
         return stem[0] in VOWELS and stem[1] not in VOWELS
-    return (
-        len(stem) > 2
-        and stem[-1] not in NOT_AFTER_SHORT_VOWEL
-        and stem[-2] in VOWELS
-        and stem[-3] not in VOWELS
-    )
+    return len(stem) > 2 and stem[-1] not in NOT_AFTER_SHORT_VOWEL and stem[-2] in VOWELS and stem[-3] not in VOWELS
