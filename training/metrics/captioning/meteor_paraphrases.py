@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from training.data.files import write_atomically
 
 CACHE_VARIABLE = "XDG_CACHE_HOME"
-BLOCK_BYTES = 2**22
+BLOCK_BYTES = 2**20
 NEWLINE, SPACE = 10, 32
 # Hash of the bytes c_0 .. c_n-1: the sum of c_k * BASE^(n-1-k), modulo 2^64.
 BASE = 0x9E3779B97F4A7C15

@@ -131,7 +131,7 @@ def meteor_words(caption: str, prefixes: Mapping[str, bool]) -> tuple[str, ...]:
         caption: words and punctuation, separated by spaces.
         prefixes: what a dot belongs to -> whether only before a number.
 
-    >>> meteor_words("the u.s. team 's t-shirts cost $ 5.50 .", {})
+    >>> meteor_words("the u.s. team's t-shirts cost $ 5.50 .", {})
     ('the', 'us', 'team', "'s", 't', 'shirts', 'cost', '$', '5.50', '.')
     """
     if not PLAIN.fullmatch(caption):
