@@ -12,6 +12,7 @@ import yaml
 
 import training.metrics.captioning.java as caption_java
 from tests.tiny import rewrite_weights
+from tests.training.metrics.captioning.tiny_meteor import write_meteor
 from tests.training.tiny_run import (
     tiny_detection_recipe,
     tiny_recipe,
@@ -77,7 +78,7 @@ def test_a_file_of_captions_is_scored_without_model_or_images(tmp_path: Path, da
     assert found["domains"]["out-domain"] == pytest.approx(hundredfold([3, 4]))
     assert found["bad_endings_share"] == 0.25
     assert found["dataset"] == {"name": "nocaps validation", "type": "nocaps", "split": "val", "num_photos": 4}
-    assert set(found["not_computed"]) == {"meteor", "spice"}
+    assert set(found["not_computed"]) == {"spice"} | ({"meteor"} - {name[:6] for name in found["metrics"]})
 
 
 @pytest.mark.parametrize(
@@ -117,11 +118,17 @@ def test_java_scores_or_the_reason_why_not(
     def no_spice(*arguments: Any, **options: Any) -> Any:
         raise caption_java.NotComputed("Java is not there")
 
-    monkeypatch.setattr(caption_java, "meteor", lambda *arguments, **options: (0.25, [0.25] * 4))
     monkeypatch.setattr(caption_java, "spice", no_spice)
+    monkeypatch.setenv("METEOR_FOLDER", str(write_meteor(tmp_path)))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     found = score_predictions(data, write_predictions(tmp_path, CAPTIONS), split="val", java=True)
-    assert found["metrics"]["meteor_x100"] == 25.0
     assert found["not_computed"] == {"spice": "Java is not there"}
+    assert found["metrics"]["meteor_x100"] == hundredfold([1, 2, 3, 4])["meteor_x100"] > 0
+    assert score_predictions(data, write_predictions(tmp_path, CAPTIONS), split="val")["metrics"] == found["metrics"]
+    monkeypatch.setenv("METEOR_FOLDER", str(tmp_path / "nowhere"))
+    found = score_predictions(data, write_predictions(tmp_path, CAPTIONS), split="val")
+    assert "pip install pycocoevalcap" in found["not_computed"]["meteor"]
+    assert not any(name.startswith("meteor") for name in found["metrics"])
 
 
 def test_a_recipes_best_model_is_scored(tmp_path: Path) -> None:

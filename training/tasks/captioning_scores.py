@@ -10,6 +10,7 @@ from typing import Any
 from datasets import Dataset
 
 from training.data.files import read_json
+from training.metrics.captioning.meteor_resources import MeteorResources
 from training.metrics.captioning.scores import ONE_IMAGE, caption_scores, ptb_tokenize
 from training.metrics.item_scores import item_scores
 from training.tasks.spec import Scored
@@ -57,7 +58,18 @@ def not_computed(metrics: dict[str, float]) -> dict[str, str]:
     if "bleu_1" not in metrics:
         return {"captions": HIDDEN}
     lacking = {} if "cider" in metrics else {"cider": ONE_IMAGE}
-    return {**lacking, "meteor": NOT_ASKED, "spice": NOT_ASKED}
+    if "meteor" not in metrics:
+        lacking["meteor"] = why_no_meteor()
+    return {**lacking, "spice": NOT_ASKED}
+
+
+def why_no_meteor() -> str:
+    """What METEOR lacks on this machine, with the cure; "" where it can be computed."""
+    try:
+        MeteorResources.find()
+    except (OSError, ValueError) as reason:
+        return str(reason)
+    return ""
 
 
 def hundredfold(metrics: dict[str, float]) -> dict[str, float]:
@@ -71,7 +83,7 @@ def summary(captions: list[str], references: list[list[str]]) -> tuple[dict[str,
     Of a single image without CIDEr, which would be 0 whatever the caption.
     """
     scores = caption_scores(captions, references)
-    per_item = scores.pop("per_item")
+    per_item, _ = scores.pop("per_item"), scores.pop("not_computed")
     if len(captions) == 1:
         scores = {name: value for name, value in scores.items() if not name.startswith("cider")}
     return {**scores, "bad_endings_share": bad_endings_share(captions)}, per_item
@@ -87,7 +99,7 @@ def bad_endings_share(captions: list[str]) -> float:
 
 
 def add_java_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -> None:
-    """METEOR and SPICE into an evaluation of captions, one a row, or why they could not be computed."""
+    """SPICE into an evaluation of captions, one a row, or why it could not be computed."""
     from training.metrics.captioning.java import all_caption_scores
 
     scores = all_caption_scores([row["caption"] for row in scored.predictions], rows["captions"][:])

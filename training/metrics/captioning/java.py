@@ -1,9 +1,8 @@
-"""METEOR and SPICE of captions, computed by the Java programs of `pycocoevalcap` (optional).
+"""SPICE of captions, computed by the Java program of `pycocoevalcap` (optional).
 
-Both need Java and `pip install pycocoevalcap`; SPICE also needs Stanford CoreNLP 3.6.0 with its models in
-`pycocoevalcap/spice/lib`. If one of these is missing, `NotComputed` is raised, and `all_caption_scores` returns the
-other scores and the reason. METEOR (Denkowski and Lavie 2014) is version 1.5 with `-l en -norm`, SPICE (Anderson et al.
-2016) version 1.0, as in the official evaluator, and so is the tokenisation of the captions.
+It needs Java, `pip install pycocoevalcap`, and Stanford CoreNLP 3.6.0 with its models in `pycocoevalcap/spice/lib`. If
+one of these is missing, `NotComputed` is raised, and `all_caption_scores` returns the other scores and the reason.
+SPICE (Anderson et al. 2016) is version 1.0, as in the official evaluator, and so is the tokenisation of the captions.
 """
 
 import json
@@ -16,21 +15,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .ptb_tokenizer import ptb_tokenize
 from .scores import caption_scores, check_captions
 
-METEOR_JAR = Path("meteor/meteor-1.5.jar")
 SPICE_JAR = Path("spice/spice-1.0.jar")
 SPICE_MODELS = (Path("spice/lib/stanford-corenlp-3.6.0.jar"), Path("spice/lib/stanford-corenlp-3.6.0-models.jar"))
 # SPICE's libraries use reflection on these packages, which Java forbids by default from version 16 on.
 OPENED_PACKAGES = ("lang", "math", "util", "util.concurrent", "net", "text")
 FIRST_JAVA_WITH_MODULES = 9
 
-METEOR_ALPHA, METEOR_BETA, METEOR_GAMMA, METEOR_DELTA = 0.85, 0.2, 0.6, 0.75
-METEOR_STAGE_WEIGHTS = np.array([1.0, 0.6, 0.8, 0.6])  # exact, stem, synonym, paraphrase
-METEOR_STATISTICS = 23
 SPICE_CATEGORIES = {
     "All": "all",
     "Object": "object",
@@ -49,80 +42,21 @@ class NotComputed(RuntimeError):  # noqa: N818 - a state rather than an error
 def all_caption_scores(
     candidates: list[str], references: list[list[str]], *, timeout_seconds: float = 1800
 ) -> dict[str, Any]:
-    """`caption_scores` and, if they can be computed, METEOR and SPICE.
+    """`caption_scores` and, if it can be computed, SPICE.
 
     Returns:
-        What `caption_scores` returns, with `meteor`, `spice` and `spice_object` .. `spice_size` in 0..1 (each also
-        times 100 under `..._x100`, and per image in `per_item`); and `not_computed`: the name of each of `meteor` and
-        `spice` that is missing -> the reason.
+        What `caption_scores` returns, with `spice` and `spice_object` .. `spice_size` in 0..1 (each also times 100
+        under `..._x100`, and per image in `per_item`); if it is missing, `not_computed` has `spice` -> the reason.
     """
     scores = caption_scores(candidates, references)
-    columns: dict[str, tuple[float, list[float]]] = {}
-    not_computed = {}
     try:
-        columns["meteor"] = meteor(candidates, references, timeout_seconds=timeout_seconds)
+        columns = _spice_columns(*spice(candidates, references, timeout_seconds=timeout_seconds))
     except NotComputed as reason:
-        not_computed["meteor"] = str(reason)
-    try:
-        columns |= _spice_columns(*spice(candidates, references, timeout_seconds=timeout_seconds))
-    except NotComputed as reason:
-        not_computed["spice"] = str(reason)
+        columns = {}
+        scores["not_computed"]["spice"] = str(reason)
     for name, (corpus, per_item) in columns.items():
         scores[name], scores[f"{name}_x100"], scores["per_item"][name] = corpus, 100 * corpus, per_item
-    return scores | {"not_computed": not_computed}
-
-
-def meteor(
-    candidates: list[str], references: list[list[str]], *, timeout_seconds: float = 1800
-) -> tuple[float, list[float]]:
-    """METEOR in 0..1 of raw captions: the corpus value and one value per image.
-
-    As in the official evaluator, the corpus value is computed from the summed statistics of the images; it is not the
-    mean of their values.
-
-    Raises:
-        NotComputed: Java or `pycocoevalcap` is missing, or the program failed or took too long.
-        ValueError, TypeError: as `caption_scores`.
-    """
-    check_captions(candidates, references)
-    jar = _jar(METEOR_JAR)
-    hypotheses = [text.replace("|||", "").replace("  ", " ") for text in ptb_tokenize(candidates)]
-    tokenised = [ptb_tokenize(image) for image in references]
-    lines = [" ||| ".join(["SCORE", *image, text]) for image, text in zip(tokenised, hypotheses, strict=True)]
-    command = [_java(), "-Xmx2G", "-jar", str(jar), "-", "-", "-stdio", "-l", "en", "-norm"]
-    output = _run(command, "METEOR", folder=jar.parent, text="\n".join(lines) + "\n", timeout_seconds=timeout_seconds)
-    statistics = [[float(number) for number in line.split()] for line in output.splitlines()]
-    if len(statistics) != len(lines) or any(len(row) != METEOR_STATISTICS for row in statistics):
-        raise NotComputed(f"METEOR printed {len(statistics)} lines for {len(lines)} captions: {output[:200]!r}")
-    return meteor_score(np.sum(statistics, axis=0)), [meteor_score(np.array(row)) for row in statistics]
-
-
-def meteor_score(statistics: np.ndarray) -> float:
-    """METEOR 1.5 for English from the 23 numbers that its program prints for a caption, or from their sum.
-
-    They are: the two lengths and numbers of function words (caption, reference); for each of the four stages the
-    matched content words and function words of each (4 x 4); the chunks; and the matched words of each.
-    """
-    length, reference_length, function_words, reference_function_words = statistics[:4]
-    content, reference_content, function, reference_function = statistics[4:20].reshape(4, 4).T
-    chunks, matched, reference_matched = statistics[20:]
-    precision = _meteor_share(content, function, length - function_words, function_words)
-    recall = _meteor_share(
-        reference_content, reference_function, reference_length - reference_function_words, reference_function_words
-    )
-    if precision == 0 or recall == 0:
-        return 0.0
-    mean = 1 / ((1 - METEOR_ALPHA) / precision + METEOR_ALPHA / recall)
-    identical = matched == length and reference_matched == reference_length and chunks == 1
-    fragmentation = 0.0 if identical else chunks / ((matched + reference_matched) / 2)
-    return float(mean * (1 - METEOR_GAMMA * fragmentation**METEOR_BETA))
-
-
-def _meteor_share(content: np.ndarray, function: np.ndarray, content_words: float, function_words: float) -> float:
-    """Matched words of the four stages, (4,) content and (4,) function words, as a share of all words."""
-    matched = METEOR_STAGE_WEIGHTS @ (METEOR_DELTA * content + (1 - METEOR_DELTA) * function)
-    words = METEOR_DELTA * content_words + (1 - METEOR_DELTA) * function_words
-    return float(matched / words) if words else 0.0
+    return scores
 
 
 def spice(

@@ -1,14 +1,15 @@
-"""BLEU, ROUGE-L and CIDEr of captions, equal to the official evaluator (coco-caption, `pycocoevalcap`), without Java.
+"""BLEU, METEOR, ROUGE-L and CIDEr of captions, equal to the official evaluator (`pycocoevalcap`), without Java.
 
 Two entry points:
 
 - `caption_scores` takes raw captions, tokenises them as the official evaluator does and returns every score:
-  captions --ptb_tokenize--> words --bleu, rouge_l, CiderD--> corpus values and one value per image.
+  captions --ptb_tokenize--> words --bleu, meteor, rouge_l, CiderD--> corpus values and one value per image.
 - `CiderD` is also the reward of self-critical training (Rennie et al. 2017): built once from the training captions, its
   `reward` scores whole batches of sampled token ids.
 
-Sources: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr, CIDEr-D). METEOR and SPICE, which
-need Java, are in `training.metrics.captioning.java`.
+Sources: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr, CIDEr-D), Denkowski and Lavie
+2014 (METEOR 1.5, whose data come from `pycocoevalcap`). SPICE, which needs Java, is in
+`training.metrics.captioning.java`.
 """
 
 import itertools
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from .cider import CiderD, check_references, document_frequencies
+from .meteor import corpus_meteor, meteor_scores, meteor_statistics
+from .meteor_resources import MeteorResources
 from .ngrams import CANDIDATE_PADDING, MAX_ORDER, ImageReferences, WordLists, ngram_ranks, word_ids
 from .ptb_tokenizer import ptb_tokenize
 
@@ -44,7 +47,10 @@ def caption_scores(candidates: list[str], references: list[list[str]]) -> dict[s
         `bleu_1` .. `bleu_4` and `rouge_l` in 0..1; `cider` (what tables call CIDEr: the official evaluator's CIDEr is
         CIDEr-D) and `cider_d`, the same number, in 0..10; `cider_plain`, CIDEr without clipping and length penalty;
         each also times 100 under `..._x100`; and `per_item`: the same names without `_x100`, each a list of one value
-        per image. BLEU of the corpus is not the mean of its items. Document frequencies are those of `references`.
+        per image. BLEU and METEOR of the corpus are not the means of their items. Document frequencies are those of
+        `references`. Where METEOR's data are found, `meteor` in 0..1, likewise; and `not_computed`: `meteor` -> the
+        reason and the cure, where they are not. The first call on a machine reads METEOR's table of paraphrases, which
+        takes a few seconds, into an index in the user's cache folder.
 
     Raises:
         ValueError, TypeError: different numbers of captions, an image without references, something not a string, or
@@ -73,8 +79,16 @@ def tokenised_caption_scores(candidates: list[str], references: list[list[str]])
     for name, values in _corpus_ciders(candidates, references).items():
         corpus[name] = float(values.mean())
         per_item[name] = values.tolist()
+    not_computed = {}
+    try:
+        resources = MeteorResources.find()
+    except (OSError, ValueError) as reason:
+        not_computed["meteor"] = str(reason)
+    else:
+        statistics = meteor_statistics(candidates, references, resources)
+        corpus["meteor"], per_item["meteor"] = corpus_meteor(statistics), meteor_scores(statistics).tolist()
     hundredfold = {f"{name}_x100": 100 * value for name, value in corpus.items()}
-    return corpus | hundredfold | {"per_item": per_item}
+    return corpus | hundredfold | {"per_item": per_item, "not_computed": not_computed}
 
 
 def check_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:

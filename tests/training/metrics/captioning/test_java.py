@@ -1,31 +1,17 @@
-"""METEOR from its program's statistics, SPICE from its program's JSON, and what is said where either is missing."""
+"""SPICE from its program's JSON, and what is said where the program is missing or fails."""
 
-import gzip
 import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.shared_files import shared
 from training.metrics.captioning import java as java_metrics
-from training.metrics.captioning.java import NotComputed, all_caption_scores, meteor, meteor_score, parse_spice, spice
+from training.metrics.captioning.java import NotComputed, all_caption_scores, parse_spice, spice
 
 CANDIDATES, REFERENCES = ["A dog runs.", "two cats ||| sleep"], [["The dog is running."], ["Cats sleep", "a cat"]]
-
-
-def golden(name: str) -> Any:
-    return json.loads(gzip.decompress(shared(f"golden/metrics/{name}.json.gz").read_bytes()))
-
-
-def need_meteor() -> None:
-    try:
-        java_metrics._java(), java_metrics._jar(java_metrics.METEOR_JAR)
-    except NotComputed as reason:
-        pytest.skip(str(reason))
 
 
 def program(folder: Path, text: str) -> str:
@@ -36,43 +22,17 @@ def program(folder: Path, text: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["caption_coco1000", "caption_adversarial"])
-def test_meteor_from_the_programs_statistics(name: str) -> None:
-    expected = golden(name)["expected"]
-    statistics = np.array([[float(number) for number in line.split()] for line in expected["meteor_stats"]])
-    scores = [meteor_score(row) for row in statistics]
-    assert scores == pytest.approx(expected["per_item"]["METEOR"], abs=1e-12)
-    if "METEOR" in expected["corpus"]:
-        assert meteor_score(statistics.sum(axis=0)) == pytest.approx(expected["corpus"]["METEOR"], abs=1e-12)
-
-
-def test_meteor_by_hand() -> None:
-    # Four words on both sides, all content words; two match exactly, in two chunks: P = R = F = 1/2.
-    statistics = np.array([4, 4, 0, 0, 2, 2, 0, 0, *[0] * 12, 2, 2, 2], float)
-    assert meteor_score(statistics) == pytest.approx(0.5 * (1 - 0.6 * 1))
-    assert meteor_score(np.zeros(23)) == 0
-
-
-def test_meteor_through_the_jar() -> None:
-    need_meteor()
-    data = golden("caption_adversarial")
-    inputs, expected = data["inputs"], data["expected"]["per_item"]["METEOR"]
-    few = slice(len(expected) // 2, len(expected) // 2 + 10)
-    _, per_item = meteor(inputs["candidate"][few], inputs["references"][few])
-    assert per_item == pytest.approx(expected[few], abs=1e-12)
-
-
 def test_without_java_every_other_score_is_there_and_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java_metrics, "find_spec", lambda name: None)
     scores = all_caption_scores(CANDIDATES, REFERENCES)
     assert scores["bleu_1"] > 0
-    assert "pip install pycocoevalcap" in scores["not_computed"]["meteor"]
     assert "pip install pycocoevalcap" in scores["not_computed"]["spice"]
-    assert "meteor" not in scores
+    assert "spice" not in scores
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(java_metrics, "_jar", lambda relative: Path("/nowhere/spice") / relative.name)
-    assert "Java is not on the PATH" in all_caption_scores(CANDIDATES, REFERENCES)["not_computed"]["meteor"]
+    monkeypatch.setattr(java_metrics, "_jar", lambda relative: Path("/nowhere") / relative)
+    monkeypatch.setattr(java_metrics, "SPICE_MODELS", ())
+    assert "Java is not on the PATH" in all_caption_scores(CANDIDATES, REFERENCES)["not_computed"]["spice"]
 
 
 def test_spice_without_its_models_says_which(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -82,20 +42,23 @@ def test_spice_without_its_models_says_which(monkeypatch: pytest.MonkeyPatch, tm
         spice(CANDIDATES, REFERENCES)
 
 
-def test_a_program_that_fails_hangs_or_babbles_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(java_metrics, "_jar", lambda relative: tmp_path / relative.name)
+def test_a_program_that_fails_hangs_or_says_nothing_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(java_metrics, "SPICE_MODELS", ())
+    monkeypatch.setattr(java_metrics, "_open_packages", lambda java: [])
+    (tmp_path / "spice").mkdir()
+    monkeypatch.setattr(java_metrics, "_jar", lambda relative: tmp_path / relative)
     for text, message in (
         ("echo no memory >&2; exit 3", "exit status 3: no memory"),
         ("exec sleep 60", "did not finish in 1 seconds"),
-        ("cat > /dev/null; echo 1 2 3", "printed 1 lines for 2 captions"),
+        ("cat > /dev/null", "ended without writing its scores"),
     ):
         java = program(tmp_path, text)
         monkeypatch.setattr(java_metrics, "_java", lambda java=java: java)
         with pytest.raises(NotComputed, match=message):
-            meteor(CANDIDATES, REFERENCES, timeout_seconds=1)
+            spice(CANDIDATES, REFERENCES, timeout_seconds=1)
     monkeypatch.setattr(java_metrics, "_java", lambda: str(tmp_path / "absent"))
     with pytest.raises(NotComputed, match="could not be started"):
-        meteor(CANDIDATES, REFERENCES)
+        spice(CANDIDATES, REFERENCES)
 
 
 def test_spice_runs_its_program_and_reads_its_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -114,11 +77,10 @@ def test_spice_runs_its_program_and_reads_its_answer(monkeypatch: pytest.MonkeyP
     assert corpus["all"] == pytest.approx(0.4)
     assert (per_item[0]["color"], corpus["color"]) == (0.5, 0.5)
     assert math.isnan(per_item[1]["color"])
-    monkeypatch.setattr(java_metrics, "meteor", lambda *_, timeout_seconds: (0.3, [0.2, 0.4]))
     scores = all_caption_scores(CANDIDATES, REFERENCES)
-    assert scores["not_computed"] == {}
+    assert "spice" not in scores["not_computed"]
     assert (scores["spice"], scores["spice_x100"], scores["spice_color"]) == pytest.approx((0.4, 40, 0.5))
-    assert (scores["meteor_x100"], scores["per_item"]["meteor"]) == (30, [0.2, 0.4])
+    assert scores["per_item"]["spice_color"][0] == 0.5
 
 
 def spice_result(image_id: int, *, f: float | None) -> dict[str, Any]:
