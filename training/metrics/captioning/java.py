@@ -20,6 +20,7 @@ import numpy as np
 
 from .ptb_tokenizer import ptb_tokenize
 from .scores import caption_scores, check_captions
+from .unavailable import NotComputed
 
 METEOR_JAR = Path("meteor/meteor-1.5.jar")
 SPICE_JAR = Path("spice/spice-1.0.jar")
@@ -40,10 +41,6 @@ SPICE_CATEGORIES = {
     "Cardinality": "cardinality",
     "Size": "size",
 }
-
-
-class NotComputed(RuntimeError):  # noqa: N818 - a state rather than an error
-    """Raised for a score that cannot be computed on this machine; the message is the reason and the cure."""
 
 
 def all_caption_scores(
