@@ -76,12 +76,16 @@ class Dependencies:
 
     def children(self, governor: int, *relations: str) -> list[int]:
         """The dependents of a word by these relations (by any if none is given), in the order of the caption."""
-        found = {e.dependent for e in self.edges if e.governor == governor and (not relations or e.relation in relations)}
+        found = {
+            e.dependent for e in self.edges if e.governor == governor and (not relations or e.relation in relations)
+        }
         return sorted(found)
 
     def parents(self, dependent: int, *relations: str) -> list[int]:
         """The governors of a word by these relations (by any if none is given), in the order of the caption."""
-        found = {e.governor for e in self.edges if e.dependent == dependent and (not relations or e.relation in relations)}
+        found = {
+            e.governor for e in self.edges if e.dependent == dependent and (not relations or e.relation in relations)
+        }
         return sorted(found)
 
     def replace_dependent(self, old: int, new: int) -> None:
@@ -197,7 +201,11 @@ def _governor_and_name(preposition: Any) -> tuple[Any, str]:
 def _ends_three_words(preposition: Any) -> bool:
     """Whether a preposition is the last word of one such as "in front of"."""
     noun, place = preposition.head, preposition.i
-    if preposition.dep_ != "prep" or place < preposition.doc[0].i + 2 or (noun.i, noun.head.i) != (place - 1, place - 2):
+    if (
+        preposition.dep_ != "prep"
+        or place < preposition.doc[0].i + 2
+        or (noun.i, noun.head.i) != (place - 1, place - 2)
+    ):
         return False
     return (noun.head.text.lower(), noun.text.lower(), preposition.text.lower()) in THREE_WORD_PREPOSITIONS
 

@@ -28,23 +28,28 @@ CURE = (
 )
 CACHED_CAPTIONS = 1_000_000
 
-# "a lot of people": the noun after "of" is meant, and the words before it tell how many
-SINGULAR_QUANTIFIERS = frozenset(
-    "lot assortment number couple bunch handful litany sheaf slew dozen series variety multitude wad clutch wave "
-    "mountain array spate string ton range plethora heap sort form kind type version bit pair triple total".split()
-)
-PLURAL_QUANTIFIERS = frozenset(
-    "lots many several plenty tons dozens multitudes mountains loads pairs tens hundreds thousands millions billions "
-    "trillions".split()
-)
-PARTITIVES = frozenset(
-    "some all both neither everyone nobody one two three four five six seven eight nine ten hundred thousand million "
-    "billion trillion".split()
-)
-# the singular pronouns among those that CoreNLP's coreference knows
-SINGULAR_PRONOUNS = frozenset(
-    "i me myself mine my yourself he him himself his she her herself hers it itself its one oneself".split()
-)
+# the words that count the noun after their "of": "a lot of", "dozens of", "two of the"
+SINGULAR_QUANTIFIERS_LIST = """
+    lot assortment number couple bunch handful litany sheaf slew dozen series variety multitude wad clutch
+    wave  mountain array spate string ton range plethora heap sort form kind type version bit pair triple
+    total
+"""
+SINGULAR_QUANTIFIERS = frozenset(SINGULAR_QUANTIFIERS_LIST.split())
+PLURAL_QUANTIFIERS_LIST = """
+    lots many several plenty tons dozens multitudes mountains loads pairs tens hundreds thousands millions
+    billions  trillions
+"""
+PLURAL_QUANTIFIERS = frozenset(PLURAL_QUANTIFIERS_LIST.split())
+PARTITIVES_LIST = """
+    some all both neither everyone nobody one two three four five six seven eight nine ten hundred thousand
+    million  billion trillion
+"""
+PARTITIVES = frozenset(PARTITIVES_LIST.split())
+# those that CoreNLP's coreference knows
+SINGULAR_PRONOUNS_LIST = """
+    i me myself mine my yourself he him himself his she her herself hers it itself its one oneself
+"""
+SINGULAR_PRONOUNS = frozenset(SINGULAR_PRONOUNS_LIST.split())
 QUANTITY = "det:qmod"
 
 SceneTuple = tuple[str, ...]

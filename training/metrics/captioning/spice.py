@@ -28,23 +28,27 @@ ENDINGS = (
 )  # fmt: skip
 TUPLE_LENGTHS = {"object": 1, "attribute": 2, "relation": 3}
 WORD_LIST_NAMES = {"cardinality": "smallNumbers", "color": "commonColors", "size": "sizeAdjectives"}
-CATEGORIES = {  # the program's own lists, as `category_words` reads them
-    "color": frozenset(
-        "black brown blue red yellow pink gray grey green dark light white cream orange purple maroon beige "
-        "violet".split()
-    ),
-    "cardinality": frozenset("one two three four five six seven eight nine ten".split()),
-    "size": frozenset(
-        "baby beefy big bony boundless brawny broad bulky chunky colossal compact corpulent cosmic cubby "
-        "curvy elfin emaciated endless enormous epic expansive extensive fat fleshy full-size gargantuan "
-        "gaunt giant gigantic grand great heavy hefty huge hulking illimitable immeasurable immense "
-        "infinitesimal lanky large lean life-size limitless little mammoth massive meager measly microscopic "
-        "mini miniature minuscule minute narrow obese outsized oversize overweight paltry petite pint-size "
-        "plump pocket-size portly pudgy puny rotund scanty scraggy scrawny short sizable skeletal skimpy "
-        "skinny slender slim small squat stocky stout strapping sturdy tall teensy teeny teeny-tiny "
-        "teeny-weeny thick thickset thin tiny titanic towering trifling trim tubby undersized underweight "
-        "unlimited vast wee whopping wide".split()
-    ),
+# the attribute words of the program's categories, as `category_words` reads them from its source
+COLORS = """
+    black brown blue red yellow pink gray grey green dark light white cream orange purple maroon beige violet
+"""
+NUMBERS = """
+    one two three four five six seven eight nine ten
+"""
+SIZES = """
+    baby beefy big bony boundless brawny broad bulky chunky colossal compact corpulent cosmic cubby curvy elfin
+    emaciated endless enormous epic expansive extensive fat fleshy full-size gargantuan gaunt giant gigantic
+    grand great heavy hefty huge hulking illimitable immeasurable immense infinitesimal lanky large lean
+    life-size limitless little mammoth massive meager measly microscopic mini miniature minuscule minute narrow
+    obese outsized oversize overweight paltry petite pint-size plump pocket-size portly pudgy puny rotund scanty
+    scraggy scrawny short sizable skeletal skimpy skinny slender slim small squat stocky stout strapping sturdy
+    tall teensy teeny teeny-tiny teeny-weeny thick thickset thin tiny titanic towering trifling trim tubby
+    undersized underweight unlimited vast wee whopping wide
+"""
+CATEGORIES = {
+    "color": frozenset(COLORS.split()),
+    "cardinality": frozenset(NUMBERS.split()),
+    "size": frozenset(SIZES.split()),
 }
 
 
@@ -82,13 +86,17 @@ class Synonyms:
 
     @classmethod
     def from_wordnet(cls, wordnet: WordNet) -> "Synonyms":
-        """Read them from WordNet's files. As in the program, a synset's id is its offset whatever the part of speech;
-        with WordNet 3.0 they are those of `from_jar`, but for three irregular forms (aurar, involucra, offer)."""
+        """Read them from WordNet's files (about ten seconds on a slow core).
+
+        With WordNet 3.0 they are those of `from_jar`, but for 282 pairs of synsets of different parts of speech that
+        the table in the jar takes for one ("boil" and "noncellular"), since its ids are WordNet's offsets alone, and
+        for three irregular forms (aurar, involucra, offer).
+        """
         synsets: dict[str, set[str]] = {}
         base_forms: dict[str, list[str]] = {}
         for part in FILE_OF:
             for lemma, offsets in wordnet.lemmas(part).items():
-                synsets.setdefault(lemma, set()).update(f"{offset:08d}" for offset in offsets)
+                synsets.setdefault(lemma, set()).update(f"{part}{offset}" for offset in offsets)
             for form, bases in wordnet.irregular_forms(part).items():
                 base_forms.setdefault(form, []).extend(bases)
         return cls({lemma: frozenset(ids) for lemma, ids in synsets.items()}, base_forms)
