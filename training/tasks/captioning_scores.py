@@ -108,7 +108,7 @@ def add_java_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -
 def add_parsed_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -> None:
     """SPICE by spaCy and its categories into an evaluation of captions, its domains and the scores of images, or why it
     could not be computed; nothing where the captions are hidden."""
-    from training.metrics.captioning.spice_spacy import spice_columns, spice_spacy
+    from training.metrics.captioning.spice_spacy import spice_spacy
     from training.metrics.captioning.unavailable import NotComputed
 
     if "bleu_1" not in scored.metrics:
@@ -116,17 +116,18 @@ def add_parsed_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset)
     caption_of = {row["image_id"]: row["caption"] for row in scored.predictions}
     ids, domains = rows["image_id"][:], rows["domain"][:]
     try:
-        corpus, per_item = spice_spacy([caption_of[image_id] for image_id in ids], rows["captions"][:])
+        _, per_item = spice_spacy([caption_of[image_id] for image_id in ids], rows["captions"][:])
     except NotComputed as reason:
         evaluation["not_computed"][PARSED] = str(reason)
         return
-    columns = dict(zip(corpus, spice_columns(PARSED, list(corpus)), strict=True))
+    columns = {"all": PARSED, **{part: f"{PARSED}_{part}" for part in SPICE_PARTS}}
     evaluation["metrics"] |= _parsed_means(per_item, columns)
     for domain, values in evaluation["domains"].items():
         chosen = [item for item, name in zip(per_item, domains, strict=True) if name == domain]
         values |= _parsed_means(chosen, columns)
     for category, name in columns.items():
-        scored.items[name] = item_scores(ids, [item[category] for item in per_item])
+        entry = item_scores(ids, [item[category] for item in per_item])
+        scored.items |= {name: entry} if entry["ids"] else {}
 
 
 def _parsed_means(per_item: Sequence[dict[str, float]], columns: dict[str, str]) -> dict[str, float]:

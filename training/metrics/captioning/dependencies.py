@@ -38,7 +38,7 @@ MUTE_E_STEM = re.compile(r"[^aeiou]+[aeiou][^aeiouwxysz]")
 class Word(NamedTuple):
     """A word of a caption: its place (from 0), text in small letters, base form and Penn Treebank tag."""
 
-    index: int
+    place: int
     text: str
     lemma: str
     tag: str

@@ -28,28 +28,28 @@ CURE = (
 )
 CACHED_CAPTIONS = 1_000_000
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # the words that count the noun after their "of": "a lot of", "dozens of", "two of the"
-SINGULAR_QUANTIFIERS_LIST = """
-    lot assortment number couple bunch handful litany sheaf slew dozen series variety multitude wad clutch
-    wave  mountain array spate string ton range plethora heap sort form kind type version bit pair triple
-    total
-"""
-SINGULAR_QUANTIFIERS = frozenset(SINGULAR_QUANTIFIERS_LIST.split())
-PLURAL_QUANTIFIERS_LIST = """
-    lots many several plenty tons dozens multitudes mountains loads pairs tens hundreds thousands millions
-    billions  trillions
-"""
-PLURAL_QUANTIFIERS = frozenset(PLURAL_QUANTIFIERS_LIST.split())
-PARTITIVES_LIST = """
-    some all both neither everyone nobody one two three four five six seven eight nine ten hundred thousand
-    million  billion trillion
-"""
-PARTITIVES = frozenset(PARTITIVES_LIST.split())
+SINGULAR_QUANTIFIERS = _words(
+    "lot assortment number couple bunch handful litany sheaf slew dozen series variety multitude wad clutch "
+    "wave mountain array spate string ton range plethora heap sort form kind type version bit pair triple total"
+)
+PLURAL_QUANTIFIERS = _words(
+    "lots many several plenty tons dozens multitudes mountains loads pairs tens hundreds thousands millions "
+    "billions trillions"
+)
+PARTITIVES = _words(
+    "some all both neither everyone nobody one two three four five six seven eight nine ten hundred thousand "
+    "million billion trillion"
+)
 # those that CoreNLP's coreference knows
-SINGULAR_PRONOUNS_LIST = """
-    i me myself mine my yourself he him himself his she her herself hers it itself its one oneself
-"""
-SINGULAR_PRONOUNS = frozenset(SINGULAR_PRONOUNS_LIST.split())
+SINGULAR_PRONOUNS = _words(
+    "i me myself mine my yourself he him himself his she her herself hers it itself its one oneself"
+)
 QUANTITY = "det:qmod"
 
 SceneTuple = tuple[str, ...]
@@ -82,31 +82,31 @@ def scene_tuples(graph: Dependencies) -> list[SceneTuple]:
 def resolve_quantifiers(graph: Dependencies) -> None:
     """Let the noun of "a lot of people", "dozens of birds" or "two of the dogs" take the place of what counts it."""
     for word in list(graph.words.values()):
-        following = graph.words.get(word.index + 1)
+        following = graph.words.get(word.place + 1)
         if following is None or following.text != "of":
             continue
-        for noun in graph.children(word.index, "nmod:of"):
+        for noun in graph.children(word.place, "nmod:of"):
             first = _quantity(graph, word, graph.words[noun])
             if first is None:
                 continue
-            graph.remove(Edge(word.index, "nmod:of", noun))
-            graph.replace_dependent(word.index, noun)
-            graph.replace_governor(word.index, noun, but=frozenset({"det", "amod", "nummod"}))
+            graph.remove(Edge(word.place, "nmod:of", noun))
+            graph.replace_dependent(word.place, noun)
+            graph.replace_governor(word.place, noun, but=frozenset({"det", "amod", "nummod"}))
             graph.edges.append(Edge(noun, QUANTITY, first))
             break
 
 
 def _quantity(graph: Dependencies, word: Word, noun: Word) -> int | None:
     """The place of the first word of a quantifier before a noun, or None where the word is none."""
-    articles = [i for i in graph.children(word.index, "det") if graph.words[i].text in ("a", "an")]
+    articles = [i for i in graph.children(word.place, "det") if graph.words[i].text in ("a", "an")]
     if word.text in SINGULAR_QUANTIFIERS:
         return articles[0] if articles and (noun.is_noun or noun.tag.startswith("PRP")) else None
-    before = [i for i in graph.children(word.index) if i < word.index]
+    before = [i for i in graph.children(word.place) if i < word.place]
     if word.text in PLURAL_QUANTIFIERS:
-        return min([word.index, *before]) if noun.is_noun or noun.tag.startswith("PRP") else None
+        return min([word.place, *before]) if noun.is_noun or noun.tag.startswith("PRP") else None
     if word.text in PARTITIVES or word.text.isdigit():
-        determined = word.index + 2 in graph.children(noun.index, "det")
-        return min([word.index, *before]) if noun.tag.startswith("PRP") or (noun.is_noun and determined) else None
+        determined = word.place + 2 in graph.children(noun.place, "det")
+        return min([word.place, *before]) if noun.tag.startswith("PRP") or (noun.is_noun and determined) else None
     return None
 
 
@@ -115,12 +115,12 @@ def resolve_pronouns(graph: Dependencies) -> None:
     does so only for pronouns that are not singular."""
     first = min(graph.words)
     for word in sorted(graph.words.values()):
-        if word.index == first or not word.tag.startswith("PRP") or not graph.parents(word.index):
+        if word.place == first or not word.tag.startswith("PRP") or not graph.parents(word.place):
             continue
         mentioned = _first_noun(graph, singular=word.text in SINGULAR_PRONOUNS)
-        if mentioned is not None and mentioned < word.index:
-            graph.replace_dependent(word.index, mentioned)
-            graph.replace_governor(word.index, mentioned)
+        if mentioned is not None and mentioned < word.place:
+            graph.replace_dependent(word.place, mentioned)
+            graph.replace_governor(word.place, mentioned)
 
 
 def _first_noun(graph: Dependencies, *, singular: bool) -> int | None:

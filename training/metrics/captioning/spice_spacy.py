@@ -3,11 +3,10 @@
     captions --ptb_tokenize--> words --scene_graph_parser.py--> tuples --spice.py (WordNet's synonyms)--> F-scores
 
 The scoring half equals the program's. The parsing half does not, since the program reads Stanford CoreNLP's parses: so
-the figures have a name of their own and stand beside no published SPICE. Of 100 captions parsed by hand by the
-program's rules, AGREEMENT.
+the figures have a name of their own and stand beside no published SPICE. On 100 captions parsed by hand by the
+program's rules, spaCy's en_core_web_md gives tuples of precision 0.939 and recall 0.945 (relations 0.876 and 0.866).
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 
 from training.metrics.vqa.wordnet import WordNet
@@ -45,8 +44,8 @@ def spice_spacy(
         ValueError, TypeError: as `caption_scores`.
     """
     check_captions(candidates, references)
-    synonyms = synonyms or wordnet_synonyms()
     parser = parser or SceneGraphParser.find()
+    synonyms = synonyms or wordnet_synonyms()
     texts = ptb_tokenize([*candidates, *(text for image in references for text in image)])
     parsed = iter(parser.parse(texts))
     of_candidates = [next(parsed) for _ in candidates]
@@ -56,15 +55,6 @@ def spice_spacy(
         scores = tuple_scores(candidate, of_image, synonyms=synonyms, categories=CATEGORIES)
         per_item.append({name: score.f for name, score in scores.items()})
     return spice_means(per_item), per_item
-
-
-def spice_columns(name: str, scores: Sequence[str]) -> list[str]:
-    """The names of the figures: `NAME` for all tuples, `NAME_object` and so on for a category.
-
-    >>> spice_columns("spice_spacy", ["all", "object"])
-    ['spice_spacy', 'spice_spacy_object']
-    """
-    return [name if category == "all" else f"{name}_{category}" for category in scores]
 
 
 @lru_cache(maxsize=1)
