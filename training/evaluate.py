@@ -180,10 +180,11 @@ def score_folder(
         "seed": task.recipe.seed,
         **task.figures(scored, num_beams=num_beams),
     }
-    if spec.add_parsed or add_java:
+    add_parsed = spec.add_parsed if evaluation["metrics"] else None  # nothing is scored where captions are hidden
+    if add_parsed or add_java:
         rows = task.evaluation_rows(split)  # every process takes part
-    if spec.add_parsed and task.accelerator.is_main_process:
-        spec.add_parsed(evaluation, scored, rows)
+    if add_parsed and task.accelerator.is_main_process:
+        add_parsed(evaluation, scored, rows)
     if add_java:
         add_java(evaluation, scored, rows)
     if submission and task.accelerator.is_main_process:
