@@ -32,6 +32,7 @@ EXTRAS = {
     "distill": ["onnxruntime>=1.21"],  # a teacher in ONNX that draws pseudo-boxes
     "faiss": ["faiss-cpu>=1.9"],  # searching millions of images; without it the search is exact and in numpy
     "lora": ["peft>=0.20"],  # adapters of low rank in a prefix language model
+    "spice": ["spacy>=3.8"],  # SPICE without Java; the English model and WordNet are not on PyPI: README.md, Evaluating
     "wups": ["nltk>=3.9.1"],  # WUPS of phrases (NExT-OE's); WordNet itself is `apt install wordnet-base`
     "tracking": ["tensorboard>=2.18", "trackio>=0.2"],
     "lint": ["mypy>=1.18.1", "ruff>=0.14", "types-PyYAML>=6.0.12"],

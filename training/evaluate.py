@@ -119,6 +119,8 @@ def score_file(
         raise ValueError(f"--predictions is for a recipe of {able}, and this one is of the task {recipe.task}")
     scored, figures, rows = spec.score_file(recipe, predictions, split=split)
     evaluation = {**dataset_facts(recipe, scored, split=split), "predictions": str(predictions), **figures}
+    if spec.add_parsed:
+        spec.add_parsed(evaluation, scored, rows)
     if java:
         check_java(spec)(evaluation, scored, rows)
     return evaluation, scored
@@ -178,8 +180,13 @@ def score_folder(
         "seed": task.recipe.seed,
         **task.figures(scored, num_beams=num_beams),
     }
+    add_parsed = spec.add_parsed if evaluation["metrics"] else None  # nothing is scored where captions are hidden
+    if add_parsed or add_java:
+        rows = task.evaluation_rows(split)  # every process takes part
+    if add_parsed and task.accelerator.is_main_process:
+        add_parsed(evaluation, scored, rows)
     if add_java:
-        add_java(evaluation, scored, task.evaluation_rows(split))
+        add_java(evaluation, scored, rows)
     if submission and task.accelerator.is_main_process:
         task.write_submission(scored, submission, split=split)
     return evaluation, scored

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 import training.metrics.captioning.java as caption_java
+import training.metrics.captioning.spice_spacy as caption_spice
 from tests.tiny import rewrite_weights
 from tests.training.metrics.captioning.tiny_meteor import write_meteor
 from tests.training.tiny_run import (
@@ -26,6 +27,7 @@ from training.cli import main as updown
 from training.data.files import read_table
 from training.evaluate import evaluate_command, evaluate_recipe, score_file
 from training.metrics.captioning.scores import caption_scores
+from training.metrics.captioning.unavailable import NotComputed
 from training.metrics.vqa import vqa_accuracy
 from training.recipe_sections import EvaluateRecipe, Recipe
 from training.scenes.draw import draw_scene
@@ -40,6 +42,16 @@ REFERENCES = {
 }
 CAPTIONS = {1: "a dog runs", 2: "two cats sleep", 3: "a man with a", 4: "a blue bus in the street"}
 DOMAINS = {1: "in-domain", 2: "in-domain", 3: "out-domain", 4: "out-domain"}
+
+
+@pytest.fixture(autouse=True)
+def no_spacy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No parser, whether or not this machine has one."""
+
+    def missing(*arguments: Any) -> Any:
+        raise NotComputed("spaCy is not there; install it")
+
+    monkeypatch.setattr(caption_spice, "spice_spacy", missing)
 
 
 @pytest.fixture
@@ -78,7 +90,9 @@ def test_a_file_of_captions_is_scored_without_model_or_images(tmp_path: Path, da
     assert found["domains"]["out-domain"] == pytest.approx(hundredfold([3, 4]))
     assert found["bad_endings_share"] == 0.25
     assert found["dataset"] == {"name": "nocaps validation", "type": "nocaps", "split": "val", "num_photos": 4}
-    assert set(found["not_computed"]) == {"spice"} | ({"meteor"} - {name[:6] for name in found["metrics"]})
+    no_meteor = {"meteor"} - {name[:6] for name in found["metrics"]}
+    assert set(found["not_computed"]) == {"spice", "spice_spacy"} | no_meteor
+    assert found["not_computed"]["spice_spacy"] == "spaCy is not there; install it"
 
 
 @pytest.mark.parametrize(
@@ -122,13 +136,36 @@ def test_java_scores_or_the_reason_why_not(
     monkeypatch.setenv("METEOR_FOLDER", str(write_meteor(tmp_path)))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     found = score_predictions(data, write_predictions(tmp_path, CAPTIONS), split="val", java=True)
-    assert found["not_computed"] == {"spice": "Java is not there"}
+    assert found["not_computed"] == {"spice": "Java is not there", "spice_spacy": "spaCy is not there; install it"}
     assert found["metrics"]["meteor_x100"] == hundredfold([1, 2, 3, 4])["meteor_x100"] > 0
     assert score_predictions(data, write_predictions(tmp_path, CAPTIONS), split="val")["metrics"] == found["metrics"]
     monkeypatch.setenv("METEOR_FOLDER", str(tmp_path / "nowhere"))
     found = score_predictions(data, write_predictions(tmp_path, CAPTIONS), split="val")
     assert "pip install pycocoevalcap" in found["not_computed"]["meteor"]
     assert not any(name.startswith("meteor") for name in found["metrics"])
+
+
+def test_spice_by_spacy_with_its_categories_domains_and_items(
+    tmp_path: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("all", "object", "attribute", "relation", "color", "cardinality", "size")
+
+    def scored(candidates: list[str], references: list[list[str]]) -> Any:
+        assert (candidates, references) == (list(CAPTIONS.values()), list(REFERENCES.values()))
+        values = [dict.fromkeys(names, math.nan) | {"all": 0.1 * i, "color": 1.0} for i in range(1, 4)]
+        return {}, [*values, dict.fromkeys(names, math.nan) | {"all": 0.4}]
+
+    monkeypatch.setattr(caption_spice, "spice_spacy", scored)
+    predictions = write_predictions(tmp_path, {str(i): CAPTIONS[i] for i in (4, 3, 2, 1)})
+    found, scores = score_file(Recipe("captioning", "x", data), predictions, split="val")
+    spice = {name: value for name, value in found["metrics"].items() if name.startswith("spice")}
+    assert spice == pytest.approx({"spice_spacy_x100": 25, "spice_spacy_color_x100": 100})  # no size: NaN is left out
+    assert found["domains"]["in-domain"]["spice_spacy_x100"] == pytest.approx(15)
+    assert found["domains"]["out-domain"]["spice_spacy_x100"] == pytest.approx(35)
+    assert set(found["not_computed"]) == {"spice"} | ({"meteor"} - {name[:6] for name in found["metrics"]})
+    assert scores.items["spice_spacy"] == {"ids": ["1", "2", "3", "4"], "values": [0.1, 0.2, 0.3, 0.4]}
+    assert scores.items["spice_spacy_color"] == {"ids": ["1", "2", "3"], "values": [1, 1, 1]}
+    assert "spice_spacy_size" not in scores.items
 
 
 def test_a_recipes_best_model_is_scored(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--submission", metavar="FILE.json", help="write what is said as the organisers take it")
     parser.add_argument("--split", help="the part of the data (default: the recipe's final split)")
     parser.add_argument("--num-beams", type=positive, metavar="K", help="default: the recipe's final_num_beams")
-    parser.add_argument("--java", action="store_true", help="METEOR and SPICE too, which need Java")
+    parser.add_argument("--java", action="store_true", help="METEOR and the official SPICE too, which need Java")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value of the recipe")
     parser.add_argument(
         "--output",
@@ -69,10 +69,11 @@ def print_figures(evaluation: Mapping[str, Any]) -> None:
         if name.startswith("num_")
     ]
     say(f"{dataset['name']} {dataset['split']}, {', '.join(numbers)}")
+    width = max([16, *map(len, evaluation["metrics"])])
     for name, value in evaluation["metrics"].items():
-        say(f"  {name:<16} {value:8.2f}")
+        say(f"  {name:<{width}} {value:8.2f}")
     for name, values in evaluation.get("domains", {}).items():
         if "questions" in values:
             say(f"    {name:<30} {values['accuracy_x100']:8.2f} of {values['questions']} questions")
     for name, reason in evaluation.get("not_computed", {}).items():
-        say(f"  {name:<16} not computed: {reason}")
+        say(f"  {name:<{width}} not computed: {reason}")

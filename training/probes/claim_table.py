@@ -25,15 +25,19 @@ def row_figures(runs: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> En
     """Mean and deviation over a row's finished runs, each with `evaluation` and `minutes`.
 
     Returns `metrics`: metric -> `mean_x100`, `deviation_x100` (n - 1; None for one run), and `minutes`, their mean over
-    the runs whose time is known (None without one). Raises `ValueError` for a metric that was not measured, and for
-    runs on different data.
+    the runs whose time is known (None without one). A metric that the runs' machine could not compute (`not_computed`:
+    SPICE by spaCy, say, and its parts) is left out. Raises `ValueError` for another metric that was not measured, and
+    for runs on different data.
     """
     data = {described(run["evaluation"]) for run in runs}
     if len(data) > 1:
         raise ValueError(f"its runs were scored on different data: {' and '.join(sorted(data))}")
     figures = {}
+    lacking = tuple(name for run in runs for name in run["evaluation"].get("not_computed", {}))
     for metric in metrics:
         values = [run["evaluation"]["metrics"].get(f"{metric}_x100") for run in runs]
+        if None in values and metric.startswith(lacking):
+            continue
         if None in values:
             measured = ", ".join(name.removesuffix("_x100") for name in runs[0]["evaluation"]["metrics"])
             raise ValueError(f"{metric} was not measured; the runs have {measured}")

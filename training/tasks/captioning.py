@@ -40,7 +40,9 @@ from training.tasks.build import (
 )
 from training.tasks.captioning_recipe import CaptioningRecipe, check_texts
 from training.tasks.captioning_scores import (
+    SPICE_PARTS,
     add_java_scores,
+    add_parsed_scores,
     bad_endings_share,
     caption_figures,
     caption_predictions,
@@ -462,9 +464,12 @@ SPEC = TaskSpec(
         "cider_plain": "CIDEr without clipping",
         "meteor": "METEOR",
         "spice": "SPICE",
+        "spice_spacy": "SPICE by spaCy",
+        **{f"spice_spacy_{name}": f"SPICE by spaCy, {called}" for name, called in SPICE_PARTS.items()},
     },
     best_by=("cider_d", "cider", "cider_plain", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4"),
     score_file=score_captions,
     submits=True,
     add_java=add_java_scores,
+    add_parsed=add_parsed_scores,
 )

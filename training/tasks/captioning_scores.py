@@ -17,6 +17,15 @@ from training.tasks.spec import Scored
 
 HIDDEN = "the captions of this split are hidden; its organisers score them"
 NOT_ASKED = "needs Java; ask for it with --java"
+PARSED = "spice_spacy"
+SPICE_PARTS = {  # what SPICE's categories are called in tables
+    "object": "objects",
+    "attribute": "attributes",
+    "relation": "relations",
+    "color": "colour",
+    "cardinality": "count",
+    "size": "size",
+}
 MEANS = ("rouge_l", "cider", "cider_d", "cider_plain")  # of these the corpus value is the mean over images
 # No sentence ends in these words; captions that do ("a man with a") came of rewards without an end token.
 UNFINISHED = re.compile(
@@ -104,7 +113,41 @@ def add_java_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -
 
     scores = all_caption_scores([row["caption"] for row in scored.predictions], rows["captions"][:])
     evaluation["metrics"] |= {name: value for name, value in hundredfold(scores).items() if not math.isnan(value)}
-    evaluation["not_computed"] = scores["not_computed"]
+    parsed = {name: reason for name, reason in evaluation["not_computed"].items() if name == PARSED}
+    evaluation["not_computed"] = scores["not_computed"] | parsed
+
+
+def add_parsed_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -> None:
+    """SPICE by spaCy and its categories into an evaluation of captions, its domains and the scores of images, or why it
+    could not be computed; nothing where the captions are hidden."""
+    from training.metrics.captioning.spice_spacy import spice_spacy
+    from training.metrics.captioning.unavailable import NotComputed
+
+    if "bleu_1" not in scored.metrics:
+        return
+    caption_of = {row["image_id"]: row["caption"] for row in scored.predictions}
+    ids, domains = rows["image_id"][:], rows["domain"][:]
+    try:
+        _, per_item = spice_spacy([caption_of[image_id] for image_id in ids], rows["captions"][:])
+    except NotComputed as reason:
+        evaluation["not_computed"][PARSED] = str(reason)
+        return
+    columns = {"all": PARSED, **{part: f"{PARSED}_{part}" for part in SPICE_PARTS}}
+    evaluation["metrics"] |= _parsed_means(per_item, columns)
+    for domain, values in evaluation["domains"].items():
+        chosen = [item for item, name in zip(per_item, domains, strict=True) if name == domain]
+        values |= _parsed_means(chosen, columns)
+    for category, name in columns.items():
+        entry = item_scores(ids, [item[category] for item in per_item])
+        scored.items |= {name: entry} if entry["ids"] else {}
+
+
+def _parsed_means(per_item: Sequence[dict[str, float]], columns: dict[str, str]) -> dict[str, float]:
+    """The means of images' scores, x100, without categories that no image has."""
+    from training.metrics.captioning.java import spice_means
+
+    means = spice_means(per_item)
+    return {f"{name}_x100": 100 * means[key] for key, name in columns.items() if not math.isnan(means[key])}
 
 
 def read_predictions(path: str | Path) -> list[tuple[str, str]]:

@@ -52,7 +52,8 @@ class Task(Protocol):
     num_rows: images to train on; set by `prepare`.
     stateful: modules that a checkpoint keeps besides the model.
 
-    The last three verbs belong to tasks that submit predictions, and `evaluation_rows` to those with figures of Java.
+    The last three verbs belong to tasks that submit predictions, and `evaluation_rows` to those with figures of Java or
+    of a parser.
     """
 
     recipe: Recipe
@@ -125,6 +126,7 @@ class TaskSpec:
     score_file: (recipe, path, split=...) -> scores, figures and rows of a file of predictions of any origin.
     submits: whether predictions are written for a data set's organisers; the task then has the last three verbs.
     add_java: (evaluation, scores, rows) adds the figures that need Java.
+    add_parsed: (evaluation, scores, rows) adds the figures that need a parser, and says why where there is none.
     """
 
     name: str
@@ -140,6 +142,7 @@ class TaskSpec:
     score_file: Callable[..., tuple[Scored, dict[str, Any], Dataset]] | None = None
     submits: bool = False
     add_java: Callable[[dict[str, Any], Scored, Dataset], None] | None = None
+    add_parsed: Callable[[dict[str, Any], Scored, Dataset], None] | None = None
     runs: str = ""
     recipe: type[Recipe] = Recipe
     check: Callable[[Any], None] | None = None

@@ -12,6 +12,7 @@ import yaml
 from tests.training.tiny_run import log_of, tiny_recipe, train_here
 from training.probes import claim as command
 from training.probes.claim import PlannedRun, Stopwatch, main, measure, plan, train_apart
+from training.probes.claim_table import row_figures
 from training.probes.claims_file import CLAIMS, Claim, Row, read_claim
 from training.recipe import read_recipe
 from training.train import Run
@@ -100,6 +101,19 @@ def test_figures_are_those_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture
     lines = capsys.readouterr().out.splitlines()
     assert len([line for line in lines if "finished" in line]) == 3
     assert any(line.startswith("[2/3] boxes, names, seed 0: finished, 0.0 minutes (CIDEr 50.0") for line in lines)
+
+
+def test_what_a_machine_could_not_compute_is_left_out() -> None:
+    evaluation = {
+        "dataset": {"name": "Flickr8k", "split": "test", "num_photos": 2},
+        "metrics": {"cider_x100": 40.0},
+        "not_computed": {"spice_spacy": "spaCy is not there"},
+    }
+    runs = [{"evaluation": evaluation, "minutes": 2.0}]
+    found = row_figures(runs, ["cider", "spice_spacy", "spice_spacy_color"])
+    assert found == {"metrics": {"cider": {"mean_x100": 40.0, "deviation_x100": None}}, "minutes": 2.0}
+    with pytest.raises(ValueError, match="rouge_l was not measured; the runs have cider"):
+        row_figures(runs, ["rouge_l"])
 
 
 def test_a_row_may_have_a_reference_of_its_own(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Metrics of captions: BLEU, ROUGE-L, CIDEr, METEOR and SPICE, equal to the official evaluator's."""
+"""Metrics of captions: BLEU, ROUGE-L, CIDEr, METEOR and SPICE, equal to the official evaluator's; and SPICE by spaCy's
+parses (`spice_spacy.py`), which is not."""
 
 from .cider import CiderD
 from .java import all_caption_scores

@@ -17,6 +17,7 @@ from typing import Any
 
 from .ptb_tokenizer import ptb_tokenize
 from .scores import caption_scores, check_captions
+from .unavailable import NotComputed
 
 SPICE_JAR = Path("spice/spice-1.0.jar")
 SPICE_MODELS = (Path("spice/lib/stanford-corenlp-3.6.0.jar"), Path("spice/lib/stanford-corenlp-3.6.0-models.jar"))
@@ -33,10 +34,6 @@ SPICE_CATEGORIES = {
     "Cardinality": "cardinality",
     "Size": "size",
 }
-
-
-class NotComputed(RuntimeError):  # noqa: N818 - a state rather than an error
-    """Raised for a score that cannot be computed on this machine; the message is the reason and the cure."""
 
 
 def all_caption_scores(

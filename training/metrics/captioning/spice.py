@@ -3,10 +3,12 @@
 SPICE parses captions into tuples, (object), (object, attribute) and (subject, relation, object), and scores the overlap
 of the candidate's tuples with those of the references. The Java program (`training.metrics.captioning.java.spice`)
 parses and scores. This module scores the tuples of any parser, in the program's order: `["dog"]`, `["dog", "black"]`,
-`["dog", "ball", "chase"]` (subject, object, relation).
+`["dog", "ball", "chase"]` (subject, object, relation); `training.metrics.captioning.spice_spacy` gives it those of
+spaCy.
 
-Words match if they are equal or, given a `Synonyms`, if they or their base forms share a WordNet synset. `Synonyms` and
-`category_words` read their data from the jars of `pycocoevalcap`; without them only equal words match.
+Words match if they are equal or, given a `Synonyms`, if they or their base forms share a WordNet synset. `Synonyms`
+reads them from WordNet's own files, or from the jars of `pycocoevalcap`, whose table has the synsets of WordNet 3.0;
+without either only equal words match.
 """
 
 import math
@@ -16,6 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from training.metrics.vqa.wordnet import FILE_OF, WordNet
+
 # WordNet's rules of detachment (Morphy): ending of a noun, verb or adjective -> ending of its base form.
 ENDINGS = (
     ("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y"),
@@ -24,6 +28,28 @@ ENDINGS = (
 )  # fmt: skip
 TUPLE_LENGTHS = {"object": 1, "attribute": 2, "relation": 3}
 WORD_LIST_NAMES = {"cardinality": "smallNumbers", "color": "commonColors", "size": "sizeAdjectives"}
+# the attribute words of the program's categories, as `category_words` reads them from its source
+COLORS = """
+    black brown blue red yellow pink gray grey green dark light white cream orange purple maroon beige violet
+"""
+NUMBERS = """
+    one two three four five six seven eight nine ten
+"""
+SIZES = """
+    baby beefy big bony boundless brawny broad bulky chunky colossal compact corpulent cosmic cubby curvy elfin
+    emaciated endless enormous epic expansive extensive fat fleshy full-size gargantuan gaunt giant gigantic
+    grand great heavy hefty huge hulking illimitable immeasurable immense infinitesimal lanky large lean
+    life-size limitless little mammoth massive meager measly microscopic mini miniature minuscule minute narrow
+    obese outsized oversize overweight paltry petite pint-size plump pocket-size portly pudgy puny rotund scanty
+    scraggy scrawny short sizable skeletal skimpy skinny slender slim small squat stocky stout strapping sturdy
+    tall teensy teeny teeny-tiny teeny-weeny thick thickset thin tiny titanic towering trifling trim tubby
+    undersized underweight unlimited vast wee whopping wide
+"""
+CATEGORIES = {
+    "color": frozenset(COLORS.split()),
+    "cardinality": frozenset(NUMBERS.split()),
+    "size": frozenset(SIZES.split()),
+}
 
 
 class TupleScore(NamedTuple):
@@ -43,6 +69,7 @@ class Synonyms:
     def __init__(self, synsets: Mapping[str, frozenset[str]], base_forms: Mapping[str, Sequence[str]]) -> None:
         self.synsets = synsets
         self.base_forms = base_forms
+        self._senses: dict[str, frozenset[str]] = {}
 
     @classmethod
     def from_jar(cls, jar: Path) -> "Synonyms":
@@ -57,8 +84,30 @@ class Synonyms:
         ids = (frozenset(line.split()) for line in synsets[1::2])
         return cls(dict(zip(synsets[::2], ids, strict=True)), base_forms)
 
+    @classmethod
+    def from_wordnet(cls, wordnet: WordNet) -> "Synonyms":
+        """Read them from WordNet's files (about ten seconds on a slow core).
+
+        With WordNet 3.0 they are those of `from_jar`, but for 282 pairs of synsets of different parts of speech that
+        the table in the jar takes for one ("boil" and "noncellular"), since its ids are WordNet's offsets alone, and
+        for three irregular forms (aurar, involucra, offer).
+        """
+        synsets: dict[str, set[str]] = {}
+        base_forms: dict[str, list[str]] = {}
+        for part in FILE_OF:
+            for lemma, offsets in wordnet.lemmas(part).items():
+                synsets.setdefault(lemma, set()).update(f"{part}{offset}" for offset in offsets)
+            for form, bases in wordnet.irregular_forms(part).items():
+                base_forms.setdefault(form, []).extend(bases)
+        return cls({lemma: frozenset(ids) for lemma, ids in synsets.items()}, base_forms)
+
     def senses(self, phrase: str) -> frozenset[str]:
         """The synsets of a word or phrase and of its base forms; empty if it is unknown."""
+        if phrase not in self._senses:
+            self._senses[phrase] = self._looked_up(phrase)
+        return self._senses[phrase]
+
+    def _looked_up(self, phrase: str) -> frozenset[str]:
         word = phrase.replace(" ", "_")
         forms = [word, *self.base_forms.get(word, [])]
         forms += [word.removesuffix(ending) + base for ending, base in ENDINGS if word.endswith(ending)]

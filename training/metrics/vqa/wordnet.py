@@ -96,6 +96,17 @@ class WordNet:
             for offset in self._offsets(form, part)
         ]
 
+    def lemmas(self, part: str) -> dict[str, list[int]]:
+        """Every lemma of a part of speech (n, v, a or r), with underscores for blanks -> the offsets of its senses."""
+        return {lemma: self._offsets(lemma, part) for lemma in self._index(part)}
+
+    def irregular_forms(self, part: str) -> dict[str, list[str]]:
+        """Irregular form of a part of speech (n, v, a or r) -> its base forms ("mice" -> ["mouse"])."""
+        if part not in self._exceptions:
+            lines = self._read(f"{FILE_OF[part]}.exc").decode(errors="replace").splitlines()
+            self._exceptions[part] = {words[0]: words[1:] for words in map(str.split, lines) if words}
+        return self._exceptions[part]
+
     def wup_similarity(self, first: Synset, second: Synset) -> float:
         """Wu and Palmer's similarity, 0..1, as nltk computes it; 0 without a common ancestor."""
         rooted = first.part_of_speech != "n" or second.part_of_speech != "n"
@@ -180,7 +191,7 @@ class WordNet:
         return f"{lemma}.{fields[2].decode()}.{number:02d}"
 
     def _base_forms(self, form: str, part: str) -> list[str]:
-        exceptions = self._exception_list(part)
+        exceptions = self.irregular_forms(part)
         others = exceptions.get(form) or [form[: -len(old)] + new for old, new in ENDINGS[part] if form.endswith(old)]
         index = self._index(part)
         return [known for known in dict.fromkeys([form, *others]) if known in index]
@@ -199,13 +210,6 @@ class WordNet:
             split = (line.partition(b" ") for line in lines if line and not line.startswith(b" "))
             self._indexes[part] = {lemma.decode(errors="replace"): rest for lemma, _, rest in split}
         return self._indexes[part]
-
-    def _exception_list(self, part: str) -> dict[str, list[str]]:
-        """Irregular form -> its base forms."""
-        if part not in self._exceptions:
-            lines = self._read(f"{FILE_OF[part]}.exc").decode(errors="replace").splitlines()
-            self._exceptions[part] = {words[0]: words[1:] for words in map(str.split, lines) if words}
-        return self._exceptions[part]
 
     def _line(self, synset: Synset) -> list[bytes]:
         """The fields of a sense's line in the data file, without the gloss."""
