@@ -38,7 +38,7 @@ class ClipScorer:
         lacking = [name for name in ("get_image_features", "get_text_features") if not hasattr(self.model, name)]
         if lacking:
             raise ValueError(
-                f"a {type(self.model).__name__} has no {lacking[0]}: give a CLIPModel or a retrieval model as the scorer"
+                f"a {type(self.model).__name__} has no {lacking[0]}: give a CLIPModel or a retrieval model as scorer"
             )
         self.name = self.name or getattr(self.model, "name_or_path", "") or type(self.model).__name__
 
@@ -55,7 +55,8 @@ class ClipScorer:
 
     def _texts(self, texts: Sequence[str]) -> Mapping[str, Any]:
         text_config = getattr(self.model.config, "text_config", self.model.config)
-        longest = getattr(text_config, "max_position_embeddings", None)
+        limits = [getattr(text_config, "max_position_embeddings", None), self.processor.tokenizer.model_max_length]
+        longest = min(limit for limit in limits if limit)
         return self.processor(text=list(texts), padding=True, truncation=True, max_length=longest, return_tensors="pt")
 
     def _vectors(self, items: Sequence[Any], prepare: Callable[..., Any], embed: Callable[..., Any]) -> np.ndarray:
