@@ -512,7 +512,7 @@ def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> 
 
     predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`; beside it the
     `choice` where there are choices, as `predictions.json` has it; to POPE's questions captions too. A question without
-    an entry counts as wrong (POPE's are refused), an unknown one is ignored; one warning lists both. Returns the scores,
+    an entry counts as wrong (of POPE it is refused), an unknown one is ignored; one warning lists both. Returns scores,
     what an evaluation says of them, and the rows. Raises `ValueError` for a file of another layout, or whose questions
     are none of the split's.
     """
