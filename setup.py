@@ -62,7 +62,14 @@ PACKAGES = [
 PACKAGE_DATA = {
     "modeling_updown": ["py.typed"],
     "processors": ["py.typed"],
-    "training": ["py.typed", "recipes/*/*.yaml", "probes/claims/*.yaml", "demo_photos/*", "tasks/*_card.md"],
+    "training": [
+        "py.typed",
+        "metrics/captioning/*.json",
+        "recipes/*/*.yaml",
+        "probes/claims/*.yaml",
+        "demo_photos/*",
+        "tasks/*_card.md",
+    ],
 }
 
 # in no package, since they belong beside the published models; training/shipped.py finds them in a checkout too

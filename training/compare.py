@@ -80,6 +80,8 @@ def difference(
             f"{' and '.join(names)} were evaluated on different questions or images: evaluate both on the same split"
         )
     order = [places[item] for item in reference["ids"]]
+    if "own_weights" in reference:
+        return difference_of_ratios(scores, reference, order=order, seed=seed)
     weights = np.array(reference.get("weights", [1] * len(order)), dtype=float)
     if [scores.get("weights", [1] * len(order))[place] for place in order] != weights.tolist():
         raise ValueError(f"{' and '.join(names)} were scored on different captions: evaluate both on the same split")
@@ -89,11 +91,29 @@ def difference(
     return {"difference_x100": round(100 * mean, 2), "interval_x100": interval_x100(means)}
 
 
+def difference_of_ratios(
+    scores: Mapping[str, Sequence[Any]], reference: Mapping[str, Sequence[Any]], *, order: Sequence[int], seed: int
+) -> dict[str, Any]:
+    """The difference of two ratios of sums (x100), each by its model's own weights, and its 95 % interval.
+
+    order: the place in `scores` of each item of the reference.
+    """
+    ratios, means = [], []
+    for entry, places in ((scores, list(order)), (reference, list(range(len(order))))):
+        values, weights = (np.array(entry[name], dtype=float)[places] for name in ("values", "own_weights"))
+        ratios.append(float((values * weights).sum() / weights.sum()) if weights.any() else float("nan"))
+        means.append(bootstrap_means(values, seed=seed, weights=weights))  # of the same items for both
+    return {
+        "difference_x100": round(100 * (ratios[0] - ratios[1]), 2),
+        "interval_x100": interval_x100(means[0] - means[1]),
+    }
+
+
 def described(evaluation: Mapping[str, Any]) -> str:
     """The name, split and size of an evaluation's data."""
     dataset = evaluation["dataset"]
     numbers = [
-        f"{value} {name.removeprefix('num_').replace('photos', 'images')}"
+        f"{value} {name.removeprefix('num_').replace('photos', 'images').replace('_', ' ')}"
         for name, value in dataset.items()
         if name.startswith("num_")
     ]

@@ -2,14 +2,15 @@
 
 An evaluation is three files: `evaluation.json` (figures, the command, seed, decoding; what the card shows),
 `predictions.json` (captions in COCO's result layout, `[{"image_id", "caption"}]`, answers in VQA's, `[{"question_id",
-"answer"}]`) and `item_scores.json` (what each image or question scored; what `updown compare` reads). Training's end
+"answer"}]`) and `item_scores.json` (what each image or question scored; what `updown compare` reads); `samples.json` is
+there where several captions were drawn. Training's end
 writes them beside the weights in its `best/`. `updown evaluate` writes them into the folder `--output`, and beside the
 model that it scored only with `--save`.
 """
 
 import logging
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from datasets import Dataset
 
+from training.data.boxes.object_names import read_object_names
 from training.data.files import read_json, write_json
 from training.metrics.item_scores import write_item_scores
 from training.recipe import read_recipe
@@ -25,6 +27,7 @@ from training.tasks import TASKS, build_task
 from training.tasks.spec import Scored, Task, TaskSpec
 
 logger = logging.getLogger(__name__)
+SAMPLES = "samples.json"
 
 
 def evaluate_recipe(
@@ -39,6 +42,8 @@ def evaluate_recipe(
     java: bool = False,
     submission: str | Path | None = None,
     save: bool = False,
+    objects: str | Path | None = None,
+    num_samples: int | None = None,
 ) -> dict[str, Any]:
     """Score a recipe's best model, another model, or predictions of any origin, on a split of the recipe's data.
 
@@ -52,6 +57,8 @@ def evaluate_recipe(
         java: METEOR and SPICE as well; where Java is absent, `not_computed` says so.
         submission: a file for the answers, or captions, in the layout that the data set's organisers take.
         save: write the evaluation into the model's folder, in the place of the one there; a card shows it.
+        objects: a COCO instances file with boxes of the split's images; what captions invent is scored too (CHAIR).
+        num_samples: draw so many captions of each image, and score how they differ, and the best of them.
 
     Returns what `evaluation.json` holds: `dataset`, `command` (which gives these figures again), `seed`, `decoding`,
     `metrics` (x100), `bad_endings_share`, `domains` (nocaps), `not_computed` (name -> reason). Raises `ValueError` for
@@ -60,11 +67,15 @@ def evaluate_recipe(
     recipe = read_recipe(recipe_path, changes)
     split = split or recipe.evaluate.final_split
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
+    options |= {"--objects": objects, "--samples": num_samples}
+    boxes = read_objects(recipe, objects) if objects is not None else None
+    if num_samples is not None:
+        check_samples(recipe, num_samples, predictions=predictions)
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
         if submission is not None or save:
             raise ValueError("--submission and --save are of a model: leave --predictions out")
-        evaluation, scored = score_file(recipe, predictions, split=split, java=java)
+        evaluation, scored = score_file(recipe, predictions, split=split, java=java, objects=boxes)
         evaluation["command"] = command
     else:
         folder = evaluated_folder(recipe, model, recipe_path=recipe_path, save=save)
@@ -72,7 +83,15 @@ def evaluate_recipe(
         task = build_task(recipe, Accelerator())
         beams = num_beams or recipe.evaluate.final_num_beams
         evaluation, scored = score_folder(
-            task, folder, split=split, num_beams=beams, command=command, java=java, submission=submission
+            task,
+            folder,
+            split=split,
+            num_beams=beams,
+            command=command,
+            java=java,
+            submission=submission,
+            objects=boxes,
+            num_samples=num_samples,
         )
         if not task.accelerator.is_main_process:
             return evaluation
@@ -85,6 +104,25 @@ def evaluate_recipe(
     if output is not None:
         write_output(Path(output), evaluation, scored)
     return evaluation
+
+
+def read_objects(recipe: Recipe, path: str | Path) -> dict[str, set[str]]:
+    """Image id -> names of its boxes, of a COCO instances file; `ValueError` for a task that does not score by them."""
+    if not TASKS[recipe.task].scores_objects:
+        able = ", ".join(name for name, other in TASKS.items() if other.scores_objects)
+        raise ValueError(f"--objects is for a recipe of {able}, and this one is of the task {recipe.task}")
+    return read_object_names(path)
+
+
+def check_samples(recipe: Recipe, num_samples: int, *, predictions: str | Path | None) -> None:
+    """`ValueError` where samples cannot be drawn, or are too few to differ."""
+    if not TASKS[recipe.task].draws_samples:
+        able = ", ".join(name for name, other in TASKS.items() if other.draws_samples)
+        raise ValueError(f"--samples is for a recipe of {able}, and this one is of the task {recipe.task}")
+    if predictions is not None:
+        raise ValueError("--samples are drawn from a model: leave --predictions out")
+    if num_samples < 2:
+        raise ValueError(f"--samples is {num_samples}: draw at least 2 of each image, which can differ")
 
 
 def write_output(path: Path, evaluation: dict[str, Any], scored: Scored) -> None:
@@ -106,18 +144,25 @@ def evaluated_folder(recipe: Recipe, model: str | None, *, recipe_path: str | Pa
 
 
 def score_file(
-    recipe: Recipe, predictions: str | Path, *, split: str, java: bool = False
+    recipe: Recipe,
+    predictions: str | Path,
+    *,
+    split: str,
+    java: bool = False,
+    objects: Mapping[str, Collection[str]] | None = None,
 ) -> tuple[dict[str, Any], Scored]:
     """Score a file of predictions of any origin on a split of the recipe's data, without any model or image.
 
-    Returns what `evaluation.json` holds, and the scores. Raises `ValueError` for a task without such files (see
-    `TaskSpec.score_file`), and for a file that does not fit the split.
+    objects: image id -> names of its boxes, for a task that scores by them. Returns what `evaluation.json` holds, and
+    the scores. Raises `ValueError` for a task without such files (see `TaskSpec.score_file`), and for a file that does
+    not fit the split.
     """
     spec = TASKS[recipe.task]
     if spec.score_file is None:
         able = ", ".join(name for name, other in TASKS.items() if other.score_file)
         raise ValueError(f"--predictions is for a recipe of {able}, and this one is of the task {recipe.task}")
-    scored, figures, rows = spec.score_file(recipe, predictions, split=split)
+    boxes = {} if objects is None else {"objects": objects}
+    scored, figures, rows = spec.score_file(recipe, predictions, split=split, **boxes)
     evaluation = {**dataset_facts(recipe, scored, split=split), "predictions": str(predictions), **figures}
     if spec.add_parsed:
         spec.add_parsed(evaluation, scored, rows)
@@ -142,12 +187,16 @@ def evaluate_folder(
 
 
 def write_evaluation(folder: Path, evaluation: dict[str, Any], scored: Scored) -> None:
-    """Write the three files of an evaluation; what the one before said of the model's training stays."""
+    """Write the files of an evaluation; what the one before said of the model's training stays."""
     path = folder / "evaluation.json"
     before = read_json(path) if path.is_file() else {}
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "predictions.json", scored.predictions)
     write_item_scores(folder, scored.items)
+    if scored.samples:
+        write_json(folder / SAMPLES, scored.samples)
+    else:
+        (folder / SAMPLES).unlink(missing_ok=True)
     write_json(path, evaluation | ({"training": before["training"]} if "training" in before else {}))
 
 
@@ -160,12 +209,16 @@ def score_folder(
     command: str = "",
     java: bool = False,
     submission: str | Path | None = None,
+    objects: Mapping[str, Collection[str]] | None = None,
+    num_samples: int | None = None,
 ) -> tuple[dict[str, Any], Scored]:
     """Load the folder's model in float32 and score it; returns what `evaluation.json` holds, and the scores."""
     spec = TASKS[task.recipe.task]
     add_java = check_java(spec) if java else None
     if submission and java:
         raise ValueError("--java compares with captions, which a submission is for want of: leave one of both out")
+    if submission and (objects is not None or num_samples):
+        raise ValueError("--objects and --samples are no part of a submission: leave them or --submission out")
     if submission and not spec.submits:
         raise ValueError(f"the task {spec.name} has nothing that is submitted: leave --submission out")
     if submission:
@@ -173,7 +226,8 @@ def score_folder(
     model, _ = task.load(folder)
     model = model.to(task.accelerator.device)
     score = task.score_all if submission else task.score
-    scored = score(model, split=split, num_beams=num_beams)
+    boxes = {} if objects is None else {"objects": objects}
+    scored = score(model, split=split, num_beams=num_beams, **boxes)
     evaluation = {
         **dataset_facts(task.recipe, scored, split=split),
         "command": command,
@@ -187,6 +241,8 @@ def score_folder(
         add_parsed(evaluation, scored, rows)
     if add_java:
         add_java(evaluation, scored, rows)
+    if num_samples:
+        task.add_samples(evaluation, scored, model, split=split, num_samples=num_samples)
     if submission and task.accelerator.is_main_process:
         task.write_submission(scored, submission, split=split)
     return evaluation, scored
@@ -203,6 +259,7 @@ def dataset_facts(recipe: Recipe, scored: Scored, *, split: str) -> dict[str, An
     """What an evaluation says of its task and data, with the number of predictions."""
     spec, format = TASKS[recipe.task], recipe.data["format"]
     number = {f"num_{spec.counted}": len(scored.predictions)}
+    number |= {f"num_{spec.counted}_{name}": value for name, value in scored.numbers.items()}
     return {
         "task": spec.hub_task,
         "dataset": {"name": recipe.data_name or format, "type": format, "split": split, **number},

@@ -64,7 +64,7 @@ def write_data(root: Path) -> None:
     data = root / "data"
     for write in (
         *(write_coco, write_flickr, write_nocaps, write_vizwiz, write_pairs, write_my_own, write_vqa, write_aokvqa),
-        *(write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes),
+        *(write_pope, write_gqa, write_lxmert, write_visual_genome, write_visual7w, write_daquar, write_pseudo_boxes),
     ):
         write(data)
     write_models(root)
@@ -342,6 +342,18 @@ def vqa_annotation(question_id: int, drawn: Drawn, question: str, kind: str, ans
 def choices(answer: str, number: int) -> list[str]:
     """That many different choices, the right one first."""
     return [answer, *(f"choice {i}" for i in range(1, number))]
+
+
+def write_pope(data: Path) -> None:
+    """POPE's files of three samplings."""
+    for name in ("random", "popular", "adversarial"):
+        asked = [
+            {"question_id": 2 * d.number + i, "image": f"COCO_val2014_{d.number:012d}.jpg", "label": label}
+            | {"text": f"Is there a {thing} in the image?"}
+            for d in of_split("test")
+            for i, (thing, label) in enumerate(((d.scene.objects[0].name, "yes"), ("dog", "no")))
+        ]
+        write_lines(data / "pope" / f"coco_pope_{name}.json", map(json.dumps, asked))
 
 
 def write_aokvqa(data: Path) -> None:

@@ -236,6 +236,8 @@ def test_evaluate_prints_figures_with_their_units(
         "output": None,
         "submission": None,
         "save": False,
+        "objects": None,
+        "num_samples": None,
         **given,
     }
     assert capsys.readouterr().out.splitlines() == [

@@ -25,7 +25,19 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--submission", metavar="FILE.json", help="write what is said as the organisers take it")
     parser.add_argument("--split", help="the part of the data (default: the recipe's final split)")
     parser.add_argument("--num-beams", type=positive, metavar="K", help="default: the recipe's final_num_beams")
-    parser.add_argument("--java", action="store_true", help="METEOR and the official SPICE too, which need Java")
+    parser.add_argument("--java", action="store_true", help="the official SPICE too, which needs Java")
+    parser.add_argument(
+        "--objects",
+        metavar="FILE.json",
+        help="COCO instances with boxes of the images: also score which objects captions invent (CHAIR)",
+    )
+    parser.add_argument(
+        "--samples",
+        type=positive,
+        metavar="N",
+        help="also draw N captions an image, and score how they differ (distinct n-grams, mBLEU, self-CIDEr) and the "
+        "CIDEr of the best",
+    )
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value of the recipe")
     parser.add_argument(
         "--output",
@@ -55,6 +67,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         java=arguments.java,
         submission=arguments.submission,
         save=arguments.save,
+        objects=arguments.objects,
+        num_samples=arguments.samples,
     )
     print_figures(evaluation)
     return 0
@@ -64,7 +78,7 @@ def print_figures(evaluation: Mapping[str, Any]) -> None:
     """Each figure on a line, and what was not computed with its reason."""
     dataset = evaluation["dataset"]
     numbers = [
-        f"{value} {name.removeprefix('num_').replace('photos', 'images')}"
+        f"{value} {name.removeprefix('num_').replace('photos', 'images').replace('_', ' ')}"
         for name, value in dataset.items()
         if name.startswith("num_")
     ]

@@ -78,9 +78,16 @@ def read_lines(path: PathLike) -> list[str]:
 def read_table(path: PathLike, *, text_columns: Collection[str] = TEXT_COLUMNS) -> list[dict[str, Any]]:
     """The rows of a JSONL table, or of a CSV or TSV table with a header, as `csv_rows` takes it."""
     if Path(path).suffix == ".jsonl":
-        rows = [_json_row(line, number, path) for number, line in enumerate(read_lines(path), start=1)]
-    else:
-        rows = csv_rows(read_text(path), path, text_columns=text_columns)
+        return read_json_lines(path)
+    rows = csv_rows(read_text(path), path, text_columns=text_columns)
+    if not rows:
+        raise ValueError(f"{path} holds no row")
+    return rows
+
+
+def read_json_lines(path: PathLike) -> list[dict[str, Any]]:
+    """The JSON objects of a file with one a line, whatever its name; ValueError naming the line that is none."""
+    rows = [_json_row(line, number, path) for number, line in enumerate(read_lines(path), start=1)]
     if not rows:
         raise ValueError(f"{path} holds no row")
     return rows

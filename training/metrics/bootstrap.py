@@ -17,7 +17,8 @@ def bootstrap_means(
 ) -> np.ndarray:
     """The means (samples,) of bootstrap samples: N of the values (N,), drawn with replacement.
 
-    weights (N,): of each value in the means, above 0; equal by default.
+    weights (N,): of each value in the means, not below 0; equal by default. A sample without any weight is NaN. The
+    same seed and N draw the same samples, so that the means of two models are paired.
 
     >>> bootstrap_means(np.ones(5), seed=0, samples=2).tolist()
     [1.0, 1.0]
@@ -28,14 +29,18 @@ def bootstrap_means(
     at_once = max(1, DRAWS_AT_ONCE // len(values))
     for first in range(0, samples, at_once):
         drawn = generator.integers(len(values), size=(min(at_once, samples - first), len(values)))
-        means.append(weighted[drawn].sum(axis=1) / weights[drawn].sum(axis=1))
+        totals = weights[drawn].sum(axis=1)
+        sums = weighted[drawn].sum(axis=1)
+        means.append(np.divide(sums, totals, out=np.full(len(drawn), np.nan), where=totals > 0))
     return np.concatenate(means)
 
 
 def interval_x100(means: np.ndarray) -> list[float]:
     """The 95 % interval of the means (samples,) of bootstrap samples, times 100: its lower and upper end.
 
+    Samples that are NaN are left out.
+
     >>> interval_x100(np.array([0.5, 0.5]))
     [50.0, 50.0]
     """
-    return (100 * np.percentile(means, PERCENTILES)).round(2).tolist()
+    return (100 * np.nanpercentile(means, PERCENTILES)).round(2).tolist()

@@ -4,8 +4,10 @@
      "t2i_r1": {"ids": ["7", "9"], "values": [0.4, 0.2], "weights": [5, 5]}}
 
 Items are what a bootstrap resamples: images, or questions. The captions of one image depend on each other, so the item
-is the image, with the captions' mean score and their number (`weights`). Metrics that are not a mean over items (BLEU,
-METEOR, average precision of boxes, WUPS over answers that are not scored one by one) are not in the file.
+is the image, with the captions' mean score and their number (`weights`). A ratio of sums such as CHAIRi, of all objects
+named, has `own_weights`: what an item counts with one model may differ from what it counts with another. Metrics that
+are neither (BLEU, METEOR, average precision of boxes, WUPS over answers that are not scored one by one) are not in the
+file.
 """
 
 import math
@@ -78,6 +80,7 @@ def read_item_scores(folder: Path) -> ItemScores:
 
 def is_entry(entry: Any) -> bool:
     """Whether a value is one metric's entry: an id, a value and optionally a weight per item."""
-    if not isinstance(entry, dict) or not {"ids", "values"} <= {*entry} <= {"ids", "values", "weights"}:
+    optional = {"weights", "own_weights"}
+    if not isinstance(entry, dict) or not {"ids", "values"} <= {*entry} <= {"ids", "values", *optional}:
         return False
     return all(isinstance(column, list) and len(column) == len(entry["ids"]) for column in entry.values())

@@ -4,9 +4,9 @@ Cross-entropy first (the paper, equation 11), then self-critical CIDEr-D (equati
 against the image's own captions, and their log-probability is pushed by how much they beat a baseline.
 """
 
-import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +41,15 @@ from training.tasks.build import (
 from training.tasks.captioning_recipe import CaptioningRecipe, check_texts
 from training.tasks.captioning_scores import (
     SPICE_PARTS,
+    add_diversity,
     add_java_scores,
     add_parsed_scores,
-    bad_endings_share,
     caption_figures,
-    caption_predictions,
     captions_of,
     read_predictions,
     scored_captions,
 )
-from training.tasks.captions import FORMATS, CaptionedTask, caption_rows, captioned_rows
+from training.tasks.captions import FORMATS, CaptionedTask, boxed_rows, caption_rows, captioned_rows
 from training.tasks.card_facts import decoding_facts
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.text_rows import TextRows
@@ -317,10 +316,24 @@ class CaptioningTask(CaptionedTask):
     # -- score --------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
-        """Caption a split, every process its share, and score it with the official metrics (per domain where named)."""
-        rows = self.evaluation_rows(split, max_images=max_images)
-        return scored_captions(self.captions(model, rows, num_beams=num_beams), rows)
+    def score(
+        self,
+        model: Any,
+        *,
+        split: str,
+        num_beams: int,
+        max_images: int = 0,
+        objects: Mapping[str, Collection[str]] | None = None,
+    ) -> Scored:
+        """Caption a split, every process its share, and score it with the official metrics (per domain where named).
+
+        objects: image id -> names of its boxes; images with boxes are then captioned as well, and scored by CHAIR.
+        """
+        if objects is None:
+            rows = self.evaluation_rows(split, max_images=max_images)
+        else:
+            rows = self.images.prepare(boxed_rows(self.rows(split), objects, split=split))
+        return scored_captions(self.captions(model, rows, num_beams=num_beams), rows, objects=objects)
 
     @torch.no_grad()
     def score_all(self, model: Any, *, split: str, num_beams: int) -> Scored:
@@ -336,19 +349,34 @@ class CaptioningTask(CaptionedTask):
                 f"{len(lost)} of the {len(wanted)} images of {split!r} have no regions, such as {lost[0]}, and a "
                 "submission needs a caption of each: make their regions, or mend the images"
             )
-        captions = self.captions(model, rows, num_beams=num_beams)
-        told = [i for i, references in enumerate(rows["captions"]) if references]
-        scored = Scored({"bad_endings_share": bad_endings_share(captions)}, [], {})
-        if told:
-            scored = scored_captions([captions[i] for i in told], rows.select(told))
-        ids = rows["image_id"][:]
-        return dataclasses.replace(scored, predictions=caption_predictions(ids, captions))
+        return scored_captions(self.captions(model, rows, num_beams=num_beams), rows)
+
+    @torch.no_grad()
+    def add_samples(
+        self, evaluation: dict[str, Any], scored: Scored, model: Any, *, split: str, num_samples: int
+    ) -> None:
+        """Draw captions of each image from the model's words as they are likely, and add how they differ.
+
+        Images without human captions have none drawn, since CIDEr's document frequencies are those of the human ones.
+        """
+        rows = self.evaluation_rows(split)
+        drawing: dict[str, Any] = {"do_sample": True, "top_k": 0, "temperature": 1.0}
+        repeats = self.recipe.evaluate.no_repeat_ngram_size
+        more = {"num_beams": 1, "num_return_sequences": num_samples, "no_repeat_ngram_size": repeats}
+        model.eval()
+        evaluation["samples"] = {"num_samples": num_samples, **drawing}
+        add_diversity(evaluation, scored, self.written(model, rows, drawing | more, name="sampling"), rows)
 
     def captions(self, model: Any, rows: Dataset, *, num_beams: int) -> list[str]:
         """A caption of each row, every process making its share."""
         model.eval()
-        found = sorted(gather_object(list(self.captioned(model, rows, num_beams))), key=lambda row: row["row"])
-        return [prediction["caption"] for prediction in found]
+        decoding = beams(num_beams, self.recipe.evaluate)
+        return [texts[0] for texts in self.written(model, rows, decoding, name=f"captioning, {num_beams} beams")]
+
+    def written(self, model: Any, rows: Dataset, decoding: dict[str, Any], *, name: str) -> list[list[str]]:
+        """The captions of each row, every process making its share; `name` stands beside the progress."""
+        found = gather_object(list(self.captioned(model, rows, decoding, name=name)))
+        return [prediction["captions"] for prediction in sorted(found, key=itemgetter("row"))]
 
     def write_submission(self, scored: Scored, path: str | Path, *, split: str) -> None:
         """Write the captions as COCO's, nocaps' and VizWiz' evaluation servers take them.
@@ -368,19 +396,21 @@ class CaptioningTask(CaptionedTask):
             **caption_figures(scored.metrics, scored.domains),
         }
 
-    def captioned(self, model: Any, rows: Dataset, num_beams: int) -> Iterator[dict[str, Any]]:
-        """This process's share of the rows, each with its caption."""
+    def captioned(self, model: Any, rows: Dataset, decoding: dict[str, Any], *, name: str) -> Iterator[dict[str, Any]]:
+        """This process's share of the rows, each with its captions."""
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = np.arange(len(rows))[accelerator.process_index :: accelerator.num_processes]
-        with tqdm(
-            total=len(mine), desc=f"captioning, {num_beams} beams", disable=not accelerator.is_main_process
-        ) as bar:
+        with tqdm(total=len(mine), desc=name, disable=not accelerator.is_main_process) as bar:
             for start in range(0, len(mine), size):
                 indices = mine[start : start + size]
                 images = self.on_device(self.image_inputs(rows, indices))
-                ids = model.generate(**images, **beams(num_beams, self.recipe.evaluate), **self.decoding(model))
-                captions = self.processor.batch_decode(ids, skip_special_tokens=True)
-                yield from ({"row": int(i), "caption": text} for i, text in zip(indices, captions, strict=True))
+                ids = model.generate(**images, **decoding, **self.decoding(model))
+                texts = self.processor.batch_decode(ids, skip_special_tokens=True)
+                each = len(texts) // len(indices)
+                yield from (
+                    {"row": int(i), "captions": texts[place * each : (place + 1) * each]}
+                    for place, i in enumerate(indices)
+                )
                 bar.update(len(indices))
 
 
@@ -409,16 +439,25 @@ def words_until_end(words: torch.Tensor, end_token_id: int) -> torch.Tensor:
     return (ended - (words == end_token_id).long()) == 0
 
 
-def score_captions(recipe: Recipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:
+def score_captions(
+    recipe: Recipe,
+    predictions: str | Path,
+    *,
+    split: str,
+    objects: Mapping[str, Collection[str]] | None = None,
+) -> tuple[Scored, dict[str, Any], Dataset]:
     """Score a file in COCO's result layout against the captions of a recipe's data, without any model or image.
 
-    predictions: `[{"image_id": 42, "caption": "a dog"}, ...]`, one entry for each image of the split that has captions;
-    ids may be numbers or strings. Returns the scores, what an evaluation says of them, and the rows. Raises
-    `ValueError` naming ids that are missing, unknown or given twice, and for a file of another layout.
+    predictions: `[{"image_id": 42, "caption": "a dog"}, ...]`, one entry for each image of the split that has captions
+    or, with `objects` (image id -> names of its boxes), boxes; ids may be numbers or strings. Returns the scores, what
+    an evaluation says of them, and the rows. Raises `ValueError` naming ids that are missing, unknown or given twice,
+    and for a file of another layout.
     """
     without_images = {"images": None} if "images" in recipe.data else {}
-    rows = captioned_rows(caption_rows({**recipe.data, **without_images}, split=split), split=split)
-    scored = scored_captions(captions_of(read_predictions(predictions), rows["image_id"][:], source=predictions), rows)
+    rows = caption_rows({**recipe.data, **without_images}, split=split)
+    rows = captioned_rows(rows, split=split) if objects is None else boxed_rows(rows, objects, split=split)
+    captions = captions_of(read_predictions(predictions), rows["image_id"][:], source=predictions)
+    scored = scored_captions(captions, rows, objects=objects)
     return scored, caption_figures(scored.metrics, scored.domains), rows
 
 
@@ -466,10 +505,24 @@ SPEC = TaskSpec(
         "spice": "SPICE",
         "spice_spacy": "SPICE by spaCy",
         **{f"spice_spacy_{name}": f"SPICE by spaCy, {called}" for name, called in SPICE_PARTS.items()},
+        "chair_s": "CHAIRs",
+        "chair_i": "CHAIRi",
+        "chair_recall": "recall of objects",
+        "chair_s_corrected": "CHAIRs, corrected",
+        "chair_i_corrected": "CHAIRi, corrected",
+        "chair_recall_corrected": "recall of objects, corrected",
+        **{f"div_{n}": f"Div-{n} of samples" for n in (1, 2)},
+        **{f"mbleu_{n}": f"mBLEU-{n} of samples" for n in (1, 2, 3, 4)},
+        "self_cider": "self-CIDEr of samples",
+        "oracle_cider": "CIDEr-D of the best sample",
+        "sample_cider": "CIDEr-D of samples",
+        "distinct_words": "words in all samples",
     },
     best_by=("cider_d", "cider", "cider_plain", "rouge_l", "bleu_1", "bleu_2", "bleu_3", "bleu_4"),
     score_file=score_captions,
     submits=True,
     add_java=add_java_scores,
     add_parsed=add_parsed_scores,
+    scores_objects=True,
+    draws_samples=True,
 )

@@ -4,7 +4,7 @@ Flips, crops and captions are drawn by (seed, epoch, image), so any process that
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -88,6 +88,21 @@ class CaptionedTask(TopDownTask):
 def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:
     """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split."""
     return load_by_split(partial(load_captions, formats=FORMATS), data, split=split, names=BY_SPLIT)
+
+
+def boxed_rows(rows: Dataset, objects: Mapping[str, Collection[str]], *, split: str) -> Dataset:
+    """The rows that have captions to score against, or boxes; `ValueError` where none has boxes.
+
+    objects: image id -> names of its boxes.
+    """
+    ids = rows["image_id"][:]
+    if not any(image_id in objects for image_id in ids):
+        raise ValueError(
+            f"none of the {len(ids)} images of the split {split!r}, such as {ids[0]}, has boxes in the file of "
+            "--objects: name the instances file of these images, whose ids are the same"
+        )
+    kept = [i for i, texts in enumerate(rows["captions"]) if texts or ids[i] in objects]
+    return rows if len(kept) == len(rows) else rows.select(kept)
 
 
 def captioned_rows(rows: Dataset, *, split: str) -> Dataset:

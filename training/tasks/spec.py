@@ -38,12 +38,16 @@ class Scored:
 
     items: metric -> what each image or question scored, as `training/metrics/item_scores.py` has it, for the metrics
         that are means over them.
+    numbers: of the split's images or questions, how many are scored by what: `captioned`, `boxed`.
+    samples: of each image, `image_id` and the `captions` that were drawn for it, where several were asked for.
     """
 
     metrics: dict[str, float]
     predictions: list[dict[str, Any]]
     domains: dict[str, dict[str, float]]
     items: ItemScores = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    samples: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Task(Protocol):
@@ -52,8 +56,8 @@ class Task(Protocol):
     num_rows: images to train on; set by `prepare`.
     stateful: modules that a checkpoint keeps besides the model.
 
-    The last three verbs belong to tasks that submit predictions, and `evaluation_rows` to those with figures of Java or
-    of a parser.
+    The three verbs on submissions belong to tasks that submit predictions, `evaluation_rows` to those with figures of
+    Java or of a parser, and `add_samples` to those that draw several predictions.
     """
 
     recipe: Recipe
@@ -97,6 +101,11 @@ class Task(Protocol):
     def write_submission(self, scored: Scored, path: str | Path, *, split: str) -> None:
         """Write the predictions as the data set's organisers take them."""
 
+    def add_samples(
+        self, evaluation: dict[str, Any], scored: Scored, model: Any, *, split: str, num_samples: int
+    ) -> None:
+        """Draw predictions, and add how they differ to an evaluation and its scores."""
+
 
 def no_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     """No rows of a card's table beside those on regions."""
@@ -127,6 +136,8 @@ class TaskSpec:
     submits: whether predictions are written for a data set's organisers; the task then has the last three verbs.
     add_java: (evaluation, scores, rows) adds the figures that need Java.
     add_parsed: (evaluation, scores, rows) adds the figures that need a parser, and says why where there is none.
+    scores_objects: whether `score` and `score_file` take `objects`, image id -> names of its boxes.
+    draws_samples: whether several predictions can be drawn; the task then has `add_samples`.
     """
 
     name: str
@@ -143,6 +154,8 @@ class TaskSpec:
     submits: bool = False
     add_java: Callable[[dict[str, Any], Scored, Dataset], None] | None = None
     add_parsed: Callable[[dict[str, Any], Scored, Dataset], None] | None = None
+    scores_objects: bool = False
+    draws_samples: bool = False
     runs: str = ""
     recipe: type[Recipe] = Recipe
     check: Callable[[Any], None] | None = None

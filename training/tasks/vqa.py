@@ -57,6 +57,7 @@ from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_recipe import VqaRecipe, check_recipe
 from training.text.word_vectors import start_from_vectors
 
+POPE_TITLES = {"precision": "precision", "recall": "recall", "f1": "F1", "yes_share": "share"}
 SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),
     **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
@@ -329,7 +330,8 @@ class VqaTask(TopDownTask):
         found = gather_object(list(self.answered(model, asked)))
         answers = sorted(found, key=lambda answer: answer["row"])
         texts = [answer["answer"] for answer in answers]
-        correct = item_accuracies(texts, asked.rows)
+        format = scored_format(self.recipe.data, split)
+        correct = item_accuracies(texts, asked.rows, format=format)
         predictions = [
             {"question_id": question_id}
             | {name: answer[name] for name in ("answer", "score", "choice") if name in answer}
@@ -337,13 +339,11 @@ class VqaTask(TopDownTask):
             for question_id, answer, accuracy in zip(asked.rows["question_id"][:], answers, correct, strict=True)
         ]
         choices = [answer.get("choice", "") for answer in answers]
-        format = scored_format(self.recipe.data, split)
         metrics, domains, self.not_computed = question_scores(
             texts, asked.rows, format=format, choices=choices, targets=self.recipe.answers.scores
         )
-        return Scored(
-            metrics, predictions, domains, question_items(texts, asked.rows, choices=choices, metrics=metrics)
-        )
+        items = question_items(texts, asked.rows, choices=choices, metrics=metrics, format=format)
+        return Scored(metrics, predictions, domains, items)
 
     def answered(self, model: Any, asked: Questions) -> Iterator[dict[str, Any]]:
         """This process's share of the questions: row, best answer and its score in 0..1."""
@@ -511,13 +511,15 @@ def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> 
     """Score a file of answers in VQA's, GQA's or A-OKVQA's result layout, without any model or image.
 
     predictions: `[{"question_id": 42, "answer": "two"}, ...]`, or with `questionId` and `prediction`; beside it the
-    `choice` where there are choices, as `predictions.json` has it. A question without an entry counts as wrong, an
-    unknown one is ignored; one warning lists both. Returns the scores, what an evaluation says of them, and the rows.
-    Raises `ValueError` for a file of another layout, or whose questions are none of the split's.
+    `choice` where there are choices, as `predictions.json` has it; to POPE's questions captions too. A question without
+    an entry counts as wrong (of POPE it is refused), an unknown one is ignored; one warning lists both. Returns scores,
+    what an evaluation says of them, and the rows. Raises `ValueError` for a file of another layout, or whose questions
+    are none of the split's.
     """
     rows = question_rows(recipe.data, split=split, images=False)
     ids = rows["question_id"][:]
-    said, choice_of = read_predicted_answers(predictions)
+    format = scored_format(recipe.data, split)
+    said, choice_of = read_predicted_answers(predictions, rows, format=format)
     try:
         aligned = align_predictions(said, ids)
     except ValueError as error:
@@ -528,12 +530,13 @@ def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> 
     if aligned.problems():
         warnings.warn(aligned.problems(), stacklevel=2)
     choices = [choice_of.get(question_id, "") for question_id in ids] if choice_of else []
-    answers, format = list(aligned.predictions), scored_format(recipe.data, split)
+    answers = list(aligned.predictions)
     metrics, domains, not_computed = question_scores(
         answers, rows, format=format, choices=choices, targets=recipe.answers.scores
     )
     said_of = [{"question_id": name, "answer": answer} for name, answer in zip(ids, answers, strict=True)]
-    scored = Scored(metrics, said_of, domains, question_items(answers, rows, choices=choices, metrics=metrics))
+    items = question_items(answers, rows, choices=choices, metrics=metrics, format=format)
+    scored = Scored(metrics, said_of, domains, items)
     return scored, answer_figures(metrics, domains, not_computed), rows
 
 
@@ -583,6 +586,7 @@ SPEC = TaskSpec(
         "open": "accuracy of open questions",
         "consistency": "consistency",
         "multiple_choice": "accuracy of multiple choice",
+        **{name: f"{title} of yes" for name, title in POPE_TITLES.items()},
         "wups_0": "WUPS@0.0",
         "wups_0.9": "WUPS@0.9",
     },

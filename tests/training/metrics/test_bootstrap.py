@@ -26,3 +26,9 @@ def test_weighted_means_equal_a_plain_loop(at_once: int, monkeypatch: pytest.Mon
 
 def test_an_interval_holds_the_middle_95_of_100() -> None:
     assert interval_x100(np.linspace(0, 1, 1001)) == [2.5, 97.5]
+
+
+def test_samples_without_weight_are_left_out_of_the_interval() -> None:
+    means = bootstrap_means(np.array([0.0, 1.0]), seed=0, samples=200, weights=np.array([0.0, 2.0]))
+    assert np.isnan(means).any() and set(means[np.isfinite(means)]) == {1.0}
+    assert interval_x100(means) == [100.0, 100.0]

@@ -3,8 +3,9 @@
     files + image folder --load_vqa--> rows of training/data/questions/rows.py --training/tasks/vqa.py--> model inputs
 
 The readers lie by family: `coco.py` (VQA v1, v2, OK-VQA, A-OKVQA, LXMERT), `visual_genome.py` (GQA, Visual7W, Visual
-Genome), `daquar.py`, `tables.py` (your own tables, the Hub), `from_captions.py`; `mixture.py` joins several. The drawn
-scenes are `training/scenes/questions.py`'s; `training/tasks/vqa.py` joins them to these.
+Genome), `daquar.py`, `pope.py` (POPE, of boxes too), `tables.py` (your own tables, the Hub), `from_captions.py`;
+`mixture.py` joins several. The drawn scenes are `training/scenes/questions.py`'s; `training/tasks/vqa.py` joins them to
+these.
 
 No image is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """
@@ -21,6 +22,7 @@ from training.data.questions.coco import read_aokvqa, read_lxmert_gqa, read_lxme
 from training.data.questions.daquar import read_daquar
 from training.data.questions.from_captions import read_caption_questions
 from training.data.questions.mixture import read_mixture
+from training.data.questions.pope import read_pope, read_pope_questions
 from training.data.questions.tables import read_folder, read_hub, read_table_questions
 from training.data.questions.visual_genome import read_gqa, read_visual7w, read_visual_genome_qa
 
@@ -37,6 +39,8 @@ VQA_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
     "folder": read_folder,
     "hub": read_hub,
     "captions": partial(read_caption_questions, caption_formats=CAPTION_FORMATS),
+    "pope": read_pope,
+    "pope_questions": read_pope_questions,
     "mixture": read_mixture,
 }
 

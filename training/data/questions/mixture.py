@@ -19,7 +19,7 @@ from training.data.splits import NoSuchSplitError
 
 # Formats whose data sets call the same image by the same id.
 IMAGE_IDS = {
-    **dict.fromkeys(("vqa_v2", "lxmert_vqa", "aokvqa"), "coco"),
+    **dict.fromkeys(("vqa_v2", "lxmert_vqa", "aokvqa", "pope"), "coco"),
     **dict.fromkeys(("gqa", "lxmert_gqa", "visual7w", "visual_genome_qa"), "visual_genome"),
     **{format: format for format in ("daquar", "scenes")},
 }

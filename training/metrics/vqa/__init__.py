@@ -11,6 +11,7 @@ from .accuracy import (
 )
 from .exact_match import Alignment, align_predictions, exact_match_accuracy, squad_em_f1
 from .gqa import gqa, gqa_questions
+from .pope import pope
 from .wups import wups
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "gqa_questions",
     "official_report",
     "okvqa",
+    "pope",
     "squad_em_f1",
     "textvqa_accuracy",
     "visual7w",

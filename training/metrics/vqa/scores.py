@@ -1,7 +1,7 @@
 """Answers -> the figures of their data set: which of `training/metrics/vqa/accuracy.py` a split is scored with.
 
-VQA's accuracy where ten people answered each question; GQA's, A-OKVQA's, Visual7W's and LXMERT's own; DAQUAR's exact
-match and WUPS; exact match with the one answer elsewhere. Choices have their accuracy beside it.
+VQA's accuracy where ten people answered each question; GQA's, A-OKVQA's, Visual7W's, POPE's and LXMERT's own; DAQUAR's
+exact match and WUPS; exact match with the one answer elsewhere. Choices have their accuracy beside it.
 """
 
 import math
@@ -16,6 +16,7 @@ from datasets import Dataset
 from processors.answer_text_updown import normalize_answer, soft_score
 from training.data.files import read_json
 from training.data.questions.answers import learned_answers
+from training.data.questions.pope import asked_object
 from training.data.questions.rows import vqa_split, vqa_splits
 from training.metrics.item_scores import ItemScores, item_scores
 from training.metrics.vqa import (
@@ -27,10 +28,12 @@ from training.metrics.vqa import (
     visual7w,
     vqa_accuracy,
 )
+from training.metrics.vqa.pope import caption_answers, pope
 from training.metrics.vqa.wups import wups
 
 ANNOTATORS = 10  # of each question of VQA, OK-VQA and VizWiz, whose accuracy needs several
 OF_THREE = "agree_of_three"
+POPE_FORMATS = ("pope", "pope_questions")
 
 
 def scored_format(data: Mapping[str, Any], split: str) -> str:
@@ -78,8 +81,13 @@ def question_scores(
 Figures = tuple[dict[str, float], dict[str, dict[str, float]], dict[str, str]]
 
 
-def item_accuracies(answers: Sequence[str], rows: Dataset) -> list[float]:
-    """Each answer's accuracy in 0..1, VQA's where there are ten annotators, else exact match; NaN for hidden ones."""
+def item_accuracies(answers: Sequence[str], rows: Dataset, *, format: str = "") -> list[float]:
+    """Each answer's accuracy in 0..1, VQA's where there are ten annotators, else exact match; NaN for hidden ones.
+
+    Answers to POPE's questions (`format`) are read as POPE reads them.
+    """
+    if format in POPE_FORMATS:
+        return pope(answers, rows["answer"][:])["per_item"]
     codes, texts = learned_answers(rows)
     known = np.flatnonzero(codes >= 0).tolist()
     per_item = [math.nan] * len(answers)
@@ -92,13 +100,16 @@ def item_accuracies(answers: Sequence[str], rows: Dataset) -> list[float]:
 
 
 def question_items(
-    answers: Sequence[str], rows: Dataset, *, choices: Sequence[str], metrics: Mapping[str, float]
+    answers: Sequence[str], rows: Dataset, *, choices: Sequence[str], metrics: Mapping[str, float], format: str = ""
 ) -> ItemScores:
     """What each question scored, `accuracy` and `multiple_choice`, where the split's figure is the mean of that.
 
-    The evaluations of some data sets score a question otherwise than VQA's accuracy or exact match do.
+    The evaluations of some data sets score a question otherwise than VQA's accuracy or exact match do. Of POPE's
+    questions (`format`) whether the answer is a yes is there as well, `yes_share`.
     """
-    found = {"accuracy": item_accuracies(answers, rows)}
+    found = {"accuracy": item_accuracies(answers, rows, format=format)}
+    if format in POPE_FORMATS:
+        found["yes_share"] = [float(said) for said in pope(answers, rows["answer"][:])["said_yes"]]
     if f"accuracy_{OF_THREE}" in metrics:
         found[f"accuracy_{OF_THREE}"] = vqa_accuracy(answers, rows["answers"][:], variant=OF_THREE)["per_item"]
     if choices:
@@ -174,7 +185,27 @@ def score_lxmert_vqa(answers: list[str], true: list[str], rows: Dataset) -> Figu
     return {"accuracy": float(np.mean(per_item))}, by_type(per_item, rows), {}
 
 
+def score_pope(answers: list[str], true: list[str], rows: Dataset) -> Figures:
+    """POPE's figures over all questions (Li et al. 2023), and of each sampling."""
+    metrics = _pope_figures(answers, true)
+    lacking = [name for name, value in metrics.items() if math.isnan(value)]
+    kinds, domains = rows["question_type"][:], {}
+    for kind in dict.fromkeys(filter(None, kinds)):
+        chosen = [i for i, name in enumerate(kinds) if name == kind]
+        found = _pope_figures([answers[i] for i in chosen], [true[i] for i in chosen])
+        figures = {f"{name}_x100": 100 * value for name, value in found.items() if not math.isnan(value)}
+        domains[f"sampling: {kind}"] = {**figures, "questions": len(chosen)}
+    told = {name: value for name, value in metrics.items() if name not in lacking}
+    return told, domains, dict.fromkeys(lacking, "divides by zero: no answer, or no label, is yes")
+
+
+def _pope_figures(answers: list[str], true: list[str]) -> dict[str, float]:
+    found = pope(answers, true)
+    return {name: found[name] for name in ("accuracy", "precision", "recall", "f1", "yes_share")}
+
+
 SCORERS = {
+    **dict.fromkeys(POPE_FORMATS, score_pope),
     "gqa": score_gqa,
     "aokvqa": score_aokvqa,
     "visual7w": score_visual7w,
@@ -213,12 +244,15 @@ def pick(found: Mapping[str, Any]) -> dict[str, float]:
     return {"accuracy_x100": found["accuracy_x100"], "questions": found["questions"]}
 
 
-def read_predicted_answers(path: str | Path) -> tuple[Any, dict[str, Any]]:
+def read_predicted_answers(path: str | Path, rows: Dataset, *, format: str) -> tuple[Any, dict[str, Any]]:
     """What `align_predictions` takes of a file of answers, and question id -> choice where it has some.
 
-    Raises `ValueError` for a file that is neither a list nor A-OKVQA's mapping of question ids.
+    POPE's questions (`format`) are also answered by a file of captions, as `caption_answers` says. Raises `ValueError`
+    for a file that is neither a list nor A-OKVQA's mapping of question ids, and for a POPE question without an answer.
     """
     content = read_json(path)
+    if format in POPE_FORMATS and isinstance(content, list):
+        return _pope_answers(content, rows, source=path), {}
     if isinstance(content, dict):  # question id -> answer, or {"direct_answer", "multiple_choice"}
         both = {name: entry if isinstance(entry, dict) else {"direct_answer": entry} for name, entry in content.items()}
         choices = {name: entry["multiple_choice"] for name, entry in both.items() if "multiple_choice" in entry}
@@ -227,3 +261,27 @@ def read_predicted_answers(path: str | Path) -> tuple[Any, dict[str, Any]]:
         raise ValueError(f'{path} is no list of answers: write [{{"question_id": 42, "answer": "two"}}, ...]')
     chosen = [entry for entry in content if isinstance(entry, dict) and "choice" in entry and "question_id" in entry]
     return content, {str(entry["question_id"]): entry["choice"] for entry in chosen}
+
+
+def _pope_answers(content: list[Any], rows: Dataset, *, source: str | Path) -> dict[str, Any]:
+    """Question id -> answer, of a file of answers or of captions of the images asked of."""
+    entries = [entry for entry in content if isinstance(entry, dict)]
+    columns = [rows[name][:] for name in ("question_id", "image_id", "question", "details")]
+    captions = {str(entry["image_id"]): entry["caption"] for entry in entries if {"image_id", "caption"} <= {*entry}}
+    if captions:
+        answered, ids = captions, columns[1]
+    else:
+        answered = {str(e["question_id"]): e["answer"] for e in entries if {"question_id", "answer"} <= {*e}}
+        ids = columns[0]
+    lacking = [name for name in dict.fromkeys(ids) if not isinstance(answered.get(name), str)]
+    if lacking:
+        what = "captions of images" if captions else "answers to questions"
+        raise ValueError(
+            f"{source} lacks {len(lacking)} {what} that POPE asks of, such as {lacking[0]}: write one for each"
+        )
+    if captions:
+        asked = [asked_object(details, question) for question, details in zip(*columns[2:], strict=True)]
+        if "" in asked:
+            raise ValueError(f"captions answer no {columns[2][asked.index('')]!r}: ask 'Is there a ...?'")
+        return dict(zip(columns[0], caption_answers([captions[name] for name in ids], asked), strict=True))
+    return answered
