@@ -96,13 +96,13 @@ class ConstrainedBeamSearch:
         num_beams: k, the beams of each state.
         num_captions: n, the captions of each image.
         do_sample: draw beams from the model's distribution in the place of the best ones: each of the n captions then
-            is the first that a search of its own ends, whose states draw k candidates without replacement (Gumbel-top-k,
-            Kool et al. 2019). Else the n best captions of one search are returned, the best first.
+            is the first that a search of its own ends, whose states draw their beams without replacement
+            (Gumbel-top-k, Kool et al. 2019). Else they are the n best captions of one search, the best first.
 
     Captions are ranked as by transformers: log-probability over (number of generated words, the end token included)
-    to the power of `length_penalty`. The search ends when no beam can beat the captions that it keeps (or as soon
-    as it keeps enough, with `early_stopping=True`), or at `max_length`, where a caption with all words counts without its
-    end token. Score processors (`no_repeat_ngram_size`, `top_k`, ...) apply, but never rule out a token that brings a
+    to the power of `length_penalty`. The search ends when no beam can beat the captions that it keeps (or as soon as
+    it keeps enough, with `early_stopping=True`), or at `max_length`, where a caption with all words counts without its
+    end. Score processors (`no_repeat_ngram_size`, `top_k`, ...) apply, but never rule out a token that brings a
     caption nearer to its required words.
     """
 
@@ -270,8 +270,8 @@ class SearchLoop:
         scores, tokens, rows = (field[:, :wanted] for field in (self.kept.scores, self.kept.tokens, self.kept.rows))
         if (scores == NOT_A_BEAM).any():
             raise ValueError(
-                "fewer captions than asked for ended with all required words in them: raise max_new_tokens or num_beams, "
-                "or ask for fewer captions"
+                "fewer captions than asked for ended with all required words in them: raise max_new_tokens or "
+                "num_beams, or ask for fewer captions"
             )
         scores, tokens, rows = scores.flatten(), tokens.flatten(0, 1), rows.flatten(0, 1)
         longest = int((rows >= 0).sum(dim=1).max())
@@ -284,7 +284,7 @@ class SearchLoop:
 
 
 class ModelSteps:
-    """Runs the model word by word, with its cache where it keeps one, and records what `generate` is asked to return."""
+    """Runs the model word by word, with its cache if it has one, and records what `generate` is asked to return."""
 
     def __init__(self, model: Any, inputs: dict[str, Any], config: Any):
         self.model, self.inputs, self.config = model, inputs, config
