@@ -132,9 +132,9 @@ def test_ugly_rows() -> None:
     weights = {"rouge_l": 2.0, "bleu_1": 0}
     rewards = CaptionRewards([[[4, 2], [5, 2]], [[6, 2]]], weights, end_token_id=END, pad_token_id=PAD)
     each = rewards.each(np.array([[0, 0, 0], [2, 0, 0], [4, 2, 0]]), np.array([0, 0, 0]))
-    assert each["rouge_l"].tolist() == pytest.approx([0.0, 0.5, 1.0])
+    assert each["rouge_l"].tolist() == pytest.approx([0.0, 1.22 / 1.94, 1.0])
     assert each["bleu_1"][0] < 1e-5 and each["bleu_1"][2] == pytest.approx(1.0)
-    assert rewards.total(each).tolist() == pytest.approx([0.0, 1.0, 2.0])
+    assert rewards.total(each).tolist() == pytest.approx([0.0, 2.44 / 1.94, 2.0])
     assert rewards.each(np.zeros((0, 3), int), np.zeros(0, int))["bleu_1"].shape == (0,)
 
 
