@@ -1,5 +1,5 @@
 """What a captioner's `generate` and `forward` take beyond what transformers has: images by position, one prompt for all
-images, strings to stop at with a tokenizer of words, labels alone.
+images, required words, strings to stop at with a tokenizer of words, labels alone.
 
 It stands between the user and `GenerationMixin`, for the captioners (`modeling_captioning`, `modeling_prefix_lm`).
 """
@@ -10,26 +10,35 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import LogitsProcessor, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationMixin, LogitsProcessor, StoppingCriteria, StoppingCriteriaList
 
 from .arguments_updown import REGION_FIELDS
 from .compat_updown import CachedGenerationMixin
+from .constrained_beams_updown import constrained_settings
 from .losses_updown import IGNORED_LABEL
 from .outputs_updown import check_finite
 
+POSITIONAL = list(inspect.signature(GenerationMixin.generate).parameters)[2:]  # after the words
 LENGTHS = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
 
 
 class ImageGenerationMixin(CachedGenerationMixin):
     """`generate` for models whose main input are words, but which people hand images first."""
 
-    def generate(self, inputs: torch.Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+    def generate(
+        self, inputs: torch.Tensor | None = None, *args: Any, required_words: Any = None, **kwargs: Any
+    ) -> Any:
         """As `GenerationMixin.generate`; `inputs` may be `pixel_values` (P, 3, height, width) as well as words (N, T).
 
         A prompt of one row begins the captions of all P images. `stop_strings` need `tokenizer=`, as everywhere. All
         that a region source returns may be given, `generate(**detector(pixel_values))`: fields of it that this model
-        does not read are left out. A length that the user gives wins over the model's own. Raises `ValueError` for
-        images given twice.
+        does not read are left out. A length that the user gives wins over the model's own.
+
+        required_words: a list of constraints that every caption meets (`required_words_updown.required_token_ids`):
+        `["cat|kitten", "dog"]` with `tokenizer=`, or the token ids of each one's alternatives. The search is
+        `constrained_beams_updown.ConstrainedBeamSearch`; `num_beams` are those of each of its states.
+
+        Raises `ValueError` for images given twice, and for words that no caption can hold.
         """
         read = inspect.signature(self.forward).parameters  # type: ignore[attr-defined]
         kwargs = {name: value for name, value in kwargs.items() if name in read or name not in REGION_FIELDS}
@@ -49,14 +58,22 @@ class ImageGenerationMixin(CachedGenerationMixin):
         kwargs |= users_lengths(kwargs, num_words=1 if words is None else words.shape[1])
         if words is None and self.device.type == "meta":  # transformers would put the first word where the weights are
             inputs = first_words(self, kwargs)
-        stop_strings = kwargs.get("stop_strings") or self.generation_config.stop_strings
-        if stop_strings and kwargs.get("tokenizer") is not None:
-            stops = StopAtStrings(kwargs.pop("tokenizer"), stop_strings)
-            kwargs |= {
-                "stop_strings": None,
-                "stopping_criteria": StoppingCriteriaList([*(kwargs.get("stopping_criteria") or ()), stops]),
-            }
+        if required_words is not None and len(required_words):
+            positional = dict(zip(POSITIONAL, args, strict=False))
+            kwargs = constrained_settings(self, required_words, {**positional, **kwargs, **stop_settings(self, kwargs)})
+            return super().generate(for_all_images(inputs, kwargs), **kwargs)
+        if stops := stop_settings(self, kwargs):
+            kwargs = {**kwargs, **stops, "tokenizer": None}
         return super().generate(for_all_images(inputs, kwargs), *args, **kwargs)
+
+
+def stop_settings(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `generate` that stop at strings, where there are some and a `tokenizer`; else none."""
+    strings, tokenizer = given.get("stop_strings") or model.generation_config.stop_strings, given.get("tokenizer")
+    if not strings or tokenizer is None:
+        return {}
+    criteria = [*(given.get("stopping_criteria") or ()), StopAtStrings(tokenizer, strings)]
+    return {"stop_strings": None, "stopping_criteria": StoppingCriteriaList(criteria)}
 
 
 class StopAtStrings(StoppingCriteria):

@@ -47,6 +47,9 @@ class UpDownImageToTextPipeline(Pipeline):
     - `region_weights`: tensor (T, R), the attention over the regions when each word was generated, each row sums to 1;
     - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
 
+    With `return_log_probs=True` each caption also has `log_prob_per_word`: the model's own log-probability of it over
+    its number of words, the end token is one, those of a prompt are none.
+
     Example:
 
     >>> import modeling_updown
@@ -78,17 +81,20 @@ class UpDownImageToTextPipeline(Pipeline):
         Args:
             inputs: an image or several, as the class describes; `images=` is another name for it.
             prompt: the first words of every caption, such as `"a photo of"`.
+            words: what every caption must name, such as `["cat|kitten", "dog"]`: one of the alternatives of each entry;
+                `num_beams` are then those of each set of words so far (`constrained_beams_updown`).
             max_new_tokens, num_beams, num_return_sequences, do_sample, ...: settings of `generate`, also as a dict
                 `generate_kwargs`. `max_length` includes BOS and the prompt.
             timeout: seconds for the download of an image.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
             return_regions: add `words`, `region_weights` and `region_boxes` to each caption.
+            return_log_probs: add `log_prob_per_word` to each caption.
             return_token_ids: add `generated_token_ids`, a list with BOS, EOS and the prompt but without padding.
             batch_size, num_workers: images per batch (default 1), processes that load images (0).
 
         Raises:
-            ValueError: if an image cannot be read, with its index from 0 if there are several, or the model's scores
-                are not finite.
+            ValueError: if an image cannot be read, with its index from 0 if there are several, the model's scores
+                are not finite, or a word that is asked for is not in the vocabulary.
             TypeError: without an image, or for an argument that neither the pipeline, the image processor nor
                 `generate` has.
         """
@@ -109,6 +115,8 @@ class UpDownImageToTextPipeline(Pipeline):
         generate_kwargs: Mapping[str, Any] | None = None,
         return_regions: bool | None = None,
         return_token_ids: bool | None = None,
+        return_log_probs: bool | None = None,
+        words: Sequence[Any] | str | None = None,
         timeout: float | None = None,
         **settings: Any,
     ) -> tuple[dict, dict, dict]:
@@ -124,7 +132,12 @@ class UpDownImageToTextPipeline(Pipeline):
         generation = {**(generate_kwargs or {}), **settings}
         steps: tuple[dict[str, Any], ...] = (
             {"prompt": prompt, "timeout": timeout, **image_settings},
-            {"return_regions": return_regions, "generate_kwargs": generation or None},
+            {
+                "return_regions": return_regions,
+                "return_log_probs": return_log_probs,
+                "words": words,
+                "generate_kwargs": generation or None,
+            },
             {"return_token_ids": return_token_ids},
         )
         preprocess, forward, postprocess = (
@@ -170,23 +183,29 @@ class UpDownImageToTextPipeline(Pipeline):
         input_tensors: dict[str, torch.Tensor],
         generate_kwargs: Mapping[str, Any] | None = None,
         return_regions: bool = False,
+        return_log_probs: bool = False,
+        words: Sequence[Any] | str | None = None,
     ) -> dict[str, torch.Tensor]:
-        """-> `sequences` (B, S, T), S captions per image, and with `return_regions` their weights and boxes."""
+        """-> `sequences` (B, S, T), S captions per image, with `return_regions` their weights and boxes, and with
+        `return_log_probs` their `log_prob_per_word` (B, S)."""
         inputs = {**input_tensors, "pixel_values": input_tensors["pixel_values"].to(self.model.dtype)}
-        num_images = len(inputs["pixel_values"])
-        settings = self.generation_settings(generate_kwargs or {}, words=inputs.get("input_ids"))
+        num_images, prompt = len(inputs["pixel_values"]), inputs.get("input_ids")
+        settings = self.generation_settings(generate_kwargs or {}, words=prompt)
         settings = prepared_settings(self, settings, return_dict_in_generate=True, output_attentions=return_regions)
         if not hasattr(self.model, "get_regions"):
-            if return_regions:
-                raise ValueError(
-                    f"{type(self.model).__name__} has no attention over regions: leave out return_regions=True"
-                )
+            self.check_foreign(return_regions=return_regions, return_log_probs=return_log_probs, words=bool(words))
             return {"sequences": per_image(self.model.generate(**inputs, **settings).sequences, num_images)}
         pixels = {name: inputs.pop(name) for name in ("pixel_values", "pixel_mask") if name in inputs}
         regions = self.model.get_regions(**pixels)
         inputs |= regions
-        output = self.model.generate(**inputs, **settings)
+        output = self.model.generate(**inputs, **settings, required_words=words)
         captions = {"sequences": per_image(output.sequences, num_images)}
+        if return_log_probs:
+            prompt_length = 1 if prompt is None else prompt.shape[1]
+            log_probs = log_prob_per_word(
+                self.model, output.sequences, regions, prompt_length=prompt_length, end_token_ids=self.end_token_ids()
+            )
+            captions["log_prob_per_word"] = per_image(log_probs, num_images)
         if return_regions:
             weights = next_word_weights(output.attentions, output.sequences, getattr(output, "beam_indices", None))
             captions |= {
@@ -195,6 +214,15 @@ class UpDownImageToTextPipeline(Pipeline):
                 "region_mask": regions.region_mask,
             }
         return captions
+
+    def check_foreign(self, **asked: bool) -> None:
+        """`ValueError` where something is asked for that a model of another library does not have."""
+        kind = type(self.model).__name__
+        if asked["return_regions"]:
+            raise ValueError(f"{kind} has no attention over regions: leave out return_regions=True")
+        name = next((name for name, wanted in asked.items() if wanted), None)
+        if name is not None:
+            raise ValueError(f"{kind} is no captioner of this package: leave out {name}")
 
     def generation_settings(self, given: Mapping[str, Any], *, words: torch.Tensor | None) -> dict[str, Any]:
         """The arguments of `generate` for a call: a given length replaces the model's, `stop_strings` get the
@@ -220,6 +248,8 @@ class UpDownImageToTextPipeline(Pipeline):
             }
             if return_token_ids:
                 caption["generated_token_ids"] = without_padding(sequence, self.end_token_ids())
+            if "log_prob_per_word" in model_outputs:
+                caption["log_prob_per_word"] = float(model_outputs["log_prob_per_word"][0, number])
             if "region_weights" in model_outputs:
                 caption |= self.regions_of_words(sequence, number, model_outputs)
             captions.append(caption)
@@ -273,6 +303,34 @@ def next_word_weights(
     rows = beam_indices.clamp(min=0)
     steps = [attentions[step][0][rows[:, step]] for step in range(num_generated)]
     return torch.cat(steps, dim=1)
+
+
+@torch.no_grad()
+def log_prob_per_word(
+    model: Any,
+    sequences: torch.Tensor,
+    regions: Mapping[str, torch.Tensor],
+    *,
+    prompt_length: int,
+    end_token_ids: Sequence[int],
+) -> torch.Tensor:
+    """The model's log-probability of captions (N, T) after a prompt, over their numbers of words (N,), end included.
+
+    It is the model's own, whatever they were written with: no processor, temperature or length penalty changes it.
+    regions: of P images, N a multiple of P.
+    """
+    read = inspect.signature(model.forward).parameters
+    words = sequences[:, 1:]
+    ends = torch.isin(words, words.new_tensor(list(end_token_ids)))
+    ends[:, : prompt_length - 1] = False
+    scored = ends.cumsum(dim=1) - ends.long() == 0
+    scored[:, : prompt_length - 1] = False
+    output = model(
+        input_ids=sequences[:, :-1],
+        shift_labels=words.masked_fill(~scored, -100),
+        **{name: value for name, value in regions.items() if name in read},
+    )
+    return output.label_log_probs.sum(dim=1) / scored.sum(dim=1).clamp(min=1)
 
 
 def per_image(tensor: torch.Tensor, num_images: int) -> torch.Tensor:

@@ -37,7 +37,8 @@ EXAMPLES = """\
 examples:
   updown caption photo.jpg                         one sentence on an image
   updown caption photos/ --num-beams 5             on every image of a folder
-  updown caption photo.jpg --words --draw look.png   where each word looked
+  updown caption photo.jpg --show-regions --draw look.png   where each word looked
+  updown caption photo.jpg --words "cat|kitten" --num-captions 3   sentences that name it
   updown ask photo.jpg "how many dogs are there?" --draw look.png
   updown ask photo.jpg "what colour is it?" --choices red,green,blue
   updown demo                                      the trained captioner on a few images

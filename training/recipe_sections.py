@@ -20,7 +20,7 @@ def key(default: Any, *, beside: Mapping[str, tuple[Any, ...]] | None = None, **
     beside: other keys, `train.optimizer` -> their values beside which this key means something.
     """
     metadata = {"limits": limits, "beside": dict(beside or {})}
-    if isinstance(default, list):
+    if isinstance(default, list | dict):
         return field(default_factory=partial(copy.copy, default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
@@ -127,6 +127,9 @@ class TrainRecipe:
         `epochs` epochs up to `max` (Bengio et al. 2015).
     samples_per_image, baseline: self-critical samples, and what their reward is measured against: `greedy`,
         `mean_of_others`, or `beam`, the paper's: the decoded beam's captions against their mean.
+    rewards: what self-critical training optimises, each metric with its weight in the sum, `{cider_d: 1, bleu_4: 0.5}`:
+        `cider_d` (`cider` is the same) and `cider_plain` in 0..10, `bleu_1` to `bleu_4` and `rouge_l` in 0..1, all of
+        single captions. A weight of 0 is only logged.
     sample_temperature: flattens (above 1) or sharpens the sampling distribution.
     ema: decay of an exponential moving average of the weights that is evaluated and saved; 0 turns it off.
     image_size: a detector's training images become squares of this side; 0 leaves them to its image processor.
@@ -178,6 +181,9 @@ class TrainRecipe:
     samples_per_image: int = key(5, lowest=1, beside={"train.objective": ("self_critical",)})
     baseline: Literal["greedy", "mean_of_others", "beam"] = key(
         "greedy", beside={"train.objective": ("self_critical",)}
+    )
+    rewards: dict[str, Any] = key(  # noqa: RUF009 (it copies the dict)
+        {"cider_d": 1.0}, beside={"train.objective": ("self_critical",)}
     )
     sample_temperature: float = key(1.0, beside={"train.objective": ("self_critical",)})
     ema: float = key(0.0, lowest=0, below=1)

@@ -198,6 +198,39 @@ def test_beams_are_followed() -> None:
     assert next_word_weights(attentions, torch.zeros(2, 4), None)[1, :, 0].tolist() == [1.0, 11.0, 21.0]
 
 
+def test_captions_hold_the_words_that_are_asked_for(captioner: UpDownImageToTextPipeline) -> None:
+    """Alone, in a batch and beside a prompt, whose own words count; with the attention of each word."""
+    for words in (["dog|child", "old table"], "ball"):
+        asked = words if isinstance(words, list) else [words]
+        for (caption,) in captioner(IMAGES, words=words, num_beams=2, batch_size=2, return_regions=True):
+            text = caption["generated_text"]
+            assert all(any(f" {one} " in f" {text} " for one in word.split("|")) for word in asked)
+            assert caption["words"] == text.split()
+            assert caption["region_weights"].sum(dim=1) == pytest.approx(torch.ones(len(caption["words"])), abs=1e-4)
+        alone = [captioner(image, words=words, num_beams=2) for image in IMAGES]
+        assert captioner(IMAGES, words=words, num_beams=2, batch_size=3) == alone
+    (prompted,) = captioner(IMAGES[0], prompt="a brown dog", words=["brown dog", "grass"])
+    assert prompted["generated_text"].startswith("a brown dog") and "grass" in prompted["generated_text"].split()
+    with pytest.raises(ValueError, match="vocabulary has no word 'kitten', so no caption can hold it"):
+        captioner(IMAGES[0], words=["dog|kitten"])
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3, "num_return_sequences": 2}, {"words": "ball"}])
+@pytest.mark.parametrize("prompt", [None, "two men"])
+def test_log_probabilities_are_the_models_own(
+    captioner: UpDownImageToTextPipeline, settings: dict[str, Any], prompt: str | None
+) -> None:
+    """The mean over the words after the prompt and the end, however they were chosen."""
+    start = 1 if prompt is None else 3
+    for caption in captioner(IMAGES[0], prompt=prompt, return_log_probs=True, return_token_ids=True, **settings):
+        pixels = captioner.image_processor(IMAGES[0], return_tensors="pt").pixel_values
+        ids = torch.tensor([caption["generated_token_ids"]])
+        with torch.no_grad():
+            log_probs = captioner.model(ids[:, :-1], pixel_values=pixels).logits[0].log_softmax(dim=-1)
+        picked = log_probs[torch.arange(ids.shape[1] - 1), ids[0, 1:]][start - 1 :]
+        assert caption["log_prob_per_word"] == pytest.approx(picked.mean().item(), abs=1e-5)
+
+
 def test_prompt_begins_the_caption(captioner: UpDownImageToTextPipeline) -> None:
     for text in texts(captioner(IMAGES, prompt="A photo of", batch_size=2)):
         assert text.split()[0] == "a"  # the tiny vocabulary knows neither "photo" nor "of"
@@ -393,16 +426,19 @@ def test_published_folder_loads_without_our_package(
         print(json.dumps([caption["generated_text"], caption["region_weights"].tolist()]))
         processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
         model = AutoModelForImageTextToText.from_pretrained(folder, trust_remote_code=True)
-        ids = model.generate(**processor(images=image, return_tensors="pt"), max_new_tokens=6, num_beams=2)
+        inputs = processor(images=image, return_tensors="pt")
+        ids = model.generate(**inputs, max_new_tokens=6, num_beams=2)
         print(processor.batch_decode(ids, skip_special_tokens=True)[0])
+        print(captioner(image, words="dog|ball", max_new_tokens=6, num_beams=2)[0]["generated_text"])
     """
     result = subprocess.run(
         [sys.executable, "-I", "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    refused, caption, text = result.stdout.strip().splitlines()
+    refused, caption, text, with_word = result.stdout.strip().splitlines()
     (wanted,) = captioner(IMAGES[0], num_beams=2, return_regions=True)
     assert refused == "True"
     assert text == wanted["generated_text"]
+    assert with_word == captioner(IMAGES[0], words="dog|ball", num_beams=2)[0]["generated_text"]
     assert json.loads(caption)[0] == wanted["generated_text"]
     assert torch.allclose(torch.tensor(json.loads(caption)[1]), wanted["region_weights"], atol=1e-5)

@@ -1,8 +1,9 @@
 """`updown caption`: captions of images, and the attention of each word."""
 
 import argparse
+import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,30 +13,61 @@ from training.commands.shared import (
     check_weights,
     exit_code,
     image_paths,
+    is_image,
     model_folder,
     one_sentence,
     picture_path,
     quiet,
 )
-from training.console import positive, say
+from training.console import positive, say, whole_number
 
 
 def add_caption(commands: Any) -> None:
     """`updown caption`."""
     parser = add_command(
-        commands, "caption", run_caption, summary="describe images", example="updown caption dog.jpg --draw look.png"
+        commands,
+        "caption",
+        run_caption,
+        summary="describe images",
+        example='updown caption dog.jpg --draw look.png\n  updown caption dog.jpg --words "dog|puppy" --words ball\n'
+        "  updown caption dog.jpg --num-captions 3 --sample --temperature 0.7 --seed 0",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of images, or a URL")
     add_model(parser)
     parser.add_argument(
-        "--num-beams", type=positive, metavar="K", help="beam search with K beams (default: the model's)"
+        "--num-beams",
+        type=positive,
+        metavar="K",
+        help="beam search with K beams (default: the model's; 1 with --sample); with --words, K for each set of words",
     )
-    parser.add_argument("--words", action="store_true", help="show the strongest region of each word")
+    parser.add_argument(
+        "--words",
+        action="append",
+        nargs="?",
+        const="",
+        metavar="WORD|WORD",
+        help='a word that every caption holds, or one of several: "cat|kitten"; give it again for a further one',
+    )
+    parser.add_argument("--show-regions", action="store_true", help="show the strongest region of each word")
+    parser.add_argument(
+        "--num-captions",
+        type=positive,
+        metavar="N",
+        help="N captions of each image, each with its log-probability per word, the best first (or as drawn)",
+    )
+    parser.add_argument("--sample", action="store_true", help="draw words at random, each by its probability")
+    parser.add_argument(
+        "--temperature",
+        type=above_zero,
+        metavar="T",
+        help="with --sample: below 1 keeps to likely words, above 1 strays (default: 1)",
+    )
+    parser.add_argument("--seed", type=whole_number, metavar="SEED", help="with --sample: draw the same again")
     parser.add_argument(
         "--draw",
         type=Path,
         metavar="PICTURE.png",
-        help="draw the attention of each word; with several images, into PICTURE_name.png for each",
+        help="draw the attention of each word of the first caption; with several images, PICTURE_name.png for each",
     )
 
 
@@ -45,9 +77,12 @@ def run_caption(arguments: argparse.Namespace) -> int:
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.draw)
+    words, show_regions = required_words(arguments.words), arguments.show_regions or "" in (arguments.words or ())
+    check_sampling(arguments)
     images = image_paths(arguments.images)
     captioner = load_captioner(arguments.model)
-    options = {"num_beams": arguments.num_beams} if arguments.num_beams else {}
+    options = generation_options(arguments, own_beams=captioner.model.generation_config.num_beams)
+    options |= {"words": words} if words else {}
     broken = 0
     drawn: set[Path] = set()
     for path in images:
@@ -57,15 +92,79 @@ def run_caption(arguments: argparse.Namespace) -> int:
             say(f"updown caption: skipped: {one_sentence(error)}", file=sys.stderr)
             broken += 1
             continue
-        result = describe(captioner, image, **options)
-        say(f"{path}: {result['generated_text']}")
-        if arguments.words:
-            print_words(result, size=image.size)
+        results = describe_all(captioner, image, **options)
+        for result in results:
+            likely = f" ({result['log_prob_per_word']:.2f} per word)" if arguments.num_captions else ""
+            say(f"{path}: {result['generated_text']}{likely}")
+            if show_regions:
+                print_words(result, size=image.size)
         if arguments.draw:
             picture = picture_path(arguments.draw, path, alone=len(images) == 1, taken=drawn)
-            draw_attention(image, result, path=picture)
+            draw_attention(image, results[0], path=picture)
             say(f"  drawn: {picture}")
     return exit_code(broken, of=len(images))
+
+
+def above_zero(text: str) -> float:
+    """The type of an argument: a finite number > 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def required_words(given: Sequence[str] | None) -> list[str]:
+    """What every `--words WORD` asks for. Without a word it is the earlier name of `--show-regions`, with a note.
+
+    Raises `ValueError` for an image in the place of words.
+    """
+    words = [word for word in given or () if word]
+    if given is not None and len(words) < len(given):
+        say("updown caption: --words without a word is now called --show-regions", file=sys.stderr)
+    image = next((word for word in words if is_image(word)), None)
+    if image is not None:
+        raise ValueError(
+            f"{image} is an image, and --words takes a word that captions hold: put images before --words, and show "
+            "the strongest region of each word with --show-regions"
+        )
+    return words
+
+
+def check_sampling(arguments: argparse.Namespace) -> None:
+    """Raises `ValueError` for options that mean something beside others alone."""
+    for name in ("temperature", "seed"):
+        if getattr(arguments, name) is not None and not arguments.sample:
+            raise ValueError(f"--{name} changes what --sample draws: add --sample, or leave --{name} out")
+    beams, captions = arguments.num_beams, arguments.num_captions
+    if beams is not None and (captions or 1) > beams and not arguments.sample:
+        raise ValueError(
+            f"--num-beams {beams} finds no {captions} captions: raise it to {captions}, leave it out, or add --sample"
+        )
+
+
+def generation_options(arguments: argparse.Namespace, *, own_beams: int | None) -> dict[str, Any]:
+    """The pipeline's options that the arguments ask for; none changes what the model does by itself.
+
+    own_beams: of the model's generation config; raised to the number of captions where these come of beams.
+    """
+    options: dict[str, Any] = {}
+    if arguments.num_captions:
+        options |= {"num_return_sequences": arguments.num_captions, "return_log_probs": True}
+    if arguments.sample:
+        options |= {"do_sample": True, "num_beams": arguments.num_beams or 1, "top_k": 0}
+        options |= {"temperature": arguments.temperature or 1.0}
+        if arguments.seed is not None:
+            from transformers import set_seed
+
+            set_seed(arguments.seed)
+    elif arguments.num_beams:
+        options["num_beams"] = arguments.num_beams
+    elif (arguments.num_captions or 1) > (own_beams or 1):
+        options["num_beams"] = arguments.num_captions
+    return options
 
 
 def load_captioner(model: str | None) -> Any:
@@ -86,8 +185,13 @@ def load_captioner(model: str | None) -> Any:
 
 def describe(captioner: Any, image: Any, **options: Any) -> Mapping[str, Any]:
     """The pipeline's first caption of an image, with its words, their region weights and the boxes."""
+    return describe_all(captioner, image, **options)[0]
+
+
+def describe_all(captioner: Any, image: Any, **options: Any) -> list[Mapping[str, Any]]:
+    """All captions of an image, each as `describe` has it."""
     result = captioner(image, return_regions=True, **options)
-    return result[0] if isinstance(result, list) else result
+    return result if isinstance(result, list) else [result]
 
 
 def print_words(result: Mapping[str, Any], *, size: tuple[int, int]) -> None:

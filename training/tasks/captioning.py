@@ -1,7 +1,8 @@
 """Captioning: rows -> inputs -> loss -> score, for `training/train.py` and `training/evaluate.py`.
 
-Cross-entropy first (the paper, equation 11), then self-critical CIDEr-D (equations 12-14): captions are sampled, scored
-against the image's own captions, and their log-probability is pushed by how much they beat a baseline.
+Cross-entropy first (the paper, equation 11), then self-critical training (equations 12-14), with CIDEr-D or other
+rewards: captions are sampled, scored against the image's own captions, and their log-probability is pushed by how much
+they beat a baseline.
 """
 
 import itertools
@@ -29,7 +30,8 @@ from modeling_updown.generation_updown import FiniteScores
 from modeling_updown.losses_updown import self_critical_loss
 from training.data.files import write_json
 from training.data.questions.submission import as_number
-from training.metrics.captioning.scores import ONE_IMAGE, CiderD
+from training.metrics.captioning.rewards import CaptionRewards
+from training.metrics.captioning.scores import ONE_IMAGE
 from training.recipe_sections import EvaluateRecipe, Recipe
 from training.regions.extract import join_padded
 from training.tasks.build import (
@@ -38,7 +40,7 @@ from training.tasks.build import (
     source_fields,
     word_bias,
 )
-from training.tasks.captioning_recipe import CaptioningRecipe, check_texts
+from training.tasks.captioning_recipe import CaptioningRecipe, check_rewards, check_texts
 from training.tasks.captioning_scores import (
     SPICE_PARTS,
     add_diversity,
@@ -66,11 +68,11 @@ class CaptioningTask(CaptionedTask):
 
     def __init__(self, recipe: CaptioningRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
-        self.scorer: CiderD | None = None
+        self.scorer: CaptionRewards | None = None
         self.texts: TextRows | None = None
 
     def prepare(self) -> None:
-        """Everything training needs: rows, model, regions, token ids, the reward's document frequencies."""
+        """Everything training needs: rows, model, regions, token ids, the rewards' references."""
         recipe = self.recipe
         rows = self.training_rows()
         self.ask_store(rows)
@@ -88,8 +90,11 @@ class CaptioningTask(CaptionedTask):
         if recipe.train.objective == "self_critical":
             references = [[row[1:].tolist() for row in rows] for rows in self.token_ids]
             bounds = self.bounds
-            self.scorer = CiderD.from_token_ids(
-                references, end_token_id=bounds["eos_token_id"], pad_token_id=bounds["pad_token_id"]
+            self.scorer = CaptionRewards(
+                references,
+                recipe.train.rewards,
+                end_token_id=bounds["eos_token_id"],
+                pad_token_id=bounds["pad_token_id"],
             )
 
     def check_evaluation(self) -> None:
@@ -237,7 +242,8 @@ class CaptioningTask(CaptionedTask):
         sampled = self.sample(images)  # (P * samples, T) with BOS
         samples = len(sampled) // len(image_index)
         owner = image_index.repeat_interleave(samples)
-        rewards = self.reward(sampled, owner)
+        each = self.each_reward(sampled, owner)
+        rewards = self.reward(each)
         advantage = (rewards - self.baseline(rewards, samples, images, image_index)).to(sampled.device)
         words = sampled[:, 1:]
         mask = words_until_end(words, self.bounds["eos_token_id"])
@@ -248,7 +254,8 @@ class CaptioningTask(CaptionedTask):
         model.train()
         count = mask.sum()
         total = self_critical_loss(output.label_log_probs, advantage, mask) * count
-        return total, count, {"reward_x100": 100 * rewards.mean().item(), "words": count.item() / len(sampled)}
+        shown = {f"reward_{name}_x100": 100 * float(values.mean()) for name, values in each.items()}
+        return total, count, {"reward_x100": 100 * rewards.mean().item(), **shown, "words": count.item() / len(sampled)}
 
     @torch.no_grad()
     def regions_once(self, images: dict[str, Any]) -> dict[str, Any]:
@@ -285,16 +292,21 @@ class CaptioningTask(CaptionedTask):
         if kind == "greedy":
             free = {"num_beams": 1, "do_sample": False, "no_repeat_ngram_size": 0}
             greedy = self.decode(images, **free, **self.decoding(self.model))
-            return self.reward(greedy, image_index).repeat_interleave(samples)
+            return self.reward(self.each_reward(greedy, image_index)).repeat_interleave(samples)
         if kind == "beam":
             return by_image.mean(dim=1).repeat_interleave(samples)
         others = (by_image.sum(dim=1, keepdim=True) - by_image) / max(1, samples - 1)
         return others.flatten()
 
-    def reward(self, sequences: torch.Tensor, image_index: torch.Tensor) -> torch.Tensor:
-        """CIDEr-D (N,) of token ids (N, T), BOS first, against the captions of their images (N,)."""
+    def each_reward(self, sequences: torch.Tensor, image_index: torch.Tensor) -> dict[str, np.ndarray]:
+        """The metrics (N,) of `train.rewards` of token ids (N, T), BOS first, against captions of their images (N,)."""
         assert self.scorer is not None  # `prepare` makes it for this objective
-        return torch.from_numpy(self.scorer.reward(sequences[:, 1:], image_index)).float()
+        return self.scorer.each(sequences[:, 1:], image_index)
+
+    def reward(self, each: dict[str, np.ndarray]) -> torch.Tensor:
+        """Their weighted sum (N,)."""
+        assert self.scorer is not None
+        return torch.from_numpy(self.scorer.total(each)).float()
 
     def decoding(self, model: Any) -> dict[str, Any]:
         """What every way to decode shares; a model whose scores of words are no numbers is refused."""
@@ -462,8 +474,10 @@ def score_captions(
 
 
 def check_recipe(recipe: CaptioningRecipe) -> None:
-    """`ValueError` for a single sample of an image that is to be compared with others, and as `check_texts`."""
+    """`ValueError` for a single sample of an image that is to be compared with others, and as `check_texts` and
+    `check_rewards`."""
     check_texts(recipe)
+    check_rewards(recipe.train.rewards)
     train = recipe.train
     if train.objective == "self_critical" and train.baseline != "greedy" and train.samples_per_image < 2:
         raise ValueError(
@@ -486,6 +500,7 @@ SPEC = TaskSpec(
     reads=(
         *(*LOOP_READS, "regions", "train.label_smoothing", "train.max_words"),
         *("train.min_word_count", "train.samples_per_image", "train.baseline", "train.sample_temperature"),
+        "train.rewards",
         "train.captions_per_image",
         *("train.scheduled_sampling_increase", "train.scheduled_sampling_epochs", "train.scheduled_sampling_max"),
         *("evaluate.num_beams", "evaluate.final_num_beams", "evaluate.length_penalty"),

@@ -1,8 +1,12 @@
 """What the recipes of captioning say beside the common sections: texts that are learnt without images."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from training.console import did_you_mean
+from training.metrics.captioning.rewards import REWARDS
 from training.recipe_sections import Recipe, key, own_values
 
 BY_WORDS: dict[str, tuple[Any, ...]] = {"train.objective": ("cross_entropy",)}
@@ -60,3 +64,16 @@ def check_texts(recipe: CaptioningRecipe) -> None:
         raise ValueError(
             "texts.data needs regions.store: texts have regions without pixels, and images share their batches"
         )
+
+
+def check_rewards(rewards: Mapping[str, Any]) -> None:
+    """`ValueError` for a metric that is no reward, a weight that is no number of 0 or more, and for all weights 0."""
+    for name, weight in rewards.items():
+        if name not in REWARDS:
+            raise ValueError(
+                f"train.rewards has no metric {name!r}; choose of {', '.join(REWARDS)}{did_you_mean(name, REWARDS)}"
+            )
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f"train.rewards.{name} is {weight!r}, but must be a number of 0 or more")
+    if not any(rewards.values()):
+        raise ValueError("train.rewards weighs nothing: give a metric a weight above 0, such as {cider_d: 1}")

@@ -12,9 +12,9 @@ import torch
 
 from modeling_updown.losses_updown import self_critical_loss, smoothed_cross_entropy
 from tests.training.tiny_run import new_accelerator, tiny_recipe, train_here
-from training.metrics.captioning.scores import CiderD
+from training.metrics.captioning.scores import CiderD, bleu, rouge_l
 from training.tasks import build_task
-from training.tasks.captioning import CaptioningTask, words_until_end
+from training.tasks.captioning import CaptioningTask, check_recipe, words_until_end
 from training.tasks.captioning_scores import bad_endings_share
 from training.train import Run
 
@@ -165,6 +165,47 @@ def test_scheduled_sampling_feeds_the_models_own_words(task: CaptioningTask) -> 
 # -- self-critical ---------------------------------------------------------------------------------------------------
 
 
+def test_the_reward_is_a_weighted_sum(tmp_path: Path) -> None:
+    """Each metric by way of text, and their sum, in the advantage and in the log."""
+    weights = {"cider_d": 1, "bleu_4": 0.5, "rouge_l": 2.0}
+    task = rewarded(tmp_path, "mean_of_others", rewards=weights)
+    rows = torch.stack([task.token_ids[3][0][:6], task.token_ids[7][1][:6]])
+    each = task.each_reward(rows, torch.tensor([3, 11]))
+    references = [[" ".join(map(str, [*row[1:-1].tolist(), "END"])) for row in task.token_ids[i]] for i in (3, 11)]
+    said = texts(task, rows)
+    twins = {
+        "cider_d": twin_rewards(task, rows, [3, 11]),
+        "bleu_4": bleu(said, references)[1][3],
+        "rouge_l": rouge_l(said, references)[1],
+    }
+    assert list(each) == list(weights)
+    for name, values in each.items():
+        assert values == pytest.approx(twins[name], abs=1e-9)
+    total = [sum(weights[name] * twins[name][row] for name in weights) for row in range(2)]
+    assert task.reward(each).tolist() == pytest.approx(total, abs=1e-5)
+    _, _, shown = task.loss(task.model, task.inputs(IMAGES, epoch=0))
+    parts = {name: shown[f"reward_{name}_x100"] for name in weights}
+    assert shown["reward_x100"] == pytest.approx(sum(weights[name] * part for name, part in parts.items()), abs=1e-3)
+    assert parts["rouge_l"] > 0
+
+
+@pytest.mark.parametrize(
+    ("rewards", "message"),
+    [
+        ({"cider_dd": 1}, "train.rewards has no metric 'cider_dd'; choose of cider_d, .*; did you mean 'cider_d'?"),
+        ({"spice": 1}, "train.rewards has no metric 'spice'; choose of cider_d, cider, cider_plain, bleu_1"),
+        ({"bleu_4": "much"}, "train.rewards.bleu_4 is 'much', but must be a number of 0 or more"),
+        ({"bleu_4": True}, "train.rewards.bleu_4 is True, but must be a number"),
+        ({"bleu_4": -1}, "train.rewards.bleu_4 is -1, but must be a number of 0 or more"),
+        ({"bleu_4": 0}, "train.rewards weighs nothing: give a metric a weight above 0"),
+        ({}, "train.rewards weighs nothing"),
+    ],
+)
+def test_rewards_that_are_none(tmp_path: Path, rewards: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_recipe(tiny_recipe(tmp_path, train={"objective": "self_critical", "rewards": rewards}))
+
+
 @pytest.mark.parametrize("baseline", ["greedy", "mean_of_others", "beam"])
 def test_advantages_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, baseline: str) -> None:
     task = rewarded(tmp_path, baseline)
@@ -200,7 +241,7 @@ def test_advantages_are_those_of_a_slow_twin(tmp_path: Path, monkeypatch: pytest
         expected = [reward - (sum(rewards[i // 3 * 3 :][:3]) - reward) / 2 for i, reward in enumerate(rewards)]
     assert weighed["rewards"].tolist() == pytest.approx(expected, abs=1e-5)
     assert max(map(abs, expected)) > 0.01
-    assert shown["reward_x100"] == pytest.approx(100 * sum(rewards) / 9, abs=1e-3)
+    assert shown["reward_x100"] == shown["reward_cider_d_x100"] == pytest.approx(100 * sum(rewards) / 9, abs=1e-3)
     by_hand = 0.0
     for row, advantage in enumerate(expected):  # the model has no dropout, so its log-probabilities can be made again
         length = int(weighed["mask"][row].sum())

@@ -84,7 +84,7 @@ class CiderD:
         scorer = cls.__new__(cls)
         scorer.tokenizer, scorer._vocabulary = None, {}
         scorer._end_token_id, scorer._pad_token_id = end_token_id, pad_token_id
-        owned = ImageReferences([_rows_until_end(image, end_token_id, pad_token_id) for image in references])
+        owned = ImageReferences([rows_until_end(image, end_token_id, pad_token_id) for image in references])
         scorer._prepare(owned, *_counted_frequencies(owned), num_documents=len(owned))
         return scorer
 
@@ -105,20 +105,24 @@ class CiderD:
 
         A row is read up to and including its first end token; a row without one is a caption truncated at T words.
         """
+        return self._rewards(sequences, image_indices, clipped=True)
+
+    def reward_plain(self, sequences: Any, image_indices: Any) -> np.ndarray:
+        """As `reward`, but plain CIDEr: without clipped counts and length penalty."""
+        return self._rewards(sequences, image_indices, clipped=False)
+
+    @property
+    def references(self) -> ImageReferences:
+        """The references as word ids."""
+        return self._owned
+
+    def _rewards(self, sequences: Any, image_indices: Any, *, clipped: bool) -> np.ndarray:
         if self._end_token_id is None:
             raise ValueError("reward needs a scorer made by CiderD.from_token_ids; this one was made from text")
-        rows = np.asarray(sequences.cpu() if hasattr(sequences, "cpu") else sequences)  # (N, T)
-        images = np.asarray(image_indices.cpu() if hasattr(image_indices, "cpu") else image_indices)
-        if rows.ndim != 2 or images.shape != rows.shape[:1]:
-            raise ValueError(f"sequences {rows.shape} and image_indices {images.shape} should be (N, T) and (N,)")
-        ended = np.cumsum(rows == self._end_token_id, axis=1) - (rows == self._end_token_id)  # ends before each place
-        real = ended == 0
-        if self._pad_token_id not in (None, self._end_token_id):
-            real &= np.cumsum(rows == self._pad_token_id, axis=1) == 0
-        if (rows[real] < 0).any():
-            raise ValueError("sequences hold negative token ids before their end token; is pad_token_id missing?")
-        words = np.where(real, rows, CANDIDATE_PADDING).T.astype(np.int32)  # (T, N)
-        return self._blockwise(words, self._checked_images(images), clipped=True)
+        words, images = columns_until_end(
+            sequences, image_indices, end_token_id=self._end_token_id, pad_token_id=self._pad_token_id
+        )
+        return self._blockwise(words, self._checked_images(images), clipped=clipped)
 
     def _prepare(
         self, owned: ImageReferences, table: NgramTable, frequencies: list[np.ndarray], *, num_documents: int
@@ -228,10 +232,13 @@ def _given_frequencies(
     return table, frequencies
 
 
-def _rows_until_end(
+def rows_until_end(
     rows: Sequence[Sequence[int]] | np.ndarray, end_token_id: int, pad_token_id: int | None
 ) -> list[list[int]]:
-    """Each row up to and including its first end token, or up to its padding."""
+    """Each row of token ids up to and including its first end token, or up to its padding.
+
+    Raises `ValueError` for negative ids before it.
+    """
     cut = []
     for row in rows:
         ids = [int(word) for word in row]
@@ -242,6 +249,27 @@ def _rows_until_end(
             raise ValueError("references hold negative token ids before their end token; is pad_token_id missing?")
         cut.append(ids)
     return cut
+
+
+def columns_until_end(
+    sequences: Any, image_indices: Any, *, end_token_id: int, pad_token_id: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token ids (N, T) and images (N,), a tensor or an array each -> columns of words (T, N) int32, and images (N,).
+
+    A row is read up to and including its first end token, or up to its padding. Raises `ValueError` for other shapes,
+    and for negative ids before the end.
+    """
+    rows = np.asarray(sequences.cpu() if hasattr(sequences, "cpu") else sequences)  # (N, T)
+    images = np.asarray(image_indices.cpu() if hasattr(image_indices, "cpu") else image_indices)
+    if rows.ndim != 2 or images.shape != rows.shape[:1]:
+        raise ValueError(f"sequences {rows.shape} and image_indices {images.shape} should be (N, T) and (N,)")
+    ended = np.cumsum(rows == end_token_id, axis=1) - (rows == end_token_id)  # ends before each place
+    real = ended == 0
+    if pad_token_id not in (None, end_token_id):
+        real &= np.cumsum(rows == pad_token_id, axis=1) == 0
+    if (rows[real] < 0).any():
+        raise ValueError("sequences hold negative token ids before their end token; is pad_token_id missing?")
+    return np.where(real, rows, CANDIDATE_PADDING).T.astype(np.int32), images
 
 
 def check_references(references: Sequence[Sequence[str]]) -> None:

@@ -152,15 +152,19 @@ class ImageReferences:
         size = max(1, PAIRS_PER_BLOCK // most)
         return (slice(start, min(start + size, len(images))) for start in range(0, len(images), size))
 
+    def numbers(self, images: np.ndarray) -> np.ndarray:
+        """The numbers of the references of images (N,): (N, R), -1 where an image has fewer than R."""
+        first, end = self.first[images], self.first[images + 1]
+        references = first[:, None] + np.arange(int((end - first).max(initial=0)))
+        return np.where(references < end[:, None], references, -1)
+
     def matches(self, words: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """How often each n-gram of candidates occurs in each reference of the candidates' images.
 
         words: (T, N), images: (N,). Returns the references' numbers (N, R), -1 if an image has fewer than R, and for
         n = 1 .. 4 the counts (T, N, R) of the n-gram that starts at each place.
         """
-        first, end = self.first[images], self.first[images + 1]
-        references = first[:, None] + np.arange(int((end - first).max(initial=0)))
-        references = np.where(references < end[:, None], references, -1)  # (N, R)
+        references = self.numbers(images)
         others = self.captions.padded(references.ravel(), padding=REFERENCE_PADDING)  # (L, N * R)
         counts = ngram_matches(np.repeat(words, references.shape[1], axis=1), others)
         return references, [count.reshape(len(words), *references.shape) for count in counts]

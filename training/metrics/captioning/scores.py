@@ -5,7 +5,8 @@ Two entry points:
 - `caption_scores` takes raw captions, tokenises them as the official evaluator does and returns every score:
   captions --ptb_tokenize--> words --bleu, meteor, rouge_l, CiderD--> corpus values and one value per image.
 - `CiderD` is also the reward of self-critical training (Rennie et al. 2017): built once from the training captions, its
-  `reward` scores whole batches of sampled token ids.
+  `reward` scores whole batches of sampled token ids; so do `bleu_of_ids` and `rouge_l_of_ids` for
+  `training.metrics.captioning.rewards`.
 
 Sources: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (CIDEr, CIDEr-D), Denkowski and Lavie
 2014 (METEOR 1.5, whose data come from `pycocoevalcap`). SPICE, which needs Java, is in
@@ -23,7 +24,15 @@ import numpy as np
 from .cider import CiderD, check_references, document_frequencies
 from .meteor import corpus_meteor, meteor_scores, meteor_statistics
 from .meteor_resources import MeteorResources
-from .ngrams import CANDIDATE_PADDING, MAX_ORDER, ImageReferences, WordLists, ngram_ranks, word_ids
+from .ngrams import (
+    CANDIDATE_PADDING,
+    MAX_ORDER,
+    REFERENCE_PADDING,
+    ImageReferences,
+    WordLists,
+    ngram_ranks,
+    word_ids,
+)
 from .ptb_tokenizer import ptb_tokenize
 
 __all__ = ["CiderD", "bleu", "caption_scores", "document_frequencies", "ptb_tokenize", "rouge_l"]
@@ -118,26 +127,39 @@ def bleu(candidates: list[str], references: list[list[str]]) -> tuple[list[float
     vocabulary: dict[str, int] = {}
     words = WordLists.of([word_ids(caption.split(), vocabulary) for caption in candidates])
     owned = ImageReferences([[word_ids(text.split(), vocabulary) for text in image] for image in references])
-    num_ngrams = np.maximum(words.lengths[:, None] - np.arange(MAX_ORDER), 0)  # (N, 4) n-grams in each candidate
-    correct = np.zeros_like(num_ngrams)
     everyone = np.arange(len(candidates))
-    for block in owned.blocks(everyone):
-        images = everyone[block]
-        columns = words.padded(images, padding=CANDIDATE_PADDING)  # (T, N)
-        _, counts = owned.matches(columns, images)
-        for order, (rank, count) in enumerate(zip(ngram_ranks(columns), counts, strict=True)):
-            correct[images, order] = (rank < count.max(axis=2)).sum(axis=0)
-    lengths = _bleu_reference_lengths(words.lengths, owned)
-    corpus = _bleu_value(correct.sum(axis=0), num_ngrams.sum(axis=0), words.lengths.sum(), lengths.sum())
-    per_item = _bleu_value(correct, num_ngrams, words.lengths, lengths)
+    columns = words.padded(everyone, padding=CANDIDATE_PADDING)  # (T, N)
+    correct, num_ngrams, lengths, reference_lengths = bleu_counts(columns, everyone, owned)
+    corpus = _bleu_value(correct.sum(axis=0), num_ngrams.sum(axis=0), lengths.sum(), reference_lengths.sum())
+    per_item = _bleu_value(correct, num_ngrams, lengths, reference_lengths)
     return corpus.tolist(), per_item.T.tolist()
 
 
-def _bleu_reference_lengths(lengths: np.ndarray, owned: ImageReferences) -> np.ndarray:
-    """The length (N,) of each image's reference that is closest to its candidate's, lengths (N,)."""
-    grouped = [owned.captions.lengths[a:b] for a, b in zip(owned.first, owned.first[1:], strict=False)]
-    closest = [min((abs(int(r) - int(c)), int(r)) for r in group) for c, group in zip(lengths, grouped, strict=True)]
-    return np.array([length for _, length in closest])
+def bleu_of_ids(words: np.ndarray, images: np.ndarray, owned: ImageReferences) -> np.ndarray:
+    """BLEU-1 .. BLEU-4 (N, 4) of captions: columns of word ids (T, N) and their images (N,); as `bleu` per image."""
+    return _bleu_value(*bleu_counts(words, images, owned))
+
+
+def bleu_counts(words: np.ndarray, images: np.ndarray, owned: ImageReferences) -> tuple[np.ndarray, ...]:
+    """What BLEU is made of: columns of word ids (T, N), padded, and their images (N,) ->
+
+    matching and all n-grams (N, 4) each for n = 1 .. 4, and the lengths (N,) of candidates and of their closest
+    references (of two equally close ones the shorter).
+    """
+    lengths = (words >= 0).sum(axis=0)
+    num_ngrams = np.maximum(lengths[:, None] - np.arange(MAX_ORDER), 0)
+    correct, reference_lengths = np.zeros_like(num_ngrams), np.zeros_like(lengths)
+    for block in owned.blocks(images):
+        columns = words[: int(lengths[block].max()), block]
+        references, counts = owned.matches(columns, images[block])
+        for order, (rank, count) in enumerate(zip(ngram_ranks(columns), counts, strict=True)):
+            correct[block, order] = (rank < count.max(axis=2)).sum(axis=0)
+        theirs = owned.captions.lengths[references]  # (N, R)
+        gaps = np.abs(theirs - lengths[block, None])
+        far = np.iinfo(np.int64).max
+        order_of_choice = np.where(references >= 0, gaps * (theirs.max(initial=0) + 1) + theirs, far)
+        reference_lengths[block] = np.take_along_axis(theirs, order_of_choice.argmin(axis=1)[:, None], axis=1)[:, 0]
+    return correct, num_ngrams, lengths, reference_lengths
 
 
 def _bleu_value(correct: np.ndarray, num_ngrams: np.ndarray, length: np.ndarray, reference_length: np.ndarray) -> Any:
@@ -171,6 +193,31 @@ def _rouge_l_of_one(candidate: list[str], references: list[list[str]]) -> float:
     if precision == 0 or recall == 0:
         return 0.0
     return (1 + ROUGE_BETA**2) * precision * recall / (recall + ROUGE_BETA**2 * precision)
+
+
+def rouge_l_of_ids(words: np.ndarray, images: np.ndarray, owned: ImageReferences) -> np.ndarray:
+    """ROUGE-L (N,) of each caption: columns of word ids (T, N) and their images (N,); as `rouge_l` per image.
+
+    A caption without any word scores 0. The longest common subsequences of all captions and references grow together,
+    a word of the captions at a time.
+    """
+    scores = np.zeros(len(images))
+    lengths = (words >= 0).sum(axis=0)
+    for block in owned.blocks(images):
+        references = owned.numbers(images[block])  # (N, R)
+        others = owned.captions.padded(references.ravel(), padding=REFERENCE_PADDING)  # (L, N * R)
+        common = np.zeros((len(others) + 1, others.shape[1]), np.int32)  # of the words so far and the first l of others
+        for row in words[: int(lengths[block].max()), block]:
+            longer = common[:-1] + (others == np.repeat(row, references.shape[1]))
+            common[1:] = np.maximum.accumulate(np.maximum(common[1:], longer), axis=0)
+        shared = common[-1].reshape(references.shape)
+        theirs = np.where(references >= 0, np.maximum(owned.captions.lengths[references], 1), 1)
+        precision = shared.max(axis=1) / np.maximum(lengths[block], 1)
+        recall = (shared / theirs).max(axis=1)
+        weighted = recall + ROUGE_BETA**2 * precision
+        product = (1 + ROUGE_BETA**2) * precision * recall
+        scores[block] = np.divide(product, weighted, out=np.zeros(len(product)), where=weighted > 0)
+    return scores
 
 
 def _longest_common_subsequence(bits_of_word: dict[str, int], length: int, others: list[str]) -> int:
