@@ -35,18 +35,17 @@ def captions_of(path: Path, num_images: int, first: int) -> tuple[list[str], lis
     return candidates, [image[1:] if i % 2 else image for i, image in enumerate(chosen)]
 
 
-def program_lines(lines: Sequence[str]) -> list[str]:
-    """What the official program answers to these lines."""
+def program_answers(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], statistics: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """The official program's statistics (N, 23) of captions, and its corpus value for the statistics that are given."""
+    lines = [" ||| ".join(["SCORE", *image, caption]) for caption, image in zip(candidates, references, strict=True)]
+    lines.append(" ||| ".join(["EVAL", *(" ".join(map(str, row)) for row in statistics.tolist())]))
     text = "".join(f"{line}\n" for line in lines)
     done = subprocess.run(PROGRAM, cwd=meteor_folder(), input=text, capture_output=True, encoding="utf-8", check=True)
-    return done.stdout.splitlines()
-
-
-def program_statistics(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
-    """The official program's statistics of captions, a line each."""
-    return program_lines(
-        [" ||| ".join(["SCORE", *image, caption]) for caption, image in zip(candidates, references, strict=True)]
-    )
+    answers = done.stdout.splitlines()
+    official = [[float(number) for number in line.split()] for line in answers[: len(candidates)]]
+    return np.array(official), float(answers[-1])
 
 
 def our_statistics(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
@@ -72,9 +71,8 @@ def main() -> None:
     given = captions_of(arguments.captions, arguments.images, arguments.first)
     MeteorResources.find()
     ours, elapsed, used = timed(lambda: our_statistics(*given), resource.RUSAGE_SELF)
-    lines, java_elapsed, java_used = timed(lambda: program_statistics(*given), resource.RUSAGE_CHILDREN)
-    official = np.array([[float(number) for number in line.split()] for line in lines])
-    corpus = program_lines([" ||| ".join(["EVAL", *lines])])[-1]
+    answers, java_elapsed, java_used = timed(lambda: program_answers(*given, ours), resource.RUSAGE_CHILDREN)
+    official, corpus = answers
     print(f"{(ours == official).all(axis=1).sum()} of {len(ours)} images have the program's statistics")
     print(f"corpus value {corpus_meteor(ours)}, the program's {corpus}")
     print(f"ours {elapsed:.1f} s ({used:.1f} s of the processor), Java {java_elapsed:.1f} s ({java_used:.1f} s)")
