@@ -1,8 +1,8 @@
 """METEOR beside the official Java program: the same figures, and the seconds of both in one run.
 
-    python -m tests.benchmarks.meteor dataset_flickr8k.json --images 5000
+    python -m tests.benchmarks.meteor [dataset_flickr8k.json] [--images 5000] [--first 0]
 
-Takes images with five captions of a file in Karpathy's layout. Every other image is given its first caption, and its
+Takes images with five captions of a file in Karpathy's layout, Flickr8k's by default. Every other image is given its first caption, and its
 others are the references; the rest are given the first caption of the next image. Needs Java and pycocoevalcap. Prints
 how many images have the same 23 statistics, both corpus values, and the seconds of each: elapsed, and of the processor.
 The program's include reading its data, as do ours; the index of paraphrases is built before.
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.shared_files import SHARED_FOLDER
 from training.data.files import read_json
 from training.metrics.captioning.meteor import corpus_meteor, meteor_statistics
 from training.metrics.captioning.meteor_resources import JAR, MeteorResources, _read, meteor_folder
@@ -64,8 +65,8 @@ def timed(work: Callable[[], Any], who: int) -> tuple[Any, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="METEOR beside the official Java program.")
-    parser.add_argument("captions", type=Path, help="a file in Karpathy's layout (dataset_flickr8k.json)")
-    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("captions", nargs="?", type=Path, default=SHARED_FOLDER / "data/flickr8k/dataset_flickr8k.json")
+    parser.add_argument("--images", type=int, default=5000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first image of the file that is taken")
     arguments = parser.parse_args()
     given = captions_of(arguments.captions, arguments.images, arguments.first)

@@ -25,7 +25,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--submission", metavar="FILE.json", help="write what is said as the organisers take it")
     parser.add_argument("--split", help="the part of the data (default: the recipe's final split)")
     parser.add_argument("--num-beams", type=positive, metavar="K", help="default: the recipe's final_num_beams")
-    parser.add_argument("--java", action="store_true", help="METEOR and SPICE too, which need Java")
+    parser.add_argument("--java", action="store_true", help="SPICE too, which needs Java")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="change a value of the recipe")
     parser.add_argument(
         "--output",
