@@ -2,10 +2,10 @@
 
     python -m tests.benchmarks.meteor [dataset_flickr8k.json] [--images 5000] [--first 0]
 
-Takes images with five captions of a file in Karpathy's layout, Flickr8k's by default. Every other image is given its first caption, and its
-others are the references; the rest are given the first caption of the next image. Needs Java and pycocoevalcap. Prints
-how many images have the same 23 statistics, both corpus values, and the seconds of each: elapsed, and of the processor.
-The program's include reading its data, as do ours; the index of paraphrases is built before.
+Takes images with five captions of a file in Karpathy's layout, Flickr8k's by default. Every other image is given its
+first caption, and its others are the references; the rest are given the first caption of the next image. Needs Java and
+pycocoevalcap. Prints how many images have the same 23 statistics, both corpus values, and the seconds of each: elapsed,
+and of the processor. Both read their data in that time; our index of paraphrases is built before.
 """
 
 import argparse
