@@ -27,7 +27,7 @@ REQUIRED = [
 ]
 
 EXTRAS = {
-    "metrics": ["pycocoevalcap>=1.2"],  # METEOR and SPICE (they need Java), and the referee of our own metrics
+    "metrics": ["pycocoevalcap>=1.2"],  # data of METEOR, SPICE (with Java), and the referee of our metrics
     "features": ["h5py>=3.11", "lmdb>=1.5.1", "msgpack>=1.1"],  # feature files of other projects in HDF5 and LMDB
     "distill": ["onnxruntime>=1.21"],  # a teacher in ONNX that draws pseudo-boxes
     "faiss": ["faiss-cpu>=1.9"],  # searching millions of images; without it the search is exact and in numpy

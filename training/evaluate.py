@@ -54,7 +54,7 @@ def evaluate_recipe(
         split, num_beams: by default the recipe's `final_split` and `final_num_beams`.
         output: a file `.json` for what is returned, or a folder for it with the predictions and the scores of items.
         changes: to the recipe, such as `data.images=images`.
-        java: METEOR and SPICE as well; where Java is absent, `not_computed` says so.
+        java: SPICE as well; where Java is absent, `not_computed` says so.
         submission: a file for the answers, or captions, in the layout that the data set's organisers take.
         save: write the evaluation into the model's folder, in the place of the one there; a card shows it.
         objects: a COCO instances file with boxes of the split's images; what captions invent is scored too (CHAIR).

@@ -1,11 +1,11 @@
 """METEOR beside the official Java program: the same figures, and the seconds of both in one run.
 
-    python -m tests.benchmarks.meteor dataset_flickr8k.json --images 5000
+    python -m tests.benchmarks.meteor [dataset_flickr8k.json] [--images 5000] [--first 0]
 
-Takes images with five captions of a file in Karpathy's layout. Every other image is given its first caption, and its
-others are the references; the rest are given the first caption of the next image. Needs Java and pycocoevalcap. Prints
-how many images have the same 23 statistics, both corpus values, and the seconds of each: elapsed, and of the processor.
-The program's include reading its data, as do ours; the index of paraphrases is built before.
+Takes images with five captions of a file in Karpathy's layout, Flickr8k's by default. Every other image is given its
+first caption, and its others are the references; the rest are given the first caption of the next image. Needs Java and
+pycocoevalcap. Prints how many images have the same 23 statistics, both corpus values, and the seconds of each: elapsed,
+and of the processor. Both read their data in that time; our index of paraphrases is built before.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.shared_files import SHARED_FOLDER
 from training.data.files import read_json
 from training.metrics.captioning.meteor import corpus_meteor, meteor_statistics
 from training.metrics.captioning.meteor_resources import JAR, MeteorResources, _read, meteor_folder
@@ -35,18 +36,17 @@ def captions_of(path: Path, num_images: int, first: int) -> tuple[list[str], lis
     return candidates, [image[1:] if i % 2 else image for i, image in enumerate(chosen)]
 
 
-def program_lines(lines: Sequence[str]) -> list[str]:
-    """What the official program answers to these lines."""
+def program_answers(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], statistics: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """The official program's statistics (N, 23) of captions, and its corpus value for the statistics that are given."""
+    lines = [" ||| ".join(["SCORE", *image, caption]) for caption, image in zip(candidates, references, strict=True)]
+    lines.append(" ||| ".join(["EVAL", *(" ".join(map(str, row)) for row in statistics.tolist())]))
     text = "".join(f"{line}\n" for line in lines)
     done = subprocess.run(PROGRAM, cwd=meteor_folder(), input=text, capture_output=True, encoding="utf-8", check=True)
-    return done.stdout.splitlines()
-
-
-def program_statistics(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
-    """The official program's statistics of captions, a line each."""
-    return program_lines(
-        [" ||| ".join(["SCORE", *image, caption]) for caption, image in zip(candidates, references, strict=True)]
-    )
+    answers = done.stdout.splitlines()
+    official = [[float(number) for number in line.split()] for line in answers[: len(candidates)]]
+    return np.array(official), float(answers[-1])
 
 
 def our_statistics(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
@@ -65,16 +65,15 @@ def timed(work: Callable[[], Any], who: int) -> tuple[Any, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="METEOR beside the official Java program.")
-    parser.add_argument("captions", type=Path, help="a file in Karpathy's layout (dataset_flickr8k.json)")
-    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("captions", nargs="?", type=Path, default=SHARED_FOLDER / "data/flickr8k/dataset_flickr8k.json")
+    parser.add_argument("--images", type=int, default=5000, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first image of the file that is taken")
     arguments = parser.parse_args()
     given = captions_of(arguments.captions, arguments.images, arguments.first)
     MeteorResources.find()
     ours, elapsed, used = timed(lambda: our_statistics(*given), resource.RUSAGE_SELF)
-    lines, java_elapsed, java_used = timed(lambda: program_statistics(*given), resource.RUSAGE_CHILDREN)
-    official = np.array([[float(number) for number in line.split()] for line in lines])
-    corpus = program_lines([" ||| ".join(["EVAL", *lines])])[-1]
+    answers, java_elapsed, java_used = timed(lambda: program_answers(*given, ours), resource.RUSAGE_CHILDREN)
+    official, corpus = answers
     print(f"{(ours == official).all(axis=1).sum()} of {len(ours)} images have the program's statistics")
     print(f"corpus value {corpus_meteor(ours)}, the program's {corpus}")
     print(f"ours {elapsed:.1f} s ({used:.1f} s of the processor), Java {java_elapsed:.1f} s ({java_used:.1f} s)")

@@ -1,4 +1,4 @@
-"""BLEU, ROUGE-L and CIDEr of captions as an `evaluate` metric: `evaluate.load("<this folder>")`, offline too.
+"""BLEU, METEOR, ROUGE-L and CIDEr of captions as an `evaluate` metric: `evaluate.load("<this folder>")`, offline too.
 
 The numbers are `training.metrics.captioning.scores.caption_scores`, which defines each of them.
 """
@@ -10,7 +10,7 @@ import evaluate
 
 from training.metrics.captioning.scores import caption_scores
 
-_DESCRIPTION = "BLEU, ROUGE-L and CIDEr (CIDEr-D) of image captions, equal to the official COCO caption evaluator."
+_DESCRIPTION = "BLEU, METEOR, ROUGE-L and CIDEr-D of image captions, equal to the official COCO caption evaluator."
 _INPUTS = "predictions: one raw caption per image; references: for each image, its list of raw reference captions."
 _CITATION = "Chen et al., Microsoft COCO Captions: Data Collection and Evaluation Server, 2015."
 
