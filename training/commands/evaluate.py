@@ -83,10 +83,11 @@ def print_figures(evaluation: Mapping[str, Any]) -> None:
         if name.startswith("num_")
     ]
     say(f"{dataset['name']} {dataset['split']}, {', '.join(numbers)}")
+    width = max([16, *map(len, evaluation["metrics"])])
     for name, value in evaluation["metrics"].items():
-        say(f"  {name:<16} {value:8.2f}")
+        say(f"  {name:<{width}} {value:8.2f}")
     for name, values in evaluation.get("domains", {}).items():
         if "questions" in values:
             say(f"    {name:<30} {values['accuracy_x100']:8.2f} of {values['questions']} questions")
     for name, reason in evaluation.get("not_computed", {}).items():
-        say(f"  {name:<16} not computed: {reason}")
+        say(f"  {name:<{width}} not computed: {reason}")
