@@ -28,6 +28,7 @@ from training.tasks.spec import Scored, Task, TaskSpec
 
 logger = logging.getLogger(__name__)
 SAMPLES = "samples.json"
+WRITTEN_NOWHERE = "these figures are written nowhere: --output FOLDER keeps them, --save puts them beside the model"
 
 
 def evaluate_recipe(
@@ -69,8 +70,7 @@ def evaluate_recipe(
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     options |= {"--objects": objects, "--samples": num_samples}
     boxes = read_objects(recipe, objects) if objects is not None else None
-    if num_samples is not None:
-        check_samples(recipe, num_samples, predictions=predictions)
+    check_samples(recipe, num_samples, predictions=predictions)
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
         if submission is not None or save:
@@ -82,25 +82,14 @@ def evaluate_recipe(
         set_seed(recipe.seed)
         task = build_task(recipe, Accelerator())
         beams = num_beams or recipe.evaluate.final_num_beams
-        evaluation, scored = score_folder(
-            task,
-            folder,
-            split=split,
-            num_beams=beams,
-            command=command,
-            java=java,
-            submission=submission,
-            objects=boxes,
-            num_samples=num_samples,
-        )
+        asked: dict[str, Any] = {"java": java, "submission": submission, "objects": boxes, "num_samples": num_samples}
+        evaluation, scored = score_folder(task, folder, split=split, num_beams=beams, command=command, **asked)
         if not task.accelerator.is_main_process:
             return evaluation
         if save:
             write_evaluation(folder, evaluation, scored)
         elif output is None:
-            logger.info(
-                "these figures are written nowhere: --output FOLDER keeps them, --save puts them beside the model"
-            )
+            logger.info(WRITTEN_NOWHERE)
     if output is not None:
         write_output(Path(output), evaluation, scored)
     return evaluation
@@ -114,8 +103,10 @@ def read_objects(recipe: Recipe, path: str | Path) -> dict[str, set[str]]:
     return read_object_names(path)
 
 
-def check_samples(recipe: Recipe, num_samples: int, *, predictions: str | Path | None) -> None:
-    """`ValueError` where samples cannot be drawn, or are too few to differ."""
+def check_samples(recipe: Recipe, num_samples: int | None, *, predictions: str | Path | None) -> None:
+    """`ValueError` where samples are asked for that cannot be drawn, or are too few to differ."""
+    if num_samples is None:
+        return
     if not TASKS[recipe.task].draws_samples:
         able = ", ".join(name for name, other in TASKS.items() if other.draws_samples)
         raise ValueError(f"--samples is for a recipe of {able}, and this one is of the task {recipe.task}")

@@ -11,7 +11,7 @@ import re
 ABBREVIATIONS = """
     a.m p.m u.s u.k u.n i.e e.g d.c n.y l.a ph.d dr mr mrs ms jr sr st ave inc corp co ltd bros vs etc no gen gov sen
     rep rev prof sgt lt col capt maj ft jan feb aug sept oct nov dec mon tues wed thurs fri"""
-SENTENCE_END = re.compile(r"(?P<word>\S*)[.?!][)\]}\"'’”]*(?=\s)")
+SENTENCE_END = re.compile(r"(?<!\S)(?P<word>\S*)[.?!][)\]}\"'’”]*(?=\s)")
 OPENING_MARK = re.compile(r"[«“‘„]|``|`")
 OPENING_QUOTE = re.compile(r"^\"|(?<=[ (\[{<])(?:\"|'')")
 APOSTROPHE_BEFORE_WORD = re.compile(r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)")

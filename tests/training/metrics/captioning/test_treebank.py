@@ -52,5 +52,10 @@ def test_by_hand(text: str, words: list[str]) -> None:
     assert treebank_tokenize(text) == words
 
 
+def test_a_long_word_takes_no_long_time() -> None:
+    text = "a" * 200_000
+    assert treebank_tokenize(f"{text} dog. cat") == [text, "dog", ".", "cat"]
+
+
 def test_sentences_end_at_marks_before_white_space() -> None:
     assert sentences("a dog. (a cat!) 3.5 cats? yes") == ["a dog.", "(a cat!)", "3.5 cats?", "yes"]
