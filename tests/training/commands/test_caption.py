@@ -77,11 +77,6 @@ def test_the_earlier_name_of_show_regions(model: Path, image: Path, capsys: pyte
     assert "--words without a word is now called --show-regions" in before.err
 
 
-def test_the_first_of_several_is_drawn(model: Path, image: Path, tmp_path: Path) -> None:
-    look = tmp_path / "look.png"
-    assert run(image, "--model", model, "--num-captions", 2, "--draw", look) == 0 and look.is_file()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
