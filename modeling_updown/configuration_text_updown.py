@@ -26,9 +26,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     region_dropout (`float`, defaults to 0.0):
         Dropout of the regions' features before they are embedded.
     region_embedding (`"sum"` or `"uniter"`, defaults to `"sum"`):
-        What the encoder reads of a region. `"sum"`: its embeddings added up, as if they were a word's: the encoder's own
-        embedding layer adds the first word's position and type, and normalises. `"uniter"`: the sum with a LayerNorm
-        and dropout of its own, which bypasses that layer (Chen et al. 2020); the text config is a BERT's then.
+        What the encoder reads of a region. `"sum"`: the sum of its embeddings in place of a word's, to which the
+        encoder's own embedding layer adds the first word's position and type before it normalises. `"uniter"`: that sum
+        after a LayerNorm and dropout of its own, without that layer (Chen et al. 2020); `text_config` is a BERT's then.
     mask_embedding (`bool`, defaults to `False`):
         Add a learnt vector to the feature of a masked region, as UNITER does.
     time_embedding (`bool`, defaults to `False`):

@@ -3,7 +3,7 @@
     r_i = LN(W_f f_i + b) + LN(W_b box_i + b) [+ LN(W_t time_i + b)]     a region as the encoder's input embedding
     [CLS] words [SEP] r_1 .. r_R  ->  the text encoder                   (after UNITER, Chen et al. 2020, section 3.1)
 
-or, with `config.region_embedding="uniter"`, exactly as there: LN(r_i), to which the encoder's embedding layer adds nothing.
+or, with `config.region_embedding="uniter"`, LN(r_i) as there, to which the encoder's embedding layer adds nothing.
 
 A pass sees words alone (exactly the text encoder's own pass), regions alone (after a [CLS]), or both. Regions have no
 order: all stand at the text's first position, and where they are is given by their boxes. The heads are in

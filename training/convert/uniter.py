@@ -62,8 +62,12 @@ HEADS: dict[str, dict[str, str]] = {
     "rank": {"match_head": "rank_output"},
 }
 ROOTS = {  # how the names of each head's tensors begin
-    **{"itm": "itm_output.", "mlm": "cls.predictions.", "mrc_kl": "region_classifier.", "mrfr": "feat_regress."},
-    **{"vqa": "vqa_output.", "rank": "rank_output."},
+    "itm": "itm_output.",
+    "mlm": "cls.predictions.",
+    "mrc_kl": "region_classifier.",
+    "mrfr": "feat_regress.",
+    "vqa": "vqa_output.",
+    "rank": "rank_output.",
 }
 PRETRAINING = ("itm", "mlm", "mrc_kl", "mrfr")
 WITHOUT_A_CLASS = {  # heads that are refused, and what they do
