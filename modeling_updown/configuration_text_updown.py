@@ -25,6 +25,12 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Width D of the regions that come in.
     region_dropout (`float`, defaults to 0.0):
         Dropout of the regions' features before they are embedded.
+    region_embedding (`"sum"` or `"uniter"`, defaults to `"sum"`):
+        What the encoder reads of a region. `"sum"`: the sum of its embeddings in place of a word's, to which the
+        encoder's own embedding layer adds the first word's position and type before it normalises. `"uniter"`: that sum
+        after a LayerNorm and dropout of its own, without that layer (Chen et al. 2020); `text_config` is a BERT's then.
+    mask_embedding (`bool`, defaults to `False`):
+        Add a learnt vector to the feature of a masked region, as UNITER does.
     time_embedding (`bool`, defaults to `False`):
         Embed `region_seconds` as well: regions of a clip's frames.
     cls_token_id (`int`, *optional*):
@@ -32,6 +38,8 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     pooling (`"cls"` or `"mean"`, defaults to `"cls"`):
         How a pass over words alone or regions alone becomes one vector: the first token's state, or the mean over all.
         Of words and regions together the joint vector is always the first token's state.
+    pooler (`bool`, defaults to `False`):
+        Map the first token's state by a linear layer and tanh, as BERT's pooler does, wherever it is the joint vector.
     match_by (`"cls"` or `"product"`, defaults to `"cls"`):
         What matching (ITM) reads where words and regions are read together: the first token's state (UNITER), or the
         product of what ITC compares, words' mean and regions' mean, each having seen the other (after ViLBERT, Lu et
@@ -47,6 +55,10 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Whether matching (ITM) learns from wrong pairs that look alike to ITC, or from any.
     distillation (`float`, defaults to 0.4):
         With a momentum copy: the share of its own similarities in the targets of ITC (ALBEF's alpha).
+    word_bias (`bool`, defaults to `False`):
+        Masked words (MLM) are scored by the word embeddings and a bias for each, as BERT's are.
+    head_norm_eps (`float`, defaults to 1e-5):
+        Of the LayerNorm in the heads of masked words, masked regions and answers (BERT and UNITER: 1e-12).
     num_objects, num_attributes (`int`, default to 1600, 400):
         Classes of masked region classification, without background, and of masked region attributes, without none.
     mrc_average_classes (`bool`, defaults to `False`):
@@ -77,9 +89,12 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     text_config: Any = None
     region_feature_size: int = 2048
     region_dropout: float | int = 0.0
+    region_embedding: Literal["sum", "uniter"] = "sum"
+    mask_embedding: bool = False
     time_embedding: bool = False
     cls_token_id: int | None = None
     pooling: Literal["cls", "mean"] = "cls"
+    pooler: bool = False
     match_by: Literal["cls", "product"] = "cls"
     projection_size: int = 256
     temperature: float = 0.07
@@ -88,6 +103,8 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     objectives: dict[str, float | int] | None = None
     hard_negatives: bool = True
     distillation: float | int = 0.4
+    word_bias: bool = False
+    head_norm_eps: float = 1e-5
     num_objects: int = 1600
     num_attributes: int = 400
     mrc_average_classes: bool = False
@@ -126,6 +143,12 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
             raise ValueError(f"objectives names {', '.join(unknown)}; known are {', '.join(OBJECTIVES)}")
         if self.match_by == "product" and self.weight("itm") and not self.weight("itc"):
             raise ValueError("match_by='product' matches by what ITC compares: add itc to objectives, or use 'cls'")
+        text = self.text_config
+        if self.region_embedding == "uniter" and (text.model_type != "bert" or text.type_vocab_size < 2):
+            raise ValueError(
+                f"region_embedding='uniter' needs a text_config of BERT with two token types, this is a "
+                f"{text.model_type!r} with {getattr(text, 'type_vocab_size', 0)}: use region_embedding='sum'"
+            )
         if not 0 < self.min_temperature <= self.temperature <= self.max_temperature:
             raise ValueError(
                 f"min_temperature={self.min_temperature}, temperature={self.temperature} and "

@@ -3,6 +3,8 @@
     r_i = LN(W_f f_i + b) + LN(W_b box_i + b) [+ LN(W_t time_i + b)]     a region as the encoder's input embedding
     [CLS] words [SEP] r_1 .. r_R  ->  the text encoder                   (after UNITER, Chen et al. 2020, section 3.1)
 
+or, with `config.region_embedding="uniter"`, LN(r_i) as there, to which the encoder's embedding layer adds nothing.
+
 A pass sees words alone (exactly the text encoder's own pass), regions alone (after a [CLS]), or both. Regions have no
 order: all stand at the text's first position, and where they are is given by their boxes. The heads are in
 `modeling_retrieval.py`, `modeling_pretraining.py` and `modeling_fusion_vqa.py`.
@@ -33,11 +35,12 @@ SAME = 1e-4  # rounding of float32 over many layers, of the largest number
 STATES = "states of words"
 NEEDED = ("inputs_embeds", "attention_mask", "position_ids")
 TIME_WAVES = 16  # of periods from one second to about three hours
+REGION_TYPE = 1  # the token type of what is embedded already, where that is told apart
 
 
 class RegionEmbedding(nn.Module):
     """Feature (with tags), box geometry and, if asked for, time of a region, each mapped and normalised by itself, then
-    added."""
+    added; with `config.region_embedding="uniter"` the sum is normalised as well."""
 
     def __init__(self, config: UpDownFusionConfig, *, size: int):
         super().__init__()
@@ -52,6 +55,12 @@ class RegionEmbedding(nn.Module):
         if config.time_embedding:
             self.of_times = nn.Linear(2 * TIME_WAVES, size)  # W_t
             self.norm_times = nn.LayerNorm(size, eps=eps)
+        self.norm = nn.LayerNorm(size, eps=eps) if config.region_embedding == "uniter" else None
+        self.of_masked = nn.Embedding(1, config.region_size) if config.mask_embedding else None
+
+    def hidden(self, features: torch.Tensor) -> torch.Tensor:
+        """What stands in place of masked regions (..., D + tags), with the learnt vector that says that they are."""
+        return features if self.of_masked is None else features + self.of_masked.weight[0].to(features.dtype)
 
     def forward(self, features: torch.Tensor, boxes: torch.Tensor, seconds: torch.Tensor | None = None) -> torch.Tensor:
         """features with tags (P, R, D + tags), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
@@ -63,7 +72,9 @@ class RegionEmbedding(nn.Module):
             if seconds is None:
                 raise ValueError("This model embeds times (config.time_embedding): give region_seconds as well")
             embedded = embedded + self.norm_times(self.of_times(time_features(seconds).to(dtype)))
-        return embedded
+        if self.norm is None:
+            return embedded
+        return F.dropout(self.norm(embedded), self.config.text_config.hidden_dropout_prob, self.training)
 
 
 def time_features(seconds: torch.Tensor) -> torch.Tensor:
@@ -112,6 +123,23 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
         fusion.text_model.load_state_dict(loaded)
         return model
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        word_bias = getattr(module, "word_bias", None)
+        if word_bias is not None:
+            nn.init.zeros_(word_bias)
+
+    def resize_token_embeddings(self, *arguments: Any, **named: Any) -> Any:
+        """As transformers has it; where words have a bias (`config.word_bias`), that of new words is 0."""
+        embeddings = super().resize_token_embeddings(*arguments, **named)
+        head: Any = getattr(self, "word_head", None)
+        bias = getattr(head, "word_bias", None)
+        if bias is not None:
+            more = embeddings.num_embeddings - len(bias)
+            head.word_bias = nn.Parameter(F.pad(bias.detach(), (0, more)), requires_grad=bias.requires_grad)
+        return embeddings
+
     def get_input_embeddings(self) -> Any:
         fusion: Any = getattr(self, "fusion", self)
         return fusion.text_model.get_input_embeddings()
@@ -143,6 +171,9 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             self.text_model.pooler = None  # the joint vector is read off the states themselves
         size = self.text_model.get_input_embeddings().embedding_dim
         self.region_embedding = RegionEmbedding(config, size=size)
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
+        if config.region_embedding == "uniter":
+            self.text_model.embeddings.register_forward_hook(keep_regions, with_kwargs=True)
         self.build_region_tags()
         self.build_region_source()
         self.post_init()
@@ -202,7 +233,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             output, mask, num_words = self.read(texts, (region_embeds, region_mask, image_index), causal_words, **shown)
         states, together = output.last_hidden_state, has_words and region_embeds is not None
         return UpDownFusionOutput(
-            pooler_output=first_state(states, mask) if together else self.pool(states, mask),
+            pooler_output=self.pool(states, mask, by="cls" if together else self.config.pooling),
             last_hidden_state=states,
             word_states=states[:, :num_words],
             region_states=None if region_embeds is None else states[:, num_words:],
@@ -268,7 +299,7 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         region_mask: torch.Tensor,
         image_index: torch.Tensor | None,
         causal: bool,
-        **flags: bool,
+        **flags: Any,
     ) -> tuple[Any, torch.Tensor, int]:
         """Words (or a [CLS]) and regions in one pass: the encoder's output, its mask (N, L), and T."""
         if input_ids is None and inputs_embeds is None:
@@ -291,6 +322,10 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             seen = seen & allowed
         positions = self.positions(input_ids, word_mask)  # (N, T)
         first = positions.gather(1, word_mask.to(torch.uint8).argmax(dim=1, keepdim=True))  # of words, not of padding
+        if self.config.region_embedding == "uniter":
+            kinds = torch.zeros_like(mask, dtype=torch.long)
+            kinds[:, num_words:] = REGION_TYPE
+            flags = {**flags, "token_type_ids": kinds}
         output = self.text_model(
             inputs_embeds=torch.cat([inputs_embeds, regions], dim=1),
             attention_mask=additive(seen.expand(-1, -1, mask.shape[1], -1), inputs_embeds.dtype),
@@ -355,11 +390,23 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         words = (input_ids != padding).long()
         return words.cumsum(dim=1) * words + padding
 
-    def pool(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """States (N, L, H) of words alone or regions alone -> one vector (N, H), as `config.pooling` says."""
-        if self.config.pooling == "cls":
-            return first_state(states, mask)
-        return mean_state(states, mask)
+    def pool(self, states: torch.Tensor, mask: torch.Tensor, *, by: str) -> torch.Tensor:
+        """States (N, L, H) -> one vector (N, H), by "cls" (through the pooler, if there is one) or "mean"."""
+        if by == "mean":
+            return mean_state(states, mask)
+        first = first_state(states, mask)
+        return first if self.pooler is None else self.pooler(first).tanh()
+
+
+def keep_regions(embeddings: nn.Module, args: tuple, given: dict[str, Any], embedded: torch.Tensor) -> torch.Tensor:
+    """A hook of BERT's embedding layer: regions come out of it as they went in, words embedded (N, L, H).
+
+    Regions are what `token_type_ids` call so beside `inputs_embeds`.
+    """
+    kinds, states = given.get("token_type_ids"), given.get("inputs_embeds")
+    if kinds is None or states is None:
+        return embedded
+    return torch.where((kinds == REGION_TYPE)[..., None], states.to(embedded), embedded)
 
 
 def check_encoder(text_model: PreTrainedModel) -> None:

@@ -45,7 +45,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         super().__init__(config)
         self.fusion = UpDownFusionModel(config)
         answer_size = config.answer_hidden_size or 2 * config.hidden_size
-        self.before_answers = Prediction(config.hidden_size, answer_size)
+        self.before_answers = Prediction(config.hidden_size, answer_size, eps=config.head_norm_eps)
         self.answers = nn.Linear(answer_size, config.num_labels)  # W_o; as many as `config.id2label` names
         self.post_init()
 

@@ -44,14 +44,27 @@ SAID = (
 class Prediction(nn.Module):
     """Linear, GELU, LayerNorm: the layer before what is predicted of a token (BERT's)."""
 
-    def __init__(self, hidden_size: int, size: int):
+    def __init__(self, hidden_size: int, size: int, *, eps: float = 1e-5):
         super().__init__()
         self.linear = nn.Linear(hidden_size, size)
-        self.norm = nn.LayerNorm(size)
+        self.norm = nn.LayerNorm(size, eps=eps)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """(..., H) -> (..., size)"""
         return self.norm(nn.functional.gelu(self.linear(states)))
+
+
+class WordHead(Prediction):
+    """Scores every word, by the word embeddings themselves and, with `config.word_bias`, a bias for each (BERT's)."""
+
+    def __init__(self, config: UpDownFusionConfig, size: int):
+        super().__init__(config.hidden_size, size, eps=config.head_norm_eps)
+        self.word_bias = nn.Parameter(torch.zeros(config.vocab_size)) if config.word_bias else None
+
+    def scores(self, states: torch.Tensor, embeddings: Any) -> torch.Tensor:
+        """States (..., H) -> a score of every word (..., V)."""
+        scores = word_scores(self(states), embeddings)
+        return scores if self.word_bias is None else scores + self.word_bias
 
 
 class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
@@ -80,14 +93,17 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         config, hidden = self.config, self.config.hidden_size
         size = self.get_input_embeddings().embedding_dim
         if config.weight("mlm") or config.weight("prefix_lm"):
-            self.word_head = Prediction(hidden, size)
+            self.word_head = WordHead(config, size)
+        eps = config.head_norm_eps
         if any(config.weight(name) for name in REGION_CLASSES):
-            self.object_head = nn.Sequential(Prediction(hidden, hidden), nn.Linear(hidden, config.num_objects + 1))
+            kinds = nn.Linear(hidden, config.num_objects + 1)
+            self.object_head = nn.Sequential(Prediction(hidden, hidden, eps=eps), kinds)
         if any(config.weight(name) for name in REGION_ATTRIBUTES):
             kinds = nn.Linear(hidden, config.num_attributes + 1)
-            self.attribute_head = nn.Sequential(Prediction(hidden, hidden), kinds)
+            self.attribute_head = nn.Sequential(Prediction(hidden, hidden, eps=eps), kinds)
         if any(config.weight(name) for name in REGION_FEATURES):
-            self.feature_head = nn.Sequential(Prediction(hidden, hidden), nn.Linear(hidden, config.region_feature_size))
+            feature = nn.Linear(hidden, config.region_feature_size)
+            self.feature_head = nn.Sequential(Prediction(hidden, hidden, eps=eps), feature)
 
     @standard_forward
     def forward(  # type: ignore[override]
@@ -191,13 +207,14 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
                 hidden = F.pad(rows.of_images(seen_features).to(features.dtype), (0, num_tags))
             else:
                 hidden = torch.zeros_like(features)
+            hidden = self.fusion.region_embedding.hidden(hidden)
             features = torch.where(masked_regions[..., None], hidden, features)
         seconds = None if regions.region_seconds is None else rows.of_images(regions.region_seconds)
         return self.fusion.embed_vectors(Regions(features, boxes, mask, region_seconds=seconds)), mask
 
     def word_logits(self, states: torch.Tensor) -> torch.Tensor:
         """States (..., H) -> a score of every word (..., V), by the word embeddings themselves."""
-        return word_scores(self.word_head(states), self.get_input_embeddings())
+        return self.word_head.scores(states, self.get_input_embeddings())
 
     def next_words(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None, images: Regions, rows: TextRows
@@ -312,7 +329,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
     def __init__(self, config: UpDownFusionConfig):
         super().__init__(config)
         self.fusion = UpDownFusionModel(config)
-        self.word_head = Prediction(config.hidden_size, self.get_input_embeddings().embedding_dim)
+        self.word_head = WordHead(config, self.get_input_embeddings().embedding_dim)
         self.post_init()
 
     @property
@@ -360,7 +377,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )
-        logits = word_scores(self.word_head(joint.word_states), self.get_input_embeddings())
+        logits = self.word_head.scores(joint.word_states, self.get_input_embeddings())
         attentions = joint.attentions
         mask = images.region_mask
         if attentions is not None and mask is not None:

@@ -10,6 +10,7 @@ Formats:
     vqa-pytorch: `baseline0_newatt` and `baseline0` of hengyuan-hu/bottom-up-attention-vqa.
     frcnn-vg: the Visual Genome Faster R-CNN as ported to PyTorch for LXMERT (`modeling_frcnn.py`).
     detectron2-vg: the same detector as a detectron2 model (py-bottom-up-attention and related projects).
+    uniter: ChenRocks/UNITER, pretrained or fine-tuned for questions, entailment or retrieval.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 from training.convert.captioning import convert_captioning
 from training.convert.detector import convert_detectron2, convert_frcnn
+from training.convert.uniter import convert_uniter
 from training.convert.vqa import convert_vqa
 from training.convert.weights import ConvertedCheckpoint, Weights, flat_options, read_weights
 
@@ -56,4 +58,5 @@ FORMATS: dict[str, Callable[[Weights, Mapping[str, Any]], ConvertedCheckpoint]] 
     "vqa-pytorch": convert_vqa,
     "frcnn-vg": convert_frcnn,
     "detectron2-vg": convert_detectron2,
+    "uniter": convert_uniter,
 }

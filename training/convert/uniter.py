@@ -1,0 +1,286 @@
+"""ChenRocks/UNITER -> the fusion model with the heads that the checkpoint holds (`uniter`).
+
+UNITER is a BERT over words and regions, so most tensors are copied. Three are folded: the type of regions into the bias
+of their boxes' LayerNorm, the two scores of matching into one log-odds, and the feature head's last matrix, its input
+projection transposed, becomes a matrix of its own. Parity: tests/training/convert/test_uniter.py.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers import BertConfig, BertTokenizer
+
+from modeling_updown import (
+    UpDownFusionConfig,
+    UpDownFusionForImageTextRetrieval,
+    UpDownFusionForPreTraining,
+    UpDownFusionForVisualQuestionAnswering,
+    UpDownFusionModel,
+    UpDownImageProcessor,
+    UpDownProcessor,
+)
+from training.convert.vqa import answer_words, named, words_from_0
+from training.convert.weights import ConvertedCheckpoint, Weights, check_names, load_into, number_option
+from training.text.word_pieces import pretrained_tokenizer
+
+HEAD_WIDTH = 64  # of each attention head of the released models, whose number no shape tells
+NORM_EPS = 1e-12
+SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+BERT_IDS = (0, 100, 101, 102, 103)  # of those, in BERT's vocabularies
+
+# ours -> UNITER's, each with a weight and a bias, of the whole checkpoint or of one head
+LAYERS = {
+    "region_embedding.of_features": "uniter.img_embeddings.img_linear",
+    "region_embedding.norm_features": "uniter.img_embeddings.img_layer_norm",
+    "region_embedding.of_boxes": "uniter.img_embeddings.pos_linear",
+    "region_embedding.norm_boxes": "uniter.img_embeddings.pos_layer_norm",
+    "region_embedding.norm": "uniter.img_embeddings.LayerNorm",
+    "pooler": "uniter.pooler.dense",
+}
+HEADS: dict[str, dict[str, str]] = {
+    "itm": {"match_head": "itm_output"},
+    "mlm": {
+        "word_head.linear": "cls.predictions.transform.dense",
+        "word_head.norm": "cls.predictions.transform.LayerNorm",
+    },
+    "mrc_kl": {
+        "object_head.0.linear": "region_classifier.net.0",
+        "object_head.0.norm": "region_classifier.net.2",
+        "object_head.1": "region_classifier.net.3",
+    },
+    "mrfr": {
+        "feature_head.0.linear": "feat_regress.net.0",
+        "feature_head.0.norm": "feat_regress.net.2",
+        "feature_head.1": "feat_regress",
+    },
+    "vqa": {
+        "before_answers.linear": "vqa_output.0",
+        "before_answers.norm": "vqa_output.2",
+        "answers": "vqa_output.3",
+    },
+    "rank": {"match_head": "rank_output"},
+}
+ROOTS = {  # how the names of each head's tensors begin
+    "itm": "itm_output.",
+    "mlm": "cls.predictions.",
+    "mrc_kl": "region_classifier.",
+    "mrfr": "feat_regress.",
+    "vqa": "vqa_output.",
+    "rank": "rank_output.",
+}
+PRETRAINING = ("itm", "mlm", "mrc_kl", "mrfr")
+WITHOUT_A_CLASS = {  # heads that are refused, and what they do
+    "re_output.": "scores each region for a referring expression",
+    "nlvr2_output.": "compares two images (NLVR2)",
+    "vcr_output.": "ranks VCR's answers, with token types and words of its own",
+}
+WORDS, WORD_BIAS, DECODER = (
+    "uniter.embeddings.word_embeddings.weight",
+    "cls.predictions.bias",
+    "cls.predictions.decoder.weight",
+)
+TYPES, MASKED = "uniter.embeddings.token_type_embeddings.weight", "uniter.img_embeddings.mask_embedding.weight"
+POSITIONS, PROJECTION = "uniter.embeddings.position_embeddings.weight", "uniter.img_embeddings.img_linear.weight"
+
+
+def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
+    """UNITER pretrained, or fine-tuned for questions, entailment or retrieval -> the fusion model of that task.
+
+    Pretraining's heads become `UpDownFusionForPreTraining`, with those objectives that the checkpoint has heads for;
+    `vqa_output` (also of SNLI-VE) `UpDownFusionForVisualQuestionAnswering`; `rank_output`
+    `UpDownFusionForImageTextRetrieval`, whose `match` is its score; none `UpDownFusionModel`. Raises `ValueError` for a
+    head that this package has no class for.
+
+    Options read: those of UNITER's model config (`num_attention_heads`, by default one for every 64 of the width,
+    `hidden_dropout_prob`, `attention_probs_dropout_prob`, `hidden_act`, `initializer_range`); `itm_ot_lambda` (0.1);
+    `tokenizer`, a folder or Hub id such as "bert-base-cased", or `vocab`, its pieces by id; `ans2label` or `label2ans`;
+    `variant`, if the file holds several models. Words and answers that they lack get placeholders, with a warning.
+    """
+    weights = chosen_model(weights, options.get("variant"))
+    refuse_heads(weights)
+    heads = [name for name, root in ROOTS.items() if any(key.startswith(root) for key in weights)]
+    if "rank" in heads and "itm" in heads:  # what the ranking head began as
+        heads.remove("itm")
+        weights = {name: value for name, value in weights.items() if not name.startswith(ROOTS["itm"])}
+    names = uniter_names(weights, heads)
+    check_names(weights, [*names.values(), *folded_names(weights, heads)], format="uniter")
+    check_tied(weights)
+    tokenizer = word_pieces(options, num_words=len(weights[WORDS]))
+    config = uniter_config(weights, options, heads=heads, tokenizer=tokenizer)
+    model = model_class(heads)(config)
+    load_into(model, uniter_weights(weights, names, heads=heads))
+    return ConvertedCheckpoint(model.eval(), UpDownProcessor(UpDownImageProcessor(), tokenizer))
+
+
+def chosen_model(weights: Weights, variant: str | None) -> Weights:
+    """The weights of one model: of a file that holds several, as `model.TENSOR` and for a head `NAME.model.TENSOR`,
+    the first, or the body of the first with the tensors of `variant`."""
+    body = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
+    if not body:
+        return weights
+    if variant is None:
+        return body
+    marker = f"{variant}.model."
+    head = {name.removeprefix(marker): value for name, value in weights.items() if name.startswith(marker)}
+    if not head:
+        known = sorted({name.partition(".model.")[0] for name in weights if ".model." in name})
+        raise ValueError(f"the file holds no model {variant!r}: choose one of {', '.join(known)} as the option variant")
+    return {name: value for name, value in body.items() if name.startswith("uniter.")} | head
+
+
+def refuse_heads(weights: Weights) -> None:
+    """Raises `ValueError` for a head that this package has no class for."""
+    for root, purpose in WITHOUT_A_CLASS.items():
+        if any(name.startswith(root) for name in weights):
+            raise ValueError(
+                f"this checkpoint's head {root.rstrip('.')} {purpose}, which no fusion model here does: convert the "
+                "pretrained checkpoint, and train a head on it"
+            )
+
+
+def model_class(heads: list[str]) -> Any:
+    """The fusion model's class that has these heads; raises `ValueError` where none has them all."""
+    tasks = {("vqa",): UpDownFusionForVisualQuestionAnswering, ("rank",): UpDownFusionForImageTextRetrieval}
+    if not heads:
+        return UpDownFusionModel
+    if set(heads) <= set(PRETRAINING):
+        return UpDownFusionForPreTraining
+    if tuple(heads) not in tasks:
+        raise ValueError(f"this checkpoint has the heads {', '.join(heads)}, of different tasks: keep those of one")
+    return tasks[tuple(heads)]
+
+
+def uniter_names(weights: Weights, heads: list[str]) -> dict[str, str]:
+    """Our tensors -> UNITER's, of those that are copied or folded one by one."""
+    body = "" if not heads else "fusion."
+    layers = {f"{body}{ours}": theirs for ours, theirs in LAYERS.items()}
+    for head in heads:
+        layers |= HEADS[head]
+    names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in layers.items() for part in ("weight", "bias")}
+    text = ("uniter.embeddings.", "uniter.encoder.")
+    names |= {f"{body}text_model.{name.removeprefix('uniter.')}": name for name in weights if name.startswith(text)}
+    if "mlm" in heads:
+        names["word_head.word_bias"] = WORD_BIAS
+    if learns_regions(heads):
+        names[f"{body}region_embedding.of_masked.weight"] = MASKED
+    return names
+
+
+def learns_regions(heads: list[str]) -> bool:
+    """Whether masked regions are predicted, so that the vector that marks them is of use."""
+    return "mrc_kl" in heads or "mrfr" in heads
+
+
+def folded_names(weights: Weights, heads: list[str]) -> list[str]:
+    """UNITER's tensors that ours do not take one by one: always there, or repeating another (the decoder)."""
+    required = [
+        WORDS,
+        TYPES,
+        POSITIONS,
+        MASKED,
+        "uniter.embeddings.LayerNorm.weight",
+        "uniter.embeddings.LayerNorm.bias",
+    ]
+    return required + ([DECODER] if "mlm" in heads and DECODER in weights else [])
+
+
+def check_tied(weights: Weights) -> None:
+    """Raises `ValueError` where words are not scored by their own embeddings."""
+    if DECODER in weights and not torch.equal(weights[DECODER], weights[WORDS]):
+        raise ValueError(
+            f"{DECODER} differs from {WORDS}, but words are scored by their own embeddings here: is it UNITER's?"
+        )
+
+
+def uniter_weights(weights: Weights, names: Mapping[str, str], *, heads: list[str]) -> Weights:
+    """Our weights as a function of UNITER's."""
+    ours = {name: weights[theirs] for name, theirs in names.items()}
+    body = "" if not heads else "fusion."
+    boxes = f"{body}region_embedding.norm_boxes.bias"
+    ours[boxes] = ours[boxes] + weights[TYPES][1]  # regions are of token type 1
+    if "itm" in heads:
+        for part in ("weight", "bias"):
+            scores = weights[f"itm_output.{part}"]  # of a mismatch, of a match
+            ours[f"match_head.{part}"] = scores[1:] - scores[:1]
+    if "mrfr" in heads:
+        ours["feature_head.1.weight"] = weights["feat_regress.weight"].T.clone()
+    if learns_regions(heads):
+        ours[f"{body}region_embedding.of_masked.weight"] = weights[MASKED][1:]  # row 0 is that of unmasked ones, zero
+    return ours
+
+
+def uniter_config(
+    weights: Weights, options: Mapping[str, Any], *, heads: list[str], tokenizer: Any
+) -> UpDownFusionConfig:
+    """The sizes from the weights' shapes, the rest from the options."""
+    size, region_size = weights[PROJECTION].shape
+    layers = {int(name.split(".")[3]) for name in weights if name.startswith("uniter.encoder.layer.")}
+    num_heads = int(number_option(options, "num_attention_heads", default=size // HEAD_WIDTH))
+    if num_heads < 1 or size % num_heads:
+        raise ValueError(
+            f"the option num_attention_heads must divide the width {size}, it is {num_heads}: give the model's config"
+        )
+    bert = BertConfig(
+        vocab_size=len(weights[WORDS]),
+        hidden_size=size,
+        num_hidden_layers=len(layers),
+        num_attention_heads=num_heads,
+        intermediate_size=len(weights["uniter.encoder.layer.0.intermediate.dense.weight"]),
+        hidden_act=options.get("hidden_act", "gelu"),
+        hidden_dropout_prob=number_option(options, "hidden_dropout_prob", default=0.1),
+        attention_probs_dropout_prob=number_option(options, "attention_probs_dropout_prob", default=0.1),
+        max_position_embeddings=len(weights[POSITIONS]),
+        type_vocab_size=len(weights[TYPES]),
+        initializer_range=number_option(options, "initializer_range", default=0.02),
+        layer_norm_eps=NORM_EPS,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return UpDownFusionConfig(
+        text_config=bert,
+        region_feature_size=region_size,
+        region_embedding="uniter",
+        mask_embedding=learns_regions(heads),
+        pooler=True,
+        cls_token_id=tokenizer.cls_token_id,
+        head_norm_eps=NORM_EPS,
+        initializer_range=bert.initializer_range,
+        **head_fields(weights, options, heads=heads),
+    )
+
+
+def head_fields(weights: Weights, options: Mapping[str, Any], *, heads: list[str]) -> dict[str, Any]:
+    """Those fields of the config that a head is made by."""
+    if "vqa" in heads:
+        hidden, num_answers = len(weights["vqa_output.0.bias"]), len(weights["vqa_output.3.bias"])
+        answers = answer_words(options, num_answers=num_answers)
+        return {"answer_hidden_size": hidden, "id2label": dict(enumerate(answers))}
+    fields: dict[str, Any] = {"hard_negatives": False, "mrc_average_classes": True, "word_bias": "mlm" in heads}
+    if "mrc_kl" in heads:
+        fields["num_objects"] = len(weights["region_classifier.net.3.bias"]) - 1
+    learnt = {"itm" if head == "rank" else head: 1.0 for head in heads}
+    align = number_option(options, "itm_ot_lambda", default=0.1)
+    if "itm" in heads and align:
+        learnt["wra"] = align
+    return fields | ({"objectives": learnt} if learnt else {})
+
+
+def word_pieces(options: Mapping[str, Any], *, num_words: int) -> Any:
+    """The tokenizer that the options name or spell out, of BERT's cased word pieces; placeholders without either."""
+    if options.get("tokenizer"):
+        tokenizer = pretrained_tokenizer(options["tokenizer"], key="the option tokenizer")
+        if len(tokenizer) > num_words:
+            raise ValueError(
+                f"the tokenizer {options['tokenizer']} has {len(tokenizer)} words, but the weights have {num_words}: "
+                "is it another model's? UNITER's is bert-base-cased"
+            )
+        return tokenizer
+    given = options.get("vocab")
+    words = words_from_0(given, option="vocab") if given else []
+    example = '{"tokenizer": "bert-base-cased"}'
+    pieces = named(words, num=num_words, kind="words", placeholder="w{}", example=example)
+    if not given:
+        ids = BERT_IDS if num_words > max(BERT_IDS) else range(len(SPECIAL_PIECES))
+        for number, piece in zip(ids, SPECIAL_PIECES, strict=True):
+            pieces[number] = piece
+    return BertTokenizer({piece: number for number, piece in enumerate(pieces)}, do_lower_case=False)
