@@ -1,6 +1,7 @@
 """Metrics of captions, equal to the reference evaluators: one module per family, all importable from here.
 
-BLEU, ROUGE-L, CIDEr, METEOR, SPICE, and SPICE by spaCy's parses, which is not equal (`spice_spacy.py`); CHAIR, what captions invent; the diversity of several captions; CLIPScore.
+BLEU, METEOR, ROUGE-L, CIDEr, SPICE, and SPICE by spaCy's parses, which is not equal (`spice_spacy.py`); CHAIR, what
+captions invent; the diversity of several captions; CLIPScore.
 """
 
 from .chair import chair
