@@ -61,16 +61,15 @@ def evaluate_recipe(
         objects: a COCO instances file with boxes of the split's images; what captions invent is scored too (CHAIR).
         num_samples: draw so many captions of each image, and score how they differ, and the best of them.
 
-    Returns what `evaluation.json` holds: `dataset`, `command` (which gives these figures again), `seed`, `decoding`,
-    `metrics` (x100), `bad_endings_share`, `domains` (nocaps), `not_computed` (name -> reason). Raises `ValueError` for
-    a recipe, a model, data or predictions that cannot be used.
+    Returns `evaluation.json`: `dataset`, `command` (which gives these figures again), `seed`, `decoding`, `metrics`
+    (x100), `bad_endings_share`, `domains`, `not_computed` (name -> reason). Raises `ValueError` for what is unusable.
     """
     recipe = read_recipe(recipe_path, changes)
-    split = split or recipe.evaluate.final_split
+    split, beams = split or recipe.evaluate.final_split, num_beams or recipe.evaluate.final_num_beams
+    boxes = read_objects(recipe, objects)
+    check_samples(recipe, num_samples, predictions=predictions)
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     options |= {"--objects": objects, "--samples": num_samples}
-    boxes = read_objects(recipe, objects) if objects is not None else None
-    check_samples(recipe, num_samples, predictions=predictions)
     command = evaluate_command(recipe_path, options, changes=changes or [], java=java)
     if predictions is not None:
         if submission is not None or save:
@@ -81,7 +80,6 @@ def evaluate_recipe(
         folder = evaluated_folder(recipe, model, recipe_path=recipe_path, save=save)
         set_seed(recipe.seed)
         task = build_task(recipe, Accelerator())
-        beams = num_beams or recipe.evaluate.final_num_beams
         asked: dict[str, Any] = {"java": java, "submission": submission, "objects": boxes, "num_samples": num_samples}
         evaluation, scored = score_folder(task, folder, split=split, num_beams=beams, command=command, **asked)
         if not task.accelerator.is_main_process:
@@ -95,8 +93,10 @@ def evaluate_recipe(
     return evaluation
 
 
-def read_objects(recipe: Recipe, path: str | Path) -> dict[str, set[str]]:
+def read_objects(recipe: Recipe, path: str | Path | None) -> dict[str, set[str]] | None:
     """Image id -> names of its boxes, of a COCO instances file; `ValueError` for a task that does not score by them."""
+    if path is None:
+        return None
     if not TASKS[recipe.task].scores_objects:
         able = ", ".join(name for name, other in TASKS.items() if other.scores_objects)
         raise ValueError(f"--objects is for a recipe of {able}, and this one is of the task {recipe.task}")
