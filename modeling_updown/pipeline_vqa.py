@@ -50,7 +50,7 @@ logger = logging.get_logger(__name__)
 
 NUM_ANSWERS = 5  # by default, as in transformers 4
 QUESTIONS_AT_ONCE = 256  # questions per forward pass: bounds the memory of attention
-# transformers' own models on regions, by model type: what they take of `Regions`, and where the width of a region stands
+# transformers' own models on regions, by model type: what they take of `Regions`, and where a region's width stands
 GIVEN_REGIONS: dict[str, Callable[[Regions], dict[str, torch.Tensor]]] = {
     "lxmert": Regions.for_lxmert,
     "visual_bert": Regions.for_visual_bert,
@@ -84,8 +84,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
       last layer of stacked attention);
     - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
 
-    `pipeline(..., region_source=detector, image_processor=...)` gives a region source to a model that owns none, such as
-    a converted UNITER, and to transformers' `LxmertForQuestionAnswering` and `VisualBertForQuestionAnswering`.
+    `pipeline(..., region_source=detector, image_processor=...)` gives a region source to a model that owns none, such
+    as a converted UNITER, and to transformers' `LxmertForQuestionAnswering` and `VisualBertForQuestionAnswering`.
     `answers=[...]` names what the model scores, where its config does not, as LXMERT's does not. `ValueError` where the
     source's features are of another width, or where the number of names is another.
 
@@ -320,7 +320,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return SCORES.get(self.model.config.model_type, torch.sigmoid)
 
     def seen(self, images: dict[str, Any]) -> Any:
-        """Pixels of P images -> what the model takes of them: their `Regions`, or the pixels, where it has no regions."""
+        """Pixels of P images -> what the model takes of them: their `Regions`, or pixels where it has no regions."""
         source = self.region_source
         reader = self.model if source is None else source
         images["pixel_values"] = images["pixel_values"].to(reader.dtype)
@@ -393,7 +393,7 @@ def check_region_source(model: Any, source: Any) -> None:
 
 
 def logits_of(output: Any) -> torch.Tensor | None:
-    """The scores of answers (N, A) before a sigmoid or softmax, as ours and most models call them, or as LXMERT does."""
+    """The scores of answers (N, A) before a sigmoid or softmax: as most models call them, or as LXMERT does."""
     logits = getattr(output, "logits", None)
     return getattr(output, "question_answering_score", None) if logits is None else logits
 

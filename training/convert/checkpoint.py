@@ -11,6 +11,7 @@ Formats:
     frcnn-vg: the Visual Genome Faster R-CNN as ported to PyTorch for LXMERT (`modeling_frcnn.py`).
     detectron2-vg: the same detector as a detectron2 model (py-bottom-up-attention and related projects).
     uniter: ChenRocks/UNITER, pretrained or fine-tuned for questions, entailment or retrieval.
+    visualbert: transformers' `VisualBertModel` or `VisualBertForPreTraining`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from typing import Any
 from training.convert.captioning import convert_captioning
 from training.convert.detector import convert_detectron2, convert_frcnn
 from training.convert.uniter import convert_uniter
+from training.convert.visualbert import convert_visualbert
 from training.convert.vqa import convert_vqa
 from training.convert.weights import ConvertedCheckpoint, Weights, flat_options, read_weights
 
@@ -59,4 +61,5 @@ FORMATS: dict[str, Callable[[Weights, Mapping[str, Any]], ConvertedCheckpoint]] 
     "frcnn-vg": convert_frcnn,
     "detectron2-vg": convert_detectron2,
     "uniter": convert_uniter,
+    "visualbert": convert_visualbert,
 }
