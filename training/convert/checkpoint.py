@@ -44,8 +44,11 @@ def convert_checkpoint(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for an unknown format, a file that holds other objects, or weights that do not fit the format.
+        ValueError: for an unknown format, a model of `UNFIT`, with the reason, a file that holds other objects, or
+            weights that do not fit the format.
     """
+    if format in UNFIT:
+        raise ValueError(f"{format} cannot be converted: {UNFIT[format]}")
     if format not in FORMATS:
         raise ValueError(f"unknown checkpoint format {format!r}; known are {', '.join(sorted(FORMATS))}")
     converted = FORMATS[format](read_weights(weights), flat_options(config or {}))
@@ -62,4 +65,14 @@ FORMATS: dict[str, Callable[[Weights, Mapping[str, Any]], ConvertedCheckpoint]] 
     "detectron2-vg": convert_detectron2,
     "uniter": convert_uniter,
     "visualbert": convert_visualbert,
+}
+
+# Models of the same years that no class here computes, and what to do instead.
+UNFIT = {
+    "lxmert": "it has an encoder for words, one for regions and one across; it is a class of transformers, so ask it by "
+    "updown ask --model unc-nlp/lxmert-vqa-uncased --regions DETECTOR",
+    "vilbert": "its words and regions have a transformer each, which look at each other in some layers, while the "
+    "fusion model has one for both; convert uniter or visualbert",
+    "oscar": "it maps feature and box together in one layer, without LayerNorms, into states beside its embedded words, "
+    "and reads object names as words; convert uniter or visualbert",
 }

@@ -90,3 +90,12 @@ def test_what_does_not_fit_is_refused(tmp_path) -> None:
     save_file(weights, tmp_path / "less.safetensors")
     with pytest.raises(ValueError, match=r"missing visual_bert\.embeddings\.visual_projection\.bias"):
         convert_checkpoint("visualbert", tmp_path / "less.safetensors", config=OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("lxmert", "ask it by updown ask"), ("vilbert", "a transformer each"), ("oscar", "box together")],
+)
+def test_models_that_no_class_computes_are_refused_with_the_reason(name, reason) -> None:
+    with pytest.raises(ValueError, match=f"{name} cannot be converted: .*{reason}"):
+        convert_checkpoint(name, "model.safetensors")
