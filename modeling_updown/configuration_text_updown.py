@@ -25,10 +25,11 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Width D of the regions that come in.
     region_dropout (`float`, defaults to 0.0):
         Dropout of the regions' features before they are embedded.
-    region_embedding (`"sum"` or `"uniter"`, defaults to `"sum"`):
+    region_embedding (`"sum"`, `"uniter"` or `"visualbert"`, defaults to `"sum"`):
         What the encoder reads of a region. `"sum"`: the sum of its embeddings in place of a word's, to which the
         encoder's own embedding layer adds the first word's position and type before it normalises. `"uniter"`: that sum
         after a LayerNorm and dropout of its own, without that layer (Chen et al. 2020); `text_config` is a BERT's then.
+        `"visualbert"`: as `"sum"`, of the feature's linear map alone, without a LayerNorm or boxes (Li et al. 2019).
     mask_embedding (`bool`, defaults to `False`):
         Add a learnt vector to the feature of a masked region, as UNITER does.
     time_embedding (`bool`, defaults to `False`):
@@ -89,7 +90,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     text_config: Any = None
     region_feature_size: int = 2048
     region_dropout: float | int = 0.0
-    region_embedding: Literal["sum", "uniter"] = "sum"
+    region_embedding: Literal["sum", "uniter", "visualbert"] = "sum"
     mask_embedding: bool = False
     time_embedding: bool = False
     cls_token_id: int | None = None

@@ -3,7 +3,8 @@
     r_i = LN(W_f f_i + b) + LN(W_b box_i + b) [+ LN(W_t time_i + b)]     a region as the encoder's input embedding
     [CLS] words [SEP] r_1 .. r_R  ->  the text encoder                   (after UNITER, Chen et al. 2020, section 3.1)
 
-or, with `config.region_embedding="uniter"`, LN(r_i) as there, to which the encoder's embedding layer adds nothing.
+or, with `config.region_embedding="uniter"`, LN(r_i) as there, to which the encoder's embedding layer adds nothing; with
+"visualbert", r_i = W_f f_i + b alone (Li et al. 2019).
 
 A pass sees words alone (exactly the text encoder's own pass), regions alone (after a [CLS]), or both. Regions have no
 order: all stand at the text's first position, and where they are is given by their boxes. The heads are in
@@ -40,16 +41,19 @@ REGION_TYPE = 1  # the token type of what is embedded already, where that is tol
 
 class RegionEmbedding(nn.Module):
     """Feature (with tags), box geometry and, if asked for, time of a region, each mapped and normalised by itself, then
-    added; with `config.region_embedding="uniter"` the sum is normalised as well."""
+    added; with `config.region_embedding="uniter"` the sum is normalised as well, with "visualbert" the mapped feature
+    is all."""
 
     def __init__(self, config: UpDownFusionConfig, *, size: int):
         super().__init__()
         eps = getattr(config.text_config, "layer_norm_eps", 1e-12)
         self.config = config
         self.of_features = nn.Linear(config.region_size, size)  # W_f
-        self.norm_features = nn.LayerNorm(size, eps=eps)
-        self.of_boxes = nn.Linear(7, size)  # W_b
-        self.norm_boxes = nn.LayerNorm(size, eps=eps)
+        self.of_boxes: nn.Linear | None = None
+        if config.region_embedding != "visualbert":
+            self.norm_features = nn.LayerNorm(size, eps=eps)
+            self.of_boxes = nn.Linear(7, size)  # W_b
+            self.norm_boxes = nn.LayerNorm(size, eps=eps)
         self.of_times: nn.Linear | None = None
         self.norm_times: nn.LayerNorm | None = None
         if config.time_embedding:
@@ -62,12 +66,18 @@ class RegionEmbedding(nn.Module):
         """What stands in place of masked regions (..., D + tags), with the learnt vector that says that they are."""
         return features if self.of_masked is None else features + self.of_masked.weight[0].to(features.dtype)
 
-    def forward(self, features: torch.Tensor, boxes: torch.Tensor, seconds: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, boxes: torch.Tensor | None, seconds: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """features with tags (P, R, D + tags), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
         dtype = float_type(self.of_features)
         features = F.dropout(features.to(dtype), self.config.region_dropout, self.training)
-        embedded = self.norm_features(self.of_features(features))
-        embedded = embedded + self.norm_boxes(self.of_boxes(box_geometry(boxes).to(dtype)))
+        embedded = self.of_features(features)
+        if self.of_boxes is not None:
+            if boxes is None:
+                raise ValueError("This model embeds boxes: give region_boxes as well")
+            embedded = self.norm_features(embedded)
+            embedded = embedded + self.norm_boxes(self.of_boxes(box_geometry(boxes).to(dtype)))
         if self.of_times is not None and self.norm_times is not None:
             if seconds is None:
                 raise ValueError("This model embeds times (config.time_embedding): give region_seconds as well")
@@ -248,10 +258,9 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
 
     def embed_vectors(self, regions: Regions) -> torch.Tensor:
         """As `embed_regions`, of regions whose features have been joined by their tags."""
-        if regions.region_boxes is None:
-            raise ValueError("This model embeds boxes: give region_boxes as well")
         gaps = ~regions.region_mask[..., None]
-        boxes = regions.region_boxes.masked_fill(gaps, 0)
+        boxes: Any = regions.region_boxes
+        boxes = boxes if boxes is None else boxes.masked_fill(gaps, 0)
         seconds = regions.region_seconds
         seconds = seconds if seconds is None else seconds.masked_fill(gaps[..., 0], 0)
         embedded = self.region_embedding(regions.region_features.masked_fill(gaps, 0), boxes, seconds)

@@ -3,7 +3,8 @@
     image, questions --preprocess--> pixels, words --model--> scores --postprocess--> [{"score": 0.93, "answer": "2"}]
 
 transformers 5 removed the task; importing `modeling_updown` or loading a published folder registers it. An image's
-regions are computed once for all questions about it.
+regions are computed once for all questions about it: by the model's own region source, or by the one that is given,
+for models without one and for transformers' own on regions, LXMERT and VisualBERT.
 """
 
 import inspect
@@ -11,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -43,12 +44,19 @@ from .pipeline_questions import (
     question_list,
     question_stream,
 )
-from .regions_updown import entries
+from .regions_updown import OPTIONAL, REQUIRED, Regions, entries
 
 logger = logging.get_logger(__name__)
 
 NUM_ANSWERS = 5  # by default, as in transformers 4
 QUESTIONS_AT_ONCE = 256  # questions per forward pass: bounds the memory of attention
+# transformers' own models on regions, by model type: what they take of `Regions`, and where a region's width stands
+GIVEN_REGIONS: dict[str, Callable[[Regions], dict[str, torch.Tensor]]] = {
+    "lxmert": Regions.for_lxmert,
+    "visual_bert": Regions.for_visual_bert,
+}
+WIDTHS = {"lxmert": "visual_feat_dim", "visual_bert": "visual_embedding_dim"}
+SCORES = {"visual_bert": partial(torch.softmax, dim=-1)}  # of one answer among all; the others' are sigmoids
 
 
 class UpDownVisualQuestionAnsweringPipeline(Pipeline):
@@ -76,6 +84,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
       last layer of stacked attention);
     - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
 
+    `pipeline(..., region_source=detector, image_processor=...)` gives a region source to a model that owns none, such
+    as a converted UNITER, and to transformers' `LxmertForQuestionAnswering` and `VisualBertForQuestionAnswering`.
+    `answers=[...]` names what the model scores, where its config does not, as LXMERT's does not. `ValueError` where the
+    source's features are of another width, or where the number of names is another.
+
     Example:
 
     >>> import modeling_updown
@@ -91,8 +104,13 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     _load_feature_extractor = False
     _load_video_processor = False
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: Any, region_source: Any = None, answers: Sequence[str] | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if answers is not None:
+            self.model.config.id2label = dict(enumerate(answers))
+            self.model.config.label2id = {answer: number for number, answer in enumerate(answers)}
+        self.region_source = None if region_source is None else region_source.to(self.device).eval()
+        check_region_source(self.model, self.region_source)
         set_processor_parts(self)
         if self.model.can_generate():
             raise ValueError(
@@ -264,13 +282,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         images: Any = dict(input_tensors["photos"])  # what the model takes of them: pixels, or `Regions`
         questions = input_tensors["questions"]
         image_index = input_tensors["image_index"]  # (N,)
-        images["pixel_values"] = images["pixel_values"].to(self.model.dtype)
-        if hasattr(self.model, "get_regions"):
-            images = self.model.get_regions(**images)
-        elif return_regions:
+        if return_regions and not hasattr(self.model, "get_regions"):
             raise ValueError(
                 f"{type(self.model).__name__} has no attention over regions: leave out return_regions=True"
             )
+        images = self.seen(images)
         shares = "image_index" in inspect.signature(self.model.forward).parameters
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
@@ -279,14 +295,17 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             if shares:
                 inputs |= {**images, "image_index": index}
             else:
-                inputs |= {name: entries(values, index) for name, values in images.items()}
+                rows = {name: entries(values, index) for name, values in images.items()}
+                form = GIVEN_REGIONS.get(self.model.config.model_type)
+                inputs |= rows if form is None else form(Regions(**rows))
             if return_regions:
                 inputs["output_attentions"] = True
             output = self.model(**inputs)
-            if output.logits is not None:
-                check_finite(output.logits, self.model, what="scores of answers")
+            logits = logits_of(output)
+            if logits is not None:
+                check_finite(logits, self.model, what="scores of answers")
             for row, question in enumerate(part):
-                answered = {"scores": scores_of(question, output, row)}
+                answered = {"scores": scores_of(question, output, row, scores=self.scores)}
                 check_finite(answered["scores"], self.model, what="scores of choices")
                 if return_regions:
                     real = images["region_mask"][index[row]]
@@ -294,6 +313,23 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
                     answered["region_boxes"] = images["region_boxes"][index[row]][real].float()
                 found.append(answered)
         return {"found": found, "questions": questions}
+
+    @property
+    def scores(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """How the model's logits (A,) become scores, 0..1."""
+        return SCORES.get(self.model.config.model_type, torch.sigmoid)
+
+    def seen(self, images: dict[str, Any]) -> Any:
+        """Pixels of P images -> what the model takes of them: their `Regions`, or pixels where it has no regions."""
+        source = self.region_source
+        reader = self.model if source is None else source
+        images["pixel_values"] = images["pixel_values"].to(reader.dtype)
+        if source is None:
+            return self.model.get_regions(**images) if hasattr(self.model, "get_regions") else images
+        made = source(**images, return_dict=True)
+        fields = {name: made[name] for name in (*REQUIRED, *OPTIONAL) if made.get(name) is not None}
+        fields["region_features"] = fields["region_features"].to(self.model.dtype)
+        return self.model.get_regions(**fields) if hasattr(self.model, "get_regions") else Regions(**fields)
 
     def text_inputs(self, questions: Sequence[Question]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (N, T); for choices without rows also `choice_input_ids`, `choice_mask`."""
@@ -333,12 +369,44 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             yield answers
 
 
-def scores_of(question: Question, output: Any, row: int) -> torch.Tensor:
+def check_region_source(model: Any, source: Any) -> None:
+    """`ValueError` for a model on regions that has no source, or one of another width, or whose answers lack names."""
+    config, name = model.config, type(model).__name__
+    if source is None and config.model_type in GIVEN_REGIONS:
+        raise ValueError(
+            f"{name} reads regions and has no detector of its own: give the pipeline region_source=... and its "
+            "image_processor=... (updown ask: --regions)"
+        )
+    takes = getattr(config, WIDTHS.get(config.model_type, "region_feature_size"), None)
+    makes = None if source is None else source.config.region_feature_size
+    if source is not None and takes != makes:
+        raise ValueError(
+            f"the region source makes features of width {makes}, but {name} takes {takes or 'no regions'}: give the "
+            "detector whose features it was trained on"
+        )
+    scored, named = getattr(config, "num_qa_labels", len(config.id2label or {})), len(config.id2label or {})
+    if scored != named:
+        raise ValueError(
+            f"{name} scores {scored} answers, but its config names {named}: give answers=[...], all of them in the "
+            "order of their numbers (updown ask: --answers)"
+        )
+
+
+def logits_of(output: Any) -> torch.Tensor | None:
+    """The scores of answers (N, A) before a sigmoid or softmax: as most models call them, or as LXMERT does."""
+    logits = getattr(output, "logits", None)
+    return getattr(output, "question_answering_score", None) if logits is None else logits
+
+
+def scores_of(
+    question: Question, output: Any, row: int, *, scores: Callable[[torch.Tensor], torch.Tensor] = torch.sigmoid
+) -> torch.Tensor:
     """The scores, 0..1, of each answer of the vocabulary (A,), or of each of the question's choices (C,)."""
     if question.choices and not question.answer_ids:
         return output.choice_logits[row, : len(question.choices)].float().softmax(dim=0)
-    scores = output.logits[row].float().sigmoid()
-    return scores[list(question.answer_ids)] if question.answer_ids else scores
+    logits: Any = logits_of(output)
+    of_answers = scores(logits[row].float())
+    return of_answers[list(question.answer_ids)] if question.answer_ids else of_answers
 
 
 def answer_normalizer() -> Callable[[str], str]:

@@ -113,6 +113,49 @@ class Regions(ModelOutput):
             chosen["region_texts"] = [[self.region_texts[image][place] for place in row] for image, row in rows]
         return Regions(**chosen, clip_ids=entries(self.clip_ids, image_index))
 
+    def for_lxmert(self) -> dict[str, torch.Tensor]:
+        """What transformers' LXMERT takes: `visual_feats` (B, R, D), `visual_pos` (B, R, 4), `visual_attention_mask`.
+
+        Boxes are xyxy in 0..1, as in its training (Tan and Bansal 2019); padding is 0 in all three, the mask (B, R) is
+        int64, 1 = real. Raises `ValueError` for regions without boxes, or an image without any region.
+
+        >>> regions = Regions(torch.ones(1, 2, 8), torch.ones(1, 2, 4), torch.tensor([[True, False]]))
+        >>> {name: values.sum(dim=1).flatten().tolist()[0] for name, values in regions.for_lxmert().items()}
+        {'visual_feats': 1.0, 'visual_pos': 1.0, 'visual_attention_mask': 1}
+        """
+        if self.region_boxes is None:
+            raise ValueError("LXMERT embeds boxes: give these regions their region_boxes")
+        features, mask = self._without_padding(self.region_features)
+        boxes, _ = self._without_padding(self.region_boxes.to(features.dtype))
+        return {"visual_feats": features, "visual_pos": boxes, "visual_attention_mask": mask}
+
+    def for_visual_bert(self) -> dict[str, torch.Tensor]:
+        """What transformers' VisualBERT takes: `visual_embeds` (B, R, D), `visual_attention_mask` and
+        `visual_token_type_ids`, both (B, R) int64; the types are all 1.
+
+        VisualBERT (Li et al. 2019) embeds no boxes. Padding is 0. Raises `ValueError` for an image without any region.
+
+        >>> regions = Regions(torch.ones(1, 2, 8), None, torch.tensor([[True, False]]))
+        >>> given = regions.for_visual_bert()
+        >>> given["visual_embeds"].shape, given["visual_attention_mask"].tolist()
+        (torch.Size([1, 2, 8]), [[1, 0]])
+        """
+        features, mask = self._without_padding(self.region_features)
+        return {
+            "visual_embeds": features,
+            "visual_attention_mask": mask,
+            "visual_token_type_ids": torch.ones_like(mask),
+        }
+
+    def _without_padding(self, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """values (B, R, n) with 0 on padding, whatever stands there, and the mask (B, R) int64."""
+        mask = self.region_mask
+        mask = values.new_ones(values.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+        if not is_traced() and not mask.any(dim=1).all():
+            empty = (~mask.any(dim=1)).nonzero().flatten().tolist()
+            raise ValueError(f"images {empty} of the batch have no region at all: region_mask is False everywhere")
+        return values.masked_fill(~mask[..., None], 0), mask.long()
+
     def _tensors(self) -> dict[str, torch.Tensor]:
         """The fields of tensors (B, R, ...) that are there."""
         names = ("region_features", *SHAPES)

@@ -7,8 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import TRAINED_VQA, add_command, check_weights, is_image, model_folder, quiet
+from training.commands.shared import (
+    TRAINED_VQA,
+    add_command,
+    check_weights,
+    is_image,
+    load_region_source,
+    model_folder,
+    quiet,
+)
 from training.console import positive, say
+from training.data.files import read_json
 
 
 def add_ask(commands: Any) -> None:
@@ -24,6 +33,17 @@ def add_ask(commands: Any) -> None:
     parser.add_argument("questions", nargs="+", metavar="QUESTION", help="in quotes; several are answered one by one")
     parser.add_argument(
         "--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained question answerer)"
+    )
+    parser.add_argument(
+        "--regions",
+        metavar="DIR_OR_HUB_ID",
+        help="a detector for a model that has none of its own: a converted UNITER, transformers' LXMERT or VisualBERT",
+    )
+    parser.add_argument(
+        "--answers",
+        type=Path,
+        metavar="FILE.json",
+        help='what such a model answers, where its config does not say: ["yes", ...] or {"yes": 0, ...}',
     )
     parser.add_argument(
         "--top-k", type=positive, metavar="K", help="answers to each question (default: 5, or all choices)"
@@ -50,7 +70,7 @@ def run_ask(arguments: argparse.Namespace) -> int:
     check_picture(arguments.draw)
     check_questions(arguments.questions)
     image, questions = load_image(arguments.image), arguments.questions
-    answerer = load_answerer(arguments.model)
+    answerer = load_answerer(arguments.model, regions=arguments.regions, answers=arguments.answers)
     choices = None if arguments.choices is None else split_choices(arguments.choices)
     options = {"top_k": arguments.top_k, "choices": choices, "return_regions": bool(arguments.draw)}
     one = len(questions) == 1
@@ -74,8 +94,11 @@ def check_questions(questions: Sequence[str]) -> None:
             )
 
 
-def load_answerer(model: str | None) -> Any:
-    """The visual-question-answering pipeline of a model; raises `ValueError` for a model of another task."""
+def load_answerer(model: str | None, *, regions: str | None = None, answers: Path | None = None) -> Any:
+    """The visual-question-answering pipeline of a model; raises `ValueError` for a model of another task.
+
+    regions: a detector for a model without one; answers: a JSON file that names them, where the config does not.
+    """
     folder = model_folder(model, default=TRAINED_VQA)
 
     from transformers import pipeline
@@ -84,10 +107,35 @@ def load_answerer(model: str | None) -> Any:
     from modeling_updown.heads_updown import models_for
     from training.saved_models import check_kind
 
+    more: dict[str, Any] = {}
+    if answers is not None:
+        more["answers"] = read_answers(answers)
+    if regions is not None:
+        more["region_source"], more["image_processor"] = load_region_source(regions, flag="--regions")
     with quiet():
-        check_kind(folder, [getattr(modeling_updown, name) for name in models_for("visual-question-answering")])
+        if not is_given_regions(folder):
+            check_kind(folder, [getattr(modeling_updown, name) for name in models_for("visual-question-answering")])
         check_weights(folder)
-        return pipeline("visual-question-answering", model=folder)
+        return pipeline("visual-question-answering", model=folder, **more)
+
+
+def is_given_regions(folder: str) -> bool:
+    """Whether a folder or Hub id holds a model on regions of transformers' own, LXMERT or VisualBERT."""
+    from transformers import AutoConfig
+
+    from modeling_updown.pipeline_vqa import GIVEN_REGIONS
+
+    try:
+        return AutoConfig.from_pretrained(folder).model_type in GIVEN_REGIONS
+    except (OSError, ValueError):  # what is wrong with it is said by `check_kind`
+        return False
+
+
+def read_answers(path: Path) -> list[str]:
+    """The answers in the order of their numbers, from a JSON list or `{answer: number}`; raises `ValueError`."""
+    from training.convert.vqa import words_from_0
+
+    return words_from_0(read_json(path), option="--answers")
 
 
 def split_choices(arguments: Sequence[str]) -> list[str]:

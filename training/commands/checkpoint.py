@@ -11,7 +11,7 @@ from training.commands.shared import add_command
 from training.console import say
 from training.data.files import read_lines, read_text
 
-FORMAT_HELP = "captioning-pytorch, vqa-pytorch, frcnn-vg, detectron2-vg or uniter"
+FORMAT_HELP = "captioning-pytorch, vqa-pytorch, frcnn-vg, detectron2-vg, uniter or visualbert"
 COMMANDS = {  # model type -> a command that tries the converted model
     "updown_captioning": "updown caption IMAGE --model {folder}",
     "updown_vqa": 'updown ask IMAGE "QUESTION?" --model {folder}',
@@ -53,6 +53,8 @@ def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
             config[name] = read_lines(getattr(arguments, name))
     converted = convert_checkpoint(arguments.format, arguments.weights, config=config, output=arguments.output)
     command = COMMANDS.get(converted.model.config.model_type)
+    if type(converted.model).__name__ == "UpDownFusionForVisualQuestionAnswering":
+        command = 'updown ask IMAGE "QUESTION?" --model {folder} --regions DETECTOR'
     tried = "" if command is None else f", or `{command.format(folder=arguments.output)}`"
     say(f"{arguments.output}: load it with {type(converted.model).__name__}.from_pretrained{tried}")
     return 0

@@ -156,8 +156,10 @@ def quiet() -> Iterator[None]:
     yield
 
 
-def load_region_source(model: str | None, *, default: str = TRAINED_CAPTIONER) -> tuple[Any, Any]:
-    """A saved region source, or the region source of a saved model, and its image processor."""
+def load_region_source(
+    model: str | None, *, default: str = TRAINED_CAPTIONER, flag: str = "--source"
+) -> tuple[Any, Any]:
+    """A saved region source, or the region source of a saved model, and its image processor; flag: that names it."""
     folder = model_folder(model, default=default)
 
     from transformers import AutoConfig, AutoImageProcessor, PreTrainedModel
@@ -173,5 +175,5 @@ def load_region_source(model: str | None, *, default: str = TRAINED_CAPTIONER) -
         loaded = load_whole(kind, folder)
         source = getattr(loaded, "region_source", loaded)
         if source is None:
-            raise ValueError(f"the model in {folder} has no region source: name one with --source")
+            raise ValueError(f"the model in {folder} has no region source: name one with {flag}")
         return source, AutoImageProcessor.from_pretrained(folder)

@@ -11,6 +11,7 @@ Formats:
     frcnn-vg: the Visual Genome Faster R-CNN as ported to PyTorch for LXMERT (`modeling_frcnn.py`).
     detectron2-vg: the same detector as a detectron2 model (py-bottom-up-attention and related projects).
     uniter: ChenRocks/UNITER, pretrained or fine-tuned for questions, entailment or retrieval.
+    visualbert: transformers' `VisualBertModel` or `VisualBertForPreTraining`.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from typing import Any
 from training.convert.captioning import convert_captioning
 from training.convert.detector import convert_detectron2, convert_frcnn
 from training.convert.uniter import convert_uniter
+from training.convert.visualbert import convert_visualbert
 from training.convert.vqa import convert_vqa
 from training.convert.weights import ConvertedCheckpoint, Weights, flat_options, read_weights
 
@@ -42,8 +44,11 @@ def convert_checkpoint(
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: for an unknown format, a file that holds other objects, or weights that do not fit the format.
+        ValueError: for an unknown format, a model of `UNFIT`, with the reason, a file that holds other objects, or
+            weights that do not fit the format.
     """
+    if format in UNFIT:
+        raise ValueError(f"{format} cannot be converted: {UNFIT[format]}")
     if format not in FORMATS:
         raise ValueError(f"unknown checkpoint format {format!r}; known are {', '.join(sorted(FORMATS))}")
     converted = FORMATS[format](read_weights(weights), flat_options(config or {}))
@@ -59,4 +64,15 @@ FORMATS: dict[str, Callable[[Weights, Mapping[str, Any]], ConvertedCheckpoint]] 
     "frcnn-vg": convert_frcnn,
     "detectron2-vg": convert_detectron2,
     "uniter": convert_uniter,
+    "visualbert": convert_visualbert,
+}
+
+# Models of the same years that no class here computes, and what to do instead.
+UNFIT = {
+    "lxmert": "it has an encoder for words, one for regions and one across; it is a class of transformers, so ask it by "
+    "updown ask --model unc-nlp/lxmert-vqa-uncased --regions DETECTOR",
+    "vilbert": "its words and regions have a transformer each, which look at each other in some layers, while the "
+    "fusion model has one for both; convert uniter or visualbert",
+    "oscar": "it maps feature and box together in one layer, without LayerNorms, into states beside its embedded words, "
+    "and reads object names as words; convert uniter or visualbert",
 }

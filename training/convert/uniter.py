@@ -5,6 +5,7 @@ of their boxes' LayerNorm, the two scores of matching into one log-odds, and the
 projection transposed, becomes a matrix of its own. Parity: tests/training/convert/test_uniter.py.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,8 +106,8 @@ def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedChe
         weights = {name: value for name, value in weights.items() if not name.startswith(ROOTS["itm"])}
     names = uniter_names(weights, heads)
     check_names(weights, [*names.values(), *folded_names(weights, heads)], format="uniter")
-    check_tied(weights)
-    tokenizer = word_pieces(options, num_words=len(weights[WORDS]))
+    check_tied(weights, words=WORDS)
+    tokenizer = word_pieces(options, num_words=len(weights[WORDS]), usual="bert-base-cased")
     config = uniter_config(weights, options, heads=heads, tokenizer=tokenizer)
     model = model_class(heads)(config)
     load_into(model, uniter_weights(weights, names, heads=heads))
@@ -185,11 +186,12 @@ def folded_names(weights: Weights, heads: list[str]) -> list[str]:
     return required + ([DECODER] if "mlm" in heads and DECODER in weights else [])
 
 
-def check_tied(weights: Weights) -> None:
-    """Raises `ValueError` where words are not scored by their own embeddings."""
-    if DECODER in weights and not torch.equal(weights[DECODER], weights[WORDS]):
+def check_tied(weights: Weights, *, words: str) -> None:
+    """Raises `ValueError` where words are not scored by their own embeddings, the tensor `words`."""
+    if DECODER in weights and not torch.equal(weights[DECODER], weights[words]):
         raise ValueError(
-            f"{DECODER} differs from {WORDS}, but words are scored by their own embeddings here: is it UNITER's?"
+            f"{DECODER} differs from {words}, but words are scored by their own embeddings here: tie the two, or "
+            "convert a checkpoint in which they are"
         )
 
 
@@ -214,31 +216,10 @@ def uniter_config(
     weights: Weights, options: Mapping[str, Any], *, heads: list[str], tokenizer: Any
 ) -> UpDownFusionConfig:
     """The sizes from the weights' shapes, the rest from the options."""
-    size, region_size = weights[PROJECTION].shape
-    layers = {int(name.split(".")[3]) for name in weights if name.startswith("uniter.encoder.layer.")}
-    num_heads = int(number_option(options, "num_attention_heads", default=size // HEAD_WIDTH))
-    if num_heads < 1 or size % num_heads:
-        raise ValueError(
-            f"the option num_attention_heads must divide the width {size}, it is {num_heads}: give the model's config"
-        )
-    bert = BertConfig(
-        vocab_size=len(weights[WORDS]),
-        hidden_size=size,
-        num_hidden_layers=len(layers),
-        num_attention_heads=num_heads,
-        intermediate_size=len(weights["uniter.encoder.layer.0.intermediate.dense.weight"]),
-        hidden_act=options.get("hidden_act", "gelu"),
-        hidden_dropout_prob=number_option(options, "hidden_dropout_prob", default=0.1),
-        attention_probs_dropout_prob=number_option(options, "attention_probs_dropout_prob", default=0.1),
-        max_position_embeddings=len(weights[POSITIONS]),
-        type_vocab_size=len(weights[TYPES]),
-        initializer_range=number_option(options, "initializer_range", default=0.02),
-        layer_norm_eps=NORM_EPS,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    bert = bert_config(weights, options, root="uniter", tokenizer=tokenizer)
     return UpDownFusionConfig(
         text_config=bert,
-        region_feature_size=region_size,
+        region_feature_size=weights[PROJECTION].shape[1],
         region_embedding="uniter",
         mask_embedding=learns_regions(heads),
         pooler=True,
@@ -246,6 +227,32 @@ def uniter_config(
         head_norm_eps=NORM_EPS,
         initializer_range=bert.initializer_range,
         **head_fields(weights, options, heads=heads),
+    )
+
+
+def bert_config(weights: Weights, options: Mapping[str, Any], *, root: str, tokenizer: Any) -> BertConfig:
+    """The config of the BERT whose tensors are called `root.embeddings...` and `root.encoder...`."""
+    num_words, size = weights[f"{root}.embeddings.word_embeddings.weight"].shape
+    layers = {int(name.split(".")[3]) for name in weights if name.startswith(f"{root}.encoder.layer.")}
+    num_heads = int(number_option(options, "num_attention_heads", default=size // HEAD_WIDTH))
+    if num_heads < 1 or size % num_heads:
+        raise ValueError(
+            f"the option num_attention_heads must divide the width {size}, it is {num_heads}: give the model's config"
+        )
+    return BertConfig(
+        vocab_size=num_words,
+        hidden_size=size,
+        num_hidden_layers=len(layers),
+        num_attention_heads=num_heads,
+        intermediate_size=len(weights[f"{root}.encoder.layer.0.intermediate.dense.weight"]),
+        hidden_act=options.get("hidden_act", "gelu"),
+        hidden_dropout_prob=number_option(options, "hidden_dropout_prob", default=0.1),
+        attention_probs_dropout_prob=number_option(options, "attention_probs_dropout_prob", default=0.1),
+        max_position_embeddings=len(weights[f"{root}.embeddings.position_embeddings.weight"]),
+        type_vocab_size=len(weights[f"{root}.embeddings.token_type_embeddings.weight"]),
+        initializer_range=number_option(options, "initializer_range", default=0.02),
+        layer_norm_eps=NORM_EPS,
+        pad_token_id=tokenizer.pad_token_id,
     )
 
 
@@ -265,22 +272,27 @@ def head_fields(weights: Weights, options: Mapping[str, Any], *, heads: list[str
     return fields | ({"objectives": learnt} if learnt else {})
 
 
-def word_pieces(options: Mapping[str, Any], *, num_words: int) -> Any:
-    """The tokenizer that the options name or spell out, of BERT's cased word pieces; placeholders without either."""
+def word_pieces(options: Mapping[str, Any], *, num_words: int, usual: str) -> Any:
+    """The tokenizer that the options name or spell out, of BERT's word pieces; placeholders without either.
+
+    usual: the tokenizer of the published models, for messages; whether it lower-cases, its name says.
+    """
     if options.get("tokenizer"):
         tokenizer = pretrained_tokenizer(options["tokenizer"], key="the option tokenizer")
         if len(tokenizer) > num_words:
             raise ValueError(
                 f"the tokenizer {options['tokenizer']} has {len(tokenizer)} words, but the weights have {num_words}: "
-                "is it another model's? UNITER's is bert-base-cased"
+                f"is it another model's? The published ones have {usual}"
             )
         return tokenizer
     given = options.get("vocab")
     words = words_from_0(given, option="vocab") if given else []
-    example = '{"tokenizer": "bert-base-cased"}'
+    example = json.dumps({"tokenizer": usual})
     pieces = named(words, num=num_words, kind="words", placeholder="w{}", example=example)
     if not given:
         ids = BERT_IDS if num_words > max(BERT_IDS) else range(len(SPECIAL_PIECES))
         for number, piece in zip(ids, SPECIAL_PIECES, strict=True):
             pieces[number] = piece
-    return BertTokenizer({piece: number for number, piece in enumerate(pieces)}, do_lower_case=False)
+    return BertTokenizer(
+        {piece: number for number, piece in enumerate(pieces)}, do_lower_case=usual.endswith("uncased")
+    )

@@ -1,5 +1,6 @@
 """`updown ask`: the pipeline's answers, choices, pictures of where it looked, and mistakes in one sentence."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from PIL import Image
 from transformers import pipeline
 
 from tests import tiny
+from tests.modeling_updown.test_pipeline_regions import ANSWERS, answerer, lxmert, tokenizer
 from training import cli
 
 QUESTIONS = ["Is there a brown dog?", "how many men?"]
@@ -122,3 +124,22 @@ def test_models_that_answer_no_questions(
         "absent is absent, since an installed package contains only the captioner: name a model"
         in capsys.readouterr().err
     )
+
+
+def test_lxmert_asks_with_one_of_our_detectors(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """transformers' own model in a folder, a detector in another, and the answers in a file."""
+    model, detector = lxmert(), tiny.tiny_detector(score_threshold=0.6)
+    model.save_pretrained(tmp_path / "lxmert")
+    tokenizer().save_pretrained(tmp_path / "lxmert")
+    detector.save_pretrained(tmp_path / "detector")
+    tiny.tiny_question_processor().image_processor.save_pretrained(tmp_path / "detector")
+    (tmp_path / "answers.json").write_text(json.dumps({"no": 1, "yes": 0, "red": 2}))
+    command = (image, "is it red?", "--model", tmp_path / "lxmert")
+    given = ("--regions", tmp_path / "detector", "--answers", tmp_path / "answers.json")
+    assert run(*command, *given) == 0
+    expected = answerer(lxmert(), detector, answers=ANSWERS)(str(image), "is it red?")
+    assert capsys.readouterr().out.splitlines() == ["is it red?", *lines_of(expected)]
+    assert run(*command) == 2 and "(updown ask: --regions)" in capsys.readouterr().err
+    assert run(*command, *given[:2]) == 2 and "(updown ask: --answers)" in capsys.readouterr().err
+    (tmp_path / "answers.json").write_text(json.dumps("yes"))
+    assert run(*command, *given) == 2 and "the option --answers should name the words" in capsys.readouterr().err
