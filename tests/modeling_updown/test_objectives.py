@@ -444,7 +444,9 @@ def test_a_model_of_the_detectors_own_opinion_costs_nothing() -> None:
 @pytest.mark.parametrize("loss", [mrc_ce_loss, mrc_kl_loss])
 def test_classes_that_do_not_fit(loss: Callable[..., torch.Tensor]) -> None:
     logits, probs, mask, _ = regions()
-    with pytest.raises(ValueError, match="logits have 2 classes but the detector's probabilities 4: give the model as many"):
+    with pytest.raises(
+        ValueError, match="logits have 2 classes but the detector's probabilities 4: give the model as many"
+    ):
         loss(logits[..., :2], probs, mask)
     with pytest.raises(ValueError, match="logits have 4 classes but the detector's probabilities 3"):
         loss(logits, probs[..., 1:], mask)

@@ -212,7 +212,9 @@ def test_weights_that_do_not_train_are_not_averaged(tmp_path: Path) -> None:
     kept = dict(run.averaged.module.named_parameters())
     for name, weight in frozen.items():
         assert torch.equal(kept[name].detach().view(torch.int32), weight.detach().view(torch.int32)), name
-    assert any(not torch.equal(kept[name], one) for name, one in run.task.model.named_parameters() if name not in frozen)
+    assert any(
+        not torch.equal(kept[name], one) for name, one in run.task.model.named_parameters() if name not in frozen
+    )
 
 
 def test_averaged_weights_are_the_exponential_mean_and_are_what_is_kept(tmp_path: Path) -> None:
