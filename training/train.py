@@ -418,6 +418,21 @@ def saying_how_to_be_steadier(step: int) -> Iterator[None]:
         ) from error
 
 
+class AveragedModel(torch.optim.swa_utils.AveragedModel):
+    """The average of the weights that train; those that do not are the model's own, to the last bit.
+
+    An average of a weight with itself may differ from it in the last bit or turn -0.0 into 0.0, and a region source
+    that differs so is not the one that stored regions were made by.
+    """
+
+    def update_parameters(self, model: torch.nn.Module) -> None:
+        """Take in the weights after one more step."""
+        super().update_parameters(model)
+        for average, weight in zip(self.module.parameters(), model.parameters(), strict=True):
+            if not weight.requires_grad:
+                average.detach().copy_(weight.detach())
+
+
 def averaged_model(
     model: torch.nn.Module, *, decay: float, device: torch.device
 ) -> torch.optim.swa_utils.AveragedModel | None:
@@ -428,7 +443,7 @@ def averaged_model(
     if not decay:
         return None
     average = torch.optim.swa_utils.get_ema_multi_avg_fn(decay)
-    return torch.optim.swa_utils.AveragedModel(model.to(device), multi_avg_fn=average)
+    return AveragedModel(model.to(device), multi_avg_fn=average)
 
 
 if __name__ == "__main__":

@@ -198,6 +198,25 @@ def test_early_stopping_counts_evaluations_without_gain(tmp_path: Path) -> None:
     assert len(log_of(recipe, "cider_d")) == 3  # the first is the best, two bring nothing
 
 
+def test_weights_that_do_not_train_are_not_averaged(tmp_path: Path) -> None:
+    """To the last bit, since stored regions are known by a hash of the weights that made them."""
+    run = tiny_run(tmp_path, train={"ema": 0.8})
+    frozen = {name: one for name, one in run.task.model.named_parameters() if not one.requires_grad}
+    assert run.averaged is not None and frozen
+    with torch.no_grad():
+        for weight in frozen.values():
+            weight.view(-1)[::3] = -0.0
+            weight.view(-1)[1::3] *= 1.0 + 2.0**-20
+    for _ in range(3):
+        one_step(run)
+    kept = dict(run.averaged.module.named_parameters())
+    for name, weight in frozen.items():
+        assert torch.equal(kept[name].detach().view(torch.int32), weight.detach().view(torch.int32)), name
+    assert any(
+        not torch.equal(kept[name], one) for name, one in run.task.model.named_parameters() if name not in frozen
+    )
+
+
 def test_averaged_weights_are_the_exponential_mean_and_are_what_is_kept(tmp_path: Path) -> None:
     run = tiny_run(tmp_path, train={"ema": 0.8, "mixed_precision": "bf16"})
     assert "forward" not in vars(run.averaged.module)  # accelerate wraps the trained model's, not the copy's
