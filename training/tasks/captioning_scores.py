@@ -107,7 +107,8 @@ def add_java_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -
 
 def add_parsed_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -> None:
     """SPICE by spaCy and its categories into an evaluation of captions, its domains and the scores of images, or why it
-    could not be computed; nothing where the captions are hidden."""
+    could not be computed; nothing where the captions are hidden. `spice_parser` is the model that parsed."""
+    from training.metrics.captioning.scene_graph_parser import SceneGraphParser
     from training.metrics.captioning.spice_spacy import spice_spacy
     from training.metrics.captioning.unavailable import NotComputed
 
@@ -116,12 +117,15 @@ def add_parsed_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset)
     caption_of = {row["image_id"]: row["caption"] for row in scored.predictions}
     ids, domains = rows["image_id"][:], rows["domain"][:]
     try:
-        _, per_item = spice_spacy([caption_of[image_id] for image_id in ids], rows["captions"][:])
+        parser = SceneGraphParser.find()
+        captions = [caption_of[image_id] for image_id in ids]
+        _, per_item = spice_spacy(captions, rows["captions"][:], parser=parser)
     except NotComputed as reason:
         evaluation["not_computed"][PARSED] = str(reason)
         return
     columns = {"all": PARSED, **{part: f"{PARSED}_{part}" for part in SPICE_PARTS}}
     evaluation["metrics"] |= _parsed_means(per_item, columns)
+    evaluation["spice_parser"] = parser.name
     for domain, values in evaluation["domains"].items():
         chosen = [item for item, name in zip(per_item, domains, strict=True) if name == domain]
         values |= _parsed_means(chosen, columns)
