@@ -200,7 +200,8 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         """
         mask = rows.of_images(regions.region_mask)
         vectors = self.fusion.with_tags(regions.region_features, regions)  # (P, R, D + tags)
-        features, boxes = rows.of_images(vectors), rows.of_images(regions.region_boxes)
+        features = rows.of_images(vectors)
+        boxes: Any = None if regions.region_boxes is None else rows.of_images(regions.region_boxes)
         if masked_regions is not None:
             if seen_features is not None:
                 num_tags = features.shape[-1] - seen_features.shape[-1]

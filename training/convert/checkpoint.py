@@ -69,10 +69,10 @@ FORMATS: dict[str, Callable[[Weights, Mapping[str, Any]], ConvertedCheckpoint]] 
 
 # Models of the same years that no class here computes, and what to do instead.
 UNFIT = {
-    "lxmert": "it has an encoder for words, one for regions and one across; it is a class of transformers, so ask it by "
-    "updown ask --model unc-nlp/lxmert-vqa-uncased --regions DETECTOR",
+    "lxmert": "it has an encoder for words, one for regions and one across; it is a class of transformers, so ask it "
+    "by updown ask --model unc-nlp/lxmert-vqa-uncased --regions DETECTOR",
     "vilbert": "its words and regions have a transformer each, which look at each other in some layers, while the "
     "fusion model has one for both; convert uniter or visualbert",
-    "oscar": "it maps feature and box together in one layer, without LayerNorms, into states beside its embedded words, "
-    "and reads object names as words; convert uniter or visualbert",
+    "oscar": "it maps a region's feature and box together in one layer, and reads object names as words beside them, "
+    "while the fusion model maps the two apart; convert uniter or visualbert",
 }

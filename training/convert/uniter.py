@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertTokenizer
+from transformers import AutoTokenizer, BertConfig, BertTokenizer
 
 from modeling_updown import (
     UpDownFusionConfig,
@@ -21,9 +21,9 @@ from modeling_updown import (
     UpDownImageProcessor,
     UpDownProcessor,
 )
+from training.console import one_line
 from training.convert.vqa import answer_words, named, words_from_0
 from training.convert.weights import ConvertedCheckpoint, Weights, check_names, load_into, number_option
-from training.text.word_pieces import pretrained_tokenizer
 
 HEAD_WIDTH = 64  # of each attention head of the released models, whose number no shape tells
 NORM_EPS = 1e-12
@@ -278,7 +278,12 @@ def word_pieces(options: Mapping[str, Any], *, num_words: int, usual: str) -> An
     usual: the tokenizer of the published models, for messages; whether it lower-cases, its name says.
     """
     if options.get("tokenizer"):
-        tokenizer = pretrained_tokenizer(options["tokenizer"], key="the option tokenizer")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(options["tokenizer"])
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"the option tokenizer: no tokenizer in {options['tokenizer']} ({one_line(error)})"
+            ) from error
         if len(tokenizer) > num_words:
             raise ValueError(
                 f"the tokenizer {options['tokenizer']} has {len(tokenizer)} words, but the weights have {num_words}: "

@@ -75,12 +75,14 @@ def test_masked_words_and_matching_too(tmp_path) -> None:
     expected = theirs(ids, attention_mask=words.long(), **regions.for_visual_bert())
     output = ours(ids, attention_mask=words, **regions, output_hidden_states=True)
     assert_near(output.logits[words], expected.prediction_logits[:, :6][words])
+    boxless = Regions(regions.region_features, None, regions.region_mask)
+    assert_near(ours(ids, attention_mask=words, **boxless).logits, ours(ids, attention_mask=words, **regions).logits)
     scores = expected.seq_relationship_logits
     assert_near(ours.match(ids, words, **regions), scores[:, 0] - scores[:, 1])
 
 
 def test_what_does_not_fit_is_refused(tmp_path) -> None:
-    with pytest.raises(ValueError, match=r"head of a task \(cls.weight\).* updown ask --model FOLDER --regions"):
+    with pytest.raises(ValueError, match=r"head of a task \(cls.weight\).*updown ask --model FOLDER --regions"):
         converted(source(VisualBertForQuestionAnswering, num_labels=3), tmp_path)
     weights = {name: value.clone() for name, value in source(VisualBertModel).state_dict().items()}
     save_file(weights | {"additional_layer.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
