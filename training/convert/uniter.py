@@ -142,7 +142,10 @@ def refuse_heads(weights: Weights) -> None:
 
 def model_class(heads: list[str]) -> Any:
     """The fusion model's class that has these heads; raises `ValueError` where none has them all."""
-    tasks = {("vqa",): UpDownFusionForVisualQuestionAnswering, ("rank",): UpDownFusionForImageTextRetrieval}
+    tasks: dict[tuple[str, ...], Any] = {
+        ("vqa",): UpDownFusionForVisualQuestionAnswering,
+        ("rank",): UpDownFusionForImageTextRetrieval,
+    }
     if not heads:
         return UpDownFusionModel
     if set(heads) <= set(PRETRAINING):
