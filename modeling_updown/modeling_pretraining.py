@@ -135,13 +135,12 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     ) -> UpDownPreTrainingOutput | tuple:
         """The losses of all objectives that the inputs allow.
 
-        input_ids (N, T), attention_mask, regions of P images, image_index (N,) and image_ids (P,) as for retrieval.
-        masked_input_ids and labels (N, T): words with some masked, and those words, -100 elsewhere (without the former,
-        input_ids are the masked ones). masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions likewise:
-        those of them that are learnt, by default all; seen_features (P, R, D): what stands in their place, by default
-        zeros. object_probs (P, R, C), background first, and attribute_probs (P, R, A), none first: what masked region
-        classification and attributes learn, weighed by region_scores (P, R) where `config.mrc_weights` says so. labels
-        or masked_regions: return_loss.
+        input_ids (N, T), attention_mask, regions, image_index (N,), image_ids (P,) as for retrieval. masked_input_ids
+        and labels (N, T): words with some masked, and those words, else -100 (without, input_ids are the masked ones).
+        masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions likewise: those of them that are learnt, by
+        default all; seen_features (P, R, D): what stands in their place, by default zeros. object_probs (P, R, C),
+        background first, attribute_probs (P, R, A), none first: what is learnt of those, weighed by region_scores (P,
+        R) where `config.mrc_weights` says so. labels or masked_regions: return_loss.
         """
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")

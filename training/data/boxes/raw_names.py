@@ -143,23 +143,17 @@ def clean_vocabulary(
 
 def _classes(counts: Mapping[str, int], synonyms: Sequence[Sequence[str]]) -> list[tuple[int, tuple[str, ...]]]:
     """Boxes and names of each class, most common first; a name of two lines of synonyms joins them."""
-    head = {name: name for name in counts}
-
-    def find(name: str) -> str:
-        while head[name] != name:
-            name = head[name]
-        return name
-
+    members = {name: [name] for name in counts}  # the names of one class share one list
     for line in synonyms:
-        known = [find(name) for name in line if name in head]
-        for other in known[1:]:
-            head[find(other)] = find(known[0])
-    members: dict[str, list[str]] = {}
-    for name in counts:
-        members.setdefault(find(name), []).append(name)
+        first, *others = [name for name in line if name in members] or [""]
+        for other in others:
+            if members[other] is not members[first]:
+                members[first].extend(members[other])
+                members.update(dict.fromkeys(members[other], members[first]))
+    groups = {id(names): names for names in members.values()}.values()
     classes = [
         (sum(counts[name] for name in names), tuple(sorted(names, key=lambda name: (-counts[name], name))))
-        for names in members.values()
+        for names in groups
     ]
     return sorted(classes, key=lambda one: (-one[0], one[1]))
 
