@@ -137,10 +137,10 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
 
         input_ids (N, T), attention_mask, regions, image_index (N,), image_ids (P,) as for retrieval. masked_input_ids
         and labels (N, T): words with some masked, and those words, else -100 (without, input_ids are the masked ones).
-        masked_regions (N, R) or (P, R) bool: True = hidden; asked_regions likewise: those of them that are learnt, by
-        default all; seen_features (P, R, D): what stands in their place, by default zeros. object_probs (P, R, C),
-        background first, attribute_probs (P, R, A), none first: what is learnt of those, weighed by region_scores (P,
-        R) where `config.mrc_weights` says so. labels or masked_regions: return_loss.
+        masked_regions (N, R) or (P, R) bool: hidden ones; asked_regions likewise: those that are learnt, by default
+        all; seen_features (P, R, D): what stands there, by default zeros. object_probs (P, R, C), background first,
+        attribute_probs (P, R, A), none first: what is learnt of those, weighed by region_scores (P, R) where
+        `config.mrc_weights` says so. labels or masked_regions: return_loss.
         """
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
