@@ -163,8 +163,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
             seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask, **shown}
             joint = self.fusion(input_ids if masked_input_ids is None else masked_input_ids, **seeing, return_dict=True)
             learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
-            probs = {name: getattr(regions, name) if said[name] is None else said[name] for name, *_ in SAID}
-            losses |= self.masked_losses(joint, labels, regions, rows, learnt, probs, output)
+            losses |= self.masked_losses(joint, labels, regions, rows, learnt, targets_of(regions, said), output)
         output.loss, output.losses = self.weighted(losses), losses or None
         return UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
 
@@ -300,6 +299,11 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
                 "or set mrc_weights='even'"
             )
         return rows.of_images(regions.region_scores).float()
+
+
+def targets_of(regions: Regions, given: dict[str, Any]) -> dict[str, Any]:
+    """The probabilities of `SAID` that are learnt: those given, else the regions' own."""
+    return {name: getattr(regions, name) if given[name] is None else given[name] for name, *_ in SAID}
 
 
 def of_pairs(masks: torch.Tensor | None, rows: TextRows) -> torch.Tensor | None:
