@@ -208,8 +208,8 @@ def test_joined_levels_stand_beside_the_last_map():
     levels = model.backbone.forward_intermediates(pixels(160), indices=[2], intermediates_only=True)
     last = model.backbone.forward_features(pixels(160))
     feature_map = model.feature_map(pixels(160))
-    torch.testing.assert_close(feature_map[:, :96], last, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(feature_map[:, 96:], F.adaptive_avg_pool2d(levels[0], 5), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(feature_map[:, :96], last, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(feature_map[:, 96:], F.adaptive_avg_pool2d(levels[0], 5), atol=1e-3, rtol=1e-4)
     wide = torch.rand(1, 3, 64, 160)
     assert model.feature_map(wide).shape == (1, 144, 2, 5)
 

@@ -227,6 +227,7 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     "train.optimizer": "sgd",
     "train.schedule": "linear",
     "train.baseline": "beam",
+    "train.rewards": {"rouge_l": 1.0},
     "train.mixed_precision": "bf16",
     "train.log_with": "trackio",
 }
@@ -243,7 +244,7 @@ TOP_DOWN = "regions.soft_labels regions.tags regions.tag_vectors regions.min_sha
 WRITES = """
 train.label_smoothing train.max_words train.min_word_count train.samples_per_image train.baseline
 train.sample_temperature train.captions_per_image evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
-evaluate.no_repeat_ngram_size
+evaluate.no_repeat_ngram_size train.rewards
 """
 CONTRASTS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words

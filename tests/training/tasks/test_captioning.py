@@ -258,7 +258,7 @@ def test_a_caption_that_was_cut_has_no_end_token_in_its_reward(tmp_path: Path) -
     task = rewarded(tmp_path)
     reference = task.token_ids[3][0]
     whole, cut = reference[None], reference[None, :-1]
-    rewards = [task.reward(rows, torch.tensor([3])).item() for rows in (whole, cut)]
+    rewards = [task.reward(task.each_reward(rows, torch.tensor([3]))).item() for rows in (whole, cut)]
     assert rewards == pytest.approx([*twin_rewards(task, whole, [3]), *twin_rewards(task, cut, [3])], abs=1e-5)
     assert rewards[0] > rewards[1] + 0.1
 
@@ -301,8 +301,11 @@ class OneWord:
     def __init__(self, word: int):
         self.word = word
 
-    def reward(self, sequences: torch.Tensor, image_index: torch.Tensor) -> np.ndarray:
-        return (sequences == self.word).any(dim=1).double().numpy()
+    def each(self, sequences: torch.Tensor, image_index: torch.Tensor) -> dict[str, np.ndarray]:
+        return {"word": (sequences == self.word).any(dim=1).double().numpy()}
+
+    def total(self, each: dict[str, np.ndarray]) -> np.ndarray:
+        return each["word"]
 
 
 def test_words_count_up_to_the_end_token() -> None:
@@ -350,7 +353,7 @@ def test_a_saved_model_starts_the_next_stage(tmp_path: Path) -> None:
 def test_scores_hold_the_share_of_bad_endings(task: CaptioningTask, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["a man with a", "a dog runs.", "two of the", "a cat on a mat", "a bus in", "red", "blue", "a sofa"]
     monkeypatch.setattr(
-        task, "captioned", lambda model, rows, beams: ({"row": i, "caption": text} for i, text in enumerate(words))
+        task, "captioned", lambda *_, name: ({"row": i, "captions": [text]} for i, text in enumerate(words))
     )
     scored = task.score(task.model, split="val", num_beams=1)
     assert scored.metrics["bad_endings_share"] == 3 / 8 == bad_endings_share(words)
