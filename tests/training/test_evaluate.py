@@ -308,7 +308,9 @@ def test_images_that_have_captions_are_scored_beside_the_submission(tmp_path: Pa
         evaluate_recipe(path, submission=tmp_path / "upload.json", java=True)
 
 
-def test_one_image_has_no_cider_and_the_other_figures(tmp_path: Path, data: dict[str, Any]) -> None:
+def test_one_image_has_no_cider_and_the_other_figures(
+    tmp_path: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = {"id": 1, "file_name": "1.jpg", "domain": "in-domain"}
     notes = [{"image_id": 1, "caption": text} for text in REFERENCES[1]]
     (tmp_path / "val.json").write_text(json.dumps({"images": [image], "annotations": notes}))
@@ -319,6 +321,14 @@ def test_one_image_has_no_cider_and_the_other_figures(tmp_path: Path, data: dict
     assert found["metrics"]["bleu_1_x100"] == pytest.approx(100 * math.exp(1 - 4 / 3))  # all words, one too few
     assert "CIDEr of a single image is 0 whatever the caption" in found["not_computed"]["cider"]
     assert not any(name.startswith("cider") for name in found["domains"]["in-domain"])
+
+    def no_spice(*arguments: Any, **options: Any) -> Any:
+        raise caption_java.NotComputed("Java is not there")
+
+    monkeypatch.setattr(caption_java, "spice", no_spice)
+    with pytest.warns(UserWarning, match="CIDEr of a single image"):
+        with_java = score_predictions(data, write_predictions(tmp_path, {1: CAPTIONS[1]}), split="val", java=True)
+    assert with_java["not_computed"] == found["not_computed"] | {"spice": "Java is not there"}
 
 
 def test_cider_cannot_pick_the_best_of_models_that_caption_one_image(tmp_path: Path) -> None:

@@ -171,9 +171,9 @@ def add_java_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -
 
     captions, references = told_captions(scored, rows)
     scores = all_caption_scores(captions, references)
-    evaluation["metrics"] |= {name: value for name, value in hundredfold(scores).items() if not math.isnan(value)}
-    parsed = {name: reason for name, reason in evaluation["not_computed"].items() if name == PARSED}
-    evaluation["not_computed"] = scores["not_computed"] | parsed
+    evaluation["metrics"] |= hundredfold(scores)
+    others = {name: reason for name, reason in evaluation["not_computed"].items() if name != "spice"}
+    evaluation["not_computed"] = others | scores["not_computed"]
 
 
 def add_parsed_scores(evaluation: dict[str, Any], scored: Scored, rows: Dataset) -> None:
