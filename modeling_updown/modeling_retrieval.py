@@ -364,7 +364,8 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
     ) -> dict[str, torch.Tensor]:
         """`itm`: every right pair, a wrong image for every text, and a wrong text for every image.
 
-        similarity (P, N) as ITC sees it; the wrong ones are hard where the config says so and ITC is learnt.
+        similarity (P, N) as ITC sees it; the wrong ones are hard where the config says so and ITC is learnt. With
+        `config.match_share` below 1 only such a share of the images, and of the texts those of these images.
         """
         owners = rows.image_index
         if self.config.hard_negatives and similarity is not None:
@@ -373,12 +374,13 @@ class UpDownFusionForImageTextRetrieval(UpDownFusionPreTrainedModel):
             )
         else:
             wrong_image, wrong_text = random_negatives(rows.num_images, owners)
-        texts = torch.arange(len(owners), device=owners.device)
-        images_too = torch.arange(rows.num_images, device=owners.device)
-        texts = torch.cat([texts, texts[wrong_image >= 0], wrong_text[wrong_text >= 0]])
-        image_rows = torch.cat([owners, wrong_image[wrong_image >= 0], images_too[wrong_text >= 0]])
+        images_too = some_images(rows.num_images, self.config.match_share, device=owners.device)
+        own = torch.isin(owners, images_too).nonzero().squeeze(1)
+        wrong_image, wrong_text = wrong_image[own], wrong_text[images_too]
+        texts = torch.cat([own, own[wrong_image >= 0], wrong_text[wrong_text >= 0]])
+        image_rows = torch.cat([owners[own], wrong_image[wrong_image >= 0], images_too[wrong_text >= 0]])
         labels = torch.zeros(len(texts), device=owners.device)
-        labels[: len(owners)] = 1
+        labels[: len(own)] = 1
         mask = None if attention_mask is None else attention_mask.index_select(0, texts)
         pairs = (input_ids.index_select(0, texts), mask, images, image_rows)
         return self.joint_losses(self.read_together(*pairs), labels, *pairs)
@@ -409,6 +411,18 @@ def rows_of(labels: torch.Tensor, image_ids: torch.Tensor | None) -> torch.Tenso
         lost = labels[~same.any(dim=1)][0].item()
         raise ValueError(f"labels name image {lost}, but image_ids, the images of the batch, do not")
     return same.long().argmax(dim=1)
+
+
+def some_images(num_images: int, share: float, *, device: torch.device) -> torch.Tensor:
+    """The rows of a share of the images, at least one, in order; all for a share of 1, without drawing anything.
+
+    >>> some_images(3, 1.0, device=torch.device("cpu")), len(some_images(96, 0.25, device=torch.device("cpu")))
+    (tensor([0, 1, 2]), 24)
+    """
+    if share >= 1:
+        return torch.arange(num_images, device=device)
+    kept = max(round(share * num_images), 1)
+    return torch.randperm(num_images, device=device)[:kept].sort().values
 
 
 @torch.no_grad()

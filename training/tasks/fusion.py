@@ -24,7 +24,8 @@ from training.tasks.top_down import TopDownTask
 from training.text.word_pieces import train_word_pieces
 
 FUSION_READS = ("regions", "text", "train.max_words", "train.gradient_checkpointing")
-SETTLED_BY_RECIPE = ("objectives", "match_by", "hard_negatives", "distillation")  # whatever the model of init_from had
+# Whatever the model of init_from had:
+SETTLED_BY_RECIPE = ("objectives", "match_by", "hard_negatives", "match_share", "distillation")
 
 
 class FusionTask(TopDownTask):
