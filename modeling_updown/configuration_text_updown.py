@@ -55,8 +55,8 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     hard_negatives (`bool`, defaults to `True`):
         Whether matching (ITM) learns from wrong pairs that look alike to ITC, or from any.
     match_share (`float`, defaults to 1.0):
-        The share of a batch's images, drawn anew in every step, whose pairs are matched (ITM, WRA). Their wrong partners
-        come from the whole batch: contrast wants large batches, and reading pairs together is what they cost most.
+        The share of a batch's images, drawn anew in every step, whose pairs are matched (ITM, WRA). Their wrong
+        partners come from the whole batch: contrast wants it large, and reading pairs together costs the most.
     distillation (`float`, defaults to 0.4):
         With a momentum copy: the share of its own similarities in the targets of ITC (ALBEF's alpha).
     word_bias (`bool`, defaults to `False`):
@@ -149,7 +149,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         if self.match_by == "product" and self.weight("itm") and not self.weight("itc"):
             raise ValueError("match_by='product' matches by what ITC compares: add itc to objectives, or use 'cls'")
         if not 0 < self.match_share <= 1:
-            raise ValueError(f"match_share={self.match_share} must be above 0 and at most 1, a share of a batch's images")
+            raise ValueError(
+                f"match_share={self.match_share} must be above 0 and at most 1, a share of a batch's images"
+            )
         text = self.text_config
         if self.region_embedding == "uniter" and (text.model_type != "bert" or text.type_vocab_size < 2):
             raise ValueError(

@@ -76,9 +76,12 @@ def right_and_wrong(model: Any, batch: dict[str, Any], seed: int) -> list[tuple[
         wrong_image, wrong_text = hard_negatives(similarity, owners, temperature=model.temperature)
     else:
         wrong_image, wrong_text = random_negatives(len(batch["region_mask"]), owners)
-    pairs = [(n, owner, 1) for n, owner in enumerate(owners.tolist())]
-    pairs += [(n, wrong_image[n].item(), 0) for n in range(len(owners))]
-    pairs += [(text, chosen, 0) for chosen, text in enumerate(wrong_text.tolist())]
+    kept = set(range(len(batch["region_mask"])))
+    if model.config.match_share < 1:
+        kept = set(torch.randperm(len(kept))[: round(model.config.match_share * len(kept))].tolist())
+    pairs = [(n, owner, 1) for n, owner in enumerate(owners.tolist()) if owner in kept]
+    pairs += [(n, wrong_image[n].item(), 0) for n, owner in enumerate(owners.tolist()) if owner in kept]
+    pairs += [(text, chosen, 0) for chosen, text in enumerate(wrong_text.tolist()) if chosen in kept]
     assert all((owners[text] == chosen) == right for text, chosen, right in pairs)
     return pairs
 
@@ -173,6 +176,24 @@ class TestLosses:
         torch.manual_seed(5)
         labelled = model(labels=batch.pop("image_index"), **batch)
         torch.testing.assert_close(labelled.loss, output.loss)
+
+    @pytest.mark.parametrize(("hard", "seed"), [(True, 1), (True, 2), (False, 1), (False, 3)])
+    def test_a_share_of_the_images_is_matched(self, hard, seed):
+        """ITC is as it was; ITM is over two of three images and their texts, with wrong partners of the whole batch."""
+        fields = {"hard_negatives": hard, "temperature": 0.3}
+        model, batch = retrieval(match_share=0.6, **fields), batch_of_five()
+        torch.manual_seed(seed)
+        losses = model(**batch, return_loss=True).losses
+        with torch.no_grad():
+            assert losses["itm"].item() == pytest.approx(slow_itm(model, batch, seed=seed), abs=1e-5)
+        whole = retrieval(**fields)(**batch, return_loss=True).losses
+        torch.testing.assert_close(losses["itc"], whole["itc"])
+        assert losses["itm"].item() != pytest.approx(whole["itm"].item(), abs=1e-4)
+
+    @pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan")])
+    def test_no_such_share(self, share):
+        with pytest.raises(ValueError, match="match_share=.* must be above 0 and at most 1"):
+            retrieval(match_share=share)
 
     def test_texts_next_to_each_other_without_an_index(self):
         model, batch = retrieval(), batch_of_five()
