@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .modeling_fusion import UpDownFusionModel
     from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
     from .modeling_grid import UpDownGrid
+    from .modeling_grounding import UpDownFusionForGrounding
     from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         UpDownCaptioningOutput,
         UpDownDetectorOutput,
         UpDownFusionOutput,
+        UpDownGroundingOutput,
         UpDownMaskedLMOutput,
         UpDownPrefixLMOutput,
         UpDownPreTrainingOutput,
