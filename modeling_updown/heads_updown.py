@@ -68,6 +68,9 @@ ANSWERS = AutoClass(
 )
 MATCHES = AutoClass("AutoModelForZeroShotImageClassification", "zero-shot-image-classification")
 PLACES = AutoClass("AutoModelForZeroShotObjectDetection", "zero-shot-object-detection")
+PHRASES = AutoClass(
+    "AutoModelForZeroShotObjectDetection", "phrase-grounding", "UpDownPhraseGroundingPipeline", "pipeline_grounding"
+)
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
 
@@ -83,6 +86,7 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownFusionForImageTextRetrieval", "modeling_retrieval", FUSION, MATCHES, "UpDownRetrievalOutput"),
     Head("UpDownFusionForVisualQuestionAnswering", "modeling_fusion_vqa", FUSION, ANSWERS, "UpDownVqaOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PLACES, "UpDownGroundingOutput"),
+    Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),
 )
 

@@ -47,7 +47,7 @@ def write_card(
     """Write `README.md` into a Hub folder; where `evaluation` or `training` is empty, the card says so."""
     saved = read_json(folder / "config.json")
     classes = list(saved.get("auto_map", {}))
-    task = next(iter([*saved.get("custom_pipelines", {}), *built_in_tasks(config, classes)]), None)
+    task = next(iter([*built_in_tasks(config, classes), *saved.get("custom_pipelines", {})]), None)
     name = repo_id.split("/")[-1]
     card_data = ModelCardData(
         license=LICENSE,
