@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm.auto import tqdm
@@ -71,6 +72,11 @@ class GroundingTask(FusionTask, CaptionedTask):
     `load` (for evaluation) or `prepare` (for training) comes first. Both raise `ValueError` for data or models that
     the recipe cannot be run with.
     """
+
+    def __init__(self, recipe: Recipe, accelerator: Accelerator):
+        super().__init__(recipe, accelerator)
+        if recipe.train.withhold == "image" and not recipe.regions.store:
+            raise ValueError("train.withhold keeps the boxes of regions alone: name a store of them in regions.store")
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, regions, token ids."""
@@ -194,8 +200,7 @@ class GroundingTask(FusionTask, CaptionedTask):
             kind: {f"{name}_x100": own[f"{name}_x100"] for name in FIGURES} | {"phrases": own["num_phrases"]}
             for kind, own in scores["per_type"].items()
         }
-        numbers = {"phrases": len(found.boxes)}
-        return Scored(metrics, predictions_of(found, ids, scores["per_item"]["recall_1"]), domains, items, numbers)
+        return Scored(metrics, predictions_of(found, ids, scores["per_item"]["recall_1"]), domains, items)
 
     def grounded(self, model: Any, rows: Dataset) -> GroundedPhrases:
         """What the model finds for every phrase of the rows, in their order."""
@@ -220,6 +225,7 @@ class GroundingTask(FusionTask, CaptionedTask):
                     column.append(value)  # type: ignore[arg-type]
         return found
 
+    @torch.no_grad()
     def ground_images(
         self, model: Any, rows: Dataset, indices: np.ndarray, sentences: Sequence[Sequence[Sentence]]
     ) -> list[tuple[int, list[tuple[np.ndarray, float, np.ndarray]]]]:
@@ -306,8 +312,6 @@ def check_recipe(recipe: Recipe) -> None:
         raise ValueError(f"regions.crops is {recipe.regions.crops}: phrases speak of whole images, leave it out")
     if recipe.train.withhold == "question":
         raise ValueError("train.withhold is 'question', which phrases have none of: set it to text, or to image")
-    if recipe.train.withhold == "image" and not recipe.regions.store:
-        raise ValueError("train.withhold keeps the boxes of regions alone: name a store of them in regions.store")
     if recipe.model.get("grounding_score") == "region":
         raise ValueError(
             "model.grounding_score is 'region', which reads one expression a text: the phrases of a sentence need "

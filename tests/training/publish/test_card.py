@@ -196,6 +196,11 @@ def test_card_of_a_retrieval_model_tells_what_it_has_learnt(
         ("UpDownFusionForMaskedLM", None, "processor.tokenizer.mask_token}"),
         ("UpDownFusionModel", None, "AutoModel.from_pretrained"),
         ("UpDownFusionForVisualQuestionAnswering", "visual-question-answering", "| Answers | 6 |"),
+        (
+            "UpDownFusionForGrounding",
+            "zero-shot-object-detection",
+            "the distribution of regions by IoU, from an IoU of",
+        ),
     ],
 )
 def test_cards_of_the_other_fusion_models(tmp_path: Path, name: str, task: str | None, told: str) -> None:

