@@ -112,9 +112,9 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
     def from_text_pretrained(cls, name_or_dir: str, **fields: Any) -> Self:
         """A model whose text encoder has the weights of a pretrained one, all else new.
 
-        name_or_dir: a folder or Hub id whose `config.json` names an encoder; weights are read from safetensors alone
-        and no code of the folder is run. fields: of `UpDownFusionConfig`, such as `region_feature_size`. Raises
-        `ValueError` where it lacks some of them.
+        name_or_dir: a folder or Hub id whose `config.json` names an encoder, or a fusion model, whose encoder is taken
+        (say for regions of another width); weights are read from safetensors alone and no code of the folder is run.
+        fields: of `UpDownFusionConfig`, such as `region_feature_size`. Raises `ValueError` where weights are missing.
         """
         encoder, info = AutoModel.from_pretrained(
             name_or_dir,
@@ -123,10 +123,14 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
             dtype=torch.float32,
             output_loading_info=True,
         )
+        missing = set(info["missing_keys"])
+        if isinstance(encoder, UpDownFusionModel):
+            encoder, within = encoder.text_model, "text_model."
+            missing = {name.removeprefix(within) for name in missing if name.startswith(within)}
         model = cls(UpDownFusionConfig(text_config=encoder.config, **fields))
         fusion: Any = getattr(model, "fusion", model)
         wanted = fusion.text_model.state_dict()
-        fault = loading_fault(encoder, {**info, "missing_keys": info["missing_keys"] & wanted.keys()})
+        fault = loading_fault(encoder, {**info, "missing_keys": missing & wanted.keys()})
         if fault:
             raise ValueError(fault)
         loaded = {name: tensor for name, tensor in encoder.state_dict().items() if name in wanted}
