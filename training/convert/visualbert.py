@@ -38,6 +38,7 @@ TEXT = (
 )
 MATCHING = "cls.seq_relationship"
 DECODER_BIAS = "cls.predictions.decoder.bias"  # repeats the bias of the words
+PLACES = f"{EMBEDDINGS}position_ids"  # a buffer that counts from 0, in files of transformers before 4.31
 
 
 def convert_visualbert(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
@@ -60,6 +61,7 @@ def convert_visualbert(weights: Weights, options: Mapping[str, Any]) -> Converte
         )
     if not any(name.startswith(BODY) for name in weights):  # saved from `VisualBertModel`
         weights = {f"{BODY}{name}": value for name, value in weights.items()}
+    weights = {name: value for name, value in weights.items() if name != PLACES}
     pretrained = any(name.startswith("cls.") for name in weights)
     names = visualbert_names(weights, pretrained=pretrained)
     repeated = [name for name in (DECODER, DECODER_BIAS) if name in weights]

@@ -130,6 +130,14 @@ def test_missing_tensors_and_layers_are_named(tmp_path) -> None:
         damaged(tmp_path, last, num_hidden_layers=2)
 
 
+def test_files_of_older_transformers_hold_a_buffer_of_positions(tmp_path) -> None:
+    places = {"visual_bert.embeddings.position_ids": torch.arange(PLACES)[None]}
+    assert torch.equal(
+        damaged(tmp_path, places).fusion.pooler.weight,
+        source(VisualBertForPreTraining).visual_bert.pooler.dense.weight,
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("lxmert", "ask it by updown ask"), ("vilbert", "a transformer each"), ("oscar", "box together")],
