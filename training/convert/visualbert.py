@@ -68,6 +68,7 @@ def convert_visualbert(weights: Weights, options: Mapping[str, Any]) -> Converte
     check_names(weights, [*names.values(), VISUAL_POSITIONS, VISUAL_TYPES, *repeated], format="visualbert")
     check_shapes(weights, visualbert_shapes(weights, pretrained=pretrained), format="visualbert")
     check_tied(weights, DECODER, WORDS)
+    check_tied(weights, DECODER_BIAS, WORD_BIAS)
     tokenizer = word_pieces(options, num_words=len(weights[WORDS]), usual="bert-base-uncased")
     bert = bert_config(weights, options, root="visual_bert", tokenizer=tokenizer)
     config = UpDownFusionConfig(

@@ -138,6 +138,11 @@ def test_files_of_older_transformers_hold_a_buffer_of_positions(tmp_path) -> Non
     )
 
 
+def test_words_have_one_bias(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"decoder\.bias differs from cls\.predictions\.bias"):
+        damaged(tmp_path, {"cls.predictions.decoder.bias": torch.ones(WORDS)})
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("lxmert", "ask it by updown ask"), ("vilbert", "a transformer each"), ("oscar", "box together")],
