@@ -106,7 +106,9 @@ def visualbert_shapes(weights: Weights, *, pretrained: bool) -> dict[str, tuple[
     size = shapes[WORDS][1]
     shapes |= {f"{PROJECTION}.weight": (size, None), f"{PROJECTION}.bias": (size,)}
     shapes |= {VISUAL_POSITIONS: (None, size), VISUAL_TYPES: (2, size)}
-    return shapes | ({f"{MATCHING}.weight": (2, size), f"{MATCHING}.bias": (2,)} if pretrained else {})
+    if pretrained:
+        shapes |= {f"{MATCHING}.weight": (2, size), f"{MATCHING}.bias": (2,)}
+    return shapes
 
 
 def visualbert_weights(weights: Weights, names: Mapping[str, str], *, pretrained: bool) -> Weights:

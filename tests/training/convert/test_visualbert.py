@@ -1,5 +1,6 @@
 """`visualbert`: states and heads of transformers' own classes on random weights, folders that load, mistakes named."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,11 @@ def test_what_does_not_fit_is_refused(tmp_path) -> None:
         convert_checkpoint("visualbert", tmp_path / "less.safetensors", config=OPTIONS)
 
 
-def damaged(folder: Path, changed: dict[str, torch.Tensor | None], **options: Any) -> Any:
+def damaged(folder: Path, changed: Mapping[str, torch.Tensor | None], **options: Any) -> Any:
     """A pretrained model converted from a file in which some tensors are others, or are not there."""
-    weights = {name: value.clone() for name, value in source(VisualBertForPreTraining).state_dict().items()} | changed
-    save_file({name: value for name, value in weights.items() if value is not None}, folder / "changed.safetensors")
+    weights = {**source(VisualBertForPreTraining).state_dict(), **changed}
+    kept = {name: value.clone() for name, value in weights.items() if value is not None}
+    save_file(kept, folder / "changed.safetensors")
     return convert_checkpoint("visualbert", folder / "changed.safetensors", config=OPTIONS | options).model
 
 

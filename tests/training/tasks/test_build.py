@@ -114,9 +114,7 @@ def test_files_that_name_several_splits_keep_them(tmp_path: Path) -> None:
     ],
 )
 def test_a_data_set_that_is_not_there_is_named_with_the_cure(load: Any, data: dict[str, Any]) -> None:
-    with pytest.raises(
-        ValueError, match=r"cannot read nowhere\.json: No such file.*training/README\.md"
-    ):
+    with pytest.raises(ValueError, match=r"cannot read nowhere\.json: No such file.*training/README\.md"):
         load_by_split(load, data, split="test", names=["annotations"])
 
 

@@ -94,9 +94,9 @@ def _check_lists(captions: Sequence[str], references: Sequence[Any], objects: Se
         if not isinstance(caption, str):
             raise TypeError(f"captions[{number}] is a {type(caption).__name__}, not a string")
     for name, column in (("references", references), ("objects", objects)):
-        number = next((place for place, one in enumerate(column) if isinstance(one, str)), None)
-        if number is not None:
-            raise TypeError(f"{name}[{number}] is one string; pass a list for each caption, even if it holds only one")
+        place = next((place for place, one in enumerate(column) if isinstance(one, str)), None)
+        if place is not None:
+            raise TypeError(f"{name}[{place}] is one string; pass a list for each caption, even if it holds only one")
 
 
 def _of_one(caption: str, references: Sequence[str], names: Collection[str], *, variant: Variant) -> dict[str, Any]:

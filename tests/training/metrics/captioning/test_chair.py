@@ -131,7 +131,8 @@ def test_what_cannot_be_scored_is_refused() -> None:
 
 def test_strings_in_the_place_of_lists_are_refused_and_names_may_have_capitals() -> None:
     """Letters name no object: all that a caption names counted as invented."""
-    for references, objects, column in ((["a dog"], [["dog"]], "references"), ([["a dog"]], ["dog"], "objects")):
+    cases: Any = ((["a dog"], [["dog"]], "references"), ([["a dog"]], ["dog"], "objects"))
+    for references, objects, column in cases:
         with pytest.raises(TypeError, match=rf"{column}\[0\] is one string; pass a list"):
             chair(["a dog on a bench"], references, objects)
     with pytest.raises(TypeError, match="captions is one string"):
