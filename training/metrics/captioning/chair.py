@@ -47,11 +47,6 @@ def chair(
         >>> scores["chair_s"], round(scores["chair_i"], 4)
         (0.5, 0.3333)
     """
-    if not len(captions) == len(references) == len(objects) or not len(captions):
-        raise ValueError(
-            f"{len(captions)} captions, references of {len(references)} and boxes of {len(objects)}: pass one or more "
-            "captions, and for each the human captions and the names of the boxes of its image"
-        )
     _check_lists(captions, references, objects)
     rows = zip(captions, references, objects, strict=True)
     per_item = [_of_one(caption, texts, names, variant=variant) for caption, texts, names in rows]
@@ -87,7 +82,12 @@ def objects_there(references: Sequence[str], names: Collection[str], *, variant:
 
 
 def _check_lists(captions: Sequence[str], references: Sequence[Any], objects: Sequence[Any]) -> None:
-    """`TypeError` where a string would be read letter by letter, or a caption is none."""
+    """`ValueError` for different lengths or none; `TypeError` where a string would be read letter by letter."""
+    if not len(captions) == len(references) == len(objects) or not len(captions):
+        raise ValueError(
+            f"{len(captions)} captions, references of {len(references)} and boxes of {len(objects)}: pass one or more "
+            "captions, and for each the human captions and the names of the boxes of its image"
+        )
     if isinstance(captions, str):
         raise TypeError("captions is one string; pass a list with one caption per image")
     for number, caption in enumerate(captions):
