@@ -137,6 +137,25 @@ def check_names(weights: Weights, expected: Sequence[str], *, format: str) -> No
         )
 
 
+def check_shapes(weights: Weights, shapes: Mapping[str, Sequence[int | None]], *, format: str) -> None:
+    """Raises `ValueError` for a tensor of another shape than the one given, where None is any size from 1 on.
+
+    For tensors that are added up or cut on their way, which a wrong shape would get through by broadcasting.
+    """
+    for name, shape in shapes.items():
+        sizes = tuple(weights[name].shape)
+        fits = len(sizes) == len(shape) and all(
+            size == wanted or (wanted is None and size) for size, wanted in zip(sizes, shape, strict=True)
+        )
+        if not fits:
+            wanted = " x ".join("any" if size is None else str(size) for size in shape)
+            found = " x ".join(map(str, sizes)) or "a single number"
+            raise ValueError(
+                f"these weights are not {format}: {name} should be {wanted}, it is {found}; download the file again, "
+                "or convert it as what it is"
+            )
+
+
 def load_into(model: PreTrainedModel, weights: Weights) -> None:
     """Load all weights into a model; raises `ValueError` for a shape that does not fit."""
     try:
