@@ -81,6 +81,8 @@ def read_weights(path: str | Path) -> Weights:
     Nothing else is unpickled: raises `ValueError` if the file holds other objects, or is not a checkpoint.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the file of weights in it, such as model.safetensors")
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     loaded = _load_safetensors(path) if path.suffix == ".safetensors" else _load_tensors_only(path)
