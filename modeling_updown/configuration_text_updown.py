@@ -55,8 +55,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     hard_negatives (`bool`, defaults to `True`):
         Whether matching (ITM) learns from wrong pairs that look alike to ITC, or from any.
     match_share (`float`, defaults to 1.0):
-        The share of a batch's images, drawn anew in every step, whose pairs are matched (ITM, WRA). Their wrong partners
-        come from the whole batch: contrast wants large batches, and reading pairs together is what they cost most.
+        The share of a batch's images, drawn anew in every step, whose pairs are matched (ITM, WRA). Their wrong
+        partners come from the whole batch: contrast wants large batches, and reading pairs together is what they cost
+        most.
     distillation (`float`, defaults to 0.4):
         With a momentum copy: the share of its own similarities in the targets of ITC (ALBEF's alpha).
     word_bias (`bool`, defaults to `False`):
@@ -73,7 +74,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Average the squared distance of masked region feature regression over the width (UNITER), or sum it.
     answer_hidden_size, num_answers (`int`, *optional*):
         The answer head's hidden layer (twice the text encoder's width, as LXMERT) and answers A; taken from `id2label`
-        where given.
+        where given. Question answering has that head, and pretraining where `objectives` name `qa`.
     answer_dropout (`float`, defaults to 0.0):
         Before the answers.
     initializer_range (`float`, defaults to 0.02):
@@ -86,6 +87,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     label_fields = {"num_answers": ("id2label", None)}
     keys_to_ignore_at_inference = [
         *("losses", "logits_per_image", "logits_per_text", "object_logits", "attribute_logits", "region_predictions"),
+        "answer_logits",
         *("hidden_states", "attentions", "region_boxes"),
     ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
@@ -149,7 +151,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         if self.match_by == "product" and self.weight("itm") and not self.weight("itc"):
             raise ValueError("match_by='product' matches by what ITC compares: add itc to objectives, or use 'cls'")
         if not 0 < self.match_share <= 1:
-            raise ValueError(f"match_share={self.match_share} must be above 0 and at most 1, a share of a batch's images")
+            raise ValueError(
+                f"match_share={self.match_share} must be above 0 and at most 1, a share of a batch's images"
+            )
         text = self.text_config
         if self.region_embedding == "uniter" and (text.model_type != "bert" or text.type_vocab_size < 2):
             raise ValueError(
@@ -188,8 +192,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
 
 
 # What a fusion model can learn: image-text contrast and matching, words aligned with regions, masked words, masked
-# regions' class and attribute (hard or soft labels), masked regions' feature, masked cells of a grid, the next word.
-OBJECTIVES = ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm")
+# regions' class and attribute (hard or soft labels), masked regions' feature, masked cells of a grid, the next word,
+# answers to questions about the images.
+OBJECTIVES = ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm", "qa")
 DEFAULT_OBJECTIVES = ("itc", "itm", "mlm", "mrc_kl", "mrfr")
 
 
