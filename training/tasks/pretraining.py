@@ -463,7 +463,8 @@ def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
 def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     """What a pretrained model reads, and has learnt with the heads that it was saved with, as a card says it."""
     heads = OBJECTIVE_NAMES if "UpDownFusionForPreTraining" in (config.architectures or []) else ("mlm",)
-    return {**text_facts(config), **objective_facts(config, heads)}
+    answers = {"Answers": f"{config.num_answers:,}"} if "qa" in heads and config.weight("qa") else {}
+    return {**text_facts(config), **objective_facts(config, heads), **answers}
 
 
 SPEC = dataclasses.replace(

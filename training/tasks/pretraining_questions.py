@@ -16,6 +16,7 @@ from datasets import Dataset
 from training.console import did_you_mean
 from training.metrics.vqa.scores import question_items, question_scores, scored_format
 from training.recipe_sections import key
+from training.regions.stored_images import find_name, names_by_stem
 from training.tasks import vqa_recipe
 from training.tasks.questions import (
     FORMATS,
@@ -37,7 +38,8 @@ class QuestionsRecipe(AnswersRecipe):
     """Which questions pretraining asks about its images, where `model.objectives` name `qa`.
 
     data: `format` and the options of that format, as the `data` of the task `vqa` has them; a question belongs to the
-        image of the same id, and those about other images are left out. No image folder is needed.
+        image of the same id (with or without a file's suffix), and those about other images are left out. No image
+        folder is needed.
     per_image: how many questions of an image a step learns, drawn where it has more.
     file, min_count, top, spelling, scores: the answers, as in `answers` of the task `vqa`; they are listed from the
         questions about the training images.
@@ -53,8 +55,9 @@ class QuestionsRecipe(AnswersRecipe):
 class TrainingQuestions:
     """The questions about the images of training that have an answer in the list.
 
-    rows: one row a question; vocabulary: the list of answers; targets: the soft scores of each question; bias: (A,)
-    what new answers start from; of_image: image id -> the questions about it.
+    rows: one row a question, Q; image_ids (Q,): the image of each, by its id among the captions'; vocabulary: the list
+    of A answers; targets: the soft scores of each question; bias (A,): what new answers start from; of_image: image id
+    -> the questions about it.
     """
 
     def __init__(self, settings: QuestionsRecipe, images: Dataset, *, split: str):
@@ -63,7 +66,8 @@ class TrainingQuestions:
             asked = question_rows(settings.data, split=split, images=False)
         except ValueError as error:
             raise ValueError(f"questions.data: {error}") from error
-        joined = questions_about(asked, images).rows
+        found = questions_about(asked, images)
+        joined, names = found.rows, np.array(images["image_id"][:])[found.image_of]
         if not len(joined):
             raise ValueError(
                 f"none of the {len(asked)} questions of questions.data, such as one about image "
@@ -84,7 +88,8 @@ class TrainingQuestions:
         self.rows = joined.select(answered)
         self.targets = answer_targets(self.rows, self.vocabulary, form=settings.scores)
         self.left_out = {"about other images": len(asked) - len(joined), "unanswered": len(joined) - len(answered)}
-        self.of_image = questions_of_images(self.rows)
+        self.image_ids = names[answered]
+        self.of_image = questions_of_images(self.image_ids)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -97,7 +102,7 @@ class TrainingQuestions:
     def sided_images(self) -> set[str]:
         """The images one of whose questions tells left from right, so that none of them may be mirrored."""
         sided = mentions_sides(Questions(self.rows, self.rows, np.arange(len(self.rows))))
-        return set(np.array(self.rows["image_id"][:])[sided].tolist())
+        return set(self.image_ids[sided].tolist())
 
     def told(self, image_ids: Sequence[str], *, split: str) -> str:
         """How many questions and images have found each other; `ValueError` where no image has a question.
@@ -119,21 +124,26 @@ class TrainingQuestions:
 
 
 def questions_about(rows: Dataset, images: Dataset) -> Questions:
-    """The questions about these images, by `image_id`; those about others are left out."""
+    """The questions about these images, by `image_id`; those about others are left out.
+
+    Ids match as those of region stores do: `6` is `6.jpg`. Raises `ValueError` for one that matches several images.
+    """
     place = {image_id: number for number, image_id in enumerate(images["image_id"][:])}
-    image_of = np.array([place.get(image_id, -1) for image_id in rows["image_id"][:]], dtype=np.int64)
+    asked, by_stem = rows["image_id"][:], names_by_stem(place)
+    where: Any = {"place": "the data of the captions", "cure": "give the images of questions and captions the same ids"}
+    found = {name: find_name(name, place, by_stem=by_stem, **where) for name in dict.fromkeys(asked)}
+    image_of = np.array([place.get(found[name] or "", -1) for name in asked], dtype=np.int64)
     kept = np.flatnonzero(image_of >= 0)
     return Questions(rows.select(kept), images, image_of[kept])
 
 
-def questions_of_images(rows: Dataset) -> dict[str, np.ndarray]:
-    """Image id -> the numbers of its questions, in their order.
+def questions_of_images(image_ids: np.ndarray) -> dict[str, np.ndarray]:
+    """The image of each question (Q,) -> image id -> the numbers of its questions, in their order.
 
-    >>> found = questions_of_images(Dataset.from_dict({"image_id": ["7", "9", "7"]}))
-    >>> {image_id: numbers.tolist() for image_id, numbers in found.items()}
+    >>> {name: numbers.tolist() for name, numbers in questions_of_images(np.array(["7", "9", "7"])).items()}
     {'7': [0, 2], '9': [1]}
     """
-    names, image_of = np.unique(np.array(rows["image_id"][:]), return_inverse=True)
+    names, image_of = np.unique(image_ids, return_inverse=True)
     order = np.argsort(image_of, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(image_of[order])) + 1)
     return dict(zip(names.tolist(), groups, strict=True))
