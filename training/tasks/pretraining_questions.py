@@ -64,9 +64,9 @@ class TrainingQuestions:
         """Raises `ValueError` where no question is about one of the `images`, or none has an answer in the list."""
         try:
             asked = question_rows(settings.data, split=split, images=False)
+            found = questions_about(asked, images)
         except ValueError as error:
             raise ValueError(f"questions.data: {error}") from error
-        found = questions_about(asked, images)
         joined, names = found.rows, np.array(images["image_id"][:])[found.image_of]
         if not len(joined):
             raise ValueError(
@@ -87,7 +87,10 @@ class TrainingQuestions:
         self.bias = answer_bias(joined, self.vocabulary)
         self.rows = joined.select(answered)
         self.targets = answer_targets(self.rows, self.vocabulary, form=settings.scores)
-        self.left_out = {"about other images": len(asked) - len(joined), "unanswered": len(joined) - len(answered)}
+        self.left_out = {
+            "about other images": len(asked) - len(joined),
+            "without a listed answer": len(joined) - len(answered),
+        }
         self.image_ids = names[answered]
         self.of_image = questions_of_images(self.image_ids)
 
