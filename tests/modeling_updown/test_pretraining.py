@@ -104,8 +104,9 @@ def by_hand(model: Any, given: dict[str, Any], output: Any, seed: int) -> dict[s
         itc = slow_itc(output.image_embeds @ output.text_embeds.T, OWNERS, model.temperature.item())
         itm = slow_itm(model, given, seed)
     pairs_too = {"itm": itm, "wra": slow_wra(model, given, seed)}
-    words = {"prefix_lm": slow_prefix_lm(model, given), "qa": slow_qa(model, given)}
-    return means | pairs_too | words | {"mim": means["mrfr"], "itc": itc}
+    answers = {"qa": slow_qa(model, given)} if model.config.weight("qa") else {}
+    words = {"prefix_lm": slow_prefix_lm(model, given)}
+    return means | pairs_too | words | answers | {"mim": means["mrfr"], "itc": itc}
 
 
 @torch.no_grad()

@@ -406,7 +406,7 @@ def test_a_key_that_another_makes_idle_is_a_warning(tmp_path: Path, more: str, s
         ("train: {learningrate: 3}", "; did you mean 'learning_rate'?"),
         ("regoins: {}", "; did you mean 'regions'?"),
         ("epochs: 3", "; there is train.epochs"),
-        ("train: {top: 3}", "; there is answers.top"),
+        ("train: {top: 3}", "; there is questions.top and answers.top"),
         ("train: {optimizer: adam_w}", "'sgd'; did you mean 'adamw'?"),
     ],
 )
