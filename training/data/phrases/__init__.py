@@ -1,0 +1,1 @@
+"""Rows of expressions and phrases with the boxes that they refer to: grounding."""
