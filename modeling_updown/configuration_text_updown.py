@@ -73,7 +73,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Average the squared distance of masked region feature regression over the width (UNITER), or sum it.
     answer_hidden_size, num_answers (`int`, *optional*):
         The answer head's hidden layer (twice the text encoder's width, as LXMERT) and answers A; taken from `id2label`
-        where given.
+        where given. Question answering has that head, and pretraining where `objectives` name `qa`.
     answer_dropout (`float`, defaults to 0.0):
         Before the answers.
     grounding_score (`"concat"`, `"multiply"` or `"region"`, defaults to `"concat"`):
@@ -100,7 +100,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     label_fields = {"num_answers": ("id2label", None)}
     keys_to_ignore_at_inference = [
         *("losses", "logits_per_image", "logits_per_text", "object_logits", "attribute_logits", "region_predictions"),
-        *("phrase_scores", "pred_boxes"),
+        *("answer_logits", "phrase_scores", "pred_boxes"),
         *("hidden_states", "attentions", "region_boxes"),
     ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
@@ -218,8 +218,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
 
 
 # What a fusion model can learn: image-text contrast and matching, words aligned with regions, masked words, masked
-# regions' class and attribute (hard or soft labels), masked regions' feature, masked cells of a grid, the next word.
-OBJECTIVES = ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm")
+# regions' class and attribute (hard or soft labels), masked regions' feature, masked cells of a grid, the next word,
+# answers to questions about the images.
+OBJECTIVES = ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm", "qa")
 DEFAULT_OBJECTIVES = ("itc", "itm", "mlm", "mrc_kl", "mrfr")
 
 

@@ -58,7 +58,7 @@ class ImageGenerationMixin(CachedGenerationMixin):
         kwargs |= users_lengths(kwargs, num_words=1 if words is None else words.shape[1])
         if words is None and self.device.type == "meta":  # transformers would put the first word where the weights are
             inputs = first_words(self, kwargs)
-        if required_words is not None and len(required_words):
+        if required_words is not None and (not isinstance(required_words, Sequence) or len(required_words)):
             positional = dict(zip(POSITIONAL, args, strict=False))
             kwargs = constrained_settings(self, required_words, {**positional, **kwargs, **stop_settings(self, kwargs)})
             return super().generate(for_all_images(inputs, kwargs), **kwargs)

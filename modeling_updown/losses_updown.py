@@ -3,8 +3,8 @@
 `caption_loss` is the paper's cross-entropy (section 3.2.3, equation 11); `self_critical_loss` its second stage
 (equations 12-14, after Rennie et al. 2017); `answer_loss` that of question answering (after Teney et al. 2018).
 Pretraining has `mlm_loss` (masked words), `mrc_ce_loss`, `mrc_kl_loss` and `mrfr_loss` (masked regions),
-`prefix_lm_loss`, and of image and text `itc_loss` (Radford et al. 2021), `momentum_itc_loss` and `itm_loss` (ALBEF, Li
-et al. 2021).
+`prefix_lm_loss`, `qa_loss` (questions), and of image and text `itc_loss` (Radford et al. 2021), `momentum_itc_loss`
+and `itm_loss` (ALBEF, Li et al. 2021).
 
 Those of pretraining are plain means. Positions without a label are removed before any arithmetic, so a padded region
 may hold NaN, and without any label the loss is 0 with gradients of 0. They compute in float32, or float64 for float64
@@ -185,6 +185,31 @@ def mrfr_loss(
     apart = at_least_float32(predicted[mask]) - at_least_float32(target[mask].detach())  # (M, D)
     losses = apart.square().sum(dim=-1)
     return _mean_of_regions(losses, mask) / (predicted.shape[-1] if average_width else 1)
+
+
+def qa_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Question answering in pretraining: cross-entropy of the answers, a mean over questions with a known answer.
+
+        -sum_a q_a log softmax(logits)_a        q_a = labels_a / sum_b labels_b
+
+    LXMERT (Tan and Bansal 2019, section 3.1.3) draws one answer of each question by its score and learns that; this is
+    the expectation of its loss. Answers compete here; those of `answer_loss` do not.
+
+    Args:
+        logits: (M, A) a score of every answer.
+        labels: (M, A) soft scores, 0 or more; a row of zeros where no answer is known. Constants: they get no gradient.
+
+    Returns:
+        A scalar, 0 where no question has a known answer.
+
+    >>> labels = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.6, 0.6, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    >>> round(qa_loss(torch.zeros(3, 4), labels).item(), 4)  # ln 4
+    1.3863
+    """
+    known = labels.sum(dim=-1) > 0
+    scores = at_least_float32(labels[known].detach())
+    shares = scores / scores.sum(dim=-1, keepdim=True)  # (K, A)
+    return -(shares * at_least_float32(logits[known]).log_softmax(dim=-1)).sum() / known.sum().clamp(min=1)
 
 
 # -- image against text: P images and N texts of a batch, over all processes; text n belongs to image `owners[n]`.

@@ -98,6 +98,19 @@ def time_features(seconds: torch.Tensor) -> torch.Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
+class Prediction(nn.Module):
+    """Linear, GELU, LayerNorm: the layer before what is predicted of a token (BERT's)."""
+
+    def __init__(self, hidden_size: int, size: int, *, eps: float = 1e-5):
+        super().__init__()
+        self.linear = nn.Linear(hidden_size, size)
+        self.norm = nn.LayerNorm(size, eps=eps)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., H) -> (..., size)"""
+        return self.norm(nn.functional.gelu(self.linear(states)))
+
+
 class UpDownFusionPreTrainedModel(UpDownTopDownModel):
     """What the fusion model and its heads share; a head keeps the model as `self.fusion`."""
 
@@ -112,9 +125,9 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
     def from_text_pretrained(cls, name_or_dir: str, **fields: Any) -> Self:
         """A model whose text encoder has the weights of a pretrained one, all else new.
 
-        name_or_dir: a folder or Hub id whose `config.json` names an encoder; weights are read from safetensors alone
-        and no code of the folder is run. fields: of `UpDownFusionConfig`, such as `region_feature_size`. Raises
-        `ValueError` where it lacks some of them.
+        name_or_dir: a folder or Hub id whose `config.json` names an encoder, or a fusion model, whose encoder is taken
+        (say for regions of another width); weights are read from safetensors alone and no code of the folder is run.
+        fields: of `UpDownFusionConfig`, such as `region_feature_size`. Raises `ValueError` where weights are missing.
         """
         encoder, info = AutoModel.from_pretrained(
             name_or_dir,
@@ -123,10 +136,14 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
             dtype=torch.float32,
             output_loading_info=True,
         )
+        missing = set(info["missing_keys"])
+        if isinstance(encoder, UpDownFusionModel):
+            encoder, within = encoder.text_model, "text_model."
+            missing = {name.removeprefix(within) for name in missing if name.startswith(within)}
         model = cls(UpDownFusionConfig(text_config=encoder.config, **fields))
         fusion: Any = getattr(model, "fusion", model)
         wanted = fusion.text_model.state_dict()
-        fault = loading_fault(encoder, {**info, "missing_keys": info["missing_keys"] & wanted.keys()})
+        fault = loading_fault(encoder, {**info, "missing_keys": missing & wanted.keys()})
         if fault:
             raise ValueError(fault)
         loaded = {name: tensor for name, tensor in encoder.state_dict().items() if name in wanted}
@@ -139,6 +156,17 @@ class UpDownFusionPreTrainedModel(UpDownTopDownModel):
         word_bias = getattr(module, "word_bias", None)
         if word_bias is not None:
             nn.init.zeros_(word_bias)
+
+    def build_answers(self) -> None:
+        """The head of answers, under the same names in pretraining (`qa`) and in question answering."""
+        config = self.config
+        size = config.answer_hidden_size or 2 * config.hidden_size
+        self.before_answers = Prediction(config.hidden_size, size, eps=config.head_norm_eps)
+        self.answers = nn.Linear(size, config.num_labels)  # W_o; as many as `config.id2label` names
+
+    def answer_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """The joint vector of question and image (N, H) -> a score of every answer (N, A)."""
+        return self.answers(F.dropout(self.before_answers(states), self.config.answer_dropout, self.training))
 
     def resize_token_embeddings(self, *arguments: Any, **named: Any) -> Any:
         """As transformers has it; where words have a bias (`config.word_bias`), that of new words is 0."""

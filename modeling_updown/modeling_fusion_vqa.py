@@ -3,22 +3,20 @@
     z = [CLS] of question and image read together
     p = sigmoid(W_o dropout(LN(GELU(W z))))          answers, each by itself  (after LXMERT, Tan and Bansal 2019)
 
-Labels, loss and what is returned are those of `modeling_vqa.py`; N questions may share P images, whose regions are
-embedded once.
+Labels, loss and what is returned are those of `modeling_vqa.py`; the head is also that of pretraining's objective `qa`
+(`modeling_pretraining.py`), so a model that learnt these answers there starts with them. N questions may share P
+images, whose regions are embedded once.
 """
 
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
 from .arguments_updown import standard_forward
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import answer_loss
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, shares_of_regions
-from .modeling_pretraining import Prediction
 from .outputs_updown import UpDownVqaOutput
 from .regions_updown import joined_rows, optional_fields
 
@@ -44,9 +42,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
     def __init__(self, config: UpDownFusionConfig):
         super().__init__(config)
         self.fusion = UpDownFusionModel(config)
-        answer_size = config.answer_hidden_size or 2 * config.hidden_size
-        self.before_answers = Prediction(config.hidden_size, answer_size, eps=config.head_norm_eps)
-        self.answers = nn.Linear(answer_size, config.num_labels)  # W_o; as many as `config.id2label` names
+        self.build_answers()
         self.post_init()
 
     @property
@@ -83,7 +79,6 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         none). labels (N, A): soft scores in 0..1. -> `UpDownVqaOutput`; attentions, of every layer and head, only where
         asked for, since showing them takes a slower attention. Raises `ValueError` for numbers that do not fit.
         """
-        config = self.config
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
         if kwargs.get("choice_input_ids") is not None:
@@ -96,8 +91,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         seen: Any = {"region_embeds": images.region_features, "region_mask": images.region_mask}
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         joint = self.fusion(input_ids, **texts, **seen, **shown, return_dict=True)
-        before = F.dropout(self.before_answers(joint.pooler_output), config.answer_dropout, self.training)
-        logits = self.answers(before)  # (N, A)
+        logits = self.answer_logits(joint.pooler_output)  # (N, A)
         attentions = None
         if output_attentions:
             words, mask = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), images.region_mask

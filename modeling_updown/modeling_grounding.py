@@ -32,7 +32,7 @@ from .linear_updown import first_product, last_product
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import UpDownGroundingOutput
-from .regions_updown import joined_rows, optional_fields
+from .regions_updown import Regions, joined_rows, optional_fields
 
 BOX_WEIGHTS = (10, 10, 5, 5)  # of the regression, as R-CNNs have them
 MOST_GROWTH = 62.5  # of a side; exp of more would not be finite in half precision
@@ -136,29 +136,23 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
-        tags = {"object_probs": object_probs, "attribute_probs": attribute_probs}
-        fields = optional_fields(kwargs | tags | {"region_seconds": region_seconds})
+        said = {"object_probs": object_probs, "attribute_probs": attribute_probs, "region_seconds": region_seconds}
+        fields = optional_fields(kwargs | said)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-        if regions.region_boxes is None:
-            raise ValueError("Grounding says where its regions are: give region_boxes as well")
         images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
         texts: Any = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds, "image_index": image_index}
         seen: Any = {"region_embeds": images.region_features, "region_mask": images.region_mask}
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         words = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask)
-        phrase_spans = phrase_spans if phrase_spans is None else phrase_spans.to(words.device)
-        check_spans(phrase_spans, words, whole=self.config.grounding_score == "region")
+        spans = checked_spans(phrase_spans, words, whole=self.config.grounding_score == "region")
         joint = self.fusion(input_ids, **texts, **seen, **shown, return_dict=True)
         rows = TextRows.of(image_index, num_texts=len(words), num_images=len(images.region_mask), device=words.device)
-        mask, boxes = rows.of_images(images.region_mask), rows.of_images(images.region_boxes)
-        boxes = boxes.masked_fill(~mask[..., None], 0)
-        pairs = self.pairs(phrase_states(joint.word_states, words, phrase_spans), joint.region_states)  # (N, K, R, ..)
+        mask = rows.of_images(images.region_mask)
+        boxes = rows.of_images(images.region_boxes).masked_fill(~mask[..., None], 0)
+        pairs = self.pairs(phrase_states(joint.word_states, words, spans), joint.region_states)  # (N, K, R, ..)
         logits = self.score(pairs).squeeze(-1).masked_fill(~mask[:, None], float("-inf"))  # (N, K, R)
         deltas = None if self.box_deltas is None else self.box_deltas(pairs)  # (N, K, R, 4)
-        losses = None if labels is None else self.losses_of(logits, deltas, (boxes, mask), phrase_spans, labels)
-        attentions = None
-        if output_attentions:
-            attentions = region_attention(joint.attentions, mask, num_words=words.shape[1])
+        losses = None if labels is None else self.losses_of(logits, deltas, (boxes, mask), spans, labels)
         return UpDownGroundingOutput(
             loss=None if losses is None else self.weighted(losses),
             losses=losses,
@@ -166,9 +160,16 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
             phrase_scores=self.probabilities(logits),
             pred_boxes=moved_boxes(deltas, boxes, logits.shape[1]),
             hidden_states=joint.hidden_states,
-            attentions=attentions,
+            attentions=joint.attentions and region_attention(joint.attentions, mask, num_words=words.shape[1]),
             region_boxes=images.region_boxes,
         )
+
+    def get_regions(self, *regions: Any, **fields: Any) -> Regions:
+        """As the base class has it; `ValueError` for regions without boxes too."""
+        found = super().get_regions(*regions, **fields)
+        if found.region_boxes is None:
+            raise ValueError("Grounding says where its regions are: give region_boxes as well")
+        return found
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """logits (N, K, R) -> how likely each region is the phrase's, 0..1: alone with "binary", else among all."""
@@ -211,34 +212,37 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         return losses["regions"] if boxes is None else losses["regions"] + self.config.grounding_box_weight * boxes
 
 
-def check_spans(phrase_spans: torch.Tensor | None, words: torch.Tensor, *, whole: bool) -> None:
-    """`ValueError` for spans that are none of the words (N, T) bool, or that a model of whole expressions is given."""
+def checked_spans(phrase_spans: torch.Tensor | None, words: torch.Tensor, *, whole: bool) -> torch.Tensor | None:
+    """Spans (N, K, 2) on the device of the words (N, T) bool; None for none.
+
+    Raises `ValueError` for spans that are none of the words, or that a model of whole expressions is given.
+    """
     if phrase_spans is None:
-        return
+        return None
     if whole:
         raise ValueError(
             "grounding_score='region' scores a text as one expression: leave phrase_spans out, or give every phrase as "
             "a text of its own"
         )
-    shape = tuple(phrase_spans.shape)
+    shape, spans = tuple(phrase_spans.shape), phrase_spans.to(words.device)
     if len(shape) != 3 or shape[0] != len(words) or shape[2] != 2 or not shape[1]:
         raise ValueError(
             f"phrase_spans have shape {shape}, but must be ({len(words)} texts, phrases, 2): the first token of each "
             "phrase and the one after its last"
         )
-    if is_traced() or phrase_spans.is_meta:
-        return
-    start, end = phrase_spans.unbind(-1)
+    if is_traced() or spans.is_meta:
+        return spans
+    start, end = spans.unbind(-1)
     none = (start == NO_PHRASE) & (end == NO_PHRASE)
-    fits = (start >= 0) & (start < end) & (end <= words.shape[1])
-    read = (span_members(phrase_spans, words).sum(dim=-1) > 0) | none
-    wrong = ~(none | fits) | ~read
+    fits = (start >= 0) & (start < end) & (end <= words.shape[1]) & span_members(spans, words).any(dim=-1)
+    wrong = ~(none | fits)
     if wrong.any():
         text, phrase = wrong.nonzero()[0].tolist()
         raise ValueError(
-            f"phrase {phrase} of text {text} spans the tokens {phrase_spans[text, phrase].tolist()}, but the text has "
+            f"phrase {phrase} of text {text} spans the tokens {spans[text, phrase].tolist()}, but the text has "
             f"{int(words[text].sum())}: give its first token and the one after its last, or -1 twice for none"
         )
+    return spans
 
 
 def span_members(phrase_spans: torch.Tensor, words: torch.Tensor) -> torch.Tensor:

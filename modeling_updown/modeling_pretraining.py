@@ -7,9 +7,11 @@
     mra_ce, mra_kl       masked regions' attribute, likewise (LXMERT)
     mrfr, mim            masked regions' feature; `mim` is its name where the regions are the cells of a grid
     prefix_lm            the next word, after the regions and the words before it
+    qa                   answers to questions about the images, of `config.id2label`, by [CLS] of both read together
 
 Formulas are in `losses_updown.py` and `transport_updown.py`, masks in `processors/masking_updown.py`, weights in
 `config.objectives`. Masked words and masked regions share one pass, as in LXMERT (Tan and Bansal 2019, section 3.1).
+`qa` is its image question answering (section 3.1.3), by the head of `modeling_fusion_vqa.py`, which takes it over.
 """
 
 from dataclasses import fields
@@ -22,9 +24,9 @@ from torch.nn import functional as F
 from .arguments_updown import standard_forward
 from .configuration_text_updown import UpDownFusionConfig
 from .linear_updown import word_scores
-from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss
+from .losses_updown import IGNORED_LABEL, mlm_loss, mrc_ce_loss, mrc_kl_loss, mrfr_loss, qa_loss
 from .modeling_attention import TextRows
-from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
+from .modeling_fusion import Prediction, UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
 from .modeling_retrieval import UpDownFusionForImageTextRetrieval
 from .outputs_updown import UpDownMaskedLMOutput, UpDownPreTrainingOutput
 from .regions_updown import Regions, joined_rows, optional_fields
@@ -39,19 +41,6 @@ SAID = (
     ("object_probs", "object_logits", {"mrc_ce": mrc_ce_loss, "mrc_kl": mrc_kl_loss}),
     ("attribute_probs", "attribute_logits", {"mra_ce": mrc_ce_loss, "mra_kl": mrc_kl_loss}),
 )
-
-
-class Prediction(nn.Module):
-    """Linear, GELU, LayerNorm: the layer before what is predicted of a token (BERT's)."""
-
-    def __init__(self, hidden_size: int, size: int, *, eps: float = 1e-5):
-        super().__init__()
-        self.linear = nn.Linear(hidden_size, size)
-        self.norm = nn.LayerNorm(size, eps=eps)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """(..., H) -> (..., size)"""
-        return self.norm(nn.functional.gelu(self.linear(states)))
 
 
 class WordHead(Prediction):
@@ -70,7 +59,12 @@ class WordHead(Prediction):
 class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     """The fusion model with a head for each objective of `config.objectives`; see the module's docstring.
 
-    Whatever it has learnt to do is there: `get_image_features`, `get_text_features` and `match` too.
+    Questions (`qa`) are question_input_ids (M, T) with question_attention_mask; question_image_index (M,) is the image
+    of each, by default M / P next to each other for every image; answer_labels (M, A), given by name, are soft scores
+    in 0..1, a row of zeros where no answer is known. M may be 0. (transformers' Trainer wants `label_names` to name
+    answer_labels.)
+
+    Whatever it has learnt to do is there: `get_image_features`, `get_text_features`, `match` and `answer` too.
 
     Example:
 
@@ -89,7 +83,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
     of_wrong_pairs = ("itm", "wra")
 
     def build_heads(self) -> None:
-        """Heads of masked words, masked regions and the next word."""
+        """Heads of masked words, masked regions, the next word and answers."""
         config, hidden = self.config, self.config.hidden_size
         size = self.get_input_embeddings().embedding_dim
         if config.weight("mlm") or config.weight("prefix_lm"):
@@ -104,6 +98,8 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         if any(config.weight(name) for name in REGION_FEATURES):
             feature = nn.Linear(hidden, config.region_feature_size)
             self.feature_head = nn.Sequential(Prediction(hidden, hidden, eps=eps), feature)
+        if config.weight("qa"):
+            self.build_answers()
 
     @standard_forward
     def forward(  # type: ignore[override]
@@ -131,6 +127,9 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         return_dict: bool | None = None,
         attribute_probs: torch.FloatTensor | None = None,
         region_scores: torch.FloatTensor | None = None,
+        question_input_ids: torch.LongTensor | None = None,
+        question_attention_mask: torch.Tensor | None = None,
+        question_image_index: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> UpDownPreTrainingOutput | tuple:
         """The losses of all objectives that the inputs allow.
@@ -140,7 +139,7 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         masked_regions (N, R) or (P, R) bool: hidden ones; asked_regions likewise: those that are learnt, by default
         all; seen_features (P, R, D): what stands there, by default zeros. object_probs (P, R, C), background first,
         attribute_probs (P, R, A), none first: what is learnt of those, weighed by region_scores (P, R) where
-        `config.mrc_weights` says so. labels or masked_regions: return_loss.
+        `config.mrc_weights` says so. Questions as the class says. labels, masked_regions or answer_labels: return_loss.
         """
         if input_ids is None:
             raise ValueError("There is no text to learn from: give input_ids (and attention_mask)")
@@ -149,23 +148,38 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **more)
         images = self.fusion.embedded(regions)
         rows = self.rows(image_index, input_ids, images)
-        learns = bool(return_loss) or labels is not None or masked_regions is not None
+        taught = (labels, masked_regions, kwargs.get("answer_labels"))
+        learns = bool(return_loss) or any(given is not None for given in taught)
         output = UpDownPreTrainingOutput(region_boxes=images.region_boxes if output_attentions else None)
-        if self.config.weight("itc"):
-            output.image_embeds = self.project_images(images)
-            output.text_embeds = self.get_text_features(input_ids, attention_mask)
-        embeds: Any = {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds, "image_ids": image_ids}
+        embeds = self.embed_apart(input_ids, attention_mask, images, output) | {"image_ids": image_ids}
         losses = self.pair_losses(input_ids, attention_mask, images, rows, **embeds, keys=keys) if learns else {}
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         if any(shown.values()) or any(self.config.weight(name) for name in MASKED):
-            masked = of_pairs(masked_regions, rows)
-            seen, mask = self.hide(regions, rows, masked, seen_features)
+            seen, mask = self.hide(regions, rows, of_pairs(masked_regions, rows), seen_features)
             seeing: Any = {"attention_mask": attention_mask, "region_embeds": seen, "region_mask": mask, **shown}
             joint = self.fusion(input_ids if masked_input_ids is None else masked_input_ids, **seeing, return_dict=True)
-            learnt = masked if asked_regions is None else of_pairs(asked_regions, rows)
+            learnt = of_pairs(masked_regions if asked_regions is None else asked_regions, rows)
             losses |= self.masked_losses(joint, labels, regions, rows, learnt, targets_of(regions, said), output)
+        asked = (question_input_ids, question_attention_mask, question_image_index, taught[-1])
+        return self.with_losses(output, losses | self.question_losses(*asked, images, output))
+
+    def embed_apart(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        images: Regions,
+        output: UpDownPreTrainingOutput,
+    ) -> dict[str, Any]:
+        """What contrast compares, (P, E) and (N, E), also in `output`; None without `itc`."""
+        if self.config.weight("itc"):
+            output.image_embeds = self.project_images(images)
+            output.text_embeds = self.get_text_features(input_ids, attention_mask)
+        return {"image_embeds": output.image_embeds, "text_embeds": output.text_embeds}
+
+    def with_losses(self, output: UpDownPreTrainingOutput, losses: dict[str, torch.Tensor]) -> UpDownPreTrainingOutput:
+        """The output with its losses and their weighted sum, all fields in their order."""
         output.loss, output.losses = self.weighted(losses), losses or None
-        return UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})  # in order
+        return UpDownPreTrainingOutput(**{field.name: output.get(field.name) for field in fields(output)})
 
     def pair_losses(self, *pairs: Any, **embeds: Any) -> dict[str, torch.Tensor]:
         """`itc` and `itm`, and `prefix_lm`: what is learnt of the right pairs as they are."""
@@ -288,6 +302,64 @@ class UpDownFusionForPreTraining(UpDownFusionForImageTextRetrieval):
                 target = rows.of_images(regions.region_features).detach().float()
                 losses[name] = mrfr_loss(features.float(), target, hidden, average_width=config.mrfr_average_width)
         return losses
+
+    def answer(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        region_features: torch.Tensor | None = None,
+        region_boxes: torch.Tensor | None = None,
+        region_mask: torch.Tensor | None = None,
+        pixel_mask: torch.Tensor | None = None,
+        region_seconds: torch.Tensor | None = None,
+        image_index: torch.Tensor | None = None,
+        **fields: Any,
+    ) -> torch.Tensor:
+        """A score of every answer of `config.id2label` to each question, (M, A); arguments as for `match`.
+
+        Raises `ValueError` for a model that has not learnt `qa`.
+        """
+        self.check_objective("qa", "answers no questions")
+        fields["region_seconds"] = region_seconds
+        images = self.images(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
+        owners = self.rows(image_index, input_ids, images).image_index
+        joint: Any = self.read_together(input_ids, attention_mask, images, owners)
+        logits = self.answer_logits(joint.pooler_output)
+        self.check_numbers(logits, "scores of answers")
+        return logits
+
+    def question_losses(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        image_index: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        images: Regions,
+        output: UpDownPreTrainingOutput,
+    ) -> dict[str, torch.Tensor]:
+        """`qa`, where that is learnt and there are labels (M, A), and in `output` every answer's score, (M, A).
+
+        Of M = 0 questions it is 0 with gradients of 0. Raises `ValueError` for labels of another shape.
+        """
+        if input_ids is None or not self.config.weight("qa"):
+            return {}
+        asked = len(input_ids)
+        if not asked:  # a [CLS] without an answer stands in, so that all processes use the same weights
+            input_ids = input_ids.new_full((1, 1), self.config.cls_token_id)
+            attention_mask, image_index = torch.ones_like(input_ids), input_ids.new_zeros(1)
+        rows = self.rows(image_index, input_ids, images)
+        joint: Any = self.read_together(input_ids, attention_mask, images, rows.image_index)
+        logits = self.answer_logits(joint.pooler_output)
+        output.answer_logits = logits[:asked]
+        if labels is None:
+            return {}
+        if labels.shape != output.answer_logits.shape:
+            raise ValueError(
+                f"answer_labels have shape {tuple(labels.shape)}, but must hold a soft score for each of "
+                f"{logits.shape[1]} answers to each of {asked} questions"
+            )
+        return {"qa": qa_loss(logits, labels if asked else torch.zeros_like(logits))}
 
     def class_weights(self, regions: Regions, rows: TextRows) -> torch.Tensor | None:
         """How much each region of each pair counts in masked region classification, (N, R); None where all do alike."""

@@ -179,6 +179,7 @@ class UpDownPreTrainingOutput(ModelOutput):
     object_logits (`torch.Tensor` of shape (N, R, C), *optional*), attribute_logits (`torch.Tensor` of shape (N, R, A),
         *optional*), region_predictions (`torch.Tensor` of shape (N, R, D), *optional*): class, attribute and feature of
         every region, from the pass whose regions are masked.
+    answer_logits (`torch.Tensor` of shape (M, A), *optional*): a score of every answer to each of M questions.
     image_embeds, text_embeds (`torch.Tensor` of shape (P, E) and (N, E), *optional*): of length 1.
     hidden_states (tuple of tensors of shape (N, L, H), *optional*), attentions (tuple of tensors of shape (N, T, R),
         *optional*): of the masked pass.
@@ -191,6 +192,7 @@ class UpDownPreTrainingOutput(ModelOutput):
     object_logits: torch.Tensor | None = None
     attribute_logits: torch.Tensor | None = None
     region_predictions: torch.Tensor | None = None
+    answer_logits: torch.Tensor | None = None
     image_embeds: torch.Tensor | None = None
     text_embeds: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None

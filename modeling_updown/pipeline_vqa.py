@@ -106,11 +106,13 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     def __init__(self, *args: Any, region_source: Any = None, answers: Sequence[str] | None = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        num_scored = num_answers_scored(self.model.config)  # before the names are others
         if answers is not None:
             self.model.config.id2label = dict(enumerate(answers))
             self.model.config.label2id = {answer: number for number, answer in enumerate(answers)}
         self.region_source = None if region_source is None else region_source.to(self.device).eval()
         check_region_source(self.model, self.region_source)
+        check_answers(self.model, num_scored=num_scored)
         set_processor_parts(self)
         if self.model.can_generate():
             raise ValueError(
@@ -370,7 +372,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
 
 def check_region_source(model: Any, source: Any) -> None:
-    """`ValueError` for a model on regions that has no source, or one of another width, or whose answers lack names."""
+    """`ValueError` for a model on regions that has no source, or one of another width."""
     config, name = model.config, type(model).__name__
     if source is None and config.model_type in GIVEN_REGIONS:
         raise ValueError(
@@ -384,11 +386,20 @@ def check_region_source(model: Any, source: Any) -> None:
             f"the region source makes features of width {makes}, but {name} takes {takes or 'no regions'}: give the "
             "detector whose features it was trained on"
         )
-    scored, named = getattr(config, "num_qa_labels", len(config.id2label or {})), len(config.id2label or {})
-    if scored != named:
+
+
+def num_answers_scored(config: Any) -> int:
+    """How many answers a model scores, by its config: LXMERT's has a field of its own, the others name each."""
+    return int(getattr(config, "num_qa_labels", len(config.id2label or {})))
+
+
+def check_answers(model: Any, *, num_scored: int) -> None:
+    """`ValueError` where the model's config names fewer or more answers than the `num_scored` that it scores."""
+    named = len(model.config.id2label or {})
+    if num_scored != named:
         raise ValueError(
-            f"{name} scores {scored} answers, but its config names {named}: give answers=[...], all of them in the "
-            "order of their numbers (updown ask: --answers)"
+            f"{type(model).__name__} scores {num_scored} answers, but has names for {named}: give answers=[...], all "
+            "of them in the order of their numbers (updown ask: --answers)"
         )
 
 

@@ -171,6 +171,8 @@ def required_token_ids(required_words: Any, tokenizer: Any = None) -> list[list[
     """
     if isinstance(required_words, str):
         required_words = [required_words]
+    if not isinstance(required_words, Sequence):
+        raise TypeError(f'required_words is {required_words!r}: give a list of words, such as ["cat|kitten", "dog"]')
     constraints = []
     for constraint in required_words:
         alternatives = constraint.split("|") if isinstance(constraint, str) else constraint

@@ -84,8 +84,9 @@ class RegionsRecipe:
 class TextRecipe:
     """Where the text side of a fusion model or a prefix language model comes from.
 
-    pretrained: a folder or Hub id of a Hugging Face text encoder (or causal language model) with its tokenizer, whose
-        weights the model starts from. Empty: new weights, their sizes in `model.text_config`.
+    pretrained: a folder or Hub id of a Hugging Face text encoder (or a fusion model with one, or a causal language
+        model) with its tokenizer, whose weights the model starts from. Empty: new weights, their sizes in
+        `model.text_config`.
     vocabulary_size: without `pretrained`: word pieces trained on the captions, at most so many.
     frozen_layers: the word embeddings and so many of the first layers are not trained.
     learning_rate: of the pretrained weights; 0 takes `train.learning_rate`.

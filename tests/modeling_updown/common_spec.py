@@ -434,7 +434,7 @@ class PreTrainingSpec(FusionSpec):
     auto = {"AutoModelForPreTraining": UpDownFusionForPreTraining}
     config_kwargs = FusionSpec.config_kwargs | {
         "objectives": dict.fromkeys(
-            ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm"), 1.0
+            ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm", "qa"), 1.0
         )
     }
     labels_for = {
@@ -456,7 +456,9 @@ class PreTrainingSpec(FusionSpec):
         draw = torch.Generator().manual_seed(1)
         said = {"object_probs": config.num_objects, "attribute_probs": config.num_attributes}
         probs = {name: torch.rand(*shape, many + 1, generator=draw).softmax(dim=-1) for name, many in said.items()}
-        return super().prepare_inputs(config) | {"masked_regions": hidden, **probs}
+        words = 1 + torch.arange(self.batch_size * NUM_WORDS).view(self.batch_size, -1) % 8
+        asked = {"question_input_ids": words, "answer_labels": torch.rand(self.batch_size, NUM_ANSWERS, generator=draw)}
+        return super().prepare_inputs(config) | {"masked_regions": hidden, **probs, **asked}
 
 
 class MaskedLMSpec(FusionSpec):

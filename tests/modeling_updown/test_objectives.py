@@ -17,6 +17,7 @@ from modeling_updown.losses_updown import (
     mrc_kl_loss,
     mrfr_loss,
     prefix_lm_loss,
+    qa_loss,
 )
 
 Rows = Sequence[list[float]]
@@ -494,3 +495,49 @@ def test_region_losses_of_half_precision_are_float32() -> None:
         found = loss(logits.half(), probs.half(), mask)
         assert found.dtype == torch.float32
         assert found.item() == pytest.approx(loss(logits, probs, mask).item(), abs=3e-3)
+
+
+# -- questions -------------------------------------------------------------------------------------------------------
+
+# of three questions with an answer, one is sure, one has two, one has answers that sum to less than 1; one has none
+ANSWER_SCORES = [[0.0, 1.0, 0.0, 0.0], [0.9, 0.0, 0.6, 0.0], [0.0, 0.0, 0.0, 0.0], [0.3, 0.3, 0.0, 0.1]]
+
+
+def test_answers_are_learnt_by_their_shares() -> None:
+    """-sum of q log p a question, the mean of what drawing one answer by its score and learning that comes to."""
+    logits, labels = 3 * random(4, 4), torch.tensor(ANSWER_SCORES)
+    losses, drawn = [], []
+    for scores, row in zip(ANSWER_SCORES, logits.tolist(), strict=True):
+        if sum(scores):
+            log_probs = log_softmax(row)
+            losses.append(-sum(score / sum(scores) * p for score, p in zip(scores, log_probs, strict=True)))
+            share = [score / sum(scores) for score in scores]
+            drawn.append(sum(q * slow_words([[row]], [[answer]]) for answer, q in enumerate(share)))
+    close(qa_loss(logits, labels.double()), sum(losses) / 3)
+    close(qa_loss(logits, labels.double()), sum(drawn) / 3)
+    sure = torch.nn.functional.cross_entropy(logits[:1], torch.tensor([1]))
+    close(qa_loss(logits[:1], labels[:1]), sure.item())
+    assert torch.autograd.gradcheck(lambda z: qa_loss(z, labels.double()), logits.requires_grad_())
+
+
+def test_questions_without_a_known_answer_have_no_part() -> None:
+    """Whatever their scores: no number that is none reaches the loss or a gradient; without any other it is 0."""
+    labels = torch.tensor(ANSWER_SCORES)
+    logits = random(4, 4).float()
+    expected = qa_loss(logits, labels).item()
+    logits[2] = math.nan
+    logits.requires_grad_()
+    found = qa_loss(logits, labels)
+    found.backward()
+    assert found.item() == expected and gradient(logits).isfinite().all()
+    assert (gradient(logits).abs().sum(dim=-1) > 0).tolist() == [True, True, False, True]
+    nothing = logits[2:3].detach().requires_grad_()
+    loss = qa_loss(nothing, labels[2:3])
+    loss.backward()
+    assert loss.item() == 0 and gradient(nothing).eq(0).all() and qa_loss(logits[:0], labels[:0]).item() == 0
+
+
+def test_answers_of_half_precision_are_learnt_in_float32() -> None:
+    logits, labels = random(4, 4), torch.tensor(ANSWER_SCORES)
+    found = qa_loss(logits.half(), labels.half())
+    assert found.dtype == torch.float32 and found.item() == pytest.approx(qa_loss(logits, labels).item(), abs=3e-3)

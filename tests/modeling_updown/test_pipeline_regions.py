@@ -127,10 +127,11 @@ def test_what_does_not_fit_is_named(detector: Any) -> None:
         answerer(lxmert(), None, answers=ANSWERS)
     with pytest.raises(ValueError, match="makes features of width 128, but LxmertForQuestionAnswering takes 64"):
         answerer(lxmert(64), detector, answers=ANSWERS)
-    with pytest.raises(ValueError, match="scores 3 answers, but its config names 2: give answers="):
+    with pytest.raises(ValueError, match="scores 3 answers, but has names for 2: give answers="):
         answerer(lxmert(), detector)
-    with pytest.raises(ValueError, match="scores 3 answers, but its config names 1"):
-        answerer(lxmert(), detector, answers=["yes"])
+    for model in (lxmert(), visual_bert()):
+        with pytest.raises(ValueError, match="scores 3 answers, but has names for 1"):
+            answerer(model, detector, answers=["yes"])
     with pytest.raises(ValueError, match="LxmertForQuestionAnswering has no attention over regions"):
         answerer(lxmert(), detector, answers=ANSWERS)(tiny.tiny_image(1), "red", return_regions=True)
 

@@ -14,6 +14,7 @@ from modeling_updown.compat_updown import checkpoint_activations
 from modeling_updown.losses_updown import mlm_loss
 
 from ..tiny import (
+    ANSWERS,
     CAPTIONS,
     tiny_detector_config,
     tiny_encoder_config,
@@ -27,8 +28,9 @@ from .test_retrieval import OWNERS, batch_of_five, right_and_wrong, slow_itc, sl
 from .test_transport import slow_transport
 from .vqa_twin import WIDTH, gradients_of, images
 
-OBJECTIVES = ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm")
+OBJECTIVES = ("itc", "itm", "wra", "mlm", "mrc_ce", "mrc_kl", "mra_ce", "mra_kl", "mrfr", "mim", "prefix_lm", "qa")
 CLASSES, KINDS = 13, 6  # of objects with background, of attributes with none
+ASKED = [2, 0, 2, 1]  # the image of each question of `questions`
 MASK, SHOWN = 4, 1e-5  # the [MASK] token; how near a figure by hand has to be
 
 
@@ -55,7 +57,19 @@ def batch() -> dict[str, Any]:
         "masked_regions": hidden,
         "object_probs": probs / probs.sum(dim=-1, keepdim=True),
         "attribute_probs": kinds / kinds.sum(dim=-1, keepdim=True),
+        **questions(),
     }
+
+
+def questions() -> dict[str, Any]:
+    """Four questions of three to six words about three images, with soft scores of six answers; the last is unknown."""
+    scores = torch.zeros(4, len(ANSWERS))
+    scores[0, 3] = scores[1, 0] = 1.0
+    scores[1, 4] = scores[2, 2] = 0.6
+    scores[2, 5] = 0.3
+    ids = texts(lengths=[4, 3, 6, 5]).roll(1, dims=0)
+    given = {"question_input_ids": ids, "question_attention_mask": ids != 0, "answer_labels": scores}
+    return given | {"question_image_index": torch.tensor(ASKED)}
 
 
 def hidden_pairs(given: dict[str, Any]) -> list[tuple[int, int, int]]:
@@ -90,7 +104,9 @@ def by_hand(model: Any, given: dict[str, Any], output: Any, seed: int) -> dict[s
         itc = slow_itc(output.image_embeds @ output.text_embeds.T, OWNERS, model.temperature.item())
         itm = slow_itm(model, given, seed)
     pairs_too = {"itm": itm, "wra": slow_wra(model, given, seed)}
-    return means | pairs_too | {"mim": means["mrfr"], "itc": itc, "prefix_lm": slow_prefix_lm(model, given)}
+    answers = {"qa": slow_qa(model, given)} if model.config.weight("qa") else {}
+    words = {"prefix_lm": slow_prefix_lm(model, given)}
+    return means | pairs_too | words | answers | {"mim": means["mrfr"], "itc": itc}
 
 
 @torch.no_grad()
@@ -120,6 +136,20 @@ def slow_prefix_lm(model: Any, given: dict[str, Any]) -> float:
     return sum(losses) / len(losses)
 
 
+@torch.no_grad()
+def slow_qa(model: Any, given: dict[str, Any]) -> float:
+    """-sum of q log p over the answers of each question that has some, each read by itself with its image."""
+    losses = []
+    for row, owner, scores in zip(given["question_input_ids"], ASKED, given["answer_labels"].tolist(), strict=True):
+        if not sum(scores):
+            continue
+        one = {name: given[name][owner : owner + 1] for name in ("region_features", "region_boxes", "region_mask")}
+        state = model.fusion(row[row != 0][None], **one).last_hidden_state[:, 0]
+        log_p = model.answers(model.before_answers(state))[0].double().log_softmax(0).tolist()
+        losses.append(-sum(score / sum(scores) * p for score, p in zip(scores, log_p, strict=True)))
+    return sum(losses) / len(losses)
+
+
 class TestObjectives:
     def test_all_together(self):
         """Every one equals its formula, and the loss is their sum, each times its weight."""
@@ -135,7 +165,7 @@ class TestObjectives:
         assert output.loss.item() == pytest.approx(total, rel=SHOWN)
         assert output.logits.shape == (5, 7, model.config.vocab_size)
         assert output.object_logits.shape == (5, 5, CLASSES) and output.region_predictions.shape == (5, 5, WIDTH)
-        assert output.attribute_logits.shape == (5, 5, KINDS)
+        assert output.attribute_logits.shape == (5, 5, KINDS) and output.answer_logits.shape == (4, len(ANSWERS))
 
     @pytest.mark.parametrize("name", OBJECTIVES)
     def test_each_alone(self, name):
@@ -419,6 +449,8 @@ class TestLife:
             "masked_regions": hidden,
             "object_probs": probs,
             "attribute_probs": probs[..., :KINDS] / probs[..., :KINDS].sum(dim=-1, keepdim=True),
+            "question_input_ids": texts(lengths=[3, 4, 5, 4]),
+            "answer_labels": torch.eye(len(ANSWERS))[[0, 3, 5, 1]],
         } | regions
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         model.train()

@@ -99,6 +99,7 @@ def test_words_become_token_ids() -> None:
         (["dog|"], ValueError, "holds '', in which there is no word"),
         ([" !? "], ValueError, r"holds ' !\? ', in which there is no word"),
         (["dog <eos>"], ValueError, "holds 'dog <eos>', in which there is no word"),
+        (5, TypeError, "required_words is 5: give a list of words"),
         ([5], TypeError, "holds 5: give each constraint as a list of alternatives"),
         ([[5.0]], TypeError, r"holds 5\.0: give strings, token ids or lists of token ids"),
         ([[["dog"]]], TypeError, "give strings, token ids or lists of token ids"),

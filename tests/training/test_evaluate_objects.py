@@ -151,6 +151,10 @@ def test_options_that_cannot_be_met_are_refused(tmp_path: Path, data: dict[str, 
     elsewhere = write(tmp_path / "other.json", instances_of([{"image_id": 77, "category_id": 1}]))
     with pytest.raises(ValueError, match="none of the 4 images of the split 'test', such as 1, has boxes"):
         evaluate_recipe(path, predictions=said, split="test", objects=elsewhere)
+    others = instances_of([{"image_id": 1, "category_id": 1}])
+    others["categories"] = [{"id": 1, "name": "Sky"}]
+    with pytest.raises(ValueError, match="called by one of COCO's 80 objects, but 'sky' and the like"):
+        evaluate_recipe(path, predictions=said, split="test", objects=write(tmp_path / "others.json", others))
     with pytest.raises(ValueError, match="--samples are drawn from a model: leave --predictions out"):
         evaluate_recipe(path, predictions=said, split="test", num_samples=5)
     with pytest.raises(ValueError, match="draw at least 2 of each image"):

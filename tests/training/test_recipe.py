@@ -68,6 +68,7 @@ def test_there_are_recipes_for_every_stage() -> None:
         "prefix_lm/flickr8k",
         "pretraining/captions",
         "pretraining/flickr8k",
+        "pretraining/flickr8k_qa",
         "retrieval/flickr8k_tuned",
         "retrieval/flickr8k_288",
         "retrieval/flickr8k_match",
@@ -222,6 +223,9 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     "texts.boxes": "whole",
     "answers.spelling": "as_written",
     "answers.scores": "single",
+    "questions.spelling": "as_written",
+    "questions.scores": "single",
+    "questions.data": {"format": "scenes"},
     "train.objective": "mixed",
     "train.withhold": "image",
     "train.optimizer": "sgd",
@@ -262,6 +266,9 @@ text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train
 train.gradient_checkpointing train.withhold
 """
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
+ASKED = """
+questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
+"""
 SAMPLED = "train.scheduled_sampling_increase train.scheduled_sampling_epochs train.scheduled_sampling_max"
 TEXTS = """
 texts.data texts.share texts.vocabulary texts.named texts.drop_names texts.false_names texts.certainty texts.boxes
@@ -276,7 +283,7 @@ READ_BY = {
     "captioning": [TOP_DOWN, WRITES, SAMPLED, TEXTS],
     "prefix_lm": [TOP_DOWN, WRITES, TEXTS, "text.pretrained text.learning_rate train.gradient_checkpointing"],
     "retrieval": [TOP_DOWN, CONTRASTS],
-    "pretraining": [TOP_DOWN, CONTRASTS, MASKS],
+    "pretraining": [TOP_DOWN, CONTRASTS, MASKS, ASKED],
     "vqa": [TOP_DOWN, ANSWERS],
     "grounding": [TOP_DOWN, GROUNDS],
     "detection": ["train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image"],
@@ -411,7 +418,7 @@ def test_a_key_that_another_makes_idle_is_a_warning(tmp_path: Path, more: str, s
         ("train: {learningrate: 3}", "; did you mean 'learning_rate'?"),
         ("regoins: {}", "; did you mean 'regions'?"),
         ("epochs: 3", "; there is train.epochs"),
-        ("train: {top: 3}", "; there is answers.top"),
+        ("train: {top: 3}", "; there is questions.top and answers.top"),
         ("train: {optimizer: adam_w}", "'sgd'; did you mean 'adamw'?"),
     ],
 )

@@ -65,22 +65,25 @@ def run_build_vocabulary(arguments: argparse.Namespace) -> int:
     if arguments.output.resolve() == arguments.folder.resolve():
         raise ValueError(f"--output is the folder that is read, {arguments.folder}: choose another")
     images = listed_splits({"train": arguments.split_list}).keys() if arguments.split_list else None
-    names = count_raw_names(arguments.folder, images=images)
-    found = {
-        kind: clean_vocabulary(
-            counts,
-            size=size,
-            synonyms=read_synonyms(synonyms) if synonyms else (),
-            dropped=read_dropped(dropped) if dropped else (),
-        )
-        for kind, counts, size, synonyms, dropped in (
-            ("objects", names.objects, arguments.objects, arguments.synonyms, arguments.drop),
-            (
-                *("attributes", names.attributes, arguments.attributes),
-                *(arguments.attribute_synonyms, arguments.drop_attributes),
-            ),
-        )
+    lists = {  # read before minutes of counting
+        "objects": (arguments.objects, arguments.synonyms, arguments.drop),
+        "attributes": (arguments.attributes, arguments.attribute_synonyms, arguments.drop_attributes),
     }
+    options: dict[str, dict[str, Any]] = {
+        kind: {
+            "size": size,
+            "synonyms": read_synonyms(synonyms) if synonyms else (),
+            "dropped": read_dropped(dropped) if dropped else (),
+        }
+        for kind, (size, synonyms, dropped) in lists.items()
+    }
+    names = count_raw_names(arguments.folder, images=images)
+    found = {}
+    for kind, counts in (("objects", names.objects), ("attributes", names.attributes)):
+        try:
+            found[kind] = clean_vocabulary(counts, **options[kind])
+        except ValueError as error:
+            raise ValueError(f"{kind}: {error}") from error
     write_clean_vocabularies(arguments.output, objects=found["objects"], attributes=found["attributes"])
     for kind, counts in (("objects", names.objects), ("attributes", names.attributes)):
         kept = found[kind]

@@ -24,12 +24,29 @@ from modeling_updown import (
 )
 from training.console import one_line
 from training.convert.vqa import answer_words, named, words_from_0
-from training.convert.weights import ConvertedCheckpoint, Weights, check_names, load_into, number_option
+from training.convert.weights import (
+    ConvertedCheckpoint,
+    Weights,
+    check_names,
+    check_shapes,
+    load_into,
+    number_option,
+)
 
 HEAD_WIDTH = 64  # of each attention head of the released models, whose number no shape tells
 NORM_EPS = 1e-12
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BERT_IDS = (0, 100, 101, 102, 103)  # of those, in BERT's vocabularies
+BERT_LAYER = (  # the parts of each layer of a BERT, each with a weight and a bias
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "attention.output.LayerNorm",
+    "intermediate.dense",
+    "output.dense",
+    "output.LayerNorm",
+)
 
 # ours -> UNITER's, each with a weight and a bias, of the whole checkpoint or of one head
 LAYERS = {
@@ -110,7 +127,8 @@ def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedChe
         weights = {name: value for name, value in weights.items() if not name.startswith(ROOTS["itm"])}
     names = uniter_names(weights, heads)
     check_names(weights, [*names.values(), *folded_names(weights, heads)], format="uniter")
-    check_tied(weights, words=WORDS)
+    check_shapes(weights, uniter_shapes(weights, heads), format="uniter")
+    check_tied(weights, DECODER, WORDS)
     tokenizer = word_pieces(options, num_words=len(weights[WORDS]), usual="bert-base-cased")
     config = uniter_config(weights, options, heads=heads, tokenizer=tokenizer)
     model = model_class(heads)(config)
@@ -167,8 +185,8 @@ def uniter_names(weights: Weights, heads: list[str]) -> dict[str, str]:
     for head in heads:
         layers |= DEEP_RE if head == "re" and is_deep(weights) else HEADS[head]
     names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in layers.items() for part in ("weight", "bias")}
-    text = ("uniter.embeddings.", "uniter.encoder.")
-    names |= {f"{body}text_model.{name.removeprefix('uniter.')}": name for name in weights if name.startswith(text)}
+    text = [name for name in weights if name.startswith("uniter.embeddings.")] + encoder_names(weights, root="uniter")
+    names |= {f"{body}text_model.{name.removeprefix('uniter.')}": name for name in text}
     if "mlm" in heads:
         names["word_head.word_bias"] = WORD_BIAS
     if learns_regions(heads):
@@ -179,6 +197,53 @@ def uniter_names(weights: Weights, heads: list[str]) -> dict[str, str]:
 def is_deep(weights: Weights) -> bool:
     """Whether the head of referring expressions has a layer before its score."""
     return any(name.startswith("re_output.0.") for name in weights)
+
+
+def encoder_names(weights: Weights, *, root: str) -> list[str]:
+    """The tensors of the layers of the BERT `root`: of as many as the weights have any tensor of, at least one."""
+    return [
+        f"{root}.encoder.layer.{number}.{part}.{kind}"
+        for number in range(max(num_layers(weights, root=root), 1))
+        for part in BERT_LAYER
+        for kind in ("weight", "bias")
+    ]
+
+
+def num_layers(weights: Weights, *, root: str) -> int:
+    """How many layers of the BERT `root` the weights have any tensor of."""
+    start = f"{root}.encoder.layer."
+    return len({name.removeprefix(start).partition(".")[0] for name in weights if name.startswith(start)})
+
+
+def uniter_shapes(weights: Weights, heads: list[str]) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of those tensors that sizes are read off, or that are not copied as they are; None is any size."""
+    shapes: dict[str, tuple[int | None, ...]] = bert_shapes(weights, root="uniter")
+    size = shapes[WORDS][1]
+    shapes |= {PROJECTION: (size, None), f"{LAYERS['region_embedding.norm_boxes']}.bias": (size,)}
+    shapes[MASKED] = (2, None)
+    if "itm" in heads:
+        shapes |= {"itm_output.weight": (2, size), "itm_output.bias": (2,)}
+    if "mrfr" in heads:
+        shapes["feat_regress.weight"] = (size, None)
+    if "mrc_kl" in heads:
+        shapes["region_classifier.net.3.bias"] = (None,)
+    if "vqa" in heads:
+        shapes |= {"vqa_output.0.bias": (None,), "vqa_output.3.bias": (None,)}
+    if "re" in heads and is_deep(weights):
+        shapes["re_output.0.bias"] = (None,)
+    return shapes
+
+
+def bert_shapes(weights: Weights, *, root: str) -> dict[str, tuple[int | None, ...]]:
+    """The shapes that the config of the BERT `root` is read off; None is any size, and the width is the words'."""
+    words = f"{root}.embeddings.word_embeddings.weight"
+    size = weights[words].shape[-1] if weights[words].dim() else None
+    return {
+        words: (None, size),
+        f"{root}.embeddings.position_embeddings.weight": (None, size),
+        f"{root}.embeddings.token_type_embeddings.weight": (2, size),
+        f"{root}.encoder.layer.0.intermediate.dense.weight": (None, size),
+    }
 
 
 def learns_regions(heads: list[str]) -> bool:
@@ -199,12 +264,15 @@ def folded_names(weights: Weights, heads: list[str]) -> list[str]:
     return required + ([DECODER] if "mlm" in heads and DECODER in weights else [])
 
 
-def check_tied(weights: Weights, *, words: str) -> None:
-    """Raises `ValueError` where words are not scored by their own embeddings, the tensor `words`."""
-    if DECODER in weights and not torch.equal(weights[DECODER], weights[words]):
+def check_tied(weights: Weights, repeated: str, original: str) -> None:
+    """Raises `ValueError` where the tensor `repeated`, if there is one, differs from the tensor `original`.
+
+    Words are scored by their own embeddings here, and have one bias.
+    """
+    if repeated in weights and not torch.equal(weights[repeated], weights[original]):
         raise ValueError(
-            f"{DECODER} differs from {words}, but words are scored by their own embeddings here: tie the two, or "
-            "convert a checkpoint in which they are"
+            f"{repeated} differs from {original}, but the two are one here: tie them, or convert a checkpoint in which "
+            "they are"
         )
 
 
@@ -246,7 +314,13 @@ def uniter_config(
 def bert_config(weights: Weights, options: Mapping[str, Any], *, root: str, tokenizer: Any) -> BertConfig:
     """The config of the BERT whose tensors are called `root.embeddings...` and `root.encoder...`."""
     num_words, size = weights[f"{root}.embeddings.word_embeddings.weight"].shape
-    layers = {int(name.split(".")[3]) for name in weights if name.startswith(f"{root}.encoder.layer.")}
+    layers = num_layers(weights, root=root)
+    named = int(number_option(options, "num_hidden_layers", default=layers))
+    if named != layers:
+        raise ValueError(
+            f"the weights have {layers} layers, but the option num_hidden_layers is {named}: is the file cut, or the "
+            "config another model's?"
+        )
     num_heads = int(number_option(options, "num_attention_heads", default=size // HEAD_WIDTH))
     if num_heads < 1 or size % num_heads:
         raise ValueError(
@@ -255,7 +329,7 @@ def bert_config(weights: Weights, options: Mapping[str, Any], *, root: str, toke
     return BertConfig(
         vocab_size=num_words,
         hidden_size=size,
-        num_hidden_layers=len(layers),
+        num_hidden_layers=layers,
         num_attention_heads=num_heads,
         intermediate_size=len(weights[f"{root}.encoder.layer.0.intermediate.dense.weight"]),
         hidden_act=options.get("hidden_act", "gelu"),

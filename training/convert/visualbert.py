@@ -15,22 +15,30 @@ from modeling_updown import (
     UpDownImageProcessor,
     UpDownProcessor,
 )
-from training.convert.uniter import DECODER, HEADS, NORM_EPS, WORD_BIAS, bert_config, check_tied, word_pieces
-from training.convert.weights import ConvertedCheckpoint, Weights, check_names, load_into
+from training.convert.uniter import (
+    DECODER,
+    HEADS,
+    NORM_EPS,
+    WORD_BIAS,
+    bert_config,
+    bert_shapes,
+    check_tied,
+    encoder_names,
+    word_pieces,
+)
+from training.convert.weights import ConvertedCheckpoint, Weights, check_names, check_shapes, load_into
 
 BODY, EMBEDDINGS = "visual_bert.", "visual_bert.embeddings."
 WORDS, POSITIONS, TYPES = (f"{EMBEDDINGS}{kind}_embeddings.weight" for kind in ("word", "position", "token_type"))
 VISUAL_POSITIONS, VISUAL_TYPES = (f"{EMBEDDINGS}visual_{kind}_embeddings.weight" for kind in ("position", "token_type"))
 PROJECTION = f"{EMBEDDINGS}visual_projection"
 TEXT = (
-    f"{BODY}encoder.",
-    f"{EMBEDDINGS}word_",
-    f"{EMBEDDINGS}position_",
-    f"{EMBEDDINGS}token_",
-    f"{EMBEDDINGS}LayerNorm",
+    *(f"{EMBEDDINGS}{kind}_embeddings.weight" for kind in ("word", "position", "token_type")),
+    *(f"{EMBEDDINGS}LayerNorm.{part}" for part in ("weight", "bias")),
 )
 MATCHING = "cls.seq_relationship"
 DECODER_BIAS = "cls.predictions.decoder.bias"  # repeats the bias of the words
+PLACES = f"{EMBEDDINGS}position_ids"  # a buffer that counts from 0, in files of transformers before 4.31
 
 
 def convert_visualbert(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
@@ -53,19 +61,14 @@ def convert_visualbert(weights: Weights, options: Mapping[str, Any]) -> Converte
         )
     if not any(name.startswith(BODY) for name in weights):  # saved from `VisualBertModel`
         weights = {f"{BODY}{name}": value for name, value in weights.items()}
+    weights = {name: value for name, value in weights.items() if name != PLACES}
     pretrained = any(name.startswith("cls.") for name in weights)
     names = visualbert_names(weights, pretrained=pretrained)
     repeated = [name for name in (DECODER, DECODER_BIAS) if name in weights]
-    required = [
-        WORDS,
-        POSITIONS,
-        TYPES,
-        VISUAL_POSITIONS,
-        VISUAL_TYPES,
-        *(f"{EMBEDDINGS}LayerNorm.{part}" for part in ("weight", "bias")),
-    ]
-    check_names(weights, [*names.values(), *required, *repeated], format="visualbert")
-    check_tied(weights, words=WORDS)
+    check_names(weights, [*names.values(), VISUAL_POSITIONS, VISUAL_TYPES, *repeated], format="visualbert")
+    check_shapes(weights, visualbert_shapes(weights, pretrained=pretrained), format="visualbert")
+    check_tied(weights, DECODER, WORDS)
+    check_tied(weights, DECODER_BIAS, WORD_BIAS)
     tokenizer = word_pieces(options, num_words=len(weights[WORDS]), usual="bert-base-uncased")
     bert = bert_config(weights, options, root="visual_bert", tokenizer=tokenizer)
     config = UpDownFusionConfig(
@@ -92,8 +95,20 @@ def visualbert_names(weights: Weights, *, pretrained: bool) -> dict[str, str]:
     if pretrained:
         layers |= {**HEADS["mlm"], "match_head": MATCHING}
     names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in layers.items() for part in ("weight", "bias")}
-    names |= {f"{body}text_model.{name.removeprefix(BODY)}": name for name in weights if name.startswith(TEXT)}
+    text = [*TEXT, *encoder_names(weights, root="visual_bert")]
+    names |= {f"{body}text_model.{name.removeprefix(BODY)}": name for name in text}
     return names | ({"word_head.word_bias": WORD_BIAS} if pretrained else {})
+
+
+def visualbert_shapes(weights: Weights, *, pretrained: bool) -> dict[str, tuple[int | None, ...]]:
+    """The shapes of those tensors that sizes are read off, or that are not copied as they are; None is any size."""
+    shapes = bert_shapes(weights, root="visual_bert")
+    size = shapes[WORDS][1]
+    shapes |= {f"{PROJECTION}.weight": (size, None), f"{PROJECTION}.bias": (size,)}
+    shapes |= {VISUAL_POSITIONS: (None, size), VISUAL_TYPES: (2, size)}
+    if pretrained:
+        shapes |= {f"{MATCHING}.weight": (2, size), f"{MATCHING}.bias": (2,)}
+    return shapes
 
 
 def visualbert_weights(weights: Weights, names: Mapping[str, str], *, pretrained: bool) -> Weights:

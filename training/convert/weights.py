@@ -81,6 +81,8 @@ def read_weights(path: str | Path) -> Weights:
     Nothing else is unpickled: raises `ValueError` if the file holds other objects, or is not a checkpoint.
     """
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name the file of weights in it, such as model.safetensors")
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     loaded = _load_safetensors(path) if path.suffix == ".safetensors" else _load_tensors_only(path)
@@ -135,6 +137,25 @@ def check_names(weights: Weights, expected: Sequence[str], *, format: str) -> No
             f"these weights hold NaN or infinity in {', '.join(broken[:5])}{more}: the training diverged, or the "
             "file is damaged; use an earlier checkpoint, or download it again"
         )
+
+
+def check_shapes(weights: Weights, shapes: Mapping[str, Sequence[int | None]], *, format: str) -> None:
+    """Raises `ValueError` for a tensor of another shape than the one given, where None is any size from 1 on.
+
+    For tensors that are added up or cut on their way, which a wrong shape would get through by broadcasting.
+    """
+    for name, shape in shapes.items():
+        sizes = tuple(weights[name].shape)
+        fits = len(sizes) == len(shape) and all(
+            size == wanted or (wanted is None and size) for size, wanted in zip(sizes, shape, strict=True)
+        )
+        if not fits:
+            wanted = " x ".join("any" if size is None else str(size) for size in shape)
+            found = " x ".join(map(str, sizes)) or "a single number"
+            raise ValueError(
+                f"these weights are not {format}: {name} should be {wanted}, it is {found}; download the file again, "
+                "or convert it as what it is"
+            )
 
 
 def load_into(model: PreTrainedModel, weights: Weights) -> None:

@@ -20,9 +20,10 @@ NUMBER_BYTES = 8  # integers of more bytes are refused
 NUMBER_CHARACTERS = 40  # and so are numbers written in more characters
 PLAIN_KEYS = (str, int, float, bool, type(None))  # hashing nested tuples may take for ever
 PLAIN = "only lists, tuples, sets, dictionaries, texts and numbers are read"
-STOP = "."
+STOP = ord(".")
 NAMING = frozenset("ci\x93")  # GLOBAL, INST, STACK_GLOBAL: opcodes that name a class or function
 CALLING = frozenset("oRbPQ\x81\x82\x83\x84\x92")  # those that build or call something, or fetch it from elsewhere
+SIZES = {layout: struct.calcsize(layout) for layout in ("<H", "<i", "<I", "<Q", ">d")}
 OPCODE_NAMES = {opcode.code: opcode.name for opcode in pickletools.opcodes}
 ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|[0-7]{1,3}|.)", re.DOTALL)
 ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
@@ -44,15 +45,15 @@ def read_plain_pickle(content: bytes, *, source: PathLike) -> Any:
     """
     state = _State(content, source)
     try:
-        while (opcode := chr(content[state.place])) != STOP:
+        while (opcode := content[state.place]) != STOP:
             state.place += 1
-            if opcode in VALUES:
-                value = VALUES[opcode](state)  # which may change the stack
+            if (reader := VALUE_READERS.get(opcode)) is not None:
+                value = reader(state)  # which may change the stack
                 state.stack.append(value)
-            elif opcode in CHANGES:
-                CHANGES[opcode](state)
+            elif (change := STATE_CHANGES.get(opcode)) is not None:
+                change(state)
             else:
-                raise _RefusedError(_refusal(opcode, state))
+                raise _RefusedError(_refusal(chr(opcode), state))
         if len(state.stack) != 1 or state.below:
             raise EOFError
         return state.stack[0]
@@ -91,8 +92,14 @@ class _State:
         return self.take(end - self.place + 1 if end >= 0 else -1)[:-1]
 
     def number(self, layout: str) -> Any:
-        """The next number of a `struct` layout."""
-        return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
+        """The next number of a layout of `struct`."""
+        return struct.unpack(layout, self.take(SIZES[layout]))[0]
+
+    def byte(self) -> int:
+        """The next unsigned byte."""
+        value = self.content[self.place]
+        self.place += 1
+        return value
 
     def written(self) -> str:
         """The next line, which is a number."""
@@ -126,7 +133,7 @@ def _quoted(state: _State) -> str:
     line = state.line().strip()
     if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
         raise ValueError
-    return _text(ESCAPE.sub(_unescaped, line[1:-1]))
+    return _text(ESCAPE.sub(_unescaped, line[1:-1]) if b"\\" in line else line[1:-1])
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:
@@ -164,22 +171,22 @@ VALUES: dict[str, Callable[[_State], Any]] = {
     "\x88": lambda state: True,
     "\x89": lambda state: False,
     "I": _boolean_or_integer,
-    "K": lambda state: state.number("<B"),
+    "K": lambda state: state.byte(),
     "M": lambda state: state.number("<H"),
     "J": lambda state: state.number("<i"),
     "L": lambda state: int(state.written().removesuffix("L")),
-    "\x8a": lambda state: state.integer(state.number("<B")),
+    "\x8a": lambda state: state.integer(state.byte()),
     "\x8b": lambda state: state.integer(state.number("<i")),
     "F": lambda state: float(state.written()),
     "G": lambda state: state.number(">d"),
     "S": _quoted,
-    "U": lambda state: _text(state.take(state.number("<B"))),
+    "U": lambda state: _text(state.take(state.byte())),
     "T": lambda state: _text(state.take(state.number("<i"))),
-    "C": lambda state: _text(state.take(state.number("<B"))),
+    "C": lambda state: _text(state.take(state.byte())),
     "B": lambda state: _text(state.take(state.number("<I"))),
     "\x8e": lambda state: _text(state.take(state.number("<Q"))),
     "V": lambda state: state.line().decode("raw-unicode-escape"),
-    "\x8c": lambda state: _unicode(state.take(state.number("<B"))),
+    "\x8c": lambda state: _unicode(state.take(state.byte())),
     "X": lambda state: _unicode(state.take(state.number("<I"))),
     "\x8d": lambda state: _unicode(state.take(state.number("<Q"))),
     "]": lambda state: [],
@@ -195,7 +202,7 @@ VALUES: dict[str, Callable[[_State], Any]] = {
     "\x87": lambda state: tuple(reversed([state.stack.pop() for _ in range(3)])),
     "2": lambda state: state.stack[-1],
     "g": lambda state: state.memo[int(state.written())],
-    "h": lambda state: state.memo[state.number("<B")],
+    "h": lambda state: state.memo[state.byte()],
     "j": lambda state: state.memo[state.number("<I")],
 }
 
@@ -204,7 +211,7 @@ VALUES: dict[str, Callable[[_State], Any]] = {
 
 
 def _protocol(state: _State) -> None:
-    version = state.number("<B")
+    version = state.byte()
     if version > HIGHEST_PROTOCOL:
         raise _RefusedError(
             f"{state.source} is a pickle of protocol {version}; protocols 0 to {HIGHEST_PROTOCOL} are read"
@@ -268,12 +275,16 @@ CHANGES: dict[str, Callable[[_State], Any]] = {
     "u": _set_items,
     "\x90": _add_items,
     "p": lambda state: _remember(state, int(state.written())),
-    "q": lambda state: _remember(state, state.number("<B")),
+    "q": lambda state: _remember(state, state.byte()),
     "r": lambda state: _remember(state, state.number("<I")),
     "\x94": lambda state: _remember(state, len(state.memo)),
     "0": _pop,
     "1": lambda state: state.items(),
 }
+
+
+VALUE_READERS = {ord(code): reader for code, reader in VALUES.items()}
+STATE_CHANGES = {ord(code): change for code, change in CHANGES.items()}
 
 
 def _refusal(opcode: str, state: _State) -> str:
@@ -283,7 +294,7 @@ def _refusal(opcode: str, state: _State) -> str:
         parts = state.stack[-2:] if opcode == "\x93" else [_text(state.line()) for _ in range(2)]
         name = ".".join(part[:80] for part in parts if isinstance(part, str))
         return f"{source} would load {name or 'a class'}, which may carry code, and was not read: {PLAIN}"
-    if known is None:
+    if known is None or not state.content.endswith(bytes([STOP])):
         return f"{source} is no pickle (byte {state.place - 1}); is it the file of another format?"
     what = "would build an object" if opcode in CALLING else "holds another kind of value"
     return f"{source} {what} ({known}), and was not read: {PLAIN}"

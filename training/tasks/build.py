@@ -66,20 +66,37 @@ def by_split(data: Mapping[str, Any], *, split: str, names: Sequence[str]) -> di
     return options
 
 
+DATA_CURE = (
+    "nothing is downloaded by itself, so put the file there (training/README.md, 'Where the data come from', has the "
+    "addresses) or name yours in the data section of the recipe"
+)
+
+
 def load_by_split(load: Callable[..., Any], data: Mapping[str, Any], *, split: str, names: Sequence[str]) -> Any:
     """What `load` reads for one split of a recipe's `data` section, where `by_split` finds its options.
 
     The key of a mapping of files names the split of its file, `{train: a.json, val: b.json, test: b.json}`, but where
-    the rows of the file name several splits of their own.
+    the rows of the file name several splits of their own. Raises `ValueError` with the cure where a file is not there.
     """
     options = by_split(data, split=split, names=names)
     try:
         return load(**options)
-    except NoSuchSplitError as error:
+    except ValueError as error:
+        if is_missing_file(error):
+            raise ValueError(f"{error}; {DATA_CURE}") from error
+        if not isinstance(error, NoSuchSplitError):
+            raise
         by_key = any(isinstance(data.get(name), Mapping) for name in names if name in SPLIT_FILES)
         if not by_key or "file_split" in options or len(error.present) != 1:
             raise
     return load(**options, file_split=split.partition("+")[0])
+
+
+def is_missing_file(error: BaseException | None) -> bool:
+    """Whether an error was raised from that of a file that is not there."""
+    while error is not None and not isinstance(error, FileNotFoundError):
+        error = error.__cause__
+    return error is not None
 
 
 def build_region_source(regions: RegionsRecipe) -> tuple[PreTrainedConfig | None, dict[str, torch.Tensor]]:

@@ -14,6 +14,7 @@ from datasets import Dataset
 
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
 from training.data.mirroring import tell_sides
+from training.metrics.captioning.chair_words import objects_named
 from training.regions.extract import random_crop
 from training.regions.tags import read_tags
 from training.scenes.draw import scenes_dataset
@@ -93,9 +94,15 @@ def caption_rows(data: dict[str, Any], *, split: str) -> Dataset:
 def boxed_rows(rows: Dataset, objects: Mapping[str, Collection[str]], *, split: str) -> Dataset:
     """The rows that have captions to score against, or boxes; `ValueError` where none has boxes.
 
-    objects: image id -> names of its boxes.
+    objects: image id -> names of its boxes; `ValueError` too where none of them is one of COCO's 80 objects.
     """
     ids = rows["image_id"][:]
+    names = {name for boxes in objects.values() for name in boxes}
+    if names and not objects_named(names):
+        raise ValueError(
+            f"no box in the file of --objects is called by one of COCO's 80 objects, but {min(names)!r} and the like, "
+            "and CHAIR counts no others: name a file with COCO's categories"
+        )
     if not any(image_id in objects for image_id in ids):
         raise ValueError(
             f"none of the {len(ids)} images of the split {split!r}, such as {ids[0]}, has boxes in the file of "

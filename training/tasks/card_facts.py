@@ -19,6 +19,7 @@ OBJECTIVE_NAMES = {
     "mrfr": "masked regions' features (MRFR)",
     "mim": "masked cells' features (MIM)",
     "prefix_lm": "the next word (Prefix-LM)",
+    "qa": "questions about the images (QA)",
 }
 
 

@@ -53,17 +53,21 @@ class Sentence(NamedTuple):
     boxes: list[list[list[float]]]
 
 
-class GroundedPhrases(NamedTuple):
-    """The phrases of a split with what was found, each as long: ranked boxes and scores, regions, and the truth."""
+class FoundPhrase(NamedTuple):
+    """A phrase of a split, and what was found of it.
 
-    boxes: list[np.ndarray]
-    scores: list[float]
-    regions: list[np.ndarray]
-    true: list[list[list[float]]]
-    kinds: list[list[str]]
-    texts: list[str]
-    captions: list[str]
-    owners: list[int]
+    boxes: (R, 4), the best first, none of a phrase that was cut off its sentence; score: of the best; regions: (R, 4),
+    those that were moved; true, kinds: its boxes and types; owner: the row of its image.
+    """
+
+    boxes: np.ndarray
+    score: float
+    regions: np.ndarray
+    true: list[list[float]]
+    kinds: list[str]
+    text: str
+    caption: str
+    owner: int
 
 
 class GroundingTask(FusionTask, CaptionedTask):
@@ -188,22 +192,23 @@ class GroundingTask(FusionTask, CaptionedTask):
         model.eval()
         rows = self.evaluation_rows(split, max_images=max_images)
         found = self.grounded(model, rows)
-        scores = phrase_recall(found.boxes, found.true, types=found.kinds)
-        merged = phrase_recall(found.boxes, found.true, protocol="merge_boxes")
-        bound = phrase_recall(found.regions, found.true)["upper_bound"]
+        boxes, true = [phrase.boxes for phrase in found], [phrase.true for phrase in found]
+        scores = phrase_recall(boxes, true, types=[phrase.kinds for phrase in found])
+        merged = phrase_recall(boxes, true, protocol="merge_boxes")
+        bound = phrase_recall([phrase.regions for phrase in found], true)["upper_bound"]
         metrics = {name: scores[name] for name in FIGURES} | {"region_upper_bound": bound}
         metrics |= {f"{MERGED}{name}": merged[name] for name in FIGURES}
         metrics |= {f"{name}_x100": 100 * value for name, value in metrics.items()}
-        ids = rows["image_id"][:]
-        items = {name: item_scores(ids, scores["per_item"][name], owners=found.owners) for name in FIGURES}
+        ids, owners = rows["image_id"][:], [phrase.owner for phrase in found]
+        items = {name: item_scores(ids, scores["per_item"][name], owners=owners) for name in FIGURES}
         domains = {
             kind: {f"{name}_x100": own[f"{name}_x100"] for name in FIGURES} | {"phrases": own["num_phrases"]}
             for kind, own in scores["per_type"].items()
         }
         return Scored(metrics, predictions_of(found, ids, scores["per_item"]["recall_1"]), domains, items)
 
-    def grounded(self, model: Any, rows: Dataset) -> GroundedPhrases:
-        """What the model finds for every phrase of the rows, in their order."""
+    def grounded(self, model: Any, rows: Dataset) -> list[FoundPhrase]:
+        """What the model finds of every phrase of the rows, in their order."""
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         sentences, phrases, captions = self.encoded(rows), rows["phrases"][:], rows["captions"][:]
         mine = np.array_split(np.arange(len(rows)), accelerator.num_processes)[accelerator.process_index]
@@ -211,18 +216,12 @@ class GroundingTask(FusionTask, CaptionedTask):
         made: list[tuple[int, list[tuple[np.ndarray, float, np.ndarray]]]] = []
         for start in tqdm(starts, desc="images", disable=not accelerator.is_main_process, leave=False):
             made += self.ground_images(model, rows, mine[start : start + size], sentences)
-        found = GroundedPhrases([], [], [], [], [], [], [], [])
-        for image, boxes in sorted(gather_object(made), key=lambda one: one[0]):
-            own = [
-                (text, phrase)
-                for text, of_text in zip(captions[image], phrases[image], strict=True)
-                for phrase in of_text
-            ]
-            for (ranked, score, regions), (text, phrase) in zip(boxes, own, strict=True):
-                values = (ranked, score, regions, phrase["boxes"], phrase["kinds"])
-                words = (text[phrase["start"] : phrase["end"]], text, image)
-                for column, value in zip(found, (*values, *words), strict=True):
-                    column.append(value)  # type: ignore[arg-type]
+        found = []
+        for image, results in sorted(gather_object(made), key=lambda one: one[0]):
+            own = [(text, p) for text, row in zip(captions[image], phrases[image], strict=True) for p in row]
+            for result, (text, phrase) in zip(results, own, strict=True):
+                words = text[phrase["start"] : phrase["end"]]
+                found.append(FoundPhrase(*result, phrase["boxes"], phrase["kinds"], words, text, image))
         return found
 
     @torch.no_grad()
@@ -264,20 +263,19 @@ def grounding_rows(data: dict[str, Any], *, split: str) -> Dataset:
     return load_by_split(partial(load_phrases, formats=FORMATS), data, split=split, names=BY_SPLIT)
 
 
-def predictions_of(found: GroundedPhrases, ids: Sequence[str], hits: Sequence[float]) -> list[dict[str, Any]]:
+def predictions_of(found: Sequence[FoundPhrase], ids: Sequence[str], hits: Sequence[float]) -> list[dict[str, Any]]:
     """What was found of each phrase: its best box (xyxy in 0..1), the score, and whether it is right."""
-    rows = zip(found.owners, found.captions, found.texts, found.kinds, found.boxes, found.scores, hits, strict=True)
     return [
         {
-            "image_id": ids[owner],
-            "caption": caption,
-            "phrase": phrase,
-            "types": kinds,
-            "box": [round(float(side), 4) for side in boxes[0]] if len(boxes) else [],
-            "score": round(score, 4),
+            "image_id": ids[phrase.owner],
+            "caption": phrase.caption,
+            "phrase": phrase.text,
+            "types": phrase.kinds,
+            "box": [round(float(side), 4) for side in phrase.boxes[0]] if len(phrase.boxes) else [],
+            "score": round(phrase.score, 4),
             "right": bool(hit),
         }
-        for owner, caption, phrase, kinds, boxes, score, hit in rows
+        for phrase, hit in zip(found, hits, strict=True)
     ]
 
 

@@ -1,13 +1,17 @@
 """Pretraining on regions and words: what retrieval has, and what is masked, for `training/train.py`.
 
-The objectives are those of `model.objectives`; masks are those of the recipe's `masks`. A split is scored by retrieval,
-where that is learnt, and by each objective's own figure on masks that are the same at every evaluation. A model for
-masked words alone learns `mlm`.
+The objectives are those of `model.objectives`; masks are those of the recipe's `masks`, questions about the images
+(`qa`) those of its `questions`. A split is scored by retrieval, where that is learnt, by each objective's own figure on
+masks that are the same at every evaluation, and by the accuracy of its answers. A model for masked words alone learns
+`mlm`.
 """
 
 import dataclasses
+import itertools
 import math
+import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +41,20 @@ from processors.masking_updown import (
     mask_words,
     word_starts,
 )
+from training.data.questions.answers import learned_answers
 from training.recipe_sections import Recipe, key, own_values
 from training.regions.store import RegionStore
 from training.tasks import retrieval
 from training.tasks.card_facts import OBJECTIVE_NAMES, objective_facts, text_facts
+from training.tasks.pretraining_questions import (
+    ACCURACY,
+    QuestionsRecipe,
+    TrainingQuestions,
+    answer_accuracy,
+    check_questions,
+    questions_about,
+)
+from training.tasks.questions import Questions, question_rows, saved_answers, take_answers
 from training.tasks.retrieval import RetrievalTask
 from training.tasks.spec import Scored
 
@@ -78,9 +92,10 @@ class MasksRecipe:
 
 @dataclass
 class PretrainingRecipe(Recipe):
-    """A recipe with `masks`."""
+    """A recipe with `masks` and `questions`."""
 
     masks: MasksRecipe = field(default_factory=MasksRecipe)
+    questions: QuestionsRecipe = field(default_factory=QuestionsRecipe)
 
 
 class PretrainingTask(RetrievalTask):
@@ -93,12 +108,17 @@ class PretrainingTask(RetrievalTask):
     def __init__(self, recipe: PretrainingRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.starts: torch.Tensor | None = None
+        self.asked: TrainingQuestions | None = None
+        self.known_answers: list[str] = []  # of the model of `init_from`
 
     def prepare(self) -> None:
         """As for retrieval; what the recipe asks for must fit its objectives, its regions and its grid."""
         super().prepare()
+        if self.asked is not None:
+            self.take_questions(self.asked)
         metric, weight = self.recipe.evaluate.metric, self.weight
         needed = {
+            ACCURACY: ("qa",),
             "mlm_accuracy": ("mlm",),
             "object_accuracy": REGION_CLASSES,
             "attribute_accuracy": REGION_ATTRIBUTES,
@@ -109,6 +129,47 @@ class PretrainingTask(RetrievalTask):
             raise ValueError(f"evaluate.metric is {metric!r}, which needs {asked} in model.objectives")
         if any(weight(name) for name in MASKED_REGIONS) and not self.recipe.regions.store:
             raise ValueError("masked regions are predicted as they lie in a store: name its folder in regions.store")
+
+    def join(self, rows: Dataset) -> None:
+        """The questions about the training images, where the model is to answer some."""
+        settings, objectives = self.recipe.questions, self.recipe.model.get("objectives") or {}
+        if objectives.get("qa"):
+            self.asked = TrainingQuestions(settings, rows, split=self.recipe.train.split)
+        elif idle := [f"questions.{name}" for name in own_values(settings)]:
+            verb = "says" if len(idle) == 1 else "say"
+            warnings.warn(f"{', '.join(idle)} {verb} nothing: model.objectives leave out qa", stacklevel=3)
+
+    def take_questions(self, asked: TrainingQuestions) -> None:
+        """Join the questions to the images that have regions, encode them, and mirror no image whose sides they ask."""
+        ids = np.array(self.train_rows["image_id"][:])
+        self.accelerator.print(asked.told(ids.tolist(), split=self.recipe.train.split))
+        self.image_names = np.unique(ids).tolist()  # by number
+        self.question_ids = self.encode(asked.rows["question"][:])
+        if self.recipe.regions.flips:
+            self.sided |= np.isin(ids, sorted(asked.sided_images()))
+
+    def check_evaluation(self) -> None:
+        """As the base class has it; those that pick the best model must be questions with known answers."""
+        super().check_evaluation()
+        if self.asked is None:
+            return
+        settings = self.recipe.evaluate
+        for name, split, most in (
+            ("split", settings.split, settings.max_images),
+            ("final_split", settings.final_split, 0),
+        ):
+            try:
+                asked = self.evaluation_questions(split, max_images=most)
+            except ValueError as error:
+                raise ValueError(f"evaluate.{name} is {split!r}: questions.data: {error}") from error
+            told = len(asked) and (learned_answers(asked.rows)[0] >= 0).any()
+            if not told and name == "split" and settings.metric == ACCURACY:
+                raise ValueError(
+                    f"evaluate.metric is {ACCURACY!r}, but no question about the images of evaluate.split {split!r} "
+                    "has a known answer: name such questions in questions.data, or choose another metric"
+                )
+            if not told:
+                self.accelerator.print(f"no {ACCURACY} of {split}: no question about its images has a known answer")
 
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:
         """As the base class has it; classes and attributes that are learnt are read from the store as well."""
@@ -137,12 +198,65 @@ class PretrainingTask(RetrievalTask):
             return {name: number for column, name in CLASSES.items() if (number := store.num_classes(column))}
         return {}
 
+    def build(self, captions: list[list[str]]) -> Any:
+        """As for retrieval; the words and answers of the questions are there too, answers by their frequency."""
+        if self.asked is None:
+            return super().build(captions)
+        texts = itertools.chain(itertools.chain.from_iterable(captions), self.asked.rows["question"][:])
+        model = self.build_fusion(texts, id2label=dict(enumerate(self.asked.vocabulary.answers)))
+        take_answers(model, self.asked.vocabulary, known=[], bias=self.asked.bias)
+        return model
+
+    def start_from(self, folder: str) -> Any:
+        """As for retrieval; of the answers of the questions, those that the model knows keep their weights."""
+        if self.asked is None:
+            return super().start_from(folder)
+        self.known_answers, answers = saved_answers(folder), self.asked.vocabulary
+        model = super().start_from(folder)
+        kept = take_answers(model, answers, known=self.known_answers, bias=self.asked.bias)
+        self.accelerator.print(f"{kept} of the {len(answers)} answers start with the weights of {folder}")
+        return model
+
+    def settled_fields(self) -> dict[str, Any]:
+        """As the base class has it, and the answers: the model's own, where it has some."""
+        fields = super().settled_fields()
+        if self.asked is None:
+            return fields
+        sizes = {name: value for name, value in self.recipe.model.items() if name == "answer_hidden_size"}
+        answers = self.known_answers or self.asked.vocabulary.answers
+        return {**fields, **sizes, "id2label": dict(enumerate(answers))}
+
     # -- inputs -------------------------------------------------------------------------------------------------------
 
     def inputs(self, indices: np.ndarray, *, epoch: int) -> dict[str, Any]:
-        """As for retrieval, and masks, drawn image by image by (seed, epoch, image)."""
+        """As for retrieval, and masks and questions, drawn image by image by (seed, epoch, image)."""
         inputs = super().inputs(indices, epoch=epoch)
-        return {**inputs, **self.masks(inputs, epoch=epoch)}
+        inputs |= self.masks(inputs, epoch=epoch)
+        return inputs if self.asked is None else inputs | self.questions(inputs["image_ids"].tolist(), epoch=epoch)
+
+    def questions(self, images: list[int], *, epoch: int) -> dict[str, torch.Tensor]:
+        """M questions about the images of a batch and the soft scores of their answers (M, A); M may be 0.
+
+        images: their numbers.
+        """
+        asked, seed = self.asked, self.recipe.seed
+        assert asked is not None  # the caller has seen it
+        drawn = [
+            asked.drawn(self.image_names[image], most=self.recipe.questions.per_image, seeds=(seed, epoch, image))
+            for image in images
+        ]
+        chosen = np.concatenate(drawn)
+        nothing = torch.full((0, 1), self.padding_id)
+        words = (
+            self.word_inputs([self.question_ids[number] for number in chosen])
+            if len(chosen)
+            else {"input_ids": nothing, "attention_mask": nothing.bool()}
+        )
+        return {
+            **{f"question_{name}": value for name, value in words.items()},
+            "question_image_index": torch.from_numpy(np.repeat(np.arange(len(images)), list(map(len, drawn)))),
+            "answer_labels": asked.targets.dense(chosen),
+        }
 
     def model_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """The inputs with their masks, as the model takes them."""
@@ -210,15 +324,49 @@ class PretrainingTask(RetrievalTask):
 
     @torch.no_grad()
     def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
-        """As for retrieval where that is learnt, and the share of masked pieces and regions that were guessed."""
+        """As for retrieval where that is learnt, the share of masked pieces and regions that were guessed, and the
+        accuracy of the answers to the split's questions."""
         model.eval()
         learns = any(self.weight(name) for name in ("mlm", *MASKED_REGIONS))
         figures = self.guessed(model, self.evaluation_rows(split, max_images=max_images)) if learns else {}
+        items: dict[str, Any] = {}
+        if self.weight("qa") and self.recipe.questions.data:
+            accuracy, items = self.answered(model, self.evaluation_questions(split, max_images=max_images), split=split)
+            figures |= accuracy
         if not self.weight("itc"):
             rows = self.evaluation_rows(split, max_images=max_images)
-            return Scored(figures, [{"image_id": image_id} for image_id in rows["image_id"][:]], {})
+            return Scored(figures, [{"image_id": image_id} for image_id in rows["image_id"][:]], {}, items)
         scored = super().score(model, split=split, num_beams=num_beams, max_images=max_images)
-        return Scored({**scored.metrics, **figures}, scored.predictions, scored.domains, scored.items)
+        return Scored({**scored.metrics, **figures}, scored.predictions, scored.domains, {**scored.items, **items})
+
+    def evaluation_questions(self, split: str, *, max_images: int = 0) -> Questions:
+        """The questions about the images of a split that are scored."""
+        key = (f"questions of {split}", max_images)
+        if key not in self.evaluated:
+            rows = question_rows(self.recipe.questions.data, split=split, images=False)
+            self.evaluated[key] = questions_about(rows, self.evaluation_rows(split, max_images=max_images))
+        return self.evaluated[key]
+
+    def answered(self, model: Any, asked: Questions, *, split: str) -> tuple[dict[str, float], dict[str, Any]]:
+        """`qa_accuracy` of the best answers, every process giving its share, and what each question scored."""
+        if not len(asked):
+            return {}, {}
+        token_ids = self.encode(asked.rows["question"][:])
+        best = self.in_shares(len(asked), partial(self.best_answers, model, asked, token_ids), shown="questions")
+        answers = [model.config.id2label[number] for number in best.long().tolist()]
+        return answer_accuracy(answers, asked.rows, settings=self.recipe.questions, split=split)
+
+    def best_answers(
+        self, model: Any, asked: Questions, token_ids: list[torch.Tensor], indices: np.ndarray
+    ) -> torch.Tensor:
+        """The number of the best answer to each of some questions, (n,)."""
+        places, image_index = np.unique(asked.image_of[indices], return_inverse=True)
+        given = {
+            **self.image_inputs(asked.images, places),
+            **self.word_inputs([token_ids[number] for number in indices]),
+            "image_index": torch.from_numpy(image_index),
+        }
+        return model.answer(**self.on_device(given)).argmax(dim=-1)
 
     def guessed(self, model: Any, rows: Dataset) -> dict[str, float]:
         """`mlm_accuracy`, `object_accuracy` and `attribute_accuracy`, 0..1; `feature_fit`, variance explained."""
@@ -289,9 +437,14 @@ class MaskedLMTask(PretrainingTask):
 
 
 def check_recipe(recipe: PretrainingRecipe) -> None:
-    """`ValueError` for what a model for masked words alone does not learn, show or hide."""
+    """`ValueError` for questions that cannot be learnt, and for what a model for masked words alone does not do."""
     if recipe.architecture != MASKED_WORDS:
+        if (recipe.model.get("objectives") or {}).get("qa"):
+            check_questions(recipe)
         return
+    unasked = [f"questions.{name}" for name in own_values(recipe.questions)]
+    if unasked:
+        raise ValueError(f"{MASKED_WORDS} answers no questions: leave {', '.join(unasked)} out")
     others = [name for name, weight in (recipe.model.get("objectives") or {}).items() if weight and name != "mlm"]
     if others:
         raise ValueError(f"{MASKED_WORDS} learns mlm alone: leave {', '.join(others)} out of model.objectives")
@@ -310,7 +463,8 @@ def mask_chance(seed: int, epoch: int, image: int) -> torch.Generator:
 def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     """What a pretrained model reads, and has learnt with the heads that it was saved with, as a card says it."""
     heads = OBJECTIVE_NAMES if "UpDownFusionForPreTraining" in (config.architectures or []) else ("mlm",)
-    return {**text_facts(config), **objective_facts(config, heads)}
+    answers = {"Answers": f"{config.num_answers:,}"} if "qa" in heads and config.weight("qa") else {}
+    return {**text_facts(config), **objective_facts(config, heads), **answers}
 
 
 SPEC = dataclasses.replace(
@@ -324,6 +478,6 @@ SPEC = dataclasses.replace(
     reads_with={"UpDownFusionForPreTraining": retrieval.CONTRAST_READS},
     recipe=PretrainingRecipe,
     check=check_recipe,
-    metrics={**retrieval.SPEC.metrics, **FIGURES},
-    best_by=(*retrieval.SPEC.best_by, *FIGURES),
+    metrics={**retrieval.SPEC.metrics, **FIGURES, ACCURACY: "accuracy of answers"},
+    best_by=(*retrieval.SPEC.best_by, *FIGURES, ACCURACY),
 )

@@ -69,12 +69,16 @@ class RetrievalTask(FusionTask, CaptionedTask):
         recipe = self.recipe
         rows = self.training_rows()
         self.ask_store(rows)
+        self.join(rows)
         self.model = self.start_from(recipe.init_from) if recipe.init_from else self.build(rows["captions"][:])
         self.set_trained()
         self.check_evaluation()
         self.take_rows(rows)
         self.image_numbers = np.unique(self.train_rows["image_id"][:], return_inverse=True)[1]  # a mixture may repeat
         self.make_momentum()
+
+    def join(self, rows: Dataset) -> None:
+        """Read what else is learnt of the training images, before there is a model; here nothing is."""
 
     def make_momentum(self) -> None:
         """The momentum copy and its queue, where the recipe asks for them."""

@@ -7,9 +7,7 @@ projected once. The model is the paper's, or a fusion model, which may start fro
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedConfig
 
@@ -30,11 +28,8 @@ from modeling_updown import (
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.outputs_updown import check_finite
 from training.data.files import listed
-from training.data.mirroring import tell_sides
-from training.data.questions.answer_vocabulary import AnswerVocabulary, build_answers, read_answers
-from training.data.questions.answers import answer_lists, learned_answers
-from training.data.questions.formats import VQA_FORMATS, load_vqa
-from training.data.questions.from_captions import read_caption_questions
+from training.data.questions.answer_vocabulary import AnswerVocabulary
+from training.data.questions.answers import learned_answers
 from training.data.questions.submission import write_submission
 from training.metrics.vqa.exact_match import align_predictions
 from training.metrics.vqa.scores import (
@@ -44,14 +39,22 @@ from training.metrics.vqa.scores import (
     read_predicted_answers,
     scored_format,
 )
-from training.metrics.vqa.soft_targets import soft_targets
 from training.recipe_sections import own_values
 from training.saved_models import saved_class
-from training.scenes.questions import read_scene_questions
-from training.tasks.build import build_config, build_region_source, load_by_split, source_fields
-from training.tasks.captions import FORMATS as CAPTION_FORMATS
+from training.tasks.build import build_config, build_region_source, source_fields
 from training.tasks.card_facts import text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
+from training.tasks.questions import (
+    FORMATS,
+    Questions,
+    answer_bias,
+    answer_targets,
+    listed_answers,
+    mentions_sides,
+    question_rows,
+    saved_answers,
+    take_answers,
+)
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_recipe import VqaRecipe, check_recipe
@@ -63,24 +66,6 @@ SUBMITTED_AS = {  # format -> the kind of upload file
     **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
     **{name: name for name in ("aokvqa", "visual7w")},
 }
-FORMATS: dict[str, Callable[..., Dataset]] = {
-    **VQA_FORMATS,
-    "captions": partial(read_caption_questions, caption_formats=CAPTION_FORMATS),
-    "scenes": read_scene_questions,
-}
-BY_SPLIT = ("questions", "annotations", "pairs", "table", "images", "folder", "num_scenes")
-
-
-@dataclass
-class Questions:
-    """Questions about prepared images: their rows, one row an image, and each question's image (Q,)."""
-
-    rows: Dataset
-    images: Dataset
-    image_of: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class VqaTask(TopDownTask):
@@ -216,13 +201,7 @@ class VqaTask(TopDownTask):
 
     def answer_vocabulary(self, rows: Dataset) -> AnswerVocabulary:
         """The answers of the recipe's file, or the common ones of the training questions."""
-        settings = self.recipe.answers
-        if settings.file:
-            return read_answers(settings.file)
-        found = build_answers(
-            rows, min_count=settings.min_count or None, top=settings.top or None, spelling=settings.spelling
-        )
-        return AnswerVocabulary([answer.replace("_", " ") for answer in found.answers], counts=found.counts)
+        return listed_answers(rows, self.recipe.answers)
 
     def adopt(self, model: Any, processor: UpDownProcessor) -> None:
         """As the base class has it; the answers are those of the model."""
@@ -246,11 +225,7 @@ class VqaTask(TopDownTask):
 
     def soft_targets(self, rows: Dataset) -> Any:
         """What each question is trained towards, over the model's answers."""
-        form = self.recipe.answers.scores
-        if form != "single":
-            return soft_targets(answer_lists(rows), self.vocabulary, form=form)
-        numbers, texts = learned_answers(rows)
-        return soft_targets([[texts[number]] if number >= 0 else [] for number in numbers.tolist()], self.vocabulary)
+        return answer_targets(rows, self.vocabulary, form=self.recipe.answers.scores)
 
     def encode_choices(self, rows: Dataset) -> list[list[torch.Tensor]]:
         """The word ids of each question's choices."""
@@ -406,18 +381,25 @@ class FusionVqaTask(FusionTask, VqaTask):
     """The same with a fusion model, whose words are those of its text encoder."""
 
     def first_model(self, rows: Dataset) -> Any:
-        """As the base class has it; a model of `init_from` without answers gets those of the training questions."""
+        """As the base class has it; a model of `init_from` with other heads gets the answers of the training questions.
+
+        Of one that learnt answers in pretraining (`qa`), those that are also among these keep their weights.
+        """
         folder = self.recipe.init_from
         if not folder or saved_class(folder) == self.recipe.architecture:
             return super().first_model(rows)
         answers = self.answer_vocabulary(rows)
-        self.new_heads = {"id2label": dict(enumerate(answers.answers))}
+        known = saved_answers(folder)
+        self.new_heads = {"id2label": dict(enumerate(known or answers.answers))}
         model = self.start_from(folder)
-        model.answers.bias.data.copy_(answer_bias(rows, answers))
+        kept = take_answers(model, answers, known=known, bias=answer_bias(rows, answers))
+        self.vocabulary = answers
+        if known:
+            self.accelerator.print(f"{kept} of the {len(answers)} answers start with the weights of {folder}")
         return model
 
     def settled_fields(self) -> dict[str, Any]:
-        """The answers, where the model of `init_from` has none."""
+        """The answers, where the model of `init_from` was saved with other heads."""
         sizes = {name: value for name, value in self.recipe.model.items() if name == "answer_hidden_size"}
         return {**sizes, **self.new_heads} if self.new_heads else {}
 
@@ -448,21 +430,6 @@ def submitted(found: Mapping[str, Any], kind: str) -> Any:
     return found.get("choice", found["answer"]) if kind == "visual7w" else found["answer"]
 
 
-def question_rows(data: Mapping[str, Any], *, split: str, images: bool = True) -> Dataset:
-    """The rows of a recipe's `data` section, whose options `BY_SPLIT` may be mappings by split.
-
-    The splits of `train+val` may lie in different files. Without `images` their folder need not be there.
-    """
-    if not images:
-        data = {**data, **({"images": None} if "images" in data else {})}
-        if "parts" in data:
-            data["parts"] = [{**part, **({"images": None} if "images" in part else {})} for part in data["parts"]]
-    apart = any(isinstance(data.get(name), dict) and split not in data[name] for name in BY_SPLIT)
-    words = split.split("+") if apart else [split]
-    load = partial(load_vqa, formats=FORMATS)
-    return concatenate_datasets([load_by_split(load, data, split=word, names=BY_SPLIT) for word in words])
-
-
 def answer_figures(
     metrics: dict[str, float], domains: dict[str, dict[str, float]], not_computed: dict[str, str]
 ) -> dict[str, Any]:
@@ -482,13 +449,6 @@ def question_groups(image_of: np.ndarray, *, most: int) -> list[np.ndarray]:
     return [group[start : start + most] for group in by_image for start in range(0, len(group), most)]
 
 
-def mentions_sides(questions: Questions) -> np.ndarray:
-    """Which questions (Q,) tell left from right, in question, answer or choices; mirrored images make them wrong."""
-    rows = questions.rows
-    texts = zip(rows["question"][:], rows["answer"][:], rows["answers"][:], rows["choices"][:], strict=True)
-    return tell_sides([asked, answer, *more, *choices] for asked, answer, more, choices in texts)
-
-
 def best_choice(probabilities: torch.Tensor, ids: np.ndarray) -> int:
     """The likeliest of choices by their ids in the vocabulary; -1 is not in it and comes last.
 
@@ -497,14 +457,6 @@ def best_choice(probabilities: torch.Tensor, ids: np.ndarray) -> int:
     """
     scores = [float(probabilities[number]) if number >= 0 else -1.0 for number in ids.tolist()]
     return max(range(len(scores)), key=scores.__getitem__)
-
-
-def answer_bias(rows: Dataset, answers: AnswerVocabulary) -> torch.Tensor:
-    """Each answer's log-odds among the training questions (A,), which the output layer starts from."""
-    numbers, texts = learned_answers(rows)
-    ids = answers.ids_of(texts)[numbers[numbers >= 0]]
-    counts = np.bincount(ids[ids >= 0], minlength=len(answers)) + 0.5
-    return torch.from_numpy(counts / (len(numbers) + 1)).float().logit()
 
 
 def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> tuple[Scored, dict[str, Any], Dataset]:

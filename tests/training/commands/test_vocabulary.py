@@ -102,9 +102,10 @@ def test_classes_are_those_of_a_slow_twin() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--objects", 9], "only 8 classes are there, and 9 are wanted"),
-        (["--objects", 2, "--attributes", 5], "only 4 classes are there, and 5 are wanted"),
-        (["--drop", "drop.txt"], "--drop names 'unicorn', which no box is called"),
+        (["--objects", 9], "objects: only 8 classes are there, and 9 are wanted"),
+        (["--objects", 2, "--attributes", 5], "attributes: only 4 classes are there, and 5 are wanted"),
+        (["--drop", "drop.txt"], "objects: the names to drop hold 'unicorn', which no box is called"),
+        (["--drop-attributes", "drop.txt"], "attributes: the names to drop hold 'unicorn'"),
         (["--split-list", "list.txt"], "holds none of the images to count"),
         (["--output", "vg"], "--output is the folder that is read"),
     ],

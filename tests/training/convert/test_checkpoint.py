@@ -214,6 +214,8 @@ def test_nothing_is_unpickled(tmp_path, capsys):
     torch.save({"weights": source_weights(), "opt": Harmful()}, tmp_path / "infos.pth")
     with pytest.raises(ValueError, match="never unpickled.*save_file"):
         read_weights(tmp_path / "infos.pth")
+    with pytest.raises(ValueError, match=r"is a folder: name the file of weights in it"):
+        read_weights(tmp_path)
     assert "unpickled" not in capsys.readouterr().out
 
 

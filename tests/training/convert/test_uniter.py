@@ -398,6 +398,34 @@ def test_mistakes_are_named(tmp_path):
         converted_from(several, tmp_path, variant="re")
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("uniter.img_embeddings.pos_layer_norm.bias", (1,)),
+        ("uniter.img_embeddings.img_linear.weight", (SIZE * WIDTH,)),
+        ("uniter.embeddings.token_type_embeddings.weight", (1, SIZE)),
+        ("uniter.encoder.layer.0.intermediate.dense.weight", ()),
+        ("itm_output.bias", ()),
+        ("region_classifier.net.3.bias", ()),
+    ],
+)
+def test_a_tensor_of_another_shape_is_refused_by_its_name(tmp_path, name, shape):
+    """The first would be added to the type of regions by broadcasting."""
+    with pytest.raises(ValueError, match=f"not uniter: {name} should be .*, it is "):
+        converted_from(source("itm", "mrc", **{name: shape}), tmp_path)
+
+
+def test_missing_tensors_of_a_layer_are_named(tmp_path):
+    dense = "uniter.encoder.layer.0.intermediate.dense"
+    with pytest.raises(ValueError, match=rf"missing {dense}\.bias, {dense}\.weight; unexpected nothing"):
+        converted_from(source(**{f"{dense}.bias": None, f"{dense}.weight": None}), tmp_path)
+    without = {name: None for name in body_shapes() if ".layer." in name}
+    with pytest.raises(ValueError, match=r"missing uniter\.encoder\.layer\.0\.attention\.output\.LayerNorm\.bias"):
+        converted_from(source(**without), tmp_path)
+    with pytest.raises(ValueError, match="have 1 layers, but the option num_hidden_layers is 12"):
+        converted_from(source(), tmp_path, num_hidden_layers=12)
+
+
 def test_words_scored_by_other_embeddings_are_refused(tmp_path):
     head = {
         **layer("cls.predictions.transform.dense", SIZE, SIZE),

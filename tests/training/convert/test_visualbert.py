@@ -1,5 +1,6 @@
 """`visualbert`: states and heads of transformers' own classes on random weights, folders that load, mistakes named."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,56 @@ def test_what_does_not_fit_is_refused(tmp_path) -> None:
     save_file(weights, tmp_path / "less.safetensors")
     with pytest.raises(ValueError, match=r"missing visual_bert\.embeddings\.visual_projection\.bias"):
         convert_checkpoint("visualbert", tmp_path / "less.safetensors", config=OPTIONS)
+
+
+def damaged(folder: Path, changed: Mapping[str, torch.Tensor | None], **options: Any) -> Any:
+    """A pretrained model converted from a file in which some tensors are others, or are not there."""
+    weights = {**source(VisualBertForPreTraining).state_dict(), **changed}
+    kept = {name: value.clone() for name, value in weights.items() if value is not None}
+    save_file(kept, folder / "changed.safetensors")
+    return convert_checkpoint("visualbert", folder / "changed.safetensors", config=OPTIONS | options).model
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("visual_bert.embeddings.visual_projection.bias", (1,)),
+        ("visual_bert.embeddings.visual_projection.weight", (WIDTH * 32,)),
+        ("visual_bert.embeddings.visual_position_embeddings.weight", (PLACES * 32,)),
+        ("visual_bert.embeddings.visual_token_type_embeddings.weight", (64,)),
+        ("visual_bert.embeddings.token_type_embeddings.weight", (1, 32)),
+        ("visual_bert.embeddings.word_embeddings.weight", ()),
+        ("visual_bert.encoder.layer.0.intermediate.dense.weight", ()),
+        ("cls.seq_relationship.weight", ()),
+    ],
+)
+def test_a_tensor_of_another_shape_is_refused_by_its_name(tmp_path, name, shape) -> None:
+    """The first, third and fourth would go on by broadcasting."""
+    with pytest.raises(ValueError, match=f"not visualbert: {name} should be .*, it is .*download"):
+        damaged(tmp_path, {name: torch.zeros(shape)})
+
+
+def test_missing_tensors_and_layers_are_named(tmp_path) -> None:
+    layer = "visual_bert.encoder.layer"
+    with pytest.raises(ValueError, match=rf"missing {layer}\.0\.intermediate\.dense\.weight; unexpected nothing"):
+        damaged(tmp_path, {f"{layer}.0.intermediate.dense.weight": None})
+    last = {name: None for name in source(VisualBertForPreTraining).state_dict() if name.startswith(f"{layer}.1.")}
+    assert damaged(tmp_path, last).config.text_config.num_hidden_layers == 1
+    with pytest.raises(ValueError, match="have 1 layers, but the option num_hidden_layers is 2: is the file cut"):
+        damaged(tmp_path, last, num_hidden_layers=2)
+
+
+def test_files_of_older_transformers_hold_a_buffer_of_positions(tmp_path) -> None:
+    places = {"visual_bert.embeddings.position_ids": torch.arange(PLACES)[None]}
+    assert torch.equal(
+        damaged(tmp_path, places).fusion.pooler.weight,
+        source(VisualBertForPreTraining).visual_bert.pooler.dense.weight,
+    )
+
+
+def test_words_have_one_bias(tmp_path) -> None:
+    with pytest.raises(ValueError, match=r"decoder\.bias differs from cls\.predictions\.bias"):
+        damaged(tmp_path, {"cls.predictions.decoder.bias": torch.ones(WORDS)})
 
 
 @pytest.mark.parametrize(

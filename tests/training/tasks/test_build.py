@@ -106,6 +106,18 @@ def test_files_that_name_several_splits_keep_them(tmp_path: Path) -> None:
         load_by_split(load_captions, plain, split="test", names=["annotations"])
 
 
+@pytest.mark.parametrize(
+    ("load", "data"),
+    [
+        (load_captions, {"format": "karpathy", "annotations": "nowhere.json"}),
+        (load_vqa, {"format": "mixture", "parts": [{"format": "pope", "questions": "nowhere.json"}]}),
+    ],
+)
+def test_a_data_set_that_is_not_there_is_named_with_the_cure(load: Any, data: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"cannot read nowhere\.json: No such file.*training/README\.md"):
+        load_by_split(load, data, split="test", names=["annotations"])
+
+
 def test_a_new_region_source_is_a_grid_or_a_detector() -> None:
     grid, weights = build_region_source(RegionsRecipe(source=GRID, random_backbone=True))
     assert isinstance(grid, UpDownGridConfig) and "backbone.conv1.0.weight" in weights

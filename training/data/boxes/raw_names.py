@@ -125,7 +125,7 @@ def clean_vocabulary(
     """
     unknown = sorted(name for name in dropped if name not in counts)
     if unknown:
-        raise ValueError(f"--drop names {unknown[0]!r}, which no box is called: correct it, or take it out")
+        raise ValueError(f"the names to drop hold {unknown[0]!r}, which no box is called: correct it, or take it out")
     unwanted = set(dropped)
     kept, out = CleanVocabulary([], [], {}, 0.0), {}
     for count, names in _classes(counts, synonyms):

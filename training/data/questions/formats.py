@@ -4,8 +4,8 @@
 
 The readers lie by family: `coco.py` (VQA v1, v2, OK-VQA, A-OKVQA, LXMERT), `visual_genome.py` (GQA, Visual7W, Visual
 Genome), `daquar.py`, `pope.py` (POPE, of boxes too), `tables.py` (your own tables, the Hub), `from_captions.py`;
-`mixture.py` joins several. The drawn scenes are `training/scenes/questions.py`'s; `training/tasks/vqa.py` joins them to
-these.
+`mixture.py` joins several. The drawn scenes are `training/scenes/questions.py`'s; `training/tasks/questions.py` joins
+them to these.
 
 No image is opened here: whether it exists is asked of one listing per folder, and the `image` column decodes lazily.
 """

@@ -40,17 +40,14 @@ def chair(
 
     Raises:
         ValueError: for columns of different lengths, no caption, and an unknown variant.
+        TypeError: for one string in the place of a list of captions or names, and a caption that is no string.
 
     Example:
         >>> scores = chair(["a dog on a bench", "two cats"], [["a dog sits"], ["cats asleep"]], [["dog"], ["cat"]])
         >>> scores["chair_s"], round(scores["chair_i"], 4)
         (0.5, 0.3333)
     """
-    if not len(captions) == len(references) == len(objects) or not len(captions):
-        raise ValueError(
-            f"{len(captions)} captions, references of {len(references)} and boxes of {len(objects)}: pass one or more "
-            "captions, and for each the human captions and the names of the boxes of its image"
-        )
+    _check_lists(captions, references, objects)
     rows = zip(captions, references, objects, strict=True)
     per_item = [_of_one(caption, texts, names, variant=variant) for caption, texts, names in rows]
     hallucinated = sum(len(item["hallucinated"]) for item in per_item)
@@ -82,6 +79,24 @@ def objects_there(references: Sequence[str], names: Collection[str], *, variant:
     """
     named = (mentions(text, variant=variant).objects for text in references)
     return objects_named(names, variant=variant).union(*named)
+
+
+def _check_lists(captions: Sequence[str], references: Sequence[Any], objects: Sequence[Any]) -> None:
+    """`ValueError` for different lengths or none; `TypeError` where a string would be read letter by letter."""
+    if not len(captions) == len(references) == len(objects) or not len(captions):
+        raise ValueError(
+            f"{len(captions)} captions, references of {len(references)} and boxes of {len(objects)}: pass one or more "
+            "captions, and for each the human captions and the names of the boxes of its image"
+        )
+    if isinstance(captions, str):
+        raise TypeError("captions is one string; pass a list with one caption per image")
+    for number, caption in enumerate(captions):
+        if not isinstance(caption, str):
+            raise TypeError(f"captions[{number}] is a {type(caption).__name__}, not a string")
+    for name, column in (("references", references), ("objects", objects)):
+        place = next((place for place, one in enumerate(column) if isinstance(one, str)), None)
+        if place is not None:
+            raise TypeError(f"{name}[{place}] is one string; pass a list for each caption, even if it holds only one")
 
 
 def _of_one(caption: str, references: Sequence[str], names: Collection[str], *, variant: Variant) -> dict[str, Any]:

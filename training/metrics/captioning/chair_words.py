@@ -112,13 +112,13 @@ def singular_forms() -> dict[str, str]:
 
 
 def objects_named(names: Collection[str], *, variant: Variant = "official") -> set[str]:
-    """COCO's objects among names of boxes, through the synonyms; other names are passed over.
+    """COCO's objects among names of boxes in any case, through the synonyms; other names are passed over.
 
     >>> sorted(objects_named(["sofa", "dog", "sky"]))
     ['couch', 'dog']
     """
     object_of = object_words(variant).object_of
-    return {object_of[name] for name in names if name in object_of}
+    return {object_of[name] for name in map(str.lower, names) if name in object_of}
 
 
 def _plural(word: str) -> str:

@@ -272,6 +272,23 @@ def columns_until_end(
     return np.where(real, rows, CANDIDATE_PADDING).T.astype(np.int32), images
 
 
+def check_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Raises `ValueError` or `TypeError` for captions or references that cannot be scored."""
+    if isinstance(candidates, str):
+        raise TypeError("candidates is one string; pass a list with one caption per image")
+    if len(candidates) != len(references):
+        raise ValueError(
+            f"{len(candidates)} candidates but {len(references)} lists of references; pass one caption and one list of "
+            "references per image, in the same order"
+        )
+    if not len(candidates):
+        raise ValueError("there are no candidates to score")
+    for number, candidate in enumerate(candidates):
+        if not isinstance(candidate, str):
+            raise TypeError(f"candidates[{number}] is a {type(candidate).__name__}, not a string")
+    check_references(references)
+
+
 def check_references(references: Sequence[Sequence[str]]) -> None:
     """Raises `ValueError` or `TypeError` unless every image has a list of at least one reference string."""
     for number, image in enumerate(references):

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .cider import check_captions
+
 WEIGHT = 2.5
 PREFIX = "A photo depicts "  # before every text, as published
 
@@ -102,11 +104,13 @@ def clip_score(
     Raises:
         ValueError: for no image, different numbers of images, captions and references, an image without references,
             and a scorer whose vectors are not finite.
+        TypeError: for one string in the place of a list, and what else is no string among the texts.
     """
     if not len(images) or len(images) != len(captions):
         raise ValueError(f"{len(images)} images but {len(captions)} captions: pass one caption for each of the images")
     if references is not None and (len(references) != len(captions) or not all(map(len, references))):
         raise ValueError("references should hold at least one human caption for each image: add them or leave them out")
+    check_captions(captions, [[""]] * len(captions) if references is None else references)
     said = scorer.text_vectors(captions)
     values = WEIGHT * np.maximum((scorer.image_vectors(images) * said).sum(axis=1), 0)
     per_item = {"clip_score": values}

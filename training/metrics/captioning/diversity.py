@@ -123,7 +123,10 @@ def self_cider(
         references: of each image, tokenised, for the document frequencies.
         similarity: `cider`, plain CIDEr and eigenvalues (ruotianluo's), or `cider_d`, CIDEr-D, of which the upper
             triangle counts, and singular values (qingzwang's).
+
+    Raises `ValueError` for an image with fewer than two captions.
     """
+    _check_several(captions)
     matrices = cider_matrices(captions, references, similarity=similarity)
     if similarity == "cider":
         spectra = [np.maximum(np.linalg.eigvalsh(matrix / SCALE), 0) for matrix in matrices]
@@ -167,9 +170,16 @@ def cider_matrices(
 def lsa(captions: Sequence[Sequence[str]]) -> list[float]:
     """Evenness, 0 to 1, of the singular values of each image's counts of words by caption (Wang and Chan 2019).
 
-    Captions are split at single blanks, so that an empty one is one empty word.
+    Captions are split at single blanks, so that an empty one is one empty word. Raises `ValueError` for an image with
+    fewer than two captions.
     """
+    _check_several(captions)
     return [_evenness(np.linalg.svd(_counts(image), compute_uv=False), number=len(image)) for image in captions]
+
+
+def _check_several(captions: Sequence[Sequence[str]]) -> None:
+    if any(len(image) < 2 for image in captions):
+        raise ValueError("diversity is between captions of one image: sample at least two of each")
 
 
 def _evenness(values: np.ndarray, *, number: int) -> float:

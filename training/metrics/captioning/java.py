@@ -15,8 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .cider import check_captions
 from .ptb_tokenizer import ptb_tokenize
-from .scores import caption_scores, check_captions
+from .scores import caption_scores
 from .unavailable import NotComputed
 
 SPICE_JAR = Path("spice/spice-1.0.jar")

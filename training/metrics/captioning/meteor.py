@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .cider import check_captions
 from .meteor_alignment import chosen_matches
 from .meteor_matches import Matches, Phrases
 from .meteor_resources import MeteorResources, meteor_words
@@ -40,7 +41,9 @@ def meteor(
 
     Raises:
         OSError, ValueError: as `MeteorResources.find`.
+        ValueError, TypeError: as `caption_scores`.
     """
+    check_captions(candidates, references)
     tokenised = iter(ptb_tokenize([reference for image in references for reference in image]))
     by_image = [[next(tokenised) for _ in image] for image in references]
     statistics = meteor_statistics(ptb_tokenize(candidates), by_image, resources or MeteorResources.find())

@@ -16,12 +16,11 @@ Sources: Papineni et al. 2002 (BLEU), Lin 2004 (ROUGE-L), Vedantam et al. 2015 (
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from .cider import CiderD, check_references, document_frequencies
+from .cider import CiderD, check_captions, document_frequencies
 from .meteor import corpus_meteor, meteor_scores, meteor_statistics
 from .meteor_resources import MeteorResources
 from .ngrams import (
@@ -98,23 +97,6 @@ def tokenised_caption_scores(candidates: list[str], references: list[list[str]])
         corpus["meteor"], per_item["meteor"] = corpus_meteor(statistics), meteor_scores(statistics).tolist()
     hundredfold = {f"{name}_x100": 100 * value for name, value in corpus.items()}
     return corpus | hundredfold | {"per_item": per_item, "not_computed": not_computed}
-
-
-def check_captions(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Raises `ValueError` or `TypeError` for captions or references that cannot be scored."""
-    if isinstance(candidates, str):
-        raise TypeError("candidates is one string; pass a list with one caption per image")
-    if len(candidates) != len(references):
-        raise ValueError(
-            f"{len(candidates)} candidates but {len(references)} lists of references; pass one caption and one list of "
-            "references per image, in the same order"
-        )
-    if not len(candidates):
-        raise ValueError("there are no candidates to score")
-    for number, candidate in enumerate(candidates):
-        if not isinstance(candidate, str):
-            raise TypeError(f"candidates[{number}] is a {type(candidate).__name__}, not a string")
-    check_references(references)
 
 
 def bleu(candidates: list[str], references: list[list[str]]) -> tuple[list[float], list[list[float]]]:

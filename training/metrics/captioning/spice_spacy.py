@@ -11,10 +11,10 @@ from functools import lru_cache
 
 from training.metrics.vqa.wordnet import WordNet
 
+from .cider import check_captions
 from .java import spice_means
 from .ptb_tokenizer import ptb_tokenize
 from .scene_graph_parser import SceneGraphParser
-from .scores import check_captions
 from .spice import CATEGORIES, Synonyms, tuple_scores
 from .unavailable import NotComputed
 

@@ -85,21 +85,7 @@ def densecap_map(
     """
     detections, npos = _matched(predictions, references, box_format)
     meteors = _meteors(detections, resources)
-    order = np.argsort(-detections.score, kind="stable")
-    overlap, first, meteor = detections.overlap[order], detections.first[order], meteors[order]
-    precisions = {
-        (least_overlap, least_meteor): average_precision(
-            first & (overlap >= least_overlap) & (meteor > least_meteor), npos
-        )
-        for least_overlap in MIN_OVERLAPS
-        for least_meteor in (ANY_METEOR, *MIN_METEORS)
-    }
-    of_captions = {f"ov{o:g}_score{m:g}": value for (o, m), value in precisions.items() if m != ANY_METEOR}
-    of_boxes = {f"ov{o:g}": precisions[o, ANY_METEOR] for o in MIN_OVERLAPS}
-    means = {"map": float(np.mean(list(of_captions.values()))), "detmap": float(np.mean(list(of_boxes.values())))}
-    return hundredfold(means) | {
-        "ap_breakdown": of_captions,
-        "det_breakdown": of_boxes,
+    return _precisions(detections, meteors, npos) | {
         "npos": npos,
         "per_detection": {
             "image": detections.image.tolist(),
@@ -185,6 +171,23 @@ def _matched(
         ),
         npos,
     )
+
+
+def _precisions(detections: _Detections, meteors: np.ndarray, npos: int) -> dict[str, Any]:
+    """Average precision at each overlap and METEOR, and the means."""
+    order = np.argsort(-detections.score, kind="stable")
+    overlap, first, meteor = detections.overlap[order], detections.first[order], meteors[order]
+    precisions = {
+        (least_overlap, least_meteor): average_precision(
+            first & (overlap >= least_overlap) & (meteor > least_meteor), npos
+        )
+        for least_overlap in MIN_OVERLAPS
+        for least_meteor in (ANY_METEOR, *MIN_METEORS)
+    }
+    of_captions = {f"ov{o:g}_score{m:g}": value for (o, m), value in precisions.items() if m != ANY_METEOR}
+    of_boxes = {f"ov{o:g}": precisions[o, ANY_METEOR] for o in MIN_OVERLAPS}
+    means = {"map": float(np.mean(list(of_captions.values()))), "detmap": float(np.mean(list(of_boxes.values())))}
+    return hundredfold(means) | {"ap_breakdown": of_captions, "det_breakdown": of_boxes}
 
 
 def _taken(boxes: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -39,7 +39,8 @@ def flickr30k_entities(
             for each phrase that has true boxes, in their order, its ranked boxes xyxy (the best first, maybe none: a
             miss).
         sentences: image id -> its sentences, marked as in the official files ("[/EN#1/people A man] runs .") or parsed.
-        boxes: image id -> chain -> its true boxes xyxy, in the same unit as the predictions.
+        boxes: image id -> chain -> its true boxes xyxy, in the same unit as the predictions. (`official_image` of
+            `training/data/boxes/entities_files.py` reads an image's sentences and boxes.)
         at, min_iou: as in `phrase_recall`.
 
     Returns:

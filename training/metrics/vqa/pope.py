@@ -33,12 +33,15 @@ def pope(answers: Sequence[str], labels: Sequence[str], *, variant: Variant = "o
 
     Raises:
         ValueError: for different numbers of answers and labels, none, and another label.
+        TypeError: for answers that are no list of strings.
 
     >>> pope(["Yes, there is.", "No.", "yes"], ["yes", "no", "no"])["f1"]
     0.6666666666666666
     """
     if len(answers) != len(labels) or not len(answers):
         raise ValueError(f"{len(answers)} answers to {len(labels)} questions: give one answer to each question")
+    if isinstance(answers, str) or not all(isinstance(answer, str) for answer in answers):
+        raise TypeError("answers should be a list of strings, one for each question: write yes, no or a sentence")
     strange = next((label for label in labels if label not in ("yes", "no")), None)
     if strange is not None:
         raise ValueError(f"the label {strange!r} is neither yes nor no: keep the questions that ask for one of these")
@@ -92,15 +95,22 @@ def caption_answers(captions: Sequence[str], objects: Sequence[str]) -> list[str
 
     Args:
         captions: of each question's image.
-        objects: what each question asks of; COCO's 80 by their synonyms (the corrected reading of
+        objects: what each question asks of, in any case; COCO's 80 by their synonyms (the corrected reading of
             `training/metrics/captioning/chair_words.py`), other names word by word.
+
+    Raises:
+        ValueError: for different numbers of captions and objects.
 
     >>> caption_answers(["two men on a bus", "two men on a bus"], ["bus", "dog"])
     ['yes', 'no']
     """
     names = object_words("corrected").object_of
+    if len(captions) != len(objects):
+        raise ValueError(
+            f"{len(captions)} captions but {len(objects)} objects: give the caption of each question's image"
+        )
     answers = []
-    for caption, asked in zip(captions, objects, strict=True):
+    for caption, asked in zip(captions, map(str.lower, objects), strict=True):
         said = mentions(caption, variant="corrected")
         named = names[asked] in said.objects if asked in names else f" {asked} " in f" {' '.join(said.words)} "
         answers.append("yes" if named else "no")

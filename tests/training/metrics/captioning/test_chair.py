@@ -127,3 +127,16 @@ def test_what_cannot_be_scored_is_refused() -> None:
         chair([], [], [])
     with pytest.raises(ValueError, match="no variant 'fixed' of CHAIR: choose official or corrected"):
         chair(["a dog"], [[]], [["dog"]], variant="fixed")  # type: ignore[arg-type]
+
+
+def test_strings_in_the_place_of_lists_are_refused_and_names_may_have_capitals() -> None:
+    """Letters name no object: all that a caption names counted as invented."""
+    cases: Any = ((["a dog"], [["dog"]], "references"), ([["a dog"]], ["dog"], "objects"))
+    for references, objects, column in cases:
+        with pytest.raises(TypeError, match=rf"{column}\[0\] is one string; pass a list"):
+            chair(["a dog on a bench"], references, objects)
+    with pytest.raises(TypeError, match="captions is one string"):
+        chair("a", [[]], [[]])
+    with pytest.raises(TypeError, match=r"captions\[1\] is a NoneType"):
+        chair(["a dog", None], [[], []], [[], []])  # type: ignore[list-item]
+    assert chair(["a dog on a bench"], [[]], [["Dog", "BENCH"]])["chair_s"] == 0

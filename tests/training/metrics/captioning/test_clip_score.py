@@ -124,5 +124,9 @@ def test_what_cannot_be_scored_is_refused(clip: ClipScorer, images: list[Any]) -
         clip_score([], [], clip)
     with pytest.raises(ValueError, match="at least one human caption for each image"):
         clip_score(images, CAPTIONS, clip, references=[["a dog"], []])
+    with pytest.raises(TypeError, match=r"references\[0\] is one string; pass a list"):
+        clip_score(images, CAPTIONS, clip, references=["a dog", "cats"])
+    with pytest.raises(TypeError, match="candidates is one string"):
+        clip_score(images, "ab", clip)
     with pytest.raises(ValueError, match="a Linear has no get_image_features"):
         ClipScorer(torch.nn.Linear(1, 1), None)

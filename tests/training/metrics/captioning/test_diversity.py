@@ -117,3 +117,7 @@ def test_what_cannot_be_scored_is_refused(samples: Any, references: Any, sentenc
         self_cider(SAMPLES, REFERENCES, similarity="bleu")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="give 1 to 4"):
         distinct_ngrams(SAMPLES, 0)
+    with pytest.raises(ValueError, match="sample at least two of each"):
+        self_cider([["a dog"], ["a cat"]], [["a dog"], ["a cat"]])
+    with pytest.raises(ValueError, match="sample at least two of each"):
+        lsa([["a dog", "a cat"], ["a cat"]])

@@ -194,6 +194,21 @@ def test_the_first_of_the_best_references_counts_and_bars_divide_references(tiny
     assert whole.tolist() == parts.tolist()
 
 
+@pytest.mark.parametrize(
+    ("captions", "references", "error", "message"),
+    [
+        (["a man", "a car"], [[], ["a man"]], ValueError, r"references\[0\] is empty"),
+        (["a man"], ["a man"], TypeError, r"references\[0\] is one string"),
+        (["a man"], [["a man"], ["a car"]], ValueError, "1 candidates but 2 lists of references"),
+        ([], [], ValueError, "no candidates"),
+    ],
+)
+def test_references_that_belong_to_no_caption_are_refused(tiny: MeteorResources, captions, references, error, message):
+    """The first was scored against the next image's references, the second against single letters."""
+    with pytest.raises(error, match=message):
+        meteor(captions, references, tiny)
+
+
 def test_caption_scores_hold_meteor_or_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     captions, references = ["The big car.", "he runs"], [["a large auto"], ["the man ran", "it"]]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -73,10 +73,9 @@ def slow_densecap(predictions: Records, references: Records, resources: MeteorRe
 
 
 def slow_precision(hits: list[bool], npos: int) -> float:
-    point, total = 0.0, 0.0
+    point, total, so_far = 0.0, 0.0, [sum(hits[:n]) for n in range(1, len(hits) + 1)]
     for _ in range(100):
-        reached = [sum(hits[: n + 1]) / (n + 1) for n in range(len(hits)) if sum(hits[: n + 1]) / npos >= point]
-        total += max(reached, default=0)
+        total += max((right / n for n, right in enumerate(so_far, start=1) if right / npos >= point), default=0)
         point += 0.01
     return total / 100
 

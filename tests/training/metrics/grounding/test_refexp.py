@@ -55,6 +55,7 @@ def test_every_figure_is_the_official_one() -> None:
 def test_figures_equal_those_of_counted_pixels() -> None:
     generator = random.Random(0)
     found, true = random_boxes(generator, 400, least=0), random_boxes(generator, 400, least=1)
+    found[::4] = true[::4]
     counted = [slow_areas(*pair) for pair in zip(found, true, strict=True)]
     shares = [Fraction(shared_area, joint) for shared_area, joint, _ in counted]
     generalized = [

@@ -81,3 +81,12 @@ def test_what_cannot_be_scored_is_refused() -> None:
         pope(["yes"], ["maybe"])
     with pytest.raises(ValueError, match="no variant 'own' of POPE"):
         pope(["yes"], ["yes"], variant="own")  # type: ignore[arg-type]
+    for answers in ("ny", ["yes", None]):
+        with pytest.raises(TypeError, match="answers should be a list of strings"):
+            pope(answers, ["yes", "no"])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="1 captions but 2 objects"):
+        caption_answers(["a dog"], ["dog", "cat"])
+
+
+def test_objects_are_asked_of_in_any_case() -> None:
+    assert caption_answers(["a dog on a bus"] * 3, ["Bus", "DOG", "Cat"]) == ["yes", "yes", "no"]
