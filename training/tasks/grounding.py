@@ -219,9 +219,9 @@ class GroundingTask(FusionTask, CaptionedTask):
         found = []
         for image, results in sorted(gather_object(made), key=lambda one: one[0]):
             own = [(text, p) for text, row in zip(captions[image], phrases[image], strict=True) for p in row]
-            for result, (text, phrase) in zip(results, own, strict=True):
-                words = text[phrase["start"] : phrase["end"]]
-                found.append(FoundPhrase(*result, phrase["boxes"], phrase["kinds"], words, text, image))
+            for (boxes, score, regions), (text, phrase) in zip(results, own, strict=True):
+                said = (phrase["boxes"], phrase["kinds"], text[phrase["start"] : phrase["end"]], text)
+                found.append(FoundPhrase(boxes, score, regions, *said, image))
         return found
 
     @torch.no_grad()
