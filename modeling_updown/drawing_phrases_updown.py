@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from processors import load_image
 
@@ -17,6 +17,7 @@ from .drawing_updown import check_picture
 PICTURE_PIXELS = 1000  # the longer side of the picture
 FONT_PIXELS, PADDING, LINE = 18, 4, 3
 LONGEST_LABEL = 40  # letters
+DARK = 110  # of 255, the brightness below which a colour wants white letters
 STEPS = 24  # places that are tried along each side of the picture
 
 Box = tuple[float, float, float, float]
@@ -64,7 +65,7 @@ def draw_phrases(
     places = place_labels([box for box, *_ in outlined], sizes, size=(width, height))
     for (_, label, colour), place in zip(outlined, places, strict=True):
         draw.rectangle(place, fill=colour)
-        draw.text((place[0] + PADDING, place[1] + PADDING / 2), label, fill="black", font=font)
+        draw.text((place[0] + PADDING, place[1] + PADDING / 2), label, fill=ink_on(colour), font=font)
     if path is not None:
         picture.save(path)
     return picture
@@ -79,6 +80,15 @@ def label_of(phrase: Mapping[str, Any]) -> str:
     words = str(phrase["phrase"])
     words = words if len(words) <= LONGEST_LABEL else words[: LONGEST_LABEL - 3] + "..."
     return f"{words} {phrase['boxes'][0]['score']:.2f}"
+
+
+def ink_on(colour: str) -> str:
+    """Black or white, whichever is read better on a colour.
+
+    >>> ink_on("#f0e442"), ink_on("#0072b2")
+    ('black', 'white')
+    """
+    return "white" if ImageColor.getcolor(colour, "L") < DARK else "black"  # type: ignore[operator]
 
 
 def label_size(draw: ImageDraw.ImageDraw, label: str, font: Any) -> tuple[int, int]:
