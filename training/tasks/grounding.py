@@ -39,7 +39,7 @@ NOWHERE = -1.0  # in place of true boxes that are not there
 MERGED = "merged_"  # stands before the figures of the protocol of merged boxes
 FIGURES = {
     **{f"recall_{k}": f"R@{k} at IoU 0.5" for k in (1, 5, 10)},
-    "upper_bound": "upper bound of R@K by the boxes as moved",
+    "upper_bound": "upper bound of R@K",
     "pointing": "pointing accuracy",
 }
 FIELDS = ("score", "hidden_size", "loss", "iou", "box_weight", "dropout")  # of the config, after `grounding_`
