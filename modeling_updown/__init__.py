@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from .configuration_text_updown import UpDownFusionConfig, UpDownPrefixLMConfig
     from .configuration_updown import UpDownCaptioningConfig, UpDownDetectorConfig, UpDownGridConfig, UpDownVqaConfig
+    from .drawing_phrases_updown import draw_phrases
     from .drawing_regions_updown import draw_regions, named_regions
     from .drawing_retrieval_updown import draw_found_images, draw_found_texts
     from .drawing_updown import draw_answer, draw_attention
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .modeling_fusion import UpDownFusionModel
     from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
     from .modeling_grid import UpDownGrid
+    from .modeling_grounding import UpDownFusionForGrounding
     from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         UpDownCaptioningOutput,
         UpDownDetectorOutput,
         UpDownFusionOutput,
+        UpDownGroundingOutput,
         UpDownMaskedLMOutput,
         UpDownPrefixLMOutput,
         UpDownPreTrainingOutput,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
         UpDownVqaOutput,
     )
     from .pipeline_captioning import UpDownImageToTextPipeline
+    from .pipeline_grounding import UpDownPhraseGroundingPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
 __version__ = "0.1.0"
@@ -69,6 +73,7 @@ HOMES = {  # public name -> the module it is imported from
     "draw_attention": "modeling_updown.drawing_updown",
     "draw_found_images": "modeling_updown.drawing_retrieval_updown",
     "draw_found_texts": "modeling_updown.drawing_retrieval_updown",
+    "draw_phrases": "modeling_updown.drawing_phrases_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",
     "named_regions": "modeling_updown.drawing_regions_updown",
     "UpDownImageProcessor": "processors",

@@ -76,6 +76,20 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         where given. Question answering has that head, and pretraining where `objectives` name `qa`.
     answer_dropout (`float`, defaults to 0.0):
         Before the answers.
+    grounding_score (`"concat"`, `"multiply"` or `"region"`, defaults to `"concat"`):
+        What a region is scored for a phrase by: the states of both, joined or multiplied (BAN), or its own state alone,
+        of texts that are one expression each (UNITER).
+    grounding_hidden_size (`int`, *optional*):
+        The layer before that score (by default the text encoder's width); 0 has none, with `"region"` alone.
+    grounding_loss (`"kl"`, `"cross_entropy"` or `"binary"`, defaults to `"kl"`):
+        What is learnt of the regions: their distribution by IoU with the true boxes (VisualBERT), the best one
+        (UNITER), or whether each is one of the phrase's (VL-BERT), which also learns that a phrase has none.
+    grounding_iou (`float`, defaults to 0.5):
+        From which IoU with a true box on a region is the phrase's.
+    grounding_box_weight (`float`, defaults to 1.0):
+        How much the regression of regions to the true boxes weighs; 0 has none, and boxes stay as they are.
+    grounding_dropout (`float`, defaults to 0.0):
+        Before score and regression.
     initializer_range (`float`, defaults to 0.02):
         Of new weights.
     object_tags, attribute_tags, ..., vision_config, freeze_regions:
@@ -86,7 +100,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     label_fields = {"num_answers": ("id2label", None)}
     keys_to_ignore_at_inference = [
         *("losses", "logits_per_image", "logits_per_text", "object_logits", "attribute_logits", "region_predictions"),
-        "answer_logits",
+        *("answer_logits", "phrase_scores", "pred_boxes"),
         *("hidden_states", "attentions", "region_boxes"),
     ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
@@ -119,6 +133,12 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     answer_hidden_size: int | None = None
     num_answers: int | None = None
     answer_dropout: float | int = 0.0
+    grounding_score: Literal["concat", "multiply", "region"] = "concat"
+    grounding_hidden_size: int | None = None
+    grounding_loss: Literal["kl", "cross_entropy", "binary"] = "kl"
+    grounding_iou: float = 0.5
+    grounding_box_weight: float | int = 1.0
+    grounding_dropout: float | int = 0.0
     initializer_range: float = 0.02
     vision_config: Any = None
     freeze_regions: bool = True
@@ -158,6 +178,13 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
             raise ValueError(
                 f"region_embedding='uniter' needs a text_config of BERT with two token types, this is a "
                 f"{text.model_type!r} with {getattr(text, 'type_vocab_size', 0)}: use region_embedding='sum'"
+            )
+        if not 0 < self.grounding_iou <= 1:
+            raise ValueError(f"grounding_iou={self.grounding_iou} must be above 0 and at most 1, as an IoU is")
+        if self.grounding_hidden_size == 0 and self.grounding_score != "region":
+            raise ValueError(
+                f"grounding_hidden_size=0 scores region states as they are, which grounding_score="
+                f"{self.grounding_score!r} joins with phrases: set a width, or grounding_score='region'"
             )
         if not 0 < self.min_temperature <= self.temperature <= self.max_temperature:
             raise ValueError(

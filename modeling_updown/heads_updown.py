@@ -67,6 +67,10 @@ ANSWERS = AutoClass(
     "pipeline_vqa",
 )
 MATCHES = AutoClass("AutoModelForZeroShotImageClassification", "zero-shot-image-classification")
+PLACES = AutoClass("AutoModelForZeroShotObjectDetection", "zero-shot-object-detection")
+PHRASES = AutoClass(
+    "AutoModelForZeroShotObjectDetection", "phrase-grounding", "UpDownPhraseGroundingPipeline", "pipeline_grounding"
+)
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
 
@@ -81,6 +85,8 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownFusionForMaskedLM", "modeling_pretraining", FUSION, MASKED_WORDS, "UpDownMaskedLMOutput"),
     Head("UpDownFusionForImageTextRetrieval", "modeling_retrieval", FUSION, MATCHES, "UpDownRetrievalOutput"),
     Head("UpDownFusionForVisualQuestionAnswering", "modeling_fusion_vqa", FUSION, ANSWERS, "UpDownVqaOutput"),
+    Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PLACES, "UpDownGroundingOutput"),
+    Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),
 )
 

@@ -95,6 +95,33 @@ class UpDownVqaOutput(ModelOutput):
 
 
 @dataclass
+class UpDownGroundingOutput(ModelOutput):
+    """What `UpDownFusionForGrounding` returns for N texts of K phrases each.
+
+    loss (scalar, *optional*): the weighted sum of `losses`.
+    losses (dict of scalars, *optional*): `regions`, that of `config.grounding_loss`, and `boxes`, the regression,
+        without its weight.
+    logits (`torch.Tensor` of shape (N, K, R)): a score of each region for each phrase; -inf on padding.
+    phrase_scores (`torch.Tensor` of shape (N, K, R)): the same in 0..1, summing to 1 over the regions, or each by
+        itself with `grounding_loss="binary"`.
+    pred_boxes (`torch.Tensor` of shape (N, K, R, 4)): each region as moved for each phrase, xyxy in 0..1.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer.
+    attentions (tuple of tensors of shape (N, T, R), *optional*): how the regions were weighed for each word, one a
+        layer, summing to 1.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the images.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    phrase_scores: torch.Tensor | None = None
+    pred_boxes: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
 class UpDownFusionOutput(ModelOutput):
     """What `UpDownFusionModel` returns for N passes; L = T + R tokens, H the text encoder's width.
 

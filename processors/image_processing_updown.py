@@ -433,12 +433,15 @@ class ImagePreparation(BaseImageProcessor):
         """A detector's outputs -> for each image `scores`, `labels` and `boxes` (xyxy), the best first.
 
         Args:
-            outputs: the output of `UpDownDetector`, of which the regressed boxes are used, without the cells.
+            outputs: the output of `UpDownDetector`, of which the regressed boxes are used, without the cells; or that
+                of `UpDownFusionForGrounding`, a text for each image, whose phrases are the labels, from 0.
             threshold: regions of a lower score are left out; by default the processor's `score_threshold`.
             target_sizes: (B, 2) or pairs: height and width of each image in pixels, for boxes in pixels; else 0..1.
 
         Raises `ValueError` for scores and boxes that are not finite.
         """
+        if outputs.get("phrase_scores") is not None:
+            return post_process_phrases(outputs, threshold=threshold or 0.0, target_sizes=target_sizes)
         for what, name in (("scores", "region_scores"), ("boxes", "pred_boxes")):
             if not bool(torch.isfinite(outputs[name][outputs["region_mask"]]).all()):
                 raise ValueError(
@@ -488,6 +491,30 @@ class ImagePreparation(BaseImageProcessor):
         """Save as transformers does; the image processor of a published model is saved with its code."""
         write_image_code(self, save_directory)
         return super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+
+
+def post_process_phrases(outputs: Any, *, threshold: float, target_sizes: Any = None) -> list[dict[str, torch.Tensor]]:
+    """Phrases and regions as `post_process_object_detection` has them: every pair whose score is high enough.
+
+    outputs: `phrase_scores` (N, K, R) and `pred_boxes` (N, K, R, 4). Raises `ValueError` for numbers that are not
+    finite.
+    """
+    results = []
+    for text, (scores, boxes) in enumerate(zip(outputs["phrase_scores"], outputs["pred_boxes"], strict=True)):
+        if not bool(torch.isfinite(scores).all() and torch.isfinite(boxes).all()):
+            raise ValueError(
+                "the model makes scores or boxes that are not numbers (NaN or infinity): its weights are damaged, or "
+                "NaN since their training, so take another checkpoint"
+            )
+        phrases = torch.arange(len(scores), device=scores.device)[:, None].expand_as(scores)
+        kept = (scores >= threshold) & (scores > 0)  # padding has 0
+        best, order = scores[kept].sort(descending=True, stable=True)
+        found = boxes[kept][order]
+        if target_sizes is not None:
+            height, width = (float(side) for side in target_sizes[text])
+            found = found * found.new_tensor([width, height, width, height])
+        results.append({"scores": best, "labels": phrases[kept][order], "boxes": found})
+    return results
 
 
 def write_image_code(image_processor: Any, folder: str | os.PathLike[str]) -> bool:

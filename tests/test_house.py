@@ -24,7 +24,10 @@ LONGEST_FILE, LONGEST_FUNCTION, LARGEST_FILE_BYTES = 600, 60, 2**20
 # short methods that say all by their name, and overrides that transformers documents
 SELF_EXPLAINING_LINES = 6
 # never part of a published folder
-AT_THE_DOOR = {"__init__.py", "registration_updown.py", "drawing_updown.py", "drawing_regions_updown.py"}
+AT_THE_DOOR = {
+    *("__init__.py", "registration_updown.py"),
+    *("drawing_updown.py", "drawing_regions_updown.py", "drawing_phrases_updown.py"),
+}
 # the files that may use what other libraries do not document
 TOUCHING_OTHERS = {"compat_updown.py", "registration_updown.py", "code_updown.py"}
 UNDOCUMENTED = {

@@ -24,6 +24,7 @@ from modeling_updown import (
     UpDownForImageCaptioning,
     UpDownForVisualQuestionAnswering,
     UpDownFusionConfig,
+    UpDownFusionForGrounding,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForMaskedLM,
     UpDownFusionForPreTraining,
@@ -197,6 +198,11 @@ def tiny_masked_lm(**changes: Any) -> UpDownFusionForMaskedLM:
 def tiny_fusion_vqa(**changes: Any) -> UpDownFusionForVisualQuestionAnswering:
     """Question answering on the fusion model, in evaluation mode."""
     return seeded(UpDownFusionForVisualQuestionAnswering, tiny_fusion_config(**changes))
+
+
+def tiny_grounding(**changes: Any) -> UpDownFusionForGrounding:
+    """Phrase grounding on the fusion model, in evaluation mode."""
+    return seeded(UpDownFusionForGrounding, tiny_fusion_config(**changes))
 
 
 def tiny_text_config(model_type: str = "gpt2", **changes: Any) -> Any:
@@ -429,6 +435,13 @@ def save_tiny_retrieval(folder: Path, **changes: Any) -> Path:
 def save_tiny_fusion_vqa(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the fusion question answerer and its processor into one folder, which is returned."""
     tiny_fusion_vqa(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_grounding(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the grounding model and its processor into one folder, which is returned."""
+    tiny_grounding(**changes).save_pretrained(folder)
     tiny_fusion_processor().save_pretrained(folder)
     return folder
 

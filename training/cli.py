@@ -24,6 +24,7 @@ from training.commands.demo import add_demo
 from training.commands.detect import add_detect
 from training.commands.evaluate import add_evaluate
 from training.commands.extract import add_extract
+from training.commands.ground import add_ground
 from training.commands.index import add_index
 from training.commands.push import add_push
 from training.commands.regions import add_check_regions, add_convert_regions
@@ -43,6 +44,7 @@ examples:
   updown ask photo.jpg "what colour is it?" --choices red,green,blue
   updown demo                                      the trained captioner on a few images
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
+  updown ground photo.jpg "the brown dog left of the boy" --draw found.png
   updown extract photos/ --output regions/         region features, made once, for training
   updown index photos/ --captions captions.jsonl --output index/     make images, and texts, searchable
   updown search "two dogs on a beach" --index index/ --output sheet.jpg
@@ -142,6 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_demo(commands)
     add_detect(commands)
     add_extract(commands)
+    add_ground(commands)
     add_index(commands)
     add_search(commands)
     add_train(commands)

@@ -45,6 +45,8 @@ class RegionsRecipe:
     random_backbone: start from random backbone weights (tests).
     store: folder of a region store; features are made once, at start, for images it lacks. Empty: regions are made
         from pixels at every step, which training the region source needs.
+    given_boxes: the store holds the regions of boxes that the source was given (`updown extract --boxes`), not those
+        that it would find: so a model is scored, or trained, among people's boxes.
     min_share: 0..1, the smallest share of a split's images that must have regions in the store; with fewer the run
         ends, else the others are left out with a warning.
     soft_labels: keep the detector's probabilities of all classes and attributes in the store: what `mrc_ce` and
@@ -67,6 +69,7 @@ class RegionsRecipe:
     pretrained: str = key("", beside=NEW)
     random_backbone: bool = False
     store: str = ""
+    given_boxes: bool = False
     min_share: float = key(0.5, lowest=0, highest=1)
     soft_labels: bool = False
     tags: list[str] = key([], beside=NEW)  # noqa: RUF009 (it copies the list)
@@ -106,13 +109,14 @@ class TrainRecipe:
         accumulated pieces.
     questions_per_image: question answering: so many questions of an image are learnt together and share its regions;
         `batch_size` counts such groups.
-    captions_per_image: cross-entropy, pretraining and retrieval: how many of an image's captions are learnt together.
+    captions_per_image: cross-entropy, pretraining, retrieval and grounding: how many of an image's captions are learnt
+        together.
         They are drawn where it has more; where it has fewer, captions are learnt twice for cross-entropy.
     momentum_queue, momentum_decay: pretraining and retrieval: contrast with a slowly moving copy of the model and so
         many of its earlier embeddings (ALBEF: 65536, 0.995); 0 does without the copy.
     gradient_checkpointing: spend time to save memory: what lies between a transformer's layers is made twice.
     withhold: question answering: train and score without the `image` or without the `question`, for baselines that show
-        what each adds.
+        what each adds; grounding: without the `image`, of whose regions the boxes alone are left, or the `text`.
     word_vectors: question answering: a GloVe text file, or a folder or Hub id of a model with a tokenizer, whose word
         vectors new ones start from.
     accumulation: pieces a step's images are split into on each process.
@@ -157,7 +161,7 @@ class TrainRecipe:
     momentum_queue: int = key(0, lowest=0)
     momentum_decay: float = key(0.995, lowest=0, below=1)
     gradient_checkpointing: bool = False
-    withhold: Literal["", "image", "question"] = ""
+    withhold: Literal["", "image", "question", "text"] = ""
     word_vectors: str = key("", beside=NEW)
     accumulation: int = key(1, lowest=1)
     optimizer: Literal["adamw", "adam", "adamax", "sgd"] = "adamw"

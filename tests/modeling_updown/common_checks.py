@@ -166,6 +166,17 @@ def check_gradients_of_states(test: Any) -> None:
     test.assertGreater(model.fusion.region_embedding.of_features.weight.grad.abs().max().item(), 0)
 
 
+def check_gradients_of_finite_states(test: Any) -> None:
+    """As `check_gradients_of_states`, where scores of padding are -inf: the loss is made of the others."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    (output.logits[output.logits.isfinite()].sum() + output.attentions[0].square().sum()).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.fusion.region_embedding.of_features.weight.grad.abs().max().item(), 0)
+
+
 def check_seeded_tuples(test: Any) -> None:
     """`return_dict=False` gives the same tensors as a tuple, where matching draws the same wrong pairs."""
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()

@@ -18,6 +18,7 @@ from modeling_updown import (
     UpDownForImageCaptioning,
     UpDownForVisualQuestionAnswering,
     UpDownFusionConfig,
+    UpDownFusionForGrounding,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForMaskedLM,
     UpDownFusionForPreTraining,
@@ -493,6 +494,24 @@ class FusionVqaSpec(FusionSpec):
     overrides = FusionSpec.overrides | {
         "test_attention_outputs": checks.check_glances,
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_states,
+    }
+
+
+class GroundingSpec(FusionSpec):
+    """Grounding on the fusion model: an expression for each image."""
+
+    name = "Grounding"
+    all_model_classes = (UpDownFusionForGrounding,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForZeroShotObjectDetection": UpDownFusionForGrounding}
+    labels_for = {
+        "UpDownFusionForGrounding": lambda spec, config: torch.tensor([0.1, 0.2, 0.6, 0.8]).expand(
+            spec.batch_size, 1, 1, 4
+        )
+    }
+    overrides = FusionSpec.overrides | {
+        "test_attention_outputs": checks.check_word_attention,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_finite_states,
     }
 
 

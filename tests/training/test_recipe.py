@@ -244,7 +244,9 @@ evaluate.batch_size train.objective evaluate.metric evaluate.every_epochs evalua
 regions.weights regions.proposal_weights regions.pretrained regions.random_backbone regions.store regions.flips
 regions.crops regions.processor
 """
-TOP_DOWN = "regions.soft_labels regions.tags regions.tag_vectors regions.min_share regions.trained"
+TOP_DOWN = """
+regions.soft_labels regions.tags regions.tag_vectors regions.min_share regions.trained regions.given_boxes
+"""
 WRITES = """
 train.label_smoothing train.max_words train.min_word_count train.samples_per_image train.baseline
 train.sample_temperature train.captions_per_image evaluate.num_beams evaluate.final_num_beams evaluate.length_penalty
@@ -259,6 +261,10 @@ ANSWERS = """
 answers.file answers.min_count answers.top answers.spelling answers.scores train.questions_per_image train.withhold
 train.word_vectors train.min_word_count
 """
+GROUNDS = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
+train.gradient_checkpointing train.withhold
+"""
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
 questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
@@ -267,13 +273,19 @@ SAMPLED = "train.scheduled_sampling_increase train.scheduled_sampling_epochs tra
 TEXTS = """
 texts.data texts.share texts.vocabulary texts.named texts.drop_names texts.false_names texts.certainty texts.boxes
 """
-CHECKED = {**dict.fromkeys(TASKS, ()), "vqa": ("crops",), "detection": ("store", "source", "pretrained")}
+CHECKED = {
+    **dict.fromkeys(TASKS, ()),
+    "vqa": ("crops",),
+    "grounding": ("crops",),
+    "detection": ("store", "source", "pretrained"),
+}
 READ_BY = {
     "captioning": [TOP_DOWN, WRITES, SAMPLED, TEXTS],
     "prefix_lm": [TOP_DOWN, WRITES, TEXTS, "text.pretrained text.learning_rate train.gradient_checkpointing"],
     "retrieval": [TOP_DOWN, CONTRASTS],
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS, ASKED],
     "vqa": [TOP_DOWN, ANSWERS],
+    "grounding": [TOP_DOWN, GROUNDS],
     "detection": ["train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image"],
 }
 

@@ -18,7 +18,7 @@ from tests.training.tiny_run import log_of, train_here
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe
 from training.shipped import RECIPES
-from training.tasks import captioning, detection, vqa
+from training.tasks import captioning, detection, grounding, vqa
 
 NAMES = sorted(f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yaml"))
 STEPS = 20
@@ -155,6 +155,7 @@ def formats_in(content: Any) -> Iterator[str]:
         (("captioning", "pretraining", "prefix_lm", "retrieval"), captioning.FORMATS),
         (("vqa",), vqa.FORMATS),
         (("detection",), detection.FORMATS),
+        (("grounding",), grounding.FORMATS),
     ],
 )
 def test_every_format_of_data_has_a_recipe(tasks: tuple[str, ...], formats: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from tests import tiny
 from tests.training.tiny_run import (
     new_accelerator,
     tiny_detection_recipe,
+    tiny_grounding_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
     tiny_vqa_recipe,
@@ -33,10 +34,12 @@ SAVED = {
     "UpDownPrefixLMForImageCaptioning": tiny.save_tiny_prefix_lm,
     "UpDownFusionForImageTextRetrieval": tiny.save_tiny_retrieval,
     "UpDownFusionForVisualQuestionAnswering": tiny.save_tiny_fusion_vqa,
+    "UpDownFusionForGrounding": tiny.save_tiny_grounding,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
     "detection": ["UpDownDetector"],
+    "grounding": ["UpDownFusionForGrounding"],
     "prefix_lm": ["UpDownPrefixLMForImageCaptioning"],
     "pretraining": [],
     "retrieval": ["UpDownFusionForImageTextRetrieval"],
@@ -45,6 +48,7 @@ TAKES = {
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
     "detection": tiny_detection_recipe,
+    "grounding": tiny_grounding_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,
@@ -95,7 +99,9 @@ def tiny_type(folder: Path) -> str:
 @pytest.mark.parametrize("task", TASKS)
 def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folders: dict[str, Path], task: str) -> None:
     for name, folder in folders.items():
-        fusion = task in ("retrieval", "pretraining") and "Fusion" in name  # its layers are a start for other heads
+        fusion = (
+            task in ("grounding", "retrieval", "pretraining") and "Fusion" in name
+        )  # its layers are a start for other heads
         if name in TAKES[task] or fusion:
             continue
         recipe = recipe_of(task, tmp_path)
@@ -112,6 +118,7 @@ def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folde
         ("caption", ["UpDownForImageCaptioning", "UpDownPrefixLMForImageCaptioning"]),
         ("ask", ["UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"]),
         ("index", ["UpDownFusionForImageTextRetrieval"]),
+        ("ground", ["UpDownFusionForGrounding"]),
     ],
 )
 def test_a_command_names_a_folder_of_another_kind(
@@ -119,7 +126,9 @@ def test_a_command_names_a_folder_of_another_kind(
 ) -> None:
     path = tmp_path / "photo.png"
     tiny.tiny_image().save(path)
-    more = {"caption": [], "ask": ["what?"], "index": ["--output", str(tmp_path / "index")]}[command]
+    more = {"caption": [], "ask": ["what?"], "ground": ["a dog"], "index": ["--output", str(tmp_path / "index")]}[
+        command
+    ]
     for name in set(folders) - set(takes):
         assert updown([command, str(path), *more, "--model", str(folders[name])]) == 2
         assert f"({name}), but {takes[0]} (type '" in capsys.readouterr().err

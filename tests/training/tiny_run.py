@@ -104,6 +104,26 @@ def tiny_retrieval_recipe(folder: Path, *, train: dict[str, Any] | None = None, 
     return recipe_of({**values, **changes})
 
 
+def tiny_grounding_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Phrases of scenes and regions as in `tiny_recipe`, a BERT of two layers with word pieces of the sentences."""
+    settings = {"objective": "mixed", "epochs": 2, "batch_size": 8, "captions_per_image": 2, "max_words": 24}
+    settings |= {"learning_rate": 5e-3, "warmup_steps": 5}
+    source = {"backbone": "test_vit", "image_size": 32, "grid_size": 2, "region_feature_size": 64}
+    sizes: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 32, "initializer_range": 0.05}
+    values: dict[str, Any] = {
+        "task": "grounding",
+        "output": str(folder / "run"),
+        "data": {"format": "scenes", "num_scenes": NUM_SCENES, "image_size": 32},
+        "regions": RegionsRecipe(source=source, random_backbone=True, store=str(folder / "store")),
+        "text": TextRecipe(vocabulary_size=320),
+        "model": {"text_config": sizes, "initializer_range": 0.05},
+        "train": TrainRecipe(**{**settings, **(train or {})}),
+        "evaluate": EvaluateRecipe(metric="recall_1", batch_size=3),
+    }
+    return recipe_of({**values, **changes})
+
+
 def recipe_of(values: dict[str, Any]) -> Any:
     """A recipe of its task's class."""
     return TASKS[values["task"]].recipe(**values)

@@ -55,6 +55,8 @@ def run_convert_checkpoint(arguments: argparse.Namespace) -> int:
     command = COMMANDS.get(converted.model.config.model_type)
     if type(converted.model).__name__ == "UpDownFusionForVisualQuestionAnswering":
         command = 'updown ask IMAGE "QUESTION?" --model {folder} --regions DETECTOR'
+    if type(converted.model).__name__ == "UpDownFusionForGrounding":
+        command = 'updown ground IMAGE "EXPRESSION" --model {folder} --regions DETECTOR'
     tried = "" if command is None else f", or `{command.format(folder=arguments.output)}`"
     say(f"{arguments.output}: load it with {type(converted.model).__name__}.from_pretrained{tried}")
     return 0

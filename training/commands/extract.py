@@ -43,8 +43,8 @@ def add_extract(commands: Any) -> None:
     parser.add_argument(
         "--boxes",
         metavar="RECIPE",
-        help="for a detector: the regions are the boxes that this detection recipe marks (people's, say), and the "
-        "images are theirs; --grid-sizes 1 puts the whole image before them",
+        help="for a detector: the regions are the boxes that this recipe of detection or grounding marks (people's, "
+        "say), and the images are theirs; --grid-sizes 1 puts the whole image before them",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="with --boxes: change a value of the recipe"
@@ -133,7 +133,9 @@ def run_extract(arguments: argparse.Namespace) -> int:
 def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any]) -> None:
     """`ValueError` for neither images nor boxes, for both, and for what is idle beside `--boxes` or without it."""
     if bool(arguments.images) == bool(arguments.boxes):
-        raise ValueError("name images, or with --boxes a recipe of detection, whose own images are taken: one of both")
+        raise ValueError(
+            "name images, or with --boxes a recipe of detection or grounding, whose own images are taken: one of both"
+        )
     if arguments.set and not arguments.boxes:
         raise ValueError("--set changes the recipe of --boxes: leave it out, or name one")
     idle = [f"--{name.replace('_', '-')}" for name in selection if name != "grid_sizes"]
@@ -142,28 +144,45 @@ def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any])
 
 
 def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] = ()) -> tuple[Any, Any]:
-    """The images of a detection recipe's data, of all splits, each once, and the boxes of each (`marked_boxes`).
+    """The images of a recipe's data, of all splits, each once, and the boxes of each (`marked_boxes`).
 
-    Raises `ValueError` for a recipe of another task, and what its data raise.
+    recipe: of detection, or of grounding, whose boxes are those of its phrases. Raises `ValueError` for a recipe of
+    another task, and what its data raise.
     """
     from datasets import concatenate_datasets
 
-    from training.data.boxes.formats import load_detection
+    from training.data.phrases.rows import with_boxes
     from training.recipe import read_recipe
     from training.regions.extract import unique_rows
     from training.regions.given_boxes import marked_boxes
+    from training.tasks import detection, grounding
     from training.tasks.build import load_by_split
-    from training.tasks.detection import BY_SPLIT, FORMATS
 
     found = read_recipe(recipe, changes)
-    if found.task != "detection":
-        raise ValueError(f"{recipe} is a recipe of the task {found.task}: name one of detection, whose data have boxes")
-    load = partial(load_detection, formats=FORMATS)
-    apart = next((list(found.data[name]) for name in BY_SPLIT if isinstance(found.data.get(name), dict)), [])
-    parts = [load_by_split(load, found.data, split=split, names=BY_SPLIT).rows for split in apart]
-    rows = concatenate_datasets(parts or [load(**found.data).rows])
-    boxes = marked_boxes(rows.select_columns(["image_id", "boxes", "crowd"]), grid_sizes=grid_sizes)
+    if found.task == "detection":
+        load: Any = partial(marked_rows, formats=detection.FORMATS)
+        names: Sequence[str] = detection.BY_SPLIT
+    elif found.task == "grounding":
+        load, names = partial(grounding.load_phrases, formats=grounding.FORMATS), grounding.BY_SPLIT
+    else:
+        raise ValueError(f"{recipe} is a recipe of the task {found.task}: name one of detection or grounding")
+    apart = next((list(found.data[name]) for name in names if isinstance(found.data.get(name), dict)), [])
+    parts = [load_by_split(load, found.data, split=split, names=names) for split in apart]
+    rows = concatenate_datasets(parts or [load(**found.data)])
+    marked = (
+        rows.select_columns(["image_id", "boxes", "crowd"])
+        if found.task == "detection"
+        else with_boxes(rows.remove_columns("image"))
+    )
+    boxes = marked_boxes(marked, grid_sizes=grid_sizes)
     return unique_rows(rows.select_columns(["image_id", "image"]), without=()), boxes
+
+
+def marked_rows(**options: Any) -> Any:
+    """The rows of a detection data set."""
+    from training.data.boxes.formats import load_detection
+
+    return load_detection(**options).rows
 
 
 def image_rows(arguments: Sequence[str]) -> Any:

@@ -17,8 +17,10 @@ from training.shipped import published
 # folders of hub_cards; a wheel contains only the captioner
 TRAINED_CAPTIONER = "updown-captioning-flickr8k"
 TRAINED_DETECTOR = "updown-detector-lite"
+TRAINED_GROUNDING = "updown-grounding-flickr8k"
 TRAINED_RETRIEVAL = "updown-retrieval-flickr8k"
 TRAINED_VQA = "updown-vqa-daquar-flickr8k"
+TRAINED = (TRAINED_CAPTIONER, TRAINED_DETECTOR, TRAINED_GROUNDING, TRAINED_RETRIEVAL, TRAINED_VQA)
 USER_ERRORS = (OSError, ValueError, TypeError, ImportError, SafetensorError)
 LONGEST_MESSAGE = 600
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -127,7 +129,7 @@ def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
         ours = published(model or default)
         if (ours / "config.json").is_file():
             return str(ours)
-        if model is None or model in (TRAINED_CAPTIONER, TRAINED_DETECTOR, TRAINED_RETRIEVAL, TRAINED_VQA):
+        if model is None or model in TRAINED:
             raise ValueError(
                 f"{ours.name} is absent, since an installed package contains only the captioner: name a model with "
                 f"--model (the folder hub_cards/{ours.name} of the project's repository, another folder or a Hub id), "

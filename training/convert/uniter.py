@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, BertConfig, BertTokenizer
 
 from modeling_updown import (
     UpDownFusionConfig,
+    UpDownFusionForGrounding,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForPreTraining,
     UpDownFusionForVisualQuestionAnswering,
@@ -78,7 +79,9 @@ HEADS: dict[str, dict[str, str]] = {
         "answers": "vqa_output.3",
     },
     "rank": {"match_head": "rank_output"},
+    "re": {"score": "re_output"},
 }
+DEEP_RE = {"pairs.linear": "re_output.0", "pairs.norm": "re_output.2", "score": "re_output.3"}  # with `--mlp 2`
 ROOTS = {  # how the names of each head's tensors begin
     "itm": "itm_output.",
     "mlm": "cls.predictions.",
@@ -86,10 +89,10 @@ ROOTS = {  # how the names of each head's tensors begin
     "mrfr": "feat_regress.",
     "vqa": "vqa_output.",
     "rank": "rank_output.",
+    "re": "re_output.",
 }
 PRETRAINING = ("itm", "mlm", "mrc_kl", "mrfr")
 WITHOUT_A_CLASS = {  # heads that are refused, and what they do
-    "re_output.": "scores each region for a referring expression",
     "nlvr2_output.": "compares two images (NLVR2)",
     "vcr_output.": "ranks VCR's answers, with token types and words of its own",
 }
@@ -103,12 +106,13 @@ POSITIONS, PROJECTION = "uniter.embeddings.position_embeddings.weight", "uniter.
 
 
 def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
-    """UNITER pretrained, or fine-tuned for questions, entailment or retrieval -> the fusion model of that task.
+    """UNITER pretrained, or fine-tuned for questions, entailment, retrieval or expressions -> the fusion model of that
+    task.
 
     Pretraining's heads become `UpDownFusionForPreTraining`, with those objectives that the checkpoint has heads for;
     `vqa_output` (also of SNLI-VE) `UpDownFusionForVisualQuestionAnswering`; `rank_output`
-    `UpDownFusionForImageTextRetrieval`, whose `match` is its score; none `UpDownFusionModel`. Raises `ValueError` for a
-    head that this package has no class for.
+    `UpDownFusionForImageTextRetrieval`, whose `match` is its score; `re_output` `UpDownFusionForGrounding`, of one
+    expression a text; none `UpDownFusionModel`. Raises `ValueError` for a head that this package has no class for.
 
     Options read: those of UNITER's model config (`num_attention_heads`, by default one for every 64 of the width,
     `hidden_dropout_prob`, `attention_probs_dropout_prob`, `hidden_act`, `initializer_range`); `itm_ot_lambda` (0.1);
@@ -163,6 +167,7 @@ def model_class(heads: list[str]) -> Any:
     tasks: dict[tuple[str, ...], Any] = {
         ("vqa",): UpDownFusionForVisualQuestionAnswering,
         ("rank",): UpDownFusionForImageTextRetrieval,
+        ("re",): UpDownFusionForGrounding,
     }
     if not heads:
         return UpDownFusionModel
@@ -178,7 +183,7 @@ def uniter_names(weights: Weights, heads: list[str]) -> dict[str, str]:
     body = "" if not heads else "fusion."
     layers = {f"{body}{ours}": theirs for ours, theirs in LAYERS.items()}
     for head in heads:
-        layers |= HEADS[head]
+        layers |= DEEP_RE if head == "re" and is_deep(weights) else HEADS[head]
     names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in layers.items() for part in ("weight", "bias")}
     text = [name for name in weights if name.startswith("uniter.embeddings.")] + encoder_names(weights, root="uniter")
     names |= {f"{body}text_model.{name.removeprefix('uniter.')}": name for name in text}
@@ -187,6 +192,11 @@ def uniter_names(weights: Weights, heads: list[str]) -> dict[str, str]:
     if learns_regions(heads):
         names[f"{body}region_embedding.of_masked.weight"] = MASKED
     return names
+
+
+def is_deep(weights: Weights) -> bool:
+    """Whether the head of referring expressions has a layer before its score."""
+    return any(name.startswith("re_output.0.") for name in weights)
 
 
 def encoder_names(weights: Weights, *, root: str) -> list[str]:
@@ -219,6 +229,8 @@ def uniter_shapes(weights: Weights, heads: list[str]) -> dict[str, tuple[int | N
         shapes["region_classifier.net.3.bias"] = (None,)
     if "vqa" in heads:
         shapes |= {"vqa_output.0.bias": (None,), "vqa_output.3.bias": (None,)}
+    if "re" in heads and is_deep(weights):
+        shapes["re_output.0.bias"] = (None,)
     return shapes
 
 
@@ -337,6 +349,10 @@ def head_fields(weights: Weights, options: Mapping[str, Any], *, heads: list[str
         hidden, num_answers = len(weights["vqa_output.0.bias"]), len(weights["vqa_output.3.bias"])
         answers = answer_words(options, num_answers=num_answers)
         return {"answer_hidden_size": hidden, "id2label": dict(enumerate(answers))}
+    if "re" in heads:
+        hidden = len(weights["re_output.0.bias"]) if is_deep(weights) else 0
+        head = {"grounding_score": "region", "grounding_hidden_size": hidden, "grounding_box_weight": 0}
+        return {**head, "grounding_loss": "cross_entropy", "objectives": {}}
     fields: dict[str, Any] = {"hard_negatives": False, "mrc_average_classes": True, "word_bias": "mlm" in heads}
     if "mrc_kl" in heads:
         fields["num_objects"] = len(weights["region_classifier.net.3.bias"]) - 1

@@ -32,6 +32,8 @@ TEMPLATE = "hub_cards/card_template.md"
 COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model and its variants
 ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
 METRIC_NAMES = {key: name for spec in TASKS.values() for key, name in spec.metrics.items()}
+# kinds that figures are told apart by: what they are called, the figure, and what there is a number of
+KINDS = (("kind of question", "accuracy_x100", "questions"), ("type of phrase", "recall_1_x100", "phrases"))
 # tasks that transformers' own pipelines do, by the Auto class that they load a model with
 BUILT_IN_TASKS = {head.auto.name: head.auto.task for head in HEADS if head.auto.task and not head.auto.pipeline}
 
@@ -47,7 +49,7 @@ def write_card(
     """Write `README.md` into a Hub folder; where `evaluation` or `training` is empty, the card says so."""
     saved = read_json(folder / "config.json")
     classes = list(saved.get("auto_map", {}))
-    task = next(iter([*saved.get("custom_pipelines", {}), *built_in_tasks(config, classes)]), None)
+    task = next(iter([*built_in_tasks(config, classes), *saved.get("custom_pipelines", {})]), None)
     name = repo_id.split("/")[-1]
     card_data = ModelCardData(
         license=LICENSE,
@@ -201,16 +203,21 @@ def figures(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def kinds(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Accuracy by the kind of question, with how many there are; empty for other evaluations.
+    """Titles, and a row of figures for each kind of question or type of phrase; empty for other evaluations.
 
     >>> kinds({"domains": {"answers: number": {"accuracy_x100": 42.8, "questions": 10}}})
-    [('answers: number', '42.80', '10')]
+    [('kind of question', 'accuracy (x100)', 'questions'), ('answers: number', '42.80', '10')]
     """
-    return [
-        (name, f"{values['accuracy_x100']:.2f}", f"{values['questions']:,}")
-        for name, values in (evaluation.get("domains") or {}).items()
-        if {"accuracy_x100", "questions"} <= {*values}
-    ]
+    domains = evaluation.get("domains") or {}
+    for title, metric, number in KINDS:
+        rows = [
+            (name, f"{values[metric]:.2f}", f"{values[number]:,}")
+            for name, values in domains.items()
+            if {metric, number} <= {*values}
+        ]
+        if rows:
+            return [(title, metric_name(metric), number), *rows]
+    return []
 
 
 def compared(path: Path) -> dict[str, Any]:

@@ -20,6 +20,8 @@ OWN_PACKAGES = ("modeling_updown", "processors", "training")
 QUESTIONS: dict[str, dict[str, Any]] = {
     "visual-question-answering": {"question": "what colour is the circle?"},
     "object-detection": {"threshold": 0.01},
+    "zero-shot-object-detection": {"candidate_labels": ["a red circle", "a dog"], "threshold": 0.01},
+    "phrase-grounding": {"text": "a red circle and a dog", "phrases": ["a red circle", "a dog"]},
     "zero-shot-image-classification": {"candidate_labels": ["a red circle", "two dogs on a beach"]},
 }
 TEXTS = ["a red circle", "two dogs run on a beach."]  # of different length, so that one is padded

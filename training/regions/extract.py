@@ -27,7 +27,7 @@ from modeling_updown.configuration_tags_updown import TAG_KINDS, class_names
 from modeling_updown.regions_updown import entries
 from training.console import one_line, say
 from training.recipe_sections import RegionsRecipe
-from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes
+from training.regions.given_boxes import GivenBoxes, box_inputs, boxes_mark, check_boxes, given_fingerprint
 from training.regions.image_marks import changed_images, check_same_images, image_mark
 from training.regions.store import RegionStore, RegionStoreWriter
 from training.regions.stored_images import check_missing, rows_in_store
@@ -380,7 +380,7 @@ class ImageRegions:
     ):
         self.store_folder, self.source, self.soft_labels = regions.store, source, regions.soft_labels
         self.image_processor, self.accelerator = image_processor, accelerator
-        self.min_share = regions.min_share
+        self.min_share, self.given_boxes = regions.min_share, regions.given_boxes
         self.stores: dict[bool, RegionStore] = {}
         self.names: dict[bool, dict[str, str]] = {False: {}, True: {}}  # the stores' ids of rows, where they differ
         self.columns = dict.fromkeys(("region_features", "region_boxes"), "")  # what `batch` reads of a store: why
@@ -389,6 +389,8 @@ class ImageRegions:
             raise ValueError("regions.trained needs pixels at every step: leave regions.store empty")
         if self.store_folder and regions.crops < 1:
             raise ValueError("regions.crops needs pixels at every step: leave regions.store empty")
+        if self.given_boxes and not self.store_folder:
+            raise ValueError("regions.given_boxes is of a store: name that of updown extract --boxes in regions.store")
         if not self.store_folder and source is None:
             raise ValueError("the model has no region source: name the folder of its region features in regions.store")
 
@@ -453,7 +455,7 @@ class ImageRegions:
         self.accelerator.wait_for_everyone()  # every process has read the store before one of them writes
         if self.source is None:
             return RegionStore(folder)
-        if not names.keys() >= set(ids):
+        if not self.given_boxes and not names.keys() >= set(ids):
             renamed = {image_id for image_id, name in names.items() if name != image_id}
             extract_regions(
                 unique_rows(rows, without=renamed),
@@ -469,7 +471,10 @@ class ImageRegions:
             self.source, self.image_processor, accelerator=self.accelerator, flipped=flipped, soft_labels=False
         )
         extractor.select(None)
-        store.check_fingerprint(extractor.fingerprint(), on_mismatch="error")
+        expected = extractor.fingerprint()
+        if self.given_boxes:
+            expected = given_fingerprint(store, expected)
+        store.check_fingerprint(expected, on_mismatch="error")
         return store
 
     def batch(

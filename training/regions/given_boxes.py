@@ -12,6 +12,17 @@ import torch
 
 from modeling_updown.modeling_detector import cells_of_grids
 
+# of a source's fingerprint, what says how it describes boxes, wherever they are
+DESCRIPTION = (
+    "model_type",
+    "backbone",
+    "joined_features",
+    "size",
+    "exact_resize",
+    "channel_order",
+    "weights",
+    "flipped",
+)
 GivenBoxes = Mapping[str, np.ndarray]  # image id -> boxes (R, 4) float32, xyxy in 0..1
 
 
@@ -69,3 +80,16 @@ def boxes_mark(boxes: GivenBoxes) -> str:
         digest.update(f"{image_id}\0{len(own)}\0".encode())
         digest.update(np.ascontiguousarray(own, dtype="<f4").tobytes())
     return digest.hexdigest()[:16]
+
+
+def given_fingerprint(store: Any, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """What must hold of a store of given boxes for a source with this fingerprint: that it describes boxes so.
+
+    Raises `ValueError` for a store of regions that a source found.
+    """
+    if not store.fingerprint.get("given_boxes"):
+        raise ValueError(
+            f"regions.given_boxes is set, but {store.folder} holds regions that a source found: leave it out, or name "
+            "a store of updown extract --boxes"
+        )
+    return {name: fingerprint[name] for name in DESCRIPTION if name in fingerprint}

@@ -33,6 +33,8 @@ class VqaRecipe(Recipe):
 
 
 def check_recipe(recipe: VqaRecipe) -> None:
-    """`ValueError` for crops, which may lack what is asked about."""
+    """`ValueError` for crops, which may lack what is asked about, and for what cannot be withheld."""
     if recipe.regions.crops < 1:
         raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole images, leave it out")
+    if recipe.train.withhold == "text":
+        raise ValueError("train.withhold is 'text', which questions call the question: set it to question, or to image")

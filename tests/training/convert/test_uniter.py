@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForPreTraining, AutoModelForVisualQuestionAnswering
 
 from modeling_updown import (
+    UpDownFusionForGrounding,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForPreTraining,
     UpDownFusionForVisualQuestionAnswering,
@@ -198,6 +199,42 @@ def test_the_ranking_score_is_the_match(golden, options):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("variant", ["re", "re_mlp2"])
+def test_referring_expressions(golden, options, variant):
+    """Scores of the linear and of the deep head; what is no object there counts -1e4 after the same pass."""
+    model = converted(options, variant=variant)
+    assert isinstance(model, UpDownFusionForGrounding)
+    given, scores = inputs(golden, "re"), golden[f"out.{variant}.scores"]
+    real = given["region_mask"]
+    found = model(**given).logits[:, 0]
+    assert_near(found[real], scores[real])
+    assert found[~real].eq(float("-inf")).all() and scores[~real].eq(-1e4).all()
+    assert found.argmax(dim=1).tolist() == scores.argmax(dim=1).tolist()
+    if variant == "re":
+        assert found.argmax(dim=1).tolist() == golden["out.re.argmax"].tolist()
+        others = golden["in.re_masked.obj_masks"].bool()
+        masked = golden["out.re_masked.scores"]
+        assert others[real].any() and masked[others].eq(-1e4).all()
+        assert_near(found[~others], masked[~others])
+        targets = golden["in.re.targets"].squeeze(1)
+        assert_near(torch.nn.functional.cross_entropy(found, targets, reduction="none"), golden["out.re.loss"])
+
+
+def test_the_loss_of_referring_expressions_is_that_of_the_best_region(golden, options):
+    """Given the target's box as the true one; a mean where the reference sums."""
+    model, given = converted(options, variant="re"), inputs(golden, "re")
+    corners = torch.linspace(0, 0.6, 7)
+    boxes = torch.stack([corners, corners, corners + 0.3, corners + 0.3], dim=-1).expand(3, 7, 4)
+    targets = golden["in.re.targets"].squeeze(1)
+    true = boxes[torch.arange(3), targets][:, None, None]
+    output = model(**(given | {"region_boxes": boxes}), labels=true)
+    expected = torch.nn.functional.cross_entropy(output.logits[:, 0], targets)
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    assert model.score.weight.grad.abs().max() > 0
+
+
+@torch.no_grad()
 def test_a_saved_folder_loads_as_it_was(golden, options, pretrained, tmp_path, capsys):
     """By the command, from the golden file itself, whose options are JSON."""
     (tmp_path / "options.json").write_text(json.dumps(options))
@@ -333,7 +370,7 @@ def test_a_converted_answerer_reads_cased_words(tmp_path):
 
 @pytest.mark.parametrize(
     ("head", "what"),
-    [("re_output.weight", "referring expression"), ("nlvr2_output.bias", "NLVR2"), ("vcr_output.0.weight", "VCR")],
+    [("nlvr2_output.bias", "NLVR2"), ("vcr_output.0.weight", "VCR")],
 )
 def test_heads_without_a_class_are_refused(tmp_path, head, what):
     with pytest.raises(ValueError, match=f"head {head.split('.')[0]} .*{what}.* convert the pretrained checkpoint"):

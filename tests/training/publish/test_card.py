@@ -26,6 +26,7 @@ from training.publish.card import (
     built_in_tasks,
     evaluation_results,
     figures,
+    kinds,
     metric_name,
     region_facts,
     template_for,
@@ -196,6 +197,11 @@ def test_card_of_a_retrieval_model_tells_what_it_has_learnt(
         ("UpDownFusionForMaskedLM", None, "processor.tokenizer.mask_token}"),
         ("UpDownFusionModel", None, "AutoModel.from_pretrained"),
         ("UpDownFusionForVisualQuestionAnswering", "visual-question-answering", "| Answers | 6 |"),
+        (
+            "UpDownFusionForGrounding",
+            "zero-shot-object-detection",
+            "the distribution of regions by IoU, from an IoU of",
+        ),
     ],
 )
 def test_cards_of_the_other_fusion_models(tmp_path: Path, name: str, task: str | None, told: str) -> None:
@@ -203,6 +209,12 @@ def test_cards_of_the_other_fusion_models(tmp_path: Path, name: str, task: str |
     assert card.data.pipeline_tag == task and told in card.text
     assert "one transformer" in card.text and "top-down attention (Anderson" not in card.text
     assert "| Vocabulary | 115 tokens, special ones included |" in card.text
+
+
+def test_figures_of_grounding_stand_by_type_of_phrase() -> None:
+    domains = {"people": {"recall_1_x100": 61.5, "recall_5_x100": 80.0, "phrases": 5321}}
+    found = [("type of phrase", "R@1 at IoU 0.5 (x100)", "phrases"), ("people", "61.50", "5,321")]
+    assert kinds({"domains": domains}) == found and kinds({"domains": {"a": {"cider_x100": 1.0}}}) == []
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ import modeling_updown
 from tests.tiny import (
     save_tiny_captioner,
     save_tiny_fusion_vqa,
+    save_tiny_grounding,
     save_tiny_prefix_lm,
     save_tiny_retrieval,
     save_tiny_vqa,
@@ -264,7 +265,10 @@ def test_a_stranger_without_peft_captions_by_a_prefix(published_prefix_lm: Path,
 
 def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None:
     """Published, and loaded without our package in one interpreter; the base model loads from each of them."""
-    folders = {"AutoModelForVisualQuestionAnswering": save_tiny_fusion_vqa(tmp_path / "saved_vqa")}
+    folders = {
+        "AutoModelForVisualQuestionAnswering": save_tiny_fusion_vqa(tmp_path / "saved_vqa"),
+        "AutoModelForZeroShotObjectDetection": save_tiny_grounding(tmp_path / "saved_grounding"),
+    }
     for auto, model in (("AutoModelForPreTraining", tiny_pretraining()), ("AutoModelForMaskedLM", tiny_masked_lm())):
         folders[auto] = tmp_path / f"saved_{auto}"
         model.save_pretrained(folders[auto])
@@ -280,7 +284,10 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         program += f"print(json.dumps(check.outputs_of({str(made)!r}, {options})))\n"
     found = [json.loads(line) for line in run_as_stranger(program, tmp_path).stdout.splitlines()]
     assert is_same(found, expected)
-    vqa, pretraining, masked_lm = expected
+    vqa, grounding, pretraining, masked_lm = expected
+    assert list(grounding["tasks"]) == ["phrase-grounding", "zero-shot-object-detection"]
+    assert [one["phrase"] for one in grounding["tasks"]["phrase-grounding"]] == ["a red circle", "a dog"]
+    assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}
     assert vqa["classes"]["AutoModelForVisualQuestionAnswering"] == "UpDownFusionForVisualQuestionAnswering"
     assert list(vqa["tasks"]) == ["visual-question-answering"] and not pretraining["tasks"] and not masked_lm["tasks"]
     assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {

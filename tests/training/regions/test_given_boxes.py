@@ -17,6 +17,7 @@ from training.recipe_sections import RegionsRecipe
 from training.regions.extract import ImageRegions, extract_regions
 from training.regions.given_boxes import boxes_mark, marked_boxes
 from training.regions.store import RegionStore
+from training.scenes.draw import scenes_dataset
 
 BOXES = {
     "0": np.array([[0.1, 0.2, 0.6, 0.9], [0.0, 0.0, 1.0, 1.0]], dtype=np.float32),
@@ -139,6 +140,48 @@ def test_the_command_takes_a_recipes_boxes(
         left, top, right, bottom = boxes.T
         flipped = mirrored[str(drawn.number)]["region_boxes"].float()
         assert torch.allclose(flipped, torch.stack([1 - right, top, 1 - left, bottom], dim=1), atol=2e-3)
+
+
+def test_boxes_of_phrases_are_those_of_a_grounding_recipe(tmp_path: Path) -> None:
+    """Each once, though several phrases speak of it, behind the whole image."""
+    model = tmp_path / "model"
+    tiny.tiny_pyramid_detector().save_pretrained(model)
+    UpDownImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(model)
+    data = "{format: scenes, image_size: 64, num_scenes: {train: 3, val: 2}}"
+    changes = ["--boxes", "grounding/scenes", "--set", f"data={data}", "--grid-sizes", "1"]
+    assert run("--source", model, "--output", tmp_path / "people", *changes) == 0
+    store = RegionStore(tmp_path / "people")
+    assert len(store) == 5
+    for scene in scenes_dataset(3, image_size=64):
+        boxes = store[scene["image_id"]]["region_boxes"].float()
+        expected = {tuple(np.round(thing["box"], 3)) for thing in scene["objects"]} | {(0.0, 0.0, 1.0, 1.0)}
+        assert len(boxes) == len(expected)
+        found = {tuple(box) for box in boxes.numpy().astype(float)}
+        assert all(min(np.abs(np.subtract(box, other)).max() for other in expected) < 2e-3 for box in found)
+
+
+def test_a_model_with_a_detector_is_scored_among_given_boxes_where_the_recipe_says_so(
+    detector: UpDownDetector, processor: UpDownImageProcessor, rows: Dataset, tmp_path: Path
+) -> None:
+    """Images without given boxes are left out, none is extracted; another detector's descriptions are refused."""
+    options: dict[str, Any] = {"image_processor": processor, "source": detector}
+    extract_regions(rows.select([0]), output=tmp_path / "given", boxes=BOXES, **options)
+    given = RegionsRecipe(store=str(tmp_path / "given"), given_boxes=True)
+    images = ImageRegions(given, detector, processor, new_accelerator())
+    with pytest.warns(UserWarning, match="1 of the 2 images have no regions"):
+        kept = images.prepare(rows)
+    assert kept["image_id"][:] == ["0"] and RegionStore(tmp_path / "given").image_ids == ["0"]
+    batch = images.batch(kept, np.array([0]), flipped=np.array([False]))
+    assert torch.allclose(batch["region_boxes"][0], torch.from_numpy(BOXES["0"]), atol=1e-3)
+    extract_regions(rows, output=tmp_path / "found", **options)
+    found = RegionsRecipe(store=str(tmp_path / "found"), given_boxes=True)
+    with pytest.raises(ValueError, match="found holds regions that a source found: leave it out"):
+        ImageRegions(found, detector, processor, new_accelerator()).prepare(rows)
+    other = tiny.tiny_pyramid_detector(id2label={0: "background", 1: "dog"})
+    with pytest.raises(ValueError, match="were not made as expected .*weights"):
+        ImageRegions(given, other, processor, new_accelerator()).prepare(rows)
+    with pytest.raises(ValueError, match="regions.given_boxes is of a store"):
+        ImageRegions(RegionsRecipe(given_boxes=True), detector, processor, new_accelerator())
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from tests.training.tiny_run import (
     new_accelerator,
     tiny_detection_recipe,
+    tiny_grounding_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
     tiny_vqa_recipe,
@@ -22,6 +23,7 @@ BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
     "detection": tiny_detection_recipe,
+    "grounding": tiny_grounding_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,

@@ -4,6 +4,8 @@
     Annotations/36979.xml --read_annotation--> boxes of each chain
     both --official_image--> EntityImage <--joined_image-- its record in one JSON of all
 
+`EntitySource` reads either. Detection (`flickr30k_entities.py`) and grounding (`training/data/phrases/`) stand on it.
+
 A chain is what several phrases of an image's five sentences name: "a man", "he", "the player". Nothing in an XML file
 is followed: one with a document type, which could declare entities, is refused, and so is one of another size than
 these files have.
@@ -21,23 +23,27 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from training.data.boxes.rows import pixel_boxes
+from training.data.boxes.rows import ImageListing, LeftOut, pixel_boxes
 from training.data.files import PathLike, read_json, read_lines
+from training.data.splits import listed_splits
 
 PHRASE = re.compile(r"\[/EN#(\S+) ([^\]]*)\]")
 OPEN_MARK = "[/EN#"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+JSON_SUFFIXES = (".json", ".json.gz")
 LARGEST_XML = 2**20  # bytes; the largest of the 31,783 has some 20,000
 LARGEST_JSON = 2**30  # bytes, unpacked; that of 8,000 images has 19 million
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """A marked phrase: its words apart by blanks, its chain's id ("0": not visual), and its kinds ("people")."""
+    """A marked phrase: its words apart by blanks, its chain's id ("0": not visual), its kinds ("people"), and where in
+    the sentence's text it starts."""
 
     text: str
     chain: str
     kinds: tuple[str, ...]
+    start: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,13 +70,16 @@ def parse_sentence(line: str, *, source: PathLike = "a sentence") -> Sentence:
     """A line of a file in Sentences; ValueError for a mark that is not closed.
 
     >>> parse_sentence("[/EN#1/people A man] runs .")
-    Sentence(text='A man runs .', phrases=(Phrase(text='A man', chain='1', kinds=('people',)),))
+    Sentence(text='A man runs .', phrases=(Phrase(text='A man', chain='1', kinds=('people',), start=0),))
     """
-    phrases = []
-    for mark, words in PHRASE.findall(line):
+    phrases, text, end = [], "", 0
+    for match in PHRASE.finditer(line):
+        mark, words = match.groups()
+        text += line[end : match.start()]
         chain, *kinds = mark.split("/")
-        phrases.append(Phrase(words.strip(), chain, tuple(kinds)))
-    text = PHRASE.sub(r"\2", line)
+        phrases.append(Phrase(words.strip(), chain, tuple(kinds), len(text) + len(words) - len(words.lstrip())))
+        text, end = text + words, match.end()
+    text += line[end:]
     if OPEN_MARK in text:
         raise ValueError(f"{source}: the mark of a phrase is not closed in {line[:120]!r}; it ends in ']'")
     return Sentence(text, tuple(phrases))
@@ -168,11 +177,59 @@ def joined_image(record: Mapping[str, Any], *, source: PathLike) -> EntityImage:
 
 
 def _joined_sentence(sentence: Mapping[str, Any]) -> Sentence:
-    phrases = [Phrase(part["phrase"], str(part["chain"]), tuple(part["types"])) for part in sentence["phrases"]]
-    strange = next((phrase.text for phrase in phrases if not isinstance(phrase.text, str)), None)
-    if strange is not None:
-        raise ValueError(f"the phrase {strange!r} is not text")
-    return Sentence(" ".join(sentence["tokens"]), tuple(phrases))
+    phrases: list[Phrase] = []
+    tokens, first = sentence["tokens"], 0
+    for part in sentence["phrases"]:
+        if not isinstance(part["phrase"], str):
+            raise ValueError(f"the phrase {part['phrase']!r} is not text")
+        words = part["phrase"].split(" ")
+        places = (i for i in range(first, len(tokens) - len(words) + 1) if tokens[i : i + len(words)] == words)
+        first = next(places, -1)
+        if first < 0:
+            raise ValueError(f"the phrase {part['phrase']!r} does not follow in {' '.join(tokens)!r}")
+        start = sum(len(token) + 1 for token in tokens[:first])
+        phrases.append(Phrase(part["phrase"], str(part["chain"]), tuple(part["types"]), start))
+        first += len(words)
+    return Sentence(" ".join(tokens), tuple(phrases))
+
+
+class EntitySource:
+    """The images of the official folder, or of the joined JSON, each parsed when it is asked for.
+
+    splits: the split of each image by its id; of the official folder every image is train. Raises `ValueError` as
+    `official_images` and `joined_records` do, and reading an image as `official_image` and `joined_image` do.
+    """
+
+    def __init__(self, path: PathLike) -> None:
+        self.path = path
+        self.records: dict[str, dict[str, Any]] = {}
+        if str(path).endswith(JSON_SUFFIXES) and not Path(path).is_dir():
+            self.records = joined_records(path)
+            self.splits = {image_id: record["split"] for image_id, record in self.records.items()}
+        else:
+            self.splits = dict.fromkeys(official_images(path), "train")
+
+    def file_name(self, image_id: str) -> str:
+        return str(self.records[image_id]["filename"]) if self.records else f"{image_id}.jpg"
+
+    def image(self, image_id: str) -> EntityImage:
+        if self.records:
+            return joined_image(self.records[image_id], source=self.path)
+        return official_image(self.path, image_id)
+
+    def listed(
+        self, split_lists: PathLike | Mapping[str, PathLike] | None, *, images: PathLike | None, left_out: LeftOut
+    ) -> list[ImageListing]:
+        """The images with their splits, of `split_lists` where they are given; those in no list are `left_out`."""
+        split_of = self.splits if split_lists is None else listed_splits(split_lists)
+        unlisted = [image_id for image_id in self.splits if image_id not in split_of]
+        if unlisted:
+            left_out.add("images that are in no split list", f"image {unlisted[0]}", count=len(unlisted))
+        return [
+            ImageListing(image_id, self.file_name(image_id), images, split_of[image_id])
+            for image_id in self.splits
+            if image_id in split_of
+        ]
 
 
 def _read_packed_json(path: PathLike) -> Any:

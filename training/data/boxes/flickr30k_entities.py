@@ -10,7 +10,6 @@ as they are written.
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,7 @@ import torch
 
 from modeling_updown.boxes_updown import pairwise_iou
 from training.data.boxes.coco import read_coco_instances
-from training.data.boxes.entities_files import (
-    EntityImage,
-    joined_image,
-    joined_records,
-    official_image,
-    official_images,
-)
+from training.data.boxes.entities_files import EntityImage, EntitySource
 from training.data.boxes.names import covered_ids
 from training.data.boxes.noun_phrases import PhraseNames, PhraseReader
 from training.data.boxes.rows import (
@@ -42,14 +35,12 @@ from training.data.boxes.rows import (
 )
 from training.data.boxes.visual_genome import read_vocabularies
 from training.data.files import PathLike
-from training.data.splits import listed_splits
 
 SAME_IOU = 0.9  # of two boxes with a name in common: above, they are one
 FREE_IOU = 0.5  # with any box of people: from here on a further box is left out
 SMALLEST_PIXELS, SMALLEST_SHARE = 4, 0.01  # of a box's side, in pixels and of the image's side
 ROUNDING = 1e-6  # of sides in 0..1, float32
 WHOLE_IMAGE = np.array([0, 0, 1, 1], dtype=np.float32)
-JSON_SUFFIXES = (".json", ".json.gz")
 
 
 def read_flickr30k_entities(
@@ -92,9 +83,8 @@ def read_flickr30k_entities(
     """
     objects, attributes = read_vocabularies(vocabulary)
     left_out = LeftOut(annotations)
-    source = _Source(annotations)
-    split_of = source.splits if split_lists is None else listed_splits(split_lists)
-    listed = _listed(source, split_of=split_of, images=images, left_out=left_out)
+    source = EntitySource(annotations)
+    listed = source.listed(split_lists, images=images, left_out=left_out)
     kept = keep_images(listed, split=split, source=annotations)
     reader = _Reader(
         phrases=PhraseReader(objects, attributes),
@@ -110,40 +100,6 @@ def read_flickr30k_entities(
         raise ValueError(f"no phrase of {annotations} names an object of {vocabulary}")
     left_out.warn()
     return DetectionData(rows, objects.names, attributes.names, covered_ids(objects.ids))
-
-
-class _Source:
-    """The images of the official folder, or of the joined JSON, each parsed when it is asked for."""
-
-    def __init__(self, path: PathLike) -> None:
-        self.path = path
-        self.records: dict[str, dict[str, Any]] = {}
-        if str(path).endswith(JSON_SUFFIXES) and not Path(path).is_dir():
-            self.records = joined_records(path)
-            self.splits = {image_id: record["split"] for image_id, record in self.records.items()}
-        else:
-            self.splits = dict.fromkeys(official_images(path), "train")
-
-    def file_name(self, image_id: str) -> str:
-        return str(self.records[image_id]["filename"]) if self.records else f"{image_id}.jpg"
-
-    def image(self, image_id: str) -> EntityImage:
-        if self.records:
-            return joined_image(self.records[image_id], source=self.path)
-        return official_image(self.path, image_id)
-
-
-def _listed(
-    source: _Source, *, split_of: Mapping[str, str], images: PathLike | None, left_out: LeftOut
-) -> list[ImageListing]:
-    unlisted = [image_id for image_id in source.splits if image_id not in split_of]
-    if unlisted:
-        left_out.add("images that are in no split list", f"image {unlisted[0]}", count=len(unlisted))
-    return [
-        ImageListing(image_id, source.file_name(image_id), images, split_of[image_id])
-        for image_id in source.splits
-        if image_id in split_of
-    ]
 
 
 def _boxes_by_image(
@@ -171,7 +127,7 @@ def _boxes_by_image(
 
 
 def _rows(
-    kept: Sequence[ImageListing], source: _Source, reader: "_Reader", sizes: dict[ImageListing, tuple[int, int]]
+    kept: Sequence[ImageListing], source: EntitySource, reader: "_Reader", sizes: dict[ImageListing, tuple[int, int]]
 ) -> Iterator[dict[str, Any]]:
     for listing in kept:
         image = source.image(listing.image_id)

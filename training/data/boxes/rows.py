@@ -353,14 +353,19 @@ def marked_row(
 
 
 def detection_dataset(rows: Iterable[dict[str, Any]]) -> datasets.Dataset:
+    """Rows of `DETECTION_FEATURES` -> a data set, as `dataset_of` makes it."""
+    return dataset_of(rows, DETECTION_FEATURES)
+
+
+def dataset_of(rows: Iterable[dict[str, Any]], features: datasets.Features) -> datasets.Dataset:
     """Rows -> a data set in Arrow memory; `rows` may be a generator, of which a chunk at a time is in Python memory."""
     rows = iter(rows)
-    schema = DETECTION_FEATURES.arrow_schema
+    schema = features.arrow_schema
     chunks = [
         pa.Table.from_pylist(chunk, schema=schema) for chunk in iter(lambda: list(islice(rows, ROWS_A_CHUNK)), [])
     ]
     table = pa.concat_tables(chunks) if chunks else schema.empty_table()
-    return datasets.Dataset(table, info=datasets.DatasetInfo(features=DETECTION_FEATURES))
+    return datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
 
 
 def _size_in_file(path: str) -> tuple[int, int]:
