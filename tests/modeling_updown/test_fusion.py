@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
     DistilBertConfig,
@@ -16,7 +15,7 @@ from transformers import (
     T5Config,
 )
 
-from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieval, UpDownFusionModel
+from modeling_updown import UpDownFusionConfig, UpDownFusionModel
 from modeling_updown.compat_updown import checkpoint_activations
 from modeling_updown.modeling_fusion import region_attention, time_features
 
@@ -137,21 +136,6 @@ class TestWordsAlone:
         means = torch.stack([states[row].mean(dim=0) for states, row in zip(expected, mask, strict=True)])
         torch.testing.assert_close(output.pooler_output, means, atol=1e-6, rtol=1e-5)
         assert not torch.allclose(model(ids).word_states[mask], expected[mask], atol=1e-2)
-
-    def test_started_from_the_encoder_of_a_fusion_model(self, model, tmp_path):
-        """Of any head; what reads regions is new, and of another width. A folder without some of it is refused."""
-        heads = UpDownFusionForImageTextRetrieval(model.config)
-        heads.fusion.text_model.load_state_dict(model.text_model.state_dict())
-        heads.save_pretrained(tmp_path)
-        started = UpDownFusionModel.from_text_pretrained(str(tmp_path), region_feature_size=5).eval()
-        ids = texts(model.config)
-        torch.testing.assert_close(started(ids).word_states, model(ids).word_states)
-        assert started.config.region_feature_size == 5 != model.config.region_feature_size
-        weights = load_file(tmp_path / "model.safetensors")
-        lost = next(name for name in weights if name.startswith("fusion.text_model.") and "weight" in name)
-        save_file({k: v for k, v in weights.items() if k != lost}, tmp_path / "model.safetensors", {"format": "pt"})
-        with pytest.raises(ValueError, match="lacks 1 weight"):
-            UpDownFusionModel.from_text_pretrained(str(tmp_path), region_feature_size=5)
 
     def test_code_and_pickles_of_a_folder_are_not_run(self, tmp_path):
         encoder = AutoModel.from_config(ENCODERS["bert"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForZeroShotImageClassification, AutoProcessor, pipeline
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionForImageTextRetrieval, UpDownFusionModel
@@ -395,6 +396,20 @@ class TestLife:
         bare.text_model.save_pretrained(tmp_path)
         model = UpDownFusionForImageTextRetrieval.from_text_pretrained(str(tmp_path), region_feature_size=WIDTH).eval()
         torch.testing.assert_close(model.fusion(texts()).pooler_output, bare.eval()(texts()).pooler_output)
+
+    @torch.no_grad()
+    def test_started_from_the_encoder_of_a_fusion_model(self, tmp_path):
+        """What reads regions is new, and of another width. A folder without some of the encoder is refused."""
+        heads = retrieval()
+        heads.save_pretrained(tmp_path)
+        started = UpDownFusionModel.from_text_pretrained(str(tmp_path), region_feature_size=WIDTH + 1).eval()
+        torch.testing.assert_close(started(texts()).word_states, heads.fusion(texts()).word_states)
+        assert started.config.region_feature_size == WIDTH + 1
+        weights = load_file(tmp_path / "model.safetensors")
+        lost = next(name for name in weights if name.startswith("fusion.text_model.") and "weight" in name)
+        save_file({k: v for k, v in weights.items() if k != lost}, tmp_path / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ValueError, match="lacks 1 weight"):
+            UpDownFusionModel.from_text_pretrained(str(tmp_path), region_feature_size=WIDTH + 1)
 
     def test_initialisation(self):
         config = UpDownFusionConfig(text_config=tiny_encoder_config(), region_feature_size=WIDTH, temperature=0.1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.training.recipe_files import (
     IMAGE_SIZE,
     SHAPES,
+    coco_boxes,
     coco_captions,
     coco_images,
     drawn_scenes,
@@ -19,7 +20,7 @@ from tests.training.recipe_files import (
 
 
 def write_texts(data: Path) -> None:
-    """Captions of Flickr30k as text, packed, and those of the COCO images that are held, which are not to be learnt."""
+    """Captions of Flickr30k as text, packed; of the COCO images that are held captions, not to be learnt, and boxes."""
     texts = data / "captions_text_only" / "flickr30k_train.txt.gz"
     texts.parent.mkdir()
     lines = [f"{drawn.number}\t{text}\n" for drawn in of_split("train") for text in everyday_captions(drawn)]
@@ -27,6 +28,11 @@ def write_texts(data: Path) -> None:
     held = of_split("test")
     captions = {"images": coco_images(held, karpathy_split="test"), "annotations": coco_captions(held)}
     write_json(data / "coco_subset" / "captions.json", captions)
+    boxed = of_split("train", "test")
+    categories = [{"id": 1 + number, "name": name} for number, name in enumerate(SHAPES)]
+    images = coco_images(boxed, box_source="human")
+    boxes = {"images": images, "annotations": coco_boxes(boxed), "categories": categories}
+    write_json(data / "coco_subset" / "instances.json", boxes)
 
 
 def write_entities(data: Path) -> None:

@@ -105,6 +105,9 @@ def tiny(name: str) -> Recipe:
     if given["train"]["word_vectors"]:
         del sizes["model.word_embedding_size"]  # as wide as GloVe's
     sizes |= {"train.max_steps": STEPS, "train.batch_size": 2, "evaluate.batch_size": 4, **OWN_SIZES.get(name, {})}
+    parts = value_at(given, "data.parts") or []
+    if any("num_images" in part for part in parts):
+        sizes["data.parts"] = [{**part, "num_images": 4} if "num_images" in part else part for part in parts]
     if value_at(given, "regions.source.backbone") or given["task"] == "detection":
         sizes["regions.random_backbone"] = True
     return read_recipe(name, [f"{key}={json.dumps(value)}" for key, value in sizes.items()])
