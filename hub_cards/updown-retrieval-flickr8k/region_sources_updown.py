@@ -31,4 +31,4 @@ def region_source_class(config: "PreTrainedConfig") -> "type[PreTrainedModel]":
 
 
 if TYPE_CHECKING:  # the region source of this folder's model, which is copied with this file
-    from .modeling_grid import UpDownGrid
+    from .modeling_detector import UpDownDetector

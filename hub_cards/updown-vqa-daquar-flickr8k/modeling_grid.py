@@ -1,1 +1,0 @@
-../../modeling_updown/modeling_grid.py
