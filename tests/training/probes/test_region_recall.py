@@ -64,7 +64,10 @@ def entities(tmp_path: Path) -> Path:
 def record(name: str, split: str, boxes: dict[str, Any], sentences: list[Any]) -> dict[str, Any]:
     keys = ("chain", "phrase", "types")
     said = [
-        {"tokens": ["words"], "phrases": [dict(zip(keys, phrase, strict=True)) for phrase in phrases]}
+        {
+            "tokens": " ".join(text for _, text, _ in phrases).split(),
+            "phrases": [dict(zip(keys, phrase, strict=True)) for phrase in phrases],
+        }
         for phrases in sentences
     ]
     size = {"orig_width": 80, "orig_height": 60}
