@@ -39,7 +39,7 @@ class UpDownPhraseGroundingPipeline(Pipeline):
 
     >>> import modeling_updown
     >>> from transformers import pipeline
-    >>> ground = pipeline("phrase-grounding", model="updown/grounding-flickr8k")  # doctest: +SKIP
+    >>> ground = pipeline("phrase-grounding", model="runs/grounding_flickr8k_entities/best")  # doctest: +SKIP
     >>> ground("photo.jpg", "a boy throws a ball", phrases=["a ball"])  # doctest: +SKIP
     [{'phrase': 'a ball', 'start': 13, 'end': 19, 'boxes': [{'score': 0.61, 'box': {'xmin': 212, 'ymin': 34, ...}}]}]
     """

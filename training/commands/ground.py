@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.shared import (
-    TRAINED_GROUNDING,
     add_command,
     check_output_file,
     check_weights,
@@ -27,15 +26,15 @@ def add_ground(commands: Any) -> None:
         "ground",
         run_ground,
         summary="find what words speak of in an image",
-        example='updown ground photo.jpg "the brown dog left of the boy" --draw found.png\n'
-        '  updown ground photo.jpg "a boy throws a ball to his dog" --phrase "a boy" --phrase "a ball"',
+        example='updown ground photo.jpg "the brown dog left of the boy" --model runs/ground/best --draw found.png\n'
+        '  updown ground photo.jpg "a boy throws a ball" --phrase "a boy" --phrase "a ball" --model runs/ground/best',
     )
     parser.add_argument("image", metavar="IMAGE", help="a file or a URL")
     parser.add_argument("text", metavar="TEXT", help="an expression, or with --phrase a sentence; in quotes")
     parser.add_argument(
         "--phrase", action="append", metavar="WORDS", help="words of the sentence to find; may be given several times"
     )
-    parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved model (default: the trained grounding model)")
+    parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved grounding model, such as a run's best/")
     parser.add_argument(
         "--regions", metavar="DIR_OR_HUB_ID", help="a detector for a model that has none of its own: a converted UNITER"
     )
@@ -68,7 +67,12 @@ def load_grounder(model: str | None, *, regions: str | None = None) -> Any:
 
     regions: a detector for a model without one.
     """
-    folder = model_folder(model, default=TRAINED_GROUNDING)
+    if model is None:
+        raise ValueError(
+            "name a grounding model with --model; none is published, so train one (updown train "
+            "grounding/flickr8k_entities) and name its best/, or convert a UNITER"
+        )
+    folder = model_folder(model)
 
     from transformers import pipeline
 

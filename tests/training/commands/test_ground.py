@@ -66,7 +66,7 @@ def test_mistakes_take_one_sentence(
         ([tmp_path / "broken.png", TEXT, "--model", model], "broken.png"),
         ([image, TEXT, "--model", answers], "but UpDownFusionForGrounding (type 'updown_fusion') is wanted"),
         ([image, TEXT, "--model", blind], "no detector of its own"),
-        ([image, TEXT], "updown-grounding-flickr8k is absent"),
+        ([image, TEXT], "name a grounding model with --model; none is published"),
     ):
         assert run(*arguments) == 2, message
         said = capsys.readouterr()
