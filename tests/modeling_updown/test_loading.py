@@ -66,7 +66,7 @@ def test_a_checkpoint_of_floats_alone_loads_whole(make: Any, device_map: Any, tm
     assert not info["missing_keys"]  # no output depends on them
 
 
-@pytest.mark.parametrize(("make", "step"), [(tiny_grid, 1), (tiny_captioner, 4), (tiny_detector, 13)])
+@pytest.mark.parametrize(("make", "step"), [(tiny_grid, 4), (tiny_captioner, 7), (tiny_detector, 26)])
 def test_a_checkpoint_without_one_buffer_keeps_the_others(make: Any, step: int, tmp_path: Path) -> None:
     model = with_statistics(make())
     expected = saved(model, tmp_path)
@@ -89,7 +89,7 @@ def test_a_checkpoint_without_one_parameter_keeps_the_others(make: Any, tmp_path
     expected = saved(model, tmp_path)
     whole = (tmp_path / "model.safetensors").read_bytes()
     names = [name for name, _ in model.named_parameters()]
-    for name in names[:: len(names) // 12]:
+    for name in names[:: len(names) // 6]:
         (tmp_path / "model.safetensors").write_bytes(whole)
         drop_weights(tmp_path, name)
         place = model.get_parameter(name).data_ptr()
