@@ -95,7 +95,7 @@ def share_of(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(np.broadcast(part, whole).shape), where=whole > 0)
 
 
-def hundredfold(figures: dict[str, Any]) -> dict[str, Any]:
+def with_hundredfold(figures: dict[str, Any]) -> dict[str, Any]:
     """Figures in 0..1 and each times 100, under `NAME_x100`."""
     return figures | {f"{name}_x100": 100 * value for name, value in figures.items()}
 

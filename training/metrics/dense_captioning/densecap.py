@@ -16,7 +16,7 @@ import numpy as np
 from training.metrics.box_arrays import (
     BoxFormat,
     check_units,
-    hundredfold,
+    with_hundredfold,
     joined_boxes,
     share_of,
     shared_and_joint_area,
@@ -187,7 +187,7 @@ def _precisions(detections: _Detections, meteors: np.ndarray, npos: int) -> dict
     of_captions = {f"ov{o:g}_score{m:g}": value for (o, m), value in precisions.items() if m != ANY_METEOR}
     of_boxes = {f"ov{o:g}": precisions[o, ANY_METEOR] for o in MIN_OVERLAPS}
     means = {"map": float(np.mean(list(of_captions.values()))), "detmap": float(np.mean(list(of_boxes.values())))}
-    return hundredfold(means) | {"ap_breakdown": of_captions, "det_breakdown": of_boxes}
+    return with_hundredfold(means) | {"ap_breakdown": of_captions, "det_breakdown": of_boxes}
 
 
 def _taken(boxes: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from training.data.boxes.entities_files import Phrase, Sentence, parse_sentence
 from training.data.files import listed
-from training.metrics.box_arrays import check_units, hundredfold, joined_boxes, share_of, shared_and_joint_area
+from training.metrics.box_arrays import check_units, with_hundredfold, joined_boxes, share_of, shared_and_joint_area
 
 RECALL_AT = (1, 5, 10)
 MIN_IOU = 0.5
@@ -134,7 +134,7 @@ def phrase_recall(
 
 def _means(hits: np.ndarray, names: list[str]) -> dict[str, Any]:
     figures = dict(zip(names, hits.mean(axis=0).tolist(), strict=True))
-    return {"num_phrases": len(hits)} | hundredfold(figures)
+    return {"num_phrases": len(hits)} | with_hundredfold(figures)
 
 
 def _check(

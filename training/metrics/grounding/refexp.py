@@ -17,7 +17,7 @@ from training.metrics.box_arrays import (
     BoxFormat,
     area,
     check_units,
-    hundredfold,
+    with_hundredfold,
     joined_boxes,
     share_of,
     shared_and_joint_area,
@@ -73,7 +73,7 @@ def refexp_iou(
     iou = share_of(shared, joint)
     figures = _figures(iou, shared, joint, plain)
     figures |= {name: float((generalized_iou >= least).mean()) for name, least in generalized.items()}
-    return hundredfold(figures) | {"per_item": {"iou": iou.tolist(), "generalized_iou": generalized_iou.tolist()}}
+    return with_hundredfold(figures) | {"per_item": {"iou": iou.tolist(), "generalized_iou": generalized_iou.tolist()}}
 
 
 def refexp_mask_iou(
@@ -118,7 +118,7 @@ def refexp_mask_iou(
         raise ValueError("there are no masks to score; give one per expression")
     shared, joint = np.array(counts, dtype=np.float64).T
     iou = shared / joint
-    return hundredfold(_figures(iou, shared, joint, names)) | {"per_item": {"iou": iou.tolist()}}
+    return with_hundredfold(_figures(iou, shared, joint, names)) | {"per_item": {"iou": iou.tolist()}}
 
 
 def _figures(iou: np.ndarray, shared: np.ndarray, joint: np.ndarray, names: dict[str, float]) -> dict[str, float]:
