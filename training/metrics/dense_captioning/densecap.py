@@ -16,10 +16,10 @@ import numpy as np
 from training.metrics.box_arrays import (
     BoxFormat,
     check_units,
-    with_hundredfold,
     joined_boxes,
     share_of,
     shared_and_joint_area,
+    with_hundredfold,
 )
 from training.metrics.captioning.meteor import meteor_scores, meteor_statistics
 from training.metrics.captioning.meteor_resources import MeteorResources

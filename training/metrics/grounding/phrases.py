@@ -15,7 +15,7 @@ import numpy as np
 
 from training.data.boxes.entities_files import Phrase, Sentence, parse_sentence
 from training.data.files import listed
-from training.metrics.box_arrays import check_units, with_hundredfold, joined_boxes, share_of, shared_and_joint_area
+from training.metrics.box_arrays import check_units, joined_boxes, share_of, shared_and_joint_area, with_hundredfold
 
 RECALL_AT = (1, 5, 10)
 MIN_IOU = 0.5

@@ -17,11 +17,11 @@ from training.metrics.box_arrays import (
     BoxFormat,
     area,
     check_units,
-    with_hundredfold,
     joined_boxes,
     share_of,
     shared_and_joint_area,
     threshold_names,
+    with_hundredfold,
 )
 
 BOX_THRESHOLDS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9)
