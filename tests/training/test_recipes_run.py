@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
+def shipped(name: str) -> Recipe:
+    """The recipe as it comes along, which is not to be changed."""
+    return read_recipe(name)
+
+
+@cache
+def makers() -> dict[str, str]:
+    """Folder of a model that a run leaves -> the recipe of that run."""
+    return {f"{shipped(name).output}/best": name for name in NAMES}
+
+
 def value_at(content: Mapping[str, Any], key: str) -> Any:
     """The value of `train.epochs` in nested mappings, None where there is none."""
     for part in key.split("."):
@@ -96,7 +109,7 @@ def value_at(content: Mapping[str, Any], key: str) -> Any:
 
 def tiny(name: str) -> Recipe:
     """The shipped recipe with small sizes and random weights."""
-    given = read_recipe(name).as_dict()
+    given = shipped(name).as_dict()
     default = Recipe(task="", output="", data={}).as_dict()
     sizes = {key: value for key, value in SIZES.items() if value_at(given, key) != value_at(default, key)}
     if given["train"]["word_vectors"]:
@@ -122,10 +135,9 @@ def train_once(name: str) -> Recipe:
     """Train a recipe in the working folder, after those whose runs it names."""
     recipe = tiny(name)
     if not (Path(recipe.output) / "best" / "evaluation.json").exists():
-        makers = {f"{read_recipe(other).output}/best": other for other in NAMES}
         for text in texts_in(recipe.as_dict()):
-            if text in makers:
-                train_once(makers[text])
+            if text in makers():
+                train_once(makers()[text])
         train_here(recipe)
     return recipe
 
@@ -159,7 +171,7 @@ def formats_in(content: Any) -> Iterator[str]:
     ],
 )
 def test_every_format_of_data_has_a_recipe(tasks: tuple[str, ...], formats: Mapping[str, Any]) -> None:
-    used = {found for name in NAMES if name.startswith(tasks) for found in formats_in(read_recipe(name).as_dict())}
+    used = {found for name in NAMES if name.startswith(tasks) for found in formats_in(shipped(name).as_dict())}
     assert formats.keys() <= used
 
 
