@@ -29,8 +29,8 @@ class UpDownDetectorOutput(Regions):
         detected region or padding; absent where there are no cells.
     loss (scalar, *optional*): the sum of `losses`.
     losses (dict of scalars, *optional*): `proposal_objectness`, `proposal_box`, `region_class`, `region_box` and, with
-        attributes, `region_attributes`, each a mean over images and with its weight; given phrases, also
-        `region_phrases`, a mean over them.
+        attributes, `region_attributes`, given masks `region_masks`, each a mean over images and with its weight; given
+        phrases, also `region_phrases`, a mean over them.
     """
 
     object_ids: torch.Tensor | None = None
@@ -264,6 +264,7 @@ def check_detections(output: UpDownDetectorOutput, model: Any) -> None:
         "regressed boxes": output.pred_boxes,
         "region features": output.region_features,
         "scores of attributes": output.attribute_scores,
+        "masks": output.region_masks,
     }
     for what, numbers in said.items():
         if numbers is not None and output.region_mask is not None:
