@@ -258,6 +258,4 @@ def check_true_masks(
             f"({labels.shape[0]}, {labels.shape[1]}, size, size): each object's mask inside its box, of one size"
         )
     if true_masks.numel() and not bool(((true_masks >= UNKNOWN) & (true_masks <= 1)).all()):
-        raise ValueError(
-            "true_masks hold other numbers than 0, 1 and -1, an object without a mask: threshold them"
-        )
+        raise ValueError("true_masks hold other numbers than 0, 1 and -1, an object without a mask: threshold them")

@@ -20,9 +20,7 @@ EDGES_AT_A_TIME = 4096  # times the rows of a grid: bounds the memory
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 
-def rasterise(
-    polygons: Polygons, *, height: int, width: int, box: Sequence[float] | np.ndarray = WHOLE
-) -> np.ndarray:
+def rasterise(polygons: Polygons, *, height: int, width: int, box: Sequence[float] | np.ndarray = WHOLE) -> np.ndarray:
     """The cells of a grid over a box that are of an object: (height, width) bool.
 
     Args:
@@ -75,7 +73,7 @@ def checked_polygon(polygon: Any) -> np.ndarray:
         numbers = np.empty(0)
     if numbers.ndim != 1 or len(numbers) < FEWEST_NUMBERS or len(numbers) % 2 or not np.isfinite(numbers).all():
         raise ValueError(
-            f"{str(polygon)[:60]} is no polygon: give a flat list of numbers x1, y1, x2, y2, ... of three corners or more"
+            f"{str(polygon)[:60]} is no polygon: give a flat list x1, y1, x2, y2, ... of three corners or more"
         )
     return numbers
 
@@ -113,6 +111,4 @@ def mirrored_polygons(polygons: Polygons) -> list[list[float]]:
     >>> mirrored_polygons([[0, 0, 0.25, 0, 0, 1]])
     [[1.0, 0.0, 0.75, 0.0, 1.0, 1.0]]
     """
-    return [
-        (np.reshape(polygon, (-1, 2)) * (-1.0, 1.0) + (1.0, 0.0)).ravel().tolist() for polygon in polygons
-    ]
+    return [(np.reshape(polygon, (-1, 2)) * (-1.0, 1.0) + (1.0, 0.0)).ravel().tolist() for polygon in polygons]

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import datasets
 import numpy as np
@@ -68,8 +68,8 @@ class DetectionData:
             `object_ids` 1..C and `attribute_ids` 1..A (none for an object without known attributes) as in `id2label`
             and `attribute_id2label`; `other_object_ids`, of each box the further names that are right; `crowd` as
             COCO's `iscrowd`: neither trained on nor counted as a miss; `polygons`, of each box those of its object as
-            `training/data/polygons.py` has them, none where its mask is not known; `relations` with positions in `boxes`;
-            `regions` with a phrase and a box.
+            `training/data/polygons.py` has them, none where its mask is not known; `relations` with positions in
+            `boxes`; `regions` with a phrase and a box.
         object_names: C names without the background.
         attribute_names: A names without "no attribute"; empty where the data set has none.
         covered: of an object id, the ids of finer names (of person: man, skier): an object said to be one of these is
@@ -187,7 +187,7 @@ def image_size(image: ImageListing, *, width: Any, height: Any, source: PathLike
                 f"{source}: the image {image.image_id!r} has no width and height; write them into the file, or give "
                 "the image folder with images="
             )
-        return _size_in_file(image.path)
+        return size_in_file(image.path)
     sides = (width, height)
     if not all(isinstance(side, int | float) and 1 <= side <= LARGEST_SIDE and side % 1 == 0 for side in sides):
         raise ValueError(
@@ -210,7 +210,7 @@ def check_sizes(sizes: Mapping[ImageListing, tuple[int, int]], *, source: PathLi
     looked_at = 0
     for image in oblong[:: max(len(oblong) // SIZES_LOOKED_AT, 1)]:
         try:
-            own = _size_in_file(image.path or "")
+            own = size_in_file(image.path or "")
         except ValueError:  # is met where the image is opened
             continue
         looked_at += 1
@@ -380,8 +380,11 @@ def dataset_of(rows: Iterable[dict[str, Any]], features: datasets.Features) -> d
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
 
 
-def _size_in_file(path: str) -> tuple[int, int]:
-    """The size of the image as it is decoded: `datasets` turns it as its EXIF orientation says."""
+def size_in_file(path: str | BinaryIO) -> tuple[int, int]:
+    """Width and height of the image as it is decoded: `datasets` turns it as its EXIF orientation says.
+
+    Only the header is read. Raises `ValueError` where it cannot be.
+    """
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -81,9 +81,7 @@ def mask_scores(predictions: Records, rows: Records, *, num_classes: int) -> dic
         for own, mask, box, in_crowd in zip(true.classes, true_masks(row), row["boxes"], crowd, strict=True):
             ignored = bool(in_crowd) or mask is None
             shown = mask if mask is not None else encode_masks([_filled(box, **sizes[image])])[0]
-            truth.append(
-                {"image_id": image, "category_id": int(own), "segmentation": shown, "iscrowd": int(ignored)}
-            )
+            truth.append({"image_id": image, "category_id": int(own), "segmentation": shown, "iscrowd": int(ignored)})
     for record in (*found, *truth):
         record["area"] = float(_area(record["segmentation"]))
     scores = run_coco(found, truth, image_ids=sizes, category_ids=range(1, num_classes + 1), sizes=sizes)
