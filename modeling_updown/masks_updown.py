@@ -24,6 +24,7 @@ INSIDE = 0.5  # from here on a cell or pixel is of the region
 POINTS_A_CELL = 2  # a side: a cell of a target is the mean of 2 x 2 points
 MASKS_AT_A_TIME = 128  # 28 x 28 maps of 256 channels, in float32: 103 MB
 PASTED_AT_A_TIME = 2**24  # pixels of regions, in float32: 67 MB
+SCORE_SPREAD = 1e-3  # of a new head's last weights (detectron2's)
 SMALLEST_SIDE = 1e-6  # of a box: one without area has no cells to paste
 
 
@@ -57,7 +58,7 @@ class DetectorMasks:
     A part of `UpDownDetector`, whose `masks` is the head, or None.
     """
 
-    config: UpDownDetectorConfig
+    config: Any
     masks: MaskHead | None
     proposals: Any
     device: Any
@@ -68,7 +69,7 @@ class DetectorMasks:
 
     def new_mask_head(self) -> MaskHead:
         """A head on the maps that regions are pooled from."""
-        config: Any = self.config
+        config = self.config
         if config.is_caffe_resnet:
             return MaskHead(config, channels=4 * config.res2_channels)
         from_nanodet = config.proposal_model == "nanodet"
@@ -140,7 +141,10 @@ class DetectorMasks:
 
 
 def init_mask_head(head: MaskHead) -> None:
-    """Draw the weights of the deconvolution as those of convolutions before a ReLU are drawn; its bias is 0."""
+    """Draw the weights of the deconvolution as those of convolutions before a ReLU are drawn, its bias is 0, and those
+    of the scores small: a new head is unsure of every cell, whatever maps it stands on.
+    """
+    nn.init.normal_(head.score.weight, std=SCORE_SPREAD)
     fan_in = head.deconv.in_channels  # kernel and stride are the same, so a cell has one tap
     nn.init.normal_(head.deconv.weight, std=(2 / fan_in) ** 0.5)
     if head.deconv.bias is not None:

@@ -111,7 +111,7 @@ def pasted(masks: torch.Tensor, boxes: torch.Tensor, row: Mapping[str, Any]) -> 
 
 
 def mask_metrics(found: Sequence[Mapping[str, Any]], truth: Dataset, *, num_classes: int) -> dict[str, float]:
-    """The figures of `FIGURES` of a split, 0..1, and each times 100 under `..._x100`.
+    """The figures of `FIGURES` of a split, 0..1, and each times 100 under `..._x100`; -1 if there is no mask to find.
 
     Args:
         found: of each row `masks` with `mask_boxes`, `scores` and `object_ids` of the detections, and `true_masks`,
@@ -124,6 +124,6 @@ def mask_metrics(found: Sequence[Mapping[str, Any]], truth: Dataset, *, num_clas
         "mask_iou_given": paired_overlaps([part["true_masks"] for part in found], truth),
         "mask_iou_box": box_overlaps(truth),
     }
-    metrics = {name: float(np.mean(values)) for name, values in overlaps.items()}
-    metrics |= {f"{name}_x100": 100 * value for name, value in metrics.items()}
+    metrics = {name: float(np.mean(values)) if values else -1.0 for name, values in overlaps.items()}
+    metrics |= {f"{name}_x100": 100 * value if value >= 0 else -1.0 for name, value in metrics.items()}
     return metrics | (mask_scores(found, truth, num_classes=num_classes) if num_classes else {})

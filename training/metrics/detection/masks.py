@@ -29,8 +29,13 @@ def encode_masks(masks: Any) -> list[Rle]:
 
 
 def true_masks(row: Record) -> list[Rle | None]:
-    """The mask of each object of a row in the row's `width` and `height`; None of a crowd or where none is known."""
-    polygons, crowd = row.get("polygons") or [[]] * len(row["boxes"]), row.get("crowd") or [False] * len(row["boxes"])
+    """The mask of each object of a row in the row's `width` and `height`; None of a crowd or where none is known.
+
+    Raises `ValueError` for a row without `polygons`, or with those of other boxes.
+    """
+    if row.get("polygons") is None:
+        raise ValueError(f"the image {row.get('image_id')!r} has no polygons; read the data with their masks")
+    polygons, crowd = row["polygons"], row.get("crowd") or [False] * len(row["boxes"])
     if len(polygons) != len(row["boxes"]):
         raise ValueError(
             f"the image {row.get('image_id')!r} has {len(row['boxes'])} boxes, but polygons of {len(polygons)}"
