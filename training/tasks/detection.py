@@ -379,12 +379,12 @@ class DetectionTask:
         output = model(**inputs, boxes=given.to(device), box_mask=mask.to(device))
         check_detections(output, model)
         found: list[dict[str, Any]] = [{"true_boxes": given[place, :n].numpy()} for place, n in enumerate(counts)]
-        for place, (part, count) in enumerate(zip(found, counts, strict=True)):
+        for place, (known, count) in enumerate(zip(found, counts, strict=True)):
             if output.attribute_probs is not None:
-                part["attribute_probs"] = output.attribute_probs[place, :count].float().cpu().numpy()
+                known["attribute_probs"] = output.attribute_probs[place, :count].float().cpu().numpy()
             if masks_of is not None:
                 own = output.region_masks[place, :count], given[place, :count]
-                part["true_masks"] = pasted(*own, masks_of[place])
+                known["true_masks"] = pasted(*own, masks_of[place])
         return found
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:

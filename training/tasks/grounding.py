@@ -233,10 +233,10 @@ class GroundingTask(FusionTask, CaptionedTask):
         found = []
         for image, results in sorted(gather_object(made), key=lambda one: one[0]):
             own = [(text, p) for text, row in zip(captions[image], phrases[image], strict=True) for p in row]
-            for result, (text, phrase) in zip(results, own, strict=True):
+            for (boxes, score, regions, mask), (text, phrase) in zip(results, own, strict=True):
                 polygons = list(itertools.chain.from_iterable(phrase["polygons"]))
                 said = (phrase["boxes"], phrase["kinds"], polygons, text[phrase["start"] : phrase["end"]], text)
-                found.append(FoundPhrase(*result, *said, image))
+                found.append(FoundPhrase(boxes, score, regions, mask, *said, image))
         return found
 
     @torch.no_grad()

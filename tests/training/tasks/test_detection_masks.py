@@ -5,11 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from tests.tiny import tiny_pyramid_detector
+from modeling_updown import UpDownImageProcessor, paste_masks
+from tests.tiny import tiny_pyramid_config, tiny_pyramid_detector
+from tests.training.tiny_run import config_fields, new_accelerator, tiny_detection_recipe, train_here
 from training.data.polygons import rasterise
 from training.metrics.detection.masks import encode_masks
 from training.scenes.boxes import read_scene_boxes
+from training.tasks import build_task
 from training.tasks.detection import image_objects, objects_in
 from training.tasks.detection_masks import (
     add_mask_head,
@@ -22,8 +26,14 @@ from training.tasks.detection_masks import (
 )
 
 HEAD = {"mask_head": True, "mask_size": 6, "mask_hidden_size": 4, "mask_convs": 1}
+MODEL = config_fields(tiny_pyramid_config(region_batch_size=16, rpn_batch_size=32, **HEAD))
 DATA = read_scene_boxes(6, seed=3, image_size=64)
 ROWS = DATA.rows.remove_columns(["image"])
+
+
+def save_tiny_detector(folder: Path) -> None:
+    tiny_pyramid_detector().save_pretrained(folder)
+    UpDownImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(folder)
 
 
 def without_masks():
@@ -151,3 +161,45 @@ def test_cocos_polygons_are_read_when_asked(tmp_path: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="instances.json: record 4 of 'annotations': .* is no polygon"):
         read_coco_instances(path, masks=True)
+
+
+def test_true_masks_lie_on_the_shapes_of_the_images_as_they_are_shown(tmp_path: Path) -> None:
+    """Cropped and mirrored; a shape is far from the light ground, but for the ink of words."""
+    task = build_task(tiny_detection_recipe(tmp_path, model=MODEL), new_accelerator())
+    task.prepare()
+    assert task.mask_cells == 12 and task.model.masks is not None
+    inputs = task.inputs(np.arange(8), epoch=1)
+    overlaps = []
+    for place in range(8):
+        shown = inputs["pixel_mask"][place] if "pixel_mask" in inputs else torch.ones(inputs["pixel_values"].shape[-2:])
+        height, width = int(shown.any(dim=1).sum()), int(shown.any(dim=0).sum())
+        pixels = inputs["pixel_values"][place, :, :height, :width]
+        real = inputs["labels"][place] > 0
+        masks, boxes = inputs["true_masks"][place][real].float(), inputs["true_boxes"][place][real]
+        drawn = (pixels.amax(dim=(1, 2), keepdim=True) - pixels).amax(dim=0) > 0.5 * (pixels.max() - pixels.min())
+        marked = paste_masks(masks, boxes, height=height, width=width).any(dim=0)
+        if marked.any():
+            overlaps.append(float((drawn & marked).sum() / marked.sum()))
+    assert len(overlaps) >= 6 and np.mean(overlaps) > 0.8
+
+
+def test_the_head_alone_learns_from_objects_of_other_names(tmp_path: Path) -> None:
+    """A saved detector of other classes gets a head; only masks are scored, and only the head changes."""
+    save_tiny_detector(tmp_path / "start")
+    recipe = tiny_detection_recipe(tmp_path, model=HEAD, train={"objective": "masks", "epochs": 1, "max_steps": 2})
+    recipe.init_from, recipe.evaluate.metric = str(tmp_path / "start"), "mask_iou"
+    metrics = train_here(recipe)
+    assert {"mask_iou_x100", "mask_iou_given_x100", "mask_iou_box_x100"} <= metrics.keys() and "map_x100" not in metrics
+    start, end = (load_file(tmp_path / f"{name}/model.safetensors") for name in ("start", "run/best"))
+    assert {name for name in end if name not in start} == {name for name in end if name.startswith("masks.")}
+    assert all(torch.equal(end[name], weight) for name, weight in start.items())
+    recipe.train.objective = "cross_entropy"
+    with pytest.raises(ValueError, match="the classes of the split 'train'"):
+        build_task(recipe, new_accelerator()).prepare()
+
+
+def test_a_metric_of_masks_wants_a_head(tmp_path: Path) -> None:
+    recipe = tiny_detection_recipe(tmp_path)
+    recipe.evaluate.metric = "mask_iou"
+    with pytest.raises(ValueError, match="the detector makes no masks: set model.mask_head to true"):
+        build_task(recipe, new_accelerator()).prepare()

@@ -1,6 +1,7 @@
 """Referring segmentation: masks of phrases against the same by hand, sizes of images, and what is not known."""
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,9 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.training.tiny_run import new_accelerator, tiny_grounding_recipe
 from training.data.boxes.rows import ImageListing, dataset_of
 from training.data.phrases.rows import PHRASE_FEATURES, GroundedPhrase, phrase_row
+from training.data.polygons import rasterise
 from training.metrics.grounding.refexp import refexp_mask_iou
+from training.recipe_sections import RegionsRecipe
+from training.regions.store import RegionStoreWriter
+from training.scenes.draw import scenes_dataset, shape_polygon
+from training.tasks import build_task
 from training.tasks.grounding_masks import (
     FIGURES,
     MaskedPhrase,
@@ -22,6 +29,7 @@ from training.tasks.grounding_masks import (
     read_masks,
 )
 
+SIZES = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 NOTHING_STORED = SimpleNamespace(stores={}, names={False: {}}, columns={"region_features": ""})
 LEFT_HALF = [[0, 0, 0.5, 0, 0.5, 1, 0, 1]]
 
@@ -111,3 +119,42 @@ def test_polygons_of_some_boxes_alone_are_refused() -> None:
     two = GroundedPhrase(0, 3, np.array([[0.0, 0.0, 0.5, 1.0]] * 2), polygons=[LEFT_HALF])
     with pytest.raises(ValueError, match="2 boxes, but polygons of 1: give those of each, or none"):
         phrase_row(ImageListing("7", "", None, "test"), sentences=[("dog", [two])])
+
+
+def test_a_split_is_scored_by_the_masks_of_best_regions(tmp_path: Path) -> None:
+    """A store whose regions are the shapes, with their outlines as masks: an untrained model's choices, by hand."""
+    numbers = {"train": 3, "val": 2, "test": 6}
+    scenes = {}
+    with RegionStoreWriter(tmp_path / "store", fingerprint={}) as writer:
+        for split, number in numbers.items():
+            for scene in scenes_dataset(number, image_size=32, split=split).remove_columns("image"):
+                things = scenes[scene["image_id"]] = scene["objects"]
+                outlines = [[shape_polygon(thing["name"], thing["box"])] for thing in things]
+                boxes = torch.tensor([thing["box"] for thing in things])
+                masks = [rasterise(own, height=28, width=28, box=b) for own, b in zip(outlines, boxes, strict=True)]
+                features = torch.randn(1, len(things), 5, generator=torch.Generator().manual_seed(len(scenes)))
+                regions = {"region_features": features, "region_boxes": boxes[None]}
+                writer.append([scene["image_id"]], regions | {"region_masks": torch.tensor(np.stack(masks))[None]})
+    recipe = tiny_grounding_recipe(
+        tmp_path,
+        data={"format": "scenes", "num_scenes": numbers, "image_size": 32},
+        regions=RegionsRecipe(store=str(tmp_path / "store")),
+        model={"grounding_box_weight": 0.0, "text_config": SIZES},
+    )
+    task = build_task(recipe, new_accelerator())
+    task.prepare()
+    assert "region_masks" not in task.inputs(np.arange(2), epoch=0), "training has no use for them"
+    scored = task.score(task.model, split="test", num_beams=1)
+    rows = task.evaluation_rows("test")
+    phrases = [phrase for own in rows["phrases"][:] for sentence in own for phrase in sentence]
+    assert len(phrases) == len(scored.predictions)
+    overlaps = []
+    for found, phrase in zip(scored.predictions, phrases, strict=True):
+        things = scenes[found["image_id"]]
+        thing = min(things, key=lambda one: np.abs(np.array(one["box"]) - found["box"]).sum())
+        shown = rasterise([shape_polygon(thing["name"], thing["box"])], height=32, width=32)
+        true = rasterise([part for own in phrase["polygons"] for part in own], height=32, width=32)
+        overlaps.append((shown & true).sum() / (shown | true).sum())
+    assert scored.metrics["mask_mean_iou"] == pytest.approx(np.mean(overlaps), abs=0.03)
+    assert scored.metrics["mask_mean_iou_x100"] == pytest.approx(100 * scored.metrics["mask_mean_iou"])
+    assert "region_masks" not in task.images.columns

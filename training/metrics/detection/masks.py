@@ -40,9 +40,9 @@ def true_masks(row: Record) -> list[Rle | None]:
         raise ValueError(
             f"the image {row.get('image_id')!r} has {len(row['boxes'])} boxes, but polygons of {len(polygons)}"
         )
-    size = {"height": int(row["height"]), "width": int(row["width"])}
+    height, width = int(row["height"]), int(row["width"])
     return [
-        encode_masks([rasterise(own, **size)])[0] if own and not in_crowd else None
+        encode_masks([rasterise(own, height=height, width=width)])[0] if own and not in_crowd else None
         for own, in_crowd in zip(polygons, crowd, strict=True)
     ]
 
@@ -73,14 +73,16 @@ def mask_scores(predictions: Records, rows: Records, *, num_classes: int) -> dic
     >>> round(scores["mask_map_50"], 2), round(scores["mask_map"], 2)
     (1.0, 0.7)
     """
-    found, truth, sizes = [], [], {}
+    found: list[dict[str, Any]] = []
+    truth: list[dict[str, Any]] = []
+    sizes: dict[int, dict[str, int]] = {}
     for image, (what, prediction, row) in enumerate(paired(predictions, rows), start=1):
         sizes[image] = {"height": int(row["height"]), "width": int(row["width"])}
         masks = _masks_of(prediction, row, what)
-        ids, scores = predicted_objects(prediction, len(masks), num_classes=num_classes, what=what)
+        ids, confidences = predicted_objects(prediction, len(masks), num_classes=num_classes, what=what)
         found += [
             {"image_id": image, "category_id": int(own), "segmentation": mask, "score": float(score), "iscrowd": 0}
-            for mask, own, score in zip(masks, ids, scores, strict=True)
+            for mask, own, score in zip(masks, ids, confidences, strict=True)
         ]
         true, crowd = true_of_row(image, row, "object_ids", num_classes)
         for own, mask, box, in_crowd in zip(true.classes, true_masks(row), row["boxes"], crowd, strict=True):
