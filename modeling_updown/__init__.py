@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .drawing_regions_updown import draw_regions, named_regions
     from .drawing_retrieval_updown import draw_found_images, draw_found_texts
     from .drawing_updown import draw_answer, draw_attention
+    from .masks_updown import paste_masks
     from .modeling_captioning import UpDownForImageCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_fusion import UpDownFusionModel
@@ -76,6 +77,7 @@ HOMES = {  # public name -> the module it is imported from
     "draw_phrases": "modeling_updown.drawing_phrases_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",
     "named_regions": "modeling_updown.drawing_regions_updown",
+    "paste_masks": "modeling_updown.masks_updown",
     "UpDownImageProcessor": "processors",
     "UpDownImageProcessorPil": "processors",
     "UpDownProcessor": "processors",

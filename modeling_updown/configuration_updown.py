@@ -12,6 +12,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .configuration_masks_updown import MaskConfig
 from .configuration_tags_updown import TaggedRegionsConfig
 from .labels_updown import LabelledConfig
 
@@ -119,7 +120,7 @@ class UpDownGridConfig(PreTrainedConfig):
 
 
 @strict
-class UpDownDetectorConfig(LabelledConfig):
+class UpDownDetectorConfig(MaskConfig):
     r"""The bottom-up detector: Faster R-CNN with objects and attributes (the paper, section 3.1).
 
     Every convention in which the original Caffe code and its ports differ is one field; defaults are the original's.
@@ -217,6 +218,8 @@ class UpDownDetectorConfig(LabelledConfig):
         vector in that space (`phrase_embeds`), trained to be nearest to the phrases said of it. 0 does without.
     phrase_loss_weight, phrase_temperature (default to 1.0, 0.07):
         Training: weight of the contrast of regions and phrases, and the divisor of their cosines.
+    mask_head, mask_size, mask_class_agnostic, ... :
+        A mask of each region, as `MaskConfig` has it.
     """
 
     model_type = "updown_detector"
@@ -335,6 +338,7 @@ class UpDownDetectorConfig(LabelledConfig):
             raise ValueError(
                 f"min_region_side={self.min_region_side} must be a share of the image's sides, 0 to below 1"
             )
+        self.check_masks()
         check_grid_sizes(self.grid_sizes or [])
 
     def check_nanodet(self) -> None:

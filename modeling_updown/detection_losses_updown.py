@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from .boxes_updown import box_area, encode_boxes, pairwise_iou
+from .boxes_updown import box_area, encode_boxes, join_rois, pairwise_iou
 from .configuration_updown import UpDownDetectorConfig
 from .losses_updown import contrastive_loss
+from .masks_updown import mask_loss, mask_targets
 from .nanodet_updown import top_cells
 from .proposals_updown import top_proposals
 
@@ -29,7 +30,7 @@ class ImageObjects:
 
     boxes (M, 4) pixels; object_ids (M,) int64, 1 .. C; attribute_ids (M, K) int64, 0 if there are fewer than K;
     crowd (N, 4) pixels: areas in which boxes do not count as background. other_ids (M, K) int64: further true names of
-    each object, 0 if there are fewer.
+    each object, 0 if there are fewer. masks (M, S, S): of each object inside its box, 0 or 1; -1 where nobody drew one.
     """
 
     boxes: torch.Tensor
@@ -37,6 +38,7 @@ class ImageObjects:
     attribute_ids: torch.Tensor
     crowd: torch.Tensor
     other_ids: torch.Tensor | None = None
+    masks: torch.Tensor | None = None
 
 
 @dataclass
@@ -256,7 +258,8 @@ def detector_losses(
     seeds: list[int] | None,
 ) -> dict[str, torch.Tensor]:
     """The five losses of an `UpDownDetector`, each summed over n images of one size: four without attributes, two fewer
-    where NanoDet proposes the boxes. Phrases are learnt over the whole batch, by `phrase_loss`.
+    where NanoDet proposes the boxes, one more where objects have masks, and that one alone where nothing but the mask
+    head trains. Phrases are learnt over the whole batch, by `phrase_loss`.
 
     images: their `ImageMaps`; objects, resize_factors, seeds: one per image. Boxes are proposed, sampled and described
     in one pass; without seeds the draw depends on torch's random state.
@@ -264,6 +267,7 @@ def detector_losses(
     config = detector.config
     losses: list[dict[str, torch.Tensor]] = []
     boxes, draws = [], []
+    alone = detector.trains_masks_alone
     learnt = images.cells is None  # else NanoDet, which is frozen, found the boxes
     logits, deltas = detector.proposals(images.maps) if learnt else ([], [])
     anchors = detector.proposals.anchors(images.maps) if learnt else []
@@ -274,14 +278,20 @@ def detector_losses(
         if learnt:
             one_logits, one_deltas = [part[i] for part in logits], [part[i] for part in deltas]
             proposal = torch.cat(one_logits), torch.cat(one_deltas), torch.cat(anchors)
-            losses.append(proposal_losses(*proposal, objects=image, generator=generator, **options))
+            if not alone:
+                losses.append(proposal_losses(*proposal, objects=image, generator=generator, **options))
             proposed, _ = top_proposals(one_logits, one_deltas, anchors, **options_of_boxes)
         else:
             proposed = top_cells(images.cells, i, **options_of_boxes)
         sampled_boxes, sampled = sample_regions(proposed, image, config=config, generator=generator)
         boxes.append(sampled_boxes)
         draws.append(sampled)
-    losses += sampled_losses(detector, images, boxes, draws=draws, objects=objects)
+    if not alone:
+        losses += sampled_losses(detector, images, boxes, draws=draws, objects=objects)
+    if any(image.masks is not None for image in objects):
+        losses += mask_losses(detector, images, boxes, draws=draws, objects=objects)
+    elif alone:
+        raise ValueError("nothing but the mask head trains, and there is no mask: give true_masks, or unfreeze()")
     names = dict.fromkeys(name for part in losses for name in part)
     return {name: torch.stack([part[name] for part in losses if name in part]).sum() for name in names}
 
@@ -301,4 +311,24 @@ def sampled_losses(
             logits = detector.heads.attributes(features[: len(sampled.target)], image.object_ids[sampled.target])
             loss = attribute_loss(logits, image.attribute_ids[sampled.target])
             losses[-1]["region_attributes"] = detector.config.attribute_loss_weight * loss
+    return losses
+
+
+def mask_losses(
+    detector: Any, images: Any, boxes: list[torch.Tensor], *, draws: list[SampledBoxes], objects: list[ImageObjects]
+) -> list[dict[str, torch.Tensor]]:
+    """The masks' loss in the positive boxes sampled in each image, with its weight, as `detector_losses` has it.
+
+    Arguments as for `sampled_losses`; of every image or of none masks are given.
+    """
+    config = detector.config
+    positive = [own[: len(draw.target)] for own, draw in zip(boxes, draws, strict=True)]
+    classes = [image.object_ids[draw.target] for image, draw in zip(objects, draws, strict=True)]
+    logits = detector.mask_logits(images, join_rois(positive), torch.cat(classes))
+    losses = []
+    parts = logits.split([len(own) for own in positive])
+    for own_logits, own, image, draw in zip(parts, positive, objects, draws, strict=True):
+        masks, true_boxes = image.masks[draw.target], image.boxes[draw.target]  # type: ignore[index]
+        loss = mask_loss(own_logits, *mask_targets(masks, true_boxes, own, size=config.mask_size))
+        losses.append({"region_masks": config.mask_loss_weight * loss})
     return losses

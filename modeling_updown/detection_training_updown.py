@@ -13,6 +13,7 @@ import torch
 from .configuration_updown import UpDownDetectorConfig
 from .detection_losses_updown import detector_losses, phrase_loss
 from .detector_batch_updown import check_given, check_phrases, image_objects, image_phrases, mean_losses
+from .masks_updown import check_true_masks
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Labels:
     phrase_boxes, phrase_embeds: (B, P, 4) xyxy in 0..1, and (B, P, E) of length 1: what is said of which place, as the
         vectors of a text encoder; a vector of zeros pads.
     draw_seeds: (B,) int64: the draw of training boxes depends on it alone; else on torch's random state.
+    true_masks: (B, M, S, S) 0 or 1, the mask of each labelled object inside its box; -1 for one without, and padding.
     """
 
     labels: torch.Tensor | None
@@ -35,12 +37,14 @@ class Labels:
     phrase_boxes: torch.Tensor | None
     phrase_embeds: torch.Tensor | None
     draw_seeds: torch.Tensor | None
+    true_masks: torch.Tensor | None = None
 
     def check(self, boxes: torch.Tensor | None, *, num_images: int, config: UpDownDetectorConfig) -> None:
         """Raise a `ValueError` where these, or given boxes (B, R, 4), cannot be of B images and the model."""
         options: dict[str, Any] = {"num_images": num_images, "config": config}
         check_given(boxes, self.labels, self.true_attributes, others=self.other_object_ids, **options)
         check_phrases(self.phrase_boxes, self.phrase_embeds, **options)
+        check_true_masks(self.true_masks, self.labels, config=config)
         if self.labels is None and (self.phrase_boxes is not None or self.other_object_ids is not None):
             raise ValueError(
                 "phrases and other_object_ids are learnt beside labels: give labels and true_boxes as well"
@@ -64,6 +68,7 @@ class BatchLosses:
                 given.true_boxes,
                 given.true_attributes,
                 others=given.other_object_ids,
+                masks=given.true_masks,
                 image=image,
                 size=group.size,
             )
@@ -97,3 +102,8 @@ class BatchLosses:
             loss = phrase_loss(places, embeds, boxes=boxes, images=images, temperature=temperature)
             means["region_phrases"] = config.phrase_loss_weight * loss
         return means
+
+    def put_into(self, output: Any, *, num_images: int) -> None:
+        """Set `losses`, the means, and `loss`, their sum, of the detector's output."""
+        output.losses = self.means(num_images=num_images)
+        output.loss = torch.stack(list(output.losses.values())).sum()

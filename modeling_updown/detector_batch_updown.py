@@ -106,8 +106,9 @@ def image_objects(
     image: int,
     size: tuple[int, int],
     others: torch.Tensor | None = None,
+    masks: torch.Tensor | None = None,
 ) -> ImageObjects:
-    """One image's labels (of B) without padding, boxes in pixels of the resized image.
+    """One image's labels (of B) without padding, boxes in pixels of the resized image, masks (B, M, S, S) as they are.
 
     Raises `ValueError` for tensors that are not (B, M), (B, M, 4), (B, M, K) and (B, M, K'), and for a box that is not
     xyxy 0..1.
@@ -126,7 +127,8 @@ def image_objects(
     real = ids > 0
     attribute_ids = ids.new_zeros(int(real.sum()), 1) if attributes is None else attributes[image][real]
     other_ids = None if others is None else others[image][real]
-    return ImageObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0], other_ids)
+    own_masks = None if masks is None else masks[image][real]
+    return ImageObjects(in_pixels[real], ids[real], attribute_ids, in_pixels[ids < 0], other_ids, own_masks)
 
 
 def image_phrases(

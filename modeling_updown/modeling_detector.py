@@ -45,6 +45,7 @@ from .detector_batch_updown import (
     resize_factors,
 )
 from .linear_updown import float_type
+from .masks_updown import DetectorMasks, MaskHead, init_mask_head
 from .modeling_base import UpDownPreTrainedModel, load_backbone
 from .nanodet_updown import Cells, NanoDet, box_scores, published_weights, top_cells
 from .outputs_updown import UpDownDetectorOutput
@@ -114,7 +115,7 @@ class ImageMaps:
     cells: Cells | None = None
 
 
-class UpDownDetector(UpDownPreTrainedModel):
+class UpDownDetector(DetectorMasks, UpDownPreTrainedModel):
     """The bottom-up detector.
 
     Example:
@@ -141,6 +142,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         else:
             width = self._build_pyramid()
         self.heads = RegionHeads(config, width=width)
+        self.masks: MaskHead | None = self.new_mask_head() if config.mask_head else None
         self.post_init()
         self.freeze_stages()
 
@@ -213,6 +215,8 @@ class UpDownDetector(UpDownPreTrainedModel):
                 nn.init.normal_(part.weight, std=self.config.initializer_range)
         elif isinstance(module, RegionHeads):
             nn.init.normal_(module.box_deltas.weight, std=self.config.initializer_range / 10)
+        elif isinstance(module, MaskHead):
+            init_mask_head(module)
 
     def load_backbone_weights(self, weights: str | Path | None = None) -> None:
         """Load ImageNet weights of timm: a `.safetensors` file, or the Hub's (`weights=None`).
@@ -292,6 +296,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         other_object_ids: torch.Tensor | None = None,
         phrase_boxes: torch.Tensor | None = None,
         phrase_embeds: torch.Tensor | None = None,
+        true_masks: torch.Tensor | None = None,
         min_regions: int | None = None,
         max_regions: int | None = None,
         score_threshold: float | None = None,
@@ -306,18 +311,18 @@ class UpDownDetector(UpDownPreTrainedModel):
                 bool, True on the image; padding lies to the right and below.
             boxes: (B, R, 4) xyxy in 0..1, lists and arrays too: these alone, no cells, are the regions, unregressed.
             box_mask: (B, R) bool, True = a real box; all where absent.
-            labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds: `Labels`.
+            labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, true_masks, draw_seeds:
+                `Labels`.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; [] for no cells.
 
-        Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
-        for an image without pixels, for boxes or labels that are not as above, and for numbers out of their range.
+        Returns `UpDownDetectorOutput`; in training with `labels` its losses. Raises `ValueError` for what is not so.
         """
         rule = self._selection_rule(min_regions, max_regions, score_threshold)
         cells = cells_of_grids(self.config.grid_sizes if grid_sizes is None else grid_sizes)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values, grid_sizes=grid_sizes)
-        names = (labels, true_boxes, true_attributes, other_object_ids)
-        labelled = Labels(*names, phrase_boxes, phrase_embeds, draw_seeds)
+        said = (labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds)
+        labelled = Labels(*said, true_masks)
         labelled.check(boxes, num_images=len(pixel_values), config=self.config)
         losses = None if labels is None else BatchLosses(self, labelled)
         parts: list[tuple[int, UpDownDetectorOutput]] = []
@@ -335,8 +340,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             parts += zip(images, found, strict=True)
         output = collect_images(parts)
         if losses is not None:
-            output.losses = losses.means(num_images=len(pixel_values))
-            output.loss = torch.stack(list(output.losses.values())).sum()
+            losses.put_into(output, num_images=len(pixel_values))
         return output
 
     def _selection_rule(self, smallest: int | None, most: int | None, threshold: float | None) -> SelectionRule:
@@ -397,7 +401,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         num_cells, (height, width) = len(cells), group.size
         cells = boxes_to_pixels(cells.to(proposed[0]), width=width, height=height)
         everything = [torch.cat([cells, boxes]) for boxes in proposed]
-        for boxes, features in self.features_by_image(group, everything, num_cells=num_cells):
+        for place, (boxes, features) in enumerate(self.features_by_image(group, everything, num_cells=num_cells)):
             object_logits, box_deltas = self.heads(features)
             probs = object_logits.detach().softmax(dim=-1)
             candidates = (
@@ -411,16 +415,17 @@ class UpDownDetector(UpDownPreTrainedModel):
             )
             if num_cells:
                 output.cell_mask = (chosen.indices < num_cells)[None]
-            yield output
+            yield self.with_masks(output, group, place)
 
     def _describe(self, group: ImageMaps, given: list[torch.Tensor]) -> Iterator[UpDownDetectorOutput]:
         """Features, classes and attributes of given boxes, in the order given, as batches of one."""
-        for boxes, features in self.features_by_image(group, given):
+        for place, (boxes, features) in enumerate(self.features_by_image(group, given)):
             object_logits, box_deltas = self.heads(features)
             everything = best_of_first(object_logits.softmax(dim=-1), len(boxes))
-            yield self._image_output(
+            output = self._image_output(
                 everything, boxes, features, object_logits, box_deltas, size=group.size, unmoved=len(boxes)
             )
+            yield self.with_masks(output, group, place)
 
     def _image_output(
         self,
@@ -500,10 +505,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         return torch.cat(joined, dim=1)
 
     def _region_vectors(self, group: ImageMaps, rois: torch.Tensor) -> torch.Tensor:
-        config = self.config
-        if group.cells is not None:  # its maps are those of the padded image
-            left, top = group.cells.offset
-            rois = rois + rois.new_tensor([0, left, top, left, top])
+        config, rois = self.config, self.on_maps(group, rois)
         if not config.is_caffe_resnet:
             return self.region_stage(group.maps, rois, self.proposals.strides)
         options = {"output_size": config.region_pool_size, "spatial_scale": 1 / CAFFE_STRIDE}

@@ -162,6 +162,7 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
             hidden_states=joint.hidden_states,
             attentions=joint.attentions and region_attention(joint.attentions, mask, num_words=words.shape[1]),
             region_boxes=images.region_boxes,
+            region_masks=images.region_masks,
         )
 
     def get_regions(self, *regions: Any, **fields: Any) -> Regions:

@@ -29,8 +29,8 @@ class UpDownDetectorOutput(Regions):
         detected region or padding; absent where there are no cells.
     loss (scalar, *optional*): the sum of `losses`.
     losses (dict of scalars, *optional*): `proposal_objectness`, `proposal_box`, `region_class`, `region_box` and, with
-        attributes, `region_attributes`, each a mean over images and with its weight; given phrases, also
-        `region_phrases`, a mean over them.
+        attributes, `region_attributes`, given masks `region_masks`, each a mean over images and with its weight; given
+        phrases, also `region_phrases`, a mean over them.
     """
 
     object_ids: torch.Tensor | None = None
@@ -105,6 +105,8 @@ class UpDownGroundingOutput(ModelOutput):
     phrase_scores (`torch.Tensor` of shape (N, K, R)): the same in 0..1, summing to 1 over the regions, or each by
         itself with `grounding_loss="binary"`.
     pred_boxes (`torch.Tensor` of shape (N, K, R, 4)): each region as moved for each phrase, xyxy in 0..1.
+    region_masks (`torch.Tensor` of shape (P, R, M, M), *optional*): the mask of each region inside its box as it is,
+        `region_boxes`, where the regions have masks: that of a phrase's best region is the phrase's.
     hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer.
     attentions (tuple of tensors of shape (N, T, R), *optional*): how the regions were weighed for each word, one a
         layer, summing to 1.
@@ -119,6 +121,7 @@ class UpDownGroundingOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
+    region_masks: torch.Tensor | None = None
 
 
 @dataclass
@@ -264,6 +267,7 @@ def check_detections(output: UpDownDetectorOutput, model: Any) -> None:
         "regressed boxes": output.pred_boxes,
         "region features": output.region_features,
         "scores of attributes": output.attribute_scores,
+        "masks": output.region_masks,
     }
     for what, numbers in said.items():
         if numbers is not None and output.region_mask is not None:

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 from transformers.pipelines import Pipeline
 from transformers.utils import logging
 
+from .masks_updown import paste_masks
 from .outputs_updown import check_finite
 from .phrase_spans_updown import NO_SPAN, Span, phrase_places, token_spans
 from .pipeline_images import IMAGE_SETTINGS, image_inputs, save_parts, set_processor_parts
@@ -74,12 +76,14 @@ class UpDownPhraseGroundingPipeline(Pipeline):
             text: the sentence or expression; None if `image` holds rows.
             phrases: phrases of the text, as words of it or as pairs of characters; None takes the whole text.
             top_k: how many boxes of each phrase (default 1), the best first.
+            masks: True gives each box its `mask` as well, a PIL image of mode "L" in the size of the image, 255 on the
+                region as the detector found it; wants a region source with a mask head.
             timeout: seconds for the download of an image.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
 
         Raises:
             ValueError: for an image that cannot be read, a text or phrase that is empty, a phrase that is not in the
-                text, and scores that are not finite.
+                text, scores that are not finite, and masks of a region source that makes none.
             TypeError: without an image or a text, or for an unknown argument.
         """
         if kwargs.pop("batch_size", 1) != 1:
@@ -100,7 +104,7 @@ class UpDownPhraseGroundingPipeline(Pipeline):
         return super().__call__({"image": image, "text": text, "places": places}, **kwargs)
 
     def _sanitize_parameters(
-        self, top_k: int | None = None, timeout: float | None = None, **settings: Any
+        self, top_k: int | None = None, timeout: float | None = None, masks: bool = False, **settings: Any
     ) -> tuple[dict, dict, dict]:
         unknown = settings.keys() - IMAGE_SETTINGS
         if unknown:
@@ -108,7 +112,7 @@ class UpDownPhraseGroundingPipeline(Pipeline):
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}, but must be at least 1")
         preprocess = settings if timeout is None else {**settings, "timeout": timeout}
-        return preprocess, {}, {} if top_k is None else {"top_k": top_k}
+        return preprocess, {}, {"masks": masks} | ({} if top_k is None else {"top_k": top_k})
 
     def preprocess(self, input_: Mapping[str, Any], **image_settings: Any) -> dict[str, Any]:
         """A row -> `pixel_values`, `input_ids` and the `phrase_spans` of its places, and the row itself."""
@@ -137,11 +141,18 @@ class UpDownPhraseGroundingPipeline(Pipeline):
         output = self.model(**inputs)
         real = output.logits[0] > float("-inf")
         check_finite(output.logits[0][real], self.model, what="scores of regions")
-        return {**input_tensors, "scores": output.phrase_scores[0], "boxes": output.pred_boxes[0]}
+        found = {"scores": output.phrase_scores[0], "boxes": output.pred_boxes[0]}
+        if output.region_masks is not None:
+            found |= {"region_masks": output.region_masks[0], "region_boxes": output.region_boxes[0]}
+        return {**input_tensors, **found}
 
-    def postprocess(self, model_outputs: Mapping[str, Any], top_k: int = 1) -> list[dict[str, Any]]:
+    def postprocess(
+        self, model_outputs: Mapping[str, Any], top_k: int = 1, masks: bool = False
+    ) -> list[dict[str, Any]]:
         """Scores and boxes -> one dict a phrase."""
         text, (width, height) = model_outputs["text"], model_outputs["size"]
+        if masks and "region_masks" not in model_outputs:
+            raise ValueError("the region source of this model makes no masks: leave masks out, or give it a mask head")
         found = []
         for number, (start, end) in enumerate(model_outputs["places"]):
             scores, boxes = model_outputs["scores"][number].float(), model_outputs["boxes"][number].float()
@@ -150,11 +161,19 @@ class UpDownPhraseGroundingPipeline(Pipeline):
             pixels = boxes * torch.tensor([width, height, width, height])
             places = [
                 {"score": scores[region].item(), "box": box_of(pixels[region].tolist())}
+                | ({"mask": mask_image(model_outputs, region, width=width, height=height)} if masks else {})
                 for region in best
                 if scores[region] > 0  # padding has 0
             ]
             found.append({"phrase": text[start:end], "start": start, "end": end, "boxes": places})
         return found
+
+
+def mask_image(found: Mapping[str, Any], region: int, *, width: int, height: int) -> Image.Image:
+    """The mask of a region as an image of the given size, of mode "L": 255 on the region, 0 beside it."""
+    mask, box = found["region_masks"][region : region + 1], found["region_boxes"][region : region + 1]
+    pasted = paste_masks(mask.float(), box.float(), height=height, width=width)[0]
+    return Image.fromarray((pasted.to(torch.uint8) * 255).cpu().numpy())
 
 
 def box_of(corners: Sequence[float]) -> dict[str, int]:

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import pipeline
 
-from modeling_updown import UpDownFusionForGrounding, UpDownPhraseGroundingPipeline, draw_phrases
+from modeling_updown import UpDownFusionForGrounding, UpDownPhraseGroundingPipeline, draw_phrases, paste_masks
 from modeling_updown.drawing_phrases_updown import place_labels, shared_area
 
 from ..tiny import (
@@ -19,6 +19,7 @@ from ..tiny import (
     tiny_grid,
     tiny_grounding,
     tiny_image,
+    tiny_pyramid_config,
     tiny_tokenizer,
 )
 
@@ -52,6 +53,28 @@ def test_boxes_are_those_of_the_model(ground):
             sides = output.pred_boxes[0, number, region] * torch.tensor([80, 60, 80, 60])
             assert list(box["box"].values()) == pytest.approx(sides.tolist(), abs=0.51)
             assert list(box["box"]) == ["xmin", "ymin", "xmax", "ymax"]
+
+
+@torch.no_grad()
+def test_masks_are_those_of_the_best_regions(ground, tmp_path):
+    """Where the region source makes masks they are the output's, pasted; another is refused by name."""
+    source = tiny_pyramid_config(mask_head=True, mask_size=6, mask_hidden_size=4)
+    folder = save_tiny_grounding(tmp_path, vision_config=source, region_feature_size=source.region_feature_size)
+    masked = pipeline("phrase-grounding", model=str(folder), device="cpu")
+    image = tiny_image(2)
+    plain, found = (masked(image, TEXT, phrases=PHRASES, top_k=2, **more) for more in ({}, {"masks": True}))
+    pixels = masked.image_processor(images=image, return_tensors="pt")
+    spans = torch.tensor([[[1, 4], [6, 8]]])
+    output = masked.model(torch.tensor([tiny_tokenizer()(TEXT)["input_ids"]]), **pixels, phrase_spans=spans)
+    pasted = paste_masks(output.region_masks[0], output.region_boxes[0], height=60, width=80)
+    for number, (one, other) in enumerate(zip(found, plain, strict=True)):
+        best = output.phrase_scores[0, number].argsort(descending=True)[:2].tolist()
+        for box, same, region in zip(one["boxes"], other["boxes"], best, strict=True):
+            mask = box.pop("mask")
+            assert box == same and mask.size == (80, 60) and mask.mode == "L"
+            assert np.array_equal(np.asarray(mask) == 255, pasted[region].numpy())
+    with pytest.raises(ValueError, match="makes no masks: leave masks out, or give it a mask head"):
+        ground(image, TEXT, masks=True)
 
 
 def test_an_expression_is_the_whole_text(ground):

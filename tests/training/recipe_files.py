@@ -95,7 +95,8 @@ def coco_boxes(scenes: Iterable[Drawn], **keys: Any) -> list[dict[str, Any]]:
     found = []
     for drawn in scenes:
         for number, (name, x, y, width, height) in enumerate(pixel_boxes(drawn)):
-            box = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0, "segmentation": []}
+            corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+            box = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0, "segmentation": [corners]}
             ids = {"id": 10 * drawn.number + number, "image_id": drawn.number, "category_id": 1 + SHAPES.index(name)}
             found.append({**ids, **box, **keys})
     return found

@@ -40,6 +40,7 @@ SIZES: dict[str, Any] = {  # where a recipe gives the key a value of its own
     "model.text_config.num_hidden_layers": 1,
     "model.text_config.n_embd": 32,
     "model.text_config.n_layer": 1,
+    "model.mask_hidden_size": 8,
     "text.vocabulary_size": 300,
     "train.accumulation": 1,
     "train.image_size": 64,
@@ -67,7 +68,9 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
         "model.nanodet_classes": 6,
         "model.region_feature_size": 32 + 96 + 6,
     },
+    "detection/coco_masks": {"model.mask_size": 8},
     "detection/scenes": {**PYRAMID, "model.region_feature_size": 32 + 96},
+    "detection/scenes_masks": {**PYRAMID, "model.region_feature_size": 32 + 96, "model.mask_size": 8},
     "detection/visual_genome": {
         "model.backbone": "caffe_resnet50",
         "model.stem_channels": 8,

@@ -7,11 +7,12 @@ import datasets
 import numpy as np
 
 from training.data.boxes.rows import DetectionData, ImageListing, detection_dataset, detection_row
-from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset
+from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset, shape_polygon
 
 
 def read_scene_boxes(num_scenes: int, *, seed: int = 0, image_size: int = 128, split: str = "train") -> DetectionData:
-    """Shapes are the objects, their colours and sizes the attributes.
+    """Shapes are the objects, their colours and sizes the attributes, their outlines the masks; a shape that carries
+    another or a word is whole beneath it.
 
     Arguments as for `scenes_dataset`; relations as it gives them, regions none.
     """
@@ -26,6 +27,7 @@ def read_scene_boxes(num_scenes: int, *, seed: int = 0, image_size: int = 128, s
             attribute_ids=[
                 [1 + attribute_names.index(thing[field]) for field in ("colour", "size")] for thing in scene["objects"]
             ],
+            polygons=[[shape_polygon(thing["name"], thing["box"])] for thing in scene["objects"]],
             relations=[(r["subject"], r["object"], r["predicate"]) for r in scene["relations"]],
             image_bytes=scene["image"]["bytes"],
         )

@@ -9,9 +9,10 @@ the spirit of CLEVR (Johnson et al. 2017), whose scenes are rendered in three di
 """
 
 import io
+import math
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
@@ -52,6 +53,7 @@ WORD_CARRIERS = ("circle", "square")
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 GAP = 0.04  # at least, between two shapes
 CAPTIONS_PER_SCENE = 5
+CIRCLE_CORNERS = 48  # of the polygon around a circle, 0.2 % smaller than it
 OPPOSITES = {"left of": "right of", "above": "below"}
 PHRASES = {"left of": "to the left of", "right of": "to the right of"}
 
@@ -182,6 +184,18 @@ def scene_captions(scene: Scene, *, seed: int = 0) -> list[str]:
     return candidates[:CAPTIONS_PER_SCENE]
 
 
+def shape_polygon(name: str, box: Sequence[float]) -> list[float]:
+    """The outline of a shape in its box xyxy, in the box's unit: x1, y1, x2, y2, ...; of a circle, a polygon in it.
+
+    >>> shape_polygon("triangle", (0, 0, 2, 1))
+    [1.0, 0, 2, 1, 0, 1]
+    """
+    turns = [2 * math.pi * i / CIRCLE_CORNERS for i in range(CIRCLE_CORNERS)]
+    corners = CORNERS[name] or [(0.5 + math.cos(turn) / 2, 0.5 + math.sin(turn) / 2) for turn in turns]
+    x1, y1, x2, y2 = box
+    return [side for x, y in corners for side in (x1 + (x2 - x1) * x, y1 + (y2 - y1) * y)]
+
+
 def _row(index: int, *, seed: int, image_size: int) -> dict[str, object]:
     image, scene = draw_scene(index, seed=seed, image_size=image_size)
     png = io.BytesIO()
@@ -290,8 +304,7 @@ def _draw_object(draw: ImageDraw.ImageDraw, thing: SceneObject, *, side: int) ->
     if thing.name == "circle":
         draw.ellipse((x1, y1, x2, y2), fill=COLOURS[thing.colour])
     else:
-        corners = [(x1 + (x2 - x1) * x, y1 + (y2 - y1) * y) for x, y in CORNERS[thing.name]]
-        draw.polygon(corners, fill=COLOURS[thing.colour])
+        draw.polygon(shape_polygon(thing.name, (x1, y1, x2, y2)), fill=COLOURS[thing.colour])
     if thing.text:
         ink = "white" if thing.colour in DARK_COLOURS else "black"
         font = _font(round((x2 - x1) * 0.38))

@@ -3,7 +3,8 @@
 scenes --read_scene_phrases--> sentences with phrases, each with the boxes of the shapes that it names
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import datasets
@@ -11,7 +12,7 @@ import numpy as np
 
 from training.data.boxes.rows import ImageListing, dataset_of
 from training.data.phrases.rows import PHRASE_FEATURES, GroundedPhrase, phrase_row
-from training.scenes.draw import NUMBERS, PHRASES, PLURALS, scenes_dataset
+from training.scenes.draw import NUMBERS, PHRASES, PLURALS, scenes_dataset, shape_polygon
 
 MOST_RELATIONS = 2  # sentences of a scene that tell where a shape is
 Thing = Mapping[str, Any]
@@ -28,12 +29,26 @@ def read_scene_phrases(num_scenes: int, *, seed: int = 0, image_size: int = 128,
     rows = (
         phrase_row(
             ImageListing(scene["image_id"], "", None, scene["split"]),
-            sentences=[kinds_sentence(scene["objects"]), *relation_sentences(scene)],
+            sentences=outlined([kinds_sentence(scene["objects"]), *relation_sentences(scene)], scene["objects"]),
             image_bytes=scene["image"]["bytes"],
         )
         for scene in scenes.cast_column("image", datasets.Image(decode=False))
     )
     return dataset_of(rows, PHRASE_FEATURES)
+
+
+def outlined(
+    sentences: Iterable[tuple[str, list[GroundedPhrase]]], things: Sequence[Thing]
+) -> list[tuple[str, list[GroundedPhrase]]]:
+    """Sentences whose phrases have the outlines of the shapes in their boxes as polygons."""
+    outlines = {tuple(thing["box"]): [shape_polygon(thing["name"], thing["box"])] for thing in things}
+    return [
+        (
+            text,
+            [replace(phrase, polygons=[outlines[tuple(box)] for box in phrase.boxes.tolist()]) for phrase in phrases],
+        )
+        for text, phrases in sentences
+    ]
 
 
 def kinds_sentence(things: Sequence[Thing]) -> tuple[str, list[GroundedPhrase]]:

@@ -37,6 +37,7 @@ CHANGEABLE = (
     *("max_regions", "score_threshold", "nms_per_class", "nms_thresholds", "duplicate_iou", "min_region_side"),
     "region_confidence",
     "attribute_loss_weight",
+    *("mask_loss_weight", "region_batch_size"),
     *("question_dropout", "attention_dropout", "answer_dropout", "region_feature_dropout", "tag_top_k"),
 )
 

@@ -6,6 +6,7 @@ and, where boxes have attributes, Visual Genome's of attributes. Pseudo-boxes of
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from modeling_updown.outputs_updown import check_detections
 from training.data.boxes.formats import DETECTION_FORMATS, load_detection
 from training.data.boxes.rows import DetectionData
 from training.data.mirroring import tell_sides
+from training.data.polygons import polygons_in
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.regions.extract import crop, image_of, random_crop, undecoded
 from training.saved_models import load_with_processor
@@ -35,6 +37,17 @@ from training.tasks.build import (
     load_backbone,
     load_by_split,
     override_config,
+)
+from training.tasks.detection_masks import (
+    ALONE,
+    FIGURES,
+    add_mask_head,
+    mask_labels,
+    mask_metrics,
+    masked_rows,
+    mirrored_objects,
+    pasted,
+    prepare_masks,
 )
 from training.tasks.detection_recipe import DetectionRecipe, check_recipe
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
@@ -65,11 +78,15 @@ class DetectionTask:
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[str, tuple[Dataset, Dataset]] = {}
         self.covered: dict[str, dict[int, list[int]]] = {}
+        self.named: dict[str, bool] = {}  # of each split, whether its classes are the model's
+        self.mask_cells = 0  # a side of the true masks that are learnt
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, image processor; what is wrong with the data is met here."""
         recipe = self.recipe
         data = self.read(recipe.train.split)
+        if recipe.train.objective == ALONE and (shown := masked_rows(data.rows)):
+            data = replace(data, rows=data.rows.select(shown))  # other images would teach nothing
         self.train_rows = undecoded(data.rows)
         self.image_numbers = repeated_images(
             data.rows["object_ids"][:], threshold=recipe.train.repeat_threshold, seed=recipe.seed
@@ -82,11 +99,18 @@ class DetectionTask:
             self.start_from(recipe.init_from)
         else:
             self.build(data)
-        self.check_labels(data, recipe.train.split)
+        self.named[recipe.train.split] = self.check_labels(data, recipe.train.split)
         self.check_phrases()
         self.model.unfreeze()
+        if self.model.masks is None and recipe.evaluate.metric in FIGURES:
+            raise ValueError(
+                f"evaluate.metric is {recipe.evaluate.metric}, but the detector makes no masks: set "
+                "model.mask_head to true"
+            )
         if self.phrase_vectors is None and self.model.heads.has_phrases:
             self.model.heads.phrase_embedding.requires_grad_(False)  # several processes wait for a gradient of the rest
+        asked = bool(recipe.model.get("mask_head"))
+        self.mask_cells = prepare_masks(self.model, data.rows, objective=recipe.train.objective, asked=asked)
         for split in (recipe.evaluate.split, recipe.evaluate.final_split):
             self.evaluation_rows(split)
 
@@ -103,16 +127,21 @@ class DetectionTask:
         """The rows of a split, with images undecoded and without images."""
         if split not in self.evaluated:
             data = self.read(split)
-            self.check_labels(data, split)
+            self.named[split] = self.check_labels(data, split)
             self.evaluated[split] = undecoded(data.rows), data.rows.remove_columns(["image"])
             self.covered[split] = data.covered
         rows, truth = self.evaluated[split]
         first = range(min(max_images or len(rows), len(rows)))
         return rows.select(first), truth.select(first)
 
-    def check_labels(self, data: DetectionData, split: str) -> None:
-        """`ValueError` where the ids of the data mean something else to the model."""
+    def check_labels(self, data: DetectionData, split: str) -> bool:
+        """Whether the ids of the data mean the same to the model; `ValueError` where they do not.
+
+        Masks of a class-agnostic head are learnt by themselves from objects of any names.
+        """
         config = self.model.config
+        if self.recipe.train.objective == ALONE and config.mask_class_agnostic:
+            return dict(config.id2label) == data.id2label
         for ours, theirs, kind in (
             (config.id2label, data.id2label, "classes"),
             (config.attribute_id2label, data.attribute_id2label, "attributes"),
@@ -124,6 +153,7 @@ class DetectionTask:
                     f"({len(ours) - 1}), number {number} is {theirs.get(number)!r} and {ours.get(number)!r}: "
                     "give the same list to both"
                 )
+        return True
 
     def read_phrases(self, data: DetectionData) -> PhraseVectors | None:
         """The vectors of all the phrases of the training rows; None where the recipe names no encoder.
@@ -174,6 +204,7 @@ class DetectionTask:
     def start_from(self, folder: str) -> None:
         """A saved detector; its sizes stay what they are, its images are prepared as the recipe says."""
         self.load(folder)
+        add_mask_head(self.model, self.recipe.model)
         override_config(self.model.config, self.recipe.model, section="model")
         change_region_source(self.model, self.processor, self.recipe.regions)
 
@@ -211,6 +242,11 @@ class DetectionTask:
         inputs |= {**pad_objects(objects), "draw_seeds": torch.tensor(seeds)}
         if self.phrase_vectors is not None:
             inputs |= pad_phrases(objects, self.phrase_vectors)
+        if self.mask_cells:
+            inputs["true_masks"] = mask_labels(objects, most=inputs["labels"].shape[1], size=self.mask_cells)
+            if not self.named[self.recipe.train.split]:
+                inputs["labels"] = inputs["labels"].clamp(max=1)  # any object: no class is learnt
+                del inputs["true_attributes"]
         return inputs
 
     def drawn_image(self, index: int, draw: np.random.Generator) -> tuple[PilImage, dict[str, Any]]:
@@ -225,7 +261,11 @@ class DetectionTask:
         if regions.flips and draw.random() < 0.5 and not self.sided[index]:
             image, found = (
                 image.transpose(Transpose.FLIP_LEFT_RIGHT),
-                {**found, **{name: mirrored(found[name]) for name in PLACES if name in found}},
+                {
+                    **found,
+                    **{name: mirrored(found[name]) for name in PLACES if name in found},
+                    **mirrored_objects(found),
+                },
             )
         return image, found
 
@@ -252,14 +292,20 @@ class DetectionTask:
         rows, truth = self.evaluation_rows(split, max_images=max_images)
         config = model.config
         described = bool(config.num_attributes) and any(any(ids) for ids in truth["attribute_ids"])
-        covered = self.covered[split]
-        given = truth["boxes"][:] if described else None
-        parts = list(self.detected(model, rows, boxes=given, probs=bool(covered)))
+        covered, named = self.covered[split], self.named[split]
+        masked = self.model.masks is not None and bool(masked_rows(truth))
+        given = truth["boxes"][:] if described or masked else None
+        parts = list(self.detected(model, rows, boxes=given, probs=bool(covered), masks=masked))
         found = sorted(gather_object(parts), key=lambda part: part["row"])
-        scored = [{name: part[name] for name in PROBS} for part in found] if covered else found
-        scores = detection_scores(scored, truth, num_classes=config.num_objects, covered=covered)
-        metrics = {name: value for name, value in scores.items() if isinstance(value, float)}
-        if described:
+        metrics = self.box_metrics(found, truth, covered=covered) if named else {}
+        if masked:
+            num_classes = config.num_objects if named and not covered else 0
+            metrics |= mask_metrics(found, truth, num_classes=num_classes)
+        elif not named:
+            raise ValueError(
+                f"the split {split!r} has neither masks nor the model's classes: there is nothing to score"
+            )
+        if described and named:
             of_true_boxes = [
                 {"boxes": part["true_boxes"], "attribute_probs": part["attribute_probs"]} for part in found
             ]
@@ -267,11 +313,25 @@ class DetectionTask:
             metrics |= {f"attribute_{name}": value for name, value in attributes.items() if isinstance(value, float)}
         return Scored(metrics, [coco_result(part) for part in found], {})
 
+    def box_metrics(
+        self, found: list[dict[str, Any]], truth: Dataset, *, covered: dict[int, list[int]]
+    ) -> dict[str, float]:
+        """Average precision and recall of the boxes of a split."""
+        scored = [{name: part[name] for name in PROBS} for part in found] if covered else found
+        scores = detection_scores(scored, truth, num_classes=self.model.config.num_objects, covered=covered)
+        return {name: value for name, value in scores.items() if isinstance(value, float)}
+
     def detected(
-        self, model: Any, rows: Dataset, *, boxes: list[list[list[float]]] | None = None, probs: bool = False
+        self,
+        model: Any,
+        rows: Dataset,
+        *,
+        boxes: list[list[list[float]]] | None = None,
+        probs: bool = False,
+        masks: bool = False,
     ) -> Iterator[dict[str, Any]]:
         """This process's share of the rows, each with its boxes, classes and scores, and with `probs` those of all
-        classes; with `boxes`, the true ones of each row, also with the probabilities of their attributes.
+        classes; with `boxes`, the true ones of each row, also with what is said of them. With `masks`, those of both.
         """
         accelerator, size = self.accelerator, self.recipe.evaluate.batch_size
         mine = list(range(len(rows)))[accelerator.process_index :: accelerator.num_processes]
@@ -282,7 +342,9 @@ class DetectionTask:
                 inputs = self.processor(images, return_tensors="pt").to(accelerator.device)
                 output = model(**inputs, **SCORED)
                 check_detections(output, model)
-                described = [] if boxes is None else self.described(model, inputs, [boxes[i] for i in indices])
+                shown = [rows[i] for i in indices] if masks else None
+                given = None if boxes is None else [boxes[i] for i in indices]
+                described = [] if given is None else self.described(model, inputs, given, masks_of=shown)
                 for place, index in enumerate(indices):
                     kept = output.region_mask[place]
                     part = {
@@ -294,11 +356,19 @@ class DetectionTask:
                     }
                     if probs:
                         part["object_probs"] = output.object_probs[place][kept].float().cpu().numpy()
+                    if shown is not None:
+                        part["mask_boxes"] = output.region_boxes[place][kept].float().cpu().numpy()
+                        own = output.region_masks[place][kept], output.region_boxes[place][kept]
+                        part["masks"] = pasted(*own, shown[place])
                     yield part | (described[place] if boxes is not None else {})
                 bar.update(len(indices))
 
-    def described(self, model: Any, inputs: Any, boxes: list[list[list[float]]]) -> list[dict[str, Any]]:
-        """`true_boxes` (N, 4) of each image and their `attribute_probs` (N, A + 1)."""
+    def described(
+        self, model: Any, inputs: Any, boxes: list[list[list[float]]], *, masks_of: list[dict[str, Any]] | None = None
+    ) -> list[dict[str, Any]]:
+        """`true_boxes` (N, 4) of each image, with attributes their `attribute_probs` (N, A + 1), and with
+        the rows that `masks_of` are `true_masks`, made inside these boxes.
+        """
         counts = [len(part) for part in boxes]
         given = torch.tensor([0.0, 0.0, 1.0, 1.0]).repeat(len(boxes), max([1, *counts]), 1)  # the whole image pads
         mask = torch.zeros(given.shape[:2], dtype=torch.bool)
@@ -308,13 +378,14 @@ class DetectionTask:
         device = inputs["pixel_values"].device
         output = model(**inputs, boxes=given.to(device), box_mask=mask.to(device))
         check_detections(output, model)
-        return [
-            {
-                "true_boxes": given[place, :count].numpy(),
-                "attribute_probs": output.attribute_probs[place, :count].float().cpu().numpy(),
-            }
-            for place, count in enumerate(counts)
-        ]
+        found: list[dict[str, Any]] = [{"true_boxes": given[place, :n].numpy()} for place, n in enumerate(counts)]
+        for place, (known, count) in enumerate(zip(found, counts, strict=True)):
+            if output.attribute_probs is not None:
+                known["attribute_probs"] = output.attribute_probs[place, :count].float().cpu().numpy()
+            if masks_of is not None:
+                own = output.region_masks[place, :count], given[place, :count]
+                known["true_masks"] = pasted(*own, masks_of[place])
+        return found
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
         """What an evaluation says of the metrics."""
@@ -371,6 +442,7 @@ def image_objects(row: dict[str, Any]) -> dict[str, Any]:
         "object_ids": ids,
         "attribute_ids": list(row["attribute_ids"]),
         "other_ids": list(row["other_object_ids"]),
+        "polygons": list(row["polygons"]),
     }
 
 
@@ -384,6 +456,7 @@ def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
     boxes, kept = boxes_in(objects["boxes"], part, share=share)
     shown = {"boxes": boxes, "object_ids": objects["object_ids"][kept]}
     shown |= {name: [objects[name][i] for i in kept] for name in LISTS if name in objects}
+    shown["polygons"] = [polygons_in(objects["polygons"][i], part) for i in kept] if "polygons" in objects else []
     if "phrases" in objects:
         places, kept = boxes_in(objects["phrase_boxes"], part, share=VISIBLE_SHARE)
         shown |= {"phrase_boxes": places, "phrases": [objects["phrases"][i] for i in kept]}
@@ -500,7 +573,7 @@ SPEC = TaskSpec(
     runs="detector",
     recipe=DetectionRecipe,
     check=check_recipe,
-    objectives=("cross_entropy",),  # the losses are the detector's own
+    objectives=("cross_entropy", ALONE),  # the losses are the detector's own, or that of its masks alone
     metrics={
         "map": "mAP",
         "map_50": "AP50",
@@ -512,6 +585,7 @@ SPEC = TaskSpec(
         "attribute_mean_ap": "AP50 of attributes, on true boxes",
         "attribute_weighted_mean_ap": "AP50 of attributes, on true boxes, weighted by frequency",
         "attribute_mean_ap_present": "AP50 of attributes that occur, on true boxes",
+        **FIGURES,
     },
-    best_by=("map", "map_50", "map_75"),
+    best_by=("map", "map_50", "map_75", *FIGURES),
 )

@@ -2,7 +2,8 @@
 
 A row is an image with its sentences; the phrases of a sentence are read in one pass with the regions of the image, each
 learns which of these it speaks of and how far they are from its boxes. A split is scored as Flickr30k Entities is, by
-the ranked boxes of each phrase (`training/metrics/grounding/phrases.py`).
+the ranked boxes of each phrase (`training/metrics/grounding/phrases.py`), and by masks where rows and regions have
+them (`training/tasks/grounding_masks.py`).
 """
 
 import itertools
@@ -31,6 +32,8 @@ from training.tasks.build import load_by_split
 from training.tasks.captions import CaptionedTask
 from training.tasks.card_facts import text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
+from training.tasks.grounding_masks import COLUMN, MaskedPhrase, PhraseMask, best_mask, mask_figures, read_masks
+from training.tasks.grounding_masks import FIGURES as MASK_FIGURES
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
 FORMATS: dict[str, Callable[..., Dataset]] = {**PHRASE_FORMATS, "scenes": read_scene_phrases}
@@ -42,6 +45,7 @@ FIGURES = {
     "upper_bound": "upper bound of R@K",
     "pointing": "pointing accuracy",
 }
+Found = tuple[np.ndarray, float, np.ndarray, PhraseMask | None]
 FIELDS = ("score", "hidden_size", "loss", "iou", "box_weight", "dropout")  # of the config, after `grounding_`
 
 
@@ -57,14 +61,17 @@ class FoundPhrase(NamedTuple):
     """A phrase of a split, and what was found of it.
 
     boxes: (R, 4), the best first, none of a phrase that was cut off its sentence; score: of the best; regions: (R, 4),
-    those that were moved; true, kinds: its boxes and types; owner: the row of its image.
+    those that were moved; mask: that of the best, if regions have masks; true, kinds: its boxes and types; polygons:
+    of its true mask, if known; owner: the row of its image.
     """
 
     boxes: np.ndarray
     score: float
     regions: np.ndarray
+    mask: PhraseMask | None
     true: list[list[float]]
     kinds: list[str]
+    polygons: list[list[float]]
     text: str
     caption: str
     owner: int
@@ -191,13 +198,20 @@ class GroundingTask(FusionTask, CaptionedTask):
         """Recall at 1, 5 and 10 of the boxes of each phrase in both protocols, by type too; every process a share."""
         model.eval()
         rows = self.evaluation_rows(split, max_images=max_images)
-        found = self.grounded(model, rows)
+        read = read_masks(self.images, rows)
+        try:
+            found = self.grounded(model, rows)
+        finally:
+            if read:
+                del self.images.columns[COLUMN]  # training has no use for them
         boxes, true = [phrase.boxes for phrase in found], [phrase.true for phrase in found]
         scores = phrase_recall(boxes, true, types=[phrase.kinds for phrase in found])
         merged = phrase_recall(boxes, true, protocol="merge_boxes")
         bound = phrase_recall([phrase.regions for phrase in found], true)["upper_bound"]
         metrics = {name: scores[name] for name in FIGURES} | {"region_upper_bound": bound}
         metrics |= {f"{MERGED}{name}": merged[name] for name in FIGURES}
+        masked = [MaskedPhrase(phrase.mask, phrase.polygons, phrase.owner) for phrase in found]
+        metrics |= mask_figures(masked, rows, self.images)
         metrics |= {f"{name}_x100": 100 * value for name, value in metrics.items()}
         ids, owners = rows["image_id"][:], [phrase.owner for phrase in found]
         items = {name: item_scores(ids, scores["per_item"][name], owners=owners) for name in FIGURES}
@@ -213,23 +227,24 @@ class GroundingTask(FusionTask, CaptionedTask):
         sentences, phrases, captions = self.encoded(rows), rows["phrases"][:], rows["captions"][:]
         mine = np.array_split(np.arange(len(rows)), accelerator.num_processes)[accelerator.process_index]
         starts = range(0, len(mine), size)
-        made: list[tuple[int, list[tuple[np.ndarray, float, np.ndarray]]]] = []
+        made: list[tuple[int, list[Found]]] = []
         for start in tqdm(starts, desc="images", disable=not accelerator.is_main_process, leave=False):
             made += self.ground_images(model, rows, mine[start : start + size], sentences)
         found = []
         for image, results in sorted(gather_object(made), key=lambda one: one[0]):
             own = [(text, p) for text, row in zip(captions[image], phrases[image], strict=True) for p in row]
-            for (boxes, score, regions), (text, phrase) in zip(results, own, strict=True):
-                said = (phrase["boxes"], phrase["kinds"], text[phrase["start"] : phrase["end"]], text)
-                found.append(FoundPhrase(boxes, score, regions, *said, image))
+            for (boxes, score, regions, mask), (text, phrase) in zip(results, own, strict=True):
+                polygons = list(itertools.chain.from_iterable(phrase["polygons"]))
+                said = (phrase["boxes"], phrase["kinds"], polygons, text[phrase["start"] : phrase["end"]], text)
+                found.append(FoundPhrase(boxes, score, regions, mask, *said, image))
         return found
 
     @torch.no_grad()
     def ground_images(
         self, model: Any, rows: Dataset, indices: np.ndarray, sentences: Sequence[Sequence[Sentence]]
-    ) -> list[tuple[int, list[tuple[np.ndarray, float, np.ndarray]]]]:
-        """For each image by number, and each of its phrases: the boxes (R, 4), the best first, the best score, and the
-        regions that they were moved from. A phrase that was cut off its sentence has none."""
+    ) -> list[tuple[int, list[Found]]]:
+        """For each image by number, and each of its phrases: the boxes (R, 4), the best first, the best score, the
+        regions that they were moved from, and the mask of the best. A phrase that was cut off its sentence has none."""
         chosen = [sentences[index] for index in indices.tolist()]
         owners = np.repeat(np.arange(len(chosen)), [len(own) for own in chosen])
         texts = list(itertools.chain.from_iterable(chosen))
@@ -237,18 +252,19 @@ class GroundingTask(FusionTask, CaptionedTask):
         output = model(**self.on_device(inputs))
         real = output.logits > float("-inf")
         check_finite(output.logits[real], model, what="scores of regions")
-        found: list[tuple[int, list[Any]]] = [(index, []) for index in indices.tolist()]
+        found: list[tuple[int, list[Found]]] = [(index, []) for index in indices.tolist()]
         for text, (sentence, owner) in enumerate(zip(texts, owners.tolist(), strict=True)):
             there = real[text, 0]
             regions = output.region_boxes[owner][there].float().cpu().numpy()
             for phrase, span in enumerate(sentence.spans.tolist()):
                 if tuple(span) == NO_SPAN:
-                    found[owner][1].append((np.zeros((0, 4)), 0.0, regions))
+                    found[owner][1].append((np.zeros((0, 4)), 0.0, regions, None))
                     continue
                 order = output.logits[text, phrase][there].argsort(descending=True, stable=True)
                 boxes = output.pred_boxes[text, phrase][there][order].float().cpu().numpy()
                 best = output.phrase_scores[text, phrase][there][order[0]].item()
-                found[owner][1].append((boxes, best, regions))
+                place = int(there.nonzero()[order[0]])
+                found[owner][1].append((boxes, best, regions, best_mask(output, owner, place)))
         return found
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
@@ -347,8 +363,9 @@ SPEC = TaskSpec(
         **FIGURES,
         "region_upper_bound": "upper bound of R@K by the regions as they are",
         **{f"{MERGED}{name}": f"{title}, boxes of a phrase merged" for name, title in FIGURES.items()},
+        **MASK_FIGURES,
     },
-    best_by=("recall_1", *(name for name in FIGURES if name != "recall_1")),
+    best_by=("recall_1", *(name for name in (*FIGURES, *MASK_FIGURES) if name != "recall_1")),
     check=check_recipe,
     card_facts=card_facts,
 )

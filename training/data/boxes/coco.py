@@ -35,6 +35,7 @@ from training.data.boxes.rows import (
 )
 from training.data.boxes.visual_genome import clean_name, read_vocabularies
 from training.data.files import PathLike, column, id_text, read_json, records
+from training.data.polygons import scaled_polygons
 from training.data.splits import split_in
 
 
@@ -48,6 +49,7 @@ def read_coco_instances(
     classes: Sequence[str] | None = None,
     labelled_by: str | None = None,
     vocabulary: PathLike | None = None,
+    masks: bool = False,
 ) -> DetectionData:
     """COCO instances: `images`, `annotations` with `bbox` (x, y, width, height in pixels), `categories`.
 
@@ -71,6 +73,7 @@ def read_coco_instances(
         vocabulary: the folder of `objects_vocab.txt` and `attributes_vocab.txt` in Visual Genome's layout, whose ids
             the boxes then have; the names that one covers are its `other_object_ids` (`training/data/boxes/names.py`).
             What it lacks is left out. Not with `classes`.
+        masks: read the polygons of `segmentation` too. Masks given as run lengths, as crowds have them, are not known.
 
     Returns:
         Images in the files' order, those without boxes too. Unusable boxes (`clip_boxes`) and those of images the file
@@ -80,7 +83,7 @@ def read_coco_instances(
         ValueError: naming file and record, for what is no such file.
     """
     paths, folders = _files_and_folders(annotations, images)
-    files = [_read_coco_file(path) for path in paths]
+    files = [_read_coco_file(path, masks=masks) for path in paths]
     names = _own_names(files, classes) if vocabulary is None else _vocabulary_names(files, vocabulary, classes)
     source = ", ".join(map(str, paths))
     karpathy = _karpathy_splits(split_file) if split_file is not None else {}
@@ -116,7 +119,10 @@ class _Names:
 
 @dataclass(frozen=True)
 class _CocoFile:
-    """A COCO file without its polygons: image records by id, names in the order of COCO's ids, a column per field."""
+    """A COCO file: image records by id, names in the order of COCO's ids, a column per field.
+
+    polygons: as the file has them, None where there are none or they are not read.
+    """
 
     path: PathLike
     images: dict[str, dict[str, Any]]
@@ -127,6 +133,7 @@ class _CocoFile:
     boxes: np.ndarray  # (all boxes, 4) x, y, width, height in pixels
     attributes: list[list[str]]
     crowd: list[bool]
+    polygons: list[Any]
 
     def sizes_of(self, images: Sequence[ImageListing]) -> dict[str, tuple[int, int]]:
         """Width and height of those of the images that the file lists, by id."""
@@ -152,7 +159,7 @@ def _files_and_folders(
     return paths, folders
 
 
-def _read_coco_file(path: PathLike) -> _CocoFile:
+def _read_coco_file(path: PathLike, *, masks: bool) -> _CocoFile:
     content = read_json(path)
     listed = records(content, "images", path)
     images = {id_text(image_id): record for image_id, record in zip(column(listed, "id", path), listed, strict=True)}
@@ -183,6 +190,7 @@ def _read_coco_file(path: PathLike) -> _CocoFile:
         if has_attributes
         else [[]] * len(notes),
         crowd=[bool(note.get("iscrowd")) for note in notes],
+        polygons=[note.get("segmentation") if masks else None for note in notes],
     )
 
 
@@ -332,9 +340,18 @@ def _add_boxes(
             known = dict.fromkeys(name for name in file.attributes[record] if name in names.attribute_ids)
             marks = tuple(dict.fromkeys(names.attribute_ids[name] for name in known))
             others = tuple(names.covered.get(own, ()))
-            boxes[file.owners[record]].append(MarkedBox(box, own, marks, others, file.crowd[record]))
+            polygons = _polygons_of(file, record, size=sizes[file.owners[record]])
+            boxes[file.owners[record]].append(MarkedBox(box, own, marks, others, file.crowd[record], polygons))
         else:
             left_out.add(UNUSABLE_BOXES, f"record {record} of 'annotations' in {file.path}")
+
+
+def _polygons_of(file: _CocoFile, record: int, *, size: tuple[int, int]) -> list[list[float]]:
+    """An annotation's polygons in 0..1; none of a crowd, and of a mask that is given as run lengths."""
+    polygons = file.polygons[record]
+    if not polygons or file.crowd[record] or isinstance(polygons, dict):
+        return []
+    return scaled_polygons(polygons, size=size, place=f"{file.path}: record {record} of 'annotations'")
 
 
 def _count_unknown(file: _CocoFile, *, sizes: Mapping[str, tuple[int, int]], names: _Names, left_out: LeftOut) -> None:

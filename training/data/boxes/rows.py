@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, BinaryIO
 
 import datasets
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow as pa
 from PIL import Image
 
 from training.data.files import PathLike, image_paths
+from training.data.polygons import POLYGONS, Polygons
 from training.data.splits import split_name, wanted_splits
 
 BOX = datasets.List(datasets.Value("float32"), length=4)
@@ -34,6 +35,7 @@ DETECTION_FEATURES = datasets.Features(
         "other_object_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "attribute_ids": datasets.List(datasets.List(datasets.Value("int32"))),
         "crowd": datasets.List(datasets.Value("bool")),
+        "polygons": POLYGONS,
         "relations": datasets.List(
             {
                 "subject": datasets.Value("int32"),
@@ -65,8 +67,9 @@ class DetectionData:
         rows: one image a row, the columns of `DETECTION_FEATURES`: `width` and `height` in pixels; `boxes` xyxy 0..1;
             `object_ids` 1..C and `attribute_ids` 1..A (none for an object without known attributes) as in `id2label`
             and `attribute_id2label`; `other_object_ids`, of each box the further names that are right; `crowd` as
-            COCO's `iscrowd`: neither trained on nor counted as a miss; `relations` with positions in `boxes`;
-            `regions` with a phrase and a box.
+            COCO's `iscrowd`: neither trained on nor counted as a miss; `polygons`, of each box those of its object as
+            `training/data/polygons.py` has them, none where its mask is not known; `relations` with positions in
+            `boxes`; `regions` with a phrase and a box.
         object_names: C names without the background.
         attribute_names: A names without "no attribute"; empty where the data set has none.
         covered: of an object id, the ids of finer names (of person: man, skier): an object said to be one of these is
@@ -105,13 +108,16 @@ class ImageListing:
 
 @dataclass(frozen=True)
 class MarkedBox:
-    """A box xyxy 0..1 (4,) with its object's id, further right ones, its attributes, and whether it is a crowd's."""
+    """A box xyxy 0..1 (4,) with its object's id, further right ones, its attributes, whether it is a crowd's, and the
+    polygons of its object's mask, if known.
+    """
 
     box: np.ndarray
     object_id: int
     attribute_ids: tuple[int, ...] = ()
     other_object_ids: tuple[int, ...] = ()
     crowd: bool = False
+    polygons: Polygons = ()
 
 
 class LeftOut:
@@ -181,7 +187,7 @@ def image_size(image: ImageListing, *, width: Any, height: Any, source: PathLike
                 f"{source}: the image {image.image_id!r} has no width and height; write them into the file, or give "
                 "the image folder with images="
             )
-        return _size_in_file(image.path)
+        return size_in_file(image.path)
     sides = (width, height)
     if not all(isinstance(side, int | float) and 1 <= side <= LARGEST_SIDE and side % 1 == 0 for side in sides):
         raise ValueError(
@@ -204,7 +210,7 @@ def check_sizes(sizes: Mapping[ImageListing, tuple[int, int]], *, source: PathLi
     looked_at = 0
     for image in oblong[:: max(len(oblong) // SIZES_LOOKED_AT, 1)]:
         try:
-            own = _size_in_file(image.path or "")
+            own = size_in_file(image.path or "")
         except ValueError:  # is met where the image is opened
             continue
         looked_at += 1
@@ -297,6 +303,7 @@ def detection_row(
     attribute_ids: Sequence[Sequence[int]],
     other_object_ids: Sequence[Sequence[int]] | None = None,
     crowd: Sequence[bool] | None = None,
+    polygons: Sequence[Polygons] | None = None,
     relations: Iterable[tuple[int, int, str]] = (),
     regions: Iterable[tuple[str, np.ndarray]] = (),
     image_bytes: bytes | None = None,
@@ -306,15 +313,18 @@ def detection_row(
     Args:
         size: width and height, pixels.
         boxes: (N, 4) xyxy 0..1; `object_ids`, `attribute_ids`, `other_object_ids` (None: none) and `crowd` (None: no
-            crowd) are as long.
+            crowd) are as long, and so are `polygons` (None: no masks).
         relations: (subject, object, predicate), the first two positions in `boxes`.
         regions: (phrase, box (4,) xyxy 0..1).
         image_bytes: the image itself, where it lies in no file.
     """
     others = [[] for _ in object_ids] if other_object_ids is None else other_object_ids
     crowds = [False] * len(boxes) if crowd is None else crowd
-    if not len(boxes) == len(object_ids) == len(attribute_ids) == len(others) == len(crowds):
-        raise ValueError(f"the image {image.image_id!r} has unequal numbers of boxes, objects, attributes and crowds")
+    masks = [[] for _ in object_ids] if polygons is None else polygons
+    if not len(boxes) == len(object_ids) == len(attribute_ids) == len(others) == len(crowds) == len(masks):
+        raise ValueError(
+            f"the image {image.image_id!r} has unequal numbers of boxes, objects, attributes, crowds and masks"
+        )
     empty = image.path is None and image_bytes is None
     return {
         "image_id": image.image_id,
@@ -327,6 +337,7 @@ def detection_row(
         "other_object_ids": others,
         "attribute_ids": attribute_ids,
         "crowd": crowds,
+        "polygons": masks,
         "relations": [{"subject": s, "object": o, "predicate": predicate} for s, o, predicate in relations],
         "regions": [{"phrase": phrase, "box": box.tolist()} for phrase, box in regions],
     }
@@ -348,6 +359,7 @@ def marked_row(
         attribute_ids=[list(marked.attribute_ids) for marked in boxes],
         other_object_ids=[list(marked.other_object_ids) for marked in boxes],
         crowd=[marked.crowd for marked in boxes],
+        polygons=[marked.polygons for marked in boxes],
         regions=regions,
     )
 
@@ -368,8 +380,11 @@ def dataset_of(rows: Iterable[dict[str, Any]], features: datasets.Features) -> d
     return datasets.Dataset(table, info=datasets.DatasetInfo(features=features))
 
 
-def _size_in_file(path: str) -> tuple[int, int]:
-    """The size of the image as it is decoded: `datasets` turns it as its EXIF orientation says."""
+def size_in_file(path: str | BinaryIO) -> tuple[int, int]:
+    """Width and height of the image as it is decoded: `datasets` turns it as its EXIF orientation says.
+
+    Only the header is read. Raises `ValueError` where it cannot be.
+    """
     try:
         with Image.open(path) as image:
             width, height = image.size

@@ -29,7 +29,7 @@ def load_phrases(
 
     Returns:
         One row per image: `image_id`, `image`, `captions` (its sentences), `phrases` (of each sentence, `start` and
-        `end` in characters, `kinds`, and `boxes` xyxy in 0..1) and `split`.
+        `end` in characters, `kinds`, `boxes` xyxy in 0..1, and the `polygons` of each, if known) and `split`.
 
     Raises:
         ValueError: for an unknown format or option, a broken file, no phrase with a box, an unknown split.

@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 
 from training.data.boxes.rows import BOX, ImageListing
+from training.data.polygons import POLYGONS, Polygons
 
 PHRASE_FEATURES = datasets.Features(
     {
@@ -26,6 +27,7 @@ PHRASE_FEATURES = datasets.Features(
                     "end": datasets.Value("int32"),
                     "kinds": datasets.List(datasets.Value("string")),
                     "boxes": datasets.List(BOX),
+                    "polygons": POLYGONS,
                 }
             )
         ),
@@ -36,12 +38,16 @@ PHRASE_FEATURES = datasets.Features(
 
 @dataclass(frozen=True)
 class GroundedPhrase:
-    """Characters `start` to `end` of a sentence, the kinds of what they name, and its boxes (M, 4) xyxy in 0..1."""
+    """Characters `start` to `end` of a sentence, the kinds of what they name, and its boxes (M, 4) xyxy in 0..1.
+
+    polygons: of the mask in each box, as `training/data/polygons.py` has them; none where masks are not known.
+    """
 
     start: int
     end: int
     boxes: np.ndarray
     kinds: tuple[str, ...] = field(default=())
+    polygons: Sequence[Polygons] = field(default=())
 
 
 def phrase_row(
@@ -53,7 +59,7 @@ def phrase_row(
     """A row of `PHRASE_FEATURES`.
 
     sentences: texts with their phrases, one or more; image_bytes: the image itself, where it lies in no file. Raises
-    `ValueError` for a phrase that is empty, not in its sentence or without boxes.
+    `ValueError` for a phrase that is empty, not in its sentence or without boxes, or has polygons of some boxes alone.
     """
     for text, phrases in sentences:
         strange = next((p for p in phrases if not 0 <= p.start < p.end <= len(text) or not len(p.boxes)), None)
@@ -63,12 +69,27 @@ def phrase_row(
                 f"the image {image.image_id!r} has {said} in {text!r}: give each sentence phrases of its words, each "
                 "with one box or more"
             )
+        uneven = next((p for p in phrases if len(p.polygons) not in (0, len(p.boxes))), None)
+        if uneven is not None:
+            raise ValueError(
+                f"the image {image.image_id!r} has the phrase {text[uneven.start : uneven.end]!r} with "
+                f"{len(uneven.boxes)} boxes, but polygons of {len(uneven.polygons)}: give those of each, or none"
+            )
     return {
         "image_id": image.image_id,
         "image": None if image.path is None and image_bytes is None else {"bytes": image_bytes, "path": image.path},
         "captions": [text for text, _ in sentences],
         "phrases": [
-            [{"start": p.start, "end": p.end, "kinds": list(p.kinds), "boxes": p.boxes.tolist()} for p in phrases]
+            [
+                {
+                    "start": p.start,
+                    "end": p.end,
+                    "kinds": list(p.kinds),
+                    "boxes": p.boxes.tolist(),
+                    "polygons": list(p.polygons),
+                }
+                for p in phrases
+            ]
             for _, phrases in sentences
         ],
         "split": image.split,

@@ -90,17 +90,26 @@ def coco_detection(
         if given.get("score") is None or not np.isfinite(given["score"]):
             raise ValueError(f"detections[{number}] has score {given.get('score')!r}; {UNRANKED}")
         record |= {"score": float(given["score"]), "area": record["bbox"][2] * record["bbox"][3], "iscrowd": 0}
-    return _run_coco(found, truth, image_ids=image_ids, category_ids=category_ids)
+    return run_coco(found, truth, image_ids=image_ids, category_ids=category_ids)
 
 
-def _run_coco(
-    detections: Records, annotations: Records, *, image_ids: Iterable[int], category_ids: Iterable[int]
+def run_coco(
+    detections: Records,
+    annotations: Records,
+    *,
+    image_ids: Iterable[int],
+    category_ids: Iterable[int],
+    sizes: Mapping[int, Record] | None = None,
 ) -> dict[str, Any]:
+    """What `coco_detection` returns, of pycocotools' own records; with `sizes`, the `height` and `width` of each image,
+    masks are compared, `segmentation` as run lengths, in the place of boxes.
+    """
     from pycocotools.cocoeval import COCOeval  # imported here, so that `updown --help` is fast
 
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = (_coco_index(records, image_ids, category_ids) for records in (annotations, detections))
-        evaluator = COCOeval(truth, found, "bbox")
+        images = [{"id": image_id, **(sizes or {}).get(image_id, {})} for image_id in image_ids]
+        truth, found = (_coco_index(records, images, category_ids) for records in (annotations, detections))
+        evaluator = COCOeval(truth, found, "segm" if sizes else "bbox")
         evaluator.evaluate()
         evaluator.accumulate()
         evaluator.summarize()
@@ -125,13 +134,13 @@ def _coco_class(precision: np.ndarray, recall: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _coco_index(records: Records, image_ids: Iterable[int], category_ids: Iterable[int]) -> Any:
+def _coco_index(records: Records, images: Records, category_ids: Iterable[int]) -> Any:
     """pycocotools' index of records, built without its `loadRes`, which fails without any detection."""
     from pycocotools.coco import COCO
 
     index = COCO()
     index.dataset = {
-        "images": [{"id": image_id} for image_id in image_ids],
+        "images": list(images),
         "categories": [{"id": category_id} for category_id in category_ids],
         "annotations": [{**record, "id": number} for number, record in enumerate(records, start=1)],
     }
@@ -416,7 +425,7 @@ def detection_scores(
         detections += _coco_detections(image, settle(found, truth.boxes, names, crowd))
         annotations += _coco_truth(image, truth.boxes, names, crowd)
     images, categories = range(1, len(pairs) + 1), range(1, num_classes + 1)
-    return _run_coco(detections, annotations, image_ids=images, category_ids=categories)
+    return run_coco(detections, annotations, image_ids=images, category_ids=categories)
 
 
 def _found_objects(

@@ -12,7 +12,7 @@ import numpy as np
 
 ROW_COLUMNS = (
     *("image_id", "width", "height", "boxes", "object_ids", "other_object_ids"),
-    *("attribute_ids", "crowd"),
+    *("attribute_ids", "crowd", "polygons"),
 )
 FARTHEST_OUTSIDE = 1.0  # of an image's side; boxes may be a little outside, boxes in pixels are far outside
 PIXEL_DECIMALS = 3  # the error of float32 in 0..1 is less; official annotations have at most two decimals

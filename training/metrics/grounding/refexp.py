@@ -105,7 +105,7 @@ def refexp_mask_iou(
     for number, (predicted, true) in enumerate(itertools.zip_longest(predictions, references)):
         if predicted is None or true is None:
             raise ValueError(f"expression {number} has no predicted or no true mask; give one of each per expression")
-        found, wanted = _mask(predicted, f"predictions[{number}]"), _mask(true, f"references[{number}]")
+        found, wanted = as_mask(predicted, f"predictions[{number}]"), as_mask(true, f"references[{number}]")
         if found.shape != wanted.shape:
             raise ValueError(
                 f"predictions[{number}] is a mask of {_size(found)} pixels but the true one has {_size(wanted)}; "
@@ -151,7 +151,8 @@ def _inclusive_areas(boxes: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, n
     return shared, area(boxes) + area(true) - shared
 
 
-def _mask(mask: Any, what: str) -> np.ndarray:
+def as_mask(mask: Any, what: str) -> np.ndarray:
+    """A mask (height, width) as bool; `ValueError` naming `what` for another shape, or values other than 0 and 1."""
     array = np.asarray(mask)
     if array.ndim != 2:
         raise ValueError(f"{what} has the shape {array.shape}; give a mask of height x width")

@@ -79,6 +79,7 @@ def test_a_row_holds_what_is_on_its_image(tmp_path: Path) -> None:
         "other_object_ids": [[], []],
         "attribute_ids": [[], []],
         "crowd": [False, False],
+        "polygons": [[], []],
         "relations": [],
         "regions": [],
     }
