@@ -217,6 +217,8 @@ class UpDownDetectorConfig(LabelledConfig):
         vector in that space (`phrase_embeds`), trained to be nearest to the phrases said of it. 0 does without.
     phrase_loss_weight, phrase_temperature (default to 1.0, 0.07):
         Training: weight of the contrast of regions and phrases, and the divisor of their cosines.
+    held_out_names (`list[str]`, *optional*):
+        Names that training held out, for open sets; absent or empty where it held out none.
     """
 
     model_type = "updown_detector"
@@ -287,6 +289,7 @@ class UpDownDetectorConfig(LabelledConfig):
     phrase_embedding_size: int = 0
     phrase_loss_weight: float | int = 1.0
     phrase_temperature: float | int = 0.07
+    held_out_names: list[str] | None = None
     initializer_range: float = 0.01
 
     def __post_init__(self, **kwargs: Any) -> None:

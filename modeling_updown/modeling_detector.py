@@ -39,6 +39,7 @@ from .configuration_updown import UpDownDetectorConfig, check_grid_sizes
 from .detection_training_updown import BatchLosses, Labels
 from .detector_batch_updown import (
     box_tensors,
+    checked_names,
     collect_images,
     given_boxes,
     images_by_size,
@@ -292,6 +293,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         other_object_ids: torch.Tensor | None = None,
         phrase_boxes: torch.Tensor | None = None,
         phrase_embeds: torch.Tensor | None = None,
+        name_embeds: torch.Tensor | None = None,
         min_regions: int | None = None,
         max_regions: int | None = None,
         score_threshold: float | None = None,
@@ -308,6 +310,7 @@ class UpDownDetector(UpDownPreTrainedModel):
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds: `Labels`.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
+            name_embeds: (N, E), any names as the text encoder of the phrases embeds them, for `name_logits`.
             min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; [] for no cells.
 
         Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
@@ -317,6 +320,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         cells = cells_of_grids(self.config.grid_sizes if grid_sizes is None else grid_sizes)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values, grid_sizes=grid_sizes)
         names = (labels, true_boxes, true_attributes, other_object_ids)
+        names_asked = checked_names(name_embeds, like=pixel_values, config=self.config)
         labelled = Labels(*names, phrase_boxes, phrase_embeds, draw_seeds)
         labelled.check(boxes, num_images=len(pixel_values), config=self.config)
         losses = None if labels is None else BatchLosses(self, labelled)
@@ -334,6 +338,8 @@ class UpDownDetector(UpDownPreTrainedModel):
                 found = self._describe(group, [given_boxes(boxes, box_mask, image=i, size=group.size) for i in images])
             parts += zip(images, found, strict=True)
         output = collect_images(parts)
+        if names_asked is not None and output.phrase_embeds is not None:
+            output.name_logits = output.phrase_embeds @ names_asked.T / self.config.phrase_temperature  # (B, R, N)
         if losses is not None:
             output.losses = losses.means(num_images=len(pixel_values))
             output.loss = torch.stack(list(output.losses.values())).sum()

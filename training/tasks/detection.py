@@ -5,6 +5,7 @@ and, where boxes have attributes, Visual Genome's of attributes. Pseudo-boxes of
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +22,9 @@ from tqdm.auto import tqdm
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
 from modeling_updown.outputs_updown import check_detections
+from training.console import say
 from training.data.boxes.formats import DETECTION_FORMATS, load_detection
+from training.data.boxes.held_out import hold_out, listed_names
 from training.data.boxes.rows import DetectionData
 from training.data.mirroring import tell_sides
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
@@ -65,11 +68,12 @@ class DetectionTask:
         self.stateful: list[torch.nn.Module] = []
         self.evaluated: dict[str, tuple[Dataset, Dataset]] = {}
         self.covered: dict[str, dict[int, list[int]]] = {}
+        self.held_out: list[str] = []
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, image processor; what is wrong with the data is met here."""
         recipe = self.recipe
-        data = self.read(recipe.train.split)
+        data = self.training_data()
         self.train_rows = undecoded(data.rows)
         self.image_numbers = repeated_images(
             data.rows["object_ids"][:], threshold=recipe.train.repeat_threshold, seed=recipe.seed
@@ -97,6 +101,20 @@ class DetectionTask:
         data = load_by_split(partial(load_detection, formats=FORMATS), self.recipe.data, split=split, names=BY_SPLIT)
         if not any(len(boxes) for boxes in data.rows["boxes"]):
             raise ValueError(f"the split {split!r} has no box")
+        return data
+
+    def training_data(self) -> DetectionData:
+        """The training split without what the recipe holds out; `ValueError` where that leaves no box."""
+        recipe = self.recipe
+        data = self.read(recipe.train.split)
+        self.held_out = listed_names(recipe.held_out.names)
+        if not self.held_out:
+            return data
+        data, left_out = hold_out(data, self.held_out)
+        if all(all(crowd) for crowd in data.rows["crowd"][:]):
+            raise ValueError("held_out.names leaves no box to learn from: hold out fewer names")
+        if self.accelerator.is_main_process:
+            say(f"held out: {left_out.num_boxes} boxes, {left_out.num_phrases} phrases; {', '.join(left_out.names)}")
         return data
 
     def evaluation_rows(self, split: str, *, max_images: int = 0) -> tuple[Dataset, Dataset]:
@@ -168,12 +186,25 @@ class DetectionTask:
             id2label=data.id2label,
             attribute_id2label=data.attribute_id2label,
         )
+        config.held_out_names = self.held_out
+        if self.held_out and Path(recipe.regions.weights).is_dir():
+            warnings.warn(f"the backbone of {recipe.regions.weights} may have learnt names held out here", stacklevel=2)
         self.model = load_backbone(UpDownDetector(config), recipe.regions)
         self.processor = build_image_processor(config, recipe.regions)
 
     def start_from(self, folder: str) -> None:
-        """A saved detector; its sizes stay what they are, its images are prepared as the recipe says."""
+        """A saved detector; its sizes stay what they are, its images are prepared as the recipe says.
+
+        Raises `ValueError` where it has not held out what the recipe does.
+        """
         self.load(folder)
+        learnt = [name for name in self.held_out if name not in (self.model.config.held_out_names or [])]
+        if learnt:
+            raise ValueError(
+                f"held_out.names has {learnt[0]!r}, which the detector in {folder} may have learnt: start a new one, or "
+                "from one that held it out"
+            )
+        self.model.config.held_out_names = self.held_out
         override_config(self.model.config, self.recipe.model, section="model")
         change_region_source(self.model, self.processor, self.recipe.regions)
 
