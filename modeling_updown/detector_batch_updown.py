@@ -173,8 +173,8 @@ def checked_names(name_embeds: torch.Tensor | None, *, like: torch.Tensor, confi
     vectors = name_embeds.to(like.device, torch.float32)
     if vectors.dim() != 2 or not len(vectors) or vectors.shape[1] != config.phrase_embedding_size:
         raise ValueError(
-            f"name_embeds have shape {tuple(vectors.shape)}, not (names, {config.phrase_embedding_size}): embed one name "
-            "or more with the text encoder that the detector learnt phrases with"
+            f"name_embeds have shape {tuple(vectors.shape)}, not (names, {config.phrase_embedding_size}): embed one "
+            "name or more with the text encoder that the detector learnt phrases with"
         )
     lengths = vectors.norm(dim=1)
     wrong = ~torch.isfinite(lengths) | (lengths == 0)

@@ -201,8 +201,8 @@ class DetectionTask:
         learnt = [name for name in self.held_out if name not in (self.model.config.held_out_names or [])]
         if learnt:
             raise ValueError(
-                f"held_out.names has {learnt[0]!r}, which the detector in {folder} may have learnt: start a new one, or "
-                "from one that held it out"
+                f"held_out.names has {learnt[0]!r}, which the detector in {folder} may have learnt: start a new one, "
+                "or from one that held it out"
             )
         self.model.config.held_out_names = self.held_out
         override_config(self.model.config, self.recipe.model, section="model")

@@ -46,8 +46,8 @@ class DetectionRecipe(Recipe):
 
 
 def check_recipe(recipe: DetectionRecipe) -> None:
-    """`ValueError` for regions from elsewhere, since a detector makes its own, for names held out of NanoDet's, and for two ways to
-    size images.
+    """`ValueError` for regions from elsewhere, since a detector makes its own, for held-out names that NanoDet has
+    learnt, and for two ways to size images.
     """
     for name, cure in (
         ("store", "a detector is trained on pixels"),
@@ -59,8 +59,8 @@ def check_recipe(recipe: DetectionRecipe) -> None:
     known = set(listed_names(recipe.held_out.names)) & set(COCO_NAMES)
     if known and (recipe.regions.proposal_weights or recipe.model.get("proposal_model") == "nanodet"):
         raise ValueError(
-            f"held_out.names has {sorted(known)[0]!r}, which NanoDet has learnt: its boxes and scores know all of COCO's "
-            "80 classes, so take a proposal network that learns here (detection/lite)"
+            f"held_out.names has {sorted(known)[0]!r}, which NanoDet has learnt, as all of COCO's 80 classes: take a "
+            "proposal network that learns here (detection/lite)"
         )
     shapes = recipe.train.image_shapes
     if shapes and recipe.train.image_size:

@@ -2,7 +2,7 @@
 
     names | a list of `open_classes.json` --listed_names--> names --hold_out--> DetectionData without them
 
-For open sets: what a detector makes of names that it never learnt is measured by `training/metrics/detection/open_set.py`.
+For open sets: `training/metrics/detection/open_set.py` measures what a detector makes of names that it never learnt.
 COCO's usual parts, 48 base and 17 novel classes, are those of Bansal et al. 2018 (Zero-Shot Object Detection), which
 Zareian et al. 2021 (OVR-CNN) and those after them use: `coco_base` and `coco_novel`.
 """
@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 
 from modeling_updown.boxes_updown import pairwise_iou
-from training.data.boxes.caption_attributes import CLASS_NOUNS, plural_of
+from training.data.boxes.caption_attributes import plural_of
 from training.data.boxes.names import finer_names
 from training.data.boxes.rows import DETECTION_FEATURES, DetectionData
 from training.data.files import read_json
@@ -54,9 +54,9 @@ def hold_out(data: DetectionData, names: Sequence[str]) -> tuple[DetectionData, 
     """The data without what training must not learn of these names.
 
     A name is held out wherever its words stand, in singular or plural, with the finer nouns of COCO's classes ("dog":
-    puppy, poodle): in names of objects, in attributes and in phrases; "hot dog" goes with "dog". Boxes with such a name,
-    and places of such phrases, become crowds, in which nothing counts as background; the phrases are dropped. The ids
-    of the data stay what they are.
+    puppy, poodle): in names of objects, in attributes and in phrases; "hot dog" goes with "dog". Boxes with such a
+    name, and places of such phrases, become crowds, in which nothing counts as background; the phrases are dropped. The
+    ids of the data stay what they are.
 
     Args:
         data: rows of training, whose images are not opened.
