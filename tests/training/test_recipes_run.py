@@ -67,7 +67,14 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
         "model.nanodet_classes": 6,
         "model.region_feature_size": 32 + 96 + 6,
     },
+    "detection/lite_open": {**PYRAMID, **PHRASES, "model.region_feature_size": 32 + 96, "held_out.names": ["star"]},
     "detection/scenes": {**PYRAMID, "model.region_feature_size": 32 + 96},
+    "detection/scenes_open": {
+        **PYRAMID,
+        "model.region_feature_size": 32 + 96,
+        "model.phrase_embedding_size": 32,
+        "held_out.names": ["red star", "star"],
+    },
     "detection/visual_genome": {
         "model.backbone": "caffe_resnet50",
         "model.stem_channels": 8,

@@ -135,7 +135,8 @@ def detect_regions(
 ) -> list[dict[str, Any]]:
     """The named regions of one image, the highest score first; or those of `boxes`, in pixels, in the given order.
 
-    asked: other names than the classes, and their vectors; with them the highest score comes first, always. Raises `ValueError` for a box outside of the image, and for scores that are not finite.
+    asked: other names than the classes, and their vectors; with them the highest score comes first, always.
+    Raises `ValueError` for a box outside of the image, and for scores that are not finite.
     """
     import torch
 
@@ -143,23 +144,21 @@ def detect_regions(
     from modeling_updown.outputs_updown import check_detections
 
     inputs = image_processor(image, return_tensors="pt")
-    names, name_embeds = asked or ([], None)
+    names, asking = ([], {}) if asked is None else (asked[0], {"name_embeds": asked[1]})
     with torch.no_grad():
         if not boxes:
-            output = detector(**inputs, **image_processor.region_selection(), name_embeds=name_embeds)
+            output = detector(**inputs, **image_processor.region_selection(), **asking)
             check_detections(output, detector)
-            return (
-                open_regions(output, names)[0]
-                if names
-                else sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
-            )
+            if names:
+                return open_regions(output, names)[0]
+            return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
         width, height = image.size
         outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)
         if outside:
             sides = ",".join(f"{side:g}" for side in outside)
             raise ValueError(f"the box {sides} is outside of the image of {width} x {height} pixels")
         given = torch.tensor([boxes]) / torch.tensor([width, height, width, height])
-        output = detector(**inputs, boxes=given, name_embeds=name_embeds)
+        output = detector(**inputs, boxes=given, **asking)
         check_detections(output, detector)
         return open_regions(output, names)[0] if names else named_regions(output, detector.config)[0]
 

@@ -97,14 +97,15 @@ def known_unknown_auroc(
     generator, num_images = np.random.default_rng(seed), int(owners.max()) + 1
     drawn = []
     for _ in range(SAMPLES):
-        times = np.bincount(generator.integers(num_images, size=num_images), minlength=num_images)  # of each image
+        chosen = generator.integers(num_images, size=num_images)
+        times = np.bincount(chosen, minlength=num_images)  # of each image
         drawn.append(_share_won(ranks, known, times[owners]))
     counts = {"num_known": int(known.sum()), "num_unknown": int((~known).sum())}
     return {"auroc": share, "auroc_x100": 100 * share, "auroc_interval_x100": interval_x100(np.array(drawn)), **counts}
 
 
 def _share_won(ranks: np.ndarray, known: np.ndarray, weights: np.ndarray) -> float:
-    """The weighted share of pairs of a known and an unknown box in which the known one ranks higher; NaN without any."""
+    """The weighted share of pairs of a known and an unknown box that the known one wins; NaN without any."""
     of_known = np.bincount(ranks, weights=weights * known)  # by rank
     of_unknown = np.bincount(ranks, weights=weights * ~known, minlength=len(of_known))
     pairs = of_known.sum() * of_unknown.sum()
