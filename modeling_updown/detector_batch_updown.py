@@ -158,6 +158,15 @@ def check_phrases(
         )
 
 
+def check_asked(config: UpDownDetectorConfig) -> None:
+    """Raise a `ValueError` for a detector that can be asked for no other names than its classes'."""
+    if not config.phrase_embedding_size:
+        raise ValueError(
+            "this detector learnt no phrases (config.phrase_embedding_size is 0), so it cannot compare regions with "
+            "other names than its own classes: train one with phrases.encoder, or take the light detector"
+        )
+
+
 def checked_names(name_embeds: torch.Tensor | None, *, like: torch.Tensor, config: UpDownDetectorConfig) -> Any:
     """The vectors of names (N, E), of length 1 and on the device of `like`; None for none.
 
@@ -165,11 +174,7 @@ def checked_names(name_embeds: torch.Tensor | None, *, like: torch.Tensor, confi
     """
     if name_embeds is None:
         return None
-    if not config.phrase_embedding_size:
-        raise ValueError(
-            "this detector learnt no phrases (config.phrase_embedding_size is 0), so it cannot compare regions with "
-            "other names than its own classes: train one with phrases.encoder, or take the light detector"
-        )
+    check_asked(config)
     vectors = name_embeds.to(like.device, torch.float32)
     if vectors.dim() != 2 or not len(vectors) or vectors.shape[1] != config.phrase_embedding_size:
         raise ValueError(

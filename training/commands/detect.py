@@ -110,6 +110,7 @@ def asked_names(detector: Any, arguments: argparse.Namespace) -> tuple[list[str]
     Raises `ValueError` for names without an encoder, or the other way round, and what `embed_names` raises.
     """
     from modeling_updown import embed_names
+    from modeling_updown.detector_batch_updown import check_asked
 
     if not arguments.names and not arguments.encoder:
         return None
@@ -117,11 +118,7 @@ def asked_names(detector: Any, arguments: argparse.Namespace) -> tuple[list[str]
         raise ValueError(
             "--names and --encoder belong together: the encoder is that of the phrases the detector learnt"
         )
-    if not detector.config.phrase_embedding_size:
-        raise ValueError(
-            "this detector learnt no phrases, so it knows its own classes alone: leave --names out, or take the light "
-            "detector"
-        )
+    check_asked(detector.config)
     return arguments.names, embed_names(arguments.names, arguments.encoder)
 
 

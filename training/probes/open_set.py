@@ -20,6 +20,7 @@ import numpy as np
 from datasets import Dataset
 
 from modeling_updown import UpDownDetector, UpDownFusionForGrounding, UpDownImageProcessor, UpDownProcessor
+from modeling_updown.detector_batch_updown import check_asked
 from modeling_updown.open_names_updown import PROMPT, embed_names, prompted
 from training.compare import markdown
 from training.console import one_line, positive, say
@@ -125,9 +126,10 @@ def asked(folder: str, rows: Dataset, *, names: Sequence[str], encoder: str, pro
     kind = AutoConfig.from_pretrained(folder).model_type
     if kind == "updown_detector":
         detector, processor = load_with_processor(folder, UpDownDetector, UpDownImageProcessor)
-        if detector.config.phrase_embedding_size and not encoder:
+        check_asked(detector.config)
+        if not encoder:
             raise ValueError("a detector is asked by a text encoder: name the one that it learnt with in --encoder")
-        vectors = None if not encoder else embed_names(names, encoder, prompt=prompt)
+        vectors = embed_names(names, encoder, prompt=prompt)
         columns = name_columns(names, detector.config.id2label)
         pairs = detector_scores(detector.eval(), processor, rows, name_embeds=vectors, columns=columns)
         by_name, by_class = zip(*pairs, strict=True)

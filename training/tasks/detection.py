@@ -187,7 +187,7 @@ class DetectionTask:
             attribute_id2label=data.attribute_id2label,
         )
         config.held_out_names = self.held_out
-        if self.held_out and Path(recipe.regions.weights).is_dir():
+        if self.held_out and recipe.regions.weights and Path(recipe.regions.weights).is_dir():
             warnings.warn(f"the backbone of {recipe.regions.weights} may have learnt names held out here", stacklevel=2)
         self.model = load_backbone(UpDownDetector(config), recipe.regions)
         self.processor = build_image_processor(config, recipe.regions)

@@ -7,7 +7,7 @@ import torch
 from modeling_updown import UpDownImageProcessor
 from tests.tiny import tiny_fusion_processor, tiny_grounding, tiny_pyramid_config, tiny_pyramid_detector
 from training.probes.name_scores import ScoredImage, detector_scores, grounding_scores, name_columns
-from training.regions.extract import undecoded
+from training.regions.extract import image_of, undecoded
 from training.scenes.boxes import read_scene_boxes
 from training.tasks.detection import SCORED
 
@@ -26,16 +26,14 @@ def test_names_stand_for_their_class_and_its_finer_names():
 
 @torch.no_grad()
 def test_a_detector_scores_names_by_likeness_and_by_class(rows):
-    detector, processor = (
-        tiny_pyramid_detector(phrase_embedding_size=6, id2label=LABELS),
-        UpDownImageProcessor(size=SIZE),
-    )
+    detector = tiny_pyramid_detector(phrase_embedding_size=6, id2label=LABELS)
+    processor = UpDownImageProcessor(size=SIZE)
     names = torch.nn.functional.normalize(torch.randn(3, 6, generator=torch.Generator().manual_seed(0)), dim=1)
     columns = name_columns(["dog", "cat", "wug"], LABELS)
     pairs = list(detector_scores(detector, processor, rows, name_embeds=names, columns=columns))
     assert len(pairs) == 2
     for row, (asked, classes) in zip(rows, pairs, strict=True):
-        pixels = processor([row_image(row)], return_tensors="pt")
+        pixels = processor([image_of(row)], return_tensors="pt")
         output = detector(**pixels, **SCORED)
         likeness = (output.phrase_embeds[0] @ names.T / 0.07).softmax(dim=-1)
         assert asked.scores == pytest.approx((output.region_scores[0][:, None] * likeness).numpy(), abs=1e-5)
@@ -49,24 +47,18 @@ def test_a_detector_scores_names_by_likeness_and_by_class(rows):
         assert len(asked.of_true) == len(row["boxes"])
 
 
-def row_image(row):
-    from training.regions.extract import image_of
-
-    return image_of(row)
-
-
 @torch.no_grad()
 @pytest.mark.parametrize("loss", ["cross_entropy", "binary"])
 def test_a_grounding_model_reads_each_name_by_itself(rows, loss):
     """Whatever names are read beside it, and in whatever portions."""
-    model = tiny_grounding(vision_config=tiny_pyramid_config(), region_feature_size=None, grounding_loss=loss).eval()
+    model = tiny_grounding(vision_config=tiny_pyramid_config(), grounding_loss=loss).eval()
     processor = tiny_fusion_processor()
     texts = ["dog", "a brown dog", "grass"]
     whole = list(grounding_scores(model, processor, rows, texts=texts))
     small = list(grounding_scores(model, processor, rows, texts=texts, texts_at_a_time=2))
     for row, found, other in zip(rows, whole, small, strict=True):
         assert found.scores == pytest.approx(other.scores, abs=1e-5)
-        pixels = processor.image_processor([row_image(row)], return_tensors="pt")
+        pixels = processor.image_processor([image_of(row)], return_tensors="pt")
         outputs = [model(torch.tensor([processor.tokenizer(text)["input_ids"]]), **pixels) for text in texts]
         logits = torch.stack([output.logits[0, 0] for output in outputs], dim=1)  # (R, N)
         scores = logits.sigmoid() if loss == "binary" else logits.softmax(dim=0) * logits.softmax(dim=1)

@@ -74,7 +74,7 @@ def folder(tmp_path_factory) -> Path:
     for name, own in (("asked", fields), ("plain", {"id2label": labels})):
         tiny_pyramid_detector(**own).save_pretrained(root / name)
         UpDownImageProcessor(size={"height": 64, "width": 64}).save_pretrained(root / name)
-    save_tiny_grounding(root / "grounding", vision_config=tiny_pyramid_config(), region_feature_size=None)
+    save_tiny_grounding(root / "grounding", vision_config=tiny_pyramid_config())
     save_tiny_grounding(root / "cells")
     torch.manual_seed(0)
     BertModel(tiny_encoder_config()).save_pretrained(root / "encoder")
@@ -112,7 +112,7 @@ def test_the_command_prints_a_line_a_model_and_control(folder, tmp_path, capsys)
         (
             "asked",
             ["--novel", "square", "--recipe", "grounding/scenes"],
-            "is a recipe of grounding: name one of detect",
+            "is a recipe of grounding: name one of",
         ),
     ],
 )
