@@ -134,7 +134,7 @@ def asked(folder: str, rows: Dataset, *, names: Sequence[str], encoder: str, pro
         pairs = detector_scores(detector.eval(), processor, rows, name_embeds=vectors, columns=columns)
         by_name, by_class = zip(*pairs, strict=True)
         absent = [name for name, own in zip(names, columns, strict=True) if not own]
-        classes = "class scores" if not absent else f"class scores ({len(absent)} names are no class)"
+        classes = "class scores" if not absent else f"class scores (no class: {', '.join(absent)})"
         return {"names": by_name, classes: by_class, "held_out": detector.config.held_out_names or []}
     if kind != "updown_fusion":
         raise ValueError(f"{folder} holds {kind}: name a detector or a grounding model")

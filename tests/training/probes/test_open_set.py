@@ -88,7 +88,7 @@ def test_the_command_prints_a_line_a_model_and_control(folder, tmp_path, capsys)
     assert main([*models, *SCENES, "--novel", "square", "diamond", "--first", "3", *options]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines if line.startswith("|")][2:] == [
-        *("det", "det: names shuffled", "det: class scores (2 names are no class)"),
+        *("det", "det: names shuffled", "det: class scores (no class: triangle, diamond)"),
         *("ground", "ground: names shuffled"),
     ]
     assert "det: its training held out 1 of the 2 novel names" in lines
