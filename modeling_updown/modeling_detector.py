@@ -293,11 +293,11 @@ class UpDownDetector(UpDownPreTrainedModel):
         other_object_ids: torch.Tensor | None = None,
         phrase_boxes: torch.Tensor | None = None,
         phrase_embeds: torch.Tensor | None = None,
-        name_embeds: torch.Tensor | None = None,
         min_regions: int | None = None,
         max_regions: int | None = None,
         score_threshold: float | None = None,
         grid_sizes: Sequence[int] | None = None,
+        name_embeds: torch.Tensor | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -310,8 +310,8 @@ class UpDownDetector(UpDownPreTrainedModel):
             box_mask: (B, R) bool, True = a real box; all where absent.
             labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds: `Labels`.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
-            name_embeds: (N, E), any names as the text encoder of the phrases embeds them, for `name_logits`.
             min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; [] for no cells.
+            name_embeds: (N, E), any names as the text encoder of the phrases embeds them, for `name_logits`.
 
         Returns `UpDownDetectorOutput`; in training mode with `labels`, only `loss` and `losses`. Raises `ValueError`
         for an image without pixels, for boxes or labels that are not as above, and for numbers out of their range.
@@ -320,7 +320,7 @@ class UpDownDetector(UpDownPreTrainedModel):
         cells = cells_of_grids(self.config.grid_sizes if grid_sizes is None else grid_sizes)
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values, grid_sizes=grid_sizes)
         names = (labels, true_boxes, true_attributes, other_object_ids)
-        names_asked = checked_names(name_embeds, like=pixel_values, config=self.config)
+        asked = checked_names(name_embeds, like=pixel_values, config=self.config)
         labelled = Labels(*names, phrase_boxes, phrase_embeds, draw_seeds)
         labelled.check(boxes, num_images=len(pixel_values), config=self.config)
         losses = None if labels is None else BatchLosses(self, labelled)
@@ -337,11 +337,21 @@ class UpDownDetector(UpDownPreTrainedModel):
             else:
                 found = self._describe(group, [given_boxes(boxes, box_mask, image=i, size=group.size) for i in images])
             parts += zip(images, found, strict=True)
-        output = collect_images(parts)
-        if names_asked is not None and output.phrase_embeds is not None:
-            output.name_logits = output.phrase_embeds @ names_asked.T / self.config.phrase_temperature  # (B, R, N)
+        return self._completed(collect_images(parts), losses=losses, asked=asked, num_images=len(pixel_values))
+
+    def _completed(
+        self,
+        output: UpDownDetectorOutput,
+        *,
+        losses: BatchLosses | None,
+        asked: torch.Tensor | None,
+        num_images: int,
+    ) -> UpDownDetectorOutput:
+        """The output of a batch with its losses, and with the logits of the names asked for, (N, E)."""
+        if asked is not None and output.phrase_embeds is not None:
+            output.name_logits = output.phrase_embeds @ asked.T / self.config.phrase_temperature  # (B, R, N)
         if losses is not None:
-            output.losses = losses.means(num_images=len(pixel_values))
+            output.losses = losses.means(num_images=num_images)
             output.loss = torch.stack(list(output.losses.values())).sum()
         return output
 
