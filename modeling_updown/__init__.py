@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
     from .modeling_vqa import UpDownForVisualQuestionAnswering
+    from .open_names_updown import embed_names, open_regions
     from .outputs_updown import (
         Regions,
         UpDownCaptioningOutput,
@@ -76,7 +77,9 @@ HOMES = {  # public name -> the module it is imported from
     "draw_found_texts": "modeling_updown.drawing_retrieval_updown",
     "draw_phrases": "modeling_updown.drawing_phrases_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",
+    "embed_names": "modeling_updown.open_names_updown",
     "named_regions": "modeling_updown.drawing_regions_updown",
+    "open_regions": "modeling_updown.open_names_updown",
     "paste_masks": "modeling_updown.masks_updown",
     "UpDownImageProcessor": "processors",
     "UpDownImageProcessorPil": "processors",

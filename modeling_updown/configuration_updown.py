@@ -220,6 +220,8 @@ class UpDownDetectorConfig(MaskConfig):
         Training: weight of the contrast of regions and phrases, and the divisor of their cosines.
     mask_head, mask_size, mask_class_agnostic, ... :
         A mask of each region, as `MaskConfig` has it.
+    held_out_names (`list[str]`, *optional*):
+        Names that training held out, for open sets; absent or empty where it held out none.
     """
 
     model_type = "updown_detector"
@@ -290,6 +292,7 @@ class UpDownDetectorConfig(MaskConfig):
     phrase_embedding_size: int = 0
     phrase_loss_weight: float | int = 1.0
     phrase_temperature: float | int = 0.07
+    held_out_names: list[str] | None = None
     initializer_range: float = 0.01
 
     def __post_init__(self, **kwargs: Any) -> None:

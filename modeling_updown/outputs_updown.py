@@ -25,6 +25,8 @@ class UpDownDetectorOutput(Regions):
     pred_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): the regressed box of each region's class, xyxy in 0..1.
     phrase_embeds (`torch.Tensor` of shape (B, R, E), *optional*): each region's vector of length 1 in the space of the
         text encoder that the detector learnt phrases with (`config.phrase_embedding_size`).
+    name_logits (`torch.Tensor` of shape (B, R, N), *optional*): of any names that were given as `name_embeds`, the
+        cosine of each with each region over `config.phrase_temperature`; their softmax says which of them it is.
     cell_mask (`torch.Tensor` of shape (B, R), bool, *optional*): True = a cell of `config.grid_sizes`, False = a
         detected region or padding; absent where there are no cells.
     loss (scalar, *optional*): the sum of `losses`.
@@ -39,6 +41,7 @@ class UpDownDetectorOutput(Regions):
     logits: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
     phrase_embeds: torch.Tensor | None = None
+    name_logits: torch.Tensor | None = None
     cell_mask: torch.Tensor | None = None
     loss: torch.Tensor | None = None
     losses: dict[str, torch.Tensor] | None = None

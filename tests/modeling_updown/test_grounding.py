@@ -389,3 +389,33 @@ class TestPipeline:
         for one, (label, score, sides) in zip(found, expected, strict=True):
             assert one["label"] == label and one["score"] == pytest.approx(score, abs=1e-5)
             assert list(one["box"].values()) == pytest.approx(sides, abs=1)
+
+    def test_several_labels_images_batches_and_limits(self, folder):
+        """The same whether labels and images come alone, together, as rows or in batches; `top_k` keeps the surest."""
+        finder = pipeline("zero-shot-object-detection", model=str(folder), device="cpu")
+        images, labels = [tiny_image(1), tiny_image(2)], ["a brown dog", "the ocean", "grass"]
+        alone = [finder(image, candidate_labels=labels, threshold=0.0) for image in images]
+        num_regions = finder.model.config.vision_config.num_regions
+        for found in alone:
+            assert len(found) == 3 * num_regions and {one["label"] for one in found} == {*labels}
+            by_label = [sum(one["score"] for one in found if one["label"] == label) for label in labels]
+            assert by_label == pytest.approx([1, 1, 1], abs=1e-5)  # each label is looked for by itself
+            scores = [one["score"] for one in found]
+            assert scores == sorted(scores, reverse=True)
+        rows = [{"image": image, "candidate_labels": labels} for image in images]
+        for more in (
+            finder(images, candidate_labels=labels, threshold=0.0),
+            finder(images, candidate_labels=[labels, labels], threshold=0.0),
+            finder(rows, threshold=0.0),
+            finder(images, candidate_labels=labels, threshold=0.0, batch_size=2),
+            finder(rows, threshold=0.0, batch_size=4),
+        ):
+            assert [[(one["label"], one["box"]) for one in found] for found in more] == [
+                [(one["label"], one["box"]) for one in found] for found in alone
+            ]
+            for found, expected in zip(more, alone, strict=True):
+                assert [one["score"] for one in found] == pytest.approx([one["score"] for one in expected], abs=1e-5)
+        limit = alone[0][5]["score"]
+        assert finder(images[0], candidate_labels=labels, threshold=limit + 1e-6) == alone[0][:5]
+        assert finder(images[0], candidate_labels=labels, threshold=0.0, top_k=2) == alone[0][:2]
+        assert finder(images[0], candidate_labels=",".join(labels), threshold=0.0) == alone[0]

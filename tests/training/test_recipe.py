@@ -215,6 +215,7 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     **dict.fromkeys(("regions.crops", "train.label_smoothing", "train.ema"), 0.5),
     "train.betas": [0.5, 0.6],
     "train.image_shapes": [[48, 64]],
+    "held_out.names": ["dog"],
     "regions.source": {"backbone": "resnet18"},
     "regions.tags": ["objects"],
     "regions.processor": {"size": 64},
@@ -286,7 +287,9 @@ READ_BY = {
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS, ASKED],
     "vqa": [TOP_DOWN, ANSWERS],
     "grounding": [TOP_DOWN, GROUNDS],
-    "detection": ["train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image"],
+    "detection": [
+        "train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image held_out.names"
+    ],
 }
 
 

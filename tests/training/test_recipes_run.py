@@ -71,6 +71,13 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
     "detection/coco_masks": {"model.mask_size": 8},
     "detection/scenes": {**PYRAMID, "model.region_feature_size": 32 + 96},
     "detection/scenes_masks": {**PYRAMID, "model.region_feature_size": 32 + 96, "model.mask_size": 8},
+    "detection/lite_open": {**PYRAMID, **PHRASES, "model.region_feature_size": 32 + 96, "held_out.names": ["star"]},
+    "detection/scenes_open": {
+        **PYRAMID,
+        "model.region_feature_size": 32 + 96,
+        "model.phrase_embedding_size": 32,
+        "held_out.names": ["red star", "star"],
+    },
     "detection/visual_genome": {
         "model.backbone": "caffe_resnet50",
         "model.stem_channels": 8,
