@@ -102,8 +102,10 @@ class UpDownGroundingOutput(ModelOutput):
     losses (dict of scalars, *optional*): `regions`, that of `config.grounding_loss`, and `boxes`, the regression,
         without its weight.
     logits (`torch.Tensor` of shape (N, K, R)): a score of each region for each phrase; -inf on padding.
-    phrase_scores (`torch.Tensor` of shape (N, K, R)): the same in 0..1, summing to 1 over the regions, or each by
-        itself with `grounding_loss="binary"`.
+    phrase_scores (`torch.Tensor` of shape (N, K, R)): the same in 0..1, summing to 1 over the regions (and
+        `none_scores`), or each by itself with `grounding_loss="binary"`.
+    none_scores (`torch.Tensor` of shape (N, K), *optional*): how likely each phrase speaks of nothing in the image,
+        0..1, with `config.grounding_none`.
     pred_boxes (`torch.Tensor` of shape (N, K, R, 4)): each region as moved for each phrase, xyxy in 0..1.
     hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer.
     attentions (tuple of tensors of shape (N, T, R), *optional*): how the regions were weighed for each word, one a
@@ -115,6 +117,7 @@ class UpDownGroundingOutput(ModelOutput):
     losses: dict[str, torch.Tensor] | None = None
     logits: torch.Tensor | None = None
     phrase_scores: torch.Tensor | None = None
+    none_scores: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
