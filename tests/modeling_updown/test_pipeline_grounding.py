@@ -45,6 +45,7 @@ def test_boxes_are_those_of_the_model(ground):
         ("a brown dog", 0, 11),
         ("the grass", 25, 34),
     ]
+    assert all("none_score" not in one for one in found)
     for number, one in enumerate(found):
         best = output.phrase_scores[0, number].argsort(descending=True)[:3]
         assert [box["score"] for box in one["boxes"]] == pytest.approx(output.phrase_scores[0, number, best].tolist())
@@ -52,6 +53,15 @@ def test_boxes_are_those_of_the_model(ground):
             sides = output.pred_boxes[0, number, region] * torch.tensor([80, 60, 80, 60])
             assert list(box["box"].values()) == pytest.approx(sides.tolist(), abs=0.51)
             assert list(box["box"]) == ["xmin", "ymin", "xmax", "ymax"]
+
+
+@torch.no_grad()
+def test_a_model_may_say_that_nothing_is_meant(tmp_path):
+    finder = pipeline("phrase-grounding", model=str(save_tiny_grounding(tmp_path, grounding_none=True)), device="cpu")
+    found = finder(tiny_image(2), TEXT, phrases=PHRASES, top_k=1000)
+    for one in found:
+        assert 0 < one["none_score"] < 1
+        assert one["none_score"] + sum(box["score"] for box in one["boxes"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_an_expression_is_the_whole_text(ground):
