@@ -310,6 +310,11 @@ def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
         "Score": f"from {read[config.grounding_score]}",
         "Learns": f"{learnt[config.grounding_loss]}, from an IoU of {config.grounding_iou:g} on",
         "Regression of boxes": moved,
+        **(
+            {"Phrases without a referent": "told by a learnt region beside the image's"}
+            if config.grounding_none
+            else {}
+        ),
     }
 
 

@@ -122,8 +122,8 @@ def phrase_scores(
     }
     if len(shown) < len(found):
         metrics["referent_auc"] = auc_of(found)
-        for kind, own in domains.items():
-            own |= auc_by_type([phrase for phrase in found if kind in phrase.kinds])
+        for kind, figures in domains.items():
+            figures |= auc_by_type([phrase for phrase in found if kind in phrase.kinds])
     return metrics | {f"{name}_x100": 100 * value for name, value in metrics.items()}, items, domains
 
 

@@ -1,6 +1,7 @@
 """Expressions written for boxes: whether the boxes are found again, beside people's, the command, and mistakes."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
 def rows() -> Any:
+    """The test split of the scenes."""
     return read_scene_phrases(24, split="test", **OPTIONS)
 
 
@@ -51,7 +54,7 @@ def written() -> list[Written]:
 def test_human_expressions_are_those_of_the_same_box() -> None:
     texts = human_expressions(rows(), written())
     for one, own in zip(written(), texts, strict=True):
-        assert one.expression.replace("a ", "the ", 1) in own
+        assert one.expression.replace("a ", "the ") in own
     moved = written()[0]
     shifted = moved._replace(box=tuple(np.clip(np.array(moved.box) + 0.1, 0, 1).tolist()))
     assert human_expressions(rows(), [shifted, moved._replace(image_id="absent")]) == [[], []]
@@ -65,12 +68,12 @@ def test_boxes_are_found_again_as_the_task_finds_them(folder: Path, capsys: pyte
     assert "| written | " in printed and "| people's | " in printed and "| the next box's | " in printed
     task: Any = build_task(scenes_recipe(folder), new_accelerator())
     model, _ = task.load(folder / "model")
-    own = written()
+    own, data = written(), rows()
+    prepared = task.images.prepare(data)
     for who, asked in (("written", own), ("the next box's", next_boxes(own))):
         hits = []
         for one in asked:  # an expression at a time, by the model itself
-            index = rows()["image_id"][:].index(one.image_id)
-            prepared = task.images.prepare(rows())
+            index = data["image_id"][:].index(one.image_id)
             ids = [task.processor.tokenizer(one.expression)["input_ids"]]
             images = task.image_inputs(prepared, np.array([index]))
             output = model(torch.tensor(ids), **images, phrase_spans=torch.tensor([[[1, len(ids[0]) - 1]]]))
@@ -84,8 +87,8 @@ def test_boxes_are_found_again_as_the_task_finds_them(folder: Path, capsys: pyte
     assert figures["num_compared"] == len(own) == figures["found"]["people's"]["number"]
 
 
-def test_a_better_reader_finds_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that knows people's boxes finds all of their expressions, and none of the next box's."""
+def test_a_better_reader_finds_more() -> None:
+    """One that knows what each expression means finds its box (but for the first of several), and not the next one."""
     truth = {
         (row["image_id"], text.replace("the ", "a ")): phrase["boxes"]
         for row in rows()
@@ -105,8 +108,8 @@ def test_a_better_reader_finds_more(folder: Path, monkeypatch: pytest.MonkeyPatc
             ]
 
     scores = probe.written_scores(Knowing(), None, rows(), written())
-    assert scores["found"]["written"]["found_x100"] == scores["found"]["people's"]["found_x100"] == 100
-    assert scores["found"]["the next box's"]["found_x100"] < 10
+    assert scores["found"]["written"]["found_x100"] == 100 and scores["found"]["people's"]["found_x100"] > 80
+    assert scores["found"]["the next box's"]["found_x100"] < 15
 
 
 def test_boxes_that_people_wrote_nothing_for_are_told(folder: Path) -> None:

@@ -34,12 +34,14 @@ SHORTEST_POLYGON = 6  # numbers: three corners
 class Expression:
     """A text with its true box, x, y, width, height in pixels.
 
+    Boxes are as the file has them, and checked where rows are made of them.
+
     candidates: boxes to choose among, the true one among them. polygons: of the true box, x, y, x, y, ... in pixels.
     """
 
     text: str
-    box: Sequence[float]
-    candidates: Sequence[Sequence[float]] = ()
+    box: Sequence[Any]
+    candidates: Sequence[Sequence[Any]] = ()
     polygons: Sequence[Sequence[float]] = ()
 
 
@@ -160,7 +162,7 @@ def _phrase(
     return GroundedPhrase(*(0, len(text), box), candidates=candidates, polygons=[polygons] if polygons else [])
 
 
-def _clipped(boxes: Sequence[Sequence[float]], *, size: np.ndarray, source: PathLike) -> np.ndarray:
+def _clipped(boxes: Sequence[Sequence[Any]], *, size: np.ndarray, source: PathLike) -> np.ndarray:
     """Boxes in pixels -> those that are usable, (M, 4) xyxy in 0..1."""
     found, usable = clip_boxes(pixel_boxes(boxes, source=source, place="the boxes of an expression"), sizes=size)
     return found[usable]

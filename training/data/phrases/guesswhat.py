@@ -10,7 +10,7 @@ import json
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 import datasets
 
@@ -77,13 +77,13 @@ def _lines(path: PathLike) -> Iterator[bytes]:
         with open(path, "rb") as start:
             packed = start.read(len(GZIP_START)) == GZIP_START
         with gzip.open(path) if packed else open(path, "rb") as file:
-            yield from _of_length(file, path)
+            yield from _of_length(cast(BinaryIO, file), path)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"cannot read {path}: {reason}; is it cut short?") from error
 
 
-def _of_length(file: IO[bytes], path: PathLike) -> Iterator[bytes]:
+def _of_length(file: BinaryIO, path: PathLike) -> Iterator[bytes]:
     while line := file.readline(LONGEST_LINE + 1):
         if len(line) > LONGEST_LINE:
             raise ValueError(f"{path} has a line of more than {LONGEST_LINE} bytes; it needs a game a line")
@@ -115,7 +115,7 @@ def _image(image: Any, word: str, place: str) -> ExpressionImage:
 
 def _dialogue(game: dict[str, Any], place: str) -> str:
     pairs = records(game, "qas", place)
-    said = [text for pair in pairs for text in (pair.get("question"), pair.get("answer"))]
+    said: list[Any] = [text for pair in pairs for text in (pair.get("question"), pair.get("answer"))]
     if not all_texts(said):
         raise ValueError(f"{place} has a question or an answer that is no text")
     return " ".join(text.strip() for text in said)
