@@ -73,7 +73,7 @@ def _written(record: Any, place: str) -> Written:
 
 def human_expressions(rows: Dataset, written: Sequence[Written]) -> list[list[str]]:
     """For each expression those that people wrote for its box, none where no true box is the same."""
-    texts = defaultdict(list)
+    texts: dict[str, list[tuple[str, list[float]]]] = defaultdict(list)
     for image_id, captions, phrases in zip(rows["image_id"], rows["captions"], rows["phrases"], strict=True):
         for text, own in zip(captions, phrases, strict=True):
             texts[image_id] += [(text[p["start"] : p["end"]], box) for p in own for box in p["boxes"]]
