@@ -134,8 +134,7 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         token; regions of P images as `get_regions` takes them; image_index (N,) or (N, images) as for the fusion model.
         phrase_spans (N, K, 2): the first token of each phrase and the one after its last, -1 where a text has fewer
         phrases; without them each text is one expression. labels (N, K, M, 4): the true boxes of each phrase, xyxy in
-        0..1, -1 where it has fewer, or none: a phrase without a referent. -> `UpDownGroundingOutput`. Raises
-        `ValueError` for numbers that do not fit.
+        0..1, -1 where it has fewer or none. -> `UpDownGroundingOutput`. `ValueError` for numbers that do not fit.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
@@ -158,13 +157,11 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         none = self.none_logits(phrases)  # (N, K)
         deltas = None if self.box_deltas is None else self.box_deltas(pairs)  # (N, K, R, 4)
         losses = None if labels is None else self.losses_of(logits, deltas, (boxes, mask), spans, labels, none=none)
-        scores, none_scores = self.probabilities(logits, none)
         return UpDownGroundingOutput(
             loss=None if losses is None else self.weighted(losses),
             losses=losses,
             logits=logits,
-            phrase_scores=scores,
-            none_scores=none_scores,
+            **self.probabilities(logits, none),
             pred_boxes=moved_boxes(deltas, boxes, logits.shape[1]),
             hidden_states=joint.hidden_states,
             attentions=joint.attentions and region_attention(joint.attentions, mask, num_words=words.shape[1]),
@@ -185,17 +182,16 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         state = self.none_state.weight[None].expand(len(phrases), -1, -1)  # (N, 1, H)
         return self.score(self.pairs(phrases, state))[:, :, 0, 0]
 
-    def probabilities(
-        self, logits: torch.Tensor, none: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def probabilities(self, logits: torch.Tensor, none: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """How likely each region is the phrase's, 0..1: alone with "binary", else among all; and that none is.
 
-        logits (N, K, R), none (N, K) -> (N, K, R), (N, K).
+        logits (N, K, R), none (N, K) -> `phrase_scores` (N, K, R) and, where there is `none`, `none_scores` (N, K).
         """
         if none is not None:
             scores = torch.cat([logits, none[..., None]], dim=-1).softmax(dim=-1)  # (N, K, R + 1)
-            return scores[..., :-1], scores[..., -1]
-        return logits.sigmoid() if self.config.grounding_loss == "binary" else logits.softmax(dim=-1), None
+            return {"phrase_scores": scores[..., :-1], "none_scores": scores[..., -1]}
+        alone = self.config.grounding_loss == "binary"
+        return {"phrase_scores": logits.sigmoid() if alone else logits.softmax(dim=-1)}
 
     def losses_of(
         self,
