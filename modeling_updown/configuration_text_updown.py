@@ -90,6 +90,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         How much the regression of regions to the true boxes weighs; 0 has none, and boxes stay as they are.
     grounding_dropout (`float`, defaults to 0.0):
         Before score and regression.
+    grounding_none (`bool`, defaults to `False`):
+        Score one more, learnt region for each phrase, beside those of the image: that it speaks of none of them. With
+        `"concat"` or `"multiply"`, and not with the loss `"binary"`, which learns that without it.
     initializer_range (`float`, defaults to 0.02):
         Of new weights.
     object_tags, attribute_tags, ..., vision_config, freeze_regions:
@@ -100,7 +103,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     label_fields = {"num_answers": ("id2label", None)}
     keys_to_ignore_at_inference = [
         *("losses", "logits_per_image", "logits_per_text", "object_logits", "attribute_logits", "region_predictions"),
-        *("answer_logits", "phrase_scores", "pred_boxes"),
+        *("answer_logits", "phrase_scores", "none_scores", "pred_boxes"),
         *("hidden_states", "attentions", "region_boxes"),
     ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
@@ -139,6 +142,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     grounding_iou: float = 0.5
     grounding_box_weight: float | int = 1.0
     grounding_dropout: float | int = 0.0
+    grounding_none: bool = False
     initializer_range: float = 0.02
     vision_config: Any = None
     freeze_regions: bool = True
@@ -185,6 +189,11 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
             raise ValueError(
                 f"grounding_hidden_size=0 scores region states as they are, which grounding_score="
                 f"{self.grounding_score!r} joins with phrases: set a width, or grounding_score='region'"
+            )
+        if self.grounding_none and (self.grounding_score == "region" or self.grounding_loss == "binary"):
+            raise ValueError(
+                "grounding_none=True learns a region for phrases without one, which grounding_score='region' cannot "
+                "score for a phrase and grounding_loss='binary' does without: change these, or leave it out"
             )
         if not 0 < self.min_temperature <= self.temperature <= self.max_temperature:
             raise ValueError(

@@ -105,8 +105,10 @@ class UpDownGroundingOutput(ModelOutput):
     losses (dict of scalars, *optional*): `regions`, that of `config.grounding_loss`, and `boxes`, the regression,
         without its weight.
     logits (`torch.Tensor` of shape (N, K, R)): a score of each region for each phrase; -inf on padding.
-    phrase_scores (`torch.Tensor` of shape (N, K, R)): the same in 0..1, summing to 1 over the regions, or each by
-        itself with `grounding_loss="binary"`.
+    phrase_scores (`torch.Tensor` of shape (N, K, R)): the same in 0..1, summing to 1 over the regions (and
+        `none_scores`), or each by itself with `grounding_loss="binary"`.
+    none_scores (`torch.Tensor` of shape (N, K), *optional*): how likely each phrase speaks of nothing in the image,
+        0..1, with `config.grounding_none`.
     pred_boxes (`torch.Tensor` of shape (N, K, R, 4)): each region as moved for each phrase, xyxy in 0..1.
     region_masks (`torch.Tensor` of shape (P, R, M, M), *optional*): the mask of each region inside its box as it is,
         `region_boxes`, where the regions have masks: that of a phrase's best region is the phrase's.
@@ -120,6 +122,7 @@ class UpDownGroundingOutput(ModelOutput):
     losses: dict[str, torch.Tensor] | None = None
     logits: torch.Tensor | None = None
     phrase_scores: torch.Tensor | None = None
+    none_scores: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None

@@ -24,6 +24,10 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_boxes.write_pseudo_boxes,
     recipe_phrases.write_texts,
     recipe_phrases.write_entities,
+    recipe_phrases.write_refcoco,
+    recipe_phrases.write_densecap_splits,
+    recipe_phrases.write_pointing,
+    recipe_phrases.write_guesswhat,
 )
 
 

@@ -101,9 +101,13 @@ def load_grounder(model: str | None, *, regions: str | None = None) -> Any:
 
 
 def print_found(found: Sequence[Mapping[str, Any]], *, indent: str = "") -> None:
-    """Print each phrase, and one line a box: its score (0..1) and where it is, in pixels."""
+    """Print each phrase, and one line a box: its score (0..1) and where it is, in pixels.
+
+    Of a model that says so also how likely (0..1) nothing in the image is the phrase's.
+    """
     for phrase in found:
-        say(f"{indent}{phrase['phrase']}")
+        absent = f"  (not there: {phrase['none_score']:.3f})" if "none_score" in phrase else ""
+        say(f"{indent}{phrase['phrase']}{absent}")
         if not phrase["boxes"]:
             say(f"{indent}  not found: the text was cut before it")
         for one in phrase["boxes"]:
