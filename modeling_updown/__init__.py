@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from .drawing_retrieval_updown import draw_found_images, draw_found_texts
     from .drawing_updown import draw_answer, draw_attention
     from .modeling_captioning import UpDownForImageCaptioning
+    from .modeling_dense_captioning import UpDownForDenseCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_fusion import UpDownFusionModel
     from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from .outputs_updown import (
         Regions,
         UpDownCaptioningOutput,
+        UpDownDenseCaptioningOutput,
+        UpDownDenseCaptions,
         UpDownDetectorOutput,
         UpDownFusionOutput,
         UpDownGroundingOutput,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
         UpDownVqaOutput,
     )
     from .pipeline_captioning import UpDownImageToTextPipeline
+    from .pipeline_dense_captioning import UpDownDenseCaptioningPipeline
     from .pipeline_grounding import UpDownPhraseGroundingPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
@@ -76,6 +80,7 @@ HOMES = {  # public name -> the module it is imported from
     "draw_phrases": "modeling_updown.drawing_phrases_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",
     "named_regions": "modeling_updown.drawing_regions_updown",
+    "UpDownDenseCaptions": "modeling_updown.outputs_updown",
     "UpDownImageProcessor": "processors",
     "UpDownImageProcessorPil": "processors",
     "UpDownProcessor": "processors",
