@@ -30,7 +30,7 @@ GENERATE_ARGUMENTS = {*GenerationConfig().to_dict(), *inspect.signature(Generati
 
 
 class UpDownDenseCaptioningPipeline(Pipeline):
-    """Describes the parts of an image: a list of dicts for one image, the best first; several have a list of such lists.
+    """Describes the parts of an image: a list of dicts, the best first; of several images a list of such lists.
 
     Each dict has `text`, `score` (0..1, what sentences are ranked by), `log_prob_per_word` (its end is a word) and
     `box`, `{"xmin", "ymin", "xmax", "ymax"}` in pixels of the image. An image is any input of the image processor: a
