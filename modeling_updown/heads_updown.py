@@ -72,10 +72,7 @@ PHRASES = AutoClass(
     "AutoModelForZeroShotObjectDetection", "phrase-grounding", "UpDownPhraseGroundingPipeline", "pipeline_grounding"
 )
 SENTENCES = AutoClass(
-    "AutoModelForObjectDetection",
-    "dense-captioning",
-    "UpDownDenseCaptioningPipeline",
-    "pipeline_dense_captioning",
+    "AutoModelForMultimodalLM", "dense-captioning", "UpDownDenseCaptioningPipeline", "pipeline_dense_captioning"
 )
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from datasets import Dataset
 from tqdm.auto import tqdm
@@ -75,6 +76,14 @@ class DenseCaptioningTask(CaptioningTask):
     """
 
     recipe: DenseCaptioningRecipe  # type: ignore[assignment]
+
+    def __init__(self, recipe: DenseCaptioningRecipe, accelerator: Accelerator):
+        super().__init__(recipe, accelerator)  # type: ignore[arg-type]
+        if not recipe.regions.store:
+            raise ValueError(
+                "dense captioning matches regions with people's boxes before the model sees them: name a folder for "
+                "them in regions.store"
+            )
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, regions, token ids."""
@@ -315,13 +324,17 @@ def predictions_of(found: Sequence[Described], ids: Sequence[str]) -> list[dict[
     return [
         {
             "image_id": image_id,
-            "caption": text,
-            "box": [round(float(side), 4) for side in box],
-            "score": round(score, 4),
-            "log_prob_per_word": round(likely, 4),
+            "sentences": [
+                {
+                    "text": text,
+                    "box": [round(float(side), 4) for side in box],
+                    "score": round(score, 4),
+                    "log_prob_per_word": round(likely, 4),
+                }
+                for text, box, score, likely in zip(one.captions, one.boxes, one.scores, one.log_probs, strict=True)
+            ],
         }
         for image_id, one in zip(ids, found, strict=True)
-        for text, box, score, likely in zip(one.captions, one.boxes, one.scores, one.log_probs, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ class MatchingRecipe:
     """
 
     iou: float = key(0.5, above=0, highest=1)
-    background_iou: float = key(0.4, above=0, highest=1)
+    background_iou: float = key(0.3, above=0, highest=1)
 
 
 @dataclass
@@ -27,12 +27,7 @@ class DenseCaptioningRecipe(Recipe):
 
 
 def check_recipe(recipe: DenseCaptioningRecipe) -> None:
-    """`ValueError` for regions that no store holds, for crops, and for what cannot be withheld or matched."""
-    if not recipe.regions.store:
-        raise ValueError(
-            "dense captioning matches regions with people's boxes before the model sees them: name a folder for them "
-            "in regions.store"
-        )
+    """`ValueError` for what cannot be withheld or matched."""
     if recipe.train.withhold in ("question", "text"):
         raise ValueError(
             f"train.withhold is {recipe.train.withhold!r}, which a described region has none of: set it to image, or "
