@@ -1,5 +1,5 @@
-"""`pipeline("dense-captioning")`: sentences are those of the model, boxes in pixels, mistakes named; and the picture, whose
-labels do not overlap."""
+"""`pipeline("dense-captioning")`: sentences are those of the model, boxes in pixels, mistakes named; and the
+picture, whose labels do not overlap."""
 
 import itertools
 from typing import Any

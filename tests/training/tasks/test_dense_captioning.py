@@ -27,8 +27,10 @@ MOST = 12  # five shapes, as many boxes beside them, the whole image, padding
 
 
 def scene_regions(folder: Path) -> None:
-    """A region for each shape, a little beside it, one where nothing is, and the whole image: features say shape, colour
-    and size, with noise."""
+    """A region for each shape, a little beside it, one where nothing is, and the whole image.
+
+    Features say shape, colour and size, with noise.
+    """
     draw = torch.Generator().manual_seed(0)
     with RegionStoreWriter(folder / "store", fingerprint={}) as writer:
         for split, number in NUM_SCENES.items():
