@@ -12,6 +12,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .configuration_dense_updown import DescribedRegionsConfig
 from .configuration_tags_updown import TaggedRegionsConfig
 from .labels_updown import LabelledConfig
 
@@ -382,7 +383,7 @@ REGION_SOURCES: dict[str, tuple[type[PreTrainedConfig], str]] = {
 
 
 @strict
-class UpDownCaptioningConfig(TaggedRegionsConfig):
+class UpDownCaptioningConfig(DescribedRegionsConfig):
     r"""The captioner: an attention LSTM, top-down attention over regions, a language LSTM (the paper, section 3.2).
 
     vocab_size (`int`, defaults to 10010):
@@ -414,26 +415,8 @@ class UpDownCaptioningConfig(TaggedRegionsConfig):
         Whether the region source starts frozen (`model.unfreeze_regions()` trains it).
     unk_token_id (`int`, *optional*, defaults to 3):
         The unknown word, which `generate` never writes.
-
-    Of dense captioning alone (`UpDownForDenseCaptioning`):
-
-    dense_context (`"none"`, `"early"`, `"late"` or `"attention"`, defaults to `"late"`):
-        How a region's sentence learns of the whole image: not at all, by its vector beside the region's, by an LSTM of
-        its own beside the region's (Yang et al. 2017), or by top-down attention over all regions (the paper's).
-    dense_context_region (`"mean"` or `"first"`, defaults to `"mean"`):
-        The image's vector: the mean of its regions, or the first one, which is the whole image with `grid_sizes=[1]`.
-    dense_fusion (`"multiply"`, `"sum"` or `"concat"`, defaults to `"multiply"`):
-        How late fusion joins the states of both LSTMs.
-    dense_box (`"none"`, `"shared"` or `"twin"`, defaults to `"twin"`):
-        Whether a region's box is moved by what its sentence says: not, by the caption LSTM's last state, or by that of
-        an LSTM of its own (the T-LSTM of Yang et al. 2017).
-    dense_box_weight, dense_score_weight (`float`, default to 0.1):
-        Weights of the losses of boxes and of the scores of regions beside that of words; without a weight for scores
-        regions have those of their detector.
-    dense_rank (`"region"`, `"words"` or `"both"`, defaults to `"region"`):
-        What sentences are ranked by: the region's score, their own probability a word, or the product.
-    dense_nms_iou (`float`, defaults to 0.3):
-        Of sentences whose boxes overlap by more the best alone is kept (DenseCap's; it thins its proposals at 0.7).
+    dense_context, dense_context_region, dense_fusion, dense_box, ...:
+        Of `UpDownForDenseCaptioning` alone, as `DescribedRegionsConfig` has them.
     """
 
     model_type = "updown_captioning"
@@ -472,14 +455,6 @@ class UpDownCaptioningConfig(TaggedRegionsConfig):
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
     unk_token_id: int | None = 3
-    dense_context: Literal["none", "early", "late", "attention"] = "late"
-    dense_context_region: Literal["mean", "first"] = "mean"
-    dense_fusion: Literal["multiply", "sum", "concat"] = "multiply"
-    dense_box: Literal["none", "shared", "twin"] = "twin"
-    dense_box_weight: float | int = 0.1
-    dense_score_weight: float | int = 0.1
-    dense_rank: Literal["region", "words", "both"] = "region"
-    dense_nms_iou: float | int = 0.3
 
     def __post_init__(self, **kwargs: Any) -> None:
         if isinstance(self.vision_config, dict):  # first, since transformers hands settings down to it
@@ -489,11 +464,6 @@ class UpDownCaptioningConfig(TaggedRegionsConfig):
             self.region_feature_size = self.vision_config.region_feature_size
         if self.box_embedding and self.region_embedding_size is None:
             raise ValueError("box_embedding=True adds to the region embedding: give region_embedding_size as well")
-        if not 0 < self.dense_nms_iou <= 1 or self.dense_box_weight < 0 or self.dense_score_weight < 0:
-            raise ValueError(
-                f"dense_nms_iou={self.dense_nms_iou} must be above 0 and at most 1, as an IoU is, and "
-                f"dense_box_weight={self.dense_box_weight} and dense_score_weight={self.dense_score_weight} 0 or more"
-            )
 
 
 @strict

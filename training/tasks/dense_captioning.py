@@ -40,6 +40,7 @@ from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 FORMATS: dict[str, Callable[..., Dataset]] = {**DESCRIPTION_FORMATS, "scenes": read_scene_descriptions}
 BY_SPLIT = ("annotations", "images", "num_scenes")
 NOWHERE = -1.0  # in place of a true box that is not there
+CHOICES = ("dense_rank", "dense_nms_iou")  # fields of the config that no weight depends on
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 AT_TRUE_BOXES = ("meteor", "cider", "rouge_l", "bleu_1", "bleu_4")  # of the sentences nearest to people's boxes
 FIGURES = {
@@ -97,8 +98,11 @@ class DenseCaptioningTask(CaptioningTask):
         self.take_rows(rows)
 
     def adopt(self, model: Any, processor: Any) -> None:
-        """As the base class has it; a model without scores of its own reads those of the store."""
+        """As the base class has it, choosing among sentences as the recipe says, where it does; a model without scores
+        of its own reads those of the store."""
         super().adopt(model, processor)
+        for name in CHOICES:
+            setattr(model.config, name, self.recipe.model.get(name, getattr(model.config, name)))
         if model.region_score is None and model.config.dense_rank != "words":
             self.images.read("region_scores", needed="which sentences are ranked by: extract them with a detector")
 

@@ -15,6 +15,7 @@ from tests.tiny import (
     save_tiny_captioner,
     save_tiny_retrieval,
     save_tiny_vqa,
+    tiny_captioning_config,
     tiny_fusion_config,
     tiny_image,
     tiny_prefix_lm_config,

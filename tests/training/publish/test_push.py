@@ -22,7 +22,6 @@ from transformers.dynamic_module_utils import get_imports
 import modeling_updown
 from tests.tiny import (
     save_tiny_captioner,
-    save_tiny_dense_captioner,
     save_tiny_fusion_vqa,
     save_tiny_grounding,
     save_tiny_prefix_lm,
@@ -262,29 +261,6 @@ def test_a_stranger_without_peft_captions_by_a_prefix(published_prefix_lm: Path,
     describe = transformers.pipeline("image-to-text", model=str(published_prefix_lm))
     assert ast.literal_eval(run.stdout) == describe(str(tmp_path / "photo.jpg"))
     assert len(describe(drawn_image())[0]["generated_text"].split()) > 1
-
-
-def test_a_dense_captioner_gives_a_stranger_the_same(tmp_path: Path) -> None:
-    """Published, and loaded without our package: the Auto class, the pipeline, and the lines of the card."""
-    made = tmp_path / "made"
-    folder = save_tiny_dense_captioner(tmp_path / "saved")
-    publish_folder(folder, made, repo_id="someone/tiny")
-    config = json.loads((made / "config.json").read_text())
-    assert config["auto_map"]["AutoModelForMultimodalLM"] == "modeling_dense_captioning.UpDownForDenseCaptioning"
-    assert list(config["custom_pipelines"]) == ["dense-captioning"]
-    expected = outputs_here(folder)
-    loaders, tasks = sorted(config["auto_map"]), list(expected["tasks"])
-    run = run_as_stranger(
-        f"import json\nprint(json.dumps(check.outputs_of({str(made)!r}, auto_classes={loaders!r}, tasks={tasks!r}, "
-        "trust=True)))\n",
-        tmp_path,
-    )
-    assert is_same(json.loads(run.stdout.splitlines()[-1]), expected)
-    assert tasks == ["dense-captioning"] and len(expected["tasks"]["dense-captioning"]) > 1
-    found = expected["outputs"]["AutoModelForMultimodalLM"]
-    assert len(found["pred_boxes"]) == 8 and {"logits", "region_logits"} <= found.keys()
-    lines = python_lines(made / "README.md").replace("someone/tiny", str(made))
-    assert run_as_stranger(lines, tmp_path).stdout.count("log_prob_per_word") > 2
 
 
 def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None:

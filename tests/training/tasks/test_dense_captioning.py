@@ -126,6 +126,15 @@ def test_a_saved_model_is_scored_as_at_the_end_of_its_run(trained: tuple, tmp_pa
     assert 100 * mean == pytest.approx(metrics["true_box_cider_x100"], abs=1e-3)
 
 
+def test_an_evaluation_may_choose_among_sentences_otherwise(trained: tuple, tmp_path: Path) -> None:
+    """Every region has its sentence where none is left out for another's sake."""
+    recipe, metrics = trained
+    task: Any = build_task(scenes_recipe(Path(recipe.output).parent, model={"dense_nms_iou": 1.0}), new_accelerator())
+    model, _ = task.load(Path(recipe.output) / "best")
+    scored = task.score(model, split="test", num_beams=2)
+    assert scored.metrics["sentences_an_image"] > metrics["sentences_an_image"]
+
+
 def test_figures_are_those_of_the_metrics(trained: tuple) -> None:
     """From the predictions as they are: mAP of what is kept, captions' metrics of the regions nearest to true boxes."""
     recipe, _ = trained
