@@ -176,10 +176,10 @@ def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] =
     apart = next((list(found.data[name]) for name in names if isinstance(found.data.get(name), dict)), [])
     parts = [load_by_split(load, found.data, split=split, names=names) for split in apart]
     rows = concatenate_datasets(parts or [load(**found.data)])
-    without_images = rows.remove_columns("image")
-    marked: Any = {"detection": iter, "grounding": with_boxes, "dense_captioning": with_crowds}[found.task](
-        without_images
-    )
+    if found.task == "detection":
+        marked: Any = rows.select_columns(["image_id", "boxes", "crowd"])
+    else:
+        marked = (with_boxes if found.task == "grounding" else with_crowds)(rows.remove_columns("image"))
     boxes = marked_boxes(marked, grid_sizes=grid_sizes)
     return unique_rows(rows.select_columns(["image_id", "image"]), without=()), boxes
 
