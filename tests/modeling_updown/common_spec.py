@@ -130,6 +130,11 @@ class DenseCaptionSpec(CaptionSpec):
     all_model_classes = (UpDownForDenseCaptioning,)
     auto = {"AutoModelForMultimodalLM": UpDownForDenseCaptioning}
     config_kwargs: dict[str, Any] = CaptionSpec.config_kwargs | {"dense_context": "attention"}
+    labels_for = {
+        "UpDownForDenseCaptioning": lambda spec, config: (
+            torch.arange(spec.batch_size * NUM_WORDS).view(spec.batch_size, -1) % 9
+        )
+    }
     overrides = CaptionSpec.overrides | {
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_sentences
     }

@@ -27,7 +27,7 @@ MOST = 12  # five shapes, as many boxes beside them, the whole image, padding
 
 
 def scene_regions(folder: Path) -> None:
-    """A region for each shape, a little beside it, one where nothing is, and the whole image.
+    """A region for each shape, a little to the lower right of it, one where nothing is, and the whole image.
 
     Features say shape, colour and size, with noise.
     """
@@ -48,8 +48,8 @@ def scene_regions(folder: Path) -> None:
                     said = [WORDS.index(thing[name]) for name in ("name", "colour", "size")]
                     features[0, slot, said] = 1
                     sides = torch.tensor(thing["box"])
-                    shift = 0.1 * (sides[2] - sides[0]) * (torch.rand(2, generator=draw) - 0.5)
-                    boxes[0, slot] = (sides + shift.repeat(2)).clamp(0, 1)
+                    shift = 0.1 * (sides[2] - sides[0])
+                    boxes[0, slot] = (sides + shift).clamp(0, 1)
                 features += 0.05 * torch.randn(features.shape, generator=draw)
                 regions = {"region_features": features, "region_boxes": boxes, "region_mask": mask}
                 writer.append([scene["image_id"]], {**regions, "region_scores": torch.rand(1, MOST, generator=draw)})
@@ -117,7 +117,7 @@ def test_boxes_move_and_scores_tell_where_nothing_is(trained: tuple) -> None:
 
 def test_a_saved_model_is_scored_as_at_the_end_of_its_run(trained: tuple, tmp_path: Path) -> None:
     recipe, metrics = trained
-    evaluation = evaluate_recipe(recipe, cpu=True, output=tmp_path)
+    evaluation = evaluate_recipe(Path(recipe.output) / "recipe.yaml", output=tmp_path)
     assert evaluation["metrics"] == pytest.approx({name: metrics[name] for name in evaluation["metrics"]}, abs=1e-4)
     assert evaluation["decoding"]["num_beams"] == 2
     items = json.loads((tmp_path / "item_scores.json").read_text())
