@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .drawing_updown import draw_answer, draw_attention
     from .masks_updown import paste_masks
     from .modeling_captioning import UpDownForImageCaptioning
+    from .modeling_dense_captioning import UpDownForDenseCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_fusion import UpDownFusionModel
     from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from .outputs_updown import (
         Regions,
         UpDownCaptioningOutput,
+        UpDownDenseCaptioningOutput,
+        UpDownDenseCaptions,
         UpDownDetectorOutput,
         UpDownFusionOutput,
         UpDownGroundingOutput,
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
         UpDownVqaOutput,
     )
     from .pipeline_captioning import UpDownImageToTextPipeline
+    from .pipeline_dense_captioning import UpDownDenseCaptioningPipeline
     from .pipeline_grounding import UpDownPhraseGroundingPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
@@ -81,6 +85,7 @@ HOMES = {  # public name -> the module it is imported from
     "named_regions": "modeling_updown.drawing_regions_updown",
     "open_regions": "modeling_updown.open_names_updown",
     "paste_masks": "modeling_updown.masks_updown",
+    "UpDownDenseCaptions": "modeling_updown.outputs_updown",
     "UpDownImageProcessor": "processors",
     "UpDownImageProcessorPil": "processors",
     "UpDownProcessor": "processors",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .configuration_dense_updown import DescribedRegionsConfig
 from .configuration_masks_updown import MaskConfig
 from .configuration_tags_updown import TaggedRegionsConfig
 from .labels_updown import LabelledConfig
@@ -389,7 +390,7 @@ REGION_SOURCES: dict[str, tuple[type[PreTrainedConfig], str]] = {
 
 
 @strict
-class UpDownCaptioningConfig(TaggedRegionsConfig):
+class UpDownCaptioningConfig(DescribedRegionsConfig):
     r"""The captioner: an attention LSTM, top-down attention over regions, a language LSTM (the paper, section 3.2).
 
     vocab_size (`int`, defaults to 10010):
@@ -421,6 +422,8 @@ class UpDownCaptioningConfig(TaggedRegionsConfig):
         Whether the region source starts frozen (`model.unfreeze_regions()` trains it).
     unk_token_id (`int`, *optional*, defaults to 3):
         The unknown word, which `generate` never writes.
+    dense_context, dense_context_region, dense_fusion, dense_box, ...:
+        Of `UpDownForDenseCaptioning` alone, as `DescribedRegionsConfig` has them.
     """
 
     model_type = "updown_captioning"

@@ -71,6 +71,9 @@ PLACES = AutoClass("AutoModelForZeroShotObjectDetection", "zero-shot-object-dete
 PHRASES = AutoClass(
     "AutoModelForZeroShotObjectDetection", "phrase-grounding", "UpDownPhraseGroundingPipeline", "pipeline_grounding"
 )
+SENTENCES = AutoClass(
+    "AutoModelForMultimodalLM", "dense-captioning", "UpDownDenseCaptioningPipeline", "pipeline_dense_captioning"
+)
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
 
@@ -79,6 +82,7 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownDetector", "modeling_detector", DETECTOR, BASE, "UpDownDetectorOutput"),
     Head("UpDownGrid", "modeling_grid", GRID, BASE, "Regions"),
     Head("UpDownForImageCaptioning", "modeling_captioning", CAPTIONING, CAPTIONS, "UpDownCaptioningOutput"),
+    Head("UpDownForDenseCaptioning", "modeling_dense_captioning", CAPTIONING, SENTENCES, "UpDownDenseCaptioningOutput"),
     Head("UpDownForVisualQuestionAnswering", "modeling_vqa", VQA, ANSWERS, "UpDownVqaOutput"),
     Head("UpDownFusionModel", "modeling_fusion", FUSION, BASE, "UpDownFusionOutput"),
     Head("UpDownFusionForPreTraining", "modeling_pretraining", FUSION, OBJECTIVES, "UpDownPreTrainingOutput"),

@@ -74,6 +74,58 @@ class UpDownCaptioningOutput(ModelOutput):
 
 
 @dataclass
+@cache_field_by_version
+class UpDownDenseCaptioningOutput(ModelOutput):
+    """What `UpDownForDenseCaptioning` returns for N sentences of M regions of P images.
+
+    loss (scalar, *optional*): the weighted sum of `losses`.
+    losses (dict of scalars, *optional*): `words`, a mean over words; `boxes`, a mean over sentences; `scores`, a mean
+        over regions; those of which labels were given, without their weights.
+    logits (`torch.Tensor` of shape (N, T, V)): scores of the next word.
+    label_log_probs (`torch.Tensor` of shape (N, T), *optional*): log-probability of each label, 0 where there is none.
+    pred_boxes (`torch.Tensor` of shape (N, 4), *optional*): where each sentence is, xyxy in 0..1: its region, as moved
+        by what it says; None where a `cache` was given, whose words came before.
+    region_logits (`torch.Tensor` of shape (P, R), *optional*): log-odds that people would describe each region, the
+        lowest number on padding.
+    cache (`DenseCache`, *optional*): the states of the LSTMs and the described regions; `past_key_values` before
+        transformers 5.24, and readable under both names in every version.
+    hidden_states (tuple of three tensors of shape (N, T, E, H or 2H), *optional*): the words' embeddings, the states of
+        the caption LSTM, and what words are read off.
+    attentions (tuple of one tensor of shape (N, T, R), *optional*): how the regions were weighed for each word, with
+        `dense_context="attention"`.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    label_log_probs: torch.Tensor | None = None
+    pred_boxes: torch.Tensor | None = None
+    region_logits: torch.Tensor | None = None
+    cache: object | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class UpDownDenseCaptions(ModelOutput):
+    """The K sentences of `UpDownForDenseCaptioning.describe`, image after image, the best first.
+
+    sequences (`torch.Tensor` of shape (K, T), int64): token ids, the start token first.
+    boxes (`torch.Tensor` of shape (K, 4)): xyxy in 0..1.
+    scores (`torch.Tensor` of shape (K,)): what they are ranked by, 0..1.
+    log_probs (`torch.Tensor` of shape (K,)): the mean log-probability of a sentence's words, its end included.
+    image_index, region_index (`torch.Tensor` of shape (K,), int64): the image, and the place of the region there.
+    """
+
+    sequences: torch.Tensor = None  # type: ignore[assignment]  # transformers wants a default for all but one
+    boxes: torch.Tensor = None  # type: ignore[assignment]
+    scores: torch.Tensor = None  # type: ignore[assignment]
+    log_probs: torch.Tensor = None  # type: ignore[assignment]
+    image_index: torch.Tensor = None  # type: ignore[assignment]
+    region_index: torch.Tensor = None  # type: ignore[assignment]
+
+
+@dataclass
 class UpDownVqaOutput(ModelOutput):
     """What `UpDownForVisualQuestionAnswering` returns for N questions; A answers, C choices, G glimpses.
 

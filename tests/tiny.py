@@ -21,6 +21,7 @@ from modeling_updown import (
     UpDownCaptioningConfig,
     UpDownDetector,
     UpDownDetectorConfig,
+    UpDownForDenseCaptioning,
     UpDownForImageCaptioning,
     UpDownForVisualQuestionAnswering,
     UpDownFusionConfig,
@@ -97,6 +98,13 @@ def tiny_captioning_config(**changes: Any) -> UpDownCaptioningConfig:
 def tiny_captioner(**changes: Any) -> UpDownForImageCaptioning:
     """A captioner of its own region source, in evaluation mode."""
     return seeded(UpDownForImageCaptioning, tiny_captioning_config(**changes))
+
+
+def tiny_dense_captioner(**changes: Any) -> UpDownForDenseCaptioning:
+    """A dense captioner of its own region source, in evaluation mode; it writes five words at most."""
+    model = seeded(UpDownForDenseCaptioning, tiny_captioning_config(**changes))
+    model.generation_config.update(max_new_tokens=5, max_length=None)
+    return model
 
 
 def tiny_question_processor() -> UpDownProcessor:
@@ -414,6 +422,13 @@ def save_tiny_detecting_captioner(folder: Path) -> Path:
 def save_tiny_prefix_lm(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the prefix language model and its processor into one folder, which is returned."""
     tiny_prefix_lm(**changes).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_dense_captioner(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the dense captioner and its processor into one folder, which is returned."""
+    tiny_dense_captioner(**changes).save_pretrained(folder)
     tiny_processor().save_pretrained(folder)
     return folder
 

@@ -44,6 +44,18 @@ def check_gradients_reach_outputs(test: Any) -> None:
     test.assertGreater(model.attention.score.weight.grad.abs().max().item(), 0)
 
 
+def check_gradients_of_sentences(test: Any) -> None:
+    """As `check_gradients_reach_outputs`, of a dense captioner."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    weights = () if output.attentions is None else output.attentions
+    (output.logits.sum() + output.pred_boxes.sum() + sum(one.square().sum() for one in weights)).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.region_embedding.weight.grad.abs().max().item(), 0)
+
+
 def check_generated_attentions(
     test: Any, batch_size: int, attentions: tuple, prompt_length: int, output_length: int, *args: Any, **kwargs: Any
 ) -> None:

@@ -39,6 +39,12 @@ def write_texts(data: Path) -> None:
     write_json(data / "coco_subset" / "instances.json", boxes)
 
 
+def write_descriptions(data: Path) -> None:
+    """DenseCap's splits of Visual Genome's images."""
+    splits = {split: [drawn.number for drawn in of_split(split)] for split in ("train", "val", "test")}
+    write_json(data / "visual_genome" / "densecap_splits.json", splits)
+
+
 def write_entities(data: Path) -> None:
     """Flickr30k Entities of Flickr8k's images as one JSON, a phrase a thing; a vocabulary; images in their shape."""
     records = [

@@ -28,6 +28,7 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_phrases.write_densecap_splits,
     recipe_phrases.write_pointing,
     recipe_phrases.write_guesswhat,
+    recipe_phrases.write_descriptions,
 )
 
 

@@ -266,6 +266,10 @@ GROUNDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
 train.gradient_checkpointing train.withhold
 """
+DESCRIBES = """
+train.label_smoothing train.max_words train.min_word_count train.captions_per_image train.withhold evaluate.num_beams
+evaluate.final_num_beams evaluate.length_penalty evaluate.no_repeat_ngram_size matching.iou matching.background_iou
+"""
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
 questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
@@ -290,6 +294,7 @@ READ_BY = {
     "detection": [
         "train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image held_out.names"
     ],
+    "dense_captioning": [TOP_DOWN, DESCRIBES],
 }
 
 

@@ -11,6 +11,7 @@ import modeling_updown
 from tests import tiny
 from tests.training.tiny_run import (
     new_accelerator,
+    tiny_dense_captioning_recipe,
     tiny_detection_recipe,
     tiny_grounding_recipe,
     tiny_recipe,
@@ -35,9 +36,11 @@ SAVED = {
     "UpDownFusionForImageTextRetrieval": tiny.save_tiny_retrieval,
     "UpDownFusionForVisualQuestionAnswering": tiny.save_tiny_fusion_vqa,
     "UpDownFusionForGrounding": tiny.save_tiny_grounding,
+    "UpDownForDenseCaptioning": tiny.save_tiny_dense_captioner,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
+    "dense_captioning": ["UpDownForDenseCaptioning"],
     "detection": ["UpDownDetector"],
     "grounding": ["UpDownFusionForGrounding"],
     "prefix_lm": ["UpDownPrefixLMForImageCaptioning"],
@@ -47,6 +50,7 @@ TAKES = {
 }
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
+    "dense_captioning": tiny_dense_captioning_recipe,
     "detection": tiny_detection_recipe,
     "grounding": tiny_grounding_recipe,
     "prefix_lm": tiny_recipe,
@@ -119,6 +123,7 @@ def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folde
         ("ask", ["UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"]),
         ("index", ["UpDownFusionForImageTextRetrieval"]),
         ("ground", ["UpDownFusionForGrounding"]),
+        ("describe", ["UpDownForDenseCaptioning"]),
     ],
 )
 def test_a_command_names_a_folder_of_another_kind(
@@ -126,9 +131,13 @@ def test_a_command_names_a_folder_of_another_kind(
 ) -> None:
     path = tmp_path / "photo.png"
     tiny.tiny_image().save(path)
-    more = {"caption": [], "ask": ["what?"], "ground": ["a dog"], "index": ["--output", str(tmp_path / "index")]}[
-        command
-    ]
+    more = {
+        "caption": [],
+        "describe": [],
+        "ask": ["what?"],
+        "ground": ["a dog"],
+        "index": ["--output", str(tmp_path / "index")],
+    }[command]
     for name in set(folders) - set(takes):
         assert updown([command, str(path), *more, "--model", str(folders[name])]) == 2
         assert f"({name}), but {takes[0]} (type '" in capsys.readouterr().err

@@ -112,6 +112,8 @@ def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> 
     objectives = getattr(model.config, "objectives", None) or {}
     taken = inspect.signature(model.forward).parameters
     given = {name: tensor for name, tensor in inputs.items() if name in taken}
+    if "region_index" in taken:  # each text is of a region of its own
+        given["region_index"] = torch.arange(len(given["input_ids"]))
     found: dict[str, Any] = {}
     with torch.no_grad():
         if compares or objectives.get("itc"):

@@ -299,8 +299,9 @@ def check_recipe(recipe: Recipe) -> None:
     """`ValueError` for crops, which may lack what a phrase speaks of, and for what cannot be withheld."""
     if recipe.regions.crops < 1:
         raise ValueError(f"regions.crops is {recipe.regions.crops}: phrases speak of whole images, leave it out")
-    if recipe.train.withhold == "question":
-        raise ValueError("train.withhold is 'question', which phrases have none of: set it to text, or to image")
+    if recipe.train.withhold in ("question", "regions"):
+        withheld = recipe.train.withhold
+        raise ValueError(f"train.withhold is {withheld!r}, which phrases have none of: set it to text, or to image")
     if recipe.model.get("grounding_score") == "region":
         raise ValueError(
             "model.grounding_score is 'region', which reads one expression a text: the phrases of a sentence need "

@@ -62,8 +62,8 @@ class Ranked(NamedTuple):
 class FoundPhrase(NamedTuple):
     """A phrase of a split, and what was found of it (as `Ranked` has it).
 
-    true, candidates, kinds, polygons: its boxes, what they are to be chosen among, types, and true mask; whole: it is the whole
-    sentence, an expression; owner: the row of its image.
+    true, candidates, kinds, polygons: its boxes, what they are to be chosen among, types, and true mask; whole:
+    it is the whole sentence, an expression; owner: the row of its image.
     """
 
     boxes: np.ndarray

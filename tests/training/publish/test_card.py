@@ -15,6 +15,7 @@ from tests.tiny import (
     save_tiny_captioner,
     save_tiny_retrieval,
     save_tiny_vqa,
+    tiny_captioning_config,
     tiny_fusion_config,
     tiny_image,
     tiny_prefix_lm_config,
@@ -209,6 +210,15 @@ def test_cards_of_the_other_fusion_models(tmp_path: Path, name: str, task: str |
     assert card.data.pipeline_tag == task and told in card.text
     assert "one transformer" in card.text and "top-down attention (Anderson" not in card.text
     assert "| Vocabulary | 115 tokens, special ones included |" in card.text
+
+
+def test_card_of_a_dense_captioner(tmp_path: Path) -> None:
+    config = tiny_captioning_config(architectures=["UpDownForDenseCaptioning"], dense_context="late", dense_rank="both")
+    card = card_of(config, tmp_path)
+    assert card.data.pipeline_tag == "image-to-text"
+    assert "| Context of a region | the mean of its regions, read by an LSTM of its own (multiply) |" in card.text
+    assert "| Boxes | moved by an LSTM that reads the sentence |" in card.text
+    assert 'pipeline("dense-captioning", model="someone/tiny"' in card.text
 
 
 def test_figures_of_grounding_stand_by_type_of_phrase() -> None:

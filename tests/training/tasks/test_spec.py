@@ -8,6 +8,7 @@ import pytest
 
 from tests.training.tiny_run import (
     new_accelerator,
+    tiny_dense_captioning_recipe,
     tiny_detection_recipe,
     tiny_grounding_recipe,
     tiny_recipe,
@@ -22,6 +23,7 @@ GPT = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 16, "n_positio
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
+    "dense_captioning": tiny_dense_captioning_recipe,
     "detection": tiny_detection_recipe,
     "grounding": tiny_grounding_recipe,
     "prefix_lm": tiny_recipe,
