@@ -81,9 +81,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     answer_dropout (`float`, defaults to 0.0):
         Before the answers.
     image_pairs (`"pair"`, `"triplet"` or `"pair_biattention"`, defaults to `"pair_biattention"`):
-        How a statement about `num_images` images is read, in UNITER's words for two: with each image by itself, of which
-        the joint vectors are joined; with all in one pass; or by itself, after which the words and regions of each look
-        at those of the others.
+        How a statement about `num_images` images is read, in UNITER's words for two: with each image by itself, whose
+        joint vectors are joined; with all in one pass; or with each by itself, after which the words and regions of
+        each look at those of the others.
     image_pairs_dropout (`float`, defaults to 0.1):
         Of what has looked at the others, with `"pair_biattention"`.
     grounding_score (`"concat"`, `"multiply"` or `"region"`, defaults to `"concat"`):

@@ -3,7 +3,7 @@
     z = [CLS] of statement and image read together
     s = W_o dropout(LN(GELU(W z)))                               classes: entailment, neutral, contradiction (SNLI-VE)
 
-    pair              z_k = [CLS] of statement and image k,  s = W [z_1, .., z_K]                                 (NLVR2)
+    pair              z_k = [CLS] of statement and image k,  s = W [z_1, .., z_K]                         (NLVR2)
     triplet           z = [CLS] of statement and all images in one pass,  s = W z
     pair_biattention  h_k = states of statement and image k,  a_k = attention of h_k over the h of the other images,
                       c_k = dropout(ReLU(F [a_k, h_k])),  u_k = sum softmax(ReLU(w c_k)) c_k,  s = W [u_1, .., u_K]
@@ -228,8 +228,8 @@ class UpDownFusionForImagePairs(UpDownFusionPreTrainedModel):
             )
         if self.config.image_pairs != "triplet" and not is_traced() and bool((image_index < 0).any()):
             raise ValueError(
-                f"image_index holds -1, but image_pairs={self.config.image_pairs!r} reads every image of a statement by "
-                "itself: name them all, or use image_pairs='triplet'"
+                f"image_index holds -1, but image_pairs={self.config.image_pairs!r} reads every image of a statement "
+                "by itself: name them all, or use image_pairs='triplet'"
             )
         return image_index
 
@@ -302,8 +302,8 @@ def statement_loss(
     labels: torch.Tensor | None,
     num_items_in_batch: torch.Tensor | int | None,
 ) -> torch.Tensor | None:
-    """`class_loss` by `config.problem_type`; without one, classes (N,) learn by cross-entropy, soft scores (N, C) each by
-    itself, and one output is a number. None without labels; `ValueError` for labels of another shape.
+    """`class_loss` by `config.problem_type`; without one, classes (N,) learn by cross-entropy, soft scores (N, C) each
+    by itself, and one output is a number. None without labels; `ValueError` for labels of another shape.
     """
     if labels is None:
         return None

@@ -1,4 +1,4 @@
-"""`pipeline("visual-entailment")` and `pipeline("visual-reasoning")`: whether statements hold of an image, or of several.
+"""`pipeline("visual-entailment")`, `pipeline("visual-reasoning")`: whether statements hold of an image, or of several.
 
     image, text --preprocess--> pixels, tokens --model--> scores of classes --postprocess--> labels, the likeliest first
 
@@ -41,7 +41,7 @@ class UpDownVisualReasoningPipeline(Pipeline):
     >>> from transformers import pipeline
     >>> entails = pipeline("visual-entailment", model="runs/entailment_snli_ve/best")  # doctest: +SKIP
     >>> entails("photo.jpg", "people are outdoors")  # doctest: +SKIP
-    {'sequence': 'people are outdoors', 'labels': ['entailment', 'neutral', 'contradiction'], 'scores': [0.9, 0.07, 0.03]}
+    {'sequence': 'people are outdoors', 'labels': ['entailment', 'neutral', 'contradiction'], 'scores': [0.9, ...]}
     """
 
     _load_processor = None

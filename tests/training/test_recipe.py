@@ -265,6 +265,10 @@ GROUNDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
 train.gradient_checkpointing train.withhold
 """
+STATEMENTS = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words
+train.gradient_checkpointing train.withhold evaluate.shuffle_images
+"""
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
 questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
@@ -276,7 +280,7 @@ texts.data texts.share texts.vocabulary texts.named texts.drop_names texts.false
 CHECKED = {
     **dict.fromkeys(TASKS, ()),
     "vqa": ("crops",),
-    "grounding": ("crops",),
+    **dict.fromkeys(("entailment", "grounding", "pairs"), ("crops",)),
     "detection": ("store", "source", "pretrained"),
 }
 READ_BY = {
@@ -286,6 +290,7 @@ READ_BY = {
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS, ASKED],
     "vqa": [TOP_DOWN, ANSWERS],
     "grounding": [TOP_DOWN, GROUNDS],
+    **dict.fromkeys(("entailment", "pairs"), [TOP_DOWN, STATEMENTS]),
     "detection": ["train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image"],
 }
 

@@ -15,6 +15,7 @@ from tests.training.tiny_run import (
     tiny_grounding_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
+    tiny_statements_recipe,
     tiny_vqa_recipe,
 )
 from training.cli import main as updown
@@ -35,11 +36,15 @@ SAVED = {
     "UpDownFusionForImageTextRetrieval": tiny.save_tiny_retrieval,
     "UpDownFusionForVisualQuestionAnswering": tiny.save_tiny_fusion_vqa,
     "UpDownFusionForGrounding": tiny.save_tiny_grounding,
+    "UpDownFusionForVisualEntailment": tiny.save_tiny_entailment,
+    "UpDownFusionForImagePairs": tiny.save_tiny_pairs,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
     "detection": ["UpDownDetector"],
+    "entailment": ["UpDownFusionForVisualEntailment"],
     "grounding": ["UpDownFusionForGrounding"],
+    "pairs": ["UpDownFusionForImagePairs"],
     "prefix_lm": ["UpDownPrefixLMForImageCaptioning"],
     "pretraining": [],
     "retrieval": ["UpDownFusionForImageTextRetrieval"],
@@ -48,7 +53,9 @@ TAKES = {
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
     "detection": tiny_detection_recipe,
+    "entailment": tiny_statements_recipe,
     "grounding": tiny_grounding_recipe,
+    "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,
@@ -100,7 +107,7 @@ def tiny_type(folder: Path) -> str:
 def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folders: dict[str, Path], task: str) -> None:
     for name, folder in folders.items():
         fusion = (
-            task in ("grounding", "retrieval", "pretraining") and "Fusion" in name
+            task in ("entailment", "grounding", "pairs", "retrieval", "pretraining") and "Fusion" in name
         )  # its layers are a start for other heads
         if name in TAKES[task] or fusion:
             continue

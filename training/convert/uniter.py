@@ -115,8 +115,8 @@ POSITIONS, PROJECTION = "uniter.embeddings.position_embeddings.weight", "uniter.
 
 
 def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
-    """UNITER pretrained, or fine-tuned for questions, entailment, pairs of images, retrieval or expressions -> the fusion
-    model of that task.
+    """UNITER pretrained, or fine-tuned for questions, entailment, pairs of images, retrieval or expressions -> the
+    fusion model of that task.
 
     Pretraining's heads become `UpDownFusionForPreTraining`, with those objectives that the checkpoint has heads for;
     `vqa_output` `UpDownFusionForVisualQuestionAnswering` or, of three outputs without answers or with the classes of

@@ -12,6 +12,7 @@ from tests.training.tiny_run import (
     tiny_grounding_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
+    tiny_statements_recipe,
     tiny_vqa_recipe,
 )
 from training.recipe_sections import Recipe, is_read, sections_of
@@ -23,7 +24,9 @@ BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
     "detection": tiny_detection_recipe,
+    "entailment": tiny_statements_recipe,
     "grounding": tiny_grounding_recipe,
+    "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,
