@@ -290,7 +290,8 @@ READ_BY = {
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS, ASKED],
     "vqa": [TOP_DOWN, ANSWERS],
     "grounding": [TOP_DOWN, GROUNDS],
-    **dict.fromkeys(("entailment", "pairs"), [TOP_DOWN, STATEMENTS]),
+    "entailment": [TOP_DOWN, STATEMENTS],
+    "pairs": [TOP_DOWN, STATEMENTS],
     "detection": ["train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image"],
 }
 
