@@ -89,7 +89,7 @@ def test_mistakes_are_named(entails, holds, tmp_path, caplog):
         holds(tiny_image(), TEXTS)
     with pytest.raises(TypeError, match="visual-entailment has no argument threshold"):
         entails(tiny_image(), TEXTS, threshold=0.1)
-    with pytest.raises(ValueError, match="UpDownFusionForVisualQuestionAnswering judges no statements"):
+    with pytest.raises(ValueError, match="UpDownFusionForVisualQuestionAnswering does not do visual-ent"):
         pipeline("visual-entailment", model=str(save_tiny_fusion_vqa(tmp_path / "vqa")))
     with caplog.at_level("WARNING"):
         entails(tiny_image(), " ".join(["dog"] * 90))

@@ -1,4 +1,4 @@
-"""Statements about drawn scenes: each class by a slow look at the scene, sentences that tell nothing, the same again."""
+"""Statements about drawn scenes: each class by a slow look at the scene, words that tell nothing, the same again."""
 
 from collections import Counter, defaultdict
 

@@ -6,7 +6,7 @@
 What cannot be used is left out, and one warning counts it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def statement_dataset(
             f"{source} has no statement{f' of the split {split!r}' if split else ''} that can be used: each needs a "
             f"text, its images and one of the classes {', '.join(labels)}"
         )
-    return dataset_of((_row(one, known) for one in kept), STATEMENT_FEATURES)
+    return dataset_of((_row(one, known, in_files=images is not None) for one in kept), STATEMENT_FEATURES)
 
 
 def file_word(path: PathLike, file_split: str | None) -> str:
@@ -140,14 +140,14 @@ def _with_files(kept: Sequence[Statement], images: PathLike, left_out: LeftOut) 
     return found
 
 
-def _row(one: Statement, known: Mapping[str, str]) -> dict[str, Any]:
-    stored: Iterable[dict[str, Any] | None] = [{"bytes": content, "path": None} for content in one.images]
+def _row(one: Statement, known: Mapping[str, str], *, in_files: bool) -> dict[str, Any]:
+    stored: list[dict[str, Any] | None] = [{"bytes": content, "path": None} for content in one.images]
     if not one.images:
-        stored = [{"bytes": None, "path": name} for name in one.names]
+        stored = [{"bytes": None, "path": name} if in_files else None for name in one.names]
     return {
         "statement_id": one.statement_id,
         "image_ids": [Path(name).stem for name in one.names],
-        "images": list(stored),
+        "images": stored,
         "statement": one.text.strip(),
         "label": known[str(one.label).casefold()],
         "group": one.group or one.statement_id,
