@@ -160,11 +160,8 @@ def test_inputs_hold_each_image_once(folder: Path) -> None:
     assert words == rows[3]["statement"]
 
 
-def test_statements_that_name_sides_are_not_mirrored(folder: Path) -> None:
-    data = {"format": "scenes", "num_scenes": 30, "image_size": 32}
-    recipe = scenes_recipe(folder, "entailment", data=data)
-    task = prepared(recipe)
-    assert not task.sided.any()
+def test_mirrored_images_need_a_store_of_their_own(folder: Path) -> None:
+    recipe = scenes_recipe(folder, "entailment", data={"format": "scenes", "num_scenes": 12, "image_size": 32})
     recipe.regions.flips = True
     with pytest.raises(ValueError, match="store-flipped"):
         prepared(recipe)
