@@ -14,12 +14,12 @@ CLASSES = ("entailment", "neutral", "contradiction")
 FILE_WORDS = {"train": "train", "val": "dev", "test": "test"}
 
 
-def write_statements(root: Path) -> None:
-    """The data, and the published model that recipes start from."""
-    write_snli_ve(root / "data")
-    write_nlvr2(root / "data" / "nlvr2")
-    write_nlvr(root / "data" / "nlvr")
-    folder = root / "hub_cards" / "updown-retrieval-flickr8k"
+def write_statements(data: Path) -> None:
+    """The data, and the published model beside them that recipes start from."""
+    write_snli_ve(data)
+    write_nlvr2(data / "nlvr2")
+    write_nlvr(data / "nlvr")
+    folder = data.parent / "hub_cards" / "updown-retrieval-flickr8k"
     if not folder.exists():
         save_tiny_retrieval(folder)
 

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.recipe_files import write_data
-from tests.training.recipe_phrases import write_entities, write_texts
-from tests.training.recipe_statements import write_statements
+from tests.training.recipe_world import write_world
 from tests.training.tiny_run import log_of, train_here
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe
@@ -85,10 +83,7 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which recipes find all that they name, and their runs lie."""
     folder = tmp_path_factory.mktemp("recipes")
-    write_data(folder)
-    write_texts(folder / "data")
-    write_entities(folder / "data")
-    write_statements(folder)
+    write_world(folder)
     return folder
 
 
