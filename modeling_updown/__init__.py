@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .modeling_grounding import UpDownFusionForGrounding
     from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
+    from .modeling_reasoning import UpDownFusionForImagePairs, UpDownFusionForVisualEntailment
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
     from .modeling_vqa import UpDownForVisualQuestionAnswering
     from .open_names_updown import embed_names, open_regions
@@ -63,12 +64,14 @@ if TYPE_CHECKING:
         UpDownMaskedLMOutput,
         UpDownPrefixLMOutput,
         UpDownPreTrainingOutput,
+        UpDownReasoningOutput,
         UpDownRetrievalOutput,
         UpDownVqaOutput,
     )
     from .pipeline_captioning import UpDownImageToTextPipeline
     from .pipeline_dense_captioning import UpDownDenseCaptioningPipeline
     from .pipeline_grounding import UpDownPhraseGroundingPipeline
+    from .pipeline_reasoning import UpDownVisualReasoningPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
 __version__ = "0.1.0"

@@ -75,6 +75,18 @@ SENTENCES = AutoClass(
     "AutoModelForMultimodalLM", "dense-captioning", "UpDownDenseCaptioningPipeline", "pipeline_dense_captioning"
 )
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
+ENTAILMENT = AutoClass(
+    "AutoModelForSequenceClassification",
+    "visual-entailment",
+    "UpDownVisualReasoningPipeline",
+    "pipeline_reasoning",
+)
+IMAGE_PAIRS = AutoClass(
+    "AutoModelForNextSentencePrediction",
+    "visual-reasoning",
+    "UpDownVisualReasoningPipeline",
+    "pipeline_reasoning",
+)
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
 
 HEADS = (  # a line for each way in which a class is loaded
@@ -89,6 +101,8 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownFusionForMaskedLM", "modeling_pretraining", FUSION, MASKED_WORDS, "UpDownMaskedLMOutput"),
     Head("UpDownFusionForImageTextRetrieval", "modeling_retrieval", FUSION, MATCHES, "UpDownRetrievalOutput"),
     Head("UpDownFusionForVisualQuestionAnswering", "modeling_fusion_vqa", FUSION, ANSWERS, "UpDownVqaOutput"),
+    Head("UpDownFusionForVisualEntailment", "modeling_reasoning", FUSION, ENTAILMENT, "UpDownReasoningOutput"),
+    Head("UpDownFusionForImagePairs", "modeling_reasoning", FUSION, IMAGE_PAIRS, "UpDownReasoningOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PLACES, "UpDownGroundingOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),

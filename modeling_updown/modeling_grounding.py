@@ -33,7 +33,7 @@ from .linear_updown import first_product, last_product
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import UpDownGroundingOutput
-from .regions_updown import Regions, joined_rows, optional_fields
+from .regions_updown import Regions, optional_fields
 
 BOX_WEIGHTS = (10, 10, 5, 5)  # of the regression, as R-CNNs have them
 MOST_GROWTH = 62.5  # of a side; exp of more would not be finite in half precision
@@ -141,7 +141,7 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         said = {"object_probs": object_probs, "attribute_probs": attribute_probs, "region_seconds": region_seconds}
         fields = optional_fields(kwargs | said)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-        images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
+        images, image_index = self.fusion.embedded_rows(regions, image_index)
         texts: Any = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds, "image_index": image_index}
         seen: Any = {"region_embeds": images.region_features, "region_mask": images.region_mask}
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}

@@ -183,6 +183,28 @@ class UpDownGroundingOutput(ModelOutput):
 
 
 @dataclass
+class UpDownReasoningOutput(ModelOutput):
+    """What `UpDownFusionForVisualEntailment` and `UpDownFusionForImagePairs` return for N statements; C classes, K
+    images a statement.
+
+    loss (scalar, *optional*): of the labels, a mean over statements.
+    logits (`torch.Tensor` of shape (N, C)): a score of each class.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer; of
+        statements read with each image by itself (N x K, L, H).
+    attentions (tuple of tensors of shape (N, heads, R), *optional*): how [CLS] weighed the regions, one a layer,
+        summing to 1; of several images (N, heads, K x R).
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the images; of
+        several images for each of the statements, (N, K x R, 4).
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
 class UpDownFusionOutput(ModelOutput):
     """What `UpDownFusionModel` returns for N passes; L = T + R tokens, H the text encoder's width.
 

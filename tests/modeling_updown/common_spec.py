@@ -20,9 +20,11 @@ from modeling_updown import (
     UpDownForVisualQuestionAnswering,
     UpDownFusionConfig,
     UpDownFusionForGrounding,
+    UpDownFusionForImagePairs,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForMaskedLM,
     UpDownFusionForPreTraining,
+    UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
     UpDownFusionModel,
     UpDownGrid,
@@ -529,6 +531,32 @@ class FusionVqaSpec(FusionSpec):
         "test_attention_outputs": checks.check_glances,
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_states,
     }
+
+
+class EntailmentSpec(FusionSpec):
+    """Visual entailment on the fusion model: a statement for each image."""
+
+    name = "Entailment"
+    all_model_classes = (UpDownFusionForVisualEntailment,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForSequenceClassification": UpDownFusionForVisualEntailment}
+    labels_for = {"UpDownFusionForVisualEntailment": lambda spec, config: torch.arange(spec.batch_size) % NUM_ANSWERS}
+    overrides = FusionVqaSpec.overrides
+
+
+class ImagePairsSpec(EntailmentSpec):
+    """Statements about two images, each read with one of them."""
+
+    name = "ImagePairs"
+    all_model_classes = (UpDownFusionForImagePairs,)
+    auto = {"AutoModelForNextSentencePrediction": UpDownFusionForImagePairs}
+    labels_for = {"UpDownFusionForImagePairs": lambda spec, config: torch.arange(spec.batch_size) % NUM_ANSWERS}
+    config_kwargs = FusionSpec.config_kwargs | {"num_images": 2}
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        inputs = super().prepare_inputs(config)
+        words = inputs.pop("input_ids")
+        return {"input_ids": words, **{name: torch.cat([rows, rows.flip(0)]) for name, rows in inputs.items()}}
 
 
 class GroundingSpec(FusionSpec):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.training import recipe_boxes, recipe_captions, recipe_phrases, recipe_questions
+from tests.training import recipe_boxes, recipe_captions, recipe_phrases, recipe_questions, recipe_statements
 from tests.training.recipe_files import drawn_scenes
 from tests.training.recipe_models import write_models, write_stores
 
@@ -29,6 +29,7 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_phrases.write_pointing,
     recipe_phrases.write_guesswhat,
     recipe_phrases.write_descriptions,
+    recipe_statements.write_statements,
 )
 
 

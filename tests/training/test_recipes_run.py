@@ -18,7 +18,7 @@ from tests.training.tiny_run import log_of, train_here
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe
 from training.shipped import RECIPES
-from training.tasks import captioning, dense_captioning, detection, grounding, vqa
+from training.tasks import captioning, dense_captioning, detection, entailment, grounding, pairs, vqa
 
 NAMES = sorted(f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yaml"))
 STEPS = 20
@@ -179,6 +179,8 @@ def formats_in(content: Any) -> Iterator[str]:
         (("detection",), detection.FORMATS),
         (("grounding",), grounding.FORMATS),
         (("dense_captioning",), dense_captioning.FORMATS),
+        (("entailment",), entailment.FORMATS),
+        (("pairs",), pairs.FORMATS),
     ],
 )
 def test_every_format_of_data_has_a_recipe(tasks: tuple[str, ...], formats: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from tests.training.tiny_run import (
     tiny_grounding_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
+    tiny_statements_recipe,
     tiny_vqa_recipe,
 )
 from training.cli import main as updown
@@ -37,12 +38,16 @@ SAVED = {
     "UpDownFusionForVisualQuestionAnswering": tiny.save_tiny_fusion_vqa,
     "UpDownFusionForGrounding": tiny.save_tiny_grounding,
     "UpDownForDenseCaptioning": tiny.save_tiny_dense_captioner,
+    "UpDownFusionForVisualEntailment": tiny.save_tiny_entailment,
+    "UpDownFusionForImagePairs": tiny.save_tiny_pairs,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
     "dense_captioning": ["UpDownForDenseCaptioning"],
     "detection": ["UpDownDetector"],
+    "entailment": ["UpDownFusionForVisualEntailment"],
     "grounding": ["UpDownFusionForGrounding"],
+    "pairs": ["UpDownFusionForImagePairs"],
     "prefix_lm": ["UpDownPrefixLMForImageCaptioning"],
     "pretraining": [],
     "retrieval": ["UpDownFusionForImageTextRetrieval"],
@@ -52,7 +57,9 @@ RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
     "dense_captioning": tiny_dense_captioning_recipe,
     "detection": tiny_detection_recipe,
+    "entailment": tiny_statements_recipe,
     "grounding": tiny_grounding_recipe,
+    "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,
@@ -104,7 +111,7 @@ def tiny_type(folder: Path) -> str:
 def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folders: dict[str, Path], task: str) -> None:
     for name, folder in folders.items():
         fusion = (
-            task in ("grounding", "retrieval", "pretraining") and "Fusion" in name
+            task in ("entailment", "grounding", "pairs", "retrieval", "pretraining") and "Fusion" in name
         )  # its layers are a start for other heads
         if name in TAKES[task] or fusion:
             continue

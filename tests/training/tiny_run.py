@@ -142,6 +142,20 @@ def tiny_dense_captioning_recipe(folder: Path, *, train: dict[str, Any] | None =
     return recipe_of({**values, **changes})
 
 
+def tiny_statements_recipe(
+    folder: Path, *, task: str = "entailment", train: dict[str, Any] | None = None, **changes: Any
+) -> Recipe:
+    """Statements (of `entailment`, or of `pairs`) on scenes and regions as in `tiny_grounding_recipe`."""
+    values: dict[str, Any] = {
+        "task": task,
+        "evaluate": EvaluateRecipe(metric="accuracy", batch_size=7),
+        "data": {"format": "scenes", "num_scenes": NUM_SCENES, "image_size": 32, "per_scene": 3},
+    }
+    values["train"] = {"objective": "cross_entropy", **(train or {})}
+    values["train"].setdefault("captions_per_image", TrainRecipe.captions_per_image)
+    return tiny_grounding_recipe(folder, **{**values, **changes})
+
+
 def recipe_of(values: dict[str, Any]) -> Any:
     """A recipe of its task's class."""
     return TASKS[values["task"]].recipe(**values)

@@ -13,6 +13,7 @@ from tests.training.tiny_run import (
     tiny_grounding_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
+    tiny_statements_recipe,
     tiny_vqa_recipe,
 )
 from training.recipe_sections import Recipe, is_read, sections_of
@@ -25,7 +26,9 @@ RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
     "dense_captioning": tiny_dense_captioning_recipe,
     "detection": tiny_detection_recipe,
+    "entailment": tiny_statements_recipe,
     "grounding": tiny_grounding_recipe,
+    "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,
