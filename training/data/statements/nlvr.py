@@ -125,8 +125,8 @@ def _present(statements: list[Statement], images: PathLike) -> list[tuple[Statem
 def _cut(one: Statement, path: str) -> Statement:
     """The statement with its three boxes as images of their own."""
     try:
-        with Image.open(path) as whole:
-            whole = whole.convert("RGB")
+        with Image.open(path) as file:
+            whole = file.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"the image {path} cannot be read ({error}): copy it again, or take it out") from error
     contents = []
