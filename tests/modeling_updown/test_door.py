@@ -237,7 +237,8 @@ def test_registering_again_changes_nothing() -> None:
 
 def test_a_module_keeps_its_own_loader() -> None:
     """The hook acts once a module has run, and leaves it as it is: its source is found, and it can be loaded again."""
-    result = run_python("""
+    result = run_python(
+        """
         import inspect
         from importlib import reload
         from importlib.machinery import SourceFileLoader
@@ -248,7 +249,9 @@ def test_a_module_keeps_its_own_loader() -> None:
         print(type(colorsys.__loader__) is type(colorsys.__spec__.loader) is SourceFileLoader)
         print(len(inspect.getsource(colorsys)) > 1000)
         reload(colorsys)
-    """)
+    """,
+        run=subprocess.run,
+    )
     assert result.stdout.splitlines() == ["acted on rgb_to_hls", "True", "True", "acted on rgb_to_hls"]
 
 
