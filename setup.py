@@ -64,6 +64,7 @@ PACKAGE_DATA = {
     "processors": ["py.typed"],
     "training": [
         "py.typed",
+        "data/boxes/*.json",
         "metrics/captioning/*.json",
         "recipes/*/*.yaml",
         "probes/claims/*.yaml",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .drawing_updown import draw_answer, draw_attention
     from .masks_updown import paste_masks
     from .modeling_captioning import UpDownForImageCaptioning
+    from .modeling_dense_captioning import UpDownForDenseCaptioning
     from .modeling_detector import UpDownDetector
     from .modeling_fusion import UpDownFusionModel
     from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
@@ -48,22 +49,29 @@ if TYPE_CHECKING:
     from .modeling_grounding import UpDownFusionForGrounding
     from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
+    from .modeling_reasoning import UpDownFusionForImagePairs, UpDownFusionForVisualEntailment
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
     from .modeling_vqa import UpDownForVisualQuestionAnswering
+    from .open_names_updown import embed_names, open_regions
     from .outputs_updown import (
         Regions,
         UpDownCaptioningOutput,
+        UpDownDenseCaptioningOutput,
+        UpDownDenseCaptions,
         UpDownDetectorOutput,
         UpDownFusionOutput,
         UpDownGroundingOutput,
         UpDownMaskedLMOutput,
         UpDownPrefixLMOutput,
         UpDownPreTrainingOutput,
+        UpDownReasoningOutput,
         UpDownRetrievalOutput,
         UpDownVqaOutput,
     )
     from .pipeline_captioning import UpDownImageToTextPipeline
+    from .pipeline_dense_captioning import UpDownDenseCaptioningPipeline
     from .pipeline_grounding import UpDownPhraseGroundingPipeline
+    from .pipeline_reasoning import UpDownVisualReasoningPipeline
     from .pipeline_vqa import UpDownVisualQuestionAnsweringPipeline
 
 __version__ = "0.1.0"
@@ -76,8 +84,11 @@ HOMES = {  # public name -> the module it is imported from
     "draw_found_texts": "modeling_updown.drawing_retrieval_updown",
     "draw_phrases": "modeling_updown.drawing_phrases_updown",
     "draw_regions": "modeling_updown.drawing_regions_updown",
+    "embed_names": "modeling_updown.open_names_updown",
     "named_regions": "modeling_updown.drawing_regions_updown",
+    "open_regions": "modeling_updown.open_names_updown",
     "paste_masks": "modeling_updown.masks_updown",
+    "UpDownDenseCaptions": "modeling_updown.outputs_updown",
     "UpDownImageProcessor": "processors",
     "UpDownImageProcessorPil": "processors",
     "UpDownProcessor": "processors",

@@ -34,6 +34,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Add a learnt vector to the feature of a masked region, as UNITER does.
     time_embedding (`bool`, defaults to `False`):
         Embed `region_seconds` as well: regions of a clip's frames.
+    num_images (`int`, defaults to 1):
+        How many images of one row are told apart, each by a learnt vector of its place that its regions carry: the left
+        and the right one of a pair (UNITER's token types of NLVR2). 1 tells none apart.
     cls_token_id (`int`, *optional*):
         The token that stands first where there are regions alone; by default the text config's own, else 101 (BERT).
     pooling (`"cls"` or `"mean"`, defaults to `"cls"`):
@@ -73,9 +76,16 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Average the squared distance of masked region feature regression over the width (UNITER), or sum it.
     answer_hidden_size, num_answers (`int`, *optional*):
         The answer head's hidden layer (twice the text encoder's width, as LXMERT) and answers A; taken from `id2label`
-        where given. Question answering has that head, and pretraining where `objectives` name `qa`.
+        where given. Question answering has that head, pretraining where `objectives` name `qa`, and visual entailment,
+        whose answers are its classes; what these learn, `problem_type` says as in transformers.
     answer_dropout (`float`, defaults to 0.0):
         Before the answers.
+    image_pairs (`"pair"`, `"triplet"` or `"pair_biattention"`, defaults to `"pair_biattention"`):
+        How a statement about `num_images` images is read, in UNITER's words for two: with each image by itself, whose
+        joint vectors are joined; with all in one pass; or with each by itself, after which the words and regions of
+        each look at those of the others.
+    image_pairs_dropout (`float`, defaults to 0.1):
+        Of what has looked at the others, with `"pair_biattention"`.
     grounding_score (`"concat"`, `"multiply"` or `"region"`, defaults to `"concat"`):
         What a region is scored for a phrase by: the states of both, joined or multiplied (BAN), or its own state alone,
         of texts that are one expression each (UNITER).
@@ -90,6 +100,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         How much the regression of regions to the true boxes weighs; 0 has none, and boxes stay as they are.
     grounding_dropout (`float`, defaults to 0.0):
         Before score and regression.
+    grounding_none (`bool`, defaults to `False`):
+        Score one more, learnt region for each phrase, beside those of the image: that it speaks of none of them. With
+        `"concat"` or `"multiply"`, and not with the loss `"binary"`, which learns that without it.
     initializer_range (`float`, defaults to 0.02):
         Of new weights.
     object_tags, attribute_tags, ..., vision_config, freeze_regions:
@@ -100,7 +113,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     label_fields = {"num_answers": ("id2label", None)}
     keys_to_ignore_at_inference = [
         *("losses", "logits_per_image", "logits_per_text", "object_logits", "attribute_logits", "region_predictions"),
-        *("answer_logits", "phrase_scores", "pred_boxes"),
+        *("answer_logits", "phrase_scores", "none_scores", "pred_boxes"),
         *("hidden_states", "attentions", "region_boxes"),
     ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}
@@ -111,6 +124,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     region_embedding: Literal["sum", "uniter", "visualbert"] = "sum"
     mask_embedding: bool = False
     time_embedding: bool = False
+    num_images: int = 1
     cls_token_id: int | None = None
     pooling: Literal["cls", "mean"] = "cls"
     pooler: bool = False
@@ -133,12 +147,15 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     answer_hidden_size: int | None = None
     num_answers: int | None = None
     answer_dropout: float | int = 0.0
+    image_pairs: Literal["pair", "triplet", "pair_biattention"] = "pair_biattention"
+    image_pairs_dropout: float | int = 0.1
     grounding_score: Literal["concat", "multiply", "region"] = "concat"
     grounding_hidden_size: int | None = None
     grounding_loss: Literal["kl", "cross_entropy", "binary"] = "kl"
     grounding_iou: float = 0.5
     grounding_box_weight: float | int = 1.0
     grounding_dropout: float | int = 0.0
+    grounding_none: bool = False
     initializer_range: float = 0.02
     vision_config: Any = None
     freeze_regions: bool = True
@@ -179,12 +196,19 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
                 f"region_embedding='uniter' needs a text_config of BERT with two token types, this is a "
                 f"{text.model_type!r} with {getattr(text, 'type_vocab_size', 0)}: use region_embedding='sum'"
             )
+        if self.num_images < 1:
+            raise ValueError(f"num_images={self.num_images} must be 1 or more, as a row has an image")
         if not 0 < self.grounding_iou <= 1:
             raise ValueError(f"grounding_iou={self.grounding_iou} must be above 0 and at most 1, as an IoU is")
         if self.grounding_hidden_size == 0 and self.grounding_score != "region":
             raise ValueError(
                 f"grounding_hidden_size=0 scores region states as they are, which grounding_score="
                 f"{self.grounding_score!r} joins with phrases: set a width, or grounding_score='region'"
+            )
+        if self.grounding_none and (self.grounding_score == "region" or self.grounding_loss == "binary"):
+            raise ValueError(
+                "grounding_none=True learns a region for phrases without one, which grounding_score='region' cannot "
+                "score for a phrase and grounding_loss='binary' does without: change these, or leave it out"
             )
         if not 0 < self.min_temperature <= self.temperature <= self.max_temperature:
             raise ValueError(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .configuration_dense_updown import DescribedRegionsConfig
 from .configuration_masks_updown import MaskConfig
 from .configuration_tags_updown import TaggedRegionsConfig
 from .labels_updown import LabelledConfig
@@ -220,6 +221,8 @@ class UpDownDetectorConfig(MaskConfig):
         Training: weight of the contrast of regions and phrases, and the divisor of their cosines.
     mask_head, mask_size, mask_class_agnostic, ... :
         A mask of each region, as `MaskConfig` has it.
+    held_out_names (`list[str]`, *optional*):
+        Names that training held out, for open sets; absent or empty where it held out none.
     """
 
     model_type = "updown_detector"
@@ -290,6 +293,7 @@ class UpDownDetectorConfig(MaskConfig):
     phrase_embedding_size: int = 0
     phrase_loss_weight: float | int = 1.0
     phrase_temperature: float | int = 0.07
+    held_out_names: list[str] | None = None
     initializer_range: float = 0.01
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -386,7 +390,7 @@ REGION_SOURCES: dict[str, tuple[type[PreTrainedConfig], str]] = {
 
 
 @strict
-class UpDownCaptioningConfig(TaggedRegionsConfig):
+class UpDownCaptioningConfig(DescribedRegionsConfig):
     r"""The captioner: an attention LSTM, top-down attention over regions, a language LSTM (the paper, section 3.2).
 
     vocab_size (`int`, defaults to 10010):
@@ -418,6 +422,8 @@ class UpDownCaptioningConfig(TaggedRegionsConfig):
         Whether the region source starts frozen (`model.unfreeze_regions()` trains it).
     unk_token_id (`int`, *optional*, defaults to 3):
         The unknown word, which `generate` never writes.
+    dense_context, dense_context_region, dense_fusion, dense_box, ...:
+        Of `UpDownForDenseCaptioning` alone, as `DescribedRegionsConfig` has them.
     """
 
     model_type = "updown_captioning"

@@ -160,6 +160,36 @@ def check_phrases(
         )
 
 
+def check_asked(config: UpDownDetectorConfig) -> None:
+    """Raise a `ValueError` for a detector that can be asked for no other names than its classes'."""
+    if not config.phrase_embedding_size:
+        raise ValueError(
+            "this detector learnt no phrases (config.phrase_embedding_size is 0), so it cannot compare regions with "
+            "other names than its own classes: train one with phrases.encoder, or take the light detector"
+        )
+
+
+def checked_names(name_embeds: torch.Tensor | None, *, like: torch.Tensor, config: UpDownDetectorConfig) -> Any:
+    """The vectors of names (N, E), of length 1 and on the device of `like`; None for none.
+
+    Raises `ValueError` for a detector that learnt no phrases, and for vectors of another encoder or that are none.
+    """
+    if name_embeds is None:
+        return None
+    check_asked(config)
+    vectors = name_embeds.to(like.device, torch.float32)
+    if vectors.dim() != 2 or not len(vectors) or vectors.shape[1] != config.phrase_embedding_size:
+        raise ValueError(
+            f"name_embeds have shape {tuple(vectors.shape)}, not (names, {config.phrase_embedding_size}): embed one "
+            "name or more with the text encoder that the detector learnt phrases with"
+        )
+    lengths = vectors.norm(dim=1)
+    wrong = ~torch.isfinite(lengths) | (lengths == 0)
+    if wrong.any():
+        raise ValueError(f"the vector of name {int(wrong.nonzero()[0])} is zero or no number: embed its name again")
+    return vectors / lengths[:, None]
+
+
 def _shape(tensor: torch.Tensor | None) -> tuple[int, ...] | None:
     return None if tensor is None else tuple(tensor.shape)
 

@@ -71,7 +71,22 @@ PLACES = AutoClass("AutoModelForZeroShotObjectDetection", "zero-shot-object-dete
 PHRASES = AutoClass(
     "AutoModelForZeroShotObjectDetection", "phrase-grounding", "UpDownPhraseGroundingPipeline", "pipeline_grounding"
 )
+SENTENCES = AutoClass(
+    "AutoModelForMultimodalLM", "dense-captioning", "UpDownDenseCaptioningPipeline", "pipeline_dense_captioning"
+)
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
+ENTAILMENT = AutoClass(
+    "AutoModelForSequenceClassification",
+    "visual-entailment",
+    "UpDownVisualReasoningPipeline",
+    "pipeline_reasoning",
+)
+IMAGE_PAIRS = AutoClass(
+    "AutoModelForNextSentencePrediction",
+    "visual-reasoning",
+    "UpDownVisualReasoningPipeline",
+    "pipeline_reasoning",
+)
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
 
 HEADS = (  # a line for each way in which a class is loaded
@@ -79,12 +94,15 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownDetector", "modeling_detector", DETECTOR, BASE, "UpDownDetectorOutput"),
     Head("UpDownGrid", "modeling_grid", GRID, BASE, "Regions"),
     Head("UpDownForImageCaptioning", "modeling_captioning", CAPTIONING, CAPTIONS, "UpDownCaptioningOutput"),
+    Head("UpDownForDenseCaptioning", "modeling_dense_captioning", CAPTIONING, SENTENCES, "UpDownDenseCaptioningOutput"),
     Head("UpDownForVisualQuestionAnswering", "modeling_vqa", VQA, ANSWERS, "UpDownVqaOutput"),
     Head("UpDownFusionModel", "modeling_fusion", FUSION, BASE, "UpDownFusionOutput"),
     Head("UpDownFusionForPreTraining", "modeling_pretraining", FUSION, OBJECTIVES, "UpDownPreTrainingOutput"),
     Head("UpDownFusionForMaskedLM", "modeling_pretraining", FUSION, MASKED_WORDS, "UpDownMaskedLMOutput"),
     Head("UpDownFusionForImageTextRetrieval", "modeling_retrieval", FUSION, MATCHES, "UpDownRetrievalOutput"),
     Head("UpDownFusionForVisualQuestionAnswering", "modeling_fusion_vqa", FUSION, ANSWERS, "UpDownVqaOutput"),
+    Head("UpDownFusionForVisualEntailment", "modeling_reasoning", FUSION, ENTAILMENT, "UpDownReasoningOutput"),
+    Head("UpDownFusionForImagePairs", "modeling_reasoning", FUSION, IMAGE_PAIRS, "UpDownReasoningOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PLACES, "UpDownGroundingOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),

@@ -83,6 +83,37 @@ def answer_loss(
     return total / (len(logits) if num_items_in_batch is None else num_items_in_batch)
 
 
+def class_loss(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    problem_type: str,
+    num_items_in_batch: torch.Tensor | int | None = None,
+) -> torch.Tensor:
+    """The loss of rows that each have one class, a soft score of every class, or a number; a mean over rows.
+
+    Args:
+        logits: (N, C).
+        labels: (N,) int64, -100 where a row has none, or (N, C), the scores in 0..1; of a regression (N,) or (N, C).
+        problem_type: transformers' word: `single_label_classification`, cross-entropy; `multi_label_classification`,
+            `answer_loss` (UNITER's of visual entailment); `regression`, the squared error, a mean over C.
+        num_items_in_batch: what the sum over rows is divided by, where it is given.
+
+    >>> loss = class_loss(torch.zeros(2, 3), torch.tensor([1, -100]), problem_type="single_label_classification")
+    >>> round(loss.item(), 4)  # ln 3
+    1.0986
+    """
+    if problem_type == "multi_label_classification":
+        return answer_loss(logits, labels, num_items_in_batch=num_items_in_batch)
+    if problem_type == "regression":
+        total = F.mse_loss(logits.float(), labels.float().view_as(logits), reduction="sum") / logits.shape[1]
+        rows: Any = len(logits)
+    else:
+        total = F.cross_entropy(logits.float(), labels, reduction="sum", ignore_index=IGNORED_LABEL)
+        rows = (labels != IGNORED_LABEL).sum().clamp(min=1)
+    return total / (rows if num_items_in_batch is None else num_items_in_batch)
+
+
 def mlm_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Masked language modelling: -log p(word), a mean over the masked word pieces (Devlin et al. 2019).
 

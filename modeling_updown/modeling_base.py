@@ -28,7 +28,14 @@ NEW_NORM = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0,
 
 # Tasks whose pipelines are ours and refuse a model with a `loading_fault` themselves: transformers would wrap an error
 # out of `from_pretrained` in two tracebacks.
-CHECKING_PIPELINES = ("image-to-text", "visual-question-answering", "phrase-grounding")
+CHECKING_PIPELINES = (
+    "image-to-text",
+    "visual-question-answering",
+    "phrase-grounding",
+    "dense-captioning",
+    "visual-entailment",
+    "visual-reasoning",
+)
 
 
 class UpDownPreTrainedModel(PreTrainedModel):

@@ -39,6 +39,7 @@ from .configuration_updown import UpDownDetectorConfig, check_grid_sizes
 from .detection_training_updown import BatchLosses, Labels
 from .detector_batch_updown import (
     box_tensors,
+    checked_names,
     collect_images,
     given_boxes,
     images_by_size,
@@ -301,6 +302,7 @@ class UpDownDetector(DetectorMasks, UpDownPreTrainedModel):
         max_regions: int | None = None,
         score_threshold: float | None = None,
         grid_sizes: Sequence[int] | None = None,
+        name_embeds: torch.Tensor | None = None,
         return_dict: bool | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -315,6 +317,7 @@ class UpDownDetector(DetectorMasks, UpDownPreTrainedModel):
                 `Labels`.
             image_sizes: (B, 2) height and width before resizing, with which Caffe's smallest proposal grows.
             min_regions, max_regions, score_threshold, grid_sizes: instead of those of the config; [] for no cells.
+            name_embeds: (N, E), any names as the text encoder of the phrases embeds them, for `name_logits`.
 
         Returns `UpDownDetectorOutput`; in training with `labels` its losses. Raises `ValueError` for what is not so.
         """
@@ -323,6 +326,7 @@ class UpDownDetector(DetectorMasks, UpDownPreTrainedModel):
         boxes, box_mask = box_tensors(boxes, box_mask, like=pixel_values, grid_sizes=grid_sizes)
         said = (labels, true_boxes, true_attributes, other_object_ids, phrase_boxes, phrase_embeds, draw_seeds)
         labelled = Labels(*said, true_masks)
+        asked = checked_names(name_embeds, like=pixel_values, config=self.config)
         labelled.check(boxes, num_images=len(pixel_values), config=self.config)
         losses = None if labels is None else BatchLosses(self, labelled)
         parts: list[tuple[int, UpDownDetectorOutput]] = []
@@ -338,9 +342,21 @@ class UpDownDetector(DetectorMasks, UpDownPreTrainedModel):
             else:
                 found = self._describe(group, [given_boxes(boxes, box_mask, image=i, size=group.size) for i in images])
             parts += zip(images, found, strict=True)
-        output = collect_images(parts)
+        return self._completed(collect_images(parts), losses=losses, asked=asked, num_images=len(pixel_values))
+
+    def _completed(
+        self,
+        output: UpDownDetectorOutput,
+        *,
+        losses: BatchLosses | None,
+        asked: torch.Tensor | None,
+        num_images: int,
+    ) -> UpDownDetectorOutput:
+        """The output of a batch with its losses, and with the logits of the names asked for, (N, E)."""
+        if asked is not None and output.phrase_embeds is not None:
+            output.name_logits = output.phrase_embeds @ asked.T / self.config.phrase_temperature  # (B, R, N)
         if losses is not None:
-            losses.put_into(output, num_images=len(pixel_values))
+            losses.put_into(output, num_images=num_images)
         return output
 
     def _selection_rule(self, smallest: int | None, most: int | None, threshold: float | None) -> SelectionRule:

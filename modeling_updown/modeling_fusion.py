@@ -1,6 +1,6 @@
 """`Regions` and words -> one transformer over both: the fusion model, any Hugging Face text encoder with regions in it.
 
-    r_i = LN(W_f f_i + b) + LN(W_b box_i + b) [+ LN(W_t time_i + b)]     a region as the encoder's input embedding
+    r_i = LN(W_f f_i + b) + LN(W_b box_i + b) [+ LN(W_t time_i + b)] [+ image_k]    a region as an input embedding
     [CLS] words [SEP] r_1 .. r_R  ->  the text encoder                   (after UNITER, Chen et al. 2020, section 3.1)
 
 or, with `config.region_embedding="uniter"`, LN(r_i) as there, to which the encoder's embedding layer adds nothing; with
@@ -8,7 +8,8 @@ or, with `config.region_embedding="uniter"`, LN(r_i) as there, to which the enco
 
 A pass sees words alone (exactly the text encoder's own pass), regions alone (after a [CLS]), or both. Regions have no
 order: all stand at the text's first position, and where they are is given by their boxes. The heads are in
-`modeling_retrieval.py`, `modeling_pretraining.py`, `modeling_fusion_vqa.py` and `modeling_grounding.py`.
+`modeling_retrieval.py`, `modeling_pretraining.py`, `modeling_fusion_vqa.py`, `modeling_grounding.py` and
+`modeling_reasoning.py`.
 """
 
 import inspect
@@ -41,8 +42,8 @@ REGION_TYPE = 1  # the token type of what is embedded already, where that is tol
 
 class RegionEmbedding(nn.Module):
     """Feature (with tags), box geometry and, if asked for, time of a region, each mapped and normalised by itself, then
-    added; with `config.region_embedding="uniter"` the sum is normalised as well, with "visualbert" the mapped feature
-    is all."""
+    added, and a vector of its image's place where a row has several; with `config.region_embedding="uniter"` the sum is
+    normalised as well, with "visualbert" the mapped feature is all."""
 
     def __init__(self, config: UpDownFusionConfig, *, size: int):
         super().__init__()
@@ -59,6 +60,7 @@ class RegionEmbedding(nn.Module):
         if config.time_embedding:
             self.of_times = nn.Linear(2 * TIME_WAVES, size)  # W_t
             self.norm_times = nn.LayerNorm(size, eps=eps)
+        self.of_images = nn.Embedding(config.num_images, size) if config.num_images > 1 else None
         self.norm = nn.LayerNorm(size, eps=eps) if config.region_embedding == "uniter" else None
         self.of_masked = nn.Embedding(1, config.region_size) if config.mask_embedding else None
 
@@ -67,9 +69,14 @@ class RegionEmbedding(nn.Module):
         return features if self.of_masked is None else features + self.of_masked.weight[0].to(features.dtype)
 
     def forward(
-        self, features: torch.Tensor, boxes: torch.Tensor | None, seconds: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        boxes: torch.Tensor | None,
+        seconds: torch.Tensor | None = None,
+        images: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """features with tags (P, R, D + tags), boxes (P, R, 4), seconds (P, R) -> (P, R, size)"""
+        """features with tags (P, R, D + tags), boxes (P, R, 4), seconds (P, R), which image of its row each region is
+        of, images (P, R), by default the first -> (P, R, size)"""
         dtype = float_type(self.of_features)
         features = F.dropout(features.to(dtype), self.config.region_dropout, self.training)
         embedded = self.of_features(features)
@@ -82,6 +89,9 @@ class RegionEmbedding(nn.Module):
             if seconds is None:
                 raise ValueError("This model embeds times (config.time_embedding): give region_seconds as well")
             embedded = embedded + self.norm_times(self.of_times(time_features(seconds).to(dtype)))
+        if self.of_images is not None:
+            places = torch.zeros_like(features[..., 0], dtype=torch.long) if images is None else images
+            embedded = embedded + self.of_images(places).to(dtype)
         if self.norm is None:
             return embedded
         return F.dropout(self.norm(embedded), self.config.text_config.hidden_dropout_prob, self.training)
@@ -258,13 +268,14 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
             tags = {"object_probs": object_probs, "attribute_probs": attribute_probs}
             fields = optional_fields(kwargs | tags | {"region_seconds": region_seconds})
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-            region_embeds = self.embed_regions(regions)
-            region_boxes, region_mask = regions.region_boxes, regions.region_mask
-        if not has_words and region_embeds is None:
-            raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
-        if region_embeds is not None:
+            images, image_index = self.embedded_rows(regions, image_index)
+        elif region_embeds is not None:
             images, image_index = joined_rows(Regions(region_embeds, region_boxes, region_mask), image_index)
-            region_embeds, region_boxes, region_mask = images.region_features, images.region_boxes, images.region_mask
+        elif not has_words:
+            raise ValueError("There is nothing to read: give input_ids, regions or pixel_values, or both")
+        else:
+            images = Regions()  # none
+        region_embeds, region_boxes, region_mask = images.region_features, images.region_boxes, images.region_mask
         texts = (input_ids, inputs_embeds, attention_mask)
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         with eager_attention(self.text_model, output_attentions):
@@ -291,12 +302,26 @@ class UpDownFusionModel(UpDownFusionPreTrainedModel):
         boxes = boxes if boxes is None else boxes.masked_fill(gaps, 0)
         seconds = regions.region_seconds
         seconds = seconds if seconds is None else seconds.masked_fill(gaps[..., 0], 0)
-        embedded = self.region_embedding(regions.region_features.masked_fill(gaps, 0), boxes, seconds)
+        features, images = regions.region_features.masked_fill(gaps, 0), regions.region_images
+        embedded = self.region_embedding(features, boxes, seconds, images)
         return embedded.masked_fill(gaps, 0)
 
     def embedded(self, regions: Regions) -> Regions:
         """The same with `embed_regions` in the place of their features."""
         return replace(regions, region_features=self.embed_regions(regions))
+
+    def embedded_rows(self, regions: Regions, image_index: torch.Tensor | None) -> tuple[Regions, Any]:
+        """Embedded regions as rows read them: `joined_rows`; where `config.num_images` are told apart, each region
+        with the place of its image in its row. Raises `ValueError` for more images a row than these.
+        """
+        if self.config.num_images == 1 or image_index is None or image_index.dim() != 2:
+            return joined_rows(self.embedded(regions), image_index)
+        if image_index.shape[1] > self.config.num_images:
+            raise ValueError(
+                f"image_index names {image_index.shape[1]} images a row, but config.num_images is "
+                f"{self.config.num_images}: give fewer, or make a model that tells more apart"
+            )
+        return self.embedded(regions.of_rows(image_index)), None
 
     def read(self, texts: Any, images: Any, causal: bool, **flags: Any) -> tuple[Any, torch.Tensor, int]:
         """What `read_words` or `read_both` reads, where it saves time in buckets of texts of about the same length."""

@@ -18,7 +18,7 @@ from .losses_updown import answer_loss
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, shares_of_regions
 from .outputs_updown import UpDownVqaOutput
-from .regions_updown import joined_rows, optional_fields
+from .regions_updown import optional_fields
 
 
 class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
@@ -86,7 +86,7 @@ class UpDownFusionForVisualQuestionAnswering(UpDownFusionPreTrainedModel):
         tags = {"object_probs": object_probs, "attribute_probs": attribute_probs}
         fields = optional_fields(kwargs | tags | {"region_seconds": region_seconds})
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-        images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
+        images, image_index = self.fusion.embedded_rows(regions, image_index)
         texts: Any = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds, "image_index": image_index}
         seen: Any = {"region_embeds": images.region_features, "region_mask": images.region_mask}
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}

@@ -4,6 +4,7 @@
     p_k = the mean state of the words of phrase k, v_r = the state of region r
     h_kr = LN(GELU(W [p_k, v_r]))                     or LN(GELU(W_p p_k) * GELU(W_v v_r)) (BAN's, Kim et al. 2018)
     s_kr = w^T h_kr,  box_kr = region r moved by W_d h_kr                     (the detector's regression)
+    s_k0 = w^T h_k0 of a learnt state v_0: phrase k speaks of no region       (with `config.grounding_none`)
 
 With `config.grounding_score="region"` an expression is read as a whole and h_r = LN(GELU(W v_r)), or v_r itself: the
 referring-expression heads of UNITER (Chen et al. 2020). Losses are in `grounding_losses_updown.py`; N texts may share P
@@ -32,7 +33,7 @@ from .linear_updown import first_product, last_product
 from .modeling_attention import TextRows
 from .modeling_fusion import UpDownFusionModel, UpDownFusionPreTrainedModel, mean_state, region_attention
 from .outputs_updown import UpDownGroundingOutput
-from .regions_updown import Regions, joined_rows, optional_fields
+from .regions_updown import Regions, optional_fields
 
 BOX_WEIGHTS = (10, 10, 5, 5)  # of the regression, as R-CNNs have them
 MOST_GROWTH = 62.5  # of a side; exp of more would not be finite in half precision
@@ -97,6 +98,7 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         self.pairs = PairStates(config)
         self.score = nn.Linear(self.pairs.size, 1)  # w
         self.box_deltas = nn.Linear(self.pairs.size, 4) if config.grounding_box_weight else None  # W_d
+        self.none_state = nn.Embedding(1, config.hidden_size) if config.grounding_none else None  # v_0
         self.post_init()
 
     @property
@@ -132,14 +134,14 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         token; regions of P images as `get_regions` takes them; image_index (N,) or (N, images) as for the fusion model.
         phrase_spans (N, K, 2): the first token of each phrase and the one after its last, -1 where a text has fewer
         phrases; without them each text is one expression. labels (N, K, M, 4): the true boxes of each phrase, xyxy in
-        0..1, -1 where it has fewer. -> `UpDownGroundingOutput`. Raises `ValueError` for numbers that do not fit.
+        0..1, -1 where it has fewer or none. -> `UpDownGroundingOutput`. `ValueError` for numbers that do not fit.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")
         said = {"object_probs": object_probs, "attribute_probs": attribute_probs, "region_seconds": region_seconds}
         fields = optional_fields(kwargs | said)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-        images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
+        images, image_index = self.fusion.embedded_rows(regions, image_index)
         texts: Any = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds, "image_index": image_index}
         seen: Any = {"region_embeds": images.region_features, "region_mask": images.region_mask}
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
@@ -149,15 +151,17 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         rows = TextRows.of(image_index, num_texts=len(words), num_images=len(images.region_mask), device=words.device)
         mask = rows.of_images(images.region_mask)
         boxes = rows.of_images(images.region_boxes).masked_fill(~mask[..., None], 0)
-        pairs = self.pairs(phrase_states(joint.word_states, words, spans), joint.region_states)  # (N, K, R, ..)
+        phrases = phrase_states(joint.word_states, words, spans)  # (N, K, H)
+        pairs = self.pairs(phrases, joint.region_states)  # (N, K, R, ..)
         logits = self.score(pairs).squeeze(-1).masked_fill(~mask[:, None], float("-inf"))  # (N, K, R)
+        none = self.none_logits(phrases)  # (N, K)
         deltas = None if self.box_deltas is None else self.box_deltas(pairs)  # (N, K, R, 4)
-        losses = None if labels is None else self.losses_of(logits, deltas, (boxes, mask), spans, labels)
+        losses = None if labels is None else self.losses_of(logits, deltas, (boxes, mask), spans, labels, none=none)
         return UpDownGroundingOutput(
             loss=None if losses is None else self.weighted(losses),
             losses=losses,
             logits=logits,
-            phrase_scores=self.probabilities(logits),
+            **self.probabilities(logits, none),
             pred_boxes=moved_boxes(deltas, boxes, logits.shape[1]),
             hidden_states=joint.hidden_states,
             attentions=joint.attentions and region_attention(joint.attentions, mask, num_words=words.shape[1]),
@@ -172,9 +176,23 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
             raise ValueError("Grounding says where its regions are: give region_boxes as well")
         return found
 
-    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """logits (N, K, R) -> how likely each region is the phrase's, 0..1: alone with "binary", else among all."""
-        return logits.sigmoid() if self.config.grounding_loss == "binary" else logits.softmax(dim=-1)
+    def none_logits(self, phrases: torch.Tensor) -> torch.Tensor | None:
+        """phrases (N, K, H) -> a score that each speaks of no region (N, K); None where the model has none."""
+        if self.none_state is None:
+            return None
+        state = self.none_state.weight[None].expand(len(phrases), -1, -1)  # (N, 1, H)
+        return self.score(self.pairs(phrases, state))[:, :, 0, 0]
+
+    def probabilities(self, logits: torch.Tensor, none: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """How likely each region is the phrase's, 0..1: alone with "binary", else among all; and that none is.
+
+        logits (N, K, R), none (N, K) -> `phrase_scores` (N, K, R) and, where there is `none`, `none_scores` (N, K).
+        """
+        if none is not None:
+            scores = torch.cat([logits, none[..., None]], dim=-1).softmax(dim=-1)  # (N, K, R + 1)
+            return {"phrase_scores": scores[..., :-1], "none_scores": scores[..., -1]}
+        alone = self.config.grounding_loss == "binary"
+        return {"phrase_scores": logits.sigmoid() if alone else logits.softmax(dim=-1)}
 
     def losses_of(
         self,
@@ -183,10 +201,12 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         regions: tuple[torch.Tensor, torch.Tensor],
         phrase_spans: torch.Tensor | None,
         labels: torch.Tensor,
+        *,
+        none: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """The loss of `config.grounding_loss`, `regions`, and that of the boxes; `ValueError` for other labels.
 
-        regions: boxes (N, R, 4) and mask (N, R); labels (N, K, M, 4).
+        regions: boxes (N, R, 4) and mask (N, R); labels (N, K, M, 4); none (N, K): scores that a phrase has no region.
         """
         config, (boxes, mask) = self.config, regions
         if labels.dim() != 4 or labels.shape[:2] != logits.shape[:2] or labels.shape[-1] != 4 or not labels.shape[2]:
@@ -199,8 +219,11 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
             there = phrase_spans[..., 0] != NO_PHRASE
         boxed = there & has_box(labels).any(dim=-1)
         overlaps, _ = phrase_overlaps(boxes, labels, mask)
-        form: Any = {"learnt": there if config.grounding_loss == "binary" else boxed}
-        loss = LOSSES[config.grounding_loss](logits, overlaps, mask, lowest_iou=config.grounding_iou, **form)
+        scored, found = (logits, overlaps), mask
+        if none is not None:
+            scored, found = with_none(logits, overlaps, mask, none=none, without=there & ~boxed)
+        form: Any = {"learnt": boxed if config.grounding_loss != "binary" and none is None else there}
+        loss = LOSSES[config.grounding_loss](*scored, found, lowest_iou=config.grounding_iou, **form)
         losses = {"regions": loss}
         if deltas is not None:
             given: Any = {"learnt": boxed, "weights": BOX_WEIGHTS, "lowest_iou": config.grounding_iou}
@@ -211,6 +234,24 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
         """The loss of the regions and that of the boxes, by its weight."""
         boxes = losses.get("boxes")
         return losses["regions"] if boxes is None else losses["regions"] + self.config.grounding_box_weight * boxes
+
+
+def with_none(
+    logits: torch.Tensor, overlaps: torch.Tensor, mask: torch.Tensor, *, none: torch.Tensor, without: torch.Tensor
+) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Logits and IoUs (N, K, R) and the mask (N, R) with one region more, which the phrases without a referent fit.
+
+    none (N, K): its logits; without (N, K) bool.
+
+    >>> given = [torch.zeros(1, 2, 1), torch.tensor([[[0.7], [0.0]]]), torch.tensor([[True]])]
+    >>> none = {"none": torch.ones(1, 2), "without": torch.tensor([[False, True]])}
+    >>> (logits, overlaps), mask = with_none(*given, **none)
+    >>> logits.tolist(), overlaps.tolist(), mask.tolist()
+    ([[[0.0, 1.0], [0.0, 1.0]]], [[[0.699999988079071, 0.0], [0.0, 1.0]]], [[True, True]])
+    """
+    logits = torch.cat([logits, none[..., None]], dim=-1)
+    overlaps = torch.cat([overlaps, without[..., None].to(overlaps.dtype)], dim=-1)
+    return (logits, overlaps), F.pad(mask, (0, 1), value=True)
 
 
 def checked_spans(phrase_spans: torch.Tensor | None, words: torch.Tensor, *, whole: bool) -> torch.Tensor | None:

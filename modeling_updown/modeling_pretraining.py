@@ -29,7 +29,7 @@ from .modeling_attention import TextRows
 from .modeling_fusion import Prediction, UpDownFusionModel, UpDownFusionPreTrainedModel, region_attention
 from .modeling_retrieval import UpDownFusionForImageTextRetrieval
 from .outputs_updown import UpDownMaskedLMOutput, UpDownPreTrainingOutput
-from .regions_updown import Regions, joined_rows, optional_fields
+from .regions_updown import Regions, optional_fields
 from .transport_updown import transport_distance, word_region_alignment_loss
 
 REGION_CLASSES, REGION_ATTRIBUTES = ("mrc_ce", "mrc_kl"), ("mra_ce", "mra_kl")
@@ -441,7 +441,7 @@ class UpDownFusionForMaskedLM(UpDownFusionPreTrainedModel):
             tags = {"object_probs": object_probs, "attribute_probs": attribute_probs}
             fields = optional_fields(kwargs | tags | {"region_seconds": region_seconds})
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-            images, image_index = joined_rows(self.fusion.embedded(regions), image_index)
+            images, image_index = self.fusion.embedded_rows(regions, image_index)
         joint = self.fusion(
             input_ids,
             region_embeds=images.region_features,

@@ -25,6 +25,8 @@ class UpDownDetectorOutput(Regions):
     pred_boxes (`torch.Tensor` of shape (B, R, 4), *optional*): the regressed box of each region's class, xyxy in 0..1.
     phrase_embeds (`torch.Tensor` of shape (B, R, E), *optional*): each region's vector of length 1 in the space of the
         text encoder that the detector learnt phrases with (`config.phrase_embedding_size`).
+    name_logits (`torch.Tensor` of shape (B, R, N), *optional*): of any names that were given as `name_embeds`, the
+        cosine of each with each region over `config.phrase_temperature`; their softmax says which of them it is.
     cell_mask (`torch.Tensor` of shape (B, R), bool, *optional*): True = a cell of `config.grid_sizes`, False = a
         detected region or padding; absent where there are no cells.
     loss (scalar, *optional*): the sum of `losses`.
@@ -39,6 +41,7 @@ class UpDownDetectorOutput(Regions):
     logits: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
     phrase_embeds: torch.Tensor | None = None
+    name_logits: torch.Tensor | None = None
     cell_mask: torch.Tensor | None = None
     loss: torch.Tensor | None = None
     losses: dict[str, torch.Tensor] | None = None
@@ -68,6 +71,58 @@ class UpDownCaptioningOutput(ModelOutput):
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
+
+
+@dataclass
+@cache_field_by_version
+class UpDownDenseCaptioningOutput(ModelOutput):
+    """What `UpDownForDenseCaptioning` returns for N sentences of M regions of P images.
+
+    loss (scalar, *optional*): the weighted sum of `losses`.
+    losses (dict of scalars, *optional*): `words`, a mean over words; `boxes`, a mean over sentences; `scores`, a mean
+        over regions; those of which labels were given, without their weights.
+    logits (`torch.Tensor` of shape (N, T, V)): scores of the next word.
+    label_log_probs (`torch.Tensor` of shape (N, T), *optional*): log-probability of each label, 0 where there is none.
+    pred_boxes (`torch.Tensor` of shape (N, 4), *optional*): where each sentence is, xyxy in 0..1: its region, as moved
+        by what it says; None where a `cache` was given, whose words came before.
+    region_logits (`torch.Tensor` of shape (P, R), *optional*): log-odds that people would describe each region, the
+        lowest number on padding.
+    cache (`DenseCache`, *optional*): the states of the LSTMs and the described regions; `past_key_values` before
+        transformers 5.24, and readable under both names in every version.
+    hidden_states (tuple of three tensors of shape (N, T, E, H or 2H), *optional*): the words' embeddings, the states of
+        the caption LSTM, and what words are read off.
+    attentions (tuple of one tensor of shape (N, T, R), *optional*): how the regions were weighed for each word, with
+        `dense_context="attention"`.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    label_log_probs: torch.Tensor | None = None
+    pred_boxes: torch.Tensor | None = None
+    region_logits: torch.Tensor | None = None
+    cache: object | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
+class UpDownDenseCaptions(ModelOutput):
+    """The K sentences of `UpDownForDenseCaptioning.describe`, image after image, the best first.
+
+    sequences (`torch.Tensor` of shape (K, T), int64): token ids, the start token first.
+    boxes (`torch.Tensor` of shape (K, 4)): xyxy in 0..1.
+    scores (`torch.Tensor` of shape (K,)): what they are ranked by, 0..1.
+    log_probs (`torch.Tensor` of shape (K,)): the mean log-probability of a sentence's words, its end included.
+    image_index, region_index (`torch.Tensor` of shape (K,), int64): the image, and the place of the region there.
+    """
+
+    sequences: torch.Tensor = None  # type: ignore[assignment]  # transformers wants a default for all but one
+    boxes: torch.Tensor = None  # type: ignore[assignment]
+    scores: torch.Tensor = None  # type: ignore[assignment]
+    log_probs: torch.Tensor = None  # type: ignore[assignment]
+    image_index: torch.Tensor = None  # type: ignore[assignment]
+    region_index: torch.Tensor = None  # type: ignore[assignment]
 
 
 @dataclass
@@ -102,8 +157,10 @@ class UpDownGroundingOutput(ModelOutput):
     losses (dict of scalars, *optional*): `regions`, that of `config.grounding_loss`, and `boxes`, the regression,
         without its weight.
     logits (`torch.Tensor` of shape (N, K, R)): a score of each region for each phrase; -inf on padding.
-    phrase_scores (`torch.Tensor` of shape (N, K, R)): the same in 0..1, summing to 1 over the regions, or each by
-        itself with `grounding_loss="binary"`.
+    phrase_scores (`torch.Tensor` of shape (N, K, R)): the same in 0..1, summing to 1 over the regions (and
+        `none_scores`), or each by itself with `grounding_loss="binary"`.
+    none_scores (`torch.Tensor` of shape (N, K), *optional*): how likely each phrase speaks of nothing in the image,
+        0..1, with `config.grounding_none`.
     pred_boxes (`torch.Tensor` of shape (N, K, R, 4)): each region as moved for each phrase, xyxy in 0..1.
     region_masks (`torch.Tensor` of shape (P, R, M, M), *optional*): the mask of each region inside its box as it is,
         `region_boxes`, where the regions have masks: that of a phrase's best region is the phrase's.
@@ -117,11 +174,34 @@ class UpDownGroundingOutput(ModelOutput):
     losses: dict[str, torch.Tensor] | None = None
     logits: torch.Tensor | None = None
     phrase_scores: torch.Tensor | None = None
+    none_scores: torch.Tensor | None = None
     pred_boxes: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     region_boxes: torch.Tensor | None = None
     region_masks: torch.Tensor | None = None
+
+
+@dataclass
+class UpDownReasoningOutput(ModelOutput):
+    """What `UpDownFusionForVisualEntailment` and `UpDownFusionForImagePairs` return for N statements; C classes, K
+    images a statement.
+
+    loss (scalar, *optional*): of the labels, a mean over statements.
+    logits (`torch.Tensor` of shape (N, C)): a score of each class.
+    hidden_states (tuple of tensors of shape (N, L, H), *optional*): of the embeddings and of every layer; of
+        statements read with each image by itself (N x K, L, H).
+    attentions (tuple of tensors of shape (N, heads, R), *optional*): how [CLS] weighed the regions, one a layer,
+        summing to 1; of several images (N, heads, K x R).
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the images; of
+        several images for each of the statements, (N, K x R, 4).
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
 
 
 @dataclass

@@ -29,7 +29,8 @@ class UpDownPhraseGroundingPipeline(Pipeline):
 
     - `ground(image, "a boy and his dog", phrases=["a boy", "his dog"])`: for each phrase a dict of `phrase`, `start`
       and `end` (characters of the text) and `boxes`, its best boxes, each `{"score": 0..1, "box": {"xmin", "ymin",
-      "xmax", "ymax"}}` in pixels of the image;
+      "xmax", "ymax"}}` in pixels of the image; of a model that learnt phrases without a referent
+      (`config.grounding_none`) also `none_score`, how likely, 0..1, nothing in the image is the phrase's;
     - without `phrases` the whole text is one expression, "the dog left of the boy";
     - a list of such rows, `{"image", "text", "phrases"}`: a list of such lists.
 
@@ -132,7 +133,7 @@ class UpDownPhraseGroundingPipeline(Pipeline):
         return {"inputs": inputs, "text": text, "places": places, "spans": spans, "size": size[1]}
 
     def _forward(self, input_tensors: dict[str, Any]) -> dict[str, Any]:
-        """-> the row with `scores` (K, R) and `boxes` (K, R, 4)."""
+        """-> the row with `scores` (K, R), `boxes` (K, R, 4) and, of a model that has them, `none` (K,)."""
         inputs = dict(input_tensors.pop("inputs"))
         inputs["pixel_values"] = inputs["pixel_values"].to(self.model.dtype)
         if self.region_source is not None:
@@ -144,6 +145,8 @@ class UpDownPhraseGroundingPipeline(Pipeline):
         found = {"scores": output.phrase_scores[0], "boxes": output.pred_boxes[0]}
         if output.region_masks is not None:
             found |= {"region_masks": output.region_masks[0], "region_boxes": output.region_boxes[0]}
+        if output.none_scores is not None:
+            found["none"] = output.none_scores[0]
         return {**input_tensors, **found}
 
     def postprocess(
@@ -166,6 +169,8 @@ class UpDownPhraseGroundingPipeline(Pipeline):
                 if scores[region] > 0  # padding has 0
             ]
             found.append({"phrase": text[start:end], "start": start, "end": end, "boxes": places})
+            if "none" in model_outputs and not cut:
+                found[-1]["none_score"] = model_outputs["none"][number].item()
         return found
 
 

@@ -21,13 +21,16 @@ from modeling_updown import (
     UpDownCaptioningConfig,
     UpDownDetector,
     UpDownDetectorConfig,
+    UpDownForDenseCaptioning,
     UpDownForImageCaptioning,
     UpDownForVisualQuestionAnswering,
     UpDownFusionConfig,
     UpDownFusionForGrounding,
+    UpDownFusionForImagePairs,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForMaskedLM,
     UpDownFusionForPreTraining,
+    UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
     UpDownFusionModel,
     UpDownGrid,
@@ -97,6 +100,13 @@ def tiny_captioning_config(**changes: Any) -> UpDownCaptioningConfig:
 def tiny_captioner(**changes: Any) -> UpDownForImageCaptioning:
     """A captioner of its own region source, in evaluation mode."""
     return seeded(UpDownForImageCaptioning, tiny_captioning_config(**changes))
+
+
+def tiny_dense_captioner(**changes: Any) -> UpDownForDenseCaptioning:
+    """A dense captioner of its own region source, in evaluation mode; it writes five words at most."""
+    model = seeded(UpDownForDenseCaptioning, tiny_captioning_config(**changes))
+    model.generation_config.update(max_new_tokens=5, max_length=None)
+    return model
 
 
 def tiny_question_processor() -> UpDownProcessor:
@@ -203,6 +213,18 @@ def tiny_fusion_vqa(**changes: Any) -> UpDownFusionForVisualQuestionAnswering:
 def tiny_grounding(**changes: Any) -> UpDownFusionForGrounding:
     """Phrase grounding on the fusion model, in evaluation mode."""
     return seeded(UpDownFusionForGrounding, tiny_fusion_config(**changes))
+
+
+def tiny_entailment(**changes: Any) -> UpDownFusionForVisualEntailment:
+    """Visual entailment on the fusion model, in evaluation mode."""
+    labels = dict(enumerate(("entailment", "neutral", "contradiction")))
+    return seeded(UpDownFusionForVisualEntailment, tiny_fusion_config(**{"id2label": labels, **changes}))
+
+
+def tiny_pairs(**changes: Any) -> UpDownFusionForImagePairs:
+    """Statements about two images on the fusion model, in evaluation mode."""
+    fields = {"id2label": {0: "false", 1: "true"}, "num_images": 2, **changes}
+    return seeded(UpDownFusionForImagePairs, tiny_fusion_config(**fields))
 
 
 def tiny_text_config(model_type: str = "gpt2", **changes: Any) -> Any:
@@ -418,6 +440,13 @@ def save_tiny_prefix_lm(folder: Path, **changes: Any) -> Path:
     return folder
 
 
+def save_tiny_dense_captioner(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the dense captioner and its processor into one folder, which is returned."""
+    tiny_dense_captioner(**changes).save_pretrained(folder)
+    tiny_processor().save_pretrained(folder)
+    return folder
+
+
 def save_tiny_vqa(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the question answerer and its processor into one folder, which is returned."""
     tiny_vqa(**changes).save_pretrained(folder)
@@ -442,6 +471,20 @@ def save_tiny_fusion_vqa(folder: Path, **changes: Any) -> Path:
 def save_tiny_grounding(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the grounding model and its processor into one folder, which is returned."""
     tiny_grounding(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_entailment(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the entailment model and its processor into one folder, which is returned."""
+    tiny_entailment(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_pairs(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the model of two images and its processor into one folder, which is returned."""
+    tiny_pairs(**changes).save_pretrained(folder)
     tiny_fusion_processor().save_pretrained(folder)
     return folder
 

@@ -21,6 +21,7 @@ from training.commands.caption import add_caption
 from training.commands.checkpoint import add_convert_checkpoint
 from training.commands.compare import add_compare
 from training.commands.demo import add_demo
+from training.commands.describe import add_describe
 from training.commands.detect import add_detect
 from training.commands.evaluate import add_evaluate
 from training.commands.extract import add_extract
@@ -43,6 +44,7 @@ examples:
   updown ask photo.jpg "how many dogs are there?" --draw look.png
   updown ask photo.jpg "what colour is it?" --choices red,green,blue
   updown demo                                      the trained captioner on a few images
+  updown describe photo.jpg --draw described.png   a sentence and a box for each part
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown ground photo.jpg "the brown dog left of the boy" --draw found.png
   updown extract photos/ --output regions/         region features, made once, for training
@@ -142,6 +144,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_caption(commands)
     add_ask(commands)
     add_demo(commands)
+    add_describe(commands)
     add_detect(commands)
     add_extract(commands)
     add_ground(commands)

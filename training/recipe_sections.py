@@ -110,13 +110,15 @@ class TrainRecipe:
     questions_per_image: question answering: so many questions of an image are learnt together and share its regions;
         `batch_size` counts such groups.
     captions_per_image: cross-entropy, pretraining, retrieval and grounding: how many of an image's captions are learnt
-        together.
+        together; dense captioning: of how many of an image's boxes a sentence is.
         They are drawn where it has more; where it has fewer, captions are learnt twice for cross-entropy.
     momentum_queue, momentum_decay: pretraining and retrieval: contrast with a slowly moving copy of the model and so
         many of its earlier embeddings (ALBEF: 65536, 0.995); 0 does without the copy.
     gradient_checkpointing: spend time to save memory: what lies between a transformer's layers is made twice.
     withhold: question answering: train and score without the `image` or without the `question`, for baselines that show
-        what each adds; grounding: without the `image`, of whose regions the boxes alone are left, or the `text`.
+        what each adds; grounding: without the `image`, of whose regions the boxes alone are left, or the `text`; dense
+        captioning: without the `image`, or without the `regions`, of which nothing is left; entailment and pairs:
+        without the `image` or the `text`.
     word_vectors: question answering: a GloVe text file, or a folder or Hub id of a model with a tokenizer, whose word
         vectors new ones start from.
     accumulation: pieces a step's images are split into on each process.
@@ -161,7 +163,7 @@ class TrainRecipe:
     momentum_queue: int = key(0, lowest=0)
     momentum_decay: float = key(0.995, lowest=0, below=1)
     gradient_checkpointing: bool = False
-    withhold: Literal["", "image", "question", "text"] = ""
+    withhold: Literal["", "image", "question", "text", "regions"] = ""
     word_vectors: str = key("", beside=NEW)
     accumulation: int = key(1, lowest=1)
     optimizer: Literal["adamw", "adam", "adamax", "sgd"] = "adamw"
@@ -214,6 +216,8 @@ class EvaluateRecipe:
     rerank, rerank_weight: retrieval: so many of the best of each query are put in a new order by the match score (ITM)
         plus so many times the similarity over the temperature (ITC); 0 leaves the order to ITC.
     folds: retrieval: a mean over so many parts of the split, each searched by itself (5: COCO's 5 x 1k); 0 takes all.
+    shuffle_images: entailment and pairs, in evaluation alone: each image stands in the place of another, by the seed,
+        so that what a trained model owes to the images is seen.
     metric: the score that picks the best model; empty takes the task's own.
     max_images: only the first so many while training; 0 takes all.
     """
@@ -228,6 +232,7 @@ class EvaluateRecipe:
     rerank: int = key(0, lowest=0)
     rerank_weight: float = key(0.0, lowest=0)
     folds: int = key(0, lowest=0)
+    shuffle_images: bool = False
     metric: str = ""
     every_epochs: int = key(1, lowest=1)
     max_images: int = key(0, lowest=0)

@@ -337,7 +337,7 @@ class Run:
                 metrics = self.task.score(
                     model, split=settings.split, num_beams=settings.num_beams, max_images=settings.max_images
                 ).metrics
-            score = metrics[settings.metric]
+            score = metrics.get(settings.metric, math.nan)  # rows may lack what a metric is of
             if not math.isfinite(score):
                 raise ValueError(
                     f"evaluate.metric {settings.metric} is {score} on {settings.split} after step {progress.step}: "

@@ -11,7 +11,6 @@ import torch
 from modeling_updown import (
     UpDownForImageCaptioning,
     UpDownForVisualQuestionAnswering,
-    UpDownFusionForVisualQuestionAnswering,
     UpDownPrefixLMForImageCaptioning,
 )
 
@@ -42,6 +41,18 @@ def check_gradients_reach_outputs(test: Any) -> None:
     (output.logits.sum() + output.attentions[0].square().sum()).backward()
     test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
     test.assertGreater(model.attention.score.weight.grad.abs().max().item(), 0)
+
+
+def check_gradients_of_sentences(test: Any) -> None:
+    """As `check_gradients_reach_outputs`, of a dense captioner."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config)
+    output = model(**inputs, output_hidden_states=True, output_attentions=True)
+    output.hidden_states[0].retain_grad()
+    weights = () if output.attentions is None else output.attentions
+    (output.logits.sum() + output.pred_boxes.sum() + sum(one.square().sum() for one in weights)).backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.region_embedding.weight.grad.abs().max().item(), 0)
 
 
 def check_generated_attentions(
@@ -215,13 +226,16 @@ def check_seeded_losses(test: Any) -> None:
 def check_glances(test: Any) -> None:
     """One tensor a layer, (questions, heads, regions), where asked for; sums to 1, exactly 0 on padding."""
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
-    model = UpDownFusionForVisualQuestionAnswering(config).eval()
+    model = test.all_model_classes[0](config).eval()
+    several = config.num_images  # whose regions stand side by side
     test.assertIsNone(model(**inputs).attentions)
     attentions = model(**inputs, output_attentions=True).attentions
     test.assertEqual(len(attentions), config.num_hidden_layers)
     for weights in attentions:
         test.assertEqual(
-            weights.shape, (len(inputs["input_ids"]), config.num_attention_heads, inputs["region_mask"].shape[1])
+            weights.shape,
+            (len(inputs["input_ids"]), config.num_attention_heads, several * inputs["region_mask"].shape[1]),
         )
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
-        test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
+        padding = ~inputs["region_mask"].view(len(weights), 1, -1)
+        test.assertEqual(weights[padding.expand_as(weights)].abs().max().item(), 0)

@@ -15,13 +15,16 @@ from modeling_updown import (
     UpDownCaptioningConfig,
     UpDownDetector,
     UpDownDetectorConfig,
+    UpDownForDenseCaptioning,
     UpDownForImageCaptioning,
     UpDownForVisualQuestionAnswering,
     UpDownFusionConfig,
     UpDownFusionForGrounding,
+    UpDownFusionForImagePairs,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForMaskedLM,
     UpDownFusionForPreTraining,
+    UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
     UpDownFusionModel,
     UpDownGrid,
@@ -120,6 +123,39 @@ class PixelCaptionSpec(CaptionSpec):
         pixel_values = torch.rand(self.batch_size, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         words = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return words | {"pixel_values": pixel_values}
+
+
+class DenseCaptionSpec(CaptionSpec):
+    """The dense captioner with attention over the regions: a sentence of one region of each image."""
+
+    name = "DenseCaption"
+    all_model_classes = (UpDownForDenseCaptioning,)
+    auto = {"AutoModelForMultimodalLM": UpDownForDenseCaptioning}
+    config_kwargs: dict[str, Any] = CaptionSpec.config_kwargs | {"dense_context": "attention"}
+    labels_for = {
+        "UpDownForDenseCaptioning": lambda spec, config: (
+            torch.arange(spec.batch_size * NUM_WORDS).view(spec.batch_size, -1) % 9
+        )
+    }
+    overrides = CaptionSpec.overrides | {
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_sentences
+    }
+
+    def prepare_inputs(self, config: UpDownCaptioningConfig) -> dict[str, torch.Tensor]:
+        return super().prepare_inputs(config) | {"region_index": torch.arange(self.batch_size) % 3}
+
+
+class LateDenseCaptionSpec(DenseCaptionSpec):
+    """The dense captioner with an LSTM of the image's context."""
+
+    name = "LateDenseCaption"
+    has_attentions = False
+    config_kwargs = CaptionSpec.config_kwargs | {"dense_context": "late"}
+    overrides = {
+        name: check
+        for name, check in DenseCaptionSpec.overrides.items()
+        if name not in ("test_attention_outputs", "_check_attentions_for_generate")
+    }
 
 
 class VqaSpec(ModelSpec):
@@ -495,6 +531,32 @@ class FusionVqaSpec(FusionSpec):
         "test_attention_outputs": checks.check_glances,
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_states,
     }
+
+
+class EntailmentSpec(FusionSpec):
+    """Visual entailment on the fusion model: a statement for each image."""
+
+    name = "Entailment"
+    all_model_classes = (UpDownFusionForVisualEntailment,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForSequenceClassification": UpDownFusionForVisualEntailment}
+    labels_for = {"UpDownFusionForVisualEntailment": lambda spec, config: torch.arange(spec.batch_size) % NUM_ANSWERS}
+    overrides = FusionVqaSpec.overrides
+
+
+class ImagePairsSpec(EntailmentSpec):
+    """Statements about two images, each read with one of them."""
+
+    name = "ImagePairs"
+    all_model_classes = (UpDownFusionForImagePairs,)
+    auto = {"AutoModelForNextSentencePrediction": UpDownFusionForImagePairs}
+    labels_for = {"UpDownFusionForImagePairs": lambda spec, config: torch.arange(spec.batch_size) % NUM_ANSWERS}
+    config_kwargs = FusionSpec.config_kwargs | {"num_images": 2}
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        inputs = super().prepare_inputs(config)
+        words = inputs.pop("input_ids")
+        return {"input_ids": words, **{name: torch.cat([rows, rows.flip(0)]) for name, rows in inputs.items()}}
 
 
 class GroundingSpec(FusionSpec):

@@ -174,6 +174,57 @@ class TestEquations:
         torch.testing.assert_close(output.phrase_scores, output.logits.sigmoid())
         assert output.phrase_scores[2, 0, 3:].eq(0).all()
 
+    @pytest.mark.parametrize("form", ["concat", "multiply"])
+    @torch.no_grad()
+    def test_a_phrase_may_speak_of_nothing(self, form):
+        """A learnt state beside the regions' is scored as they are, and takes its share of the softmax."""
+        model, given = grounder(grounding_none=True, grounding_score=form), batch()
+        with torch.no_grad():
+            model.none_state.weight.normal_(generator=torch.Generator().manual_seed(1))
+        output = model(**given)
+        for n, (owner, length) in enumerate(zip(OWNERS, LENGTHS, strict=True)):
+            one = one_image({name: given[name] for name in NAMES}, owner, count=COUNTS[owner])
+            joint = model.fusion(given["input_ids"][n : n + 1, :length], **one)
+            for k, (start, end) in enumerate(SPANS[n].tolist()):
+                if start < 0:
+                    continue
+                phrase = joint.word_states[0, start:end].mean(dim=0).tolist()
+                none = product(model.score, slow_pair(model, phrase, model.none_state.weight[0].tolist()))[0]
+                powers = [math.exp(score) for score in output.logits[n, k, : COUNTS[owner]].tolist()]
+                total = math.exp(none) + sum(powers)
+                assert output.none_scores[n, k].item() == pytest.approx(math.exp(none) / total, abs=1e-5)
+                found = output.phrase_scores[n, k, : COUNTS[owner]].tolist()
+                assert found == pytest.approx([power / total for power in powers], abs=1e-5)
+        there = SPANS[..., 0] >= 0
+        total = output.phrase_scores.sum(dim=-1) + output.none_scores
+        torch.testing.assert_close(total[there], torch.ones(int(there.sum())))
+        assert grounder(grounding_score=form)(**given).none_scores is None
+
+    @pytest.mark.parametrize("form", ["kl", "cross_entropy"])
+    def test_phrases_without_a_box_learn_that_they_have_none(self, form):
+        """Their loss is -log of that share; the others' loss counts it among the regions; every weight learns."""
+        model, given, labels = grounder(grounding_none=True, grounding_loss=form), batch(), true_boxes()
+        labels[0, 1], labels[3, 0] = -1, -1
+        output = model(**given, labels=labels)
+        mask, boxes = (given[name][given["image_index"]] for name in ("region_mask", "region_boxes"))
+        overlaps, _ = phrase_overlaps(boxes, labels, mask)
+        total, there = 0.0, SPANS[..., 0] >= 0
+        for n, k in there.nonzero().tolist():
+            if (n, k) in ((0, 1), (3, 0)):
+                total -= output.none_scores[n, k].log()
+                continue
+            own = overlaps[n, k].masked_fill(overlaps[n, k] < 0.5, 0)
+            if own.sum() == 0:
+                continue
+            q = F.one_hot(own.argmax(), 5).float() if form == "cross_entropy" else own / own.sum()
+            total += sum(q[r] * (q[r].log() - output.phrase_scores[n, k, r].log()) for r in range(5) if q[r] > 0)
+        torch.testing.assert_close(output.losses["regions"], total / there.sum())
+        assert set(gradients_of(model, output.loss)) == {name for name, _ in model.named_parameters()}
+        alone = torch.full_like(labels, -1.0)
+        only = model(**given, labels=alone)
+        torch.testing.assert_close(only.loss, -only.none_scores[there].log().mean())
+        assert only.losses["boxes"] == 0
+
     def test_dropout_only_in_training(self):
         quiet = tiny_encoder_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         model, given = grounder(text_config=quiet, grounding_dropout=0.5), batch()
@@ -301,6 +352,8 @@ class TestMistakes:
             ({"grounding_iou": 1.5}, "at most 1"),
             ({"grounding_hidden_size": 0}, "grounding_score='concat' joins with phrases: set a width"),
             ({"grounding_loss": "hinge"}, "grounding_loss"),
+            ({"grounding_none": True, "grounding_loss": "binary"}, "grounding_loss='binary' does without"),
+            ({"grounding_none": True, "grounding_score": "region"}, "grounding_score='region' cannot score"),
         ],
     )
     def test_configs(self, fields, message):
@@ -316,6 +369,13 @@ class TestLife:
         loaded = AutoModelForZeroShotObjectDetection.from_pretrained(tmp_path)
         assert type(loaded) is UpDownFusionForGrounding and not loaded.training
         torch.testing.assert_close(loaded(**given).logits, model(**given).logits, rtol=0, atol=0)
+
+    @torch.no_grad()
+    def test_a_phrase_of_nothing_is_saved_too(self, tmp_path):
+        model, given = grounder(grounding_none=True), batch()
+        model.save_pretrained(tmp_path)
+        loaded = UpDownFusionForGrounding.from_pretrained(tmp_path)
+        torch.testing.assert_close(loaded(**given).none_scores, model(**given).none_scores, rtol=0, atol=0)
 
     @torch.no_grad()
     def test_starts_from_pretraining(self, tmp_path):
@@ -389,3 +449,33 @@ class TestPipeline:
         for one, (label, score, sides) in zip(found, expected, strict=True):
             assert one["label"] == label and one["score"] == pytest.approx(score, abs=1e-5)
             assert list(one["box"].values()) == pytest.approx(sides, abs=1)
+
+    def test_several_labels_images_batches_and_limits(self, folder):
+        """The same whether labels and images come alone, together, as rows or in batches; `top_k` keeps the surest."""
+        finder = pipeline("zero-shot-object-detection", model=str(folder), device="cpu")
+        images, labels = [tiny_image(1), tiny_image(2)], ["a brown dog", "the ocean", "grass"]
+        alone = [finder(image, candidate_labels=labels, threshold=0.0) for image in images]
+        num_regions = finder.model.config.vision_config.num_regions
+        for found in alone:
+            assert len(found) == 3 * num_regions and {one["label"] for one in found} == {*labels}
+            by_label = [sum(one["score"] for one in found if one["label"] == label) for label in labels]
+            assert by_label == pytest.approx([1, 1, 1], abs=1e-5)  # each label is looked for by itself
+            scores = [one["score"] for one in found]
+            assert scores == sorted(scores, reverse=True)
+        rows = [{"image": image, "candidate_labels": labels} for image in images]
+        for more in (
+            finder(images, candidate_labels=labels, threshold=0.0),
+            finder(images, candidate_labels=[labels, labels], threshold=0.0),
+            finder(rows, threshold=0.0),
+            finder(images, candidate_labels=labels, threshold=0.0, batch_size=2),
+            finder(rows, threshold=0.0, batch_size=4),
+        ):
+            assert [[(one["label"], one["box"]) for one in found] for found in more] == [
+                [(one["label"], one["box"]) for one in found] for found in alone
+            ]
+            for found, expected in zip(more, alone, strict=True):
+                assert [one["score"] for one in found] == pytest.approx([one["score"] for one in expected], abs=1e-5)
+        limit = alone[0][5]["score"]
+        assert finder(images[0], candidate_labels=labels, threshold=limit + 1e-6) == alone[0][:5]
+        assert finder(images[0], candidate_labels=labels, threshold=0.0, top_k=2) == alone[0][:2]
+        assert finder(images[0], candidate_labels=",".join(labels), threshold=0.0) == alone[0]

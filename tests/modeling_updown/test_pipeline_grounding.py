@@ -46,6 +46,7 @@ def test_boxes_are_those_of_the_model(ground):
         ("a brown dog", 0, 11),
         ("the grass", 25, 34),
     ]
+    assert all("none_score" not in one for one in found)
     for number, one in enumerate(found):
         best = output.phrase_scores[0, number].argsort(descending=True)[:3]
         assert [box["score"] for box in one["boxes"]] == pytest.approx(output.phrase_scores[0, number, best].tolist())
@@ -75,6 +76,14 @@ def test_masks_are_those_of_the_best_regions(ground, tmp_path):
             assert np.array_equal(np.asarray(mask) == 255, pasted[region].numpy())
     with pytest.raises(ValueError, match="makes no masks: leave masks out, or give it a mask head"):
         ground(image, TEXT, masks=True)
+
+
+def test_a_model_may_say_that_nothing_is_meant(tmp_path):
+    finder = pipeline("phrase-grounding", model=str(save_tiny_grounding(tmp_path, grounding_none=True)), device="cpu")
+    found = finder(tiny_image(2), TEXT, phrases=PHRASES, top_k=1000)
+    for one in found:
+        assert 0 < one["none_score"] < 1
+        assert one["none_score"] + sum(box["score"] for box in one["boxes"]) == pytest.approx(1, abs=1e-5)
 
 
 def test_an_expression_is_the_whole_text(ground):

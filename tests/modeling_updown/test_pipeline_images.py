@@ -74,4 +74,4 @@ from transformers.pipelines import PIPELINE_REGISTRY
 print(*sorted(name for name, task in PIPELINE_REGISTRY.supported_tasks.items() if "UpDown" in str(task["impl"])))
 """
     run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["image-to-text", "phrase-grounding", "visual-question-answering"]
+    assert run.stdout.split() == ["dense-captioning", "image-to-text", "phrase-grounding", "visual-question-answering"]

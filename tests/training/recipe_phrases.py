@@ -1,7 +1,9 @@
-"""What shipped recipes read of texts and phrases, tiny, at the paths that they name: captions alone, Entities."""
+"""What shipped recipes read of texts and phrases, tiny, at the paths that they name: captions alone, Entities, RefCOCO,
+DenseCap's splits, Visual7W pointing, GuessWhat?!."""
 
 import gzip
 import json
+import pickle
 from pathlib import Path
 
 from tests.training.recipe_files import (
@@ -10,10 +12,12 @@ from tests.training.recipe_files import (
     coco_boxes,
     coco_captions,
     coco_images,
+    coco_place,
     drawn_scenes,
     everyday_captions,
     link_images,
     of_split,
+    pixel_boxes,
     write_json,
     write_lines,
 )
@@ -33,6 +37,12 @@ def write_texts(data: Path) -> None:
     images = coco_images(boxed, box_source="human")
     boxes = {"images": images, "annotations": coco_boxes(boxed), "categories": categories}
     write_json(data / "coco_subset" / "instances.json", boxes)
+
+
+def write_descriptions(data: Path) -> None:
+    """DenseCap's splits of Visual Genome's images."""
+    splits = {split: [drawn.number for drawn in of_split(split)] for split in ("train", "val", "test")}
+    write_json(data / "visual_genome" / "densecap_splits.json", splits)
 
 
 def write_entities(data: Path) -> None:
@@ -61,3 +71,63 @@ def write_entities(data: Path) -> None:
     )
     write_lines(data / "vocabulary" / "objects_vocab.txt", [*SHAPES, "person,people", "dog"])
     write_lines(data / "vocabulary" / "attributes_vocab.txt", ["red", "blue"])
+
+
+def write_refcoco(data: Path) -> None:
+    """RefCOCO: a ref for each thing, two expressions for each; the refs as the pickle that they come as."""
+    refs, images = [], []
+    for drawn in of_split("train", "val", "test"):
+        size = {"width": IMAGE_SIZE, "height": IMAGE_SIZE}
+        images.append({"id": drawn.number, "file_name": coco_place(drawn)[1], **size})
+        for number, (name, *_) in enumerate(pixel_boxes(drawn)):
+            ref_id = 10 * drawn.number + number
+            said = [
+                {"sent_id": 2 * ref_id + i, "sent": f"{word} {name}", "raw": ""} for i, word in enumerate(("the", "a"))
+            ]
+            ids = {"ref_id": ref_id, "ann_id": ref_id, "image_id": drawn.number, "category_id": 1}
+            split = "testA" if drawn.split == "test" else drawn.split
+            refs.append({**ids, "split": split, "sentences": said, "file_name": coco_place(drawn)[1]})
+    notes = coco_boxes(of_split("train", "val", "test"))
+    write_json(data / "refcoco" / "instances.json", {"images": images, "annotations": notes, "categories": []})
+    (data / "refcoco" / "refs(unc).p").write_bytes(pickle.dumps(refs, 2))
+
+
+def write_densecap_splits(data: Path) -> None:
+    """The lists of image ids by which DenseCap splits Visual Genome."""
+    lists = {split: [drawn.number for drawn in of_split(split)] for split in ("train", "val", "test")}
+    write_json(data / "visual_genome" / "densecap_splits.json", lists)
+
+
+def write_pointing(data: Path) -> None:
+    """Visual7W pointing: the boxes of a scene, and three beside each, of which the right one is asked for."""
+    boxes, images = [], []
+    for drawn in of_split("train", "val", "test"):
+        pairs = []
+        for number, (name, *box) in enumerate(pixel_boxes(drawn)):
+            ids = [100 * drawn.number + 10 * number + i for i in range(4)]
+            places = [box, *([10 * i, 10 * i, 12, 12] for i in range(3))]
+            sides = [dict(zip(("x", "y", "width", "height"), place, strict=True)) for place in places]
+            boxes += [{"box_id": own, "name": name, **side} for own, side in zip(ids, sides, strict=True)]
+            asked = {"qa_id": ids[0], "question": f"Which {name} is there?", "type": "which"}
+            pairs.append({**asked, "answer": ids[0], "multiple_choices": ids[1:]})
+        about = {"image_id": drawn.number, "filename": f"v7w_{drawn.number}.jpg", "split": drawn.split}
+        images.append({**about, "qa_pairs": pairs})
+    content = {"dataset": "visual7w-pointing", "boxes": boxes, "images": images}
+    write_json(data / "visual7w" / "dataset_v7w_pointing.json", content)
+
+
+def write_guesswhat(data: Path) -> None:
+    """GuessWhat?!: a game on each thing of a scene, packed, a file a split."""
+    (data / "guesswhat").mkdir()
+    for name, split in (("train", "train"), ("valid", "val"), ("test", "test")):
+        games = []
+        for drawn in of_split(split):
+            image = {"id": drawn.number, "width": IMAGE_SIZE, "height": IMAGE_SIZE, "file_name": coco_place(drawn)[1]}
+            things = pixel_boxes(drawn)
+            objects = [{"id": i, "category": kind, "bbox": box} for i, (kind, *box) in enumerate(things)]
+            for i, (kind, *_) in enumerate(things):
+                qas = [{"id": i, "question": f"Is it the {kind}?", "answer": "Yes"}]
+                game = {"id": 10 * drawn.number + i, "object_id": i, "status": "success", "image": image, "qas": qas}
+                games.append(json.dumps({**game, "objects": objects}))
+        packed = gzip.compress("\n".join(games).encode())
+        (data / "guesswhat" / f"guesswhat.{name}.jsonl.gz").write_bytes(packed)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.training import recipe_boxes, recipe_captions, recipe_phrases, recipe_questions
+from tests.training import recipe_boxes, recipe_captions, recipe_phrases, recipe_questions, recipe_statements
 from tests.training.recipe_files import drawn_scenes
 from tests.training.recipe_models import write_models, write_stores
 
@@ -24,6 +24,12 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_boxes.write_pseudo_boxes,
     recipe_phrases.write_texts,
     recipe_phrases.write_entities,
+    recipe_phrases.write_refcoco,
+    recipe_phrases.write_densecap_splits,
+    recipe_phrases.write_pointing,
+    recipe_phrases.write_guesswhat,
+    recipe_phrases.write_descriptions,
+    recipe_statements.write_statements,
 )
 
 

@@ -215,6 +215,7 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     **dict.fromkeys(("regions.crops", "train.label_smoothing", "train.ema"), 0.5),
     "train.betas": [0.5, 0.6],
     "train.image_shapes": [[48, 64]],
+    "held_out.names": ["dog"],
     "regions.source": {"backbone": "resnet18"},
     "regions.tags": ["objects"],
     "regions.processor": {"size": 64},
@@ -265,6 +266,14 @@ GROUNDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
 train.gradient_checkpointing train.withhold
 """
+DESCRIBES = """
+train.label_smoothing train.max_words train.min_word_count train.captions_per_image train.withhold evaluate.num_beams
+evaluate.final_num_beams evaluate.length_penalty evaluate.no_repeat_ngram_size matching.iou matching.background_iou
+"""
+STATEMENTS = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words
+train.gradient_checkpointing train.withhold evaluate.shuffle_images
+"""
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
 questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
@@ -276,7 +285,7 @@ texts.data texts.share texts.vocabulary texts.named texts.drop_names texts.false
 CHECKED = {
     **dict.fromkeys(TASKS, ()),
     "vqa": ("crops",),
-    "grounding": ("crops",),
+    **dict.fromkeys(("entailment", "grounding", "pairs"), ("crops",)),
     "detection": ("store", "source", "pretrained"),
 }
 READ_BY = {
@@ -286,7 +295,12 @@ READ_BY = {
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS, ASKED],
     "vqa": [TOP_DOWN, ANSWERS],
     "grounding": [TOP_DOWN, GROUNDS],
-    "detection": ["train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image"],
+    "detection": [
+        "train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image held_out.names"
+    ],
+    "dense_captioning": [TOP_DOWN, DESCRIBES],
+    "entailment": [TOP_DOWN, STATEMENTS],
+    "pairs": [TOP_DOWN, STATEMENTS],
 }
 
 

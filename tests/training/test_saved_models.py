@@ -11,10 +11,12 @@ import modeling_updown
 from tests import tiny
 from tests.training.tiny_run import (
     new_accelerator,
+    tiny_dense_captioning_recipe,
     tiny_detection_recipe,
     tiny_grounding_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
+    tiny_statements_recipe,
     tiny_vqa_recipe,
 )
 from training.cli import main as updown
@@ -35,11 +37,17 @@ SAVED = {
     "UpDownFusionForImageTextRetrieval": tiny.save_tiny_retrieval,
     "UpDownFusionForVisualQuestionAnswering": tiny.save_tiny_fusion_vqa,
     "UpDownFusionForGrounding": tiny.save_tiny_grounding,
+    "UpDownForDenseCaptioning": tiny.save_tiny_dense_captioner,
+    "UpDownFusionForVisualEntailment": tiny.save_tiny_entailment,
+    "UpDownFusionForImagePairs": tiny.save_tiny_pairs,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
+    "dense_captioning": ["UpDownForDenseCaptioning"],
     "detection": ["UpDownDetector"],
+    "entailment": ["UpDownFusionForVisualEntailment"],
     "grounding": ["UpDownFusionForGrounding"],
+    "pairs": ["UpDownFusionForImagePairs"],
     "prefix_lm": ["UpDownPrefixLMForImageCaptioning"],
     "pretraining": [],
     "retrieval": ["UpDownFusionForImageTextRetrieval"],
@@ -47,8 +55,11 @@ TAKES = {
 }
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
+    "dense_captioning": tiny_dense_captioning_recipe,
     "detection": tiny_detection_recipe,
+    "entailment": tiny_statements_recipe,
     "grounding": tiny_grounding_recipe,
+    "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,
@@ -100,7 +111,7 @@ def tiny_type(folder: Path) -> str:
 def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folders: dict[str, Path], task: str) -> None:
     for name, folder in folders.items():
         fusion = (
-            task in ("grounding", "retrieval", "pretraining") and "Fusion" in name
+            task in ("entailment", "grounding", "pairs", "retrieval", "pretraining") and "Fusion" in name
         )  # its layers are a start for other heads
         if name in TAKES[task] or fusion:
             continue
@@ -119,6 +130,7 @@ def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folde
         ("ask", ["UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"]),
         ("index", ["UpDownFusionForImageTextRetrieval"]),
         ("ground", ["UpDownFusionForGrounding"]),
+        ("describe", ["UpDownForDenseCaptioning"]),
     ],
 )
 def test_a_command_names_a_folder_of_another_kind(
@@ -126,9 +138,13 @@ def test_a_command_names_a_folder_of_another_kind(
 ) -> None:
     path = tmp_path / "photo.png"
     tiny.tiny_image().save(path)
-    more = {"caption": [], "ask": ["what?"], "ground": ["a dog"], "index": ["--output", str(tmp_path / "index")]}[
-        command
-    ]
+    more = {
+        "caption": [],
+        "describe": [],
+        "ask": ["what?"],
+        "ground": ["a dog"],
+        "index": ["--output", str(tmp_path / "index")],
+    }[command]
     for name in set(folders) - set(takes):
         assert updown([command, str(path), *more, "--model", str(folders[name])]) == 2
         assert f"({name}), but {takes[0]} (type '" in capsys.readouterr().err

@@ -124,6 +124,38 @@ def tiny_grounding_recipe(folder: Path, *, train: dict[str, Any] | None = None, 
     return recipe_of({**values, **changes})
 
 
+def tiny_dense_captioning_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Descriptions of scenes' shapes, regions of a 2 x 2 grid as in `tiny_recipe`, ranked by the model's own scores."""
+    settings = {"epochs": 2, "batch_size": 8, "captions_per_image": 3, "learning_rate": 5e-3, "warmup_steps": 0}
+    settings |= {"min_word_count": 1, "max_words": 8}
+    source = {"backbone": "test_vit", "image_size": 32, "grid_size": 2, "region_feature_size": 64}
+    sizes = {"hidden_size": 24, "word_embedding_size": 16, "attention_size": 16, "initializer_range": 0.1}
+    values: dict[str, Any] = {
+        "task": "dense_captioning",
+        "output": str(folder / "run"),
+        "data": {"format": "scenes", "num_scenes": NUM_SCENES, "image_size": 32},
+        "regions": RegionsRecipe(source=source, random_backbone=True, store=str(folder / "store")),
+        "model": {**sizes, "region_embedding_size": 24},
+        "train": TrainRecipe(**{**settings, **(train or {})}),
+        "evaluate": EvaluateRecipe(batch_size=3, final_num_beams=2),
+    }
+    return recipe_of({**values, **changes})
+
+
+def tiny_statements_recipe(
+    folder: Path, *, task: str = "entailment", train: dict[str, Any] | None = None, **changes: Any
+) -> Recipe:
+    """Statements (of `entailment`, or of `pairs`) on scenes and regions as in `tiny_grounding_recipe`."""
+    values: dict[str, Any] = {
+        "task": task,
+        "evaluate": EvaluateRecipe(metric="accuracy", batch_size=7),
+        "data": {"format": "scenes", "num_scenes": NUM_SCENES, "image_size": 32, "per_scene": 3},
+    }
+    values["train"] = {"objective": "cross_entropy", **(train or {})}
+    values["train"].setdefault("captions_per_image", TrainRecipe.captions_per_image)
+    return tiny_grounding_recipe(folder, **{**values, **changes})
+
+
 def recipe_of(values: dict[str, Any]) -> Any:
     """A recipe of its task's class."""
     return TASKS[values["task"]].recipe(**values)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.commands.ground import load_grounder, print_found
 from training.commands.shared import (
     add_command,
     add_model,
@@ -20,6 +21,7 @@ from training.commands.shared import (
     quiet,
 )
 from training.console import positive, say, whole_number
+from training.data.captions.phrase_places import noun_phrase_places
 
 
 def add_caption(commands: Any) -> None:
@@ -30,7 +32,8 @@ def add_caption(commands: Any) -> None:
         run_caption,
         summary="describe images",
         example='updown caption dog.jpg --draw look.png\n  updown caption dog.jpg --words "dog|puppy" --words ball\n'
-        "  updown caption dog.jpg --num-captions 3 --sample --temperature 0.7 --seed 0",
+        "  updown caption dog.jpg --num-captions 3 --sample --temperature 0.7 --seed 0\n"
+        "  updown caption dog.jpg --ground --draw found.png",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of images, or a URL")
     add_model(parser)
@@ -67,19 +70,30 @@ def add_caption(commands: Any) -> None:
         "--draw",
         type=Path,
         metavar="PICTURE.png",
-        help="draw the attention of each word of the first caption; with several images, PICTURE_name.png for each",
+        help="draw the attention of each word of the first caption, or with --ground the boxes of what it names; with "
+        "several images, PICTURE_name.png for each",
+    )
+    parser.add_argument(
+        "--ground",
+        nargs="?",
+        const="",
+        metavar="DIR_OR_HUB_ID",
+        help="find whatever each caption names in the image, by a grounding model (default: the published one)",
     )
 
 
 def run_caption(arguments: argparse.Namespace) -> int:
     """Describe each image; one that cannot be read is reported and skipped."""
-    from modeling_updown import draw_attention, load_image
+    from modeling_updown import load_image
     from modeling_updown.drawing_updown import check_picture
 
     check_picture(arguments.draw)
+    if arguments.ground and is_image(arguments.ground):
+        raise ValueError(f"{arguments.ground} is an image, and --ground takes a model: put images before --ground")
     words, show_regions = required_words(arguments.words), arguments.show_regions or "" in (arguments.words or ())
     check_sampling(arguments)
     images = image_paths(arguments.images)
+    grounder = None if arguments.ground is None else load_grounder(arguments.ground or None)
     captioner = load_captioner(arguments.model)
     options = generation_options(arguments, own_beams=captioner.model.generation_config.num_beams)
     options |= {"words": words} if words else {}
@@ -93,16 +107,41 @@ def run_caption(arguments: argparse.Namespace) -> int:
             broken += 1
             continue
         results = describe_all(captioner, image, **options)
+        found = []
         for result in results:
             likely = f" ({result['log_prob_per_word']:.2f} per word)" if arguments.num_captions else ""
             say(f"{path}: {result['generated_text']}{likely}")
             if show_regions:
                 print_words(result, size=image.size)
+            if grounder is not None:
+                found.append(grounded(grounder, image, result["generated_text"]))
+                print_found(found[-1], indent="  ")
         if arguments.draw:
             picture = picture_path(arguments.draw, path, alone=len(images) == 1, taken=drawn)
-            draw_attention(image, results[0], path=picture)
-            say(f"  drawn: {picture}")
+            draw_caption(image, results[0], found, path=picture)
     return exit_code(broken, of=len(images))
+
+
+def draw_caption(
+    image: Any, result: Mapping[str, Any], found: Sequence[Sequence[Mapping[str, Any]]], *, path: Path
+) -> None:
+    """Draw the attention of a caption's words, or where captions were grounded, the boxes of what the first names."""
+    from modeling_updown import draw_attention, draw_phrases
+
+    if not found:
+        draw_attention(image, result, path=path)
+    elif found[0]:
+        draw_phrases(image, found[0], path=path)
+    else:
+        say(f"  not drawn: {result['generated_text']!r} names nothing that is known")
+        return
+    say(f"  drawn: {path}")
+
+
+def grounded(grounder: Any, image: Any, caption: str) -> list[dict[str, Any]]:
+    """What a caption names with its boxes, as `pipeline("phrase-grounding")` has it; empty where it names nothing."""
+    places = noun_phrase_places(caption)
+    return grounder(image, caption, phrases=places) if places else []
 
 
 def above_zero(text: str) -> float:

@@ -42,6 +42,12 @@ def add_detect(commands: Any) -> None:
         help="name this box, in pixels, and detect no others; may be given several times",
     )
     parser.add_argument(
+        "--names", nargs="+", metavar="NAME", help="name regions by these, two or more of any names, not by the classes"
+    )
+    parser.add_argument(
+        "--encoder", metavar="DIR_OR_HUB_ID", help="with --names: the text encoder that the detector learnt with"
+    )
+    parser.add_argument(
         "--draw",
         type=Path,
         metavar="PICTURE.png",
@@ -75,12 +81,13 @@ def run_detect(arguments: argparse.Namespace) -> int:
     if detector.config.model_type != "updown_detector":
         raise ValueError(f"{arguments.model} holds a grid, which finds no objects: name a detector with --model")
     detector.float().eval()  # saved in float16, it does not take the processor's float32 images
+    asked = asked_names(detector, arguments)
     broken, found = 0, {}
     drawn: set[Path] = set()
     for path in paths:
         try:
             image = load_image(path)
-            regions = detect_regions(detector, image_processor, image, boxes=arguments.box)
+            regions = detect_regions(detector, image_processor, image, boxes=arguments.box, asked=asked)
         except (OSError, ValueError, RuntimeError) as error:  # torch raises RuntimeError for an image that is too thin
             say(f"updown detect: skipped {path}: {one_sentence(error)}", file=sys.stderr)
             broken += 1
@@ -97,23 +104,50 @@ def run_detect(arguments: argparse.Namespace) -> int:
     return exit_code(broken, of=len(paths))
 
 
+def asked_names(detector: Any, arguments: argparse.Namespace) -> tuple[list[str], Any] | None:
+    """The names of `--names` and their vectors (N, E), None where there are none.
+
+    Raises `ValueError` for names without an encoder, or the other way round, and what `embed_names` raises.
+    """
+    from modeling_updown import embed_names
+    from modeling_updown.detector_batch_updown import check_asked
+
+    if not arguments.names and not arguments.encoder:
+        return None
+    if not (arguments.names and arguments.encoder):
+        raise ValueError(
+            "--names and --encoder belong together: the encoder is that of the phrases the detector learnt"
+        )
+    check_asked(detector.config)
+    return arguments.names, embed_names(arguments.names, arguments.encoder)
+
+
 def detect_regions(
-    detector: Any, image_processor: Any, image: Any, *, boxes: list[list[float]] | None = None
+    detector: Any,
+    image_processor: Any,
+    image: Any,
+    *,
+    boxes: list[list[float]] | None = None,
+    asked: tuple[list[str], Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The named regions of one image, the highest score first; or those of `boxes`, in pixels, in the given order.
 
+    asked: other names than the classes, and their vectors; with them the highest score comes first, always.
     Raises `ValueError` for a box outside of the image, and for scores that are not finite.
     """
     import torch
 
-    from modeling_updown import named_regions
+    from modeling_updown import named_regions, open_regions
     from modeling_updown.outputs_updown import check_detections
 
     inputs = image_processor(image, return_tensors="pt")
+    names, asking = ([], {}) if asked is None else (asked[0], {"name_embeds": asked[1]})
     with torch.no_grad():
         if not boxes:
-            output = detector(**inputs, **image_processor.region_selection())
+            output = detector(**inputs, **image_processor.region_selection(), **asking)
             check_detections(output, detector)
+            if names:
+                return open_regions(output, names)[0]
             return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
         width, height = image.size
         outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)
@@ -121,9 +155,9 @@ def detect_regions(
             sides = ",".join(f"{side:g}" for side in outside)
             raise ValueError(f"the box {sides} is outside of the image of {width} x {height} pixels")
         given = torch.tensor([boxes]) / torch.tensor([width, height, width, height])
-        output = detector(**inputs, boxes=given)
+        output = detector(**inputs, boxes=given, **asking)
         check_detections(output, detector)
-        return named_regions(output, detector.config)[0]
+        return open_regions(output, names)[0] if names else named_regions(output, detector.config)[0]
 
 
 def print_regions(path: str, regions: list[dict[str, Any]], *, size: tuple[int, int]) -> None:

@@ -87,7 +87,8 @@ def print_figures(evaluation: Mapping[str, Any]) -> None:
     for name, value in evaluation["metrics"].items():
         say(f"  {name:<{width}} {value:8.2f}")
     for name, values in evaluation.get("domains", {}).items():
-        if "questions" in values:
-            say(f"    {name:<30} {values['accuracy_x100']:8.2f} of {values['questions']} questions")
+        for number in ("questions", "statements"):
+            if number in values:
+                say(f"    {name:<30} {values['accuracy_x100']:8.2f} of {values[number]} {number}")
     for name, reason in evaluation.get("not_computed", {}).items():
         say(f"  {name:<{width}} not computed: {reason}")

@@ -43,8 +43,8 @@ def add_extract(commands: Any) -> None:
     parser.add_argument(
         "--boxes",
         metavar="RECIPE",
-        help="for a detector: the regions are the boxes that this recipe of detection or grounding marks (people's, "
-        "say), and the images are theirs; --grid-sizes 1 puts the whole image before them",
+        help="for a detector: the regions are the boxes that this recipe of detection, grounding or dense captioning "
+        "marks (people's, say), and the images are theirs; --grid-sizes 1 puts the whole image before them",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="with --boxes: change a value of the recipe"
@@ -134,7 +134,8 @@ def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any])
     """`ValueError` for neither images nor boxes, for both, and for what is idle beside `--boxes` or without it."""
     if bool(arguments.images) == bool(arguments.boxes):
         raise ValueError(
-            "name images, or with --boxes a recipe of detection or grounding, whose own images are taken: one of both"
+            "name images, or with --boxes a recipe of detection, grounding or dense captioning, whose own images are "
+            "taken: one of both"
         )
     if arguments.set and not arguments.boxes:
         raise ValueError("--set changes the recipe of --boxes: leave it out, or name one")
@@ -146,16 +147,17 @@ def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any])
 def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] = ()) -> tuple[Any, Any]:
     """The images of a recipe's data, of all splits, each once, and the boxes of each (`marked_boxes`).
 
-    recipe: of detection, or of grounding, whose boxes are those of its phrases. Raises `ValueError` for a recipe of
-    another task, and what its data raise.
+    recipe: of detection, of grounding, whose boxes are those of its phrases, or of dense captioning. Raises
+    `ValueError` for a recipe of another task, and what its data raise.
     """
     from datasets import concatenate_datasets
 
+    from training.data.descriptions.rows import with_crowds
     from training.data.phrases.rows import with_boxes
     from training.recipe import read_recipe
     from training.regions.extract import unique_rows
     from training.regions.given_boxes import marked_boxes
-    from training.tasks import detection, grounding
+    from training.tasks import dense_captioning, detection, grounding
     from training.tasks.build import load_by_split
 
     found = read_recipe(recipe, changes)
@@ -164,16 +166,20 @@ def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] =
         names: Sequence[str] = detection.BY_SPLIT
     elif found.task == "grounding":
         load, names = partial(grounding.load_phrases, formats=grounding.FORMATS), grounding.BY_SPLIT
+    elif found.task == "dense_captioning":
+        load = partial(dense_captioning.load_descriptions, formats=dense_captioning.FORMATS)
+        names = dense_captioning.BY_SPLIT
     else:
-        raise ValueError(f"{recipe} is a recipe of the task {found.task}: name one of detection or grounding")
+        raise ValueError(
+            f"{recipe} is a recipe of the task {found.task}: name one of detection, grounding or dense_captioning"
+        )
     apart = next((list(found.data[name]) for name in names if isinstance(found.data.get(name), dict)), [])
     parts = [load_by_split(load, found.data, split=split, names=names) for split in apart]
     rows = concatenate_datasets(parts or [load(**found.data)])
-    marked = (
-        rows.select_columns(["image_id", "boxes", "crowd"])
-        if found.task == "detection"
-        else with_boxes(rows.remove_columns("image"))
-    )
+    if found.task == "detection":
+        marked: Any = rows.select_columns(["image_id", "boxes", "crowd"])
+    else:
+        marked = (with_boxes if found.task == "grounding" else with_crowds)(rows.remove_columns("image"))
     boxes = marked_boxes(marked, grid_sizes=grid_sizes)
     return unique_rows(rows.select_columns(["image_id", "image"]), without=()), boxes
 

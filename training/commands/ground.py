@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.shared import (
+    TRAINED_GROUNDING,
     add_command,
     check_output_file,
     check_weights,
@@ -15,6 +16,7 @@ from training.commands.shared import (
     quiet,
 )
 from training.console import positive, say
+from training.data.captions.phrase_places import noun_phrase_places
 
 TASK = "phrase-grounding"
 
@@ -26,15 +28,20 @@ def add_ground(commands: Any) -> None:
         "ground",
         run_ground,
         summary="find what words speak of in an image",
-        example='updown ground photo.jpg "the brown dog left of the boy" --model runs/ground/best --draw found.png\n'
-        '  updown ground photo.jpg "a boy throws a ball" --phrase "a boy" --phrase "a ball" --model runs/ground/best',
+        example='updown ground photo.jpg "the brown dog left of the boy" --draw found.png\n'
+        '  updown ground photo.jpg "a boy throws a ball" --phrases\n'
+        '  updown ground photo.jpg "a boy throws a ball" --phrase "a ball" --top-k 3 --json found.json',
     )
     parser.add_argument("image", metavar="IMAGE", help="a file or a URL")
-    parser.add_argument("text", metavar="TEXT", help="an expression, or with --phrase a sentence; in quotes")
-    parser.add_argument(
+    parser.add_argument("text", metavar="TEXT", help="an expression, or with --phrase or --phrases a sentence")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--phrase", action="append", metavar="WORDS", help="words of the sentence to find; may be given several times"
     )
-    parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved grounding model, such as a run's best/")
+    which.add_argument("--phrases", action="store_true", help="find whatever the sentence names")
+    parser.add_argument(
+        "--model", metavar="DIR_OR_HUB_ID", help=f"a saved grounding model (default: the published {TRAINED_GROUNDING})"
+    )
     parser.add_argument(
         "--regions", metavar="DIR_OR_HUB_ID", help="a detector for a model that has none of its own: a converted UNITER"
     )
@@ -50,9 +57,10 @@ def run_ground(arguments: argparse.Namespace) -> int:
 
     check_picture(arguments.draw)
     check_output_file(arguments.json)
+    phrases = named_phrases(arguments.text) if arguments.phrases else arguments.phrase
     image = load_image(arguments.image)
     grounder = load_grounder(arguments.model, regions=arguments.regions)
-    found = grounder(image, arguments.text, phrases=arguments.phrase, top_k=arguments.top_k)
+    found = grounder(image, arguments.text, phrases=phrases, top_k=arguments.top_k)
     print_found(found)
     if arguments.draw:
         draw_phrases(image, found, path=arguments.draw)
@@ -62,17 +70,20 @@ def run_ground(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def named_phrases(text: str) -> list[tuple[int, int]]:
+    """The characters of what a sentence names; raises `ValueError` where it names nothing that is known."""
+    places = noun_phrase_places(text)
+    if not places:
+        raise ValueError(f"no noun was found in {text!r}: give the words to find with --phrase")
+    return places
+
+
 def load_grounder(model: str | None, *, regions: str | None = None) -> Any:
     """The phrase-grounding pipeline of a model; raises `ValueError` for a model of another task.
 
     regions: a detector for a model without one.
     """
-    if model is None:
-        raise ValueError(
-            "name a grounding model with --model; none is published, so train one (updown train "
-            "grounding/flickr8k_entities) and name its best/, or convert a UNITER"
-        )
-    folder = model_folder(model)
+    folder = model_folder(model, default=TRAINED_GROUNDING)
 
     from transformers import pipeline
 
@@ -89,12 +100,17 @@ def load_grounder(model: str | None, *, regions: str | None = None) -> Any:
         return pipeline(TASK, model=folder, **more)
 
 
-def print_found(found: Sequence[Mapping[str, Any]]) -> None:
-    """Print each phrase, and one line a box: its score (0..1) and where it is, in pixels."""
+def print_found(found: Sequence[Mapping[str, Any]], *, indent: str = "") -> None:
+    """Print each phrase, and one line a box: its score (0..1) and where it is, in pixels.
+
+    Of a model that says so also how likely (0..1) nothing in the image is the phrase's.
+    """
     for phrase in found:
-        say(phrase["phrase"])
+        absent = f"  (not there: {phrase['none_score']:.3f})" if "none_score" in phrase else ""
+        say(f"{indent}{phrase['phrase']}{absent}")
         if not phrase["boxes"]:
-            say("  not found: the text was cut before it")
+            say(f"{indent}  not found: the text was cut before it")
         for one in phrase["boxes"]:
             box = one["box"]
-            say(f"  {one['score']:.3f} at {box['xmin']},{box['ymin']} to {box['xmax']},{box['ymax']} pixels")
+            place = f"{box['xmin']},{box['ymin']} to {box['xmax']},{box['ymax']} pixels"
+            say(f"{indent}  {one['score']:.3f} at {place}")

@@ -10,7 +10,8 @@ Formats:
     vqa-pytorch: `baseline0_newatt` and `baseline0` of hengyuan-hu/bottom-up-attention-vqa.
     frcnn-vg: the Visual Genome Faster R-CNN as ported to PyTorch for LXMERT (`modeling_frcnn.py`).
     detectron2-vg: the same detector as a detectron2 model (py-bottom-up-attention and related projects).
-    uniter: ChenRocks/UNITER, pretrained or fine-tuned for questions, entailment, retrieval or expressions.
+    uniter: ChenRocks/UNITER, pretrained or fine-tuned for questions, entailment, pairs of images, retrieval or
+        expressions.
     visualbert: transformers' `VisualBertModel` or `VisualBertForPreTraining`.
 """
 

@@ -2,7 +2,8 @@
 
 UNITER is a BERT over words and regions, so most tensors are copied. Three are folded: the type of regions into the bias
 of their boxes' LayerNorm, the two scores of matching into one log-odds, and the feature head's last matrix, its input
-projection transposed, becomes a matrix of its own. Parity: tests/training/convert/test_uniter.py.
+projection transposed, becomes a matrix of its own. Parity: tests/training/convert/test_uniter.py. What statements about
+two images have besides is in `uniter_pairs.py`.
 """
 
 import json
@@ -15,14 +16,17 @@ from transformers import AutoTokenizer, BertConfig, BertTokenizer
 from modeling_updown import (
     UpDownFusionConfig,
     UpDownFusionForGrounding,
+    UpDownFusionForImagePairs,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForPreTraining,
+    UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
     UpDownFusionModel,
     UpDownImageProcessor,
     UpDownProcessor,
 )
 from training.console import one_line
+from training.convert.uniter_pairs import LABELS, pair_form, pair_layers, pair_shapes, pair_weights, stacked_names
 from training.convert.vqa import answer_words, named, words_from_0
 from training.convert.weights import (
     ConvertedCheckpoint,
@@ -57,6 +61,11 @@ LAYERS = {
     "region_embedding.norm": "uniter.img_embeddings.LayerNorm",
     "pooler": "uniter.pooler.dense",
 }
+ANSWERS = {
+    "before_answers.linear": "vqa_output.0",
+    "before_answers.norm": "vqa_output.2",
+    "answers": "vqa_output.3",
+}
 HEADS: dict[str, dict[str, str]] = {
     "itm": {"match_head": "itm_output"},
     "mlm": {
@@ -73,11 +82,9 @@ HEADS: dict[str, dict[str, str]] = {
         "feature_head.0.norm": "feat_regress.net.2",
         "feature_head.1": "feat_regress",
     },
-    "vqa": {
-        "before_answers.linear": "vqa_output.0",
-        "before_answers.norm": "vqa_output.2",
-        "answers": "vqa_output.3",
-    },
+    "vqa": ANSWERS,
+    "ve": ANSWERS,
+    "nlvr2": {"answers": "nlvr2_output"},
     "rank": {"match_head": "rank_output"},
     "re": {"score": "re_output"},
 }
@@ -88,12 +95,14 @@ ROOTS = {  # how the names of each head's tensors begin
     "mrc_kl": "region_classifier.",
     "mrfr": "feat_regress.",
     "vqa": "vqa_output.",
+    "ve": "vqa_output.",
+    "nlvr2": "nlvr2_output.",
     "rank": "rank_output.",
     "re": "re_output.",
 }
+ENTAILMENT = ("contradiction", "entailment", "neutral")  # in UNITER's order
 PRETRAINING = ("itm", "mlm", "mrc_kl", "mrfr")
 WITHOUT_A_CLASS = {  # heads that are refused, and what they do
-    "nlvr2_output.": "compares two images (NLVR2)",
     "vcr_output.": "ranks VCR's answers, with token types and words of its own",
 }
 WORDS, WORD_BIAS, DECODER = (
@@ -106,11 +115,12 @@ POSITIONS, PROJECTION = "uniter.embeddings.position_embeddings.weight", "uniter.
 
 
 def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
-    """UNITER pretrained, or fine-tuned for questions, entailment, retrieval or expressions -> the fusion model of that
-    task.
+    """UNITER pretrained, or fine-tuned for questions, entailment, pairs of images, retrieval or expressions -> the
+    fusion model of that task.
 
     Pretraining's heads become `UpDownFusionForPreTraining`, with those objectives that the checkpoint has heads for;
-    `vqa_output` (also of SNLI-VE) `UpDownFusionForVisualQuestionAnswering`; `rank_output`
+    `vqa_output` `UpDownFusionForVisualQuestionAnswering` or, of three outputs without answers or with the classes of
+    SNLI-VE for these, `UpDownFusionForVisualEntailment`; `nlvr2_output` `UpDownFusionForImagePairs`; `rank_output`
     `UpDownFusionForImageTextRetrieval`, whose `match` is its score; `re_output` `UpDownFusionForGrounding`, of one
     expression a text; none `UpDownFusionModel`. Raises `ValueError` for a head that this package has no class for.
 
@@ -122,6 +132,8 @@ def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedChe
     weights = chosen_model(weights, options.get("variant"))
     refuse_heads(weights)
     heads = [name for name, root in ROOTS.items() if any(key.startswith(root) for key in weights)]
+    if "vqa" in heads:  # which has the tensors of `ve`
+        heads.remove("vqa" if judges_statements(weights, options) else "ve")
     if "rank" in heads and "itm" in heads:  # what the ranking head began as
         heads.remove("itm")
         weights = {name: value for name, value in weights.items() if not name.startswith(ROOTS["itm"])}
@@ -166,6 +178,8 @@ def model_class(heads: list[str]) -> Any:
     """The fusion model's class that has these heads; raises `ValueError` where none has them all."""
     tasks: dict[tuple[str, ...], Any] = {
         ("vqa",): UpDownFusionForVisualQuestionAnswering,
+        ("ve",): UpDownFusionForVisualEntailment,
+        ("nlvr2",): UpDownFusionForImagePairs,
         ("rank",): UpDownFusionForImageTextRetrieval,
         ("re",): UpDownFusionForGrounding,
     }
@@ -184,6 +198,7 @@ def uniter_names(weights: Weights, heads: list[str]) -> dict[str, str]:
     layers = {f"{body}{ours}": theirs for ours, theirs in LAYERS.items()}
     for head in heads:
         layers |= DEEP_RE if head == "re" and is_deep(weights) else HEADS[head]
+    layers |= pair_layers(weights) if "nlvr2" in heads else {}
     names = {f"{ours}.{part}": f"{theirs}.{part}" for ours, theirs in layers.items() for part in ("weight", "bias")}
     text = [name for name in weights if name.startswith("uniter.embeddings.")] + encoder_names(weights, root="uniter")
     names |= {f"{body}text_model.{name.removeprefix('uniter.')}": name for name in text}
@@ -192,6 +207,20 @@ def uniter_names(weights: Weights, heads: list[str]) -> dict[str, str]:
     if learns_regions(heads):
         names[f"{body}region_embedding.of_masked.weight"] = MASKED
     return names
+
+
+def judges_statements(weights: Weights, options: Mapping[str, Any]) -> bool:
+    """Whether the head of answers is that of visual entailment: of three outputs, which are its classes or unnamed."""
+    outputs = weights.get("vqa_output.3.bias")
+    if outputs is None or tuple(outputs.shape) != (len(ENTAILMENT),):
+        return False
+    return {*entailment_classes(options)} == {*ENTAILMENT}
+
+
+def entailment_classes(options: Mapping[str, Any]) -> list[str]:
+    """The names of three classes in the order of their labels; UNITER's where the options have none."""
+    option = next((name for name in ("label2ans", "ans2label") if options.get(name)), None)
+    return words_from_0(options[option], option=option) if option else [*ENTAILMENT]
 
 
 def is_deep(weights: Weights) -> bool:
@@ -227,7 +256,9 @@ def uniter_shapes(weights: Weights, heads: list[str]) -> dict[str, tuple[int | N
         shapes["feat_regress.weight"] = (size, None)
     if "mrc_kl" in heads:
         shapes["region_classifier.net.3.bias"] = (None,)
-    if "vqa" in heads:
+    if "nlvr2" in heads:
+        shapes |= pair_shapes(weights)
+    if {"vqa", "ve"} & {*heads}:
         shapes |= {"vqa_output.0.bias": (None,), "vqa_output.3.bias": (None,)}
     if "re" in heads and is_deep(weights):
         shapes["re_output.0.bias"] = (None,)
@@ -261,6 +292,7 @@ def folded_names(weights: Weights, heads: list[str]) -> list[str]:
         "uniter.embeddings.LayerNorm.weight",
         "uniter.embeddings.LayerNorm.bias",
     ]
+    required += stacked_names(weights) if "nlvr2" in heads else []
     return required + ([DECODER] if "mlm" in heads and DECODER in weights else [])
 
 
@@ -288,6 +320,8 @@ def uniter_weights(weights: Weights, names: Mapping[str, str], *, heads: list[st
             ours[f"match_head.{part}"] = scores[1:] - scores[:1]
     if "mrfr" in heads:
         ours["feature_head.1.weight"] = weights["feat_regress.weight"].T.clone()
+    if "nlvr2" in heads:
+        ours |= pair_weights(weights)
     if learns_regions(heads):
         ours[f"{body}region_embedding.of_masked.weight"] = weights[MASKED][1:]  # row 0 is that of unmasked ones, zero
     return ours
@@ -345,6 +379,13 @@ def bert_config(weights: Weights, options: Mapping[str, Any], *, root: str, toke
 
 def head_fields(weights: Weights, options: Mapping[str, Any], *, heads: list[str]) -> dict[str, Any]:
     """Those fields of the config that a head is made by."""
+    if "nlvr2" in heads:
+        labels, num_images = dict(enumerate(LABELS)), len(weights[TYPES]) - 1
+        return {"image_pairs": pair_form(weights), "num_images": num_images, "id2label": labels, "objectives": {}}
+    if "ve" in heads:
+        labels = dict(enumerate(entailment_classes(options)))
+        head = {"answer_hidden_size": len(weights["vqa_output.0.bias"]), "id2label": labels}
+        return {**head, "problem_type": "multi_label_classification", "objectives": {}}
     if "vqa" in heads:
         hidden, num_answers = len(weights["vqa_output.0.bias"]), len(weights["vqa_output.3.bias"])
         answers = answer_words(options, num_answers=num_answers)

@@ -3,8 +3,9 @@
     python -m training.probes.grounding whole=grid:1 light=hub_cards/updown-detector-lite \\
         --recipe grounding/flickr8k_entities --split test --evaluated model=runs/grounding_flickr8k_entities/best
 
-For a source of regions each phrase gets the regions of its image, the surest first: R@1 is that of the best single
-region by the detector's score (`grid:1`: of the whole image), the upper bound what choosing among them could reach.
+For a source of regions each phrase with a referent gets the regions of its image, the surest first: R@1 is that of the
+best single region by the detector's score (`grid:1`: of the whole image), the upper bound what choosing among them
+could reach.
 Models are named by the folders of their evaluations; a control without image or text is one (`train.withhold`).
 """
 
@@ -40,7 +41,7 @@ def source_row(name: str, source: str, rows: Dataset, *, most: int, batch_size: 
     phrases, owners = rows["phrases"][:], []
     flat = []
     for image, sentences in enumerate(phrases):
-        own = [phrase for sentence in sentences for phrase in sentence]
+        own = [phrase for sentence in sentences for phrase in sentence if phrase["boxes"]]
         flat += own
         owners += [image] * len(own)
     scores = phrase_recall(

@@ -33,7 +33,12 @@ COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model 
 ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
 METRIC_NAMES = {key: name for spec in TASKS.values() for key, name in spec.metrics.items()}
 # kinds that figures are told apart by: what they are called, the figure, and what there is a number of
-KINDS = (("kind of question", "accuracy_x100", "questions"), ("type of phrase", "recall_1_x100", "phrases"))
+HUB_TAGS = {"dense-captioning": "image-to-text"}  # what the Hub calls tasks of ours that it does not list
+KINDS = (
+    ("kind of question", "accuracy_x100", "questions"),
+    ("type of phrase", "recall_1_x100", "phrases"),
+    ("class", "accuracy_x100", "statements"),
+)
 # tasks that transformers' own pipelines do, by the Auto class that they load a model with
 BUILT_IN_TASKS = {head.auto.name: head.auto.task for head in HEADS if head.auto.task and not head.auto.pipeline}
 
@@ -54,7 +59,7 @@ def write_card(
     card_data = ModelCardData(
         license=LICENSE,
         library_name="transformers",
-        pipeline_tag=task,
+        pipeline_tag=HUB_TAGS.get(task or "", task),
         tags=["updown", config.model_type, "region-features", *more_tags(config, classes)],
         model_name=name,
         eval_results=evaluation_results(evaluation, task=task) or None,

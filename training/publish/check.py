@@ -22,6 +22,8 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "object-detection": {"threshold": 0.01},
     "zero-shot-object-detection": {"candidate_labels": ["a red circle", "a dog"], "threshold": 0.01},
     "phrase-grounding": {"text": "a red circle and a dog", "phrases": ["a red circle", "a dog"]},
+    "visual-entailment": {"text": ["a red circle is there", "nothing is there"]},
+    "visual-reasoning": {"text": "a red circle is in both"},
     "zero-shot-image-classification": {"candidate_labels": ["a red circle", "two dogs on a beach"]},
 }
 TEXTS = ["a red circle", "two dogs run on a beach."]  # of different length, so that one is padded
@@ -90,7 +92,9 @@ def outputs_of(
     answers = {}
     for task in tasks:
         transformers.set_seed(0)
-        answers[task] = transformers.pipeline(task, model=model, **options)(drawn_image(), **QUESTIONS.get(task, {}))
+        run, image = transformers.pipeline(task, model=model, **options), drawn_image()
+        several = getattr(run, "num_images", 1)  # that it reads together
+        answers[task] = run(image if several == 1 else [image] * several, **QUESTIONS.get(task, {}))
     return {"classes": classes, "outputs": outputs, "tasks": answers}
 
 
@@ -112,6 +116,10 @@ def numbers_of(model: Any, inputs: dict[str, Any], *, compares: bool = True) -> 
     objectives = getattr(model.config, "objectives", None) or {}
     taken = inspect.signature(model.forward).parameters
     given = {name: tensor for name, tensor in inputs.items() if name in taken}
+    if "region_index" in taken:  # each text is of a region of its own
+        given["region_index"] = torch.arange(len(given["input_ids"]))
+    if getattr(model.config, "num_images", 1) > 1 and "image_index" in taken:  # the one image in every place
+        given["image_index"] = torch.zeros(len(given["input_ids"]), model.config.num_images, dtype=torch.long)
     found: dict[str, Any] = {}
     with torch.no_grad():
         if compares or objectives.get("itc"):

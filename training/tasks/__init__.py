@@ -6,14 +6,25 @@ from accelerate import Accelerator
 
 from training.recipe_sections import Recipe
 
-from . import captioning, detection, grounding, prefix_lm, pretraining, retrieval, vqa
+from . import (
+    captioning,
+    dense_captioning,
+    detection,
+    entailment,
+    grounding,
+    pairs,
+    prefix_lm,
+    pretraining,
+    retrieval,
+    vqa,
+)
 from .spec import Task, TaskSpec
 
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
-        *(captioning.SPEC, detection.SPEC, grounding.SPEC, prefix_lm.SPEC),
-        *(pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
+        *(captioning.SPEC, dense_captioning.SPEC, detection.SPEC, entailment.SPEC, grounding.SPEC, pairs.SPEC),
+        *(prefix_lm.SPEC, pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
     )
 }
 

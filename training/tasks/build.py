@@ -35,7 +35,7 @@ CHANGEABLE = (
     *("trainable_stages", "region_dropout", "word_dropout", "output_dropout", "frozen_stages", "min_regions"),
     *("phrase_loss_weight", "phrase_temperature", "frozen_depthwise"),
     *("max_regions", "score_threshold", "nms_per_class", "nms_thresholds", "duplicate_iou", "min_region_side"),
-    "region_confidence",
+    *("region_confidence", "dense_rank", "dense_nms_iou", "dense_box_weight"),
     "attribute_loss_weight",
     *("mask_loss_weight", "region_batch_size"),
     *("question_dropout", "attention_dropout", "answer_dropout", "region_feature_dropout", "tag_top_k"),

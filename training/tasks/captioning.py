@@ -21,7 +21,6 @@ from transformers import LogitsProcessorList, PreTrainedConfig
 
 from modeling_updown import (
     UpDownCaptioningConfig,
-    UpDownForImageCaptioning,
     UpDownTokenizer,
     boundary_token_ids,
     caption_token_ids,
@@ -128,7 +127,7 @@ class CaptioningTask(CaptionedTask):
             unk_token_id=tokenizer.unk_token_id,
             **source_fields(source[0], recipe.regions),
         )
-        model: Any = UpDownForImageCaptioning(config)
+        model: Any = self.model_class(config)
         model.lm_head.bias.data.copy_(word_bias(tokenizer, captions))
         set_generation(model, recipe, never={config.pad_token_id, config.bos_token_id, config.unk_token_id})
         return self.assembled(model, tokenizer, source)

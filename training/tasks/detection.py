@@ -5,6 +5,7 @@ and, where boxes have attributes, Visual Genome's of attributes. Pseudo-boxes of
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -22,10 +23,11 @@ from tqdm.auto import tqdm
 
 from modeling_updown import UpDownDetector, UpDownDetectorConfig, UpDownImageProcessor
 from modeling_updown.outputs_updown import check_detections
+from training.console import say
 from training.data.boxes.formats import DETECTION_FORMATS, load_detection
+from training.data.boxes.held_out import hold_out, listed_names
 from training.data.boxes.rows import DetectionData
 from training.data.mirroring import tell_sides
-from training.data.polygons import polygons_in
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.regions.extract import crop, image_of, random_crop, undecoded
 from training.saved_models import load_with_processor
@@ -49,16 +51,23 @@ from training.tasks.detection_masks import (
     pasted,
     prepare_masks,
 )
+from training.tasks.detection_objects import (
+    drawn_phrases,
+    image_objects,
+    mirrored,
+    objects_in,
+    pad_objects,
+    pad_phrases,
+)
 from training.tasks.detection_recipe import DetectionRecipe, check_recipe
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.text.phrase_vectors import PhraseVectors
 
 FORMATS: dict[str, Callable[..., DetectionData]] = {**DETECTION_FORMATS, "scenes": read_scene_boxes}
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
-PLACES, LISTS = ("boxes", "phrase_boxes"), ("attribute_ids", "other_ids")
+PLACES = ("boxes", "phrase_boxes")
 BILINEAR = Resampling.BILINEAR
 PROBS = ("image_id", "boxes", "object_probs")
-VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
 # of an image: as many as COCO counts, and no cells
 SCORED = {"min_regions": 1, "max_regions": 100, "score_threshold": 0.01, "grid_sizes": []}
 
@@ -80,11 +89,12 @@ class DetectionTask:
         self.covered: dict[str, dict[int, list[int]]] = {}
         self.named: dict[str, bool] = {}  # of each split, whether its classes are the model's
         self.mask_cells = 0  # a side of the true masks that are learnt
+        self.held_out: list[str] = []
 
     def prepare(self) -> None:
         """Everything training needs: rows, model, image processor; what is wrong with the data is met here."""
         recipe = self.recipe
-        data = self.read(recipe.train.split)
+        data = self.training_data()
         if recipe.train.objective == ALONE and (shown := masked_rows(data.rows)):
             data = replace(data, rows=data.rows.select(shown))  # other images would teach nothing
         self.train_rows = undecoded(data.rows)
@@ -121,6 +131,20 @@ class DetectionTask:
         data = load_by_split(partial(load_detection, formats=FORMATS), self.recipe.data, split=split, names=BY_SPLIT)
         if not any(len(boxes) for boxes in data.rows["boxes"]):
             raise ValueError(f"the split {split!r} has no box")
+        return data
+
+    def training_data(self) -> DetectionData:
+        """The training split without what the recipe holds out; `ValueError` where that leaves no box."""
+        recipe = self.recipe
+        data = self.read(recipe.train.split)
+        self.held_out = listed_names(recipe.held_out.names)
+        if not self.held_out:
+            return data
+        data, left_out = hold_out(data, self.held_out)
+        if all(all(crowd) for crowd in data.rows["crowd"][:]):
+            raise ValueError("held_out.names leaves no box to learn from: hold out fewer names")
+        if self.accelerator.is_main_process:
+            say(f"held out: {left_out.num_boxes} boxes, {left_out.num_phrases} phrases; {', '.join(left_out.names)}")
         return data
 
     def evaluation_rows(self, split: str, *, max_images: int = 0) -> tuple[Dataset, Dataset]:
@@ -198,13 +222,26 @@ class DetectionTask:
             id2label=data.id2label,
             attribute_id2label=data.attribute_id2label,
         )
+        config.held_out_names = self.held_out
+        if self.held_out and recipe.regions.weights and Path(recipe.regions.weights).is_dir():
+            warnings.warn(f"the backbone of {recipe.regions.weights} may have learnt names held out here", stacklevel=2)
         self.model = load_backbone(UpDownDetector(config), recipe.regions)
         self.processor = build_image_processor(config, recipe.regions)
 
     def start_from(self, folder: str) -> None:
-        """A saved detector; its sizes stay what they are, its images are prepared as the recipe says."""
+        """A saved detector; its sizes stay what they are, its images are prepared as the recipe says.
+
+        Raises `ValueError` where it has not held out what the recipe does.
+        """
         self.load(folder)
         add_mask_head(self.model, self.recipe.model)
+        learnt = [name for name in self.held_out if name not in (self.model.config.held_out_names or [])]
+        if learnt:
+            raise ValueError(
+                f"held_out.names has {learnt[0]!r}, which the detector in {folder} may have learnt: start a new one, "
+                "or from one that held it out"
+            )
+        self.model.config.held_out_names = self.held_out
         override_config(self.model.config, self.recipe.model, section="model")
         change_region_source(self.model, self.processor, self.recipe.regions)
 
@@ -392,9 +429,6 @@ class DetectionTask:
         return {"metrics": {name: value for name, value in scored.metrics.items() if name.endswith("_x100")}}
 
 
-FLIP, FLIP_SHIFT = np.array([-1, 1, -1, 1], dtype=np.float32), np.array([1, 0, 1, 0], dtype=np.float32)
-
-
 def repeated_images(object_ids: list[list[int]], *, threshold: float, seed: int) -> np.ndarray:
     """The numbers of the images of an epoch: each at least once, those of rare classes more often.
 
@@ -431,65 +465,6 @@ def named_image(row: dict[str, Any]) -> PilImage:
         raise ValueError(f"image {row['image_id']!r} cannot be read ({error}): take it out of the data") from error
 
 
-def image_objects(row: dict[str, Any]) -> dict[str, Any]:
-    """The objects of a row: `boxes` (N, 4), `object_ids` (N,) with -1 for a crowd, `attribute_ids` and `other_ids`, N
-    lists.
-    """
-    ids = np.asarray(row["object_ids"], dtype=np.int64)
-    ids[np.asarray(row["crowd"], dtype=bool)] = -1
-    return {
-        "boxes": np.asarray(row["boxes"], dtype=np.float32).reshape(-1, 4),
-        "object_ids": ids,
-        "attribute_ids": list(row["attribute_ids"]),
-        "other_ids": list(row["other_object_ids"]),
-        "polygons": list(row.get("polygons", [[]] * len(row["boxes"]))),
-    }
-
-
-def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
-    """The objects of which enough is seen in a part (4,) of the image, their boxes clipped to it and in 0..1 of it;
-    and so the phrases' places.
-
-    Of a crowd anything is enough: nothing in it may count as background.
-    """
-    share = np.where(objects["object_ids"] < 0, 0.0, VISIBLE_SHARE)
-    boxes, kept = boxes_in(objects["boxes"], part, share=share)
-    shown = {"boxes": boxes, "object_ids": objects["object_ids"][kept]}
-    shown |= {name: [objects[name][i] for i in kept] for name in LISTS if name in objects}
-    if "polygons" in objects:
-        shown["polygons"] = [polygons_in(objects["polygons"][i], part) for i in kept]
-    if "phrases" in objects:
-        places, kept = boxes_in(objects["phrase_boxes"], part, share=VISIBLE_SHARE)
-        shown |= {"phrase_boxes": places, "phrases": [objects["phrases"][i] for i in kept]}
-    return shown
-
-
-def boxes_in(boxes: np.ndarray, part: np.ndarray, *, share: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-    """Of boxes (N, 4) those of whose area more than `share` is seen in a part (4,) of the image: clipped to it and in
-    0..1 of it (M, 4), and their numbers (M,).
-    """
-    size = np.tile(part[2:] - part[:2], 2)
-    clipped = np.clip((boxes - np.tile(part[:2], 2)) / size, 0, 1)
-    seen = np.prod((clipped[:, 2:] - clipped[:, :2]) * size[:2], axis=1)
-    kept = np.flatnonzero(seen > share * np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-    return clipped[kept].astype(np.float32), kept
-
-
-def drawn_phrases(row: dict[str, Any], draw: np.random.Generator, *, most: int) -> dict[str, Any]:
-    """`phrases` of a row, at most so many, drawn by chance, and `phrase_boxes` (P, 4), their places."""
-    said = row["regions"]
-    chosen = draw.permutation(len(said))[:most]
-    return {
-        "phrases": [said[i]["phrase"] for i in chosen],
-        "phrase_boxes": np.asarray([said[i]["box"] for i in chosen], dtype=np.float32).reshape(-1, 4),
-    }
-
-
-def mirrored(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) of the image mirrored left to right."""
-    return boxes[:, [2, 1, 0, 3]] * FLIP + FLIP_SHIFT
-
-
 def nearest_shape(size: tuple[int, int], shapes: list[list[int]]) -> tuple[int, int]:
     """Width and height of the shape (height, width) whose ratio of sides is most like an image's (width, height).
 
@@ -498,47 +473,6 @@ def nearest_shape(size: tuple[int, int], shapes: list[list[int]]) -> tuple[int, 
     """
     height, width = min(shapes, key=lambda shape: abs(math.log(size[0] * shape[0] / (size[1] * shape[1]))))
     return width, height
-
-
-def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Images' objects as the detector's labels: `labels` (P, N), `true_boxes` (P, N, 4), `true_attributes` (P, N, K),
-    and `other_object_ids` (P, N, K') where an object has several names.
-
-    >>> pad_objects([{"boxes": np.zeros((0, 4)), "object_ids": np.array([]), "attribute_ids": []}])["labels"].shape
-    torch.Size([1, 1])
-    """
-    most = max(1, *(len(part["object_ids"]) for part in objects), 1)
-    widest = max([1, *(len(ids) for part in objects for ids in part["attribute_ids"])])
-    labels = torch.zeros(len(objects), most, dtype=torch.long)
-    boxes = torch.zeros(len(objects), most, 4)
-    attributes = torch.zeros(len(objects), most, widest, dtype=torch.long)
-    for place, part in enumerate(objects):
-        count = len(part["object_ids"])
-        labels[place, :count] = torch.from_numpy(np.asarray(part["object_ids"], dtype=np.int64))
-        boxes[place, :count] = torch.from_numpy(np.asarray(part["boxes"], dtype=np.float32))
-        for row, ids in enumerate(part["attribute_ids"]):
-            attributes[place, row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-    padded = {"labels": labels, "true_boxes": boxes, "true_attributes": attributes}
-    most_names = max((len(ids) for part in objects for ids in part.get("other_ids", [])), default=0)
-    if most_names:
-        padded["other_object_ids"] = others = torch.zeros(len(objects), most, most_names, dtype=torch.long)
-        for place, part in enumerate(objects):
-            for row, ids in enumerate(part["other_ids"]):
-                others[place, row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-    return padded
-
-
-def pad_phrases(objects: list[dict[str, Any]], vectors: PhraseVectors) -> dict[str, torch.Tensor]:
-    """Images' phrases as the detector's: `phrase_boxes` (P, N, 4) and `phrase_embeds` (P, N, E), zeros where there is
-    none.
-    """
-    most = max(1, *(len(part["phrases"]) for part in objects), 1)
-    boxes, embeds = torch.zeros(len(objects), most, 4), torch.zeros(len(objects), most, vectors.size)
-    for place, part in enumerate(objects):
-        count = len(part["phrases"])
-        boxes[place, :count] = torch.from_numpy(part["phrase_boxes"])
-        embeds[place, :count] = vectors(part["phrases"])
-    return {"phrase_boxes": boxes, "phrase_embeds": embeds}
 
 
 def class_scores(output: Any) -> torch.Tensor:

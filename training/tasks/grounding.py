@@ -2,12 +2,13 @@
 
 A row is an image with its sentences; the phrases of a sentence are read in one pass with the regions of the image, each
 learns which of these it speaks of and how far they are from its boxes. A split is scored as Flickr30k Entities is, by
-the ranked boxes of each phrase (`training/metrics/grounding/phrases.py`), and by masks where rows and regions have
-them (`training/tasks/grounding_masks.py`).
+the ranked boxes of each phrase; where rows have them, expressions also by the IoU of their best box, candidates by the
+one chosen, and phrases without a referent by how well they are told apart (`training/tasks/grounding_scores.py`), and
+by masks where rows and regions have them (`training/tasks/grounding_masks.py`).
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,29 +25,30 @@ from modeling_updown.outputs_updown import check_finite
 from modeling_updown.phrase_spans_updown import NO_SPAN, token_spans
 from training.data.mirroring import tell_sides
 from training.data.phrases.formats import PHRASE_FORMATS, load_phrases
-from training.metrics.grounding.phrases import phrase_recall
-from training.metrics.item_scores import item_scores
 from training.recipe_sections import Recipe
 from training.scenes.expressions import read_scene_phrases
 from training.tasks.build import load_by_split
 from training.tasks.captions import CaptionedTask
 from training.tasks.card_facts import text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
-from training.tasks.grounding_masks import COLUMN, MaskedPhrase, PhraseMask, best_mask, mask_figures, read_masks
+from training.tasks.grounding_masks import COLUMN, MaskedPhrase, best_mask, mask_figures, read_masks
 from training.tasks.grounding_masks import FIGURES as MASK_FIGURES
+from training.tasks.grounding_scores import (
+    EXPRESSION_FIGURES,
+    FIGURES,
+    MERGED,
+    MORE_FIGURES,
+    FoundPhrase,
+    Ranked,
+    phrase_scores,
+    predictions_of,
+)
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 
 FORMATS: dict[str, Callable[..., Dataset]] = {**PHRASE_FORMATS, "scenes": read_scene_phrases}
-BY_SPLIT = ("annotations", "images", "num_scenes")
+BY_SPLIT = ("annotations", "instances", "images", "num_scenes", "none_share")
 NOWHERE = -1.0  # in place of true boxes that are not there
-MERGED = "merged_"  # stands before the figures of the protocol of merged boxes
-FIGURES = {
-    **{f"recall_{k}": f"R@{k} at IoU 0.5" for k in (1, 5, 10)},
-    "upper_bound": "upper bound of R@K",
-    "pointing": "pointing accuracy",
-}
-Found = tuple[np.ndarray, float, np.ndarray, PhraseMask | None]
-FIELDS = ("score", "hidden_size", "loss", "iou", "box_weight", "dropout")  # of the config, after `grounding_`
+FIELDS = ("score", "hidden_size", "loss", "iou", "box_weight", "dropout", "none")  # of the config, after `grounding_`
 
 
 class Sentence(NamedTuple):
@@ -55,26 +57,6 @@ class Sentence(NamedTuple):
     ids: torch.Tensor
     spans: torch.Tensor
     boxes: list[list[list[float]]]
-
-
-class FoundPhrase(NamedTuple):
-    """A phrase of a split, and what was found of it.
-
-    boxes: (R, 4), the best first, none of a phrase that was cut off its sentence; score: of the best; regions: (R, 4),
-    those that were moved; mask: that of the best, if regions have masks; true, kinds: its boxes and types; polygons:
-    of its true mask, if known; owner: the row of its image.
-    """
-
-    boxes: np.ndarray
-    score: float
-    regions: np.ndarray
-    mask: PhraseMask | None
-    true: list[list[float]]
-    kinds: list[str]
-    polygons: list[list[float]]
-    text: str
-    caption: str
-    owner: int
 
 
 class GroundingTask(FusionTask, CaptionedTask):
@@ -110,7 +92,20 @@ class GroundingTask(FusionTask, CaptionedTask):
         self.train_rows = self.images.prepare(rows, flips=flips)
         self.num_rows = len(self.train_rows)
         self.sided = tell_sides(self.train_rows["captions"][:] if flips else [[]] * self.num_rows)
+        self.check_referents(self.train_rows["phrases"])
         self.sentences = self.encoded(self.train_rows)
+
+    def check_referents(self, phrases: Iterable[Any]) -> None:
+        """`ValueError` for phrases without a referent that the model could not learn."""
+        config = self.model.config
+        if config.grounding_none or config.grounding_loss == "binary":
+            return
+        absent = sum(not phrase["boxes"] for row in phrases for own in row for phrase in own)
+        if absent:
+            raise ValueError(
+                f"{absent} training phrases have no referent, which this model does not learn: set "
+                "model.grounding_none: true, or model.grounding_loss: binary, or leave them out"
+            )
 
     def settled_fields(self) -> dict[str, Any]:
         """The fields of the head, whatever the model of `init_from` was saved with or learnt."""
@@ -151,7 +146,7 @@ class GroundingTask(FusionTask, CaptionedTask):
         ]
         owners = np.repeat(np.arange(len(chosen)), [len(own) for own in chosen])
         sentences = list(itertools.chain.from_iterable(chosen))
-        labels = padded([padded([torch.tensor(boxes) for boxes in sentence.boxes]) for sentence in sentences])
+        labels = padded([padded([true_boxes(boxes) for boxes in sentence.boxes]) for sentence in sentences])
         return {
             **self.image_inputs(self.train_rows, indices, flipped=flipped),
             **self.sentence_inputs(sentences, owners),
@@ -204,22 +199,11 @@ class GroundingTask(FusionTask, CaptionedTask):
         finally:
             if read:
                 del self.images.columns[COLUMN]  # training has no use for them
-        boxes, true = [phrase.boxes for phrase in found], [phrase.true for phrase in found]
-        scores = phrase_recall(boxes, true, types=[phrase.kinds for phrase in found])
-        merged = phrase_recall(boxes, true, protocol="merge_boxes")
-        bound = phrase_recall([phrase.regions for phrase in found], true)["upper_bound"]
-        metrics = {name: scores[name] for name in FIGURES} | {"region_upper_bound": bound}
-        metrics |= {f"{MERGED}{name}": merged[name] for name in FIGURES}
         masked = [MaskedPhrase(phrase.mask, phrase.polygons, phrase.owner) for phrase in found]
-        metrics |= mask_figures(masked, rows, self.images)
-        metrics |= {f"{name}_x100": 100 * value for name, value in metrics.items()}
-        ids, owners = rows["image_id"][:], [phrase.owner for phrase in found]
-        items = {name: item_scores(ids, scores["per_item"][name], owners=owners) for name in FIGURES}
-        domains = {
-            kind: {f"{name}_x100": own[f"{name}_x100"] for name in FIGURES} | {"phrases": own["num_phrases"]}
-            for kind, own in scores["per_type"].items()
-        }
-        return Scored(metrics, predictions_of(found, ids, scores["per_item"]["recall_1"]), domains, items)
+        metrics, items, domains = phrase_scores(
+            found, rows["image_id"][:], more=mask_figures(masked, rows, self.images)
+        )
+        return Scored(metrics, predictions_of(found, rows["image_id"][:]), domains, items)
 
     def grounded(self, model: Any, rows: Dataset) -> list[FoundPhrase]:
         """What the model finds of every phrase of the rows, in their order."""
@@ -227,24 +211,20 @@ class GroundingTask(FusionTask, CaptionedTask):
         sentences, phrases, captions = self.encoded(rows), rows["phrases"][:], rows["captions"][:]
         mine = np.array_split(np.arange(len(rows)), accelerator.num_processes)[accelerator.process_index]
         starts = range(0, len(mine), size)
-        made: list[tuple[int, list[Found]]] = []
+        made: list[tuple[int, list[Ranked]]] = []
         for start in tqdm(starts, desc="images", disable=not accelerator.is_main_process, leave=False):
             made += self.ground_images(model, rows, mine[start : start + size], sentences)
         found = []
         for image, results in sorted(gather_object(made), key=lambda one: one[0]):
             own = [(text, p) for text, row in zip(captions[image], phrases[image], strict=True) for p in row]
-            for (boxes, score, regions, mask), (text, phrase) in zip(results, own, strict=True):
-                polygons = list(itertools.chain.from_iterable(phrase["polygons"]))
-                said = (phrase["boxes"], phrase["kinds"], polygons, text[phrase["start"] : phrase["end"]], text)
-                found.append(FoundPhrase(boxes, score, regions, mask, *said, image))
+            found += [FoundPhrase.of(r, p, text, owner=image) for r, (text, p) in zip(results, own, strict=True)]
         return found
 
     @torch.no_grad()
     def ground_images(
         self, model: Any, rows: Dataset, indices: np.ndarray, sentences: Sequence[Sequence[Sentence]]
-    ) -> list[tuple[int, list[Found]]]:
-        """For each image by number, and each of its phrases: the boxes (R, 4), the best first, the best score, the
-        regions that they were moved from, and the mask of the best. A phrase that was cut off its sentence has none."""
+    ) -> list[tuple[int, list[Ranked]]]:
+        """For each image by number, what is found of each of its phrases."""
         chosen = [sentences[index] for index in indices.tolist()]
         owners = np.repeat(np.arange(len(chosen)), [len(own) for own in chosen])
         texts = list(itertools.chain.from_iterable(chosen))
@@ -252,19 +232,21 @@ class GroundingTask(FusionTask, CaptionedTask):
         output = model(**self.on_device(inputs))
         real = output.logits > float("-inf")
         check_finite(output.logits[real], model, what="scores of regions")
-        found: list[tuple[int, list[Found]]] = [(index, []) for index in indices.tolist()]
+        found: list[tuple[int, list[Ranked]]] = [(index, []) for index in indices.tolist()]
         for text, (sentence, owner) in enumerate(zip(texts, owners.tolist(), strict=True)):
             there = real[text, 0]
             regions = output.region_boxes[owner][there].float().cpu().numpy()
             for phrase, span in enumerate(sentence.spans.tolist()):
                 if tuple(span) == NO_SPAN:
-                    found[owner][1].append((np.zeros((0, 4)), 0.0, regions, None))
+                    found[owner][1].append(Ranked.cut(regions))
                     continue
                 order = output.logits[text, phrase][there].argsort(descending=True, stable=True)
                 boxes = output.pred_boxes[text, phrase][there][order].float().cpu().numpy()
-                best = output.phrase_scores[text, phrase][there][order[0]].item()
-                place = int(there.nonzero()[order[0]])
-                found[owner][1].append((boxes, best, regions, best_mask(output, owner, place)))
+                scores = output.phrase_scores[text, phrase][there][order].float().cpu().numpy()
+                none = output.none_scores
+                sure = float(scores[0]) if none is None else 1 - none[text, phrase].item()
+                mask = best_mask(output, owner, int(there.nonzero()[order[0]]))
+                found[owner][1].append(Ranked(boxes, scores, regions[order.cpu().numpy()], sure, mask))
         return found
 
     def figures(self, scored: Scored, *, num_beams: int) -> dict[str, Any]:
@@ -279,20 +261,13 @@ def grounding_rows(data: dict[str, Any], *, split: str) -> Dataset:
     return load_by_split(partial(load_phrases, formats=FORMATS), data, split=split, names=BY_SPLIT)
 
 
-def predictions_of(found: Sequence[FoundPhrase], ids: Sequence[str], hits: Sequence[float]) -> list[dict[str, Any]]:
-    """What was found of each phrase: its best box (xyxy in 0..1), the score, and whether it is right."""
-    return [
-        {
-            "image_id": ids[phrase.owner],
-            "caption": phrase.caption,
-            "phrase": phrase.text,
-            "types": phrase.kinds,
-            "box": [round(float(side), 4) for side in phrase.boxes[0]] if len(phrase.boxes) else [],
-            "score": round(phrase.score, 4),
-            "right": bool(hit),
-        }
-        for phrase, hit in zip(found, hits, strict=True)
-    ]
+def true_boxes(boxes: Sequence[Sequence[float]]) -> torch.Tensor:
+    """The true boxes of a phrase, (M, 4); one that is nowhere in the place of none.
+
+    >>> true_boxes([]).tolist()
+    [[-1.0, -1.0, -1.0, -1.0]]
+    """
+    return torch.tensor(boxes or [[NOWHERE] * 4])
 
 
 def padded(rows: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -324,8 +299,9 @@ def check_recipe(recipe: Recipe) -> None:
     """`ValueError` for crops, which may lack what a phrase speaks of, and for what cannot be withheld."""
     if recipe.regions.crops < 1:
         raise ValueError(f"regions.crops is {recipe.regions.crops}: phrases speak of whole images, leave it out")
-    if recipe.train.withhold == "question":
-        raise ValueError("train.withhold is 'question', which phrases have none of: set it to text, or to image")
+    if recipe.train.withhold in ("question", "regions"):
+        withheld = recipe.train.withhold
+        raise ValueError(f"train.withhold is {withheld!r}, which phrases have none of: set it to text, or to image")
     if recipe.model.get("grounding_score") == "region":
         raise ValueError(
             "model.grounding_score is 'region', which reads one expression a text: the phrases of a sentence need "
@@ -347,6 +323,11 @@ def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
         "Score": f"from {read[config.grounding_score]}",
         "Learns": f"{learnt[config.grounding_loss]}, from an IoU of {config.grounding_iou:g} on",
         "Regression of boxes": moved,
+        **(
+            {"Phrases without a referent": "told by a learnt region beside the image's"}
+            if config.grounding_none
+            else {}
+        ),
     }
 
 
@@ -363,9 +344,11 @@ SPEC = TaskSpec(
         **FIGURES,
         "region_upper_bound": "upper bound of R@K by the regions as they are",
         **{f"{MERGED}{name}": f"{title}, boxes of a phrase merged" for name, title in FIGURES.items()},
+        **EXPRESSION_FIGURES,
+        **MORE_FIGURES,
         **MASK_FIGURES,
     },
-    best_by=("recall_1", *(name for name in (*FIGURES, *MASK_FIGURES) if name != "recall_1")),
+    best_by=tuple({"recall_1": "", **FIGURES, **EXPRESSION_FIGURES, **MORE_FIGURES, **MASK_FIGURES}),
     check=check_recipe,
     card_facts=card_facts,
 )

@@ -55,17 +55,21 @@ class TopDownTask:
             return
         if recipe.init_from and owns_region_source(recipe.init_from):
             return
-        ask_store(recipe.regions, rows, flips=recipe.regions.flips)
+        ask_store(recipe.regions, self.rows_of_images(rows), flips=recipe.regions.flips)
         if recipe.evaluate.max_images:
             return  # the others need not be there
         try:
-            ask_store(recipe.regions, self.rows(recipe.evaluate.split))
+            ask_store(recipe.regions, self.rows_of_images(self.rows(recipe.evaluate.split)))
         except ValueError as error:
             raise ValueError(f"evaluate.split is {recipe.evaluate.split!r}: {error}") from error
 
     def rows(self, split: str) -> Dataset:
         """The rows of a split as the data have them, with `image_id` and `image`."""
         raise NotImplementedError
+
+    def rows_of_images(self, rows: Dataset) -> Dataset:
+        """Rows with the `image_id` and `image` of each image of the rows; here themselves."""
+        return rows
 
     def check_evaluation(self) -> None:
         """Meet what is wrong with the splits to be scored, and extract their images, before the first epoch."""

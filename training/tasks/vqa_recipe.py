@@ -38,3 +38,5 @@ def check_recipe(recipe: VqaRecipe) -> None:
         raise ValueError(f"regions.crops is {recipe.regions.crops}: questions ask about whole images, leave it out")
     if recipe.train.withhold == "text":
         raise ValueError("train.withhold is 'text', which questions call the question: set it to question, or to image")
+    if recipe.train.withhold == "regions":
+        raise ValueError("train.withhold is 'regions': set it to image, of which questions have nothing left then")

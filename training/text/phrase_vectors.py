@@ -2,8 +2,8 @@
 
     ["a pink dress", ...] + a sentence encoder --PhraseVectors--> (E,) a phrase, made once, at start
 
-The mean of the last layer's states over the words, of length 1, as sentence-transformers' all-MiniLM models pool
-(Reimers and Gurevych 2019). Any text encoder of Hugging Face works.
+Vectors are those of `modeling_updown/open_names_updown.py`, by which a trained detector is asked for names. Any text
+encoder of Hugging Face works.
 """
 
 import hashlib
@@ -20,13 +20,12 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import AutoModel
 
+from modeling_updown.open_names_updown import text_vectors
 from training.console import one_line
 from training.data.files import write_atomically
 from training.saved_models import weights_mark
 from training.text.word_pieces import pretrained_tokenizer
 
-MOST_WORD_PIECES = 64
-TEXTS_A_BATCH = 256
 UNMARKED = ("_name_or_path", "transformers_version")  # of an encoder's config: where it lies, and what wrote it
 
 
@@ -57,22 +56,14 @@ class TextEncoder:
                 digest.update(path.name.encode() + path.read_bytes())
         return digest.hexdigest()
 
-    @torch.no_grad()
     def __call__(self, texts: Sequence[str], *, device: torch.device | str = "cpu") -> torch.Tensor:
         """Texts (N) -> vectors (N, E) of length 1, float32, on the CPU; they are computed on `device`."""
         model = self.model.to(device)
         parts = [torch.zeros(0, model.config.hidden_size)]
         with tqdm(total=len(texts), desc="phrases", unit="phrase") as bar:
-            for start in range(0, len(texts), TEXTS_A_BATCH):
-                batch = list(texts[start : start + TEXTS_A_BATCH])
-                words = self.tokenizer(
-                    batch, padding=True, truncation=True, max_length=MOST_WORD_PIECES, return_tensors="pt"
-                ).to(device)
-                states = model(**words).last_hidden_state  # (n, T, E)
-                mask = words["attention_mask"][..., None].to(states.dtype)
-                mean = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-                parts.append(F.normalize(mean, dim=1).cpu())
-                bar.update(len(batch))
+            for part in text_vectors(texts, model, self.tokenizer):
+                parts.append(part)
+                bar.update(len(part))
         return torch.cat(parts)
 
 

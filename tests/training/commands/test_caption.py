@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from transformers import pipeline, set_seed
 
 from tests import tiny
 from training import cli
+from training.data.captions.phrase_places import noun_phrase_places
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +106,24 @@ def test_a_temperature_is_above_zero(temperature: str, image: Path, capsys: pyte
     with pytest.raises(SystemExit) as stopped:
         run(image, "--sample", "--temperature", temperature)
     assert stopped.value.code == 2 and f"'{temperature}' is not a number above 0" in capsys.readouterr().err
+
+
+def test_what_a_caption_names_is_found(
+    model: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grounder = tiny.save_tiny_grounding(tmp_path / "grounder")
+    ground, captioner = pipeline("phrase-grounding", model=str(grounder)), pipeline("image-to-text", model=str(model))
+    said = captioner(str(image), words=["dog", "old table"])[0]["generated_text"]
+    places = noun_phrase_places(said)
+    assert places
+    expected = [f"{image}: {said}"]
+    for one in ground(str(image), said, phrases=places):
+        x1, y1, x2, y2 = one["boxes"][0]["box"].values()
+        expected += [f"  {one['phrase']}", f"    {one['boxes'][0]['score']:.3f} at {x1},{y1} to {x2},{y2} pixels"]
+    asked = [image, "--model", model, "--words", "dog", "--words", "old table", "--ground", grounder]
+    picture = tmp_path / "found.png"
+    assert run(*asked, "--draw", picture) == 0
+    assert capsys.readouterr().out.splitlines() == [*expected, f"  drawn: {picture}"]
+    assert max(Image.open(picture).size) == 1000
+    assert run("--model", model, "--ground", image, image) == 2
+    assert "is an image, and --ground takes a model: put images before --ground" in capsys.readouterr().err

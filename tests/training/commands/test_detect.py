@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from transformers import AutoModel
 
-from modeling_updown import UpDownDetector, UpDownImageProcessor
+from modeling_updown import UpDownDetector, UpDownImageProcessor, embed_names, open_regions
 from tests import tiny
 from training import cli
 
@@ -203,3 +204,31 @@ def test_a_captioners_own_detector_will_do(tmp_path: Path, image: Path, capsys: 
     assert run(image, "--model", folder, "--threshold", 0) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) > 4 and " thing" in lines[1]
+
+
+def test_regions_are_named_by_any_names(
+    model: Path, image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The likeliest of the names by an encoder, as `open_regions` has them; what is missing is said."""
+    asked, encoder = tmp_path / "asked", tmp_path / "encoder"
+    tiny.tiny_pyramid_detector(phrase_embedding_size=32).save_pretrained(asked)
+    UpDownImageProcessor.from_pretrained(model).save_pretrained(asked)
+    AutoModel.from_config(tiny.tiny_encoder_config()).save_pretrained(encoder)
+    tiny.tiny_tokenizer().save_pretrained(encoder)
+    names = ["brown dog", "ocean"]
+    options = ("--names", *names, "--encoder", encoder, "--threshold", 0, "--json", tmp_path / "found.json")
+    assert run(image, "--model", asked, *options) == 0
+    output = found_in(asked, image, max_regions=9, name_embeds=embed_names(names, str(encoder)))
+    found = json.loads((tmp_path / "found.json").read_text())[str(image)]
+    assert found == open_regions(output, names)[0] and {region["label"] for region in found} <= {*names}
+    assert "9 regions" in capsys.readouterr().out
+    assert run(image, "--model", asked, "--box", "10,10,60,60", *options) == 0
+    assert "1 regions" in capsys.readouterr().out
+    for arguments, message in (
+        ((asked, "--names", "dog", "cat"), "--names and --encoder belong together"),
+        ((asked, "--encoder", encoder), "--names and --encoder belong together"),
+        ((asked, "--names", "dog", "--encoder", encoder), "give two names or more"),
+        ((model, "--names", "dog", "cat", "--encoder", encoder), "this detector learnt no phrases"),
+    ):
+        assert run(image, "--model", *arguments) != 0
+        assert message in capsys.readouterr().err

@@ -50,6 +50,9 @@ def test_it_says_what_the_pipeline_finds(model: Path, image: Path, capsys: pytes
     assert capsys.readouterr().out.splitlines() == [*lines_of(found), f"  drawn: {picture}"]
     assert json.loads(written.read_text()) == json.loads(json.dumps(found))
     assert max(Image.open(picture).size) == 1000
+    assert run(image, TEXT, "--model", model, "--phrases") == 0
+    named = ground(str(image), TEXT, phrases=["a brown dog", "the grass"])
+    assert capsys.readouterr().out.splitlines() == lines_of(named)
 
 
 def test_mistakes_take_one_sentence(
@@ -66,7 +69,7 @@ def test_mistakes_take_one_sentence(
         ([tmp_path / "broken.png", TEXT, "--model", model], "broken.png"),
         ([image, TEXT, "--model", answers], "but UpDownFusionForGrounding (type 'updown_fusion') is wanted"),
         ([image, TEXT, "--model", blind], "no detector of its own"),
-        ([image, TEXT], "name a grounding model with --model; none is published"),
+        ([image, "it is there", "--phrases", "--model", model], "no noun was found in 'it is there'"),
     ):
         assert run(*arguments) == 2, message
         said = capsys.readouterr()

@@ -13,6 +13,7 @@ from modeling_updown import (
     UpDownFusionForGrounding,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForPreTraining,
+    UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
     UpDownFusionModel,
     UpDownProcessor,
@@ -178,10 +179,12 @@ def test_masked_classes_soft_and_hard(golden, pretrained):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("task", ["vqa", "ve"])
-def test_answers_and_entailment(golden, options, task):
+@pytest.mark.parametrize(
+    ("task", "kind"), [("vqa", UpDownFusionForVisualQuestionAnswering), ("ve", UpDownFusionForVisualEntailment)]
+)
+def test_answers_and_entailment(golden, options, task, kind):
     model = converted(options, variant=task)
-    assert isinstance(model, UpDownFusionForVisualQuestionAnswering)
+    assert type(model) is kind
     labels = golden[f"in.{task}.targets"]
     output = model(**inputs(golden, task), labels=labels)
     assert_near(output.logits, golden[f"out.{task}.scores"])
@@ -331,6 +334,11 @@ def test_the_class_is_that_of_the_heads(tmp_path):
     answers = converted_from(source("vqa"), tmp_path).model
     assert type(answers) is UpDownFusionForVisualQuestionAnswering
     assert answers.config.id2label == {0: "yes", 1: "no", 2: "2"}
+    classes = {"neutral": 0, "entailment": 1, "contradiction": 2}
+    for named, first in ((classes, "neutral"), (None, "contradiction")):  # UNITER's own order where none is named
+        judging = converted_from(source("vqa"), tmp_path, ans2label=named).model
+        assert type(judging) is UpDownFusionForVisualEntailment and judging.config.id2label[0] == first
+        assert judging.config.problem_type == "multi_label_classification"
 
 
 def test_every_tensor_is_used_as_it_is_or_folded(tmp_path):
@@ -370,7 +378,7 @@ def test_a_converted_answerer_reads_cased_words(tmp_path):
 
 @pytest.mark.parametrize(
     ("head", "what"),
-    [("nlvr2_output.bias", "NLVR2"), ("vcr_output.0.weight", "VCR")],
+    [("vcr_output.0.weight", "VCR")],
 )
 def test_heads_without_a_class_are_refused(tmp_path, head, what):
     with pytest.raises(ValueError, match=f"head {head.split('.')[0]} .*{what}.* convert the pretrained checkpoint"):

@@ -15,6 +15,7 @@ from tests.tiny import (
     save_tiny_captioner,
     save_tiny_retrieval,
     save_tiny_vqa,
+    tiny_captioning_config,
     tiny_fusion_config,
     tiny_image,
     tiny_prefix_lm_config,
@@ -202,6 +203,7 @@ def test_card_of_a_retrieval_model_tells_what_it_has_learnt(
             "zero-shot-object-detection",
             "the distribution of regions by IoU, from an IoU of",
         ),
+        ("UpDownFusionForVisualEntailment", "visual-entailment", "| Classes | yes, no, 2, red, at the table, brown |"),
     ],
 )
 def test_cards_of_the_other_fusion_models(tmp_path: Path, name: str, task: str | None, told: str) -> None:
@@ -211,9 +213,20 @@ def test_cards_of_the_other_fusion_models(tmp_path: Path, name: str, task: str |
     assert "| Vocabulary | 115 tokens, special ones included |" in card.text
 
 
+def test_card_of_a_dense_captioner(tmp_path: Path) -> None:
+    config = tiny_captioning_config(architectures=["UpDownForDenseCaptioning"], dense_context="late", dense_rank="both")
+    card = card_of(config, tmp_path)
+    assert card.data.pipeline_tag == "image-to-text"
+    assert "| Context of a region | the mean of its regions, read by an LSTM of its own (multiply) |" in card.text
+    assert "| Boxes | moved by an LSTM that reads the sentence |" in card.text
+    assert 'pipeline("dense-captioning", model="someone/tiny"' in card.text
+
+
 def test_figures_of_grounding_stand_by_type_of_phrase() -> None:
     domains = {"people": {"recall_1_x100": 61.5, "recall_5_x100": 80.0, "phrases": 5321}}
     found = [("type of phrase", "R@1 at IoU 0.5 (x100)", "phrases"), ("people", "61.50", "5,321")]
+    classes = {"neutral": {"accuracy_x100": 40.25, "statements": 1434}}
+    assert kinds({"domains": classes})[1:] == [("neutral", "40.25", "1,434")]
     assert kinds({"domains": domains}) == found and kinds({"domains": {"a": {"cider_x100": 1.0}}}) == []
 
 

@@ -22,8 +22,10 @@ from transformers.dynamic_module_utils import get_imports
 import modeling_updown
 from tests.tiny import (
     save_tiny_captioner,
+    save_tiny_entailment,
     save_tiny_fusion_vqa,
     save_tiny_grounding,
+    save_tiny_pairs,
     save_tiny_prefix_lm,
     save_tiny_retrieval,
     save_tiny_vqa,
@@ -268,6 +270,8 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
     folders = {
         "AutoModelForVisualQuestionAnswering": save_tiny_fusion_vqa(tmp_path / "saved_vqa"),
         "AutoModelForZeroShotObjectDetection": save_tiny_grounding(tmp_path / "saved_grounding"),
+        "AutoModelForSequenceClassification": save_tiny_entailment(tmp_path / "saved_entailment"),
+        "AutoModelForNextSentencePrediction": save_tiny_pairs(tmp_path / "saved_pairs"),
     }
     for auto, model in (("AutoModelForPreTraining", tiny_pretraining()), ("AutoModelForMaskedLM", tiny_masked_lm())):
         folders[auto] = tmp_path / f"saved_{auto}"
@@ -284,7 +288,11 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         program += f"print(json.dumps(check.outputs_of({str(made)!r}, {options})))\n"
     found = [json.loads(line) for line in run_as_stranger(program, tmp_path).stdout.splitlines()]
     assert is_same(found, expected)
-    vqa, grounding, pretraining, masked_lm = expected
+    vqa, grounding, entailment, pairs, pretraining, masked_lm = expected
+    judged = entailment["tasks"]["visual-entailment"]
+    assert [one["sequence"] for one in judged] == ["a red circle is there", "nothing is there"]
+    assert sorted(judged[0]["labels"]) == ["contradiction", "entailment", "neutral"]
+    assert sorted(pairs["tasks"]["visual-reasoning"]["labels"]) == ["false", "true"]
     assert list(grounding["tasks"]) == ["phrase-grounding", "zero-shot-object-detection"]
     assert [one["phrase"] for one in grounding["tasks"]["phrase-grounding"]] == ["a red circle", "a dog"]
     assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}

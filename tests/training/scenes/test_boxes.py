@@ -24,3 +24,21 @@ def test_the_scenes_are_a_detection_data_set() -> None:
         assert np.allclose(row["boxes"], [thing.box for thing in scene.objects], atol=1e-6)
         assert [(r["subject"], r["predicate"], r["object"]) for r in row["relations"]] == list(scene.relations)
         assert row["crowd"] == [False] * len(scene.objects)
+
+
+def test_shapes_may_be_named_with_their_colour_and_spoken_of() -> None:
+    data = read_scene_boxes(8, seed=2, image_size=48, split="val", coloured=True, phrases=True)
+    assert len(data.object_names) == 35 and data.attribute_names == ["small", "large"]
+    for index, row in enumerate(data.rows):
+        things = make_scene(index, seed=2 * 4 + 2).objects
+        assert [data.id2label[i] for i in row["object_ids"]] == [f"{thing.colour} {thing.name}" for thing in things]
+        assert [[data.attribute_id2label[i] for i in ids] for ids in row["attribute_ids"]] == [[t.size] for t in things]
+        said = [(region["phrase"].replace("an ", "a "), tuple(region["box"])) for region in row["regions"]]
+        boxes = [tuple(np.float32(side).item() for side in thing.box) for thing in things]
+        wanted = [
+            (f"a {size}{thing.colour} {thing.name}", box)
+            for thing, box in zip(things, boxes, strict=True)
+            for size in ("", f"{thing.size} ")
+        ]
+        assert said == wanted
+    assert not any(read_scene_boxes(2, split="val").rows["regions"])

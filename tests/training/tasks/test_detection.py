@@ -22,7 +22,8 @@ from training.metrics.detection.average_precision import attribute_scores, detec
 from training.recipe_sections import Recipe
 from training.scenes.draw import SIDES
 from training.tasks import build_task
-from training.tasks.detection import DetectionTask, image_objects, objects_in, pad_objects, repeated_images, shown_names
+from training.tasks.detection import DetectionTask, repeated_images, shown_names
+from training.tasks.detection_objects import image_objects, objects_in, pad_objects
 from training.tasks.detection_recipe import check_recipe
 from training.train import Run
 

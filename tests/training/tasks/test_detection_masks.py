@@ -14,7 +14,6 @@ from training.data.polygons import rasterise
 from training.metrics.detection.masks import encode_masks
 from training.scenes.boxes import read_scene_boxes
 from training.tasks import build_task
-from training.tasks.detection import image_objects, objects_in
 from training.tasks.detection_masks import (
     add_mask_head,
     mask_labels,
@@ -24,6 +23,7 @@ from training.tasks.detection_masks import (
     pasted,
     prepare_masks,
 )
+from training.tasks.detection_objects import image_objects, objects_in
 
 HEAD = {"mask_head": True, "mask_size": 6, "mask_hidden_size": 4, "mask_convs": 1}
 MODEL = config_fields(tiny_pyramid_config(region_batch_size=16, rpn_batch_size=32)) | HEAD

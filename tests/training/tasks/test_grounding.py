@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from modeling_updown import UpDownFusionForGrounding
+from modeling_updown.boxes_updown import pairwise_iou
 from modeling_updown.phrase_spans_updown import phrase_places, token_spans
 from tests.training.tiny_run import log_of, new_accelerator, tiny_grounding_recipe, train_here
 from training.data.phrases.formats import load_phrases
@@ -144,6 +145,63 @@ def test_other_losses_and_forms_train(folder: Path) -> None:
         assert losses[-1] < losses[0] and 0 <= metrics["recall_1_x100"] <= 100
         model = UpDownFusionForGrounding.from_pretrained(Path(recipe.output) / "best")
         assert all(getattr(model.config, name) == value for name, value in fields.items())
+
+
+def test_expressions_without_a_referent_are_told_apart(folder: Path) -> None:
+    """A learnt region takes what is said of nothing; figures of expressions and of referents are scored with it."""
+    recipe = scenes_recipe(folder, name="none", train={"captions_per_image": 5, "epochs": 20})
+    recipe.data |= {"expressions": 5, "none_share": 0.3}
+    recipe.model |= {"grounding_none": True}
+    recipe.evaluate.metric = "referent_auc"
+    metrics = train_here(recipe)
+    assert metrics["referent_auc_x100"] > 62 and metrics["accuracy_50_x100"] > 70
+    shares = [metrics[f"accuracy_{least}_x100"] for least in (25, 50, 60, 70, 80, 90)]
+    assert shares == sorted(shares, reverse=True) and shares[-1] < metrics["mean_iou_x100"] < shares[0]
+    rows = json.loads((Path(recipe.output) / "best" / "predictions.json").read_text())
+    absent = [row for row in rows if not row["has_referent"]]
+    assert 0.15 < len(absent) / len(rows) < 0.45 and not any(row["right"] for row in absent)
+    shown = [row["right"] for row in rows if row["has_referent"]]
+    assert 100 * np.mean(shown) == pytest.approx(metrics["accuracy_50_x100"])
+    own = json.loads((Path(recipe.output) / "best" / "evaluation.json").read_text())["domains"]
+    assert {"attribute", "relation", "place"} <= set(own) and "referent_auc_x100" in own["attribute"]
+
+
+def test_phrases_without_a_referent_need_a_model_that_learns_them(folder: Path) -> None:
+    recipe = scenes_recipe(folder)
+    recipe.data |= {"expressions": 5, "none_share": 0.3}
+    with pytest.raises(
+        ValueError, match=r"\d+ training phrases have no referent, .* set model.grounding_none: true, or"
+    ):
+        prepared(recipe)
+    recipe.data["none_share"] = {"train": 0, "val": 0.3, "test": 0.3}  # scored, though not learnt
+    task = prepared(recipe)
+    score = task.score(task.model, split="val", num_beams=1)
+    assert 0 <= score.metrics["referent_auc"] <= 1
+    recipe.data["none_share"], recipe.model["grounding_loss"] = 0.3, "binary"
+    labels = prepared(recipe).inputs(np.arange(12), epoch=0)["labels"]
+    assert labels[:, 0].eq(-1).all(dim=-1).all(dim=-1).any()
+
+
+def test_candidates_are_scored_by_their_regions(folder: Path) -> None:
+    """Each phrase's own boxes and the whole image to choose from: the choice is that of the best overlap."""
+    task = prepared(scenes_recipe(folder))
+    rows = task.evaluation_rows("val")
+    changed = [
+        [[{**phrase, "candidates": [*phrase["boxes"], [0.0, 0.0, 1.0, 1.0]]} for phrase in own] for own in sentences]
+        for sentences in rows["phrases"]
+    ]
+    task.evaluated["val", 0] = rows.remove_columns("phrases").add_column(
+        "phrases", changed, feature=rows.features["phrases"]
+    )
+    found = task.grounded(task.model, task.evaluated["val", 0])
+    right = []
+    for phrase in found:
+        regions = torch.from_numpy(phrase.regions)
+        overlaps = pairwise_iou(torch.tensor(phrase.candidates), regions) * torch.from_numpy(phrase.scores)
+        right.append(phrase.candidates[int(overlaps.amax(dim=1).argmax())] in phrase.true)
+    score = task.score(task.model, split="val", num_beams=1)
+    assert score.metrics["candidate_accuracy"] == pytest.approx(np.mean(right))
+    assert 0 < np.mean(right) < 1
 
 
 def test_inputs_are_sentences_with_their_phrases(folder: Path) -> None:

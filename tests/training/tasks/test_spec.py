@@ -8,10 +8,12 @@ import pytest
 
 from tests.training.tiny_run import (
     new_accelerator,
+    tiny_dense_captioning_recipe,
     tiny_detection_recipe,
     tiny_grounding_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
+    tiny_statements_recipe,
     tiny_vqa_recipe,
 )
 from training.recipe_sections import Recipe, is_read, sections_of
@@ -22,8 +24,11 @@ GPT = {"model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 16, "n_positio
 BERT = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
 RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
+    "dense_captioning": tiny_dense_captioning_recipe,
     "detection": tiny_detection_recipe,
+    "entailment": tiny_statements_recipe,
     "grounding": tiny_grounding_recipe,
+    "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,

@@ -99,9 +99,9 @@ def read_visual_genome(
     objects = read_vocabulary(words / OBJECTS_FILE)
     attributes = read_attributes(words / ATTRIBUTES_FILE) if "attributes" in parts else Vocabulary([], {})
     left_out = LeftOut(folder)
-    sizes = _image_sizes(folder / "image_data.json")
+    sizes = image_sizes(folder / "image_data.json")
     split_of = listed_splits(split_lists) if split_lists is not None else dict.fromkeys(sizes, file_split or "train")
-    listed = _listed_images(list(sizes), images=images, split_of=split_of, left_out=left_out)
+    listed = listed_images(list(sizes), images=images, split_of=split_of, left_out=left_out)
     kept = keep_images(listed, split=split, source=folder / "image_data.json")
     reader = _Reader(folder, kept, sizes, objects=objects, attributes=attributes, left_out=left_out)
     if "attributes" in parts:
@@ -316,7 +316,7 @@ class _Reader:
         self.left_out.add(reason, f"{example} of image {image_id}")
 
 
-def _image_sizes(path: Path) -> dict[str, tuple[Any, Any]]:
+def image_sizes(path: Path) -> dict[str, tuple[Any, Any]]:
     """Width and height of each image as image_data.json writes them."""
     sizes: dict[str, tuple[Any, Any]] = {}
     for number, record in enumerate(stream_records(path)):
@@ -327,7 +327,7 @@ def _image_sizes(path: Path) -> dict[str, tuple[Any, Any]]:
     return sizes
 
 
-def _listed_images(
+def listed_images(
     image_ids: Sequence[str],
     *,
     images: PathLike | None,

@@ -12,8 +12,18 @@ import datasets
 
 from training.data.files import format_reader
 from training.data.phrases.flickr30k_entities import read_flickr30k_entities
+from training.data.phrases.guesswhat import read_guesswhat
+from training.data.phrases.refcoco import read_refcoco
+from training.data.phrases.visual7w import read_visual7w_pointing
+from training.data.phrases.visual_genome import read_genome_phrases
 
-PHRASE_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {"flickr30k_entities": read_flickr30k_entities}
+PHRASE_FORMATS: dict[str, Callable[..., datasets.Dataset]] = {
+    "flickr30k_entities": read_flickr30k_entities,
+    "refcoco": read_refcoco,
+    "visual_genome": read_genome_phrases,
+    "visual7w_pointing": read_visual7w_pointing,
+    "guesswhat": read_guesswhat,
+}
 
 
 def load_phrases(
@@ -29,7 +39,7 @@ def load_phrases(
 
     Returns:
         One row per image: `image_id`, `image`, `captions` (its sentences), `phrases` (of each sentence, `start` and
-        `end` in characters, `kinds`, `boxes` xyxy in 0..1, and the `polygons` of each, if known) and `split`.
+        `end` in characters, `kinds`, `boxes` xyxy in 0..1, `candidates` and `polygons`) and `split`.
 
     Raises:
         ValueError: for an unknown format or option, a broken file, no phrase with a box, an unknown split.

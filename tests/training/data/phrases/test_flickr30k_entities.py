@@ -91,7 +91,15 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         joined_image(record, source="entities.json")
     listing = ImageListing("1", "1.jpg", None, "train")
     box = np.array([[0.0, 0.0, 1.0, 1.0]])
-    for phrases in ([], [GroundedPhrase(0, 9, box)], [GroundedPhrase(0, 3, box[:0])], [GroundedPhrase(3, 3, box)]):
+    for phrases in (
+        [],
+        [GroundedPhrase(0, 9, box)],
+        [GroundedPhrase(0, 3, box[:0])],
+        [GroundedPhrase(3, 3, box)],
+        [GroundedPhrase(0, 3, box, absent=True)],
+        [GroundedPhrase(0, 3, box, candidates=box / 2)],
+        [GroundedPhrase(0, 3, box, polygons=[[[0, 0, 1, 0, 1, 1]]] * 2)],
+    ):
         with pytest.raises(ValueError, match="the image '1' has .* give each sentence phrases of its words"):
             phrase_row(listing, sentences=[("a man", phrases)])
 

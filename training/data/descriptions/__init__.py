@@ -1,0 +1,1 @@
+"""Rows of boxes with the sentences that people said of them: dense captioning."""

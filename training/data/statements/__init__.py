@@ -1,0 +1,1 @@
+"""Rows of statements about images, each true of them or not: entailment, pairs."""
