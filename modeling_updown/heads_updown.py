@@ -71,6 +71,7 @@ PLACES = AutoClass("AutoModelForZeroShotObjectDetection", "zero-shot-object-dete
 PHRASES = AutoClass(
     "AutoModelForZeroShotObjectDetection", "phrase-grounding", "UpDownPhraseGroundingPipeline", "pipeline_grounding"
 )
+CHOICES = AutoClass("AutoModelForMultipleChoice")
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
 
@@ -87,6 +88,7 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownFusionForVisualQuestionAnswering", "modeling_fusion_vqa", FUSION, ANSWERS, "UpDownVqaOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PLACES, "UpDownGroundingOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
+    Head("UpDownFusionForMultipleChoice", "modeling_multiple_choice", FUSION, CHOICES, "UpDownMultipleChoiceOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),
 )
 

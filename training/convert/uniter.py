@@ -16,6 +16,7 @@ from modeling_updown import (
     UpDownFusionConfig,
     UpDownFusionForGrounding,
     UpDownFusionForImageTextRetrieval,
+    UpDownFusionForMultipleChoice,
     UpDownFusionForPreTraining,
     UpDownFusionForVisualQuestionAnswering,
     UpDownFusionModel,
@@ -80,6 +81,11 @@ HEADS: dict[str, dict[str, str]] = {
     },
     "rank": {"match_head": "rank_output"},
     "re": {"score": "re_output"},
+    "vcr": {
+        "choice_score.linear": "vcr_output.0",
+        "choice_score.norm": "vcr_output.2",
+        "choice_score.score": "vcr_output.3",
+    },
 }
 DEEP_RE = {"pairs.linear": "re_output.0", "pairs.norm": "re_output.2", "score": "re_output.3"}  # with `--mlp 2`
 ROOTS = {  # how the names of each head's tensors begin
@@ -90,11 +96,11 @@ ROOTS = {  # how the names of each head's tensors begin
     "vqa": "vqa_output.",
     "rank": "rank_output.",
     "re": "re_output.",
+    "vcr": "vcr_output.",
 }
 PRETRAINING = ("itm", "mlm", "mrc_kl", "mrfr")
 WITHOUT_A_CLASS = {  # heads that are refused, and what they do
     "nlvr2_output.": "compares two images (NLVR2)",
-    "vcr_output.": "ranks VCR's answers, with token types and words of its own",
 }
 WORDS, WORD_BIAS, DECODER = (
     "uniter.embeddings.word_embeddings.weight",
@@ -106,13 +112,13 @@ POSITIONS, PROJECTION = "uniter.embeddings.position_embeddings.weight", "uniter.
 
 
 def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
-    """UNITER pretrained, or fine-tuned for questions, entailment, retrieval or expressions -> the fusion model of that
-    task.
+    """UNITER pretrained, or fine-tuned for questions, entailment, retrieval, expressions or VCR -> the fusion model of
+    that task.
 
     Pretraining's heads become `UpDownFusionForPreTraining`, with those objectives that the checkpoint has heads for;
     `vqa_output` (also of SNLI-VE) `UpDownFusionForVisualQuestionAnswering`; `rank_output`
     `UpDownFusionForImageTextRetrieval`, whose `match` is its score; `re_output` `UpDownFusionForGrounding`, of one
-    expression a text; none `UpDownFusionModel`. Raises `ValueError` for a head that this package has no class for.
+    expression a text; `vcr_output` `UpDownFusionForMultipleChoice`; none `UpDownFusionModel`. Raises `ValueError` for a head that this package has no class for.
 
     Options read: those of UNITER's model config (`num_attention_heads`, by default one for every 64 of the width,
     `hidden_dropout_prob`, `attention_probs_dropout_prob`, `hidden_act`, `initializer_range`); `itm_ot_lambda` (0.1);
@@ -168,6 +174,7 @@ def model_class(heads: list[str]) -> Any:
         ("vqa",): UpDownFusionForVisualQuestionAnswering,
         ("rank",): UpDownFusionForImageTextRetrieval,
         ("re",): UpDownFusionForGrounding,
+        ("vcr",): UpDownFusionForMultipleChoice,
     }
     if not heads:
         return UpDownFusionModel
@@ -221,6 +228,8 @@ def uniter_shapes(weights: Weights, heads: list[str]) -> dict[str, tuple[int | N
     size = shapes[WORDS][1]
     shapes |= {PROJECTION: (size, None), f"{LAYERS['region_embedding.norm_boxes']}.bias": (size,)}
     shapes[MASKED] = (2, None)
+    if "vcr" in heads:  # questions, regions, answers and rationales
+        shapes |= {TYPES: (4, size), "vcr_output.0.bias": (None,), "vcr_output.3.weight": (2, None)}
     if "itm" in heads:
         shapes |= {"itm_output.weight": (2, size), "itm_output.bias": (2,)}
     if "mrfr" in heads:
@@ -353,6 +362,9 @@ def head_fields(weights: Weights, options: Mapping[str, Any], *, heads: list[str
         hidden = len(weights["re_output.0.bias"]) if is_deep(weights) else 0
         head = {"grounding_score": "region", "grounding_hidden_size": hidden, "grounding_box_weight": 0}
         return {**head, "grounding_loss": "cross_entropy", "objectives": {}}
+    if "vcr" in heads:
+        head = {"choice_loss": "binary", "choice_activation": "relu", "objectives": {}}
+        return {**head, "choice_hidden_size": len(weights["vcr_output.0.bias"])}
     fields: dict[str, Any] = {"hard_negatives": False, "mrc_average_classes": True, "word_bias": "mlm" in heads}
     if "mrc_kl" in heads:
         fields["num_objects"] = len(weights["region_classifier.net.3.bias"]) - 1

@@ -1,4 +1,4 @@
-"""Metrics of tasks that ask for a judgement, equal to the reference evaluators: VCR's answers and rationales, dialogue."""
+"""Metrics of tasks that ask for a judgement, equal to the reference evaluators: VCR, visual dialogue."""
 
 from .vcr import vcr
 from .visdial import visdial, visdial_ndcg

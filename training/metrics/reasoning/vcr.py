@@ -70,7 +70,7 @@ def score_table(scores: Any, *, what: str) -> np.ndarray:
     try:
         table = np.asarray(scores, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{what} must be rows of numbers, all of one length: give every item its candidates") from error
+        raise ValueError(f"{what} must be rows of numbers, all of one length: give each item its candidates") from error
     if table.ndim != 2 or not table.size:
         raise ValueError(f"{what} have shape {table.shape}, but must be (items, candidates)")
     if not np.isfinite(table).all():

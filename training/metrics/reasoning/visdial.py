@@ -53,8 +53,8 @@ def visdial(
     if right.dtype.kind not in "iu" or wrong.any():
         row = int(wrong.argmax())
         raise ValueError(
-            f"the right answer of round {row} is number {right[row]!r}, but there are {ranks.shape[1]} candidates, from "
-            "0; rounds whose answer is hidden cannot be scored, leave them out"
+            f"the right answer of round {row} is number {right[row]}, but there are {ranks.shape[1]} candidates, "
+            "from 0; rounds whose answer is hidden cannot be scored, leave them out"
         )
     own = ranks[np.arange(len(ranks)), right]
     figures = {"mrr": float((1 / own).mean()), **{f"recall_{k}": float((own <= k).mean()) for k in at}}

@@ -25,7 +25,8 @@ def test_it_equals_a_loop() -> None:
     draw = random.Random(0)
     scores = [[[draw.randrange(3) for _ in range(4)] for _ in range(40)] for _ in range(2)]
     labels = [[draw.randrange(4) for _ in range(40)] for _ in range(2)]
-    hits = [[row.index(max(row)) == label for row, label in zip(*part, strict=True)] for part in zip(scores, labels)]
+    pairs = zip(scores, labels, strict=True)
+    hits = [[row.index(max(row)) == label for row, label in zip(*part, strict=True)] for part in pairs]
     found = vcr(*scores, *labels)
     assert found["q_to_a"] == sum(hits[0]) / 40 and found["qa_to_r"] == sum(hits[1]) / 40
     assert found["q_to_ar"] == sum(a and b for a, b in zip(*hits, strict=True)) / 40
