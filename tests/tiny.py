@@ -27,6 +27,7 @@ from modeling_updown import (
     UpDownFusionForGrounding,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForMaskedLM,
+    UpDownFusionForMultipleChoice,
     UpDownFusionForPreTraining,
     UpDownFusionForVisualQuestionAnswering,
     UpDownFusionModel,
@@ -203,6 +204,11 @@ def tiny_fusion_vqa(**changes: Any) -> UpDownFusionForVisualQuestionAnswering:
 def tiny_grounding(**changes: Any) -> UpDownFusionForGrounding:
     """Phrase grounding on the fusion model, in evaluation mode."""
     return seeded(UpDownFusionForGrounding, tiny_fusion_config(**changes))
+
+
+def tiny_multiple_choice(**changes: Any) -> UpDownFusionForMultipleChoice:
+    """Multiple choice on the fusion model, in evaluation mode."""
+    return seeded(UpDownFusionForMultipleChoice, tiny_fusion_config(**changes))
 
 
 def tiny_text_config(model_type: str = "gpt2", **changes: Any) -> Any:
@@ -442,6 +448,13 @@ def save_tiny_fusion_vqa(folder: Path, **changes: Any) -> Path:
 def save_tiny_grounding(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the grounding model and its processor into one folder, which is returned."""
     tiny_grounding(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_multiple_choice(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the model of multiple choice and its processor into one folder, which is returned."""
+    tiny_multiple_choice(**changes).save_pretrained(folder)
     tiny_fusion_processor().save_pretrained(folder)
     return folder
 

@@ -118,7 +118,8 @@ def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedChe
     Pretraining's heads become `UpDownFusionForPreTraining`, with those objectives that the checkpoint has heads for;
     `vqa_output` (also of SNLI-VE) `UpDownFusionForVisualQuestionAnswering`; `rank_output`
     `UpDownFusionForImageTextRetrieval`, whose `match` is its score; `re_output` `UpDownFusionForGrounding`, of one
-    expression a text; `vcr_output` `UpDownFusionForMultipleChoice`; none `UpDownFusionModel`. Raises `ValueError` for a head that this package has no class for.
+    expression a text; `vcr_output` `UpDownFusionForMultipleChoice`; none `UpDownFusionModel`. Raises `ValueError` for a
+    head that this package has no class for.
 
     Options read: those of UNITER's model config (`num_attention_heads`, by default one for every 64 of the width,
     `hidden_dropout_prob`, `attention_probs_dropout_prob`, `hidden_act`, `initializer_range`); `itm_ot_lambda` (0.1);
