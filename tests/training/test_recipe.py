@@ -265,6 +265,10 @@ GROUNDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words
 train.gradient_checkpointing train.withhold
 """
+CHOOSES = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
+train.questions_per_image train.withhold choices.per_item choices.context_words choices.learn_relevance
+"""
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
 questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
@@ -277,6 +281,7 @@ CHECKED = {
     **dict.fromkeys(TASKS, ()),
     "vqa": ("crops",),
     "grounding": ("crops",),
+    "multiple_choice": ("crops", "flips"),
     "detection": ("store", "source", "pretrained"),
 }
 READ_BY = {
@@ -286,6 +291,7 @@ READ_BY = {
     "pretraining": [TOP_DOWN, CONTRASTS, MASKS, ASKED],
     "vqa": [TOP_DOWN, ANSWERS],
     "grounding": [TOP_DOWN, GROUNDS],
+    "multiple_choice": [TOP_DOWN, CHOOSES],
     "detection": ["train.image_size train.image_shapes train.repeat_threshold phrases.encoder phrases.an_image"],
 }
 

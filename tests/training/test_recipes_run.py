@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from tests.training.recipe_choices import write_choices
 from tests.training.recipe_files import write_data
 from tests.training.recipe_phrases import write_entities, write_texts
 from tests.training.tiny_run import log_of, train_here
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe
 from training.shipped import RECIPES
-from training.tasks import captioning, detection, grounding, vqa
+from training.tasks import captioning, detection, grounding, multiple_choice, vqa
 
 NAMES = sorted(f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yaml"))
 STEPS = 20
@@ -87,6 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_data(folder)
     write_texts(folder / "data")
     write_entities(folder / "data")
+    write_choices(folder / "data")
     return folder
 
 
@@ -159,6 +161,7 @@ def formats_in(content: Any) -> Iterator[str]:
         (("vqa",), vqa.FORMATS),
         (("detection",), detection.FORMATS),
         (("grounding",), grounding.FORMATS),
+        (("multiple_choice",), multiple_choice.FORMATS),
     ],
 )
 def test_every_format_of_data_has_a_recipe(tasks: tuple[str, ...], formats: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ from tests.training.tiny_run import (
     new_accelerator,
     tiny_detection_recipe,
     tiny_grounding_recipe,
+    tiny_multiple_choice_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
     tiny_vqa_recipe,
@@ -35,11 +36,13 @@ SAVED = {
     "UpDownFusionForImageTextRetrieval": tiny.save_tiny_retrieval,
     "UpDownFusionForVisualQuestionAnswering": tiny.save_tiny_fusion_vqa,
     "UpDownFusionForGrounding": tiny.save_tiny_grounding,
+    "UpDownFusionForMultipleChoice": tiny.save_tiny_multiple_choice,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
     "detection": ["UpDownDetector"],
     "grounding": ["UpDownFusionForGrounding"],
+    "multiple_choice": ["UpDownFusionForMultipleChoice"],
     "prefix_lm": ["UpDownPrefixLMForImageCaptioning"],
     "pretraining": [],
     "retrieval": ["UpDownFusionForImageTextRetrieval"],
@@ -49,6 +52,7 @@ RECIPES: dict[str, Any] = {
     "captioning": tiny_recipe,
     "detection": tiny_detection_recipe,
     "grounding": tiny_grounding_recipe,
+    "multiple_choice": tiny_multiple_choice_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
     "retrieval": tiny_retrieval_recipe,
@@ -100,7 +104,7 @@ def tiny_type(folder: Path) -> str:
 def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folders: dict[str, Path], task: str) -> None:
     for name, folder in folders.items():
         fusion = (
-            task in ("grounding", "retrieval", "pretraining") and "Fusion" in name
+            task in ("grounding", "multiple_choice", "retrieval", "pretraining") and "Fusion" in name
         )  # its layers are a start for other heads
         if name in TAKES[task] or fusion:
             continue

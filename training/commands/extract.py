@@ -146,8 +146,8 @@ def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any])
 def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] = ()) -> tuple[Any, Any]:
     """The images of a recipe's data, of all splits, each once, and the boxes of each (`marked_boxes`).
 
-    recipe: of detection, or of grounding, whose boxes are those of its phrases. Raises `ValueError` for a recipe of
-    another task, and what its data raise.
+    recipe: of detection; of grounding, whose boxes are those of its phrases; or of multiple choice, whose boxes are
+    those of its objects. Raises `ValueError` for a recipe of another task, and what its data raise.
     """
     from datasets import concatenate_datasets
 
@@ -155,7 +155,7 @@ def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] =
     from training.recipe import read_recipe
     from training.regions.extract import unique_rows
     from training.regions.given_boxes import marked_boxes
-    from training.tasks import detection, grounding
+    from training.tasks import detection, grounding, multiple_choice
     from training.tasks.build import load_by_split
 
     found = read_recipe(recipe, changes)
@@ -164,14 +164,18 @@ def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] =
         names: Sequence[str] = detection.BY_SPLIT
     elif found.task == "grounding":
         load, names = partial(grounding.load_phrases, formats=grounding.FORMATS), grounding.BY_SPLIT
+    elif found.task == "multiple_choice":
+        load, names = multiple_choice.object_rows, multiple_choice.BY_SPLIT
     else:
-        raise ValueError(f"{recipe} is a recipe of the task {found.task}: name one of detection or grounding")
+        raise ValueError(
+            f"{recipe} is a recipe of the task {found.task}: name one of detection, grounding or multiple_choice"
+        )
     apart = next((list(found.data[name]) for name in names if isinstance(found.data.get(name), dict)), [])
     parts = [load_by_split(load, found.data, split=split, names=names) for split in apart]
     rows = concatenate_datasets(parts or [load(**found.data)])
     marked = (
         rows.select_columns(["image_id", "boxes", "crowd"])
-        if found.task == "detection"
+        if found.task != "grounding"
         else with_boxes(rows.remove_columns("image"))
     )
     boxes = marked_boxes(marked, grid_sizes=grid_sizes)

@@ -6,13 +6,13 @@ from accelerate import Accelerator
 
 from training.recipe_sections import Recipe
 
-from . import captioning, detection, grounding, prefix_lm, pretraining, retrieval, vqa
+from . import captioning, detection, grounding, multiple_choice, prefix_lm, pretraining, retrieval, vqa
 from .spec import Task, TaskSpec
 
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
-        *(captioning.SPEC, detection.SPEC, grounding.SPEC, prefix_lm.SPEC),
+        *(captioning.SPEC, detection.SPEC, grounding.SPEC, multiple_choice.SPEC, prefix_lm.SPEC),
         *(pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
     )
 }
