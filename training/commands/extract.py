@@ -43,8 +43,8 @@ def add_extract(commands: Any) -> None:
     parser.add_argument(
         "--boxes",
         metavar="RECIPE",
-        help="for a detector: the regions are the boxes that this recipe of detection or grounding marks (people's, "
-        "say), and the images are theirs; --grid-sizes 1 puts the whole image before them",
+        help="for a detector: the regions are the boxes that this recipe of detection, grounding or multiple choice "
+        "marks (people's, say), and the images are theirs; --grid-sizes 1 puts the whole image before them",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="with --boxes: change a value of the recipe"

@@ -346,7 +346,7 @@ class MultipleChoiceTask(FusionTask):
 
 
 def object_rows(**options: Any) -> Dataset:
-    """The images of a recipe's `data`, each once, with the boxes of their objects, as `updown extract --boxes` reads them.
+    """The images of a recipe's `data`, each once, with the boxes of their objects (`updown extract --boxes`).
 
     `image_id`, `image`, `boxes` xyxy in 0..1 and `crowd` (none is one).
     """
