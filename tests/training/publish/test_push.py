@@ -24,6 +24,7 @@ from tests.tiny import (
     save_tiny_captioner,
     save_tiny_fusion_vqa,
     save_tiny_grounding,
+    save_tiny_multiple_choice,
     save_tiny_prefix_lm,
     save_tiny_retrieval,
     save_tiny_vqa,
@@ -268,6 +269,7 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
     folders = {
         "AutoModelForVisualQuestionAnswering": save_tiny_fusion_vqa(tmp_path / "saved_vqa"),
         "AutoModelForZeroShotObjectDetection": save_tiny_grounding(tmp_path / "saved_grounding"),
+        "AutoModelForMultipleChoice": save_tiny_multiple_choice(tmp_path / "saved_choices"),
     }
     for auto, model in (("AutoModelForPreTraining", tiny_pretraining()), ("AutoModelForMaskedLM", tiny_masked_lm())):
         folders[auto] = tmp_path / f"saved_{auto}"
@@ -284,7 +286,8 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         program += f"print(json.dumps(check.outputs_of({str(made)!r}, {options})))\n"
     found = [json.loads(line) for line in run_as_stranger(program, tmp_path).stdout.splitlines()]
     assert is_same(found, expected)
-    vqa, grounding, pretraining, masked_lm = expected
+    vqa, grounding, choices, pretraining, masked_lm = expected
+    assert len(choices["outputs"]["AutoModelForMultipleChoice"]["logits"]) == 2 and not choices["tasks"]
     assert list(grounding["tasks"]) == ["phrase-grounding", "zero-shot-object-detection"]
     assert [one["phrase"] for one in grounding["tasks"]["phrase-grounding"]] == ["a red circle", "a dog"]
     assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}
