@@ -114,9 +114,9 @@ def question_places(rows: Rows, known: Sequence[int]) -> dict[str, dict[str, int
 def vcr_figures(rows: Rows, scores: Scores, questions: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
     """As `vcr` has them, of the questions in their order."""
     places = {kind: [own[kind] for own in questions.values()] for kind in ("answer", "rationale")}
-    tables = [[scores[place] for place in places[kind]] for kind in ("answer", "rationale")]
-    labels = [[rows[place]["label"] for place in places[kind]] for kind in ("answer", "rationale")]
-    return vcr(*tables, *labels)
+    answers, rationales = ([scores[place] for place in places[kind]] for kind in ("answer", "rationale"))
+    right, reason = ([rows[place]["label"] for place in places[kind]] for kind in ("answer", "rationale"))
+    return vcr(answers, rationales, right, reason)
 
 
 def dialogue_figures(rows: Rows, scores: Scores, rounds: Sequence[int]) -> dict[str, Any]:

@@ -97,11 +97,13 @@ class MultipleChoiceTask(FusionTask):
         self.num_rows = len(self.groups)
 
     def check_evaluation(self) -> None:
-        """As the base class has it; the items that pick the best model have labels."""
+        """As the base class has it; the items that pick the best model, and those of the end, have labels."""
         super().check_evaluation()
         settings = self.recipe.evaluate
-        rows = self.evaluation_rows(settings.split, max_images=settings.max_images)
-        check_labelled(rows, split=f"evaluate.split {settings.split!r}")
+        first = self.evaluation_rows(settings.split, max_images=settings.max_images)
+        check_labelled(first, split=f"evaluate.split {settings.split!r}")
+        last = self.evaluation_rows(settings.final_split)
+        check_labelled(last, split=f"evaluate.final_split {settings.final_split!r}")
 
     # -- rows ---------------------------------------------------------------------------------------------------------
 

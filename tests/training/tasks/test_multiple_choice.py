@@ -117,7 +117,7 @@ def test_answers_follow_their_regions(trained: tuple) -> None:
         swapped = model(**task.item_inputs(*given)).logits
         assert not torch.allclose(known, swapped)
         changed, asked = changed + int(known.argmax() != swapped.argmax()), asked + 1
-    assert asked > 10 and changed > asked / 3
+    assert asked > 10 and changed > asked / 4
 
 
 def test_a_saved_model_is_scored_as_at_the_end_of_its_run(trained: tuple, tmp_path: Path) -> None:
@@ -191,7 +191,9 @@ def test_what_organisers_take_is_written(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     data = write_files(tmp_path)
     recipe = tiny_multiple_choice_recipe(tmp_path, data=data, train={"max_steps": 2})
-    recipe.regions.source["grid_size"] = 2
+    with pytest.raises(ValueError, match="the labels of evaluate.final_split 'test' are hidden: score another split"):
+        train_here(recipe)
+    recipe.evaluate.final_split = "val"
     train_here(recipe)
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe.as_dict()))
@@ -220,7 +222,7 @@ def write_files(folder: Path) -> dict[str, Any]:
 
 
 def test_mistakes_are_named(folder: Path) -> None:
-    with pytest.raises(ValueError, match="evaluate.split is 'val'.*|region_links"):
+    with pytest.raises(ValueError, match="name a store of regions in regions.store"):
         build_task(scenes_recipe(folder, asks="commonsense", regions=RegionsRecipe(source={"backbone": "test_vit"})),
                    new_accelerator())  # fmt: skip
     for change, told in (

@@ -138,7 +138,7 @@ def read_metadata(path: Path, polygons: bool = False) -> VcrImage:
 
 
 def question_items(
-    row: Mapping[str, Any], image: ImageListing, metadata: VcrImage, source: PathLike, naming: Naming
+    row: dict[str, Any], image: ImageListing, metadata: VcrImage, source: PathLike, naming: Naming
 ) -> Iterator[ChoiceItem]:
     """The items of one line of the file."""
     place, group = f"{source}: the question {row['annot_id']!r}", id_text(row["annot_id"])
@@ -163,7 +163,7 @@ def question_items(
 
 def choices_of(row: Mapping[str, Any], key: str, words: Sequence[str], place: str) -> tuple[ChoiceText, ...]:
     """The four answers or rationales of a question."""
-    choices = row.get(key)
+    choices: Any = row.get(key)
     number = len(choices) if isinstance(choices, list) else 0
     if number != NUM_CHOICES:
         raise ValueError(
