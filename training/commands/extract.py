@@ -133,7 +133,10 @@ def run_extract(arguments: argparse.Namespace) -> int:
 def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any]) -> None:
     """`ValueError` for neither images nor boxes, for both, and for what is idle beside `--boxes` or without it."""
     if bool(arguments.images) == bool(arguments.boxes):
-        raise ValueError("name images, or with --boxes a recipe, whose own images are taken: one of both")
+        raise ValueError(
+            "name images, or with --boxes a recipe of detection, grounding or multiple choice, whose own images are "
+            "taken: one of both"
+        )
     if arguments.set and not arguments.boxes:
         raise ValueError("--set changes the recipe of --boxes: leave it out, or name one")
     idle = [f"--{name.replace('_', '-')}" for name in selection if name != "grid_sizes"]

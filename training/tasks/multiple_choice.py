@@ -386,7 +386,7 @@ def object_regions(
 
     boxes: of each item, xyxy in 0..1; regions: `region_boxes` (P, R, 4) and `region_mask` of their images.
     """
-    found = []
+    found: list[list[int]] = []
     for own, owner in zip(boxes, owners.tolist(), strict=True):
         if not own:
             found.append([])
