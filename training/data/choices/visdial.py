@@ -7,7 +7,7 @@ files of their own. Written after the documented layout; the real files were not
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -74,13 +74,23 @@ def read_visdial(
         if rounds == "all" or item.relevance
     )
     found = choice_data(items, source=annotations)
-    lost = [key for key in rated if key not in used and key[0] in kept]
+    check_used(rated, used, kept, (relevance, annotations))
+    return found
+
+
+def check_used(
+    rated: Collection[tuple[str, int]],
+    used: Collection[tuple[str, int]],
+    images: Collection[str],
+    sources: tuple[Any, PathLike],
+) -> None:
+    """`ValueError` for rated rounds of those images that the dialogues do not have, or where none was met."""
+    lost = [key for key in rated if key not in used and key[0] in images]
     if lost or (rated and not used):
         raise ValueError(
-            f"{relevance} rates {len(lost) or len(rated)} rounds that {annotations} does not have, such as "
+            f"{sources[0]} rates {len(lost) or len(rated)} rounds that {sources[1]} does not have, such as "
             f"{(lost or list(rated))[0]}: is it of another split?"
         )
-    return found
 
 
 def word_of(content: Mapping[str, Any], split: str) -> str:
