@@ -165,6 +165,19 @@ def check_word_attention(test: Any) -> None:
             test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
 
 
+def check_choice_glances(test: Any) -> None:
+    """One tensor a layer, (items, candidates, regions), where asked for; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config).eval()
+    test.assertIsNone(model(**inputs).attentions)
+    attentions = model(**inputs, output_attentions=True).attentions
+    test.assertEqual(len(attentions), config.num_hidden_layers)
+    for weights in attentions:
+        test.assertEqual(weights.shape, (*inputs["choice_input_ids"].shape[:2], inputs["region_mask"].shape[1]))
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+        test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
+
+
 def check_gradients_of_states(test: Any) -> None:
     """Hidden states keep their gradient; the attention returned is scaled over the regions, so a gradient starts from
     it but none stays on it."""

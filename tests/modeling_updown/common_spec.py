@@ -23,6 +23,7 @@ from modeling_updown import (
     UpDownFusionForImagePairs,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForMaskedLM,
+    UpDownFusionForMultipleChoice,
     UpDownFusionForPreTraining,
     UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
@@ -575,6 +576,36 @@ class GroundingSpec(FusionSpec):
         "test_attention_outputs": checks.check_word_attention,
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_finite_states,
     }
+
+
+class MultipleChoiceSpec(FusionSpec):
+    """Multiple choice on the fusion model, each candidate read with its context."""
+
+    name = "MultipleChoice"
+    all_model_classes = (UpDownFusionForMultipleChoice,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForMultipleChoice": UpDownFusionForMultipleChoice}
+    seq_length = NUM_WORDS + 3 + NUM_REGIONS
+    config_kwargs = FusionSpec.config_kwargs | {"region_links": True}
+    labels_for = {"UpDownFusionForMultipleChoice": lambda spec, config: torch.arange(spec.batch_size) % 2}
+    overrides = FusionSpec.overrides | {
+        "test_attention_outputs": checks.check_choice_glances,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_finite_states,
+    }
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        inputs = super().prepare_inputs(config)
+        choices = 1 + torch.arange(self.batch_size * 2 * 3).view(self.batch_size, 2, 3) % 8
+        links = torch.tensor([[0, 2], [-1, -1], [1, -1]]).expand(self.batch_size, 2, 3, 2)
+        return inputs | {"choice_input_ids": choices, "choice_word_regions": links}
+
+
+class SharedMultipleChoiceSpec(MultipleChoiceSpec):
+    """The same with context and regions read once for all candidates."""
+
+    name = "SharedMultipleChoice"
+    seq_length = NUM_WORDS + 2 * 3 + NUM_REGIONS
+    config_kwargs = MultipleChoiceSpec.config_kwargs | {"choice_attention": "shared"}
 
 
 TAGS: dict[str, Any] = {"object_tag_names": ["cat", "dog", "tree"], "attribute_tags": 2, "tag_embedding_size": 6}
