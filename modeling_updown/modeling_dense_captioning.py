@@ -54,6 +54,10 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
     Row m describes the region `region_index[m]` of the image `image_index[m]`; without them every real region of every
     image is described, in order. `generate` writes for these rows, `describe` also chooses among their boxes.
 
+    Learns from labels (N, T), the input words, shifted here, -100 where not scored (or `shift_labels`, shifted
+    already); box_labels (N, 4), each sentence's box, -1 where unknown; score_labels (P, R), 1 where people describe a
+    region, 0 where not, -100 where that is not learnt.
+
     Example:
 
     >>> config = UpDownCaptioningConfig(vocab_size=20, region_feature_size=8, hidden_size=16, word_embedding_size=16)
@@ -172,6 +176,15 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
         logits = self.region_score(embedded).squeeze(-1)
         return logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
 
+    def begin(
+        self, regions: Regions, image_index: torch.Tensor | None, region_index: torch.Tensor | None
+    ) -> tuple[DenseCache, torch.Tensor | None]:
+        """The cache before the first word of the named regions' sentences, and the scores of all regions (P, R)."""
+        embedded = self.embed_regions(regions)
+        rows = described_regions(regions.region_mask, image_index, region_index)
+        cache = DenseCache(self.encode_regions(regions, embedded, rows), num_lstms=self.decoder.num_lstms)
+        return cache, self.score_regions(embedded, regions.region_mask)
+
     # -- words and boxes ----------------------------------------------------------------------------------------------
 
     def embed_words(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None = None) -> torch.Tensor:
@@ -212,35 +225,25 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
 
         input_ids (N, T), N a multiple of the M described regions, sentences of one next to each other; regions of P
         images as `get_regions` takes them, or the `cache` of an earlier call. image_index, region_index (M,): see the
-        class. attention_mask (N, T): a masked word leaves the states untouched. labels (N, T): the input words, shifted
-        here, -100 where not scored (or `shift_labels`, shifted already); box_labels (N, 4): each sentence's box, -1
-        where unknown; score_labels (P, R): 1 where people describe a region, 0 where not, -100 where not learnt.
+        class, of labels too. attention_mask (N, T): a masked word leaves the states untouched.
         """
-        targets = kwargs.pop("shift_labels", None)
-        if labels is not None and targets is None:
-            targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
+        targets = next_words(labels, kwargs.pop("shift_labels", None))
         use_cache = (self.config.use_cache if use_cache is None else use_cache) and targets is None
         cache, region_logits, boxes, deltas = one_cache(cache, past_key_values), None, None, None
         fresh = cache is None
         if cache is None:
             fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-            embedded = self.embed_regions(regions)
-            region_logits = self.score_regions(embedded, regions.region_mask)
-            rows = described_regions(regions.region_mask, image_index, region_index)
-            cache = DenseCache(self.encode_regions(regions, embedded, rows), num_lstms=self.decoder.num_lstms)
+            cache, region_logits = self.begin(regions, image_index, region_index)
         words = self.embed_words(
             words_of_labels(labels, self.config) if input_ids is inputs_embeds is None else input_ids, inputs_embeds
         )  # (N, T, E)
         run = self.decoder(words, cache, attention_mask, skip=not use_cache)
         if fresh:
             boxes, deltas = self.place_boxes(words, run, cache.context, attention_mask)
-        states = F.dropout(run.dense("read"), self.config.output_dropout, self.training)
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(states if targets is not None else states[:, kept])
+        logits = self.score_words(run, logits_to_keep if targets is None else 0)
         losses, log_probs = self.losses_of(logits, targets)
-        starts = cache.context.of_sentences(cache.context.boxes, len(words))
-        losses |= self.losses_of_regions((deltas, starts, box_labels), (region_logits, score_labels))
+        losses |= self.losses_of_regions((deltas, cache.context, box_labels), (region_logits, score_labels))
         return UpDownDenseCaptioningOutput(
             loss=self.weighted(losses),
             losses=losses or None,
@@ -252,6 +255,12 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
             attentions=(run.dense("weights"),) if output_attentions and run.weights else None,
             **{CACHE: cache if use_cache else None},
         )
+
+    def score_words(self, run: SentenceRun, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+        """Scores of the next word after the last ones (N, kept, V); 0 keeps all."""
+        states = F.dropout(run.dense("read"), self.config.output_dropout, self.training)
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        return self.lm_head(states[:, kept])
 
     def place_boxes(
         self, words: torch.Tensor, run: SentenceRun, context: RegionContext, attention_mask: torch.Tensor | None
@@ -287,17 +296,18 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
 
     def losses_of_regions(
         self,
-        boxes: tuple[torch.Tensor | None, torch.Tensor, torch.Tensor | None],
+        boxes: tuple[torch.Tensor | None, RegionContext, torch.Tensor | None],
         scores: tuple[torch.Tensor | None, torch.Tensor | None],
     ) -> dict[str, torch.Tensor]:
-        """The losses `boxes` (of regression, start, labels) and `scores` (of logits, labels), where there are labels.
+        """The losses `boxes` (of regression, regions, labels) and `scores` (of logits, labels), where there are labels.
 
         Raises `ValueError` for labels of another shape.
         """
         losses = {}
-        (deltas, start, box_labels), (logits, score_labels) = boxes, scores
+        (deltas, context, box_labels), (logits, score_labels) = boxes, scores
         if deltas is not None and box_labels is not None:
             check_labels(box_labels, deltas, "box_labels")
+            start = context.of_sentences(context.boxes, len(deltas))
             losses["boxes"] = sentence_box_loss(deltas, start, box_labels, weights=BOX_WEIGHTS)
         if logits is not None and score_labels is not None:
             check_labels(score_labels, logits, "score_labels")
@@ -443,6 +453,17 @@ class UpDownForDenseCaptioning(UpDownTopDownModel, ImageGenerationMixin):
             )
         own = told[regions.region_mask].float()
         return own if rank == "region" else own * likely
+
+
+def next_words(labels: torch.Tensor | None, shifted: torch.Tensor | None) -> torch.Tensor | None:
+    """What is predicted after each word (N, T): labels (N, T) shifted by one, or as given already shifted.
+
+    >>> next_words(torch.tensor([[1, 5, 2]]), None).tolist()
+    [[5, 2, -100]]
+    """
+    if labels is None or shifted is not None:
+        return shifted
+    return F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
 
 
 def region_inputs(regions: Regions) -> dict[str, Any]:
