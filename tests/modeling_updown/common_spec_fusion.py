@@ -244,8 +244,8 @@ class MultipleChoiceSpec(FusionSpec):
     auto = {"AutoModelForMultipleChoice": UpDownFusionForMultipleChoice}
     seq_length = NUM_WORDS + 3 + NUM_REGIONS
     config_kwargs = FusionSpec.config_kwargs | {"region_links": True}
-    labels_for = {"UpDownFusionForMultipleChoice": lambda spec, config: torch.arange(spec.batch_size) % 2}
     overrides = FusionSpec.overrides | {
+        "_prepare_for_class": checks.inputs_with_candidates,
         "test_attention_outputs": checks.check_choice_glances,
         "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_finite_states,
     }
