@@ -301,9 +301,8 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
     assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}
     assert vqa["classes"]["AutoModelForVisualQuestionAnswering"] == "UpDownFusionForVisualQuestionAnswering"
     assert list(vqa["tasks"]) == ["visual-question-answering"] and not pretraining["tasks"] and not masked_lm["tasks"]
-    assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {
-        *pretraining["outputs"]["AutoModelForPreTraining"]
-    }
+    made = pretraining["outputs"]["AutoModelForPreTraining"]
+    assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {*made}
     for outputs in (one["outputs"] for one in expected):
         assert len(outputs["AutoModel"]["pooler_output"]) == 32
 
