@@ -21,7 +21,8 @@ STYLE = $(1) -m ruff check . && $(1) -m ruff format --check . && $(1) -m mypy
 # `tests` is also the name of transformers' own package, so its tests run in a folder and with settings of their own
 COMMON := .cache/common_tests
 COMMON_PYTEST := HF_HUB_OFFLINE=1 $(CURDIR)/$(RUN) -m pytest -c /dev/null --rootdir . -q -W ignore -n $(WORKERS)
-MODEL_SPECS = $(shell grep -oE '^class [A-Za-z]+Spec' tests/modeling_updown/common_spec.py | sed 's/class /common_spec:/' | paste -sd,)
+MODEL_SPECS = $(shell cd tests/modeling_updown && \
+	grep -oHE '^class [A-Za-z]+Spec' common_spec*.py | sed 's/\.py:class /:/' | paste -sd,)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format benchmarks cards common-tests test-oldest test-newest lock

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .modeling_fusion_vqa import UpDownFusionForVisualQuestionAnswering
     from .modeling_grid import UpDownGrid
     from .modeling_grounding import UpDownFusionForGrounding
+    from .modeling_multiple_choice import UpDownFusionForMultipleChoice
     from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_reasoning import UpDownFusionForImagePairs, UpDownFusionForVisualEntailment
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
         UpDownFusionOutput,
         UpDownGroundingOutput,
         UpDownMaskedLMOutput,
+        UpDownMultipleChoiceOutput,
         UpDownPrefixLMOutput,
         UpDownPreTrainingOutput,
         UpDownReasoningOutput,

@@ -103,6 +103,17 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     grounding_none (`bool`, defaults to `False`):
         Score one more, learnt region for each phrase, beside those of the image: that it speaks of none of them. With
         `"concat"` or `"multiply"`, and not with the loss `"binary"`, which learns that without it.
+    choice_attention (`"full"` or `"shared"`, defaults to `"full"`):
+        Multiple choice: each candidate is read with its context in a pass of its own, as UNITER does, or context and
+        regions are read once, without the candidates, each of which sees them and itself.
+    choice_loss (`"softmax"` or `"binary"`, defaults to `"softmax"`):
+        Whether the candidates of an item compete, or each is right or wrong by itself, in two scores (UNITER's VCR).
+    choice_hidden_size (`int`, *optional*), choice_activation (`"gelu"` or `"relu"`, defaults to `"gelu"`):
+        Width (twice the text encoder's by default) and activation of the layer before that score.
+    choice_dropout (`float`, defaults to 0.0):
+        Before it.
+    region_links (`bool`, defaults to `False`):
+        Multiple choice: words may be linked to regions ("[person1]"), whose embeddings are then added to theirs.
     initializer_range (`float`, defaults to 0.02):
         Of new weights.
     object_tags, attribute_tags, ..., vision_config, freeze_regions:
@@ -156,6 +167,12 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     grounding_box_weight: float | int = 1.0
     grounding_dropout: float | int = 0.0
     grounding_none: bool = False
+    choice_attention: Literal["full", "shared"] = "full"
+    choice_loss: Literal["softmax", "binary"] = "softmax"
+    choice_hidden_size: int | None = None
+    choice_activation: Literal["gelu", "relu"] = "gelu"
+    choice_dropout: float | int = 0.0
+    region_links: bool = False
     initializer_range: float = 0.02
     vision_config: Any = None
     freeze_regions: bool = True

@@ -74,6 +74,7 @@ PHRASES = AutoClass(
 SENTENCES = AutoClass(
     "AutoModelForMultimodalLM", "dense-captioning", "UpDownDenseCaptioningPipeline", "pipeline_dense_captioning"
 )
+CHOICES = AutoClass("AutoModelForMultipleChoice")
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
 ENTAILMENT = AutoClass(
     "AutoModelForSequenceClassification",
@@ -105,6 +106,7 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownFusionForImagePairs", "modeling_reasoning", FUSION, IMAGE_PAIRS, "UpDownReasoningOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PLACES, "UpDownGroundingOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
+    Head("UpDownFusionForMultipleChoice", "modeling_multiple_choice", FUSION, CHOICES, "UpDownMultipleChoiceOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),
 )
 

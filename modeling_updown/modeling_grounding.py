@@ -130,11 +130,10 @@ class UpDownFusionForGrounding(UpDownFusionPreTrainedModel):
     ) -> UpDownGroundingOutput | tuple:
         """Score every region for each phrase, and move it to where the phrase's box should be.
 
-        input_ids (N, T) with the tokenizer's special tokens, attention_mask (N, T), by default all but the padding
-        token; regions of P images as `get_regions` takes them; image_index (N,) or (N, images) as for the fusion model.
-        phrase_spans (N, K, 2): the first token of each phrase and the one after its last, -1 where a text has fewer
-        phrases; without them each text is one expression. labels (N, K, M, 4): the true boxes of each phrase, xyxy in
-        0..1, -1 where it has fewer or none. -> `UpDownGroundingOutput`. `ValueError` for numbers that do not fit.
+        input_ids (N, T) with special tokens, attention_mask (N, T), by default all but padding; regions of P images as
+        `get_regions` takes them; image_index (N,) or (N, images) as for the fusion model. phrase_spans (N, K, 2): the
+        first token of each phrase and the one after its last, -1 where a text has fewer; without them each text is one
+        expression. labels (N, K, M, 4): their true boxes, xyxy in 0..1, -1 where there are fewer. Raises `ValueError`.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give either input_ids or inputs_embeds")

@@ -205,6 +205,26 @@ class UpDownReasoningOutput(ModelOutput):
 
 
 @dataclass
+class UpDownMultipleChoiceOutput(ModelOutput):
+    """What `UpDownFusionForMultipleChoice` returns for N items of C candidates each.
+
+    loss (scalar, *optional*): of the labels, a mean over the items that have one.
+    logits (`torch.Tensor` of shape (N, C)): a score of each candidate; -inf where an item has fewer.
+    hidden_states (tuple of tensors of shape (N x C, L, H), *optional*): of the embeddings and of every layer; with
+        `choice_attention="shared"` of shape (N, L, H), context, then regions, then all candidates.
+    attentions (tuple of tensors of shape (N, C, R), *optional*): how the regions were weighed for each candidate, one a
+        layer, summing to 1.
+    region_boxes (`torch.Tensor` of shape (P, R, 4), *optional*): where those regions are, for each of the images.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    region_boxes: torch.Tensor | None = None
+
+
+@dataclass
 class UpDownFusionOutput(ModelOutput):
     """What `UpDownFusionModel` returns for N passes; L = T + R tokens, H the text encoder's width.
 

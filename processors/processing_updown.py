@@ -17,6 +17,7 @@ from transformers.tokenization_utils_base import TextInput
 from .code_updown import write_code
 from .image_processing_updown import write_image_code
 from .region_batching_updown import check_regions, pad_regions, split_regions
+from .region_links_updown import padded_links, plain_text, word_links
 
 
 class UpDownProcessor(ProcessorMixin):
@@ -50,6 +51,7 @@ class UpDownProcessor(ProcessorMixin):
         images: ImageInput | None = None,
         text: TextInput | list[TextInput] | None = None,
         regions: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        tags: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] | None = None,
         **kwargs: Unpack[ProcessingKwargs],
     ) -> BatchFeature:
         """Makes a model's arguments from images, text and regions, at least one of which must be given.
@@ -59,18 +61,23 @@ class UpDownProcessor(ProcessorMixin):
             text: a prompt or a list of prompts; several of different length need `padding=True`.
             regions: the regions of one image, of a list of images, or a batch (B, R, ...) as a detector returns it;
                 the names are those of `region_batching_updown`.
+            tags: which regions the words in brackets of a text carry, {"person1": [0]} for "is [person1] here?"; of a
+                list of prompts one for all, or a list.
             kwargs: arguments of the image processor and the tokenizer, such as `return_tensors="pt"`.
 
         Returns:
-            `pixel_values` (and `pixel_mask`) for images; `input_ids` and `attention_mask` for text; `region_features`,
+            `pixel_values` (and `pixel_mask`) for images; `input_ids` and `attention_mask` for text, with tags
+            `word_regions` (prompts, tokens, regions of a token; -1 for none) as well; `region_features`,
             `region_boxes`, `region_mask` and the optional region names for regions.
 
         Raises:
-            ValueError: if nothing is given, and as `load_image` and `check_regions`.
+            ValueError: if nothing is given, for a tag that names no region, and as `load_image` and `check_regions`.
         """
         if images is None and text is None and regions is None:
             raise ValueError("there is nothing to process; give images, text or regions")
         features: dict[str, Any] = {}
+        if tags is not None:
+            text, features["word_regions"] = self._linked(text, tags, kwargs)
         if images is not None or text is not None:
             features.update(super().__call__(images=images, text=text, **kwargs))
         if regions is not None:
@@ -79,6 +86,21 @@ class UpDownProcessor(ProcessorMixin):
             features.update(pad_regions(each_image))
         return_tensors: Any = kwargs.get("return_tensors")
         return BatchFeature(features, tensor_type=return_tensors)
+
+    def _linked(self, text: Any, tags: Any, kwargs: Mapping[str, Any]) -> tuple[Any, list[list[list[int]]]]:
+        """The text without brackets, and the regions of each token of each prompt."""
+        texts = [text] if isinstance(text, str) else list(text or [])
+        each = [tags] * len(texts) if isinstance(tags, Mapping) else list(tags)
+        if not texts or len(each) != len(texts):
+            raise ValueError(f"there are tags for {len(each)} texts, but {len(texts)} texts: give one of both each")
+        found = [plain_text(one, own) for one, own in zip(texts, each, strict=True)]
+        options = {name: value for name, value in kwargs.items() if name != "return_tensors"}
+        plain = [words for words, _ in found]
+        tokens = self.tokenizer(plain, return_offsets_mapping=True, **options)
+        offsets = tokens["offset_mapping"]
+        links = [word_links(own, spans) for own, (_, spans) in zip(offsets, found, strict=True)]
+        made = padded_links(links, length=max(map(len, links)))
+        return (plain[0] if isinstance(text, str) else plain), made
 
 
 def _images(regions: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

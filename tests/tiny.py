@@ -29,6 +29,7 @@ from modeling_updown import (
     UpDownFusionForImagePairs,
     UpDownFusionForImageTextRetrieval,
     UpDownFusionForMaskedLM,
+    UpDownFusionForMultipleChoice,
     UpDownFusionForPreTraining,
     UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
@@ -225,6 +226,11 @@ def tiny_pairs(**changes: Any) -> UpDownFusionForImagePairs:
     """Statements about two images on the fusion model, in evaluation mode."""
     fields = {"id2label": {0: "false", 1: "true"}, "num_images": 2, **changes}
     return seeded(UpDownFusionForImagePairs, tiny_fusion_config(**fields))
+
+
+def tiny_multiple_choice(**changes: Any) -> UpDownFusionForMultipleChoice:
+    """Multiple choice on the fusion model, in evaluation mode."""
+    return seeded(UpDownFusionForMultipleChoice, tiny_fusion_config(**changes))
 
 
 def tiny_text_config(model_type: str = "gpt2", **changes: Any) -> Any:
@@ -485,6 +491,13 @@ def save_tiny_entailment(folder: Path, **changes: Any) -> Path:
 def save_tiny_pairs(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the model of two images and its processor into one folder, which is returned."""
     tiny_pairs(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_multiple_choice(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the model of multiple choice and its processor into one folder, which is returned."""
+    tiny_multiple_choice(**changes).save_pretrained(folder)
     tiny_fusion_processor().save_pretrained(folder)
     return folder
 

@@ -107,8 +107,8 @@ class TrainRecipe:
     split: the images to train on; `train+restval` is Karpathy's COCO training set.
     epochs, batch_size: passes over the images (or groups of questions); images per step over all processes and
         accumulated pieces.
-    questions_per_image: question answering: so many questions of an image are learnt together and share its regions;
-        `batch_size` counts such groups.
+    questions_per_image: question answering, multiple choice: so many questions of an image are learnt together and
+        share its regions; `batch_size` counts such groups.
     captions_per_image: cross-entropy, pretraining, retrieval and grounding: how many of an image's captions are learnt
         together; dense captioning: of how many of an image's boxes a sentence is.
         They are drawn where it has more; where it has fewer, captions are learnt twice for cross-entropy.
@@ -118,7 +118,8 @@ class TrainRecipe:
     withhold: question answering: train and score without the `image` or without the `question`, for baselines that show
         what each adds; grounding: without the `image`, of whose regions the boxes alone are left, or the `text`; dense
         captioning: without the `image`, or without the `regions`, of which nothing is left; entailment and pairs:
-        without the `image` or the `text`.
+        without the `image` or the `text`; multiple choice: without the `image`, or the `question`, which leaves the
+        candidates alone.
     word_vectors: question answering: a GloVe text file, or a folder or Hub id of a model with a tokenizer, whose word
         vectors new ones start from.
     accumulation: pieces a step's images are split into on each process.

@@ -1,8 +1,9 @@
 """Our own forms of transformers' common tests, where attention is over regions and a state is no list of keys.
 
-`common_spec.py` puts them on the test classes in place of theirs.
+`common_spec.py` and `common_spec_fusion.py` put them on the test classes in place of theirs.
 """
 
+import copy
 import tempfile
 from typing import Any
 
@@ -163,6 +164,26 @@ def check_word_attention(test: Any) -> None:
             test.assertEqual(weights.shape, (*inputs["input_ids"].shape, inputs["region_mask"].shape[1]))
             torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
             test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
+
+
+def inputs_with_candidates(test: Any, inputs_dict: dict, model_class: type, return_labels: bool = False) -> dict:
+    """In the place of `_prepare_for_class`, which makes candidates of all inputs of a model of multiple choice, regions
+    too: these inputs have theirs."""
+    inputs = copy.deepcopy(inputs_dict)
+    return {**inputs, "labels": torch.arange(len(inputs["input_ids"])) % 2} if return_labels else inputs
+
+
+def check_choice_glances(test: Any) -> None:
+    """One tensor a layer, (items, candidates, regions), where asked for; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config).eval()
+    test.assertIsNone(model(**inputs).attentions)
+    attentions = model(**inputs, output_attentions=True).attentions
+    test.assertEqual(len(attentions), config.num_hidden_layers)
+    for weights in attentions:
+        test.assertEqual(weights.shape, (*inputs["choice_input_ids"].shape[:2], inputs["region_mask"].shape[1]))
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+        test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
 
 
 def check_gradients_of_states(test: Any) -> None:

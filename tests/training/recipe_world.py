@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from tests.training import recipe_boxes, recipe_captions, recipe_phrases, recipe_questions, recipe_statements
+from tests.training import (
+    recipe_boxes,
+    recipe_captions,
+    recipe_choices,
+    recipe_phrases,
+    recipe_questions,
+    recipe_statements,
+)
 from tests.training.recipe_files import drawn_scenes
 from tests.training.recipe_models import write_models, write_stores
 
@@ -30,6 +37,7 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_phrases.write_guesswhat,
     recipe_phrases.write_descriptions,
     recipe_statements.write_statements,
+    recipe_choices.write_choices,
 )
 
 

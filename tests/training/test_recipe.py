@@ -274,6 +274,10 @@ STATEMENTS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words
 train.gradient_checkpointing train.withhold evaluate.shuffle_images
 """
+CHOOSES = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
+train.questions_per_image train.withhold choices.per_item choices.context_words choices.learn_relevance
+"""
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
 questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
@@ -286,6 +290,7 @@ CHECKED = {
     **dict.fromkeys(TASKS, ()),
     "vqa": ("crops",),
     **dict.fromkeys(("entailment", "grounding", "pairs"), ("crops",)),
+    "multiple_choice": ("crops", "flips"),
     "detection": ("store", "source", "pretrained"),
 }
 READ_BY = {
@@ -301,6 +306,7 @@ READ_BY = {
     "dense_captioning": [TOP_DOWN, DESCRIBES],
     "entailment": [TOP_DOWN, STATEMENTS],
     "pairs": [TOP_DOWN, STATEMENTS],
+    "multiple_choice": [TOP_DOWN, CHOOSES],
 }
 
 

@@ -18,7 +18,7 @@ from tests.training.tiny_run import log_of, train_here
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe
 from training.shipped import RECIPES
-from training.tasks import captioning, dense_captioning, detection, entailment, grounding, pairs, vqa
+from training.tasks import captioning, dense_captioning, detection, entailment, grounding, multiple_choice, pairs, vqa
 
 NAMES = sorted(f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yaml"))
 STEPS = 20
@@ -181,6 +181,7 @@ def formats_in(content: Any) -> Iterator[str]:
         (("dense_captioning",), dense_captioning.FORMATS),
         (("entailment",), entailment.FORMATS),
         (("pairs",), pairs.FORMATS),
+        (("multiple_choice",), multiple_choice.FORMATS),
     ],
 )
 def test_every_format_of_data_has_a_recipe(tasks: tuple[str, ...], formats: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from tests.training.tiny_run import (
     tiny_dense_captioning_recipe,
     tiny_detection_recipe,
     tiny_grounding_recipe,
+    tiny_multiple_choice_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
     tiny_statements_recipe,
@@ -40,6 +41,7 @@ SAVED = {
     "UpDownForDenseCaptioning": tiny.save_tiny_dense_captioner,
     "UpDownFusionForVisualEntailment": tiny.save_tiny_entailment,
     "UpDownFusionForImagePairs": tiny.save_tiny_pairs,
+    "UpDownFusionForMultipleChoice": tiny.save_tiny_multiple_choice,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
@@ -47,6 +49,7 @@ TAKES = {
     "detection": ["UpDownDetector"],
     "entailment": ["UpDownFusionForVisualEntailment"],
     "grounding": ["UpDownFusionForGrounding"],
+    "multiple_choice": ["UpDownFusionForMultipleChoice"],
     "pairs": ["UpDownFusionForImagePairs"],
     "prefix_lm": ["UpDownPrefixLMForImageCaptioning"],
     "pretraining": [],
@@ -59,6 +62,7 @@ RECIPES: dict[str, Any] = {
     "detection": tiny_detection_recipe,
     "entailment": tiny_statements_recipe,
     "grounding": tiny_grounding_recipe,
+    "multiple_choice": tiny_multiple_choice_recipe,
     "pairs": tiny_statements_recipe,
     "prefix_lm": tiny_recipe,
     "pretraining": tiny_retrieval_recipe,
@@ -111,7 +115,8 @@ def tiny_type(folder: Path) -> str:
 def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folders: dict[str, Path], task: str) -> None:
     for name, folder in folders.items():
         fusion = (
-            task in ("entailment", "grounding", "pairs", "retrieval", "pretraining") and "Fusion" in name
+            task in ("entailment", "grounding", "multiple_choice", "pairs", "retrieval", "pretraining")
+            and "Fusion" in name
         )  # its layers are a start for other heads
         if name in TAKES[task] or fusion:
             continue

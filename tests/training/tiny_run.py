@@ -142,6 +142,20 @@ def tiny_dense_captioning_recipe(folder: Path, *, train: dict[str, Any] | None =
     return recipe_of({**values, **changes})
 
 
+def tiny_multiple_choice_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Questions with rationales on scenes and regions as in `tiny_recipe`, a BERT of two layers."""
+    settings = {"objective": "cross_entropy", "epochs": 2, "batch_size": 8, "questions_per_image": 2, "max_words": 24}
+    grounding = tiny_grounding_recipe(folder)
+    values: dict[str, Any] = {
+        **{name: getattr(grounding, name) for name in ("output", "regions", "text", "model")},
+        "task": "multiple_choice",
+        "data": {"format": "scenes", "asks": "commonsense", "num_scenes": NUM_SCENES, "image_size": 32},
+        "train": TrainRecipe(**{**settings, "learning_rate": 5e-3, "warmup_steps": 5, **(train or {})}),
+        "evaluate": EvaluateRecipe(metric="choice_accuracy", batch_size=6),
+    }
+    return recipe_of({**values, **changes})
+
+
 def tiny_statements_recipe(
     folder: Path, *, task: str = "entailment", train: dict[str, Any] | None = None, **changes: Any
 ) -> Recipe:

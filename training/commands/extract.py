@@ -43,8 +43,9 @@ def add_extract(commands: Any) -> None:
     parser.add_argument(
         "--boxes",
         metavar="RECIPE",
-        help="for a detector: the regions are the boxes that this recipe of detection, grounding or dense captioning "
-        "marks (people's, say), and the images are theirs; --grid-sizes 1 puts the whole image before them",
+        help="for a detector: the regions are the boxes that this recipe of detection, grounding, dense captioning or "
+        "multiple choice marks (people's, say), and the images are theirs; --grid-sizes 1 puts the whole image before "
+        "them",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="with --boxes: change a value of the recipe"
@@ -134,8 +135,8 @@ def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any])
     """`ValueError` for neither images nor boxes, for both, and for what is idle beside `--boxes` or without it."""
     if bool(arguments.images) == bool(arguments.boxes):
         raise ValueError(
-            "name images, or with --boxes a recipe of detection, grounding or dense captioning, whose own images are "
-            "taken: one of both"
+            "name images, or with --boxes a recipe of detection, grounding, dense captioning or multiple choice, whose "
+            "own images are taken: one of both"
         )
     if arguments.set and not arguments.boxes:
         raise ValueError("--set changes the recipe of --boxes: leave it out, or name one")
@@ -147,8 +148,9 @@ def check_arguments(arguments: argparse.Namespace, selection: Mapping[str, Any])
 def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] = ()) -> tuple[Any, Any]:
     """The images of a recipe's data, of all splits, each once, and the boxes of each (`marked_boxes`).
 
-    recipe: of detection, of grounding, whose boxes are those of its phrases, or of dense captioning. Raises
-    `ValueError` for a recipe of another task, and what its data raise.
+    recipe: of detection; of grounding, whose boxes are those of its phrases; of dense captioning; or of multiple
+    choice, whose boxes are those of its objects. Raises `ValueError` for a recipe of another task, and what its data
+    raise.
     """
     from datasets import concatenate_datasets
 
@@ -157,7 +159,7 @@ def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] =
     from training.recipe import read_recipe
     from training.regions.extract import unique_rows
     from training.regions.given_boxes import marked_boxes
-    from training.tasks import dense_captioning, detection, grounding
+    from training.tasks import dense_captioning, detection, grounding, multiple_choice
     from training.tasks.build import load_by_split
 
     found = read_recipe(recipe, changes)
@@ -169,14 +171,17 @@ def boxed_images(recipe: str, changes: list[str], *, grid_sizes: Sequence[int] =
     elif found.task == "dense_captioning":
         load = partial(dense_captioning.load_descriptions, formats=dense_captioning.FORMATS)
         names = dense_captioning.BY_SPLIT
+    elif found.task == "multiple_choice":
+        load, names = multiple_choice.object_rows, multiple_choice.BY_SPLIT
     else:
         raise ValueError(
-            f"{recipe} is a recipe of the task {found.task}: name one of detection, grounding or dense_captioning"
+            f"{recipe} is a recipe of the task {found.task}: name one of detection, grounding, dense_captioning or "
+            "multiple_choice"
         )
     apart = next((list(found.data[name]) for name in names if isinstance(found.data.get(name), dict)), [])
     parts = [load_by_split(load, found.data, split=split, names=names) for split in apart]
     rows = concatenate_datasets(parts or [load(**found.data)])
-    if found.task == "detection":
+    if found.task in ("detection", "multiple_choice"):
         marked: Any = rows.select_columns(["image_id", "boxes", "crowd"])
     else:
         marked = (with_boxes if found.task == "grounding" else with_crowds)(rows.remove_columns("image"))

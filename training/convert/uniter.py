@@ -18,6 +18,7 @@ from modeling_updown import (
     UpDownFusionForGrounding,
     UpDownFusionForImagePairs,
     UpDownFusionForImageTextRetrieval,
+    UpDownFusionForMultipleChoice,
     UpDownFusionForPreTraining,
     UpDownFusionForVisualEntailment,
     UpDownFusionForVisualQuestionAnswering,
@@ -87,6 +88,11 @@ HEADS: dict[str, dict[str, str]] = {
     "nlvr2": {"answers": "nlvr2_output"},
     "rank": {"match_head": "rank_output"},
     "re": {"score": "re_output"},
+    "vcr": {
+        "choice_score.linear": "vcr_output.0",
+        "choice_score.norm": "vcr_output.2",
+        "choice_score.score": "vcr_output.3",
+    },
 }
 DEEP_RE = {"pairs.linear": "re_output.0", "pairs.norm": "re_output.2", "score": "re_output.3"}  # with `--mlp 2`
 ROOTS = {  # how the names of each head's tensors begin
@@ -99,12 +105,10 @@ ROOTS = {  # how the names of each head's tensors begin
     "nlvr2": "nlvr2_output.",
     "rank": "rank_output.",
     "re": "re_output.",
+    "vcr": "vcr_output.",
 }
 ENTAILMENT = ("contradiction", "entailment", "neutral")  # in UNITER's order
 PRETRAINING = ("itm", "mlm", "mrc_kl", "mrfr")
-WITHOUT_A_CLASS = {  # heads that are refused, and what they do
-    "vcr_output.": "ranks VCR's answers, with token types and words of its own",
-}
 WORDS, WORD_BIAS, DECODER = (
     "uniter.embeddings.word_embeddings.weight",
     "cls.predictions.bias",
@@ -115,14 +119,15 @@ POSITIONS, PROJECTION = "uniter.embeddings.position_embeddings.weight", "uniter.
 
 
 def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedCheckpoint:
-    """UNITER pretrained, or fine-tuned for questions, entailment, pairs of images, retrieval or expressions -> the
+    """UNITER pretrained, or fine-tuned for questions, entailment, pairs of images, retrieval, expressions or VCR -> the
     fusion model of that task.
 
     Pretraining's heads become `UpDownFusionForPreTraining`, with those objectives that the checkpoint has heads for;
     `vqa_output` `UpDownFusionForVisualQuestionAnswering` or, of three outputs without answers or with the classes of
     SNLI-VE for these, `UpDownFusionForVisualEntailment`; `nlvr2_output` `UpDownFusionForImagePairs`; `rank_output`
     `UpDownFusionForImageTextRetrieval`, whose `match` is its score; `re_output` `UpDownFusionForGrounding`, of one
-    expression a text; none `UpDownFusionModel`. Raises `ValueError` for a head that this package has no class for.
+    expression a text; `vcr_output` `UpDownFusionForMultipleChoice`; none `UpDownFusionModel`. Raises `ValueError` for
+    the heads of several tasks.
 
     Options read: those of UNITER's model config (`num_attention_heads`, by default one for every 64 of the width,
     `hidden_dropout_prob`, `attention_probs_dropout_prob`, `hidden_act`, `initializer_range`); `itm_ot_lambda` (0.1);
@@ -130,7 +135,6 @@ def convert_uniter(weights: Weights, options: Mapping[str, Any]) -> ConvertedChe
     `variant`, if the file holds several models. Words and answers that they lack get placeholders, with a warning.
     """
     weights = chosen_model(weights, options.get("variant"))
-    refuse_heads(weights)
     heads = [name for name, root in ROOTS.items() if any(key.startswith(root) for key in weights)]
     if "vqa" in heads:  # which has the tensors of `ve`
         heads.remove("vqa" if judges_statements(weights, options) else "ve")
@@ -164,16 +168,6 @@ def chosen_model(weights: Weights, variant: str | None) -> Weights:
     return {name: value for name, value in body.items() if name.startswith("uniter.")} | head
 
 
-def refuse_heads(weights: Weights) -> None:
-    """Raises `ValueError` for a head that this package has no class for."""
-    for root, purpose in WITHOUT_A_CLASS.items():
-        if any(name.startswith(root) for name in weights):
-            raise ValueError(
-                f"this checkpoint's head {root.rstrip('.')} {purpose}, which no fusion model here does: convert the "
-                "pretrained checkpoint, and train a head on it"
-            )
-
-
 def model_class(heads: list[str]) -> Any:
     """The fusion model's class that has these heads; raises `ValueError` where none has them all."""
     tasks: dict[tuple[str, ...], Any] = {
@@ -182,6 +176,7 @@ def model_class(heads: list[str]) -> Any:
         ("nlvr2",): UpDownFusionForImagePairs,
         ("rank",): UpDownFusionForImageTextRetrieval,
         ("re",): UpDownFusionForGrounding,
+        ("vcr",): UpDownFusionForMultipleChoice,
     }
     if not heads:
         return UpDownFusionModel
@@ -250,6 +245,8 @@ def uniter_shapes(weights: Weights, heads: list[str]) -> dict[str, tuple[int | N
     size = shapes[WORDS][1]
     shapes |= {PROJECTION: (size, None), f"{LAYERS['region_embedding.norm_boxes']}.bias": (size,)}
     shapes[MASKED] = (2, None)
+    if "vcr" in heads:  # questions, regions, answers and rationales
+        shapes |= {TYPES: (4, size), "vcr_output.0.bias": (None,), "vcr_output.3.weight": (2, None)}
     if "itm" in heads:
         shapes |= {"itm_output.weight": (2, size), "itm_output.bias": (2,)}
     if "mrfr" in heads:
@@ -394,6 +391,9 @@ def head_fields(weights: Weights, options: Mapping[str, Any], *, heads: list[str
         hidden = len(weights["re_output.0.bias"]) if is_deep(weights) else 0
         head = {"grounding_score": "region", "grounding_hidden_size": hidden, "grounding_box_weight": 0}
         return {**head, "grounding_loss": "cross_entropy", "objectives": {}}
+    if "vcr" in heads:
+        head = {"choice_loss": "binary", "choice_activation": "relu", "objectives": {}}
+        return {**head, "choice_hidden_size": len(weights["vcr_output.0.bias"])}
     fields: dict[str, Any] = {"hard_negatives": False, "mrc_average_classes": True, "word_bias": "mlm" in heads}
     if "mrc_kl" in heads:
         fields["num_objects"] = len(weights["region_classifier.net.3.bias"]) - 1

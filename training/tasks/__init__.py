@@ -12,6 +12,7 @@ from . import (
     detection,
     entailment,
     grounding,
+    multiple_choice,
     pairs,
     prefix_lm,
     pretraining,
@@ -23,8 +24,8 @@ from .spec import Task, TaskSpec
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
-        *(captioning.SPEC, dense_captioning.SPEC, detection.SPEC, entailment.SPEC, grounding.SPEC, pairs.SPEC),
-        *(prefix_lm.SPEC, pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
+        *(captioning.SPEC, dense_captioning.SPEC, detection.SPEC, entailment.SPEC, grounding.SPEC),
+        *(multiple_choice.SPEC, pairs.SPEC, prefix_lm.SPEC, pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
     )
 }
 

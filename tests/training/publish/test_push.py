@@ -27,6 +27,7 @@ from tests.tiny import (
     save_tiny_entailment,
     save_tiny_fusion_vqa,
     save_tiny_grounding,
+    save_tiny_multiple_choice,
     save_tiny_pairs,
     save_tiny_prefix_lm,
     save_tiny_retrieval,
@@ -275,6 +276,7 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         "AutoModelForZeroShotObjectDetection": save_tiny_grounding(tmp_path / "saved_grounding"),
         "AutoModelForSequenceClassification": save_tiny_entailment(tmp_path / "saved_entailment"),
         "AutoModelForNextSentencePrediction": save_tiny_pairs(tmp_path / "saved_pairs"),
+        "AutoModelForMultipleChoice": save_tiny_multiple_choice(tmp_path / "saved_choices"),
     }
     for auto, model in (("AutoModelForPreTraining", tiny_pretraining()), ("AutoModelForMaskedLM", tiny_masked_lm())):
         folders[auto] = tmp_path / f"saved_{auto}"
@@ -291,19 +293,19 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         program += f"print(json.dumps(check.outputs_of({str(made)!r}, {options})))\n"
     found = [json.loads(line) for line in run_as_stranger(program, tmp_path).stdout.splitlines()]
     assert is_same(found, expected)
-    vqa, grounding, entailment, pairs, pretraining, masked_lm = expected
+    vqa, grounding, entailment, pairs, choices, pretraining, masked_lm = expected
     judged = entailment["tasks"]["visual-entailment"]
     assert [one["sequence"] for one in judged] == ["a red circle is there", "nothing is there"]
     assert sorted(judged[0]["labels"]) == ["contradiction", "entailment", "neutral"]
     assert sorted(pairs["tasks"]["visual-reasoning"]["labels"]) == ["false", "true"]
+    assert len(choices["outputs"]["AutoModelForMultipleChoice"]["logits"]) == 2 and not choices["tasks"]
     assert list(grounding["tasks"]) == ["phrase-grounding", "zero-shot-object-detection"]
     assert [one["phrase"] for one in grounding["tasks"]["phrase-grounding"]] == ["a red circle", "a dog"]
     assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}
     assert vqa["classes"]["AutoModelForVisualQuestionAnswering"] == "UpDownFusionForVisualQuestionAnswering"
     assert list(vqa["tasks"]) == ["visual-question-answering"] and not pretraining["tasks"] and not masked_lm["tasks"]
-    assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {
-        *pretraining["outputs"]["AutoModelForPreTraining"]
-    }
+    made = pretraining["outputs"]["AutoModelForPreTraining"]
+    assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {*made}
     for outputs in (one["outputs"] for one in expected):
         assert len(outputs["AutoModel"]["pooler_output"]) == 32
 

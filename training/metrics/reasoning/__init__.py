@@ -1,5 +1,7 @@
-"""Metrics of statements and their images: accuracy of entailment, accuracy and consistency of pairs."""
+"""Metrics of reasoning about images, equal to the reference evaluators: entailment, pairs, VCR, visual dialogue."""
 
 from .statements import nlvr2, snli_ve
+from .vcr import vcr
+from .visdial import visdial, visdial_ndcg
 
-__all__ = ["nlvr2", "snli_ve"]
+__all__ = ["nlvr2", "snli_ve", "vcr", "visdial", "visdial_ndcg"]
