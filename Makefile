@@ -14,6 +14,8 @@ TESTABLE := $(VENV)/.installed-tests
 OLDEST := $(CACHE)/oldest
 NEWEST := $(CACHE)/newest
 WORKERS ?= 2
+# each worker starts with a share of the list in its order, so that a module's fixtures are made once; idle ones take over
+SHARED_OUT = -n $(WORKERS) --dist worksteal
 STYLE = $(1) -m ruff check . && $(1) -m ruff format --check . && $(1) -m mypy
 
 # `tests` is also the name of transformers' own package, so its tests run in a folder and with settings of their own
@@ -46,19 +48,19 @@ demo: $(INSTALLED)  ## caption a few images with the trained model, and draw whe
 	$(VENV)/bin/updown demo
 
 test: lint  ## everything that has to hold: style, types, tests and doctests
-	$(RUN) -m pytest -n $(WORKERS)
+	$(RUN) -m pytest $(SHARED_OUT)
 
 test-oldest:  ## every test with the oldest versions that setup.py allows, in .cache/oldest
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/python .ci/pins.py oldest > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python $(INSTALL) --constraint $(OLDEST)/constraints.txt --editable ".[test]"
-	$(OLDEST)/bin/python -m pytest -n $(WORKERS)
+	$(OLDEST)/bin/python -m pytest $(SHARED_OUT)
 
 test-newest:  ## style, types and every test with the newest versions that setup.py allows, in .cache/newest
 	$(PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python $(INSTALL) --editable ".[test]"
 	$(call STYLE,$(NEWEST)/bin/python)
-	$(NEWEST)/bin/python -m pytest -n $(WORKERS)
+	$(NEWEST)/bin/python -m pytest $(SHARED_OUT)
 
 lock: test-newest  ## resolve every version anew, test them, and only then write constraints.txt
 	$(NEWEST)/bin/python .ci/pins.py lock

@@ -37,6 +37,9 @@ CHECKING_PIPELINES = (
     "visual-reasoning",
 )
 
+# Heads with the same weights, whose classes mean different things: answers, and whether a statement holds.
+SAME_WEIGHTS = {"UpDownFusionForVisualQuestionAnswering", "UpDownFusionForVisualEntailment"}
+
 
 class UpDownPreTrainedModel(PreTrainedModel):
     """Weight initialisation and the flags that transformers asks for."""
@@ -118,7 +121,7 @@ class UpDownPreTrainedModel(PreTrainedModel):
 
 
 def loading_fault(model: PreTrainedModel, info: Mapping[str, Any]) -> str:
-    """What a folder lacks of a model, in one sentence; "" where it was loaded whole."""
+    """What a folder lacks of a model, in one sentence, or which other one it holds; "" where it was loaded whole."""
     place, kind = model.name_or_path or "the checkpoint", type(model).__name__
     cure = "copy or save the model again, or correct `architectures` in its config.json"
     missing, strange = sorted(info["missing_keys"]), sorted(info["mismatched_keys"])
@@ -130,6 +133,9 @@ def loading_fault(model: PreTrainedModel, info: Mapping[str, Any]) -> str:
         name, theirs, ours = strange[0]
         shapes = f"{tuple(theirs)} rather than {tuple(ours)}"
         return f"{place} holds {weights} in other shapes than {kind} has them, such as {name} in {shapes}: {cure}"
+    saved = (model.config.architectures or [kind])[0]
+    if saved != kind and {saved, kind} <= SAME_WEIGHTS:
+        return f"{place} holds an {saved}, whose classes are not those of {kind}: load it for its own task"
     return ""
 
 

@@ -248,15 +248,13 @@ def check_glances(test: Any) -> None:
     """One tensor a layer, (questions, heads, regions), where asked for; sums to 1, exactly 0 on padding."""
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
     model = test.all_model_classes[0](config).eval()
-    several = config.num_images  # whose regions stand side by side
+    real = inputs["region_mask"]
+    if "image_index" in inputs:  # the regions of several images stand side by side
+        real = real[inputs["image_index"]].flatten(1)
     test.assertIsNone(model(**inputs).attentions)
     attentions = model(**inputs, output_attentions=True).attentions
     test.assertEqual(len(attentions), config.num_hidden_layers)
     for weights in attentions:
-        test.assertEqual(
-            weights.shape,
-            (len(inputs["input_ids"]), config.num_attention_heads, several * inputs["region_mask"].shape[1]),
-        )
+        test.assertEqual(weights.shape, (len(inputs["input_ids"]), config.num_attention_heads, real.shape[1]))
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
-        padding = ~inputs["region_mask"].view(len(weights), 1, -1)
-        test.assertEqual(weights[padding.expand_as(weights)].abs().max().item(), 0)
+        test.assertEqual(weights[~real[:, None].expand_as(weights)].abs().max().item(), 0)

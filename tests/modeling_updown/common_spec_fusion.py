@@ -198,7 +198,8 @@ class EntailmentSpec(FusionSpec):
     all_model_classes = (UpDownFusionForVisualEntailment,)
     base_model_class = UpDownFusionModel
     auto = {"AutoModelForSequenceClassification": UpDownFusionForVisualEntailment}
-    labels_for = {"UpDownFusionForVisualEntailment": lambda spec, config: torch.arange(spec.batch_size) % NUM_ANSWERS}
+    # the first class, which a model of one class has too: the test of problem types makes such models
+    labels_for = {"UpDownFusionForVisualEntailment": lambda spec, config: torch.zeros(spec.batch_size).long()}
     overrides = FusionVqaSpec.overrides
 
 
@@ -210,11 +211,14 @@ class ImagePairsSpec(EntailmentSpec):
     auto = {"AutoModelForNextSentencePrediction": UpDownFusionForImagePairs}
     labels_for = {"UpDownFusionForImagePairs": lambda spec, config: torch.arange(spec.batch_size) % NUM_ANSWERS}
     config_kwargs = FusionSpec.config_kwargs | {"num_images": 2}
+    overrides = EntailmentSpec.overrides | {
+        "additional_model_inputs": [*FusionSpec.overrides["additional_model_inputs"], "image_index"]
+    }
 
     def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
-        inputs = super().prepare_inputs(config)
-        words = inputs.pop("input_ids")
-        return {"input_ids": words, **{name: torch.cat([rows, rows.flip(0)]) for name, rows in inputs.items()}}
+        """Each image beside the first one, so that the first row alone is whole: tests cut batches down to it."""
+        first = torch.zeros(self.batch_size).long()
+        return super().prepare_inputs(config) | {"image_index": torch.stack([torch.arange(len(first)), first], dim=1)}
 
 
 class GroundingSpec(FusionSpec):

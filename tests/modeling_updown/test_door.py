@@ -7,7 +7,9 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import transformers.pipelines
@@ -44,7 +46,7 @@ from modeling_updown.heads_updown import (
 )
 from modeling_updown.modeling_base import CHECKING_PIPELINES
 from modeling_updown.registration_updown import PublishedPipelines
-from tests import tiny
+from tests import fresh_python, tiny
 
 CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
 
@@ -54,13 +56,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.save_tiny_captioner(tmp_path_factory.mktemp("captioner"))
 
 
-def run_python(code: str, *, first_on_path: Path | None = None, check: bool = True) -> subprocess.CompletedProcess:
-    """Run code in a fresh process that finds our packages, and `first_on_path` before them."""
+def run_python(
+    code: str, *, first_on_path: Path | None = None, check: bool = True, run: Callable[..., Any] = fresh_python.run
+) -> subprocess.CompletedProcess[str]:
+    """Run code in a process that finds our packages, and `first_on_path` before them.
+
+    run: `subprocess.run` where nothing may be imported before; else torch and transformers are.
+    """
     places = [str(place) for place in (first_on_path, CHECKOUT) if place is not None]
     prefix = f"import sys; sys.path[:0] = {places!r}\n"
-    return subprocess.run(
-        [sys.executable, "-I", "-c", prefix + textwrap.dedent(code)], capture_output=True, text=True, check=check
+    done: subprocess.CompletedProcess[str] = run(
+        [sys.executable, "-I", "-c", prefix + textwrap.dedent(code)], capture_output=True, text=True
     )
+    assert not check or done.returncode == 0, done.stderr
+    return done
 
 
 @pytest.mark.parametrize("first", ["from modeling_updown import *", "from transformers import pipeline"])
@@ -74,7 +83,7 @@ def test_the_tasks_are_registered_whatever_is_imported_first(first: str) -> None
             print(name, found["impl"].__name__, found["pt"][0].__name__)
     """
     answerer = "visual-question-answering UpDownVisualQuestionAnsweringPipeline AutoModelForVisualQuestionAnswering"
-    assert run_python(code).stdout.splitlines() == [
+    assert run_python(code, run=subprocess.run).stdout.splitlines() == [
         "image-to-text UpDownImageToTextPipeline AutoModelForImageTextToText",
         answerer,
         answerer,
@@ -103,12 +112,15 @@ def test_names_of_type_checkers_are_those_of_the_door() -> None:
 
 def test_import_is_light() -> None:
     """At most 0.5 s over `import transformers`: it takes milliseconds, since only three of our files are loaded."""
-    result = run_python("""
+    result = run_python(
+        """
         import json, time, transformers
         before, start = set(sys.modules), time.process_time()
         import modeling_updown
         print(json.dumps([time.process_time() - start, sorted(set(sys.modules) - before)]))
-    """)
+    """,
+        run=subprocess.run,
+    )
     seconds, loaded = json.loads(result.stdout)
     assert seconds < 0.5
     assert loaded == [
@@ -121,7 +133,8 @@ def test_import_is_light() -> None:
 
 def test_first_look_imports(folder: Path) -> None:
     """In a fresh process: importing transformers' own modules does not load our models, looking for them does."""
-    result = run_python(f"""
+    result = run_python(
+        f"""
         import modeling_updown
         import transformers.modeling_layers, transformers.models.bert.modeling_bert, transformers.modelcard
         from transformers import AutoModelForImageTextToText, AutoProcessor, pipeline
@@ -129,7 +142,9 @@ def test_first_look_imports(folder: Path) -> None:
         print(type(AutoProcessor.from_pretrained({str(folder)!r})).__name__)
         print(type(AutoModelForImageTextToText.from_pretrained({str(folder)!r})).__name__)
         print(type(pipeline("image-to-text", model={str(folder)!r})).__name__)
-    """)
+    """,
+        run=subprocess.run,
+    )
     assert result.stdout.split() == [
         "False",
         "UpDownProcessor",
@@ -222,7 +237,8 @@ def test_registering_again_changes_nothing() -> None:
 
 def test_a_module_keeps_its_own_loader() -> None:
     """The hook acts once a module has run, and leaves it as it is: its source is found, and it can be loaded again."""
-    result = run_python("""
+    result = run_python(
+        """
         import inspect
         from importlib import reload
         from importlib.machinery import SourceFileLoader
@@ -233,7 +249,9 @@ def test_a_module_keeps_its_own_loader() -> None:
         print(type(colorsys.__loader__) is type(colorsys.__spec__.loader) is SourceFileLoader)
         print(len(inspect.getsource(colorsys)) > 1000)
         reload(colorsys)
-    """)
+    """,
+        run=subprocess.run,
+    )
     assert result.stdout.splitlines() == ["acted on rgb_to_hls", "True", "True", "acted on rgb_to_hls"]
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import modeling_updown
 from modeling_updown import UpDownImageToTextPipeline
 from modeling_updown.pipeline_captioning import next_word_weights, without_padding
 from modeling_updown.saving_updown import write_code
-from tests import tiny
+from tests import fresh_python, tiny
 
 IMAGES = [tiny.tiny_image(seed) for seed in range(5)]
 
@@ -403,7 +402,7 @@ def test_pipeline_saves_what_it_loads(captioner: UpDownImageToTextPipeline, tmp_
 def test_published_folder_loads_without_our_package(
     captioner: UpDownImageToTextPipeline, published: Path, tmp_path: Path
 ) -> None:
-    """A fresh process, elsewhere, in which nothing named like our packages can be imported."""
+    """A process elsewhere, in which nothing named like our packages can be imported."""
     IMAGES[0].save(tmp_path / "photo.png")
     code = f"""
         import importlib.abc, json, sys
@@ -431,9 +430,7 @@ def test_published_folder_loads_without_our_package(
         print(processor.batch_decode(ids, skip_special_tokens=True)[0])
         print(captioner(image, words="dog|ball", max_new_tokens=6, num_beams=2)[0]["generated_text"])
     """
-    result = subprocess.run(
-        [sys.executable, "-I", "-c", textwrap.dedent(code)], capture_output=True, text=True, cwd=tmp_path, check=False
-    )
+    result = fresh_python.run([sys.executable, "-I", "-c", textwrap.dedent(code)], cwd=tmp_path)
     assert result.returncode == 0, result.stderr[-3000:]
     refused, caption, text, with_word = result.stdout.strip().splitlines()
     (wanted,) = captioner(IMAGES[0], num_beams=2, return_regions=True)

@@ -1,6 +1,5 @@
 """Images on their way into a pipeline: columns, streams, padding to one size, and what reads them."""
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 
 import modeling_updown
 from modeling_updown.pipeline_images import image_column, image_loader, image_stream, join_images, stored_image
-from tests import tiny
+from tests import fresh_python, tiny
 
 CHECKOUT = Path(modeling_updown.__file__).resolve().parents[1]
 IMAGES = [tiny.tiny_image(seed) for seed in range(2)]
@@ -73,5 +72,7 @@ import modeling_updown.{first}
 from transformers.pipelines import PIPELINE_REGISTRY
 print(*sorted(name for name, task in PIPELINE_REGISTRY.supported_tasks.items() if "UpDown" in str(task["impl"])))
 """
-    run = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["dense-captioning", "image-to-text", "phrase-grounding", "visual-question-answering"]
+    run = fresh_python.run([sys.executable, "-I", "-c", code])
+    assert run.returncode == 0, run.stderr
+    expected = ["dense-captioning", "image-to-text", "phrase-grounding"]
+    assert run.stdout.split() == [*expected, "visual-entailment", "visual-question-answering", "visual-reasoning"]

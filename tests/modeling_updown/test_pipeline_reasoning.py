@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import pipeline
 
-from modeling_updown import UpDownVisualReasoningPipeline
+from modeling_updown import UpDownFusionForVisualEntailment, UpDownVisualReasoningPipeline
 
 from ..tiny import (
     save_tiny_entailment,
@@ -78,7 +78,27 @@ def test_a_region_source_may_be_given(tmp_path):
     assert len(entails(tiny_image(), TEXTS[0])["labels"]) == 3
 
 
-def test_mistakes_are_named(entails, holds, tmp_path, caplog):
+def test_answers_and_classes_of_statements_are_not_taken_for_each_other(tmp_path):
+    """Their weights fit each other's class; a start from other heads, handed over as a model, is the caller's own."""
+    names = ("UpDownFusionForVisualQuestionAnswering", "UpDownFusionForVisualEntailment")
+    answering, judging = save_tiny_fusion_vqa(tmp_path / "vqa"), save_tiny_entailment(tmp_path / "entailment")
+    for task, folder, held, wanted in (
+        ("visual-entailment", answering, names[0], names[1]),
+        ("visual-question-answering", judging, names[1], names[0]),
+    ):
+        with pytest.raises(ValueError, match=f"holds an {held}, whose classes are not those of {wanted}: load it for"):
+            pipeline(task, model=str(folder))
+    with pytest.raises(ValueError, match="lacks .* of UpDownFusionForVisualEntailment"):
+        pipeline("visual-entailment", model=str(save_tiny_pairs(tmp_path / "pairs")))
+    classes = {0: "no", 1: "perhaps", 2: "yes"}
+    begun = UpDownFusionForVisualEntailment.from_pretrained(answering, id2label=classes, ignore_mismatched_sizes=True)
+    judge = pipeline("visual-entailment", model=begun, processor=tiny_fusion_processor(), device="cpu")
+    assert sorted(judge(tiny_image(), TEXTS[0])["labels"]) == ["no", "perhaps", "yes"]
+    with pytest.raises(ValueError, match="UpDownGrid does not do visual-entailment"):
+        pipeline("visual-entailment", model=tiny_grid(), processor=tiny_fusion_processor())
+
+
+def test_mistakes_are_named(entails, holds, caplog):
     with pytest.raises(TypeError, match="there is nothing to judge"):
         entails(tiny_image())
     with pytest.raises(TypeError, match="row 0 is no row"):
@@ -89,8 +109,6 @@ def test_mistakes_are_named(entails, holds, tmp_path, caplog):
         holds(tiny_image(), TEXTS)
     with pytest.raises(TypeError, match="visual-entailment has no argument threshold"):
         entails(tiny_image(), TEXTS, threshold=0.1)
-    with pytest.raises(ValueError, match="UpDownFusionForVisualQuestionAnswering does not do visual-ent"):
-        pipeline("visual-entailment", model=str(save_tiny_fusion_vqa(tmp_path / "vqa")))
     with caplog.at_level("WARNING"):
         entails(tiny_image(), " ".join(["dog"] * 90))
     assert "a statement has 92 tokens; the model reads 64: the rest is cut" in caplog.text

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from processors import UpDownImageProcessor, UpDownProcessor, UpDownTokenizer, pad_regions
+from tests import fresh_python
 from tests.tiny import tiny_fusion_processor, tiny_tokenizer
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -115,7 +115,7 @@ def run_script(script: str, *arguments: Path, folder: Path, python_path: Path | 
     if python_path is not None:
         environment["PYTHONPATH"] = str(python_path)
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = fresh_python.run(command, cwd=folder, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

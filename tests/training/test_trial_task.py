@@ -7,13 +7,13 @@ import os
 import re
 import runpy
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import fresh_python
 from training.scenes.draw import draw_scene
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,7 +104,7 @@ def run_commands(product: Path, *lines: str) -> tuple[dict[str, Any], str]:
     """Runs `updown` command lines in the copy; returns what `RUN_COMMANDS` prints last, and all that was said."""
     environment = {**os.environ, "PYTHONPATH": str(product), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", RUN_COMMANDS, json.dumps(lines)]
-    ran = subprocess.run(command, cwd=product, env=environment, capture_output=True, text=True)
+    ran = fresh_python.run(command, cwd=product, env=environment)
     said = ran.stdout + ran.stderr
     assert ran.returncode == 0, said
     return json.loads(ran.stdout.strip().splitlines()[-1]), said

@@ -88,7 +88,7 @@ def prepare_masks(model: Any, rows: Dataset, *, objective: str, asked: bool) -> 
 
 def mirrored_objects(objects: Mapping[str, Any]) -> dict[str, Any]:
     """The `polygons` of an image's objects, of the image mirrored left to right."""
-    return {"polygons": [mirrored_polygons(own) for own in objects.get("polygons", [])]}
+    return {"polygons": [mirrored_polygons(own) for own in objects["polygons"]]} if "polygons" in objects else {}
 
 
 def mask_labels(objects: Sequence[Mapping[str, Any]], *, most: int, size: int) -> torch.Tensor:

@@ -27,7 +27,7 @@ def image_objects(row: dict[str, Any]) -> dict[str, Any]:
         "object_ids": ids,
         "attribute_ids": list(row["attribute_ids"]),
         "other_ids": list(row["other_object_ids"]),
-        "polygons": list(row["polygons"]),
+        "polygons": list(row.get("polygons", [[]] * len(row["boxes"]))),
     }
 
 
@@ -41,7 +41,8 @@ def objects_in(objects: dict[str, Any], part: np.ndarray) -> dict[str, Any]:
     boxes, kept = boxes_in(objects["boxes"], part, share=share)
     shown = {"boxes": boxes, "object_ids": objects["object_ids"][kept]}
     shown |= {name: [objects[name][i] for i in kept] for name in LISTS if name in objects}
-    shown["polygons"] = [polygons_in(objects["polygons"][i], part) for i in kept] if "polygons" in objects else []
+    if "polygons" in objects:
+        shown["polygons"] = [polygons_in(objects["polygons"][i], part) for i in kept]
     if "phrases" in objects:
         places, kept = boxes_in(objects["phrase_boxes"], part, share=VISIBLE_SHARE)
         shown |= {"phrase_boxes": places, "phrases": [objects["phrases"][i] for i in kept]}

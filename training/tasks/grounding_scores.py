@@ -137,13 +137,13 @@ def phrase_scores(
 
 
 def expression_figures(shown: Sequence[FoundPhrase], ids: Sequence[str]) -> tuple[dict[str, float], ItemScores]:
-    """The figures of the phrases that are whole sentences, and those kept by image; none where there are none.
+    """The figures of the phrases that are whole sentences, and those kept by image; none where most phrases are parts.
 
     Of several true boxes that with the largest IoU counts.
     """
     whole = [phrase for phrase in shown if phrase.whole]
-    if not whole:
-        return {}, {}
+    if 2 * len(whole) < len(shown):
+        return {}, {}  # a caption that is one phrase, among thousands that are not
     best = [phrase.boxes[0].tolist() if len(phrase.boxes) else NOTHING for phrase in whole]
     scores = refexp_iou(best, [nearest(box, phrase.true) for box, phrase in zip(best, whole, strict=True)])
     iou = np.array(scores["per_item"]["iou"])

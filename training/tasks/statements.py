@@ -227,10 +227,9 @@ class StatementsTask(FusionTask):
         """Judge the statements of a split, every process its share, and score them as their data set is scored."""
         model.eval()
         asked = self.evaluation_statements(split, max_images=max_images)
-        if self.recipe.evaluate.shuffle_images:
-            asked = with_other_images(asked, seed=self.recipe.seed)
+        shown = with_other_images(asked, seed=self.recipe.seed) if self.recipe.evaluate.shuffle_images else asked
         token_ids = self.encode_statements(asked.rows["statement"][:])
-        judge = partial(self.probabilities, model, asked, token_ids)
+        judge = partial(self.probabilities, model, shown, token_ids)
         chances = self.in_shares(len(asked), judge, shown="statements")  # (N, C)
         best = chances.argmax(dim=1)
         found = [self.names[place].casefold() for place in best.tolist()]

@@ -7,7 +7,9 @@ from transformers import AutoProcessor
 
 import modeling_updown
 from modeling_updown.saving_updown import code_file
+from tests import fresh_python
 from tests.tiny import save_tiny_captioner
+from training.publish import push as publishing
 from training.publish.push import check_published, outputs_here, publish_folder
 
 GENERATED = "region_sources_updown.py"  # is no copy: it names the region source of the folder's model
@@ -37,7 +39,8 @@ def save_again(folder: Path) -> None:
     AutoProcessor.from_pretrained(folder).save_pretrained(folder)
 
 
-def test_it_loads_without_our_package(linked: Path) -> None:
+def test_it_loads_without_our_package(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "subprocess", fresh_python)
     check_published(str(linked), expected=outputs_here(linked))
 
 

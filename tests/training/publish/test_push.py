@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from transformers.dynamic_module_utils import get_imports
 
 import modeling_updown
+from tests import fresh_python
 from tests.tiny import (
     save_tiny_captioner,
     save_tiny_entailment,
@@ -70,18 +72,14 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def published(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its Hub folder, after a dry run: it has been loaded without our package, and compared."""
-    output = tmp_path_factory.mktemp("published") / "tiny"
-    assert push(saved, "someone/tiny", dry_run=True, output=output) == output
-    return output
+    return dry_run(saved, tmp_path_factory.mktemp("published") / "tiny")
 
 
 @pytest.fixture(scope="module")
 def published_vqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Hub folder of a tiny question answerer, after a dry run."""
     folder = save_tiny_vqa(tmp_path_factory.mktemp("saved-vqa"), counted_objects=3, weight_norm=True, activation="relu")
-    return Path(
-        push(folder, "someone/tiny-vqa", dry_run=True, output=tmp_path_factory.mktemp("published-vqa") / "tiny")
-    )
+    return dry_run(folder, tmp_path_factory.mktemp("published-vqa") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -100,30 +98,35 @@ def saved_retrieval(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def published_retrieval(saved_retrieval: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its Hub folder, after a dry run."""
-    return Path(
-        push(saved_retrieval, "someone/tiny", dry_run=True, output=tmp_path_factory.mktemp("found") / "tiny_retrieval")
-    )
+    return dry_run(saved_retrieval, tmp_path_factory.mktemp("found") / "tiny_retrieval")
 
 
 @pytest.fixture(scope="module")
 def published_prefix_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Hub folder of a tiny prefix language model, after a dry run."""
     folder = save_tiny_prefix_lm(tmp_path_factory.mktemp("saved-prefix"))
-    return Path(push(folder, "someone/tiny", dry_run=True, output=tmp_path_factory.mktemp("written") / "tiny_prefix"))
+    return dry_run(folder, tmp_path_factory.mktemp("written") / "tiny_prefix")
 
 
-def run_as_stranger(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A program in an interpreter in which our package cannot be imported, beside a `photo.jpg`."""
+def dry_run(folder: Path, output: Path, **options: Any) -> Path:
+    """`push` without the upload; the folder is loaded without our package in a fork, see `fresh_python`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "subprocess", fresh_python)
+        assert push(folder, "someone/tiny", dry_run=True, output=output, **options) == output
+    return output
+
+
+def run_as_stranger(
+    program: str, folder: Path, *, run: Callable[..., Any] = fresh_python.run
+) -> subprocess.CompletedProcess[str]:
+    """A program where our package cannot be imported, beside a `photo.jpg`; `run`: in a fork or a new interpreter."""
     drawn_image().save(folder / "photo.jpg", quality=95)
-    run = subprocess.run(
-        [sys.executable, "-c", BLOCKED + program],
-        cwd=folder,
-        env=STRANGER | {"HF_MODULES_CACHE": str(folder / "modules")},
-        capture_output=True,
-        text=True,
+    modules = {"HF_MODULES_CACHE": str(folder / "modules")}
+    done = run(
+        [sys.executable, "-c", BLOCKED + program], cwd=folder, env=STRANGER | modules, capture_output=True, text=True
     )
-    assert run.returncode == 0, run.stderr
-    return run
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def python_lines(card: Path) -> str:
@@ -154,14 +157,14 @@ def test_half_weights_load_as_float32(saved: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(saved, run / "best")
     (run / "recipe.yaml").write_text("data_name: drawn scenes\nseed: 3\n")
-    made = push(run / "best", "someone/tiny", dry_run=True, output=tmp_path / "tiny", half=True)
-    full, half = load_file(saved / "model.safetensors"), load_file(Path(made) / "model.safetensors")
+    made = dry_run(run / "best", tmp_path / "tiny", half=True)
+    full, half = load_file(saved / "model.safetensors"), load_file(made / "model.safetensors")
     assert {tensor.dtype for tensor in half.values() if tensor.is_floating_point()} == {torch.float16}
     loaded = modeling_updown.UpDownForImageCaptioning.from_pretrained(made)
     assert loaded.dtype == torch.float32
     for name, tensor in loaded.state_dict().items():
         torch.testing.assert_close(tensor, full[name], atol=1e-4, rtol=1e-3)
-    assert "Data: drawn scenes" in (Path(made) / "README.md").read_text()
+    assert "Data: drawn scenes" in (made / "README.md").read_text()
 
 
 def test_every_class_is_named(published: Path) -> None:
@@ -260,7 +263,7 @@ def test_a_stranger_without_peft_captions_by_a_prefix(published_prefix_lm: Path,
     }
     assert list(config["custom_pipelines"]) == ["image-to-text"]
     lines = python_lines(published_prefix_lm / "README.md").replace("someone/tiny", str(published_prefix_lm))
-    run = run_as_stranger("sys.modules['peft'] = None\n" + lines, tmp_path)
+    run = run_as_stranger("sys.modules['peft'] = None\n" + lines, tmp_path, run=subprocess.run)
     describe = transformers.pipeline("image-to-text", model=str(published_prefix_lm))
     assert ast.literal_eval(run.stdout) == describe(str(tmp_path / "photo.jpg"))
     assert len(describe(drawn_image())[0]["generated_text"].split()) > 1
@@ -426,7 +429,7 @@ def test_a_stranger_asks_it(published_vqa: Path, tmp_path: Path) -> None:
     chosen = (
         'found = ask("photo.jpg", "is it?", choices=["Yes!", "Two"]); print({a["answer"]: a["score"] for a in found})'
     )
-    run = run_as_stranger(lines.replace("someone/tiny-vqa", str(published_vqa)) + chosen, tmp_path)
+    run = run_as_stranger(lines.replace("someone/tiny", str(published_vqa)) + chosen, tmp_path)
     ask = transformers.pipeline("visual-question-answering", model=str(published_vqa))
     best, *others = ask(str(tmp_path / "photo.jpg"), "how many dogs are there?")
     first, *_, last = run.stdout.splitlines()

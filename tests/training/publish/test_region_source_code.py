@@ -8,6 +8,7 @@ import modeling_updown
 from modeling_updown import kernels_updown, region_sources_updown
 from modeling_updown.configuration_updown import REGION_SOURCES
 from modeling_updown.saving_updown import write_code
+from tests import fresh_python
 from tests.tiny import (
     save_tiny_detecting_captioner,
     tiny_captioning_config,
@@ -17,6 +18,7 @@ from tests.tiny import (
     tiny_prefix_lm_config,
     tiny_vqa_config,
 )
+from training.publish import push as publishing
 from training.publish.push import outputs_here, push
 
 # a file of heads -> what makes the config of a tiny model of it
@@ -51,6 +53,7 @@ def test_code_of_the_owned_region_source_alone(head: str, tmp_path: Path) -> Non
 def test_a_captioner_with_a_detector_runs_without_our_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`push` compares: without the kernels, which the folder does not hold, the outputs are those with them here."""
     folder = save_tiny_detecting_captioner(tmp_path / "saved")
+    monkeypatch.setattr(publishing, "subprocess", fresh_python)
     made = Path(push(folder, "someone/tiny", dry_run=True, output=tmp_path / "tiny"))
     assert {path.stem for path in made.glob("*.py")} >= DETECTOR_CODE
     assert not (made / "kernels_updown.py").exists() and not (made / "modeling_grid.py").exists()

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import transformers
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, pipeline
 
 import modeling_updown
+from tests import fresh_python
 from tests.tiny import (
     save_tiny_captioner,
     save_tiny_detecting_captioner,
@@ -24,6 +24,7 @@ from tests.tiny import (
     tiny_processor,
 )
 from training.publish import check
+from training.publish import push as publishing
 from training.publish.push import check_published, outputs_here, publish_folder
 
 # Saves what lies in one folder into another, in an interpreter without our packages.
@@ -56,6 +57,12 @@ KINDS: dict[str, tuple[Callable[[Path], Path], str, str]] = {
     "retrieval": (save_tiny_retrieval, "AutoModelForZeroShotImageClassification", ""),
     "detector": (save_tiny_detector, "AutoModelForObjectDetection", ""),
 }
+
+
+@pytest.fixture(autouse=True)
+def forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check_published` loads in a fork without our package, see `fresh_python`."""
+    monkeypatch.setattr(publishing, "subprocess", fresh_python)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -98,7 +105,7 @@ def test_saved_again_without_our_package(published: tuple[Path, str, str], tmp_p
     parts, whole = tmp_path / "parts", tmp_path / "whole"
     command = [sys.executable, "-P", "-c", SAVE_AS_STRANGER, auto, task, str(source), str(parts), str(whole)]
     environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    run = fresh_python.run(command, cwd=tmp_path, env=environment)
     assert run.returncode == 0, run.stderr
     for found in (parts, whole):
         is_published_alike(found, source)

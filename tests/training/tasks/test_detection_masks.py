@@ -26,7 +26,7 @@ from training.tasks.detection_masks import (
 from training.tasks.detection_objects import image_objects, objects_in
 
 HEAD = {"mask_head": True, "mask_size": 6, "mask_hidden_size": 4, "mask_convs": 1}
-MODEL = config_fields(tiny_pyramid_config(region_batch_size=16, rpn_batch_size=32, **HEAD))
+MODEL = config_fields(tiny_pyramid_config(region_batch_size=16, rpn_batch_size=32)) | HEAD
 DATA = read_scene_boxes(6, seed=3, image_size=64)
 ROWS = DATA.rows.remove_columns(["image"])
 

@@ -54,13 +54,12 @@ def read_coco_instances(
     """COCO instances: `images`, `annotations` with `bbox` (x, y, width, height in pixels), `categories`.
 
     Our own extension: a list `attributes` of id and name at the top, and names of them in an annotation's `attributes`.
-    A file is parsed whole, polygons included, so the memory it takes for a moment is several times its size.
+    A file is parsed whole, so the memory it takes for a moment is several times its size.
 
     Args:
         annotations: the JSON, or several that are joined: other images (train and val), or more boxes of the same
             images (pseudo-boxes beside real ones). Categories are the same where their names are, and all names stand
-            in the first file, or in `classes`. An image's id and file name must agree across files, its size may
-            differ.
+            in the first file, or in `classes`. Ids and file names must agree across files, sizes may differ.
         images: the image folder, or one for each file; None gives rows without images.
         split: keep only these splits.
         file_split: the split of images that do not name their own in `karpathy_split`; by default that in the image's
@@ -73,7 +72,7 @@ def read_coco_instances(
         vocabulary: the folder of `objects_vocab.txt` and `attributes_vocab.txt` in Visual Genome's layout, whose ids
             the boxes then have; the names that one covers are its `other_object_ids` (`training/data/boxes/names.py`).
             What it lacks is left out. Not with `classes`.
-        masks: read the polygons of `segmentation` too. Masks given as run lengths, as crowds have them, are not known.
+        masks: read the polygons of `segmentation` too; run lengths, as crowds have them, are passed over.
 
     Returns:
         Images in the files' order, those without boxes too. Unusable boxes (`clip_boxes`) and those of images the file

@@ -1,0 +1,1 @@
+../../modeling_updown/grounding_losses_updown.py
