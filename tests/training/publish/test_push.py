@@ -21,22 +21,7 @@ from safetensors.torch import load_file
 from transformers.dynamic_module_utils import get_imports
 
 import modeling_updown
-from tests import fresh_python
-from tests.tiny import (
-    save_tiny_captioner,
-    save_tiny_entailment,
-    save_tiny_fusion_vqa,
-    save_tiny_grounding,
-    save_tiny_multiple_choice,
-    save_tiny_pairs,
-    save_tiny_prefix_lm,
-    save_tiny_retrieval,
-    save_tiny_vqa,
-    tiny_fusion_processor,
-    tiny_masked_lm,
-    tiny_pretraining,
-    tiny_tokenizer,
-)
+from tests import fresh_python, tiny
 from tests.training.publish.hub_stub import HubStub
 from training.publish import check
 from training.publish import push as publishing
@@ -64,7 +49,7 @@ STRANGER = {**os.environ, "PYTHONPATH": str(Path(check.__file__).parent)}
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny captioner as `save_pretrained` leaves it, with what training may leave beside it."""
-    folder = save_tiny_captioner(tmp_path_factory.mktemp("saved"))
+    folder = tiny.save_tiny_captioner(tmp_path_factory.mktemp("saved"))
     (folder / "optimizer.bin").write_bytes(b"training state")
     return folder
 
@@ -78,16 +63,18 @@ def published(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def published_vqa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Hub folder of a tiny question answerer, after a dry run."""
-    folder = save_tiny_vqa(tmp_path_factory.mktemp("saved-vqa"), counted_objects=3, weight_norm=True, activation="relu")
+    folder = tiny.save_tiny_vqa(
+        tmp_path_factory.mktemp("saved-vqa"), counted_objects=3, weight_norm=True, activation="relu"
+    )
     return dry_run(folder, tmp_path_factory.mktemp("published-vqa") / "tiny")
 
 
 @pytest.fixture(scope="module")
 def saved_retrieval(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny retrieval model made of a text encoder in some folder; its tokenizer tells segments, as BERT's."""
-    folder = save_tiny_retrieval(tmp_path_factory.mktemp("saved-retrieval"), objectives={"itc": 1, "itm": 1})
-    tokenizer = tiny_tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"])
-    modeling_updown.UpDownProcessor(tiny_fusion_processor().image_processor, tokenizer).save_pretrained(folder)
+    folder = tiny.save_tiny_retrieval(tmp_path_factory.mktemp("saved-retrieval"), objectives={"itc": 1, "itm": 1})
+    tokenizer = tiny.tiny_tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    modeling_updown.UpDownProcessor(tiny.tiny_fusion_processor().image_processor, tokenizer).save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text())
     config["text_config"]["_name_or_path"] = "/models/minilm"
     (folder / "config.json").write_text(json.dumps(config))
@@ -104,7 +91,7 @@ def published_retrieval(saved_retrieval: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture(scope="module")
 def published_prefix_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Hub folder of a tiny prefix language model, after a dry run."""
-    folder = save_tiny_prefix_lm(tmp_path_factory.mktemp("saved-prefix"))
+    folder = tiny.save_tiny_prefix_lm(tmp_path_factory.mktemp("saved-prefix"))
     return dry_run(folder, tmp_path_factory.mktemp("written") / "tiny_prefix")
 
 
@@ -272,16 +259,19 @@ def test_a_stranger_without_peft_captions_by_a_prefix(published_prefix_lm: Path,
 def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None:
     """Published, and loaded without our package in one interpreter; the base model loads from each of them."""
     folders = {
-        "AutoModelForVisualQuestionAnswering": save_tiny_fusion_vqa(tmp_path / "saved_vqa"),
-        "AutoModelForZeroShotObjectDetection": save_tiny_grounding(tmp_path / "saved_grounding"),
-        "AutoModelForSequenceClassification": save_tiny_entailment(tmp_path / "saved_entailment"),
-        "AutoModelForNextSentencePrediction": save_tiny_pairs(tmp_path / "saved_pairs"),
-        "AutoModelForMultipleChoice": save_tiny_multiple_choice(tmp_path / "saved_choices"),
+        "AutoModelForVisualQuestionAnswering": tiny.save_tiny_fusion_vqa(tmp_path / "saved_vqa"),
+        "AutoModelForZeroShotObjectDetection": tiny.save_tiny_grounding(tmp_path / "saved_grounding"),
+        "AutoModelForSequenceClassification": tiny.save_tiny_entailment(tmp_path / "saved_entailment"),
+        "AutoModelForNextSentencePrediction": tiny.save_tiny_pairs(tmp_path / "saved_pairs"),
+        "AutoModelForMultipleChoice": tiny.save_tiny_multiple_choice(tmp_path / "saved_choices"),
     }
-    for auto, model in (("AutoModelForPreTraining", tiny_pretraining()), ("AutoModelForMaskedLM", tiny_masked_lm())):
+    for auto, model in (
+        ("AutoModelForPreTraining", tiny.tiny_pretraining()),
+        ("AutoModelForMaskedLM", tiny.tiny_masked_lm()),
+    ):
         folders[auto] = tmp_path / f"saved_{auto}"
         model.save_pretrained(folders[auto])
-        tiny_fusion_processor().save_pretrained(folders[auto])
+        tiny.tiny_fusion_processor().save_pretrained(folders[auto])
     program, expected = "import json\n", []
     for auto, folder in folders.items():
         made = tmp_path / auto

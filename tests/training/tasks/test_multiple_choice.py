@@ -90,7 +90,6 @@ def trained(folder: Path) -> tuple[Recipe, dict[str, float]]:
 def test_it_learns_and_needs_the_image(folder: Path, trained: tuple) -> None:
     control = scenes_recipe(folder, asks="commonsense", name="words", train={"withhold": "image", "epochs": 1})
     words = train_here(control)
-    print(trained[1], words)
     assert trained[1]["q_to_ar_x100"] > 22 and trained[1]["choice_accuracy_x100"] > 50
     assert words["q_to_ar_x100"] < 18 and words["choice_accuracy_x100"] < 40
     evaluation = json.loads((Path(control.output) / "best" / "evaluation.json").read_text())
@@ -135,7 +134,6 @@ def test_dialogues_rank_a_hundred(folder: Path) -> None:
     recipe = scenes_recipe(folder, asks="dialogues", name="dialogues", train={"epochs": 2})
     recipe.choices = ChoicesRecipe(per_item=24)
     metrics = train_here(recipe)
-    print(metrics)
     assert metrics["mrr_x100"] > 6 and metrics["mean_rank"] < 40 and 0 < metrics["ndcg_x100"] < 100
     dense = scenes_recipe(folder, asks="dialogues", name="dense", train={"max_steps": 3})
     dense.choices = ChoicesRecipe(learn_relevance=True)
