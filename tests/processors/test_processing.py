@@ -131,6 +131,7 @@ def test_published_folder_loads_without_this_package(tmp_path: Path) -> None:
         "image_download_updown.py",
         "processing_updown.py",
         "region_batching_updown.py",
+        "region_links_updown.py",
         "tokenization_updown.py",
     }
     result = json.loads(run_script(LOAD_SCRIPT, folder, image, folder=tmp_path, python_path=None))

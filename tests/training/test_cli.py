@@ -80,7 +80,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     ("arguments", "message"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["describe"], "invalid choice: 'describe'"),
+        (["portray"], "invalid choice: 'portray'"),
         (["caption"], "the following arguments are required: IMAGE"),
         (["caption", "a.jpg", "--num-beams", "0"], "'0' is not a whole number above 0"),
         (["extract", "a.jpg"], "the following arguments are required: --output"),

@@ -185,7 +185,7 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "answers: top is -1, but must be 0 or more": {"answers": {"top": -1}},
     "cannot read nowhere.json": {"answers": {"file": "nowhere.json"}},
     "answers.pkl is a pickle": {"answers": {"file": "answers.pkl"}},
-    "train: withhold is 'regions'; choose one of '', 'image', 'question'": {"train": {"withhold": "regions"}},
+    "train.withhold is 'regions': set it to image, of which questions": {"train": {"withhold": "regions"}},
     "train: questions_per_image is 0, but must be 1 or more": {"train": {"questions_per_image": 0}},
     "data.format is 'karpathy'; the task vqa takes vqa_v2": {"data": {"format": "karpathy", "images": "."}},
     "the VQA format 'vqa_v2' needs questions": {"data": {"format": "vqa_v2"}},

@@ -36,8 +36,8 @@ EDITS = {
         ),
     ),
     "training/tasks/__init__.py": (
-        ("import captioning, detection", "import captioning, counting, detection"),
-        ("(captioning.SPEC, detection.SPEC", "(captioning.SPEC, counting.SPEC, detection.SPEC"),
+        ("    captioning,\n", "    captioning,\n    counting,\n"),
+        ("(captioning.SPEC, ", "(captioning.SPEC, counting.SPEC, "),
     ),
 }
 MOST_FILES_CHANGED = 4
