@@ -151,7 +151,11 @@ def test_code_names_no_repository(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["auto_map"] == {"AutoConfig": "configuration_updown.UpDownCaptioningConfig"}
     parts = [f"configuration_{part}_updown.py" for part in ("dense", "masks", "tags")]
-    assert sorted(path.name for path in tmp_path.glob("*.py")) == [*parts, "configuration_updown.py", "labels_updown.py"]
+    assert sorted(path.name for path in tmp_path.glob("*.py")) == [
+        *parts,
+        "configuration_updown.py",
+        "labels_updown.py",
+    ]
 
 
 def test_code_that_cannot_be_had_is_named(tmp_path: Path, caplog: Any) -> None:
