@@ -66,7 +66,8 @@ def test_one_region_is_the_mean_of_timms_map(backbone):
         mean = features.mean(dim=(1, 2))
     else:
         mean = features.mean(dim=(2, 3))
-    torch.testing.assert_close(found.region_features[:, 0], mean, atol=1e-5, rtol=1e-5)
+    # layers in another layout round otherwise, up to 5e-4 on processors with AMX
+    torch.testing.assert_close(found.region_features[:, 0], mean, atol=1e-3, rtol=1e-3)
     assert found.region_boxes.tolist() == [[[0, 0, 1, 1]]] * 2 and found.region_mask.tolist() == [[True]] * 2
     assert model.feature_map(pixels(side)).shape[-2:] == (cells, cells)
 

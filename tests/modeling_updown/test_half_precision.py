@@ -71,7 +71,7 @@ def test_models_with_their_own_regions(make: Any, source: str) -> None:
     expected = logits(model, pixel_values=image)
     for dtype, rounding in ROUNDING.items():
         half = make(vision_config=SOURCES[source]).to(dtype)
-        assert (logits(half, pixel_values=image.to(dtype)) - expected).abs().max() < 4 * rounding
+        assert (logits(half, pixel_values=image.to(dtype)) - expected).abs().max() < 5 * rounding
         features = regions_of(half, image.to(dtype))
         assert features.dtype == dtype
         assert (features.float() - regions_of(model, image)).abs().max() < 0.3 * LARGEST_FEATURE * rounding
