@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from modeling_updown.modeling_detector import cells_of_grids
+from training.data.mirroring import mirrored_boxes
 
 # of a source's fingerprint, what says how it describes boxes, wherever they are
 DESCRIPTION = (
@@ -67,9 +68,7 @@ def box_inputs(boxes: Sequence[np.ndarray], *, flipped: bool) -> dict[str, torch
     for row, own in enumerate(boxes):
         padded[row, : len(own)] = torch.from_numpy(own).float()
         mask[row, : len(own)] = True
-    if flipped:
-        left, right = padded[..., 0].clone(), padded[..., 2].clone()
-        padded[..., 0], padded[..., 2] = 1 - right, 1 - left
+    padded = mirrored_boxes(padded) if flipped else padded
     return {"boxes": padded, "box_mask": mask}
 
 

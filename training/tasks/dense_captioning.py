@@ -25,6 +25,7 @@ from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.outputs_updown import UpDownDenseCaptions
 from training.data.descriptions.formats import DESCRIPTION_FORMATS, load_descriptions
 from training.data.descriptions.rows import sentences_of_boxes
+from training.data.mirroring import mirrored_boxes
 from training.metrics.captioning.meteor_resources import meteor_folder
 from training.metrics.captioning.scores import caption_scores
 from training.metrics.dense_captioning.densecap import densecap_map
@@ -135,7 +136,7 @@ class DenseCaptioningTask(CaptioningTask):
         mask, chosen = images["region_mask"], []
         scores = torch.full(mask.shape, float(IGNORED_LABEL))  # (P, R)
         for row, (index, draw) in enumerate(zip(indices.tolist(), draws, strict=True)):
-            true = mirrored(self.true_boxes[index]) if flipped[row] else self.true_boxes[index]
+            true = mirrored_boxes(self.true_boxes[index]) if flipped[row] else self.true_boxes[index]
             best, which = matched(images["region_boxes"][row][mask[row]], true)
             scores[row, : len(best)] = self.score_labels(best)
             for place, box in self.drawn_regions(best, which, draw):
@@ -288,16 +289,6 @@ def matched(region_boxes: torch.Tensor, true_boxes: torch.Tensor) -> tuple[torch
     """
     best, which = pairwise_iou(region_boxes.float(), true_boxes.float()).max(dim=1)
     return best, which
-
-
-def mirrored(boxes: torch.Tensor) -> torch.Tensor:
-    """Boxes (M, 4) of the mirrored image.
-
-    >>> mirrored(torch.tensor([[0.0, 0.0, 0.25, 1.0]])).tolist()
-    [[0.75, 0.0, 1.0, 1.0]]
-    """
-    left, top, right, bottom = boxes.unbind(-1)
-    return torch.stack([1 - right, top, 1 - left, bottom], dim=-1)
 
 
 def check_meteor() -> None:

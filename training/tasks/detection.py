@@ -27,7 +27,7 @@ from training.console import say
 from training.data.boxes.formats import DETECTION_FORMATS, load_detection
 from training.data.boxes.held_out import hold_out, listed_names
 from training.data.boxes.rows import DetectionData
-from training.data.mirroring import tell_sides
+from training.data.mirroring import mirrored_boxes, tell_sides
 from training.metrics.detection.average_precision import attribute_scores, detection_scores
 from training.regions.extract import crop, image_of, random_crop, undecoded
 from training.saved_models import load_with_processor
@@ -54,7 +54,6 @@ from training.tasks.detection_masks import (
 from training.tasks.detection_objects import (
     drawn_phrases,
     image_objects,
-    mirrored,
     objects_in,
     pad_objects,
     pad_phrases,
@@ -300,7 +299,7 @@ class DetectionTask:
                 image.transpose(Transpose.FLIP_LEFT_RIGHT),
                 {
                     **found,
-                    **{name: mirrored(found[name]) for name in PLACES if name in found},
+                    **{name: mirrored_boxes(found[name]) for name in PLACES if name in found},
                     **mirrored_objects(found),
                 },
             )

@@ -1,6 +1,6 @@
 """The objects of detection's images, on their way to a model: a row's, those seen in a part of it, a padded batch.
 
-row --image_objects--> objects --objects_in, mirrored--> objects --pad_objects, pad_phrases--> the detector's labels
+row --image_objects--> objects --objects_in--> objects --pad_objects, pad_phrases--> the detector's labels
 """
 
 from typing import Any
@@ -13,7 +13,6 @@ from training.text.phrase_vectors import PhraseVectors
 
 LISTS = ("attribute_ids", "other_ids")
 VISIBLE_SHARE = 0.3  # of an object, for it to count in a crop
-FLIP, FLIP_SHIFT = np.array([-1, 1, -1, 1], dtype=np.float32), np.array([1, 0, 1, 0], dtype=np.float32)
 
 
 def image_objects(row: dict[str, Any]) -> dict[str, Any]:
@@ -68,11 +67,6 @@ def drawn_phrases(row: dict[str, Any], draw: np.random.Generator, *, most: int) 
         "phrases": [said[i]["phrase"] for i in chosen],
         "phrase_boxes": np.asarray([said[i]["box"] for i in chosen], dtype=np.float32).reshape(-1, 4),
     }
-
-
-def mirrored(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) of the image mirrored left to right."""
-    return boxes[:, [2, 1, 0, 3]] * FLIP + FLIP_SHIFT
 
 
 def pad_objects(objects: list[dict[str, Any]]) -> dict[str, torch.Tensor]:

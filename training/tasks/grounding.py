@@ -23,7 +23,7 @@ from transformers import PreTrainedConfig
 
 from modeling_updown.outputs_updown import check_finite
 from modeling_updown.phrase_spans_updown import NO_SPAN, token_spans
-from training.data.mirroring import tell_sides
+from training.data.mirroring import mirrored_boxes, tell_sides
 from training.data.phrases.formats import PHRASE_FORMATS, load_phrases
 from training.recipe_sections import Recipe
 from training.scenes.expressions import read_scene_phrases
@@ -289,10 +289,8 @@ def mirrored(boxes: torch.Tensor, flipped: torch.Tensor) -> torch.Tensor:
     >>> mirrored(torch.tensor([[[[0.0, 0.0, 0.25, 1.0], [-1.0, -1.0, -1.0, -1.0]]]]), torch.tensor([True])).tolist()
     [[[[0.75, 0.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0]]]]
     """
-    left, top, right, bottom = boxes.unbind(-1)
-    other = torch.stack([1 - right, top, 1 - left, bottom], dim=-1)
     turned = flipped[:, None, None, None] & (boxes != NOWHERE).any(dim=-1, keepdim=True)
-    return torch.where(turned, other, boxes)
+    return torch.where(turned, mirrored_boxes(boxes), boxes)
 
 
 def check_recipe(recipe: Recipe) -> None:

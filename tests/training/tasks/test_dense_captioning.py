@@ -11,6 +11,7 @@ import torch
 from modeling_updown.boxes_updown import pairwise_iou
 from tests.training.tiny_run import log_of, new_accelerator, tiny_dense_captioning_recipe, train_here
 from training.data.descriptions.rows import sentences_of_boxes
+from training.data.mirroring import mirrored_boxes
 from training.evaluate import evaluate_recipe
 from training.metrics.captioning.scores import caption_scores
 from training.metrics.dense_captioning.densecap import densecap_map
@@ -18,7 +19,6 @@ from training.recipe_sections import EvaluateRecipe, RegionsRecipe
 from training.regions.store import RegionStoreWriter
 from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset
 from training.tasks import build_task
-from training.tasks import dense_captioning as task_file
 from training.tasks.dense_captioning_recipe import MatchingRecipe
 
 NUM_SCENES = {"train": 120, "val": 10, "test": 20}
@@ -214,7 +214,7 @@ def test_mirrored_images_have_mirrored_boxes(folder: Path, monkeypatch: pytest.M
     task.recipe.regions.flips = True
     task.images.stores[True], task.images.names[True] = task.images.stores[False], task.images.names[False]
     own = task.image_inputs
-    turned = task_file.mirrored(plain["region_boxes"][0])[None]
+    turned = mirrored_boxes(plain["region_boxes"][0])[None]
     monkeypatch.setattr(
         task, "image_inputs", lambda *a, **k: {**own(*a), "region_boxes": turned} if k["flipped"].any() else own(*a)
     )

@@ -30,9 +30,9 @@ from training.data.boxes.rows import (
     keep_images,
     pixel_boxes,
 )
-from training.data.files import PathLike, id_text, read_text, records
+from training.data.files import PathLike, id_text, read_json, read_text, records
 from training.data.json_stream import stream_records
-from training.data.splits import listed_splits
+from training.data.splits import listed_splits, split_name
 
 PARTS = ("attributes", "relationships", "region_descriptions")
 OBJECTS_FILE, ATTRIBUTES_FILE = "objects_vocab.txt", "attributes_vocab.txt"
@@ -325,6 +325,29 @@ def image_sizes(path: Path) -> dict[str, tuple[Any, Any]]:
             raise ValueError(f"{path}: the image {image_id!r} stands in it twice")
         sizes[image_id] = (record.get("width"), record.get("height"))
     return sizes
+
+
+def genome_splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, str]:
+    """The split of every image by its id: of DenseCap's JSON `{"train": [1, 2], "val": [3]}`, or as `listed_splits`.
+
+    Raises `ValueError` for another JSON, and for an image in the lists of two splits.
+    """
+    if isinstance(split_lists, Mapping) or Path(split_lists).suffix != ".json":
+        return listed_splits(split_lists)
+    content = read_json(split_lists)
+    lists = content.items() if isinstance(content, dict) else ()
+    if not lists or not all(isinstance(ids, list) for _, ids in lists):
+        raise ValueError(
+            f"{split_lists} is no split file: it needs a list of image ids under train, val and test, as DenseCap "
+            "has it"
+        )
+    found: dict[str, str] = {}
+    for word, ids in lists:
+        name = split_name(word, split_lists)
+        for image_id in map(id_text, ids):
+            if found.setdefault(image_id, name) != name:
+                raise ValueError(f"{split_lists}: the image {image_id!r} is in {found[image_id]} and in {name}")
+    return found
 
 
 def listed_images(

@@ -23,11 +23,10 @@ from training.data.boxes.rows import (
     keep_images,
     pixel_boxes,
 )
-from training.data.boxes.visual_genome import REGION_BOX, image_sizes, listed_images
+from training.data.boxes.visual_genome import REGION_BOX, genome_splits, image_sizes, listed_images
 from training.data.descriptions.rows import DESCRIPTION_FEATURES, description_row
-from training.data.files import PathLike, id_text, read_json, records
+from training.data.files import PathLike, id_text, records
 from training.data.json_stream import stream_records
-from training.data.splits import listed_splits, split_name
 
 DESCRIPTIONS, IMAGES = "region_descriptions.json", "image_data.json"
 
@@ -78,23 +77,6 @@ def read_genome_descriptions(
         )
     left_out.warn()
     return rows
-
-
-def genome_splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, str]:
-    """The split of every image by its id, from DenseCap's JSON or from list files; `ValueError` for other content."""
-    if isinstance(split_lists, Mapping) or Path(split_lists).suffix != ".json":
-        return listed_splits(split_lists)
-    content = read_json(split_lists)
-    lists = content.items() if isinstance(content, dict) else ()
-    if not lists or not all(isinstance(ids, list) for _, ids in lists):
-        raise ValueError(f'{split_lists} is no {{"train": [image ids], "val": ..., "test": ...}}, as DenseCap has it')
-    found: dict[str, str] = {}
-    for word, ids in lists:
-        name = split_name(word, split_lists)
-        for image_id in map(id_text, ids):
-            if found.setdefault(image_id, name) != name:
-                raise ValueError(f"{split_lists}: the image {image_id!r} is in {found[image_id]} and in {name}")
-    return found
 
 
 def _rows(

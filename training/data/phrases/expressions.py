@@ -25,9 +25,8 @@ from training.data.boxes.rows import (
 )
 from training.data.files import PathLike
 from training.data.phrases.rows import PHRASE_FEATURES, GroundedPhrase, no_boxes, phrase_row
+from training.data.polygons import scaled_polygons
 from training.data.questions.rows import official_image_paths
-
-SHORTEST_POLYGON = 6  # numbers: three corners
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _rows(
 def _phrase(
     expression: Expression, box: np.ndarray, *, size: np.ndarray, text: str, source: PathLike
 ) -> GroundedPhrase:
-    polygons = [_scaled(polygon, size) for polygon in expression.polygons]
+    polygons = scaled_polygons(list(expression.polygons), size=size.tolist(), place=f"the expression {text!r}")
     candidates = no_boxes()
     if len(expression.candidates):
         candidates = _clipped(expression.candidates, size=size, source=source)
@@ -168,32 +167,20 @@ def _clipped(boxes: Sequence[Sequence[Any]], *, size: np.ndarray, source: PathLi
     return found[usable]
 
 
-def _scaled(polygon: Sequence[float], size: np.ndarray) -> list[float]:
-    """A polygon in pixels -> in 0..1."""
-    corners = np.asarray(polygon, dtype=np.float64).reshape(-1, 2) / size
-    return corners.clip(0, 1).ravel().tolist()
-
-
 def polygons_of(segmentation: Any, *, place: str) -> list[list[float]]:
     """The polygons of a COCO annotation's `segmentation`, none of run lengths, which crowds have.
 
     Raises `ValueError` for one that is no list of polygons of three corners or more.
 
     >>> polygons_of([[0, 0, 4, 0, 4, 4]], place="annotation 7"), polygons_of({"counts": []}, place="annotation 8")
-    ([[0, 0, 4, 0, 4, 4]], [])
+    ([[0.0, 0.0, 4.0, 0.0, 4.0, 4.0]], [])
     """
     if segmentation is None or isinstance(segmentation, dict):
         return []
-    sound = isinstance(segmentation, list) and all(
-        isinstance(polygon, list)
-        and len(polygon) >= SHORTEST_POLYGON
-        and len(polygon) % 2 == 0
-        and all(isinstance(number, int | float) for number in polygon)
-        for polygon in segmentation
-    )
-    if not sound:
+    try:
+        return scaled_polygons(segmentation, size=(1, 1), place=place)
+    except ValueError as error:
         raise ValueError(
             f"{place} has a segmentation that is no list of polygons (x, y, x, y, x, y, ...): "
             f"{str(segmentation)[:60]}; repair it, or leave polygons out"
-        )
-    return segmentation
+        ) from error

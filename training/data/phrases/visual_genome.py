@@ -14,11 +14,11 @@ import datasets
 import numpy as np
 
 from training.data.boxes.rows import LeftOut
-from training.data.boxes.visual_genome import REGION_BOX
-from training.data.files import PathLike, all_texts, id_text, read_json, records
+from training.data.boxes.visual_genome import REGION_BOX, genome_splits, image_sizes
+from training.data.files import PathLike, all_texts, id_text, records
 from training.data.json_stream import stream_records
 from training.data.phrases.expressions import Expression, ExpressionImage, expression_rows
-from training.data.splits import listed_splits, split_name, wanted_splits
+from training.data.splits import split_name, wanted_splits
 
 
 def read_genome_phrases(
@@ -59,7 +59,7 @@ def read_genome_phrases(
     present = {only} if split_of is None else set(split_of.values())
     wanted = present if split is None else wanted_splits(split, present=present, source=path)
     left_out = LeftOut(path)
-    sizes = _sizes(Path(annotations) / "image_data.json")
+    sizes = image_sizes(Path(annotations) / "image_data.json")
     found = []
     for image_id, regions in _regions(path):
         word = only if split_of is None else split_of.get(image_id)
@@ -72,33 +72,6 @@ def read_genome_phrases(
         own = [Expression(region["phrase"], [region.get(key) for key in REGION_BOX]) for region in chosen]
         found.append(ExpressionImage(image_id, f"{image_id}.jpg", str(word), *sizes[image_id], own))
     return expression_rows(found, folder=images, source=path, left_out=left_out)
-
-
-def genome_splits(split_lists: PathLike | Mapping[str, PathLike]) -> dict[str, str]:
-    """The split of every image by its id: of a JSON `{"train": [1, 2], "val": [3]}`, or as `listed_splits` has it.
-
-    Raises `ValueError` for another JSON, and for an image in the lists of two splits.
-    """
-    if isinstance(split_lists, Mapping) or Path(split_lists).suffix != ".json":
-        return listed_splits(split_lists)
-    content = read_json(split_lists)
-    if not isinstance(content, dict) or not all(isinstance(ids, list) for ids in content.values()):
-        raise ValueError(f"{split_lists} is no split file: it needs a list of image ids under train, val and test")
-    split_of: dict[str, str] = {}
-    for word, ids in content.items():
-        name = split_name(word, split_lists)
-        for image_id in map(id_text, ids):
-            if split_of.setdefault(image_id, name) != name:
-                raise ValueError(f"{split_lists}: the image {image_id!r} is of {split_of[image_id]} and of {name}")
-    return split_of
-
-
-def _sizes(path: Path) -> dict[str, tuple[Any, Any]]:
-    """Width and height of each image, as image_data.json writes them."""
-    return {
-        _image_id(record, f"{path}: record {number}"): (record.get("width"), record.get("height"))
-        for number, record in enumerate(stream_records(path))
-    }
 
 
 def _regions(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -9,9 +9,9 @@ import pytest
 
 from tests.shared_files import shared
 from training.data.boxes.rows import ImageListing
+from training.data.boxes.visual_genome import genome_splits
 from training.data.descriptions.formats import load_descriptions
 from training.data.descriptions.rows import description_row, sentences_of_boxes, with_crowds
-from training.data.descriptions.visual_genome import genome_splits
 
 REGIONS = [
     {"region_id": 1, "x": 10, "y": 20, "width": 30, "height": 40, "phrase": " a clock "},

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tests.shared_files import shared
+from training.data.boxes.visual_genome import genome_splits
 from training.data.phrases.formats import load_phrases
-from training.data.phrases.visual_genome import genome_splits
 
 REGION = {"x": 10, "y": 20, "width": 30, "height": 40}
 
@@ -84,7 +84,7 @@ def test_split_lists_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "lists.json"
     for content, message in (
         ([1, 2], "is no split file: it needs a list of image ids under train"),
-        ({"train": [1], "test": [1]}, "the image '1' is of train and of test"),
+        ({"train": [1], "test": [1]}, "the image '1' is in train and in test"),
         ({"first": [1]}, "unknown split 'first'"),
     ):
         path.write_text(json.dumps(content))
