@@ -81,7 +81,7 @@ def detector_scores(
             true = described(detector, inputs, row["boxes"], name_embeds=name_embeds)
         check_detections(output, detector)
         boxes = output.pred_boxes[0][:, None].float().cpu().numpy()  # (R, 1, 4)
-        classes = [class_scores(part, columns) for part in (output, true)]
+        classes = [scores_of_classes(part, columns) for part in (output, true)]
         cosines = true.name_logits[0] * detector.config.phrase_temperature
         asked = name_scores(output)[0].float().cpu().numpy()
         count = len(row["boxes"])
@@ -97,7 +97,7 @@ def described(detector: Any, inputs: Mapping[str, Any], boxes: Sequence[Any], **
     return detector(**inputs, boxes=given, return_dict=True, **options)
 
 
-def class_scores(output: Any, columns: Sequence[Sequence[int]]) -> np.ndarray:
+def scores_of_classes(output: Any, columns: Sequence[Sequence[int]]) -> np.ndarray:
     """The probabilities of one image's regions for each name, (R, N): 0 for a name that no class stands for."""
     probs = output.object_probs[0].float().cpu().numpy()  # (R, C + 1)
     return np.stack([probs[:, list(own)].sum(axis=1) for own in columns], axis=1)

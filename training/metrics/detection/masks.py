@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from training.data.polygons import rasterise
+from training.metrics.box_arrays import share_of, shared_and_joint_area
 from training.metrics.detection.average_precision import run_coco
 from training.metrics.detection.scored_rows import Record, Records, paired, predicted_objects, true_of_row
 from training.metrics.grounding.refexp import as_mask
@@ -114,7 +115,7 @@ def nearest_overlaps(predictions: Records, rows: Records) -> list[float]:
             raise ValueError(f"{what} has {len(masks)} masks but {len(boxes)} mask_boxes; give one of each per region")
         for mask, box in zip(true_masks(row), row["boxes"], strict=True):
             if mask is not None:
-                of_boxes = _box_overlaps(boxes, np.asarray(box, dtype=np.float64))
+                of_boxes = share_of(*shared_and_joint_area(boxes, np.asarray(box, dtype=np.float64)))
                 best = int(of_boxes.argmax()) if len(of_boxes) and of_boxes.max() > 0 else None
                 overlaps.append(0.0 if best is None else _overlap(masks[best], mask))
     return overlaps
@@ -170,11 +171,3 @@ def _area(mask: Rle) -> int:
     from pycocotools.mask import area
 
     return int(area(mask))
-
-
-def _box_overlaps(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """IoU of boxes (R, 4) with a box (4,): (R,)."""
-    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
-    shared = np.clip(sides, 0, None).prod(axis=1)
-    joint = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod() - shared
-    return shared / np.maximum(joint, 1e-12)
