@@ -8,6 +8,7 @@ from the first on that is cut short or damaged are dropped, and their batches ma
 
 import json
 import os
+import threading
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,12 +42,14 @@ class BoxJournal:
         self.made: dict[int, Any] = {record["batch"]: record["content"] for record in lines[1:]}
         self.file = open(self.path, "ab")  # noqa: SIM115 - open as long as the run
         self.file.truncate(size)
+        self.lock = threading.Lock()
         if not lines:
             self._write(dict(settings))
 
     def add(self, batch: int, content: Any) -> None:
-        """Keep a batch; when this returns, it is on the disk."""
-        self._write({"batch": batch, "content": content})
+        """Keep a batch; when this returns, it is on the disk. Several threads may add at once."""
+        with self.lock:
+            self._write({"batch": batch, "content": content})
 
     def close(self) -> None:
         """Close the file, for a later run to go on from."""

@@ -137,16 +137,19 @@ def made_batches(
     """The content of every batch of row numbers, in their order; each is in the journal as soon as it is made."""
     made: dict[int, Batch] = dict(journal.made) if journal else {}
     done = sum(len(batches[number]) for number in made)
+
+    def make(number: int) -> None:
+        made[number] = maker(batches[number])
+        if journal:
+            journal.add(number, made[number])  # here, so that a batch made while another fails is kept as well
+
     pool = ThreadPoolExecutor(workers)
     try:
-        left = {pool.submit(maker, batches[n]): n for n in range(len(batches)) if n not in made}
+        left = {pool.submit(make, n): n for n in range(len(batches)) if n not in made}
         with tqdm(total=sum(map(len, batches)), initial=done, desc="boxes", unit="image") as bar:
             for future in as_completed(left):
-                number = left[future]
-                made[number] = future.result()
-                if journal:
-                    journal.add(number, made[number])
-                bar.update(len(batches[number]))
+                future.result()
+                bar.update(len(batches[left[future]]))
     finally:
         pool.shutdown(cancel_futures=True)
     return [made[number] for number in range(len(batches))]
