@@ -29,7 +29,7 @@ LISTS = Path(__file__).with_name("open_classes.json")
 WHOLE_IMAGE = 0.9  # of its area: a phrase of so much tells the image, not a thing in it
 SAME_BOX = 0.5  # IoU of a phrase's place and a box of the same thing
 NAMED = ("object_ids", "other_object_ids", "attribute_ids")  # columns
-CHANGED = (*NAMED, "boxes", "crowd", "regions")
+CHANGED = (*NAMED, "boxes", "crowd", "polygons", "regions")
 
 
 class HeldOut(NamedTuple):
@@ -143,6 +143,7 @@ class _Marks:
                 row["other_object_ids"].append([])
                 row["attribute_ids"].append([])
                 row["crowd"].append(True)
+                row["polygons"].append([])
         return row
 
     def is_held(self, own: int, others: Sequence[int], attributes: Sequence[int]) -> bool:
