@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +138,7 @@ def made_batches(
     """The content of every batch of row numbers, in their order; each is in the journal as soon as it is made."""
     made: dict[int, Batch] = dict(journal.made) if journal else {}
     done = sum(len(batches[number]) for number in made)
-
-    def make(number: int) -> None:
-        made[number] = maker(batches[number])
-        if journal:
-            journal.add(number, made[number])  # here, so that a batch made while another fails is kept as well
-
+    make = partial(_make_and_keep, maker=maker, batches=batches, made=made, journal=journal)
     pool = ThreadPoolExecutor(workers)
     try:
         left = {pool.submit(make, n): n for n in range(len(batches)) if n not in made}
@@ -153,6 +149,15 @@ def made_batches(
     finally:
         pool.shutdown(cancel_futures=True)
     return [made[number] for number in range(len(batches))]
+
+
+def _make_and_keep(
+    number: int, *, maker: "BatchMaker", batches: Sequence[list[int]], made: dict[int, Batch], journal: BoxJournal | None
+) -> None:
+    """Make a batch, in a thread of its own; it is kept at once, also where another batch fails meanwhile."""
+    made[number] = maker(batches[number])
+    if journal:
+        journal.add(number, made[number])
 
 
 class BatchMaker:
