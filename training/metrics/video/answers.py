@@ -64,22 +64,20 @@ def nextqa_mc(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Any]) -> 
     lacking = next((i for i, row in enumerate(rows) if not {"video", "qid", "type"} <= row.keys()), None)
     if lacking is not None:
         raise ValueError(f"rows[{lacking}] needs video, qid and type: {str(dict(rows[lacking]))[:120]}")
-    records = [{"id": f"{row['video']}_{row['qid']}", "row": row} for row in rows]
-    found = matched_predictions([{"id": name, "given": own} for name, own in results.items()], records, key="id")
+    ids = [f"{row['video']}_{row['qid']}" for row in rows]
+    given = [{"id": name, "given": own} for name, own in results.items()]
+    found = matched_predictions(given, [{"id": name} for name in ids], key="id")
     hits: dict[str, list[float]] = {"accuracy": []}
     types = []
-    for record, own in zip(records, found, strict=True):
-        kind = str(record["row"]["type"])
+    for name, row, own in zip(ids, rows, found, strict=True):
+        kind = str(row["type"])
         if kind not in NEXTQA_TYPES:
-            raise ValueError(
-                f"the question {record['id']} has the type {kind!r}; the types are {', '.join(NEXTQA_TYPES)}"
-            )
-        hit = float(_is_right(record["row"], own["given"], str(record["id"])))
+            raise ValueError(f"the question {name} has the type {kind!r}; the types are {', '.join(NEXTQA_TYPES)}")
+        hit = float(_is_right(row, own["given"], name))
         types.append(NEXTQA_TYPES[kind])
-        for name in ("accuracy", NEXTQA_GROUPS[kind[0]], NEXTQA_TYPES[kind]):
-            hits.setdefault(name, []).append(hit)
+        for group in ("accuracy", NEXTQA_GROUPS[kind[0]], NEXTQA_TYPES[kind]):
+            hits.setdefault(group, []).append(hit)
     figures = with_hundredfold({name: float(np.mean(values)) for name, values in hits.items()})
-    ids = [str(record["id"]) for record in records]
     return figures | {"per_item": {"question_id": ids, "accuracy": hits["accuracy"], "type": types}}
 
 

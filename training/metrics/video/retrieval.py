@@ -44,6 +44,9 @@ def video_retrieval(sims: ArrayLike, *, queries_per_video: int | Sequence[int] |
     table = np.asarray(sims)
     if table.ndim != 2 or not table.size:
         raise ValueError(f"sims have shape {table.shape}; give a row for each text and a column for each video")
+    unknown = np.argwhere(np.isnan(table))
+    if len(unknown):
+        raise ValueError(f"sims{unknown[0].tolist()} is NaN; was the model trained with such numbers?")
     owners = np.repeat(np.arange(table.shape[1]), _text_counts(table.shape, queries_per_video))
     found: dict[str, Any] = {}
     items: dict[str, list[float]] = {}

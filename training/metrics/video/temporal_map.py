@@ -22,7 +22,10 @@ IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 MOST_WINDOWS = 10
 WINDOWS, SALIENCY = "pred_relevant_windows", "pred_saliency_scores"
 LENGTHS = {"short": (0, 10), "middle": (10, 30), "long": (30, 150)}  # seconds of a true window: above, up to
+ITEM_IOUS = (0.5, 0.7)
 DIGITS = 2  # of the official report
+
+Scored = Mapping[str, tuple[np.ndarray, np.ndarray]]  # of "full" and each range: average precision (Q, M), IoU (Q,)
 
 
 class _Moments(NamedTuple):
@@ -73,36 +76,25 @@ def temporal_grounding_map(
     (0.8333, 1.0, 0.3, 1.0)
     """
     ordered = matched_predictions(predictions, ground_truth, key="qid")
-    qids = [str(record["qid"]) for record in ground_truth]
-    figures: dict[str, float] = {}
-    items: dict[str, list[float]] = {}
-    report: dict[str, Any] = {"brief": {}}
-    precisions: dict[str, list[float]] = {}
     parts = [key for key in (WINDOWS, SALIENCY) if any(key in record for record in ordered)]
     if not parts:
         raise ValueError(f"predictions have neither {WINDOWS} nor {SALIENCY}; give at least one of them")
+    qids = [str(record["qid"]) for record in ground_truth]
+    figures: dict[str, float] = {}
+    items: dict[str, list[Any]] = {"qid": qids}
+    report: dict[str, Any] = {"brief": {}}
+    precisions: dict[str, list[float]] = {}
     if WINDOWS in parts:
-        moments = _moments(ordered, ground_truth)
-        by_length = {name: _of_length(moments, bounds) for name, bounds in LENGTHS.items()} | {"full": moments}
-        scored = {name: (window_precision(own), first_iou(own)) for name, own in by_length.items()}
-        figures |= _moment_figures(scored)
-        report |= _moment_report(scored)
-        report["brief"] = _brief(report)
-        ap, iou = scored["full"]
-        items |= {"map": ap.mean(axis=1).tolist()} | {
-            f"r1_{m}": (iou >= m / 100).astype(float).tolist() for m in (50, 70)
-        }
-        precisions = dict(zip(qids, ap.tolist(), strict=True))
+        scored = _scored_by_length(_moments(ordered, ground_truth))
+        figures, report = _moment_figures(scored), _moment_report(scored)
+        items |= _moment_items(*scored["full"])
+        precisions = dict(zip(qids, scored["full"][0].tolist(), strict=True))
     if SALIENCY in parts:
         rated = highlight_scores(ordered, ground_truth)
         figures |= {name: float(np.mean(values)) for name, values in rated.items()}
         items |= rated
         _add_highlights(report, figures)
-    return with_hundredfold(figures) | {
-        "metrics": report,
-        "ap_per_query": precisions,
-        "per_item": {"qid": qids, **items},
-    }
+    return with_hundredfold(figures) | {"metrics": report, "ap_per_query": precisions, "per_item": items}
 
 
 def window_precision(moments: _Moments) -> np.ndarray:
@@ -137,7 +129,7 @@ def first_iou(moments: _Moments) -> np.ndarray:
 
 def _moments(predictions: Sequence[Mapping[str, Any]], ground_truth: Sequence[Mapping[str, Any]]) -> _Moments:
     names = [f"the query {record['qid']}" for record in ground_truth]
-    given = [record.get(WINDOWS) for record in predictions]
+    given: list[Any] = [record.get(WINDOWS) for record in predictions]
     lacking = next((name for name, own in zip(names, given, strict=True) if not isinstance(own, list)), None)
     if lacking is not None:
         raise ValueError(f"the prediction of {lacking} has no list {WINDOWS}; give one to all queries, or to none")
@@ -177,7 +169,17 @@ def _of_length(moments: _Moments, bounds: tuple[int, int]) -> _Moments:
     return _Moments(moments.windows[rows], moments.there[rows], moments.true[rows], kept[rows], moments.first[rows])
 
 
-def _moment_figures(scored: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+def _scored_by_length(moments: _Moments) -> Scored:
+    ranges = {name: _of_length(moments, bounds) for name, bounds in LENGTHS.items()} | {"full": moments}
+    return {name: (window_precision(own), first_iou(own)) for name, own in ranges.items()}
+
+
+def _moment_items(precision: np.ndarray, iou: np.ndarray) -> dict[str, list[float]]:
+    recalls = {f"r1_{100 * m:.6g}": (iou >= m).astype(float).tolist() for m in ITEM_IOUS}
+    return {"map": precision.mean(axis=1).tolist(), **recalls}
+
+
+def _moment_figures(scored: Scored) -> dict[str, float]:
     precision, iou = scored["full"]
     at = precision.mean(axis=0)
     figures = {"map": float(at.mean()), "map_50": float(at[0]), "map_75": float(at[IOU_THRESHOLDS.index(0.75)])}
@@ -185,16 +187,16 @@ def _moment_figures(scored: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict
     return figures | {f"map_{name}": float(_mean(scored[name][0]).mean()) for name in LENGTHS}
 
 
-def _moment_report(scored: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-    """The official report of every range of lengths."""
-    report = {}
+def _moment_report(scored: Scored) -> dict[str, Any]:
+    """The official report of every range of lengths, and its brief."""
+    report: dict[str, Any] = {}
     for name, (precision, iou) in scored.items():
         at = _mean(precision)  # (M,)
         reached = _mean(iou[:, None] >= np.array(IOU_THRESHOLDS))
         maps = {str(m): _percent(value) for m, value in zip(IOU_THRESHOLDS, at, strict=True)}
         recalls = {str(m): _percent(value) for m, value in zip(IOU_THRESHOLDS, reached, strict=True)}
         report[name] = {"MR-mAP": maps | {"average": _percent(at.mean())}, "MR-R1": recalls}
-    return report
+    return {"brief": _brief(report), **report}
 
 
 def _brief(report: Mapping[str, Any]) -> dict[str, float]:

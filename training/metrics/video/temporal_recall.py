@@ -7,6 +7,7 @@ kept ones may have depends on the IoU asked for. Q queries, W windows of a query
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def temporal_grounding_recall(
     names = {n: threshold_names(thresholds, f"r{n}_iou") for n in at}
     true, flat, counts = _checked(windows, gt, durations)
     ranks = _scores(scores, counts)
-    items: dict[str, list[np.ndarray]] = {name: [] for own in names.values() for name in own} | {"mean_iou": []}
+    items: dict[str, list[np.ndarray]] = {name: [] for name in chain(*names.values(), ["mean_iou"])}
     for part in _parts(counts):
         own, there = _padded(flat, counts, part), _padded_mask(counts[part])  # (q, W, 2), (q, W)
         order = _best_first(_padded(ranks, counts, part), there)
