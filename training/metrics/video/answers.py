@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from training.data.clips.question_types import ACTIVITYNET_TYPES
 from training.metrics.box_arrays import with_hundredfold
 
 from .matched_ids import matched_predictions
@@ -29,10 +30,6 @@ NEXTQA_TYPES = {
 }
 NEXTQA_GROUPS = {"C": "acc_c", "T": "acc_t", "D": "acc_d"}
 LEAST_COUNT, MOST_COUNT = 1, 10
-ACTIVITYNET_TYPES = (
-    *("motion", "spatial_relation", "temporal_relation"),
-    *("yes_no", "color", "object", "location", "number", "other"),
-)
 FIRST_FREE = 3  # the types from yes_no on
 
 
