@@ -169,14 +169,21 @@ def activitynet_qa(
 def _is_right(row: Mapping[str, Any], given: Any, name: str) -> bool:
     """Whether the chosen candidate is the right one."""
     record = given if isinstance(given, Mapping) else {"prediction": given}
+    chosen = _candidate(record.get("prediction"), f"the question {name} has the prediction")
     answers = [own["answer"] for own in (record, row) if own.get("answer") is not None]
-    for number, what in ((record.get("prediction"), "prediction"), *((answer, "answer") for answer in answers)):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
-            raise ValueError(f"the question {name} has the {what} {number!r}; give the candidate's number, from 0")
-    if len({int(answer) for answer in answers}) != 1:
+    right = {_candidate(answer, f"the question {name} has the answer") for answer in answers}
+    if len(right) != 1:
         fault = f"the answers {answers[0]} in the results and {answers[1]} in the rows" if answers else "no answer"
         raise ValueError(f"the question {name} has {fault}; are both of the same file, and not of a hidden test?")
-    return bool(record["prediction"] == answers[0])
+    return chosen in right
+
+
+def _candidate(value: Any, what: str) -> int:
+    """The number of a candidate, which tables have as text."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+        raise ValueError(f"{what} {value!r:.40}; give the candidate's number, from 0")
+    return int(number)
 
 
 def _check_answer(true: Mapping[str, Any], found: Mapping[str, Any]) -> None:

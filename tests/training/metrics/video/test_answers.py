@@ -78,7 +78,7 @@ def test_choices_equal_a_loop() -> None:
             {"7_0": {"prediction": 1, "answer": 2}},
             "the question 7_0 has the answers 2 in the results and 1 in the rows",
         ),
-        ({}, {"7_0": "1"}, "the question 7_0 has the prediction '1'; give the candidate's number"),
+        ({}, {"7_0": "a"}, "the question 7_0 has the prediction 'a'; give the candidate's number"),
         ({}, {"7_0": {"answer": 1}}, "the question 7_0 has the prediction None"),
         ({"answer": -1}, {"7_0": 1}, "the question 7_0 has the answer -1"),
     ],
@@ -86,6 +86,10 @@ def test_choices_equal_a_loop() -> None:
 def test_choices_that_cannot_be_scored_are_refused(row: dict[str, Any], results: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         nextqa_mc([ROW | row], results)
+
+
+def test_numbers_may_be_text_as_tables_have_them() -> None:
+    assert nextqa_mc([ROW | {"answer": "1"}], {"7_0": 1})["accuracy"] == 1
 
 
 def test_rows_without_an_id_are_refused() -> None:
