@@ -152,7 +152,12 @@ def made_batches(
 
 
 def _make_and_keep(
-    number: int, *, maker: "BatchMaker", batches: Sequence[list[int]], made: dict[int, Batch], journal: BoxJournal | None
+    number: int,
+    *,
+    maker: "BatchMaker",
+    batches: Sequence[list[int]],
+    made: dict[int, Batch],
+    journal: BoxJournal | None,
 ) -> None:
     """Make a batch, in a thread of its own; it is kept at once, also where another batch fails meanwhile."""
     made[number] = maker(batches[number])
