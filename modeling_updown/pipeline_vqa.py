@@ -34,6 +34,7 @@ from .pipeline_images import (
 from .pipeline_questions import (
     ImageQuestionRows,
     ImageQuestions,
+    KeptRegions,
     Question,
     batch_rows,
     check_lengths,
@@ -111,6 +112,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             self.model.config.id2label = dict(enumerate(answers))
             self.model.config.label2id = {answer: number for number, answer in enumerate(answers)}
         self.region_source = None if region_source is None else region_source.to(self.device).eval()
+        self.kept = KeptRegions()
         check_region_source(self.model, self.region_source)
         check_answers(self.model, num_scored=num_scored)
         set_processor_parts(self)
@@ -128,6 +130,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             top_k: the number of answers per question (default 5, or all choices).
             choices: the answers to choose from, for every question.
             return_regions: add `region_weights` and `region_boxes` to the best answer.
+            keep_regions: True keeps the image's regions for the next call about it that says so too, as in a dialogue.
             timeout: seconds for the download of an image.
             padding, truncation: accepted as in transformers 4, without effect: padding does not change an answer, and
                 questions are always truncated to the model's maximal length.
@@ -174,6 +177,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         top_k: int | None = None,
         choices: Sequence[str] | None = None,
         return_regions: bool | None = None,
+        keep_regions: bool | None = None,
         timeout: float | None = None,
         padding: Any = None,
         truncation: Any = None,
@@ -191,7 +195,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             preprocess["timeout"] = timeout
         if choices is not None:
             preprocess["choices"] = checked_choices(choices, name="choices")
-        forward = {} if return_regions is None else {"return_regions": return_regions}
+        told = {"return_regions": return_regions, "keep_regions": keep_regions}
+        forward = {name: value for name, value in told.items() if value is not None}
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
 
     def get_iterator(
@@ -279,7 +284,9 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             normalized.setdefault(normalize(text), number)
         return normalized | written
 
-    def _forward(self, input_tensors: dict[str, Any], return_regions: bool = False) -> dict[str, Any]:
+    def _forward(
+        self, input_tensors: dict[str, Any], return_regions: bool = False, keep_regions: bool = False
+    ) -> dict[str, Any]:
         """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes."""
         images: Any = dict(input_tensors["photos"])  # what the model takes of them: pixels, or `Regions`
         questions = input_tensors["questions"]
@@ -288,7 +295,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             raise ValueError(
                 f"{type(self.model).__name__} has no attention over regions: leave out return_regions=True"
             )
-        images = self.seen(images)
+        images = self.kept.of(images, self.seen) if keep_regions else self.seen(images)
         shares = "image_index" in inspect.signature(self.model.forward).parameters
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
