@@ -58,7 +58,7 @@ class UpDownMultipleChoicePipeline(Pipeline):
 
     An image is any input of the image processor: a path, an http(s) URL, bytes, an open file, a PIL image or an array.
     `pipeline(..., region_source=detector, image_processor=...)` gives a region source to a model that owns none, such
-    as a converted UNITER.
+    as a converted UNITER. `keep_regions=True` keeps the regions of the image asked about last, for a dialogue.
 
     Example:
 
@@ -75,11 +75,11 @@ class UpDownMultipleChoicePipeline(Pipeline):
     _load_feature_extractor = False
     _load_video_processor = False
 
-    def __init__(self, *args: Any, region_source: Any = None, **kwargs: Any):
+    def __init__(self, *args: Any, region_source: Any = None, keep_regions: bool = False, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.region_source = None if region_source is None else region_source.to(self.device).eval()
         set_processor_parts(self)
-        self.kept = KeptRegions()
+        self.kept = KeptRegions() if keep_regions else None
         if type(self.model).__name__ != MODEL:
             raise ValueError(f"{type(self.model).__name__} does not do {self.task}: give an {MODEL}")
         if self.model.region_source is None and self.region_source is None:
@@ -102,7 +102,6 @@ class UpDownMultipleChoicePipeline(Pipeline):
             kind: what is chosen, `answer` (default), `rationale` or `round` of a dialogue.
             boxes: of each word that stands in brackets in a text, its box in pixels.
             top_k: how many choices to return, the best (default: all).
-            keep_regions: True keeps the image's regions for the next call about it that says so too.
             timeout: seconds for the download of an image.
             do_rescale, do_normalize, size, ...: settings of the image processor, for this call.
 
@@ -131,7 +130,6 @@ class UpDownMultipleChoicePipeline(Pipeline):
         kind: str | None = None,
         boxes: Mapping[str, Any] | None = None,
         top_k: int | None = None,
-        keep_regions: bool | None = None,
         timeout: float | None = None,
         **settings: Any,
     ) -> tuple[dict, dict, dict]:
@@ -142,13 +140,9 @@ class UpDownMultipleChoicePipeline(Pipeline):
             raise ValueError(f"kind is {kind!r}; choose one of {', '.join(KIND_TYPES)}")
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k is {top_k}, but must be at least 1")
-        steps: tuple[dict, dict, dict] = (
-            {**settings, "kind": kind, "boxes": boxes, "timeout": timeout},
-            {"keep_regions": keep_regions},
-            {"top_k": top_k},
-        )
-        before, during, after = ({key: value for key, value in step.items() if value is not None} for step in steps)
-        return before, during, after
+        given = {**settings, "kind": kind, "boxes": boxes, "timeout": timeout}
+        preprocess = {name: value for name, value in given.items() if value is not None}
+        return preprocess, {}, {} if top_k is None else {"top_k": top_k}
 
     def preprocess(
         self,
@@ -223,10 +217,10 @@ class UpDownMultipleChoicePipeline(Pipeline):
         positions = getattr(self.model.config.text_config, "max_position_embeddings", 2**20)
         return min(self.tokenizer.model_max_length, max(positions // 2 - 3, 1))
 
-    def _forward(self, input_tensors: dict[str, Any], keep_regions: bool = False) -> dict[str, Any]:
+    def _forward(self, input_tensors: dict[str, Any]) -> dict[str, Any]:
         """-> the row with `scores` (C,), a softmax over its choices."""
         pixels = input_tensors.pop("pixels")
-        regions = self.kept.of(pixels, self.seen) if keep_regions else self.seen(pixels)
+        regions = self.seen(pixels) if self.kept is None else self.kept.of(pixels, self.seen)
         context, candidates = input_tensors["context"], input_tensors["candidates"]
         placed = {name: regions[name].cpu() for name in ("region_boxes", "region_mask")}
         known = object_regions([input_tensors["boxes"]], placed, np.zeros(1, dtype=int))

@@ -88,7 +88,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     `pipeline(..., region_source=detector, image_processor=...)` gives a region source to a model that owns none, such
     as a converted UNITER, and to transformers' `LxmertForQuestionAnswering` and `VisualBertForQuestionAnswering`.
     `answers=[...]` names what the model scores, where its config does not, as LXMERT's does not. `ValueError` where the
-    source's features are of another width, or where the number of names is another.
+    source's features are of another width, or where the number of names is another. `keep_regions=True` keeps the
+    regions of the images asked about last, for a dialogue; not for a model that is trained meanwhile.
 
     Example:
 
@@ -105,14 +106,21 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     _load_feature_extractor = False
     _load_video_processor = False
 
-    def __init__(self, *args: Any, region_source: Any = None, answers: Sequence[str] | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        region_source: Any = None,
+        answers: Sequence[str] | None = None,
+        keep_regions: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
+        self.kept = KeptRegions() if keep_regions else None
         num_scored = num_answers_scored(self.model.config)  # before the names are others
         if answers is not None:
             self.model.config.id2label = dict(enumerate(answers))
             self.model.config.label2id = {answer: number for number, answer in enumerate(answers)}
         self.region_source = None if region_source is None else region_source.to(self.device).eval()
-        self.kept = KeptRegions()
         check_region_source(self.model, self.region_source)
         check_answers(self.model, num_scored=num_scored)
         set_processor_parts(self)
@@ -130,7 +138,6 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             top_k: the number of answers per question (default 5, or all choices).
             choices: the answers to choose from, for every question.
             return_regions: add `region_weights` and `region_boxes` to the best answer.
-            keep_regions: True keeps the image's regions for the next call about it that says so too, as in a dialogue.
             timeout: seconds for the download of an image.
             padding, truncation: accepted as in transformers 4, without effect: padding does not change an answer, and
                 questions are always truncated to the model's maximal length.
@@ -177,7 +184,6 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         top_k: int | None = None,
         choices: Sequence[str] | None = None,
         return_regions: bool | None = None,
-        keep_regions: bool | None = None,
         timeout: float | None = None,
         padding: Any = None,
         truncation: Any = None,
@@ -195,8 +201,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             preprocess["timeout"] = timeout
         if choices is not None:
             preprocess["choices"] = checked_choices(choices, name="choices")
-        told = {"return_regions": return_regions, "keep_regions": keep_regions}
-        forward = {name: value for name, value in told.items() if value is not None}
+        forward = {} if return_regions is None else {"return_regions": return_regions}
         return preprocess, forward, {} if top_k is None else {"top_k": top_k}
 
     def get_iterator(
@@ -284,9 +289,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             normalized.setdefault(normalize(text), number)
         return normalized | written
 
-    def _forward(
-        self, input_tensors: dict[str, Any], return_regions: bool = False, keep_regions: bool = False
-    ) -> dict[str, Any]:
+    def _forward(self, input_tensors: dict[str, Any], return_regions: bool = False) -> dict[str, Any]:
         """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes."""
         images: Any = dict(input_tensors["photos"])  # what the model takes of them: pixels, or `Regions`
         questions = input_tensors["questions"]
@@ -295,7 +298,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             raise ValueError(
                 f"{type(self.model).__name__} has no attention over regions: leave out return_regions=True"
             )
-        images = self.kept.of(images, self.seen) if keep_regions else self.seen(images)
+        images = self.seen(images)
         shares = "image_index" in inspect.signature(self.model.forward).parameters
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
@@ -329,6 +332,10 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return SCORES.get(self.model.config.model_type, torch.sigmoid)
 
     def seen(self, images: dict[str, Any]) -> Any:
+        """`looked_at` the images, or with `keep_regions` what was kept of them."""
+        return self.looked_at(images) if self.kept is None else self.kept.of(images, self.looked_at)
+
+    def looked_at(self, images: dict[str, Any]) -> Any:
         """Pixels of P images -> what the model takes of them: their `Regions`, or pixels where it has no regions."""
         source = self.region_source
         reader = self.model if source is None else source

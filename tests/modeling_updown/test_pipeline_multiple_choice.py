@@ -119,20 +119,18 @@ def test_words_carry_the_regions_of_their_boxes(linking):
     assert [other[choice] for choice in CHOICES] != pytest.approx(expected, abs=1e-6)
 
 
-def test_a_region_source_may_be_given_and_its_regions_kept(tmp_path, monkeypatch):
+def test_a_region_source_may_be_given_and_its_regions_kept(tmp_path):
     folder = save_tiny_multiple_choice(tmp_path, vision_config=None, region_feature_size=96)
     with pytest.raises(ValueError, match="has no detector of its own: give the pipeline region_source="):
         pipeline("visual-multiple-choice", model=str(folder))
-    source = tiny_grid()
-    choose = pipeline("visual-multiple-choice", model=str(folder), region_source=source, device="cpu")
-    calls = []
+    source, calls = tiny_grid(), []
+    options = {"model": str(folder), "region_source": source, "device": "cpu"}
+    first = pipeline("visual-multiple-choice", **options)(tiny_image(), QUESTION, choices=CHOICES)
     source.register_forward_hook(lambda *_: calls.append(1))
-    first = choose(tiny_image(), QUESTION, choices=CHOICES)
-    for _ in range(3):
-        assert choose(tiny_image(), QUESTION, choices=CHOICES, keep_regions=True) == first
-    assert len(calls) == 2  # the first call kept none
-    assert choose(tiny_image(1), QUESTION, choices=CHOICES, keep_regions=True) != first
-    assert len(calls) == 3
+    choose = pipeline("visual-multiple-choice", keep_regions=True, **options)
+    for number in range(3):
+        assert choose(tiny_image(), QUESTION, choices=CHOICES) == first and len(calls) == 1, number
+    assert choose(tiny_image(1), QUESTION, choices=CHOICES) != first and len(calls) == 2
 
 
 def test_a_short_text_encoder_is_refused(tmp_path):
