@@ -19,6 +19,7 @@ from modeling_updown import (
 )
 from training.saved_models import load_with_processor, saved_class
 from training.search.embedding import Embedder, inputs_of
+from training.tasks.fusion import withheld_regions
 
 JUDGES = "UpDownFusionForVisualEntailment"
 TRUE_NAMES = ("entailment", "true", "yes")  # the class of a statement that holds
@@ -69,14 +70,7 @@ class MatchScorer:
     def no_regions(self) -> dict[str, torch.Tensor]:
         """What stands in for an image that is withheld: one and the same region, as in training with
         `train.withhold=image`."""
-        config = self.embedder.model.config
-        unnamed = {kind.probs: torch.zeros(1, 1, getattr(config, kind.name) + 1) for kind in config.tag_kinds}
-        return {
-            "region_features": torch.ones(1, 1, config.region_feature_size),
-            "region_boxes": torch.tensor([[[0.0, 0.0, 1.0, 1.0]]]),
-            "region_mask": torch.ones(1, 1, dtype=torch.bool),
-            **unnamed,
-        }
+        return {**withheld_regions(self.embedder.model.config, 1), "region_mask": torch.ones(1, 1, dtype=torch.bool)}
 
     def scores(self, chosen: np.ndarray, regions: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
         """The scores (n,) float64 of texts by their numbers (n,) with the regions of one image, by name."""

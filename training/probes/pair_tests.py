@@ -2,15 +2,15 @@
 
     python -m training.probes.pair_tests sugarcrepe hub_cards/updown-retrieval-flickr8k --annotations sugarcrepe/data \\
         --images coco/val2017
-    python -m training.probes.pair_tests winoground MODEL --annotations winoground/examples.jsonl --images winoground/images
+    python -m training.probes.pair_tests winoground MODEL --annotations examples.jsonl --images winoground/images
     python -m training.probes.pair_tests vsr MODEL --annotations random/test.jsonl --validation random/dev.jsonl \\
         --images trainval2017
 
-SugarCrepe, VALSE and FOIL count how often the right caption has the higher score; Winoground its text, image and group
-score; VSR, and VALSE and FOIL beside their pairs, how often a statement is held to be true or false rightly, by a match
-probability of 0.5 or by the best threshold of a validation split. Beside each figure the same with every image replaced
-by another, and with one and the same region in the place of all images: what the words alone decide. Of Winoground there
-is no such control, since a text score needs two images that differ: without, it is 0.
+SugarCrepe, VALSE and FOIL count how often the right caption has the higher score, Winoground its text, image and group
+score. VSR, and VALSE and FOIL beside their pairs, count how often a text is rightly held to be true or false, by a match
+probability of 0.5 or by the best threshold of a validation split. Beside each figure stands the same with every image
+replaced by another, and with one and the same region in the place of all images: what the words alone decide. Winoground
+has no such control: its scores compare two images, and are 0 where these are the same.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SHUFFLED, WITHHELD = ", images shuffled", ", image withheld"
 MOST_KINDS = 12  # that a table has columns for
 
 
-def test_scores(scorer: Any, test: PairTest, *, seed: int = 0) -> dict[str, np.ndarray]:
+def asked_scores(scorer: Any, test: PairTest, *, seed: int = 0) -> dict[str, np.ndarray]:
     """The scores (M,) of what a test asks, by name: `itc`, and of a test with controls also `itc, images shuffled` and
     `itc, image withheld`, and so on.
 
@@ -127,9 +127,9 @@ def pair_tests(
         scorer = MatchScorer(folder, batch_size=batch_size)
         thresholds = dict(THRESHOLDS)
         if validation is not None:
-            known, labels = test_scores(scorer, validation, seed=seed), labels_of(validation).tolist()
+            known, labels = asked_scores(scorer, validation, seed=seed), labels_of(validation).tolist()
             thresholds = {score: best_threshold(values, labels) for score, values in known.items()}
-        for score, values in sorted(test_scores(scorer, test, seed=seed).items()):
+        for score, values in sorted(asked_scores(scorer, test, seed=seed).items()):
             threshold = thresholds.get(score, thresholds.get(score.partition(",")[0]))
             figures = figures_of(test, values, threshold=threshold, seed=seed)
             rows.append({"name": name, "model": folder, "score": score, "figures": figures})
@@ -150,9 +150,7 @@ def pair_lines(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     kinds = rows[0]["figures"]["kinds"]
     kinds = kinds if 1 < len(kinds) <= MOST_KINDS else {}
     titles = [f"{kind} ({own['num_pairs']})" for kind, own in kinds.items()]
-    lines = [
-        ["model", "score", *titles, "mean of kinds", "all pairs (95 % interval)", "ROC", "right kept, wrong found"]
-    ]
+    lines = [["model", "score", *titles, "mean of kinds", "all pairs (95 % interval)", "ROC", "right, wrong told"]]
     for row in rows:
         found = row["figures"]
         cells = [shown(found["kinds"][kind]["accuracy_x100"]) for kind in kinds]

@@ -44,7 +44,7 @@ from training.tasks.build import load_by_split
 from training.tasks.card_facts import text_facts
 from training.tasks.choice_scores import METRICS, item_figures, split_figures
 from training.tasks.choice_texts import encoded_texts
-from training.tasks.fusion import FUSION_READS, FusionTask
+from training.tasks.fusion import FUSION_READS, FusionTask, withheld_regions
 from training.tasks.multiple_choice_recipe import MultipleChoiceRecipe, check_recipe
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.vqa import question_groups
@@ -259,10 +259,7 @@ class MultipleChoiceTask(FusionTask):
         """Images by number as pixels or regions; one and the same region for all where the recipe withholds them."""
         if self.recipe.train.withhold != "image":
             return super().image_inputs(rows, indices, flipped=flipped)
-        config, number = self.model.config, len(indices)
-        whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(number, 1, 4)
-        unnamed = {kind.probs: torch.zeros(number, 1, getattr(config, kind.name) + 1) for kind in config.tag_kinds}
-        return {"region_features": torch.ones(number, 1, config.region_feature_size), "region_boxes": whole, **unnamed}
+        return withheld_regions(self.model.config, len(indices))
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ def read_foil(annotations: PathLike, *, images: Any) -> CaptionPairs:
     """
     content = read_json(annotations)
     listed = records(content, "images", annotations)
-    names = {id_text(image.get("id")): image.get("file_name") for image in listed}
+    names = {id_text(one.get("id")): one["file_name"] for one in listed if isinstance(one.get("file_name"), str)}
     places = ImagePlaces(images, source=annotations)
     right: dict[str, str] = {}
     foils: list[tuple[str, str, str]] = []
