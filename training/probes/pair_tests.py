@@ -7,10 +7,10 @@
         --images trainval2017
 
 SugarCrepe, VALSE and FOIL count how often the right caption has the higher score, Winoground its text, image and group
-score. VSR, and VALSE and FOIL beside their pairs, count how often a text is rightly held to be true or false, by a match
-probability of 0.5 or by the best threshold of a validation split. Beside each figure stands the same with every image
-replaced by another, and with one and the same region in the place of all images: what the words alone decide. Winoground
-has no such control: its scores compare two images, and are 0 where these are the same.
+score. VSR, and VALSE and FOIL beside their pairs, count how often a text is rightly held to be true or false, by a
+match probability of 0.5 or by the best threshold of a validation split. Beside each figure stands the same with every
+image replaced by another, and with one and the same region in the place of all images: what the words alone decide.
+Winoground has no such control: its scores compare two images, and are 0 where these are the same.
 """
 
 import argparse

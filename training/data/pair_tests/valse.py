@@ -44,12 +44,13 @@ def read_valse(annotations: PathLike, *, images: Any, all_foils: bool = False) -
             if not all_foils and votes_of(record, place=own) < VALID_VOTES:
                 places.left_out.add(UNSURE, str(name))
                 continue
-            caption, foils = as_texts(record.get("caption")), as_texts(record.get("foil"))
-            given = {**record, "caption": next(iter(caption), None), "foil": next(iter(foils), None)}
-            image, right, _ = texts_of(given, ("image_file", "caption", "foil"), place=own)
-            place = places.place(image)
-            if place is not None:
-                found += [(file.stem, place, right, foil) for foil in foils]
+            caption = next(iter(as_texts(record.get("caption"))), None)
+            for foil in as_texts(record.get("foil")) or [None]:
+                given = {**record, "caption": caption, "foil": foil}
+                image, right, wrong = texts_of(given, ("image_file", "caption", "foil"), place=own)
+                place = places.place(image)
+                if place is not None:
+                    found.append((file.stem, place, right, wrong))
     paths = places.paths()
     kinds, owners, rights, wrongs = (list(column) for column in zip(*found, strict=True))
     return CaptionPairs(paths, kinds, np.array(owners), rights, wrongs)
