@@ -74,7 +74,12 @@ PHRASES = AutoClass(
 SENTENCES = AutoClass(
     "AutoModelForMultimodalLM", "dense-captioning", "UpDownDenseCaptioningPipeline", "pipeline_dense_captioning"
 )
-CHOICES = AutoClass("AutoModelForMultipleChoice")
+CHOICES = AutoClass(
+    "AutoModelForMultipleChoice",
+    "visual-multiple-choice",
+    "UpDownMultipleChoicePipeline",
+    "pipeline_multiple_choice",
+)
 OBJECTIVES = AutoClass("AutoModelForPreTraining")
 ENTAILMENT = AutoClass(
     "AutoModelForSequenceClassification",

@@ -35,6 +35,7 @@ CHECKING_PIPELINES = (
     "dense-captioning",
     "visual-entailment",
     "visual-reasoning",
+    "visual-multiple-choice",
 )
 
 # Heads with the same weights, whose classes mean different things: answers, and whether a statement holds.

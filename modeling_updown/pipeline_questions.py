@@ -5,7 +5,7 @@ of its image for each question.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -205,6 +205,26 @@ def join_questions(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "image_index": torch.tensor(image_index),
         "questions": [question for item in items for question in item["questions"]],
     }
+
+
+class KeptRegions:
+    """The regions of the images that were asked about last, for the next question about these."""
+
+    def __init__(self) -> None:
+        self.pixels: dict[str, torch.Tensor] = {}
+        self.regions: Any = None
+
+    def of(self, pixels: Mapping[str, torch.Tensor], make: Callable[[dict[str, torch.Tensor]], Any]) -> Any:
+        """What is kept of the same pixels, else what `make` makes of them, which is kept from now on.
+
+        >>> kept, pixels = KeptRegions(), {"pixel_values": torch.zeros(1, 3, 2, 2)}
+        >>> kept.of(pixels, len), kept.of(dict(pixels), str), kept.of({"pixel_values": torch.ones(1, 3, 2, 2)}, type)
+        (1, 1, <class 'dict'>)
+        """
+        if not self.pixels or not is_same_image(self.pixels, pixels):
+            self.regions = make(dict(pixels))
+            self.pixels = dict(pixels)
+        return self.regions
 
 
 def is_same_image(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:

@@ -34,6 +34,7 @@ from .pipeline_images import (
 from .pipeline_questions import (
     ImageQuestionRows,
     ImageQuestions,
+    KeptRegions,
     Question,
     batch_rows,
     check_lengths,
@@ -87,7 +88,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     `pipeline(..., region_source=detector, image_processor=...)` gives a region source to a model that owns none, such
     as a converted UNITER, and to transformers' `LxmertForQuestionAnswering` and `VisualBertForQuestionAnswering`.
     `answers=[...]` names what the model scores, where its config does not, as LXMERT's does not. `ValueError` where the
-    source's features are of another width, or where the number of names is another.
+    source's features are of another width, or where the number of names is another. `keep_regions=True` keeps the
+    regions of the images asked about last, for a dialogue; not for a model that is trained meanwhile.
 
     Example:
 
@@ -104,8 +106,16 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     _load_feature_extractor = False
     _load_video_processor = False
 
-    def __init__(self, *args: Any, region_source: Any = None, answers: Sequence[str] | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        region_source: Any = None,
+        answers: Sequence[str] | None = None,
+        keep_regions: bool = False,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
+        self.kept = KeptRegions() if keep_regions else None
         num_scored = num_answers_scored(self.model.config)  # before the names are others
         if answers is not None:
             self.model.config.id2label = dict(enumerate(answers))
@@ -322,6 +332,10 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         return SCORES.get(self.model.config.model_type, torch.sigmoid)
 
     def seen(self, images: dict[str, Any]) -> Any:
+        """`looked_at` the images, or with `keep_regions` what was kept of them."""
+        return self.looked_at(images) if self.kept is None else self.kept.of(images, self.looked_at)
+
+    def looked_at(self, images: dict[str, Any]) -> Any:
         """Pixels of P images -> what the model takes of them: their `Regions`, or pixels where it has no regions."""
         source = self.region_source
         reader = self.model if source is None else source

@@ -13,9 +13,9 @@ import torch
 import yaml
 from transformers import AutoConfig
 
-from modeling_updown import detector_batch_updown, losses_updown
+from modeling_updown import choice_words_updown, detector_batch_updown, losses_updown
 from modeling_updown.saving_updown import write_code
-from processors import masking_updown, region_batching_updown
+from processors import masking_updown, region_batching_updown, region_links_updown
 from training.publish.push import code_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -210,6 +210,7 @@ def test_hub_files_have_names_of_their_own() -> None:
 def test_facts_that_two_packages_state_agree() -> None:
     """Their published files cannot import each other."""
     assert losses_updown.IGNORED_LABEL == masking_updown.IGNORED_LABEL == torch.nn.CrossEntropyLoss().ignore_index
+    assert choice_words_updown.NO_REGION == region_links_updown.NO_REGION
     assert detector_batch_updown.BOX_TOLERANCE == region_batching_updown.BOX_SLACK
 
 

@@ -18,11 +18,14 @@ from typing import Any, NoReturn
 from training.commands.answers import add_build_answers
 from training.commands.ask import add_ask
 from training.commands.caption import add_caption
+from training.commands.chat import add_chat
 from training.commands.checkpoint import add_convert_checkpoint
+from training.commands.choose import add_choose
 from training.commands.compare import add_compare
 from training.commands.demo import add_demo
 from training.commands.describe import add_describe
 from training.commands.detect import add_detect
+from training.commands.entail import add_entail
 from training.commands.evaluate import add_evaluate
 from training.commands.extract import add_extract
 from training.commands.ground import add_ground
@@ -43,10 +46,13 @@ examples:
   updown caption photo.jpg --words "cat|kitten" --num-captions 3   sentences that name it
   updown ask photo.jpg "how many dogs are there?" --draw look.png
   updown ask photo.jpg "what colour is it?" --choices red,green,blue
+  updown chat photo.jpg                            a dialogue on an image
   updown demo                                      the trained captioner on a few images
   updown describe photo.jpg --draw described.png   a sentence and a box for each part
   updown detect photo.jpg --draw boxes.png         named, attributed boxes
   updown ground photo.jpg "the brown dog left of the boy" --draw found.png
+  updown entail photo.jpg "people are outdoors" --model runs/entailment_snli_ve/best   does it follow?
+  updown choose photo.jpg "where are they?" --choice "at a bar" --choice "at home" --model runs/multiple_choice_vcr/best
   updown extract photos/ --output regions/         region features, made once, for training
   updown index photos/ --captions captions.jsonl --output index/     make images, and texts, searchable
   updown search "two dogs on a beach" --index index/ --output sheet.jpg
@@ -143,9 +149,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     add_caption(commands)
     add_ask(commands)
+    add_chat(commands)
+    add_choose(commands)
     add_demo(commands)
     add_describe(commands)
     add_detect(commands)
+    add_entail(commands)
     add_extract(commands)
     add_ground(commands)
     add_index(commands)

@@ -12,6 +12,7 @@ from transformers import (
     PreTrainedModel,
     VisualBertConfig,
     VisualBertForQuestionAnswering,
+    pipeline,
 )
 
 from modeling_updown import Regions, UpDownVisualQuestionAnsweringPipeline
@@ -174,3 +175,21 @@ def test_images_without_regions_or_boxes_are_refused() -> None:
         Regions(torch.zeros(2, 1, 4), torch.zeros(2, 1, 4), torch.tensor([[True], [False]])).for_lxmert()
     with pytest.raises(ValueError, match="LXMERT embeds boxes"):
         Regions(torch.zeros(1, 1, 4)).for_lxmert()
+
+
+def test_regions_may_be_kept_for_the_next_question() -> None:
+    """Of the images asked about last; what is answered is the same, also of a source that is given."""
+    images, asked = [tiny.tiny_image(1), tiny.tiny_image(2)], "is there a brown dog?"
+    parts: dict[str, Any] = {"processor": tiny.tiny_fusion_processor(), "device": "cpu"}
+    own, given = tiny.tiny_fusion_vqa(), tiny.tiny_fusion_vqa(vision_config=None, region_feature_size=96)
+    for model, more in ((own, {}), (given, {"region_source": tiny.tiny_grid()})):
+        every_time = pipeline("visual-question-answering", model=model, **parts, **more)
+        expected = [every_time(image, asked) for image in images]
+        kept, calls = pipeline("visual-question-answering", model=model, keep_regions=True, **parts, **more), []
+        source: Any = more.get("region_source", model.region_source)
+        hook = source.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        order = (0, 0, 1, 1, 0)
+        assert [kept(images[place], asked) for place in order] == [expected[place] for place in order]
+        assert kept(images[0], asked, top_k=1, return_regions=True)[0]["answer"] == expected[0][0]["answer"]
+        assert len(calls) == 3
+        hook.remove()

@@ -94,10 +94,11 @@ def check_questions(questions: Sequence[str]) -> None:
             )
 
 
-def load_answerer(model: str | None, *, regions: str | None = None, answers: Path | None = None) -> Any:
+def load_answerer(model: str | None, *, regions: str | None = None, answers: Path | None = None, **more: Any) -> Any:
     """The visual-question-answering pipeline of a model; raises `ValueError` for a model of another task.
 
-    regions: a detector for a model without one; answers: a JSON file that names them, where the config does not.
+    regions: a detector for a model without one; answers: a JSON file that names them, where the config does not; more:
+    arguments of the pipeline.
     """
     folder = model_folder(model, default=TRAINED_VQA)
 
@@ -107,7 +108,6 @@ def load_answerer(model: str | None, *, regions: str | None = None, answers: Pat
     from modeling_updown.heads_updown import models_for
     from training.saved_models import check_kind
 
-    more: dict[str, Any] = {}
     if answers is not None:
         more["answers"] = read_answers(answers)
     if regions is not None:

@@ -158,6 +158,27 @@ def quiet() -> Iterator[None]:
     yield
 
 
+def load_pipeline(task: str, model: str, *, regions: str | None = None, **more: Any) -> Any:
+    """The pipeline of one of our tasks; raises `ValueError` for a model of another task.
+
+    regions: a detector for a model without one; more: arguments of the pipeline.
+    """
+    folder = model_folder(model)
+
+    from transformers import pipeline
+
+    import modeling_updown
+    from modeling_updown.heads_updown import models_for
+    from training.saved_models import check_kind
+
+    if regions is not None:
+        more["region_source"], more["image_processor"] = load_region_source(regions, flag="--regions")
+    with quiet():
+        check_kind(folder, [getattr(modeling_updown, name) for name in models_for(task)])
+        check_weights(folder)
+        return pipeline(task, model=folder, **more)
+
+
 def load_region_source(
     model: str | None, *, default: str = TRAINED_CAPTIONER, flag: str = "--source"
 ) -> tuple[Any, Any]:

@@ -32,8 +32,9 @@ TEMPLATE = "hub_cards/card_template.md"
 COMPARISONS = "comparisons.json"  # what `updown compare` wrote about the model and its variants
 ABLATION = "ablation.json"  # a table of what each part of the model adds; see `ablation`
 METRIC_NAMES = {key: name for spec in TASKS.values() for key, name in spec.metrics.items()}
+# what the Hub calls tasks of ours that it does not list
+HUB_TAGS = {"dense-captioning": "image-to-text", "visual-multiple-choice": "multiple-choice"}
 # kinds that figures are told apart by: what they are called, the figure, and what there is a number of
-HUB_TAGS = {"dense-captioning": "image-to-text"}  # what the Hub calls tasks of ours that it does not list
 KINDS = (
     ("kind of question", "accuracy_x100", "questions"),
     ("type of phrase", "recall_1_x100", "phrases"),

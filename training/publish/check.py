@@ -24,6 +24,7 @@ QUESTIONS: dict[str, dict[str, Any]] = {
     "phrase-grounding": {"text": "a red circle and a dog", "phrases": ["a red circle", "a dog"]},
     "visual-entailment": {"text": ["a red circle is there", "nothing is there"]},
     "visual-reasoning": {"text": "a red circle is in both"},
+    "visual-multiple-choice": {"text": "what is there?", "choices": ["a red circle", "two dogs"]},
     "zero-shot-image-classification": {"candidate_labels": ["a red circle", "two dogs on a beach"]},
 }
 TEXTS = ["a red circle", "two dogs run on a beach."]  # of different length, so that one is padded

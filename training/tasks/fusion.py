@@ -158,3 +158,14 @@ def freeze_text(model: Any, layers: int) -> None:
         encoder.embeddings.requires_grad_(False)
     for layer in found[:layers]:
         layer.requires_grad_(False)
+
+
+def withheld_regions(config: PreTrainedConfig, number: int) -> dict[str, torch.Tensor]:
+    """What stands in for the images that `train.withhold=image` withholds: one and the same region, the whole image.
+
+    `region_features` (number, 1, D), `region_boxes` (number, 1, 4), and no object or attribute where the model reads
+    these.
+    """
+    unnamed = {kind.probs: torch.zeros(number, 1, getattr(config, kind.name) + 1) for kind in config.tag_kinds}
+    whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(number, 1, 4)
+    return {"region_features": torch.ones(number, 1, config.region_feature_size), "region_boxes": whole, **unnamed}

@@ -21,7 +21,17 @@ from datasets import Dataset
 from tqdm.auto import tqdm
 from transformers import PreTrainedConfig
 
-from modeling_updown.boxes_updown import pairwise_iou
+from modeling_updown.choice_words_updown import (
+    EncodedTexts,
+    Tokens,
+    candidate_of,
+    context_of,
+    context_room,
+    kept_context,
+    linked_regions,
+    object_regions,
+    padded_tokens,
+)
 from modeling_updown.compat_updown import padding_position
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.outputs_updown import check_finite
@@ -33,17 +43,8 @@ from training.scenes.choices import read_scene_choices
 from training.tasks.build import load_by_split
 from training.tasks.card_facts import text_facts
 from training.tasks.choice_scores import METRICS, item_figures, split_figures
-from training.tasks.choice_texts import (
-    EncodedTexts,
-    Tokens,
-    candidate_of,
-    context_of,
-    encoded_texts,
-    kept_context,
-    linked_regions,
-    padded_tokens,
-)
-from training.tasks.fusion import FUSION_READS, FusionTask
+from training.tasks.choice_texts import encoded_texts
+from training.tasks.fusion import FUSION_READS, FusionTask, withheld_regions
 from training.tasks.multiple_choice_recipe import MultipleChoiceRecipe, check_recipe
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.vqa import question_groups
@@ -166,18 +167,8 @@ class MultipleChoiceTask(FusionTask):
 
     def longest_context(self, texts: EncodedTexts) -> int:
         """How many tokens of a context are read: `choices.context_words`, or as many as fit beside any candidate."""
-        text_config, asked = self.model.config.text_config, self.recipe.choices.context_words
-        most = getattr(text_config, "max_position_embeddings", None)
-        if most is None:
-            return asked or 2**31
-        padding = padding_position(self.model.fusion.text_model)
-        fits = most - (0 if padding is None else padding + 1) - int(texts.lengths.max()) - 2
-        if fits < 2:
-            raise ValueError(
-                f"the longest candidate has {texts.lengths.max()} word pieces, and the text encoder reads {most}: set "
-                "train.max_words to fewer"
-            )
-        return min(asked or fits, fits)
+        padding, asked = padding_position(self.model.fusion.text_model), self.recipe.choices.context_words
+        return context_room(self.model.config.text_config, texts.lengths, padding=padding, asked=asked)
 
     def evaluation_rows(self, split: str, *, max_images: int = 0) -> Dataset:
         """The items of a split, or those of its first `max_images` images."""
@@ -268,10 +259,7 @@ class MultipleChoiceTask(FusionTask):
         """Images by number as pixels or regions; one and the same region for all where the recipe withholds them."""
         if self.recipe.train.withhold != "image":
             return super().image_inputs(rows, indices, flipped=flipped)
-        config, number = self.model.config, len(indices)
-        whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(number, 1, 4)
-        unnamed = {kind.probs: torch.zeros(number, 1, getattr(config, kind.name) + 1) for kind in config.tag_kinds}
-        return {"region_features": torch.ones(number, 1, config.region_feature_size), "region_boxes": whole, **unnamed}
+        return withheld_regions(self.model.config, len(indices))
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 
@@ -377,26 +365,6 @@ def drawn_candidates(rows: dict[str, list[Any]], place: int, *, most: int, draw:
     right.sort(key=lambda i: i != label)  # the label first, should all not fit
     others = draw.permutation([i for i in range(number) if i not in right]).tolist()
     return sorted([*right, *others][:most])
-
-
-def object_regions(
-    boxes: Sequence[Sequence[Sequence[float]]], regions: dict[str, torch.Tensor], owners: np.ndarray
-) -> list[list[int]]:
-    """The region of each object of N items: the one that covers it best by IoU, -1 where none touches it.
-
-    boxes: of each item, xyxy in 0..1; regions: `region_boxes` (P, R, 4) and `region_mask` of their images.
-    """
-    found: list[list[int]] = []
-    for own, owner in zip(boxes, owners.tolist(), strict=True):
-        if not own:
-            found.append([])
-            continue
-        overlaps = pairwise_iou(torch.tensor(own), regions["region_boxes"][owner].float())  # (M, R)
-        if "region_mask" in regions:
-            overlaps = overlaps.masked_fill(~regions["region_mask"][owner], 0)
-        best = overlaps.max(dim=1)
-        found.append(best.indices.masked_fill(best.values <= 0, -1).tolist())
-    return found
 
 
 def predictions_of(rows: Sequence[dict[str, Any]], scores: Sequence[Sequence[float]]) -> list[dict[str, Any]]:

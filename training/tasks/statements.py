@@ -25,7 +25,7 @@ from training.data.statements.formats import load_statements
 from training.recipe_sections import Recipe
 from training.saved_models import saved_class
 from training.tasks.build import load_by_split
-from training.tasks.fusion import FUSION_READS, FusionTask
+from training.tasks.fusion import FUSION_READS, FusionTask, withheld_regions
 from training.tasks.spec import LOOP_READS, Scored
 
 BY_SPLIT = ("annotations", "images", "num_scenes", "file_split")
@@ -206,10 +206,7 @@ class StatementsTask(FusionTask):
         """As the base class has it; one and the same region for all where the recipe withholds images."""
         if self.recipe.train.withhold != "image":
             return super().image_inputs(rows, indices, flipped=flipped)
-        config, count = self.model.config, len(indices)
-        whole = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(count, 1, 4)
-        unnamed = {kind.probs: torch.zeros(count, 1, getattr(config, kind.name) + 1) for kind in config.tag_kinds}
-        return {"region_features": torch.ones(count, 1, config.region_feature_size), "region_boxes": whole, **unnamed}
+        return withheld_regions(self.model.config, len(indices))
 
     # -- loss ---------------------------------------------------------------------------------------------------------
 

@@ -204,7 +204,7 @@ def test_card_of_a_retrieval_model_tells_what_it_has_learnt(
             "the distribution of regions by IoU, from an IoU of",
         ),
         ("UpDownFusionForVisualEntailment", "visual-entailment", "| Classes | yes, no, 2, red, at the table, brown |"),
-        ("UpDownFusionForMultipleChoice", None, "| Candidates are read | each with its context |"),
+        ("UpDownFusionForMultipleChoice", "multiple-choice", "| Candidates are read | each with its context |"),
     ],
 )
 def test_cards_of_the_other_fusion_models(tmp_path: Path, name: str, task: str | None, told: str) -> None:

@@ -288,7 +288,8 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
     assert [one["sequence"] for one in judged] == ["a red circle is there", "nothing is there"]
     assert sorted(judged[0]["labels"]) == ["contradiction", "entailment", "neutral"]
     assert sorted(pairs["tasks"]["visual-reasoning"]["labels"]) == ["false", "true"]
-    assert len(choices["outputs"]["AutoModelForMultipleChoice"]["logits"]) == 2 and not choices["tasks"]
+    assert len(choices["outputs"]["AutoModelForMultipleChoice"]["logits"]) == 2
+    assert sorted(choices["tasks"]["visual-multiple-choice"]["labels"]) == ["a red circle", "two dogs"]
     assert list(grounding["tasks"]) == ["phrase-grounding", "zero-shot-object-detection"]
     assert [one["phrase"] for one in grounding["tasks"]["phrase-grounding"]] == ["a red circle", "a dog"]
     assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}

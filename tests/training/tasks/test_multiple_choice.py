@@ -19,7 +19,7 @@ from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, Text
 from training.regions.store import RegionStoreWriter
 from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset
 from training.tasks import build_task
-from training.tasks.multiple_choice import drawn_candidates, object_regions
+from training.tasks.multiple_choice import drawn_candidates
 from training.tasks.multiple_choice_recipe import ChoicesRecipe
 
 NUM_SCENES = {"train": 160, "val": 6, "test": 50}
@@ -172,16 +172,6 @@ def test_drawn_candidates_hold_the_right_one() -> None:
         kept = drawn_candidates(rows, 0, most=3, draw=np.random.default_rng(seed))
         assert 7 in kept and len(set(kept)) == 3
     assert drawn_candidates(rows, 0, most=0, draw=np.random.default_rng(0)) == list(range(20))
-
-
-def test_objects_are_found_among_regions() -> None:
-    regions = torch.tensor([[[0.0, 0, 1, 1], [0, 0, 0.4, 1], [0.5, 0, 1, 1], [0.5, 0, 1, 1]]])
-    mask = torch.tensor([[True, True, True, False]])
-    boxes = [[[0.0, 0, 0.45, 1], [0.6, 0, 1, 1]], []]
-    found = object_regions(boxes, {"region_boxes": regions, "region_mask": mask}, np.array([0, 0]))
-    assert found == [[1, 2], []]
-    lone = {"region_boxes": torch.tensor([[[0.0, 0.0, 0.1, 0.1]]])}
-    assert object_regions([[[0.5, 0.5, 1.0, 1.0]]], lone, np.array([0])) == [[-1]]
 
 
 def test_what_organisers_take_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,9 @@
-"""Metrics of image-text retrieval: recall at K both ways, ranks, average precision, pairs of captions."""
+"""Metrics of image-text retrieval: recall at K both ways, ranks, average precision, pairs of captions, Winoground."""
 
 from .caption_pairs import pair_accuracy
 from .ranking import average_precision, ranking_scores
 from .recall import fold_scores, rerank_scores, retrieval_scores, retrieval_scores_of_embeddings
+from .winoground import winoground
 
 __all__ = [
     "average_precision",
@@ -12,4 +13,5 @@ __all__ = [
     "rerank_scores",
     "retrieval_scores",
     "retrieval_scores_of_embeddings",
+    "winoground",
 ]

@@ -1,4 +1,4 @@
-"""Accuracy on pairs of a right and a subtly wrong caption of one image: SugarCrepe, Winoground's texts and alike.
+"""Accuracy on pairs of a right and a subtly wrong caption of one image: SugarCrepe, VALSE, FOIL.
 
     scores of right and of wrong captions + kinds --pair_accuracy--> accuracy of each kind, with intervals over images
 

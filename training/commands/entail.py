@@ -1,0 +1,71 @@
+"""`updown entail`: says whether statements hold of an image, or of several images together."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.commands.shared import add_command, check_output_file, load_pipeline, model_folder
+from training.console import say
+
+ONE, SEVERAL = "visual-entailment", "visual-reasoning"
+CLASSES = {"UpDownFusionForImagePairs": SEVERAL}  # of a saved model; any other is asked about one image
+
+
+def add_entail(commands: Any) -> None:
+    """`updown entail`."""
+    parser = add_command(
+        commands,
+        "entail",
+        run_entail,
+        summary="say whether statements hold of an image",
+        example='updown entail photo.jpg "people are outdoors" --model runs/entailment_snli_ve/best\n'
+        '  updown entail left.jpg "both show a dog" --with right.jpg --model runs/pairs_nlvr2/best',
+    )
+    parser.add_argument("image", metavar="IMAGE", help="a file or a URL")
+    parser.add_argument("statements", nargs="+", metavar="STATEMENT", help="in quotes; several are judged one by one")
+    parser.add_argument(
+        "--with",
+        dest="others",
+        action="append",
+        default=[],
+        metavar="IMAGE",
+        help="a further image, for a model of statements about several; may be given several times",
+    )
+    add_trained_model(parser, recipes="entailment/snli_ve, entailment/scenes or pairs/nlvr2")
+    parser.add_argument("--json", type=Path, metavar="FILE.json", help="write labels and scores")
+
+
+def add_trained_model(parser: argparse.ArgumentParser, *, recipes: str) -> None:
+    """`--model` and `--regions` of the commands whose models are not published; recipes: that train one."""
+    parser.add_argument(
+        "--model", required=True, metavar="DIR_OR_HUB_ID", help=f"a saved model, of a recipe such as {recipes}"
+    )
+    parser.add_argument(
+        "--regions", metavar="DIR_OR_HUB_ID", help="a detector for a model that has none of its own: a converted UNITER"
+    )
+
+
+def run_entail(arguments: argparse.Namespace) -> int:
+    """Judge the statements, print each class with its score, and write them with `--json`."""
+    from training.saved_models import saved_class
+
+    check_output_file(arguments.json)
+    task = CLASSES.get(saved_class(model_folder(arguments.model)), ONE)
+    judge = load_pipeline(task, arguments.model, regions=arguments.regions)
+    images = [arguments.image, *arguments.others]
+    found = judge(images if len(images) > 1 else images[0], arguments.statements)
+    print_ranked(found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def print_ranked(found: Sequence[Mapping[str, Any]]) -> None:
+    """Print each text, and one line a label with its score (0..1), the likeliest first."""
+    for one in found:
+        text = one["sequence"]
+        say(text if isinstance(text, str) else text[-1])
+        for label, score in zip(one["labels"], one["scores"], strict=True):
+            say(f"  {label:<28} {score:.3f}")
