@@ -19,6 +19,7 @@ from training.recipe_sections import EvaluateRecipe, RegionsRecipe
 from training.regions.store import RegionStoreWriter
 from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset
 from training.tasks import build_task
+from training.tasks.dense_captioning import Described, expressions_of
 from training.tasks.dense_captioning_recipe import MatchingRecipe
 
 NUM_SCENES = {"train": 120, "val": 10, "test": 20}
@@ -172,6 +173,20 @@ def test_figures_are_those_of_the_metrics(trained: tuple) -> None:
     for name, value in caption_scores(nearest, wanted).items():
         if name in ("meteor", "cider", "bleu_1"):
             assert scored.metrics[f"true_box_{name}"] == pytest.approx(value, abs=1e-6)
+    places = [(row["image_id"], box) for row in rows.remove_columns("image") for box in row["boxes"]]
+    expected_texts = [(image_id, box, text.strip()) for (image_id, box), text in zip(places, nearest, strict=True)]
+    assert [(one["image_id"], one["box"], one["expression"]) for one in scored.expressions] == expected_texts
+
+
+def test_boxes_of_which_nothing_is_said_are_counted() -> None:
+    found = [Described(np.zeros((0, 4)), [], [], [], ["a dog", ""]), Described(np.zeros((0, 4)), [], [], [], ["a cat"])]
+    boxes = [[[0, 0, 1, 1], [0, 0, 0.5, 1]], [[0, 0.5, 1, 1]]]
+    with pytest.warns(UserWarning, match="nothing was said of 1 of 3 true boxes"):
+        written = expressions_of(found, ["7", "8"], boxes)
+    assert written == [
+        {"image_id": "7", "box": [0, 0, 1, 1], "expression": "a dog"},
+        {"image_id": "8", "box": [0, 0.5, 1, 1], "expression": "a cat"},
+    ]
 
 
 def test_regions_learn_the_sentences_of_the_box_they_overlap(folder: Path) -> None:
