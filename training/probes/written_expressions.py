@@ -125,7 +125,7 @@ def of_other_images(written: Sequence[Written], *, seed: int) -> list[Written]:
     for one in written:
         other = one
         while other.image_id == one.image_id:
-            other = written[draw.integers(len(written))]
+            other = written[int(draw.integers(len(written)))]
         found.append(one._replace(expression=other.expression))
     return found
 
