@@ -12,6 +12,7 @@ and expressions of other images (what is found by the image alone).
 """
 
 import argparse
+import random
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from accelerate import Accelerator
 from datasets import Dataset, Image
 
 from training.compare import markdown
-from training.console import one_line, say
+from training.console import one_line, positive, say
 from training.data.boxes.rows import ImageListing, LeftOut, dataset_of
 from training.data.files import PathLike, all_texts, id_text, read_json, write_json
 from training.data.phrases.rows import PHRASE_FEATURES, GroundedPhrase, phrase_row
@@ -70,6 +71,18 @@ def _written(record: Any, place: str) -> Written:
     if not record["expression"].strip():
         raise ValueError(f"{place} has an empty expression; leave the box out, or write one")
     return Written(id_text(record["image_id"]), box, record["expression"].strip())
+
+
+def of_some_images(written: Sequence[Written], number: int, *, seed: int) -> list[Written]:
+    """The expressions of so many images, drawn by the seed; all where there are no more.
+
+    >>> [one.image_id for one in of_some_images([Written(i, (0,), "it") for i in "abc"], 2, seed=0)]
+    ['a', 'c']
+    """
+    images = sorted({one.image_id for one in written})
+    random.Random(seed).shuffle(images)
+    kept = set(images[:number])
+    return [one for one in written if one.image_id in kept]
 
 
 def human_expressions(rows: Dataset, written: Sequence[Written]) -> list[list[str]]:
@@ -267,6 +280,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the recipe")
     parser.add_argument("--model", required=True, metavar="FOLDER", help="the grounding model that reads")
     parser.add_argument("--split", default="test", help="of the data (%(default)s)")
+    parser.add_argument("--max-images", type=positive, metavar="N", help="those of N images alone, drawn by the seed")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write all figures")
     return parser
 
@@ -277,6 +291,8 @@ def run(arguments: argparse.Namespace) -> None:
     if recipe.task != "grounding":
         raise ValueError(f"{arguments.recipe} is a recipe of {recipe.task}: name one of grounding")
     written = read_written(arguments.written)
+    if arguments.max_images:
+        written = of_some_images(written, arguments.max_images, seed=recipe.seed)
     rows = grounding_rows(recipe.data, split=arguments.split)
     task: Any = build_task(recipe, Accelerator())
     model, _ = task.load(arguments.model)

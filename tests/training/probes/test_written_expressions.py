@@ -19,6 +19,7 @@ from training.probes.written_expressions import (
     mean_of_images,
     next_boxes,
     of_other_images,
+    of_some_images,
     read_written,
 )
 from training.scenes.expressions import read_scene_phrases
@@ -142,6 +143,14 @@ def test_expressions_of_other_images() -> None:
         assert any(image_id != before.image_id and text == one.expression for image_id, text in images)
     assert drawn == of_other_images(own, seed=3) != of_other_images(own, seed=4)
     assert of_other_images([one for one in own if one.image_id == own[0].image_id], seed=0) == []
+
+
+def test_some_images_are_drawn_whole() -> None:
+    own = written()
+    drawn = of_some_images(own, 3, seed=1)
+    images = {one.image_id for one in drawn}
+    assert len(images) == 3 and drawn == [one for one in own if one.image_id in images]
+    assert of_some_images(own, 100, seed=1) == own and of_some_images(own, 3, seed=2) != drawn
 
 
 def test_means_are_of_expressions_and_intervals_of_images() -> None:
