@@ -92,7 +92,7 @@ def mask_figures(phrases: Sequence[MaskedPhrase], rows: Dataset, images: ImageRe
         warnings.warn(f"{len(masked) - len(seen)} of {len(masked)} true masks have no pixel: left out", stacklevel=2)
     if not seen:
         return {}
-    figures = {}
+    figures: dict[str, float] = {}
     for ending, shown in (("", seen), (OF_BOXES, [filled(phrase) for phrase in seen])):
         scores = refexp_mask_iou(_predicted(shown, sizes), (_true(phrase, sizes) for phrase in seen))
         figures |= {f"mask_{name}{ending}": value for name, value in scores.items()}

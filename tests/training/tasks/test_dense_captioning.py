@@ -15,6 +15,7 @@ from training.data.mirroring import mirrored_boxes
 from training.evaluate import evaluate_recipe
 from training.metrics.captioning.scores import caption_scores
 from training.metrics.dense_captioning.densecap import densecap_map
+from training.probes.written_expressions import read_written
 from training.recipe_sections import EvaluateRecipe, RegionsRecipe
 from training.regions.store import RegionStoreWriter
 from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset
@@ -119,6 +120,8 @@ def test_boxes_move_and_scores_tell_where_nothing_is(trained: tuple) -> None:
 def test_a_saved_model_is_scored_as_at_the_end_of_its_run(trained: tuple, tmp_path: Path) -> None:
     recipe, metrics = trained
     evaluation = evaluate_recipe(Path(recipe.output) / "recipe.yaml", output=tmp_path)
+    best = Path(recipe.output) / "best"
+    assert read_written(tmp_path / "expressions.json") == read_written(best / "expressions.json")
     assert evaluation["metrics"] == pytest.approx({name: metrics[name] for name in evaluation["metrics"]}, abs=1e-4)
     assert evaluation["decoding"]["num_beams"] == 2
     items = json.loads((tmp_path / "item_scores.json").read_text())
