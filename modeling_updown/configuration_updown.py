@@ -7,7 +7,7 @@ Answering", the released code); what the reimplementations changed is a field of
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -169,8 +169,8 @@ class UpDownDetectorConfig(MaskConfig):
         pyramid, anchors and the training of the proposal network do not.
     nanodet_channels (`list[int]`, defaults to `[24, 116, 232, 464, 96]`), nanodet_classes (`int`, defaults to 80):
         Widths of NanoDet's stem, three stages and pyramid, and its classes: those of NanoDet-Plus-m.
-    pixel_mean, pixel_std (`list[float]`, default to `[0.5, 0.5, 0.5]`):
-        Mean and standard deviation of the image processor, which NanoDet turns into its own.
+    pixel_mean, pixel_std (`list[float]` or `float`, default to `[0.5, 0.5, 0.5]`):
+        Mean and standard deviation of the image processor, which NanoDet turns into its own; a number is of all three.
     box_plus_one (`bool`, defaults to `True`):
         Whether a box from pixel 3 to pixel 5 is 3 pixels wide (Caffe) or 2.
     max_box_growth (`float`, *optional*):
@@ -253,8 +253,8 @@ class UpDownDetectorConfig(MaskConfig):
     proposal_model: Literal["rpn", "nanodet"] = "rpn"
     nanodet_channels: list[int] | None = None
     nanodet_classes: int = 80
-    pixel_mean: list[float | int] | None = None
-    pixel_std: list[float | int] | None = None
+    pixel_mean: list[float | int] | float | int | None = None
+    pixel_std: list[float | int] | float | int | None = None
     box_plus_one: bool = True
     max_box_growth: float | int | None = None
     rpn_hidden_size: int = 512
@@ -308,8 +308,10 @@ class UpDownDetectorConfig(MaskConfig):
         self.anchor_sizes = [[64, 128, 256, 512]] if self.anchor_sizes is None else self.anchor_sizes
         if self.proposal_model == "nanodet":  # else their configs stay as they were
             self.nanodet_channels = [24, 116, 232, 464, 96] if self.nanodet_channels is None else self.nanodet_channels
-            self.pixel_mean = [0.5, 0.5, 0.5] if self.pixel_mean is None else self.pixel_mean
-            self.pixel_std = [0.5, 0.5, 0.5] if self.pixel_std is None else self.pixel_std
+            self.pixel_mean, self.pixel_std = (
+                [0.5] * 3 if value is None else value if isinstance(value, list) else [value] * 3
+                for value in (self.pixel_mean, self.pixel_std)
+            )
         self.anchor_ratios = [0.5, 1.0, 2.0] if self.anchor_ratios is None else self.anchor_ratios
         self.box_weights = [10, 10, 5, 5] if self.box_weights is None else self.box_weights
         self.nms_thresholds = [0.3] if self.nms_thresholds is None else self.nms_thresholds
@@ -358,7 +360,7 @@ class UpDownDetectorConfig(MaskConfig):
                 f"nanodet_channels={widths} must be five even widths, of stem, three stages and pyramid, and "
                 f"nanodet_classes={self.nanodet_classes} 1 or more"
             )
-        mean, std = self.pixel_mean or [], self.pixel_std or []
+        mean, std = cast(list[list[float]], [self.pixel_mean or [], self.pixel_std or []])
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ValueError(f"pixel_mean={mean} and pixel_std={std} must be three numbers each, those of std above 0")
 

@@ -1,4 +1,4 @@
-"""Draws the regions of a detector: the image with its regions outlined and named, "red car 0.92".
+"""Draws the regions of a detector: the image with its regions outlined and named, "red car 0.92", and their masks.
 
 Image -> detector -> `named_regions` -> a picture like figure 2 of Anderson et al. 2018.
 """
@@ -9,26 +9,24 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from PIL import Image
-
-from processors import load_image
+import torch
+from PIL import Image, ImageDraw
 
 from .arguments_updown import with_old_names
+from .drawing_boxes_updown import LINE, Box, colour_of, cover_masks, enlarged, shortened, write_labels
 from .drawing_updown import check_picture
+from .masks_updown import mask_of_region, paste_masks
 from .outputs_updown import UpDownDetectorOutput
 
-PICTURE_PIXELS = 1000  # the longer side of the picture
-DOTS_PER_INCH = 100
-# Okabe and Ito's colours, which colour-blind readers can distinguish
-COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")
 SURE_ATTRIBUTE = 0.3  # a less probable attribute is not written
 
 
-def named_regions(output: UpDownDetectorOutput, config: Any) -> list[list[dict[str, Any]]]:
+def named_regions(output: UpDownDetectorOutput, config: Any, *, masks: bool = False) -> list[list[dict[str, Any]]]:
     """A detector's output -> for each image its regions, in the order of the output, without the cells.
 
     Each is a dict of `label`, `score`, `box` (four floats, xyxy in 0..1) and, if the detector has attributes,
-    `attribute` and `attribute_score`. `config` is the detector's, for the names.
+    `attribute` and `attribute_score`; with `masks` also `mask`, a tensor (M, M) in 0..1 inside the box. `config` is the
+    detector's, for the names. Raises `ValueError` for masks of a detector that makes none.
     """
     images = []
     named = output.region_mask if output.cell_mask is None else output.region_mask & ~output.cell_mask
@@ -43,6 +41,8 @@ def named_regions(output: UpDownDetectorOutput, config: Any) -> list[list[dict[s
             if output.attribute_ids is not None and output.attribute_scores is not None:
                 region["attribute"] = config.attribute_id2label[int(output.attribute_ids[image, row])]
                 region["attribute_score"] = output.attribute_scores[image, row].item()
+            if masks:
+                region["mask"] = mask_of_region(output, image, row)
             regions.append(region)
         images.append(regions)
     return images
@@ -66,16 +66,16 @@ def draw_regions(
     max_regions: int = 25,
     path: str | os.PathLike[str] | None = None,
 ) -> Image.Image:
-    """Outline an image's regions, each in another colour and with its name.
+    """Outline an image's regions, each in another colour and with its name; labels do not overlap.
 
     Args:
         image: a path, URL, bytes or PIL image.
-        regions: of `named_regions`; the `max_regions` with the highest scores are drawn, the highest on top.
+        regions: of `named_regions`; the `max_regions` with the highest scores are drawn, the highest on top. Their
+            masks, where they have any (`masks=True` there), are tinted and outlined in the colour of the box.
         path: also save the picture here, in the format of the suffix.
 
     Raises:
         ValueError: without regions, or for a path at which no picture can be saved.
-        ImportError: if matplotlib is not installed.
 
     >>> dog = {"label": "dog", "score": 0.9, "box": [0.1, 0.1, 0.6, 0.9]}
     >>> draw_regions(Image.new("RGB", (200, 100)), [dog]).size
@@ -84,46 +84,33 @@ def draw_regions(
     check_picture(path)
     if not regions:
         raise ValueError("there is no region to draw: lower the threshold")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("draw_regions needs matplotlib: pip install matplotlib") from error
-    pixels = np.asarray(load_image(image))
-    height, width = pixels.shape[:2]
-    scale = PICTURE_PIXELS / max(height, width) / DOTS_PER_INCH
-    figure = Figure(figsize=(max(width * scale, 0.1), max(height * scale, 0.1)), dpi=DOTS_PER_INCH)
-    canvas = FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(pixels, aspect="auto", extent=(0, width, height, 0), interpolation="lanczos")
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
-    axes.set_axis_off()
+    picture = enlarged(image)
     surest = sorted(regions, key=itemgetter("score"), reverse=True)[:max_regions]
-    for place, region in reversed(list(enumerate(surest))):
-        outline_region(axes, region, colour=COLOURS[place % len(COLOURS)], size=(width, height))
-    canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    colours = [colour_of(place) for place in range(len(surest))]
+    covered = [(r["mask"], r["box"], colour) for r, colour in zip(surest, colours, strict=True) if "mask" in r]
+    for mask, box, colour in reversed(covered):
+        cover_masks(picture, [mask_in_picture(mask, box, picture.size)], [colour])
+    draw, boxes = ImageDraw.Draw(picture), [box_in_picture(region["box"], picture.size) for region in surest]
+    for corners, colour in reversed(list(zip(boxes, colours, strict=True))):
+        draw.rectangle(corners, outline=colour, width=LINE)
+    labels = [region_text({**region, "label": shortened(region["label"])}) for region in surest]
+    write_labels(picture, labels, boxes, colours)
     if path is not None:
         picture.save(path)
     return picture
 
 
-def outline_region(axes: Any, region: Mapping[str, Any], *, colour: str, size: tuple[int, int]) -> None:
-    """Draw one box and its name, inside if there is no room above; `size` is the image's width and height."""
-    from matplotlib.patches import Rectangle
+def mask_in_picture(mask: Any, box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """A mask (M, M) inside its box, xyxy in 0..1 -> (height, width) bool of a picture of that width and height."""
+    inside = torch.as_tensor(mask).float()
+    return paste_masks(inside[None], torch.tensor([list(box)]), height=size[1], width=size[0])[0].numpy()
 
-    width, height = size
-    left, top, right, bottom = np.asarray(region["box"]) * [width, height, width, height]
-    axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=2, edgecolor=colour))
-    above = top > 0.05 * height
-    axes.text(
-        min(max(left, 0), 0.85 * width),
-        top if above else top + 0.005 * height,
-        region_text(region),
-        va="bottom" if above else "top",
-        fontsize=10,
-        color="black",
-        parse_math=False,
-        bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.5, "alpha": 0.9},
-    )
+
+def box_in_picture(box: Sequence[float], size: tuple[int, int]) -> Box:
+    """A box, xyxy in 0..1 -> in pixels of a picture of that width and height, with sides that are not below 0.
+
+    >>> box_in_picture([0.25, 0.5, 0.75, 1.0], (1000, 500))
+    (250.0, 250.0, 750.0, 500.0)
+    """
+    left, top, right, bottom = (side * length for side, length in zip(box, (*size, *size), strict=True))
+    return left, top, max(right, left), max(bottom, top)

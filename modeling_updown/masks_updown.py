@@ -192,6 +192,19 @@ def mask_loss(logits: torch.Tensor, targets: torch.Tensor, known: torch.Tensor) 
     return F.binary_cross_entropy_with_logits(logits[known], targets[known].to(logits))
 
 
+def mask_of_region(output: Any, image: int, region: int) -> torch.Tensor:
+    """The mask (M, M) of a region of an image, by their numbers, 0..1 inside its box, float32 on the CPU.
+
+    Raises `ValueError` where the detector makes no masks.
+    """
+    if output.region_masks is None:
+        raise ValueError(
+            "this detector makes no masks: give it a mask head (detector.add_masks()) and train that (updown train "
+            "detection/coco_masks), or leave masks out"
+        )
+    return output.region_masks[image, region].float().cpu()
+
+
 def paste_masks(
     masks: torch.Tensor, boxes: torch.Tensor, *, height: int, width: int, threshold: float = INSIDE
 ) -> torch.Tensor:

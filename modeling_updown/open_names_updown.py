@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from .masks_updown import mask_of_region
 from .outputs_updown import UpDownDetectorOutput
 
 PROMPT = "a {}"  # as phrases of captions speak of things
@@ -96,12 +97,13 @@ def name_scores(output: UpDownDetectorOutput) -> torch.Tensor:
 
 
 def open_regions(
-    output: UpDownDetectorOutput, names: Sequence[str], *, threshold: float = 0.0
+    output: UpDownDetectorOutput, names: Sequence[str], *, threshold: float = 0.0, masks: bool = False
 ) -> list[list[dict[str, Any]]]:
     """A detector's output -> for each image its regions with the likeliest of the names, the best first, without cells.
 
-    Each is a dict of `label`, `score` (0..1) and `box` (four floats, xyxy in 0..1), as `draw_regions` takes them.
-    Raises `ValueError` as `name_scores` does, and for other names than were embedded.
+    Each is a dict of `label`, `score` (0..1) and `box` (four floats, xyxy in 0..1), as `draw_regions` takes them; with
+    `masks` also `mask`, a tensor (M, M) in 0..1 inside the box. Raises `ValueError` as `name_scores` does, for other
+    names than were embedded, and for masks of a detector that makes none.
 
     >>> logits, box = torch.tensor([[[2.0, 0.0]]]), torch.tensor([[[0.0, 0.0, 0.5, 1.0]]])
     >>> regions = {"region_features": torch.zeros(1, 1, 4), "region_boxes": box, "region_mask": torch.ones(1, 1).bool()}
@@ -122,6 +124,7 @@ def open_regions(
                 "score": scores[image, row].item(),
                 "box": output.region_boxes[image, row].tolist(),
             }
+            | ({"mask": mask_of_region(output, image, row)} if masks else {})
             for row in mask.nonzero().flatten().tolist()
         ]
         images.append(sorted(regions, key=itemgetter("score"), reverse=True))

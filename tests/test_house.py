@@ -26,7 +26,7 @@ SELF_EXPLAINING_LINES = 6
 # never part of a published folder
 AT_THE_DOOR = {
     *("__init__.py", "registration_updown.py", "open_names_updown.py"),
-    *("drawing_updown.py", "drawing_regions_updown.py", "drawing_phrases_updown.py"),
+    *("drawing_updown.py", "drawing_boxes_updown.py", "drawing_regions_updown.py", "drawing_phrases_updown.py"),
 }
 # the files that may use what other libraries do not document
 TOUCHING_OTHERS = {"compat_updown.py", "registration_updown.py", "code_updown.py"}

@@ -3,7 +3,7 @@
 An evaluation is three files: `evaluation.json` (figures, the command, seed, decoding; what the card shows),
 `predictions.json` (captions in COCO's result layout, `[{"image_id", "caption"}]`, answers in VQA's, `[{"question_id",
 "answer"}]`) and `item_scores.json` (what each image or question scored; what `updown compare` reads); `samples.json` is
-there where several captions were drawn. Training's end
+there where several captions were drawn, `expressions.json` where people's boxes were described. Training's end
 writes them beside the weights in its `best/`. `updown evaluate` writes them into the folder `--output`, and beside the
 model that it scored only with `--save`.
 """
@@ -27,7 +27,7 @@ from training.tasks import TASKS, build_task
 from training.tasks.spec import Scored, Task, TaskSpec
 
 logger = logging.getLogger(__name__)
-SAMPLES = "samples.json"
+SAMPLES, EXPRESSIONS = "samples.json", "expressions.json"
 WRITTEN_NOWHERE = "these figures are written nowhere: --output FOLDER keeps them, --save puts them beside the model"
 
 
@@ -184,10 +184,11 @@ def write_evaluation(folder: Path, evaluation: dict[str, Any], scored: Scored) -
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "predictions.json", scored.predictions)
     write_item_scores(folder, scored.items)
-    if scored.samples:
-        write_json(folder / SAMPLES, scored.samples)
-    else:
-        (folder / SAMPLES).unlink(missing_ok=True)
+    for name, content in ((SAMPLES, scored.samples), (EXPRESSIONS, scored.expressions)):
+        if content:
+            write_json(folder / name, content)
+        else:
+            (folder / name).unlink(missing_ok=True)
     write_json(path, evaluation | ({"training": before["training"]} if "training" in before else {}))
 
 

@@ -173,6 +173,16 @@ def inputs_with_candidates(test: Any, inputs_dict: dict, model_class: type, retu
     return {**inputs, "labels": torch.arange(len(inputs["input_ids"])) % 2} if return_labels else inputs
 
 
+def inputs_with_masks(test: Any, inputs_dict: dict, model_class: type, return_labels: bool = False) -> dict:
+    """In the place of `_prepare_for_class`: a detector's labels come with masks, one object has none."""
+    inputs = copy.deepcopy(inputs_dict)
+    if not return_labels:
+        return inputs
+    masks = torch.ones(8, 8, dtype=torch.int8).tril().repeat(3, 2, 1, 1)
+    masks[1, 0] = -1
+    return {**inputs, "labels": torch.tensor([[1, 2], [6, 0], [3, -1]]), "true_masks": masks}
+
+
 def check_choice_glances(test: Any) -> None:
     """One tensor a layer, (items, candidates, regions), where asked for; sums to 1, exactly 0 on padding."""
     config, inputs = test.model_tester.prepare_config_and_inputs_for_common()

@@ -314,6 +314,25 @@ class PyramidDetectorSpec(DetectorSpec):
     }
 
 
+MASKS: dict[str, Any] = {"mask_head": True, "mask_size": 6, "mask_hidden_size": 8, "mask_convs": 1}
+
+
+class MaskedDetectorSpec(PyramidDetectorSpec):
+    """The detector with a mask head, one mask a region, which learns masks beside its labels."""
+
+    name = "MaskedDetector"
+    config_kwargs = PyramidDetectorSpec.config_kwargs | MASKS
+    overrides = PyramidDetectorSpec.overrides | {"_prepare_for_class": checks.inputs_with_masks}
+
+
+class ClassMaskedDetectorSpec(DetectorSpec):
+    """The Caffe-style detector with a mask head, a mask for each class."""
+
+    name = "ClassMaskedDetector"
+    config_kwargs = DetectorSpec.config_kwargs | MASKS | {"mask_class_agnostic": False}
+    overrides = DetectorSpec.overrides | {"_prepare_for_class": checks.inputs_with_masks}
+
+
 class DetectorCaptionSpec(PixelCaptionSpec):
     """The captioner that owns a detector, fed with pixels."""
 

@@ -1,6 +1,5 @@
 """The picture of a detector's regions: boxes where they are said to be, the surest on top, nonsense refused."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import pytest
 import torch
 from PIL import Image, ImageColor
 
-from modeling_updown import draw_regions, named_regions
-from modeling_updown.drawing_regions_updown import COLOURS, region_text
+from modeling_updown import draw_regions, named_regions, open_regions
+from modeling_updown.drawing_boxes_updown import COLOURS, OPACITY
+from modeling_updown.drawing_regions_updown import region_text
 from tests import tiny
 
 WHITE = Image.new("RGB", (200, 100), "white")
@@ -58,6 +58,26 @@ def test_words_of_a_region() -> None:
     assert region_text(region([0, 0, 1, 1], attribute="brown", attribute_score=0.29)) == "dog 0.90"
 
 
+def test_regions_have_their_masks_where_they_are_asked_for() -> None:
+    fields = {"mask_head": True, "mask_size": 6, "mask_hidden_size": 8, "mask_convs": 1, "phrase_embedding_size": 8}
+    detector = tiny.tiny_pyramid_detector(**fields)
+    names = torch.randn(2, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        output = detector(tiny.noise_image(64, 96), name_embeds=names)
+    (regions,) = named_regions(output, detector.config, masks=True)
+    assert len(regions) > 2 and "mask" not in named_regions(output, detector.config)[0][0]
+    masks = dict(zip((tuple(box) for box in output.region_boxes[0].tolist()), output.region_masks[0], strict=True))
+    for found in (*regions, *open_regions(output, ["dog", "cat"], masks=True)[0]):
+        assert found["mask"].equal(masks[tuple(found["box"])]) and found["mask"].shape == (6, 6)
+    output.region_masks = None
+    for ask in (
+        lambda: named_regions(output, detector.config, masks=True),
+        lambda: open_regions(output, ["a", "b"], masks=True),
+    ):
+        with pytest.raises(ValueError, match="this detector makes no masks: give it a mask head"):
+            ask()
+
+
 # -- picture ---------------------------------------------------------------------------------------------------------
 
 
@@ -74,9 +94,11 @@ def test_a_box_is_outlined_where_it_is() -> None:
     assert (np.asarray(picture)[:150] == 255).all()
 
 
-def test_a_name_stands_inside_where_the_image_ends_above() -> None:
+def test_a_name_stands_below_where_the_image_ends_above_and_inside_where_it_ends_there_too() -> None:
     picture = np.asarray(draw_regions(WHITE, [region([0.2, 0.0, 0.7, 0.9])]))
-    assert (picture[10:40, 210:260] != 255).any()
+    assert (picture[5:445, 210:260] == 255).all() and (picture[455:470, 210:260] != 255).any()
+    picture = np.asarray(draw_regions(WHITE, [region([0.2, 0.0, 0.7, 1.0])]))
+    assert (picture[10:20, 210:260] != 255).any()
 
 
 def test_the_surest_are_drawn_and_the_surest_on_top() -> None:
@@ -88,6 +110,20 @@ def test_the_surest_are_drawn_and_the_surest_on_top() -> None:
     assert len(rows) > 1000  # of two boxes in one place the surest is seen
     left = np.asarray(picture)[250:350, 90:110]
     assert (left == 255).all()  # the unsure one was left out
+
+
+def test_masks_have_the_colours_of_their_boxes() -> None:
+    left, lower = torch.zeros(4, 4), torch.zeros(4, 4)
+    left[:, :2], lower[2:] = 1, 1
+    sure = region([0.2, 0.4, 0.6, 0.8], 0.9, mask=left)  # 200,200 to 600,400 in the picture
+    unsure = region([0.7, 0.2, 0.9, 0.8], 0.5, mask=lower)  # 700,100 to 900,400
+    picture = np.asarray(draw_regions(WHITE, [unsure, sure, region([0.0, 0.9, 0.1, 1.0], 0.1)])).astype(int)
+    tints = [np.array(ImageColor.getrgb(colour)) for colour in COLOURS]
+    shade = [255 + (tint - 255) * OPACITY / 255 for tint in tints]
+    assert np.abs(picture[210:390, 210:390] - shade[0]).max() <= 1 and (picture[210:390, 405:590] == 255).all()
+    assert np.abs(picture[260:390, 710:890] - shade[1]).max() <= 1 and (picture[110:240, 710:890] == 255).all()
+    assert (picture[210:390, 398:400] == tints[0]).all() and (picture[250:252, 710:890] == tints[1]).all()
+    assert (picture[460:490, 10:90] == 255).all()  # a region without a mask
 
 
 def test_pictures_are_saved_as_their_suffix_says(tmp_path: Path) -> None:
@@ -113,9 +149,3 @@ def test_names_of_every_kind_are_written() -> None:
 def test_no_region_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no region to draw: lower the threshold"):
         draw_regions(WHITE, [])
-
-
-def test_absent_matplotlib_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="draw_regions needs matplotlib: pip install matplotlib"):
-        draw_regions(WHITE, [region([0, 0, 1, 1])])

@@ -369,3 +369,10 @@ def test_the_feature_holds_the_scores() -> None:
     with pytest.raises(ValueError, match="gives features of width 135, but config.region_feature_size is 128"):
         UpDownDetector(tiny_nanodet_config(region_feature_size=128))
     assert UpDownDetectorConfig().nanodet_channels is None and UpDownDetectorConfig().pixel_mean is None
+
+
+def test_one_number_is_of_all_three_channels() -> None:
+    config = tiny_nanodet_config(pixel_mean=0, pixel_std=0.25)
+    assert (config.pixel_mean, config.pixel_std) == ([0, 0, 0], [0.25, 0.25, 0.25])
+    with pytest.raises(ValueError, match="must be three numbers each, those of std above 0"):
+        tiny_nanodet_config(pixel_std=0)

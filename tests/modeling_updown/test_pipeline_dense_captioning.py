@@ -10,7 +10,8 @@ from PIL import Image
 from transformers import pipeline
 
 from modeling_updown import UpDownDenseCaptioningPipeline, UpDownForDenseCaptioning, draw_phrases
-from modeling_updown.drawing_phrases_updown import label_of, place_labels, shared_area
+from modeling_updown.drawing_boxes_updown import place_labels, shared_area
+from modeling_updown.drawing_phrases_updown import label_of
 from training.commands.describe import labelled
 
 from ..tiny import save_tiny_captioner, save_tiny_dense_captioner, tiny_image, tiny_processor

@@ -7,11 +7,11 @@ import logging
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageColor
 from transformers import pipeline
 
 from modeling_updown import UpDownFusionForGrounding, UpDownPhraseGroundingPipeline, draw_phrases, paste_masks
-from modeling_updown.drawing_phrases_updown import place_labels, shared_area
+from modeling_updown.drawing_boxes_updown import COLOURS, OPACITY, place_labels, shared_area
 
 from ..tiny import (
     save_tiny_fusion_vqa,
@@ -194,3 +194,22 @@ def test_the_picture(tmp_path):
         draw_phrases(Image.new("RGB", (9, 9)), found[1:2])
     with pytest.raises(ValueError, match="name it with the ending"):
         draw_phrases(Image.new("RGB", (9, 9)), found, path=tmp_path / "found.xyz")
+
+
+def test_masks_in_the_picture_have_the_colours_of_their_boxes():
+    """Small ones on top; masks of other boxes than the first are not drawn; masks of another image are refused."""
+    found = [boxed("a dog", 20, 30, 60, 90), boxed("a field", 0, 0, 200, 100)]
+    for phrase, (left, top, right, bottom) in zip(found, [(20, 30, 60, 90), (0, 20, 150, 100)], strict=True):
+        mask = np.zeros((100, 200), dtype=np.uint8)
+        mask[top:bottom, left:right] = 255
+        phrase["boxes"][0]["mask"] = Image.fromarray(mask)
+    found[0]["boxes"].append({"score": 0.1, "box": found[1]["boxes"][0]["box"], "mask": found[1]["boxes"][0]["mask"]})
+    picture = np.asarray(draw_phrases(Image.new("RGB", (200, 100), "white"), found)).astype(int)
+    dog, field = (np.array(ImageColor.getrgb(colour)) for colour in COLOURS[:2])
+    shade = [255 + (colour - 255) * OPACITY / 255 for colour in (dog, field)]
+    assert np.abs(picture[300:380, 400:700] - shade[1]).max() <= 1
+    on_top = shade[1] + (dog - shade[1]) * OPACITY / 255
+    assert np.abs(picture[200:400, 120:280] - on_top).max() <= 1
+    assert (picture[110:140, 800:950] == 255).all() and (picture[200:400, 748:750] == field).all()
+    with pytest.raises(ValueError, match="the mask of 'a dog' has 200 x 100 pixels and the image 100 x 100"):
+        draw_phrases(Image.new("RGB", (100, 100)), found)

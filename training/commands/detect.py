@@ -7,6 +7,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from training.commands.masks import add_masks, check_mask_head, check_masks_shown, region_records
 from training.commands.shared import (
     TRAINED_DETECTOR,
     add_command,
@@ -27,7 +28,8 @@ def add_detect(commands: Any) -> None:
         "detect",
         run_detect,
         summary="detect and name the objects of images, or name given boxes",
-        example="updown detect street.jpg --draw street_boxes.png",
+        example="updown detect street.jpg --draw street_boxes.png\n"
+        "  updown detect street.jpg --model runs/detector_coco_masks/best --masks --draw street_masks.png",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a file, a folder of images, or a URL")
     parser.add_argument(
@@ -47,6 +49,7 @@ def add_detect(commands: Any) -> None:
     parser.add_argument(
         "--encoder", metavar="DIR_OR_HUB_ID", help="with --names: the text encoder that the detector learnt with"
     )
+    add_masks(parser, of="the mask of each region")
     parser.add_argument(
         "--draw",
         type=Path,
@@ -76,10 +79,13 @@ def run_detect(arguments: argparse.Namespace) -> int:
 
     check_picture(arguments.draw)
     check_output_file(arguments.json)
+    check_masks_shown(arguments)
     paths = image_paths(arguments.images)
     detector, image_processor = load_region_source(arguments.model, default=TRAINED_DETECTOR)
     if detector.config.model_type != "updown_detector":
         raise ValueError(f"{arguments.model} holds a grid, which finds no objects: name a detector with --model")
+    if arguments.masks:
+        check_mask_head(detector, cure="name a detector with one (updown train detection/coco_masks trains it)")
     detector.float().eval()  # saved in float16, it does not take the processor's float32 images
     asked = asked_names(detector, arguments)
     broken, found = 0, {}
@@ -87,13 +93,14 @@ def run_detect(arguments: argparse.Namespace) -> int:
     for path in paths:
         try:
             image = load_image(path)
-            regions = detect_regions(detector, image_processor, image, boxes=arguments.box, asked=asked)
+            options: dict[str, Any] = {"boxes": arguments.box, "asked": asked, "masks": arguments.masks}
+            regions = detect_regions(detector, image_processor, image, **options)
         except (OSError, ValueError, RuntimeError) as error:  # torch raises RuntimeError for an image that is too thin
             say(f"updown detect: skipped {path}: {one_sentence(error)}", file=sys.stderr)
             broken += 1
             continue
         shown = [region for region in regions if arguments.box or region["score"] >= arguments.threshold]
-        found[path] = shown
+        found[path] = region_records(shown, size=image.size)
         print_regions(path, shown, size=image.size)
         if arguments.draw and shown:
             picture = picture_path(arguments.draw, path, alone=len(paths) == 1, taken=drawn)
@@ -129,10 +136,12 @@ def detect_regions(
     *,
     boxes: list[list[float]] | None = None,
     asked: tuple[list[str], Any] | None = None,
+    masks: bool = False,
 ) -> list[dict[str, Any]]:
     """The named regions of one image, the highest score first; or those of `boxes`, in pixels, in the given order.
 
-    asked: other names than the classes, and their vectors; with them the highest score comes first, always.
+    asked: other names than the classes, and their vectors; with them the highest score comes first, always. masks: with
+    the mask of each region inside its box.
     Raises `ValueError` for a box outside of the image, and for scores that are not finite.
     """
     import torch
@@ -147,8 +156,9 @@ def detect_regions(
             output = detector(**inputs, **image_processor.region_selection(), **asking)
             check_detections(output, detector)
             if names:
-                return open_regions(output, names)[0]
-            return sorted(named_regions(output, detector.config)[0], key=itemgetter("score"), reverse=True)
+                return open_regions(output, names, masks=masks)[0]
+            found = named_regions(output, detector.config, masks=masks)[0]
+            return sorted(found, key=itemgetter("score"), reverse=True)
         width, height = image.size
         outside = next((box for box in boxes if min(box) < 0 or box[2] > width or box[3] > height), None)
         if outside:
@@ -157,7 +167,9 @@ def detect_regions(
         given = torch.tensor([boxes]) / torch.tensor([width, height, width, height])
         output = detector(**inputs, boxes=given, **asking)
         check_detections(output, detector)
-        return open_regions(output, names)[0] if names else named_regions(output, detector.config)[0]
+        if names:
+            return open_regions(output, names, masks=masks)[0]
+        return named_regions(output, detector.config, masks=masks)[0]
 
 
 def print_regions(path: str, regions: list[dict[str, Any]], *, size: tuple[int, int]) -> None:

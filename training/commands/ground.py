@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.commands.masks import add_masks, check_mask_head, check_masks_shown, lend_masks, phrase_records
 from training.commands.shared import (
     TRAINED_GROUNDING,
     add_command,
@@ -30,7 +31,8 @@ def add_ground(commands: Any) -> None:
         summary="find what words speak of in an image",
         example='updown ground photo.jpg "the brown dog left of the boy" --draw found.png\n'
         '  updown ground photo.jpg "a boy throws a ball" --phrases\n'
-        '  updown ground photo.jpg "a boy throws a ball" --phrase "a ball" --top-k 3 --json found.json',
+        '  updown ground photo.jpg "a boy throws a ball" --phrase "a ball" --top-k 3 --json found.json\n'
+        '  updown ground photo.jpg "the red bus" --masks --regions runs/detector_coco_masks/best --draw found.png',
     )
     parser.add_argument("image", metavar="IMAGE", help="a file or a URL")
     parser.add_argument("text", metavar="TEXT", help="an expression, or with --phrase or --phrases a sentence")
@@ -43,9 +45,12 @@ def add_ground(commands: Any) -> None:
         "--model", metavar="DIR_OR_HUB_ID", help=f"a saved grounding model (default: the published {TRAINED_GROUNDING})"
     )
     parser.add_argument(
-        "--regions", metavar="DIR_OR_HUB_ID", help="a detector for a model that has none of its own: a converted UNITER"
+        "--regions",
+        metavar="DIR_OR_HUB_ID",
+        help="a detector for a model without one (a converted UNITER), or the model's own with a mask head for --masks",
     )
     parser.add_argument("--top-k", type=positive, default=1, metavar="K", help="boxes of each phrase (%(default)s)")
+    add_masks(parser, of="the mask of each box's region")
     parser.add_argument("--draw", type=Path, metavar="PICTURE.png", help="draw the boxes with their phrases")
     parser.add_argument("--json", type=Path, metavar="FILE.json", help="write what is found, boxes in pixels")
 
@@ -57,16 +62,20 @@ def run_ground(arguments: argparse.Namespace) -> int:
 
     check_picture(arguments.draw)
     check_output_file(arguments.json)
+    check_masks_shown(arguments)
     phrases = named_phrases(arguments.text) if arguments.phrases else arguments.phrase
     image = load_image(arguments.image)
     grounder = load_grounder(arguments.model, regions=arguments.regions)
-    found = grounder(image, arguments.text, phrases=phrases, top_k=arguments.top_k)
+    if arguments.masks:
+        cure = "name its detector with one by --regions (updown train detection/coco_masks trains it)"
+        check_mask_head(grounder.region_source or grounder.model.region_source, cure=cure)
+    found = grounder(image, arguments.text, phrases=phrases, top_k=arguments.top_k, masks=arguments.masks)
     print_found(found)
     if arguments.draw:
         draw_phrases(image, found, path=arguments.draw)
         say(f"  drawn: {arguments.draw}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(phrase_records(found), indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -81,7 +90,7 @@ def named_phrases(text: str) -> list[tuple[int, int]]:
 def load_grounder(model: str | None, *, regions: str | None = None) -> Any:
     """The phrase-grounding pipeline of a model; raises `ValueError` for a model of another task.
 
-    regions: a detector for a model without one.
+    regions: a detector for a model without one, or the model's own with a mask head, which it is lent.
     """
     folder = model_folder(model, default=TRAINED_GROUNDING)
 
@@ -92,12 +101,18 @@ def load_grounder(model: str | None, *, regions: str | None = None) -> Any:
     from training.saved_models import check_kind
 
     more: dict[str, Any] = {}
-    if regions is not None:
-        more["region_source"], more["image_processor"] = load_region_source(regions, flag="--regions")
     with quiet():
-        check_kind(folder, [getattr(modeling_updown, name) for name in models_for(TASK)])
+        config = check_kind(folder, [getattr(modeling_updown, name) for name in models_for(TASK)])
         check_weights(folder)
-        return pipeline(TASK, model=folder, **more)
+    source, image_processor = (None, None) if regions is None else load_region_source(regions, flag="--regions")
+    owns_source = config.vision_config is not None
+    if source is not None and not owns_source:
+        more = {"region_source": source, "image_processor": image_processor}
+    with quiet():
+        grounder = pipeline(TASK, model=folder, **more)
+    if source is not None and owns_source:
+        lend_masks(grounder.model.region_source, source, name=f"--regions {regions}")
+    return grounder
 
 
 def print_found(found: Sequence[Mapping[str, Any]], *, indent: str = "") -> None:

@@ -3,14 +3,16 @@
     python -m training.probes.written_expressions written.json --recipe grounding/refcoco --split val \\
         --model runs/grounding_refcoco/best
 
-`written.json` is a list of `{"image_id", "box", "expression"}`, boxes xyxy in 0..1 of the image. Caption metrics
-compare an expression with those that people wrote for the same box (an IoU of 0.9 or more) in the recipe's data; a
-grounding model reads it, and its best box should overlap the box it was written for by an IoU of 0.5 (Yu et al. 2017
-judge a speaker by a listener so). Beside it stand people's own expressions of these boxes, and each image's expressions
-handed on to its next box: what is found by the image alone.
+`written.json` is a list of `{"image_id", "box", "expression"}`, boxes xyxy in 0..1 of the image, such as the
+`expressions.json` of a dense captioner's evaluation. Caption metrics compare an expression with those that people wrote
+for the same box (an IoU of 0.9 or more) in the recipe's data; a grounding model reads it, and its best box should
+overlap the box it was written for by an IoU of 0.5 (Yu et al. 2017 judge a speaker by a listener so). Beside it stand
+people's own expressions of these boxes (the most that can be found), each image's expressions handed on to its next box
+and expressions of other images (what is found by the image alone).
 """
 
 import argparse
+import random
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ from accelerate import Accelerator
 from datasets import Dataset, Image
 
 from training.compare import markdown
-from training.console import one_line, say
+from training.console import one_line, positive, say
 from training.data.boxes.rows import ImageListing, LeftOut, dataset_of
 from training.data.files import PathLike, all_texts, id_text, read_json, write_json
 from training.data.phrases.rows import PHRASE_FEATURES, GroundedPhrase, phrase_row
@@ -36,7 +38,7 @@ from training.tasks.grounding import grounding_rows
 SAME_BOX = 0.9  # the IoU from which people's expressions are of the same box
 FOUND = 0.5  # the IoU from which a box is found again
 SHOWN = ("cider", "bleu_4", "rouge_l", "meteor")
-WRITTEN, HUMAN, OTHER = "written", "people's", "the next box's"
+WRITTEN, HUMAN, OTHER, SHUFFLED = "written", "people's", "the next box's", "another image's"
 
 
 class Written(NamedTuple):
@@ -69,6 +71,18 @@ def _written(record: Any, place: str) -> Written:
     if not record["expression"].strip():
         raise ValueError(f"{place} has an empty expression; leave the box out, or write one")
     return Written(id_text(record["image_id"]), box, record["expression"].strip())
+
+
+def of_some_images(written: Sequence[Written], number: int, *, seed: int) -> list[Written]:
+    """The expressions of so many images, drawn by the seed; all where there are no more.
+
+    >>> [one.image_id for one in of_some_images([Written(i, (0,), "it") for i in "abc"], 2, seed=0)]
+    ['a', 'c']
+    """
+    images = sorted({one.image_id for one in written})
+    random.Random(seed).shuffle(images)
+    kept = set(images[:number])
+    return [one for one in written if one.image_id in kept]
 
 
 def human_expressions(rows: Dataset, written: Sequence[Written]) -> list[list[str]]:
@@ -108,6 +122,24 @@ def next_boxes(written: Sequence[Written]) -> list[Written]:
         own = boxes[one.image_id]
         if len(own) > 1:
             found.append(one._replace(box=own[(own.index(one.box) + 1) % len(own)]))
+    return found
+
+
+def of_other_images(written: Sequence[Written], *, seed: int) -> list[Written]:
+    """Each box with an expression, drawn by the seed, that was written for a box of another image; none of one image.
+
+    >>> boxes = [Written("7", (0, 0, 0.5, 1), "left"), Written("7", (0.5, 0, 1, 1), "right"), Written("8", (0,), "it")]
+    >>> [(one.image_id, one.expression) for one in of_other_images(boxes, seed=0)]
+    [('7', 'it'), ('7', 'it'), ('8', 'right')]
+    """
+    if len({one.image_id for one in written}) < 2:
+        return []
+    draw, found = np.random.default_rng(seed), []
+    for one in written:
+        other = one
+        while other.image_id == one.image_id:
+            other = written[int(draw.integers(len(written)))]
+        found.append(one._replace(expression=other.expression))
     return found
 
 
@@ -167,8 +199,10 @@ def written_scores(
         rows: of its data, with the images and people's expressions.
 
     Returns:
-        `captions`, the caption metrics of the expressions whose box people wrote any for (`num_compared` of them), and
-        `found`: by whose expressions are read, `number`, the share of boxes found again `x100` and its 95 % interval.
+        `captions`, the caption metrics of the expressions whose box people wrote any for (`num_compared` of them),
+        `found`: by whose expressions are read, `number`, the share of boxes found again `x100` and its 95 % interval,
+        and `people_less_written`, the difference of the two on the boxes compared, with its interval. Intervals are of
+        a bootstrap over images.
 
     Raises:
         ValueError: where people wrote expressions for none of the boxes, and as `found_again`.
@@ -191,23 +225,37 @@ def written_scores(
         WRITTEN: list(written),
         HUMAN: [written[n]._replace(expression=human[n][0]) for n in compared],
         OTHER: next_boxes(written),
+        SHUFFLED: of_other_images(written, seed=seed),
     }
+    hits = {who: found_again(task, model, rows, own).astype(np.float64) for who, own in asked.items() if own}
+    found = {who: mean_of_images(values, asked[who], seed=seed) for who, values in hits.items()}
+    more = mean_of_images(hits[HUMAN] - hits[WRITTEN][compared], asked[HUMAN], seed=seed)
     return {
         "num_compared": len(compared),
         "captions": {f"{name}_x100": captions[f"{name}_x100"] for name in SHOWN if f"{name}_x100" in captions},
-        "found": {name: share(found_again(task, model, rows, own), seed=seed) for name, own in asked.items() if own},
+        "found": {
+            who: {"number": len(hits[who]), "found_x100": mean, "interval_x100": ends}
+            for who, (mean, ends) in found.items()
+        },
+        "people_less_written": {"difference_x100": more[0], "interval_x100": more[1]},
     }
 
 
-def share(hits: np.ndarray, *, seed: int) -> dict[str, Any]:
-    """The share of hits x100 with its interval, a bootstrap over expressions."""
-    values = hits.astype(np.float64)
-    interval = interval_x100(bootstrap_means(values, seed=seed))
-    return {"number": len(hits), "found_x100": 100 * float(values.mean()), "interval_x100": interval}
+def mean_of_images(values: np.ndarray, asked: Sequence[Written], *, seed: int) -> tuple[float, list[float]]:
+    """The mean of the values of expressions x100, and its 95 % interval, of a bootstrap over their images.
+
+    >>> mean_of_images(np.array([1.0, 0.0]), [Written("7", (0,), "it"), Written("8", (0,), "it")], seed=0)
+    (50.0, [0.0, 100.0])
+    """
+    _, owners, counts = np.unique([one.image_id for one in asked], return_inverse=True, return_counts=True)
+    means = np.bincount(owners, weights=values) / counts
+    return 100 * float(values.mean()), interval_x100(bootstrap_means(means, seed=seed, weights=counts))
 
 
 def table(scores: Mapping[str, Any]) -> str:
-    """A Markdown table: whose expressions, how many of their boxes are found again, and the caption metrics."""
+    """A Markdown table: whose expressions, how many of their boxes are found again, and the caption metrics; below, how
+    many more are found by people's.
+    """
     names = list(scores["captions"])
     lines = [["expressions", "number", f"found again (IoU {FOUND:g})", *(name for name in names)]]
     lines.append(["---"] * len(lines[0]))
@@ -215,7 +263,10 @@ def table(scores: Mapping[str, Any]) -> str:
         low, high = found["interval_x100"]
         cells = [f"{scores['captions'][name]:.1f}" if who == WRITTEN else "" for name in names]
         lines.append([who, str(found["number"]), f"{found['found_x100']:.1f} ({low:.1f} to {high:.1f})", *cells])
-    return markdown(lines)
+    more = scores["people_less_written"]
+    low, high = more["interval_x100"]
+    said = f"People's less written, on the same boxes: {more['difference_x100']:+.1f} ({low:+.1f} to {high:+.1f})."
+    return f"{markdown(lines)}\n\n{said}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -229,6 +280,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a value of the recipe")
     parser.add_argument("--model", required=True, metavar="FOLDER", help="the grounding model that reads")
     parser.add_argument("--split", default="test", help="of the data (%(default)s)")
+    parser.add_argument("--max-images", type=positive, metavar="N", help="those of N images alone, drawn by the seed")
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="write all figures")
     return parser
 
@@ -239,6 +291,8 @@ def run(arguments: argparse.Namespace) -> None:
     if recipe.task != "grounding":
         raise ValueError(f"{arguments.recipe} is a recipe of {recipe.task}: name one of grounding")
     written = read_written(arguments.written)
+    if arguments.max_images:
+        written = of_some_images(written, arguments.max_images, seed=recipe.seed)
     rows = grounding_rows(recipe.data, split=arguments.split)
     task: Any = build_task(recipe, Accelerator())
     model, _ = task.load(arguments.model)

@@ -6,6 +6,7 @@ scored by DenseCap's mean average precision, and by the sentences of the regions
 """
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -221,7 +222,7 @@ class DenseCaptioningTask(CaptioningTask):
         items = {
             name: item_scores(ids, scores["per_item"][name.removeprefix("true_box_")], owners=owners) for name in MEANS
         }
-        return Scored(metrics, predictions_of(found, ids), {}, items)
+        return Scored(metrics, predictions_of(found, ids), {}, items, expressions=expressions_of(found, ids, boxes))
 
     def described(self, model: Any, rows: Dataset, *, num_beams: int) -> list[Described]:
         """What the model says of every image of the rows, in their order."""
@@ -331,6 +332,23 @@ def predictions_of(found: Sequence[Described], ids: Sequence[str]) -> list[dict[
         }
         for image_id, one in zip(ids, found, strict=True)
     ]
+
+
+def expressions_of(
+    found: Sequence[Described], ids: Sequence[str], boxes: Sequence[Sequence[Any]]
+) -> list[dict[str, Any]]:
+    """What is said of people's boxes, for `training/probes/written_expressions.py`; without those that nothing is said
+    of, which are counted in a warning.
+    """
+    written = [
+        {"image_id": image_id, "box": list(box), "expression": text}
+        for image_id, one, own in zip(ids, found, boxes, strict=True)
+        for box, text in zip(own, one.nearest, strict=True)
+    ]
+    said = [one for one in written if one["expression"]]
+    if len(said) < len(written):
+        warnings.warn(f"nothing was said of {len(written) - len(said)} of {len(written)} true boxes", stacklevel=2)
+    return said
 
 
 def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:

@@ -26,7 +26,10 @@ FIGURES = {
     "mask_mean_iou": "mean IoU of masks",
     "mask_overall_iou": "overall IoU of masks",
     **{f"mask_precision_{round(100 * least)}": f"masks' P@{least:g}" for least in MASK_THRESHOLDS},
+    "mask_mean_iou_box": "mean IoU of the boxes of these masks, filled",
+    "mask_overall_iou_box": "overall IoU of the boxes of these masks, filled",
 }
+OF_BOXES = "_box"  # what the names of figures of filled boxes end with, which masks are to beat
 
 
 class PhraseMask(NamedTuple):
@@ -89,8 +92,18 @@ def mask_figures(phrases: Sequence[MaskedPhrase], rows: Dataset, images: ImageRe
         warnings.warn(f"{len(masked) - len(seen)} of {len(masked)} true masks have no pixel: left out", stacklevel=2)
     if not seen:
         return {}
-    scores = refexp_mask_iou(_predicted(seen, sizes), (_true(phrase, sizes) for phrase in seen))
-    return {name: scores[name.removeprefix("mask_")] for name in FIGURES}
+    figures: dict[str, float] = {}
+    for ending, shown in (("", seen), (OF_BOXES, [filled(phrase) for phrase in seen])):
+        scores = refexp_mask_iou(_predicted(shown, sizes), (_true(phrase, sizes) for phrase in seen))
+        figures |= {f"mask_{name}{ending}": value for name, value in scores.items()}
+    return {name: figures[name] for name in FIGURES}
+
+
+def filled(phrase: MaskedPhrase) -> MaskedPhrase:
+    """A phrase whose mask is all of its region's box."""
+    if phrase.found is None:
+        return phrase
+    return phrase._replace(found=phrase.found._replace(mask=np.ones_like(phrase.found.mask)))
 
 
 def _true(phrase: MaskedPhrase, sizes: dict[int, tuple[int, int]]) -> np.ndarray:

@@ -40,6 +40,8 @@ class Scored:
         that are means over them.
     numbers: of the split's images or questions, how many are scored by what: `captioned`, `boxed`.
     samples: of each image, `image_id` and the `captions` that were drawn for it, where several were asked for.
+    expressions: what was written for people's boxes, `image_id`, `box` (xyxy in 0..1) and `expression` each, as
+        `training/probes/written_expressions.py` reads it.
     """
 
     metrics: dict[str, float]
@@ -48,6 +50,7 @@ class Scored:
     items: ItemScores = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
+    expressions: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Task(Protocol):

@@ -13,7 +13,15 @@ from tests.training.tasks.test_grounding import scene_regions, scenes_recipe
 from tests.training.tiny_run import new_accelerator
 from training.metrics.captioning.scores import caption_scores
 from training.probes import written_expressions as probe
-from training.probes.written_expressions import Written, human_expressions, next_boxes, read_written
+from training.probes.written_expressions import (
+    Written,
+    human_expressions,
+    mean_of_images,
+    next_boxes,
+    of_other_images,
+    of_some_images,
+    read_written,
+)
 from training.scenes.expressions import read_scene_phrases
 from training.tasks import build_task
 
@@ -70,8 +78,15 @@ def test_boxes_are_found_again_as_the_task_finds_them(folder: Path, capsys: pyte
     model, _ = task.load(folder / "model")
     own, data = written(), rows()
     prepared = task.images.prepare(data)
-    for who, asked in (("written", own), ("the next box's", next_boxes(own))):
-        hits = []
+    found: dict[str, list[bool]] = {}
+    people = [one._replace(expression=texts[0]) for one, texts in zip(own, human_expressions(data, own), strict=True)]
+    for who, asked in (
+        ("written", own),
+        ("people's", people),
+        ("the next box's", next_boxes(own)),
+        ("another image's", of_other_images(own, seed=0)),
+    ):
+        hits = found[who] = []
         for one in asked:  # an expression at a time, by the model itself
             index = data["image_id"][:].index(one.image_id)
             ids = [task.processor.tokenizer(one.expression)["input_ids"]]
@@ -81,6 +96,11 @@ def test_boxes_are_found_again_as_the_task_finds_them(folder: Path, capsys: pyte
             hits.append(probe.overlap(best, one.box) >= 0.5)
         assert figures["found"][who]["number"] == len(asked)
         assert figures["found"][who]["found_x100"] == pytest.approx(100 * np.mean(hits))
+        low, high = figures["found"][who]["interval_x100"]
+        assert low <= figures["found"][who]["found_x100"] <= high
+    more = 100 * (np.mean(found["people's"]) - np.mean(found["written"]))
+    assert figures["people_less_written"]["difference_x100"] == pytest.approx(more)
+    assert f"People's less written, on the same boxes: {more:+.1f} (" in printed
     references = human_expressions(rows(), own)
     expected = caption_scores([one.expression for one in own], references)
     assert figures["captions"]["cider_x100"] == pytest.approx(expected["cider_x100"])
@@ -102,7 +122,7 @@ def test_a_better_reader_finds_more() -> None:
         @staticmethod
         def grounded(model: Any, rows: Any) -> list[Any]:
             return [
-                type("Found", (), {"boxes": truth[row["image_id"], text.replace("the ", "a ")]})
+                type("Found", (), {"boxes": truth.get((row["image_id"], text.replace("the ", "a ")), [])})
                 for row in rows
                 for text in row["captions"]
             ]
@@ -110,6 +130,34 @@ def test_a_better_reader_finds_more() -> None:
     scores = probe.written_scores(Knowing(), None, rows(), written())
     assert scores["found"]["written"]["found_x100"] == 100 and scores["found"]["people's"]["found_x100"] > 80
     assert scores["found"]["the next box's"]["found_x100"] < 15
+    more = scores["found"]["people's"]["found_x100"] - scores["found"]["written"]["found_x100"]
+    assert scores["people_less_written"]["difference_x100"] == pytest.approx(more)
+
+
+def test_expressions_of_other_images() -> None:
+    own = written()
+    drawn = of_other_images(own, seed=3)
+    assert [(one.image_id, one.box) for one in drawn] == [(one.image_id, one.box) for one in own]
+    images = {(one.image_id, one.expression) for one in own}
+    for one, before in zip(drawn, own, strict=True):
+        assert any(image_id != before.image_id and text == one.expression for image_id, text in images)
+    assert drawn == of_other_images(own, seed=3) != of_other_images(own, seed=4)
+    assert of_other_images([one for one in own if one.image_id == own[0].image_id], seed=0) == []
+
+
+def test_some_images_are_drawn_whole() -> None:
+    own = written()
+    drawn = of_some_images(own, 3, seed=1)
+    images = {one.image_id for one in drawn}
+    assert len(images) == 3 and drawn == [one for one in own if one.image_id in images]
+    assert of_some_images(own, 100, seed=1) == own and of_some_images(own, 3, seed=2) != drawn
+
+
+def test_means_are_of_expressions_and_intervals_of_images() -> None:
+    """An image with many expressions is one draw: of two such images the interval is all there is."""
+    asked = [Written("a", (), "")] * 50 + [Written("b", (), "")] * 50
+    mean, ends = mean_of_images(np.repeat([1.0, 0.0], 50), asked, seed=0)
+    assert mean == 50 and ends == [0, 100]
 
 
 def test_boxes_that_people_wrote_nothing_for_are_told(folder: Path) -> None:

@@ -15,10 +15,12 @@ from training.data.mirroring import mirrored_boxes
 from training.evaluate import evaluate_recipe
 from training.metrics.captioning.scores import caption_scores
 from training.metrics.dense_captioning.densecap import densecap_map
+from training.probes.written_expressions import read_written
 from training.recipe_sections import EvaluateRecipe, RegionsRecipe
 from training.regions.store import RegionStoreWriter
 from training.scenes.draw import COLOURS, CORNERS, SIDES, scenes_dataset
 from training.tasks import build_task
+from training.tasks.dense_captioning import Described, expressions_of
 from training.tasks.dense_captioning_recipe import MatchingRecipe
 
 NUM_SCENES = {"train": 120, "val": 10, "test": 20}
@@ -118,6 +120,8 @@ def test_boxes_move_and_scores_tell_where_nothing_is(trained: tuple) -> None:
 def test_a_saved_model_is_scored_as_at_the_end_of_its_run(trained: tuple, tmp_path: Path) -> None:
     recipe, metrics = trained
     evaluation = evaluate_recipe(Path(recipe.output) / "recipe.yaml", output=tmp_path)
+    best = Path(recipe.output) / "best"
+    assert read_written(tmp_path / "expressions.json") == read_written(best / "expressions.json")
     assert evaluation["metrics"] == pytest.approx({name: metrics[name] for name in evaluation["metrics"]}, abs=1e-4)
     assert evaluation["decoding"]["num_beams"] == 2
     items = json.loads((tmp_path / "item_scores.json").read_text())
@@ -172,6 +176,20 @@ def test_figures_are_those_of_the_metrics(trained: tuple) -> None:
     for name, value in caption_scores(nearest, wanted).items():
         if name in ("meteor", "cider", "bleu_1"):
             assert scored.metrics[f"true_box_{name}"] == pytest.approx(value, abs=1e-6)
+    places = [(row["image_id"], box) for row in rows.remove_columns("image") for box in row["boxes"]]
+    expected_texts = [(image_id, box, text.strip()) for (image_id, box), text in zip(places, nearest, strict=True)]
+    assert [(one["image_id"], one["box"], one["expression"]) for one in scored.expressions] == expected_texts
+
+
+def test_boxes_of_which_nothing_is_said_are_counted() -> None:
+    found = [Described(np.zeros((0, 4)), [], [], [], ["a dog", ""]), Described(np.zeros((0, 4)), [], [], [], ["a cat"])]
+    boxes = [[[0, 0, 1, 1], [0, 0, 0.5, 1]], [[0, 0.5, 1, 1]]]
+    with pytest.warns(UserWarning, match="nothing was said of 1 of 3 true boxes"):
+        written = expressions_of(found, ["7", "8"], boxes)
+    assert written == [
+        {"image_id": "7", "box": [0, 0, 1, 1], "expression": "a dog"},
+        {"image_id": "8", "box": [0, 0.5, 1, 1], "expression": "a cat"},
+    ]
 
 
 def test_regions_learn_the_sentences_of_the_box_they_overlap(folder: Path) -> None:

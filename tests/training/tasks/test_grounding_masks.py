@@ -54,9 +54,10 @@ def rows_of(*sizes: tuple[int, int], polygons: tuple = (LEFT_HALF,), image: bool
 
 
 def test_figures_are_those_of_the_masks_of_the_images() -> None:
-    """A mask of a quarter, one exact, one that was cut off; two images of different sizes."""
+    """A mask of a quarter in a box of a half, one exact, one that was cut off; two images of different sizes."""
     rows = rows_of((20, 10), (8, 8))
-    quarter = PhraseMask(np.ones((4, 4), dtype=np.float32), np.array([0, 0, 0.5, 0.5], dtype=np.float32))
+    upper = np.repeat(np.array([1, 1, 0, 0], dtype=np.float32)[:, None], 4, axis=1)
+    quarter = PhraseMask(upper, np.array([0, 0, 0.5, 1], dtype=np.float32))
     exact = PhraseMask(np.ones((4, 4), dtype=np.float32), np.array([0, 0, 0.5, 1], dtype=np.float32))
     phrases = [MaskedPhrase(found, LEFT_HALF, owner) for found, owner in ((quarter, 0), (exact, 1), (None, 1))]
     phrases.append(MaskedPhrase(exact, [], 0))  # without a true mask
@@ -66,7 +67,12 @@ def test_figures_are_those_of_the_masks_of_the_images() -> None:
     small = np.zeros((8, 8), dtype=bool)
     small[:, :4] = True
     expected = refexp_mask_iou([shown, small, np.zeros_like(small)], [true, small, small])
-    assert scores == {name: pytest.approx(expected[name.removeprefix("mask_")], abs=1e-9) for name in FIGURES}
+    boxes = refexp_mask_iou([true, small, np.zeros_like(small)], [true, small, small])
+    named = {f"mask_{name}": value for name, value in expected.items()} | {
+        f"mask_{name}_box": value for name, value in boxes.items()
+    }
+    assert scores == {name: pytest.approx(named[name], abs=1e-9) for name in FIGURES}
+    assert scores["mask_mean_iou_box"] == pytest.approx(2 / 3)
     assert scores["mask_mean_iou"] == pytest.approx(0.5) and scores["mask_overall_iou"] == pytest.approx(82 / 164)
     assert scores["mask_precision_50"] == pytest.approx(2 / 3)
 
