@@ -24,10 +24,9 @@ from accelerate import Accelerator
 from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionModel
-from training.recipe_sections import RegionsRecipe, TextRecipe
+from training.recipe_sections import EvaluateRecipe, RegionsRecipe, TextRecipe
 from training.regions.store import RegionStore
 from training.tasks.card_facts import text_facts
-from training.tasks.fusion import FusionTask
 from training.tasks.multi_model import ENCODER_FIELDS, MultiModel, share_encoder
 from training.tasks.multi_recipe import FORMAT, PARTS, SOURCE_KEYS, TEXT_KEYS, MultiRecipe, check_recipe, part_recipes
 from training.tasks.multi_sampling import parts_of_steps
@@ -107,11 +106,12 @@ class MultiTask:
         first = {name: part.batches(0) for name, part in self.parts.items()}
         needed = self.accelerator.num_processes * self.recipe.train.accumulation
         for name, batches in first.items():
-            if not len(batches) or len(batches[0]) < needed:
+            most = max(map(len, batches), default=0)
+            if most < needed:
                 raise ValueError(
-                    f"data.parts.{name}: {len(batches[0]) if len(batches) else 0} rows a step leave some of "
-                    f"{self.accelerator.num_processes} processes x {self.recipe.train.accumulation} pieces without any: "
-                    "raise its train.batch_size or lower train.accumulation"
+                    f"data.parts.{name}: {most} rows a step leave some of {self.accelerator.num_processes} processes x "
+                    f"{self.recipe.train.accumulation} pieces without any: raise its train.batch_size or lower "
+                    "train.accumulation"
                 )
         self.sizes = [len(batches) for batches in first.values()]
         self.drawn = [np.zeros(len(rows), dtype=int)]  # before each epoch: how many steps each part has had
@@ -188,9 +188,9 @@ class MultiTask:
     # -- score --------------------------------------------------------------------------------------------------------
 
     def split_of(self, part: Part, split: str) -> str:
-        """What a part calls a split: `evaluate.split` and `final_split` are each part's own, other names are for all."""
-        settings, own = self.recipe.evaluate, part.recipe.evaluate
-        return {settings.split: own.split, settings.final_split: own.final_split}.get(split, split)
+        """What a part calls a split: `val` and `test` are its `evaluate.split` and `final_split`, others for all."""
+        own = part.recipe.evaluate
+        return {EvaluateRecipe.split: own.split, EvaluateRecipe.final_split: own.final_split}.get(split, split)
 
     def score(self, model: Any, *, split: str, num_beams: int, max_images: int = 0) -> Scored:
         """Every part's metrics by its name, and the mean of those by which each part's recipe picks its best model."""

@@ -9,7 +9,6 @@ several images of a row apart (`num_images`), which are of the part whose rows h
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
@@ -29,6 +28,7 @@ OF_THE_FILE = ("architectures", "dtype", "transformers_version", "_name_or_path"
 class MultiModel(nn.Module):
     """The models of several parts by name; `fusion`, the first one's, comes first, so that its weights go by that name.
 
+    >>> import torch
     >>> model = MultiModel({"a": nn.Linear(2, 1, bias=False)})
     >>> [name for name, _ in model.named_parameters()], model("a", torch.ones(3, 2)).shape
     (['parts.a.weight'], torch.Size([3, 1]))

@@ -140,7 +140,7 @@ def take_shared(part: Recipe, recipe: Recipe) -> None:
 def check_agreement(parts: Mapping[str, Recipe]) -> None:
     """`ValueError` where the second of two parts asks for another encoder than the first, naming the key."""
     (lead_name, lead), (name, part) = parts.items()
-    asked = {"init_from": (lead.init_from, part.init_from, "")}
+    asked: dict[str, tuple[Any, Any, Any]] = {"init_from": (lead.init_from, part.init_from, "")}
     for section, names in (("regions", SOURCE_KEYS), ("text", TEXT_KEYS)):
         ours, theirs = getattr(lead, section), getattr(part, section)
         for last in names:

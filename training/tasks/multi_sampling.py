@@ -1,6 +1,6 @@
 """Which part each step of an epoch is of, as a function of the seed and the epoch alone (`sampling` of a recipe).
 
-    steps of a pass over each part --steps_of_epoch--> steps of each in an epoch --parts_of_steps--> a part a step
+steps of a pass over each part --steps_of_epoch--> steps of each in an epoch --parts_of_steps--> a part a step
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def power_of(settings: SamplingRecipe, epoch: int) -> float:
 
 
 def steps_of_epoch(sizes: Sequence[int], *, power: float) -> np.ndarray:
-    """How many of an epoch's steps are of each part, (P,): in proportion to sizes ** power, and as many in all as sizes.
+    """How many of an epoch's steps are of each part, (P,): in proportion to sizes ** power, in all as many as sizes.
 
     sizes: the steps of a pass over each part, (P,). What is left over by rounding down goes to the largest fractions
     (the first of equal ones), so that every number is less than 1 from its exact share.

@@ -130,7 +130,7 @@ def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> n
 def shuffled_batches(task: Task, epoch: int) -> Sequence[np.ndarray]:
     """The `epoch_batches` of a task's rows, as its recipe says."""
     recipe = task.recipe
-    return epoch_batches(task.num_rows, batch_size=recipe.train.batch_size, seed=recipe.seed, epoch=epoch)
+    return [*epoch_batches(task.num_rows, batch_size=recipe.train.batch_size, seed=recipe.seed, epoch=epoch)]
 
 
 def no_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
