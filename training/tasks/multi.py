@@ -21,13 +21,14 @@ import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
+from safetensors.torch import save_file
 from transformers import PreTrainedConfig
 
 from modeling_updown import UpDownFusionConfig, UpDownFusionModel
 from training.recipe_sections import EvaluateRecipe, RegionsRecipe, TextRecipe
 from training.regions.store import RegionStore
 from training.tasks.card_facts import text_facts
-from training.tasks.multi_model import ENCODER_FIELDS, MultiModel, share_encoder
+from training.tasks.multi_model import ENCODER_FIELDS, OWN, MultiModel, share_encoder
 from training.tasks.multi_recipe import FORMAT, PARTS, SOURCE_KEYS, TEXT_KEYS, MultiRecipe, check_recipe, part_recipes
 from training.tasks.multi_sampling import parts_of_steps
 from training.tasks.questions import question_rows
@@ -283,10 +284,10 @@ def started(part: Part, lead: Part, *, folder: Path) -> Any:
     own = {name: value for name, value in recipe.model.items() if name not in ENCODER_FIELDS}
     shared = {name: getattr(config, name) for name in ENCODER_FIELDS}
     head = part.task.head_fields(config.vision_config)
-    encoder = UpDownFusionModel(UpDownFusionConfig(**copy.deepcopy({**shared, **head, **own})))
-    weights = {name: weight for name, weight in fusion.state_dict().items() if name in encoder.state_dict()}
-    encoder.load_state_dict(weights)
-    encoder.save_pretrained(folder)
+    made = UpDownFusionConfig(**copy.deepcopy({**shared, **head, **own}), architectures=[UpDownFusionModel.__name__])
+    weights = {name: weight.contiguous() for name, weight in fusion.state_dict().items() if OWN not in name.split(".")}
+    made.save_pretrained(folder)  # not the model's, which writes in the first process alone
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     lead.task.processor.save_pretrained(folder)
     recipe.init_from, recipe.model = str(folder), own
     for section, kind, names in (("regions", RegionsRecipe, SOURCE_KEYS), ("text", TextRecipe, TEXT_KEYS)):
