@@ -83,6 +83,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, dict[str,
     return recipe, train_here(recipe)
 
 
+@pytest.fixture(scope="module")
+def ready(trained: tuple) -> Any:
+    """The task of that run before its first step; tests leave it as it is."""
+    return prepared(trained[0])
+
+
 # -- steps -----------------------------------------------------------------------------------------------------------
 
 
@@ -98,8 +104,8 @@ def test_one_part_takes_the_steps_of_its_own_task(tmp_path: Path) -> None:
     assert found.keys() == wanted.keys() and all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
-def test_an_epoch_is_a_pass_over_every_part_in_the_batches_of_each(trained: tuple) -> None:
-    task = prepared(trained[0])
+def test_an_epoch_is_a_pass_over_every_part_in_the_batches_of_each(trained: tuple, ready: Any) -> None:
+    task = ready
     for epoch in range(2):
         drawn: dict[int, list[np.ndarray]] = {number: [] for number in range(3)}
         for rows in task.batches(epoch):
@@ -138,12 +144,12 @@ def test_a_step_on_one_part_moves_the_encoder_of_all_and_no_other_head(trained: 
     assert head.text_model is other.text_model and head.region_source is other.region_source
 
 
-def test_a_part_counts_by_its_weight(trained: tuple) -> None:
-    task = prepared(trained[0])
+def test_a_part_counts_by_its_weight(ready: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = ready
     task.model.eval()
     inputs = step_inputs(task, "questions")
     once, count, shown = task.loss(task.model, dict(inputs))
-    task.parts["questions"].weight = 2.5
+    monkeypatch.setattr(task.parts["questions"], "weight", 2.5)
     more, again, same = task.loss(task.model, dict(inputs))
     assert more.item() == pytest.approx(2.5 * once.item()) and again == count
     assert shown == same == {"questions/loss": pytest.approx(once.item() / count.item())}
@@ -206,8 +212,8 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
 # -- the shared model ------------------------------------------------------------------------------------------------
 
 
-def test_the_vocabulary_is_that_of_all_parts_texts(trained: tuple) -> None:
-    task = prepared(trained[0])
+def test_the_vocabulary_is_that_of_all_parts_texts(ready: Any) -> None:
+    task = ready
     texts = [list(learnt_texts(part.task)) for part in task.parts.values()]
     expected = train_word_pieces(itertools.chain.from_iterable(texts), vocabulary_size=320).get_vocab()
     assert all(part.task.processor.tokenizer.get_vocab() == expected for part in task.parts.values())
