@@ -178,7 +178,10 @@ def evaluate_folder(
 
 
 def write_evaluation(folder: Path, evaluation: dict[str, Any], scored: Scored) -> None:
-    """Write the files of an evaluation; what the one before said of the model's training stays."""
+    """Write the files of an evaluation, of its parts in folders of their names; what the one before said of the
+    model's training stays."""
+    for name, part in scored.parts.items():
+        write_evaluation(folder / name, evaluation["parts"][name], part)
     path = folder / "evaluation.json"
     before = read_json(path) if path.is_file() else {}
     folder.mkdir(parents=True, exist_ok=True)
@@ -220,12 +223,7 @@ def score_folder(
     score = task.score_all if submission else task.score
     boxes = {} if objects is None else {"objects": objects}
     scored = score(model, split=split, num_beams=num_beams, **boxes)
-    evaluation = {
-        **dataset_facts(task.recipe, scored, split=split),
-        "command": command,
-        "seed": task.recipe.seed,
-        **task.figures(scored, num_beams=num_beams),
-    }
+    evaluation = said_of(task, scored, split=split, num_beams=num_beams, command=command)
     add_parsed = spec.add_parsed if evaluation["metrics"] else None  # nothing is scored where captions are hidden
     if add_parsed or add_java:
         rows = task.evaluation_rows(split)  # every process takes part
@@ -238,6 +236,21 @@ def score_folder(
     if submission and task.accelerator.is_main_process:
         task.write_submission(scored, submission, split=split)
     return evaluation, scored
+
+
+def said_of(task: Any, scored: Scored, *, split: str, num_beams: int, command: str) -> dict[str, Any]:
+    """What `evaluation.json` says of scores, under `parts` of those of each part of a task that composes others."""
+    parts = {
+        name: said_of(task.parts[name].task, one, split=one.split, num_beams=num_beams, command=command)
+        for name, one in scored.parts.items()
+    }
+    return {
+        **dataset_facts(task.recipe, scored, split=split),
+        "command": command,
+        "seed": task.recipe.seed,
+        **task.figures(scored, num_beams=num_beams),
+        **({"parts": parts} if parts else {}),
+    }
 
 
 def check_java(spec: TaskSpec) -> Callable[[dict[str, Any], Scored, Dataset], None]:

@@ -4,7 +4,8 @@
 
 A recipe that names another one as its `base` says only what differs from it: sections are joined key by key, and what
 stands in the recipe itself wins; a key without a value takes the base's away. A recipe whose `data` name a `format`
-says all of its data, and one with an `architecture` of its own all of its `model`: nothing of the base's is left.
+says all of its data, and one with an `architecture` of its own all of its `model`: nothing of the base's is left. So a
+part of `task: multi`, whose `data` are other recipes, stands on the `recipe` that it names.
 
 Each task declares the keys that it reads (its `SPEC`); another key with a value of its own is an error too
 (`check_keys`), so that no key is passed over in silence.
@@ -28,7 +29,7 @@ from training.recipe_names import changed_name, with_new_names
 from training.recipe_sections import Recipe, is_read, own_values, section_keys, sections_of
 from training.shipped import RECIPES
 from training.tasks import TASKS
-from training.tasks.spec import TaskSpec
+from training.tasks.spec import RUN_READS, TaskSpec
 
 THE_RECIPE = "the recipe"  # as errors call what holds the sections
 KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "section", list: "list"}
@@ -64,6 +65,8 @@ def build_recipe(content: dict[str, Any]) -> Recipe:
     if {"task", "output", "data"} - {*content}:
         _build(Recipe, content, THE_RECIPE)  # says what is missing
     spec, sections = spec_of(content["task"]), all_sections()
+    if spec.parts:
+        content = {**content, "data": with_parts(content["data"], spec)}
     built = {name: _build(kind, content.get(name) or {}, name) for name, kind in sections.items()}
     own = sections_of(spec.recipe)
     rest = {name: value for name, value in content.items() if name not in sections}
@@ -101,12 +104,51 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         found = beside if beside.is_file() else recipe_path(base)
     except ValueError as error:
         raise ValueError(f"{path}: its base {error}") from error
-    below = read_content(found, above=(*above, path.resolve()))
-    if isinstance(content.get("data"), dict) and "format" in content["data"]:
-        below.pop("data", None)
-    if "architecture" in content:
-        below.pop("model", None)  # fields of another class
-    return joined(below, content)
+    return changed(read_content(found, above=(*above, path.resolve())), content)
+
+
+def changed(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's content on that of its base: `joined`, but for data and models that are another's."""
+    lost = {"data"} if isinstance(own.get("data"), dict) and "format" in own["data"] else set()
+    lost |= {"model"} if "architecture" in own else set()  # fields of another class
+    return joined({key: value for key, value in base.items() if key not in lost}, own)
+
+
+def with_parts(data: Any, spec: TaskSpec) -> Any:
+    """The `data` of a recipe that is made of others, with each part's recipe read (`Recipe`) and its weight.
+
+    Raises `ValueError` naming the part for one that cannot be read, is of a task that is none of `spec.parts`, or sets
+    what is of the whole run.
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("parts"), dict) or not data["parts"]:
+        raise ValueError("data lacks parts: name them, such as `parts: {entailment: {recipe: entailment/scenes}}`")
+    built = {}
+    for name, entry in data["parts"].items():
+        try:
+            built[name] = _build_part(entry, spec)
+        except ValueError as error:
+            raise ValueError(f"data.parts.{name}: {error}") from error
+    return {**data, "parts": built}
+
+
+def _build_part(entry: Any, spec: TaskSpec) -> dict[str, Any]:
+    if not isinstance(entry, dict) or not isinstance(entry.get("recipe"), str | dict):
+        raise ValueError(
+            "it lacks recipe, such as `recipe: entailment/scenes`; other keys change that recipe, and `weight` is that "
+            "of its loss"
+        )
+    own = {key: value for key, value in entry.items() if key not in ("recipe", "weight")}
+    of_the_run = [key for key in ("task", "output", "seed") if key in own]
+    for section in ("train", "evaluate"):
+        given = own[section] if isinstance(own.get(section), dict) else {}
+        of_the_run += [f"{section}.{key}" for key in given if f"{section}.{key}" in RUN_READS]
+    if of_the_run:
+        raise ValueError(f"{', '.join(of_the_run)} of a part is that of the whole run: set it beside `data`")
+    recipe = entry["recipe"]
+    content = changed(recipe if isinstance(recipe, dict) else read_content(recipe_path(recipe)), own)
+    if content.get("task") not in spec.parts:
+        raise ValueError(f"the task {content.get('task')} can be no part; {', '.join(spec.parts)} can")
+    return {"recipe": build_recipe(_with_home(with_new_names(content))), "weight": entry.get("weight", 1.0)}
 
 
 def read_keys(path: Path) -> dict[str, Any] | None:

@@ -18,14 +18,14 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
@@ -47,7 +47,7 @@ from training.recipe import read_recipe
 from training.recipe_sections import Recipe
 from training.run_folder import ClaimedOutput, how_to_go_on, keep_recipe
 from training.schedule import build_optimizer, build_schedule, scheduled_sampling_probability
-from training.tasks import build_task
+from training.tasks import TASKS, build_task
 from training.tasks.spec import Task
 
 STEADIER = "lower train.learning_rate, or set train.clip_norm"
@@ -129,7 +129,10 @@ def build_accelerator(recipe: Recipe, *, cpu: bool) -> Accelerator:
         raise ValueError(
             f"train.log_with is {tracker}, which is not installed: pip install 'modeling-updown[tracking]'"
         )
+    # of several heads a step trains one
+    heads = [DistributedDataParallelKwargs(find_unused_parameters=True)] if TASKS[recipe.task].parts else []
     accelerator = Accelerator(
+        kwargs_handlers=heads,
         cpu=cpu or (several and not torch.accelerator.is_available()),
         mixed_precision=recipe.train.mixed_precision,
         log_with=tracker or None,
@@ -149,21 +152,10 @@ def check_whole_weights(kind: DistributedType) -> None:
         )
 
 
-def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """The images of every step of an epoch, (steps, batch_size); what does not fill a batch waits for the next epoch.
-
-    >>> epoch_batches(5, batch_size=2, seed=0, epoch=0).tolist()
-    [[2, 4], [3, 0]]
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(num_rows)
-    batch_size = min(batch_size, num_rows)
-    return order[: num_rows // batch_size * batch_size].reshape(-1, batch_size)
-
-
 class StepPieces(Dataset):
     """This process's share of each step, in pieces for gradient accumulation, as the task's inputs."""
 
-    def __init__(self, task: Task, batches: np.ndarray, *, epoch: int, accelerator: Accelerator, pieces: int):
+    def __init__(self, task: Task, batches: Sequence[np.ndarray], *, epoch: int, accelerator: Accelerator, pieces: int):
         shares = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
         self.pieces = [piece for share in shares for piece in np.array_split(share, pieces)]
         self.task, self.epoch = task, epoch
@@ -182,13 +174,15 @@ class Run:
         self.recipe, self.task, self.accelerator = recipe, task, accelerator
         self.output = Path(recipe.output)
         self.progress = Progress()
-        batch_size = min(recipe.train.batch_size, task.num_rows)
+        self.batches = TASKS[recipe.task].batches
+        first_epoch = self.batches(task, 0)
+        batch_size = min(map(len, first_epoch), default=0)
         if batch_size < accelerator.num_processes * recipe.train.accumulation:
             raise ValueError(
                 f"{batch_size} images a step leave some of {accelerator.num_processes} processes x "
                 f"{recipe.train.accumulation} pieces without any: raise train.batch_size or lower train.accumulation"
             )
-        self.steps_per_epoch = task.num_rows // batch_size
+        self.steps_per_epoch = len(first_epoch)
         self.averaged = averaged_model(task.model, decay=recipe.train.ema, device=accelerator.device)
         optimizer = build_optimizer(task.model, recipe.train, text_learning_rate=recipe.text.learning_rate)
         self.schedule = build_schedule(optimizer, recipe.train, steps_per_epoch=self.steps_per_epoch)
@@ -269,9 +263,7 @@ class Run:
     def remaining_steps(self) -> Iterator[list[dict[str, Any]]]:
         """The pieces of every step of this epoch that is not done yet."""
         settings, progress = self.recipe.train, self.progress
-        batches = epoch_batches(
-            self.task.num_rows, batch_size=settings.batch_size, seed=self.recipe.seed, epoch=progress.epoch
-        )[progress.step_in_epoch :][: self.steps_left()]
+        batches = self.batches(self.task, progress.epoch)[progress.step_in_epoch :][: self.steps_left()]
         data = StepPieces(
             self.task, batches, epoch=progress.epoch, accelerator=self.accelerator, pieces=settings.accumulation
         )

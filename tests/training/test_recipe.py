@@ -235,6 +235,7 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     "train.rewards": {"rouge_l": 1.0},
     "train.mixed_precision": "bf16",
     "train.log_with": "trackio",
+    "sampling.by": "annealed",
 }
 EVERY_TASK = """
 train.split train.epochs train.max_steps train.batch_size train.accumulation train.optimizer train.learning_rate
@@ -289,7 +290,7 @@ texts.data texts.share texts.vocabulary texts.named texts.drop_names texts.false
 CHECKED = {
     **dict.fromkeys(TASKS, ()),
     "vqa": ("crops",),
-    **dict.fromkeys(("entailment", "grounding", "pairs"), ("crops",)),
+    **dict.fromkeys(("entailment", "grounding", "multi", "pairs"), ("crops",)),  # of multi: by the part
     "multiple_choice": ("crops", "flips"),
     "detection": ("store", "source", "pretrained"),
 }
@@ -307,7 +308,17 @@ READ_BY = {
     "entailment": [TOP_DOWN, STATEMENTS],
     "pairs": [TOP_DOWN, STATEMENTS],
     "multiple_choice": [TOP_DOWN, CHOOSES],
+    "multi": [
+        TOP_DOWN,
+        "text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.gradient_checkpointing",
+        "sampling.by sampling.first_power sampling.last_power sampling.epochs",
+    ],
 }
+# of `EVERY_TASK`, what each part of a recipe says for itself
+OF_A_PART = """
+train.split train.batch_size evaluate.split evaluate.final_split evaluate.batch_size
+"""
+ONE_PART = {"format": "recipes", "parts": {"statements": {"recipe": "entailment/scenes"}}}
 
 
 def with_value_of_its_own(task: str, key: str) -> dict[str, Any]:
@@ -319,7 +330,8 @@ def with_value_of_its_own(task: str, key: str) -> dict[str, Any]:
     if key in ("train.objective", "evaluate.metric"):
         value = {"train.objective": TASKS[task].objectives, "evaluate.metric": TASKS[task].best_by}[key][-1]
     assert value not in (default, None)
-    content = {"task": task, "output": "x", "data": {"format": "scenes"}, section: {name: value}}
+    data = ONE_PART if TASKS[task].parts else {"format": "scenes"}
+    content = {"task": task, "output": "x", "data": data, section: {name: value}}
     if key in " ".join(READ_BY[task]).split() and section == "texts":
         content |= {"regions": {"store": "other"}, "texts": {"data": {"format": "texts"}, name: value}}
     return content
@@ -328,6 +340,7 @@ def with_value_of_its_own(task: str, key: str) -> dict[str, Any]:
 @pytest.mark.parametrize("task", TASKS)
 def test_every_key_of_every_section_is_read_by_the_task_or_refused(task: str) -> None:
     read = set(" ".join([EVERY_TASK, *READ_BY[task]]).split())
+    read -= set(OF_A_PART.split()) if TASKS[task].parts else set()
     keys = section_keys(all_sections())
     assert read <= set(keys)
     refused = {f"regions.{name}" for name in CHECKED[task]}  # by `check`, with a cure of their own

@@ -57,6 +57,7 @@ PYRAMID = {
     "model.region_batch_size": 16,
 }
 PHRASES = {"model.phrase_embedding_size": 32, "train.image_shapes": [[64, 80], [80, 64]]}
+OF_A_PART = {"train.batch_size": 2, "evaluate.batch_size": 4}
 OWN_SIZES: dict[str, dict[str, Any]] = {
     "detection/coco": {**PYRAMID, "model.region_feature_size": 32},
     "detection/flickr30k_entities": {**PYRAMID, **PHRASES, "model.region_feature_size": 32 + 96},
@@ -124,8 +125,15 @@ def tiny(name: str) -> Recipe:
     sizes = {key: value for key, value in SIZES.items() if value_at(given, key) != value_at(default, key)}
     if given["train"]["word_vectors"]:
         del sizes["model.word_embedding_size"]  # as wide as GloVe's
-    sizes |= {"train.max_steps": STEPS, "train.batch_size": 2, "evaluate.batch_size": 4, **OWN_SIZES.get(name, {})}
+    sizes |= {"train.max_steps": STEPS, **OF_A_PART, **OWN_SIZES.get(name, {})}
     parts = value_at(given, "data.parts") or []
+    if given["task"] == "multi":  # what is each part's own
+        sizes = {key: value for key, value in sizes.items() if key not in OF_A_PART}
+        for part, entry in parts.items():
+            data = [key for key in SIZES if key.startswith("data.") and value_at(entry["recipe"], key) is not None]
+            own = {**OF_A_PART, **{key: SIZES[key] for key in data}}
+            sizes |= {f"data.parts.{part}.{key}": value for key, value in own.items()}
+        return read_recipe(name, [f"{key}={json.dumps(value)}" for key, value in sizes.items()])
     if any("num_images" in part for part in parts):
         sizes["data.parts"] = [{**part, "num_images": 4} if "num_images" in part else part for part in parts]
     if value_at(given, "regions.source.backbone") or given["task"] == "detection":

@@ -33,8 +33,8 @@ from tests.training.tiny_run import (
 from training.checkpoints import checkpoints
 from training.regions.store import RegionStore
 from training.tasks import build_task
-from training.tasks.spec import Scored
-from training.train import Run, StepPieces, check_whole_weights, epoch_batches, main, one_line, train
+from training.tasks.spec import Scored, epoch_batches
+from training.train import Run, StepPieces, check_whole_weights, main, one_line, train
 
 HARD = {"epochs": 2, "checkpoint_steps": 2, "ema": 0.9, "label_smoothing": 0.1, "early_stopping": 5}
 

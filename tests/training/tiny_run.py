@@ -170,6 +170,21 @@ def tiny_statements_recipe(
     return tiny_grounding_recipe(folder, **{**values, **changes})
 
 
+def tiny_multi_recipe(
+    folder: Path, *, train: dict[str, Any] | None = None, parts: Mapping[str, Any] | None = None, **changes: Any
+) -> Recipe:
+    """Several tasks on scenes and regions as in `tiny_recipe`; parts: name -> recipe, by default two of statements."""
+    settings = {"epochs": 2, "learning_rate": 5e-3, "warmup_steps": 5}
+    parts = parts or {task: tiny_statements_recipe(folder, task=task) for task in ("entailment", "pairs")}
+    values: dict[str, Any] = {
+        "task": "multi",
+        "output": str(folder / "run"),
+        "data": {"format": "recipes", "parts": {name: {"recipe": one, "weight": 1.0} for name, one in parts.items()}},
+        "train": TrainRecipe(**{**settings, **(train or {})}),
+    }
+    return recipe_of({**values, **changes})
+
+
 def recipe_of(values: dict[str, Any]) -> Any:
     """A recipe of its task's class."""
     return TASKS[values["task"]].recipe(**values)

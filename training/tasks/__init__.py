@@ -12,6 +12,7 @@ from . import (
     detection,
     entailment,
     grounding,
+    multi,
     multiple_choice,
     pairs,
     prefix_lm,
@@ -25,7 +26,7 @@ TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
         *(captioning.SPEC, dense_captioning.SPEC, detection.SPEC, entailment.SPEC, grounding.SPEC),
-        *(multiple_choice.SPEC, pairs.SPEC, prefix_lm.SPEC, pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
+        *(multi.SPEC, multiple_choice.SPEC, pairs.SPEC, prefix_lm.SPEC, pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
     )
 }
 

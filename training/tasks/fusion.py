@@ -4,6 +4,7 @@ A model is built on a pretrained text encoder (`text.pretrained`), or on a new o
 pieces of the training texts. A model of `init_from` may have been trained with other heads: the recipe's are new then.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -39,6 +40,7 @@ class FusionTask(TopDownTask):
     def __init__(self, recipe: Recipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.settled: dict[str, Any] = {}
+        self.shared_texts: Sequence[str] = ()  # of other tasks, whose words a new vocabulary is to have too
 
     # -- model --------------------------------------------------------------------------------------------------------
 
@@ -48,6 +50,7 @@ class FusionTask(TopDownTask):
         fields: of the model's config, beside those of the recipe.
         """
         recipe = self.recipe
+        texts = itertools.chain(texts, self.shared_texts)
         source = build_region_source(recipe.regions)
         model, tokenizer = build_on_text(
             self.model_class,

@@ -4,7 +4,7 @@ SPEC = TaskSpec(...) in the task's own file --training/tasks/__init__.py--> TASK
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +30,12 @@ LOOP_READS = (
     *("train.checkpoint_steps", "train.num_workers", "train.log_with", "evaluate.split", "evaluate.final_split"),
     *("train.objective", "evaluate.batch_size", "evaluate.metric", "evaluate.every_epochs", "evaluate.max_images"),
 )
+# of these, what a recipe that is part of another says for itself (`training/tasks/multi.py`); the rest is of the run
+PART_READS = (
+    *("train.split", "train.batch_size", "train.objective", "evaluate.split", "evaluate.final_split"),
+    *("evaluate.batch_size", "evaluate.metric"),
+)
+RUN_READS = (*(key for key in LOOP_READS if key not in PART_READS), "train.gradient_checkpointing")
 
 
 @dataclass
@@ -42,6 +48,7 @@ class Scored:
     samples: of each image, `image_id` and the `captions` that were drawn for it, where several were asked for.
     expressions: what was written for people's boxes, `image_id`, `box` (xyxy in 0..1) and `expression` each, as
         `training/probes/written_expressions.py` reads it.
+    parts: of a task that composes others, what each of these scored, and `split`, what that calls the split.
     """
 
     metrics: dict[str, float]
@@ -51,6 +58,8 @@ class Scored:
     numbers: dict[str, int] = field(default_factory=dict)
     samples: list[dict[str, Any]] = field(default_factory=list)
     expressions: list[dict[str, Any]] = field(default_factory=list)
+    parts: dict[str, "Scored"] = field(default_factory=dict)
+    split: str = ""
 
 
 class Task(Protocol):
@@ -110,6 +119,23 @@ class Task(Protocol):
         """Draw predictions, and add how they differ to an evaluation and its scores."""
 
 
+def epoch_batches(num_rows: int, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The rows of every step of an epoch, (steps, batch_size); what does not fill a batch waits for the next epoch.
+
+    >>> epoch_batches(5, batch_size=2, seed=0, epoch=0).tolist()
+    [[2, 4], [3, 0]]
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(num_rows)
+    batch_size = max(1, min(batch_size, num_rows))
+    return order[: num_rows // batch_size * batch_size].reshape(-1, batch_size)
+
+
+def shuffled_batches(task: Task, epoch: int) -> Sequence[np.ndarray]:
+    """The `epoch_batches` of a task's rows, as its recipe says."""
+    recipe = task.recipe
+    return [*epoch_batches(task.num_rows, batch_size=recipe.train.batch_size, seed=recipe.seed, epoch=epoch)]
+
+
 def no_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     """No rows of a card's table beside those on regions."""
     return {}
@@ -141,6 +167,8 @@ class TaskSpec:
     add_parsed: (evaluation, scores, rows) adds the figures that need a parser, and says why where there is none.
     scores_objects: whether `score` and `score_file` take `objects`, image id -> names of its boxes.
     draws_samples: whether several predictions can be drawn; the task then has `add_samples`.
+    batches: (task, epoch) -> the rows of every step of an epoch; by default all, in a random order.
+    parts: the tasks that it composes, by name; its data are recipes of these. Empty for a task with data of its own.
     """
 
     name: str
@@ -165,6 +193,8 @@ class TaskSpec:
     card_facts: Callable[[PreTrainedConfig, Path], dict[str, str]] = no_facts
     reads_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     task_with: Mapping[str, type[Any]] = field(default_factory=dict)
+    batches: Callable[[Any, int], Sequence[np.ndarray]] = shuffled_batches
+    parts: Mapping[str, "TaskSpec"] = field(default_factory=dict)
 
     def settle(self, recipe: Recipe) -> None:
         """Fill in what a recipe leaves to its task; `ValueError` for what the task cannot be run with."""
