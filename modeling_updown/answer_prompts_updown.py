@@ -1,6 +1,7 @@
 """Questions as prompts of a prefix language model, and its answers as token ids and back.
 
-    knowledge, question --prompt_ids--> BOS "question: what is it? answer:" --model--> a dog EOS --written_texts--> "a dog"
+    knowledge, question --prompt_ids--> BOS "question: what is it? answer:" --model--> a dog EOS
+    answers --answer_ids--> a dog EOS --written_texts--> "a dog"
 
 The templates and lengths are the config's (`UpDownPrefixLMConfig`). Training (`training/tasks/written_answers.py`) and
 the pipeline (`pipeline_vqa.py`) make the same ids here. Names of special tokens in a text are read as ordinary text.

@@ -296,8 +296,9 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         input_ids (N, T); regions of P images as `get_regions` takes them (with object_probs and attribute_probs, where
         the config has tags), or the `cache` of an earlier call, which holds them (`past_key_values` is its other name);
         image_index (N,): the image of each row, by default N / P rows next to each other for every image.
-        attention_mask (N, T), or with that cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100
-        where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
+        attention_mask (N, T), or with that cache of all words so far: a masked word leaves no trace. labels (N, T): the
+        input words, shifted here, -100 where not scored (or `shift_labels`, shifted already), and input_ids without
+        those; -> `UpDownPrefixLMOutput`.
         """
         config = self.config
         targets = kwargs.get("shift_labels")
@@ -351,8 +352,8 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
     ) -> Prefix | PrefixCache:
         """Take the regions through the language model, once an image; the cache has their keys and values for N rows.
 
-        empty: the cache to fill, such as `generate` makes it; image_index: as in `forward`. Where layers checkpoint gradients and so keep no keys
-        and values, the regions are embedded only.
+        empty: the cache to fill, such as `generate` makes it; image_index: as in `forward`. Where layers checkpoint
+        gradients and so keep no keys and values, the regions are embedded only.
         """
         features = self.with_tags(regions.region_features, regions)
         prefix = self.prefix_embedding(replace(regions, region_features=features))
@@ -520,7 +521,9 @@ def checked_rows(image_index: torch.Tensor, images: torch.Tensor, *, num_rows: i
     """image_index (N,) as int64; `ValueError` where it does not name one of the images (P, ...) for each of N rows."""
     index = checked_index(image_index, images)
     if index.shape != (num_rows,):
-        raise ValueError(f"image_index has shape {tuple(index.shape)}, but must name the image of each of {num_rows} rows")
+        raise ValueError(
+            f"image_index has shape {tuple(index.shape)}, but must name the image of each of {num_rows} rows"
+        )
     return index
 
 

@@ -50,7 +50,7 @@ class UpDownPrefixLMForVisualQuestionAnswering(UpDownPrefixLMForImageCaptioning)
         answer_mask: torch.Tensor | None = None,
         length_penalty: float | None = None,
         answers_at_once: int = ANSWERS_AT_ONCE,
-        **images: torch.Tensor | None,
+        **images: Any,
     ) -> torch.Tensor:
         """The log-likelihood of each answer to each question, (N, C) float32, at most 0.
 
@@ -94,7 +94,7 @@ class UpDownPrefixLMForVisualQuestionAnswering(UpDownPrefixLMForImageCaptioning)
         num_answers: int = 1,
         length_penalty: float | None = None,
         decoding: dict[str, Any] | None = None,
-        **images: torch.Tensor | None,
+        **images: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The best answers that decoding finds for each question, the likeliest first, and how likely they are.
 
@@ -112,7 +112,7 @@ class UpDownPrefixLMForVisualQuestionAnswering(UpDownPrefixLMForImageCaptioning)
         if images.get("pixel_values") is not None:  # so that its regions are made once for all that follows
             regions = self.get_regions(**images)
             images = {name: regions[name] for name in IMAGE_INPUTS if name in regions}
-        given = {**images, **({} if index is None else {"image_index": index})}
+        given: dict[str, Any] = {**images, **({} if index is None else {"image_index": index})}
         settings = {"num_beams": self.generation_config.num_beams or 1, "do_sample": False, **(decoding or {})}
         settings |= {"num_beams": max(num_answers, settings["num_beams"]), "num_return_sequences": num_answers}
         penalty = self.config.answer_length_penalty if length_penalty is None else length_penalty

@@ -122,7 +122,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         if not self.writes:
             check_answers(self.model, num_scored=num_scored)
         elif answers is not None:
-            raise ValueError("this model writes its answers: leave answers out, and give choices=... to have some ranked")
+            raise ValueError("this model writes its answers: leave answers out, or give choices=... to be ranked")
         set_processor_parts(self)
         if self.model.can_generate() and not self.writes:
             raise ValueError(
@@ -305,8 +305,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     def _forward(
         self, input_tensors: dict[str, Any], return_regions: bool = False, top_k: int | None = None
     ) -> dict[str, Any]:
-        """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes; where
-        the model writes, its `answers` beside their scores."""
+        """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes;
+        where the model writes, its `answers` beside their scores."""
         images: Any = dict(input_tensors["photos"])  # what the model takes of them: pixels, or `Regions`
         questions = input_tensors["questions"]
         image_index = input_tensors["image_index"]  # (N,)
@@ -318,8 +318,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         if self.writes:
             settings: Any = {"num_answers": top_k or NUM_ANSWERS, "return_regions": return_regions}
             parts = [slice(at, at + QUESTIONS_AT_ONCE) for at in range(0, len(questions), QUESTIONS_AT_ONCE)]
-            answered = [answers_of(self, images, questions[part], image_index[part], **settings) for part in parts]
-            return {"found": [one for found in answered for one in found], "questions": questions}
+            written = [answers_of(self, images, questions[part], image_index[part], **settings) for part in parts]
+            return {"found": [one for found in written for one in found], "questions": questions}
         shares = "image_index" in inspect.signature(self.model.forward).parameters
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
