@@ -54,10 +54,8 @@ class WrittenAnswersTask(TopDownTask):
     def build_writer(self, questions: Sequence[str], answers: AnswerVocabulary) -> Any:
         """A new model: a pretrained language model, or a new one with word pieces of what it will read and write."""
         recipe = self.recipe
-        knowledge, source = knowledge_of(recipe.data), build_region_source(recipe.regions)
-        kind, names = self.model_class.config_class, ("question_prompt", "knowledge_prompt")
-        prompts = [str(recipe.model.get(name, getattr(kind, name))) for name in names]
-        facts = read_facts(knowledge.file) if knowledge else []
+        source = build_region_source(recipe.regions)
+        texts = [*read_and_written(recipe, self.model_class.config_class, questions), *answers.answers]
         fields = {
             **recipe.model,
             **source_fields(source[0], recipe.regions),
@@ -68,11 +66,7 @@ class WrittenAnswersTask(TopDownTask):
             recipe,
             fields,
             token_ids=boundary_token_ids,
-            new_tokenizer=partial(
-                train_word_pieces,
-                [*questions, *answers.answers, *facts, *prompts],
-                vocabulary_size=recipe.text.vocabulary_size,
-            ),
+            new_tokenizer=partial(train_word_pieces, texts, vocabulary_size=recipe.text.vocabulary_size),
             new_text_model="gpt2",
         )
         if not recipe.text.pretrained:
@@ -241,3 +235,12 @@ class WrittenAnswersTask(TopDownTask):
             return {"decoding": {"answers": "rank", "length_penalty": settings.length_penalty}}
         beams = {"length_penalty": settings.length_penalty} if self.num_beams > 1 else {}
         return {"decoding": {"answers": "generate", "num_beams": self.num_beams, **beams}}
+
+
+def read_and_written(recipe: VqaRecipe, config_class: Any, questions: Sequence[str]) -> list[str]:
+    """Questions in their template, and the sentences of knowledge in theirs: what word pieces are made of."""
+    names = ("question", "knowledge")
+    prompts = {name: str(recipe.model.get(f"{name}_prompt", getattr(config_class, f"{name}_prompt"))) for name in names}
+    knowledge = knowledge_of(recipe.data)
+    texts = {"question": questions, "knowledge": read_facts(knowledge.file) if knowledge else []}
+    return [prompts[name].replace(f"{{{name}}}", text) for name in names for text in texts[name]]
