@@ -5,7 +5,13 @@ from pathlib import Path
 
 import torch
 
-from tests.tiny import tiny_encoder_config, tiny_pyramid_detector, tiny_text_config, tiny_tokenizer
+from tests.tiny import (
+    save_tiny_retrieval,
+    tiny_encoder_config,
+    tiny_pyramid_detector,
+    tiny_text_config,
+    tiny_tokenizer,
+)
 from tests.training.recipe_files import IMAGE_SIZE, SPLITS, drawn_scenes, of_split, sbu_url
 from training.regions.store import RegionStoreWriter
 
@@ -29,6 +35,7 @@ def write_models(root: Path) -> None:
     tokenizer.save_pretrained(root / name)
     detector = root / "hub_cards" / "updown-detector-lite"
     tiny_pyramid_detector(id2label=dict(enumerate(("background", *DETECTED)))).save_pretrained(detector)
+    save_tiny_retrieval(root / "hub_cards" / "updown-retrieval-flickr8k")
     from modeling_updown import UpDownImageProcessor
 
     UpDownImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}).save_pretrained(detector)

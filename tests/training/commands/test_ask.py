@@ -115,7 +115,8 @@ def test_models_that_answer_no_questions(
     expected = (
         f"updown ask: {captioner} holds a model of type 'updown_captioning' (UpDownForImageCaptioning), but "
         "UpDownForVisualQuestionAnswering (type 'updown_vqa') or UpDownFusionForVisualQuestionAnswering (type "
-        "'updown_fusion') is wanted: name a folder of that kind\n"
+        "'updown_fusion') or UpDownPrefixLMForVisualQuestionAnswering (type 'updown_prefix_lm') is wanted: name a "
+        "folder of that kind\n"
     )
     assert capsys.readouterr().err == expected
     monkeypatch.setattr("training.commands.ask.TRAINED_VQA", str(tmp_path / "absent"))
