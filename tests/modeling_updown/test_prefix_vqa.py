@@ -1,4 +1,4 @@
-"""Answers by the prefix language model: likelihoods equal those of each answer alone, written ones are greedy by hand."""
+"""Answers by the prefix language model: likelihoods are those of each answer alone, written ones greedy by hand."""
 
 import itertools
 from typing import Any
@@ -171,7 +171,7 @@ def test_what_cannot_be_compared_is_named() -> None:
     ):
         with pytest.raises(ValueError, match=cure):
             model.score_answers(answer_ids=answers, answer_mask=mask, **inputs, **images)
-    with pytest.raises(ValueError, match="image_index has shape .3,., but must name an image for each of 4 rows"):
+    with pytest.raises(ValueError, match="image_index has shape .3,., but must name the image of each of 4 rows"):
         model(**asked, **regions(), image_index=IMAGE_INDEX[:3])
 
 

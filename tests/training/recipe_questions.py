@@ -54,7 +54,9 @@ def write_vqa(data: Path) -> None:
 
 def write_knowledge(data: Path) -> None:
     """Sentences of knowledge, one a line."""
-    write_lines(data / "knowledge" / "facts.txt", ("dogs are brown", "a wave is on the ocean", "a ball may be red", "yes"))
+    write_lines(
+        data / "knowledge" / "facts.txt", ("dogs are brown", "a wave is on the ocean", "a ball may be red", "yes")
+    )
 
 
 def vqa_annotation(question_id: int, drawn: Drawn, question: str, kind: str, answer: str) -> dict[str, Any]:
