@@ -1,5 +1,5 @@
-"""`pipeline("visual-question-answering")` with a model that writes: a batch is its members, choices and knowledge count,
-a score is a likelihood."""
+"""`pipeline("visual-question-answering")` with a model that writes: a batch is its members, choices and knowledge
+count, a score is a likelihood."""
 
 from pathlib import Path
 from typing import Any
