@@ -45,6 +45,11 @@ def answers_of(
         model.config,
         knowledge=[question.knowledge for question in questions],
     )
+    if model.config.knowledge_sentences and not any(question.knowledge for question in questions):
+        logger.warning_once(
+            f"the model learnt with {model.config.knowledge_sentences} sentences beside each question and has none: "
+            "give knowledge=[...] (updown ask: --knowledge)"
+        )
     if cut["knowledge"]:
         logger.warning(
             f"the knowledge beside {cut['knowledge']} of {len(questions)} questions is longer than the "

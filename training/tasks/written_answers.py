@@ -100,6 +100,12 @@ class WrittenAnswersTask(TopDownTask):
     def encode_asked(self, texts: Sequence[str], knowledge: Sequence[Sequence[str]]) -> list[torch.Tensor]:
         """The prompts of questions; one warning for all that are cut."""
         config = self.model.config
+        if config.knowledge_sentences and not knowledge:
+            warnings.warn(
+                f"the model learnt with {config.knowledge_sentences} sentences beside each question, and "
+                "data.knowledge names none: give it a file",
+                stacklevel=2,
+            )
         prompts, cut = prompt_ids(texts, self.processor.tokenizer, config, knowledge=knowledge)
         lengths = {"questions": config.max_question_words, "knowledge": config.max_knowledge_words}
         said = [f"{count} {name} to {lengths[name]}" for name, count in cut.items() if count]
@@ -107,9 +113,9 @@ class WrittenAnswersTask(TopDownTask):
             warnings.warn(f"of {len(texts)} prompts are cut, in word pieces: {', '.join(said)}", stacklevel=2)
         return [torch.tensor(ids) for ids in prompts]
 
-    def encode_answers(self, answers: Sequence[str]) -> list[list[int]]:
-        """Each answer's token ids with EOS, cut to `train.max_words`."""
-        return answer_ids(answers, self.processor.tokenizer, self.model.config, most=self.recipe.train.max_words)
+    def encode_answers(self, answers: Sequence[str], *, most: int | None = None) -> list[list[int]]:
+        """Each answer's token ids with EOS, cut to `most` before it."""
+        return answer_ids(answers, self.processor.tokenizer, self.model.config, most=most)
 
     def word_inputs(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """As the base class has it, padding on the left, where no answer is."""
@@ -121,8 +127,17 @@ class WrittenAnswersTask(TopDownTask):
         return boundary_token_ids(self.processor.tokenizer, config=self.model.config)["pad_token_id"]
 
     def learnt_groups(self, groups: list[np.ndarray]) -> list[np.ndarray]:
-        """The questions of each group that have an answer to write; prepares the answers."""
-        self.answer_rows = self.encode_answers(self.vocabulary.answers)
+        """The questions of each group that have an answer to write; prepares the answers, cut to `train.max_words`."""
+        most = self.recipe.train.max_words
+        self.answer_rows = self.encode_answers(self.vocabulary.answers, most=most)
+        whole = self.encode_answers(self.vocabulary.answers)
+        cut = [text for text, ids in zip(self.vocabulary.answers, whole, strict=True) if len(ids) > most + 1]
+        if cut:
+            warnings.warn(
+                f"{len(cut)} of {len(whole)} answers are longer than {most} word pieces (train.max_words) and learnt "
+                f"without their end: {listed(cut)}",
+                stacklevel=2,
+            )
         unknown = self.processor.tokenizer.unk_token_id
         lost = [text for text, ids in zip(self.vocabulary.answers, self.answer_rows, strict=True) if unknown in ids]
         if unknown is not None and lost:

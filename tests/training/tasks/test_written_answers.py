@@ -15,7 +15,7 @@ from tests.training.tasks.test_fusion_vqa import prepared, sides_recipe, write_s
 from tests.training.tiny_run import new_accelerator, tiny_recipe, train_here
 from training.evaluate import evaluate_recipe
 from training.recipe import build_recipe, read_recipe
-from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe
+from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe
 from training.tasks import build_task
 from training.tasks.vqa import question_rows
 from training.tasks.vqa_recipe import AnswersRecipe
@@ -129,6 +129,15 @@ def test_sentences_of_knowledge_stand_in_the_prompts(folder: Path) -> None:
     assert inputs["input_ids"].shape[1] > plain.inputs(np.arange(2), epoch=0)["input_ids"].shape[1]
     task.recipe.model["max_knowledge_words"] = task.model.config.max_knowledge_words = 3
     with pytest.warns(UserWarning, match=r"of 96 prompts are cut, in word pieces: 96 knowledge to 3"):
+        task.encode_questions(task.trained)
+
+
+def test_what_is_cut_or_lacks_is_said(folder: Path) -> None:
+    with pytest.warns(UserWarning, match=r"answers are longer than 1 word pieces .train.max_words. and learnt without"):
+        task = prepared(writing_recipe(folder, train={"max_words": 1}, text=TextRecipe(vocabulary_size=262)))
+    assert max(map(len, task.answer_rows)) == 2 < max(map(len, task.encode_answers(task.vocabulary.answers)))
+    task.model.config.knowledge_sentences = 2
+    with pytest.warns(UserWarning, match="the model learnt with 2 sentences beside each question, and data.knowledge"):
         task.encode_questions(task.trained)
 
 
