@@ -11,7 +11,7 @@ READS_FEW_WORDS = "UpDownForVisualQuestionAnswering"
 
 
 @dataclass
-class AnswersRecipe:
+class ListedAnswersRecipe:
     """Which answers a question answerer can give, and what it is trained towards.
 
     file: a list of answers, as `updown build-answers` writes it; empty builds one from the training questions.
@@ -20,8 +20,6 @@ class AnswersRecipe:
     scores: soft targets from the annotators, `leave_one_out` (as VQA is scored), `table` (hengyuan-hu's) or
         `agree_of_three`, the paper's min(n/3, 1), in which models are then scored too; `single` trains towards the one
         answer of each question alone.
-    learn: a prefix language model learns to write one of a question's answers, drawn by their scores in every epoch
-        (`sample`), or all, each weighed by its score (`weigh`).
     """
 
     file: str = ""
@@ -29,6 +27,16 @@ class AnswersRecipe:
     top: int = key(0, lowest=0, beside={"answers.file": ("",)})
     spelling: Literal["normalized", "as_written"] = key("normalized", beside={"answers.file": ("",)})
     scores: Literal["leave_one_out", "table", "single", "agree_of_three"] = "leave_one_out"
+
+
+@dataclass
+class AnswersRecipe(ListedAnswersRecipe):
+    """The same, and what a model that writes learns of them.
+
+    learn: a prefix language model learns to write one of a question's answers, drawn by their scores in every epoch
+        (`sample`), or all, each weighed by its score (`weigh`).
+    """
+
     learn: Literal["sample", "weigh"] = key("sample", beside={"architecture": (WRITES,)})
 
 
