@@ -293,18 +293,16 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
     ) -> UpDownPrefixLMOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P images as `get_regions` takes them (with object_probs and attribute_probs, where
-        the config has tags), or the `cache` of an earlier call, which holds them (`past_key_values` is its other name);
+        input_ids (N, T), or labels alone; regions of P images as `get_regions` takes them (with object_probs and
+        attribute_probs, where the config has tags), or an earlier call's `cache` (also `past_key_values`);
         image_index (N,): the image of each row, by default N / P rows next to each other for every image.
-        attention_mask (N, T), or with that cache of all words so far: a masked word leaves no trace. labels (N, T): the
-        input words, shifted here, -100 where not scored (or `shift_labels`, shifted already), and input_ids without
-        those; -> `UpDownPrefixLMOutput`.
+        attention_mask (N, T), or with that cache of all words so far: a masked word leaves no trace. labels (N, T):
+        input words, shifted here, -100 where not scored (`shift_labels`: shifted); -> `UpDownPrefixLMOutput`.
         """
-        config = self.config
         targets = kwargs.get("shift_labels")
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
-        use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
+        use_cache = (self.config.use_cache if use_cache is None else use_cache) and targets is None
         words = self.embed_words(input_ids, inputs_embeds, labels)  # (N, T, E)
         images: Any = one_cache(cache, past_key_values)
         if not isinstance(images, PrefixCache):

@@ -30,7 +30,9 @@ def write_models(root: Path) -> None:
         tokenizer.save_pretrained(root / name)
     name = "HuggingFaceTB/SmolLM2-135M"
     tokenizer = tiny_tokenizer(bos_token="[CLS]", eos_token="[SEP]")
-    config = tiny_text_config("llama", vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3)
+    config = tiny_text_config(
+        "llama", vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3, max_position_embeddings=256
+    )
     AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
     tokenizer.save_pretrained(root / name)
     detector = root / "hub_cards" / "updown-detector-lite"
