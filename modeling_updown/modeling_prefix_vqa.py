@@ -24,9 +24,9 @@ ANSWERS_AT_ONCE = 256  # rows of answers per forward pass: each holds keys and v
 class UpDownPrefixLMForVisualQuestionAnswering(UpDownPrefixLMForImageCaptioning):
     """Answers questions with any Hugging Face causal language model; see the module's docstring.
 
-    `forward` (-> `UpDownPrefixLMOutput`) and `generate` are the captioner's with the question as the first words: `input_ids` (N, T) hold
-    the prompt, in training the answer too, with `labels` of -100 on the prompt. N questions are about P images, S next
-    to each other for every image or as `image_index` (N,) says.
+    `forward` (-> `UpDownPrefixLMOutput`) and `generate` are the captioner's with the question as the first words:
+    `input_ids` (N, T) hold the prompt, in training the answer too, with `labels` of -100 on the prompt. N questions are
+    about P images, S next to each other for every image or as `image_index` (N,) says.
 
     Example:
 

@@ -64,7 +64,8 @@ def recipe_of(folder: Path, task: str, model: str) -> Any:
     if model == "UpDownFusionForMaskedLM":
         recipe.model["objectives"], recipe.evaluate.metric = {"mlm": 1}, "mlm_accuracy"
     if model == "UpDownPrefixLMForVisualQuestionAnswering":
-        recipe.model, recipe.text.vocabulary_size = {"text_config": GPT}, 300
+        recipe.train.objective = "cross_entropy"
+        recipe.model, recipe.text.vocabulary_size = {"text_config": {**GPT, "n_positions": 64}}, 300
     if model == "UpDownFusionForVisualQuestionAnswering":
         recipe.model, recipe.text.vocabulary_size = {"text_config": BERT}, 300
     return recipe
