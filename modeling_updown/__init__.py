@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .modeling_grounding import UpDownFusionForGrounding
     from .modeling_multiple_choice import UpDownFusionForMultipleChoice
     from .modeling_prefix_lm import UpDownPrefixLMForImageCaptioning
+    from .modeling_prefix_vqa import UpDownPrefixLMForVisualQuestionAnswering
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_reasoning import UpDownFusionForImagePairs, UpDownFusionForVisualEntailment
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval

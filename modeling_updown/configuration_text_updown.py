@@ -288,6 +288,16 @@ class UpDownPrefixLMConfig(TaggedRegionsConfig):
         Names of the layers that get adapters; by default every linear layer but the output (Dettmers et al. 2023).
     label_smoothing (`float`, defaults to 0.0):
         Share of the target spread evenly over the other words.
+    question_prompt (`str`, defaults to `"question: {question} answer:"`):
+        Question answering: what the words of an answer follow.
+    knowledge_prompt (`str`, defaults to `"knowledge: {knowledge} "`):
+        What stands before that where sentences are given beside the question.
+    max_question_words, max_knowledge_words (`int`, default to 32, 64):
+        How many tokens are read of a question, and of all sentences beside it.
+    knowledge_sentences (`int`, defaults to 0):
+        How many sentences stood beside each question in training.
+    answer_length_penalty (`float`, defaults to 0.0):
+        Answers are compared by their log-likelihood over the number of their tokens to this power.
     initializer_range (`float`, defaults to 0.02):
         Of the regions' embedding; the language model has its own initialisation.
     object_tags, attribute_tags, ..., vision_config, freeze_regions:
@@ -318,6 +328,12 @@ class UpDownPrefixLMConfig(TaggedRegionsConfig):
     lora_dropout: float | int = 0.05
     lora_target_modules: list[str] | None = None
     label_smoothing: float | int = 0.0
+    question_prompt: str = "question: {question} answer:"
+    knowledge_prompt: str = "knowledge: {knowledge} "
+    max_question_words: int = 32
+    max_knowledge_words: int = 64
+    knowledge_sentences: int = 0
+    answer_length_penalty: float | int = 0.0
     initializer_range: float = 0.02
     vision_config: Any = None
     freeze_regions: bool = True
@@ -341,8 +357,13 @@ class UpDownPrefixLMConfig(TaggedRegionsConfig):
             if getattr(self, name) is None:
                 own = self._text_token_id(name)
                 setattr(self, name, end if own is None else own)
-        if self.lora_rank < 1:
-            raise ValueError(f"lora_rank={self.lora_rank} must be 1 or more")
+        for name in ("lora_rank", "max_question_words", "max_knowledge_words"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        for name in ("question", "knowledge"):
+            prompt = getattr(self, f"{name}_prompt")
+            if prompt.count(f"{{{name}}}") != 1:
+                raise ValueError(f"{name}_prompt={prompt!r} must hold {{{name}}} once, where the {name} goes")
 
     def _text_token_id(self, name: str) -> Any:
         """The text config's own special token; defaults beyond a smaller vocabulary are none."""

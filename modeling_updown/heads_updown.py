@@ -113,6 +113,7 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
     Head("UpDownFusionForMultipleChoice", "modeling_multiple_choice", FUSION, CHOICES, "UpDownMultipleChoiceOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),
+    Head("UpDownPrefixLMForVisualQuestionAnswering", "modeling_prefix_vqa", PREFIX_LM, ANSWERS, "UpDownPrefixLMOutput"),
 )
 
 PIPELINE_TYPE = "multimodal"  # what all of our pipelines read, in the words of transformers

@@ -38,8 +38,12 @@ CHECKING_PIPELINES = (
     "visual-multiple-choice",
 )
 
-# Heads with the same weights, whose classes mean different things: answers, and whether a statement holds.
-SAME_WEIGHTS = {"UpDownFusionForVisualQuestionAnswering", "UpDownFusionForVisualEntailment"}
+# Heads with the same weights, whose outputs mean different things: answers, and whether a statement holds; what a
+# language model writes after regions alone, and after a question as well.
+SAME_WEIGHTS = (
+    {"UpDownFusionForVisualQuestionAnswering", "UpDownFusionForVisualEntailment"},
+    {"UpDownPrefixLMForImageCaptioning", "UpDownPrefixLMForVisualQuestionAnswering"},
+)
 
 
 class UpDownPreTrainedModel(PreTrainedModel):
@@ -135,8 +139,8 @@ def loading_fault(model: PreTrainedModel, info: Mapping[str, Any]) -> str:
         shapes = f"{tuple(theirs)} rather than {tuple(ours)}"
         return f"{place} holds {weights} in other shapes than {kind} has them, such as {name} in {shapes}: {cure}"
     saved = (model.config.architectures or [kind])[0]
-    if saved != kind and {saved, kind} <= SAME_WEIGHTS:
-        return f"{place} holds an {saved}, whose classes are not those of {kind}: load it for its own task"
+    if saved != kind and any({saved, kind} <= heads for heads in SAME_WEIGHTS):
+        return f"{place} holds an {saved}, whose outputs are not those of {kind}: load it for its own task"
     return ""
 
 

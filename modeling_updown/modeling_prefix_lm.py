@@ -10,6 +10,7 @@ share. What trains of the language model is `config.tuning`: all, nothing (as Fr
 adapters of low rank (LoRA, Hu et al. 2022).
 """
 
+import copy
 import inspect
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -51,7 +52,7 @@ from .losses_updown import IGNORED_LABEL, caption_loss
 from .modeling_base import UpDownTopDownModel, loading_fault
 from .modeling_captioning import IMAGE_INPUTS
 from .outputs_updown import UpDownPrefixLMOutput
-from .regions_updown import Regions, optional_fields
+from .regions_updown import Regions, checked_index, optional_fields
 
 NEEDED = ("inputs_embeds", "position_ids", CACHE)
 # fields of text configs that bound how far back a word sees; padded regions take their place there
@@ -65,6 +66,11 @@ class Prefix:
     states: torch.Tensor  # (P, R, E)
     region_mask: torch.Tensor  # (P, R) bool
     region_boxes: torch.Tensor | None  # (P, R, 4)
+
+    def of_rows(self, image_index: torch.Tensor) -> "Prefix":
+        """Those of the images that image_index (N,) names, as of N images."""
+        boxes = None if self.region_boxes is None else self.region_boxes[image_index]
+        return Prefix(self.states[image_index], self.region_mask[image_index], boxes)
 
 
 class PrefixCache(Cache):
@@ -80,6 +86,14 @@ class PrefixCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.text.get_seq_length(layer_idx) - self.region_mask.shape[1]
+
+    def repeated(self, repeats: int) -> "PrefixCache":
+        """Another cache that holds each row so often; what is added to it is not added to this one."""
+        text = copy.copy(self.text)
+        text.layers = [copy.copy(layer) for layer in self.text.layers]
+        cache = PrefixCache(text, self.region_mask, self.region_boxes)
+        cache.batch_repeat_interleave(repeats)
+        return cache
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         super().batch_repeat_interleave(repeats)
@@ -274,27 +288,27 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         past_key_values: PrefixCache | DynamicCache | None = None,
         object_probs: torch.FloatTensor | None = None,
         attribute_probs: torch.FloatTensor | None = None,
+        image_index: torch.LongTensor | None = None,
         **kwargs: Any,
     ) -> UpDownPrefixLMOutput | tuple:
         """Score the next word after each of the given ones.
 
-        input_ids (N, T); regions of P images as `get_regions` takes them (with object_probs and attribute_probs, where
-        the config has tags), or the `cache` of an earlier call, which holds them (`past_key_values` is its other name);
-        N is a multiple of P. attention_mask (N, T), or with that
-        cache of all words so far: a masked word leaves no trace. labels (N, T): the input words, shifted here, -100
-        where not scored (or `shift_labels`, shifted already), and input_ids without those; -> `UpDownPrefixLMOutput`.
+        input_ids (N, T), or labels alone; regions of P images as `get_regions` takes them (with object_probs and
+        attribute_probs, where the config has tags), or an earlier call's `cache` (also `past_key_values`);
+        image_index (N,): the image of each row, by default N / P rows next to each other for every image.
+        attention_mask (N, T), or with that cache of all words so far: a masked word leaves no trace. labels (N, T):
+        input words, shifted here, -100 where not scored (`shift_labels`: shifted); -> `UpDownPrefixLMOutput`.
         """
-        config = self.config
         targets = kwargs.get("shift_labels")
         if labels is not None and targets is None:
             targets = F.pad(labels, (0, 1), value=IGNORED_LABEL)[..., 1:]
-        use_cache = (config.use_cache if use_cache is None else use_cache) and targets is None
+        use_cache = (self.config.use_cache if use_cache is None else use_cache) and targets is None
         words = self.embed_words(input_ids, inputs_embeds, labels)  # (N, T, E)
         images: Any = one_cache(cache, past_key_values)
         if not isinstance(images, PrefixCache):
             fields = optional_fields(kwargs | {"object_probs": object_probs, "attribute_probs": attribute_probs})
             regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-            images = self.read_regions(regions, images, num_rows=len(words))
+            images = self.read_regions(regions, images, num_rows=len(words), image_index=image_index)
         with eager_attention(self.language_model, output_attentions):
             logits, hidden_states, attentions = self.run_words(
                 words,
@@ -327,18 +341,24 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
         return self.get_input_embeddings()(words_of_labels(labels, self.config) if input_ids is None else input_ids)
 
     def read_regions(
-        self, regions: Regions, empty: DynamicCache | None = None, *, num_rows: int
+        self,
+        regions: Regions,
+        empty: DynamicCache | None = None,
+        *,
+        num_rows: int,
+        image_index: torch.Tensor | None = None,
     ) -> Prefix | PrefixCache:
         """Take the regions through the language model, once an image; the cache has their keys and values for N rows.
 
-        empty: the cache to fill, such as `generate` makes it. Where layers checkpoint gradients and so keep no keys
-        and values, the regions are embedded only.
+        empty: the cache to fill, such as `generate` makes it; image_index: as in `forward`. Where layers checkpoint
+        gradients and so keep no keys and values, the regions are embedded only.
         """
         features = self.with_tags(regions.region_features, regions)
         prefix = self.prefix_embedding(replace(regions, region_features=features))
-        rows_per_image = check_rows(num_rows, len(prefix.states))
+        index = None if image_index is None else checked_rows(image_index, prefix.states, num_rows=num_rows)
+        rows_per_image = check_rows(num_rows, len(prefix.states)) if index is None else 1
         if checkpoints_layers(self.language_model):
-            return prefix
+            return prefix if index is None else prefix.of_rows(index)
         text = DynamicCache(config=self.language_model.config.get_text_config(decoder=True)) if empty is None else empty
         if has_fixed_size(text) or text.get_seq_length() > 0:
             raise ValueError(
@@ -354,7 +374,9 @@ class UpDownPrefixLMForImageCaptioning(UpDownTopDownModel, ImageGenerationMixin)
             **{CACHE: text},
         )
         cache = PrefixCache(text, prefix.region_mask, prefix.region_boxes)
-        if rows_per_image > 1:
+        if index is not None:
+            cache.batch_select_indices(index)
+        elif rows_per_image > 1:
             cache.batch_repeat_interleave(rows_per_image)
         return cache
 
@@ -491,6 +513,16 @@ def check_rows(num_rows: int, num_images: int) -> int:
             "give the same number of captions for every image, those of one image next to each other"
         )
     return rows_per_image
+
+
+def checked_rows(image_index: torch.Tensor, images: torch.Tensor, *, num_rows: int) -> torch.Tensor:
+    """image_index (N,) as int64; `ValueError` where it does not name one of the images (P, ...) for each of N rows."""
+    index = checked_index(image_index, images)
+    if index.shape != (num_rows,):
+        raise ValueError(
+            f"image_index has shape {tuple(index.shape)}, but must name the image of each of {num_rows} rows"
+        )
+    return index
 
 
 def check_length(length: int, num_regions: int, text_config: Any) -> None:

@@ -325,7 +325,7 @@ class UpDownMaskedLMOutput(ModelOutput):
 @dataclass
 @cache_field_by_version
 class UpDownPrefixLMOutput(ModelOutput):
-    """What `UpDownPrefixLMForImageCaptioning` returns for N rows of T words; L the layers of the language model.
+    """What the prefix language models return for N rows of T words; L the layers of the language model.
 
     loss (scalar, *optional*): cross-entropy of the labels, a mean over words.
     logits (`torch.Tensor` of shape (N, T, V)): scores of the next word after each word; the regions have none.

@@ -22,12 +22,13 @@ from .pipeline_images import (
     with_undecoded_images,
 )
 
-ROW_COLUMNS = ("image", "question", "choices")
+ROW_COLUMNS = ("image", "question", "choices", "knowledge")
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question, the answers to choose from (with their rows in the vocabulary if it scores them), and its place.
+    """A question, the answers to choose from (with their rows in the vocabulary if it scores them), the sentences
+    beside it, and its place.
 
     `place` is the index of the question in one call, for messages; None if it is the only one.
     """
@@ -36,6 +37,7 @@ class Question:
     place: int | None = None
     choices: tuple[str, ...] = ()
     answer_ids: tuple[int, ...] = ()
+    knowledge: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -155,13 +157,13 @@ def checked_questions(row: Any, question: Any = None, *, place: int | None = Non
 
     Raises `TypeError` or `ValueError`, which names one of several questions.
     """
-    name, choices = Question("", place).name, None
+    name, choices, knowledge = Question("", place).name, None, None
     if question is None:
         if not isinstance(row, Mapping) or "question" not in row:
             raise TypeError(
                 f"{name} is missing: ask vqa(image=..., question='...'), or give rows {{'image': ..., 'question': ...}}"
             )
-        question, choices = row["question"], row.get("choices")
+        question, choices, knowledge = row["question"], row.get("choices"), row.get("knowledge")
         row = row.get("image")
         if row is None:
             raise ValueError(f"{name} has no image: its image is missing or empty")
@@ -170,10 +172,24 @@ def checked_questions(row: Any, question: Any = None, *, place: int | None = Non
     if not question.strip():
         raise ValueError(f"{name} is empty: ask something, such as 'what is it?'")
     choices = checked_choices(choices, name=f"the choices of {name}") if choices is not None and len(choices) else ()
+    sentences = checked_knowledge(knowledge, name=f"the knowledge of {name}")
+    asked = Question(question, place, choices, knowledge=sentences)
     if place is None:
-        return ImageQuestions(stored_image(row), (Question(question, None, choices),))
+        return ImageQuestions(stored_image(row), (asked,))
     with image_errors(place):
-        return ImageQuestions(stored_image(row), (Question(question, place, choices),), place)
+        return ImageQuestions(stored_image(row), (asked,), place)
+
+
+def checked_knowledge(knowledge: Any, *, name: str) -> tuple[str, ...]:
+    """The sentences beside a question, none where None is given; raises `ValueError` for what is no list of texts."""
+    if knowledge is None:
+        return ()
+    if isinstance(knowledge, str) or not isinstance(knowledge, Sequence):
+        raise ValueError(f"{name} must be a list of sentences, not {str(knowledge)[:80]!r}")
+    strange = next((text for text in knowledge if not isinstance(text, str) or not text.strip()), None)
+    if strange is not None:
+        raise ValueError(f"{name} holds {strange!r:.80}, which is no sentence: give texts")
+    return tuple(text.strip() for text in knowledge)
 
 
 def checked_choices(choices: Any, *, name: str) -> tuple[str, ...]:

@@ -39,12 +39,14 @@ from .pipeline_questions import (
     batch_rows,
     check_lengths,
     checked_choices,
+    checked_knowledge,
     checked_questions,
     join_questions,
     merged,
     question_list,
     question_stream,
 )
+from .pipeline_written_answers import answers_of
 from .regions_updown import OPTIONAL, REQUIRED, Regions, entries
 
 logger = logging.get_logger(__name__)
@@ -79,10 +81,15 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
     given answers instead: by the model's choice head (`config.scores_choices`; the scores are a softmax over the
     choices), else by the scores of the vocabulary, after the official normalisation of answers.
 
+    A prefix language model writes its answers: those of its best beams, or it ranks the choices, which may be any
+    texts. The score is the likelihood: exp of the log-likelihood over the number of tokens to the power of
+    `config.answer_length_penalty`. `knowledge=[...]`, or the `knowledge` of a row, are sentences that such a model,
+    or a fusion model, reads beside the question.
+
     With `return_regions=True` the best answer to each question also has
 
     - `region_weights`: tensor (G, R), the attention of each of G glimpses over the regions, each row sums to 1 (of the
-      last layer of stacked attention);
+      last layer of stacked attention; of a language model where it writes the answer's first word);
     - `region_boxes`: tensor (R, 4), xyxy in 0..1 of the image's width and height.
 
     `pipeline(..., region_source=detector, image_processor=...)` gives a region source to a model that owns none, such
@@ -122,9 +129,12 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             self.model.config.label2id = {answer: number for number, answer in enumerate(answers)}
         self.region_source = None if region_source is None else region_source.to(self.device).eval()
         check_region_source(self.model, self.region_source)
-        check_answers(self.model, num_scored=num_scored)
+        if not self.writes:
+            check_answers(self.model, num_scored=num_scored)
+        elif answers is not None:
+            raise ValueError("this model writes its answers: leave answers out, or give choices=... to be ranked")
         set_processor_parts(self)
-        if self.model.can_generate():
+        if self.model.can_generate() and not self.writes:
             raise ValueError(
                 f"{type(self.model).__name__} generates its answers, but this pipeline takes models that score answers"
             )
@@ -137,6 +147,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             question: a question or a list of them; None if `image` holds the questions.
             top_k: the number of answers per question (default 5, or all choices).
             choices: the answers to choose from, for every question.
+            knowledge: sentences beside every question, for a model that writes, or a fusion model.
             return_regions: add `region_weights` and `region_boxes` to the best answer.
             timeout: seconds for the download of an image.
             padding, truncation: accepted as in transformers 4, without effect: padding does not change an answer, and
@@ -183,6 +194,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         self,
         top_k: int | None = None,
         choices: Sequence[str] | None = None,
+        knowledge: Sequence[str] | None = None,
         return_regions: bool | None = None,
         timeout: float | None = None,
         padding: Any = None,
@@ -201,8 +213,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             preprocess["timeout"] = timeout
         if choices is not None:
             preprocess["choices"] = checked_choices(choices, name="choices")
+        if knowledge is not None:
+            preprocess["knowledge"] = checked_knowledge(knowledge, name="knowledge")
         forward = {} if return_regions is None else {"return_regions": return_regions}
-        return preprocess, forward, {} if top_k is None else {"top_k": top_k}
+        most = {} if top_k is None else {"top_k": top_k}
+        return preprocess, {**forward, **most}, most
 
     def get_iterator(
         self,
@@ -229,12 +244,14 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         self,
         input_: ImageQuestions,
         choices: tuple[str, ...] = (),
+        knowledge: tuple[str, ...] = (),
         warned: set[str] | None = None,
         **image_settings: Any,
     ) -> dict[str, Any]:
         """An image -> `image`, its `pixel_values` (1, 3, height, width) and mask, and its checked `questions`."""
         warned = set() if warned is None else warned
-        questions = [self.checked(question, choices, warned) for question in input_.questions]
+        asked = [replace(question, knowledge=knowledge or question.knowledge) for question in input_.questions]
+        questions = [self.checked(question, choices, warned) for question in asked]
         with nullcontext() if input_.place is None else image_errors(input_.place):
             image = image_inputs(self.image_processor, input_.image, **image_settings)
         return {"photo": image, "questions": questions}
@@ -244,8 +261,9 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
         Raises `ValueError` for choices that the model cannot score.
         """
+        check_knowledge(question, self.model)
         words = self.tokenizer(question.text, add_special_tokens=False, verbose=False)["input_ids"]
-        most = self.max_words - self.tokenizer.num_special_tokens_to_add()
+        most = self.max_words - (0 if self.writes else self.tokenizer.num_special_tokens_to_add())
         if len(words) > most and "long" not in warned:
             warned.add("long")
             logger.warning(
@@ -259,7 +277,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
                 "decides; further such ones are answered without a warning"
             )
         choices = choices or question.choices
-        if not choices or getattr(self.model.config, "scores_choices", False):
+        if not choices or self.writes or getattr(self.model.config, "scores_choices", False):
             return replace(question, choices=choices)
         normalize = answer_normalizer()
         ids = [self.answer_ids.get(text, self.answer_ids.get(normalize(text), -1)) for text in choices]
@@ -271,6 +289,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
                 "choices by their words (config.scores_choices)"
             )
         return replace(question, choices=choices, answer_ids=tuple(ids))
+
+    @property
+    def writes(self) -> bool:
+        """Whether the model writes its answers, and ranks given ones by their likelihood."""
+        return hasattr(self.model, "write_answers")
 
     @cached_property
     def max_words(self) -> int:
@@ -289,8 +312,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             normalized.setdefault(normalize(text), number)
         return normalized | written
 
-    def _forward(self, input_tensors: dict[str, Any], return_regions: bool = False) -> dict[str, Any]:
-        """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes."""
+    def _forward(
+        self, input_tensors: dict[str, Any], return_regions: bool = False, top_k: int | None = None
+    ) -> dict[str, Any]:
+        """-> `questions`, and for each in `found`: `scores` (A,) or (C,), with `return_regions` weights and boxes;
+        where the model writes, its `answers` beside their scores."""
         images: Any = dict(input_tensors["photos"])  # what the model takes of them: pixels, or `Regions`
         questions = input_tensors["questions"]
         image_index = input_tensors["image_index"]  # (N,)
@@ -299,6 +325,11 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
                 f"{type(self.model).__name__} has no attention over regions: leave out return_regions=True"
             )
         images = self.seen(images)
+        if self.writes:
+            settings: Any = {"num_answers": top_k or NUM_ANSWERS, "return_regions": return_regions}
+            parts = [slice(at, at + QUESTIONS_AT_ONCE) for at in range(0, len(questions), QUESTIONS_AT_ONCE)]
+            written = [answers_of(self, images, questions[part], image_index[part], **settings) for part in parts]
+            return {"found": [one for found in written for one in found], "questions": questions}
         shares = "image_index" in inspect.signature(self.model.forward).parameters
         found = []
         for start in range(0, len(questions), QUESTIONS_AT_ONCE):
@@ -349,7 +380,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
 
     def text_inputs(self, questions: Sequence[Question]) -> dict[str, torch.Tensor]:
         """`input_ids` and `attention_mask` (N, T); for choices without rows also `choice_input_ids`, `choice_mask`."""
-        inputs = self.words([question.text for question in questions])
+        inputs = self.words([" ".join((question.text, *question.knowledge)) for question in questions])
         worded = [() if question.answer_ids else question.choices for question in questions]
         most = max(map(len, worded))
         if not most:
@@ -374,7 +405,7 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
         """The output of `_forward` for a batch of images -> the answers of each question in turn."""
         for question, found in zip(model_outputs["questions"], model_outputs["found"], strict=True):
             scores = found.pop("scores")
-            names: Any = question.choices or self.model.config.id2label
+            names: Any = question.choices or found.pop("answers", self.model.config.id2label)
             most = top_k or (len(scores) if question.choices else NUM_ANSWERS)
             best = scores.topk(min(most, len(scores)))
             answers = [
@@ -399,6 +430,15 @@ def check_region_source(model: Any, source: Any) -> None:
         raise ValueError(
             f"the region source makes features of width {makes}, but {name} takes {takes or 'no regions'}: give the "
             "detector whose features it was trained on"
+        )
+
+
+def check_knowledge(question: Question, model: Any) -> None:
+    """`ValueError` for sentences beside a question of a model whose questions are a few words alone."""
+    if question.knowledge and not hasattr(model.config, "text_config"):
+        raise ValueError(
+            f"{question.name} has knowledge beside it, which {type(model).__name__} does not read: leave it out, or "
+            "use a prefix language model or a fusion model that learnt with it (data.knowledge)"
         )
 
 

@@ -39,6 +39,7 @@ from modeling_updown import (
     UpDownImageProcessor,
     UpDownPrefixLMConfig,
     UpDownPrefixLMForImageCaptioning,
+    UpDownPrefixLMForVisualQuestionAnswering,
     UpDownProcessor,
     UpDownTokenizer,
     UpDownVqaConfig,
@@ -266,6 +267,15 @@ def tiny_prefix_lm(**changes: Any) -> UpDownPrefixLMForImageCaptioning:
     return seeded(UpDownPrefixLMForImageCaptioning, tiny_prefix_lm_config(**changes))
 
 
+def tiny_prefix_vqa(**changes: Any) -> UpDownPrefixLMForVisualQuestionAnswering:
+    """The same over the pieces of `tiny_tokenizer`, which answers questions in four tokens at most."""
+    words = {"vocab_size": len(tiny_tokenizer()), "bos_token_id": 2, "eos_token_id": 3}
+    fields = {"text_config": tiny_text_config(**words), "id2label": dict(enumerate(ANSWERS)), **changes}
+    model = seeded(UpDownPrefixLMForVisualQuestionAnswering, tiny_prefix_lm_config(**fields))
+    model.generation_config.update(max_new_tokens=4, max_length=None)
+    return model
+
+
 def tiny_grid(**changes: Any) -> UpDownGrid:
     """The region source alone, in evaluation mode."""
     return seeded(UpDownGrid, tiny_grid_config(**changes))
@@ -443,6 +453,13 @@ def save_tiny_prefix_lm(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the prefix language model and its processor into one folder, which is returned."""
     tiny_prefix_lm(**changes).save_pretrained(folder)
     tiny_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_prefix_vqa(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the answering prefix language model and its processor into one folder, which is returned."""
+    tiny_prefix_vqa(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
     return folder
 
 

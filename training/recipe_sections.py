@@ -145,7 +145,7 @@ class TrainRecipe:
         its own; empty leaves them to `image_size`.
     repeat_threshold: images of a class that stands in fewer than this share of them are shown more often (Gupta et al.
         2019, repeat factor sampling); 0 shows each once an epoch.
-    max_words: captions are cut to so many words.
+    max_words: captions, or answers that are written, are cut to so many words.
     min_word_count: rarer words become the unknown word.
     mixed_precision: `no`, `bf16` or `fp16`.
     early_stopping: stop after so many evaluations without a better score; 0 never does.
@@ -219,6 +219,8 @@ class EvaluateRecipe:
     folds: retrieval: a mean over so many parts of the split, each searched by itself (5: COCO's 5 x 1k); 0 takes all.
     shuffle_images: entailment and pairs, in evaluation alone: each image stands in the place of another, by the seed,
         so that what a trained model owes to the images is seen.
+    answers: a prefix language model that answers questions: it writes them (`generate`), or the likeliest of its
+        vocabulary is taken (`rank`), by log-probability over length to the power of `length_penalty`.
     metric: the score that picks the best model; empty takes the task's own.
     max_images: only the first so many while training; 0 takes all.
     """
@@ -234,6 +236,7 @@ class EvaluateRecipe:
     rerank_weight: float = key(0.0, lowest=0)
     folds: int = key(0, lowest=0)
     shuffle_images: bool = False
+    answers: Literal["generate", "rank"] = "generate"
     metric: str = ""
     every_epochs: int = key(1, lowest=1)
     max_images: int = key(0, lowest=0)

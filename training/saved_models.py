@@ -14,6 +14,7 @@ import torch
 from transformers import AutoConfig, PreTrainedConfig
 
 import modeling_updown
+from modeling_updown.modeling_base import SAME_WEIGHTS
 
 
 def check_kind(folder: str | Path, wanted: Sequence[type[Any]], *, any_head: bool = False) -> PreTrainedConfig:
@@ -35,8 +36,9 @@ def check_kind(folder: str | Path, wanted: Sequence[type[Any]], *, any_head: boo
     held = (config.architectures or [""])[0]
     kind = getattr(modeling_updown, held, None)
     for one in wanted:
+        other = any({held, one.__name__} == heads for heads in SAME_WEIGHTS)  # whose outputs mean something else
         if config.model_type == one.config_class.model_type and (
-            any_head or not isinstance(kind, type) or issubclass(kind, one)
+            any_head or not isinstance(kind, type) or (issubclass(kind, one) and not other)
         ):
             return config
     names = " or ".join(f"{one.__name__} (type {one.config_class.model_type!r})" for one in wanted)

@@ -22,6 +22,7 @@ from modeling_updown import (
     UpDownGridConfig,
     UpDownPrefixLMConfig,
     UpDownPrefixLMForImageCaptioning,
+    UpDownPrefixLMForVisualQuestionAnswering,
     UpDownVqaConfig,
 )
 
@@ -379,6 +380,14 @@ class PrefixLMSpec(CaptionSpec):
         "_check_attentions_for_generate": checks.check_generated_attentions,
         "_check_past_key_values_for_generate": checks.check_generated_keys,
     }
+
+
+class PrefixVqaSpec(PrefixLMSpec):
+    """The prefix language model that answers questions, fed with regions."""
+
+    name = "PrefixVqa"
+    all_model_classes = (UpDownPrefixLMForVisualQuestionAnswering,)
+    auto = {"AutoModelForVisualQuestionAnswering": UpDownPrefixLMForVisualQuestionAnswering}
 
 
 TAGS: dict[str, Any] = {"object_tag_names": ["cat", "dog", "tree"], "attribute_tags": 2, "tag_embedding_size": 6}

@@ -86,7 +86,7 @@ def test_answers_and_classes_of_statements_are_not_taken_for_each_other(tmp_path
         ("visual-entailment", answering, names[0], names[1]),
         ("visual-question-answering", judging, names[1], names[0]),
     ):
-        with pytest.raises(ValueError, match=f"holds an {held}, whose classes are not those of {wanted}: load it for"):
+        with pytest.raises(ValueError, match=f"holds an {held}, whose outputs are not those of {wanted}: load it for"):
             pipeline(task, model=str(folder))
     with pytest.raises(ValueError, match="lacks .* of UpDownFusionForVisualEntailment"):
         pipeline("visual-entailment", model=str(save_tiny_pairs(tmp_path / "pairs")))

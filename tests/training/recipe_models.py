@@ -5,7 +5,13 @@ from pathlib import Path
 
 import torch
 
-from tests.tiny import tiny_encoder_config, tiny_pyramid_detector, tiny_text_config, tiny_tokenizer
+from tests.tiny import (
+    save_tiny_retrieval,
+    tiny_encoder_config,
+    tiny_pyramid_detector,
+    tiny_text_config,
+    tiny_tokenizer,
+)
 from tests.training.recipe_files import IMAGE_SIZE, SPLITS, drawn_scenes, of_split, sbu_url
 from training.regions.store import RegionStoreWriter
 
@@ -24,11 +30,14 @@ def write_models(root: Path) -> None:
         tokenizer.save_pretrained(root / name)
     name = "HuggingFaceTB/SmolLM2-135M"
     tokenizer = tiny_tokenizer(bos_token="[CLS]", eos_token="[SEP]")
-    config = tiny_text_config("llama", vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3)
+    config = tiny_text_config(
+        "llama", vocab_size=len(tokenizer), bos_token_id=2, eos_token_id=3, max_position_embeddings=256
+    )
     AutoModelForCausalLM.from_config(config).save_pretrained(root / name)
     tokenizer.save_pretrained(root / name)
     detector = root / "hub_cards" / "updown-detector-lite"
     tiny_pyramid_detector(id2label=dict(enumerate(("background", *DETECTED)))).save_pretrained(detector)
+    save_tiny_retrieval(root / "hub_cards" / "updown-retrieval-flickr8k")
     from modeling_updown import UpDownImageProcessor
 
     UpDownImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}).save_pretrained(detector)

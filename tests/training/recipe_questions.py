@@ -52,6 +52,13 @@ def write_vqa(data: Path) -> None:
     write_lines(data / "glove.6B.300d.txt", (f"{word}{f' 0.{number:02d}' * 300}" for number, word in enumerate(words)))
 
 
+def write_knowledge(data: Path) -> None:
+    """Sentences of knowledge, one a line."""
+    write_lines(
+        data / "knowledge" / "facts.txt", ("dogs are brown", "a wave is on the ocean", "a ball may be red", "yes")
+    )
+
+
 def vqa_annotation(question_id: int, drawn: Drawn, question: str, kind: str, answer: str) -> dict[str, Any]:
     """An annotation of VQA v2 and OK-VQA."""
     given = [

@@ -21,6 +21,7 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_captions.write_pairs,
     recipe_captions.write_my_own,
     recipe_questions.write_vqa,
+    recipe_questions.write_knowledge,
     recipe_questions.write_aokvqa,
     recipe_questions.write_pope,
     recipe_questions.write_gqa,

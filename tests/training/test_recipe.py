@@ -224,6 +224,8 @@ OTHER_VALUES = {  # a value of its own for every kind of key
     "texts.boxes": "whole",
     "answers.spelling": "as_written",
     "answers.scores": "single",
+    "answers.learn": "weigh",
+    "evaluate.answers": "rank",
     "questions.spelling": "as_written",
     "questions.scores": "single",
     "questions.data": {"format": "scenes"},
@@ -260,8 +262,8 @@ train.momentum_queue train.momentum_decay train.gradient_checkpointing evaluate.
 evaluate.folds
 """
 ANSWERS = """
-answers.file answers.min_count answers.top answers.spelling answers.scores train.questions_per_image train.withhold
-train.word_vectors train.min_word_count
+answers.file answers.min_count answers.top answers.spelling answers.scores answers.learn train.questions_per_image
+train.withhold train.word_vectors train.min_word_count
 """
 GROUNDS = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.captions_per_image train.max_words

@@ -36,6 +36,7 @@ SAVED = {
     "UpDownForVisualQuestionAnswering": tiny.save_tiny_vqa,
     "UpDownDetector": save_detector,
     "UpDownPrefixLMForImageCaptioning": tiny.save_tiny_prefix_lm,
+    "UpDownPrefixLMForVisualQuestionAnswering": tiny.save_tiny_prefix_vqa,
     "UpDownFusionForImageTextRetrieval": tiny.save_tiny_retrieval,
     "UpDownFusionForVisualQuestionAnswering": tiny.save_tiny_fusion_vqa,
     "UpDownFusionForGrounding": tiny.save_tiny_grounding,
@@ -135,7 +136,7 @@ def test_training_from_a_folder_of_another_kind_names_both(tmp_path: Path, folde
     ("command", "takes"),
     [
         ("caption", ["UpDownForImageCaptioning", "UpDownPrefixLMForImageCaptioning"]),
-        ("ask", ["UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"]),
+        ("ask", [f"{start}ForVisualQuestionAnswering" for start in ("UpDown", "UpDownFusion", "UpDownPrefixLM")]),
         ("index", ["UpDownFusionForImageTextRetrieval"]),
         ("ground", ["UpDownFusionForGrounding"]),
         ("describe", ["UpDownForDenseCaptioning"]),

@@ -47,6 +47,7 @@ def json_path(text: str) -> Path:
 
 def run_build_answers(arguments: argparse.Namespace) -> int:
     """Count the answers, write the list, and print its coverage."""
+    from training.data.knowledge import question_data
     from training.data.questions.answer_vocabulary import build_answers, write_answers
     from training.metrics.vqa.soft_targets import answer_coverage
     from training.recipe import read_recipe
@@ -59,7 +60,7 @@ def run_build_answers(arguments: argparse.Namespace) -> int:
         able = " or ".join(name for name, spec in TASKS.items() if issubclass(spec.recipe, VqaRecipe))
         raise ValueError(f"{arguments.recipe} is of the task {recipe.task}, which has no answers; take one of {able}")
     split = arguments.split or recipe.train.split
-    rows = question_rows(recipe.data, split=split, images=False)
+    rows = question_rows(question_data(recipe.data), split=split, images=False)
     vocabulary = build_answers(
         rows,
         min_count=arguments.min_count,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.commands.shared import (
+    TRAINED_RETRIEVAL,
     TRAINED_VQA,
     add_command,
     check_weights,
@@ -55,6 +56,17 @@ def add_ask(commands: Any) -> None:
         help="rank these answers only; separated by commas, or each one per argument",
     )
     parser.add_argument(
+        "--knowledge",
+        type=Path,
+        metavar="FACTS.txt",
+        help="sentences, one a line (.jsonl: objects with text), of which the nearest stand beside each question",
+    )
+    parser.add_argument(
+        "--knowledge-model",
+        metavar="DIR_OR_HUB_ID",
+        help="the retrieval model that finds them (default: the trained one)",
+    )
+    parser.add_argument(
         "--draw",
         type=Path,
         metavar="PICTURE.png",
@@ -69,12 +81,17 @@ def run_ask(arguments: argparse.Namespace) -> int:
 
     check_picture(arguments.draw)
     check_questions(arguments.questions)
+    if arguments.knowledge is None and arguments.knowledge_model is not None:
+        raise ValueError("--knowledge-model finds sentences of --knowledge, which is not given: name the file as well")
     image, questions = load_image(arguments.image), arguments.questions
     answerer = load_answerer(arguments.model, regions=arguments.regions, answers=arguments.answers)
     choices = None if arguments.choices is None else split_choices(arguments.choices)
     options = {"top_k": arguments.top_k, "choices": choices, "return_regions": bool(arguments.draw)}
     one = len(questions) == 1
-    found = [answerer(image, questions[0], **options)] if one else answerer(image, questions, **options)
+    if arguments.knowledge is not None:
+        found = answerer(rows_with_knowledge(arguments, image, answerer.model.config), **options)
+    else:
+        found = [answerer(image, questions[0], **options)] if one else answerer(image, questions, **options)
     for number, (question, answers) in enumerate(zip(questions, found, strict=True), start=1):
         print_answers(question, answers)
         if arguments.draw:
@@ -92,6 +109,23 @@ def check_questions(questions: Sequence[str]) -> None:
                 f"{question} is an image, not a question, and questions are asked about one image: run the command "
                 f"once for each image"
             )
+
+
+def rows_with_knowledge(arguments: argparse.Namespace, image: Any, config: Any) -> list[dict[str, Any]]:
+    """The questions as rows, each with the sentences of `--knowledge` that are nearest to it.
+
+    As many as the model learnt with, by its config; where that names none, as many as recipes take.
+    """
+    from training.data.knowledge import Knowledge
+    from training.search.knowledge import FactSearch
+
+    model = model_folder(arguments.knowledge_model, default=TRAINED_RETRIEVAL)
+    number = getattr(config, "knowledge_sentences", 0) or Knowledge.sentences
+    with quiet():
+        facts = FactSearch(Knowledge(str(arguments.knowledge), model, number))
+    beside = facts.nearest(arguments.questions)
+    pairs = zip(arguments.questions, beside, strict=True)
+    return [{"image": image, "question": question, "knowledge": sentences} for question, sentences in pairs]
 
 
 def load_answerer(model: str | None, *, regions: str | None = None, answers: Path | None = None, **more: Any) -> Any:

@@ -27,14 +27,14 @@ from training.tasks.questions import (
     mentions_sides,
     question_rows,
 )
-from training.tasks.vqa_recipe import AnswersRecipe
+from training.tasks.vqa_recipe import ListedAnswersRecipe
 
 ACCURACY = "qa_accuracy"
 DRAW = 1  # tells the draw of an image's questions from those of its captions
 
 
 @dataclass
-class QuestionsRecipe(AnswersRecipe):
+class QuestionsRecipe(ListedAnswersRecipe):
     """Which questions pretraining asks about its images, where `model.objectives` name `qa`.
 
     data: `format` and the options of that format, as the `data` of the task `vqa` has them; a question belongs to the

@@ -23,7 +23,7 @@ from training.saved_models import saved_class
 from training.scenes.questions import read_scene_questions
 from training.tasks.build import load_by_split
 from training.tasks.captions import FORMATS as CAPTION_FORMATS
-from training.tasks.vqa_recipe import AnswersRecipe
+from training.tasks.vqa_recipe import ListedAnswersRecipe
 
 FORMATS: dict[str, Callable[..., Dataset]] = {
     **VQA_FORMATS,
@@ -67,7 +67,7 @@ def mentions_sides(questions: Questions) -> np.ndarray:
     return tell_sides([asked, answer, *more, *choices] for asked, answer, more, choices in texts)
 
 
-def listed_answers(rows: Dataset, settings: AnswersRecipe) -> AnswerVocabulary:
+def listed_answers(rows: Dataset, settings: ListedAnswersRecipe) -> AnswerVocabulary:
     """The answers of the recipe's file, or the common ones of the training questions.
 
     Raises `ValueError` as `read_answers` and `build_answers` do.

@@ -159,6 +159,7 @@ class TaskSpec:
     check: `ValueError` for a recipe whose keys do not go together.
     card_facts: (config, folder) -> what a card's table says of a saved model of its classes.
     objectives: the values of `train.objective`; the first is the default.
+    objectives_with: models -> those that are learnt with them, where they are others.
     metrics: each of its figures, without `_x100` -> what a card calls it.
     best_by: the values of `evaluate.metric`; the first is the default.
     score_file: (recipe, path, split=...) -> scores, figures and rows of a file of predictions of any origin.
@@ -193,18 +194,20 @@ class TaskSpec:
     card_facts: Callable[[PreTrainedConfig, Path], dict[str, str]] = no_facts
     reads_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     task_with: Mapping[str, type[Any]] = field(default_factory=dict)
+    objectives_with: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     batches: Callable[[Any, int], Sequence[np.ndarray]] = shuffled_batches
     parts: Mapping[str, "TaskSpec"] = field(default_factory=dict)
 
     def settle(self, recipe: Recipe) -> None:
         """Fill in what a recipe leaves to its task; `ValueError` for what the task cannot be run with."""
         recipe.architecture = recipe.architecture or self.models[0]
-        recipe.train.objective = recipe.train.objective or self.objectives[0]
+        objectives = self.objectives_with.get(recipe.architecture, self.objectives)
+        recipe.train.objective = recipe.train.objective or objectives[0]
         recipe.evaluate.metric = recipe.evaluate.metric or self.best_by[0]
         for key, value, choices in (
             ("architecture", recipe.architecture, self.models),
             ("data.format", recipe.data["format"], tuple(self.formats)),
-            ("train.objective", recipe.train.objective, self.objectives),
+            ("train.objective", recipe.train.objective, objectives),
             ("evaluate.metric", recipe.evaluate.metric, self.best_by),
         ):
             if value not in choices:

@@ -2,12 +2,13 @@
 
 Every answer of the vocabulary is its own yes-or-no question, trained towards the share of annotators who gave it (the
 paper, section 3.3). A step's rows are groups of questions about one image, so that its regions are fetched and
-projected once. The model is the paper's, or a fusion model, which may start from one that learnt otherwise.
+projected once. The model is the paper's, or a fusion model, which may start from one that learnt otherwise, or
+a prefix language model, which writes its answers (`written_answers.py`).
 """
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers import PreTrainedConfig
 
 from modeling_updown import (
     UpDownForVisualQuestionAnswering,
+    UpDownPrefixLMConfig,
     UpDownProcessor,
     UpDownTokenizer,
     UpDownVqaConfig,
@@ -28,6 +30,7 @@ from modeling_updown import (
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.outputs_updown import check_finite
 from training.data.files import listed
+from training.data.knowledge import knowledge_of, question_data
 from training.data.questions.answer_vocabulary import AnswerVocabulary
 from training.data.questions.answers import learned_answers
 from training.data.questions.submission import write_submission
@@ -41,6 +44,8 @@ from training.metrics.vqa.scores import (
 )
 from training.recipe_sections import own_values
 from training.saved_models import saved_class
+from training.search.knowledge import FactSearch
+from training.tasks import prefix_lm
 from training.tasks.build import build_config, build_region_source, source_fields
 from training.tasks.card_facts import text_facts
 from training.tasks.fusion import FUSION_READS, FusionTask
@@ -58,14 +63,11 @@ from training.tasks.questions import (
 from training.tasks.spec import LOOP_READS, Scored, TaskSpec
 from training.tasks.top_down import TopDownTask
 from training.tasks.vqa_recipe import VqaRecipe, check_recipe
+from training.tasks.vqa_submission import submission_kind, submitted
+from training.tasks.written_answers import WRITTEN_READS, WrittenAnswersTask
 from training.text.word_vectors import start_from_vectors
 
 POPE_TITLES = {"precision": "precision", "recall": "recall", "f1": "F1", "yes_share": "share"}
-SUBMITTED_AS = {  # format -> the kind of upload file
-    **dict.fromkeys(("vqa_v2", "lxmert_vqa"), "vqa"),
-    **dict.fromkeys(("gqa", "lxmert_gqa"), "gqa"),
-    **{name: name for name in ("aokvqa", "visual7w")},
-}
 
 
 class VqaTask(TopDownTask):
@@ -80,6 +82,8 @@ class VqaTask(TopDownTask):
     def __init__(self, recipe: VqaRecipe, accelerator: Accelerator):
         super().__init__(recipe, accelerator)
         self.not_computed: dict[str, str] = {}
+        self.num_beams = 1  # of a model that writes
+        self.facts: FactSearch | None = None
         self.new_heads: dict[str, Any] = {}  # of a model of `init_from` that answered no questions
 
     def prepare(self) -> None:
@@ -91,15 +95,16 @@ class VqaTask(TopDownTask):
         self.set_trained()
         self.check_evaluation()
         self.trained = self.questions(rows, flips=recipe.regions.flips)
-        self.groups = question_groups(self.trained.image_of, most=recipe.train.questions_per_image)
-        self.num_rows = len(self.groups)
-        self.token_ids = self.encode_questions(self.trained.rows["question"][:])
+        self.token_ids = self.encode_questions(self.trained)
         self.targets = self.soft_targets(self.trained.rows)
         if not len(self.targets.ids):
             raise ValueError(
                 f"none of the {len(rows)} questions of train.split {recipe.train.split!r} has an answer that the model "
                 "can give: choose another split, or a list of answers that fits them"
             )
+        groups = question_groups(self.trained.image_of, most=recipe.train.questions_per_image)
+        self.groups = self.learnt_groups(groups)
+        self.num_rows = len(self.groups)
         self.sided = mentions_sides(self.trained) if recipe.regions.flips else np.zeros(len(rows), dtype=bool)
         self.choices = self.encode_choices(self.trained.rows) if self.scores_choices else []
         self.correct_choices = np.array(self.trained.rows["correct_choice"][:], dtype=np.int64)
@@ -121,7 +126,7 @@ class VqaTask(TopDownTask):
 
     def rows(self, split: str) -> Dataset:
         """One row a question of that split, as `VQA_FEATURES` has it."""
-        return question_rows(self.recipe.data, split=split)
+        return question_rows(question_data(self.recipe.data), split=split)
 
     def questions(self, rows: Dataset, *, flips: bool = False) -> Questions:
         """Questions whose images have regions; the others are left out, with one warning."""
@@ -211,9 +216,31 @@ class VqaTask(TopDownTask):
 
     # -- inputs -------------------------------------------------------------------------------------------------------
 
-    def encode_questions(self, questions: Sequence[str]) -> list[torch.Tensor]:
-        """Each question's token ids; those of an empty text where the recipe withholds it."""
-        return self.encode([""] * len(questions) if self.recipe.train.withhold == "question" else questions)
+    def learnt_groups(self, groups: list[np.ndarray]) -> list[np.ndarray]:
+        """The groups of questions that something is learnt of; here all, since no answer may be right too."""
+        return groups
+
+    def encode_questions(self, asked: Questions) -> list[torch.Tensor]:
+        """Each question's token ids, with the sentences beside it; of an empty text where the recipe withholds it."""
+        questions = asked.rows["question"][:]
+        texts = [""] * len(questions) if self.recipe.train.withhold == "question" else questions
+        return self.encode_asked(texts, self.knowledge_beside(asked))
+
+    def encode_asked(self, texts: Sequence[str], knowledge: Sequence[Sequence[str]]) -> list[torch.Tensor]:
+        """The token ids of questions, and of the sentences beside each where there are some."""
+        if not knowledge:
+            return self.encode(texts)
+        return self.encode([" ".join((text, *known)) for text, known in zip(texts, knowledge, strict=True)])
+
+    def knowledge_beside(self, asked: Questions) -> list[list[str]]:
+        """The sentences beside each question; an empty list where the recipe has no knowledge."""
+        knowledge = knowledge_of(self.recipe.data)
+        if knowledge is None:
+            return []
+        with self.accelerator.main_process_first():  # it keeps the vectors of the sentences
+            self.facts = self.facts or FactSearch(knowledge, batch_size=self.recipe.evaluate.batch_size)
+        ids = np.array(asked.images["image_id"][:])[asked.image_of].tolist()
+        return self.facts.nearest(asked.rows["question"][:], asked.images, ids)
 
     def encode(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """Each text's word ids, cut to the model's length; one unknown word where there is none."""
@@ -239,16 +266,21 @@ class VqaTask(TopDownTask):
         Images are mirrored by (seed, epoch, group), but for those whose questions tell left from right.
         """
         groups = [self.groups[index] for index in indices]
-        chosen = np.concatenate(groups)
         sided = np.array([self.sided[group].any() for group in groups])
         draws = [np.random.default_rng([self.recipe.seed, epoch, int(index)]).random() < 0.5 for index in indices]
         flipped = np.array(draws) & ~sided & self.recipe.regions.flips
         places = np.array([self.trained.image_of[group[0]] for group in groups])
-        lengths = torch.tensor([len(group) for group in groups])
+        owners = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
         return {
             **self.image_inputs(self.trained.images, places, flipped=flipped),
+            **self.learnt_inputs(np.concatenate(groups), owners, epoch=epoch),
+        }
+
+    def learnt_inputs(self, chosen: np.ndarray, owners: np.ndarray, *, epoch: int) -> dict[str, torch.Tensor]:
+        """Questions by number (N,), about the images `owners` (N,) of the batch, and what is learnt of them."""
+        return {
             **self.word_inputs([self.token_ids[i] for i in chosen]),
-            "image_index": torch.arange(len(groups)).repeat_interleave(lengths),
+            "image_index": torch.from_numpy(owners),
             "labels": self.targets.dense(chosen),
             **(self.choice_inputs([self.choices[i] for i in chosen]) if self.choices else {}),
             **(self.correct_choice(chosen) if self.choices else {}),
@@ -301,6 +333,7 @@ class VqaTask(TopDownTask):
     def score(self, model: Any, *, split: str, num_beams: int = 1, max_images: int = 0) -> Scored:
         """Answer a split, every process its share of the images, and score it as its data set is scored."""
         model.eval()
+        self.num_beams = num_beams
         asked = self.evaluation_questions(split, max_images=max_images)
         found = gather_object(list(self.answered(model, asked)))
         answers = sorted(found, key=lambda answer: answer["row"])
@@ -326,7 +359,7 @@ class VqaTask(TopDownTask):
         mine = np.arange(len(asked.images))[accelerator.process_index :: accelerator.num_processes]
         order = np.argsort(asked.image_of, kind="stable")
         starts = np.searchsorted(asked.image_of[order], np.arange(len(asked.images) + 1))
-        token_ids, choices = self.encode_questions(asked.rows["question"][:]), asked.rows["choices"][:]
+        token_ids, choices = self.encode_questions(asked), asked.rows["choices"][:]
         with tqdm(total=len(mine), desc="answering", unit="image", disable=not accelerator.is_main_process) as bar:
             for first in range(0, len(mine), size):
                 places = mine[first : first + size]
@@ -364,8 +397,12 @@ class VqaTask(TopDownTask):
     def figures(self, scored: Scored, *, num_beams: int = 1) -> dict[str, Any]:
         """What an evaluation says: the hundredfold metrics, also of each kind of question, and what was withheld."""
         withheld = self.recipe.train.withhold
-        figures = answer_figures(scored.metrics, scored.domains, self.not_computed)
+        figures = {**self.decoding(), **answer_figures(scored.metrics, scored.domains, self.not_computed)}
         return {"withheld": withheld, **figures} if withheld else figures
+
+    def decoding(self) -> dict[str, Any]:
+        """What an evaluation says of how answers were found; nothing where each has a score."""
+        return {}
 
     def check_submission(self, split: str) -> None:
         """`ValueError` where nobody takes answers to the questions of a split."""
@@ -411,23 +448,26 @@ class FusionVqaTask(FusionTask, VqaTask):
         return model
 
 
-def submission_kind(data: Mapping[str, Any], split: str) -> str:
-    """The kind of upload file of a recipe's data set; `ValueError` where nobody takes any."""
-    format = scored_format(data, split)
-    if format not in SUBMITTED_AS:
-        raise ValueError(f"nobody takes answers to {format!r}; there are {', '.join(SUBMITTED_AS)}")
-    return SUBMITTED_AS[format]
+class PrefixVqaTask(WrittenAnswersTask, VqaTask):
+    """The same with a prefix language model, which writes its answers."""
 
+    def first_model(self, rows: Dataset) -> Any:
+        """As the base class has it; a captioner of `init_from` gets the answers of the training questions."""
+        folder = self.recipe.init_from
+        if not folder or saved_class(folder) == self.recipe.architecture:
+            return super().first_model(rows)
+        self.any_head = True
+        try:
+            model = self.start_from(folder)
+        finally:
+            self.any_head = False
+        self.vocabulary = self.answer_vocabulary(rows)
+        model.config.id2label = dict(enumerate(self.vocabulary.answers))
+        return model
 
-def submitted(found: Mapping[str, Any], kind: str) -> Any:
-    """What the upload file says of one prediction: A-OKVQA wants choice and answer, Visual7W the choice."""
-    if kind == "aokvqa":
-        return {
-            key: found[name]
-            for key, name in (("multiple_choice", "choice"), ("direct_answer", "answer"))
-            if name in found
-        }
-    return found.get("choice", found["answer"]) if kind == "visual7w" else found["answer"]
+    def build(self, rows: Dataset) -> Any:
+        """A new model: answers, and words without a pretrained language model, are those of the training questions."""
+        return self.build_writer(rows["question"][:], self.answer_vocabulary(rows))
 
 
 def answer_figures(
@@ -468,7 +508,7 @@ def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> 
     what an evaluation says of them, and the rows. Raises `ValueError` for a file of another layout, or whose questions
     are none of the split's.
     """
-    rows = question_rows(recipe.data, split=split, images=False)
+    rows = question_rows(question_data(recipe.data), split=split, images=False)
     ids = rows["question_id"][:]
     format = scored_format(recipe.data, split)
     said, choice_of = read_predicted_answers(predictions, rows, format=format)
@@ -494,6 +534,8 @@ def score_answers(recipe: VqaRecipe, predictions: str | Path, *, split: str) -> 
 
 def card_facts(config: PreTrainedConfig, folder: Path) -> dict[str, str]:
     """What a question answerer reads, how it looks and what it can answer, as name and value."""
+    if config.model_type == UpDownPrefixLMConfig.model_type:
+        return {**prefix_lm.card_facts(config, folder), "Answers": "written, or the likeliest of given ones"}
     if hasattr(config, "text_config"):
         return {**text_facts(config), "Answers": f"{config.num_answers:,}"}
     asked = {"concat": "question and region joined", "multiply": "question times region"}[config.attention]
@@ -519,18 +561,26 @@ SPEC = TaskSpec(
     task=VqaTask,
     hub_task="visual-question-answering",
     counted="questions",
-    models=("UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"),
-    task_with={"UpDownFusionForVisualQuestionAnswering": FusionVqaTask},
+    models=(
+        *("UpDownForVisualQuestionAnswering", "UpDownFusionForVisualQuestionAnswering"),
+        "UpDownPrefixLMForVisualQuestionAnswering",
+    ),
+    task_with={
+        "UpDownFusionForVisualQuestionAnswering": FusionVqaTask,
+        "UpDownPrefixLMForVisualQuestionAnswering": PrefixVqaTask,
+    },
     formats=FORMATS,
     reads=(*LOOP_READS, "regions", "train.questions_per_image", "train.withhold"),
     reads_with={
         "UpDownForVisualQuestionAnswering": ("train.word_vectors", "train.min_word_count"),
         "UpDownFusionForVisualQuestionAnswering": FUSION_READS,
+        "UpDownPrefixLMForVisualQuestionAnswering": WRITTEN_READS,
     },
     recipe=VqaRecipe,
     check=check_recipe,
     card_facts=card_facts,
     objectives=("binary_cross_entropy",),
+    objectives_with={"UpDownPrefixLMForVisualQuestionAnswering": ("cross_entropy",)},
     metrics={
         "accuracy": "accuracy",
         "accuracy_agree_of_three": "accuracy, min(n/3, 1)",

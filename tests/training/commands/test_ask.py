@@ -11,6 +11,8 @@ from transformers import pipeline
 from tests import tiny
 from tests.modeling_updown.test_pipeline_regions import ANSWERS, answerer, lxmert, tokenizer
 from training import cli
+from training.data.knowledge import Knowledge
+from training.search.knowledge import FactSearch
 
 QUESTIONS = ["Is there a brown dog?", "how many men?"]
 
@@ -115,7 +117,8 @@ def test_models_that_answer_no_questions(
     expected = (
         f"updown ask: {captioner} holds a model of type 'updown_captioning' (UpDownForImageCaptioning), but "
         "UpDownForVisualQuestionAnswering (type 'updown_vqa') or UpDownFusionForVisualQuestionAnswering (type "
-        "'updown_fusion') is wanted: name a folder of that kind\n"
+        "'updown_fusion') or UpDownPrefixLMForVisualQuestionAnswering (type 'updown_prefix_lm') is wanted: name a "
+        "folder of that kind\n"
     )
     assert capsys.readouterr().err == expected
     monkeypatch.setattr("training.commands.ask.TRAINED_VQA", str(tmp_path / "absent"))
@@ -143,3 +146,24 @@ def test_lxmert_asks_with_one_of_our_detectors(image: Path, tmp_path: Path, caps
     assert run(*command, *given[:2]) == 2 and "(updown ask: --answers)" in capsys.readouterr().err
     (tmp_path / "answers.json").write_text(json.dumps("yes"))
     assert run(*command, *given) == 2 and "the option --answers should name the words" in capsys.readouterr().err
+
+
+def test_knowledge_stands_beside_each_question(image: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many of the nearest sentences as the model learnt with, of a model that writes."""
+    writes = tiny.save_tiny_prefix_vqa(tmp_path / "writes", knowledge_sentences=1)
+    retrieval = tiny.save_tiny_retrieval(tmp_path / "retrieval")
+    (tmp_path / "facts.txt").write_text("a brown dog\ntwo men ride a wave\n")
+    given = ("--model", writes, "--top-k", 2, "--knowledge", tmp_path / "facts.txt", "--knowledge-model", retrieval)
+    assert run(image, *QUESTIONS, *given) == 0
+    beside = FactSearch(Knowledge(str(tmp_path / "facts.txt"), str(retrieval), 1)).nearest(QUESTIONS)
+    vqa = pipeline("visual-question-answering", model=str(writes))
+    answers = [vqa(str(image), text, knowledge=own, top_k=2) for text, own in zip(QUESTIONS, beside, strict=True)]
+    expected = [line for text, own in zip(QUESTIONS, answers, strict=True) for line in (text, *lines_of(own))]
+    assert capsys.readouterr().out.splitlines() == expected
+    (tmp_path / "facts.txt").write_text("")
+    assert run(image, *QUESTIONS, *given) == 2
+    assert "facts.txt holds no sentence: write one a line" in capsys.readouterr().err
+    assert run(image, QUESTIONS[0], "--knowledge-model", retrieval) == 2
+    assert "--knowledge-model finds sentences of --knowledge, which is not given" in capsys.readouterr().err
+    assert run(image, QUESTIONS[0], *given[:-1], tmp_path / "gone") == 2
+    assert "there is no model folder" in capsys.readouterr().err

@@ -248,6 +248,10 @@ def test_card_of_a_prefix_language_model(tmp_path: Path, tuning: str, told: str)
     assert "| Beams by default | 3 |\n| Longest text by default | 12 tokens |" in card.text
     assert ("timm, transformers and peft." in card.text) == (tuning == "lora")
     assert "stand as a prefix" in card.text
+    answering = tiny_prefix_lm_config(tuning=tuning, architectures=["UpDownPrefixLMForVisualQuestionAnswering"])
+    card = card_of(answering, tmp_path)
+    assert told in card.text and card.data.pipeline_tag == "visual-question-answering"
+    assert "| Answers | written, or the likeliest of given ones |" in card.text and "It always writes" in card.text
     config = tiny_prefix_lm_config(prefix_attention="causal")
     facts = word_facts(config, tmp_path, model="UpDownPrefixLMForImageCaptioning")
     assert facts["A region sees"].endswith("before it")

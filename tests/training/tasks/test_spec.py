@@ -65,6 +65,9 @@ def recipe_of(folder: Path, task: str, model: str) -> Any:
         recipe.model["objectives"] = {"itc": 1, "mlm": 1, "mrfr": 1}
     if model == "UpDownFusionForMaskedLM":
         recipe.model["objectives"], recipe.evaluate.metric = {"mlm": 1}, "mlm_accuracy"
+    if model == "UpDownPrefixLMForVisualQuestionAnswering":
+        recipe.train.objective = "cross_entropy"
+        recipe.model, recipe.text.vocabulary_size = {"text_config": {**GPT, "n_positions": 64}}, 300
     if model == "UpDownFusionForVisualQuestionAnswering":
         recipe.model, recipe.text.vocabulary_size = {"text_config": BERT}, 300
     return recipe

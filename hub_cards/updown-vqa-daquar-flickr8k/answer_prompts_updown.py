@@ -1,0 +1,1 @@
+../../modeling_updown/answer_prompts_updown.py
