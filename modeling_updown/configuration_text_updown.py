@@ -80,6 +80,9 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         whose answers are its classes; what these learn, `problem_type` says as in transformers.
     answer_dropout (`float`, defaults to 0.0):
         Before the answers.
+    answer_similarity (`bool`, defaults to `False`):
+        Visual entailment: the cosine of image and statement, each read by itself and projected as for retrieval, joins
+        what their joint vector says.
     image_pairs (`"pair"`, `"triplet"` or `"pair_biattention"`, defaults to `"pair_biattention"`):
         How a statement about `num_images` images is read, in UNITER's words for two: with each image by itself, whose
         joint vectors are joined; with all in one pass; or with each by itself, after which the words and regions of
@@ -158,6 +161,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     answer_hidden_size: int | None = None
     num_answers: int | None = None
     answer_dropout: float | int = 0.0
+    answer_similarity: bool = False
     image_pairs: Literal["pair", "triplet", "pair_biattention"] = "pair_biattention"
     image_pairs_dropout: float | int = 0.1
     grounding_score: Literal["concat", "multiply", "region"] = "concat"

@@ -2,6 +2,8 @@
 
     z = [CLS] of statement and image read together
     s = W_o dropout(LN(GELU(W z)))                               classes: entailment, neutral, contradiction (SNLI-VE)
+    s = W_o dropout(LN(GELU(W z))) + E w cos(P_v v, P_t t)       with `config.answer_similarity`; v and t: [CLS] or mean
+                                                                 of image and statement, each read by itself; E: width
 
     pair              z_k = [CLS] of statement and image k,  s = W [z_1, .., z_K]                         (NLVR2)
     triplet           z = [CLS] of statement and all images in one pass,  s = W z
@@ -12,6 +14,7 @@ The heads of UNITER (Chen et al. 2020); regions carry which image of a pair they
 is `class_loss` of `losses_updown.py`, by `config.problem_type`. N statements may share P images.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,7 +22,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .arguments_updown import standard_forward
-from .compat_updown import is_traced
+from .compat_updown import is_loaded, is_traced
 from .configuration_text_updown import UpDownFusionConfig
 from .losses_updown import class_loss
 from .modeling_attention import TextRows
@@ -53,12 +56,32 @@ class UpDownFusionForVisualEntailment(UpDownFusionPreTrainedModel):
         super().__init__(config)
         self.fusion = UpDownFusionModel(config)
         self.build_answers()
+        if config.answer_similarity:  # projections under the names that retrieval's have
+            self.image_projection = nn.Linear(config.hidden_size, config.projection_size, bias=False)
+            self.text_projection = nn.Linear(config.hidden_size, config.projection_size, bias=False)
+            self.of_similarity = nn.Linear(1, config.num_labels, bias=False)  # w
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        weight: Any = getattr(module, "weight", None)
+        if module is getattr(self, "of_similarity", None) and not is_loaded(weight):
+            nn.init.zeros_(weight)
 
     @property
     def region_source(self) -> Any:  # type: ignore[override]
         """The region source, which the fusion model owns."""
         return self.fusion.region_source
+
+    def similarity(self, texts: Mapping[str, Any], images: Regions, image_index: torch.Tensor | None) -> torch.Tensor:
+        """Of N statements the cosine (N, 1) of each with its image, both read by themselves."""
+        seen = {"region_embeds": images.region_features, "region_mask": images.region_mask}
+        of_images = F.normalize(self.image_projection(self.fusion(**seen, return_dict=True).pooler_output), dim=-1)
+        of_texts = F.normalize(self.text_projection(self.fusion(**texts, return_dict=True).pooler_output), dim=-1)
+        sizes: Any = {"num_texts": len(of_texts), "num_images": len(of_images)}
+        rows = TextRows.of(image_index, **sizes, device=of_texts.device)
+        return (of_texts * rows.of_images(of_images)).sum(dim=-1, keepdim=True)
 
     @standard_forward
     def forward(
@@ -96,11 +119,14 @@ class UpDownFusionForVisualEntailment(UpDownFusionPreTrainedModel):
         fields = optional_fields(kwargs | said)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
         images, image_index = self.fusion.embedded_rows(regions, image_index)
-        texts: Any = {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds, "image_index": image_index}
+        texts: Any = {"input_ids": input_ids, "attention_mask": attention_mask, "inputs_embeds": inputs_embeds}
         seen: Any = {"region_embeds": images.region_features, "region_mask": images.region_mask}
         shown: Any = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
-        joint = self.fusion(input_ids, **texts, **seen, **shown, return_dict=True)
+        joint = self.fusion(**texts, **seen, **shown, image_index=image_index, return_dict=True)
         logits = self.answer_logits(joint.pooler_output)  # (N, C)
+        if self.config.answer_similarity:
+            alike = self.similarity(texts, images, image_index)
+            logits = logits + self.of_similarity(alike * self.config.projection_size)
         attentions = None
         if joint.attentions:
             words, mask = self.fusion.word_mask(input_ids, inputs_embeds, attention_mask), images.region_mask

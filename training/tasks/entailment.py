@@ -29,7 +29,7 @@ class EntailmentTask(StatementsTask):
 
     labels = ENTAILMENT
     formats = FORMATS
-    head = ("answer_hidden_size", "answer_dropout", "problem_type")
+    head = ("answer_hidden_size", "answer_dropout", "answer_similarity", "problem_type")
 
     def scored(self, found: Sequence[str], asked: Statements) -> Scored:
         """Accuracy, also of each true class; what is drawn anew for intervals are images, with all their statements."""
