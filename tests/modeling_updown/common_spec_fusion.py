@@ -203,6 +203,13 @@ class EntailmentSpec(FusionSpec):
     overrides = FusionVqaSpec.overrides
 
 
+class AlikeEntailmentSpec(EntailmentSpec):
+    """The same, reading also how alike image and statement are."""
+
+    name = "AlikeEntailment"
+    config_kwargs = EntailmentSpec.config_kwargs | {"answer_similarity": True, "projection_size": 12}
+
+
 class ImagePairsSpec(EntailmentSpec):
     """Statements about two images, each read with one of them."""
 

@@ -45,6 +45,24 @@ class TestEntailment:
         expected = product(model.answers, normed(hidden, model.before_answers.norm))
         assert output.logits[1].tolist() == pytest.approx(expected, abs=1e-6)
 
+    def test_similarity_by_hand(self) -> None:
+        """The cosine of each statement and its image, each read alone, joins the scores; a new model leaves it out."""
+        model, plain = entailer(answer_similarity=True, projection_size=6), entailer()
+        images, words = uneven(), texts(lengths=[7, 4, 6])
+        given = {"input_ids": words, "image_index": torch.tensor([2, 0, 2]), **images}
+        assert not model.of_similarity.weight.any()
+        lacking = plain.load_state_dict(model.state_dict(), strict=False)
+        assert not lacking.missing_keys
+        torch.testing.assert_close(model(**given).logits, plain(**given).logits)
+        torch.nn.init.normal_(model.of_similarity.weight)
+        for row, image in enumerate([2, 0, 2]):
+            one = {name: images[name][image : image + 1] for name in IMAGES}
+            seen = model.image_projection(model.fusion(**one).pooler_output)
+            said = model.text_projection(model.fusion(words[row : row + 1]).pooler_output)
+            alike = float((seen * said).sum() / seen.norm() / said.norm())
+            expected = plain(**given).logits[row] + 6 * alike * model.of_similarity.weight[:, 0]
+            torch.testing.assert_close(model(**given).logits[row], expected, atol=1e-5, rtol=1e-5)
+
     @pytest.mark.parametrize("count", [1, 4])
     def test_any_number_of_classes(self, count: int) -> None:
         model = entailer(id2label={i: f"class {i}" for i in range(count)})

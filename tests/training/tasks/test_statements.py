@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from modeling_updown import UpDownFusionForImagePairs, UpDownFusionForVisualEntailment
 from tests.tiny import save_tiny_entailment, save_tiny_retrieval
@@ -126,6 +127,7 @@ def test_other_forms_train_from_a_retrieval_model(tmp_path: Path) -> None:
         ("pairs", {"image_pairs": "pair"}),
         ("pairs", {"image_pairs": "pair_biattention"}),
         ("entailment", {"answer_dropout": 0.1}),
+        ("entailment", {"answer_similarity": True}),
     ):
         data = {"format": "scenes", "num_scenes": {"train": 8, "val": 4, "test": 4}, "image_size": 64}
         recipe = tiny_statements_recipe(tmp_path, task=task, init_from=str(start), data=data, model=fields)
@@ -133,6 +135,9 @@ def test_other_forms_train_from_a_retrieval_model(tmp_path: Path) -> None:
         task_made = prepared(recipe)
         config = task_made.model.config
         assert all(getattr(config, name) == value for name, value in fields.items()) and config.objectives == {}
+        if config.answer_similarity:
+            saved = load_file(start / "model.safetensors")["text_projection.weight"]
+            assert torch.equal(task_made.model.text_projection.weight, saved)
         assert len(config.id2label) == CLASSES[task] and config.num_images == (2 if task == "pairs" else 1)
         inputs = task_made.inputs(np.arange(3), epoch=0)
         loss, count, _ = task_made.loss(task_made.model, inputs)
