@@ -388,6 +388,12 @@ class PrefixVqaSpec(PrefixLMSpec):
     name = "PrefixVqa"
     all_model_classes = (UpDownPrefixLMForVisualQuestionAnswering,)
     auto = {"AutoModelForVisualQuestionAnswering": UpDownPrefixLMForVisualQuestionAnswering}
+    # the words of its answers, and not the classes that this Auto class has the tests make
+    labels_for = {
+        "UpDownPrefixLMForVisualQuestionAnswering": lambda spec, config: torch.ones(
+            spec.batch_size, spec.seq_length, dtype=torch.long
+        )
+    }
 
 
 TAGS: dict[str, Any] = {"object_tag_names": ["cat", "dog", "tree"], "attribute_tags": 2, "tag_embedding_size": 6}
