@@ -15,6 +15,7 @@ the command line: `--set train.epochs=3`.
 """
 
 import dataclasses
+import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -330,13 +331,15 @@ def _build(kind: type, content: dict[str, Any], name: str) -> Any:
 
 
 def _check_limits(name: str, value: Any, limits: Mapping[str, float]) -> None:
-    """`ValueError` for a value that is outside of the limits of its key (see `recipe_sections.key`)."""
+    """`ValueError` for a value that is outside of the limits of its key (see `recipe_sections.key`), or not finite."""
     if "length" in limits and len(value) != limits["length"]:
         raise ValueError(f"{name} is {value}, but must be a list of {limits['length']}")
     bounds = {bound: limit for bound, limit in limits.items() if bound in LIMITS}
     if not all(LIMITS[bound][0](value, limit) for bound, limit in bounds.items()):
         asked = " and ".join(LIMITS[bound][1].format(limit) for bound, limit in bounds.items())
         raise ValueError(f"{name} is {value}, but must be {asked}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, but must be a finite number")
 
 
 def also_elsewhere(key: Any, section: str) -> str:
