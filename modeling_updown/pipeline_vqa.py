@@ -275,8 +275,8 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
             if len(words) + len(beside) > most:
                 warned.add("knowledge")
                 logger.warning(
-                    f"{question.name} has {len(words) + len(beside)} words with its knowledge, of which the model reads "
-                    f"the first {most}; further cut ones are not told"
+                    f"{question.name} has {len(words) + len(beside)} words with its knowledge, of which the model "
+                    f"reads the first {most}; further cut ones are not told"
                 )
         if not set(words) - {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id} and "unknown" not in warned:
             warned.add("unknown")

@@ -120,9 +120,9 @@ def changed(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 def with_parts_beside(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """A recipe's content, in which parts whose files lie beside its own name them by their whole path."""
     data = content.get("data")
-    parts = data.get("parts") if isinstance(data, dict) else None
-    if not isinstance(parts, dict):
+    if not isinstance(data, dict) or not isinstance(data.get("parts"), dict):
         return content
+    parts = data["parts"]
     found = {name: entry for name, entry in parts.items() if isinstance(entry, dict)}
     found = {name: entry for name, entry in found.items() if isinstance(entry.get("recipe"), str)}
     found = {name: {**entry, "recipe": str(path.parent / entry["recipe"])} for name, entry in found.items()}

@@ -236,8 +236,9 @@ class VqaTask(TopDownTask):
         cut = sum(len(read) < len(ids) for read, ids in zip(made, whole, strict=True))
         if cut:
             warnings.warn(
-                f"{cut} of {len(made)} questions with their knowledge are longer than the {self.recipe.train.max_words} "
-                "word pieces of train.max_words, and lose its end: raise it, or take fewer sentences",
+                f"{cut} of {len(made)} questions with their knowledge are longer than the "
+                f"{self.recipe.train.max_words} word pieces of train.max_words, and lose its end: raise it, or take "
+                "fewer sentences",
                 stacklevel=2,
             )
         return made

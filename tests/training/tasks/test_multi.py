@@ -326,9 +326,9 @@ def test_a_part_is_published_and_the_folder_of_all_names_its_parts(trained: tupl
             push(folder, "someone/all", dry_run=True, output=tmp_path / "all")
 
 
-def test_a_split_without_the_metric_of_a_part_is_told(trained: tuple, tmp_path: Path) -> None:
+def test_a_split_without_the_metric_of_a_part_is_told(trained: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     task = prepared(trained[0])
-    task.parts["pairs"].recipe.evaluate.metric = "balance"
+    monkeypatch.setattr(task.parts["pairs"].recipe.evaluate, "metric", "balance")
     with pytest.warns(UserWarning, match="data.parts.pairs: the split 'val' has no balance, so that the parts have no"):
         assert math.isnan(task.score(task.model, split="val", num_beams=1).metrics["mean"])
 
