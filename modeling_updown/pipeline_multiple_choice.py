@@ -204,11 +204,15 @@ class UpDownMultipleChoicePipeline(Pipeline):
         if self.processor is None:
             raise ValueError("this model links words to regions, by its processor: give the pipeline processor=...")
         tags = {name: [number] for number, name in enumerate(boxes)}
+        unread = next((name for name in boxes if not any(f"[{name}]" in text for text in texts)), None)
+        if unread is not None:
+            logger.warning(f"the box of {unread!r} is not read, since no text names it in brackets: write [{unread}]")
         try:
             return self.processor(text=list(texts), tags=tags, **options)
         except ValueError as error:
             raise ValueError(
-                f"{error}: give its box in pixels, boxes={{'person1': (x1, y1, x2, y2)}}, or write it without brackets"
+                f"{error}: give its box in pixels, boxes={{'person1': (x1, y1, x2, y2)}} (updown choose: --box), "
+                "or write it without brackets"
             ) from error
 
     @property

@@ -188,7 +188,10 @@ def checked_knowledge(knowledge: Any, *, name: str) -> tuple[str, ...]:
         raise ValueError(f"{name} must be a list of sentences, not {str(knowledge)[:80]!r}")
     strange = next((text for text in knowledge if not isinstance(text, str) or not text.strip()), None)
     if strange is not None:
-        raise ValueError(f"{name} holds {strange!r:.80}, which is no sentence: give texts")
+        raise ValueError(
+            f"{name} holds {strange!r:.80}, which is no sentence: give texts (those of each of several questions stand "
+            "in rows of image, question and knowledge)"
+        )
     return tuple(text.strip() for text in knowledge)
 
 

@@ -102,7 +102,10 @@ class UpDownVisualReasoningPipeline(Pipeline):
         images = list(image) if several else [image]
         if len(images) != self.num_images:
             kind = type(self.model).__name__
-            raise ValueError(f"{len(images)} images are given, but this {kind} reads {self.num_images} together")
+            raise ValueError(
+                f"{len(images)} images are given, but this {kind} reads {self.num_images} together: give as "
+                "many beside each statement (updown entail: the first, others by --with)"
+            )
         return images
 
     def _sanitize_parameters(self, timeout: float | None = None, **settings: Any) -> tuple[dict, dict, dict]:

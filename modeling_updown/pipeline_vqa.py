@@ -270,6 +270,14 @@ class UpDownVisualQuestionAnsweringPipeline(Pipeline):
                 f"{question.name} has {len(words)} words, of which the model reads the first {most}; "
                 "further long ones are truncated without a warning"
             )
+        if question.knowledge and not self.writes and "knowledge" not in warned:
+            beside = self.tokenizer(" ".join(question.knowledge), add_special_tokens=False, verbose=False)["input_ids"]
+            if len(words) + len(beside) > most:
+                warned.add("knowledge")
+                logger.warning(
+                    f"{question.name} has {len(words) + len(beside)} words with its knowledge, of which the model "
+                    f"reads the first {most}; further cut ones are not told"
+                )
         if not set(words) - {self.tokenizer.unk_token_id, self.tokenizer.pad_token_id} and "unknown" not in warned:
             warned.add("unknown")
             logger.warning(

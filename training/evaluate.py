@@ -22,7 +22,7 @@ from training.data.boxes.object_names import read_object_names
 from training.data.files import read_json, write_json
 from training.metrics.item_scores import write_item_scores
 from training.recipe import read_recipe
-from training.recipe_sections import Recipe
+from training.recipe_sections import Recipe, is_read
 from training.tasks import TASKS, build_task
 from training.tasks.spec import Scored, Task, TaskSpec
 
@@ -67,6 +67,7 @@ def evaluate_recipe(
     recipe = read_recipe(recipe_path, changes)
     split, beams = split or recipe.evaluate.final_split, num_beams or recipe.evaluate.final_num_beams
     boxes = read_objects(recipe, objects)
+    check_beams(recipe, num_beams)
     check_samples(recipe, num_samples, predictions=predictions)
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     options |= {"--objects": objects, "--samples": num_samples}
@@ -101,6 +102,14 @@ def read_objects(recipe: Recipe, path: str | Path | None) -> dict[str, set[str]]
         able = ", ".join(name for name, other in TASKS.items() if other.scores_objects)
         raise ValueError(f"--objects is for a recipe of {able}, and this one is of the task {recipe.task}")
     return read_object_names(path)
+
+
+def check_beams(recipe: Recipe, num_beams: int | None) -> None:
+    """`ValueError` for a number of beams that is asked for where nothing is written, so that none would be used."""
+    key, reads = "evaluate.final_num_beams", TASKS[recipe.task].keys_read(recipe.architecture)
+    if num_beams is not None and (not is_read(key, reads) or recipe.evaluate.answers == "rank"):
+        why = "ranks answers" if is_read(key, reads) else "writes nothing"
+        raise ValueError(f"--num-beams is for what a model writes, and this recipe {why}: leave it out")
 
 
 def check_samples(recipe: Recipe, num_samples: int | None, *, predictions: str | Path | None) -> None:

@@ -15,6 +15,7 @@ the command line: `--set train.epochs=3`.
 """
 
 import dataclasses
+import math
 import operator
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +32,7 @@ from training.shipped import RECIPES
 from training.tasks import TASKS
 from training.tasks.spec import RUN_READS, TaskSpec
 
+PART_KEYS = ("recipe", "weight")  # of a part of a recipe; others are those of the recipe that it names
 THE_RECIPE = "the recipe"  # as errors call what holds the sections
 KIND_NAMES = {int: "whole number", float: "number", str: "text", bool: "true or false", dict: "section", list: "list"}
 LIMITS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
@@ -84,8 +86,9 @@ def build_recipe(content: dict[str, Any]) -> Recipe:
 def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The keys of a recipe's file, joined with those of the recipe that it names as its `base`.
 
-    path: of a file; above: the recipes that led to it. A `base` is a path relative to that file, or the name of a
-    recipe that comes along. Raises `ValueError` for a file that is no recipe, and for recipes that stand on each other.
+    path: of a file; above: the recipes that led to it. A `base`, or the `recipe` of a part, is a path relative to that
+    file, or the name of a recipe that comes along. Raises `ValueError` for a file that is no recipe, and for recipes
+    that stand on each other.
     """
     if path.resolve() in above:
         circle = " -> ".join(map(str, [*above, path.resolve()]))
@@ -93,7 +96,7 @@ def read_content(path: Path, *, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     content = read_keys(path)
     if content is None:
         raise ValueError(f"{path} holds no keys; see the recipes in training/recipes/")
-    content = with_new_names(content, source=f"{path}: ")
+    content = with_parts_beside(with_new_names(content, source=f"{path}: "), path)
     base = content.pop("base", None)
     if base is None:
         return content
@@ -112,6 +115,19 @@ def changed(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     lost = {"data"} if isinstance(own.get("data"), dict) and "format" in own["data"] else set()
     lost |= {"model"} if "architecture" in own else set()  # fields of another class
     return joined({key: value for key, value in base.items() if key not in lost}, own)
+
+
+def with_parts_beside(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A recipe's content, in which parts whose files lie beside its own name them by their whole path."""
+    data = content.get("data")
+    if not isinstance(data, dict) or not isinstance(data.get("parts"), dict):
+        return content
+    parts = data["parts"]
+    found = {name: entry for name, entry in parts.items() if isinstance(entry, dict)}
+    found = {name: entry for name, entry in found.items() if isinstance(entry.get("recipe"), str)}
+    found = {name: {**entry, "recipe": str(path.parent / entry["recipe"])} for name, entry in found.items()}
+    beside = {name: entry for name, entry in found.items() if Path(entry["recipe"]).is_file()}
+    return {**content, "data": {**data, "parts": {**parts, **beside}}}
 
 
 def with_parts(data: Any, spec: TaskSpec) -> Any:
@@ -137,7 +153,10 @@ def _build_part(entry: Any, spec: TaskSpec) -> dict[str, Any]:
             "it lacks recipe, such as `recipe: entailment/scenes`; other keys change that recipe, and `weight` is that "
             "of its loss"
         )
-    own = {key: value for key, value in entry.items() if key not in ("recipe", "weight")}
+    own = {key: value for key, value in entry.items() if key not in PART_KEYS}
+    meant = next((key for key in own if key not in all_sections() and did_you_mean(key, PART_KEYS)), None)
+    if meant is not None:
+        raise ValueError(f"unknown key {meant!r}{did_you_mean(meant, PART_KEYS)}")
     of_the_run = [key for key in ("task", "output", "seed") if key in own]
     for section in ("train", "evaluate"):
         given = own[section] if isinstance(own.get(section), dict) else {}
@@ -312,13 +331,15 @@ def _build(kind: type, content: dict[str, Any], name: str) -> Any:
 
 
 def _check_limits(name: str, value: Any, limits: Mapping[str, float]) -> None:
-    """`ValueError` for a value that is outside of the limits of its key (see `recipe_sections.key`)."""
+    """`ValueError` for a value that is outside of the limits of its key (see `recipe_sections.key`), or not finite."""
     if "length" in limits and len(value) != limits["length"]:
         raise ValueError(f"{name} is {value}, but must be a list of {limits['length']}")
     bounds = {bound: limit for bound, limit in limits.items() if bound in LIMITS}
     if not all(LIMITS[bound][0](value, limit) for bound, limit in bounds.items()):
         asked = " and ".join(LIMITS[bound][1].format(limit) for bound, limit in bounds.items())
         raise ValueError(f"{name} is {value}, but must be {asked}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, but must be a finite number")
 
 
 def also_elsewhere(key: Any, section: str) -> str:

@@ -15,6 +15,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 import modeling_updown
 from modeling_updown.modeling_base import SAME_WEIGHTS
+from training.data.files import listed
 
 
 def check_kind(folder: str | Path, wanted: Sequence[type[Any]], *, any_head: bool = False) -> PreTrainedConfig:
@@ -48,6 +49,19 @@ def check_kind(folder: str | Path, wanted: Sequence[type[Any]], *, any_head: boo
     )
 
 
+def no_config(folder: str | Path) -> str:
+    """A sentence for a folder without a config, which names the folders of models in it, as a run has them.
+
+    >>> no_config("photos")
+    'photos holds no config.json: give a folder that model.save_pretrained wrote'
+    """
+    folder, wanted = Path(folder), "config.json"
+    inside = [path.parent for pattern in ("*", "best", "best/*") for path in sorted(folder.glob(f"{pattern}/{wanted}"))]
+    names = listed([str(path) for path in dict.fromkeys(inside)])
+    cure = f"a folder of a model in it, {names}" if inside else "a folder that model.save_pretrained wrote"
+    return f"{folder} holds no {wanted}: give {cure}"
+
+
 def load_with_processor(
     folder: str | Path,
     kind: Any,
@@ -69,6 +83,8 @@ def load_with_processor(
     name = str(folder)
     if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
+    if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"no model can be loaded from {no_config(folder)}")
     try:
         check_kind(folder, [kind], any_head=any_head)
         model = load_whole(kind, name, dtype=torch.float32) if load is None else load(folder)

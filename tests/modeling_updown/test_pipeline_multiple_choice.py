@@ -119,6 +119,14 @@ def test_words_carry_the_regions_of_their_boxes(linking):
     assert [other[choice] for choice in CHOICES] != pytest.approx(expected, abs=1e-6)
 
 
+def test_a_box_that_no_text_names_is_told(linking, caplog):
+    boxes = {"dog1": (0, 0, 20, 15), "cat2": (0, 0, 9, 9)}
+    with caplog.at_level("WARNING"):
+        linking(tiny_image(2), "is [dog1] brown?", choices=CHOICES, boxes=boxes)
+    assert "the box of 'cat2' is not read, since no text names it in brackets: write [cat2]" in caplog.text
+    assert "dog1" not in caplog.text
+
+
 def test_a_region_source_may_be_given_and_its_regions_kept(tmp_path):
     folder = save_tiny_multiple_choice(tmp_path, vision_config=None, region_feature_size=96)
     with pytest.raises(ValueError, match="has no detector of its own: give the pipeline region_source="):

@@ -91,7 +91,7 @@ def test_each_text_is_given_once() -> None:
     assert found["answers"] == ["a dog", "dog"] and found["scores"].log().tolist() == pytest.approx([-0.5, -2.0])
 
 
-def test_what_cannot_be_is_told(folder: Path, vqa: Any, tmp_path: Path) -> None:
+def test_what_cannot_be_is_told(folder: Path, vqa: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ValueError, match="this model writes its answers: leave answers out"):
         pipeline("visual-question-answering", model=str(folder), answers=["yes"])
     held = "holds an UpDownPrefixLMForVisualQuestionAnswering, whose outputs are not those of UpDownPrefixLMForImageCap"
@@ -100,7 +100,11 @@ def test_what_cannot_be_is_told(folder: Path, vqa: Any, tmp_path: Path) -> None:
     captioner = tiny.save_tiny_prefix_lm(tmp_path / "captioner")
     with pytest.raises(ValueError, match="holds an UpDownPrefixLMForImageCaptioning, whose outputs are not those"):
         pipeline("visual-question-answering", model=str(captioner))
-    for knowledge, cure in (("a fact", "must be a list of sentences"), (["a", " "], "holds ' ', which is no sentence")):
+    for knowledge, cure in (
+        ("a fact", "must be a list of sentences"),
+        (["a", " "], "holds ' ', which is no sentence"),
+        ([["a"]], r"holds \['a'\], .* stand in rows"),
+    ):
         with pytest.raises(ValueError, match=f"knowledge {cure}"):
             vqa(IMAGES[0], QUESTIONS[0], knowledge=knowledge)
     few = pipeline("visual-question-answering", model=str(tiny.save_tiny_vqa(tmp_path / "vqa")), device="cpu")
@@ -108,3 +112,9 @@ def test_what_cannot_be_is_told(folder: Path, vqa: Any, tmp_path: Path) -> None:
         few(IMAGES[0], QUESTIONS[0], knowledge=["a fact"])
     fusion = pipeline("visual-question-answering", model=str(tiny.save_tiny_fusion_vqa(tmp_path / "f")), device="cpu")
     assert not same(fusion(IMAGES[0], QUESTIONS[0]), fusion(IMAGES[0], QUESTIONS[0], knowledge=["a brown dog"]))
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        fusion(IMAGES[0], "dog?", knowledge=["dog " * 58])
+        assert not caplog.text
+        fusion(IMAGES[0], "dog?", knowledge=["dog " * 70])
+    assert "the question has 72 words with its knowledge, of which the model reads the first 62" in caplog.text

@@ -19,6 +19,7 @@ from tests.training.tiny_run import (
     tiny_detection_recipe,
     tiny_recipe,
     tiny_retrieval_recipe,
+    tiny_statements_recipe,
     tiny_vqa_recipe,
     train_here,
     write_questions,
@@ -354,6 +355,15 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         evaluate_recipe(path, model="runs/no/where")
     with pytest.raises(ValueError, match="none.yaml is not there"):
         evaluate_recipe(tmp_path / "none.yaml")
+
+
+def test_beams_of_what_is_not_written_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tiny_statements_recipe(tmp_path).as_dict()))
+    with pytest.raises(ValueError, match="--num-beams is for what a model writes, and this recipe writes nothing"):
+        evaluate_recipe(path, num_beams=2)
+    with pytest.raises(ValueError, match="and this recipe ranks answers: leave it out"):
+        evaluate_recipe("vqa/scenes_prefix", num_beams=2, changes=["evaluate.answers=rank"])
 
 
 def test_captions_come_in_the_order_of_the_ids() -> None:

@@ -136,6 +136,8 @@ MISTAKES = {
     "train: epochs is 0, but must be 1 or more": "train: {epochs: 0}",
     "train: learning_rate is 'fast', which is no number": "train: {learning_rate: fast}",
     "train: learning_rate is nan, but must be 0 or more": "train: {learning_rate: .nan}",
+    "evaluate: length_penalty is nan, but must be a finite number": "evaluate: {length_penalty: .nan}",
+    "train: learning_rate is inf, but must be a finite number": "train: {learning_rate: .inf}",
     "train: label_smoothing is 1.0, but must be 0 or more and below 1": "train: {label_smoothing: 1}",
     "train: schedule is 'wavy'; choose one of 'cosine', 'linear'": "train: {schedule: wavy}",
     "train: betas is [0.9], but must be a list of 2": "train: {betas: [0.9]}",

@@ -3,6 +3,7 @@
 import argparse
 import os
 import string
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from training.commands.shared import (
     TRAINED_VQA,
     add_command,
     check_weights,
+    check_without_source,
     is_image,
     load_region_source,
     model_folder,
@@ -101,10 +103,15 @@ def run_ask(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def names_image(text: str) -> bool:
+    """Whether words that should say something are the path or URL of an image, which a file name with blanks is too."""
+    return is_image(text) and (not set(text) & set(string.whitespace) or os.path.isfile(text))
+
+
 def check_questions(questions: Sequence[str]) -> None:
     """Raises `ValueError` if a question is an image."""
     for question in questions:
-        if is_image(question) and (not set(question) & set(string.whitespace) or os.path.isfile(question)):
+        if names_image(question):
             raise ValueError(
                 f"{question} is an image, not a question, and questions are asked about one image: run the command "
                 f"once for each image"
@@ -120,7 +127,10 @@ def rows_with_knowledge(arguments: argparse.Namespace, image: Any, config: Any) 
     from training.search.knowledge import FactSearch
 
     model = model_folder(arguments.knowledge_model, default=TRAINED_RETRIEVAL)
-    number = getattr(config, "knowledge_sentences", 0) or Knowledge.sentences
+    learnt = getattr(config, "knowledge_sentences", None)
+    number = learnt or Knowledge.sentences
+    if learnt == 0:
+        say("the model learnt without sentences of knowledge: its answers may be worse beside them", file=sys.stderr)
     with quiet():
         facts = FactSearch(Knowledge(str(arguments.knowledge), model, number))
     beside = facts.nearest(arguments.questions)
@@ -144,12 +154,14 @@ def load_answerer(model: str | None, *, regions: str | None = None, answers: Pat
 
     if answers is not None:
         more["answers"] = read_answers(answers)
+    kinds = [getattr(modeling_updown, name) for name in models_for("visual-question-answering")]
+    with quiet():
+        if not is_given_regions(folder):
+            check_without_source(check_kind(folder, kinds), regions)
+        check_weights(folder)
     if regions is not None:
         more["region_source"], more["image_processor"] = load_region_source(regions, flag="--regions")
     with quiet():
-        if not is_given_regions(folder):
-            check_kind(folder, [getattr(modeling_updown, name) for name in models_for("visual-question-answering")])
-        check_weights(folder)
         return pipeline("visual-question-answering", model=folder, **more)
 
 

@@ -193,9 +193,10 @@ class Dialogue:
 
 
 def lines_of_input(prompt: str) -> Iterator[str]:
-    """The lines of standard input that hold something, typed at a prompt or piped.
+    """The lines of standard input that hold something, typed at a prompt or piped, without a byte order mark.
 
-    Raises `ValueError` for one of more than `LONGEST_LINE` characters.
+    Raises `ValueError` for one of more than `LONGEST_LINE` characters, and for what is no text in the terminal's
+    encoding.
     """
     if prompt:
         with contextlib.suppress(ImportError):
@@ -206,12 +207,17 @@ def lines_of_input(prompt: str) -> Iterator[str]:
         except EOFError:
             say("")
             return
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"the questions on standard input are no {error.encoding} text (byte {error.start}): save them as UTF-8"
+            ) from error
         if not prompt and not line:
             return
         if len(line.rstrip("\n")) > LONGEST_LINE:
             raise ValueError(f"a question has more than {LONGEST_LINE} characters: ask something shorter")
-        if line.strip():
-            yield line.strip()
+        line = line.removeprefix("\ufeff").strip()
+        if line:
+            yield line
 
 
 def as_json(turn: Turn, *, number: int, sure: float) -> dict[str, Any]:

@@ -106,7 +106,8 @@ def load_speaker(
         draws: whether attention is drawn, which only question answerers show.
 
     Raises:
-        ValueError: for a model of another task, and where a model of multiple choice lacks candidates or shall draw.
+        ValueError: for a model of another task, and where a model of multiple choice lacks candidates, has an empty
+            caption or shall draw.
     """
     from training.saved_models import saved_class
 
@@ -118,8 +119,12 @@ def load_speaker(
         return Questioner(
             load_answerer(model, regions=regions, keep_regions=True), image, candidates=given, regions=draws
         )
-    if not given:
-        raise ValueError("this model chooses among given answers: name a file of them, one a line, with --candidates")
+    if len(given) < 2:
+        raise ValueError(
+            "this model chooses among given answers: name a file of two or more, one a line, with --candidates"
+        )
+    if caption is not None and not caption.strip():
+        raise ValueError("--caption is empty: say what the image shows, or leave it out")
     if draws:
         raise ValueError("this model shows no attention for an answer: leave --draw out")
     chooser = load_pipeline(CHOICE_TASK, folder, regions=regions, keep_regions=True)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,7 @@ def named_box(text: str) -> tuple[str, tuple[float, ...]]:
     ('person1', (10.0, 20.0, 110.0, 300.0))
     """
     name, _, numbers = text.partition("=")
+    name = name.strip()
     try:
         corners = tuple(float(number) for number in numbers.split(","))
     except ValueError:
@@ -68,9 +70,28 @@ def named_box(text: str) -> tuple[str, tuple[float, ...]]:
     return name, corners
 
 
+def check_given(arguments: argparse.Namespace) -> None:
+    """Raises `ValueError` for one answer alone, a name with two boxes, and a box that no text names in brackets."""
+    if len(arguments.choice) < 2:
+        raise ValueError("there is one answer, of which nothing is chosen: give two or more, each by a --choice")
+    names = [name for name, _ in arguments.box]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"--box {twice} is given twice: give each name one box")
+    said = " ".join([arguments.question, *arguments.before, *arguments.choice])
+    unread = next((name for name in names if f"[{name}]" not in said), None)
+    if unread is not None:
+        bare = re.sub(r"\W", "", unread) or "person1"
+        raise ValueError(
+            f"--box {unread} is named in no text: write [{bare}] in brackets in the question or an answer, and "
+            f"--box {bare}=X1,Y1,X2,Y2, or leave it out"
+        )
+
+
 def run_choose(arguments: argparse.Namespace) -> int:
     """Rank the answers, print each with its score, and write them with `--json`."""
     check_output_file(arguments.json)
+    check_given(arguments)
     chooser = load_pipeline(TASK, arguments.model, regions=arguments.regions)
     texts: str | Sequence[str] = [*arguments.before, arguments.question] if arguments.before else arguments.question
     options = {"kind": arguments.kind, "top_k": arguments.top_k, "boxes": dict(arguments.box) or None}

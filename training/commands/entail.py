@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.commands.ask import names_image
 from training.commands.shared import add_command, check_output_file, load_pipeline, model_folder
 from training.console import say
 
@@ -52,6 +53,7 @@ def run_entail(arguments: argparse.Namespace) -> int:
     from training.saved_models import saved_class
 
     check_output_file(arguments.json)
+    check_statements(arguments.statements)
     task = CLASSES.get(saved_class(model_folder(arguments.model)), ONE)
     judge = load_pipeline(task, arguments.model, regions=arguments.regions)
     images = [arguments.image, *arguments.others]
@@ -60,6 +62,16 @@ def run_entail(arguments: argparse.Namespace) -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def check_statements(statements: Sequence[str]) -> None:
+    """Raises `ValueError` if a statement is an image."""
+    for statement in statements:
+        if names_image(statement):
+            raise ValueError(
+                f"{statement} is an image, not a statement: name a further image by --with, where the model reads "
+                "several together, or run the command once for each"
+            )
 
 
 def print_ranked(found: Sequence[Mapping[str, Any]]) -> None:

@@ -138,7 +138,9 @@ def model_folder(model: str | None, *, default: str = TRAINED_CAPTIONER) -> str:
     if not Path(model).is_dir() and (model.count("/") != 1 or model.startswith((".", "/", "~")) or model.endswith("/")):
         raise ValueError(f"there is no model folder {model}, and a Hub id is written OWNER/NAME")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-        raise ValueError(f"{model} holds no config.json: give a folder that save_pretrained wrote")
+        from training.saved_models import no_config
+
+        raise ValueError(no_config(model))
     return model
 
 
@@ -171,12 +173,23 @@ def load_pipeline(task: str, model: str, *, regions: str | None = None, **more: 
     from modeling_updown.heads_updown import models_for
     from training.saved_models import check_kind
 
+    with quiet():
+        config = check_kind(folder, [getattr(modeling_updown, name) for name in models_for(task)])
+        check_weights(folder)
+    check_without_source(config, regions)
     if regions is not None:
         more["region_source"], more["image_processor"] = load_region_source(regions, flag="--regions")
     with quiet():
-        check_kind(folder, [getattr(modeling_updown, name) for name in models_for(task)])
-        check_weights(folder)
         return pipeline(task, model=folder, **more)
+
+
+def check_without_source(config: Any, regions: str | None) -> None:
+    """`ValueError` for `--regions` beside a model that owns a region source, whose regions are those that it learnt."""
+    if regions is not None and getattr(config, "vision_config", None) is not None:
+        raise ValueError(
+            f"this model owns the region source that it was trained on, and would read other regions of {regions}: "
+            "leave --regions out"
+        )
 
 
 def load_region_source(

@@ -16,6 +16,8 @@ from training.data.files import PathLike, read_json_lines, read_lines, text_colu
 LARGEST_FILE_BYTES = 2**28
 MOST_SENTENCES = 500_000  # whose vectors are held in memory, 0.8 GB at a width of 384
 LONGEST_SENTENCE = 2_000  # characters, some 400 words: more than any text encoder reads
+TABLES = (".csv", ".tsv")
+WAYS = 'write a sentence a line (.txt), or an object a line, {"text": "a sentence"} (.jsonl)'
 NEAR_TO = ("question", "image", "both")
 
 
@@ -71,7 +73,7 @@ def read_facts(path: PathLike) -> list[str]:
     """The sentences of a file, each once, in their order.
 
     Raises `ValueError` for a file that cannot be read or is larger than 256 MB, one without a sentence or with more
-    than 500,000, and a line that is too long for one.
+    than 500,000, a table, and a line that is too long for one.
     """
     path = Path(path)
     if path.is_file() and path.stat().st_size > LARGEST_FILE_BYTES:
@@ -79,11 +81,16 @@ def read_facts(path: PathLike) -> list[str]:
             f"{path} has {path.stat().st_size:,} bytes, more than the {LARGEST_FILE_BYTES:,} that knowledge may have: "
             "keep the sentences that the questions are about"
         )
+    if path.suffix.lower() in TABLES:
+        raise ValueError(f"{path} is a table, whose lines are no sentences: {WAYS}")
     if path.suffix.lower() in (".jsonl", ".json"):
-        lines = [text.strip() for text in text_column(read_json_lines(path), "text", path)]
+        try:
+            lines = text_column(read_json_lines(path), "text", path)
+        except ValueError as error:
+            raise ValueError(f"{error}; {WAYS}") from error
     else:
         lines = read_lines(path)
-    sentences = [" ".join(line.split()) for line in dict.fromkeys(lines) if line]
+    sentences = [line for line in dict.fromkeys(" ".join(line.split()) for line in lines) if line]
     if not sentences:
         raise ValueError(f"{path} holds no sentence: write one a line")
     if len(sentences) > MOST_SENTENCES:
@@ -94,7 +101,7 @@ def read_facts(path: PathLike) -> list[str]:
     long = next((place for place, text in enumerate(sentences, start=1) if len(text) > LONGEST_SENTENCE), None)
     if long is not None:
         raise ValueError(
-            f"sentence {long} of {path} has {len(sentences[long - 1]):,} characters, more than the "
-            f"{LONGEST_SENTENCE:,} of a sentence: write one sentence a line"
+            f"sentence {long} of {path}, {sentences[long - 1][:40]!r}..., has {len(sentences[long - 1]):,} characters, "
+            f"more than the {LONGEST_SENTENCE:,} of a sentence: write one sentence a line"
         )
     return sentences

@@ -15,6 +15,7 @@ Winoground has no such control: its scores compare two images, and are 0 where t
 
 import argparse
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -238,8 +239,20 @@ def read_tests(parsed: argparse.Namespace) -> tuple[PairTest, PairTest | None]:
     if parsed.validation and parsed.test == "winoground":
         raise ValueError("winoground compares scores with each other and has no threshold: leave --validation out")
     options: dict[str, Any] = {"images": parsed.images} | ({"all_foils": True} if parsed.all_foils else {})
+    if parsed.output and parsed.output.is_dir():
+        raise ValueError(f"--output {parsed.output} is a folder: name a file in it")
     read = PAIR_TESTS[parsed.test]
-    return read(parsed.annotations, **options), read(parsed.validation, **options) if parsed.validation else None
+    test = read(parsed.annotations, **options)
+    if not parsed.validation:
+        return test, None
+    validation = read(parsed.validation, **options)
+    if len(set(labels_of(validation).tolist())) < 2:
+        raise ValueError(
+            f"{parsed.validation} holds no true or no false statement, so no threshold: give a split of both"
+        )
+    if parsed.validation.resolve() == parsed.annotations.resolve():
+        warnings.warn("thresholds are chosen on the test itself, which flatters it: give another split", stacklevel=2)
+    return test, validation
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -33,6 +33,7 @@ from training.console import one_line
 from training.data.files import write_json
 from training.publish import check
 from training.publish.card import ABLATION, COMPARISONS, built_in_tasks, training_facts, write_card
+from training.saved_models import no_config
 
 logger = logging.getLogger(__name__)
 
@@ -154,7 +155,7 @@ def halved(folder: Path, output: Path) -> Path:
 def load_config(folder: Path) -> PreTrainedConfig:
     """The config of a saved model of ours; raises `ValueError` for missing files, with the cure."""
     if not (folder / "config.json").is_file():
-        raise ValueError(f"{folder} holds no config.json: give a folder that model.save_pretrained wrote")
+        raise ValueError(no_config(folder))
     if not list(folder.glob("*.safetensors")):
         raise ValueError(f"{folder} holds no .safetensors: only such weights are published, save the model again")
     if not (folder / "processor_config.json").is_file() and not (folder / "preprocessor_config.json").is_file():

@@ -9,6 +9,7 @@ by itself for as many steps: what its figures are compared with.
 
 import copy
 import itertools
+import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -207,7 +208,14 @@ class MultiTask:
             scored.domains |= {f"{name}/{domain}": values for domain, values in one.domains.items()}
             scored.items |= {f"{name}/{metric}": values for metric, values in one.items.items()}
             scored.numbers[name] = len(one.predictions)
-            chosen.append(one.metrics.get(part.recipe.evaluate.metric, float("nan")))
+            metric = part.recipe.evaluate.metric
+            chosen.append(one.metrics.get(metric, float("nan")))
+            if not math.isfinite(chosen[-1]):
+                warnings.warn(
+                    f"data.parts.{name}: the split {own_split!r} has no {metric}, so that the parts have no mean: set "
+                    "the part's evaluate.metric to another one",
+                    stacklevel=2,
+                )
         mean = sum(chosen) / len(chosen)
         scored.metrics |= {"mean": mean, "mean_x100": 100 * mean}
         return scored

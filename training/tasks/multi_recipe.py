@@ -101,10 +101,10 @@ def check_recipe(recipe: MultiRecipe) -> None:
 
 def check_entry(name: Any, weight: Any) -> None:
     """`ValueError` for a name that no folder can have, and for a weight that is no number above 0."""
-    if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", str(name)) or hasattr(nn.ModuleDict, str(name)):
+    if not re.fullmatch("[A-Za-z][A-Za-z0-9_-]*", str(name)) or hasattr(nn.ModuleDict(), str(name)):
         raise ValueError(
             f"data.parts.{name}: call the part by a letter and then letters, digits, - and _, which its folder is "
-            "called by, and not as a method of torch.nn.ModuleDict"
+            "called by, and not as an attribute of torch.nn.ModuleDict"
         )
     number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not number or not math.isfinite(weight) or weight <= 0:

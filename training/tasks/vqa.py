@@ -227,10 +227,21 @@ class VqaTask(TopDownTask):
         return self.encode_asked(texts, self.knowledge_beside(asked))
 
     def encode_asked(self, texts: Sequence[str], knowledge: Sequence[Sequence[str]]) -> list[torch.Tensor]:
-        """The token ids of questions, and of the sentences beside each where there are some."""
+        """The token ids of questions, and of the sentences beside each where there are some; one warning for all that
+        are cut with these."""
         if not knowledge:
             return self.encode(texts)
-        return self.encode([" ".join((text, *known)) for text, known in zip(texts, knowledge, strict=True)])
+        joined = [" ".join((text, *known)) for text, known in zip(texts, knowledge, strict=True)]
+        made, whole = self.encode(joined), self.processor.tokenizer(joined, verbose=False)["input_ids"]
+        cut = sum(len(read) < len(ids) for read, ids in zip(made, whole, strict=True))
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(made)} questions with their knowledge are longer than the "
+                f"{self.recipe.train.max_words} word pieces of train.max_words, and lose its end: raise it, or take "
+                "fewer sentences",
+                stacklevel=2,
+            )
+        return made
 
     def knowledge_beside(self, asked: Questions) -> list[list[str]]:
         """The sentences beside each question; an empty list where the recipe has no knowledge."""

@@ -160,6 +160,10 @@ def test_knowledge_stands_beside_each_question(image: Path, tmp_path: Path, caps
     answers = [vqa(str(image), text, knowledge=own, top_k=2) for text, own in zip(QUESTIONS, beside, strict=True)]
     expected = [line for text, own in zip(QUESTIONS, answers, strict=True) for line in (text, *lines_of(own))]
     assert capsys.readouterr().out.splitlines() == expected
+    never = tiny.save_tiny_prefix_vqa(tmp_path / "never")
+    capsys.readouterr()
+    assert run(image, QUESTIONS[0], "--model", never, *given[2:]) == 0
+    assert "the model learnt without sentences of knowledge" in capsys.readouterr().err
     (tmp_path / "facts.txt").write_text("")
     assert run(image, *QUESTIONS, *given) == 2
     assert "facts.txt holds no sentence: write one a line" in capsys.readouterr().err

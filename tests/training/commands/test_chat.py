@@ -152,6 +152,7 @@ def test_mistakes_take_one_sentence(
         ([image, "--model", model, "--draw", tmp_path / "a.xyz"], "name it with the ending"),
         ([image, "--model", model, "--candidates", tmp_path / "gone.txt"], "cannot read"),
         ([image, "--model", model, "--caption", "a dog"], "--caption begins a dialogue"),
+        ([image, "--model", model, "--regions", model], "this model owns the region source that it was trained on"),
     ):
         monkeypatch.setattr("sys.stdin", io.StringIO(""))
         assert run(*arguments) == 2, message
@@ -159,7 +160,19 @@ def test_mistakes_take_one_sentence(
     monkeypatch.setattr("sys.stdin", io.StringIO("a" * 3000))
     assert run(image, "--model", model) == 2
     assert "a question has more than 2000 characters: ask something shorter" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"what \xff is it?\n"), encoding="utf-8"))
+    assert run(image, "--model", model) == 2
+    assert "no utf-8 text (byte 5): save them as UTF-8" in capsys.readouterr().err
     for wrong in ("2", "a", "nan"):
         with pytest.raises(SystemExit):
             run(image, "--sure", wrong)
         assert f"'{wrong}' is not a number in 0..1" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_a_question(
+    model: Path, image: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"\ufeff{QUESTIONS[0]}\r\n\r\n"))
+    assert run(image, "--model", model, "--json") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["question"] == QUESTIONS[0]

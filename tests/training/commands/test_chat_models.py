@@ -81,6 +81,11 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         load_speaker(image, model=vqa, caption="a dog")
     with pytest.raises(ValueError, match="chooses among given answers: name a file .* with --candidates"):
         load_speaker(image, model=chooser)
+    (tmp_path / "one.txt").write_text("yes\nyes\n")
+    with pytest.raises(ValueError, match="name a file of two or more, one a line, with --candidates"):
+        load_speaker(image, model=chooser, candidates=tmp_path / "one.txt")
+    with pytest.raises(ValueError, match="--caption is empty"):
+        load_speaker(image, model=chooser, candidates=tmp_path / "answers.txt", caption=" ")
     with pytest.raises(ValueError, match="this model shows no attention for an answer"):
         load_speaker(image, model=chooser, candidates=tmp_path / "answers.txt", draws=True)
     with pytest.raises(ValueError, match="UpDownForVisualQuestionAnswering .* is wanted"):

@@ -13,6 +13,7 @@ from training import cli
 from training.commands.choose import KINDS
 
 CHOICES = ["a dog", "two men", "at the table"]
+BOXED = ("--box", " a = 0, 0, 9, 9")
 GIVEN = [part for choice in CHOICES for part in ("--choice", choice)]
 
 
@@ -59,6 +60,11 @@ def test_mistakes_take_one_sentence(model: Path, image: Path, tmp_path: Path, ca
     for arguments, message in (
         ([image, " ", *GIVEN, "--model", model], "a text is empty"),
         ([image, "what?", "--choice", "a", "--choice", "a", "--model", model], "choices hold 'a' twice"),
+        ([image, "what?", "--choice", "a, b", "--model", model], "there is one answer, of which nothing is chosen"),
+        ([image, "[a]?", *GIVEN, *BOXED, "--box", "a=0,0,8,8", "--model", model], "--box a is given twice"),
+        ([image, "is a here?", *GIVEN, *BOXED, "--model", model], "--box a is named in no text: write [a] in brackets"),
+        ([image, "[a]?", *GIVEN, "--box", "[a]=0,0,9,9", "--model", model], "--box a=X1,Y1,X2,Y2, or leave it out"),
+        ([image, "what?", *GIVEN, "--model", model, "--regions", model], "this model owns the region source"),
         ([image, "[dog1]?", *GIVEN, "--model", model], "the tag [dog1], which names no region"),
         (["gone.png", "what?", *GIVEN, "--model", model], "there is no image at gone.png"),
         (

@@ -52,7 +52,10 @@ def test_a_statement_about_two_images(image: Path, tmp_path: Path, capsys: pytes
     assert run(images[0], TEXTS[0], "--with", images[1], "--model", pairs) == 0
     assert capsys.readouterr().out.splitlines() == lines_of(found)
     assert run(images[0], TEXTS[0], "--model", pairs) == 2
-    assert "1 images are given, but this UpDownFusionForImagePairs reads 2 together" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 images are given, but this UpDownFusionForImagePairs reads 2 together" in said and "by --with" in said
+    assert run(*images, TEXTS[0], "--model", pairs) == 2
+    assert f"{images[1]} is an image, not a statement: name a further image by --with" in capsys.readouterr().err
 
 
 def test_mistakes_take_one_sentence(model: Path, image: Path, tmp_path: Path, capsys: Any) -> None:
@@ -64,6 +67,8 @@ def test_mistakes_take_one_sentence(model: Path, image: Path, tmp_path: Path, ca
         ([image, "a dog", "--model", tmp_path / "absent"], "there is no model folder"),
         ([image, "a dog", "--model", model, "--json", tmp_path], "is a folder"),
         ([image, "a dog", "--with", image, "--model", model], "2 images are given"),
+        ([image, "gone.png", "--model", model], "gone.png is an image, not a statement"),
+        ([image, "a dog", "--model", model, "--regions", model], "this model owns the region source"),
     ):
         assert run(*arguments) == 2, message
         said = capsys.readouterr()

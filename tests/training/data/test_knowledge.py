@@ -18,6 +18,8 @@ def test_sentences_are_read_once_each_in_their_order(tmp_path: Path) -> None:
     rows = [{"text": " one "}, {"text": "two", "source": "x"}, {"text": ""}, {"text": "one"}]
     (tmp_path / "facts.jsonl").write_text("\n".join(map(json.dumps, rows)))
     assert read_facts(tmp_path / "facts.jsonl") == ["one", "two"]
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbfa cat\r\n\r\n a  cat \r\nthe sea\r\n")
+    assert read_facts(tmp_path / "windows.txt") == ["a cat", "the sea"]  # once each, however it is spaced
 
 
 @pytest.mark.parametrize(
@@ -25,11 +27,17 @@ def test_sentences_are_read_once_each_in_their_order(tmp_path: Path) -> None:
     [
         ("facts.txt", b"", "facts.txt holds no sentence: write one a line"),
         ("facts.txt", b" \n\n", "holds no sentence"),
-        ("facts.txt", b"short\n" + b"x" * 3000, "sentence 2 of .* has 3,000 characters, more than the 2,000"),
+        ("facts.txt", b"short\n" + b"x" * 3000, "sentence 2 of .*, 'xxx.*, has 3,000 characters, more than the 2,000"),
         ("facts.txt", b"\xff\xfe", "is not UTF-8 text"),
         ("facts.jsonl", b'{"text": 3}', "the text of record 0 is 3, not text"),
         ("facts.jsonl", b'{"fact": "a"}', "record 0 has no 'text'"),
         ("facts.jsonl", b'"a"', "line 1: expected an object"),
+        ("facts.json", b'["a", "b"]', r'an object a line, {"text": "a sentence"} \(.jsonl\)'),
+        (
+            "facts.csv",
+            b"id,text\n1,a dog\n",
+            "facts.csv is a table, whose lines are no sentences: write a sentence a line",
+        ),
     ],
 )
 def test_files_of_something_else_are_refused(tmp_path: Path, name: str, content: bytes, cure: str) -> None:

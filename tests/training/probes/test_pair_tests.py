@@ -157,7 +157,9 @@ def test_a_validation_split_gives_every_score_its_threshold(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The best on the test itself, where it is also the validation split."""
-    assert run(folder, "vsr", "test.jsonl", "--validation", folder / "test.jsonl", "--output", tmp_path / "a.json") == 0
+    given = ("--validation", folder / "test.jsonl", "--output", tmp_path / "a.json")
+    with pytest.warns(UserWarning, match="thresholds are chosen on the test itself, which flatters it"):
+        assert run(folder, "vsr", "test.jsonl", *given) == 0
     rows = json.loads((tmp_path / "a.json").read_text())
     assert all(row["figures"]["all"]["accuracy_x100"] >= 66 for row in rows)  # two of three are false
     assert len({row["figures"]["threshold"] for row in rows}) > 1 and "| - |" not in capsys.readouterr().out
@@ -173,10 +175,14 @@ def test_an_entailment_model_is_scored_too(folder: Path, tmp_path: Path, capsys:
 
 
 def test_mistakes_take_one_sentence(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (folder / "test.jsonl").read_text().splitlines()
+    (tmp_path / "true.jsonl").write_text("\n".join(line for line in lines if json.loads(line)["label"]))
     for arguments, message in (
         (("vsr", "gone.jsonl"), "cannot read"),
         (("vsr", "test.jsonl", "--all-foils"), "--all-foils keeps foils of valse, and the test is vsr"),
         (("winoground", "examples.jsonl", "--validation", "x"), "has no threshold: leave --validation out"),
+        (("vsr", "test.jsonl", "--validation", tmp_path / "true.jsonl"), "holds no true or no false statement"),
+        (("vsr", "test.jsonl", "--output", tmp_path), "is a folder: name a file in it"),
     ):
         assert run(folder, *arguments) == 2
         said = capsys.readouterr()

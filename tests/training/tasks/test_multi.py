@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from tests.training.tiny_run import (
 from training.checkpoints import checkpoints
 from training.compare import compare_models
 from training.evaluate import evaluate_recipe
+from training.publish.push import publish_folder, push
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe, RegionsRecipe, TextRecipe, TrainRecipe
 from training.regions.store import RegionStoreWriter
@@ -310,6 +312,25 @@ def test_the_part_alone_is_trained_for_as_many_steps(trained: tuple) -> None:
     assert len(log_of(alone, "loss")) == len(log_of(trained[0], "pairs/loss"))
     _, row = compare_models({"alone": Path(alone.output) / "best", "together": best / "pairs"})
     assert {"accuracy", "consistency"} == row["differences"].keys()
+
+
+def test_a_part_is_published_and_the_folder_of_all_names_its_parts(trained: tuple, tmp_path: Path) -> None:
+    best = Path(trained[0].output) / "best"
+    publish_folder(best / "pairs", tmp_path / "hub", repo_id="someone/pairs")
+    assert (tmp_path / "hub/README.md").is_file()
+    assert weights_of(tmp_path / "hub").keys() == weights_of(best / "pairs").keys()
+    for folder in (best, best.parent):
+        with pytest.raises(
+            ValueError, match=r"holds no config.json: give a folder of a model in it, .*best/entailment"
+        ):
+            push(folder, "someone/all", dry_run=True, output=tmp_path / "all")
+
+
+def test_a_split_without_the_metric_of_a_part_is_told(trained: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = prepared(trained[0])
+    monkeypatch.setattr(task.parts["pairs"].recipe.evaluate, "metric", "balance")
+    with pytest.warns(UserWarning, match="data.parts.pairs: the split 'val' has no balance, so that the parts have no"):
+        assert math.isnan(task.score(task.model, split="val", num_beams=1).metrics["mean"])
 
 
 def test_a_folder_that_lacks_a_part_is_refused(trained: tuple, tmp_path: Path) -> None:

@@ -59,6 +59,15 @@ def test_a_kept_recipe_holds_every_part_and_reads_back(tmp_path: Path) -> None:
     assert again == recipe and again.data["parts"]["a"]["recipe"].data["format"] == "scenes"
 
 
+def test_the_recipe_of_a_part_may_lie_beside_the_one_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("base: entailment/scenes\ntrain: {batch_size: 5}\n")
+    (tmp_path / "several.yaml").write_text(yaml.safe_dump(content({"a": {"recipe": "own.yaml"}, "b": PAIRS})))
+    (tmp_path / "further").mkdir()
+    (tmp_path / "further/on.yaml").write_text("base: ../several.yaml\noutput: runs/y\n")
+    for name in ("several.yaml", "further/on.yaml"):
+        assert [part.train.batch_size for part in part_recipes(read_recipe(tmp_path / name)).values()] == [5, 64]
+
+
 MISTAKES: dict[str, dict[str, Any]] = {
     "data lacks parts": content({}),
     "data.parts.a: it lacks recipe": content({"a": {"weight": 1}}),
@@ -75,6 +84,9 @@ MISTAKES: dict[str, dict[str, Any]] = {
     "data.parts.a: weight is inf": content({"a": {**ENTAILS, "weight": float("inf")}}),
     "data.parts.a.b: call the part by a letter": content({"a.b": ENTAILS}),
     "data.parts.items: call the part by a letter": content({"items": ENTAILS}),
+    "data.parts.training: call the part by a letter": content({"training": ENTAILS}),
+    "data.parts.a/b: call the part by a letter": content({"a/b": ENTAILS}),
+    "data.parts.a: unknown key 'wieght'; did you mean 'weight'?": content({"a": {**ENTAILS, "wieght": 2}}),
     "data.parts.a: UpDownForVisualQuestionAnswering has no encoder to share: set architecture: UpDownFusionForVisual": (
         content({"a": {"recipe": "vqa/scenes_grid"}})
     ),

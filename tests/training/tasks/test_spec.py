@@ -82,7 +82,7 @@ def test_what_a_task_looks_up_in_the_recipe_is_what_it_declares(tmp_path: Path, 
     built.loss(built.model, built.inputs(np.arange(2), epoch=0))
     built.score(built.model, split="val", num_beams=1, max_images=2)
     undeclared = {key for key in seen if not is_read(key, TASKS[task].keys_read(recipe.architecture))}
-    assert len(seen) > 5 and not undeclared
+    assert len(seen) > 3 and not undeclared  # of several tasks each part reads its own recipe
     Run(recipe, built, built.accelerator)
     assert {"train.learning_rate", "train.ema"} <= seen
 

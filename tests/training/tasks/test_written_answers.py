@@ -149,6 +149,9 @@ def test_a_fusion_model_reads_them_behind_the_question(folder: Path) -> None:
     texts = task.processor.tokenizer.batch_decode(task.token_ids[:3], skip_special_tokens=True)
     asked = zip(task.trained.rows["question"][:3], beside, strict=True)
     assert [text.strip() for text in texts] == [" ".join((question, *own)) for question, own in asked]
+    task.recipe.train.max_words = 4
+    with pytest.warns(UserWarning, match="96 of 96 questions with their knowledge are longer than the 4 word pieces"):
+        task.encode_questions(task.trained)
 
 
 def test_a_captioner_is_a_start(folder: Path, tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ def read_winoground(annotations: PathLike, *, images: Any) -> CaptionSquares:
         images: the folder of the unpacked images (`ex_0_img_0.png`), or several.
 
     Raises:
-        ValueError: for a broken line, an example that lacks a field or whose captions are the same, and where no
-            example has both of its images.
+        ValueError: for a broken line, an example that lacks a field or whose captions or images are the same, and
+            where no example has both of its images.
     """
     file = Path(annotations, "examples.jsonl") if Path(annotations).is_dir() else Path(annotations)
     places = ImagePlaces(images, source=file)
@@ -37,6 +37,8 @@ def read_winoground(annotations: PathLike, *, images: Any) -> CaptionSquares:
         first, second, *texts = texts_of(record, FIELDS, place=f"{file}: example {number}")
         if texts[0] == texts[1]:
             raise ValueError(f"{file}: example {number} has the same caption twice: {texts[0][:80]!r}")
+        if first == second:
+            raise ValueError(f"{file}: example {number} has the same image twice: {first[:80]!r}")
         pair = [places.place(name) for name in (first, second)]
         if None not in pair:
             tag = record.get("collapsed_tag")

@@ -43,6 +43,7 @@ def test_an_example_needs_both_images(tmp_path: Path, images: Path) -> None:
     [
         ({"image_0": "0", "image_1": "1", "caption_0": "a"}, "example 0 lacks 'caption_1'"),
         (example("0", "1", captions=("a", "a")), "example 0 has the same caption twice"),
+        (example("0", "0"), "example 0 has the same image twice"),
         ("[1]", "line 1: expected an object"),
         ("{", "line 1 is not valid JSON"),
         ("", "holds no row"),
