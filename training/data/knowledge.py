@@ -71,7 +71,7 @@ def question_data(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def tell_cut(read: list[Any], whole: Sequence[Any], *, most: int) -> list[Any]:
-    """`read` again, and one warning for the questions whose token ids, with their knowledge behind them, are longer than what is read.
+    """`read` again, and one warning for the questions that are cut with the knowledge behind them.
 
     read, whole: of N questions the token ids that a model reads, and all; most: the recipe's `train.max_words`.
     """
