@@ -65,9 +65,8 @@ def evaluate_recipe(
     (x100), `bad_endings_share`, `domains`, `not_computed` (name -> reason). Raises `ValueError` for what is unusable.
     """
     recipe = read_recipe(recipe_path, changes)
-    split, beams = split or recipe.evaluate.final_split, num_beams or recipe.evaluate.final_num_beams
+    split, beams = split or recipe.evaluate.final_split, beams_of(recipe, num_beams)
     boxes = read_objects(recipe, objects)
-    check_beams(recipe, num_beams)
     check_samples(recipe, num_samples, predictions=predictions)
     options = {"--model": model, "--predictions": predictions, "--split": split, "--num-beams": num_beams}
     options |= {"--objects": objects, "--samples": num_samples}
@@ -104,12 +103,15 @@ def read_objects(recipe: Recipe, path: str | Path | None) -> dict[str, set[str]]
     return read_object_names(path)
 
 
-def check_beams(recipe: Recipe, num_beams: int | None) -> None:
-    """`ValueError` for a number of beams that is asked for where nothing is written, so that none would be used."""
+def beams_of(recipe: Recipe, num_beams: int | None) -> int:
+    """The number of beams that is asked for, or the recipe's; `ValueError` for one where none is used."""
+    if num_beams is None:
+        return recipe.evaluate.final_num_beams
     key, reads = "evaluate.final_num_beams", TASKS[recipe.task].keys_read(recipe.architecture)
-    if num_beams is not None and (not is_read(key, reads) or recipe.evaluate.answers == "rank"):
+    if not is_read(key, reads) or recipe.evaluate.answers == "rank":
         why = "ranks answers" if is_read(key, reads) else "writes nothing"
         raise ValueError(f"--num-beams is for what a model writes, and this recipe {why}: leave it out")
+    return num_beams
 
 
 def check_samples(recipe: Recipe, num_samples: int | None, *, predictions: str | Path | None) -> None:

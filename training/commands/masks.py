@@ -8,8 +8,6 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 HEAD = "masks."  # what the names of a mask head's weights begin with
 
 
@@ -65,9 +63,12 @@ def lend_masks(own: Any, other: Any, *, name: str) -> None:
 def mask_record(mask: Any) -> dict[str, Any]:
     """A mask (height, width), bool or a picture of 0 and 255, as COCO's run lengths: `size` and `counts`, a text.
 
+    >>> import numpy as np
     >>> mask_record(np.array([[False, True], [False, True]]))
     {'size': [2, 2], 'counts': '22'}
     """
+    import numpy as np
+
     from training.metrics.detection.masks import encode_masks
 
     found = encode_masks([np.asarray(mask) > 0])[0]

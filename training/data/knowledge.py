@@ -5,7 +5,8 @@
 OK-VQA's setting (Marino et al. 2019): the answer stands in no image, a sentence beside the question may hold it.
 """
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,21 @@ def knowledge_of(data: Mapping[str, Any]) -> Knowledge | None:
 def question_data(data: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's `data` as the readers of questions take them, without knowledge."""
     return {name: value for name, value in data.items() if name != "knowledge"}
+
+
+def tell_cut(read: list[Any], whole: Sequence[Any], *, most: int) -> list[Any]:
+    """`read` again, and one warning for the questions that are cut with the knowledge behind them.
+
+    read, whole: of N questions the token ids that a model reads, and all; most: the recipe's `train.max_words`.
+    """
+    cut = sum(len(part) < len(ids) for part, ids in zip(read, whole, strict=True))
+    if cut:
+        warnings.warn(
+            f"{cut} of {len(read)} questions with their knowledge are longer than the {most} word pieces of "
+            "train.max_words, and lose its end: raise it, or take fewer sentences",
+            stacklevel=4,
+        )
+    return read
 
 
 def read_facts(path: PathLike) -> list[str]:

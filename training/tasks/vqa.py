@@ -30,7 +30,7 @@ from modeling_updown import (
 from modeling_updown.losses_updown import IGNORED_LABEL
 from modeling_updown.outputs_updown import check_finite
 from training.data.files import listed
-from training.data.knowledge import knowledge_of, question_data
+from training.data.knowledge import knowledge_of, question_data, tell_cut
 from training.data.questions.answer_vocabulary import AnswerVocabulary
 from training.data.questions.answers import learned_answers
 from training.data.questions.submission import write_submission
@@ -227,21 +227,12 @@ class VqaTask(TopDownTask):
         return self.encode_asked(texts, self.knowledge_beside(asked))
 
     def encode_asked(self, texts: Sequence[str], knowledge: Sequence[Sequence[str]]) -> list[torch.Tensor]:
-        """The token ids of questions, and of the sentences beside each where there are some; one warning for all that
-        are cut with these."""
+        """The token ids of questions, and of the sentences beside each where there are some."""
         if not knowledge:
             return self.encode(texts)
         joined = [" ".join((text, *known)) for text, known in zip(texts, knowledge, strict=True)]
-        made, whole = self.encode(joined), self.processor.tokenizer(joined, verbose=False)["input_ids"]
-        cut = sum(len(read) < len(ids) for read, ids in zip(made, whole, strict=True))
-        if cut:
-            warnings.warn(
-                f"{cut} of {len(made)} questions with their knowledge are longer than the "
-                f"{self.recipe.train.max_words} word pieces of train.max_words, and lose its end: raise it, or take "
-                "fewer sentences",
-                stacklevel=2,
-            )
-        return made
+        whole = self.processor.tokenizer(joined, verbose=False)["input_ids"]
+        return tell_cut(self.encode(joined), whole, most=self.recipe.train.max_words)
 
     def knowledge_beside(self, asked: Questions) -> list[list[str]]:
         """The sentences beside each question; an empty list where the recipe has no knowledge."""
