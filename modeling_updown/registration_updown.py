@@ -40,10 +40,10 @@ def register() -> None:
     """Enter our names in the modules of transformers that are there, and have those entered that come later."""
     for kind in ARCHITECTURES:
         sys.modules[f"transformers.models.{kind.model_type}"] = sys.modules[DOOR]
+    sys.meta_path.insert(0, ImportHook())  # first: what is acted on imports files that are acted on in their turn
     for name, act in AFTER_IMPORT.items():
         if name in sys.modules:
             act(sys.modules[name])
-    sys.meta_path.insert(0, ImportHook())
 
 
 class ImportHook(MetaPathFinder):

@@ -90,6 +90,22 @@ def test_the_tasks_are_registered_whatever_is_imported_first(first: str) -> None
     ]
 
 
+@pytest.mark.parametrize("first", ["from transformers import pipeline", "import modeling_updown"])
+def test_published_folders_need_no_flag_whatever_is_imported_first(first: str) -> None:
+    """Of every config `custom_pipelines` reads empty: `pipeline()` would refuse one without `trust_remote_code=True`."""
+    code = f"""
+        {first}
+        import modeling_updown
+        from modeling_updown.heads_updown import ARCHITECTURES
+        for kind in ARCHITECTURES:
+            config = getattr(modeling_updown, kind.config)()
+            config.custom_pipelines = {{"task": 1}}
+            print(kind.config, config.custom_pipelines)
+    """
+    said = run_python(code, run=subprocess.run).stdout.splitlines()
+    assert said == [f"{kind.config} {{}}" for kind in ARCHITECTURES]
+
+
 def test_every_name_is_there() -> None:
     for name in modeling_updown.HOMES:
         assert getattr(modeling_updown, name).__name__ == name
