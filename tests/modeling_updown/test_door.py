@@ -92,7 +92,7 @@ def test_the_tasks_are_registered_whatever_is_imported_first(first: str) -> None
 
 @pytest.mark.parametrize("first", ["from transformers import pipeline", "import modeling_updown"])
 def test_published_folders_need_no_flag_whatever_is_imported_first(first: str) -> None:
-    """Of every config `custom_pipelines` reads empty: `pipeline()` would refuse one without `trust_remote_code=True`."""
+    """Of every config `custom_pipelines` reads empty; `pipeline()` refuses others without `trust_remote_code=True`."""
     code = f"""
         {first}
         import modeling_updown
