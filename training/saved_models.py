@@ -84,7 +84,7 @@ def load_with_processor(
     if not Path(folder).is_dir() and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
         raise ValueError(f"there is no model folder {folder}: train the recipe that writes it first")
     if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
-        raise ValueError(f"no model can be loaded from {no_config(folder)}")
+        raise ValueError(f"no model can be loaded: {no_config(folder)}")
     try:
         check_kind(folder, [kind], any_head=any_head)
         model = load_whole(kind, name, dtype=torch.float32) if load is None else load(folder)

@@ -49,7 +49,7 @@ def test_what_is_no_model_is_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"there is no model folder {name}: train the recipe that writes it first"):
             task.load(name)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=f"no model can be loaded from {tmp_path / 'empty'}: "):
+    with pytest.raises(ValueError, match=f"no model can be loaded: {tmp_path / 'empty'} holds no config.json: give"):
         task.load(tmp_path / "empty")
     folder = save_tiny_vqa(tmp_path / "cut")
     weights = folder / "model.safetensors"
