@@ -82,8 +82,9 @@ def rows_of(inputs: dict[str, torch.Tensor], rows: Sequence[int]) -> dict[str, t
 def distinct(texts: Sequence[str], scores: torch.Tensor) -> dict[str, Any]:
     """Written answers, each text once, with the score of its best spelling; scores (K,) log-likelihoods, best first.
 
-    >>> distinct(["a dog", "a dog", "dog"], torch.tensor([-0.5, -1.0, -2.0]).log2().nan_to_num(0))["answers"]
-    ['a dog', 'dog']
+    >>> found = distinct(["a dog", "a dog", "dog"], torch.tensor([0.5, 0.25, 0.125]).log())
+    >>> found["answers"], found["scores"]
+    (['a dog', 'dog'], tensor([0.5000, 0.1250]))
     """
     first = {text: place for place, text in reversed(list(enumerate(texts)))}
     places = sorted(first.values())

@@ -12,11 +12,10 @@ from training.commands.shared import (
     TRAINED_RETRIEVAL,
     TRAINED_VQA,
     add_command,
-    check_weights,
-    check_without_source,
     is_image,
-    load_region_source,
+    load_pipeline,
     model_folder,
+    open_pipeline,
     quiet,
 )
 from training.console import positive, say
@@ -145,24 +144,11 @@ def load_answerer(model: str | None, *, regions: str | None = None, answers: Pat
     arguments of the pipeline.
     """
     folder = model_folder(model, default=TRAINED_VQA)
-
-    from transformers import pipeline
-
-    import modeling_updown
-    from modeling_updown.heads_updown import models_for
-    from training.saved_models import check_kind
-
     if answers is not None:
         more["answers"] = read_answers(answers)
-    kinds = [getattr(modeling_updown, name) for name in models_for("visual-question-answering")]
     with quiet():
-        if not is_given_regions(folder):
-            check_without_source(check_kind(folder, kinds), regions)
-        check_weights(folder)
-    if regions is not None:
-        more["region_source"], more["image_processor"] = load_region_source(regions, flag="--regions")
-    with quiet():
-        return pipeline("visual-question-answering", model=folder, **more)
+        load = open_pipeline if is_given_regions(folder) else load_pipeline
+    return load("visual-question-answering", folder, regions=regions, **more)
 
 
 def is_given_regions(folder: str) -> bool:

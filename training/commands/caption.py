@@ -11,14 +11,12 @@ from training.commands.ground import load_grounder, print_found
 from training.commands.shared import (
     add_command,
     add_model,
-    check_weights,
     exit_code,
     image_paths,
     is_image,
-    model_folder,
+    load_pipeline,
     one_sentence,
     picture_path,
-    quiet,
 )
 from training.console import positive, say, whole_number
 from training.data.captions.phrase_places import noun_phrase_places
@@ -208,18 +206,7 @@ def generation_options(arguments: argparse.Namespace, *, own_beams: int | None) 
 
 def load_captioner(model: str | None) -> Any:
     """The image-to-text pipeline of a model; raises `ValueError` for a model of another task."""
-    folder = model_folder(model)
-
-    from transformers import pipeline
-
-    import modeling_updown
-    from modeling_updown.heads_updown import models_for
-    from training.saved_models import check_kind
-
-    with quiet():
-        check_kind(folder, [getattr(modeling_updown, name) for name in models_for("image-to-text")])
-        check_weights(folder)
-        return pipeline("image-to-text", model=folder)
+    return load_pipeline("image-to-text", model)
 
 
 def describe(captioner: Any, image: Any, **options: Any) -> Mapping[str, Any]:

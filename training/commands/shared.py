@@ -160,14 +160,13 @@ def quiet() -> Iterator[None]:
     yield
 
 
-def load_pipeline(task: str, model: str, *, regions: str | None = None, **more: Any) -> Any:
+def load_pipeline(task: str, model: str | None, *, regions: str | None = None, **more: Any) -> Any:
     """The pipeline of one of our tasks; raises `ValueError` for a model of another task.
 
-    regions: a detector for a model without one; more: arguments of the pipeline.
+    model: by default the trained captioner; regions: a detector for a model without one; more: arguments of the
+    pipeline.
     """
     folder = model_folder(model)
-
-    from transformers import pipeline
 
     import modeling_updown
     from modeling_updown.heads_updown import models_for
@@ -175,8 +174,16 @@ def load_pipeline(task: str, model: str, *, regions: str | None = None, **more: 
 
     with quiet():
         config = check_kind(folder, [getattr(modeling_updown, name) for name in models_for(task)])
-        check_weights(folder)
     check_without_source(config, regions)
+    return open_pipeline(task, folder, regions=regions, **more)
+
+
+def open_pipeline(task: str, folder: str, *, regions: str | None = None, **more: Any) -> Any:
+    """The same of a model whose kind is known to be right."""
+    from transformers import pipeline
+
+    with quiet():
+        check_weights(folder)
     if regions is not None:
         more["region_source"], more["image_processor"] = load_region_source(regions, flag="--regions")
     with quiet():
