@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.commands.shared import add_command, check_output_file, check_weights, model_folder, quiet
+from training.commands.shared import (
+    TRAINED_DENSE,
+    add_command,
+    check_output_file,
+    check_weights,
+    model_folder,
+    quiet,
+)
 from training.console import positive, say
 
 TASK = "dense-captioning"
@@ -20,11 +27,13 @@ def add_describe(commands: Any) -> None:
         "describe",
         run_describe,
         summary="describe the parts of an image, a sentence and a box each",
-        example="updown describe photo.jpg --model runs/dense/best --draw described.png\n"
-        "  updown describe photo.jpg --model runs/dense/best --top-k 20 --nms-iou 0.7 --json described.json",
+        example="updown describe photo.jpg --draw described.png\n"
+        "  updown describe photo.jpg --top-k 20 --nms-iou 0.7 --json described.json",
     )
     parser.add_argument("image", metavar="IMAGE", help="a file or a URL")
-    parser.add_argument("--model", metavar="DIR_OR_HUB_ID", help="a saved dense captioner, such as a run's best/")
+    parser.add_argument(
+        "--model", metavar="DIR_OR_HUB_ID", help=f"a saved dense captioner (default: the published {TRAINED_DENSE})"
+    )
     parser.add_argument("--top-k", type=positive, default=10, metavar="K", help="sentences at most (%(default)s)")
     parser.add_argument(
         "--num-beams", type=positive, metavar="K", help="beam search with K beams (default: the model's)"
@@ -79,13 +88,11 @@ def run_describe(arguments: argparse.Namespace) -> int:
 
 
 def load_describer(model: str | None) -> Any:
-    """The dense-captioning pipeline of a model; raises `ValueError` for a model of another task."""
-    if model is None:
-        raise ValueError(
-            "name a dense captioner with --model; none is published, so train one (updown train "
-            "dense_captioning/flickr8k_entities) and name its best/"
-        )
-    folder = model_folder(model)
+    """The dense-captioning pipeline of a model, by default the published one.
+
+    Raises `ValueError` for a model of another task.
+    """
+    folder = model_folder(model, default=TRAINED_DENSE)
 
     from transformers import pipeline
 

@@ -10,6 +10,7 @@ from transformers import pipeline
 
 from tests import tiny
 from training import cli
+from training.shipped import DEMO_FOLDER
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,6 @@ def test_mistakes_take_one_sentence(
         ([tmp_path / "broken.png", "--model", model], "broken.png"),
         ([image, "--model", captioner], "but UpDownForDenseCaptioning (type 'updown_captioning') is wanted"),
         ([image, "--model", blind], "no region source of its own"),
-        ([image], "name a dense captioner with --model; none is published"),
     ):
         assert run(*arguments) == 2, message
         said = capsys.readouterr()
@@ -69,3 +69,11 @@ def test_mistakes_take_one_sentence(
     with pytest.raises(SystemExit):
         run(image, "--model", model, "--nms-iou", "2")
     assert "'2' is no overlap above 0 and up to 1" in capsys.readouterr().err
+
+
+def test_the_published_model_tells_what_is_on_the_beach(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(DEMO_FOLDER / "riders.jpg", "--top-k", 2) == 0
+    assert [line.partition(" at ")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "0.654 the beach",
+        "0.642 a brown horse",
+    ]

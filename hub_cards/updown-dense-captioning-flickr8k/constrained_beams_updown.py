@@ -1,0 +1,1 @@
+../../modeling_updown/constrained_beams_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/dense_captions_updown.py

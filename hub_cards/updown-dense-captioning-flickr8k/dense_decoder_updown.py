@@ -1,0 +1,1 @@
+../../modeling_updown/dense_decoder_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/generation_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/phrase_spans_updown.py

@@ -1,0 +1,1 @@
+../../modeling_updown/required_words_updown.py

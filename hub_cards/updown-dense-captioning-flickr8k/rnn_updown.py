@@ -1,0 +1,1 @@
+../../modeling_updown/rnn_updown.py

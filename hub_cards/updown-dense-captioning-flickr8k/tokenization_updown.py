@@ -1,0 +1,1 @@
+../../processors/tokenization_updown.py
