@@ -6,8 +6,9 @@
 texts --used_pieces--> pieces in the order of the old vocabulary --fewer_pieces--> folder of `save_pretrained`
 
 WordPiece (as BERT and MiniLM read) takes the longest piece of its vocabulary that a word goes on with, so that a word
-whose pieces are all kept is read as before. Single characters are kept, too: a word that the texts never say is spelt
-in shorter pieces rather than unknown.
+whose pieces are all kept is read as before. Single characters of ASCII are kept, too: a word that the texts never say
+is spelt in shorter pieces rather than unknown; with `--letters` all pieces of the letters a to z are, so that English
+words are read as before, whatever the texts say.
 """
 
 import argparse
@@ -40,10 +41,11 @@ READERS = tuple(  # heads on the fusion model that write no words
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
 
 
-def used_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, int]:
-    """The pieces of a WordPiece tokenizer that texts are read as, its special tokens and all single characters.
+def used_pieces(tokenizer: Tokenizer, texts: Iterable[str], *, letters: bool = False) -> dict[str, int]:
+    """The pieces of a WordPiece tokenizer that texts are read as, its special tokens and single characters of ASCII.
 
-    Returns their ids by name, in order. Raises `ValueError` for a tokenizer of another kind.
+    letters: all pieces of ASCII letters as well. Returns their ids by name, in order. Raises `ValueError` for a
+    tokenizer of another kind.
 
     >>> from tokenizers.models import WordPiece
     >>> vocabulary = {"[UNK]": 0, "a": 1, "dog": 2, "##s": 3, "cat": 4}
@@ -54,7 +56,8 @@ def used_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, int]:
     if kind != "WordPiece":
         raise ValueError(f"its tokenizer is {kind}: pieces are left out of WordPiece alone, as BERT and MiniLM have it")
     kept = {token.content for token in tokenizer.get_added_tokens_decoder().values()} | {tokenizer.model.unk_token}
-    kept |= {piece for piece in tokenizer.get_vocab() if len(piece.removeprefix(CONTINUES)) == 1}
+    plain = {piece: piece.removeprefix(CONTINUES) for piece in tokenizer.get_vocab() if piece.isascii()}
+    kept |= {piece for piece, word in plain.items() if len(word) == 1 or (letters and word.isalpha())}
     tokenizer.no_truncation()
     texts = list(texts)
     for start in range(0, len(texts), AT_ONCE):
@@ -64,13 +67,16 @@ def used_pieces(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, int]:
     return {piece: ids[piece] for piece in sorted(kept, key=ids.__getitem__)}
 
 
-def fewer_pieces(folder: str | Path, output: str | Path, texts: Iterable[str]) -> dict[str, int]:
+def fewer_pieces(
+    folder: str | Path, output: str | Path, texts: Iterable[str], *, letters: bool = False
+) -> dict[str, int]:
     """Writes a saved fusion model again, with the pieces of `used_pieces` alone.
 
     Args:
         folder: of `save_pretrained`, with its processor; a run's `best`, say.
         output: a new folder. Weights keep the type that they are saved in.
         texts: what the model will read, the training texts above all.
+        letters: keep all pieces of the letters a to z.
 
     Returns:
         `pieces` before, `kept` now, and the `bytes` that the weights lose.
@@ -89,7 +95,7 @@ def fewer_pieces(folder: str | Path, output: str | Path, texts: Iterable[str]) -
     if not (folder / TOKENIZER).is_file():
         raise ValueError(f"{folder} has no {TOKENIZER}: give a folder that holds a processor, too")
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
-    kept = used_pieces(tokenizer, texts)
+    kept = used_pieces(tokenizer, texts, letters=letters)
     weights = load_file(folder / WEIGHTS)
     words = weights[name]
     weights[name] = words[list(kept.values())].contiguous()
@@ -182,6 +188,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="what it will read: captions (COCO's JSON, or lines, also of id<tab>caption or .gz), or FILE.jsonl:COLUMN",
     )
+    parser.add_argument("--letters", action="store_true", help="keep all pieces of the letters a to z as well")
     return parser
 
 
@@ -189,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; 2 for what is wrong with its arguments or files."""
     parsed = build_parser().parse_args(arguments)
     try:
-        told = fewer_pieces(parsed.folder, parsed.output, read_all(parsed.texts))
+        told = fewer_pieces(parsed.folder, parsed.output, read_all(parsed.texts), letters=parsed.letters)
     except (OSError, ValueError) as error:
         say(f"fewer_pieces: {one_line(error)}", file=sys.stderr)
         return 2

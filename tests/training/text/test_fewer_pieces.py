@@ -56,6 +56,14 @@ def test_a_word_that_no_text_says_is_spelt_and_not_unknown(tmp_path: Path) -> No
     assert config["cls_token_id"] == tokenizers[1].cls_token_id and config["text_config"]["pad_token_id"] == 0
 
 
+def test_all_pieces_of_letters_may_stay(tmp_path: Path) -> None:
+    old, new = save_tiny_entailment(tmp_path / "old"), tmp_path / "new"
+    fewer_pieces(old, new, TEXTS, letters=True)
+    before, after = (set(UpDownProcessor.from_pretrained(folder).tokenizer.get_vocab()) for folder in (old, new))
+    assert "wooden" in after
+    assert not [piece for piece in before - after if piece.removeprefix("##").isalpha() and piece.isascii()]
+
+
 def test_weights_but_the_words_stay_to_the_bit(tmp_path: Path) -> None:
     old, new = save_tiny_entailment(tmp_path / "old"), tmp_path / "new"
     fewer_pieces(old, new, TEXTS)
