@@ -17,11 +17,11 @@ from .losses_updown import at_least_float32
 class ClipSteps(NamedTuple):
     """The steps of P clips.
 
-    index (P, R) int64: the step of each region, C for padding. mask (P, C) bool: True = a step. starts, ends (P, C):
-    seconds; those of padding are the clip's end. durations (P,): seconds.
+    of_regions (P, R) int64: the step of each region, C for padding. mask (P, C) bool: True = a step. starts, ends
+    (P, C): seconds; those of padding are the clip's end. durations (P,): seconds.
     """
 
-    index: torch.Tensor
+    of_regions: torch.Tensor
     mask: torch.Tensor
     starts: torch.Tensor
     ends: torch.Tensor
@@ -51,12 +51,12 @@ def steps_of(
 ) -> ClipSteps:
     """The steps of P clips by the seconds of their regions (P, R), in the order of time.
 
-    region_mask (P, R) bool: every clip has a region. durations (P,): seconds of each clip, by default one step more than
-    the last one's: the mean distance of its steps, or `default_seconds` for a clip of one step. Raises `ValueError` for
-    seconds before the clip, and for a clip that ends before its last step.
+    region_mask (P, R) bool: every clip has a region. durations (P,): seconds of each clip, by default one step more
+    than the last one's: the mean distance of its steps, or `default_seconds` for a clip of one step. Raises
+    `ValueError` for seconds before the clip, and for a clip that ends before its last step.
 
     >>> steps = steps_of(torch.tensor([[4.0, 0.0, 4.0]]), torch.ones(1, 3).bool(), default_seconds=2.0)
-    >>> steps.index.tolist(), steps.starts.tolist(), steps.ends.tolist()
+    >>> steps.of_regions.tolist(), steps.starts.tolist(), steps.ends.tolist()
     ([[1, 0, 1]], [[0.0, 4.0]], [[4.0, 8.0]])
     """
     seconds = at_least_float32(region_seconds).masked_fill(~region_mask, float("inf"))
@@ -84,15 +84,15 @@ def _check_seconds(first: torch.Tensor, last: torch.Tensor, durations: torch.Ten
         return
     if durations.shape != last.shape:
         raise ValueError(
-            f"duration_seconds have shape {tuple(durations.shape)}, but there are {len(last)} clips: give one number each"
+            f"duration_seconds have shape {tuple(durations.shape)}, but there are {len(last)} clips: give a number each"
         )
     wrong = ~((first >= 0) & (last <= durations) & (durations > 0) & durations.isfinite())
     if bool(wrong.any()):
         clip = int(wrong.nonzero()[0])
         raise ValueError(
             f"clip {clip} of the batch lasts {durations[clip].item():g} s, but has regions from {first[clip].item():g} "
-            f"to {last[clip].item():g} s: give region_seconds from the beginning of the clip, and duration_seconds that "
-            "hold them"
+            f"to {last[clip].item():g} s: give region_seconds from the beginning of the clip, and duration_seconds "
+            "that hold them"
         )
 
 
@@ -107,13 +107,13 @@ def pooled_steps(vectors: torch.Tensor, steps: ClipSteps, scores: torch.Tensor |
     [[[2.0], [7.0]]]
     """
     places = torch.arange(steps.mask.shape[1], device=vectors.device)
-    members = steps.index[:, None] == places[:, None]  # (P, C, R)
+    members = steps.of_regions[:, None] == places[:, None]  # (P, C, R)
     if scores is None:
         weights = members / members.sum(dim=-1, keepdim=True).clamp(min=1)
     else:
         weights = at_least_float32(scores)[:, None].masked_fill(~members, float("-inf")).softmax(dim=-1)
         weights = weights.masked_fill(~members, 0)  # NaN where a step has no region
-    padding = (steps.index == len(places))[..., None]
+    padding = (steps.of_regions == len(places))[..., None]
     return torch.bmm(weights.to(vectors.dtype), vectors.masked_fill(padding, 0))
 
 
@@ -127,9 +127,9 @@ def regions_by_step(steps: ClipSteps) -> tuple[torch.Tensor, torch.Tensor, torch
     [[1, 0, 1], [0, 0, 1]]
     """
     count = steps.mask.shape[1]
-    real = steps.index < count
-    clips = torch.arange(len(steps.index), device=real.device)[:, None]
-    rows = (clips * count + steps.index)[real]  # (G,)
+    real = steps.of_regions < count
+    clips = torch.arange(len(steps.of_regions), device=real.device)[:, None]
+    rows = (clips * count + steps.of_regions)[real]  # (G,)
     order = rows.argsort(stable=True)
     ordered = rows[order]
     first = torch.searchsorted(ordered, ordered)  # where the run of each row begins

@@ -1,6 +1,6 @@
 """What the fusion model's config says of moment retrieval: which spans of a clip a sentence is about.
 
-The config itself is in `configuration_text_updown.py`, the model in `modeling_video.py`, which reads these fields alone.
+The config itself is in `configuration_text_updown.py`, the model in `modeling_video.py`, which reads these fields.
 """
 
 from typing import Any, Literal
@@ -109,8 +109,8 @@ class MomentConfig(TaggedRegionsConfig):
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
         if (self.moment_inputs == "features") != (self.moment_text_size is not None):
             raise ValueError(
-                f"moment_inputs={self.moment_inputs!r} and moment_text_size={self.moment_text_size} do not go together: "
-                "given features of words (a width) are read with moment_inputs='features' alone"
+                f"moment_inputs={self.moment_inputs!r} and moment_text_size={self.moment_text_size} do not go "
+                "together: given features of words (a width) are read with moment_inputs='features' alone"
             )
         if self.moment_hidden_size % self.moment_num_heads or self.moment_hidden_size % 2:
             raise ValueError(

@@ -50,7 +50,8 @@ def bin_costs(bins: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 def match_queries(costs: torch.Tensor, there: torch.Tensor) -> Matched:
     """The cheapest pairs of each sentence's queries and true spans, one to one; spans beyond Q queries are left over.
 
-    costs (N, Q, M); there (N, M) bool: the true spans that there are. Raises `ValueError` for costs that are not finite.
+    costs (N, Q, M); there (N, M) bool: the true spans that there are. Raises `ValueError` for costs that are not
+    finite.
 
     >>> costs = torch.tensor([[[3.0, 0.0], [1.0, 0.0]]])
     >>> [side.tolist() for side in match_queries(costs, torch.tensor([[True, False]]))]

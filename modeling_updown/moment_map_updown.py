@@ -53,7 +53,8 @@ def segment_means(clips: torch.Tensor, steps: ClipSteps, num_segments: int) -> t
 
 
 def run_maxima(segments: torch.Tensor) -> torch.Tensor:
-    """The largest of each number over every run of segments (N, S, D): (N, S, S, D), 0 where a run starts after it ends.
+    """The largest of each number over every run of segments (N, S, D): (N, S, S, D), 0 where a run starts after
+    it ends.
 
     >>> run_maxima(torch.tensor([[[1.0], [3.0], [2.0]]])).squeeze(-1).tolist()
     [[[1.0, 3.0, 3.0], [0.0, 3.0, 3.0], [0.0, 0.0, 2.0]]]
