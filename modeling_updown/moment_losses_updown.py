@@ -58,10 +58,10 @@ def match_queries(costs: torch.Tensor, there: torch.Tensor) -> Matched:
     [[0], [1], [0]]
     """
     rows, queries, spans = [], [], []
-    for row, (own, real) in enumerate(zip(at_least_float32(costs).cpu(), there.cpu(), strict=True)):
+    for number, (own, real) in enumerate(zip(at_least_float32(costs).cpu(), there.cpu(), strict=True)):
         places = real.nonzero().flatten()
         found, columns = cheapest_pairs(own[:, places])
-        rows.append(torch.full_like(found, row))
+        rows.append(torch.full_like(found, number))
         queries.append(found)
         spans.append(places[columns])
     row, query, span = (torch.cat(parts).to(costs.device) for parts in (rows, queries, spans))

@@ -6,7 +6,7 @@
 Losses and matching are in `moment_losses_updown.py` and `moment_matching_updown.py`. N rows of C steps and T words.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -234,7 +234,7 @@ class MomentSet(nn.Module):
         else:
             losses |= span_losses(found.spans, targets, matched)
         if found.embeds is not None and words is not None:
-            form = {"temperature": config.moment_temperature, "padding": config.moment_alignment_padding}
+            form: Any = {"temperature": config.moment_temperature, "padding": config.moment_alignment_padding}
             losses["alignment"] = alignment_loss(found.embeds, words, word_mask, matched, **form)
         return losses
 

@@ -59,7 +59,9 @@ def convert_moment_detr(weights: Weights, options: Mapping[str, Any]) -> Convert
     unread = [name for name in weights if name.startswith((UNREAD, *(() if texts else ("txt_position_embed.",))))]
     check_names(weights, [*names.values(), *joint_names(weights), *unread], format="moment-detr")
     width = weights[QUERIES].shape[-1]
-    shapes = {name: (3 * width, width) for name in joint_names(weights) if name.endswith("weight")}
+    shapes: dict[str, tuple[int, ...]] = {
+        name: (3 * width, width) for name in joint_names(weights) if name.endswith("weight")
+    }
     shapes |= {name: (3 * width,) for name in joint_names(weights) if name.endswith("bias")}
     check_shapes(weights, {**shapes, CLASSES: (2, width), SPANS: (None, width)}, format="moment-detr")
     model = UpDownForMomentRetrieval(moment_config(weights, options, texts=texts))

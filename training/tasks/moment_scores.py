@@ -96,7 +96,7 @@ def ranked_segments(windows: np.ndarray) -> list[tuple[int, int]]:
     >>> ranked_segments(np.array([[5.0, 10.0, 0.9], [0.0, 30.0, 0.8]]))[:2]
     [(1, 1), (0, 5)]
     """
-    segments = PIECE_SECONDS * (np.array(SEGMENTS, dtype=float) + [0, 1])  # (21, 2)
+    segments = PIECE_SECONDS * (np.array(SEGMENTS, dtype=float) + np.array([0, 1]))  # (21, 2)
     iou = temporal_iou(segments[:, None], windows[None, :, :2])  # (21, n)
     shared = (iou * windows[None, :, 2]).max(axis=1, initial=0.0)
     own = np.where(iou >= SAME, windows[None, :, 2], -1.0).max(axis=1, initial=-1.0)
