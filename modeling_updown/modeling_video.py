@@ -9,6 +9,7 @@ words by themselves is where training starts. With `config.moment_inputs="featur
 features of steps and words, which is Moment-DETR itself; `updown convert-checkpoint moment-detr` makes such a model.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,7 +36,8 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
     """Moment retrieval on the fusion model; see the module's docstring.
 
     Takes regions of P clips with `region_seconds`, or frames as images whose clips `image_index` (N, frames) joins, and
-    N sentences about them: one a clip, S next to each other for every clip, or as `image_index` (N,) says.
+    N sentences about them: one a clip, S next to each other for every clip, or as `image_index` (N,) says. An image is
+    a clip of one frame.
 
     Example:
 
@@ -73,12 +75,15 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """As the base class has it; the layers of the head as DETR's (Glorot and Bengio 2010)."""
+        """As the base class has it; the layers of the head as DETR's (Glorot and Bengio 2010), and convolutions of the
+        map for the ReLU after them (He et al. 2015), without which little would get through them."""
         super()._init_weights(module)
-        if isinstance(module, InputProjection | MomentLayer | SpanLayers):
+        if isinstance(module, InputProjection | MomentLayer | SpanLayers | MomentMap):
             for part in module.modules():
                 if isinstance(part, nn.Linear):
                     nn.init.xavier_uniform_(part.weight)
+                elif isinstance(part, nn.Conv2d):
+                    nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
 
     @property
     def region_source(self) -> Any:  # type: ignore[override]
@@ -118,17 +123,20 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
 
         input_ids (N, T) with special tokens, attention_mask (N, T), by default all but padding; or, with
         `moment_inputs="features"`, text_features (N, T, `moment_text_size`) and text_mask (N, T). Regions of P clips as
-        `get_regions` takes them, with region_seconds (P, R) from the beginning of the clip; duration_seconds (P,), by
-        default as `steps_of` has it. labels (N, M, 2): true spans in seconds, -1 twice where a sentence has fewer;
-        saliency_labels (N, K, 2): seconds of a moment that is meant and of one that is less, -1 twice for none. Raises
-        `ValueError` for numbers that do not fit.
+        `get_regions` takes them, with region_seconds (P, R) from the beginning of the clip, or (P,) of images that are
+        frames; duration_seconds (P,), of clips, by default as `steps_of` has it. labels (N, M, 2): true spans in
+        seconds, -1 twice where a sentence has fewer; saliency_labels (N, K, 2): seconds of a moment that is meant and
+        of one that is less, -1 twice for none. Raises `ValueError` for numbers that do not fit.
         """
-        said = {"object_probs": object_probs, "attribute_probs": attribute_probs, "region_seconds": region_seconds}
-        fields = optional_fields(kwargs | said)
+        frames = region_seconds if region_seconds is not None and region_seconds.dim() == 1 else None
+        said = {"object_probs": object_probs, "attribute_probs": attribute_probs}
+        fields = optional_fields(kwargs | said | {"region_seconds": region_seconds if frames is None else None})
         words, word_mask = self.read_words(input_ids, inputs_embeds, attention_mask, text_features, text_mask)
         regions = self.get_regions(pixel_values, region_features, region_boxes, region_mask, pixel_mask, **fields)
-        if image_index is not None and image_index.dim() == 2:
-            regions, image_index = regions.of_rows(image_index), None
+        joined = image_index is not None and image_index.dim() == 2
+        regions = with_seconds(regions, frames, images=pixel_values is not None and not joined)
+        if joined:
+            regions, image_index = regions.of_rows(image_index), None  # type: ignore[arg-type]
             regions.region_images = None  # frames of one clip are told apart by their seconds
         clips, steps = self.read_clips(regions, duration_seconds)
         rows = TextRows.of(image_index, num_texts=len(words), num_images=len(clips), device=words.device)
@@ -292,6 +300,23 @@ class UpDownForMomentRetrieval(UpDownFusionPreTrainedModel):
             spans = rounded_spans(spans, durations[:, None].expand(spans.shape[:2]), seconds=round_seconds)
         scores: Any = output.span_scores
         return [ranked_spans(*own, max_iou=max_iou, most=most) for own in zip(spans, scores, strict=True)]
+
+
+def with_seconds(regions: Regions, frames: torch.Tensor | None, *, images: bool) -> Regions:
+    """Regions of P images with the seconds of these, frames (P,); without any they are at 0 where they are `images`.
+
+    Raises `ValueError` for another number of seconds than images.
+    """
+    mask = regions.region_mask
+    if frames is None and images and regions.region_seconds is None:
+        frames = torch.zeros(len(mask), device=mask.device)
+    if frames is None:
+        return regions
+    if len(frames) != len(mask) or not (is_traced() or bool(frames.isfinite().all())):
+        raise ValueError(
+            f"region_seconds of {len(frames)} frames must be finite numbers, one for each of {len(mask)} images"
+        )
+    return replace(regions, region_seconds=frames.to(mask.device)[:, None].expand(mask.shape))
 
 
 def check_texts(word_mask: torch.Tensor) -> None:

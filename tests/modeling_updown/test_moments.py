@@ -11,7 +11,7 @@ from transformers import AutoModelForVideoClassification
 from modeling_updown import UpDownForMomentRetrieval, UpDownFusionConfig
 from modeling_updown.clip_steps_updown import pooled_steps, steps_of
 from modeling_updown.moment_map_updown import run_maxima, segment_means
-from tests.tiny import save_tiny_moments, tiny_fusion_config, tiny_moments
+from tests.tiny import save_tiny_moments, tiny_fusion_config, tiny_grid_config, tiny_moments
 
 FORMS: dict[str, dict[str, Any]] = {
     "states": {},
@@ -125,6 +125,33 @@ def test_frames_as_images_are_a_clip(form):
 
 @torch.no_grad()
 @pytest.mark.parametrize("form", ["states", "map"])
+def test_an_image_is_a_clip_of_one_frame(form):
+    fields = {**FORMS[form], "vision_config": tiny_grid_config()}
+    model = tiny_moments(**fields)
+    pixels = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    words = torch.tensor([[2, 9, 8, 3]])
+    alone = model(words, pixel_values=pixels[:1])
+    assert alone.step_seconds.tolist() == [[[0.0, 2.0]]]
+    regions = model.get_regions(pixels)
+    first = {"region_features": regions.region_features[:1], "region_boxes": regions.region_boxes[:1]}
+    assert_near(model(words, **first, region_seconds=torch.zeros(1, 9)).logits, alone.logits)
+    frames = {"pixel_values": pixels, "image_index": torch.tensor([[0, 1, 2]])}
+    clip = model(words, **frames, region_seconds=torch.tensor([0.0, 3.0, 6.0]))
+    assert clip.step_seconds.tolist() == [[[0.0, 3.0], [3.0, 6.0], [6.0, 9.0]]]
+    given = {
+        "region_features": regions.region_features.view(1, 27, -1),
+        "region_boxes": regions.region_boxes.view(1, 27, 4),
+    }
+    seconds = torch.tensor([0.0, 3.0, 6.0]).repeat_interleave(9)[None]
+    assert_near(model(words, **given, region_seconds=seconds).logits, clip.logits)
+    with pytest.raises(ValueError, match="give region_seconds"):  # frames are not all at 0
+        model(words, **frames)
+    with pytest.raises(ValueError, match="region_seconds of 2 frames must be finite numbers, one for each of 3 images"):
+        model(words, **frames, region_seconds=torch.tensor([0.0, 3.0]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", ["states", "map"])
 def test_sentences_share_a_clip(form):
     model, inputs = tiny_moments(**FORMS[form]), clips()
     sentences = torch.tensor([[2, 9, 3], [2, 11, 3], [2, 7, 3], [2, 8, 3]])
@@ -178,7 +205,7 @@ def test_segments_are_means_over_time():
     assert torch.equal(run_maxima(vectors)[0, 1, 3], vectors[0, 1:4].amax(dim=0))
 
 
-# -- what is learnt and told ---------------------------------------------------------------------------------------------
+# -- what is learnt and told ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -185,7 +185,7 @@ def tiny_moments_recipe(folder: Path, *, train: dict[str, Any] | None = None, **
         "output": str(folder / "run"),
         "data": {"format": "charades_sta", "annotations": files, "durations": str(folder / "clips" / "lengths.csv")},
         "regions": RegionsRecipe(store=str(folder / "store")),
-        "text": TextRecipe(vocabulary_size=200),
+        "text": TextRecipe(vocabulary_size=320),
         "model": {"text_config": {**sizes, "intermediate_size": 32}, "moment_inputs": "embeddings", **model},
         "train": TrainRecipe(**{**settings, "learning_rate": 3e-3, "warmup_steps": 5, **(train or {})}),
         "evaluate": EvaluateRecipe(metric="r1_iou_50", batch_size=7),
@@ -198,7 +198,7 @@ EVENTS = ("jumps", "sleeps", "eats", "turns")
 
 def write_clips(folder: Path, store: Path, *, num_clips: Mapping[str, int] = NUM_SCENES) -> None:
     """Charades-STA's files of clips of eight steps of 2 s, in each of which two of `EVENTS` happen one after the other;
-    a store of two regions a step, of which one says what happens and the other is noise."""
+    a store of two regions a step, of which one says what happens and the other, as both elsewhere, that nothing does."""
     draw, lengths = np.random.default_rng(0), ["id,length"]
     folder.mkdir(parents=True)
     with RegionStoreWriter(store, fingerprint={"made": "events"}) as writer:
@@ -208,10 +208,12 @@ def write_clips(folder: Path, store: Path, *, num_clips: Mapping[str, int] = NUM
                 name = f"{split}{clip}"
                 lengths.append(f"{name},16.0")
                 features = 0.1 * draw.standard_normal((1, 16, len(EVENTS) + 1))
+                features[..., -1] += 1
                 first, second = draw.permutation(len(EVENTS))[:2]
                 cut, start, end = sorted(draw.permutation(7)[:3] + 1)
                 for event, (begin, stop) in ((first, (0, cut)), (second, (start, end))):
                     features[0, 2 * begin : 2 * stop : 2, event] += 1
+                    features[0, 2 * begin : 2 * stop : 2, -1] -= 1
                     lines.append(f"{name} {2.0 * begin} {2.0 * stop}##the dog {EVENTS[event]}.")
                 seconds = torch.arange(8.0).repeat_interleave(2)[None] * 2
                 boxes = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 16, 4)

@@ -77,14 +77,14 @@ def windows_inside(windows: np.ndarray, duration: float | None) -> np.ndarray:
 
 
 def clip_saliency(found: FoundMoment, duration: float) -> list[float]:
-    """The saliency of each clip of 2 s of a video: that of the step at its middle.
+    """The saliency of each whole clip of 2 s of a video, as many as are scored: that of the step at its middle.
 
     >>> steps = np.array([[0.0, 3.0], [3.0, 6.0]])
     >>> clip_saliency(FoundMoment(np.zeros((0, 3)), np.array([0.5, -1.0]), steps), 6.0)
     [0.5, -1.0, -1.0]
     """
     assert found.saliency is not None  # asked for of models that say it alone
-    middles = CLIP_SECONDS * (np.arange(math.ceil(duration / CLIP_SECONDS)) + 0.5)
+    middles = CLIP_SECONDS * (np.arange(max(1, int(duration / CLIP_SECONDS))) + 0.5)
     places = np.searchsorted(found.steps[:, 0], middles, side="right") - 1
     return found.saliency[places.clip(min=0)].tolist()
 
