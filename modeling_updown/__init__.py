@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .modeling_pretraining import UpDownFusionForMaskedLM, UpDownFusionForPreTraining
     from .modeling_reasoning import UpDownFusionForImagePairs, UpDownFusionForVisualEntailment
     from .modeling_retrieval import UpDownFusionForImageTextRetrieval
+    from .modeling_video import UpDownForMomentRetrieval
     from .modeling_vqa import UpDownForVisualQuestionAnswering
     from .open_names_updown import embed_names, open_regions
     from .outputs_updown import (
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
         UpDownFusionOutput,
         UpDownGroundingOutput,
         UpDownMaskedLMOutput,
+        UpDownMomentOutput,
         UpDownMultipleChoiceOutput,
         UpDownPrefixLMOutput,
         UpDownPreTrainingOutput,

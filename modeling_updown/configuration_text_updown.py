@@ -8,13 +8,14 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
+from .configuration_moments_updown import MomentConfig
 from .configuration_tags_updown import TaggedRegionsConfig
 from .configuration_updown import region_source_config
 from .labels_updown import LabelledConfig
 
 
 @strict
-class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
+class UpDownFusionConfig(MomentConfig, LabelledConfig):
     r"""The fusion model: any Hugging Face text encoder, run on words, on regions or on both together.
 
     text_config (any encoder's config, or its fields with `model_type`, defaults to `BertConfig()`):
@@ -117,6 +118,8 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
         Before it.
     region_links (`bool`, defaults to `False`):
         Multiple choice: words may be linked to regions ("[person1]"), whose embeddings are then added to theirs.
+    moment_head, moment_inputs, ... :
+        Which spans of a clip a sentence is about, as `MomentConfig` has it.
     initializer_range (`float`, defaults to 0.02):
         Of new weights.
     object_tags, attribute_tags, ..., vision_config, freeze_regions:
@@ -128,6 +131,7 @@ class UpDownFusionConfig(TaggedRegionsConfig, LabelledConfig):
     keys_to_ignore_at_inference = [
         *("losses", "logits_per_image", "logits_per_text", "object_logits", "attribute_logits", "region_predictions"),
         *("answer_logits", "phrase_scores", "none_scores", "pred_boxes"),
+        *("span_predictions", "saliency_scores", "step_seconds"),
         *("hidden_states", "attentions", "region_boxes"),
     ]
     sub_configs = {"text_config": AutoConfig, "vision_config": AutoConfig}

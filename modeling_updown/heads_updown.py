@@ -94,6 +94,7 @@ IMAGE_PAIRS = AutoClass(
     "pipeline_reasoning",
 )
 MASKED_WORDS = AutoClass("AutoModelForMaskedLM")
+MOMENTS = AutoClass("AutoModelForVideoClassification")  # whose pipeline names classes, so it is none of ours
 
 HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownDetector", "modeling_detector", DETECTOR, BOXES, "UpDownDetectorOutput"),
@@ -112,6 +113,7 @@ HEADS = (  # a line for each way in which a class is loaded
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PLACES, "UpDownGroundingOutput"),
     Head("UpDownFusionForGrounding", "modeling_grounding", FUSION, PHRASES, "UpDownGroundingOutput"),
     Head("UpDownFusionForMultipleChoice", "modeling_multiple_choice", FUSION, CHOICES, "UpDownMultipleChoiceOutput"),
+    Head("UpDownForMomentRetrieval", "modeling_video", FUSION, MOMENTS, "UpDownMomentOutput"),
     Head("UpDownPrefixLMForImageCaptioning", "modeling_prefix_lm", PREFIX_LM, CAPTIONS, "UpDownPrefixLMOutput"),
     Head("UpDownPrefixLMForVisualQuestionAnswering", "modeling_prefix_vqa", PREFIX_LM, ANSWERS, "UpDownPrefixLMOutput"),
 )

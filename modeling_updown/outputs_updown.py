@@ -225,6 +225,41 @@ class UpDownMultipleChoiceOutput(ModelOutput):
 
 
 @dataclass
+class UpDownMomentOutput(ModelOutput):
+    """What `UpDownForMomentRetrieval` returns for N sentences about clips of C steps; K spans, S segments, W bins.
+
+    loss (scalar, *optional*): the weighted sum of `losses`.
+    losses (dict of scalars, *optional*): with `moment_head="spans"` `label`, `span`, `giou`, `saliency` and
+        `alignment`, those of earlier layers with their number (`label_0`); with `"map"` `map`. Without their weights.
+    logits (`torch.Tensor` of shape (N, K, 2)): that each span is meant, and that it is not; of a map (N, S, S), a score
+        of the run from the first to the last segment, -inf where it starts after it ends.
+    pred_spans (`torch.Tensor` of shape (N, K, 2)): starts and ends in seconds, inside the clip.
+    span_scores (`torch.Tensor` of shape (N, K)): how likely each span is meant, 0..1.
+    span_predictions (`torch.Tensor` of shape (N, K, 2), *optional*): centre and width in 0..1 of the clip, as
+        predicted; logits of bins (N, K, 2, W) with `moment_span_loss="cross_entropy"`; None of a map.
+    saliency_scores (`torch.Tensor` of shape (N, C), *optional*): of each step, of any size; -inf where a clip has fewer
+        steps. None of a map.
+    step_seconds (`torch.Tensor` of shape (N, C, 2)): from when to when each step lasts; the clip's end twice where a
+        clip has fewer.
+    hidden_states (tuple of tensors of shape (N, C + T, H), *optional*): of steps and words before and after each
+        encoder layer; of a map (N, S, S, H), before and after each convolution.
+    attentions (tuple of tensors of shape (N, K, C), *optional*): how the steps were weighed for each span, one a
+        decoder layer, summing to 1. None of a map.
+    """
+
+    loss: torch.Tensor | None = None
+    losses: dict[str, torch.Tensor] | None = None
+    logits: torch.Tensor | None = None
+    pred_spans: torch.Tensor | None = None
+    span_scores: torch.Tensor | None = None
+    span_predictions: torch.Tensor | None = None
+    saliency_scores: torch.Tensor | None = None
+    step_seconds: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+
+
+@dataclass
 class UpDownFusionOutput(ModelOutput):
     """What `UpDownFusionModel` returns for N passes; L = T + R tokens, H the text encoder's width.
 

@@ -23,6 +23,7 @@ from modeling_updown import (
     UpDownDetectorConfig,
     UpDownForDenseCaptioning,
     UpDownForImageCaptioning,
+    UpDownForMomentRetrieval,
     UpDownForVisualQuestionAnswering,
     UpDownFusionConfig,
     UpDownFusionForGrounding,
@@ -232,6 +233,14 @@ def tiny_pairs(**changes: Any) -> UpDownFusionForImagePairs:
 def tiny_multiple_choice(**changes: Any) -> UpDownFusionForMultipleChoice:
     """Multiple choice on the fusion model, in evaluation mode."""
     return seeded(UpDownFusionForMultipleChoice, tiny_fusion_config(**changes))
+
+
+def tiny_moments(**changes: Any) -> UpDownForMomentRetrieval:
+    """Moment retrieval on the fusion model, in evaluation mode; the regions of a clip are given, of width 12."""
+    fields: dict[str, Any] = {"vision_config": None, "region_feature_size": 12, "moment_hidden_size": 32}
+    fields |= {"moment_num_heads": 4, "moment_ffn_size": 48, "moment_queries": 5, "moment_alignment_size": 8}
+    fields |= {"moment_segments": 4, "moment_map_layers": 2, "moment_map_kernel": 3, **changes}
+    return seeded(UpDownForMomentRetrieval, tiny_fusion_config(**fields))
 
 
 def tiny_text_config(model_type: str = "gpt2", **changes: Any) -> Any:
@@ -515,6 +524,13 @@ def save_tiny_pairs(folder: Path, **changes: Any) -> Path:
 def save_tiny_multiple_choice(folder: Path, **changes: Any) -> Path:
     """`save_pretrained` of the model of multiple choice and its processor into one folder, which is returned."""
     tiny_multiple_choice(**changes).save_pretrained(folder)
+    tiny_fusion_processor().save_pretrained(folder)
+    return folder
+
+
+def save_tiny_moments(folder: Path, **changes: Any) -> Path:
+    """`save_pretrained` of the model of moment retrieval and its processor into one folder, which is returned."""
+    tiny_moments(**changes).save_pretrained(folder)
     tiny_fusion_processor().save_pretrained(folder)
     return folder
 

@@ -196,6 +196,47 @@ def check_choice_glances(test: Any) -> None:
         test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
 
 
+def check_query_glances(test: Any) -> None:
+    """One tensor a decoder layer, (texts, spans, steps), where asked for; sums to 1, exactly 0 on padding."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config).eval()
+    test.assertIsNone(model(**inputs).attentions)
+    attentions = model(**inputs, output_attentions=True).attentions
+    test.assertEqual(len(attentions), config.moment_decoder_layers)
+    for weights in attentions:  # each region is a step
+        test.assertEqual(
+            weights.shape, (len(inputs["input_ids"]), config.moment_queries, inputs["region_mask"].shape[1])
+        )
+        torch.testing.assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:2]))
+        test.assertEqual(weights[~inputs["region_mask"][:, None].expand_as(weights)].abs().max().item(), 0)
+
+
+def check_map_states(test: Any) -> None:
+    """The map before and after each convolution, (texts, segments, segments, H), by argument or config."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    by_argument = test.all_model_classes[0](config).eval()
+    test.assertIsNone(by_argument(**inputs, output_attentions=True).attentions)
+    config.output_hidden_states = True
+    by_config = test.all_model_classes[0](config).eval()
+    count = config.moment_segments
+    for model, arguments in ((by_argument, {"output_hidden_states": True}), (by_config, {})):
+        states = model(**inputs, **arguments).hidden_states
+        test.assertEqual(len(states), config.moment_map_layers + 1)
+        for one in states:
+            test.assertEqual(one.shape, (len(inputs["input_ids"]), count, count, config.moment_hidden_size))
+
+
+def check_gradients_of_map(test: Any) -> None:
+    """As `check_gradients_of_states`, of a map, whose cells that are no run score -inf, and which has no attention."""
+    config, inputs = test.model_tester.prepare_config_and_inputs_for_common()
+    model = test.all_model_classes[0](config)
+    output = model(**inputs, output_hidden_states=True)
+    output.hidden_states[0].retain_grad()
+    output.logits[output.logits.isfinite()].sum().backward()
+    test.assertGreater(output.hidden_states[0].grad.abs().max().item(), 0)
+    test.assertGreater(model.fusion.region_embedding.of_features.weight.grad.abs().max().item(), 0)
+
+
 def check_gradients_of_states(test: Any) -> None:
     """Hidden states keep their gradient; the attention returned is scaled over the regions, so a gradient starts from
     it but none stays on it."""

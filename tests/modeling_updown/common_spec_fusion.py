@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from modeling_updown import (
+    UpDownForMomentRetrieval,
     UpDownFusionConfig,
     UpDownFusionForGrounding,
     UpDownFusionForImagePairs,
@@ -274,6 +275,49 @@ class SharedMultipleChoiceSpec(MultipleChoiceSpec):
     name = "SharedMultipleChoice"
     seq_length = NUM_WORDS + 2 * 3 + NUM_REGIONS
     config_kwargs = MultipleChoiceSpec.config_kwargs | {"choice_attention": "shared"}
+
+
+class MomentsSpec(FusionSpec):
+    """Moment retrieval as a set of spans: each region is a step of its clip."""
+
+    name = "Moments"
+    all_model_classes = (UpDownForMomentRetrieval,)
+    base_model_class = UpDownFusionModel
+    auto = {"AutoModelForVideoClassification": UpDownForMomentRetrieval}
+    config_kwargs = FusionSpec.config_kwargs | {
+        "moment_hidden_size": 16,
+        "moment_num_heads": 2,
+        "moment_ffn_size": 20,
+        "moment_queries": 3,
+        "moment_segments": 3,
+        "moment_map_layers": 2,
+        "moment_map_kernel": 3,
+        "moment_alignment_size": 8,
+    }
+    labels_for = {
+        "UpDownForMomentRetrieval": lambda spec, config: torch.tensor([0.0, 3.0]).expand(spec.batch_size, 1, 2)
+    }
+    overrides = FusionSpec.overrides | {
+        "additional_model_inputs": [*FusionSpec.overrides["additional_model_inputs"], "region_seconds"],
+        "test_attention_outputs": checks.check_query_glances,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_states,
+    }
+
+    def prepare_inputs(self, config: UpDownFusionConfig) -> dict[str, torch.Tensor]:
+        seconds = 2.0 * torch.arange(NUM_REGIONS).expand(self.batch_size, -1)
+        return super().prepare_inputs(config) | {"region_seconds": seconds}
+
+
+class MomentMapSpec(MomentsSpec):
+    """The same as a map of runs of segments, on embedded regions."""
+
+    name = "MomentMap"
+    config_kwargs = MomentsSpec.config_kwargs | {"moment_head": "map", "moment_inputs": "embeddings"}
+    has_attentions = False
+    overrides = MomentsSpec.overrides | {
+        "test_hidden_states_output": checks.check_map_states,
+        "test_retain_grad_hidden_states_attentions": checks.check_gradients_of_map,
+    }
 
 
 class TaggedFusionSpec(FusionSpec):

@@ -6,6 +6,7 @@ from tests.training import (
     recipe_boxes,
     recipe_captions,
     recipe_choices,
+    recipe_moments,
     recipe_phrases,
     recipe_questions,
     recipe_statements,
@@ -39,6 +40,7 @@ WRITERS = (  # each writes below the folder `data`, in this order
     recipe_phrases.write_descriptions,
     recipe_statements.write_statements,
     recipe_choices.write_choices,
+    recipe_moments.write_moments,
 )
 
 

@@ -77,6 +77,10 @@ def test_there_are_recipes_for_every_stage() -> None:
         "retrieval/flickr30k",
         "retrieval/flickr8k",
         "retrieval/flickr8k_hard",
+        "moments/activitynet",
+        "moments/charades_sta",
+        "moments/didemo",
+        "moments/qvhighlights",
         "vqa/v2",
         "vqa/v2_newatt",
         "vqa/daquar",
@@ -283,6 +287,10 @@ CHOOSES = """
 text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
 train.questions_per_image train.withhold choices.per_item choices.context_words choices.learn_relevance
 """
+FINDS = """
+text.pretrained text.vocabulary_size text.frozen_layers text.learning_rate train.max_words train.gradient_checkpointing
+train.withhold moments.duration_seconds moments.windows moments.round_seconds
+"""
 MASKS = "masks.words masks.whole_words masks.regions masks.overlap masks.blocks masks.swapped masks.kept"
 ASKED = """
 questions.data questions.per_image questions.file questions.min_count questions.top questions.spelling questions.scores
@@ -295,7 +303,7 @@ CHECKED = {
     **dict.fromkeys(TASKS, ()),
     "vqa": ("crops",),
     **dict.fromkeys(("entailment", "grounding", "multi", "pairs"), ("crops",)),  # of multi: by the part
-    "multiple_choice": ("crops", "flips"),
+    **dict.fromkeys(("moments", "multiple_choice"), ("crops", "flips")),
     "detection": ("store", "source", "pretrained"),
 }
 READ_BY = {
@@ -311,6 +319,7 @@ READ_BY = {
     "dense_captioning": [TOP_DOWN, DESCRIBES],
     "entailment": [TOP_DOWN, STATEMENTS],
     "pairs": [TOP_DOWN, STATEMENTS],
+    "moments": [TOP_DOWN, FINDS],
     "multiple_choice": [TOP_DOWN, CHOOSES],
     "multi": [
         TOP_DOWN,
@@ -334,7 +343,8 @@ def with_value_of_its_own(task: str, key: str) -> dict[str, Any]:
     if key in ("train.objective", "evaluate.metric"):
         value = {"train.objective": TASKS[task].objectives, "evaluate.metric": TASKS[task].best_by}[key][-1]
     assert value not in (default, None)
-    data = ONE_PART if TASKS[task].parts else {"format": "scenes"}
+    formats = TASKS[task].formats
+    data = ONE_PART if TASKS[task].parts else {"format": "scenes" if "scenes" in formats else next(iter(formats))}
     content = {"task": task, "output": "x", "data": data, section: {name: value}}
     if key in " ".join(READ_BY[task]).split() and section == "texts":
         content |= {"regions": {"store": "other"}, "texts": {"data": {"format": "texts"}, name: value}}

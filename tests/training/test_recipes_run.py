@@ -18,7 +18,17 @@ from tests.training.tiny_run import log_of, train_here
 from training.recipe import read_recipe
 from training.recipe_sections import Recipe
 from training.shipped import RECIPES
-from training.tasks import captioning, dense_captioning, detection, entailment, grounding, multiple_choice, pairs, vqa
+from training.tasks import (
+    captioning,
+    dense_captioning,
+    detection,
+    entailment,
+    grounding,
+    moments,
+    multiple_choice,
+    pairs,
+    vqa,
+)
 
 NAMES = sorted(f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yaml"))
 STEPS = 20
@@ -41,6 +51,7 @@ SIZES: dict[str, Any] = {  # where a recipe gives the key a value of its own
     "model.text_config.n_embd": 32,
     "model.text_config.n_layer": 1,
     "model.mask_hidden_size": 8,
+    "model.moment_hidden_size": 16,
     "text.vocabulary_size": 300,
     "train.accumulation": 1,
     "train.image_size": 64,
@@ -79,6 +90,7 @@ OWN_SIZES: dict[str, dict[str, Any]] = {
         "model.phrase_embedding_size": 32,
         "held_out.names": ["red star", "star"],
     },
+    "moments/activitynet": {"model.moment_segments": 8, "model.moment_map_kernel": 3},
     "detection/visual_genome": {
         "model.backbone": "caffe_resnet50",
         "model.stem_channels": 8,
@@ -189,6 +201,7 @@ def formats_in(content: Any) -> Iterator[str]:
         (("dense_captioning",), dense_captioning.FORMATS),
         (("entailment",), entailment.FORMATS),
         (("pairs",), pairs.FORMATS),
+        (("moments",), moments.FORMATS),
         (("multiple_choice",), multiple_choice.FORMATS),
     ],
 )

@@ -14,6 +14,7 @@ from tests.training.tiny_run import (
     tiny_dense_captioning_recipe,
     tiny_detection_recipe,
     tiny_grounding_recipe,
+    tiny_moments_recipe,
     tiny_multi_recipe,
     tiny_multiple_choice_recipe,
     tiny_recipe,
@@ -44,6 +45,7 @@ SAVED = {
     "UpDownFusionForVisualEntailment": tiny.save_tiny_entailment,
     "UpDownFusionForImagePairs": tiny.save_tiny_pairs,
     "UpDownFusionForMultipleChoice": tiny.save_tiny_multiple_choice,
+    "UpDownForMomentRetrieval": tiny.save_tiny_moments,
 }
 TAKES = {
     "captioning": ["UpDownForImageCaptioning"],
@@ -51,6 +53,7 @@ TAKES = {
     "detection": ["UpDownDetector"],
     "entailment": ["UpDownFusionForVisualEntailment"],
     "grounding": ["UpDownFusionForGrounding"],
+    "moments": ["UpDownForMomentRetrieval"],
     "multi": [],  # a folder of folders: see tasks/test_multi.py
     "multiple_choice": ["UpDownFusionForMultipleChoice"],
     "pairs": ["UpDownFusionForImagePairs"],
@@ -65,6 +68,7 @@ RECIPES: dict[str, Any] = {
     "detection": tiny_detection_recipe,
     "entailment": tiny_statements_recipe,
     "grounding": tiny_grounding_recipe,
+    "moments": tiny_moments_recipe,
     "multi": tiny_multi_recipe,
     "multiple_choice": tiny_multiple_choice_recipe,
     "pairs": tiny_statements_recipe,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
@@ -17,6 +18,7 @@ from accelerate.state import AcceleratorState, GradientState
 from tests.tiny import tiny_pyramid_config
 from training.checkpoints import checkpoints
 from training.recipe_sections import EvaluateRecipe, Recipe, RegionsRecipe, TextRecipe, TrainRecipe
+from training.regions.store import RegionStoreWriter
 from training.scenes.draw import NUMBERS, PHRASES, Scene, draw_scene
 from training.tasks import TASKS
 from training.tasks.vqa_recipe import AnswersRecipe
@@ -168,6 +170,57 @@ def tiny_statements_recipe(
     values["train"] = {"objective": "cross_entropy", **(train or {})}
     values["train"].setdefault("captions_per_image", TrainRecipe.captions_per_image)
     return tiny_grounding_recipe(folder, **{**values, **changes})
+
+
+def tiny_moments_recipe(folder: Path, *, train: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """Sentences on the clips of `write_clips`, a BERT of one layer; their store lies beside the run."""
+    if not (folder / "clips").exists():
+        write_clips(folder / "clips", folder / "store")
+    settings = {"objective": "mixed", "epochs": 2, "batch_size": 8, "max_words": 12}
+    sizes: dict[str, Any] = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = {"moment_hidden_size": 16, "moment_num_heads": 2, "moment_ffn_size": 24, "moment_queries": 4}
+    files = {split: str(folder / "clips" / f"charades_sta_{split}.txt") for split in ("train", "val", "test")}
+    values: dict[str, Any] = {
+        "task": "moments",
+        "output": str(folder / "run"),
+        "data": {"format": "charades_sta", "annotations": files, "durations": str(folder / "clips" / "lengths.csv")},
+        "regions": RegionsRecipe(store=str(folder / "store")),
+        "text": TextRecipe(vocabulary_size=320),
+        "model": {"text_config": {**sizes, "intermediate_size": 32}, "moment_inputs": "embeddings", **model},
+        "train": TrainRecipe(**{**settings, "learning_rate": 3e-3, "warmup_steps": 5, **(train or {})}),
+        "evaluate": EvaluateRecipe(metric="r1_iou_50", batch_size=7),
+    }
+    return recipe_of({**values, **changes})
+
+
+EVENTS = ("jumps", "sleeps", "eats", "turns")
+
+
+def write_clips(folder: Path, store: Path, *, num_clips: Mapping[str, int] = NUM_SCENES) -> None:
+    """Charades-STA's files of clips of eight steps of 2 s, in each of which two of `EVENTS` happen one after the other;
+    a store of two regions a step, of which one says what happens and the other, as both elsewhere, that nothing does."""
+    draw, lengths = np.random.default_rng(0), ["id,length"]
+    folder.mkdir(parents=True)
+    with RegionStoreWriter(store, fingerprint={"made": "events"}) as writer:
+        for split, number in num_clips.items():
+            lines = []
+            for clip in range(number):
+                name = f"{split}{clip}"
+                lengths.append(f"{name},16.0")
+                features = 0.1 * draw.standard_normal((1, 16, len(EVENTS) + 1))
+                features[..., -1] += 1
+                first, second = draw.permutation(len(EVENTS))[:2]
+                cut, start, end = sorted(draw.permutation(7)[:3] + 1)
+                for event, (begin, stop) in ((first, (0, cut)), (second, (start, end))):
+                    features[0, 2 * begin : 2 * stop : 2, event] += 1
+                    features[0, 2 * begin : 2 * stop : 2, -1] -= 1
+                    lines.append(f"{name} {2.0 * begin} {2.0 * stop}##the dog {EVENTS[event]}.")
+                seconds = torch.arange(8.0).repeat_interleave(2)[None] * 2
+                boxes = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 16, 4)
+                regions = {"region_features": torch.from_numpy(features).float(), "region_boxes": boxes}
+                writer.append([name], {**regions, "region_seconds": seconds})
+            (folder / f"charades_sta_{split}.txt").write_text("\n".join(lines) + "\n")
+    (folder / "lengths.csv").write_text("\n".join(lengths) + "\n")
 
 
 def tiny_multi_recipe(

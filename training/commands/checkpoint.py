@@ -11,7 +11,7 @@ from training.commands.shared import add_command
 from training.console import say
 from training.data.files import read_lines, read_text
 
-FORMAT_HELP = "captioning-pytorch, vqa-pytorch, frcnn-vg, detectron2-vg, uniter or visualbert"
+FORMAT_HELP = "captioning-pytorch, vqa-pytorch, frcnn-vg, detectron2-vg, uniter, visualbert or moment-detr"
 COMMANDS = {  # model type -> a command that tries the converted model
     "updown_captioning": "updown caption IMAGE --model {folder}",
     "updown_vqa": 'updown ask IMAGE "QUESTION?" --model {folder}',

@@ -13,6 +13,7 @@ Formats:
     uniter: ChenRocks/UNITER, pretrained or fine-tuned for questions, entailment, pairs of images, retrieval or
         expressions.
     visualbert: transformers' `VisualBertModel` or `VisualBertForPreTraining`.
+    moment-detr: Moment-DETR of jayleicn/moment_detr, on given features of steps and words.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ from typing import Any
 
 from training.convert.captioning import convert_captioning
 from training.convert.detector import convert_detectron2, convert_frcnn
+from training.convert.moment_detr import convert_moment_detr
 from training.convert.uniter import convert_uniter
 from training.convert.visualbert import convert_visualbert
 from training.convert.vqa import convert_vqa
@@ -66,6 +68,7 @@ FORMATS: dict[str, Callable[[Weights, Mapping[str, Any]], ConvertedCheckpoint]] 
     "detectron2-vg": convert_detectron2,
     "uniter": convert_uniter,
     "visualbert": convert_visualbert,
+    "moment-detr": convert_moment_detr,
 }
 
 # Models of the same years that no class here computes, and what to do instead.

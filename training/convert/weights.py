@@ -20,7 +20,8 @@ OPTION_SECTIONS = ("config", "opt")
 
 @dataclass
 class ConvertedCheckpoint:
-    """A model with the source's weights and settings, and the processor that prepares its inputs."""
+    """A model with the source's weights and settings, and the processor that prepares its inputs; None for a model that
+    reads given features alone."""
 
     model: PreTrainedModel
     processor: Any
@@ -28,7 +29,8 @@ class ConvertedCheckpoint:
     def save(self, folder: str | Path) -> None:
         """Write everything that `from_pretrained` needs to one folder."""
         self.model.save_pretrained(folder)
-        self.processor.save_pretrained(folder)
+        if self.processor is not None:
+            self.processor.save_pretrained(folder)
 
 
 def flat_options(config: Mapping[str, Any]) -> dict[str, Any]:

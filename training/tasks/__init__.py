@@ -12,6 +12,7 @@ from . import (
     detection,
     entailment,
     grounding,
+    moments,
     multi,
     multiple_choice,
     pairs,
@@ -25,7 +26,7 @@ from .spec import Task, TaskSpec
 TASKS: dict[str, TaskSpec] = {
     spec.name: spec
     for spec in (
-        *(captioning.SPEC, dense_captioning.SPEC, detection.SPEC, entailment.SPEC, grounding.SPEC),
+        *(captioning.SPEC, dense_captioning.SPEC, detection.SPEC, entailment.SPEC, grounding.SPEC, moments.SPEC),
         *(multi.SPEC, multiple_choice.SPEC, pairs.SPEC, prefix_lm.SPEC, pretraining.SPEC, retrieval.SPEC, vqa.SPEC),
     )
 }

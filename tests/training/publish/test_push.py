@@ -264,6 +264,9 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         "AutoModelForSequenceClassification": tiny.save_tiny_entailment(tmp_path / "saved_entailment"),
         "AutoModelForNextSentencePrediction": tiny.save_tiny_pairs(tmp_path / "saved_pairs"),
         "AutoModelForMultipleChoice": tiny.save_tiny_multiple_choice(tmp_path / "saved_choices"),
+        "AutoModelForVideoClassification": tiny.save_tiny_moments(
+            tmp_path / "saved_moments", vision_config=tiny.tiny_grid_config()
+        ),
     }
     for auto, model in (
         ("AutoModelForPreTraining", tiny.tiny_pretraining()),
@@ -283,7 +286,7 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
         program += f"print(json.dumps(check.outputs_of({str(made)!r}, {options})))\n"
     found = [json.loads(line) for line in run_as_stranger(program, tmp_path).stdout.splitlines()]
     assert is_same(found, expected)
-    vqa, grounding, entailment, pairs, choices, pretraining, masked_lm = expected
+    vqa, grounding, entailment, pairs, choices, moments, pretraining, masked_lm = expected
     judged = entailment["tasks"]["visual-entailment"]
     assert [one["sequence"] for one in judged] == ["a red circle is there", "nothing is there"]
     assert sorted(judged[0]["labels"]) == ["contradiction", "entailment", "neutral"]
@@ -295,6 +298,7 @@ def test_the_other_fusion_heads_give_a_stranger_the_same(tmp_path: Path) -> None
     assert {one["label"] for one in grounding["tasks"]["zero-shot-object-detection"]} == {"a red circle", "a dog"}
     assert vqa["classes"]["AutoModelForVisualQuestionAnswering"] == "UpDownFusionForVisualQuestionAnswering"
     assert list(vqa["tasks"]) == ["visual-question-answering"] and not pretraining["tasks"] and not masked_lm["tasks"]
+    assert len(moments["outputs"]["AutoModelForVideoClassification"]["pred_spans"]) == 10 and not moments["tasks"]
     made = pretraining["outputs"]["AutoModelForPreTraining"]
     assert {"image_embeds", "logits", "object_logits", "region_predictions", "match"} <= {*made}
     for outputs in (one["outputs"] for one in expected):

@@ -2,7 +2,7 @@
 
     annotation files + folder of clips --load_clips--> rows of `rows.py`
 
-No task reads them yet.
+Moments are read by `training/tasks/moments.py`; no task reads captions and questions of clips yet.
 """
 
 from collections.abc import Callable, Mapping
