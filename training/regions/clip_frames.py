@@ -1,6 +1,6 @@
 """Regions of clips that come as strips of frames: every frame through the region source, with its second.
 
-    strip --frames_of_strip--> frames, seconds --clip_regions--> regions of all frames, `region_seconds`
+strip --frames_of_strip--> frames, seconds --clip_regions--> regions of all frames, `region_seconds`
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +63,7 @@ def clip_regions(
     parts = []
     for start in range(0, len(frames), FRAMES_A_PASS):
         some = list(frames[start : start + FRAMES_A_PASS])
-        made = dict(regions_of(some))
+        made = {name: value for name, value in regions_of(some).items() if name != "clip_ids"}  # the row's own id is
         mask = made["region_mask"].bool()  # (P, R)
         times = torch.tensor(seconds[start : start + len(some)], dtype=torch.float32, device=mask.device)
         made["region_seconds"] = times[:, None].expand(mask.shape)

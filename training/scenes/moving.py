@@ -5,8 +5,8 @@
 
 Two or three shapes, each of its own name and colour, stand in lanes of their own. One of them (the actor, the first
 object) repeats an action two to four times and, before or after that, does something once; another one acts before,
-between or after these. No two events overlap in time. What is done is drawn first and each kind is as likely as another,
-so that words alone do not tell it. Everything follows from (seed, index).
+between or after these. No two events overlap in time. What is done is drawn first, each kind as likely as another, so
+that words alone do not tell it. Everything follows from (seed, index).
 """
 
 import random

@@ -38,12 +38,8 @@ def moving_questions(scene: MovingScene, *, seed: int) -> list[MovingQuestion]:
     >>> asked[0].kind, len(asked[0].choices), asked[0].answer in asked[0].choices
     ('action', 5, True)
     """
-    rng = random.Random(f"questions-{seed}")
-    return [
-        *_about_the_actor(scene, rng),
-        *_about_frames(scene, rng),
-        *_about_order(scene, rng),
-    ]
+    parts = (_about_the_actor, _about_frames, _about_order)  # each with draws of its own
+    return [asked for ask in parts for asked in ask(scene, random.Random(f"{ask.__name__}-{seed}"))]
 
 
 def _about_the_actor(scene: MovingScene, rng: random.Random) -> Iterator[MovingQuestion]:

@@ -13,7 +13,7 @@ import datasets
 from training.data.boxes.rows import dataset_of
 from training.data.captions.rows import CAPTION_FEATURES
 from training.data.clips.rows import CLIP_MOMENT_FEATURES
-from training.data.clips.strips import frame_strip, sampled
+from training.data.clips.strips import frame_strip, frames_mark, sampled
 from training.data.questions.rows import VQA_FEATURES
 from training.data.splits import SPLITS, split_name
 from training.scenes.moving import FRAMES_PER_SECOND, NUM_FRAMES, MovingScene, draw_moving_scene, make_moving_scene
@@ -93,7 +93,7 @@ def read_moving_moments(
     """
     clips = _clips(num_scenes, seed=seed, image_size=image_size, split=split or "train", frames=frames)
     rows = (
-        {name: None for name in CLIP_MOMENT_FEATURES}
+        dict.fromkeys(CLIP_MOMENT_FEATURES)
         | clip
         | {
             "moment_id": f"{clip['image_id']}-{number}",
@@ -128,8 +128,8 @@ def _clip(
     scene = make_moving_scene(index, seed=split_seed)
     drawn = draw_moving_scene(scene, index=index, seed=split_seed, image_size=image_size)
     strip = frame_strip([drawn[frame] for frame in kept], [frame / FRAMES_PER_SECOND for frame in kept])
-    clip = {"image_id": f"moving-{split}-{seed}-{index}", "image": {"bytes": strip, "path": None}, "split": split}
-    return index, scene, clip
+    name = f"moving-{split}-{seed}-{index}{frames_mark(len(kept), NUM_FRAMES)}"
+    return index, scene, {"image_id": name, "image": {"bytes": strip, "path": None}, "split": split}
 
 
 def _question_rows(

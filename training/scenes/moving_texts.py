@@ -1,9 +1,10 @@
 """What moving scenes are said to show: captions, and sentences of one event each with their spans.
 
-    MovingScene --scene_sentences--> a sentence an event --moving_captions--> captions in the order of time
+MovingScene --scene_sentences--> a sentence an event --moving_captions--> captions in the order of time
 """
 
 import random
+from itertools import pairwise
 
 from training.scenes.draw import NUMBERS
 from training.scenes.moving import REPEATED, Event, MovingScene
@@ -48,7 +49,7 @@ def moving_captions(scene: MovingScene, *, seed: int) -> list[str]:
     own = scene.events_of(0)
     verbs = [event_sentence(scene, event).removeprefix(f"{object_phrase(scene, 0)} ") for event in own]
     whole = f"{object_phrase(scene, 0)} {verbs[0]} and then {verbs[1]}"
-    pairs = [f"{one} and then {other}" for one, other in zip(sentences, sentences[1:], strict=False)]
+    pairs = [f"{one} and then {other}" for one, other in pairwise(sentences)]
     shapes = f"{NUMBERS[len(scene.objects)]} shapes"
     more = [*sentences, f"{shapes} and {sentences[0]}", f"one of {shapes} {verbs[1]}"]
     rng.shuffle(more)

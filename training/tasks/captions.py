@@ -13,13 +13,13 @@ import torch
 from datasets import Dataset
 
 from training.data.captions.formats import CAPTION_FORMATS, load_captions
+from training.data.clips.travelling_rows import read_travelling_captions
 from training.data.mirroring import tell_sides
 from training.metrics.captioning.chair_words import objects_named
 from training.regions.extract import random_crop
 from training.regions.tags import read_tags
 from training.scenes.draw import scenes_dataset
 from training.scenes.moving_rows import moving_scenes_dataset
-from training.data.clips.travelling_rows import read_travelling_captions
 from training.tasks.build import load_by_split
 from training.tasks.top_down import TopDownTask
 

@@ -92,3 +92,12 @@ def sampled(num_frames: int, wanted: int) -> list[int]:
     if not 0 < wanted < num_frames:
         return list(range(num_frames))
     return [int((part + 0.5) * num_frames / wanted) for part in range(wanted)]
+
+
+def frames_mark(kept: int, of: int) -> str:
+    """What the id of a clip ends with whose frames are not all kept, so that a store may hold both.
+
+    >>> frames_mark(1, 18), frames_mark(18, 18)
+    ('-1-of-18', '')
+    """
+    return "" if kept == of else f"-{kept}-of-{of}"

@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from training.data.clips.strips import JPEG_BLOCK
 
 FRAMES_PER_SECOND = 4
 REST_SECONDS, MOVE_SECONDS = (1.0, 1.5, 2.0), (0.5, 1.0, 1.5)
-MARGIN = 1.2  # of a window's side over its box's
-SMALLEST_WINDOW = 0.35  # of the largest window in the image
+SMALLEST_WINDOW = 0.3  # of the largest window in the image
 MOST_SEEN = 0.25  # of a stop's box in another stop's window
 LEAST_SIDE = 0.02  # of the image's side, of a box that the camera goes to
+ORDERS = ("first {}, then {}", "{} and then {}", "the camera moves from {} to {}")
 Window = tuple[float, float, float, float]
 
 
@@ -48,6 +49,20 @@ class Stop:
     window: Window
     start_seconds: float
     end_seconds: float
+
+
+@dataclass(frozen=True)
+class Travel:
+    """A clip: `image_id`, `image` (a strip) and `split` of its row, its stops, and its image's captions."""
+
+    row: dict[str, Any]
+    stops: tuple[Stop, ...]
+    captions: tuple[str, ...]
+
+    @property
+    def texts(self) -> list[str]:
+        """The phrases of the stops in the order of time."""
+        return [stop.place.text for stop in self.stops]
 
 
 def places_of(phrases: Sequence[Sequence[Any]], captions: Sequence[str]) -> list[Place]:
@@ -86,7 +101,7 @@ def window_on(box: Sequence[float], *, image: tuple[int, int], frame: tuple[int,
         raise ValueError(f"the box {list(box)} must have a size and lie in 0..1: give xyxy of the image's sides")
     shape = frame[0] / frame[1]
     largest = min(image[0], image[1] * shape), min(image[1], image[0] / shape)
-    wanted = max(MARGIN * (x2 - x1) * image[0] / largest[0], MARGIN * (y2 - y1) * image[1] / largest[1])
+    wanted = max((x2 - x1) * image[0] / largest[0], (y2 - y1) * image[1] / largest[1])
     scale = min(max(wanted, SMALLEST_WINDOW), 1.0)
     corners = []
     for low, high, whole, most in ((x1, x2, image[0], largest[0]), (y1, y2, image[1], largest[1])):
@@ -154,7 +169,7 @@ def camera_windows(stops: Sequence[Stop]) -> tuple[list[Window], list[float]]:
 
 def window_at(stops: Sequence[Stop], second: float) -> Window:
     """Where the camera looks at a second: a stop's window while it rests, between two stops on its way."""
-    for before, after in zip(stops, stops[1:], strict=False):
+    for before, after in pairwise(stops):
         if second < after.start_seconds:
             way = (second - before.end_seconds) / (after.start_seconds - before.end_seconds)
             way = min(max(way, 0.0), 1.0)
@@ -183,3 +198,16 @@ def film(image: Image.Image, windows: Sequence[Window], *, frame: tuple[int, int
     edges = np.array([width, height, width, height])
     boxes = [tuple(np.clip(window, 0, edges).tolist()) for window in windows]
     return [image.resize(frame, Image.Resampling.BILINEAR, box=box) for box in boxes]  # type: ignore[arg-type]
+
+
+def order_sentences(texts: Sequence[str]) -> list[str]:
+    """Sentences of the order of phrases, two or more.
+
+    >>> order_sentences(["a man", "a dog"])[:2]
+    ['first a man, then a dog', 'a man and then a dog']
+    """
+    first, *rest = texts
+    return [
+        form.format(first, joint.join(rest))
+        for form, joint in zip(ORDERS, (", then ", " and then ", " to "), strict=True)
+    ]

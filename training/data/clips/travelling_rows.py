@@ -9,40 +9,31 @@ are left out, and one warning counts them.
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import datasets
 
 from processors.image_processing_updown import load_image
-from training.data.boxes.rows import LeftOut, dataset_of
+from training.data.boxes.rows import LeftOut, dataset_of, size_in_file
 from training.data.captions.rows import CAPTION_FEATURES
 from training.data.clips.rows import CLIP_MOMENT_FEATURES
-from training.data.clips.strips import frame_strip, sampled
-from training.data.clips.travelling import Stop, camera_windows, choose_stops, film, frame_size, places_of
+from training.data.clips.strips import frame_strip, frames_mark, sampled
+from training.data.clips.travelling import (
+    Travel,
+    camera_windows,
+    choose_stops,
+    film,
+    frame_size,
+    order_sentences,
+    places_of,
+)
 from training.data.files import PathLike
 from training.data.phrases.flickr30k_entities import read_flickr30k_entities
 from training.data.questions.rows import VQA_FEATURES
 
 SMALLEST_SIDE = 32  # pixels, the longer side of a frame
 KINDS = ("order", "exist")
-ORDERS = ("first {}, then {}", "{} and then {}", "the camera moves from {} to {}")
 Splits = PathLike | Mapping[str, PathLike] | None
-
-
-@dataclass(frozen=True)
-class Travel:
-    """A clip: `image_id`, `image` (a strip) and `split` of its row, its stops, and its image's captions."""
-
-    row: dict[str, Any]
-    stops: tuple[Stop, ...]
-    captions: tuple[str, ...]
-
-    @property
-    def texts(self) -> list[str]:
-        """The phrases of the stops in the order of time."""
-        return [stop.place.text for stop in self.stops]
 
 
 def read_travelling_captions(
@@ -66,7 +57,7 @@ def read_travelling_captions(
     travels = read_travels(annotations, images=images, **options)
     rows = (
         travel.row
-        | {"captions": order_captions(travel.texts) if captions == "order" else list(travel.captions), "domain": ""}
+        | {"captions": order_sentences(travel.texts) if captions == "order" else list(travel.captions), "domain": ""}
         for travel in travels
     )
     return dataset_of(rows, CAPTION_FEATURES)
@@ -96,7 +87,7 @@ def read_travelling_questions(
     if unknown or not wanted:
         raise ValueError(f"kinds names {', '.join(unknown) or 'none'}; the kinds of questions are {', '.join(KINDS)}")
     travels = read_travels(annotations, images=images, **options)
-    return dataset_of((row for row in _question_rows(travels) if row["question_type"] in wanted), VQA_FEATURES)
+    return dataset_of((row for row in question_rows(travels) if row["question_type"] in wanted), VQA_FEATURES)
 
 
 def read_travelling_moments(
@@ -115,7 +106,7 @@ def read_travelling_moments(
     """
     travels = read_travels(annotations, images=images, **options)
     rows = (
-        {name: None for name in CLIP_MOMENT_FEATURES}
+        dict.fromkeys(CLIP_MOMENT_FEATURES)
         | travel.row
         | {
             "moment_id": f"{travel.row['image_id']}-{number}",
@@ -185,50 +176,41 @@ def travel_over(row: Mapping[str, Any], *, seed: int, side: int, frames: int, mo
     places = places_of(row["phrases"], row["captions"])
     if len(places) < 2:
         return None
-    image = load_image(row["image"]["bytes"] or row["image"]["path"])
-    frame, rng = frame_size(*image.size, side=side), random.Random(f"travelling-{seed}-{row['image_id']}")
-    stops = choose_stops(places, image=image.size, frame=frame, rng=rng, most=most_stops)
+    path, name = row["image"]["path"], f"travelling-{seed}-{row['image_id']}"
+    size = size_in_file(path)
+    frame = frame_size(*size, side=side)
+    stops = choose_stops(places, image=size, frame=frame, rng=random.Random(name), most=most_stops)
     if not stops:
         return None
+    image = load_image(path)
+    if image.size != size:  # an image of very many pixels is reduced
+        stops = choose_stops(places, image=image.size, frame=frame, rng=random.Random(name), most=most_stops)
     windows, seconds = camera_windows(stops)
     kept = sampled(len(windows), frames)
     shown = film(image, [windows[number] for number in kept], frame=frame)
     strip = frame_strip(shown, [seconds[number] for number in kept], jpeg=True)
     clip = {
-        "image_id": f"travel-{seed}-{row['image_id']}",
+        "image_id": f"travel-{seed}-{row['image_id']}{frames_mark(len(kept), len(windows))}",
         "image": {"bytes": strip, "path": None},
         "split": row["split"],
     }
     return Travel(clip, tuple(stops), tuple(row["captions"]))
 
 
-def order_captions(texts: Sequence[str]) -> list[str]:
-    """Sentences of the order of phrases, two or more.
-
-    >>> order_captions(["a man", "a dog"])[:2]
-    ['first a man, then a dog', 'a man and then a dog']
-    """
-    first, *rest = texts
-    return [
-        form.format(first, joint.join(rest)) for form, joint in zip(ORDERS, (", then ", " and then ", " to "), strict=True)
-    ]
-
-
-def _question_rows(travels: Sequence[Travel]) -> Iterator[dict[str, Any]]:
+def question_rows(travels: Sequence[Travel]) -> Iterator[dict[str, Any]]:
+    """Rows of `VQA_FEATURES` of both kinds; `exist` about clips in pairs, the first and second and so on."""
     for travel in travels:
         rng = random.Random(f"order-{travel.row['image_id']}")
         one, other = sorted(rng.sample(range(len(travel.stops)), 2))
         answer = rng.choice(("yes", "no"))
         first, second = (one, other) if answer == "yes" else (other, one)
         yield _row(travel, "order", f"is {travel.texts[first]} seen before {travel.texts[second]}?", answer)
-    for number, (travel, partner) in enumerate(pairwise(travels)):
-        if number % 2:  # clips in pairs: 0 and 1, 2 and 3, ...
-            continue
+    for travel, partner in zip(travels[::2], travels[1::2], strict=False):
         own, theirs = absent_phrase(travel, partner), absent_phrase(partner, travel)
-        if own and theirs:
-            for text, yes, no in ((own, travel, partner), (theirs, partner, travel)):
-                yield _row(yes, "exist", f"is {text} seen?", "yes", number=1)
-                yield _row(no, "exist", f"is {text} seen?", "no", number=2)
+        for text, seen, unseen in ((own, travel, partner), (theirs, partner, travel)):
+            if text:
+                yield _row(seen, "exist", f"is {text} seen?", "yes", number=1)
+                yield _row(unseen, "exist", f"is {text} seen?", "no", number=2)
 
 
 def absent_phrase(travel: Travel, other: Travel) -> str:
